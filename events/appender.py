@@ -1,0 +1,262 @@
+"""Appending to the log: compare-and-swap, group commit, and what to do when no answer comes (DESIGN §1).
+
+One public coroutine, `append`. Nobody else knows that batches exist.
+
+An fsync per append caps one server at a few thousand appends a second, but commits of different aggregates that wait
+at the same moment can share one: they go as a JetStream atomic batch. A batch costs a fixed time whatever its size, so
+it only pays when more commits wait than the server would take singly in that time. Both times are measured as we go.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError
+
+from events.bus import Connection
+
+WRONG_LAST_SEQUENCE = 10071
+WRITE_IN_FLIGHT = 10164
+ATTEMPT_SECONDS = 0.8
+"""How long one attempt waits for its acknowledgement before the leader is asked what became of it."""
+PATIENCE_SECONDS = 1.7
+"""How long an append may take in all; the caller is told within two seconds, whatever happens."""
+BATCH_LIMIT = 500
+"""Commits in one batch; the server allows 1,000."""
+
+
+class Conflict(Exception):
+    """Another commit of the aggregate came first: load again, decide again."""
+
+
+class Unavailable(Exception):
+    """The log did not acknowledge in time; whether the commit lies in it is not known."""
+
+
+class Append(NamedTuple):
+    """A commit on its way: `body` for `subject`, valid only if `expected` is the last sequence under `filter`."""
+
+    subject: str
+    filter: str
+    body: bytes
+    expected: int
+    answer: "asyncio.Future[Ack]"
+
+
+class _ApiError(msgspec.Struct, frozen=True):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """JetStream's answer to a publication: `seq` is the (batch's last) stream sequence."""
+
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+_TIMED_OUT = Ack(error=_ApiError(408, 0, "no acknowledgement in time"))
+_ack_decoder = msgspec.json.Decoder(Ack)
+
+FindNext = Callable[[str, int], Awaitable[tuple[int, bytes] | None]]
+"""`(filter, after)` → sequence and body of the first commit under `filter` after that sequence, from the leader."""
+
+
+class Appender:
+    """Appends through one connection. `find_next` must read from the stream's leader."""
+
+    def __init__(self, connection: Connection, find_next: FindNext) -> None:
+        self._connection = connection
+        self._find_next = find_next
+        self._inbox = connection.new_inbox()
+        self._ids = itertools.count(1)
+        self._unanswered: dict[str, asyncio.Future[Ack]] = {}
+        self._waiting: deque[Append] = deque()
+        self._pace = Pace()
+        self._singles = 0
+        self._batching = False
+        self._wake_up: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen for acknowledgements. Once, before the first append."""
+        await self._connection.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
+
+    async def append(self, subject: str, filter: str, body: bytes, expected: int) -> int:
+        """Append `body` if `expected` is still the last sequence under `filter` (0: there is none yet).
+
+        Gives the commit's sequence once it is acknowledged. Raises `Conflict` when another commit came first and
+        `Unavailable` when the log gave no answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS
+        while True:
+            append = Append(subject, filter, body, expected, loop.create_future())
+            self._waiting.append(append)
+            self._schedule()
+            ack = await append.answer
+            if ack.error is None:
+                return ack.seq
+            if ack.error.err_code != WRITE_IN_FLIGHT:
+                # An answer may have been lost on the way, and a conflict may be with ourselves.
+                # Whatever came first after `expected` tells: it is this commit, another one, or nothing yet.
+                found = await self._find_next(filter, expected)
+                if found is not None and found[1] == body:
+                    return found[0]
+                if found is not None:
+                    raise Conflict(filter)
+            if loop.time() > deadline:
+                raise Unavailable(ack.error.description)
+            await asyncio.sleep(0.02)
+
+    def _schedule(self) -> None:
+        if self._wake_up is None:
+            # at the end of this turn of the loop, so that what arrives together is seen together
+            self._wake_up = asyncio.get_running_loop().call_soon(self._send_waiting)
+
+    def _send_waiting(self) -> None:
+        self._wake_up = None
+        if self._batching:
+            return
+        worth = self._pace.batch_pays_from()
+        if len(self._waiting) + self._singles > worth and len(self._waiting) > 1:
+            # singles already under way would make the batch wait, so let them come home first
+            if self._singles <= worth // 2:
+                self._batching = True
+                self._run(self._send_batch(self._take_batch()))
+            return
+        while self._waiting and self._singles < max(worth, 1):
+            self._singles += 1
+            self._run(self._send_single(self._waiting.popleft()))
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take_batch(self) -> list[Append]:
+        batch: dict[str, Append] = {}
+        later: list[Append] = []
+        while self._waiting and len(batch) < BATCH_LIMIT:
+            append = self._waiting.popleft()
+            if append.filter in batch:
+                later.append(append)  # an aggregate may appear only once in a batch
+            else:
+                batch[append.filter] = append
+        self._waiting.extendleft(reversed(later))
+        return list(batch.values())
+
+    async def _send_single(self, append: Append) -> None:
+        loop = asyncio.get_running_loop()
+        started, under_way = loop.time(), self._singles
+        ack = await self._publish(append, {})
+        self._pace.single(loop.time() - started, under_way, ack)
+        self._singles -= 1
+        _settle(append, ack)
+        if self._waiting:
+            self._schedule()
+
+    async def _send_batch(self, batch: list[Append]) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        name = f"{self._inbox.rsplit('.', 1)[-1]}{next(self._ids)}"
+        try:
+            for position, append in enumerate(batch[:-1], 1):
+                headers = _expectation(append) | {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(position)}
+                await self._connection.publish(append.subject, append.body, headers=headers)
+            commit = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(len(batch)), "Nats-Batch-Commit": "1"}
+            ack = await self._publish(batch[-1], commit)
+        except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
+            ack = _refused(error)
+        self._batching = False
+        if ack.error is None:
+            self._pace.batch(loop.time() - started, len(batch))
+            first = ack.seq - len(batch) + 1
+            for position, append in enumerate(batch):
+                _settle(append, Ack(seq=first + position))
+        elif ack.error.err_code == 0:
+            for append in batch:
+                _settle(append, ack)
+        else:
+            # One race rejects the whole batch without naming the culprit: each goes again, alone.
+            for append in batch:
+                self._singles += 1
+                self._run(self._send_single(append))
+        if self._waiting:
+            self._schedule()
+
+    async def _publish(self, append: Append, headers: dict[str, str]) -> Ack:
+        token = str(next(self._ids))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Ack] = loop.create_future()
+        self._unanswered[token] = answer
+        timeout = loop.call_later(ATTEMPT_SECONDS, _give_up, answer)
+        try:
+            await self._connection.publish(
+                append.subject, append.body, reply=f"{self._inbox}.{token}", headers=_expectation(append) | headers
+            )
+            return await answer
+        except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
+            return _refused(error)
+        finally:
+            timeout.cancel()
+            del self._unanswered[token]
+
+    async def _acknowledged(self, message: Msg) -> None:
+        answer = self._unanswered.get(message.subject.rsplit(".", 1)[-1])
+        if answer is None or answer.done():
+            return
+        if message.headers is not None and "Status" in message.headers:
+            answer.set_result(Ack(error=_ApiError(503, 0, "no stream answers")))
+        else:
+            answer.set_result(_ack_decoder.decode(message.data))
+
+
+class Pace:
+    """What an append costs the server now, alone and in a batch. Seconds, smoothed."""
+
+    def __init__(self) -> None:
+        self._single = 0.00005
+        self._batch = 0.003
+
+    def batch_pays_from(self) -> int:
+        """How many commits the server takes singly in the time of one batch."""
+        return max(int(self._batch / self._single), 2)
+
+    def single(self, took: float, under_way: int, ack: Ack) -> None:
+        """A single append was answered after `took`; `under_way` counts those not yet answered when it was sent."""
+        if ack.error is None and under_way >= 4:
+            # the server answers in turn, so each of those before us cost it about the same share of our waiting
+            self._single += (min(took / under_way, 0.01) - self._single) / 32
+
+    def batch(self, took: float, size: int) -> None:
+        """A batch of `size` commits was acknowledged after `took`; what grows with its size is not its fixed cost."""
+        self._batch += (min(took - size * 0.00002, 0.05) - self._batch) / 16
+        # singles are not measured meanwhile: believe them a little cheaper each time, until they are tried again
+        self._single *= 0.99
+
+
+def _expectation(append: Append) -> dict[str, str]:
+    return {
+        "Nats-Expected-Last-Subject-Sequence": str(append.expected),
+        "Nats-Expected-Last-Subject-Sequence-Subject": append.filter,
+    }
+
+
+def _refused(error: Exception) -> Ack:
+    return Ack(error=_ApiError(503, 0, f"the broker is not connected ({type(error).__name__})"))
+
+
+def _give_up(answer: "asyncio.Future[Ack]") -> None:
+    if not answer.done():
+        answer.set_result(_TIMED_OUT)
+
+
+def _settle(append: Append, ack: Ack) -> None:
+    if not append.answer.done():
+        append.answer.set_result(ack)

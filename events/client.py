@@ -1,0 +1,68 @@
+"""A client's registration: the aggregate `tokens.<tenant>.client.<client_id>`."""
+
+from typing import TypeAlias, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from events.commit import Codec, Commit
+from events.settings import ClientSettings
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    pass
+
+
+class ClientConfigured(_Event, frozen=True, tag="ClientConfigured"):
+    """The client has this registration from now on; what it leaves out is the tenant's, or the default."""
+
+    settings: ClientSettings
+
+
+class ClientSecretIssued(_Event, frozen=True, tag="ClientSecretIssued"):
+    """A new secret was handed out; only its Argon2id hash is kept."""
+
+    secret_hash: str
+
+
+class ClientDisabled(_Event, frozen=True, tag="ClientDisabled"):
+    """Nothing is issued to the client any more, and what it holds is void."""
+
+    reason: str | None = None
+
+
+class ClientEnabled(_Event, frozen=True, tag="ClientEnabled"):
+    """The client may ask again; what was voided stays void."""
+
+    reason: str | None = None
+
+
+ClientEvent: TypeAlias = ClientConfigured | ClientSecretIssued | ClientDisabled | ClientEnabled
+
+
+class ClientState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The registration in force."""
+
+    settings: ClientSettings = ClientSettings()
+    secret_hash: str | None = None
+    disabled: bool = False
+
+
+ClientCommit: TypeAlias = Commit[ClientEvent, ClientState]
+codec: Codec[ClientEvent, ClientState] = Codec(ClientCommit)
+
+
+def evolve(state: ClientState | None, event: ClientEvent) -> ClientState:
+    """The state after `event`."""
+    before = state or ClientState()
+    match event:
+        case ClientConfigured():
+            return replace(before, settings=event.settings)
+        case ClientSecretIssued():
+            return replace(before, secret_hash=event.secret_hash)
+        case ClientDisabled():
+            return replace(before, disabled=True)
+        case ClientEnabled():
+            return replace(before, disabled=False)
+        case _:
+            assert_never(event)

@@ -1,0 +1,271 @@
+"""The token family: its events, its state, and what each event does to it.
+
+A family begins with a grant and lives through generations of refresh tokens. The state holds what decisions need, and
+nothing that is secret: tokens are computed from it together with keys that are never in the log.
+"""
+
+from datetime import datetime
+from typing import Literal, TypeAlias, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from events.commit import Codec, Commit
+
+Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
+
+RevocationReason: TypeAlias = Literal[
+    "reuse_detected",
+    "code_reuse",
+    "client_request",
+    "operator",
+    "subject_blocked",
+    "subject_revoked",
+    "consent_withdrawn",
+    "client_disabled",
+    "policy_changed",
+    "forgery",
+]
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """Events are written without the fields that have their default."""
+
+
+class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized"):
+    """A family began: `client_id` may act for `sub` within `scope` and `audience` (RFC 6749 §1.3).
+
+    `grant` is the grant type it began with, or `issue`. `seed` keys this family's tokens together with the service's
+    own key (neither is of use alone). `auth_time` is a NumericDate.
+    """
+
+    client_id: str
+    sub: str
+    scope: str
+    audience: tuple[str, ...]
+    grant: str
+    seed: str
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    auth_time: int | None = None
+
+
+class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
+    """A token came into being: an access or ID token by its `jti`, a refresh token by its `generation`.
+
+    `key` is the id of the MAC key a refresh token is computed under.
+    """
+
+    kind: Literal["access", "refresh", "id"]
+    scope: str
+    audience: tuple[str, ...]
+    expires_at: datetime
+    jti: str | None = None
+    generation: int | None = None
+    key: int = 0
+
+
+class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
+    """A credential was accepted (RFC 6749 §4.1.3, §6). `retry` tells a repetition of this very request (CONTRACT §2)."""
+
+    credential: Credential
+    generation: int
+    retry: "Retry | None" = None
+
+
+class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
+    """The refresh token passed to its next generation (RFC 9700 §4.14.2). `key` as in `TokenIssued`."""
+
+    from_generation: int
+    to_generation: int
+    expires_at: datetime
+    key: int
+
+
+class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
+    """A generation that had already been rotated was presented: somebody holds a copy (RFC 9700 §4.14.2)."""
+
+    generation: int
+    current_generation: int
+    client_id: str
+
+
+class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
+    """One access token was revoked (RFC 7009 §2.1); the family lives."""
+
+    jti: str
+    expires_at: datetime
+    reason: RevocationReason = "client_request"
+
+
+class FamilyRevoked(_Event, frozen=True, tag="FamilyRevoked"):
+    """The end of the family: no token of it is accepted or active from here on."""
+
+    reason: RevocationReason
+    cause: str
+
+
+class ForgeryDetected(_Event, frozen=True, tag="ForgeryDetected"):
+    """A token authenticated whose generation was never issued: a key has leaked."""
+
+    generation: int
+    current_generation: int
+    client_id: str
+
+
+FamilyEvent: TypeAlias = (
+    GrantAuthorized
+    | TokenIssued
+    | TokenRedeemed
+    | TokenRotated
+    | TokenReuseDetected
+    | TokenRevoked
+    | FamilyRevoked
+    | ForgeryDetected
+)
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Digests of an `Idempotency-Key` and of the request it came with."""
+
+    key: str
+    body: str
+
+
+class AccessToken(msgspec.Struct, frozen=True):
+    """The latest access token, so that a retry gives back the same one."""
+
+    jti: str
+    scope: str
+    audience: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """When and why the family ended."""
+
+    at: datetime
+    reason: RevocationReason
+
+
+class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A family after some commits.
+
+    `generation` is the newest refresh token's, None where none was issued; `key` the MAC key it is computed under;
+    `expires_at` the end of the last refresh token, fixed when the family begins. `redeemed_at` is None until the first
+    redemption. `revoked_jtis` maps single revoked access tokens to their expiry; `afterwards` counts the presentations
+    recorded after the end.
+    """
+
+    client_id: str
+    sub: str
+    scope: str
+    audience: tuple[str, ...]
+    grant: str
+    seed: str
+    opened_at: datetime
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    auth_time: int | None = None
+    generation: int | None = None
+    key: int = 0
+    expires_at: datetime | None = None
+    redeemed_at: datetime | None = None
+    retry: Retry | None = None
+    access: AccessToken | None = None
+    revoked: Revocation | None = None
+    revoked_jtis: dict[str, datetime] = {}
+    afterwards: int = 0
+
+
+FamilyCommit: TypeAlias = Commit[FamilyEvent, FamilyState]
+codec: Codec[FamilyEvent, FamilyState] = Codec(FamilyCommit)
+
+
+def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> FamilyState:
+    """The state after `event`, committed at `at`. Raises `ValueError` for an event that cannot follow `state`."""
+    if isinstance(event, GrantAuthorized):
+        return _begin(state, event, at)
+    if state is None:
+        raise ValueError(f"a family begins with GrantAuthorized, not with {type(event).__name__}")
+    match event:
+        case TokenIssued():
+            return _issued(state, event, at)
+        case TokenRedeemed():
+            return replace(state, redeemed_at=at, retry=event.retry)
+        case TokenRotated():
+            return _rotated(state, event)
+        case TokenReuseDetected() | ForgeryDetected():
+            return replace(state, afterwards=state.afterwards + 1) if state.revoked else state
+        case TokenRevoked():
+            return _access_token_revoked(state, event, at)
+        case FamilyRevoked():
+            if state.revoked:
+                raise ValueError("a family ends once")
+            return replace(state, revoked=Revocation(at, event.reason))
+        case _:
+            assert_never(event)
+
+
+def fold(state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime) -> FamilyState:
+    """The state after the events of one commit. Raises `ValueError` as `evolve` does, and for a commit without any."""
+    for event in events:
+        state = evolve(state, event, at)
+    if state is None:
+        raise ValueError("a commit holds at least one event")
+    return state
+
+
+def revokes(events: tuple[FamilyEvent, ...]) -> bool:
+    """Whether a commit of these events belongs on the `…revoked` subject.
+
+    The bounded records of presentations after the end go there too: they are part of the incident.
+    """
+    return any(
+        isinstance(event, FamilyRevoked | TokenRevoked | TokenReuseDetected | ForgeryDetected) for event in events
+    )
+
+
+def _begin(state: FamilyState | None, event: GrantAuthorized, at: datetime) -> FamilyState:
+    if state is not None:
+        raise ValueError("a family begins once")
+    return FamilyState(
+        client_id=event.client_id,
+        sub=event.sub,
+        scope=event.scope,
+        audience=event.audience,
+        grant=event.grant,
+        seed=event.seed,
+        opened_at=at,
+        acr=event.acr,
+        amr=event.amr,
+        auth_time=event.auth_time,
+    )
+
+
+def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState:
+    match event.kind:
+        case "access":
+            if event.jti is None:
+                raise ValueError("an access token has a jti")
+            access = AccessToken(event.jti, event.scope, event.audience, at, event.expires_at)
+            return replace(state, access=access)
+        case "refresh":
+            if event.generation != (0 if state.generation is None else state.generation):
+                raise ValueError(f"generation {event.generation} issued after {state.generation}")
+            return replace(state, generation=event.generation, key=event.key, expires_at=event.expires_at)
+        case "id":
+            return state
+
+
+def _rotated(state: FamilyState, event: TokenRotated) -> FamilyState:
+    if event.from_generation != state.generation or event.to_generation != event.from_generation + 1:
+        raise ValueError(f"rotated {event.from_generation} → {event.to_generation} at generation {state.generation}")
+    return replace(state, generation=event.to_generation, key=event.key, expires_at=event.expires_at)
+
+
+def _access_token_revoked(state: FamilyState, event: TokenRevoked, at: datetime) -> FamilyState:
+    # an expired token needs no memory: the list stays as short as the access tokens' lifetime
+    alive = {jti: expires_at for jti, expires_at in state.revoked_jtis.items() if expires_at > at}
+    return replace(state, revoked_jtis=alive | {event.jti: event.expires_at})

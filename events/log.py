@@ -1,0 +1,101 @@
+"""The log: load an aggregate's last commit, append the next one, read them all in order."""
+
+import base64
+from typing import NamedTuple
+
+import msgspec
+from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
+
+from events.appender import Appender, Conflict, Unavailable
+from events.bus import Connection
+from events.subjects import STREAM, Aggregate
+
+__all__ = ["Conflict", "Log", "Stored", "Unavailable"]
+
+READ_SECONDS = 1.0
+NO_MESSAGE = 10037
+
+
+class Stored(NamedTuple):
+    """A commit as it lies in the log."""
+
+    seq: int
+    subject: str
+    body: bytes
+
+
+class _StoredMessage(msgspec.Struct):
+    subject: str
+    seq: int
+    data: str = ""
+
+
+class _ApiError(msgspec.Struct):
+    description: str = ""
+    err_code: int = 0
+
+
+class _GetReply(msgspec.Struct):
+    message: _StoredMessage | None = None
+    error: _ApiError | None = None
+
+
+_get_decoder = msgspec.json.Decoder(_GetReply)
+
+
+class Log:
+    """The log through one connection. Stateless; `start` it once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._appender = Appender(connection, self._next_after)
+        self.append = self._appender.append
+
+    async def start(self) -> None:
+        """Make ready to append."""
+        await self._appender.start()
+
+    async def last(self, aggregate: Aggregate) -> Stored | None:
+        """The last commit, from any replica: good enough to be an append's expected sequence, never an answer.
+
+        None when there is none. Raises `Unavailable`.
+        """
+        request = msgspec.json.encode({"last_by_subj": aggregate.filter})
+        try:
+            reply = await self._connection.request(f"$JS.API.DIRECT.GET.{STREAM}", request, timeout=READ_SECONDS)
+        except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
+            raise Unavailable("the log cannot be read now") from error
+        headers = reply.headers or {}
+        if "Nats-Sequence" in headers:
+            return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data)
+        if headers.get("Status") == "404":
+            return None
+        raise Unavailable(f"the log answered status {headers.get('Status')}")
+
+    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+        """The last commit as the stream's leader has it: whatever is answered without an append is decided on this.
+
+        None when there is none. Raises `Unavailable`.
+        """
+        return await self._from_leader({"last_by_subj": aggregate.filter})
+
+    async def _next_after(self, filter: str, after: int) -> tuple[int, bytes] | None:
+        try:
+            found = await self._from_leader({"next_by_subj": filter, "seq": after + 1})
+        except Unavailable:
+            return None
+        return (found.seq, found.body) if found else None
+
+    async def _from_leader(self, query: dict[str, str | int]) -> Stored | None:
+        request = msgspec.json.encode(query)
+        try:
+            reply = await self._connection.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", request, timeout=READ_SECONDS)
+        except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
+            raise Unavailable("the log's leader cannot be read now") from error
+        answer = _get_decoder.decode(reply.data)
+        if answer.message is not None:
+            found = answer.message
+            return Stored(found.seq, found.subject, base64.b64decode(found.data))
+        if answer.error is not None and answer.error.err_code == NO_MESSAGE:
+            return None
+        raise Unavailable(answer.error.description if answer.error else "the log's leader gave no answer")

@@ -1,0 +1,52 @@
+"""Policy as data (CONTRACT §4): what a tenant sets and a client overrides. RFC 7591 names where they exist.
+
+None means "not set here": the tenant's value, or the default, holds. All durations are whole seconds.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+GrantType: TypeAlias = Literal[
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    "urn:ietf:params:oauth:grant-type:device_code",
+    "urn:ietf:params:oauth:grant-type:token-exchange",
+]
+AuthMethod: TypeAlias = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+SigningAlg: TypeAlias = Literal["ES256", "Ed25519"]
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The settings a tenant and a client share."""
+
+    grant_types: tuple[GrantType, ...] | None = None
+    scope: str | None = None
+    access_token_ttl: int | None = None
+    access_token_format: Literal["jwt", "opaque"] | None = None
+    refresh_token_ttl: int | None = None
+    refresh_token_idle_ttl: int | None = None
+    refresh_token_rotation: Literal["rotate", "reuse"] | None = None
+    refresh_token_grace: int | None = None
+    require_offline_access: bool | None = None
+    scope_narrowing: Literal["request", "sticky"] | None = None
+    required_acr: tuple[str, ...] | None = None
+
+
+class TenantSettings(Policy, frozen=True):
+    """A tenant: one OAuth issuer. Without an `issuer` of its own it is `urn:heirloom:<tenant>`."""
+
+    issuer: str | None = None
+    signing_alg: SigningAlg | None = None
+
+
+class ClientSettings(Policy, frozen=True):
+    """A client's registration (RFC 7591 §2), and what it is trusted to do."""
+
+    redirect_uris: tuple[str, ...] | None = None
+    jwks: dict[str, Any] | None = None
+    token_endpoint_auth_method: AuthMethod | None = None
+    may_issue: bool = False
+    may_authorize: bool = False
+    may_introspect: bool = False

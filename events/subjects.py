@@ -1,0 +1,58 @@
+"""The log's stream and the subjects of its aggregates (CONTRACT §6)."""
+
+import hashlib
+import re
+from typing import NamedTuple
+
+STREAM = "TOKENS"
+EVERYTHING = "tokens.>"
+REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*")
+"""What every replica holds in memory: settings, clients, signing keys, cut-offs."""
+
+TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FAMILY_ID = re.compile(r"[A-Za-z0-9]{1,64}")
+
+
+class Aggregate(NamedTuple):
+    """One consistency boundary: `filter` matches every subject its commits may have."""
+
+    filter: str
+    live: str
+    revoked: str
+    """Where a commit that revokes something goes; equal to `live` for aggregates that revoke nothing."""
+
+
+def family(tenant: str, family_id: str) -> Aggregate:
+    """The token family: its commits are split in two subjects, so that `…revoked` alone is the revocation feed."""
+    base = f"tokens.{tenant}.family.{family_id}"
+    return Aggregate(f"{base}.*", f"{base}.live", f"{base}.revoked")
+
+
+def tenant(name: str) -> Aggregate:
+    """A tenant's settings."""
+    return _single(f"tokens.{name}.tenant")
+
+
+def client(tenant: str, client_id: str) -> Aggregate:
+    """A client's registration and whether it is disabled."""
+    return _single(f"tokens.{tenant}.client.{client_id}")
+
+
+def key(tenant: str, kid: str) -> Aggregate:
+    """The life of one signing key."""
+    return _single(f"tokens.{tenant}.key.{kid}")
+
+
+def subject(tenant: str, sub: str) -> Aggregate:
+    """The cut-offs of one person. The subject names a digest: a `sub` may hold anything, a NATS subject may not."""
+    return _single(f"tokens.{tenant}.subject.{subject_digest(sub)}")
+
+
+def subject_digest(sub: str) -> str:
+    """32 hexadecimal characters of SHA-256 over the `sub`."""
+    return hashlib.sha256(sub.encode()).hexdigest()[:32]
+
+
+def _single(name: str) -> Aggregate:
+    return Aggregate(name, name, name)
