@@ -66,7 +66,7 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
 
 
 class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
-    """A credential was accepted (RFC 6749 §4.1.3, §6). `retry` tells a repetition of this very request (CONTRACT §2)."""
+    """A credential was accepted (RFC 6749 §4.1.3, §6). `retry` marks a repeated request (CONTRACT §2)."""
 
     credential: Credential
     generation: int
