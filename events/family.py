@@ -53,7 +53,8 @@ class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized"):
 class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     """A token came into being: an access or ID token by its `jti`, a refresh token by its `generation`.
 
-    `key` is the id of the MAC key a refresh token is computed under.
+    Of a refresh token, `key` is the id of the MAC key it is computed under, `expires_at` its own end if it is never
+    redeemed, and `family_expires_at` the end that no rotation moves.
     """
 
     kind: Literal["access", "refresh", "id"]
@@ -63,23 +64,33 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     jti: str | None = None
     generation: int | None = None
     key: int = 0
+    family_expires_at: datetime | None = None
 
 
 class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
-    """A credential was accepted (RFC 6749 §4.1.3, §6). `retry` marks a repeated request (CONTRACT §2)."""
+    """A credential was accepted (RFC 6749 §4.1.3, §6).
+
+    `retry` tells a repetition of this very request (CONTRACT §2). `expires_at` is the new end of a refresh token that
+    stays valid after its use (rotation policy `reuse`).
+    """
 
     credential: Credential
     generation: int
     retry: "Retry | None" = None
+    expires_at: datetime | None = None
 
 
 class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
-    """The refresh token passed to its next generation (RFC 9700 §4.14.2). `key` as in `TokenIssued`."""
+    """The refresh token passed to its next generation (RFC 9700 §4.14.2). Fields as in `TokenIssued`.
+
+    `family_expires_at` is told only where a tightened policy brought it forward.
+    """
 
     from_generation: int
     to_generation: int
     expires_at: datetime
     key: int
+    family_expires_at: datetime | None = None
 
 
 class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
@@ -153,9 +164,9 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A family after some commits.
 
     `generation` is the newest refresh token's, None where none was issued; `key` the MAC key it is computed under;
-    `expires_at` the end of the last refresh token, fixed when the family begins. `redeemed_at` is None until the first
-    redemption. `revoked_jtis` maps single revoked access tokens to their expiry; `afterwards` counts the presentations
-    recorded after the end.
+    `expires_at` its end if it is never redeemed, `family_expires_at` the end that no rotation moves. `redeemed_at` is
+    None until the first redemption. `revoked_jtis` maps single revoked access tokens to their expiry; `afterwards`
+    counts the presentations recorded after the end.
     """
 
     client_id: str
@@ -171,6 +182,7 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int | None = None
     key: int = 0
     expires_at: datetime | None = None
+    family_expires_at: datetime | None = None
     redeemed_at: datetime | None = None
     retry: Retry | None = None
     access: AccessToken | None = None
@@ -193,7 +205,7 @@ def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> Famil
         case TokenIssued():
             return _issued(state, event, at)
         case TokenRedeemed():
-            return replace(state, redeemed_at=at, retry=event.retry)
+            return replace(state, redeemed_at=at, retry=event.retry, expires_at=event.expires_at or state.expires_at)
         case TokenRotated():
             return _rotated(state, event)
         case TokenReuseDetected() | ForgeryDetected():
@@ -252,9 +264,15 @@ def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState
             access = AccessToken(event.jti, event.scope, event.audience, at, event.expires_at)
             return replace(state, access=access)
         case "refresh":
-            if event.generation != (0 if state.generation is None else state.generation):
+            if state.generation is not None or event.generation != 0:
                 raise ValueError(f"generation {event.generation} issued after {state.generation}")
-            return replace(state, generation=event.generation, key=event.key, expires_at=event.expires_at)
+            return replace(
+                state,
+                generation=0,
+                key=event.key,
+                expires_at=event.expires_at,
+                family_expires_at=event.family_expires_at,
+            )
         case "id":
             return state
 
@@ -262,7 +280,13 @@ def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState
 def _rotated(state: FamilyState, event: TokenRotated) -> FamilyState:
     if event.from_generation != state.generation or event.to_generation != event.from_generation + 1:
         raise ValueError(f"rotated {event.from_generation} → {event.to_generation} at generation {state.generation}")
-    return replace(state, generation=event.to_generation, key=event.key, expires_at=event.expires_at)
+    return replace(
+        state,
+        generation=event.to_generation,
+        key=event.key,
+        expires_at=event.expires_at,
+        family_expires_at=event.family_expires_at or state.family_expires_at,
+    )
 
 
 def _access_token_revoked(state: FamilyState, event: TokenRevoked, at: datetime) -> FamilyState:

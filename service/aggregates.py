@@ -1,0 +1,55 @@
+"""Load, decide, append for the small aggregates of the registry: settings, clients, keys."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from events.commit import VERSION, Codec, Commit, digest
+from events.log import Conflict, Log, Stored
+from events.subjects import Aggregate
+from service import clock
+from service.tokens import new_id
+
+E = TypeVar("E")
+S = TypeVar("S")
+
+ATTEMPTS = 16
+
+
+class Written(NamedTuple):
+    """The aggregate's last commit; `changed` tells whether this call wrote it."""
+
+    stored: Stored
+    changed: bool
+
+
+async def change(
+    log: Log,
+    aggregate: Aggregate,
+    codec: Codec[E, S],
+    evolve: Callable[[S | None, E], S],
+    decide: Callable[[S | None], tuple[E, ...]],
+    actor: str,
+) -> Written:
+    """Append the events `decide` gives for the aggregate's state; nothing when it gives none and there is a state.
+
+    Decides again when another commit came first. Raises `Conflict` when that never ends, and `Unavailable`.
+    """
+    for _ in range(ATTEMPTS):
+        last = await log.last_from_leader(aggregate)
+        state = codec.decode(last.body).state if last is not None else None
+        events = decide(state)
+        if not events and last is not None:
+            return Written(last, changed=False)
+        after = state
+        for event in events:
+            after = evolve(after, event)
+        if after is None:
+            raise ValueError("an aggregate begins with an event")
+        prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
+        body = codec.encode(Commit(VERSION, new_id(), clock.now(), actor, prev, prev_seq, events, after))
+        try:
+            seq = await log.append(aggregate.live, aggregate.filter, body, prev_seq)
+        except Conflict:
+            continue
+        return Written(Stored(seq, aggregate.live, body), changed=True)
+    raise Conflict(aggregate.filter)

@@ -1,0 +1,39 @@
+"""Base62 (0-9 A-Z a-z) of a fixed number of bytes, always as many characters."""
+
+import math
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def length(size: int) -> int:
+    """How many characters `size` bytes take."""
+    return math.ceil(size * 8 / math.log2(62))
+
+
+def encode(data: bytes) -> str:
+    """Big-endian, padded with zeros to `length(len(data))`."""
+    return encode_int(int.from_bytes(data), length(len(data)))
+
+
+def encode_int(number: int, width: int) -> str:
+    """`number` in `width` characters; the number must fit."""
+    pairs = []
+    for _ in range((width + 1) // 2):
+        number, pair = divmod(number, 3844)
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs))[-width:]
+
+
+def decode(text: str, size: int) -> bytes | None:
+    """The `size` bytes that `encode` made `text` of; None for anything it would not have made."""
+    if len(text) != length(size):
+        return None
+    number = 0
+    for character in text:
+        value = _VALUES.get(character)
+        if value is None:
+            return None
+        number = number * 62 + value
+    return number.to_bytes(size) if number >> (size * 8) == 0 else None

@@ -1,0 +1,173 @@
+"""Redeeming a refresh token: rotation, reuse, retries, expiry (RFC 6749 §6, RFC 9700 §4.14.2, CONTRACT §3)."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from events.family import (
+    AccessToken,
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
+    Retry,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRotated,
+)
+from service.decide.issue import token_expiry
+from service.decide.outcome import Decision, Granted, Refused, invalid_grant
+from service.errors import OAuthError
+from service.policy import Rules
+from service.scope import narrow, narrow_resources
+
+RECORDED_AFTER_THE_END = 3
+"""How many later presentations of a dead family's old tokens are recorded: enough to see that somebody still tries."""
+
+
+class Redeem(NamedTuple):
+    """`client_id` presents the authentic refresh token of `generation`, asking for `scope` and `resource` if not None.
+
+    `jti` and `key` (the current MAC key) are for what is issued; `cause` names the request for the audit.
+    """
+
+    now: datetime
+    rules: Rules
+    client_id: str
+    generation: int
+    scope: str | None
+    resource: tuple[str, ...] | None
+    retry: Retry | None
+    jti: str
+    key: int
+    cause: str
+
+
+def redeem(state: FamilyState | None, command: Redeem) -> Decision:
+    """`Granted` with the successor, or `Refused`; a reuse and a forgery revoke the family and are refused.
+
+    The client comes first: another client's presentation of a token changes nothing, whatever the token's state.
+    """
+    if state is None or state.client_id != command.client_id or state.generation is None:
+        return Decision(invalid_grant())
+    if command.generation > state.generation:
+        return _forged(state, command)
+    if state.revoked is not None:
+        return _after_the_end(state, command)
+    if _expires_at(state, command.rules) <= command.now:
+        return Decision(invalid_grant())
+    if command.retry is not None and state.retry is not None and command.retry.key == state.retry.key:
+        return _repeated(state, command.retry)
+    if command.generation < state.generation:
+        return _again(state, command) if _within_grace(state, command) else _reused(state, command)
+    if command.rules.required_acr is not None and state.acr not in command.rules.required_acr:
+        return Decision(invalid_grant(), (FamilyRevoked("policy_changed", command.cause),))
+    return _redeemed(state, command)
+
+
+def _redeemed(state: FamilyState, command: Redeem) -> Decision:
+    try:
+        scope = _scope(state, command)
+        audience = narrow_resources(command.resource, state.audience)
+    except OAuthError as error:
+        return Decision(Refused(error))
+    now, rules, generation = command.now, command.rules, command.generation
+    access_expires_at = now + timedelta(seconds=rules.access_token_ttl)
+    access = AccessToken(command.jti, scope, audience, now, access_expires_at)
+    issued = TokenIssued("access", scope, audience, access_expires_at, jti=command.jti)
+    family_expires_at = _family_expires_at(state, rules)
+    expires_at = token_expiry(now, family_expires_at, rules)
+    if rules.refresh_token_rotation == "reuse":
+        redeemed = TokenRedeemed("refresh_token", generation, command.retry, expires_at)
+        return Decision(Granted(access, generation, state.key), (redeemed, issued))
+    redeemed = TokenRedeemed("refresh_token", generation, command.retry)
+    rotated = TokenRotated(
+        generation,
+        generation + 1,
+        expires_at,
+        command.key,
+        family_expires_at if family_expires_at != state.family_expires_at else None,
+    )
+    return Decision(Granted(access, generation + 1, command.key), (redeemed, rotated, issued))
+
+
+def _scope(state: FamilyState, command: Redeem) -> str:
+    """What the new access token may do. Narrowing that sticks can be undone, up to the grant."""
+    if command.scope is None and command.rules.scope_narrowing == "sticky" and state.access is not None:
+        return state.access.scope
+    return narrow(command.scope, state.scope)
+
+
+def _repeated(state: FamilyState, retry: Retry) -> Decision:
+    if state.retry != retry:
+        return Decision(
+            Refused(OAuthError("invalid_request", "this Idempotency-Key was already used with another request"))
+        )
+    return _replay(state)
+
+
+def _replay(state: FamilyState) -> Decision:
+    """What the latest redemption gave, once more: computed, so it is the same."""
+    if state.access is None or state.generation is None:
+        return Decision(invalid_grant())
+    return Decision(Granted(state.access, state.generation, state.key))
+
+
+def _again(state: FamilyState, command: Redeem) -> Decision:
+    """The same successor within the grace time; another access token only where another scope or target is asked."""
+    try:
+        scope = _scope(state, command)
+        audience = narrow_resources(command.resource, state.audience)
+    except OAuthError as error:
+        return Decision(Refused(error))
+    if state.access is not None and (scope, audience) == (state.access.scope, state.access.audience):
+        return _replay(state)
+    expires_at = command.now + timedelta(seconds=command.rules.access_token_ttl)
+    access = AccessToken(command.jti, scope, audience, command.now, expires_at)
+    issued = TokenIssued("access", scope, audience, expires_at, jti=command.jti)
+    return Decision(Granted(access, state.generation, state.key), (issued,))
+
+
+def _within_grace(state: FamilyState, command: Redeem) -> bool:
+    """The immediate parent only, and only while its child was never presented: then `state` would be a child on."""
+    return (
+        command.generation + 1 == state.generation
+        and state.redeemed_at is not None
+        and command.now < state.redeemed_at + timedelta(seconds=command.rules.refresh_token_grace)
+    )
+
+
+def _reused(state: FamilyState, command: Redeem) -> Decision:
+    return Decision(invalid_grant(), (_reuse(state, command), FamilyRevoked("reuse_detected", command.cause)))
+
+
+def _after_the_end(state: FamilyState, command: Redeem) -> Decision:
+    if command.generation == state.generation or state.afterwards >= RECORDED_AFTER_THE_END:
+        return Decision(invalid_grant())
+    return Decision(invalid_grant(), (_reuse(state, command),))
+
+
+def _forged(state: FamilyState, command: Redeem) -> Decision:
+    if state.afterwards >= RECORDED_AFTER_THE_END:
+        return Decision(invalid_grant())
+    forged: FamilyEvent = ForgeryDetected(command.generation, state.generation or 0, command.client_id)
+    if state.revoked is not None:
+        return Decision(invalid_grant(), (forged,))
+    return Decision(invalid_grant(), (forged, FamilyRevoked("forgery", command.cause)))
+
+
+def _reuse(state: FamilyState, command: Redeem) -> TokenReuseDetected:
+    return TokenReuseDetected(command.generation, state.generation or 0, command.client_id)
+
+
+def _family_expires_at(state: FamilyState, rules: Rules) -> datetime:
+    """A policy made shorter counts from the next redemption on; one made longer promises nothing to old families."""
+    promised = state.family_expires_at or state.opened_at
+    return min(promised, state.opened_at + timedelta(seconds=rules.refresh_token_ttl))
+
+
+def _expires_at(state: FamilyState, rules: Rules) -> datetime:
+    """When the current refresh token ends, under the rules it was given with and under today's."""
+    since = state.redeemed_at or state.opened_at
+    today = token_expiry(since, _family_expires_at(state, rules), rules)
+    return min(state.expires_at or today, today)

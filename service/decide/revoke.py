@@ -1,0 +1,46 @@
+"""Revoking: a whole family, or one access token (RFC 7009, CONTRACT §5)."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
+from service.decide.outcome import Decision, Done, invalid_grant
+
+
+class Revoke(NamedTuple):
+    """End the family. `client_id` is the caller that must own it; None for an operator."""
+
+    client_id: str | None
+    reason: RevocationReason
+    cause: str
+
+
+class RevokeAccessToken(NamedTuple):
+    """End one access token of the caller's; the family lives."""
+
+    now: datetime
+    client_id: str
+    jti: str
+    expires_at: datetime
+
+
+def revoke(state: FamilyState | None, command: Revoke) -> Decision:
+    """`Done` also for a family that is unknown or dead already; `Refused` for another client's."""
+    if state is None:
+        return Decision(Done())
+    if command.client_id is not None and state.client_id != command.client_id:
+        return Decision(invalid_grant())
+    if state.revoked is not None:
+        return Decision(Done())
+    return Decision(Done(), (FamilyRevoked(command.reason, command.cause),))
+
+
+def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
+    """`Done` also for a token that is dead already; `Refused` for another client's."""
+    if state is None:
+        return Decision(Done())
+    if state.client_id != command.client_id:
+        return Decision(invalid_grant())
+    if state.revoked is not None or command.jti in state.revoked_jtis or command.expires_at <= command.now:
+        return Decision(Done())
+    return Decision(Done(), (TokenRevoked(command.jti, command.expires_at),))

@@ -1,0 +1,78 @@
+"""`introspect`: token introspection (RFC 7662)."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from events.family import FamilyState
+from service import clock
+from service.access_token import Claims, recognise
+from service.context import Context
+from service.registry import Client, Tenant
+from service.request import Request, decode, required
+from service.tokens import Presented
+
+INACTIVE = b'{"active":false}'
+"""All that is ever told of a token that is not active for this caller (RFC 7662 §2.2)."""
+
+
+class IntrospectRequest(msgspec.Struct, frozen=True):
+    """The hint is not needed: a token tells its kind (RFC 7662 §2.1)."""
+
+    token: str | None = None
+    token_type_hint: str | None = None
+
+
+_decoder = msgspec.json.Decoder(IntrospectRequest)
+
+
+async def handle(context: Context, request: Request) -> bytes:
+    """RFC 7662 §2.2. Decided on what the stream's leader has, never on a cache."""
+    parameters = decode(request.body, _decoder)
+    tenant, client = await context.caller(request.tenant, request.client_id)
+    token = required(parameters.token, "token")
+    described: dict[str, Any] | None = None
+    if presented := tenant.refresh_tokens.recognise(token):
+        family = await context.families.load(tenant.name, presented.family_id)
+        if family.state is not None and tenant.refresh_tokens.is_minted_for(presented, family.state.seed):
+            described = _refresh_token(tenant, family.state, presented, clock.now())
+    elif claims := recognise(tenant, token):
+        family = await context.families.load(tenant.name, claims.sid)
+        if family.state is not None:
+            described = _access_token(family.state, claims, clock.now())
+    if described is None or not _may_know(client, described["client_id"]):
+        return INACTIVE
+    return msgspec.json.encode({"active": True} | described)
+
+
+def _may_know(client: Client, owner: str) -> bool:
+    return client.rules.may_introspect or client.client_id == owner
+
+
+def _refresh_token(tenant: Tenant, state: FamilyState, presented: Presented, now: datetime) -> dict[str, Any] | None:
+    """Only the newest generation is active, and only while the family lives."""
+    if state.revoked is not None or presented.generation != state.generation or state.expires_at is None:
+        return None
+    if state.expires_at <= now:
+        return None
+    audience = state.audience
+    return {
+        "client_id": state.client_id,
+        "sub": state.sub,
+        "scope": state.scope,
+        "aud": audience[0] if len(audience) == 1 else audience,
+        "iss": tenant.issuer,
+        "iat": int((state.redeemed_at or state.opened_at).timestamp()),
+        "exp": int(state.expires_at.timestamp()),
+        "sid": presented.family_id,
+    }
+
+
+def _access_token(state: FamilyState, claims: Claims, now: datetime) -> dict[str, Any] | None:
+    if state.revoked is not None or claims.jti in state.revoked_jtis or claims.exp <= now.timestamp():
+        return None
+    known: dict[str, Any] = {
+        name: value for name in claims.__struct_fields__ if (value := getattr(claims, name)) not in (None, ())
+    }
+    return known | {"token_type": "Bearer"}

@@ -1,0 +1,44 @@
+"""What anyone may know about an issuer: its keys (RFC 7517) and its metadata (RFC 8414)."""
+
+import msgspec
+
+from service.context import Context
+from service.endpoints.token import GRANTS
+from service.errors import OAuthError
+from service.registry import Tenant
+from service.request import Request
+
+
+async def jwks(context: Context, request: Request) -> bytes:
+    """The JWK Set: every key under which a token may live, and the next one before it is used."""
+    tenant = await _tenant(context, request)
+    return msgspec.json.encode({"keys": [key.public_jwk() for key in tenant.keys.values()]})
+
+
+async def metadata(context: Context, request: Request) -> bytes:
+    """Authorization server metadata (RFC 8414 §2). Endpoints are NATS subjects; `{client_id}` is the caller's own."""
+    tenant = await _tenant(context, request)
+    own = f"oauth.{tenant.name}.client.{{client_id}}"
+    return msgspec.json.encode(
+        {
+            "issuer": tenant.issuer,
+            "token_endpoint": f"nats:{own}.token",
+            "revocation_endpoint": f"nats:{own}.revoke",
+            "introspection_endpoint": f"nats:{own}.introspect",
+            "jwks_uri": f"nats:oauth.{tenant.name}.public.jwks",
+            "grant_types_supported": list(GRANTS),
+            "response_types_supported": [],
+            "scopes_supported": sorted(_scopes(tenant)),
+        }
+    )
+
+
+async def _tenant(context: Context, request: Request) -> Tenant:
+    tenant = await context.registry.tenant(request.tenant)
+    if tenant is None:
+        raise OAuthError("invalid_request", "there is no such tenant")
+    return tenant
+
+
+def _scopes(tenant: Tenant) -> set[str]:
+    return {value for client in tenant.clients.values() for value in client.rules.scope.split(" ") if value}

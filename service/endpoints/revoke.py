@@ -1,0 +1,59 @@
+"""`revoke`: token revocation (RFC 7009)."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from events.family import FamilyState
+from service.access_token import recognise
+from service.context import Context
+from service.decide.outcome import Decision, Done, Refused
+from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
+from service.registry import Client, Tenant
+from service.request import Request, decode, required
+
+DONE = b"{}"
+
+
+class RevokeRequest(msgspec.Struct, frozen=True):
+    """The hint is not needed: a token tells its kind (RFC 7009 §2.1)."""
+
+    token: str | None = None
+    token_type_hint: str | None = None
+
+
+_decoder = msgspec.json.Decoder(RevokeRequest)
+
+
+async def handle(context: Context, request: Request) -> bytes:
+    """`{}`, also for a token that is unknown or dead already (RFC 7009 §2.2)."""
+    parameters = decode(request.body, _decoder)
+    tenant, client = await context.caller(request.tenant, request.client_id)
+    token = required(parameters.token, "token")
+    if presented := tenant.refresh_tokens.recognise(token):
+
+        def end_family(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+            if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
+                return Decision(Done())
+            return revoke(state, Revoke(client.client_id, "client_request", f"revocation by {request.actor}"))
+
+        concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, end_family)
+        if isinstance(concluded.outcome, Refused):
+            raise concluded.outcome.error
+        return DONE
+    return await _revoke_access_token(context, tenant, client, request, token)
+
+
+async def _revoke_access_token(context: Context, tenant: Tenant, client: Client, request: Request, token: str) -> bytes:
+    claims = recognise(tenant, token)
+    if claims is None:
+        return DONE
+
+    def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        return revoke_access_token(state, RevokeAccessToken(now, client.client_id, claims.jti, expires_at))
+
+    concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)
+    if isinstance(concluded.outcome, Refused):
+        raise concluded.outcome.error
+    return DONE

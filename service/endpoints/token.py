@@ -1,0 +1,30 @@
+"""`token`: the token endpoint (RFC 6749 §3.2). Each grant type is a file in `service/grants`."""
+
+from collections.abc import Awaitable, Callable
+
+from service.context import Context
+from service.errors import OAuthError
+from service.grants import client_credentials, refresh_token
+from service.grants.parameters import TokenRequest, decoder
+from service.registry import Client, Tenant
+from service.request import Request, decode, required
+
+Grant = Callable[[Context, Tenant, Client, Request, TokenRequest], Awaitable[bytes]]
+
+GRANTS: dict[str, Grant] = {
+    "refresh_token": refresh_token.handle,
+    "client_credentials": client_credentials.handle,
+}
+
+
+async def handle(context: Context, request: Request) -> bytes:
+    """A token response (RFC 6749 §5.1). The client is looked at before anything about a token is (§5.2)."""
+    parameters = decode(request.body, decoder)
+    tenant, client = await context.caller(request.tenant, request.client_id)
+    grant_type = required(parameters.grant_type, "grant_type")
+    grant = GRANTS.get(grant_type)
+    if grant is None:
+        raise OAuthError("unsupported_grant_type", "grant_type must be one of: " + ", ".join(GRANTS))
+    if grant_type not in client.rules.grant_types:
+        raise OAuthError("unauthorized_client", "this client is not registered for that grant type")
+    return await grant(context, tenant, client, request, parameters)

@@ -1,0 +1,46 @@
+"""Every error code a caller may see, once, with the status it is told with (CONTRACT §2)."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Code: TypeAlias = Literal[
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_target",
+    "access_denied",
+    "authorization_pending",
+    "slow_down",
+    "expired_token",
+    "unsupported_token_type",
+    "temporarily_unavailable",
+    "server_error",
+]
+
+_STATUS: dict[Code, str] = {
+    "invalid_client": "401",
+    "access_denied": "403",
+    "temporarily_unavailable": "503",
+    "server_error": "503",
+}
+
+
+class OAuthError(Exception):
+    """A refusal. `description` is for the caller's developer: it never repeats a token nor tells whether one exists."""
+
+    def __init__(self, code: Code, description: str) -> None:
+        super().__init__(f"{code}: {description}")
+        self.code: Code = code
+        self.description = description
+
+    def body(self) -> bytes:
+        """RFC 6749 §5.2."""
+        return msgspec.json.encode({"error": self.code, "error_description": self.description})
+
+    def headers(self) -> dict[str, str]:
+        """What NATS micro clients look at."""
+        return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": _STATUS.get(self.code, "400")}

@@ -1,0 +1,104 @@
+"""Load, decide, append: the one way anything happens to a family (DESIGN §1)."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple, TypeAlias
+
+from events import subjects
+from events.commit import VERSION, Commit, digest
+from events.family import FamilyState, codec, fold, revokes
+from events.log import Conflict, Log, Unavailable
+from service import clock
+from service.decide.outcome import Decision, Outcome
+from service.tokens import new_id
+
+CACHED_FAMILIES = 20_000
+PATIENCE_SECONDS = 1.9
+
+
+class Loaded(NamedTuple):
+    """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body."""
+
+    seq: int
+    digest: str | None
+    state: FamilyState | None
+    from_leader: bool
+
+
+class Concluded(NamedTuple):
+    """What was decided, the state it left, and the commit that made it so (`seq` 0: nothing had to be written)."""
+
+    outcome: Outcome
+    state: FamilyState | None
+    decision: Decision
+    seq: int
+
+
+Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
+"""`(state, now, id)`: `id` is the commit's, and the `jti` of the access token it may issue."""
+
+
+class Families:
+    """Families by way of the log. The cache may cost a retry, never a wrong answer: it only ever serves an append."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._recent: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
+
+    async def load(self, tenant: str, family_id: str) -> Loaded:
+        """The family as the stream's leader has it now. Raises `Unavailable`."""
+        return await self._load(subjects.family(tenant, family_id), leader=True)
+
+    async def decide(self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False) -> Concluded:
+        """Decide on the family's state and make it so.
+
+        Decides again whenever another commit came first. What writes nothing is decided on what the stream's leader
+        has. `new` tells that the family cannot exist yet, which saves a read. Raises `Unavailable`.
+        """
+        aggregate = subjects.family(tenant, family_id)
+        key = (tenant, family_id)
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        loaded = Loaded(0, None, None, False) if new else self._recent.get(key)
+        while True:
+            if loaded is None:
+                loaded = await self._load(aggregate, leader=False)
+            now, commit_id = clock.now(), new_id()
+            decision = decide(loaded.state, now, commit_id)
+            if not decision.events:
+                if loaded.from_leader:
+                    return Concluded(decision.outcome, loaded.state, decision, 0)
+                loaded = await self._load(aggregate, leader=True)
+                continue
+            state = fold(loaded.state, decision.events, now)
+            body = codec.encode(
+                Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state)
+            )
+            subject = aggregate.revoked if revokes(decision.events) else aggregate.live
+            try:
+                seq = await self._log.append(subject, aggregate.filter, body, loaded.seq)
+            except Conflict:
+                self._recent.pop(key, None)
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable("too many requests for one family at once") from None
+                loaded = await self._load(aggregate, leader=True)
+                continue
+            except Unavailable:
+                self._recent.pop(key, None)
+                raise
+            self._remember(key, Loaded(seq, digest(body), state, False))
+            return Concluded(decision.outcome, state, decision, seq)
+
+    async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> Loaded:
+        last = self._log.last_from_leader if leader else self._log.last
+        stored = await last(aggregate)
+        if stored is None:
+            return Loaded(0, None, None, leader)
+        return Loaded(stored.seq, digest(stored.body), codec.decode(stored.body).state, leader)
+
+    def _remember(self, key: tuple[str, str], loaded: Loaded) -> None:
+        self._recent[key] = loaded
+        self._recent.move_to_end(key)
+        if len(self._recent) > CACHED_FAMILIES:
+            self._recent.popitem(last=False)

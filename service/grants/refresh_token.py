@@ -1,0 +1,71 @@
+"""`refresh_token`: redeeming a refresh token (RFC 6749 §6, CONTRACT §3)."""
+
+import logging
+from datetime import datetime
+
+import msgspec
+
+from events.family import FamilyState, Retry
+from service import clock
+from service.context import Context
+from service.decide.outcome import Decision, Granted, Refused, invalid_grant
+from service.decide.redeem import Redeem, redeem
+from service.errors import OAuthError
+from service.grants.parameters import TokenRequest
+from service.registry import Client, Tenant
+from service.request import Request, idempotency_key, required
+from service.response import token_response
+from service.scope import parse_resources
+from service.tokens import short_digest
+
+log = logging.getLogger("heirloom.tokens")
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response with the successor."""
+    token = required(parameters.refresh_token, "refresh_token")
+    resource = parse_resources(parameters.resource)
+    retry = _retry(request, parameters)
+    presented = tenant.refresh_tokens.recognise(token)
+    if presented is None:
+        raise invalid_grant().error
+
+    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+        if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
+            log.warning(
+                "a token's short tag is right and its long tag is not: treat the keyring as leaked",
+                extra={"tenant": tenant.name, "client": client.client_id, "family": presented.family_id},
+            )
+            return Decision(invalid_grant())
+        return redeem(
+            state,
+            Redeem(
+                now=now,
+                rules=client.rules,
+                client_id=client.client_id,
+                generation=presented.generation,
+                scope=parameters.scope,
+                resource=resource,
+                retry=retry,
+                jti=commit_id,
+                key=context.keyring.current,
+                cause=f"presentation of generation {presented.generation} by {request.actor}",
+            ),
+        )
+
+    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    match concluded.outcome, concluded.state:
+        case Granted() as granted, FamilyState() as state:
+            return token_response(tenant, client, presented.family_id, state, granted, clock.now())
+        case Refused(error), _:
+            raise error
+        case _:
+            raise OAuthError("server_error", "the decision came to nothing")
+
+
+def _retry(request: Request, parameters: TokenRequest) -> Retry | None:
+    key = idempotency_key(request.headers)
+    if key is None:
+        return None
+    # what counts is what was asked, not how the JSON was laid out
+    return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(parameters)))

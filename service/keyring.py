@@ -1,0 +1,98 @@
+"""The keyring: the service's own secrets, in a file of mode 0600 or a mounted secret, never in the log (DESIGN §2).
+
+Everything else is derived from them (HKDF, RFC 5869), under a label for each purpose, kind and tenant: MAC keys of
+tokens and the tenants' signing keys. So replicas that share the file share every key, and nothing has to be copied
+when a tenant is added. Each secret has an id (1 to 255) that tokens name; the last one is used for what is new.
+"""
+
+import base64
+import binascii
+import contextlib
+import os
+import secrets
+import stat
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+SECRET_BYTES = 32
+
+
+class KeyringError(Exception):
+    """The keyring cannot be used; the message says why and what to do."""
+
+
+class _Entry(msgspec.Struct):
+    id: int
+    secret: str
+
+
+class _File(msgspec.Struct):
+    version: int
+    secrets: list[_Entry]
+
+
+class Keyring:
+    """Secrets by id. Never printed: its representation names the ids alone."""
+
+    def __init__(self, secrets_by_id: dict[int, bytes]) -> None:
+        self._secrets = secrets_by_id
+        self.current = max(secrets_by_id)
+        self.derive = lru_cache(maxsize=4096)(self._derive)
+
+    def __repr__(self) -> str:
+        return f"Keyring(ids={sorted(self._secrets)})"
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._secrets
+
+    def _derive(self, key: int, label: str, size: int = 32) -> bytes:
+        """`size` bytes from secret `key` for the purpose named by `label`. Raises `KeyError` for an unknown id."""
+        kdf = HKDF(algorithm=hashes.SHA256(), length=size, salt=None, info=b"heirloom/v1/" + label.encode())
+        return kdf.derive(self._secrets[key])
+
+
+def load(path: Path) -> Keyring:
+    """Read the keyring. Raises `KeyringError`."""
+    try:
+        mode = path.stat().st_mode
+        content = path.read_bytes()
+    except OSError as error:
+        raise KeyringError(f"cannot read the keyring {path}: {error.strerror}") from error
+    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+        raise KeyringError(f"the keyring {path} is readable by others; run: chmod 600 {path}")
+    try:
+        file = msgspec.json.decode(content, type=_File)
+        known = {entry.id: base64.b64decode(entry.secret, validate=True) for entry in file.secrets}
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error) as error:
+        raise KeyringError(f"the keyring {path} is corrupt; restore it from your backup") from error
+    if file.version != 1 or not known or any(len(secret) != SECRET_BYTES for secret in known.values()):
+        raise KeyringError(f"the keyring {path} is corrupt or of another version; restore it from your backup")
+    if len(known) != len(file.secrets) or not all(1 <= key <= 255 for key in known):
+        raise KeyringError(f"the keyring {path} has an id twice, or one outside 1 to 255")
+    return Keyring(known)
+
+
+def create(path: Path) -> Keyring:
+    """Make a keyring with one fresh secret; one that exists already is loaded. Raises `KeyringError`."""
+    entry = _Entry(1, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+    write_private(path, msgspec.json.format(msgspec.json.encode(_File(1, [entry]))))
+    return load(path)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file only its owner can read; one that exists is left alone. Whole or not at all, and on the disk."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)  # unlike a rename, never replaces what another process has just made
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,44 @@
+"""The policy a decision receives: a client's settings over its tenant's, over the defaults (CONTRACT §4)."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from events.settings import AuthMethod, ClientSettings, GrantType, Policy, TenantSettings
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """Every setting with its value. Durations are whole seconds; 0 means what CONTRACT §4 says."""
+
+    grant_types: tuple[GrantType, ...] = ("authorization_code", "refresh_token")
+    scope: str = ""
+    access_token_ttl: int = 300
+    access_token_format: Literal["jwt", "opaque"] = "jwt"
+    refresh_token_ttl: int = 2_592_000
+    refresh_token_idle_ttl: int = 1_209_600
+    refresh_token_rotation: Literal["rotate", "reuse"] = "rotate"
+    refresh_token_grace: int = 0
+    require_offline_access: bool = True
+    scope_narrowing: Literal["request", "sticky"] = "request"
+    required_acr: tuple[str, ...] | None = None
+    redirect_uris: tuple[str, ...] = ()
+    jwks: dict[str, Any] | None = None
+    token_endpoint_auth_method: AuthMethod = "client_secret_basic"
+    may_issue: bool = False
+    may_authorize: bool = False
+    may_introspect: bool = False
+
+
+def resolve(tenant: TenantSettings, client: ClientSettings) -> Rules:
+    """What holds for the client."""
+    chosen: dict[str, Any] = {}
+    for settings in (tenant, client):
+        for name in Rules.__struct_fields__:
+            value = getattr(settings, name, None)
+            if value is not None:
+                chosen[name] = value
+    return Rules(**chosen)
+
+
+SHARED = Policy.__struct_fields__
+"""What a tenant and a client may both set."""

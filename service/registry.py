@@ -1,0 +1,154 @@
+"""What every replica holds in memory: tenants with their signing keys, and clients with their rules.
+
+Fed from the log in order; the log has it before anybody is told so. Whoever is missing here is looked up in the log
+before he is refused, so a registration works on every replica from its acknowledgement on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from events import client as client_events
+from events import key as key_events
+from events import subjects
+from events import tenant as tenant_events
+from events.bus import Connection
+from events.commit import UnreadableCommit
+from events.log import Log, Stored
+from events.reader import read
+from events.settings import TenantSettings
+from service.keyring import Keyring
+from service.policy import Rules, resolve
+from service.signing import SigningKey
+from service.tokens import Tokens
+
+log = logging.getLogger("heirloom.registry")
+
+
+class Tenant:
+    """One issuer: its settings, its keys, its way with tokens."""
+
+    def __init__(self, name: str, keyring: Keyring) -> None:
+        self.name = name
+        self.settings = TenantSettings()
+        self.configured: Stored | None = None
+        self.keys: dict[str, SigningKey] = {}
+        self.key_states: dict[str, key_events.KeyState] = {}
+        self.signing: SigningKey | None = None
+        self.refresh_tokens = Tokens(keyring, name, "refresh")
+        self.clients: dict[str, Client] = {}
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of every token."""
+        return self.settings.issuer or f"urn:heirloom:{self.name}"
+
+
+class Client(msgspec.Struct):
+    """One registration, with the rules that follow from it and its tenant's settings."""
+
+    client_id: str
+    state: client_events.ClientState
+    rules: Rules
+    stored: Stored
+
+
+class KeyMismatch(Exception):
+    """The log names a signing key this keyring does not make: it is not the keyring of this log."""
+
+
+class Registry:
+    """Tenants and clients as of the newest registry commit this replica has seen."""
+
+    def __init__(self, log: Log, keyring: Keyring) -> None:
+        self._log = log
+        self._keyring = keyring
+        self._tenants: dict[str, Tenant] = {}
+        self.applied = 0
+        self.ready = asyncio.Event()
+
+    def tenants(self) -> list[Tenant]:
+        """Those that are configured."""
+        return [tenant for tenant in self._tenants.values() if tenant.configured is not None]
+
+    async def tenant(self, name: str) -> Tenant | None:
+        """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""
+        tenant = self._tenants.get(name)
+        if tenant is not None and tenant.configured is not None and tenant.signing is not None:
+            return tenant
+        if not subjects.TENANT.fullmatch(name):
+            return None
+        stored = await self._log.last_from_leader(subjects.tenant(name))
+        if stored is None:
+            return None
+        self.apply(stored)
+        key = await self._log.last_from_leader(subjects.key(name, "*"))
+        if key is not None:
+            self.apply(key)
+        return self._tenants[name]
+
+    async def client(self, tenant: Tenant, client_id: str) -> Client | None:
+        """The client, from memory or else from the log's leader. Raises `Unavailable`."""
+        client = tenant.clients.get(client_id)
+        if client is not None or not subjects.CLIENT_ID.fullmatch(client_id):
+            return client
+        stored = await self._log.last_from_leader(subjects.client(tenant.name, client_id))
+        if stored is not None:
+            self.apply(stored)
+        return tenant.clients.get(client_id)
+
+    async def follow(self, connection: Connection, failed: Callable[[BaseException], None]) -> None:
+        """Apply every registry commit, for ever; `ready` is set when what lay in the log at the start is applied."""
+        try:
+            async for batch in read(connection, filters=subjects.REGISTRY, last_per_subject=True):
+                for stored in batch.commits:
+                    self.apply(stored)
+                if batch.pending == 0:
+                    self.ready.set()
+        except (UnreadableCommit, KeyMismatch) as error:
+            failed(error)  # to go on with what is not understood would be to decide on a guess
+
+    def apply(self, stored: Stored) -> None:
+        """Take in one registry commit; older ones than what is known are passed over. Raises `UnreadableCommit`."""
+        _, name, kind, *rest = stored.subject.split(".")
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = Tenant(name, self._keyring)
+        match kind:
+            case "tenant":
+                self._apply_tenant(tenant, stored)
+            case "client":
+                self._apply_client(tenant, rest[0], stored)
+            case "key":
+                self._apply_key(tenant, rest[0], stored)
+        self.applied = max(self.applied, stored.seq)
+
+    def _apply_tenant(self, tenant: Tenant, stored: Stored) -> None:
+        if tenant.configured is not None and tenant.configured.seq >= stored.seq:
+            return
+        tenant.settings = tenant_events.codec.decode(stored.body).state.settings
+        tenant.configured = stored
+        for client in tenant.clients.values():
+            client.rules = resolve(tenant.settings, client.state.settings)
+
+    def _apply_client(self, tenant: Tenant, client_id: str, stored: Stored) -> None:
+        known = tenant.clients.get(client_id)
+        if known is not None and known.stored.seq >= stored.seq:
+            return
+        state = client_events.codec.decode(stored.body).state
+        tenant.clients[client_id] = Client(client_id, state, resolve(tenant.settings, state.settings), stored)
+
+    def _apply_key(self, tenant: Tenant, kid: str, stored: Stored) -> None:
+        state = key_events.codec.decode(stored.body).state
+        if kid not in tenant.keys:
+            if state.secret not in self._keyring:
+                raise KeyMismatch(f"the keyring has no secret {state.secret}, which tenant {tenant.name} signs with")
+            key = SigningKey(self._keyring, tenant.name, state.secret, state.number, state.alg)
+            if key.kid != kid:
+                raise KeyMismatch(f"the keyring is not the one tenant {tenant.name} was made with: signing keys differ")
+            tenant.keys[kid] = key
+        tenant.key_states[kid] = state
+        if state.status == "active":
+            tenant.signing = tenant.keys[kid]

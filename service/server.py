@@ -1,0 +1,147 @@
+"""The OAuth endpoints on the bus: a NATS micro service in a queue group (CONTRACT §2)."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nats.errors import Error as NatsError
+from nats.micro import add_service
+from nats.micro.request import Request as MicroRequest
+from nats.micro.service import EndpointStats, Service
+
+from events.bus import Connection
+from events.log import Unavailable
+from service.context import Context
+from service.endpoints import introspect, issue, public, revoke, token
+from service.errors import OAuthError
+from service.journal import Journal
+from service.request import Request
+
+log = logging.getLogger("heirloom.server")
+
+Endpoint = Callable[[Context, Request], Awaitable[bytes]]
+
+ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
+    "token": ("oauth.*.client.*.token", token.handle),
+    "issue": ("oauth.*.client.*.issue", issue.handle),
+    "revoke": ("oauth.*.client.*.revoke", revoke.handle),
+    "introspect": ("oauth.*.client.*.introspect", introspect.handle),
+    "jwks": ("oauth.*.public.jwks", public.jwks),
+    "metadata": ("oauth.*.public.metadata", public.metadata),
+}
+QUEUE = "heirloom"
+IN_FLIGHT = 512
+"""Requests being worked on at once; one more is refused at once instead of waiting in a queue nobody sees."""
+
+
+class Server:
+    """Answers every request it receives, also while it drains."""
+
+    def __init__(self, connection: Connection, context: Context, journal: Journal, version: str) -> None:
+        self._connection = connection
+        self._context = context
+        self._journal = journal
+        self._version = version
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._figures: dict[str, _Figures] = {name: _Figures() for name in ENDPOINTS}
+        self._service: Service | None = None
+
+    async def start(self) -> None:
+        """Listen. Returns when the broker knows of every endpoint."""
+        self._service = await add_service(
+            self._connection,
+            name="heirloom",
+            version=self._version,
+            description="OAuth 2.0 tokens; every decision is an event in the log",
+            queue_group=QUEUE,
+            stats_handler=self._stats,
+        )
+        for name, (subject, endpoint) in ENDPOINTS.items():
+            await self._service.add_endpoint(name=name, subject=subject, handler=self._accepting(name, endpoint))
+        await self._connection.flush()
+
+    async def drain(self) -> None:
+        """Take no new request, and answer every one already received."""
+        if self._service is None:
+            return
+        # the service's own stop() unsubscribes, and so drops what the broker has already handed to us
+        await asyncio.gather(
+            *(endpoint._subscription.drain() for endpoint in self._service._endpoints)  # noqa: SLF001
+        )
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._connection.flush()
+
+    def _accepting(self, name: str, endpoint: Endpoint) -> Callable[[MicroRequest], Awaitable[None]]:
+        figures = self._figures[name]
+
+        async def accept(request: MicroRequest) -> None:
+            figures.requests += 1
+            if len(self._tasks) >= IN_FLIGHT:
+                busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
+                await _respond(request, busy.body(), busy.headers())
+                return
+            task = asyncio.create_task(self._answer(name, endpoint, request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return accept
+
+    async def _answer(self, name: str, endpoint: Endpoint, request: MicroRequest) -> None:
+        started = time.perf_counter()
+        fields = request.subject.split(".")
+        asked = Request(fields[1], fields[3] if len(fields) == 5 else "", request.data, request.headers or {})
+        outcome = "ok"
+        body: bytes
+        headers: dict[str, str] | None = None
+        try:
+            body = await endpoint(self._context, asked)
+        except Exception as error:
+            refusal = refusal_of(error)
+            outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
+        await _respond(request, body, headers)
+        took = time.perf_counter() - started
+        self._figures[name].took(took, outcome)
+        self._journal.decision(name, asked.tenant, asked.client_id, outcome, took)
+
+    def _stats(self, endpoint: EndpointStats) -> Any:
+        # nats.micro times the hand-over to a task; these are the times until the reply
+        return self._figures[endpoint.name].report()
+
+
+class _Figures:
+    def __init__(self) -> None:
+        self.requests = 0
+        self.answered = 0
+        self.refused = 0
+        self.seconds = 0.0
+
+    def took(self, seconds: float, outcome: str) -> None:
+        self.answered += 1
+        self.refused += outcome != "ok"
+        self.seconds += seconds
+
+    def report(self) -> dict[str, float]:
+        mean = self.seconds / self.answered if self.answered else 0.0
+        return {"answered": self.answered, "refused": self.refused, "mean_ms": round(mean * 1000, 3)}
+
+
+def refusal_of(error: Exception) -> OAuthError:
+    """What the caller is told. What nobody foresaw is logged whole here and told as `server_error`."""
+    match error:
+        case OAuthError():
+            return error
+        case Unavailable():
+            return OAuthError("temporarily_unavailable", "the log does not answer now; try again")
+        case _:
+            log.error("a request failed", exc_info=error)
+            return OAuthError("server_error", "something went wrong; the operator's log has the details")
+
+
+async def _respond(request: MicroRequest, body: bytes, headers: dict[str, str] | None) -> None:
+    try:
+        await request.respond(body, headers)
+    except (NatsError, ValueError) as error:  # the connection is gone, or nobody asked for a reply
+        log.info("a reply could not be sent: %s", type(error).__name__)
