@@ -6,6 +6,7 @@ SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain i
 """
 
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ async def main() -> None:
         await asyncio.wait((serving, asyncio.create_task(ready.wait())), return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
             print("ready", flush=True)
+            gc.freeze()  # what start-up built stays; looking through it again and again would cost every request
         await serving
     except (KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit) as error:
         journal.flush()

@@ -11,6 +11,7 @@ from service.errors import OAuthError
 T = TypeVar("T")
 
 MAX_BODY = 16 * 1024
+_any_decoder = msgspec.json.Decoder(dict[str, Any])
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -38,8 +39,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise OAuthError("invalid_request", f"the request is larger than {MAX_BODY // 1024} KiB")
     try:
         parameters = decoder.decode(body)
-        # msgspec takes the last of two equal keys; where two readers disagree on a request, an attacker chooses
-        json.loads(body, object_pairs_hook=_no_duplicates)
+        if not _surely_without_duplicates(body):
+            json.loads(body, object_pairs_hook=_no_duplicates)
     except msgspec.ValidationError as error:
         raise OAuthError("invalid_request", str(error)) from error
     except _DuplicateError as error:
@@ -71,6 +72,23 @@ def at_most(value: str | None, limit: int, name: str) -> str | None:
     if value is not None and len(value) > limit:
         raise OAuthError("invalid_request", f"the parameter {name} is longer than {limit} characters")
     return value
+
+
+def _surely_without_duplicates(body: bytes) -> bool:
+    """Quickly, whether no key is given twice; False for "look closely".
+
+    msgspec takes the last of two equal keys; where two readers disagree on a request, an attacker chooses. Without
+    escapes, a body has one colon for each key and those inside its strings: any more betray a key that was dropped.
+    """
+    if b"\\" in body:
+        return False
+    parameters = _any_decoder.decode(body)
+    colons = len(parameters)
+    for name, value in parameters.items():
+        if not isinstance(value, str):
+            return False
+        colons += name.count(":") + value.count(":")
+    return body.count(b":") == colons
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> None:

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import secrets
 import zlib
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from service import base62
@@ -46,6 +47,7 @@ class Tokens:
         self._prefix = PREFIX[kind]
         self._short = f"{kind}/{tenant}/short"
         self._long = f"{kind}/{tenant}/long"
+        self._family_key = lru_cache(maxsize=4096)(self._derive_family_key)
 
     def mint(self, key: int, family_id: str, generation: int, seed: str) -> str:
         """The token of that generation: the same one whenever it is asked for."""
@@ -81,8 +83,10 @@ class Tokens:
         return hmac.digest(self._keyring.derive(key, self._short), claim, "sha256")[:8]
 
     def _long_tag(self, key: int, claim: bytes, seed: str) -> bytes:
-        family_key = hmac.digest(self._keyring.derive(key, self._long), seed.encode(), "sha256")
-        return hmac.digest(family_key, claim, "sha256")[:16]
+        return hmac.digest(self._family_key(key, seed), claim, "sha256")[:16]
+
+    def _derive_family_key(self, key: int, seed: str) -> bytes:
+        return hmac.digest(self._keyring.derive(key, self._long), seed.encode(), "sha256")
 
 
 def new_id() -> str:
