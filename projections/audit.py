@@ -1,0 +1,213 @@
+"""The audit queries on the bus (CONTRACT §5): `audit.<tenant>.<query>`."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from events.broker import Broker, serve
+from events.stream import JetStreamMissing
+from projections import families, history, incidents, revocations
+from projections.commit import microseconds
+from projections.page import BadCursor, Page, cursor_after, position
+from projections.progress import Progress
+from projections.read_model import open_for_queries
+from projections.request import (
+    FamiliesRequest,
+    FamilyRequest,
+    ListRequest,
+    ReasonRequest,
+    Refused,
+    Request,
+    decode,
+)
+
+log = logging.getLogger("heirloom.audit")
+
+R = TypeVar("R", bound=Request)
+Answer = dict[str, Any]
+
+QUEUE = "heirloom-audit"
+CONNECTIONS = 4
+WORKERS = 64
+"""Requests at once; one that waits for its sequence holds no database connection."""
+PATIENCE_SECONDS = 5.0
+MAX_REPLY = 900 * 1024
+"""The broker takes messages of 1 MiB; longer answers come in more pages."""
+
+
+class Audit:
+    """Answers from a read model that is as far as `progress` says. `log_end` gives the log's last sequence."""
+
+    def __init__(self, progress: Progress, log_end: Callable[[], Awaitable[int]]) -> None:
+        self._progress = progress
+        self._log_end = log_end
+        self._connections: asyncio.Queue[sqlite3.Connection] | None = None
+
+    def open(self, path: Path) -> None:
+        """Answer from this file from now on."""
+        self._connections = asyncio.Queue()
+        for _ in range(CONNECTIONS):
+            self._connections.put_nowait(open_for_queries(path))
+
+    async def close(self) -> None:
+        """Give the file free, once the queries under way are through."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            for _ in range(CONNECTIONS):
+                (await connections.get()).close()
+
+    def serve(self, broker: Broker) -> None:
+        """Answer every query of this file on the broker."""
+        answers = {
+            "family": self._family,
+            "families": self._families,
+            "revocations": self._revocations,
+            "incidents": self._incidents,
+            "position": self._position,
+        }
+        for query, answer in answers.items():
+            serve(broker, f"audit.*.{query}", _handle(answer), queue=QUEUE, max_workers=WORKERS)
+
+    async def _family(self, tenant: str, body: bytes) -> bytes:
+        request = await self._receive(body, FamilyRequest)
+        question = Page("family", tenant, filters=(request.family_id,), cursor=request.cursor)
+        after = position(question, 1)[0] if request.cursor else 0
+
+        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
+            family = families.find(db, tenant, request.family_id, _now())
+            if family is None:
+                raise Refused("invalid_request", "there is no such family")
+            timeline = history.timeline(db, family["opened_seq"], after, limit + 1)
+            cursor = cursor_after(question, (timeline[limit - 1]["seq"],)) if len(timeline) > limit else None
+            timeline = timeline[:limit]
+            _explain(timeline, incidents.of_family(db, family["opened_seq"]))
+            _explain(timeline, revocations.of_family(db, family["opened_seq"]))
+            return {**family, "timeline": timeline, "cursor": cursor}
+
+        return await self._look_up(look_up, request.limit)
+
+    async def _families(self, tenant: str, body: bytes) -> bytes:
+        request = await self._receive(body, FamiliesRequest)
+        page = _page("families", tenant, request, request.status)
+
+        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
+            items, cursor = families.families(db, page._replace(limit=limit), request.status, _now())
+            return {"items": items, "cursor": cursor}
+
+        return await self._look_up(look_up, request.limit)
+
+    async def _revocations(self, tenant: str, body: bytes) -> bytes:
+        request = await self._receive(body, ReasonRequest)
+        page = _page("revocations", tenant, request, request.reason)
+
+        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
+            items, cursor = revocations.revocations(db, page._replace(limit=limit), request.reason)
+            return {"items": items, "cursor": cursor}
+
+        return await self._look_up(look_up, request.limit)
+
+    async def _incidents(self, tenant: str, body: bytes) -> bytes:
+        request = await self._receive(body, ReasonRequest)
+        page = _page("incidents", tenant, request, request.reason)
+
+        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
+            items, cursor = incidents.incidents(db, page._replace(limit=limit), request.reason)
+            return {"items": items, "cursor": cursor}
+
+        return await self._look_up(look_up, request.limit)
+
+    async def _position(self, _tenant: str, body: bytes) -> bytes:
+        await self._receive(body, Request)
+        applied = self._progress.applied
+        end = max(await self._log_end(), applied)
+        answer: Answer = {"applied_seq": applied, "log_seq": end, "lag": end - applied}
+        if self._progress.obstacle is not None:
+            answer["obstacle"] = self._progress.obstacle
+        return msgspec.json.encode(answer)
+
+    async def _receive(self, body: bytes, kind: type[R]) -> R:
+        request = decode(body, kind)
+        if request.min_seq is not None and not await self._progress.reach(request.min_seq, PATIENCE_SECONDS):
+            why = self._progress.obstacle or f"it is at sequence {self._progress.applied}"
+            raise Refused("temporarily_unavailable", f"the read model has not reached min_seq: {why}", 503)
+        return request
+
+    async def _look_up(self, look_up: Callable[[sqlite3.Connection, int], Answer], limit: int) -> bytes:
+        connections = self._connections
+        if connections is None:
+            why = self._progress.obstacle or "it is being built"
+            raise Refused("temporarily_unavailable", f"there is no read model to ask now: {why}", 503)
+        connection = await connections.get()
+        try:
+            return await asyncio.to_thread(_fitting, connection, look_up, limit)
+        finally:
+            connections.put_nowait(connection)
+
+
+def _fitting(db: sqlite3.Connection, look_up: Callable[[sqlite3.Connection, int], Answer], limit: int) -> bytes:
+    """The answer, with as many items as a message can hold, all seen at one moment."""
+    db.execute("BEGIN")
+    try:
+        while True:
+            answer = msgspec.json.encode(look_up(db, limit))
+            if len(answer) <= MAX_REPLY or limit == 1:
+                return answer
+            limit = max(limit * MAX_REPLY // (len(answer) * 2), 1)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def _handle(
+    answer: Callable[[str, bytes], Awaitable[bytes]],
+) -> Callable[[str, bytes], Awaitable[tuple[bytes, dict[str, str]]]]:
+    async def handle(subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
+        try:
+            return await answer(subject.split(".")[1], body), {}
+        except Refused as refused:
+            refusal = refused
+        except BadCursor:
+            refusal = Refused("invalid_request", "the cursor does not belong to this query")
+        except JetStreamMissing:
+            refusal = Refused("temporarily_unavailable", "the log does not answer", 503)
+        except Exception:
+            log.exception("an audit query failed", extra={"subject": subject})
+            refusal = Refused("server_error", "the query failed; the service's log says more", 503)
+        return refusal.body(), refusal.headers()
+
+    return handle
+
+
+def _page(kind: str, tenant: str, request: ListRequest, filter: str | None) -> Page:
+    if request.since and request.until and request.since > request.until:
+        raise Refused("invalid_request", "since is after until")
+    return Page(
+        kind,
+        tenant,
+        request.sub,
+        request.client_id,
+        (filter,),
+        None if request.since is None else microseconds(request.since),
+        None if request.until is None else microseconds(request.until),
+        cursor=request.cursor,
+    )
+
+
+def _explain(timeline: list[Answer], details: list[Answer]) -> None:
+    """Tell with each entry what its commit detected or revoked."""
+    by_sequence = {detail["seq"]: detail for detail in details}
+    for entry in timeline:
+        if detail := by_sequence.get(entry["seq"]):
+            entry |= {key: value for key, value in detail.items() if key in _EXPLAINS and value is not None}
+
+
+_EXPLAINS = frozenset({"reason", "cause", "jti", "generation", "current_generation", "presented_by"})
+
+
+def _now() -> int:
+    return microseconds(datetime.now(UTC))

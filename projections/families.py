@@ -1,0 +1,122 @@
+"""The families: one row each, as it stands now."""
+
+import sqlite3
+from typing import Any, Literal, TypeAlias
+
+from sqlite_utils import Database
+
+from events.family import FamilyRevoked, GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
+from projections.commit import FamilyCommit, microseconds, moment
+from projections.names import Names
+from projections.page import NAMED, Condition, Page, select_page
+from projections.rows import Rows
+
+Status: TypeAlias = Literal["live", "revoked", "expired"]
+
+OPEN = (
+    "INSERT INTO families (seq, at, tenant, family_id, client, sub, scope, grant_type, generation, expires_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+RENEW = (
+    "UPDATE families SET generation = coalesce(?1, generation),"
+    " expires_at = CASE WHEN ?2 IS NOT NULL THEN ?2 WHEN generation IS NULL THEN max(coalesce(expires_at, 0), ?3)"
+    " ELSE expires_at END WHERE family_id = ?4 AND tenant = ?5"
+)
+END = "UPDATE families SET revoked_at = ?, reason = ? WHERE family_id = ? AND tenant = ?"
+STATEMENTS = (OPEN, RENEW, END)
+
+_SELECT = """
+SELECT f.family_id, client.text AS client_id, f.sub, scope.text AS scope, grant_type.text AS "grant",
+    f.generation, f.at, f.seq, f.expires_at, f.revoked_at, reason.text AS reason
+FROM families AS f
+JOIN names AS client ON client.id = f.client
+JOIN names AS scope ON scope.id = f.scope
+JOIN names AS grant_type ON grant_type.id = f.grant_type
+LEFT JOIN names AS reason ON reason.id = f.reason
+"""
+
+
+def create(db: Database) -> None:
+    """`seq` is that of the opening commit. Without a refresh token the last access token's end counts."""
+    db.execute("""
+        CREATE TABLE families (
+            seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenant INTEGER NOT NULL, family_id TEXT NOT NULL,
+            client INTEGER NOT NULL, sub TEXT NOT NULL, scope INTEGER NOT NULL, grant_type INTEGER NOT NULL,
+            generation INTEGER, expires_at INTEGER, revoked_at INTEGER, reason INTEGER
+        )""")
+    db.execute("CREATE UNIQUE INDEX families_by_id ON families (family_id, tenant)")
+    db.execute("CREATE INDEX families_by_time ON families (tenant, at)")
+    db.execute("CREATE INDEX families_by_client ON families (tenant, client, at)")
+    db.execute("CREATE INDEX families_by_sub ON families (tenant, sub, at)")
+    db.execute("CREATE INDEX families_revoked ON families (tenant, at) WHERE revoked_at IS NOT NULL")
+
+
+def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
+    """Open, renew or end the family."""
+    opened: GrantAuthorized | None = None
+    generation = refresh_end = access_end = None
+    for event in commit.events:
+        match event:
+            case TokenRotated():
+                generation, refresh_end = event.to_generation, microseconds(event.expires_at)
+            case TokenIssued(kind="refresh"):
+                generation, refresh_end = event.generation, microseconds(event.expires_at)
+            case TokenIssued(kind="access"):
+                access_end = microseconds(event.expires_at)
+            case TokenRedeemed() if event.expires_at is not None:
+                refresh_end = microseconds(event.expires_at)
+            case GrantAuthorized():
+                opened = event
+            case FamilyRevoked():
+                tenant = names.id(commit.tenant)
+                rows[END].append((commit.at, names.id(event.reason), commit.family_id, tenant))
+            case _:
+                pass
+    tenant = names.id(commit.tenant)
+    if opened is not None:
+        grant = names.id(opened.client_id), opened.sub, names.id(opened.scope), names.id(opened.grant)
+        end = access_end if refresh_end is None else refresh_end
+        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *grant, generation, end))
+    elif access_end is not None or refresh_end is not None:
+        rows[RENEW].append((generation, refresh_end, access_end, commit.family_id, tenant))
+
+
+def find(db: sqlite3.Connection, tenant: str, family_id: str, now: int) -> dict[str, Any] | None:
+    """The family as it stands `now` (microseconds), or None."""
+    query = f"{_SELECT} WHERE f.family_id = ? AND f.tenant = {NAMED}"
+    row = db.execute(query, (family_id, tenant)).fetchone()
+    return _item(row, now) if row else None
+
+
+def families(
+    db: sqlite3.Connection, page: Page, status: Status | None, now: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The families that began within the page's times, newest first, and the next page's cursor."""
+    conditions: list[Condition] = []
+    if status == "revoked":
+        conditions.append(("f.revoked_at IS NOT NULL", ()))
+    elif status == "expired":
+        conditions.append(("f.revoked_at IS NULL AND f.expires_at <= ?", (now,)))
+    elif status == "live":
+        conditions.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (now,)))
+    rows, cursor = select_page(db, _SELECT, "f", ("at", "seq"), page, conditions)
+    return [_item(row, now) for row in rows], cursor
+
+
+def _item(row: sqlite3.Row, now: int) -> dict[str, Any]:
+    ended, end = row["revoked_at"], row["expires_at"]
+    status: Status = "revoked" if ended is not None else "expired" if end is not None and end <= now else "live"
+    return {
+        "family_id": row["family_id"],
+        "client_id": row["client_id"],
+        "sub": row["sub"],
+        "scope": row["scope"],
+        "grant": row["grant"],
+        "status": status,
+        "generation": row["generation"],
+        "opened_at": moment(row["at"]),
+        "opened_seq": row["seq"],
+        "expires_at": None if end is None else moment(end),
+        "revoked_at": None if ended is None else moment(ended),
+        "reason": row["reason"],
+    }

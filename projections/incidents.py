@@ -1,0 +1,85 @@
+"""Where somebody showed what nobody should have: an old generation, or one that was never issued."""
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from events.family import ForgeryDetected, TokenReuseDetected
+from projections.commit import FamilyCommit, moment
+from projections.names import Names
+from projections.page import NAMED, Condition, Page, select_page
+from projections.rows import Rows
+
+ADD = (
+    "INSERT INTO incidents (seq, n, at, tenant, family, client, sub, type, actor, presenter, presented, current)"
+    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
+)
+STATEMENTS = (ADD,)
+
+REASON = {"TokenReuseDetected": "reuse_detected", "ForgeryDetected": "forgery"}
+"""The revocation reason each kind of incident leads to."""
+_TYPE = {reason: type for type, reason in REASON.items()}
+
+_SELECT = """
+SELECT i.at, i.seq, i.n, f.family_id, client.text AS client_id, i.sub, type.text AS type, actor.text AS actor,
+    presenter.text AS presented_by, i.presented, i.current
+FROM incidents AS i
+JOIN families AS f ON f.seq = i.family
+JOIN names AS client ON client.id = i.client
+JOIN names AS type ON type.id = i.type
+JOIN names AS actor ON actor.id = i.actor
+JOIN names AS presenter ON presenter.id = i.presenter
+"""
+
+
+def create(db: Database) -> None:
+    """`presented` is the generation that was shown, `current` the newest one then."""
+    db.execute("""
+        CREATE TABLE incidents (
+            seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
+            family INTEGER NOT NULL, client INTEGER NOT NULL, sub TEXT NOT NULL, type INTEGER NOT NULL,
+            actor INTEGER NOT NULL, presenter INTEGER NOT NULL, presented INTEGER NOT NULL, current INTEGER NOT NULL,
+            PRIMARY KEY (seq, n)
+        ) WITHOUT ROWID""")
+    db.execute("CREATE INDEX incidents_by_time ON incidents (tenant, at, seq, n)")
+    db.execute("CREATE INDEX incidents_by_client ON incidents (tenant, client, at, seq, n)")
+    db.execute("CREATE INDEX incidents_by_sub ON incidents (tenant, sub, at, seq, n)")
+    db.execute("CREATE INDEX incidents_by_family ON incidents (family)")
+
+
+def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
+    """A row for every detection."""
+    for n, event in enumerate(commit.events):
+        if isinstance(event, TokenReuseDetected | ForgeryDetected):
+            who = names.id(type(event).__name__), names.id(commit.actor), names.id(event.client_id)
+            what = event.generation, event.current_generation
+            rows[ADD].append((commit.seq, n, commit.at, *who, *what, commit.family_id, names.id(commit.tenant)))
+
+
+def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """Newest first, and the next page's cursor. `reason` as in `REASON`; any other has no incidents."""
+    conditions: list[Condition] = [] if reason is None else [(f"i.type = {NAMED}", (_TYPE.get(reason),))]
+    rows, cursor = select_page(db, _SELECT, "i", ("at", "seq", "n"), page, conditions)
+    return [_item(row) for row in rows], cursor
+
+
+def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
+    """All of one family (its opening sequence), oldest first."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE i.family = ? ORDER BY i.seq, i.n", (family,))]
+
+
+def _item(row: sqlite3.Row) -> dict[str, Any]:
+    return {
+        "at": moment(row["at"]),
+        "seq": row["seq"],
+        "type": row["type"],
+        "reason": REASON[row["type"]],
+        "family_id": row["family_id"],
+        "client_id": row["client_id"],
+        "sub": row["sub"],
+        "actor": row["actor"],
+        "presented_by": row["presented_by"],
+        "generation": row["presented"],
+        "current_generation": row["current"],
+    }

@@ -1,0 +1,148 @@
+"""The read model: one SQLite file, fed with the log in order.
+
+The checkpoint moves in the transaction that writes the rows, so every commit counts exactly once, however often the
+process dies. A changed table gets a new number in `TABLES`, and that makes it another version: it is built anew.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from events.commit import digest
+from events.log import Stored
+from projections import checkpoint, families, history, incidents, names, revocations
+from projections.commit import Unprojectable, read_commit
+from projections.rows import Rows
+
+TABLES: dict[str, Callable[[Database], None]] = {
+    "names-1": names.create,
+    "checkpoint-1": checkpoint.create,
+    "families-1": families.create,
+    "history-1": history.create,
+    "revocations-1": revocations.create,
+    "incidents-1": incidents.create,
+}
+PROJECTIONS = (families, history, revocations, incidents)
+"""In the order their rows are written: history looks its family up."""
+STATEMENTS = tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS)
+
+CACHE_KIB = 64 * 1024
+
+migrations = Migrations("read-model")
+for name, create in TABLES.items():
+    migrations(name=name)(create)
+
+
+class Unusable(Exception):
+    """The file is no read model of this version."""
+
+
+class Halted(Exception):
+    """The read model cannot go past a commit; `seq` is its sequence."""
+
+    def __init__(self, seq: int, why: str) -> None:
+        super().__init__(f"halted at sequence {seq}: {why}")
+        self.seq = seq
+
+
+class ReadModel:
+    """The one writer of a read model file, made if it does not exist. Raises `Unusable`.
+
+    `gapless` is given up only for a read model of a part of the log.
+    """
+
+    def __init__(self, path: Path, *, gapless: bool = True) -> None:
+        self._gapless = gapless
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db = Database(self._connection)
+            _prepare(self._db)
+            self._names = names.Names(self._connection)
+            self.applied, self._last_body = checkpoint.load(self._connection)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise Unusable(str(error)) from error
+        except Unusable:
+            self._connection.close()
+            raise
+
+    def stands_on(self, stored: Stored) -> bool:
+        """Whether this is the commit applied last, so that this is a read model of that log."""
+        return stored.seq == self.applied and digest(stored.body) == self._last_body
+
+    def apply(self, commits: Sequence[Stored]) -> None:
+        """Take in the next commits of the log; those applied already are skipped.
+
+        Raises `Halted` at a commit that is missing or not understood; what comes before it is applied.
+        """
+        rows: Rows = {statement: [] for statement in STATEMENTS}
+        seen = self.applied
+        fresh = [stored for stored in commits if stored.seq > seen]
+        for index, stored in enumerate(fresh):
+            try:
+                self._collect(stored, seen, rows)
+            except (Unprojectable, TypeError, ValueError) as error:
+                self._names = names.Names(self._connection)
+                self.apply(fresh[:index])
+                raise Halted(seen + 1 if self._gapless else stored.seq, str(error)) from error
+            seen = stored.seq
+        if fresh:
+            self._write(fresh, rows)
+
+    def close(self) -> None:
+        """Let go of the file; it is complete in itself then."""
+        self._connection.close()
+
+    def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
+        if stored.seq != seen + 1 and self._gapless:
+            raise Unprojectable(f"the log goes on at {stored.seq}; what lay between is missing")
+        commit = read_commit(stored)
+        if commit is None:
+            return
+        for projection in PROJECTIONS:
+            projection.apply(commit, self._names, rows)
+
+    def _write(self, commits: list[Stored], rows: Rows) -> None:
+        try:
+            with self._db.atomic():
+                self._connection.executemany(names.INSERT, self._names.new)
+                for statement in STATEMENTS:
+                    if parameters := rows[statement]:
+                        self._connection.executemany(statement, parameters)
+                checkpoint.move(self._connection, commits[-1])
+        except BaseException as error:
+            self._names = names.Names(self._connection)
+            if not isinstance(error, sqlite3.IntegrityError):
+                raise
+            if len(commits) == 1:
+                raise Halted(commits[0].seq, f"it does not fit what came before ({error})") from error
+            for stored in commits:  # one by one, to come as far as possible and to name the culprit
+                self.apply([stored])
+            return
+        self._names.new.clear()
+        self.applied = commits[-1].seq
+        self._last_body = digest(commits[-1].body)
+
+
+def open_for_queries(path: Path) -> sqlite3.Connection:
+    """A connection that can only read, for one thread at a time."""
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    connection.isolation_level = None
+    connection.row_factory = sqlite3.Row
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB // 8}")
+    return connection
+
+
+def _prepare(db: Database) -> None:
+    db.conn.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes from the file, the log gives back
+    db.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    if not db.table_names():
+        db.enable_wal()
+        migrations.apply(db)
+        # sqlite-utils notes when it made a table; a rebuilt read model must be the same to the byte
+        db.execute("UPDATE _sqlite_migrations SET applied_at = ''")
+    found = [applied.name for applied in migrations.applied(db)]
+    if found != list(TABLES):
+        raise Unusable(f"it holds the tables {', '.join(found) or 'of something else'}")

@@ -1,0 +1,101 @@
+"""What may be asked (CONTRACT §5): the parameters of each audit query, strictly decoded, and how a refusal looks."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from events.family import RevocationReason
+
+T = TypeVar("T")
+
+MAX_BODY = 16 * 1024
+
+Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""RFC 3339."""
+Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+
+
+class Refused(Exception):
+    """The query is not answered. `code` is one of CONTRACT §2, `status` what the reply's header says."""
+
+    def __init__(self, code: str, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.code = code
+        self.description = description
+        self.status = status
+
+    def body(self) -> bytes:
+        """RFC 6749 §5.2."""
+        return msgspec.json.encode({"error": self.code, "error_description": self.description})
+
+    def headers(self) -> dict[str, str]:
+        """What clients of NATS services look at."""
+        return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": str(self.status)}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Every query waits until this sequence of the log is applied."""
+
+    min_seq: Sequence | None = None
+
+
+class FamilyRequest(Request, frozen=True, kw_only=True):
+    """One family; its timeline has at most `limit` entries, `cursor` goes on."""
+
+    family_id: str
+    limit: Limit = 1000
+    cursor: str | None = None
+
+
+class ListRequest(Request, frozen=True):
+    """What all lists can be asked. `since` and `until` are both included."""
+
+    sub: str | None = None
+    client_id: str | None = None
+    since: Time | None = None
+    until: Time | None = None
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+class FamiliesRequest(ListRequest, frozen=True):
+    """`since` and `until` are about when the family began."""
+
+    status: Literal["live", "revoked", "expired"] | None = None
+
+
+class ReasonRequest(ListRequest, frozen=True):
+    """Revocations and incidents."""
+
+    reason: RevocationReason | None = None
+
+
+class _DuplicateError(ValueError):
+    pass
+
+
+def decode(body: bytes, request: type[T]) -> T:
+    """The parameters. Raises `Refused` for anything but one JSON object with each key once and right types."""
+    if len(body) > MAX_BODY:
+        raise Refused("invalid_request", f"the request is larger than {MAX_BODY // 1024} KiB")
+    try:
+        parameters = msgspec.json.decode(body, type=request)
+        # msgspec takes the last of two equal keys; where two readers disagree on a request, an attacker chooses
+        json.loads(body, object_pairs_hook=_no_duplicates)
+    except msgspec.ValidationError as error:
+        raise Refused("invalid_request", str(error)) from error
+    except _DuplicateError as error:
+        raise Refused("invalid_request", "a parameter is given twice") from error
+    except (ValueError, RecursionError) as error:
+        raise Refused("invalid_request", "the request is not a JSON object") from error
+    return parameters
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _DuplicateError
+    return found

@@ -1,0 +1,72 @@
+"""Everything that was revoked: whole families, and single access tokens."""
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from events.family import FamilyRevoked, TokenRevoked
+from projections.commit import FamilyCommit, moment
+from projections.names import Names
+from projections.page import NAMED, Condition, Page, select_page
+from projections.rows import Rows
+
+ADD = (
+    "INSERT INTO revocations (seq, n, at, tenant, family, client, sub, reason, actor, cause, jti)"
+    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
+)
+STATEMENTS = (ADD,)
+
+_SELECT = """
+SELECT r.at, r.seq, r.n, f.family_id, client.text AS client_id, r.sub, reason.text AS reason, actor.text AS actor,
+    r.cause, r.jti
+FROM revocations AS r
+JOIN families AS f ON f.seq = r.family
+JOIN names AS client ON client.id = r.client
+JOIN names AS reason ON reason.id = r.reason
+JOIN names AS actor ON actor.id = r.actor
+"""
+
+
+def create(db: Database) -> None:
+    """`n` is the event's place in its commit; `jti` is null where the whole family was revoked."""
+    db.execute("""
+        CREATE TABLE revocations (
+            seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
+            family INTEGER NOT NULL, client INTEGER NOT NULL, sub TEXT NOT NULL, reason INTEGER NOT NULL,
+            actor INTEGER NOT NULL, cause TEXT, jti TEXT, PRIMARY KEY (seq, n)
+        ) WITHOUT ROWID""")
+    db.execute("CREATE INDEX revocations_by_time ON revocations (tenant, at, seq, n)")
+    db.execute("CREATE INDEX revocations_by_client ON revocations (tenant, client, at, seq, n)")
+    db.execute("CREATE INDEX revocations_by_sub ON revocations (tenant, sub, at, seq, n)")
+    db.execute("CREATE INDEX revocations_by_reason ON revocations (tenant, reason, at, seq, n)")
+    db.execute("CREATE INDEX revocations_by_family ON revocations (family)")
+
+
+def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
+    """A row for every event that revokes."""
+    for n, event in enumerate(commit.events):
+        if isinstance(event, FamilyRevoked | TokenRevoked):
+            cause, jti = (event.cause, None) if isinstance(event, FamilyRevoked) else (None, event.jti)
+            why = names.id(event.reason), names.id(commit.actor), cause, jti
+            rows[ADD].append((commit.seq, n, commit.at, *why, commit.family_id, names.id(commit.tenant)))
+
+
+def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """Newest first, and the next page's cursor."""
+    conditions: list[Condition] = [] if reason is None else [(f"r.reason = {NAMED}", (reason,))]
+    rows, cursor = select_page(db, _SELECT, "r", ("at", "seq", "n"), page, conditions)
+    return [_item(row) for row in rows], cursor
+
+
+def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
+    """All of one family (its opening sequence), oldest first."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.family = ? ORDER BY r.seq, r.n", (family,))]
+
+
+def _item(row: sqlite3.Row) -> dict[str, Any]:
+    item = {key: row[key] for key in ("seq", "family_id", "client_id", "sub", "reason", "actor", "cause")}
+    item["at"] = moment(row["at"])
+    if row["jti"] is not None:
+        item["jti"] = row["jti"]
+    return item
