@@ -1,0 +1,68 @@
+"""Families for tests of decisions: given some events, when a command comes, then an outcome and events."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from events.family import FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
+from service.decide.issue import Issue
+from service.decide.redeem import Redeem
+from service.policy import Rules
+
+START = datetime(2026, 1, 1, 12, 0, 0, 1, UTC)
+RULES = Rules(grant_types=("refresh_token",), scope="read write offline_access", may_issue=True)
+
+
+def at(seconds: float) -> datetime:
+    """That long after the start."""
+    return START + timedelta(seconds=seconds)
+
+
+def given(*commits: tuple[FamilyEvent, ...], seconds: float = 0) -> FamilyState:
+    """The state after the commits, all committed at that time."""
+    state: FamilyState | None = None
+    for events in commits:
+        state = fold(state, events, at(seconds))
+    assert state is not None
+    return state
+
+
+def opened(client_id: str = "web", scope: str = "read write offline_access", **fields: Any) -> tuple[FamilyEvent, ...]:
+    """A family with a refresh token of generation 0 and an access token."""
+    audience = ("https://acme.example",)
+    return (
+        GrantAuthorized(client_id, "alice", scope, audience, "issue", "seed", **fields),
+        TokenIssued("refresh", scope, audience, at(1000), generation=0, key=1, family_expires_at=at(2000)),
+        TokenIssued("access", scope, audience, at(300), jti="jti-0"),
+    )
+
+
+def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **fields: Any) -> Redeem:
+    """A presentation of that generation by its client, `seconds` after the start."""
+    chosen: dict[str, Any] = {
+        "client_id": "web",
+        "scope": None,
+        "resource": None,
+        "retry": None,
+        "jti": f"jti-{generation + 1}",
+        "key": 1,
+        "cause": "a test",
+    }
+    return Redeem(now=at(seconds), rules=rules, generation=generation, **(chosen | fields))
+
+
+def issuing(rules: Rules = RULES, **fields: Any) -> Issue:
+    """An issue of everything the rules allow."""
+    chosen: dict[str, Any] = {
+        "client_id": "web",
+        "sub": "alice",
+        "scope": rules.scope,
+        "audience": ("https://acme.example",),
+        "grant": "issue",
+        "jti": "jti-0",
+        "seed": "seed",
+        "key": 1,
+    }
+    return Issue(now=START, rules=rules, **(chosen | fields))
+
+
+KEY = Retry("key", "body")

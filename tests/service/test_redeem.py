@@ -1,0 +1,250 @@
+"""Redeeming: given events, when a token is presented, then an outcome and events (CONTRACT §3, §4)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from events.family import (
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
+    Retry,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRotated,
+    fold,
+)
+from service.decide.issue import issue
+from service.decide.outcome import Decision, Done, Granted, Refused
+from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
+from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
+from tests.service.families import KEY, RULES, at, given, issuing, opened, redeeming
+
+
+def kinds(decision: Decision) -> list[type[FamilyEvent]]:
+    return [type(event) for event in decision.events]
+
+
+def refusal(decision: Decision) -> str:
+    assert isinstance(decision.outcome, Refused)
+    return decision.outcome.error.code
+
+
+def after(state: FamilyState, command: Redeem) -> FamilyState:
+    return fold(state, redeem(state, command).events, command.now)
+
+
+def test_the_newest_generation_gives_its_one_successor() -> None:
+    """CONTRACT §3.1: consumed, rotated, an access token issued, in one commit."""
+    decision = redeem(given(opened()), redeeming(0))
+    assert kinds(decision) == [TokenRedeemed, TokenRotated, TokenIssued]
+    assert isinstance(decision.outcome, Granted) and decision.outcome.generation == 1
+
+
+def test_an_older_generation_ends_the_family() -> None:
+    """CONTRACT §3.2: reuse and revocation in one commit, with the refusal."""
+    state = after(given(opened()), redeeming(0))
+    decision = redeem(state, redeeming(0, 2))
+    assert kinds(decision) == [TokenReuseDetected, FamilyRevoked]
+    assert refusal(decision) == "invalid_grant"
+    dead = fold(state, decision.events, at(2))
+    newest = redeem(dead, redeeming(1, 3))
+    assert refusal(newest) == "invalid_grant" and newest.events == ()
+
+
+def test_presentations_after_the_end_write_a_bounded_number_of_events() -> None:
+    """CONTRACT §3.5: a dead family's log does not grow with what is thrown at it."""
+    state = after(after(given(opened()), redeeming(0)), redeeming(0, 2))
+    written = 0
+    for second in range(50):
+        decision = redeem(state, redeeming(0, 3 + second))
+        if decision.events:
+            written += len(decision.events)
+            state = fold(state, decision.events, at(3 + second))
+    assert written == RECORDED_AFTER_THE_END
+
+
+def test_another_client_changes_nothing_whatever_the_token() -> None:
+    """CONTRACT §3.6: binding first, also for an old token and for a forged one."""
+    state = after(given(opened()), redeeming(0))
+    for generation in (0, 1, 7):
+        decision = redeem(state, redeeming(generation, 2, client_id="thief"))
+        assert refusal(decision) == "invalid_grant" and decision.events == ()
+
+
+def test_a_generation_never_issued_is_a_forgery() -> None:
+    """CONTRACT §3.7: an authentic token nobody issued means that a key has leaked; the family ends."""
+    decision = redeem(given(opened()), redeeming(5))
+    assert kinds(decision) == [ForgeryDetected, FamilyRevoked]
+    assert refusal(decision) == "invalid_grant"
+
+
+def test_the_same_key_and_body_get_the_same_successor() -> None:
+    """CONTRACT §2: a retry is answered with what was given, and writes nothing."""
+    state = after(given(opened()), redeeming(0, retry=KEY))
+    first = redeem(given(opened()), redeeming(0, retry=KEY)).outcome
+    again = redeem(state, redeeming(0, 50, retry=KEY, jti="another"))
+    assert again == Decision(first, ())
+
+
+def test_the_same_key_with_another_body_is_an_invalid_request() -> None:
+    """CONTRACT §2; it writes nothing and does not count as reuse."""
+    state = after(given(opened()), redeeming(0, retry=KEY))
+    decision = redeem(state, redeeming(0, 2, retry=Retry("key", "other body")))
+    assert refusal(decision) == "invalid_request" and decision.events == ()
+
+
+def test_a_retry_after_its_successor_was_presented_is_reuse() -> None:
+    """CONTRACT §2: the exception holds only as long as the successor has not been presented."""
+    state = after(after(given(opened()), redeeming(0, retry=KEY)), redeeming(1, 2))
+    assert kinds(redeem(state, redeeming(0, 3, retry=KEY))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_gives_the_parent_the_same_successor_in_time() -> None:
+    """CONTRACT §3.3: within the time, while the child was never presented, the parent gets the same answer."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    first = redeem(given(opened()), redeeming(0, rules=graceful))
+    state = fold(given(opened()), first.events, at(1))
+    assert redeem(state, redeeming(0, 10.9, rules=graceful)) == Decision(first.outcome, ())
+    assert kinds(redeem(state, redeeming(0, 11, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_is_over_once_the_child_was_presented() -> None:
+    """CONTRACT §3.3: not for a grandparent, however short ago."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    state = after(after(given(opened()), redeeming(0, rules=graceful)), redeeming(1, 2, rules=graceful))
+    assert kinds(redeem(state, redeeming(0, 3, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_with_a_narrower_scope_gives_another_access_token_and_no_fork() -> None:
+    """The refresh token stays the one successor; the access token never holds more than was asked."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    state = after(given(opened()), redeeming(0, rules=graceful))
+    decision = redeem(state, redeeming(0, 2, rules=graceful, scope="read"))
+    assert kinds(decision) == [TokenIssued]
+    assert isinstance(decision.outcome, Granted)
+    assert (decision.outcome.generation, decision.outcome.access.scope) == (1, "read")
+
+
+def test_rotation_policy_reuse_echoes_the_token() -> None:
+    """CONTRACT §3: only `TokenRedeemed` and `TokenIssued`; the token stays valid, its idle time starts anew."""
+    keep = replace(RULES, refresh_token_rotation="reuse", refresh_token_idle_ttl=100)
+    decision = redeem(given(opened()), redeeming(0, 50, rules=keep))
+    assert kinds(decision) == [TokenRedeemed, TokenIssued]
+    assert isinstance(decision.outcome, Granted) and decision.outcome.generation == 0
+    state = fold(given(opened()), decision.events, at(50))
+    assert isinstance(redeem(state, redeeming(0, 149, rules=keep)).outcome, Granted)
+    assert refusal(redeem(state, redeeming(0, 151, rules=keep))) == "invalid_grant"
+
+
+@dataclass
+class Lifetime:
+    rules: dict[str, int]
+    alive: float
+    dead: float
+
+
+@pytest.mark.parametrize(
+    "lifetime",
+    [
+        Lifetime({}, 999, 1001),  # what its own commit promised
+        Lifetime({"refresh_token_ttl": 500}, 499, 501),  # a policy made shorter holds at once
+        Lifetime({"refresh_token_ttl": 9999, "refresh_token_idle_ttl": 9999}, 999, 1001),  # made longer: not for this
+        Lifetime({"refresh_token_idle_ttl": 100}, 99, 101),
+        Lifetime({"refresh_token_idle_ttl": 0}, 999, 1001),
+        Lifetime({"refresh_token_ttl": 0}, -1, 0),
+    ],
+)
+def test_a_refresh_token_ends_when_promised_or_sooner(lifetime: Lifetime) -> None:
+    """CONTRACT §4: absolute and idle lifetimes, shortened by policy, never lengthened; expiry writes nothing."""
+    rules = replace(RULES, **lifetime.rules)
+    assert isinstance(redeem(given(opened()), redeeming(0, lifetime.alive, rules=rules)).outcome, Granted)
+    decision = redeem(given(opened()), redeeming(0, lifetime.dead, rules=rules))
+    assert refusal(decision) == "invalid_grant" and decision.events == ()
+
+
+def test_rotation_never_extends_the_family() -> None:
+    """CONTRACT §4: `refresh_token_ttl` counts from the family's start."""
+    rules = replace(RULES, refresh_token_idle_ttl=0)
+    state = after(given(opened()), redeeming(0, 999, rules=rules))
+    assert state.expires_at == at(2000) == state.family_expires_at
+
+
+def test_scope_narrows_for_one_request_or_sticks() -> None:
+    """CONTRACT §4 `scope_narrowing`: per request, or sticky and widened again up to the grant; never more."""
+
+    def scope_after(policy: str, *asked: str | None) -> str:
+        rules = replace(RULES, scope_narrowing=policy)
+        state, granted = given(opened()), None
+        for generation, scope in enumerate(asked):
+            command = redeeming(generation, generation + 1, rules=rules, scope=scope)
+            granted = redeem(state, command).outcome
+            state = after(state, command)
+        assert isinstance(granted, Granted)
+        return granted.access.scope
+
+    assert scope_after("request", "read", None) == "read write offline_access"
+    assert scope_after("sticky", "read", None) == "read"
+    assert scope_after("sticky", "read", "read write") == "read write"
+    refused = redeem(given(opened()), redeeming(0, scope="read admin"))
+    assert refusal(refused) == "invalid_scope" and refused.events == ()
+
+
+def test_a_resource_outside_of_the_grant_is_an_invalid_target() -> None:
+    """RFC 8707 §2.2; nothing is consumed."""
+    decision = redeem(given(opened()), redeeming(0, resource=("https://elsewhere.example",)))
+    assert refusal(decision) == "invalid_target" and decision.events == ()
+
+
+def test_a_family_below_the_required_acr_ends() -> None:
+    """CONTRACT §4 `required_acr`: refused, and revoked because the policy changed."""
+    rules = replace(RULES, required_acr=("mfa",))
+    decision = redeem(given(opened(acr="pwd")), redeeming(0, rules=rules))
+    assert refusal(decision) == "invalid_grant"
+    assert [event.reason for event in decision.events if isinstance(event, FamilyRevoked)] == ["policy_changed"]
+    assert isinstance(redeem(given(opened(acr="mfa")), redeeming(0, rules=rules)).outcome, Granted)
+
+
+@pytest.mark.parametrize(
+    ("rules", "command", "has_refresh"),
+    [
+        ({}, {}, True),
+        ({}, {"scope": "read"}, False),
+        ({"require_offline_access": False}, {"scope": "read"}, True),
+        ({"refresh_token_ttl": 0}, {}, False),
+        ({"grant_types": ("authorization_code",)}, {}, False),
+        ({}, {"refreshable": False}, False),
+    ],
+)
+def test_a_refresh_token_is_issued_where_policy_says(
+    rules: dict[str, Any], command: dict[str, Any], has_refresh: bool
+) -> None:
+    """CONTRACT §4: `offline_access`, `refresh_token_ttl` 0, the client's grant types."""
+    outcome = issue(None, issuing(replace(RULES, **rules), **command)).outcome
+    assert isinstance(outcome, Granted) and (outcome.generation == 0) == has_refresh
+
+
+def test_revoking_is_once_and_by_the_owner() -> None:
+    """RFC 7009: repeating changes nothing; another client is refused; an operator needs no ownership."""
+    state = given(opened())
+    mine = Revoke("web", "client_request", "a test")
+    assert revoke(state, mine) == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
+    assert revoke(fold(state, revoke(state, mine).events, at(1)), mine) == Decision(Done())
+    assert refusal(revoke(state, Revoke("thief", "client_request", "a test"))) == "invalid_grant"
+    assert len(revoke(state, Revoke(None, "operator", "a test")).events) == 1
+    assert revoke(None, mine) == Decision(Done())
+
+
+def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
+    """RFC 7009 §2.1: the family lives; the list of revoked tokens stays as short as their lifetime."""
+    state = given(opened())
+    first = revoke_access_token(state, RevokeAccessToken(at(1), "web", "jti-0", at(300)))
+    state = fold(state, first.events, at(1))
+    assert state.revoked is None and set(state.revoked_jtis) == {"jti-0"}
+    assert revoke_access_token(state, RevokeAccessToken(at(2), "web", "jti-0", at(300))).events == ()
+    later = revoke_access_token(state, RevokeAccessToken(at(400), "web", "jti-9", at(700)))
+    assert set(fold(state, later.events, at(400)).revoked_jtis) == {"jti-9"}

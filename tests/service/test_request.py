@@ -1,0 +1,82 @@
+"""Requests are decoded strictly: one object, each key once, right types."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.errors import OAuthError
+from service.grants.parameters import TokenRequest, decoder
+from service.request import decode, idempotency_key
+
+TEXT = st.text(alphabet=st.sampled_from('ab:"\\{},é\n'), max_size=6)
+
+
+def _pairs(pairs: list[tuple[str, str]], *, ascii_only: bool) -> bytes:
+    members = (
+        f"{json.dumps(name, ensure_ascii=ascii_only)}: {json.dumps(value, ensure_ascii=ascii_only)}"
+        for name, value in pairs
+    )
+    return ("{" + ", ".join(members) + "}").encode()
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), max_size=6), st.booleans())
+@example([("a", ":"), ("a", "b")], False)
+@example([("a:", "x"), ("a:", "y")], True)
+def test_a_key_given_twice_is_always_noticed(pairs: list[tuple[str, str]], ascii_only: bool) -> None:
+    """The quick look and the close look agree, whatever colons and escapes stand in names and values."""
+    body = _pairs(pairs, ascii_only=ascii_only)
+    names = [name for name, _ in pairs]
+    if len(set(names)) == len(names):
+        assert isinstance(decode(body, decoder), TokenRequest)
+    else:
+        with pytest.raises(OAuthError, match="twice"):
+            decode(body, decoder)
+
+
+def test_an_escaped_colon_cannot_hide_a_second_key() -> None:
+    """A colon that is only in the decoded text must not make up for one that a dropped key had."""
+    body = rb'{"scope": "a", "grant_type": "\u003a", "scope": "b"}'
+    with pytest.raises(OAuthError, match="twice"):
+        decode(body, decoder)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_a_request_or_an_invalid_request(body: bytes) -> None:
+    """Nothing else comes out of decoding."""
+    try:
+        decode(body, decoder)
+    except OAuthError as error:
+        assert error.code == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nope", b"[]", b"null", b'{"scope": 1}', b'{"scope": "\xff"}', b"{" * 9000, b" " * 17_000, b'{"a":1}{}'],
+)
+def test_what_is_not_a_request_is_refused(body: bytes) -> None:
+    """Not JSON, not an object, wrong type, not UTF-8, too deep, too large, two documents (CONTRACT §2)."""
+    with pytest.raises(OAuthError, match="invalid_request"):
+        decode(body, decoder)
+
+
+@pytest.mark.parametrize("value", ["", "a" * 256, "with space", "tab\t", "é"])
+def test_an_idempotency_key_is_visible_ascii(value: str) -> None:
+    """1 to 255 visible ASCII characters (CONTRACT §2), whatever the header's capitals."""
+    with pytest.raises(OAuthError, match="Idempotency-Key"):
+        idempotency_key({"idempotency-key": value})
+    assert idempotency_key({"Idempotency-Key": "~" * 255}) == "~" * 255
+    assert idempotency_key({"Other": "x"}) is None
+
+
+def test_errors_never_repeat_what_was_sent() -> None:
+    """A token pasted into the wrong parameter does not come back."""
+    secret = "hrt_" + "s" * 67
+    shapes: list[Any] = [{"grant_type": [secret]}, {"scope": {secret: 1}}, {"resource": 5, "scope": [secret]}]
+    for shape in shapes:
+        with pytest.raises(OAuthError) as caught:
+            decode(msgspec.json.encode(shape), decoder)
+        assert secret not in caught.value.body().decode()

@@ -1,0 +1,112 @@
+"""Tokens by computation: what is minted is recognised, and nothing else is."""
+
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import base62, keyring
+from service.keyring import Keyring, KeyringError
+from service.tokens import Tokens, new_id, new_seed
+
+KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
+TOKENS = Tokens(KEYS, "acme", "refresh")
+
+
+@given(st.binary(min_size=1, max_size=60))
+def test_base62_gives_back_every_byte_string(data: bytes) -> None:
+    """Whatever is encoded is decoded to the same bytes, in a fixed number of characters."""
+    text = base62.encode(data)
+    assert len(text) == base62.length(len(data))
+    assert base62.decode(text, len(data)) == data
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]))
+def test_a_minted_token_is_recognised_and_always_the_same(generation: int, key: int) -> None:
+    """Minting twice gives one token; recognising it gives back what it was minted for."""
+    family, seed = new_id(), new_seed()
+    token = TOKENS.mint(key, family, generation, seed)
+    presented = TOKENS.recognise(token)
+    assert token == TOKENS.mint(key, family, generation, seed)
+    assert presented is not None
+    assert (presented.key, presented.family_id, presented.generation) == (key, family, generation)
+    assert TOKENS.is_minted_for(presented, seed)
+
+
+def test_a_token_has_the_form_that_leak_scanners_know() -> None:
+    """`hrt_`, a base62 body, six base62 characters of CRC-32 over what precedes them (CONTRACT §1)."""
+    token = TOKENS.mint(1, new_id(), 0, new_seed())
+    body, checksum = token[:-6], token[-6:]
+    assert token.startswith("hrt_") and token[4:].isalnum()
+    assert checksum == base62.encode_int(zlib.crc32(body.encode()), 6)
+
+
+@given(st.data())
+def test_no_altered_token_is_recognised(data: st.DataObject) -> None:
+    """Any one character changed, with the checksum mended, fails at a tag before anything is read."""
+    token = TOKENS.mint(1, new_id(), 3, new_seed())
+    seed_at = data.draw(st.integers(4, len(token) - 7))
+    other = data.draw(st.sampled_from([c for c in base62.ALPHABET if c != token[seed_at]]))
+    altered = token[:seed_at] + other + token[seed_at + 1 : -6]
+    altered += base62.encode_int(zlib.crc32(altered.encode()), 6)
+    presented = TOKENS.recognise(altered)
+    assert presented is None or not TOKENS.is_minted_for(presented, new_seed())
+
+
+def test_keyring_alone_cannot_mint() -> None:
+    """Whoever has the keys but not the family's seed makes tokens whose long tag fails."""
+    presented = TOKENS.recognise(TOKENS.mint(1, new_id(), 1, new_seed()))
+    assert presented is not None and not TOKENS.is_minted_for(presented, new_seed())
+
+
+@pytest.mark.parametrize(
+    "others",
+    [Tokens(KEYS, "globex", "refresh"), Tokens(Keyring({1: b"c" * 32}), "acme", "refresh")],
+    ids=["another tenant", "another keyring"],
+)
+def test_other_keys_recognise_nothing(others: Tokens) -> None:
+    """A token is good under its own tenant's key only."""
+    assert others.recognise(TOKENS.mint(1, new_id(), 0, new_seed())) is None
+
+
+@given(st.text(max_size=120))
+def test_garbage_is_not_recognised(text: str) -> None:
+    """Arbitrary text, also non-ASCII, is refused without an error."""
+    assert TOKENS.recognise(text) is None
+    assert TOKENS.recognise("hrt_" + text) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json",
+        b"\xff\xfe",
+        b'{"version": 1, "secrets": []}',
+        b'{"version": 2, "secrets": [{"id": 1, "secret": "' + b"YWFh" * 11 + b'"}]}',
+        b'{"version": 1, "secrets": [{"id": 1, "secret": "c2hvcnQ="}]}',
+        b'{"version": 1, "secrets": [{"id": 1, "secret": "%%%%"}]}',
+    ],
+)
+def test_a_corrupt_keyring_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    """The message says which file, and holds nothing of its content."""
+    path = tmp_path / "keyring.json"
+    path.touch(0o600)
+    path.write_bytes(content)
+    with pytest.raises(KeyringError, match=r"keyring\.json"):
+        keyring.load(path)
+
+
+def test_a_keyring_is_made_private_and_kept(tmp_path: Path) -> None:
+    """Mode 0600; a second start uses the same secrets; one that others can read is refused."""
+    path = tmp_path / "keyring.json"
+    first = keyring.create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert keyring.create(path).derive(1, "x") == first.derive(1, "x")
+    assert json.loads(path.read_text())["secrets"][0]["secret"] not in repr(first)
+    path.chmod(0o640)
+    with pytest.raises(KeyringError, match="chmod 600"):
+        keyring.load(path)
