@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from events.commit import VERSION
-from events.family import FamilyEvent
+from events.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
 from events.log import Stored
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -18,7 +18,11 @@ class Unprojectable(Exception):
 
 
 class FamilyCommit(NamedTuple):
-    """One decision about one family. `at` is in microseconds since 1970; `revokes` as the subject says."""
+    """One decision about one family, times in microseconds since 1970.
+
+    `generation` is the refresh token's that the family has after it and `refresh_end` that token's expiry, `access` the
+    access token that was issued; each None where the commit says nothing about it. `revokes` is what the subject says.
+    """
 
     seq: int
     tenant: str
@@ -27,6 +31,9 @@ class FamilyCommit(NamedTuple):
     at: int
     actor: str
     events: tuple[FamilyEvent, ...]
+    generation: int | None
+    refresh_end: int | None
+    access: TokenIssued | None
 
 
 class _Family(msgspec.Struct, gc=False):
@@ -46,18 +53,40 @@ _other = msgspec.json.Decoder(_Other)
 
 def read_commit(stored: Stored) -> FamilyCommit | None:
     """The commit, or None for one of another aggregate. Raises `Unprojectable` for what this version cannot read."""
-    parts = stored.subject.split(".")
-    is_family = len(parts) == 5 and parts[2] == "family"
+    kind = stored.subject.split(".", 4)
     try:
-        read = _family.decode(stored.body) if is_family else _other.decode(stored.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if kind[2] != "family":
+            _known_version(_other.decode(stored.body).v)
+            return None
+        read = _family.decode(stored.body)
+        _known_version(read.v)
+        return _family_commit(stored.seq, kind[1], kind[3], kind[4] == "revoked", read)
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
         raise Unprojectable(str(error)) from error
-    if read.v != VERSION:
-        raise Unprojectable(f"commit version {read.v}, this program reads version {VERSION}")
-    if isinstance(read, _Other):
-        return None
-    revokes = parts[4] == "revoked"
-    return FamilyCommit(stored.seq, parts[1], parts[3], revokes, microseconds(read.at), read.actor, read.events)
+
+
+def _family_commit(seq: int, tenant: str, family_id: str, revokes: bool, read: _Family) -> FamilyCommit:
+    if not read.events:
+        raise Unprojectable("a commit without events")
+    generation = refresh_end = access = None
+    for event in read.events:
+        if isinstance(event, TokenIssued):
+            if event.kind == "access":
+                access = event
+            elif event.kind == "refresh":
+                generation, refresh_end = event.generation, event.expires_at
+        elif isinstance(event, TokenRotated):
+            generation, refresh_end = event.to_generation, event.expires_at
+        elif isinstance(event, TokenRedeemed) and event.credential == "refresh_token":
+            generation, refresh_end = event.generation, event.expires_at
+    end = None if refresh_end is None else microseconds(refresh_end)
+    at = microseconds(read.at)
+    return FamilyCommit(seq, tenant, family_id, revokes, at, read.actor, read.events, generation, end, access)
+
+
+def _known_version(version: int) -> None:
+    if version != VERSION:
+        raise Unprojectable(f"commit version {version}, this program reads version {VERSION}")
 
 
 def microseconds(time: datetime) -> int:

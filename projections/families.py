@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from sqlite_utils import Database
 
-from events.family import FamilyRevoked, GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
+from events.family import FamilyRevoked, GrantAuthorized
 from projections.commit import FamilyCommit, microseconds, moment
 from projections.names import Names
 from projections.page import NAMED, Condition, Page, select_page
@@ -17,13 +17,13 @@ OPEN = (
     "INSERT INTO families (seq, at, tenant, family_id, client, sub, scope, grant_type, generation, expires_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-RENEW = (
-    "UPDATE families SET generation = coalesce(?1, generation),"
-    " expires_at = CASE WHEN ?2 IS NOT NULL THEN ?2 WHEN generation IS NULL THEN max(coalesce(expires_at, 0), ?3)"
-    " ELSE expires_at END WHERE family_id = ?4 AND tenant = ?5"
+RENEW = "UPDATE families SET generation = ?, expires_at = ? WHERE family_id = ? AND tenant = ?"
+EXTEND = (
+    "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?)"
+    " WHERE family_id = ? AND tenant = ? AND generation IS NULL"
 )
 END = "UPDATE families SET revoked_at = ?, reason = ? WHERE family_id = ? AND tenant = ?"
-STATEMENTS = (OPEN, RENEW, END)
+STATEMENTS = (OPEN, RENEW, EXTEND, END)
 
 _SELECT = """
 SELECT f.family_id, client.text AS client_id, f.sub, scope.text AS scope, grant_type.text AS "grant",
@@ -53,32 +53,21 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
-    opened: GrantAuthorized | None = None
-    generation = refresh_end = access_end = None
-    for event in commit.events:
-        match event:
-            case TokenRotated():
-                generation, refresh_end = event.to_generation, microseconds(event.expires_at)
-            case TokenIssued(kind="refresh"):
-                generation, refresh_end = event.generation, microseconds(event.expires_at)
-            case TokenIssued(kind="access"):
-                access_end = microseconds(event.expires_at)
-            case TokenRedeemed() if event.expires_at is not None:
-                refresh_end = microseconds(event.expires_at)
-            case GrantAuthorized():
-                opened = event
-            case FamilyRevoked():
-                tenant = names.id(commit.tenant)
-                rows[END].append((commit.at, names.id(event.reason), commit.family_id, tenant))
-            case _:
-                pass
-    tenant = names.id(commit.tenant)
-    if opened is not None:
-        grant = names.id(opened.client_id), opened.sub, names.id(opened.scope), names.id(opened.grant)
-        end = access_end if refresh_end is None else refresh_end
-        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *grant, generation, end))
-    elif access_end is not None or refresh_end is not None:
-        rows[RENEW].append((generation, refresh_end, access_end, commit.family_id, tenant))
+    tenant, first = names[commit.tenant], commit.events[0]
+    end = commit.refresh_end
+    if isinstance(first, GrantAuthorized):
+        if end is None and commit.access is not None:
+            end = microseconds(commit.access.expires_at)
+        grant = names[first.client_id], first.sub, names[first.scope], names[first.grant]
+        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *grant, commit.generation, end))
+    elif end is not None:
+        rows[RENEW].append((commit.generation, end, commit.family_id, tenant))
+    elif commit.access is not None:
+        rows[EXTEND].append((microseconds(commit.access.expires_at), commit.family_id, tenant))
+    if commit.revokes:
+        for event in commit.events:
+            if isinstance(event, FamilyRevoked):
+                rows[END].append((commit.at, names[event.reason], commit.family_id, tenant))
 
 
 def find(db: sqlite3.Connection, tenant: str, family_id: str, now: int) -> dict[str, Any] | None:

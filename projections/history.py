@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from events.family import TokenIssued, TokenRedeemed, TokenRotated
 from projections.commit import FamilyCommit, microseconds, moment
 from projections.names import Names
 from projections.rows import Rows
@@ -29,22 +28,13 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """One row."""
-    generation = scope = jti = lifetime = None
-    for event in commit.events:
-        match event:
-            case TokenIssued(kind="access"):
-                scope, jti, lifetime = names.id(event.scope), event.jti, microseconds(event.expires_at) - commit.at
-            case TokenIssued(kind="refresh"):
-                generation = event.generation
-            case TokenRotated():
-                generation = event.to_generation
-            case TokenRedeemed(credential="refresh_token"):
-                generation = event.generation
-            case _:
-                pass
-    types = names.id(" ".join([type(event).__name__ for event in commit.events]))
-    tenant, actor = names.id(commit.tenant), names.id(commit.actor)
-    rows[ADD].append((commit.seq, commit.family_id, tenant, commit.at, types, actor, generation, scope, jti, lifetime))
+    scope = jti = lifetime = None
+    if (access := commit.access) is not None:
+        scope, jti, lifetime = names[access.scope], access.jti, microseconds(access.expires_at) - commit.at
+    types = names[" ".join([type(event).__name__ for event in commit.events])]
+    family = commit.family_id, names[commit.tenant]
+    actor = names[commit.actor]
+    rows[ADD].append((commit.seq, *family, commit.at, types, actor, commit.generation, scope, jti, lifetime))
 
 
 def timeline(db: sqlite3.Connection, family: int, after: int, limit: int) -> list[dict[str, Any]]:

@@ -50,11 +50,13 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """A row for every detection."""
+    if not commit.revokes:
+        return
     for n, event in enumerate(commit.events):
         if isinstance(event, TokenReuseDetected | ForgeryDetected):
-            who = names.id(type(event).__name__), names.id(commit.actor), names.id(event.client_id)
+            who = names[type(event).__name__], names[commit.actor], names[event.client_id]
             what = event.generation, event.current_generation
-            rows[ADD].append((commit.seq, n, commit.at, *who, *what, commit.family_id, names.id(commit.tenant)))
+            rows[ADD].append((commit.seq, n, commit.at, *who, *what, commit.family_id, names[commit.tenant]))
 
 
 def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:

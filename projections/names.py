@@ -15,18 +15,14 @@ def create(db: Database) -> None:
     db.execute("CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)")
 
 
-class Names:
-    """The numbers given so far, and those not yet written."""
+class Names(dict[str, int]):
+    """Word → number, given when a word is first asked for; `new` holds those not yet written."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._ids: dict[str, int] = {text: id for id, text in connection.execute("SELECT id, text FROM names")}
+        super().__init__((text, id) for id, text in connection.execute("SELECT id, text FROM names"))
         self.new: list[tuple[int, str]] = []
 
-    def id(self, text: str) -> int:
-        """The word's number, given now if it has none."""
-        number = self._ids.get(text)
-        if number is None:
-            number = len(self._ids) + 1
-            self._ids[text] = number
-            self.new.append((number, text))
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self) + 1
+        self.new.append((number, text))
         return number

@@ -112,10 +112,8 @@ class ReadModel:
                     if parameters := rows[statement]:
                         self._connection.executemany(statement, parameters)
                 checkpoint.move(self._connection, commits[-1])
-        except BaseException as error:
+        except sqlite3.IntegrityError as error:
             self._names = names.Names(self._connection)
-            if not isinstance(error, sqlite3.IntegrityError):
-                raise
             if len(commits) == 1:
                 raise Halted(commits[0].seq, f"it does not fit what came before ({error})") from error
             for stored in commits:  # one by one, to come as far as possible and to name the culprit

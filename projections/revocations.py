@@ -45,11 +45,13 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """A row for every event that revokes."""
+    if not commit.revokes:
+        return
     for n, event in enumerate(commit.events):
         if isinstance(event, FamilyRevoked | TokenRevoked):
             cause, jti = (event.cause, None) if isinstance(event, FamilyRevoked) else (None, event.jti)
-            why = names.id(event.reason), names.id(commit.actor), cause, jti
-            rows[ADD].append((commit.seq, n, commit.at, *why, commit.family_id, names.id(commit.tenant)))
+            why = names[event.reason], names[commit.actor], cause, jti
+            rows[ADD].append((commit.seq, n, commit.at, *why, commit.family_id, names[commit.tenant]))
 
 
 def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:

@@ -1,0 +1,97 @@
+"""The projector as a process: `python -m heirloom.projector`, started by `heirloom up` or by an orchestrator.
+
+Follows the log into a read model and answers the audit queries from it. Reads HEIRLOOM_NATS_URL (with the service's
+credentials) and HEIRLOOM_READ_MODEL (the SQLite file). Prints `ready` when queries answer and it has caught up with the
+log as it was at the start. SIGTERM drains it; it exits 0.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from events.broker import Broker
+from events.bus import Connection, connect
+from events.stream import last_sequence
+from heirloom.process import run, stop_requested
+from projections.audit import Audit
+from projections.follower import Follower
+from projections.progress import Progress
+from service.journal import Journal, install
+
+log = logging.getLogger("heirloom.projector")
+
+SWITCH_SECONDS = 0.0005
+"""How long the interpreter lets one thread run: a query's thread must not starve while the log is being applied."""
+
+
+class Settings(NamedTuple):
+    """Where a projector finds what it needs."""
+
+    url: str
+    read_model: Path
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    journal = Journal()
+    install(journal)
+    try:
+        settings = Settings(os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_READ_MODEL"]))
+    except KeyError as error:
+        sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    stop, ready = stop_requested(), asyncio.Event()
+    serving = asyncio.create_task(run_projector(settings, stop, ready))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if ready.is_set():
+        print("ready", flush=True)
+    waiting.cancel()
+    try:
+        await serving
+    finally:
+        journal.flush()
+
+
+async def run_projector(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Follow and answer until `stop`; sets `ready` when caught up with the log. Drains before it returns."""
+    stopped = asyncio.create_task(stop.wait())
+    connecting = asyncio.create_task(_connect(settings.url))
+    await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not connecting.done():
+        connecting.cancel()
+        return
+    log_bus, audit_bus = await connecting
+    progress = Progress()
+    audit = Audit(progress, partial(last_sequence, log_bus))
+    broker = Broker(audit_bus)
+    audit.serve(broker)
+    await broker.start()
+    follower = Follower(log_bus, settings.read_model, progress, audit, ready)
+    following = asyncio.create_task(follower.follow())
+    try:
+        await asyncio.wait((following, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+    finally:
+        log.info("draining")
+        progress.give_up_waiting("the projector is stopping")
+        await broker.stop()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await audit.close()
+        follower.close()
+        await log_bus.close()
+        await audit_bus.close()
+
+
+async def _connect(url: str) -> tuple[Connection, Connection]:
+    return await connect(url, "heirloom projector"), await connect(url, "heirloom audit")
+
+
+if __name__ == "__main__":
+    run(main())
