@@ -54,9 +54,9 @@ class Family(RuleBasedStateMachine):
         self.state = fold(None, decision.events, self.now)
 
     @rule(
-        back=st.integers(-1, 3),
-        key=st.sampled_from([None, "a", "b"]),
-        scope=st.sampled_from([None, "read", "read write", "read admin"]),
+        back=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3, -1]),  # most families must live long enough to be hurt
+        key=st.sampled_from([None, None, "a", "b"]),
+        scope=st.sampled_from([None, None, "read", "read write", "read admin"]),
     )
     def present(self, back: int, key: str | None, scope: str | None) -> None:
         """The owner or a thief presents a generation: the newest, an older, or one that was never issued."""
@@ -156,5 +156,5 @@ class Family(RuleBasedStateMachine):
         return decision.outcome.error.code
 
 
-Family.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Family.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
 test_family_against_the_model = Family.TestCase

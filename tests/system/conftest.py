@@ -1,0 +1,26 @@
+"""One running service for all tests of a worker that leave it as they find it."""
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.system.service import Service, running
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two replicas on a broker of their own."""
+    with running(tmp_path_factory.mktemp("service") / "data", "--replicas", "2") as service:
+        yield service
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the service said."""
+    report = yield
+    used = getattr(item, "funcargs", {}).get("service")
+    if report.failed and isinstance(used, Service):
+        report.sections.append(("the service", used.said()))
+    return report

@@ -1,0 +1,180 @@
+"""The whole service as its users run it: `heirloom up` as a process, callers with their own credentials."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from nats.aio.client import Client
+
+from events import bus
+from heirloom import credentials
+from heirloom.up import RUNNING
+
+HEIRLOOM = Path(sys.executable).with_name("heirloom")
+PATIENCE_SECONDS = 30
+
+SEED = """
+[[tenant]]
+name = "acme"
+issuer = "https://acme.example"
+
+[[client]]
+tenant = "acme"
+client_id = "web"
+grant_types = ["refresh_token"]
+scope = "openid profile read write offline_access"
+may_issue = true
+
+[[client]]
+tenant = "acme"
+client_id = "other"
+grant_types = ["refresh_token", "client_credentials"]
+scope = "read offline_access"
+may_issue = true
+
+[[client]]
+tenant = "acme"
+client_id = "api"
+may_introspect = true
+
+[[tenant]]
+name = "globex"
+
+[[client]]
+tenant = "globex"
+client_id = "web"
+scope = "read offline_access"
+may_issue = true
+"""
+
+
+class Service:
+    """A running `heirloom up`."""
+
+    def __init__(self, data: Path, *options: str, seed: str = SEED) -> None:
+        self.data = data
+        file = data.parent / f"{data.name}.toml"
+        file.write_text(seed)
+        self._output = data.parent / f"{data.name}.out"
+        self._command = [str(HEIRLOOM), "up", "--data", str(data), "--port", "0", "--seed", str(file), *options]
+
+    def start(self) -> None:
+        """Start, and come back when it says that it is ready."""
+        with self._output.open("ab") as errors:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("ready nats://127.0.0.1:"), f"{line!r}; it said:\n{self.said()}"
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        status = self._process.wait(PATIENCE_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return status
+
+    def kill(self) -> None:
+        """Kill the parent alone, as the system's out-of-memory killer would."""
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def said(self) -> str:
+        """What went to standard error, and the children's last lines: what a failed test shows."""
+        logs = [self._output, *sorted(self.data.glob("*.log"))]
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-2000:]}" for log in logs if log.exists())
+
+    @property
+    def host(self) -> str:
+        """The broker's host and port."""
+        host: str = json.loads((self.data / RUNNING).read_text())["host"]
+        return host
+
+    def pids(self, what: str) -> list[int]:
+        """The processes of this service whose command line holds `what`."""
+        listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(None, 2) for line in listed.splitlines()]
+        return [int(pid) for pid, parent, args in rows if int(parent) == self._process.pid and what in args]
+
+    def kill_child(self, what: str) -> None:
+        """kill -9 of one child."""
+        os.kill(self.pids(what)[0], signal.SIGKILL)
+
+    @contextlib.asynccontextmanager
+    async def client(self, client_id: str = "web", tenant: str = "acme") -> AsyncIterator["Caller"]:
+        """Connected as a client, with that client's credentials and inbox."""
+        url = credentials.load(self.data).client_url(tenant, client_id, self.host)
+        connection = await bus.connect(url, client_id, inbox_prefix=f"_INBOX.{tenant}.{client_id}")
+        try:
+            yield Caller(connection, f"oauth.{tenant}.client.{client_id}")
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def role(self, role: str) -> AsyncIterator["Caller"]:
+        """Connected as a role; subjects are given whole."""
+        url = credentials.load(self.data).url(role, self.host)
+        connection = await bus.connect(url, role, inbox_prefix=f"_INBOX.role.{role}")
+        try:
+            yield Caller(connection, "")
+        finally:
+            await connection.close()
+
+
+class Caller:
+    """Asks under one subject prefix."""
+
+    def __init__(self, connection: Client, prefix: str) -> None:
+        self.connection = connection
+        self._prefix = prefix
+
+    async def ask(
+        self, what: str, request: dict[str, Any] | bytes, *, key: str | None = None, seconds: float = 10
+    ) -> dict[str, Any]:
+        """The reply's body. The error headers agree with the body, or the assertion fails."""
+        body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        headers = {"Idempotency-Key": key} if key is not None else None
+        subject = f"{self._prefix}.{what}" if self._prefix else what
+        reply = await self.connection.request(subject, body, timeout=seconds, headers=headers)
+        answer: dict[str, Any] = json.loads(reply.data)
+        told = reply.headers or {}
+        assert told.get("Nats-Service-Error") == answer.get("error")
+        assert ("error" in answer) == (told.get("Nats-Service-Error-Code") in ("400", "401", "403", "429", "503"))
+        return answer
+
+    async def issue(self, sub: str = "alice", scope: str = "read write offline_access") -> dict[str, Any]:
+        """Tokens of a new family."""
+        answer = await self.ask("issue", {"sub": sub, "scope": scope})
+        assert "error" not in answer, answer
+        return answer
+
+    async def refresh(self, token: str, *, key: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Present a refresh token."""
+        request = {"grant_type": "refresh_token", "refresh_token": token} | parameters
+        return await self.ask("token", request, key=key)
+
+    async def active(self, token: str) -> bool:
+        """Whether introspection calls the token active."""
+        answer: bool = (await self.ask("introspect", {"token": token}))["active"]
+        return answer
+
+
+@contextlib.contextmanager
+def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
+    """A service, ended whatever happens."""
+    service = Service(data, *options, seed=seed)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
