@@ -4,6 +4,8 @@ import click
 
 from heirloom import __version__
 from heirloom.commands.apply import apply
+from heirloom.commands.broker_config import broker_config
+from heirloom.commands.demo import demo
 from heirloom.commands.up import up
 from heirloom.commands.url import url
 
@@ -14,5 +16,5 @@ def main() -> None:
     """OAuth 2.0 tokens whose every step is an event, and whose theft ends their family."""
 
 
-for command in (up, url, apply):
+for command in (up, url, apply, broker_config, demo):
     main.add_command(command)

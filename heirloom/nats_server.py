@@ -47,8 +47,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def configuration(data: Path, port: int, credentials: Credentials, sync: str = "always") -> str:
-    """The broker's configuration.
+def configuration(listen: str, store: Path, credentials: Credentials, sync: str = "always") -> str:
+    """The broker's configuration: `listen` is host and port, `store` the directory of the log.
 
     Clients and roles live in an account of their own that only imports the service's subjects: a reply subject they
     choose can then never be one of the log's. Clients are authenticated by the service itself (auth callout).
@@ -58,12 +58,12 @@ def configuration(data: Path, port: int, credentials: Credentials, sync: str = "
     imports = "\n".join(f'      {{ service: {{ account: HEIRLOOM, subject: "{subject}" }} }}' for subject in SERVICES)
     known = ", ".join(("service", *ROLES))
     return f"""\
-listen: "{HOST}:{port}"
+listen: "{listen}"
 server_name: heirloom
 max_control_line: 4096
 max_payload: 1048576
 jetstream {{
-  store_dir: "{data / "jetstream"}"
+  store_dir: "{store}"
   sync_interval: {sync}
 }}
 accounts {{

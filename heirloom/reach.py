@@ -40,7 +40,7 @@ def find(data: Path) -> tuple[Running, Credentials]:
         raise click.ClickException(
             f"no service runs on {data}: start one with `heirloom up --data {data}`, or name a broker with --nats"
         ) from error
-    if not where.embedded:
+    if not where.ours:
         raise click.ClickException(f"the service on {data} uses a broker of your own: name it with --nats")
     try:
         return where, credentials.load(data)

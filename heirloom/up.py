@@ -38,31 +38,21 @@ class Options(NamedTuple):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """What `up.json` tells other commands: where the broker is, and whether it is the embedded one."""
+    """What `up.json` tells other commands: where the broker is, and whether it knows the credentials made here."""
 
     host: str
     pid: int
-    embedded: bool
+    ours: bool
 
 
 @contextlib.asynccontextmanager
 async def running(options: Options, progress: Callable[[str], None] = lambda _: None) -> AsyncIterator[Running]:
     """The whole service, ready; ended in order when the block ends. Raises `CannotStart`."""
     data = options.data.resolve()
+    prepare(data)
     with _locked(data):
-        _ensure_keyring(data)
         try:
-            if options.nats is not None:
-                where = Running(_host_of(options.nats), os.getpid(), embedded=False)
-                await _reachable(options.nats)
-                children = _processes(data, options.nats, options.replicas, embedded=False)
-            else:
-                known = credentials.ensure(data)
-                port = await _port(data, options.port)
-                where = Running(f"{nats_server.HOST}:{port}", os.getpid(), embedded=True)
-                broker = _broker(data, port, known, options.sync)
-                url = known.url("service", where.host)
-                children = [broker, *_processes(data, url, options.replicas, embedded=True)]
+            where, children = await (_on_own_broker(data, options) if options.nats is None else _on(data, options))
         except keyring.KeyringError as error:
             raise CannotStart(str(error)) from error
         started: list[Child] = []
@@ -80,6 +70,24 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
             await _stop(started)
 
 
+async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Child]]:
+    known = credentials.ensure(data)
+    port = await _port(data, options.port)
+    where = Running(f"{nats_server.HOST}:{port}", os.getpid(), ours=True)
+    processes = _processes(data, known.url("service", where.host), options.replicas, ours=True)
+    return where, [_broker(data, port, known, options.sync), *processes]
+
+
+async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
+    """On a broker somebody else runs: with the credentials in its URL, or else with those of `broker-config`."""
+    url = options.nats or ""
+    ours = urlsplit(url).username is None and (data / credentials.FILE).exists()
+    if ours:
+        url = credentials.load(data).url("service", _host_of(url))
+    await _reachable(url)
+    return Running(_host_of(url), os.getpid(), ours), _processes(data, url, options.replicas, ours=ours)
+
+
 async def _stop(started: list[Child]) -> None:
     """Those who answer end first, all at once; the broker, if it is ours, last."""
     answering = [child for child in started if child.name != "the broker"]
@@ -92,7 +100,9 @@ async def _stop(started: list[Child]) -> None:
 def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
     config = data / "nats.conf"
     config.unlink(missing_ok=True)
-    write_private(config, nats_server.configuration(data, port, known, sync).encode())
+    write_private(
+        config, nats_server.configuration(f"{nats_server.HOST}:{port}", data / "jetstream", known, sync).encode()
+    )
 
     async def answers() -> bool:
         try:
@@ -113,14 +123,14 @@ def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
     )
 
 
-def _processes(data: Path, url: str, replicas: int, *, embedded: bool) -> list[Child]:
+def _processes(data: Path, url: str, replicas: int, *, ours: bool) -> list[Child]:
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
         "HEIRLOOM_READ_MODEL": str(data / "read-model.db"),
         "HEIRLOOM_PARENT": "1",
     }
-    if embedded:
+    if ours:
         env["HEIRLOOM_DATA"] = str(data)
     python = [sys.executable, "-m"]
     return [
@@ -134,11 +144,7 @@ def _processes(data: Path, url: str, replicas: int, *, embedded: bool) -> list[C
 
 @contextlib.contextmanager
 def _locked(data: Path) -> "contextlib.Generator[None]":  # type: ignore[name-defined]
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CannotStart(f"cannot use the data directory {data}: {error.strerror}") from error
+    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -148,18 +154,20 @@ def _locked(data: Path) -> "contextlib.Generator[None]":  # type: ignore[name-de
         os.close(descriptor)
 
 
-def _ensure_keyring(data: Path) -> None:
+def prepare(data: Path) -> None:
+    """Make the data directory and its keyring, where they are not there yet. Raises `CannotStart`."""
     path = data / "keyring.json"
-    if not path.exists() and (data / "jetstream").exists():
-        raise CannotStart(
-            f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"
-        )
     try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists() and (data / "jetstream").exists():
+            raise CannotStart(
+                f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"
+            )
         keyring.create(path)
     except keyring.KeyringError as error:
         raise CannotStart(str(error)) from error
     except OSError as error:
-        raise CannotStart(f"cannot write the keyring {path}: {error.strerror}") from error
+        raise CannotStart(f"cannot use the data directory {data}: {error.strerror}") from error
 
 
 async def _port(data: Path, wanted: int) -> int:

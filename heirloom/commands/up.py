@@ -77,7 +77,7 @@ async def _apply(options: Options, plan: Seed) -> None:
 
 
 def _hint(where: Running, data: Path) -> None:
-    if sys.stderr.isatty() and where.embedded:
+    if sys.stderr.isatty() and where.ours:
         Console(stderr=True).print(
             f"[dim]A client's URL: heirloom url --data {data} --client TENANT/CLIENT_ID · Ctrl-C ends the service[/dim]"
         )

@@ -1,0 +1,135 @@
+"""The commands as a person meets them: what they say when something is in the way, and that they say it in one line."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import nats
+import pytest
+
+from tests.broker import Broker
+from tests.system.service import HEIRLOOM, SEED, Service, running
+
+
+def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> str:
+    """Run the command; its standard output, or standard error when it is to fail: then one line and no traceback."""
+    done = subprocess.run([HEIRLOOM, *arguments], capture_output=True, text=True, timeout=seconds, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    if status != 0:
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+    return done.stderr if status else done.stdout
+
+
+def test_a_second_up_on_the_same_data(service: Service) -> None:
+    """It says that another runs there."""
+    said = heirloom("up", "--data", service.data, "--port", "0", status=1)
+    assert said.count("\n") == 1 and "another heirloom up runs" in said
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    """It names the port and the way out."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = heirloom("up", "--data", tmp_path / "data", "--port", str(port), status=1)
+    assert said.count("\n") == 1 and f"port {port} is in use" in said
+
+
+def test_a_corrupt_keyring(tmp_path: Path) -> None:
+    """It names the file, and does not make another keyring, which would void every token."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "keyring.json").touch(0o600)
+    (data / "keyring.json").write_text("{")
+    said = heirloom("up", "--data", data, "--port", "0", status=1)
+    assert said.count("\n") == 1 and "keyring.json is corrupt" in said
+
+
+def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
+    """A log without its keyring is not served: every token would be void, silently."""
+    data = tmp_path / "data"
+    with running(data):
+        pass
+    (data / "keyring.json").rename(tmp_path / "kept.json")
+    assert "no keyring" in heirloom("up", "--data", data, "--port", "0", status=1)
+    with running(tmp_path / "another"):
+        pass
+    (tmp_path / "another" / "keyring.json").rename(data / "keyring.json")
+    said = heirloom("up", "--data", data, "--port", "0", status=1)
+    assert said.count("\n") == 1 and "keyring" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["cannot read"]),
+        ("= nothing", ["is not TOML"]),
+        ("[tenant]\nname = 'x'", ["line 1", "[[tenant]]"]),
+        (
+            SEED + '[[client]]\ntenant = "acme"\nclient_id = "b b"\naccess_token_tll = 1\nrefresh_token_ttl = -1\n'
+            'grant_types = ["telepathy"]\n',
+            ["line 35: client_id", "line 36: access_token_tll", "did you mean access_token_ttl", "line 37", "line 38"],
+        ),
+    ],
+    ids=["missing", "not TOML", "wrong table", "four faults"],
+)
+def test_a_seed_that_cannot_be_used(tmp_path: Path, content: str | None, words: list[str]) -> None:
+    """Refused as a whole before anything starts, every fault with its line."""
+    file = tmp_path / "seed.toml"
+    if content is not None:
+        file.write_text(content)
+    said = heirloom("up", "--data", tmp_path / "data", "--port", "0", "--seed", file, status=1)
+    assert all(word in said for word in words), said
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_broker_that_is_not_there(tmp_path: Path) -> None:
+    """With `--nats`: it names the address, never the password."""
+    said = heirloom("up", "--data", tmp_path / "data", "--nats", "nats://u:secret@127.0.0.1:1", status=1)
+    assert said.count("\n") == 1 and "no broker answers at 127.0.0.1:1" in said and "secret" not in said
+
+
+def test_no_service_to_ask(tmp_path: Path) -> None:
+    """Every other command says how to start one."""
+    for command in (["url", "--role", "auditor"], ["audit", "families", "--tenant", "acme"], ["audit", "verify"]):
+        said = heirloom(*command, "--data", tmp_path / "none", status=1)
+        assert said.count("\n") == 1 and "heirloom up" in said
+
+
+def test_a_url_for_nobody(service: Service) -> None:
+    """An unknown client has no URL; and one of two must be named."""
+    assert "does not know the client" in heirloom("url", "--data", service.data, "--client", "acme/nobody", status=1)
+    assert "name either" in heirloom("url", "--data", service.data, status=2)
+
+
+def test_applying_twice_changes_nothing_and_says_so(service: Service, tmp_path: Path) -> None:
+    """The same file again: every line `unchanged`, at the sequences it had."""
+    file = tmp_path / "seed.toml"
+    file.write_text(SEED.replace("other", "another"))
+    first = json.loads(heirloom("apply", "--data", service.data, file, "--json"))
+    again = json.loads(heirloom("apply", "--data", service.data, file, "--json"))
+    assert {row["changed"] for row in again} == {False}
+    assert [row["seq"] for row in again] == [row["seq"] for row in first]
+    assert "unchanged" in heirloom("apply", "--data", service.data, file)
+
+
+async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None:
+    """`--nats`: the service on a broker it did not start, which vouches for its callers itself."""
+    with running(tmp_path / "data", "--nats", nats_server.url):
+        connection = await nats.connect(nats_server.url, inbox_prefix="_INBOX.acme.web")
+        reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
+        await connection.close()
+    assert "access_token" in json.loads(reply.data)
+
+
+async def test_a_weaker_stream_is_refused(tmp_path: Path, nats_server: Broker) -> None:
+    """A stream somebody made with a limit: the service does not start, and names each difference."""
+    connection = await nats.connect(nats_server.url)
+    await connection.jetstream().add_stream(name="TOKENS", subjects=["tokens.>"], max_age=3600)
+    await connection.close()
+    said = heirloom("up", "--data", tmp_path / "data", "--nats", nats_server.url, status=1)
+    assert said.count("\n") == 1
+    assert all(name in said for name in ("max_age", "deny_delete", "deny_purge", "allow_atomic", "discard"))
