@@ -1,11 +1,15 @@
 """FastStream on a connection of ours: for what is asked rarely (administration, audit)."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 from faststream import AckPolicy
 from faststream.nats import NatsBroker, NatsMessage, NatsResponse
+from faststream.nats.subscriber.usecases.core_subscriber import ConcurrentCoreSubscriber
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
 from events.bus import Connection
 
@@ -23,6 +27,31 @@ class Broker(NatsBroker):
     async def _connect(self) -> Client:
         self.config.connect(self._given)
         return self._given
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Answer what has arrived, then end. FastStream alone drops the requests that wait for a worker."""
+        subscribers = [
+            subscriber for subscriber in self.subscribers if isinstance(subscriber, ConcurrentCoreSubscriber)
+        ]
+        for subscriber in subscribers:
+            if isinstance(subscriber.subscription, Subscription) and self._given.is_connected:
+                await subscriber.subscription.drain()  # type: ignore[no-untyped-call]
+                subscriber.subscription = None
+        quiet = 0
+        while quiet < 2:  # a request between queue and worker is in neither: look twice
+            quiet = 0 if any(_busy(subscriber) for subscriber in subscribers) else quiet + 1
+            await asyncio.sleep(0.01)
+        await super().stop(exc_type, exc_val, exc_tb)
+
+
+def _busy(subscriber: ConcurrentCoreSubscriber) -> bool:
+    waiting = subscriber.receive_stream.statistics().current_buffer_used
+    return waiting > 0 or subscriber.limiter.value < subscriber.max_workers
 
 
 async def _raw(message: NatsMessage) -> bytes:

@@ -7,7 +7,7 @@ requests are open, so a slow reader holds a bounded number of commits however lo
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -39,7 +39,7 @@ async def read(
     filters: Sequence[str] = (EVERYTHING,),
     last_per_subject: bool = False,
     until: int | None = None,
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     """The commits from sequence `start` on, in batches of whatever has arrived.
 
     With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes

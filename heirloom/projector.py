@@ -71,12 +71,12 @@ async def run_projector(settings: Settings, stop: asyncio.Event, ready: asyncio.
     broker = Broker(audit_bus)
     audit.serve(broker)
     await broker.start()
-    follower = Follower(log_bus, settings.read_model, progress, audit, ready)
-    following = asyncio.create_task(follower.follow())
+    following = asyncio.create_task(Follower(log_bus, settings.read_model, progress, audit, ready).follow())
     try:
         await asyncio.wait((following, stopped), return_when=asyncio.FIRST_COMPLETED)
         if following.done():
             following.result()
+            await stopped  # halted: what is there can still be asked
     finally:
         log.info("draining")
         progress.give_up_waiting("the projector is stopping")
@@ -84,7 +84,6 @@ async def run_projector(settings: Settings, stop: asyncio.Event, ready: asyncio.
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await audit.close()
-        follower.close()
         await log_bus.close()
         await audit_bus.close()
 

@@ -15,7 +15,7 @@ MAX_BODY = 16 * 1024
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339."""
 Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1000)]
-Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Refused(Exception):

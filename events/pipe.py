@@ -1,0 +1,96 @@
+"""Handing commits to a process of one's own, so that the next ones are read while these are worked on.
+
+Reading the log and working on it each fill a processor core; in one process they would wait for each other. The child
+reads batches from its standard input and answers each on its standard output. It ends when its input does, so it
+cannot outlive its parent.
+"""
+
+import asyncio
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from events.log import Stored
+
+LENGTH_BYTES = 4
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Stored])
+
+
+class ChildGone(Exception):
+    """The process ended while it was needed."""
+
+
+class Pipe:
+    """The parent's side: a process that runs `python -m module arguments…`, where `serve` answers."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process = process
+        self._to_child = process.stdin
+        self._from_child = process.stdout
+        self._unanswered: deque[asyncio.Future[bytes]] = deque()
+        self._answers = asyncio.create_task(self._read_answers())
+
+    @classmethod
+    async def start(cls, module: str, *arguments: str) -> "Pipe":
+        """Start the process. Its standard error is ours."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        return cls(process)
+
+    async def hand_over(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
+        """Send a batch; what this gives is the child's answer to it, or `ChildGone`.
+
+        Waits while the child has more than it can take, so a fast reader holds a bounded number of commits.
+        """
+        batch = _encoder.encode(commits)
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._unanswered.append(answer)
+        try:
+            self._to_child.write(len(batch).to_bytes(LENGTH_BYTES) + batch)
+            await self._to_child.drain()
+        except OSError:
+            pass  # the answers' reader sees the end, and says so to everybody
+        return answer
+
+    async def _read_answers(self) -> None:
+        try:
+            while True:
+                length = int.from_bytes(await self._from_child.readexactly(LENGTH_BYTES))
+                answer = await self._from_child.readexactly(length)
+                self._unanswered.popleft().set_result(answer)
+        except (OSError, asyncio.IncompleteReadError):
+            code = await self._process.wait()
+            for unanswered in self._unanswered:
+                if not unanswered.done():
+                    unanswered.set_exception(ChildGone(f"exit code {code}"))
+
+    async def close(self) -> None:
+        """Let the child finish what it has, and wait for its end."""
+        self._to_child.close()
+        await self._answers
+
+
+def serve(handle: Callable[[list[Stored]], bytes]) -> None:
+    """The child's side: answer every batch with `handle`, until there are no more."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # the parent decides when it is time, and closes our input
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    while header := source.read(LENGTH_BYTES):
+        batch = source.read(int.from_bytes(header))
+        if len(batch) < int.from_bytes(header):
+            return
+        answer = handle(_decoder.decode(batch))
+        sink.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
+        sink.flush()

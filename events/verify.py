@@ -1,0 +1,156 @@
+"""Checking the log, read in order: every commit follows from the one before it (CONTRACT §6, §7).
+
+For each aggregate: `prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can
+follow the state before them, and the state after them is the one the commit carries. For the stream: no sequence is
+missing, and every message lies on its subject. Pure: no I/O, no clock.
+
+The newest commit of an aggregate is chained to by nobody yet, so of that one only what its state repeats is certain.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from events import client, family, key, tenant
+from events.commit import VERSION
+from events.log import Stored
+
+
+class Fault(NamedTuple):
+    """The commit at `seq` is bad, and why. `accuser` is the commit that says so, if it is another one."""
+
+    seq: int
+    why: str
+    accuser: int = 0
+
+
+class Report(NamedTuple):
+    """What was checked. `fault` is the first bad commit; `faulty` counts the aggregates that hold one."""
+
+    commits: int
+    aggregates: int
+    families: int
+    faulty: int
+    fault: Fault | None
+
+
+class _Kind:
+    """How to check one kind of aggregate. `depth`: how many parts of the subject name it."""
+
+    def __init__(
+        self, depth: int, event: Any, state: Any, fold: Callable[[Any, tuple[Any, ...], datetime], Any]
+    ) -> None:
+        fields = [("v", int), ("at", datetime), ("prev", str | None), ("prev_seq", int), ("id", str), ("actor", str)]
+        commit = msgspec.defstruct("Commit", [*fields, ("events", tuple[event, ...]), ("state", msgspec.Raw)], gc=False)
+        self.depth = depth
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(commit).decode
+        self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(state).decode
+        self.fold = fold
+
+
+def _folding(evolve: Callable[[Any, Any], Any]) -> Callable[[Any, tuple[Any, ...], datetime], Any]:
+    def fold(state: Any, events: tuple[Any, ...], _at: datetime) -> Any:
+        for event in events:
+            state = evolve(state, event)
+        return state
+
+    return fold
+
+
+KINDS: dict[str, _Kind] = {
+    "family": _Kind(5, family.FamilyEvent, family.FamilyState, family.fold),
+    "tenant": _Kind(3, tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
+    "client": _Kind(4, client.ClientEvent, client.ClientState, _folding(client.evolve)),
+    "key": _Kind(4, key.KeyEvent, key.KeyState, _folding(key.evolve)),
+}
+"""By the third part of the subject; the family's commits are told apart by a fifth one."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _BadCommit(Exception):
+    """This very commit is bad."""
+
+
+class _BrokenChain(Exception):
+    """The commit before this one is not the one it was chained to."""
+
+
+class Verifier:
+    """Feed it the whole log in order with `check`; `report` says what it found so far.
+
+    What it remembers of an aggregate is one byte string: the last commit's sequence (8 bytes), digest (32) and state.
+    """
+
+    def __init__(self) -> None:
+        self._commits = 0
+        self._seq = 0
+        self._families = 0
+        self._last: dict[str, bytes] = {}
+        self._faults: dict[str, Fault] = {}
+
+    def check(self, stored: Stored) -> None:
+        """The next message of the stream."""
+        seq, subject, body = stored
+        self._commits += 1
+        if seq != self._seq + 1:
+            self._faults.setdefault("", Fault(self._seq + 1, f"missing; the stream goes on at {seq}"))
+        self._seq = seq
+        parts = subject.split(".")
+        kind = KINDS.get(parts[2]) if len(parts) > 2 else None
+        if kind is None or len(parts) != kind.depth:
+            self._faults.setdefault(subject, Fault(seq, f"no aggregate of this version lies on {subject}"))
+            return
+        aggregate = subject if kind.depth < 5 else subject.rpartition(".")[0]
+        before = self._last.get(aggregate, b"")
+        if not before and kind.depth == 5:
+            self._families += 1
+        state = b""
+        try:
+            state = _check(kind, body, before, parts[-1])
+        except _BadCommit as bad:
+            self._faults.setdefault(aggregate, Fault(seq, str(bad)))
+        except _BrokenChain:
+            self._accuse(aggregate, int.from_bytes(before[:8]), seq)
+        self._last[aggregate] = seq.to_bytes(8) + hashlib.sha256(body).digest() + state
+
+    def report(self) -> Report:
+        """So far."""
+        first = min(self._faults.values(), default=None)
+        return Report(self._commits, len(self._last), self._families, len(self._faults), first)
+
+    def _accuse(self, aggregate: str, accused: int, accuser: int) -> None:
+        earlier = self._faults.get(aggregate)
+        # who accused the one before, and is now accused itself, is the one that was altered
+        if earlier is None or earlier.accuser == accused:
+            why = f"altered: commit {accuser} was chained to another body than this"
+            self._faults[aggregate] = Fault(accused, why, accuser)
+
+
+def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:
+    """The state after the commit, encoded. `before` is what is remembered of the one before, empty for the first."""
+    try:
+        commit = kind.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _BadCommit(f"unreadable: {error}") from error
+    if commit.v != VERSION:
+        raise _BadCommit(f"commit version {commit.v}, this program reads version {VERSION}")
+    expected_seq = int.from_bytes(before[:8])
+    if commit.prev_seq != expected_seq:
+        raise _BadCommit(f"it follows sequence {commit.prev_seq}, the aggregate's last commit is at {expected_seq}")
+    expected_state = before[40:]
+    try:
+        folded = kind.fold(kind.decode_state(expected_state) if expected_state else None, commit.events, commit.at)
+    except (ValueError, TypeError) as error:
+        raise _BadCommit(f"its events cannot follow: {error}") from error
+    state = _encode(folded)
+    if state != commit.state and kind.decode_state(commit.state) != folded:
+        raise _BadCommit("its state is not what its events make of the state before")
+    if commit.prev != (before[8:40].hex() if before else None):
+        raise _BrokenChain
+    if kind.depth == 5 and last_part != ("revoked" if family.revokes(commit.events) else "live"):
+        raise _BadCommit(f"its events do not belong on …{last_part}")
+    return state
