@@ -1,0 +1,163 @@
+"""Appending: exactly one of any racing writers wins, singly or in a batch, and no answer is guessed."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+
+from events import bus, stream
+from events.appender import Append, Appender
+from events.log import Conflict, Log, Unavailable
+from events.reader import read
+from events.subjects import Aggregate, family
+from tests.broker import Broker
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+async def connection(nats_server: Broker) -> AsyncIterator[bus.Connection]:
+    """Connected to a broker with an empty log."""
+    connection = await bus.connect(nats_server.url, "test")
+    await stream.ensure(connection, stream.Required())
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def log(connection: bus.Connection) -> Log:
+    """An empty log."""
+    log = Log(connection)
+    await log.start()
+    return log
+
+
+def fresh() -> Aggregate:
+    return family("acme", f"family{next(_numbers)}")
+
+
+async def append(log: Log, aggregate: Aggregate, body: bytes, expected: int) -> int:
+    return await log.append(aggregate.live, aggregate.filter, body, expected)
+
+
+async def test_only_one_of_many_writers_wins(log: Log) -> None:
+    """Sixteen appends on one expectation: one sequence, fifteen conflicts; the two subjects are one boundary."""
+    aggregate = fresh()
+    first = await append(log, aggregate, b"0", 0)
+    results = await asyncio.gather(
+        *(
+            log.append((aggregate.live, aggregate.revoked)[n % 2], aggregate.filter, b"%d" % n, first)
+            for n in range(1, 17)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, int) for result in results) == 1
+    assert sum(isinstance(result, Conflict) for result in results) == 15
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_conflict_among_many_hurts_nobody_else(
+    log: Log, connection: bus.Connection, monkeypatch: pytest.MonkeyPatch, batched: bool
+) -> None:
+    """Two hundred families at once, every tenth with a stale expectation: just those conflict, the rest are in."""
+    monkeypatch.setattr("events.appender.Pace.batch_pays_from", lambda _: 2 if batched else 10_000)
+    batches = 0
+    send_batch = Appender._send_batch
+
+    async def counted(self: Appender, batch: list[Append]) -> None:
+        nonlocal batches
+        batches += 1
+        await send_batch(self, batch)
+
+    monkeypatch.setattr(Appender, "_send_batch", counted)
+    aggregates = [fresh() for _ in range(200)]
+    for aggregate in aggregates[::10]:
+        await append(log, aggregate, b"there already", 0)
+    results = await asyncio.gather(
+        *(append(log, aggregate, aggregate.live.encode(), 0) for aggregate in aggregates), return_exceptions=True
+    )
+    assert [isinstance(result, Conflict) for result in results] == [n % 10 == 0 for n in range(200)]
+    assert (batches > 0) == batched
+    stored = {}
+    async for batch in read(connection, until=await stream.last_sequence(connection)):
+        stored.update({commit.seq: commit for commit in batch.commits})
+    for aggregate, result in zip(aggregates, results, strict=True):
+        if isinstance(result, int):
+            assert stored[result].body == aggregate.live.encode()
+    assert len(stored) == 200
+
+
+async def test_a_lost_acknowledgement_is_resolved(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer never comes: the leader is asked, finds the very commit, and that is the answer."""
+    monkeypatch.setattr("events.appender.ATTEMPT_SECONDS", 0.05)
+
+    async def deaf(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(log._appender, "_acknowledged", deaf)
+    log._appender._inbox = log._appender._inbox + "x"
+    aggregate = fresh()
+    assert await append(log, aggregate, b"mine", 0) == 1
+    with pytest.raises(Conflict):
+        await append(log, aggregate, b"another's", 0)
+
+
+async def test_no_broker_is_told_within_two_seconds(nats_server: Broker, log: Log) -> None:
+    """`Unavailable`, not a hang; and when the broker is back, the same append succeeds, once."""
+    aggregate = fresh()
+    first = await append(log, aggregate, b"before", 0)
+    nats_server.kill()
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(2):
+            await append(log, aggregate, b"meanwhile", first)
+    nats_server.start()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                second = await append(log, aggregate, b"after", first)
+                break
+            except Unavailable:
+                await asyncio.sleep(0.05)
+    last = await log.last_from_leader(aggregate)
+    assert last is not None and (last.seq, last.body) == (second, b"after")
+
+
+async def test_reading_goes_on_over_a_crash_of_the_broker(nats_server: Broker, log: Log) -> None:
+    """A reader that follows the log sees every commit once and in order, whatever happens to the broker."""
+    connection = await bus.connect(nats_server.url, "reader")
+    seen: list[int] = []
+
+    async def follow() -> None:
+        async for batch in read(connection):
+            seen.extend(commit.seq for commit in batch.commits)
+            if len(seen) >= 40:
+                return
+
+    following = asyncio.create_task(follow())
+    for number in range(40):
+        if number == 20:
+            nats_server.kill()
+            nats_server.start()
+        aggregate = fresh()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await append(log, aggregate, b"%d" % number, 0)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+    async with asyncio.timeout(15):
+        await following
+    await connection.close()
+    assert seen == list(range(1, 41))
+
+
+async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) -> None:
+    """Each setting that is weaker than required is in the message; a second start on a good one is quiet."""
+    connection = await bus.connect(nats_server.url, "test")
+    await stream.ensure(connection, stream.Required())
+    await stream.ensure(connection, stream.Required())
+    with pytest.raises(stream.WeakStream, match="num_replicas is 1, must be at least 3"):
+        await stream.ensure(connection, stream.Required(replicas=3))
+    await connection.close()
