@@ -1,0 +1,131 @@
+"""`python -m bench`: everything, or `--only` some of it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from bench import appends, disk, peers, readmodel, refresh, report, signature
+from bench.goals import goals
+from bench.machine import Figure
+from bench.service import SYNCS, Service, serving
+from heirloom.process import run
+from heirloom.up import CannotStart
+
+IN_FLIGHT = (1, 16, 64)
+FAMILIES = (64, 5000)
+SMALL = 500
+NAMES = ("refresh", "appends", "signature", "disk", "readmodel", "peers")
+
+Doing = Callable[[str], None]
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=0.5), default=4, show_default=True, help="For each measurement.")
+@click.option("--only", type=click.Choice(NAMES), multiple=True, help="Measure this alone; can be repeated.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+@click.option(
+    "--peers",
+    "directory",
+    envvar="HEIRLOOM_PEERS",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Other token services and the scripts that run them.",
+)
+def main(seconds: float, only: tuple[str, ...], file: Path | None, directory: Path | None) -> None:
+    """Measure the service beside its yardsticks, on this machine, now."""
+    run(_bench(seconds, only or NAMES, file, directory))
+
+
+async def _bench(seconds: float, names: tuple[str, ...], file: Path | None, directory: Path | None) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    figures: list[Figure] = []
+    notes: list[str] = []
+    with _progress() as progress:
+        line = progress.add_task("", total=None)
+
+        def doing(what: str) -> None:
+            progress.update(line, description=what)
+
+        try:
+            async with aclosing(_measure(names, seconds, doing)) as measured:
+                figures += [figure async for figure in measured]
+        except CannotStart as error:
+            raise click.ClickException(str(error)) from error
+        if "peers" in names:
+            figures += await _peers(directory, seconds, doing, notes)
+    reached = goals(figures)
+    report.show(Console(), figures, reached, notes)
+    if file is not None:
+        report.write(file, [*figures, *reached])
+
+
+def _progress() -> Progress:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()
+    # drawn seldom: it shares a process with the load
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal)
+
+
+async def _measure(names: tuple[str, ...], seconds: float, doing: Doing) -> AsyncGenerator[Figure, None]:
+    doing("signature")
+    yield signature.measure("start")
+    for sync in SYNCS:
+        if {"refresh", "appends"} & set(names) or (sync == "default" and {"disk", "readmodel"} & set(names)):
+            doing(f"starting the service, sync {sync}")
+            async with serving(sync) as service, aclosing(_on(service, names, seconds, doing)) as measured:
+                async for figure in measured:
+                    yield figure
+    doing("signature")
+    yield signature.measure("end")
+
+
+async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: Doing) -> AsyncGenerator[Figure, None]:
+    """Refreshes and bare appends turn by turn, so that a machine that slows down slows both."""
+    for in_flight in IN_FLIGHT:
+        if "refresh" in names:
+            doing(f"refreshes, sync {service.sync}, {in_flight} in flight")
+            yield await refresh.measure(service, in_flight, seconds)
+        if "appends" in names:
+            real = await appends.real_body(service)
+            for body in (real, real[:SMALL]):
+                doing(f"bare appends of {len(body)} bytes, sync {service.sync}, {in_flight} in flight")
+                yield await appends.measure(service, in_flight, body, seconds)
+    if service.sync != "default":
+        return
+    if "disk" in names:
+        for families in FAMILIES:
+            doing(f"log on disk, {families:,} families in turn")
+            yield await disk.measure(service, families)
+    if "readmodel" in names:
+        doing("the read model under full load")
+        yield await readmodel.lag(service, max(IN_FLIGHT), seconds)
+        doing("the read model built anew")
+        yield await readmodel.rebuild(service)
+
+
+async def _peers(directory: Path | None, seconds: float, doing: Doing, notes: list[str]) -> list[Figure]:
+    if directory is None:
+        notes.append("Peers: not measured; name their directory with --peers or HEIRLOOM_PEERS.")
+        return []
+    found: list[Figure] = []
+    for script in peers.SCRIPTS:
+        if lacking := peers.missing(script, directory):
+            notes.append(f"Peers: {script.name} not run; missing: {', '.join(lacking)}.")
+            continue
+        doing(f"peers: {script.name}")
+        try:
+            found += await peers.run(script, directory, seconds, lambda label: doing(f"peers: {label} done"))
+        except RuntimeError as error:
+            notes.append(f"Peers: {error}.")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Bare compare-and-swap appends with plain nats-py: the yardstick of everything that writes to the log.
+
+On the same broker as the service, into a stream of the same configuration, with the same subjects and expectations.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from bench.load import Failed, Load, closed_loop
+from bench.machine import Figure
+from bench.refresh import families
+from bench.service import Service
+from events import stream
+from events.appender import Ack
+from events.stream import Required
+from events.subjects import STREAM
+
+_ack = msgspec.json.Decoder(Ack)
+_BARE = "BARE"
+
+
+class Appends(Figure, tag="appends"):
+    """Single appends with so many in flight, `size` bytes each; `load.cpu_us` per append."""
+
+    sync: str
+    in_flight: int
+    size: int
+    load: Load
+
+
+class _Aggregate:
+    def __init__(self, connection: Client, body: bytes) -> None:
+        self._connection = connection
+        self._body = body
+        self._name = f"bare.acme.family.{secrets.token_hex(11)}"
+        self._last = 0
+
+    async def append(self) -> None:
+        headers = {
+            "Nats-Expected-Last-Subject-Sequence": str(self._last),
+            "Nats-Expected-Last-Subject-Sequence-Subject": f"{self._name}.*",
+        }
+        try:
+            reply = await self._connection.request(f"{self._name}.live", self._body, timeout=5, headers=headers)
+        except NatsError as error:
+            raise Failed(type(error).__name__) from error
+        ack = _ack.decode(reply.data)
+        if ack.error is not None:
+            raise Failed(ack.error.description)
+        self._last = ack.seq
+
+
+async def measure(service: Service, in_flight: int, body: bytes, seconds: float) -> Appends:
+    """Appends/s, times and CPU with `in_flight` aggregates at once."""
+    async with _bare_stream(service) as connection:
+        aggregates = [_Aggregate(connection, body) for _ in range(in_flight)]
+        processes = {"client": os.getpid(), "broker": service.processes["broker"]}
+        load = await closed_loop([aggregate.append for aggregate in aggregates], seconds, processes)
+    return Appends(service.sync, in_flight, len(body), load)
+
+
+async def real_body(service: Service) -> bytes:
+    """What a refresh writes: the body of the newest commit of a family that has just been refreshed once."""
+    async with families(service, 1) as (family,):
+        await family.refresh()
+    connection = await service.as_service()
+    try:
+        newest = await connection.jetstream().get_last_msg(STREAM, "tokens.*.family.*.live")
+    finally:
+        await connection.close()
+    return newest.data or b""
+
+
+@asynccontextmanager
+async def _bare_stream(service: Service) -> AsyncIterator[Client]:
+    connection = await service.as_service()
+    configuration = stream.configuration(Required()) | {"name": _BARE, "subjects": ["bare.>"]}
+    try:
+        await connection.request(f"$JS.API.STREAM.CREATE.{_BARE}", msgspec.json.encode(configuration), timeout=5)
+        yield connection
+        await connection.jetstream().delete_stream(_BARE)
+    finally:
+        await connection.close()

@@ -1,0 +1,70 @@
+"""What the service is meant to cost, as ratios to yardsticks of the same run, so that they hold on any machine."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from bench.appends import Appends
+from bench.disk import Disk
+from bench.machine import Figure
+from bench.readmodel import Lag, Rebuild
+from bench.refresh import Refresh
+from bench.signature import Signature
+
+FULL = 64
+
+
+class Goal(Figure, tag="goal"):
+    """`value` should be at most or at least `bound`."""
+
+    what: str
+    value: float
+    relation: Literal["≤", "≥"]
+    bound: float
+    unit: str
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether it is."""
+        return self.value <= self.bound if self.relation == "≤" else self.value >= self.bound
+
+
+def goals(figures: Iterable[Figure]) -> list[Goal]:
+    """Those that can be told from these figures. Of the bare appends, the largest bodies count: those of real size."""
+    signatures: list[Signature] = []
+    refreshes: dict[str, Refresh] = {}
+    appends: dict[str, Appends] = {}
+    found: list[Goal] = []
+    for figure in figures:
+        match figure:
+            case Signature():
+                signatures.append(figure)
+            case Refresh(in_flight=64):
+                refreshes[figure.sync] = figure
+            case Appends(in_flight=64) if figure.sync not in appends or appends[figure.sync].size < figure.size:
+                appends[figure.sync] = figure
+            case Disk():
+                what = f"log on disk per refresh, {figure.families:,} families in turn"
+                found.append(Goal(what, figure.per_commit, "≤", 700, "bytes"))
+            case Rebuild():
+                ratio = figure.per_second / figure.reading_per_second
+                found.append(Goal("rebuild of the read model ÷ nats-py reading alone", ratio, "≥", 0.5, ""))
+            case Lag():
+                found.append(Goal("lag of the read model under full load, longest", figure.max_ms, "≤", 1000, "ms"))
+            case _:
+                pass
+    return [*_cpu(signatures, refreshes, appends), *_rates(refreshes, appends), *found]
+
+
+def _cpu(signatures: list[Signature], refreshes: dict[str, Refresh], appends: dict[str, Appends]) -> Iterable[Goal]:
+    if signatures and "default" in refreshes and "default" in appends:
+        signature = sum(figure.cpu_us for figure in signatures) / len(signatures)
+        least = signature + appends["default"].load.cpu_us["client"]
+        ratio = refreshes["default"].load.cpu_us["service"] / least
+        yield Goal("service CPU per refresh ÷ (one signature + one bare append)", ratio, "≤", 2.0, "")
+
+
+def _rates(refreshes: dict[str, Refresh], appends: dict[str, Appends]) -> Iterable[Goal]:
+    for sync, bound in (("default", 0.2), ("always", 1.0)):
+        if sync in refreshes and sync in appends:
+            ratio = refreshes[sync].load.per_second / appends[sync].load.per_second
+            yield Goal(f"refreshes/s ÷ bare single appends/s, {FULL} in flight, sync {sync}", ratio, "≥", bound, "")

@@ -1,0 +1,72 @@
+"""The machine and the versions a figure was measured with, and what its processes used."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from heirloom.nats_server import binary
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """`cores` this process may use, memory in GiB, versions."""
+
+    cores: int
+    memory_gib: float
+    nats_server: str
+    python: str
+
+    def __str__(self) -> str:
+        size = f"{self.cores} cores, {self.memory_gib:.0f} GiB"
+        return f"{size} · nats-server {self.nats_server} · Python {self.python}"
+
+
+@cache
+def this_machine() -> Machine:
+    """This one."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    version = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    nats_server = version.split()[-1].removeprefix("v")
+    return Machine(len(os.sched_getaffinity(0)), round(memory, 1), nats_server, platform.python_version())
+
+
+class Figure(msgspec.Struct, kw_only=True, tag_field="figure"):
+    """Something measured. Every figure says on which machine."""
+
+    machine: Machine = msgspec.field(default_factory=this_machine)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the process has used so far, user and system, all threads; in steps of 10 ms."""
+    fields = _stat(Path("/proc") / str(pid))
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def busy_seconds() -> float:
+    """What all processes of the machine have used so far, cores added up; in steps of 10 ms."""
+    user, nice, system, _, _, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / _TICKS
+
+
+def child(program: str) -> int:
+    """The process started by this one whose command line names `program`. Raises `LookupError`."""
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            parent, command = int(_stat(process)[1]), (process / "cmdline").read_bytes().decode()
+        except OSError:
+            continue  # it has just ended
+        if parent == os.getpid() and program in command:
+            return int(process.name)
+    raise LookupError(f"no child process runs {program}")
+
+
+def _stat(process: Path) -> list[str]:
+    # the name, in parentheses, may hold anything
+    return (process / "stat").read_text().rsplit(")", 1)[1].split()

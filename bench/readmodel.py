@@ -1,0 +1,151 @@
+"""The read model: how fast it is built anew, and how far it is behind while the service works at full load."""
+
+import asyncio
+import tempfile
+from contextlib import aclosing
+from pathlib import Path
+from time import perf_counter, process_time
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from bench.load import Worker, busy, percentile
+from bench.machine import Figure
+from bench.refresh import families
+from bench.service import TENANT, Service
+from events import bus
+from events.reader import read
+from events.stream import last_sequence
+from events.subjects import STREAM
+from projections.read_model import ReadModel
+
+SAMPLE_SECONDS = 0.1
+
+
+class Rebuild(Figure, tag="rebuild"):
+    """Commits/s and CPU µs per commit of a projection of the whole log into a fresh file, reading included.
+
+    `reading_…` are those of nats-py alone: an ordered push consumer with a callback that does nothing.
+    """
+
+    commits: int
+    per_second: float
+    cpu_us: float
+    reading_per_second: float
+    reading_cpu_us: float
+
+
+class Lag(Figure, tag="lag"):
+    """The read model behind the log, sampled while so many families refresh at `per_second`.
+
+    Commits as `audit.<tenant>.position` tells them; ms until a position with the log's end as `min_seq` answers, the
+    time of asking for that end included: an upper bound.
+    """
+
+    in_flight: int
+    per_second: float
+    samples: int
+    p50_ms: float
+    max_ms: float
+    p50_commits: int
+    max_commits: int
+    errors: dict[str, int]
+
+
+class _Position(msgspec.Struct):
+    lag: int | None = None
+    error: str | None = None
+
+
+async def rebuild(service: Service) -> Rebuild:
+    """Of the log as it is now; the service is idle meanwhile."""
+    url = service.known.url("service", service.host)
+    connection = await bus.connect(url, "heirloom bench")
+    try:
+        end = await last_sequence(connection)
+        reading, reading_cpu = await _read_alone(connection, end)
+        with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
+            building, building_cpu = await _project(connection, Path(directory) / "read-model.db", end)
+    finally:
+        await connection.close()
+    return Rebuild(end, end / building, building_cpu / end * 1e6, end / reading, reading_cpu / end * 1e6)
+
+
+async def _read_alone(connection: Client, end: int) -> tuple[float, float]:
+    """Seconds and CPU seconds."""
+    finished, count = asyncio.Event(), 0
+
+    async def nothing(_: Msg) -> None:
+        nonlocal count
+        count += 1
+        if count == end:
+            finished.set()
+
+    started, cpu = perf_counter(), process_time()
+    subscription = await connection.jetstream().subscribe("tokens.>", stream=STREAM, ordered_consumer=True, cb=nothing)
+    await finished.wait()
+    took = perf_counter() - started, process_time() - cpu
+    await subscription.unsubscribe()
+    return took
+
+
+async def _project(connection: bus.Connection, path: Path, end: int) -> tuple[float, float]:
+    """Seconds and CPU seconds."""
+    started, cpu = perf_counter(), process_time()
+    model = ReadModel(path)
+    try:
+        async with aclosing(read(connection, until=end)) as batches:
+            async for batch in batches:
+                model.apply(batch.commits)
+    finally:
+        model.close()
+    return perf_counter() - started, process_time() - cpu
+
+
+async def lag(service: Service, in_flight: int, seconds: float) -> Lag:
+    """Under full load."""
+    auditor = await service.as_auditor()
+    log = await bus.connect(service.known.url("service", service.host), "heirloom bench")
+    try:
+        async with families(service, in_flight) as opened:
+            workers: list[Worker] = [family.refresh for family in opened]
+            async with busy(workers) as record:
+                started = perf_counter()
+                commits, delays = await _sample(auditor, log, started + seconds)
+                took, count = perf_counter() - started, len(record.answers)
+    finally:
+        await auditor.close()
+        await log.close()
+    return Lag(
+        in_flight=in_flight,
+        per_second=count / took,
+        samples=len(delays),
+        p50_ms=percentile(delays, 0.5) * 1000,
+        max_ms=delays[-1] * 1000,
+        p50_commits=int(percentile(commits, 0.5)),
+        max_commits=commits[-1],
+        errors=dict(record.errors),
+    )
+
+
+async def _sample(auditor: Client, log: bus.Connection, until: float) -> tuple[list[int], list[float]]:
+    """Commits and seconds behind, each in ascending order."""
+    commits: list[int] = []
+    delays: list[float] = []
+    while perf_counter() < until:
+        commits.append(await _position(auditor, {}))
+        started = perf_counter()
+        await _position(auditor, {"min_seq": await last_sequence(log)})
+        delays.append(perf_counter() - started)
+        await asyncio.sleep(SAMPLE_SECONDS)
+    return sorted(commits), sorted(delays)
+
+
+async def _position(auditor: Client, request: dict[str, int]) -> int:
+    """The lag in commits. Raises `RuntimeError` for anything but an answer."""
+    reply = await auditor.request(f"audit.{TENANT}.position", msgspec.json.encode(request), timeout=30)
+    position = msgspec.json.decode(reply.data, type=_Position)
+    if position.lag is None:
+        raise RuntimeError(f"the read model does not answer: {position.error}")
+    return position.lag

@@ -1,0 +1,173 @@
+"""The figures as people read them."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench.appends import Appends
+from bench.disk import Disk
+from bench.goals import Goal
+from bench.load import Load
+from bench.machine import Figure, this_machine
+from bench.peers import Peer
+from bench.readmodel import Lag, Rebuild
+from bench.refresh import Refresh
+from bench.signature import Signature
+
+
+def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], notes: Sequence[str]) -> None:
+    """A table for each kind of figure that was measured, then the goals and what could not be measured."""
+    refreshes = [figure for figure in figures if isinstance(figure, Refresh)]
+    tables = [
+        _refreshes(refreshes),
+        _appends(figure for figure in figures if isinstance(figure, Appends)),
+        _signatures([figure for figure in figures if isinstance(figure, Signature)]),
+        _disk(figure for figure in figures if isinstance(figure, Disk)),
+        _rebuilds(figure for figure in figures if isinstance(figure, Rebuild)),
+        _lags(figure for figure in figures if isinstance(figure, Lag)),
+        _peers([figure for figure in figures if isinstance(figure, Peer)], refreshes),
+        _goals(goals),
+    ]
+    for table in tables:
+        if table.row_count:
+            title, table.title = table.title, None
+            console.print(title, style="bold")
+            console.print(table)
+            console.print(str(this_machine()), style="dim", end="\n\n", highlight=False)
+    for note in notes:
+        console.print(note)
+
+
+def write(file: Path, figures: Sequence[Figure]) -> None:
+    """All figures as one JSON array of objects; `figure` tells their kind, `machine` where they come from."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+
+
+def _table(title: str, *columns: str) -> Table:
+    """The first column holds words, the others figures."""
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _load(load: Load) -> tuple[str, str, str]:
+    return f"{load.per_second:,.0f}", f"{load.p50_ms:.2f}", f"{load.p99_ms:.2f}"
+
+
+def _counts(errors: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in errors.items()) or "0"
+
+
+def _refreshes(figures: Sequence[Refresh]) -> Table:
+    table = _table(
+        "Refreshes over the bus; CPU µs per refresh; others: cores busy elsewhere",
+        "sync",
+        "at once",
+        "per s",
+        "p50 ms",
+        "p99 ms",
+        "service",
+        "projector",
+        "broker",
+        "load",
+        "others",
+        "errors",
+    )
+    for figure in figures:
+        cpu = (f"{figure.load.cpu_us[name]:.0f}" for name in ("service", "projector", "broker", "load"))
+        others = f"{figure.load.others:.1f}"
+        table.add_row(
+            figure.sync, str(figure.in_flight), *_load(figure.load), *cpu, others, _counts(figure.load.errors)
+        )
+    return table
+
+
+def _appends(figures: Iterable[Appends]) -> Table:
+    columns = "sync", "at once", "bytes", "per s", "p50 ms", "p99 ms", "client", "broker", "others", "errors"
+    table = _table(
+        "Bare compare-and-swap appends, plain nats-py; CPU µs per append; others: cores busy elsewhere", *columns
+    )
+    for figure in figures:
+        cpu = (f"{figure.load.cpu_us[name]:.0f}" for name in ("client", "broker"))
+        sizes = str(figure.in_flight), str(figure.size)
+        others = f"{figure.load.others:.1f}"
+        table.add_row(figure.sync, *sizes, *_load(figure.load), *cpu, others, _counts(figure.load.errors))
+    return table
+
+
+def _signatures(figures: Sequence[Signature]) -> Table:
+    table = _table("One ES256 signature, joserfc; its drift is the machine's", "when", "CPU µs", "drift")
+    for figure in figures:
+        table.add_row(figure.when, f"{figure.cpu_us:.1f}", f"{figure.cpu_us / figures[0].cpu_us - 1:+.1%}")
+    return table
+
+
+def _disk(figures: Iterable[Disk]) -> Table:
+    columns = "families in turn", "whole blocks", "commits in them", "bytes", "bytes per refresh"
+    table = _table("Log on disk: file sizes of whole, compressed blocks ÷ the commits in them", *columns)
+    for figure in figures:
+        counts = (figure.families, figure.blocks, figure.commits, figure.size)
+        table.add_row(*(f"{count:,}" for count in counts), f"{figure.per_commit:.0f}")
+    return table
+
+
+def _rebuilds(figures: Iterable[Rebuild]) -> Table:
+    table = _table("Reading the whole log", "how", "commits", "per s", "CPU µs per commit")
+    for figure in figures:
+        commits = f"{figure.commits:,}"
+        alone = f"{figure.reading_per_second:,.0f}", f"{figure.reading_cpu_us:.1f}"
+        table.add_row("nats-py alone, ordered push consumer", commits, *alone)
+        table.add_row("into a fresh read model", commits, f"{figure.per_second:,.0f}", f"{figure.cpu_us:.1f}")
+    return table
+
+
+def _lags(figures: Iterable[Lag]) -> Table:
+    columns = "at once", "refreshes/s", "samples", "p50 ms", "max ms", "p50 commits", "max commits", "errors"
+    table = _table("The read model behind the log, sync default", *columns)
+    for figure in figures:
+        times = f"{figure.p50_ms:.1f}", f"{figure.max_ms:.1f}"
+        commits = f"{figure.p50_commits:,}", f"{figure.max_commits:,}"
+        table.add_row(
+            str(figure.in_flight),
+            f"{figure.per_second:,.0f}",
+            str(figure.samples),
+            *times,
+            *commits,
+            _counts(figure.errors),
+        )
+    return table
+
+
+def _peers(figures: Sequence[Peer], ours: Iterable[Refresh]) -> Table:
+    columns = "service", "per s", "p50 ms", "p99 ms", "server CPU ms", "store CPU ms", "errors"
+    table = _table("Refreshes at 64 in flight, beside others", *columns)
+    if not figures:
+        return table
+    for mine in ours:
+        if mine.in_flight == 64:
+            cpu = (f"{mine.load.cpu_us[name] / 1000:.2f}" for name in ("service", "broker"))
+            table.add_row(
+                f"Heirloom, over the bus, sync {mine.sync}", *_load(mine.load), *cpu, _counts(mine.load.errors)
+            )
+    for peer in figures:
+        times = f"{peer.per_second:,.0f}", f"{peer.p50_ms:.2f}", f"{peer.p99_ms:.2f}"
+        cpu = (f"{peer.cpu_ms[name]:.2f}" if name in peer.cpu_ms else "-" for name in ("server", "db"))
+        table.add_row(peer.label, *times, *cpu, _counts(peer.errors))
+    return table
+
+
+def _goals(goals: Sequence[Goal]) -> Table:
+    table = _table("Goals", "what", "measured", "goal", "")
+    for goal in goals:
+        digits = 0 if goal.unit else 2
+        measured = f"{goal.value:,.{digits}f} {goal.unit}"
+        bound = f"{goal.relation} {goal.bound:,.{digits}f} {goal.unit}"
+        table.add_row(
+            goal.what, measured, bound, "[green]reached[/green]" if goal.is_reached else "[yellow]missed[/yellow]"
+        )
+    return table

@@ -1,0 +1,63 @@
+"""The whole service in a temporary directory, with one tenant and one client, and connections to it."""
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import nats
+from nats.aio.client import Client
+
+from bench.machine import child
+from heirloom import credentials
+from heirloom.commands.apply import Seed, apply_seed
+from heirloom.credentials import Credentials
+from heirloom.reach import open_bus
+from heirloom.up import Options, running
+
+TENANT, CLIENT = "acme", "web"
+SCOPE = "read write offline_access"
+SEED = Seed(
+    [(TENANT, {"issuer": "https://acme.example"})],
+    [(TENANT, CLIENT, {"grant_types": ["authorization_code", "refresh_token"], "scope": SCOPE, "may_issue": True})],
+)
+
+SYNCS = {"default": "2m", "always": "always"}
+"""When the embedded broker calls a commit stored: its own default, and an fsync for every acknowledgement."""
+
+
+class Service(NamedTuple):
+    """A running service; `processes` are the ids of its parts by name."""
+
+    sync: str
+    data: Path
+    host: str
+    known: Credentials
+    processes: dict[str, int]
+
+    async def as_client(self) -> Client:
+        """A connection with the client's credentials."""
+        url = self.known.client_url(TENANT, CLIENT, self.host)
+        return await nats.connect(url, inbox_prefix=f"_INBOX.{TENANT}.{CLIENT}")
+
+    async def as_auditor(self) -> Client:
+        """A connection with the auditor's credentials."""
+        return await nats.connect(self.known.url("auditor", self.host), inbox_prefix="_INBOX.role.auditor")
+
+    async def as_service(self) -> Client:
+        """A connection with the service's own credentials: to the log."""
+        return await nats.connect(self.known.url("service", self.host))
+
+
+@contextlib.asynccontextmanager
+async def serving(sync: str) -> AsyncIterator[Service]:
+    """The service on a broker of its own, `sync` one of `SYNCS`. Nothing of it is left when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
+        data = Path(directory)
+        async with running(Options(data, port=0, sync=SYNCS[sync])) as where:
+            async with open_bus(data, None, "operator") as bus:
+                await apply_seed(bus, SEED)
+            parts = {"service": "heirloom.replica", "projector": "heirloom.projector", "broker": "nats-server"}
+            processes = {name: child(program) for name, program in parts.items()}
+            yield Service(sync, data, where.host, credentials.load(data), processes)
