@@ -2,7 +2,7 @@
 
 For each aggregate: `prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can
 follow the state before them, and the state after them is the one the commit carries. For the stream: no sequence is
-missing, and every message lies on its subject. Pure: no I/O, no clock.
+missing, and every message lies on its subject. `Verifier` is pure: no I/O, no clock.
 
 The newest commit of an aggregate is chained to by nobody yet, so of that one only what its state repeats is certain.
 """
@@ -17,6 +17,7 @@ import msgspec
 from events import client, family, key, tenant
 from events.commit import VERSION
 from events.log import Stored
+from events.pipe import serve
 
 
 class Fault(NamedTuple):
@@ -154,3 +155,19 @@ def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:
     if kind.depth == 5 and last_part != ("revoked" if family.revokes(commit.events) else "live"):
         raise _BadCommit(f"its events do not belong on …{last_part}")
     return state
+
+
+def main() -> None:
+    """A process that verifies what it is handed (`events.pipe`), and answers every batch with the report so far."""
+    verifier = Verifier()
+
+    def check(commits: list[Stored]) -> bytes:
+        for stored in commits:
+            verifier.check(stored)
+        return msgspec.json.encode(verifier.report())
+
+    serve(check)
+
+
+if __name__ == "__main__":
+    main()

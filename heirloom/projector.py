@@ -24,9 +24,6 @@ from service.journal import Journal, install
 
 log = logging.getLogger("heirloom.projector")
 
-SWITCH_SECONDS = 0.0005
-"""How long the interpreter lets one thread run: a query's thread must not starve while the log is being applied."""
-
 
 class Settings(NamedTuple):
     """Where a projector finds what it needs."""
@@ -39,11 +36,11 @@ async def main() -> None:
     """Serve until told to stop."""
     journal = Journal()
     install(journal)
+    logging.getLogger("heirloom.faststream").setLevel(logging.WARNING)
     try:
         settings = Settings(os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_READ_MODEL"]))
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
-    sys.setswitchinterval(SWITCH_SECONDS)
     stop, ready = stop_requested(), asyncio.Event()
     serving = asyncio.create_task(run_projector(settings, stop, ready))
     waiting = asyncio.create_task(ready.wait())
