@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,11 @@ def _lives(pid: int) -> bool:
     return not state.strip().startswith("Z")
 
 
+def _served(service: Service) -> int:
+    """How often a replica has begun to serve."""
+    return sum(log.read_text().count('"event":"serving"') for log in service.data.glob("replica-*.log"))
+
+
 async def test_sigterm_answers_every_request_received(tmp_path: Path) -> None:
     """Draining: a replica told to stop replies to all it was handed; none of them is lost."""
     with running(tmp_path / "data", "--replicas", "2") as service:
@@ -159,11 +165,11 @@ async def test_sigterm_answers_every_request_received(tmp_path: Path) -> None:
                     answered += 1
 
             async def restart() -> None:
-                for _ in range(2):
+                for round in range(2):
                     goal = answered + 200
-                    while answered < goal:
+                    while answered < goal or _served(service) < 2 + round:  # both are there
                         await asyncio.sleep(0.01)
-                    os.kill(service.pids("heirloom.replica")[0], 15)
+                    os.kill(service.pids("heirloom.replica")[0], signal.SIGTERM)
                 goal = answered + 200
                 while answered < goal:
                     await asyncio.sleep(0.01)
