@@ -9,13 +9,15 @@ import asyncio
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 
 import msgspec
 
 from events.log import Stored
+from events.reader import Batch
 
 LENGTH_BYTES = 4
+BATCH = 2000
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Stored])
@@ -48,6 +50,20 @@ class Pipe:
             stdout=asyncio.subprocess.PIPE,
         )
         return cls(process)
+
+    async def pour(self, batches: AsyncIterable[Batch], answered: Callable[[asyncio.Future[bytes]], None]) -> None:
+        """Hand over everything that is read, `answered` hearing every answer.
+
+        While more is waiting to be read it goes in large batches; otherwise whatever has arrived goes at once.
+        """
+        held: list[Stored] = []
+        async for batch in batches:
+            held += batch.commits
+            if held and (batch.pending == 0 or len(held) >= BATCH):
+                (await self.hand_over(held)).add_done_callback(answered)
+                held = []
+        if held:
+            (await self.hand_over(held)).add_done_callback(answered)
 
     async def hand_over(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
         """Send a batch; what this gives is the child's answer to it, or `ChildGone`.

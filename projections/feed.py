@@ -1,7 +1,7 @@
 """Feeding the log to the process that writes the read model, which works on one batch while the next is read."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from itertools import takewhile
 from pathlib import Path
@@ -12,12 +12,9 @@ import msgspec
 from events.bus import Connection
 from events.log import Stored
 from events.pipe import ChildGone, Pipe
-from events.reader import read
+from events.reader import Batch, read
 from events.subjects import EVERYTHING
 from projections.writer import PART, Outcome
-
-BATCH = 2000
-"""Commits in one transaction while there are more to come; at the end of the log whatever has arrived goes at once."""
 
 _decode = msgspec.json.Decoder(Outcome).decode
 
@@ -70,16 +67,13 @@ async def feed(connection: Connection, path: Path, extent: Extent, advance: Call
 async def _read(
     connection: Connection, extent: Extent, pipe: Pipe, answered: Callable[[asyncio.Future[bytes]], None]
 ) -> None:
-    held: list[Stored] = []
     async with aclosing(read(connection, extent.start, filters=extent.filters, until=extent.until)) as batches:
-        async for batch in batches:
-            commits = batch.commits
-            if extent.wanted is not None:
-                commits = list(takewhile(extent.wanted, commits))
-            is_last = len(commits) < len(batch.commits)
-            held += commits
-            if held and (is_last or batch.pending == 0 or len(held) >= BATCH):
-                (await pipe.hand_over(held)).add_done_callback(answered)
-                held = []
-            if is_last:
-                return
+        await pipe.pour(batches if extent.wanted is None else _while(batches, extent.wanted), answered)
+
+
+async def _while(batches: AsyncIterable[Batch], wanted: Callable[[Stored], bool]) -> AsyncIterator[Batch]:
+    async for batch in batches:
+        commits = list(takewhile(wanted, batch.commits))
+        yield Batch(commits, batch.pending)
+        if len(commits) < len(batch.commits):
+            return

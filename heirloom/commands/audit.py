@@ -1,0 +1,286 @@
+"""`heirloom audit …`: what happened, for people and for pipes (CONTRACT §5, §7)."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from nats.errors import Error as NatsError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from events.bus import Connection
+from events.log import Stored
+from events.pipe import Pipe
+from events.reader import read
+from events.stream import JetStreamMissing, last_sequence
+from events.subjects import EVERYTHING, FAMILY_ID, TENANT
+from events.verify import Report
+from heirloom.commands.options import where
+from heirloom.commands.tables import (
+    Answer,
+    print_families,
+    print_family,
+    print_incidents,
+    print_json,
+    print_revocations,
+)
+from heirloom.commands.when import Until, When
+from heirloom.reach import open_bus
+from projections.feed import Extent, feed
+
+ANSWER_SECONDS = 10
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+def audit() -> None:
+    """Ask what happened, check that the log is whole, and see any moment of the past again."""
+
+
+def _tenant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not TENANT.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no tenant's name")
+    return value
+
+
+def _query(command: F) -> F:
+    """The options of every query."""
+    tenant = click.option(
+        "--tenant", required=True, envvar="HEIRLOOM_TENANT", callback=_tenant, help="Or HEIRLOOM_TENANT."
+    )
+    return where(tenant(click.option("--json", "as_json", is_flag=True, help="For pipes.")(command)))
+
+
+def _list(command: F) -> F:
+    """The filters of every list."""
+    options = (
+        click.option("--sub", help="Of this person."),
+        click.option("--client", "client_id", help="Of this client."),
+        click.option("--since", type=When(), help="Since then, or so long ago: 2d, 6h, 30m."),
+        click.option("--until", type=When(), help="Until then."),
+        click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True),
+        click.option("--cursor", help="What the page before ended with."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return _query(command)
+
+
+@audit.command()
+@_query
+@click.argument("family_id", metavar="ID")
+def family(data: Path, nats: str | None, tenant: str, as_json: bool, family_id: str) -> None:
+    """One family, and everything that happened to it."""
+    answer = asyncio.run(_family(data, nats, tenant, family_id))
+    print_json(answer) if as_json else print_family(answer)
+
+
+@audit.command()
+@_list
+@click.option("--status", type=click.Choice(["live", "revoked", "expired"]))
+def families(data: Path, nats: str | None, tenant: str, as_json: bool, **filters: Any) -> None:
+    """The families that began in that time, newest first."""
+    answer = _ask(data, nats, f"audit.{tenant}.families", filters)
+    print_json(answer) if as_json else print_families(answer)
+
+
+@audit.command()
+@_list
+@click.option("--reason", help="For this reason.")
+def revocations(data: Path, nats: str | None, tenant: str, as_json: bool, **filters: Any) -> None:
+    """What was revoked, when, why and by whom, newest first."""
+    answer = _ask(data, nats, f"audit.{tenant}.revocations", filters)
+    print_json(answer) if as_json else print_revocations(answer)
+
+
+@audit.command()
+@_list
+@click.option("--reason", help="reuse_detected or forgery.")
+def incidents(data: Path, nats: str | None, tenant: str, as_json: bool, **filters: Any) -> None:
+    """Stolen tokens that were shown, and forged ones, newest first."""
+    answer = _ask(data, nats, f"audit.{tenant}.incidents", filters)
+    print_json(answer) if as_json else print_incidents(answer)
+
+
+@audit.command()
+@_query
+def position(data: Path, nats: str | None, tenant: str, as_json: bool) -> None:
+    """How far the read model is behind the log."""
+    answer = _ask(data, nats, f"audit.{tenant}.position", {})
+    if as_json:
+        print_json(answer)
+        return
+    obstacle = f"; it goes no further: {answer['obstacle']}" if "obstacle" in answer else ""
+    click.echo(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
+
+
+@audit.command()
+@where
+@click.option("--json", "as_json", is_flag=True, help="For pipes.")
+def verify(data: Path, nats: str | None, as_json: bool) -> None:
+    """Read the whole log and check it: chain, generations, states. Exits 1 at the first lie."""
+
+    async def run() -> tuple[Report, float]:
+        async with _reading(data, nats) as (connection, end):
+            started = time.perf_counter()
+            with _progress("verifying", end) as advance:
+                report = await verify_log(connection, end, advance)
+            return report, time.perf_counter() - started
+
+    report, seconds = asyncio.run(run())
+    if as_json:
+        print_json({**msgspec.to_builtins(report._asdict()), "seconds": round(seconds, 3)})
+    else:
+        rate = f"{seconds:.1f} s, {report.commits / max(seconds, 1e-9):,.0f} commits/s"
+        counts = f"{report.commits:,} commits of {report.aggregates:,} aggregates, {report.families:,} of them families"
+        click.echo(f"read {counts} ({rate})")
+        if report.fault is None:
+            click.echo("whole: every commit follows from the one before it, every state from its events")
+    if report.fault is not None:
+        others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
+        click.echo(f"BAD: sequence {report.fault.seq}: {report.fault.why}{others}", err=as_json)
+        sys.exit(1)
+
+
+@audit.command()
+@where
+@click.option("--until", "end", type=Until(), help="As of this sequence or time; otherwise as of now.")
+@click.option("--family", "family_id", metavar="ID", help="Of this family alone.")
+@click.option("--into", type=click.Path(dir_okay=False, path_type=Path), default=Path("replay.db"), show_default=True)
+def replay(data: Path, nats: str | None, end: int | datetime | None, family_id: str | None, into: Path) -> None:
+    """Rebuild the read model as of then, into a new SQLite file."""
+    if into.exists():
+        raise click.ClickException(f"{into} exists already; name another file with --into")
+    if family_id is not None and not FAMILY_ID.fullmatch(family_id):
+        raise click.ClickException(f"{family_id!r} is no family's id")
+    filters = (EVERYTHING,) if family_id is None else (f"tokens.*.family.{family_id}.*",)
+
+    async def run() -> int:
+        async with _reading(data, nats) as (connection, last):
+            until = min(last, end) if isinstance(end, int) else last
+            wanted = _not_after(end) if isinstance(end, datetime) else None
+            with _progress("replaying", until) as advance:
+                return await replay_log(connection, into, Extent(1, until, filters, wanted), advance)
+
+    applied = asyncio.run(run())
+    if applied == 0:
+        into.unlink(missing_ok=True)
+        raise click.ClickException("there is nothing to replay: the log holds no such commit")
+    click.echo(f"{into} is the read model as of sequence {applied}")
+
+
+async def verify_log(connection: Connection, end: int, advance: Callable[[int], None]) -> Report:
+    """Verify the log up to `end`; `advance` hears how far it is. Raises `click.ClickException` if it cannot be done."""
+    report = Report(0, 0, 0, 0, None)
+    trouble: BaseException | None = None
+
+    def answered(answer: asyncio.Future[bytes]) -> None:
+        nonlocal report, trouble
+        if (trouble := answer.exception()) is None:
+            report = msgspec.json.decode(answer.result(), type=Report)
+            advance(report.commits)
+
+    if end > 0:
+        pipe = await Pipe.start("events.verify")
+        try:
+            async with aclosing(read(connection, until=end)) as batches:
+                await pipe.pour(batches, answered)
+        finally:
+            await pipe.close()
+    if trouble is not None:
+        raise click.ClickException(f"the verification broke off: {trouble}")
+    return report
+
+
+async def replay_log(connection: Connection, into: Path, extent: Extent, advance: Callable[[int], None]) -> int:
+    """Build a read model of that much of the log; the sequence it ends at, 0 if there was nothing.
+
+    Raises `click.ClickException` at a commit it cannot take in.
+    """
+    applied = 0
+
+    def advanced(to: int) -> None:
+        nonlocal applied
+        applied = to
+        advance(to)
+
+    outcome = await feed(connection, into, extent, advanced) if extent.until else None
+    if outcome is not None:
+        raise click.ClickException(outcome.halted or outcome.unwritable or outcome.damaged or "")
+    return applied
+
+
+@asynccontextmanager
+async def _reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connection, int]]:
+    """A connection that may read the log, and the log's last sequence."""
+    async with open_bus(data, nats, "service") as connection:
+        try:
+            yield connection, await last_sequence(connection)
+        except JetStreamMissing as missing:
+            raise click.ClickException(str(missing)) from missing
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal's standard error; gives what to tell it how far one is."""
+    columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _not_after(time: datetime) -> Callable[[Stored], bool]:
+    decode = msgspec.json.Decoder(_At).decode
+
+    def wanted(stored: Stored) -> bool:
+        try:
+            return decode(stored.body).at <= time
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return True  # whoever must understand it will say what is wrong
+
+    return wanted
+
+
+class _At(msgspec.Struct):
+    at: datetime
+
+
+def _ask(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
+    async def run() -> Answer:
+        async with open_bus(data, nats, "auditor") as connection:
+            return await ask(connection, subject, parameters)
+
+    return asyncio.run(run())
+
+
+async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> Answer:
+    """The family with its whole timeline, however many pages that takes."""
+    async with open_bus(data, nats, "auditor") as connection:
+        subject, request = f"audit.{tenant}.family", {"family_id": family_id}
+        answer = await ask(connection, subject, request)
+        while answer["cursor"] is not None:
+            more = await ask(connection, subject, request | {"cursor": answer["cursor"]})
+            answer = more | {"timeline": answer["timeline"] + more["timeline"]}
+        return answer
+
+
+async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+    """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    try:
+        reply = await connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
+    except NatsError as error:
+        raise click.ClickException(f"the service does not answer on {subject}") from error
+    answer: Answer = msgspec.json.decode(reply.data)
+    if "error" in answer:
+        raise click.ClickException(str(answer["error_description"]))
+    return answer

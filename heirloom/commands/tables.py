@@ -1,0 +1,152 @@
+"""The audit's answers as tables for people."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Answer: TypeAlias = dict[str, Any]
+Row: TypeAlias = tuple[str | Text, ...]
+
+PIPE_WIDTH = 200
+"""Columns of a table that no terminal shows."""
+
+
+def print_json(answer: Answer) -> None:
+    """For pipes."""
+    click.echo(msgspec.json.encode(answer).decode())
+
+
+def print_families(answer: Answer) -> None:
+    """A page of families."""
+    _print_page(answer, ("began", "family", "client", "subject", "status", "gen", "ends", "scope"), _family_row)
+
+
+def print_revocations(answer: Answer) -> None:
+    """A page of revocations."""
+    _print_page(answer, ("when", "seq", "family", "client", "subject", "reason", "who", "cause"), _revocation_row)
+
+
+def print_incidents(answer: Answer) -> None:
+    """A page of incidents."""
+    columns = "when", "seq", "family", "client", "subject", "incident", "shown", "current", "by"
+    _print_page(answer, columns, _incident_row)
+
+
+def _print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer], Row]) -> None:
+    if not answer["items"]:
+        click.echo("none")
+        return
+    table = _table(*columns)
+    for item in answer["items"]:
+        table.add_row(*row(item))
+    _console().print(table)
+    if answer["cursor"] is not None:
+        click.echo(f"more: --cursor {answer['cursor']}")
+
+
+def print_family(answer: Answer) -> None:
+    """What it is, and then its life."""
+    console = _console()
+    console.print(_summary(answer))
+    console.print()
+    table = _table("when", "seq", "gen", "what", "who", "more")
+    for entry in answer["timeline"]:
+        generation = str(entry.get("generation", ""))
+        row = _when(entry["at"]), str(entry["seq"]), generation, _what(entry), _plain(entry["actor"]), _more(entry)
+        table.add_row(*row)
+    console.print(table)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        number = column in ("seq", "gen", "shown", "current")
+        folds = column in ("scope", "cause", "more", "subject")
+        table.add_column(column, justify="right" if number else "left", no_wrap=not folds, overflow="fold")
+    return table
+
+
+def _summary(answer: Answer) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("family", _plain(answer["family_id"]))
+    table.add_row("status", _status(answer))
+    table.add_row("client", _plain(answer["client_id"]))
+    table.add_row("subject", _plain(answer["sub"]))
+    table.add_row("scope", _plain(answer["scope"]))
+    table.add_row("began", Text(f"{_when(answer['opened_at'])} by {answer['grant']}"))
+    table.add_row("ends", Text(_when(answer["expires_at"])))
+    return table
+
+
+def _family_row(item: Answer) -> Row:
+    generation = "" if item["generation"] is None else str(item["generation"])
+    who = _plain(item["family_id"]), _plain(item["client_id"]), _plain(item["sub"])
+    return _when(item["opened_at"]), *who, _status(item), generation, _when(item["expires_at"]), _plain(item["scope"])
+
+
+def _revocation_row(item: Answer) -> Row:
+    who = _plain(item["family_id"]), _plain(item["client_id"]), _plain(item["sub"])
+    cause = item["cause"] or (f"access token {item['jti']}" if "jti" in item else "")
+    return _when(item["at"]), str(item["seq"]), *who, _plain(item["reason"]), _plain(item["actor"]), _plain(cause)
+
+
+def _incident_row(item: Answer) -> Row:
+    who = _plain(item["family_id"]), _plain(item["client_id"]), _plain(item["sub"])
+    generations = str(item["generation"]), str(item["current_generation"])
+    return (
+        _when(item["at"]),
+        str(item["seq"]),
+        *who,
+        Text(item["type"], "red"),
+        *generations,
+        _plain(item["presented_by"]),
+    )
+
+
+def _status(item: Answer) -> Text:
+    text = item["status"] if item["reason"] is None else f"{item['status']} ({item['reason']})"
+    return _plain(text, {"live": "green", "revoked": "red"}.get(item["status"], "dim"))
+
+
+def _what(entry: Answer) -> Text:
+    bad = {"TokenReuseDetected", "ForgeryDetected", "FamilyRevoked", "TokenRevoked"}
+    return _plain(", ".join(entry["types"]), "red" if bad & set(entry["types"]) else "")
+
+
+def _more(entry: Answer) -> Text:
+    """What the types alone do not tell."""
+    told = []
+    if "current_generation" in entry:
+        told.append(f"shown by {entry['presented_by']} at generation {entry['current_generation']}")
+    if "reason" in entry:
+        told.append(entry["reason"])
+    if "cause" in entry:
+        told.append(entry["cause"])
+    if "jti" in entry:
+        told.append(f"jti {entry['jti']}")
+    return _plain(" · ".join(told))
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """What clients chose may hold anything, terminal commands included."""
+    return Text("".join(character if character.isprintable() else "\ufffd" for character in text), style)
+
+
+def _when(time: str | None) -> str:
+    """To the millisecond, in UTC: what a person compares."""
+    if time is None:
+        return ""
+    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"

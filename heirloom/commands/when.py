@@ -1,0 +1,42 @@
+"""How a person says when: on the command line."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import msgspec
+
+
+class When(click.ParamType[datetime]):
+    """An RFC 3339 time, or how long ago: `90s`, `30m`, `6h`, `2d`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """A time with its zone."""
+        if isinstance(value, datetime):
+            return value
+        if ago := re.fullmatch(r"(\d{1,9})([smhd])", value):
+            units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+            try:
+                return datetime.now(UTC) - timedelta(**{units[ago[2]]: int(ago[1])})
+            except OverflowError:
+                self.fail(f"{value} is longer ago than there is time", param, ctx)
+        try:
+            found: datetime = msgspec.convert(value, datetime)
+        except msgspec.ValidationError:
+            self.fail(f"{value!r} is neither a time like 2026-11-20T20:31:00Z nor one like 2d, 6h, 30m", param, ctx)
+        return found if found.tzinfo else found.astimezone()
+
+
+class Until(click.ParamType[int | datetime]):
+    """A sequence of the log, or a time."""
+
+    name = "seq|time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | datetime:
+        """The one or the other."""
+        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+            return int(value)
+        return When().convert(value, param, ctx)
