@@ -14,6 +14,8 @@ from events.commit import Codec, Commit
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+
 RevocationReason: TypeAlias = Literal[
     "reuse_detected",
     "code_reuse",
@@ -50,8 +52,35 @@ class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized"):
     auth_time: int | None = None
 
 
+class AuthorizationCodeIssued(_Event, frozen=True, tag="AuthorizationCodeIssued"):
+    """A code was handed out for the grant (RFC 6749 §4.1.2), bound to a redirect URI and a challenge (RFC 7636)."""
+
+    expires_at: datetime
+    code_challenge: str
+    redirect_uri: str | None = None
+    nonce: str | None = None
+
+
+class DeviceAuthorizationStarted(_Event, frozen=True, tag="DeviceAuthorizationStarted"):
+    """A device asks (RFC 8628 §3.1): the family waits for somebody to approve it. Fields as in `GrantAuthorized`."""
+
+    client_id: str
+    scope: str
+    audience: tuple[str, ...]
+    seed: str
+    expires_at: datetime
+
+
+class DeviceAuthorizationDenied(_Event, frozen=True, tag="DeviceAuthorizationDenied"):
+    """The person said no (RFC 8628 §3.3)."""
+
+    sub: str
+
+
 class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     """A token came into being: an access or ID token by its `jti`, a refresh token by its `generation`.
+
+    `client_id` is the holder of an access token that was exchanged (RFC 8693), `act` who acted before it.
 
     Of a refresh token, `key` is the id of the MAC key it is computed under, `expires_at` its own end if it is never
     redeemed, and `family_expires_at` the end that no rotation moves.
@@ -65,6 +94,8 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     generation: int | None = None
     key: int = 0
     family_expires_at: datetime | None = None
+    client_id: str | None = None
+    act: tuple[str, ...] = ()
 
 
 class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
@@ -94,11 +125,15 @@ class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
 
 
 class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
-    """A generation that had already been rotated was presented: somebody holds a copy (RFC 9700 §4.14.2)."""
+    """A generation that had already been rotated was presented: somebody holds a copy (RFC 9700 §4.14.2).
+
+    Or a code that had already been redeemed (RFC 6749 §4.1.2): `credential` says which.
+    """
 
     generation: int
     current_generation: int
     client_id: str
+    credential: Credential = "refresh_token"
 
 
 class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
@@ -126,6 +161,9 @@ class ForgeryDetected(_Event, frozen=True, tag="ForgeryDetected"):
 
 FamilyEvent: TypeAlias = (
     GrantAuthorized
+    | AuthorizationCodeIssued
+    | DeviceAuthorizationStarted
+    | DeviceAuthorizationDenied
     | TokenIssued
     | TokenRedeemed
     | TokenRotated
@@ -153,6 +191,22 @@ class AccessToken(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an authorization code is bound to, kept until the first refresh."""
+
+    expires_at: datetime
+    code_challenge: str
+    redirect_uri: str | None = None
+    nonce: str | None = None
+
+
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a device authorization stands."""
+
+    expires_at: datetime
+    status: Literal["pending", "approved", "denied"] = "pending"
+
+
 class Revocation(msgspec.Struct, frozen=True):
     """When and why the family ended."""
 
@@ -166,7 +220,8 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
     `generation` is the newest refresh token's, None where none was issued; `key` the MAC key it is computed under;
     `expires_at` its end if it is never redeemed, `family_expires_at` the end that no rotation moves. `redeemed_at` is
     None until the first redemption. `revoked_jtis` maps single revoked access tokens to their expiry; `afterwards`
-    counts the presentations recorded after the end.
+    counts the presentations recorded after the end. `code` and `device` are how the family began, where it did so;
+    `code_redeemed` tells that the code or device code was used. A device's family has no `sub` until it is approved.
     """
 
     client_id: str
@@ -189,6 +244,9 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked: Revocation | None = None
     revoked_jtis: dict[str, datetime] = {}
     afterwards: int = 0
+    code: Code | None = None
+    device: Device | None = None
+    code_redeemed: bool = False
 
 
 FamilyCommit: TypeAlias = Commit[FamilyEvent, FamilyState]
@@ -197,15 +255,20 @@ codec: Codec[FamilyEvent, FamilyState] = Codec(FamilyCommit)
 
 def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> FamilyState:
     """The state after `event`, committed at `at`. Raises `ValueError` for an event that cannot follow `state`."""
-    if isinstance(event, GrantAuthorized):
+    if isinstance(event, GrantAuthorized | DeviceAuthorizationStarted):
         return _begin(state, event, at)
     if state is None:
         raise ValueError(f"a family begins with GrantAuthorized, not with {type(event).__name__}")
     match event:
+        case AuthorizationCodeIssued():
+            code = Code(event.expires_at, event.code_challenge, event.redirect_uri, event.nonce)
+            return replace(state, code=code)
+        case DeviceAuthorizationDenied():
+            return replace(state, sub=event.sub, device=_decided(state, "denied"))
         case TokenIssued():
             return _issued(state, event, at)
         case TokenRedeemed():
-            return replace(state, redeemed_at=at, retry=event.retry, expires_at=event.expires_at or state.expires_at)
+            return _redeemed(state, event, at)
         case TokenRotated():
             return _rotated(state, event)
         case TokenReuseDetected() | ForgeryDetected():
@@ -239,9 +302,21 @@ def revokes(events: tuple[FamilyEvent, ...]) -> bool:
     )
 
 
-def _begin(state: FamilyState | None, event: GrantAuthorized, at: datetime) -> FamilyState:
-    if state is not None:
-        raise ValueError("a family begins once")
+def _begin(state: FamilyState | None, event: GrantAuthorized | DeviceAuthorizationStarted, at: datetime) -> FamilyState:
+    if isinstance(event, DeviceAuthorizationStarted):
+        if state is not None:
+            raise ValueError("a family begins once")
+        return FamilyState(
+            client_id=event.client_id,
+            sub="",
+            scope=event.scope,
+            audience=event.audience,
+            grant=DEVICE_GRANT,
+            seed=event.seed,
+            opened_at=at,
+            device=Device(event.expires_at),
+        )
+    device = _decided(state, "approved") if state is not None else None
     return FamilyState(
         client_id=event.client_id,
         sub=event.sub,
@@ -253,7 +328,21 @@ def _begin(state: FamilyState | None, event: GrantAuthorized, at: datetime) -> F
         acr=event.acr,
         amr=event.amr,
         auth_time=event.auth_time,
+        device=device,
     )
+
+
+def _decided(state: FamilyState, status: Literal["approved", "denied"]) -> Device:
+    if state.device is None or state.device.status != "pending":
+        raise ValueError("a family begins once")
+    return replace(state.device, status=status)
+
+
+def _redeemed(state: FamilyState, event: TokenRedeemed, at: datetime) -> FamilyState:
+    expires_at = event.expires_at or state.expires_at
+    if event.credential == "refresh_token":
+        return replace(state, redeemed_at=at, retry=event.retry, expires_at=expires_at, code=None)
+    return replace(state, redeemed_at=at, retry=event.retry, code_redeemed=True)
 
 
 def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState:
@@ -261,6 +350,8 @@ def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState
         case "access":
             if event.jti is None:
                 raise ValueError("an access token has a jti")
+            if event.client_id is not None:
+                return state  # exchanged: somebody else's, and no successor of anything
             access = AccessToken(event.jti, event.scope, event.audience, at, event.expires_at)
             return replace(state, access=access)
         case "refresh":

@@ -38,6 +38,9 @@ class Tenant:
         self.key_states: dict[str, key_events.KeyState] = {}
         self.signing: SigningKey | None = None
         self.refresh_tokens = Tokens(keyring, name, "refresh")
+        self.codes = Tokens(keyring, name, "code")
+        self.device_codes = Tokens(keyring, name, "device")
+        self.opaque_tokens = Tokens(keyring, name, "access")
         self.clients: dict[str, Client] = {}
 
     @property

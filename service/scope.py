@@ -10,6 +10,7 @@ MAX_SCOPE = 2048
 MAX_RESOURCES = 16
 MAX_RESOURCE = 512
 OFFLINE_ACCESS = "offline_access"
+OPENID = "openid"
 
 
 def parse_scope(scope: str) -> tuple[str, ...]:

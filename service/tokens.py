@@ -4,6 +4,8 @@ A refresh token is `hrt_`, the base62 of its 45 bytes, and six characters of CRC
 
     key id (1) | family (16) | generation (4) | short tag (8) | long tag (16)
 
+Codes and opaque access tokens are the same with another number in the place of the generation.
+
 The short tag is a MAC under the service's key alone, so that garbage is refused before any read. The long tag is a MAC
 under the service's key *and* the family's seed, which is in the log: neither the log nor the keyring alone can mint.
 Each kind of token and each tenant has keys of its own, so a token of another kind or tenant fails at the short tag.
@@ -19,22 +21,26 @@ from typing import Literal, NamedTuple, TypeAlias
 from service import base62
 from service.keyring import Keyring
 
-Kind: TypeAlias = Literal["refresh"]
+Kind: TypeAlias = Literal["refresh", "code", "device", "access"]
 
-PREFIX: dict[Kind, str] = {"refresh": "hrt_"}
+FORM: dict[Kind, tuple[str, int]] = {
+    "refresh": ("hrt_", 4),
+    "code": ("hac_", 4),
+    "device": ("hdc_", 4),
+    "access": ("hat_", 8),
+}
+"""The prefix of each kind, and how many bytes its number takes: a generation, 0, 0, the commit's sequence."""
 FAMILY_BYTES = 16
 SEED_BYTES = 16
-_BODY = 1 + FAMILY_BYTES + 4 + 8 + 16
-_BODY_CHARACTERS = base62.length(_BODY)
 _CRC_CHARACTERS = 6
 
 
 class Presented(NamedTuple):
-    """A token whose short tag is right. `family_id` and `generation` are what it claims until `is_minted_for`."""
+    """A token whose short tag is right. `family_id` and `number` are what it claims until `is_minted_for`."""
 
     key: int
     family_id: str
-    generation: int
+    number: int
     authenticated: bytes
     long_tag: bytes
 
@@ -44,32 +50,36 @@ class Tokens:
 
     def __init__(self, keyring: Keyring, tenant: str, kind: Kind) -> None:
         self._keyring = keyring
-        self._prefix = PREFIX[kind]
+        self._prefix, self._number_bytes = FORM[kind]
+        self._claim_bytes = 1 + FAMILY_BYTES + self._number_bytes
+        self._body_bytes = self._claim_bytes + 8 + 16
+        self._characters = len(self._prefix) + base62.length(self._body_bytes) + _CRC_CHARACTERS
         self._short = f"{kind}/{tenant}/short"
         self._long = f"{kind}/{tenant}/long"
         self._family_key = lru_cache(maxsize=4096)(self._derive_family_key)
 
-    def mint(self, key: int, family_id: str, generation: int, seed: str) -> str:
-        """The token of that generation: the same one whenever it is asked for."""
+    def mint(self, key: int, family_id: str, number: int, seed: str) -> str:
+        """The token of that number: the same one whenever it is asked for."""
         family = base62.decode(family_id, FAMILY_BYTES)
         if family is None:
             raise ValueError("not a family id of this service")
-        claim = bytes((key,)) + family + generation.to_bytes(4)
+        claim = bytes((key,)) + family + number.to_bytes(self._number_bytes)
         body = claim + self._short_tag(key, claim) + self._long_tag(key, claim, seed)
         text = self._prefix + base62.encode(body)
         return text + _checksum(text)
 
     def recognise(self, token: str) -> Presented | None:
         """What the token claims, or None if this service cannot have made it. Needs no read and takes no secret out."""
-        if len(token) != len(self._prefix) + _BODY_CHARACTERS + _CRC_CHARACTERS or not token.isascii():
+        if len(token) != self._characters or not token.isascii():
             return None
         text, checksum = token[:-_CRC_CHARACTERS], token[-_CRC_CHARACTERS:]
         if not text.startswith(self._prefix) or checksum != _checksum(text):
             return None
-        body = base62.decode(text[len(self._prefix) :], _BODY)
+        body = base62.decode(text[len(self._prefix) :], self._body_bytes)
         if body is None or body[0] not in self._keyring:
             return None
-        claim, short_tag, long_tag = body[:21], body[21:29], body[29:]
+        claim, tags = body[: self._claim_bytes], body[self._claim_bytes :]
+        short_tag, long_tag = tags[:8], tags[8:]
         if not hmac.compare_digest(short_tag, self._short_tag(body[0], claim)):
             return None
         family_id = base62.encode(claim[1:17])

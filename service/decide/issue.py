@@ -1,13 +1,13 @@
-"""Opening a family: the first tokens of a grant."""
+"""Opening a family, and the first tokens of a grant."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.family import AccessToken, FamilyState, GrantAuthorized, TokenIssued
+from events.family import AccessToken, FamilyEvent, FamilyState, GrantAuthorized, TokenIssued
 from service.decide.outcome import Decision, Granted, Refused
 from service.errors import OAuthError
 from service.policy import Rules
-from service.scope import OFFLINE_ACCESS
+from service.scope import OFFLINE_ACCESS, OPENID
 
 
 class Issue(NamedTuple):
@@ -33,11 +33,24 @@ class Issue(NamedTuple):
     auth_time: int | None = None
 
 
+class First(NamedTuple):
+    """What the first tokens of a family follow from."""
+
+    now: datetime
+    rules: Rules
+    client_id: str
+    scope: str
+    audience: tuple[str, ...]
+    jti: str
+    key: int
+    opened_at: datetime
+    for_a_person: bool = True
+
+
 def issue(state: FamilyState | None, command: Issue) -> Decision:
     """`Granted`, with `GrantAuthorized` and a `TokenIssued` for each token. The family must not exist yet."""
     if state is not None:
         return Decision(Refused(OAuthError("server_error", "the new family's id is taken; try again")))
-    rules, now = command.rules, command.now
     authorized = GrantAuthorized(
         client_id=command.client_id,
         sub=command.sub,
@@ -49,32 +62,72 @@ def issue(state: FamilyState | None, command: Issue) -> Decision:
         amr=command.amr,
         auth_time=command.auth_time,
     )
-    expires_at = now + timedelta(seconds=rules.access_token_ttl)
-    access = AccessToken(command.jti, command.scope, command.audience, now, expires_at)
-    access_issued = TokenIssued("access", command.scope, command.audience, expires_at, jti=command.jti)
-    if not has_refresh_token(command):
-        return Decision(Granted(access, None, 0), (authorized, access_issued))
-    family_expires_at = now + timedelta(seconds=rules.refresh_token_ttl)
-    refresh_issued = TokenIssued(
-        "refresh",
-        command.scope,
-        command.audience,
-        token_expiry(now, family_expires_at, rules),
-        generation=0,
-        key=command.key,
-        family_expires_at=family_expires_at,
+    granted, issued = first_tokens(
+        First(
+            now=command.now,
+            rules=command.rules,
+            client_id=command.client_id,
+            scope=command.scope,
+            audience=command.audience,
+            jti=command.jti,
+            key=command.key,
+            opened_at=command.now,
+            for_a_person=command.refreshable,
+        )
     )
-    return Decision(Granted(access, 0, command.key), (authorized, refresh_issued, access_issued))
+    return Decision(granted, (authorized, *issued))
 
 
-def has_refresh_token(command: Issue) -> bool:
-    """Whether the grant comes with a refresh token (CONTRACT §4; OpenID Connect Core §11 for `offline_access`)."""
-    rules = command.rules
+def first_tokens(first: First) -> tuple[Granted, tuple[FamilyEvent, ...]]:
+    """An access token, a refresh token where policy has one, an ID token where a person granted `openid`."""
+    rules, now = first.rules, first.now
+    events: list[FamilyEvent] = []
+    generation: int | None = None
+    if first.for_a_person and has_refresh_token(rules, first.scope):
+        generation, family_expires_at = 0, first.opened_at + timedelta(seconds=rules.refresh_token_ttl)
+        expires_at = token_expiry(now, family_expires_at, rules)
+        events.append(
+            TokenIssued(
+                "refresh",
+                first.scope,
+                first.audience,
+                expires_at,
+                generation=0,
+                key=first.key,
+                family_expires_at=family_expires_at,
+            )
+        )
+    access, issued = access_and_id_token(
+        now, rules, first.client_id, first.scope, first.audience, first.jti, first.for_a_person, first.scope
+    )
+    return Granted(access, generation, first.key), (*events, *issued)
+
+
+def access_and_id_token(
+    now: datetime,
+    rules: Rules,
+    client_id: str,
+    scope: str,
+    audience: tuple[str, ...],
+    jti: str,
+    for_a_person: bool,
+    granted: str,
+) -> tuple[AccessToken, tuple[FamilyEvent, ...]]:
+    """An access token of `scope`, and an ID token where the grant holds `openid` (OpenID Connect Core §12.2)."""
+    expires_at = now + timedelta(seconds=rules.access_token_ttl)
+    access = AccessToken(jti, scope, audience, now, expires_at)
+    issued = TokenIssued("access", scope, audience, expires_at, jti=jti)
+    if for_a_person and OPENID in granted.split(" "):
+        return access, (issued, TokenIssued("id", OPENID, (client_id,), expires_at, jti=jti))
+    return access, (issued,)
+
+
+def has_refresh_token(rules: Rules, scope: str) -> bool:
+    """Whether a grant comes with a refresh token (CONTRACT §4; OpenID Connect Core §11 for `offline_access`)."""
     return (
-        command.refreshable
-        and rules.refresh_token_ttl > 0
+        rules.refresh_token_ttl > 0
         and "refresh_token" in rules.grant_types
-        and (not rules.require_offline_access or OFFLINE_ACCESS in command.scope.split(" "))
+        and (not rules.require_offline_access or OFFLINE_ACCESS in scope.split(" "))
     )
 
 

@@ -4,18 +4,16 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.family import (
-    AccessToken,
     FamilyEvent,
     FamilyRevoked,
     FamilyState,
     ForgeryDetected,
     Retry,
-    TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
     TokenRotated,
 )
-from service.decide.issue import token_expiry
+from service.decide.issue import access_and_id_token, token_expiry
 from service.decide.outcome import Decision, Granted, Refused, invalid_grant
 from service.errors import OAuthError
 from service.policy import Rules
@@ -72,14 +70,12 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
     except OAuthError as error:
         return Decision(Refused(error))
     now, rules, generation = command.now, command.rules, command.generation
-    access_expires_at = now + timedelta(seconds=rules.access_token_ttl)
-    access = AccessToken(command.jti, scope, audience, now, access_expires_at)
-    issued = TokenIssued("access", scope, audience, access_expires_at, jti=command.jti)
+    access, issued = access_and_id_token(now, rules, state.client_id, scope, audience, command.jti, True, state.scope)
     family_expires_at = _family_expires_at(state, rules)
     expires_at = token_expiry(now, family_expires_at, rules)
     if rules.refresh_token_rotation == "reuse":
         redeemed = TokenRedeemed("refresh_token", generation, command.retry, expires_at)
-        return Decision(Granted(access, generation, state.key), (redeemed, issued))
+        return Decision(Granted(access, generation, state.key), (redeemed, *issued))
     redeemed = TokenRedeemed("refresh_token", generation, command.retry)
     rotated = TokenRotated(
         generation,
@@ -88,7 +84,7 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
         command.key,
         family_expires_at if family_expires_at != state.family_expires_at else None,
     )
-    return Decision(Granted(access, generation + 1, command.key), (redeemed, rotated, issued))
+    return Decision(Granted(access, generation + 1, command.key), (redeemed, rotated, *issued))
 
 
 def _scope(state: FamilyState, command: Redeem) -> str:
@@ -122,10 +118,10 @@ def _again(state: FamilyState, command: Redeem) -> Decision:
         return Decision(Refused(error))
     if state.access is not None and (scope, audience) == (state.access.scope, state.access.audience):
         return _replay(state)
-    expires_at = command.now + timedelta(seconds=command.rules.access_token_ttl)
-    access = AccessToken(command.jti, scope, audience, command.now, expires_at)
-    issued = TokenIssued("access", scope, audience, expires_at, jti=command.jti)
-    return Decision(Granted(access, state.generation, state.key), (issued,))
+    access, issued = access_and_id_token(
+        command.now, command.rules, state.client_id, scope, audience, command.jti, True, state.scope
+    )
+    return Decision(Granted(access, state.generation, state.key), issued)
 
 
 def _within_grace(state: FamilyState, command: Redeem) -> bool:

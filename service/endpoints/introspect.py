@@ -52,7 +52,7 @@ def _may_know(client: Client, owner: str) -> bool:
 
 def _refresh_token(tenant: Tenant, state: FamilyState, presented: Presented, now: datetime) -> dict[str, Any] | None:
     """Only the newest generation is active, and only while the family lives."""
-    if state.revoked is not None or presented.generation != state.generation or state.expires_at is None:
+    if state.revoked is not None or presented.number != state.generation or state.expires_at is None:
         return None
     if state.expires_at <= now:
         return None

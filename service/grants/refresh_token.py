@@ -43,13 +43,13 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
                 now=now,
                 rules=client.rules,
                 client_id=client.client_id,
-                generation=presented.generation,
+                generation=presented.number,
                 scope=parameters.scope,
                 resource=resource,
                 retry=retry,
                 jti=commit_id,
                 key=context.keyring.current,
-                cause=f"presentation of generation {presented.generation} by {request.actor}",
+                cause=f"presentation of generation {presented.number} by {request.actor}",
             ),
         )
 

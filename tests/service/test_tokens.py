@@ -32,7 +32,7 @@ def test_a_minted_token_is_recognised_and_always_the_same(generation: int, key: 
     presented = TOKENS.recognise(token)
     assert token == TOKENS.mint(key, family, generation, seed)
     assert presented is not None
-    assert (presented.key, presented.family_id, presented.generation) == (key, family, generation)
+    assert (presented.key, presented.family_id, presented.number) == (key, family, generation)
     assert TOKENS.is_minted_for(presented, seed)
 
 
