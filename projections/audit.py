@@ -48,6 +48,13 @@ class Audit:
         self._progress = progress
         self._log_end = log_end
         self._connections: asyncio.Queue[sqlite3.Connection] | None = None
+        self._queries: dict[str, Callable[[str, bytes], Awaitable[bytes]]] = {
+            "family": self._family,
+            "families": self._families,
+            "revocations": self._revocations,
+            "incidents": self._incidents,
+            "position": self._position,
+        }
 
     def open(self, path: Path) -> None:
         """Answer from this file from now on."""
@@ -63,16 +70,25 @@ class Audit:
                 (await connections.get()).close()
 
     def serve(self, broker: Broker) -> None:
-        """Answer every query of this file on the broker."""
-        answers = {
-            "family": self._family,
-            "families": self._families,
-            "revocations": self._revocations,
-            "incidents": self._incidents,
-            "position": self._position,
-        }
-        for query, answer in answers.items():
-            serve(broker, f"audit.*.{query}", _handle(answer), queue=QUEUE, max_workers=WORKERS)
+        """Answer every query on the broker."""
+        for query in self._queries:
+            serve(broker, f"audit.*.{query}", self.answer, queue=QUEUE, max_workers=WORKERS)
+
+    async def answer(self, subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
+        """The reply's body and headers for a request on `audit.<tenant>.<query>`. Raises nothing."""
+        _, tenant, query = subject.split(".")
+        try:
+            return await self._queries[query](tenant, body), {}
+        except Refused as refused:
+            refusal = refused
+        except BadCursor:
+            refusal = Refused("invalid_request", "the cursor does not belong to this query")
+        except JetStreamMissing:
+            refusal = Refused("temporarily_unavailable", "the log does not answer", 503)
+        except Exception:
+            log.exception("an audit query failed", extra={"subject": subject})
+            refusal = Refused("server_error", "the query failed; the service's log says more", 503)
+        return refusal.body(), refusal.headers()
 
     async def _family(self, tenant: str, body: bytes) -> bytes:
         request = await self._receive(body, FamilyRequest)
@@ -161,26 +177,6 @@ def _fitting(db: sqlite3.Connection, look_up: Callable[[sqlite3.Connection, int]
             limit = max(limit * MAX_REPLY // (len(answer) * 2), 1)
     finally:
         db.execute("ROLLBACK")
-
-
-def _handle(
-    answer: Callable[[str, bytes], Awaitable[bytes]],
-) -> Callable[[str, bytes], Awaitable[tuple[bytes, dict[str, str]]]]:
-    async def handle(subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
-        try:
-            return await answer(subject.split(".")[1], body), {}
-        except Refused as refused:
-            refusal = refused
-        except BadCursor:
-            refusal = Refused("invalid_request", "the cursor does not belong to this query")
-        except JetStreamMissing:
-            refusal = Refused("temporarily_unavailable", "the log does not answer", 503)
-        except Exception:
-            log.exception("an audit query failed", extra={"subject": subject})
-            refusal = Refused("server_error", "the query failed; the service's log says more", 503)
-        return refusal.body(), refusal.headers()
-
-    return handle
 
 
 def _page(kind: str, tenant: str, request: ListRequest, filter: str | None) -> Page:

@@ -55,7 +55,10 @@ class ReadModel:
 
     def __init__(self, path: Path, *, gapless: bool = True) -> None:
         self._gapless = gapless
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise Unusable(str(error)) from error
         try:
             self._db = Database(self._connection)
             _prepare(self._db)

@@ -34,6 +34,7 @@ from heirloom.commands.tables import (
 from heirloom.commands.when import Until, When
 from heirloom.reach import open_bus
 from projections.feed import Extent, feed
+from projections.read_model import ReadModel, Unusable
 
 ANSWER_SECONDS = 10
 
@@ -212,6 +213,10 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         applied = to
         advance(to)
 
+    try:
+        ReadModel(into).close()
+    except Unusable as unusable:
+        raise click.ClickException(f"{into}: {unusable}") from unusable
     outcome = await feed(connection, into, extent, advanced) if extent.until else None
     if outcome is not None:
         raise click.ClickException(outcome.halted or outcome.unwritable or outcome.damaged or "")

@@ -1,0 +1,126 @@
+"""Verification finds what was done to a log, and where."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from events.log import Stored
+from events.verify import KINDS, Report, Verifier
+from tests.projections.logs import LogMaker, eventful_log
+
+LOG = eventful_log()
+TARGET = next(stored.seq for stored in LOG if ".family.f2." in stored.subject and b"TokenRotated" in stored.body)
+"""A rotation in the midst of a family's life."""
+
+
+def verify(log: list[Stored]) -> Report:
+    """The report on a whole log."""
+    verifier = Verifier()
+    for stored in log:
+        verifier.check(stored)
+    return verifier.report()
+
+
+def copied(log: list[Stored]) -> list[Stored]:
+    """As a copy in another stream would lie: without gaps, whatever was done."""
+    return [stored._replace(seq=seq) for seq, stored in enumerate(log, 1)]
+
+
+def altered(old: bytes, new: bytes, seq: int = TARGET) -> list[Stored]:
+    """One commit with something else in it."""
+    stored = LOG[seq - 1]
+    assert old in stored.body
+    return [*LOG[: seq - 1], stored._replace(body=stored.body.replace(old, new)), *LOG[seq:]]
+
+
+def test_an_honest_log_is_whole() -> None:
+    """And the report counts what was checked."""
+    assert verify(LOG) == Report(len(LOG), 10, 9, 0, None)
+    assert verify([]) == Report(0, 0, 0, 0, None)
+
+
+def test_any_byte_that_is_flipped_is_found() -> None:
+    """Every byte of a commit that has a successor; the first bad sequence is that of the commit itself.
+
+    Except in `prev`: there the commit and the one before it accuse each other, and both are named.
+    """
+    body = LOG[TARGET - 1].body
+    before = [stored.seq for stored in LOG[: TARGET - 1] if ".family.f2." in stored.subject][-1]
+    for place in range(len(body)):
+        flipped = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+        if not flipped[place : place + 1].isspace():
+            report = verify([*LOG[: TARGET - 1], LOG[TARGET - 1]._replace(body=flipped), *LOG[TARGET:]])
+            assert report.fault is not None, (place, flipped)
+            assert report.fault.seq in (TARGET, before), (report.fault, flipped)
+
+
+@pytest.mark.parametrize(
+    ("damage", "seq"),
+    [
+        (lambda: altered(b'"actor":"client:web"', b'"actor":"client:wbe"'), TARGET),
+        (lambda: altered(b'"to_generation":1', b'"to_generation":2'), TARGET),
+        (lambda: altered(b'"generation":1,"key"', b'"generation":2,"key"'), TARGET),
+        (lambda: altered(b'"sub":"user2"', b'"sub":"user1"'), TARGET),
+        (lambda: altered(b'"prev":"', b'"prev":"0'), TARGET),
+        (lambda: altered(b'"v":1', b'"v":7'), TARGET),
+        (
+            lambda: [s._replace(subject=s.subject.replace("live", "revoked")) if s.seq == TARGET else s for s in LOG],
+            TARGET,
+        ),
+        (lambda: [s._replace(subject="tokens.acme.recipe.x") if s.seq == TARGET else s for s in LOG], TARGET),
+        (lambda: [*LOG[: TARGET - 1], *LOG[TARGET:]], TARGET),
+    ],
+    ids=["actor", "rotation", "state", "state's sub", "prev", "version", "wrong subject", "no aggregate", "gap"],
+)
+def test_the_bad_commit_is_named(damage: Callable[[], list[Stored]], seq: int) -> None:
+    """The first bad sequence, and a reason."""
+    fault = verify(damage()).fault
+    assert fault is not None
+    assert fault.why
+    assert fault.seq == seq or fault.accuser == seq
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda log: [*log[: TARGET - 1], *log[TARGET:]],
+        lambda log: [*log[:TARGET], *log[TARGET - 1 :]],
+        lambda log: [*log[: TARGET - 1], log[TARGET], log[TARGET - 1], *log[TARGET + 1 :]],
+        lambda log: [*log[: TARGET - 1], log[0], *log[TARGET:]],
+    ],
+    ids=["missing", "repeated", "reordered", "replaced by another"],
+)
+def test_a_copy_that_is_not_the_log_is_found(damage: Callable[[list[Stored]], list[Stored]]) -> None:
+    """Even where the copy's own sequences have no gap."""
+    fault = verify(copied(damage(LOG))).fault
+    assert fault is not None
+    assert fault.seq >= TARGET - 1
+
+
+def test_a_family_that_forks_is_found() -> None:
+    """Two commits that follow the same one: what the compare-and-swap exists to prevent."""
+    one, other = LogMaker(), LogMaker()
+    for made in (one, other):
+        made.open("f")
+    one.rotate("f")
+    other.rotate("f")
+    forked = copied([*one.log, other.log[-1]])
+    assert verify(forked).fault == (3, "it follows sequence 1, the aggregate's last commit is at 2", 0)
+
+
+def test_every_kind_of_aggregate_can_be_checked() -> None:
+    """An aggregate that has a module of events and subjects has a check."""
+    from events import subjects
+
+    named = {name for name in ("family", "tenant", "client", "key") if callable(getattr(subjects, name))}
+    assert named <= KINDS.keys()
+
+
+def test_it_remembers_little_of_a_family() -> None:
+    """One byte string: a million commits must fit."""
+    verifier = Verifier()
+    for stored in LOG:
+        verifier.check(stored)
+    assert all(type(last) is bytes and len(last) < 700 for last in verifier._last.values())
+    assert msgspec.json.decode(msgspec.json.encode(verifier.report()), type=Report) == verifier.report()

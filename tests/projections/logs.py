@@ -1,0 +1,115 @@
+"""Logs to project and to verify: what a service would have written, made here with the events alone."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from events import client, family
+from events.commit import Codec, Commit, digest
+from events.family import (
+    FamilyEvent,
+    FamilyRevoked,
+    ForgeryDetected,
+    GrantAuthorized,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRevoked,
+    TokenRotated,
+)
+from events.log import Stored
+from events.settings import ClientSettings
+
+START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+AUDIENCE = ("https://api.example",)
+
+
+class LogMaker:
+    """Appends commits as they would lie in the stream, a second apart."""
+
+    def __init__(self) -> None:
+        self.log: list[Stored] = []
+        self._last: dict[str, tuple[Stored, Any]] = {}
+
+    @property
+    def now(self) -> datetime:
+        """The time of the next commit."""
+        return START + timedelta(seconds=len(self.log))
+
+    def open(self, family_id: str, *, tenant: str = "acme", client_id: str = "web", sub: str = "alice") -> None:
+        """A grant with its first tokens."""
+        self.commit(
+            family_id,
+            GrantAuthorized(client_id, sub, "read offline_access", AUDIENCE, "issue", "seed"),
+            TokenIssued("refresh", "read", AUDIENCE, self.now + timedelta(days=14), generation=0, key=1),
+            self._access(f"{family_id}-0"),
+            tenant=tenant,
+            actor=f"client:{client_id}",
+        )
+
+    def rotate(self, family_id: str, *, tenant: str = "acme") -> None:
+        """The next generation."""
+        state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
+        self.commit(
+            family_id,
+            TokenRedeemed("refresh_token", state.generation),
+            TokenRotated(state.generation, state.generation + 1, self.now + timedelta(days=14), 1),
+            self._access(f"{family_id}-{state.generation + 1}"),
+            tenant=tenant,
+        )
+
+    def reuse(self, family_id: str, *, tenant: str = "acme") -> None:
+        """An old generation is shown: the end of the family."""
+        state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
+        detected = TokenReuseDetected(0, state.generation, state.client_id)
+        self.commit(family_id, detected, FamilyRevoked("reuse_detected", "generation 0 was presented"), tenant=tenant)
+
+    def commit(self, family_id: str, *events: FamilyEvent, tenant: str = "acme", actor: str = "client:web") -> None:
+        """Any commit of a family."""
+        aggregate = f"tokens.{tenant}.family.{family_id}"
+        before = self._last[aggregate][1] if aggregate in self._last else None
+        state = family.fold(before, events, self.now)
+        subject = f"{aggregate}.{'revoked' if family.revokes(events) else 'live'}"
+        self._append(aggregate, subject, family.codec, actor, events, state)
+
+    def configure_client(self, client_id: str) -> None:
+        """A commit of another aggregate."""
+        subject = f"tokens.acme.client.{client_id}"
+        event = client.ClientConfigured(ClientSettings(scope="read"))
+        before = self._last[subject][1] if subject in self._last else None
+        self._append(subject, subject, client.codec, "operator", (event,), client.evolve(before, event))
+
+    def _append(
+        self, aggregate: str, subject: str, codec: Codec[Any, Any], actor: str, events: Sequence[Any], state: Any
+    ) -> None:
+        last = self._last[aggregate][0] if aggregate in self._last else None
+        prev, prev_seq = (None, 0) if last is None else (digest(last.body), last.seq)
+        seq = len(self.log) + 1
+        body = codec.encode(Commit(1, f"commit{seq}", self.now, actor, prev, prev_seq, tuple(events), state))
+        self.log.append(Stored(seq, subject, body))
+        self._last[aggregate] = self.log[-1], state
+
+    def _access(self, jti: str) -> TokenIssued:
+        return TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti)
+
+
+def eventful_log() -> list[Stored]:
+    """A bit of everything: two tenants, rotations, a theft, a forgery, a single token's end, another aggregate."""
+    made = LogMaker()
+    made.configure_client("web")
+    for number in range(8):
+        made.open(f"f{number}", client_id="web" if number % 2 else "app", sub=f"user{number % 3}")
+    made.open("f1", tenant="globex", sub="user1")
+    for round in range(3):
+        for number in range(8):
+            made.rotate(f"f{(number * 3 + round) % 8}")
+    made.rotate("f1", tenant="globex")
+    made.reuse("f2")
+    made.commit("f2", TokenReuseDetected(1, 3, "app"), actor="client:app")  # shown once more, after the end
+    made.configure_client("web")
+    made.commit("f3", TokenRevoked("f3-3", made.now + timedelta(minutes=4)))
+    made.commit("f4", ForgeryDetected(9, 3, "app"), FamilyRevoked("forgery", "generation 9 was never issued"))
+    made.commit("f5", FamilyRevoked("operator", "request"), actor="operator")
+    made.reuse("f1", tenant="globex")
+    made.rotate("f0")
+    return made.log

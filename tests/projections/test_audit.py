@@ -1,0 +1,289 @@
+"""The audit queries: what they tell, to whom, and what they refuse."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.stream import JetStreamMissing
+from projections import audit as audit_queries
+from projections.audit import Audit
+from projections.commit import microseconds
+from projections.progress import Progress
+from projections.read_model import ReadModel
+from tests.projections.logs import START, LogMaker, eventful_log
+
+LOG = eventful_log()
+
+
+class Asked:
+    """An audit over a read model, and the model itself to go on with."""
+
+    def __init__(self, path: Path) -> None:
+        self.model = ReadModel(path)
+        self.progress = Progress()
+        self.audit = Audit(self.progress, self._log_end)
+
+    async def _log_end(self) -> int:
+        return 50
+
+    def apply(self, log: list[Any]) -> None:
+        """What the follower does."""
+        self.model.apply(log)
+        self.progress.advance(self.model.applied)
+
+    async def __call__(self, query: str, tenant: str = "acme", **parameters: Any) -> dict[str, Any]:
+        """The answer."""
+        return await self.raw(query, msgspec.json.encode(parameters), tenant)
+
+    async def raw(self, query: str, body: bytes, tenant: str = "acme") -> dict[str, Any]:
+        """The answer to any bytes; its headers must agree with it."""
+        reply, headers = await self.audit.answer(f"audit.{tenant}.{query}", body)
+        answer: dict[str, Any] = msgspec.json.decode(reply)
+        assert headers.get("Nats-Service-Error") == answer.get("error")
+        return answer
+
+    async def pages(self, query: str, limit: int, **parameters: Any) -> list[dict[str, Any]]:
+        """All items, page by page."""
+        items: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            page = await self(query, limit=limit, cursor=cursor, **parameters)
+            items += page["items"]
+            cursor = page["cursor"]
+            if cursor is None:
+                return items
+
+
+@pytest.fixture
+async def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+    """An audit of the eventful log, a minute after it."""
+    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(minutes=1)))
+    asked = Asked(tmp_path / "model")
+    asked.apply(LOG)
+    asked.audit.open(tmp_path / "model")
+    yield asked
+    await asked.audit.close()
+    asked.model.close()
+
+
+def ids(items: list[dict[str, Any]]) -> list[str]:
+    """Whose items these are."""
+    return [item["family_id"] for item in items]
+
+
+async def test_a_family_tells_its_life(ask: Asked) -> None:
+    """State, and everything in order: the theft, and the presentation after the end."""
+    answer = await ask("family", family_id="f2")
+    assert answer["status"] == "revoked"
+    assert (answer["client_id"], answer["sub"], answer["generation"]) == ("app", "user2", 3)
+    assert answer["reason"] == "reuse_detected"
+    types = [" ".join(entry["types"]) for entry in answer["timeline"]]
+    assert types == [
+        "GrantAuthorized TokenIssued TokenIssued",
+        *["TokenRedeemed TokenRotated TokenIssued"] * 3,
+        "TokenReuseDetected FamilyRevoked",
+        "TokenReuseDetected",
+    ]
+    theft = answer["timeline"][4]
+    assert (theft["generation"], theft["current_generation"], theft["reason"]) == (0, 3, "reuse_detected")
+    assert theft["at"] == answer["revoked_at"]
+    assert [entry["seq"] for entry in answer["timeline"]] == sorted(entry["seq"] for entry in answer["timeline"])
+    first = await ask("family", family_id="f2", limit=4)
+    rest = await ask("family", family_id="f2", limit=4, cursor=first["cursor"])
+    assert first["timeline"] + rest["timeline"] == answer["timeline"]
+
+
+async def test_a_family_is_told_to_its_own_tenant_alone(ask: Asked) -> None:
+    """The same id may live in two tenants; an unknown one is refused in so many words."""
+    assert (await ask("family", "globex", family_id="f1"))["reason"] == "reuse_detected"
+    assert (await ask("family", family_id="f1"))["status"] == "live"
+    for tenant, family_id in [("globex", "f2"), ("nobody", "f1"), ("acme", "x' OR '1'='1")]:
+        answer = await ask("family", tenant, family_id=family_id)
+        assert answer == {"error": "invalid_request", "error_description": "there is no such family"}
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters", "expected"),
+    [
+        ("families", {}, ["f7", "f6", "f5", "f4", "f3", "f2", "f1", "f0"]),
+        ("families", {"status": "revoked"}, ["f5", "f4", "f2"]),
+        ("families", {"sub": "user1"}, ["f7", "f4", "f1"]),
+        ("families", {"client_id": "web"}, ["f7", "f5", "f3", "f1"]),
+        ("families", {"client_id": "web", "sub": "user1", "status": "revoked"}, []),
+        ("families", {"sub": "nobody"}, []),
+        ("families", {"client_id": "nobody"}, []),
+        ("families", {"since": "2026-11-20T12:00:06Z", "until": "2026-11-20T13:00:07+01:00"}, ["f6", "f5"]),
+        ("revocations", {}, ["f5", "f4", "f3", "f2"]),
+        ("revocations", {"reason": "operator"}, ["f5"]),
+        ("revocations", {"sub": "user2"}, ["f5", "f2"]),
+        ("revocations", {"client_id": "app"}, ["f4", "f2"]),
+        ("incidents", {}, ["f4", "f2", "f2"]),
+        ("incidents", {"reason": "forgery"}, ["f4"]),
+        ("incidents", {"reason": "operator"}, []),
+        ("incidents", {"sub": "user2", "client_id": "app"}, ["f2", "f2"]),
+    ],
+)
+async def test_lists_are_filtered(ask: Asked, query: str, parameters: dict[str, Any], expected: list[str]) -> None:
+    """Newest first, in pages of any size, and never a row of the other tenant."""
+    assert ids((await ask(query, **parameters))["items"]) == expected
+    assert ids(await ask.pages(query, 1, **parameters)) == expected
+
+
+async def test_a_revocation_says_all_that_is_known(ask: Asked) -> None:
+    """When, which family, client and subject, why, who, and the commit."""
+    operator, _, token, _ = (await ask("revocations"))["items"]
+    assert operator["actor"] == "operator"
+    assert operator["cause"] == "request"
+    assert operator["at"] == LOG[operator["seq"] - 1].body.split(b'"at":"')[1].split(b'"')[0].decode()
+    assert token["jti"] == "f3-3"
+    assert token["cause"] is None
+
+
+async def test_a_family_expires_by_itself(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expiry is a function of time, not an event."""
+    monkeypatch.setattr(audit_queries, "_now", lambda: 1_900_000_000_000_000)
+    assert ids((await ask("families", status="expired"))["items"]) == ["f7", "f6", "f3", "f1", "f0"]
+    assert (await ask("families", status="live"))["items"] == []
+    assert (await ask("family", family_id="f0"))["status"] == "expired"
+
+
+async def test_pages_stand_still_while_the_log_grows(ask: Asked) -> None:
+    """Every family that was there is seen once, whatever comes in between."""
+    made = LogMaker()
+    made.log = list(LOG)
+    page = await ask("families", limit=3)
+    made.open("late1")
+    ask.apply(made.log)
+    rest = await ask("families", limit=1000, cursor=page["cursor"])
+    assert ids(page["items"]) + ids(rest["items"]) == [f"f{number}" for number in range(7, -1, -1)]
+
+
+async def test_a_cursor_serves_its_own_question_alone(ask: Asked) -> None:
+    """Altered, of another query, other filters or another tenant: refused."""
+    cursor = (await ask("families", limit=2))["cursor"]
+    foreign = [
+        await ask("families", "globex", cursor=cursor),
+        await ask("families", cursor=cursor, status="live"),
+        await ask("families", cursor=cursor, sub="user1"),
+        await ask("incidents", cursor=cursor),
+        await ask("family", family_id="f2", cursor=cursor),
+        await ask("families", cursor=cursor[:-1] + ("A" if cursor[-1] != "A" else "B")),
+        await ask("families", cursor=cursor + "="),
+        await ask("families", cursor="ü"),
+        await ask("families", cursor=""),
+    ]
+    assert {answer.get("error") for answer in foreign} == {"invalid_request"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b'{"sub": "\xff"}',
+        b'{"sub": "\\ud800"}',
+        b'{"sub": 5}',
+        b'{"limit": "5"}',
+        b'{"limit": 0}',
+        b'{"limit": 1001}',
+        b'{"limit": 1.5}',
+        b'{"limit": true}',
+        b'{"status": "dead"}',
+        b'{"since": "yesterday"}',
+        b'{"since": "2026-11-20T12:00:00"}',
+        b'{"since": "2026-11-20T12:00:01Z", "until": "2026-11-20T12:00:00Z"}',
+        b'{"min_seq": -1}',
+        b'{"min_seq": 99999999999999999999999}',
+        b'{"sub": "a", "sub": "b"}',
+        b'{"unknown": {"a": 1, "a": 2}}',
+        b"[" * 10_000,
+        b'{"sub": "' + b"a" * 17_000 + b'"}',
+    ],
+)
+async def test_bad_requests_are_told_so(ask: Asked, body: bytes) -> None:
+    """Strictly: nothing is guessed."""
+    assert (await ask.raw("families", body))["error"] == "invalid_request"
+
+
+async def test_unknown_parameters_are_ignored(ask: Asked) -> None:
+    """As the contract says; null is as good as absent."""
+    assert len((await ask("families", colour="red", cursor=None))["items"]) == 8
+
+
+async def test_an_answer_waits_for_the_sequence_it_is_asked_for(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with the commit; without it, it says so; and a halt is no reason to wait."""
+    made = LogMaker()
+    made.log = list(LOG)
+    made.open("late")
+    waiting = asyncio.create_task(ask("families", limit=1, min_seq=len(made.log)))
+    await asyncio.sleep(0)
+    ask.apply(made.log)
+    assert ids((await waiting)["items"]) == ["late"]
+    monkeypatch.setattr(audit_queries, "PATIENCE_SECONDS", 0.01)
+    assert (await ask("position", min_seq=len(made.log) + 1))["error"] == "temporarily_unavailable"
+    monkeypatch.setattr(audit_queries, "PATIENCE_SECONDS", 60)
+    waiting = asyncio.create_task(ask("families", min_seq=1000))
+    await asyncio.sleep(0)
+    ask.progress.give_up_waiting("halted at sequence 46: it is missing")
+    assert "sequence 46" in (await waiting)["error_description"]
+    assert (await ask("families", min_seq=1))["items"]
+    position = await ask("position")
+    assert (position["lag"], position["obstacle"]) == (50 - len(made.log), "halted at sequence 46: it is missing")
+
+
+async def test_answers_stay_below_what_a_message_holds(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer items, and a cursor for the rest."""
+    monkeypatch.setattr(audit_queries, "MAX_REPLY", 900)
+    page = await ask("families")
+    assert 1 <= len(page["items"]) < 8
+    assert ids(await ask.pages("families", 1000)) == [f"f{number}" for number in range(7, -1, -1)]
+
+
+async def test_trouble_is_answered_too(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that does not answer, a read model that is not there, a fault of ours: never silence."""
+
+    async def missing() -> int:
+        raise JetStreamMissing("gone")
+
+    monkeypatch.setattr(ask.audit, "_log_end", missing)
+    assert (await ask("position"))["error"] == "temporarily_unavailable"
+    with monkeypatch.context() as patched:
+
+        def broken(*_: object) -> None:
+            raise sqlite3.OperationalError("secret detail")
+
+        patched.setattr("projections.families.find", broken)
+        answer = await ask("family", family_id="f1")
+        assert answer["error"] == "server_error"
+        assert "secret" not in answer["error_description"]
+    await ask.audit.close()
+    assert (await ask("families"))["error"] == "temporarily_unavailable"
+    ask.audit.open(tmp_path / "model")
+
+
+async def test_every_list_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
+    """No combination of filters scans a table or sorts what it found."""
+    plans: list[str] = []
+    connection = await ask.audit._connections.get()  # type: ignore[union-attr]
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    ask.audit._connections.put_nowait(connection)  # type: ignore[union-attr]
+    for _ in range(audit_queries.CONNECTIONS):
+        for query in ("families", "revocations", "incidents"):
+            for extra in ({}, {"sub": "user1"}, {"client_id": "web"}, {"sub": "user1", "client_id": "web"}):
+                await ask(query, since="2026-01-01T00:00:00Z", **extra)
+    with sqlite3.connect(tmp_path / "model") as other:
+        for statement in statements:
+            if statement.lstrip().startswith("SELECT"):
+                plans += [row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    other.close()
+    assert plans
+    assert not [plan for plan in plans if plan.startswith("SCAN") or "TEMP B-TREE" in plan]

@@ -1,0 +1,153 @@
+"""The read model is the log seen once: whatever the batches and the crashes, the same to the byte."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from events.log import Stored
+from projections.read_model import Halted, ReadModel, Unusable
+from tests.projections.logs import LogMaker, eventful_log
+
+LOG = eventful_log()
+
+
+def dump(path: Path) -> str:
+    """The whole file as SQL."""
+    with sqlite3.connect(path) as connection:
+        text = "\n".join(connection.iterdump())
+    connection.close()
+    return text
+
+
+def build(path: Path, log: list[Stored], sizes: list[int], *, restart: bool = False) -> str:
+    """Project the log in batches of these sizes, opening the file anew for each if `restart`."""
+    model = ReadModel(path)
+    start = 0
+    for size in [*sizes, len(log)]:
+        model.apply(log[start : start + size])
+        start = min(start + size, len(log))
+        if restart:
+            model.close()
+            model = ReadModel(path)
+    model.close()
+    return dump(path)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.integers(1, 12), max_size=12), restart=st.booleans())
+def test_the_same_file_whatever_the_batches(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], restart: bool
+) -> None:
+    """Batches and restarts leave no trace; nor does the time of the building."""
+    directory = tmp_path_factory.mktemp("batches")
+    assert build(directory / "a", LOG, sizes, restart=restart) == build(directory / "b", LOG, [])
+
+
+def test_what_was_applied_is_skipped(tmp_path: Path) -> None:
+    """A reader that begins too early does no harm."""
+    once = build(tmp_path / "once", LOG, [])
+    model = ReadModel(tmp_path / "again")
+    model.apply(LOG[:20])
+    model.apply(LOG[:20])
+    model.apply(LOG[5:])
+    model.close()
+    assert dump(tmp_path / "again") == once
+
+
+def test_a_transaction_that_was_cut_off_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and checkpoint come together or not at all, and the next attempt finds everything as it was."""
+    model = ReadModel(tmp_path / "cut")
+    model.apply(LOG[:10])
+    with monkeypatch.context() as patched:
+
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        patched.setattr("projections.checkpoint.move", full)
+        with pytest.raises(sqlite3.OperationalError):
+            model.apply(LOG[10:30])
+    assert model.applied == 10
+    model.apply(LOG[10:])
+    model.close()
+    assert dump(tmp_path / "cut") == build(tmp_path / "whole", LOG, [])
+
+
+def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
+    """The log with something else in one commit."""
+    stored = LOG[at - 1]
+    assert old in stored.body
+    return [*LOG[: at - 1], stored._replace(body=stored.body.replace(old, new)), *LOG[at:]]
+
+
+@pytest.mark.parametrize(
+    ("log", "seq", "why"),
+    [
+        ([*LOG[:14], *LOG[15:]], 15, "missing"),
+        (replaced(15, b'"TokenRotated"', b'"TokenBlessed"'), 15, "TokenBlessed"),
+        (replaced(15, b'{"v":1', b'{"v":2'), 15, "version 2"),
+        (replaced(15, b"{", b"("), 15, "malformed"),
+        (replaced(15, b'12:00:14Z"', b'12:00:14"'), 15, "offset"),
+        ([*LOG[:14], LOG[14]._replace(subject="tokens.acme.family.nobody.live"), *LOG[15:]], 15, "fit"),
+    ],
+    ids=["gap", "unknown event", "unknown version", "unreadable", "time without zone", "unknown family"],
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_it_halts_where_it_cannot_be_right(tmp_path: Path, log: list[Stored], seq: int, why: str, size: int) -> None:
+    """The sequence is named, and what came before is there: neither more nor less."""
+    model = ReadModel(tmp_path / "halted")
+    with pytest.raises(Halted, match=rf"sequence {seq}\b.*{why}") as halted:
+        for start in range(0, len(log), size):
+            model.apply(log[start : start + size])
+    assert (halted.value.seq, model.applied) == (seq, seq - 1)
+    model.close()
+    assert dump(tmp_path / "halted") == build(tmp_path / "until", LOG[: seq - 1], [])
+
+
+def test_a_part_of_the_log_has_gaps(tmp_path: Path) -> None:
+    """One family replayed alone."""
+    model = ReadModel(tmp_path / "part", gapless=False)
+    model.apply([stored for stored in LOG if ".family.f2." in stored.subject and "acme" in stored.subject])
+    model.close()
+    with sqlite3.connect(tmp_path / "part") as connection:
+        assert connection.execute("SELECT count(*), max(generation) FROM families").fetchone() == (1, 3)
+    connection.close()
+
+
+def test_it_knows_which_log_it_stands_on(tmp_path: Path) -> None:
+    """A checkpoint alone would fit any log that is long enough."""
+    model = ReadModel(tmp_path / "model")
+    model.apply(LOG[:10])
+    model.close()
+    model = ReadModel(tmp_path / "model")
+    other = LogMaker()
+    for number in range(10):
+        other.open(f"g{number}")
+    assert model.stands_on(LOG[9])
+    assert not model.stands_on(other.log[9])
+    model.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "other tables", "other version"])
+def test_it_refuses_a_file_that_is_no_read_model_of_this_version(tmp_path: Path, damage: str) -> None:
+    """It is somebody else's decision to build a new one."""
+    path = tmp_path / "model"
+    build(path, LOG, [])
+    match damage:
+        case "garbage":
+            path.write_bytes(b"this is no database, and long enough to be sure of it" * 100)
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:10_000])
+        case "other tables":
+            path.unlink()
+            connection = sqlite3.connect(path)
+            connection.execute("CREATE TABLE recipes (name TEXT)")
+            connection.close()
+        case "other version":
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.execute("UPDATE _sqlite_migrations SET name = 'families-0' WHERE name = 'families-1'")
+            connection.close()
+    with pytest.raises(Unusable):
+        ReadModel(path)
