@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -38,7 +39,10 @@ Doing = Callable[[str], None]
 )
 def main(seconds: float, only: tuple[str, ...], file: Path | None, directory: Path | None) -> None:
     """Measure the service beside its yardsticks, on this machine, now."""
-    run(_bench(seconds, only or NAMES, file, directory))
+    try:
+        run(_bench(seconds, only or NAMES, file, directory))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)  # everything that was started has been ended in order
 
 
 async def _bench(seconds: float, names: tuple[str, ...], file: Path | None, directory: Path | None) -> None:

@@ -60,7 +60,7 @@ async def measure(service: Service, in_flight: int, body: bytes, seconds: float)
     """Appends/s, times and CPU with `in_flight` aggregates at once."""
     async with _bare_stream(service) as connection:
         aggregates = [_Aggregate(connection, body) for _ in range(in_flight)]
-        processes = {"client": os.getpid(), "broker": service.processes["broker"]}
+        processes = {"client": [os.getpid()], "broker": service.processes["broker"]}
         load = await closed_loop([aggregate.append for aggregate in aggregates], seconds, processes)
     return Appends(service.sync, in_flight, len(body), load)
 

@@ -76,8 +76,8 @@ async def busy(workers: Sequence[Worker]) -> AsyncIterator[Record]:
                 task.result()
 
 
-async def closed_loop(workers: Sequence[Worker], seconds: float, processes: dict[str, int]) -> Load:
-    """Measure for `seconds`, after a warm-up. `processes` are those whose CPU is told, by name → id."""
+async def closed_loop(workers: Sequence[Worker], seconds: float, processes: dict[str, list[int]]) -> Load:
+    """Measure for `seconds`, after a warm-up. `processes` are those whose CPU is told, by name → ids."""
     async with busy(workers) as record:
         await asyncio.sleep(WARM_UP_SECONDS)
         before, busy_before, started = _used(processes), busy_seconds(), perf_counter()
@@ -101,8 +101,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 
 
-def _used(processes: dict[str, int]) -> dict[str, float]:
-    return {name: cpu_seconds(pid) for name, pid in processes.items()}
+def _used(processes: dict[str, list[int]]) -> dict[str, float]:
+    return {name: cpu_seconds(pids) for name, pids in processes.items()}
 
 
 class Caller:

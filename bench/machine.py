@@ -1,8 +1,10 @@
 """The machine and the versions a figure was measured with, and what its processes used."""
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -41,10 +43,10 @@ class Figure(msgspec.Struct, kw_only=True, tag_field="figure"):
     machine: Machine = msgspec.field(default_factory=this_machine)
 
 
-def cpu_seconds(pid: int) -> float:
-    """What the process has used so far, user and system, all threads; in steps of 10 ms."""
-    fields = _stat(Path("/proc") / str(pid))
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def cpu_seconds(processes: Sequence[int]) -> float:
+    """What the processes have used so far, user and system, all threads; in steps of 10 ms each."""
+    stats = [_stat(Path("/proc") / str(pid)) for pid in processes]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / _TICKS
 
 
 def busy_seconds() -> float:
@@ -55,16 +57,21 @@ def busy_seconds() -> float:
 
 def child(program: str) -> int:
     """The process started by this one whose command line names `program`. Raises `LookupError`."""
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            parent, command = int(_stat(process)[1]), (process / "cmdline").read_bytes().decode()
-        except OSError:
-            continue  # it has just ended
-        if parent == os.getpid() and program in command:
-            return int(process.name)
+    for pid in children(os.getpid()):
+        if program in (Path("/proc") / str(pid) / "cmdline").read_bytes().decode():
+            return pid
     raise LookupError(f"no child process runs {program}")
+
+
+def children(parent: int) -> list[int]:
+    """The processes started by `parent` that run now."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):  # it has just ended
+                if int(_stat(process)[1]) == parent:
+                    found.append(int(process.name))
+    return found
 
 
 def _stat(process: Path) -> list[str]:

@@ -72,5 +72,5 @@ async def measure(service: Service, in_flight: int, seconds: float) -> Refresh:
     """Refreshes/s, times and CPU with `in_flight` families at once."""
     async with families(service, in_flight) as opened:
         workers: list[Worker] = [family.refresh for family in opened]
-        load = await closed_loop(workers, seconds, service.processes | {"load": os.getpid()})
+        load = await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})
     return Refresh(service.sync, in_flight, load)

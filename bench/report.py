@@ -17,6 +17,9 @@ from bench.readmodel import Lag, Rebuild
 from bench.refresh import Refresh
 from bench.signature import Signature
 
+DISTURBED_CORES = 0.25
+"""Beyond this much work of others, a ratio of two rates says little."""
+
 
 def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], notes: Sequence[str]) -> None:
     """A table for each kind of figure that was measured, then the goals and what could not be measured."""
@@ -167,7 +170,7 @@ def _goals(goals: Sequence[Goal]) -> Table:
         digits = 0 if goal.unit else 2
         measured = f"{goal.value:,.{digits}f} {goal.unit}"
         bound = f"{goal.relation} {goal.bound:,.{digits}f} {goal.unit}"
-        table.add_row(
-            goal.what, measured, bound, "[green]reached[/green]" if goal.is_reached else "[yellow]missed[/yellow]"
-        )
+        verdict = "[green]reached[/green]" if goal.is_reached else "[yellow]missed[/yellow]"
+        disturbed = ", disturbed" if goal.others > DISTURBED_CORES else ""
+        table.add_row(goal.what, measured, bound, verdict + disturbed)
     return table

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import nats
 from nats.aio.client import Client
 
-from bench.machine import child
+from bench.machine import child, children
 from heirloom import credentials
 from heirloom.commands.apply import Seed, apply_seed
 from heirloom.credentials import Credentials
@@ -28,13 +28,13 @@ SYNCS = {"default": "2m", "always": "always"}
 
 
 class Service(NamedTuple):
-    """A running service; `processes` are the ids of its parts by name."""
+    """A running service; `processes` are those of its parts by name, with what each has started itself."""
 
     sync: str
     data: Path
     host: str
     known: Credentials
-    processes: dict[str, int]
+    processes: dict[str, list[int]]
 
     async def as_client(self) -> Client:
         """A connection with the client's credentials."""
@@ -59,5 +59,9 @@ async def serving(sync: str) -> AsyncIterator[Service]:
             async with open_bus(data, None, "operator") as bus:
                 await apply_seed(bus, SEED)
             parts = {"service": "heirloom.replica", "projector": "heirloom.projector", "broker": "nats-server"}
-            processes = {name: child(program) for name, program in parts.items()}
+            processes = {name: _with_children(child(program)) for name, program in parts.items()}
             yield Service(sync, data, where.host, credentials.load(data), processes)
+
+
+def _with_children(pid: int) -> list[int]:
+    return [pid, *children(pid)]
