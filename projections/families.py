@@ -5,7 +5,15 @@ from typing import Any, Literal, TypeAlias
 
 from sqlite_utils import Database
 
-from events.family import FamilyRevoked, GrantAuthorized
+from events.family import (
+    DEVICE_GRANT,
+    AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
+    FamilyRevoked,
+    GrantAuthorized,
+    TokenIssued,
+)
 from projections.commit import FamilyCommit, microseconds, moment
 from projections.names import Names
 from projections.page import NAMED, Condition, Page, select_page
@@ -16,14 +24,18 @@ Status: TypeAlias = Literal["live", "revoked", "expired"]
 OPEN = (
     "INSERT INTO families (seq, at, tenant, family_id, client, sub, scope, grant_type, generation, expires_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    # a device that waited for somebody has found them
+    " ON CONFLICT (family_id, tenant) DO UPDATE SET at = excluded.at, sub = excluded.sub, scope = excluded.scope,"
+    " expires_at = coalesce(excluded.expires_at, expires_at) WHERE sub = ''"
 )
+DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE family_id = ? AND tenant = ?"
 RENEW = "UPDATE families SET generation = ?, expires_at = ? WHERE family_id = ? AND tenant = ?"
 EXTEND = (
     "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?)"
     " WHERE family_id = ? AND tenant = ? AND generation IS NULL"
 )
 END = "UPDATE families SET revoked_at = ?, reason = ? WHERE family_id = ? AND tenant = ?"
-STATEMENTS = (OPEN, RENEW, EXTEND, END)
+STATEMENTS = (OPEN, DENY, RENEW, EXTEND, END)
 
 _SELECT = """
 SELECT f.family_id, client.text AS client_id, f.sub, scope.text AS scope, grant_type.text AS "grant",
@@ -37,7 +49,7 @@ LEFT JOIN names AS reason ON reason.id = f.reason
 
 
 def create(db: Database) -> None:
-    """`seq` is that of the opening commit. Without a refresh token the last access token's end counts."""
+    """`seq` is that of the opening commit; a device that nobody approved yet has an empty `sub`."""
     db.execute("""
         CREATE TABLE families (
             seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenant INTEGER NOT NULL, family_id TEXT NOT NULL,
@@ -55,19 +67,31 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
     tenant, first = names[commit.tenant], commit.events[0]
     end = commit.refresh_end
-    if isinstance(first, GrantAuthorized):
-        if end is None and commit.access is not None:
-            end = microseconds(commit.access.expires_at)
-        grant = names[first.client_id], first.sub, names[first.scope], names[first.grant]
-        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *grant, commit.generation, end))
+    if isinstance(first, GrantAuthorized | DeviceAuthorizationStarted):
+        sub, grant = (first.sub, first.grant) if isinstance(first, GrantAuthorized) else ("", DEVICE_GRANT)
+        terms = names[first.client_id], sub, names[first.scope], names[grant]
+        end = end or _provisional_end(commit)
+        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end))
     elif end is not None:
         rows[RENEW].append((commit.generation, end, commit.family_id, tenant))
+    elif isinstance(first, DeviceAuthorizationDenied):
+        rows[DENY].append((first.sub, commit.at, commit.family_id, tenant))
     elif commit.access is not None:
         rows[EXTEND].append((microseconds(commit.access.expires_at), commit.family_id, tenant))
     if commit.revokes:
         for event in commit.events:
             if isinstance(event, FamilyRevoked):
                 rows[END].append((commit.at, names[event.reason], commit.family_id, tenant))
+
+
+def _provisional_end(commit: FamilyCommit) -> int | None:
+    """When a family ends that has no refresh token (yet): with its access token, its code, or the device's patience."""
+    ends = [
+        event.expires_at
+        for event in commit.events
+        if isinstance(event, AuthorizationCodeIssued | DeviceAuthorizationStarted | TokenIssued)
+    ]
+    return microseconds(max(ends)) if ends else None
 
 
 def find(db: sqlite3.Connection, tenant: str, family_id: str, now: int) -> dict[str, Any] | None:

@@ -5,29 +5,27 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from events.family import ForgeryDetected, TokenReuseDetected
+from events.family import ForgeryDetected, RevocationReason, TokenReuseDetected
 from projections.commit import FamilyCommit, moment
 from projections.names import Names
 from projections.page import NAMED, Condition, Page, select_page
 from projections.rows import Rows
 
 ADD = (
-    "INSERT INTO incidents (seq, n, at, tenant, family, client, sub, type, actor, presenter, presented, current)"
-    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
+    "INSERT INTO incidents"
+    " (seq, n, at, tenant, family, client, sub, type, reason, actor, presenter, presented, current)"
+    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
 )
 STATEMENTS = (ADD,)
 
-REASON = {"TokenReuseDetected": "reuse_detected", "ForgeryDetected": "forgery"}
-"""The revocation reason each kind of incident leads to."""
-_TYPE = {reason: type for type, reason in REASON.items()}
-
 _SELECT = """
-SELECT i.at, i.seq, i.n, f.family_id, client.text AS client_id, i.sub, type.text AS type, actor.text AS actor,
-    presenter.text AS presented_by, i.presented, i.current
+SELECT i.at, i.seq, i.n, f.family_id, client.text AS client_id, i.sub, type.text AS type, reason.text AS reason,
+    actor.text AS actor, presenter.text AS presented_by, i.presented, i.current
 FROM incidents AS i
 JOIN families AS f ON f.seq = i.family
 JOIN names AS client ON client.id = i.client
 JOIN names AS type ON type.id = i.type
+JOIN names AS reason ON reason.id = i.reason
 JOIN names AS actor ON actor.id = i.actor
 JOIN names AS presenter ON presenter.id = i.presenter
 """
@@ -39,7 +37,8 @@ def create(db: Database) -> None:
         CREATE TABLE incidents (
             seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
             family INTEGER NOT NULL, client INTEGER NOT NULL, sub TEXT NOT NULL, type INTEGER NOT NULL,
-            actor INTEGER NOT NULL, presenter INTEGER NOT NULL, presented INTEGER NOT NULL, current INTEGER NOT NULL,
+            reason INTEGER NOT NULL, actor INTEGER NOT NULL, presenter INTEGER NOT NULL,
+            presented INTEGER NOT NULL, current INTEGER NOT NULL,
             PRIMARY KEY (seq, n)
         ) WITHOUT ROWID""")
     db.execute("CREATE INDEX incidents_by_time ON incidents (tenant, at, seq, n)")
@@ -54,14 +53,20 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         return
     for n, event in enumerate(commit.events):
         if isinstance(event, TokenReuseDetected | ForgeryDetected):
-            who = names[type(event).__name__], names[commit.actor], names[event.client_id]
-            what = event.generation, event.current_generation
-            rows[ADD].append((commit.seq, n, commit.at, *who, *what, commit.family_id, names[commit.tenant]))
+            what = names[type(event).__name__], names[_reason(event)]
+            who = names[commit.actor], names[event.client_id], event.generation, event.current_generation
+            rows[ADD].append((commit.seq, n, commit.at, *what, *who, commit.family_id, names[commit.tenant]))
+
+
+def _reason(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
+    if isinstance(event, ForgeryDetected):
+        return "forgery"
+    return "code_reuse" if event.credential == "authorization_code" else "reuse_detected"
 
 
 def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """Newest first, and the next page's cursor. `reason` as in `REASON`; any other has no incidents."""
-    conditions: list[Condition] = [] if reason is None else [(f"i.type = {NAMED}", (_TYPE.get(reason),))]
+    """Newest first, and the next page's cursor."""
+    conditions: list[Condition] = [] if reason is None else [(f"i.reason = {NAMED}", (reason,))]
     rows, cursor = select_page(db, _SELECT, "i", ("at", "seq", "n"), page, conditions)
     return [_item(row) for row in rows], cursor
 
@@ -76,7 +81,7 @@ def _item(row: sqlite3.Row) -> dict[str, Any]:
         "at": moment(row["at"]),
         "seq": row["seq"],
         "type": row["type"],
-        "reason": REASON[row["type"]],
+        "reason": row["reason"],
         "family_id": row["family_id"],
         "client_id": row["client_id"],
         "sub": row["sub"],

@@ -7,6 +7,10 @@ from typing import Any
 from events import client, family
 from events.commit import Codec, Commit, digest
 from events.family import (
+    DEVICE_GRANT,
+    AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
     ForgeryDetected,
@@ -94,7 +98,7 @@ class LogMaker:
 
 
 def eventful_log() -> list[Stored]:
-    """A bit of everything: two tenants, rotations, a theft, a forgery, a single token's end, another aggregate."""
+    """A bit of everything: three tenants, rotations, a theft, a forgery, a single token's end, codes, devices."""
     made = LogMaker()
     made.configure_client("web")
     for number in range(8):
@@ -111,5 +115,15 @@ def eventful_log() -> list[Stored]:
     made.commit("f4", ForgeryDetected(9, 3, "app"), FamilyRevoked("forgery", "generation 9 was never issued"))
     made.commit("f5", FamilyRevoked("operator", "request"), actor="operator")
     made.reuse("f1", tenant="globex")
+    waiting = DeviceAuthorizationStarted("tv", "read", AUDIENCE, "seed", made.now + timedelta(minutes=10))
+    made.commit("d1", waiting, tenant="initech")
+    made.commit("d2", waiting, tenant="initech")
+    made.commit("d1", GrantAuthorized("tv", "ann", "read", AUDIENCE, DEVICE_GRANT, "seed"), tenant="initech")
+    made.commit("d2", DeviceAuthorizationDenied("bob"), tenant="initech")
+    code = AuthorizationCodeIssued(made.now + timedelta(minutes=1), "challenge")
+    granted = GrantAuthorized("app", "cat", "read", AUDIENCE, "authorization_code", "seed")
+    made.commit("c1", granted, code, tenant="initech")
+    shown = TokenReuseDetected(0, 0, "app", "authorization_code")
+    made.commit("c1", shown, FamilyRevoked("code_reuse", "request"), tenant="initech")
     made.rotate("f0")
     return made.log

@@ -30,7 +30,7 @@ class Asked:
         self.audit = Audit(self.progress, self._log_end)
 
     async def _log_end(self) -> int:
-        return 50
+        return len(LOG) + 5
 
     def apply(self, log: list[Any]) -> None:
         """What the follower does."""
@@ -153,6 +153,17 @@ async def test_a_family_expires_by_itself(ask: Asked, monkeypatch: pytest.Monkey
     assert (await ask("family", family_id="f0"))["status"] == "expired"
 
 
+async def test_families_that_begin_with_a_device_or_a_code(ask: Asked) -> None:
+    """Before anybody has approved, when somebody has, when somebody said no; and a code shown twice."""
+    items = {item["family_id"]: item for item in (await ask("families", "initech"))["items"]}
+    assert {family: (item["sub"], item["status"]) for family, item in items.items()} == {
+        "d1": ("ann", "live"),
+        "d2": ("bob", "expired"),
+        "c1": ("cat", "revoked"),
+    }
+    assert ids((await ask("incidents", "initech", reason="code_reuse"))["items"]) == ["c1"]
+
+
 async def test_pages_stand_still_while_the_log_grows(ask: Asked) -> None:
     """Every family that was there is seen once, whatever comes in between."""
     made = LogMaker()
@@ -236,7 +247,10 @@ async def test_an_answer_waits_for_the_sequence_it_is_asked_for(ask: Asked, monk
     assert "sequence 46" in (await waiting)["error_description"]
     assert (await ask("families", min_seq=1))["items"]
     position = await ask("position")
-    assert (position["lag"], position["obstacle"]) == (50 - len(made.log), "halted at sequence 46: it is missing")
+    assert (position["lag"], position["obstacle"]) == (
+        len(LOG) + 5 - len(made.log),
+        "halted at sequence 46: it is missing",
+    )
 
 
 async def test_answers_stay_below_what_a_message_holds(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
