@@ -1,0 +1,60 @@
+"""`heirloom audit verify` and `replay` on a real log, and how a person says when."""
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pytest
+
+from events import bus
+from heirloom.commands.audit import replay_log, verify_log
+from heirloom.commands.when import Until, When
+from projections.feed import Extent
+from projections.read_model import ReadModel
+from tests.broker import Broker
+from tests.projections.logs import eventful_log
+from tests.projections.test_projector import publish
+from tests.projections.test_read_model import dump
+
+LOG = eventful_log()
+
+
+async def test_verify_and_replay(nats_server: Broker, tmp_path: Path) -> None:
+    """The whole log is whole; as of any commit there is a read model; a liar is found."""
+    await publish(nats_server, LOG)
+    connection = await bus.connect(nats_server.url, "test")
+    steps: list[int] = []
+    report = await verify_log(connection, len(LOG), steps.append)
+    assert (report.commits, report.fault, steps[-1]) == (len(LOG), None, len(LOG))
+    assert await replay_log(connection, tmp_path / "then", Extent(until=20), steps.append) == 20
+    model = ReadModel(tmp_path / "direct")
+    model.apply(LOG[:20])
+    model.close()
+    assert dump(tmp_path / "then") == dump(tmp_path / "direct")
+    part = Extent(until=len(LOG), filters=("tokens.*.family.f2.*",))
+    assert await replay_log(connection, tmp_path / "part", part, steps.append) > 0
+    with sqlite3.connect(tmp_path / "part") as reading:
+        assert reading.execute("SELECT family_id, generation FROM families").fetchall() == [("f2", 3)]
+    reading.close()
+    again = LOG[20]._replace(seq=len(LOG) + 1)
+    await publish(nats_server, [again])
+    fault = (await verify_log(connection, again.seq, steps.append)).fault
+    assert fault is not None
+    assert fault.seq == again.seq
+    await connection.close()
+
+
+@pytest.mark.parametrize("text", ["", "2x", "d", "yesterday", "2026-13-01T00:00:00Z", "99999999999d", "999999999d"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """With the usage's exit code, before anything is asked."""
+    with pytest.raises(click.BadParameter):
+        When().convert(text, None, None)
+
+
+def test_times_are_said_in_two_ways() -> None:
+    """How long ago, or when; and for a replay also by sequence."""
+    ago = datetime.now(UTC) - When().convert("2d", None, None)
+    assert abs(ago - timedelta(days=2)) < timedelta(minutes=1)
+    assert When().convert("2026-11-20T20:31:00Z", None, None) == datetime(2026, 11, 20, 20, 31, tzinfo=UTC)
+    assert Until().convert("41", None, None) == 41
