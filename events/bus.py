@@ -56,7 +56,7 @@ async def connect(
         "reconnected_cb": changed("reconnected"),
         "closed_cb": changed("closed"),
         "reconnect_time_wait": 0.1,
-        "max_reconnect_attempts": -1 if patient else 0,
+        "max_reconnect_attempts": -1 if patient else 1,
         "allow_reconnect": patient,
         # what cannot be sent now is refused now: a request that waits for a broker to return is answered too late
         "pending_size": 0,

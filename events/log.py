@@ -79,6 +79,10 @@ class Log:
         """
         return await self._from_leader({"last_by_subj": aggregate.filter})
 
+    async def at(self, seq: int) -> Stored | None:
+        """The commit of that sequence, from the leader. None when there is none. Raises `Unavailable`."""
+        return await self._from_leader({"seq": seq})
+
     async def _next_after(self, filter: str, after: int) -> tuple[int, bytes] | None:
         try:
             found = await self._from_leader({"next_by_subj": filter, "seq": after + 1})

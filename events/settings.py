@@ -35,10 +35,14 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TenantSettings(Policy, frozen=True):
-    """A tenant: one OAuth issuer. Without an `issuer` of its own it is `urn:heirloom:<tenant>`."""
+    """A tenant: one OAuth issuer. Without an `issuer` of its own it is `urn:heirloom:<tenant>`.
+
+    `verification_uri` is where a person enters a device's user code (RFC 8628 §3.2).
+    """
 
     issuer: str | None = None
     signing_alg: SigningAlg | None = None
+    verification_uri: str | None = None
 
 
 class ClientSettings(Policy, frozen=True):

@@ -18,6 +18,7 @@ from service.callout import Callout
 from service.context import Context
 from service.families import Families
 from service.journal import Journal
+from service.polling import Polling
 from service.registry import Registry
 from service.server import Server
 
@@ -47,7 +48,9 @@ async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event,
     the_log = Log(log_bus)
     await the_log.start()
     registry = Registry(the_log, keys)
-    context = Context(the_log, registry, Families(the_log), keys)
+    polling = Polling(log_bus)
+    await polling.start()
+    context = Context(the_log, registry, Families(the_log), keys, polling)
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     following = asyncio.create_task(registry.follow(log_bus, failure.set_exception))
     await _first(registry.ready.wait(), failure)

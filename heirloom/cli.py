@@ -4,6 +4,7 @@ import click
 
 from heirloom import __version__
 from heirloom.commands.apply import apply
+from heirloom.commands.audit import audit
 from heirloom.commands.broker_config import broker_config
 from heirloom.commands.demo import demo
 from heirloom.commands.up import up
@@ -16,5 +17,5 @@ def main() -> None:
     """OAuth 2.0 tokens whose every step is an event, and whose theft ends their family."""
 
 
-for command in (up, url, apply, broker_config, demo):
+for command in (up, url, apply, audit, broker_config, demo):
     main.add_command(command)

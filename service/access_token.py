@@ -1,10 +1,13 @@
-"""Recognising an access token this tenant signed (RFC 9068 §4)."""
+"""Recognising an access token of ours, signed or opaque (RFC 9068 §4)."""
 
 from typing import Any
 
 import msgspec
 
+from service.context import Context
+from service.opaque import recognise_opaque
 from service.registry import Tenant
+from service.response import claims_of
 from service.signing import kid_of
 
 
@@ -23,16 +26,36 @@ class Claims(msgspec.Struct, frozen=True):
     acr: str | None = None
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
+    act: dict[str, Any] | None = None
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """Who has acted with it, the latest first (RFC 8693 §4.1)."""
+        actors, act = [], self.act
+        while act is not None:
+            actors.append(str(act["sub"]))
+            act = act.get("act")
+        return tuple(actors)
 
 
-def recognise(tenant: Tenant, token: str) -> Claims | None:
-    """The claims if one of the tenant's keys signed them, whatever the time; None otherwise. Reads nothing."""
+async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | None:
+    """The claims if this tenant issued the token, whatever the time; None otherwise. Raises `Unavailable`."""
+    if token.startswith("hat_"):
+        issued = await recognise_opaque(context, tenant, token)
+        if issued is None:
+            return None
+        claims = claims_of(tenant, issued.client_id, issued.family_id, issued.state, issued.access, issued.act)
+        return msgspec.convert(claims, Claims)
+    return _signed(tenant, token)
+
+
+def _signed(tenant: Tenant, token: str) -> Claims | None:
     parts = token.encode("ascii", "replace").split(b".")
     if len(parts) != 3:
         return None
     kid = kid_of(parts[0])
     key = tenant.keys.get(kid) if kid is not None else None
-    claims: dict[str, Any] | None = key.verify(*parts) if key is not None else None
+    claims = key.verify(*parts) if key is not None else None
     if claims is None or claims.get("iss") != tenant.issuer:
         return None
     try:

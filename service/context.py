@@ -6,6 +6,7 @@ from events.log import Log
 from service.errors import OAuthError
 from service.families import Families
 from service.keyring import Keyring
+from service.polling import Polling
 from service.registry import Client, Registry, Tenant
 
 
@@ -16,6 +17,7 @@ class Context(NamedTuple):
     registry: Registry
     families: Families
     keyring: Keyring
+    polling: Polling
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks. Raises `invalid_client` where either is unknown or may not ask."""

@@ -40,6 +40,7 @@ class Keyring:
 
     def __init__(self, secrets_by_id: dict[int, bytes]) -> None:
         self._secrets = secrets_by_id
+        self.first = min(secrets_by_id)
         self.current = max(secrets_by_id)
         self.derive = lru_cache(maxsize=4096)(self._derive)
 

@@ -42,6 +42,7 @@ class Tenant:
         self.device_codes = Tokens(keyring, name, "device")
         self.opaque_tokens = Tokens(keyring, name, "access")
         self.clients: dict[str, Client] = {}
+        self.mac_key = keyring.first
 
     @property
     def issuer(self) -> str:

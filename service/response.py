@@ -1,36 +1,56 @@
-"""The successful token response (RFC 6749 §5.1)."""
+"""The successful token response (RFC 6749 §5.1), and the tokens in it."""
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from events.family import AccessToken, FamilyState
-from service.decide.outcome import Granted
+from service import clock
+from service.context import Context
+from service.decide.outcome import Granted, Refused
 from service.errors import OAuthError
+from service.families import Concluded
+from service.opaque import sequence_of
 from service.registry import Client, Tenant
+from service.scope import OPENID
+from service.signing import SigningKey
 
 
-def token_response(
-    tenant: Tenant, client: Client, family_id: str, state: FamilyState, granted: Granted, now: datetime
+async def token_response(
+    context: Context,
+    tenant: Tenant,
+    client: Client,
+    family_id: str,
+    concluded: Concluded,
+    *,
+    nonce: str | None = None,
+    act: tuple[str, ...] = (),
+    with_id_token: bool = True,
+    more: dict[str, str] | None = None,
 ) -> bytes:
-    """`access_token`, `token_type`, `expires_in` (seconds), `scope`, and `refresh_token` where there is one."""
+    """`access_token`, `token_type`, `expires_in` (seconds), `scope`; `refresh_token` and `id_token` where there are.
+
+    Raises what the decision refused.
+    """
+    granted, state = _granted(concluded)
     access = granted.access
     response: dict[str, Any] = {
-        "access_token": access_token(tenant, client.client_id, family_id, state, access),
+        "access_token": await _access_token(context, tenant, client, family_id, state, granted, concluded.seq, act),
         "token_type": "Bearer",
-        "expires_in": max(round((access.expires_at - now).total_seconds()), 0),
+        "expires_in": max(round((access.expires_at - clock.now()).total_seconds()), 0),
         "scope": access.scope,
     }
     if granted.generation is not None:
         response["refresh_token"] = tenant.refresh_tokens.mint(granted.key, family_id, granted.generation, state.seed)
-    return msgspec.json.encode(response)
+    if with_id_token and OPENID in state.scope.split(" "):
+        response["id_token"] = _id_token(tenant, client, family_id, state, access, nonce)
+    return msgspec.json.encode(response | more if more else response)
 
 
-def access_token(tenant: Tenant, client_id: str, family_id: str, state: FamilyState, access: AccessToken) -> str:
-    """The JWT (RFC 9068 §2). Its claims follow from the log alone, so a retry signs the very same ones."""
-    if tenant.signing is None:
-        raise OAuthError("temporarily_unavailable", "the tenant has no signing key yet")
+def claims_of(
+    tenant: Tenant, client_id: str, family_id: str, state: FamilyState, access: AccessToken, act: tuple[str, ...]
+) -> dict[str, Any]:
+    """An access token's claims (RFC 9068 §2.2). They follow from the log alone, so a retry signs the very same ones."""
     claims: dict[str, Any] = {
         "iss": tenant.issuer,
         "sub": state.sub,
@@ -42,10 +62,67 @@ def access_token(tenant: Tenant, client_id: str, family_id: str, state: FamilySt
         "sid": family_id,
         "scope": access.scope,
     }
-    if state.acr is not None:
-        claims["acr"] = state.acr
-    if state.amr:
-        claims["amr"] = state.amr
-    if state.auth_time is not None:
-        claims["auth_time"] = state.auth_time
-    return tenant.signing.sign(claims)
+    if act:
+        claims["act"] = _actors(act)
+    return claims | _authentication(state)
+
+
+def _granted(concluded: Concluded) -> tuple[Granted, FamilyState]:
+    match concluded.outcome, concluded.state:
+        case Granted() as granted, FamilyState() as state:
+            return granted, state
+        case Refused(error), _:
+            raise error
+        case _:
+            raise OAuthError("server_error", "the decision came to nothing")
+
+
+async def _access_token(
+    context: Context,
+    tenant: Tenant,
+    client: Client,
+    family_id: str,
+    state: FamilyState,
+    granted: Granted,
+    seq: int,
+    act: tuple[str, ...],
+) -> str:
+    if client.rules.access_token_format == "jwt":
+        return signing_key(tenant).sign(claims_of(tenant, client.client_id, family_id, state, granted.access, act))
+    issued_at = seq or await sequence_of(context, tenant, family_id, granted.access.jti)
+    return tenant.opaque_tokens.mint(granted.key or tenant.mac_key, family_id, issued_at, state.seed)
+
+
+def _id_token(
+    tenant: Tenant, client: Client, family_id: str, state: FamilyState, access: AccessToken, nonce: str | None
+) -> str:
+    """OpenID Connect Core §2, §12.2: after a refresh the same person and `auth_time`, and no nonce."""
+    claims: dict[str, Any] = {
+        "iss": tenant.issuer,
+        "sub": state.sub,
+        "aud": client.client_id,
+        "iat": int(access.issued_at.timestamp()),
+        "exp": int(access.expires_at.timestamp()),
+        "sid": family_id,
+    }
+    if nonce is not None:
+        claims["nonce"] = nonce
+    return signing_key(tenant).sign(claims | _authentication(state), "JWT")
+
+
+def signing_key(tenant: Tenant) -> SigningKey:
+    """The active key. Raises `temporarily_unavailable` for a tenant that has none yet."""
+    if tenant.signing is None:
+        raise OAuthError("temporarily_unavailable", "the tenant has no signing key yet")
+    return tenant.signing
+
+
+def _authentication(state: FamilyState) -> dict[str, Any]:
+    known = {"acr": state.acr, "amr": state.amr or None, "auth_time": state.auth_time}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _actors(act: tuple[str, ...]) -> dict[str, Any]:
+    """RFC 8693 §4.1: the current actor outside, those before it inside."""
+    latest, *before = act
+    return {"sub": latest} | ({"act": _actors(tuple(before))} if before else {})

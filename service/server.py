@@ -14,7 +14,7 @@ from nats.micro.service import EndpointStats, Service
 from events.bus import Connection
 from events.log import Unavailable
 from service.context import Context
-from service.endpoints import introspect, issue, public, revoke, token
+from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
 from service.errors import OAuthError
 from service.journal import Journal
 from service.request import Request
@@ -26,6 +26,8 @@ Endpoint = Callable[[Context, Request], Awaitable[bytes]]
 ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
     "token": ("oauth.*.client.*.token", token.handle),
     "issue": ("oauth.*.client.*.issue", issue.handle),
+    "authorize": ("oauth.*.client.*.authorize", authorize.handle),
+    "device_authorization": ("oauth.*.client.*.device_authorization", device_authorization.handle),
     "revoke": ("oauth.*.client.*.revoke", revoke.handle),
     "introspect": ("oauth.*.client.*.introspect", introspect.handle),
     "jwks": ("oauth.*.public.jwks", public.jwks),

@@ -26,8 +26,9 @@ class SigningKey:
     """One key of a tenant: signs and verifies."""
 
     def __init__(self, keyring: Keyring, tenant: str, secret: int, number: int, alg: SigningAlg) -> None:
-        self.alg = alg
-        self._algorithm = JWSRegistry.algorithms[alg]
+        # the name every library knows; "Ed25519" (RFC 9864) is not there yet
+        self.alg = "EdDSA" if alg == "Ed25519" else alg
+        self._algorithm = JWSRegistry.algorithms[self.alg]
         self._key = _derive(keyring, f"sign/{tenant}/{number}", secret, alg)
         self.kid = self._key.thumbprint()
         self._headers: dict[TokenType, bytes] = {typ: self._header(typ) for typ in ("at+jwt", "JWT")}

@@ -16,10 +16,11 @@ class Revoke(NamedTuple):
 
 
 class RevokeAccessToken(NamedTuple):
-    """End one access token of the caller's; the family lives."""
+    """End one access token; the family lives. `client_id` is the caller's, `holder` the client it was issued to."""
 
     now: datetime
     client_id: str
+    holder: str
     jti: str
     expires_at: datetime
 
@@ -39,7 +40,7 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
     """`Done` also for a token that is dead already; `Refused` for another client's."""
     if state is None:
         return Decision(Done())
-    if state.client_id != command.client_id:
+    if command.holder != command.client_id:
         return Decision(invalid_grant())
     if state.revoked is not None or command.jti in state.revoked_jtis or command.expires_at <= command.now:
         return Decision(Done())

@@ -37,7 +37,7 @@ async def handle(context: Context, request: Request) -> bytes:
         family = await context.families.load(tenant.name, presented.family_id)
         if family.state is not None and tenant.refresh_tokens.is_minted_for(presented, family.state.seed):
             described = _refresh_token(tenant, family.state, presented, clock.now())
-    elif claims := recognise(tenant, token):
+    elif claims := await recognise(context, tenant, token):
         family = await context.families.load(tenant.name, claims.sid)
         if family.state is not None:
             described = _access_token(family.state, claims, clock.now())

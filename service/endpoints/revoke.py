@@ -45,13 +45,15 @@ async def handle(context: Context, request: Request) -> bytes:
 
 
 async def _revoke_access_token(context: Context, tenant: Tenant, client: Client, request: Request, token: str) -> bytes:
-    claims = recognise(tenant, token)
+    claims = await recognise(context, tenant, token)
     if claims is None:
         return DONE
 
     def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         expires_at = datetime.fromtimestamp(claims.exp, UTC)
-        return revoke_access_token(state, RevokeAccessToken(now, client.client_id, claims.jti, expires_at))
+        return revoke_access_token(
+            state, RevokeAccessToken(now, client.client_id, claims.client_id, claims.jti, expires_at)
+        )
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)
     if isinstance(concluded.outcome, Refused):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from service.context import Context
 from service.errors import OAuthError
-from service.grants import client_credentials, refresh_token
+from service.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
 from service.grants.parameters import TokenRequest, decoder
 from service.registry import Client, Tenant
 from service.request import Request, decode, required
@@ -13,7 +13,10 @@ Grant = Callable[[Context, Tenant, Client, Request, TokenRequest], Awaitable[byt
 
 GRANTS: dict[str, Grant] = {
     "refresh_token": refresh_token.handle,
+    "authorization_code": authorization_code.handle,
     "client_credentials": client_credentials.handle,
+    "urn:ietf:params:oauth:grant-type:device_code": device_code.handle,
+    "urn:ietf:params:oauth:grant-type:token-exchange": token_exchange.handle,
 }
 
 

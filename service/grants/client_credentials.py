@@ -4,9 +4,9 @@ from functools import partial
 
 from service.context import Context
 from service.decide.issue import Issue
-from service.endpoints.issue import open_family
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest
+from service.opening import open_family
 from service.registry import Client, Tenant
 from service.request import Request
 from service.scope import narrow, parse_resources
@@ -26,4 +26,4 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         grant="client_credentials",
         refreshable=False,
     )
-    return await open_family(context, tenant, client, request.actor, command)
+    return await open_family(context, tenant, client, request.actor, command, with_id_token=False)

@@ -3,13 +3,22 @@
 import msgspec
 
 
-class TokenRequest(msgspec.Struct, frozen=True):
-    """RFC 6749 §4–6, RFC 8707 (`resource`). Unknown parameters are ignored (RFC 6749 §3.2)."""
+class TokenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 6749 §4–6, 7636, 8628, 8693, 8707. Unknown parameters are ignored (RFC 6749 §3.2)."""
 
     grant_type: str | None = None
     scope: str | None = None
     resource: str | tuple[str, ...] | None = None
     refresh_token: str | None = None
+    code: str | None = None
+    redirect_uri: str | None = None
+    code_verifier: str | None = None
+    device_code: str | None = None
+    subject_token: str | None = None
+    subject_token_type: str | None = None
+    requested_token_type: str | None = None
+    actor_token: str | None = None
+    audience: str | tuple[str, ...] | None = None
 
 
 decoder = msgspec.json.Decoder(TokenRequest)

@@ -3,20 +3,16 @@
 import logging
 from datetime import datetime
 
-import msgspec
-
-from events.family import FamilyState, Retry
-from service import clock
+from events.family import FamilyState
 from service.context import Context
-from service.decide.outcome import Decision, Granted, Refused, invalid_grant
+from service.decide.outcome import Decision, invalid_grant
 from service.decide.redeem import Redeem, redeem
-from service.errors import OAuthError
 from service.grants.parameters import TokenRequest
+from service.grants.retry import retry_of
 from service.registry import Client, Tenant
-from service.request import Request, idempotency_key, required
+from service.request import Request, required
 from service.response import token_response
 from service.scope import parse_resources
-from service.tokens import short_digest
 
 log = logging.getLogger("heirloom.tokens")
 
@@ -25,7 +21,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     """A token response with the successor."""
     token = required(parameters.refresh_token, "refresh_token")
     resource = parse_resources(parameters.resource)
-    retry = _retry(request, parameters)
+    retry = retry_of(request, parameters)
     presented = tenant.refresh_tokens.recognise(token)
     if presented is None:
         raise invalid_grant().error
@@ -48,24 +44,10 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
                 resource=resource,
                 retry=retry,
                 jti=commit_id,
-                key=context.keyring.current,
+                key=tenant.mac_key,
                 cause=f"presentation of generation {presented.number} by {request.actor}",
             ),
         )
 
     concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
-    match concluded.outcome, concluded.state:
-        case Granted() as granted, FamilyState() as state:
-            return token_response(tenant, client, presented.family_id, state, granted, clock.now())
-        case Refused(error), _:
-            raise error
-        case _:
-            raise OAuthError("server_error", "the decision came to nothing")
-
-
-def _retry(request: Request, parameters: TokenRequest) -> Retry | None:
-    key = idempotency_key(request.headers)
-    if key is None:
-        return None
-    # what counts is what was asked, not how the JSON was laid out
-    return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(parameters)))
+    return await token_response(context, tenant, client, presented.family_id, concluded)

@@ -242,9 +242,9 @@ def test_revoking_is_once_and_by_the_owner() -> None:
 def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
     """RFC 7009 §2.1: the family lives; the list of revoked tokens stays as short as their lifetime."""
     state = given(opened())
-    first = revoke_access_token(state, RevokeAccessToken(at(1), "web", "jti-0", at(300)))
+    first = revoke_access_token(state, RevokeAccessToken(at(1), "web", "web", "jti-0", at(300)))
     state = fold(state, first.events, at(1))
     assert state.revoked is None and set(state.revoked_jtis) == {"jti-0"}
-    assert revoke_access_token(state, RevokeAccessToken(at(2), "web", "jti-0", at(300))).events == ()
-    later = revoke_access_token(state, RevokeAccessToken(at(400), "web", "jti-9", at(700)))
+    assert revoke_access_token(state, RevokeAccessToken(at(2), "web", "web", "jti-0", at(300))).events == ()
+    later = revoke_access_token(state, RevokeAccessToken(at(400), "web", "web", "jti-9", at(700)))
     assert set(fold(state, later.events, at(400)).revoked_jtis) == {"jti-9"}

@@ -1,0 +1,147 @@
+"""`authorize`: a trusted login service tells what a person granted (RFC 6749 §4.1.1, RFC 8628 §3.3).
+
+For an app: `{client_id, sub, …}` gives a code. For a device: `{user_code, sub, approved}` answers what it asked.
+"""
+
+import re
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import msgspec
+
+from events.family import FamilyState, GrantAuthorized
+from service.context import Context
+from service.decide.code import CODE_SECONDS, Authorize, authorize
+from service.decide.device import AnswerDevice, answer_device
+from service.decide.outcome import Decision, Refused
+from service.errors import OAuthError
+from service.person import Person, PersonRequest, person_of
+from service.registry import Client, Tenant
+from service.request import Request, at_most, decode, required
+from service.scope import narrow, parse_resources
+from service.tokens import new_id, new_seed
+from service.user_code import family_of
+
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+MAX_URI = 2048
+
+
+class AuthorizeRequest(PersonRequest, frozen=True):
+    """RFC 6749 §4.1.1 and RFC 7636 §4.3, or RFC 8628 §3.3."""
+
+    client_id: str | None = None
+    scope: str | None = None
+    resource: str | tuple[str, ...] | None = None
+    redirect_uri: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    user_code: str | None = None
+    approved: bool | None = None
+
+
+_decoder = msgspec.json.Decoder(AuthorizeRequest)
+
+
+async def handle(context: Context, request: Request) -> bytes:
+    """`{code, expires_in}`; for a device `{}`."""
+    parameters = decode(request.body, _decoder)
+    tenant, caller = await context.caller(request.tenant, request.client_id)
+    if not caller.rules.may_authorize:
+        raise OAuthError("unauthorized_client", "this client may not authorize; an operator sets may_authorize")
+    person = person_of(parameters)
+    if parameters.user_code is not None:
+        return await _answer_device(context, tenant, request.actor, parameters, person)
+    client = await context.registry.client(tenant, required(parameters.client_id, "client_id"))
+    if client is None or client.state.disabled:
+        raise OAuthError("invalid_request", "the parameter client_id names no client of this tenant")
+    if "authorization_code" not in client.rules.grant_types:
+        raise OAuthError("unauthorized_client", "that client is not registered for authorization_code")
+    return await _give_code(context, tenant, client, request.actor, parameters, person)
+
+
+async def _give_code(
+    context: Context, tenant: Tenant, client: Client, actor: str, parameters: AuthorizeRequest, person: Person
+) -> bytes:
+    family_id, seed = new_id(), new_seed()
+    grant = GrantAuthorized(
+        client_id=client.client_id,
+        sub=person.sub,
+        scope=narrow(parameters.scope, client.rules.scope),
+        audience=parse_resources(parameters.resource) or (tenant.issuer,),
+        grant="authorization_code",
+        seed=seed,
+        acr=person.acr,
+        amr=person.amr,
+        auth_time=person.auth_time,
+    )
+    challenge = _challenge(parameters)
+    redirect_uri = _redirect_uri(client, parameters.redirect_uri)
+
+    def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return authorize(state, Authorize(now, grant, challenge, redirect_uri, person.nonce))
+
+    concluded = await context.families.decide(tenant.name, family_id, actor, decide, new=True)
+    if isinstance(concluded.outcome, Refused):
+        raise concluded.outcome.error
+    code = tenant.codes.mint(tenant.mac_key, family_id, 0, seed)
+    return msgspec.json.encode({"code": code, "expires_in": CODE_SECONDS})
+
+
+async def _answer_device(
+    context: Context, tenant: Tenant, actor: str, parameters: AuthorizeRequest, person: Person
+) -> bytes:
+    family_id = family_of(context.keyring, tenant.name, parameters.user_code or "")
+    if family_id is None or parameters.approved is None:
+        raise OAuthError("invalid_request", "user_code must be as shown on the device, and approved true or false")
+    resource, approved = parse_resources(parameters.resource), parameters.approved
+
+    def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        command = AnswerDevice(
+            now, approved, person.sub, parameters.scope, resource, person.acr, person.amr, person.auth_time
+        )
+        return answer_device(state, command)
+
+    concluded = await context.families.decide(tenant.name, family_id, actor, decide)
+    if isinstance(concluded.outcome, Refused):
+        raise concluded.outcome.error
+    return b"{}"
+
+
+def _challenge(parameters: AuthorizeRequest) -> str:
+    """RFC 7636 §4.3; the method `plain` protects nobody."""
+    challenge = required(parameters.code_challenge, "code_challenge")
+    if parameters.code_challenge_method != "S256":
+        raise OAuthError("invalid_request", "code_challenge_method must be S256")
+    if not _CHALLENGE.fullmatch(challenge):
+        raise OAuthError("invalid_request", "code_challenge must be 43 characters of base64url")
+    return challenge
+
+
+def _redirect_uri(client: Client, given: str | None) -> str | None:
+    """RFC 6749 §3.1.2.3: one of the registered, to the letter; it may be left out where there is at most one."""
+    registered = client.rules.redirect_uris
+    if given is None:
+        if len(registered) > 1:
+            raise OAuthError("invalid_request", "redirect_uri must be named: the client has registered several")
+        return None
+    at_most(given, MAX_URI, "redirect_uri")
+    if given not in registered and not any(_same_loopback(given, uri) for uri in registered):
+        raise OAuthError("invalid_request", "redirect_uri is not one the client has registered")
+    return given
+
+
+def _same_loopback(given: str, registered: str) -> bool:
+    """RFC 8252 §7.3: an app on the person's machine listens where it can, so the port does not count."""
+    try:
+        ours, theirs = urlsplit(registered), urlsplit(given)
+        theirs.port  # noqa: B018  # raises for a port that is none
+    except ValueError:
+        return False
+    loopback = ours.scheme == "http" and ours.hostname in ("127.0.0.1", "::1")
+    same = (ours.scheme, ours.hostname, ours.path, ours.query) == (
+        theirs.scheme,
+        theirs.hostname,
+        theirs.path,
+        theirs.query,
+    )
+    return loopback and same and theirs.username is None and not theirs.fragment

@@ -1,0 +1,50 @@
+"""`authorization_code` with PKCE (RFC 6749 §4.1.3, RFC 7636)."""
+
+import re
+from datetime import datetime
+
+from events.family import FamilyState
+from service.context import Context
+from service.decide.code import RedeemCode, redeem_code
+from service.decide.outcome import Decision, invalid_grant
+from service.errors import OAuthError
+from service.grants.parameters import TokenRequest
+from service.grants.retry import retry_of
+from service.registry import Client, Tenant
+from service.request import Request, required
+from service.response import token_response
+
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response with the family's first tokens."""
+    code = required(parameters.code, "code")
+    verifier = required(parameters.code_verifier, "code_verifier")
+    if not _VERIFIER.fullmatch(verifier):
+        raise OAuthError("invalid_request", "code_verifier must be 43 to 128 unreserved characters (RFC 7636 §4.1)")
+    retry = retry_of(request, parameters)
+    presented = tenant.codes.recognise(code)
+    if presented is None:
+        raise invalid_grant().error
+
+    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+        if state is not None and not tenant.codes.is_minted_for(presented, state.seed):
+            return Decision(invalid_grant())
+        command = RedeemCode(
+            now=now,
+            rules=client.rules,
+            client_id=client.client_id,
+            code_verifier=verifier,
+            redirect_uri=parameters.redirect_uri,
+            retry=retry,
+            jti=commit_id,
+            key=tenant.mac_key,
+            cause=f"second redemption of the code by {request.actor}",
+        )
+        return redeem_code(state, command)
+
+    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    state = concluded.state
+    nonce = state.code.nonce if state is not None and state.code is not None else None
+    return await token_response(context, tenant, client, presented.family_id, concluded, nonce=nonce)

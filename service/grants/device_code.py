@@ -1,0 +1,45 @@
+"""`urn:ietf:params:oauth:grant-type:device_code`: a device asks whether it was approved (RFC 8628 §3.4)."""
+
+from datetime import datetime
+
+from events.family import FamilyState
+from service.context import Context
+from service.decide.code import RedeemDeviceCode, redeem_device_code
+from service.decide.outcome import Decision, invalid_grant
+from service.errors import OAuthError
+from service.grants.parameters import TokenRequest
+from service.grants.retry import retry_of
+from service.registry import Client, Tenant
+from service.request import Request, required
+from service.response import token_response
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response once somebody has approved; until then the errors of RFC 8628 §3.5."""
+    code = required(parameters.device_code, "device_code")
+    retry = retry_of(request, parameters)
+    presented = tenant.device_codes.recognise(code)
+    if presented is None:
+        raise invalid_grant().error
+
+    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+        if state is not None and not tenant.device_codes.is_minted_for(presented, state.seed):
+            return Decision(invalid_grant())
+        command = RedeemDeviceCode(
+            now=now,
+            rules=client.rules,
+            client_id=client.client_id,
+            retry=retry,
+            jti=commit_id,
+            key=tenant.mac_key,
+            cause=f"second redemption of the device code by {request.actor}",
+        )
+        return redeem_device_code(state, command)
+
+    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    try:
+        return await token_response(context, tenant, client, presented.family_id, concluded)
+    except OAuthError as error:
+        if error.code == "authorization_pending" and await context.polling.too_soon(presented.family_id):
+            raise OAuthError("slow_down", "polled too soon; wait 5 seconds longer from now on") from error
+        raise

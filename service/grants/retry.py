@@ -1,0 +1,17 @@
+"""Telling a repeated redemption (CONTRACT §2, "retry without fear")."""
+
+import msgspec
+
+from events.family import Retry
+from service.grants.parameters import TokenRequest
+from service.request import Request, idempotency_key
+from service.tokens import short_digest
+
+
+def retry_of(request: Request, parameters: TokenRequest) -> Retry | None:
+    """Digests of the `Idempotency-Key` and of what was asked; None without a key. Raises `invalid_request`."""
+    key = idempotency_key(request.headers)
+    if key is None:
+        return None
+    # what counts is what was asked, not how the JSON was laid out
+    return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(parameters)))

@@ -1,0 +1,60 @@
+"""`urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693): a service calls on, with less, in its own name."""
+
+from datetime import UTC, datetime
+
+from events.family import FamilyState
+from service.access_token import recognise
+from service.context import Context
+from service.decide.exchange import Exchange, exchange
+from service.decide.outcome import Decision
+from service.errors import OAuthError
+from service.grants.parameters import TokenRequest
+from service.registry import Client, Tenant
+from service.request import Request, required
+from service.response import token_response
+from service.scope import narrow, parse_resources
+
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
+MAX_ACTORS = 8
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response with `issued_token_type`; never a refresh token. The new token joins the family's fate."""
+    token = required(parameters.subject_token, "subject_token")
+    if required(parameters.subject_token_type, "subject_token_type") not in (ACCESS_TOKEN, JWT):
+        raise OAuthError("invalid_request", f"subject_token_type must be {ACCESS_TOKEN}")
+    if parameters.requested_token_type not in (None, ACCESS_TOKEN):
+        raise OAuthError("invalid_request", f"requested_token_type must be {ACCESS_TOKEN}")
+    if parameters.actor_token is not None:
+        raise OAuthError("invalid_request", "actor_token is not supported: the actor is the client that asks")
+    claims = await recognise(context, tenant, token)
+    if claims is None:
+        raise OAuthError("invalid_request", "the subject_token is not valid (RFC 8693 §2.2.2)")
+    act = (client.client_id, *claims.actors)
+    if len(act) > MAX_ACTORS:
+        raise OAuthError("invalid_request", f"a token passes through at most {MAX_ACTORS} actors")
+    scope, audience = narrow(parameters.scope, claims.scope), _audience(client, parameters)
+
+    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+        subject_expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        return exchange(
+            state,
+            Exchange(
+                now, client.rules, client.client_id, claims.jti, subject_expires_at, scope, audience, act, commit_id
+            ),
+        )
+
+    concluded = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
+    more = {"issued_token_type": ACCESS_TOKEN}
+    return await token_response(context, tenant, client, claims.sid, concluded, act=act, with_id_token=False, more=more)
+
+
+def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:
+    """`resource` and `audience` together (RFC 8693 §2.1); the asking service itself where neither is given."""
+    resources = parse_resources(parameters.resource) or ()
+    named = parameters.audience
+    audience = (named,) if isinstance(named, str) else named or ()
+    if len(audience) > 16 or any(not 0 < len(name) <= 512 or not name.isprintable() for name in audience):
+        raise OAuthError("invalid_target", "audience must name at most 16 targets of at most 512 characters")
+    return tuple(dict.fromkeys((*resources, *audience))) or (client.client_id,)

@@ -1,0 +1,49 @@
+"""Who has been authenticated, as the caller that did it tells (OpenID Connect Core §2)."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from service.errors import OAuthError
+from service.request import at_most, required
+
+MAX_SUB = 255
+MAX_ACR = 255
+MAX_AMR = 16
+MAX_NONCE = 512
+
+
+class PersonRequest(msgspec.Struct, frozen=True):
+    """The parameters that tell it; `auth_time` is a NumericDate."""
+
+    sub: str | None = None
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    auth_time: int | None = None
+    nonce: str | None = None
+
+
+class Person(NamedTuple):
+    """The same, checked."""
+
+    sub: str
+    acr: str | None
+    amr: tuple[str, ...]
+    auth_time: int | None
+    nonce: str | None
+
+
+def person_of(parameters: PersonRequest) -> Person:
+    """Raises `invalid_request` for a missing, over-long or unprintable `sub`, and over-long others."""
+    sub = required(parameters.sub, "sub")
+    at_most(sub, MAX_SUB, "sub")
+    if not sub.isprintable():
+        raise OAuthError("invalid_request", "the parameter sub has a character that cannot be printed")
+    amr = parameters.amr
+    if len(amr) > MAX_AMR or any(not 0 < len(method) <= MAX_ACR for method in amr):
+        raise OAuthError("invalid_request", f"amr must be at most {MAX_AMR} short strings (RFC 8176)")
+    if parameters.auth_time is not None and not 0 <= parameters.auth_time < 1 << 40:
+        raise OAuthError("invalid_request", "auth_time must be a NumericDate")
+    acr = at_most(parameters.acr, MAX_ACR, "acr")
+    nonce = at_most(parameters.nonce, MAX_NONCE, "nonce")
+    return Person(sub, acr, amr, parameters.auth_time, nonce)

@@ -1,0 +1,45 @@
+"""How often a device polls (RFC 8628 §3.5). Replicas tell each other, since a device's polls reach any of them."""
+
+import asyncio
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from events.bus import Connection
+from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS
+
+SUBJECT = "heirloom.polled"
+KEPT = 20_000
+
+
+class Polling:
+    """The last poll of each device and how far apart its polls must be: in memory, for as long as a code lives."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._polls: dict[str, tuple[float, int]] = {}
+
+    async def start(self) -> None:
+        """Hear of polls that reached other replicas."""
+        await self._connection.subscribe(SUBJECT, cb=self._heard)
+
+    async def too_soon(self, family_id: str) -> bool:
+        """Note a poll; whether it came before its time. Then the interval grows by 5 seconds for good."""
+        now = asyncio.get_running_loop().time()
+        last, interval = self._polls.get(family_id, (-1e9, INTERVAL_SECONDS))
+        early = now - last < interval
+        self._note(family_id, now, interval + 5 if early else interval)
+        try:
+            await self._connection.publish(SUBJECT, f"{family_id} {self._polls[family_id][1]}".encode())
+        except NatsError:
+            return early  # no broker: the device will hear of that by other means
+        return early
+
+    async def _heard(self, message: Msg) -> None:
+        family_id, interval = message.data.decode().split(" ")
+        self._note(family_id, asyncio.get_running_loop().time(), int(interval))
+
+    def _note(self, family_id: str, now: float, interval: int) -> None:
+        if len(self._polls) > KEPT:
+            self._polls = {known: poll for known, poll in self._polls.items() if now - poll[0] < DEVICE_CODE_SECONDS}
+        self._polls[family_id] = (now, interval)

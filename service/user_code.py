@@ -1,0 +1,28 @@
+"""User codes (RFC 8628 §6.1): short enough to type, and the family is computed from them, so nothing is kept.
+
+Eight consonants say about 34 bits; the code is good for ten minutes and only a trusted login service may try one.
+"""
+
+import hmac
+import secrets
+
+from service import base62
+from service.keyring import Keyring
+
+ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
+LENGTH = 8
+
+
+def new_user_code() -> str:
+    """As it is shown: `WDJB-MJHT`."""
+    letters = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+def family_of(keyring: Keyring, tenant: str, user_code: str) -> str | None:
+    """The family the code stands for, however it was typed; None for what no code can be."""
+    letters = "".join(character for character in user_code.upper() if character not in " -")
+    if len(letters) != LENGTH or any(character not in ALPHABET for character in letters):
+        return None
+    key = keyring.derive(keyring.first, f"user-code/{tenant}")
+    return base62.encode(hmac.digest(key, letters.encode(), "sha256")[:16])
