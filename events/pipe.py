@@ -6,6 +6,7 @@ cannot outlive its parent.
 """
 
 import asyncio
+import gc
 import signal
 import sys
 from collections import deque
@@ -102,6 +103,7 @@ def serve(handle: Callable[[list[Stored]], bytes]) -> None:
     """The child's side: answer every batch with `handle`, until there are no more."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the parent decides when it is time, and closes our input
+    gc.disable()  # commits hold no cycles, and looking for some in every batch costs a tenth of the time
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while header := source.read(LENGTH_BYTES):
         batch = source.read(int.from_bytes(header))

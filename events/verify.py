@@ -153,9 +153,20 @@ def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:
         raise _BadCommit("its state is not what its events make of the state before")
     if commit.prev != (before[8:40].hex() if before else None):
         raise _BrokenChain
-    if kind.depth == 5 and last_part != ("revoked" if family.revokes(commit.events) else "live"):
+    if kind.depth == 5 and last_part != _last_part(commit.events):
         raise _BadCommit(f"its events do not belong on …{last_part}")
     return state
+
+
+def _last_part(events: tuple[family.FamilyEvent, ...]) -> str:
+    """Of the subject that a family's commit belongs on: a question of its events' types, and there are few."""
+    types = tuple(map(type, events))
+    if types not in _last_parts:
+        _last_parts[types] = "revoked" if family.revokes(events) else "live"
+    return _last_parts[types]
+
+
+_last_parts: dict[tuple[type, ...], str] = {}
 
 
 def _means(kind: _Kind, written: bytes, folded: Any) -> bool:
