@@ -15,9 +15,9 @@ NOT_FOUND = 10059
 class WeakStream(Exception):
     """The stream exists with settings weaker than required; `differences` names each."""
 
-    def __init__(self, differences: list[str]) -> None:
+    def __init__(self, differences: list[str], stream: str = STREAM) -> None:
         super().__init__(
-            f"stream {STREAM} is weaker than this service requires: "
+            f"stream {stream} is weaker than this service requires: "
             + "; ".join(differences)
             + ". Correct the stream, or start on a broker without it."
         )

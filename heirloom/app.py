@@ -15,6 +15,9 @@ from heirloom.credentials import Credentials
 from service import keyring
 from service.admin.serve import serve_admin
 from service.callout import Callout
+from service.client_assertion import UsedAssertions
+from service.client_authentication import ClientAuthentication
+from service.client_secret import Secrets
 from service.context import Context
 from service.families import Families
 from service.journal import Journal
@@ -57,7 +60,9 @@ async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event,
     if settings.credentials is not None:
         answers = Callout(context, base64.b64decode(settings.credentials.client_key), settings.credentials.issuer_seed)
         await answers.start(api_bus)
-    server = Server(api_bus, context, journal, __version__)
+    used = UsedAssertions(log_bus)
+    await used.start(settings.required.replicas)
+    server = Server(api_bus, context, ClientAuthentication(context, Secrets(), used), journal, __version__)
     admin = Broker(admin_bus)
     serve_admin(admin, context)
     await admin.start()

@@ -44,3 +44,8 @@ class OAuthError(Exception):
     def headers(self) -> dict[str, str]:
         """What NATS micro clients look at."""
         return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": _STATUS.get(self.code, "400")}
+
+
+def invalid_client() -> OAuthError:
+    """All that a client hears that could not prove who it is: the same whatever was wrong (RFC 6749 §5.2)."""
+    return OAuthError("invalid_client", "client authentication failed")

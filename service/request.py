@@ -16,7 +16,7 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Request(NamedTuple):
-    """`tenant` and `client_id` come from the subject, which the broker's permissions vouch for."""
+    """`client_id` is who asks: proved by the subject, which the broker's permissions vouch for, or by the request."""
 
     tenant: str
     client_id: str
@@ -33,13 +33,27 @@ class _DuplicateError(ValueError):
     pass
 
 
+class Checked(bytes):
+    """A body that `check` has passed: `decode` does not look for keys given twice again."""
+
+
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The parameters. Raises `invalid_request` for anything but one JSON object with each key once and right types."""
+    if not isinstance(body, Checked):
+        check(body)
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise OAuthError("invalid_request", str(error)) from error
+
+
+def check(body: bytes) -> dict[str, Any]:
+    """All parameters, of whatever type. Raises `invalid_request` for all but one JSON object with each key once."""
     if len(body) > MAX_BODY:
         raise OAuthError("invalid_request", f"the request is larger than {MAX_BODY // 1024} KiB")
     try:
-        parameters = decoder.decode(body)
-        if not _surely_without_duplicates(body):
+        parameters = _any_decoder.decode(body)
+        if not _surely_without_duplicates(body, parameters):
             json.loads(body, object_pairs_hook=_no_duplicates)
     except msgspec.ValidationError as error:
         raise OAuthError("invalid_request", str(error)) from error
@@ -74,7 +88,7 @@ def at_most(value: str | None, limit: int, name: str) -> str | None:
     return value
 
 
-def _surely_without_duplicates(body: bytes) -> bool:
+def _surely_without_duplicates(body: bytes, parameters: dict[str, Any]) -> bool:
     """Quickly, whether no key is given twice; False for "look closely".
 
     msgspec takes the last of two equal keys; where two readers disagree on a request, an attacker chooses. Without
@@ -82,7 +96,6 @@ def _surely_without_duplicates(body: bytes) -> bool:
     """
     if b"\\" in body:
         return False
-    parameters = _any_decoder.decode(body)
     colons = len(parameters)
     for name, value in parameters.items():
         if not isinstance(value, str):

@@ -13,6 +13,7 @@ from nats.micro.service import EndpointStats, Service
 
 from events.bus import Connection
 from events.log import Unavailable
+from service.client_authentication import ClientAuthentication
 from service.context import Context
 from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
 from service.errors import OAuthError
@@ -33,21 +34,41 @@ ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
     "jwks": ("oauth.*.public.jwks", public.jwks),
     "metadata": ("oauth.*.public.metadata", public.metadata),
 }
+PROVED_BY_SUBJECT = "oauth.*.client.*."
+PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
 IN_FLIGHT = 512
 """Requests being worked on at once; one more is refused at once instead of waiting in a queue nobody sees."""
 
 
+def endpoints() -> dict[str, tuple[str, Endpoint]]:
+    """What is listened to: the table, and every endpoint of a client's once more for those whom no subject proves."""
+    edge = {
+        f"edge-{name}": (PROVED_BY_REQUEST + subject.removeprefix(PROVED_BY_SUBJECT), endpoint)
+        for name, (subject, endpoint) in ENDPOINTS.items()
+        if subject.startswith(PROVED_BY_SUBJECT)
+    }
+    return ENDPOINTS | edge
+
+
 class Server:
     """Answers every request it receives, also while it drains."""
 
-    def __init__(self, connection: Connection, context: Context, journal: Journal, version: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        context: Context,
+        authentication: ClientAuthentication,
+        journal: Journal,
+        version: str,
+    ) -> None:
         self._connection = connection
         self._context = context
+        self._authentication = authentication
         self._journal = journal
         self._version = version
         self._tasks: set[asyncio.Task[None]] = set()
-        self._figures: dict[str, _Figures] = {name: _Figures() for name in ENDPOINTS}
+        self._figures: dict[str, _Figures] = {name: _Figures() for name in endpoints()}
         self._service: Service | None = None
 
     async def start(self) -> None:
@@ -60,7 +81,7 @@ class Server:
             queue_group=QUEUE,
             stats_handler=self._stats,
         )
-        for name, (subject, endpoint) in ENDPOINTS.items():
+        for name, (subject, endpoint) in endpoints().items():
             await self._service.add_endpoint(name=name, subject=subject, handler=self._accepting(name, endpoint))
         await self._connection.flush()
 
@@ -93,12 +114,13 @@ class Server:
 
     async def _answer(self, name: str, endpoint: Endpoint, request: MicroRequest) -> None:
         started = time.perf_counter()
-        fields = request.subject.split(".")
-        asked = Request(fields[1], fields[3] if len(fields) == 5 else "", request.data, request.headers or {})
+        asked = _asked(request)
         outcome = "ok"
         body: bytes
         headers: dict[str, str] | None = None
         try:
+            if name.startswith("edge-"):
+                asked = await self._authentication.authenticate(asked, name.removeprefix("edge-"))
             body = await endpoint(self._context, asked)
         except Exception as error:
             refusal = refusal_of(error)
@@ -111,6 +133,13 @@ class Server:
     def _stats(self, endpoint: EndpointStats) -> Any:
         # nats.micro times the hand-over to a task; these are the times until the reply
         return self._figures[endpoint.name].report()
+
+
+def _asked(request: MicroRequest) -> Request:
+    """Who asks is what the subject says; it says so of clients alone."""
+    fields = request.subject.split(".")
+    client_id = fields[3] if fields[2] == "client" else ""
+    return Request(fields[1], client_id, request.data, request.headers or {})
 
 
 class _Figures:

@@ -5,18 +5,17 @@ import secrets
 from typing import Any
 
 import msgspec
-from argon2 import PasswordHasher
 
 from events import client as client_events
 from events import subjects
 from service.admin.settings import for_client
 from service.aggregates import change
+from service.client_secret import hasher
 from service.context import Context
 from service.errors import OAuthError
 from service.request import decode
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
-_hasher = PasswordHasher()
 WITH_SECRET = ("client_secret_basic", "client_secret_post")
 
 
@@ -24,10 +23,12 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     """`{seq}`, and `client_secret` when one was made: it is told this once and kept only as a hash.
 
     The registration is replaced as a whole; putting the same one again writes nothing. `generate_secret` (default
-    true) may be set to false where nobody is there to receive one.
+    true) may be set to false where nobody is there to receive one; `rotate_secret` makes a new one, and the old one
+    is void.
     """
     given = decode(body, _decoder)
-    client_id, generate = given.pop("client_id", None), given.pop("generate_secret", True)
+    client_id = given.pop("client_id", None)
+    generate, rotate = _flag(given, "generate_secret", True), _flag(given, "rotate_secret", False)
     if not isinstance(client_id, str) or not subjects.CLIENT_ID.fullmatch(client_id):
         raise OAuthError("invalid_request", "client_id must be [A-Za-z0-9_-]{1,64}")
     settings = for_client(given)
@@ -35,17 +36,19 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     if tenant is None:
         raise OAuthError("invalid_request", "there is no such tenant; put the tenant first")
     method = settings.token_endpoint_auth_method or "client_secret_basic"
+    if rotate and method not in WITH_SECRET:
+        raise OAuthError("invalid_request", f"rotate_secret: a client with {method} has no secret")
     secret = secrets.token_urlsafe(32)
     known = await context.registry.client(tenant, client_id)
-    wants_secret = bool(generate) and method in WITH_SECRET and (known is None or known.state.secret_hash is None)
+    lacks_secret = method in WITH_SECRET and (known is None or known.state.secret_hash is None)
     # a memory-hard hash takes its time, which the event loop has not
-    secret_hash = await asyncio.to_thread(_hasher.hash, secret) if wants_secret else None
+    secret_hash = await asyncio.to_thread(hasher.hash, secret) if rotate or (generate and lacks_secret) else None
 
     def decide(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
         events: list[client_events.ClientEvent] = []
         if state is None or state.settings != settings:
             events.append(client_events.ClientConfigured(settings))
-        if secret_hash is not None and (state is None or state.secret_hash is None):
+        if secret_hash is not None and (rotate or state is None or state.secret_hash is None):
             events.append(client_events.ClientSecretIssued(secret_hash))
         return tuple(events)
 
@@ -56,3 +59,10 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     if secret_hash is not None and client_events.codec.decode(written.stored.body).state.secret_hash == secret_hash:
         reply["client_secret"] = secret
     return msgspec.json.encode(reply)
+
+
+def _flag(given: dict[str, Any], name: str, default: bool) -> bool:
+    value = given.pop(name, default)
+    if not isinstance(value, bool):
+        raise OAuthError("invalid_request", f"{name} must be true or false")
+    return value

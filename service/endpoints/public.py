@@ -2,6 +2,8 @@
 
 import msgspec
 
+from service.client_assertion import ALGORITHMS
+from service.client_authentication import METHODS
 from service.context import Context
 from service.endpoints.token import GRANTS
 from service.errors import OAuthError
@@ -26,6 +28,8 @@ async def metadata(context: Context, request: Request) -> bytes:
             "revocation_endpoint": f"nats:{own}.revoke",
             "introspection_endpoint": f"nats:{own}.introspect",
             "jwks_uri": f"nats:oauth.{tenant.name}.public.jwks",
+            "token_endpoint_auth_methods_supported": METHODS,
+            "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
             "grant_types_supported": list(GRANTS),
             "response_types_supported": [],
             "scopes_supported": sorted(_scopes(tenant)),
