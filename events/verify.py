@@ -65,6 +65,7 @@ KINDS: dict[str, _Kind] = {
     "family": _Kind(5, family.FamilyEvent, family.FamilyState, family.fold),
     "tenant": _Kind(3, tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
     "client": _Kind(4, client.ClientEvent, client.ClientState, _folding(client.evolve)),
+    "subject": _Kind(4, subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
     "key": _Kind(4, key.KeyEvent, key.KeyState, _folding(key.evolve)),
     "subject": _Kind(4, subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
 }
@@ -96,17 +97,17 @@ class Verifier:
 
     def check(self, stored: Stored) -> None:
         """The next message of the stream."""
-        seq, subject, body = stored
+        seq, place, body = stored
         self._commits += 1
         if seq != self._seq + 1:
             self._faults.setdefault("", Fault(self._seq + 1, f"missing; the stream goes on at {seq}"))
         self._seq = seq
-        parts = subject.split(".")
+        parts = place.split(".")
         kind = KINDS.get(parts[2]) if len(parts) > 2 else None
         if kind is None or len(parts) != kind.depth:
-            self._faults.setdefault(subject, Fault(seq, f"no aggregate of this version lies on {subject}"))
+            self._faults.setdefault(place, Fault(seq, f"no aggregate of this version lies on {place}"))
             return
-        aggregate = subject if kind.depth < 5 else subject.rpartition(".")[0]
+        aggregate = place if kind.depth < 5 else place.rpartition(".")[0]
         before = self._last.get(aggregate, b"")
         if not before and kind.depth == 5:
             self._families += 1

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from events import client, family, key, tenant
+from events import client, family, key, subject, tenant
 from events.commit import Codec
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -14,6 +14,7 @@ KINDS: dict[str, tuple[Any, Codec[Any, Any]]] = {
     "family": (family.FamilyEvent, family.codec),
     "client": (client.ClientEvent, client.codec),
     "tenant": (tenant.TenantEvent, tenant.codec),
+    "subject": (subject.SubjectEvent, subject.codec),
     "key": (key.KeyEvent, key.codec),
 }
 EVENTS = {
