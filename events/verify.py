@@ -65,7 +65,6 @@ KINDS: dict[str, _Kind] = {
     "family": _Kind(5, family.FamilyEvent, family.FamilyState, family.fold),
     "tenant": _Kind(3, tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
     "client": _Kind(4, client.ClientEvent, client.ClientState, _folding(client.evolve)),
-    "subject": _Kind(4, subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
     "key": _Kind(4, key.KeyEvent, key.KeyState, _folding(key.evolve)),
     "subject": _Kind(4, subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
 }
