@@ -139,11 +139,18 @@ class Caller:
         self._prefix = prefix
 
     async def ask(
-        self, what: str, request: dict[str, Any] | bytes, *, key: str | None = None, seconds: float = 10
+        self,
+        what: str,
+        request: dict[str, Any] | bytes,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+        seconds: float = 10,
     ) -> dict[str, Any]:
         """The reply's body. The error headers agree with the body, or the assertion fails."""
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        headers = {"Idempotency-Key": key} if key is not None else None
+        if key is not None:
+            headers = {"Idempotency-Key": key} | (headers or {})
         subject = f"{self._prefix}.{what}" if self._prefix else what
         reply = await self.connection.request(subject, body, timeout=seconds, headers=headers)
         answer: dict[str, Any] = json.loads(reply.data)

@@ -1,0 +1,312 @@
+"""The edge: there the request itself proves the client, and whoever cannot prove it learns and changes nothing."""
+
+import asyncio
+import base64
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+
+from events import bus, client, subjects
+from events.log import Log
+from heirloom import credentials
+from service.aggregates import change
+from service.client_assertion import ASSERTION_TYPE
+from tests.system.service import Caller, Service, running
+
+ISSUER = "https://acme.example"
+FAILED = {"error": "invalid_client", "error_description": "client authentication failed"}
+PATIENCE_SECONDS = 10
+_numbers = itertools.count()
+_secrets: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two replicas; when they have ended, no secret that was used here is in anything they wrote for people."""
+    data = tmp_path_factory.mktemp("edge") / "data"
+    with running(data, "--replicas", "2") as service:
+        yield service
+    logs = [log.read_text() for log in data.glob("*.log")]
+    assert any('"endpoint":"edge-token"' in log for log in logs)
+    assert _secrets and not [secret for secret in _secrets for log in logs if secret in log]
+
+
+class Edge:
+    """What an HTTP edge does: it passes on what its callers sent."""
+
+    def __init__(self, service: Service, caller: Caller, operator: Caller) -> None:
+        self._service = service
+        self.caller = caller
+        self._operator = operator
+
+    async def register(self, method: str, **settings: Any) -> tuple[str, str]:
+        """A new client of its own for a test: its id, and its secret where the method has one."""
+        client_id = f"edge-{next(_numbers)}"
+        return client_id, await self.put(client_id, method, **settings)
+
+    async def put(self, client_id: str, method: str, **settings: Any) -> str:
+        """Set a client's registration; the secret, if one was made."""
+        registration: dict[str, Any] = {
+            "scope": "read offline_access",
+            "grant_types": ["refresh_token", "client_credentials"],
+        }
+        registration |= {"client_id": client_id, "may_issue": True, "token_endpoint_auth_method": method} | settings
+        answer = await self._operator.ask("admin.acme.client.put", registration)
+        assert "error" not in answer, answer
+        secret: str = answer.get("client_secret", "")
+        _secrets.extend([secret] if secret else [])
+        return secret
+
+    async def ask(
+        self, endpoint: str, parameters: dict[str, Any], headers: dict[str, str] | None = None, tenant: str = "acme"
+    ) -> dict[str, Any]:
+        """The answer at the edge."""
+        return await self.caller.ask(f"oauth.{tenant}.edge.{endpoint}", parameters, headers=headers)
+
+    async def tokens(self, client_id: str) -> dict[str, Any]:
+        """Tokens of a new family, issued where the subject proves the client."""
+        async with self._service.client(client_id) as proved:
+            return await proved.issue(scope="read offline_access")
+
+
+@pytest.fixture
+async def edge(service: Service) -> AsyncIterator[Edge]:
+    """Connected with the role's credentials."""
+    async with service.role("edge") as caller, service.role("operator") as operator:
+        yield Edge(service, caller, operator)
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    """`client_secret_basic`."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{client_id}:{secret}".encode()).decode()}
+
+
+def assertion(key: Key, client_id: str, *, alg: str = "ES256", **changes: Any) -> dict[str, str]:
+    """`private_key_jwt`."""
+    now = int(time.time())
+    claims = {"iss": client_id, "sub": client_id, "aud": ISSUER, "exp": now + 60, "iat": now}
+    claims |= {"jti": f"jti-{next(_numbers)}"} | changes
+    signed = jwt.encode({"alg": alg}, claims, key, algorithms=[alg])
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
+
+
+def jwks(key: Key) -> dict[str, Any]:
+    """What a client registers."""
+    return {"keys": [key.as_dict(private=False)]}
+
+
+def refresh(token: str) -> dict[str, Any]:
+    """RFC 6749 §6."""
+    return {"grant_type": "refresh_token", "refresh_token": token}
+
+
+async def test_basic(edge: Edge) -> None:
+    """The whole life of a family, by a secret in the header; an id may be encoded as in a form."""
+    client_id, secret = await edge.register("client_secret_basic")
+    proof = basic(client_id, secret)
+    first = await edge.ask("issue", {"sub": "alice", "scope": "read offline_access"}, proof)
+    encoded = basic(client_id.replace("-", "%2D"), secret)
+    second = await edge.ask("token", refresh(first["refresh_token"]) | {"client_id": client_id}, encoded)
+    assert (await edge.ask("introspect", {"token": second["refresh_token"]}, proof))["active"] is True
+    assert await edge.ask("revoke", {"token": second["refresh_token"]}, proof) == {}
+    assert await edge.ask("introspect", {"token": second["access_token"]}, proof) == {"active": False}
+
+
+async def test_post(edge: Edge) -> None:
+    """A secret in the body."""
+    client_id, secret = await edge.register("client_secret_post")
+    proof = {"client_id": client_id, "client_secret": secret}
+    answer = await edge.ask("token", {"grant_type": "client_credentials", "scope": "read"} | proof)
+    assert answer["scope"] == "read"
+
+
+async def test_by_name(edge: Edge, service: Service) -> None:
+    """A public client's name will do where a token or a code is presented, and nowhere else."""
+    client_id, _ = await edge.register("none", may_introspect=True)
+    name = {"client_id": client_id}
+    first = await edge.tokens(client_id)
+    second = await edge.ask("token", refresh(first["refresh_token"]) | name)
+    assert second["refresh_token"] != first["refresh_token"]
+    assert await edge.ask("issue", {"sub": "alice", "scope": "read"} | name) == FAILED
+    assert await edge.ask("introspect", {"token": second["refresh_token"]} | name) == FAILED
+    assert await edge.ask("revoke", {"token": second["refresh_token"]} | name) == {}
+
+
+@pytest.mark.parametrize(
+    ("alg", "key"),
+    [
+        ("ES256", ECKey.generate_key("P-256")),
+        ("Ed25519", OKPKey.generate_key("Ed25519")),
+        ("PS256", RSAKey.generate_key(2048)),
+        ("RS256", RSAKey.generate_key(2048)),
+    ],
+)
+async def test_private_key_jwt(edge: Edge, alg: str, key: Key) -> None:
+    """A signed assertion, for the issuer or the token endpoint."""
+    client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
+    for audience in (ISSUER, [ISSUER], "nats:oauth.acme.edge.token"):
+        proof = assertion(key, client_id, alg=alg, aud=audience)
+        assert "error" not in await edge.ask("token", {"grant_type": "client_credentials"} | proof)
+
+
+async def test_assertions_that_prove_nothing(edge: Edge) -> None:
+    """Expired, early, too long, for or by another, without a name of its own: all the same answer."""
+    key, other = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
+    client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
+    another, _ = await edge.register("private_key_jwt", jwks=jwks(other))
+    now = int(time.time())
+    wrong = [
+        assertion(key, client_id, exp=now - 1),
+        assertion(key, client_id, exp=now + 660),
+        assertion(key, client_id, exp=None),
+        assertion(key, client_id, nbf=now + 60),
+        assertion(key, client_id, iat=now + 60),
+        assertion(key, client_id, jti=None),
+        assertion(key, client_id, aud="https://evil.example"),
+        assertion(key, client_id, iss=another),
+        assertion(key, client_id, sub=another),
+        assertion(key, another),
+        assertion(other, client_id),
+        assertion(key, client_id) | {"client_id": another},
+        assertion(key, client_id)
+        | {"client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:saml2-bearer"},
+        assertion(key, "nobody"),
+    ]
+    for proof in wrong:
+        assert await edge.ask("token", {"grant_type": "client_credentials"} | proof) == FAILED
+    assert "error" not in await edge.ask("token", {"grant_type": "client_credentials"} | assertion(key, client_id))
+
+
+async def test_an_assertion_is_good_once(edge: Edge, service: Service) -> None:
+    """However often it is presented at once to both replicas, and after they have started anew."""
+    key = ECKey.generate_key("P-256")
+    client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
+    proof = assertion(key, client_id, exp=int(time.time()) + 300)
+    request = {"grant_type": "client_credentials"} | proof
+    answers = await asyncio.gather(*(edge.ask("token", request) for _ in range(32)))
+    assert sum("access_token" in answer for answer in answers) == 1
+    assert sum(answer == FAILED for answer in answers) == 31
+    service.stop()
+    service.start()
+    async with service.role("edge") as again:
+        assert await again.ask("oauth.acme.edge.token", request) == FAILED
+        fresh = {"grant_type": "client_credentials"} | assertion(key, client_id)
+        assert "error" not in await again.ask("oauth.acme.edge.token", fresh)
+
+
+async def test_another_jti_of_another_client(edge: Edge) -> None:
+    """Two clients may choose the same `jti`."""
+    for _ in range(2):
+        key = ECKey.generate_key("P-256")
+        client_id, _secret = await edge.register("private_key_jwt", jwks=jwks(key))
+        proof = assertion(key, client_id, jti="the-same")
+        assert "error" not in await edge.ask("token", {"grant_type": "client_credentials"} | proof)
+
+
+async def test_who_cannot_prove_it_learns_and_changes_nothing(edge: Edge, service: Service) -> None:
+    """With a token that lives and with one that is old: the same answer, and the family lives on."""
+    client_id, secret = await edge.register("client_secret_basic")
+    post, post_secret = await edge.register("client_secret_post")
+    first = await edge.tokens(client_id)
+    second = await edge.ask("token", refresh(first["refresh_token"]), basic(client_id, secret))
+    body: dict[str, Any]
+    for token in (first["refresh_token"], second["refresh_token"]):
+        for headers, body in (
+            (basic(client_id, "wrong"), {}),
+            (basic("nobody", secret), {}),
+            (basic(post, post_secret), {}),
+            ({"Authorization": "Basic %%%"}, {}),
+            ({}, {"client_id": client_id}),
+            ({}, {"client_id": client_id, "client_secret": secret}),
+            ({}, {}),
+        ):
+            assert await edge.ask("token", refresh(token) | body, headers) == FAILED
+    for endpoint in ("revoke", "introspect"):
+        assert await edge.ask(endpoint, {"token": second["refresh_token"]}, basic(client_id, "wrong")) == FAILED
+    assert await edge.ask("token", {"grant_type": "x"}, basic(client_id, "wrong")) == FAILED
+    assert await edge.ask("token", refresh(first["refresh_token"]), basic("web", secret), "globex") == FAILED
+    assert await edge.ask("token", refresh(first["refresh_token"]), basic(client_id, secret), "globex") == FAILED
+    assert await edge.ask("token", refresh(first["refresh_token"]), basic(client_id, secret), "nowhere") == FAILED
+    proved = {"client_id": post, "client_secret": post_secret}
+    answer = await edge.ask("token", refresh(first["refresh_token"]) | proved)
+    assert answer["error"] == "invalid_grant", "another client, and it has proved who it is"
+    async with service.client(client_id) as itself:
+        assert await itself.active(second["refresh_token"])
+        assert "error" not in await itself.refresh(second["refresh_token"])
+
+
+async def test_a_right_secret_is_not_locked_out(edge: Edge) -> None:
+    """While somebody guesses without end, the client goes on."""
+    client_id, secret = await edge.register("client_secret_basic")
+    request = {"grant_type": "client_credentials"}
+    while not await _on_both_replicas(edge, request, basic(client_id, secret)):
+        pass
+    guesses = [edge.ask("token", request, basic(client_id, f"guess {number}")) for number in range(64)]
+    refused = await asyncio.gather(*guesses)
+    assert {answer["error"] for answer in refused} <= {"invalid_client", "temporarily_unavailable"}
+    for _ in range(16):
+        assert "error" not in await edge.ask("token", request, basic(client_id, secret))
+
+
+async def _on_both_replicas(edge: Edge, request: dict[str, Any], proof: dict[str, str]) -> bool:
+    """Asked so often at once that no replica was left out."""
+    answers = await asyncio.gather(*(edge.ask("token", request, proof) for _ in range(32)))
+    return not any("error" in answer for answer in answers)
+
+
+async def test_two_methods_at_once(edge: Edge) -> None:
+    """`invalid_request`, whichever of them is right."""
+    client_id, secret = await edge.register("client_secret_basic")
+    both = {"client_id": client_id, "client_secret": secret}
+    answer = await edge.ask("token", {"grant_type": "client_credentials"} | both, basic(client_id, secret))
+    assert answer["error"] == "invalid_request"
+    twice = b'{"grant_type": "client_credentials", "client_id": "a", "client_id": "b"}'
+    assert (await edge.caller.ask("oauth.acme.edge.token", twice))["error"] == "invalid_request"
+
+
+async def test_a_new_secret(edge: Edge) -> None:
+    """It works on every replica from its answer on; the old one ends; a client without secrets gets none."""
+    client_id, old = await edge.register("client_secret_basic")
+    request = {"grant_type": "client_credentials"}
+    assert await _on_both_replicas(edge, request, basic(client_id, old))
+    assert await edge.put(client_id, "client_secret_basic") == "", "it is told once"
+    new = await edge.put(client_id, "client_secret_basic", rotate_secret=True)
+    assert new not in ("", old)
+    assert await _on_both_replicas(edge, request, basic(client_id, new))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not all([await edge.ask("token", request, basic(client_id, old)) == FAILED for _ in range(8)]):
+            pass
+    with pytest.raises(AssertionError, match="rotate_secret"):
+        await edge.put(client_id, "none", rotate_secret=True)
+
+
+async def test_a_disabled_client(edge: Edge, service: Service) -> None:
+    """Its secret is right, and remembered, and no use."""
+    client_id, secret = await edge.register("client_secret_basic")
+    request, proof = {"grant_type": "client_credentials"}, basic(client_id, secret)
+    assert await _on_both_replicas(edge, request, proof)
+    connection = await bus.connect(credentials.load(service.data).url("service", service.host), "test")
+    log, aggregate = Log(connection), subjects.client("acme", client_id)
+    await log.start()
+    await change(log, aggregate, client.codec, client.evolve, lambda _: (client.ClientDisabled(),), "operator")
+    await connection.close()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not all([await edge.ask("token", request, proof) == FAILED for _ in range(8)]):
+            pass
+
+
+async def test_metadata(edge: Edge) -> None:
+    """RFC 8414 tells the methods."""
+    told = await edge.caller.ask("oauth.acme.public.metadata", {})
+    assert set(told["token_endpoint_auth_methods_supported"]) == {
+        "client_secret_basic",
+        "client_secret_post",
+        "private_key_jwt",
+        "none",
+    }
+    assert "HS256" not in told["token_endpoint_auth_signing_alg_values_supported"]
