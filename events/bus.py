@@ -60,6 +60,8 @@ async def connect(
         "allow_reconnect": patient,
         # what cannot be sent now is refused now: a request that waits for a broker to return is answered too late
         "pending_size": 0,
+        # subjects are made here of checked parts, or come from the broker, which has checked them
+        "skip_subject_validation": True,
         "connect_timeout": 2,
         "ping_interval": 5,
         "max_outstanding_pings": 2,

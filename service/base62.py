@@ -5,7 +5,7 @@ from functools import cache
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
-_VALUES = {pair: value for value, pair in enumerate(_PAIRS)} | {one: value for value, one in enumerate(ALPHABET)}
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
 
 
 @cache
@@ -29,16 +29,12 @@ def encode_int(number: int, width: int) -> str:
     return "".join(pairs)[-width:]
 
 
-def decode(text: str, size: int) -> bytes | None:
-    """The `size` bytes that `encode` made `text` of; None for anything it would not have made."""
-    width = length(size)
-    if len(text) != width:
-        return None
-    try:
-        odd = width % 2
-        number = _VALUES[text[0]] if odd else 0
-        for start in range(odd, width, 2):
-            number = number * 3844 + _VALUES[text[start : start + 2]]
-    except KeyError:
-        return None
-    return number.to_bytes(size) if number >> (size * 8) == 0 else None
+def decode_int(text: str) -> int | None:
+    """The number that `encode_int` made `text` of; None for anything it would not have made."""
+    number = 0
+    for character in text:
+        value = _VALUES.get(character)
+        if value is None:
+            return None
+        number = number * 62 + value
+    return number
