@@ -38,12 +38,12 @@ class Unavailable(Exception):
 
 
 class Append(NamedTuple):
-    """A commit on its way: `body` for `subject`, valid only if `expected` is the last sequence under `filter`."""
+    """A commit on its way: `body` for `subject`, valid only if `guard` (a filter and its last sequence) still holds."""
 
     subject: str
     filter: str
     body: bytes
-    expected: int
+    guard: tuple[str, int]
     answer: "asyncio.Future[Ack]"
 
 
@@ -87,16 +87,19 @@ class Appender:
         """Listen for acknowledgements. Once, before the first append."""
         await self._connection.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
 
-    async def append(self, subject: str, filter: str, body: bytes, expected: int) -> int:
+    async def append(
+        self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
+    ) -> int:
         """Append `body` if `expected` is still the last sequence under `filter` (0: there is none yet).
 
-        Gives the commit's sequence once it is acknowledged. Raises `Conflict` when another commit came first and
-        `Unavailable` when the log gave no answer in time.
+        With a `guard`, another filter and its last sequence, that is what must hold instead: for the first commit of
+        an aggregate whose name nobody else can have chosen. Gives the commit's sequence once it is acknowledged.
+        Raises `Conflict` when another commit came first and `Unavailable` when the log gave no answer in time.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
-            append = Append(subject, filter, body, expected, loop.create_future())
+            append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
             self._waiting.append(append)
             self._schedule()
             ack = await append.answer
@@ -108,8 +111,11 @@ class Appender:
                 found = await self._find_next(filter, expected)
                 if found is not None and found[1] == body:
                     return found[0]
-                if found is not None:
+                if found is not None or (guard is not None and ack.error.err_code == WRONG_LAST_SEQUENCE):
                     raise Conflict(filter)
+                if guard is not None and ack.error == _TIMED_OUT.error:
+                    # it may still be on its way, and nothing would keep a second one out
+                    raise Unavailable(ack.error.description)
             if loop.time() > deadline:
                 raise Unavailable(ack.error.description)
             await asyncio.sleep(0.02)
@@ -243,8 +249,8 @@ class Pace:
 
 def _expectation(append: Append) -> dict[str, str]:
     return {
-        "Nats-Expected-Last-Subject-Sequence": str(append.expected),
-        "Nats-Expected-Last-Subject-Sequence-Subject": append.filter,
+        "Nats-Expected-Last-Subject-Sequence": str(append.guard[1]),
+        "Nats-Expected-Last-Subject-Sequence-Subject": append.guard[0],
     }
 
 

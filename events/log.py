@@ -8,7 +8,8 @@ from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutErro
 
 from events.appender import Appender, Conflict, Unavailable
 from events.bus import Connection
-from events.subjects import STREAM, Aggregate
+from events.stream import JetStreamMissing, last_sequence
+from events.subjects import SETTINGS, STREAM, Aggregate
 
 __all__ = ["Conflict", "Log", "Stored", "Unavailable"]
 
@@ -40,7 +41,17 @@ class _GetReply(msgspec.Struct):
     error: _ApiError | None = None
 
 
+class _AckFloor(msgspec.Struct):
+    stream_seq: int = 0
+
+
+class _ConsumerInfo(msgspec.Struct):
+    ack_floor: _AckFloor = msgspec.field(default_factory=_AckFloor)
+    error: _ApiError | None = None
+
+
 _get_decoder = msgspec.json.Decoder(_GetReply)
+_consumer_decoder = msgspec.json.Decoder(_ConsumerInfo)
 
 
 class Log:
@@ -82,6 +93,35 @@ class Log:
     async def at(self, seq: int) -> Stored | None:
         """The commit of that sequence, from the leader. None when there is none. Raises `Unavailable`."""
         return await self._from_leader({"seq": seq})
+
+    async def next_after(self, aggregate: Aggregate, seq: int) -> Stored | None:
+        """The aggregate's next commit after that sequence, from the leader. Raises `Unavailable`."""
+        return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})
+
+    async def last_setting(self) -> int:
+        """The sequence of the newest commit about any tenant or client, 0 if there is none. Raises `Unavailable`."""
+        newest = [await self._from_leader({"last_by_subj": filter}) for filter in SETTINGS]
+        return max((stored.seq for stored in newest if stored is not None), default=0)
+
+    async def last_sequence(self) -> int:
+        """The newest sequence of all. Raises `Unavailable`."""
+        try:
+            return await last_sequence(self._connection)
+        except JetStreamMissing as error:
+            raise Unavailable(str(error)) from error
+
+    async def finished(self, consumer: str) -> int:
+        """Up to which sequence a durable consumer has acknowledged everything it is for. Raises `Unavailable`."""
+        try:
+            reply = await self._connection.request(
+                f"$JS.API.CONSUMER.INFO.{STREAM}.{consumer}", b"", timeout=READ_SECONDS
+            )
+        except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
+            raise Unavailable("the log's leader cannot be read now") from error
+        info = _consumer_decoder.decode(reply.data)
+        if info.error is not None:
+            raise Unavailable(info.error.description)
+        return info.ack_floor.stream_seq
 
     async def _next_after(self, filter: str, after: int) -> tuple[int, bytes] | None:
         try:

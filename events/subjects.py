@@ -8,6 +8,10 @@ STREAM = "TOKENS"
 EVERYTHING = "tokens.>"
 REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*")
 """What every replica holds in memory: settings, clients, signing keys, cut-offs."""
+SETTINGS = ("tokens.*.tenant", "tokens.*.client.*")
+"""The part of it that is decided on without asking the log."""
+CUT_OFFS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.subject.*")
+"""Where a commit may end families."""
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

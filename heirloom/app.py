@@ -22,7 +22,10 @@ from service.context import Context
 from service.families import Families
 from service.journal import Journal
 from service.polling import Polling
+from service.reactor import Reactor
+from service.read_model import ReadModel
 from service.registry import Registry
+from service.replicas import Replicas
 from service.server import Server
 
 log = logging.getLogger("heirloom.replica")
@@ -53,7 +56,8 @@ async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event,
     registry = Registry(the_log, keys)
     polling = Polling(log_bus)
     await polling.start()
-    context = Context(the_log, registry, Families(the_log), keys, polling)
+    families, replicas = Families(the_log, registry.subjects), Replicas(log_bus, the_log, registry)
+    context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus))
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     following = asyncio.create_task(registry.follow(log_bus, failure.set_exception))
     await _first(registry.ready.wait(), failure)
@@ -63,6 +67,8 @@ async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event,
     used = UsedAssertions(log_bus)
     await used.start(settings.required.replicas)
     server = Server(api_bus, context, ClientAuthentication(context, Secrets(), used), journal, __version__)
+    await replicas.start(server.settled, settings.required.replicas)
+    reacting = asyncio.create_task(Reactor(log_bus, context).run())
     admin = Broker(admin_bus)
     serve_admin(admin, context)
     await admin.start()
@@ -75,6 +81,9 @@ async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event,
         log.info("draining")
         await server.drain()
         await admin.stop()
+        reacting.cancel()
+        await asyncio.gather(reacting, return_exceptions=True)
+        await replicas.stop()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         for connection in (api_bus, admin_bus, log_bus):

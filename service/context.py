@@ -7,7 +7,9 @@ from service.errors import OAuthError
 from service.families import Families
 from service.keyring import Keyring
 from service.polling import Polling
+from service.read_model import ReadModel
 from service.registry import Client, Registry, Tenant
+from service.replicas import Replicas
 
 
 class Context(NamedTuple):
@@ -18,6 +20,8 @@ class Context(NamedTuple):
     families: Families
     keyring: Keyring
     polling: Polling
+    replicas: Replicas
+    read_model: ReadModel
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks. Raises `invalid_client` where either is unknown or may not ask."""

@@ -11,7 +11,8 @@ from events.commit import VERSION, Commit, digest
 from events.family import FamilyState, codec, fold, revokes
 from events.log import Conflict, Log, Unavailable
 from service import clock
-from service.decide.outcome import Decision, Outcome
+from service.decide.outcome import Decision, Outcome, blocked
+from service.subjects import Known, Subjects
 from service.tokens import new_id
 
 CACHED_FAMILIES = 20_000
@@ -43,8 +44,9 @@ Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
 class Families:
     """Families by way of the log. The cache may cost a retry, never a wrong answer: it only ever serves an append."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, people: Subjects) -> None:
         self._log = log
+        self._people = people
         self._recent: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
 
     async def load(self, tenant: str, family_id: str) -> Loaded:
@@ -55,7 +57,8 @@ class Families:
         """Decide on the family's state and make it so.
 
         Decides again whenever another commit came first. What writes nothing is decided on what the stream's leader
-        has. `new` tells that the family cannot exist yet, which saves a read. Raises `Unavailable`.
+        has. `new` tells that the family cannot exist yet, which saves a read. Nothing begins for a blocked person:
+        that is `Refused`. Raises `Unavailable`.
         """
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
@@ -76,10 +79,18 @@ class Families:
                 Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state)
             )
             subject = aggregate.revoked if revokes(decision.events) else aggregate.live
+            person = await self._person(tenant, loaded.state, state)
+            if person is not None and person.blocked:
+                return Concluded(blocked(), loaded.state, decision, 0)
+            guard = None
+            if loaded.state is None and person is not None:
+                guard = subjects.subject(tenant, state.sub).filter, person.seq
             try:
-                seq = await self._log.append(subject, aggregate.filter, body, loaded.seq)
+                seq = await self._log.append(subject, aggregate.filter, body, loaded.seq, guard=guard)
             except Conflict:
                 self._recent.pop(key, None)
+                if person is not None:
+                    await self._people.newest(tenant, state.sub)
                 if asyncio.get_running_loop().time() > deadline:
                     raise Unavailable("too many requests for one family at once") from None
                 loaded = await self._load(aggregate, leader=True)
@@ -89,6 +100,16 @@ class Families:
                 raise
             self._remember(key, Loaded(seq, digest(body), state, False))
             return Concluded(decision.outcome, state, decision, seq)
+
+    async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState) -> Known | None:
+        """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so."""
+        if before is None and after.sub:
+            person = self._people.known(tenant, after.sub)
+            return await self._people.newest(tenant, after.sub) if person.blocked else person
+        if before is not None and after.device is not None and after.code_redeemed and not before.code_redeemed:
+            # it began without a person, so nothing kept it from being approved after a block: it ends here
+            return await self._people.newest(tenant, after.sub)
+        return None
 
     async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> Loaded:
         last = self._log.last_from_leader if leader else self._log.last

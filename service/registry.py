@@ -1,7 +1,7 @@
 """What every replica holds in memory: tenants with their signing keys, and clients with their rules.
 
 Fed from the log in order; the log has it before anybody is told so. Whoever is missing here is looked up in the log
-before he is refused, so a registration works on every replica from its acknowledgement on.
+before he is refused, and so is everybody while this replica cannot tell how old its memory is (`service.replicas`).
 """
 
 import asyncio
@@ -22,9 +22,13 @@ from events.settings import TenantSettings
 from service.keyring import Keyring
 from service.policy import Rules, resolve
 from service.signing import SigningKey
+from service.subjects import Subjects
 from service.tokens import Tokens
 
 log = logging.getLogger("heirloom.registry")
+
+LEASE_SECONDS = 3.0
+"""How long after it was certainly current the memory may be decided on (`service.replicas`)."""
 
 
 class Tenant:
@@ -64,13 +68,19 @@ class KeyMismatch(Exception):
 
 
 class Registry:
-    """Tenants and clients as of the newest registry commit this replica has seen."""
+    """Tenants and clients as of the newest registry commit this replica has seen.
+
+    `current_as_of` is a moment (of the event loop's clock) as of which nothing was missing here.
+    """
 
     def __init__(self, log: Log, keyring: Keyring) -> None:
         self._log = log
         self._keyring = keyring
         self._tenants: dict[str, Tenant] = {}
-        self.applied = 0
+        self.subjects = Subjects(log)
+        self.current_as_of = float("-inf")
+        self._followed = 0
+        self._progress = asyncio.Condition()
         self.ready = asyncio.Event()
 
     def tenants(self) -> list[Tenant]:
@@ -80,7 +90,7 @@ class Registry:
     async def tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""
         tenant = self._tenants.get(name)
-        if tenant is not None and tenant.configured is not None and tenant.signing is not None:
+        if tenant is not None and tenant.configured is not None and tenant.signing is not None and self._is_current():
             return tenant
         if not subjects.TENANT.fullmatch(name):
             return None
@@ -96,7 +106,7 @@ class Registry:
     async def client(self, tenant: Tenant, client_id: str) -> Client | None:
         """The client, from memory or else from the log's leader. Raises `Unavailable`."""
         client = tenant.clients.get(client_id)
-        if client is not None or not subjects.CLIENT_ID.fullmatch(client_id):
+        if (client is not None and self._is_current()) or not subjects.CLIENT_ID.fullmatch(client_id):
             return client
         stored = await self._log.last_from_leader(subjects.client(tenant.name, client_id))
         if stored is not None:
@@ -109,10 +119,22 @@ class Registry:
             async for batch in read(connection, filters=subjects.REGISTRY, last_per_subject=True):
                 for stored in batch.commits:
                     self.apply(stored)
+                if batch.commits:
+                    async with self._progress:
+                        self._followed = batch.commits[-1].seq
+                        self._progress.notify_all()
                 if batch.pending == 0:
                     self.ready.set()
         except (UnreadableCommit, KeyMismatch) as error:
             failed(error)  # to go on with what is not understood would be to decide on a guess
+
+    async def reach(self, seq: int) -> None:
+        """Return when every registry commit up to `seq` is applied; `seq` is one, or 0."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._followed >= seq)
+
+    def _is_current(self) -> bool:
+        return asyncio.get_running_loop().time() < self.current_as_of + LEASE_SECONDS
 
     def apply(self, stored: Stored) -> None:
         """Take in one registry commit; older ones than what is known are passed over. Raises `UnreadableCommit`."""
@@ -127,7 +149,8 @@ class Registry:
                 self._apply_client(tenant, rest[0], stored)
             case "key":
                 self._apply_key(tenant, rest[0], stored)
-        self.applied = max(self.applied, stored.seq)
+            case "subject":
+                self.subjects.apply(name, rest[0], stored)
 
     def _apply_tenant(self, tenant: Tenant, stored: Stored) -> None:
         if tenant.configured is not None and tenant.configured.seq >= stored.seq:

@@ -18,6 +18,7 @@ from service.context import Context
 from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
 from service.errors import OAuthError
 from service.journal import Journal
+from service.replicas import REQUEST_SECONDS
 from service.request import Request
 
 log = logging.getLogger("heirloom.server")
@@ -85,6 +86,11 @@ class Server:
             await self._service.add_endpoint(name=name, subject=subject, handler=self._accepting(name, endpoint))
         await self._connection.flush()
 
+    async def settled(self) -> None:
+        """Return when the requests that are under way now are answered."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
     async def drain(self) -> None:
         """Take no new request, and answer every one already received."""
         if self._service is None:
@@ -122,6 +128,8 @@ class Server:
             if name.startswith("edge-"):
                 asked = await self._authentication.authenticate(asked, name.removeprefix("edge-"))
             body = await endpoint(self._context, asked)
+            if time.perf_counter() - started > REQUEST_SECONDS:
+                raise OAuthError("temporarily_unavailable", "this took too long to be told; try again")
         except Exception as error:
             refusal = refusal_of(error)
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()

@@ -1,19 +1,22 @@
-"""`admin.<tenant>.client.put`: a client's registration (RFC 7591 names)."""
+"""`admin.<tenant>.client.…`: a client's registration (RFC 7591 names), and whether it may ask at all."""
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from events import client as client_events
 from events import subjects
+from events.log import Stored
+from service.admin.effect import MAX_REASON, complete, effective, known_client
 from service.admin.settings import for_client
 from service.aggregates import change
 from service.client_secret import hasher
 from service.context import Context
 from service.errors import OAuthError
-from service.request import decode
+from service.request import at_most, decode, required
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 WITH_SECRET = ("client_secret_basic", "client_secret_post")
@@ -55,10 +58,61 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     aggregate = subjects.client(tenant_name, client_id)
     written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide, "operator")
     context.registry.apply(written.stored)
+    await effective(context, written.stored)
     reply: dict[str, Any] = {"seq": written.stored.seq, "changed": written.changed}
     if secret_hash is not None and client_events.codec.decode(written.stored.body).state.secret_hash == secret_hash:
         reply["client_secret"] = secret
     return msgspec.json.encode(reply)
+
+
+class ClientRequest(msgspec.Struct, frozen=True):
+    """`reason` is in the operator's own words."""
+
+    client_id: str | None = None
+    reason: str | None = None
+
+
+_client_decoder = msgspec.json.Decoder(ClientRequest)
+
+
+async def disable(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`: nothing is issued to the client any more, and what it held is void."""
+
+    def decide(state: client_events.ClientState, reason: str | None) -> tuple[client_events.ClientEvent, ...]:
+        return () if state.disabled else (client_events.ClientDisabled(reason),)
+
+    stored = await _switch(context, tenant, body, decide)
+    return await complete(context, stored, client_events.ClientDisabled)
+
+
+async def enable(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`, the latter 0: the client may ask again; what was void stays void."""
+
+    def decide(state: client_events.ClientState, reason: str | None) -> tuple[client_events.ClientEvent, ...]:
+        return (client_events.ClientEnabled(reason),) if state.disabled else ()
+
+    stored = await _switch(context, tenant, body, decide)
+    return await complete(context, stored, client_events.ClientEnabled)
+
+
+async def _switch(
+    context: Context,
+    tenant: str,
+    body: bytes,
+    decide: Callable[[client_events.ClientState, str | None], tuple[client_events.ClientEvent, ...]],
+) -> Stored:
+    parameters = decode(body, _client_decoder)
+    client_id = required(parameters.client_id, "client_id")
+    reason = at_most(parameters.reason, MAX_REASON, "reason")
+    await known_client(context, tenant, client_id)
+
+    def decide_known(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
+        return decide(state, reason) if state is not None else ()
+
+    aggregate = subjects.client(tenant, client_id)
+    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide_known, "operator")
+    context.registry.apply(written.stored)
+    return written.stored
 
 
 def _flag(given: dict[str, Any], name: str, default: bool) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from events.broker import Broker, Handle, serve
-from service.admin import client, family, tenant
+from service.admin import client, consent, family, subject, tenant
 from service.context import Context
 from service.server import refusal_of
 
@@ -12,6 +12,12 @@ Operation = Callable[[Context, str, bytes], Awaitable[bytes]]
 OPERATIONS: dict[str, Operation] = {
     "tenant.put": tenant.put,
     "client.put": client.put,
+    "client.disable": client.disable,
+    "client.enable": client.enable,
+    "subject.block": subject.block,
+    "subject.unblock": subject.unblock,
+    "subject.revoke": subject.revoke,
+    "consent.revoke": consent.revoke,
     "family.revoke": family.revoke_family,
 }
 QUEUE = "heirloom-admin"

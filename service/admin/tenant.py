@@ -8,6 +8,7 @@ from events import key as key_events
 from events import subjects
 from events import tenant as tenant_events
 from events.settings import TenantSettings
+from service.admin.effect import effective
 from service.admin.settings import parse
 from service.aggregates import change
 from service.context import Context
@@ -33,6 +34,7 @@ async def put(context: Context, tenant: str, body: bytes) -> bytes:
         context.log, subjects.tenant(tenant), tenant_events.codec, tenant_events.evolve, decide, "operator"
     )
     context.registry.apply(written.stored)
+    await effective(context, written.stored)
     return msgspec.json.encode({"seq": written.stored.seq, "changed": written.changed})
 
 

@@ -34,6 +34,11 @@ class Decision(NamedTuple):
     events: tuple[FamilyEvent, ...] = ()
 
 
+def blocked() -> Refused:
+    """What a client hears that asks for a person to whom nothing is granted any more (RFC 6749 §5.2)."""
+    return Refused(OAuthError("invalid_grant", "the subject is blocked"))
+
+
 def invalid_grant() -> Refused:
     """The one answer to every token that is not good: it tells nothing about why (RFC 6749 §5.2)."""
     return Refused(OAuthError("invalid_grant", "the token is not valid, or not valid any more"))

@@ -1,0 +1,31 @@
+"""`admin.<tenant>.consent.revoke`: a person takes back what one client was granted."""
+
+import msgspec
+
+from events.subject import ConsentWithdrawn
+from service.admin.effect import MAX_REASON, known_client
+from service.admin.once import cut_off_once
+from service.context import Context
+from service.person import MAX_SUB
+from service.request import at_most, decode, required
+
+
+class ConsentRequest(msgspec.Struct, frozen=True):
+    """Whose consent to which client. `reason` is in the operator's own words."""
+
+    sub: str | None = None
+    client_id: str | None = None
+    reason: str | None = None
+
+
+_decoder = msgspec.json.Decoder(ConsentRequest)
+
+
+async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`: what the client has of the person's is void; a new consent begins a new family."""
+    parameters = decode(body, _decoder)
+    sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")
+    client_id = required(parameters.client_id, "client_id")
+    await known_client(context, tenant, client_id)
+    withdrawn = ConsentWithdrawn(sub, client_id, at_most(parameters.reason, MAX_REASON, "reason"))
+    return await cut_off_once(context, tenant, withdrawn)

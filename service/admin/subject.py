@@ -1,0 +1,68 @@
+"""`admin.<tenant>.subject.…`: a person is blocked, may come back, or has everything taken away once."""
+
+import msgspec
+
+from events import subjects
+from events.subject import (
+    SubjectBlocked,
+    SubjectEvent,
+    SubjectState,
+    SubjectTokensRevoked,
+    SubjectUnblocked,
+    codec,
+    evolve,
+)
+from service.admin.effect import MAX_REASON, complete, known_tenant
+from service.admin.once import cut_off_once
+from service.aggregates import change
+from service.context import Context
+from service.person import MAX_SUB
+from service.request import at_most, decode, required
+
+
+class SubjectRequest(msgspec.Struct, frozen=True):
+    """`reason` is in the operator's own words."""
+
+    sub: str | None = None
+    reason: str | None = None
+
+
+_decoder = msgspec.json.Decoder(SubjectRequest)
+
+
+async def block(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`: nothing is issued for the person any more, and what there was is void."""
+    sub, reason = await _asked(context, tenant, body)
+
+    def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
+        return () if state is not None and state.blocked else (SubjectBlocked(sub, reason),)
+
+    written = await change(context.log, subjects.subject(tenant, sub), codec, evolve, decide, "operator")
+    return await complete(context, written.stored, SubjectBlocked)
+
+
+async def unblock(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`, the latter 0: families may begin again; what was void stays void."""
+    sub, reason = await _asked(context, tenant, body)
+    aggregate = subjects.subject(tenant, sub)
+    if await context.log.last_from_leader(aggregate) is None:
+        return await complete(context, None, SubjectUnblocked)
+
+    def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
+        return (SubjectUnblocked(sub, reason),) if state is not None and state.blocked else ()
+
+    written = await change(context.log, aggregate, codec, evolve, decide, "operator")
+    return await complete(context, written.stored, SubjectUnblocked)
+
+
+async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, revoked_families}`: what the person has is void; new families may begin."""
+    sub, reason = await _asked(context, tenant, body)
+    return await cut_off_once(context, tenant, SubjectTokensRevoked(sub, reason))
+
+
+async def _asked(context: Context, tenant: str, body: bytes) -> tuple[str, str | None]:
+    parameters = decode(body, _decoder)
+    sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")
+    await known_tenant(context, tenant)
+    return sub, at_most(parameters.reason, MAX_REASON, "reason")

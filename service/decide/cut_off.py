@@ -1,0 +1,85 @@
+"""Cut-offs: what a commit about a person, a client or a tenant means for the families there are (DESIGN §6)."""
+
+from typing import NamedTuple
+
+from events.client import ClientConfigured, ClientDisabled, ClientEvent, ClientState
+from events.family import FamilyRevoked, FamilyState, RevocationReason
+from events.settings import Policy
+from events.subject import ConsentWithdrawn, SubjectBlocked, SubjectEvent, SubjectTokensRevoked, SubjectUnblocked
+from events.tenant import TenantEvent, TenantState
+from service.decide.outcome import Decision, Done
+from service.policy import Rules
+
+NOT_OF_A_PERSON = "client_credentials"
+
+
+class CutOff(NamedTuple):
+    """The families of `sub` and `client_id` (None: of any) end, for `reason`; `cause` names the event and its place."""
+
+    reason: RevocationReason
+    cause: str
+    sub: str | None = None
+    client_id: str | None = None
+
+
+def cause_of(event: type[object], seq: int) -> str:
+    """How a revocation names the cut-off behind it."""
+    return f"{event.__name__} at sequence {seq}"
+
+
+def of_subject(events: tuple[SubjectEvent, ...], seq: int) -> CutOff | None:
+    """What the commit at `seq` ends: everything that began before it."""
+    for event in events:
+        cause = cause_of(type(event), seq)
+        match event:
+            case SubjectBlocked():
+                return CutOff("subject_blocked", cause, event.sub)
+            case SubjectTokensRevoked():
+                return CutOff("subject_revoked", cause, event.sub)
+            case ConsentWithdrawn():
+                return CutOff("consent_withdrawn", cause, event.sub, event.client_id)
+            case SubjectUnblocked():
+                pass
+    return None
+
+
+def of_client(client_id: str, events: tuple[ClientEvent, ...], before: ClientState | None, seq: int) -> CutOff | None:
+    """What the commit at `seq` ends; `before` is the state it found. A client's first commit finds no families."""
+    for event in events:
+        if isinstance(event, ClientDisabled):
+            return CutOff("client_disabled", cause_of(ClientDisabled, seq), client_id=client_id)
+        if isinstance(event, ClientConfigured) and before is not None and is_tighter(before.settings, event.settings):
+            return CutOff("policy_changed", cause_of(ClientConfigured, seq), client_id=client_id)
+    return None
+
+
+def of_tenant(events: tuple[TenantEvent, ...], before: TenantState | None, seq: int) -> CutOff | None:
+    """What the commit at `seq` ends; `before` is the state it found."""
+    for event in events:
+        after = event.settings
+        if before is not None and after.required_acr is not None and is_tighter(before.settings, after):
+            return CutOff("policy_changed", cause_of(type(event), seq))
+    return None
+
+
+def is_tighter(before: Policy, after: Policy) -> bool:
+    """Whether families may have become too weakly authenticated."""
+    if after.required_acr is None:
+        return before.required_acr is not None  # what the client overrode comes back from its tenant
+    return before.required_acr is None or not set(before.required_acr) <= set(after.required_acr)
+
+
+def cut_off(state: FamilyState | None, command: CutOff, rules: Rules) -> Decision:
+    """`Done`, with `FamilyRevoked` where the family lives and is concerned. `rules` are its client's, today's."""
+    if state is None or state.revoked is not None:
+        return Decision(Done())
+    if command.reason == "policy_changed" and is_strong_enough(state, rules):
+        return Decision(Done())
+    return Decision(Done(), (FamilyRevoked(command.reason, command.cause),))
+
+
+def is_strong_enough(state: FamilyState, rules: Rules) -> bool:
+    """Whether the person was authenticated well enough (CONTRACT §4). Nobody was, where there is no person (yet)."""
+    if rules.required_acr is None or state.grant == NOT_OF_A_PERSON or not state.sub:
+        return True
+    return state.acr in rules.required_acr

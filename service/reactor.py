@@ -1,0 +1,227 @@
+"""The reactor: what follows a cut-off, whatever happens to whoever ordered it (DESIGN §6).
+
+A durable consumer that all replicas share hands out every commit that may end families. Whoever gets one ends them and
+only then acknowledges; if he dies meanwhile, another begins again, which ends nothing twice.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.client import JetStreamContext
+
+from events import client as client_events
+from events import subject as subject_events
+from events import subjects
+from events import tenant as tenant_events
+from events.bus import Connection
+from events.family import FamilyState
+from events.log import Log, Stored, Unavailable
+from service.context import Context
+from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
+from service.decide.outcome import Decision
+from service.policy import Rules
+from service.read_model import Family
+
+log = logging.getLogger("heirloom.reactor")
+
+CONSUMER = "reactor"
+ACK_WAIT_SECONDS = 5.0
+AT_ONCE = 4
+"""Cut-offs worked on at once, by each replica."""
+FAMILIES_AT_ONCE = 64
+"""Revocations under way for one cut-off: commits that wait together share an fsync."""
+AGAIN_SECONDS = 0.3
+PATIENCE_SECONDS = 30.0
+
+
+class _Ordered(msgspec.Struct):
+    """Who ordered it is who ends the families."""
+
+    actor: str
+
+
+class Reactor:
+    """This replica's part of it."""
+
+    def __init__(self, connection: Connection, context: Context) -> None:
+        self._jetstream = connection.jetstream(timeout=2)
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """For ever. What is unfinished when this is cancelled goes to another replica at once."""
+        while True:
+            try:
+                await self._jetstream.add_consumer(
+                    subjects.STREAM,
+                    ConsumerConfig(
+                        durable_name=CONSUMER,
+                        filter_subjects=list(subjects.CUT_OFFS),
+                        deliver_policy=DeliverPolicy.ALL,
+                        ack_policy=AckPolicy.EXPLICIT,
+                        ack_wait=ACK_WAIT_SECONDS,
+                        max_ack_pending=16,
+                    ),
+                )
+                await self._take(await self._jetstream.pull_subscribe_bind(CONSUMER, subjects.STREAM))
+            except NatsError as error:
+                log.info("waiting for the log: %s", type(error).__name__)
+                await asyncio.sleep(AGAIN_SECONDS)
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _take(self, consumer: JetStreamContext.PullSubscription) -> None:
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def finish(message: Msg) -> None:
+            try:
+                await self._finish(message)
+            finally:
+                free.release()
+
+        try:
+            while True:
+                await free.acquire()
+                try:
+                    (message,) = await consumer.fetch(1, timeout=5)
+                except NatsTimeoutError:
+                    free.release()
+                    continue
+                task = asyncio.create_task(finish(message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        finally:
+            with contextlib.suppress(NatsError):
+                await consumer.unsubscribe()
+
+    async def _finish(self, message: Msg) -> None:
+        stored = Stored(message.metadata.sequence.stream, message.subject, message.data)
+        try:
+            async with _kept(message):
+                while True:
+                    try:
+                        await self._enforce(stored)
+                        break
+                    except (Unavailable, NatsError) as error:
+                        log.warning("a cut-off waits: %s", error, extra={"seq": stored.seq})
+                        await asyncio.sleep(AGAIN_SECONDS)
+            await message.ack()
+        except asyncio.CancelledError:
+            with contextlib.suppress(NatsError):
+                await message.nak()
+            raise
+        except Exception:
+            log.exception("a cut-off could not be finished", extra={"seq": stored.seq})
+            raise
+
+    async def _enforce(self, stored: Stored) -> None:
+        found = await cut_off_of(self._context.log, stored)
+        if found is None:
+            return
+        tenant = stored.subject.split(".")[1]
+        before = await self._bound(stored, found)
+        actor = msgspec.json.decode(stored.body, type=_Ordered).actor
+        free = asyncio.Semaphore(FAMILIES_AT_ONCE)
+
+        async def end(family: Family) -> bool:
+            async with free:
+                return await self._end(tenant, family, found, actor)
+
+        ended = 0
+        async for families in self._context.read_model.live(tenant, found.sub, found.client_id, before - 1):
+            concerned = [family for family in families if family.opened_seq < before]
+            ended += sum(await asyncio.gather(*(end(family) for family in concerned)))
+        log.info("a cut-off is complete", extra={"seq": stored.seq, "reason": found.reason, "ended": ended})
+
+    async def _bound(self, stored: Stored, found: CutOff) -> int:
+        """Before which sequence the families began that are concerned."""
+        if found.sub is not None:
+            return stored.seq  # no family begins but on the newest commit about its person
+        await self._context.replicas.barrier(stored.seq)
+        if found.reason == "client_disabled":
+            enabled = await _enabled_after(self._context.log, stored)
+            if enabled is not None:
+                return enabled
+        return await self._context.log.last_sequence() + 1
+
+    async def _end(self, tenant: str, family: Family, found: CutOff, actor: str) -> bool:
+        rules = await self._rules(tenant, family.client_id)
+
+        def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+            return cut_off(state, found, rules)
+
+        concluded = await self._context.families.decide(tenant, family.family_id, actor, decide)
+        return concluded.seq > 0
+
+    async def _rules(self, tenant: str, client_id: str) -> Rules:
+        known = await self._context.registry.tenant(tenant)
+        client = await self._context.registry.client(known, client_id) if known is not None else None
+        return client.rules if client is not None else Rules()
+
+
+async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
+    """What the commit ends, if anything. Raises `Unavailable`."""
+    _, _, kind, *rest = stored.subject.split(".")
+    match kind:
+        case "subject":
+            return of_subject(subject_events.codec.decode(stored.body).events, stored.seq)
+        case "client":
+            client = client_events.codec.decode(stored.body)
+            earlier = await log.at(client.prev_seq) if client.prev_seq else None
+            before = client_events.codec.decode(earlier.body).state if earlier is not None else None
+            return of_client(rest[0], client.events, before, stored.seq)
+        case _:
+            tenant = tenant_events.codec.decode(stored.body)
+            earlier = await log.at(tenant.prev_seq) if tenant.prev_seq else None
+            was = tenant_events.codec.decode(earlier.body).state if earlier is not None else None
+            return of_tenant(tenant.events, was, stored.seq)
+
+
+async def finished(log: Log, seq: int) -> bool:
+    """Wait until the cut-off at `seq` is complete. False when that takes longer than a caller waits."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(Unavailable):
+            if await log.finished(CONSUMER) >= seq:
+                return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+@contextlib.asynccontextmanager
+async def _kept(message: Msg) -> AsyncIterator[None]:
+    """Tell the broker, as long as this lasts, that the message is being worked on."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(ACK_WAIT_SECONDS / 4)
+            with contextlib.suppress(NatsError):
+                await message.in_progress()
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+
+
+async def _enabled_after(log: Log, disabled: Stored) -> int | None:
+    """The sequence at which the client was enabled again, if it was."""
+    _, tenant, _, client_id = disabled.subject.split(".")
+    aggregate, seq = subjects.client(tenant, client_id), disabled.seq
+    while (stored := await log.next_after(aggregate, seq)) is not None:
+        events = client_events.codec.decode(stored.body).events
+        if any(isinstance(event, client_events.ClientEnabled) for event in events):
+            return stored.seq
+        seq = stored.seq
+    return None

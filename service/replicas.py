@@ -1,0 +1,138 @@
+"""Other replicas: how a setting becomes effective on all of them before its acknowledgement (DESIGN §6).
+
+Settings are read from memory, and memories lag. So a replica decides from memory only while it holds a lease: for
+`LEASE_SECONDS` after a moment as of which it has certainly applied everything. A lease is an entry in a stream of its
+own, which the broker drops when it is old; `barrier` asks every replica that has an entry, and waits out those that
+do not answer. Nothing here depends on how soon a message arrives, only on how long a second is.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import StorageType, StreamConfig
+from nats.js.errors import BadRequestError
+
+from events.bus import Connection
+from events.log import Log, Unavailable
+from service.registry import LEASE_SECONDS, Registry
+from service.tokens import new_id
+
+log = logging.getLogger("heirloom.replicas")
+
+STREAM = "REPLICAS"
+RENEW_SECONDS = 1.0
+REQUEST_SECONDS = 3.0
+"""No request that took longer is answered with what it decided, so what was read before it is no older."""
+ASK_SECONDS = 1.0
+
+
+class _Info(msgspec.Struct):
+    class State(msgspec.Struct):
+        subjects: dict[str, int] | None = None
+
+    state: State | None = None
+
+
+class Replicas:
+    """This replica's lease, and the barrier over everybody's."""
+
+    def __init__(self, connection: Connection, log: Log, registry: Registry) -> None:
+        self._connection = connection
+        self._log = log
+        self._registry = registry
+        self._id = new_id()
+        self._jetstream = connection.jetstream(timeout=1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, settled: Callable[[], Awaitable[None]], stream_replicas: int) -> None:
+        """Take a lease and keep it. `settled` returns when the requests that are under way now are answered."""
+        config = StreamConfig(
+            name=STREAM,
+            subjects=["heirloom.replica.*"],
+            max_msgs_per_subject=1,
+            max_age=LEASE_SECONDS + REQUEST_SECONDS + 1,
+            storage=StorageType.FILE,  # a broker that restarts must not forget who may be deciding
+            num_replicas=stream_replicas,
+        )
+        try:
+            await self._jetstream.add_stream(config)
+        except BadRequestError:
+            await self._jetstream.update_stream(config)
+
+        async def asked(message: Msg) -> None:
+            self._run(self._answer(message, settled))
+
+        await self._connection.subscribe(f"heirloom.applied.{self._id}", cb=asked)
+        await self._connection.flush()
+        await self._renew()
+        self._run(self._keep())
+
+    async def stop(self) -> None:
+        """Give the lease back; nothing is decided any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(NatsError, Unavailable):
+            await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
+
+    async def barrier(self, seq: int) -> None:
+        """Return when no replica decides on settings older than `seq`, which is in the log. Raises `Unavailable`."""
+        loop = asyncio.get_running_loop()
+        safe_at = loop.time() + LEASE_SECONDS + REQUEST_SECONDS
+        await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self._holders()))
+
+    async def _applied(self, replica: str, seq: int, safe_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        while (left := safe_at - loop.time()) > 0:
+            try:
+                await self._connection.request(
+                    f"heirloom.applied.{replica}", b"%d" % seq, timeout=min(left, ASK_SECONDS)
+                )
+                return
+            except NatsError:
+                await asyncio.sleep(0.1)
+        log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
+
+    async def _answer(self, message: Msg, settled: Callable[[], Awaitable[None]]) -> None:
+        await self._registry.reach(int(message.data))
+        await settled()
+        with contextlib.suppress(NatsError):
+            await message.respond(b"")
+
+    async def _holders(self) -> list[str]:
+        request = b'{"subjects_filter":"heirloom.replica.*"}'
+        try:
+            reply = await self._connection.request(f"$JS.API.STREAM.INFO.{STREAM}", request, timeout=1)
+        except NatsError as error:
+            raise Unavailable("who else serves cannot be read now") from error
+        info = msgspec.json.decode(reply.data, type=_Info)
+        if info.state is None:
+            raise Unavailable("who else serves cannot be read now")
+        return [subject.rpartition(".")[2] for subject in info.state.subjects or ()]
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """The order matters: who is not listed at a barrier reads, later than that, what the barrier was about."""
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(LEASE_SECONDS):
+                await self._jetstream.publish(f"heirloom.replica.{self._id}", b"")
+                await self._registry.reach(await self._log.last_setting())
+        except (NatsError, Unavailable, TimeoutError) as error:
+            log.info("the lease is not renewed: %s", type(error).__name__)
+            return
+        self._registry.current_as_of = asked_at
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

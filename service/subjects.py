@@ -1,0 +1,44 @@
+"""People's cut-offs, as far as this replica knows them (`events.subject`).
+
+What is known here may be old: it serves as the guard of an append, which the log checks, and never as an answer.
+"""
+
+from typing import NamedTuple
+
+from events import subjects
+from events.log import Log, Stored
+from events.subject import codec
+
+
+class Known(NamedTuple):
+    """A person as of the aggregate's sequence `seq` (0: nothing was ever cut off)."""
+
+    seq: int
+    blocked: bool
+
+
+NOTHING = Known(0, False)
+
+
+class Subjects:
+    """By tenant and digest of the `sub`."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._known: dict[tuple[str, str], Known] = {}
+
+    def apply(self, tenant: str, digest: str, stored: Stored) -> None:
+        """Take in a commit; older ones than what is known are passed over. Raises `UnreadableCommit`."""
+        if stored.seq > self._known.get((tenant, digest), NOTHING).seq:
+            self._known[tenant, digest] = Known(stored.seq, codec.decode(stored.body).state.blocked)
+
+    def known(self, tenant: str, sub: str) -> Known:
+        """From memory."""
+        return self._known.get((tenant, subjects.subject_digest(sub)), NOTHING)
+
+    async def newest(self, tenant: str, sub: str) -> Known:
+        """From the log's leader. Raises `Unavailable`."""
+        stored = await self._log.last_from_leader(subjects.subject(tenant, sub))
+        if stored is not None:
+            self.apply(tenant, subjects.subject_digest(sub), stored)
+        return self.known(tenant, sub)
