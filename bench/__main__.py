@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import appends, disk, peers, readmodel, refresh, report, signature
+from bench import appends, disk, edge, peers, readmodel, refresh, report, signature
 from bench.goals import goals
 from bench.machine import Figure
 from bench.service import SYNCS, Service, serving
@@ -21,7 +21,7 @@ from heirloom.up import CannotStart
 IN_FLIGHT = (1, 16, 64)
 FAMILIES = (64, 5000)
 SMALL = 500
-NAMES = ("refresh", "appends", "signature", "disk", "readmodel", "peers")
+NAMES = ("refresh", "appends", "signature", "edge", "disk", "readmodel", "peers")
 
 Doing = Callable[[str], None]
 
@@ -81,7 +81,7 @@ async def _measure(names: tuple[str, ...], seconds: float, doing: Doing) -> Asyn
     doing("signature")
     yield signature.measure("start")
     for sync in SYNCS:
-        if {"refresh", "appends"} & set(names) or (sync == "default" and {"disk", "readmodel"} & set(names)):
+        if {"refresh", "appends"} & set(names) or (sync == "default" and {"edge", "disk", "readmodel"} & set(names)):
             doing(f"starting the service, sync {sync}")
             async with serving(sync) as service, aclosing(_on(service, names, seconds, doing)) as measured:
                 async for figure in measured:
@@ -103,6 +103,9 @@ async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: D
                 yield await appends.measure(service, in_flight, body, seconds)
     if service.sync != "default":
         return
+    if "edge" in names:
+        doing(f"refreshes by secret and by subject, {max(IN_FLIGHT)} in flight")
+        yield await edge.measure(service, max(IN_FLIGHT), seconds)
     if "disk" in names:
         for families in FAMILIES:
             doing(f"log on disk, {families:,} families in turn")

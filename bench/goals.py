@@ -5,6 +5,7 @@ from typing import Literal
 
 from bench.appends import Appends
 from bench.disk import Disk
+from bench.edge import Edge
 from bench.machine import Figure
 from bench.readmodel import Lag, Rebuild
 from bench.refresh import Refresh
@@ -49,6 +50,10 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
             case Disk():
                 what = f"log on disk per refresh, {figure.families:,} families in turn"
                 found.append(Goal(what, figure.per_commit, "≤", 700, "bytes"))
+            case Edge():
+                ratio = figure.secret_us / figure.subject_us
+                what = "service CPU, refresh by client_secret_basic ÷ by subject"
+                found.append(Goal(what, ratio, "≤", 1.3, "", figure.others))
             case Rebuild():
                 ratio = figure.per_second / figure.reading_per_second
                 found.append(Goal("rebuild of the read model ÷ nats-py reading alone", ratio, "≥", 0.5, ""))

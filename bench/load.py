@@ -106,10 +106,14 @@ def _used(processes: dict[str, list[int]]) -> dict[str, float]:
 
 
 class Caller:
-    """Requests for half of what the client library's own cost: one subscription, no timer for each."""
+    """Requests for half of what the client library's own cost: one subscription, no timer for each.
 
-    def __init__(self, connection: Client) -> None:
+    Every request carries the same `headers`.
+    """
+
+    def __init__(self, connection: Client, headers: dict[str, str] | None = None) -> None:
         self._connection = connection
+        self._headers = headers
         self._inbox = connection.new_inbox()
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
@@ -123,7 +127,7 @@ class Caller:
         number = str(next(self._numbers))
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        await self._connection.publish(subject, body, reply=f"{self._inbox}.{number}")
+        await self._connection.publish(subject, body, reply=f"{self._inbox}.{number}", headers=self._headers)
         return await answer
 
     async def _answered(self, message: Msg) -> None:

@@ -32,8 +32,9 @@ _decoder = msgspec.json.Decoder(_Answer)
 class Family:
     """A client's view of a token family: its newest refresh token."""
 
-    def __init__(self, caller: Caller, number: int) -> None:
+    def __init__(self, caller: Caller, number: int, prefix: str = _SUBJECT) -> None:
         self._caller = caller
+        self._prefix = prefix
         self._sub = f"user-{number:06}"
         self._token = ""
 
@@ -46,7 +47,7 @@ class Family:
         await self._ask("token", {"grant_type": "refresh_token", "refresh_token": self._token})
 
     async def _ask(self, endpoint: str, parameters: dict[str, str]) -> None:
-        reply = await self._caller.request(f"{_SUBJECT}.{endpoint}", msgspec.json.encode(parameters))
+        reply = await self._caller.request(f"{self._prefix}.{endpoint}", msgspec.json.encode(parameters))
         answer = _decoder.decode(reply)
         if answer.error is not None or answer.refresh_token in ("", self._token):
             raise Failed(answer.error or "no new refresh token")

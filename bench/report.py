@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.appends import Appends
 from bench.disk import Disk
+from bench.edge import Edge
 from bench.goals import Goal
 from bench.load import Load
 from bench.machine import Figure, this_machine
@@ -29,6 +30,7 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
         _appends(figure for figure in figures if isinstance(figure, Appends)),
         _signatures([figure for figure in figures if isinstance(figure, Signature)]),
         _disk(figure for figure in figures if isinstance(figure, Disk)),
+        _edge(figure for figure in figures if isinstance(figure, Edge)),
         _rebuilds(figure for figure in figures if isinstance(figure, Rebuild)),
         _lags(figure for figure in figures if isinstance(figure, Lag)),
         _peers([figure for figure in figures if isinstance(figure, Peer)], refreshes),
@@ -116,6 +118,15 @@ def _disk(figures: Iterable[Disk]) -> Table:
     for figure in figures:
         counts = (figure.families, figure.blocks, figure.commits, figure.size)
         table.add_row(*(f"{count:,}" for count in counts), f"{figure.per_commit:.0f}")
+    return table
+
+
+def _edge(figures: Iterable[Edge]) -> Table:
+    columns = "sync", "at once", "by subject", "by secret", "others", "errors"
+    table = _table("Refresh by client_secret_basic vs subject, service CPU µs; others: cores busy elsewhere", *columns)
+    for figure in figures:
+        cpu = f"{figure.subject_us:.0f}", f"{figure.secret_us:.0f}", f"{figure.others:.1f}"
+        table.add_row(figure.sync, str(figure.in_flight), *cpu, _counts(figure.errors))
     return table
 
 
