@@ -31,7 +31,7 @@ WAITING_PER_CLIENT = 4
 """Different secrets of one client that wait at once, the one being verified included."""
 REMEMBERED = 4096
 REMEMBERED_SECONDS = 600.0
-FREE_FAILURES = 5
+FREE_FAILURES = 10
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 FORGIVEN_SECONDS = 600.0
