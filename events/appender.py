@@ -10,7 +10,7 @@ it only pays when more commits wait than the server would take singly in that ti
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
 
 import msgspec
@@ -81,7 +81,7 @@ class Appender:
         self._singles = 0
         self._batching = False
         self._wake_up: asyncio.Handle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     async def start(self) -> None:
         """Listen for acknowledgements. Once, before the first append."""
@@ -100,9 +100,12 @@ class Appender:
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
-            self._waiting.append(append)
-            self._schedule()
-            ack = await append.answer
+            if self._waiting or self._batching or self._singles >= self._pace.batch_pays_from():
+                self._waiting.append(append)
+                self._schedule()
+                ack = await append.answer
+            else:
+                ack = await self._send_single(append)
             if ack.error is None:
                 return ack.seq
             if ack.error.err_code != WRITE_IN_FLIGHT:
@@ -137,11 +140,10 @@ class Appender:
                 self._run(self._send_batch(self._take_batch()))
             return
         while self._waiting and self._singles < max(worth, 1):
-            self._singles += 1
             self._run(self._send_single(self._waiting.popleft()))
 
-    def _run(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _run(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -157,8 +159,9 @@ class Appender:
         self._waiting.extendleft(reversed(later))
         return list(batch.values())
 
-    async def _send_single(self, append: Append) -> None:
+    async def _send_single(self, append: Append) -> Ack:
         loop = asyncio.get_running_loop()
+        self._singles += 1
         started, under_way = loop.time(), self._singles
         ack = await self._publish(append, {})
         self._pace.single(loop.time() - started, under_way, ack)
@@ -166,6 +169,7 @@ class Appender:
         _settle(append, ack)
         if self._waiting:
             self._schedule()
+        return ack
 
     async def _send_batch(self, batch: list[Append]) -> None:
         loop = asyncio.get_running_loop()
@@ -191,7 +195,6 @@ class Appender:
         else:
             # One race rejects the whole batch without naming the culprit: each goes again, alone.
             for append in batch:
-                self._singles += 1
                 self._run(self._send_single(append))
         if self._waiting:
             self._schedule()

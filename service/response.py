@@ -118,8 +118,14 @@ def signing_key(tenant: Tenant) -> SigningKey:
 
 
 def _authentication(state: FamilyState) -> dict[str, Any]:
-    known = {"acr": state.acr, "amr": state.amr or None, "auth_time": state.auth_time}
-    return {name: value for name, value in known.items() if value is not None}
+    known: dict[str, Any] = {}
+    if state.acr is not None:
+        known["acr"] = state.acr
+    if state.amr:
+        known["amr"] = state.amr
+    if state.auth_time is not None:
+        known["auth_time"] = state.auth_time
+    return known
 
 
 def _actors(act: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A refresh token is `hrt_` and base62 throughout, with six characters of CRC-32 f
     key id (2) | family id (22) | generation (6) | short tag (11) | long tag (22) | CRC-32 (6)
 
 Codes and opaque access tokens are the same with another number in the place of the generation. The short tag is a MAC
-(64 bits) under the service's key alone, so that garbage is refused before any read. The long tag is a MAC (128 bits)
+(62 bits) under the service's key alone, so that garbage is refused before any read. The long tag is a MAC (125 bits)
 under the service's key *and* the family's seed, which is in the log: neither the log nor the keyring alone can mint.
 Each kind of token and each tenant has keys of its own, so a token of another kind or tenant fails at the short tag.
 """

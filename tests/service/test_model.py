@@ -79,6 +79,8 @@ class Family(RuleBasedStateMachine):
                 self.default_scope = wanted
         elif expected in ("reuse", "forgery"):
             self.dead = True
+        elif expected == "replayed" and self.sticky and scope:  # within the grace time, narrowing sticks as well
+            self.default_scope = tuple(scope.split())
         if isinstance(decision.outcome, Granted):
             self.given.setdefault(generation, set()).add((decision.outcome.generation, ""))
 
