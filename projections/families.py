@@ -67,6 +67,8 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
     tenant, first = names[commit.tenant], commit.events[0]
     end = commit.refresh_end
+    if end is not None and commit.access is not None:
+        end = max(end, microseconds(commit.access.expires_at))  # it lives as long as any token of it
     if isinstance(first, GrantAuthorized | DeviceAuthorizationStarted):
         sub, grant = (first.sub, first.grant) if isinstance(first, GrantAuthorized) else ("", DEVICE_GRANT)
         terms = names[first.client_id], sub, names[first.scope], names[grant]

@@ -33,7 +33,7 @@ from service.read_model import Family
 log = logging.getLogger("heirloom.reactor")
 
 CONSUMER = "reactor"
-ACK_WAIT_SECONDS = 5.0
+ACK_WAIT_SECONDS = 3.0
 AT_ONCE = 4
 """Cut-offs worked on at once, by each replica."""
 FAMILIES_AT_ONCE = 64

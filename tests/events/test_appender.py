@@ -10,7 +10,7 @@ from events import bus, stream
 from events.appender import Append, Appender
 from events.log import Conflict, Log, Unavailable
 from events.reader import read
-from events.subjects import Aggregate, family
+from events.subjects import Aggregate, family, subject
 from tests.broker import Broker
 
 _numbers = itertools.count()
@@ -161,3 +161,37 @@ async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) ->
     with pytest.raises(stream.WeakStream, match="num_replicas is 1, must be at least 3"):
         await stream.ensure(connection, stream.Required(replicas=3))
     await connection.close()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool) -> None:
+    """New aggregates on the newest commit of another one are in; those on an older view of it conflict."""
+    monkeypatch.setattr("events.appender.Pace.batch_pays_from", lambda _: 2 if batched else 10_000)
+    person = subject("acme", "alice")
+    first = await append(log, person, b"blocked", 0)
+    results = await asyncio.gather(
+        *(
+            log.append(new.live, new.filter, new.live.encode(), 0, guard=(person.filter, 0 if n % 5 == 0 else first))
+            for n, new in enumerate(fresh() for _ in range(50))
+        ),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, Conflict) for result in results] == [n % 5 == 0 for n in range(50)]
+
+
+async def test_a_guarded_append_is_never_made_twice(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer the leader is asked; what it has is the answer, and what it has not is not sent again."""
+    monkeypatch.setattr("events.appender.ATTEMPT_SECONDS", 0.05)
+    log._appender._inbox = log._appender._inbox + "x"
+    new, person = fresh(), subject("acme", "alice")
+    assert await log.append(new.live, new.filter, b"mine", 0, guard=(person.filter, 0)) == 1
+
+    async def nothing_yet(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(log._appender, "_find_next", nothing_yet)
+    new = fresh()
+    with pytest.raises(Unavailable):
+        await log.append(new.live, new.filter, b"mine", 0, guard=(person.filter, 0))
+    last = await log.last_from_leader(new)
+    assert last is not None and await log.next_after(new, last.seq) is None

@@ -1,0 +1,108 @@
+"""What a cut-off means: which families end by it, and that it ends each once."""
+
+import pytest
+
+from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientSecretIssued, ClientState
+from events.family import DeviceAuthorizationStarted, FamilyRevoked
+from events.settings import ClientSettings, TenantSettings
+from events.subject import (
+    ConsentWithdrawn,
+    SubjectBlocked,
+    SubjectEvent,
+    SubjectState,
+    SubjectTokensRevoked,
+    SubjectUnblocked,
+    evolve,
+)
+from events.tenant import TenantConfigured, TenantState
+from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
+from service.policy import Rules
+from tests.service.families import RULES, at, given, opened
+
+BLOCKED = CutOff("subject_blocked", "SubjectBlocked at sequence 7", "alice")
+TIGHTENED = CutOff("policy_changed", "TenantConfigured at sequence 7")
+GOLD = Rules(required_acr=("gold",))
+
+
+def acr(*values: str) -> ClientSettings:
+    return ClientSettings(required_acr=values or None)
+
+
+@pytest.mark.parametrize(
+    ("event", "meant"),
+    [
+        (SubjectBlocked("alice", "lost phone"), BLOCKED),
+        (SubjectUnblocked("alice"), None),
+        (
+            SubjectTokensRevoked("alice"),
+            CutOff("subject_revoked", "SubjectTokensRevoked at sequence 7", "alice"),
+        ),
+        (
+            ConsentWithdrawn("alice", "web"),
+            CutOff("consent_withdrawn", "ConsentWithdrawn at sequence 7", "alice", "web"),
+        ),
+    ],
+)
+def test_of_a_person(event: SubjectEvent, meant: CutOff | None) -> None:
+    """Each says whose families end, and names itself as the cause."""
+    assert of_subject((event,), 7) == meant
+
+
+def test_what_is_known_of_a_person() -> None:
+    """Only a block leaves a state; one aggregate is about one person."""
+    state = evolve(None, ConsentWithdrawn("alice", "web"))
+    assert state == SubjectState("alice")
+    blocked = evolve(state, SubjectBlocked("alice"))
+    assert blocked.blocked and evolve(blocked, SubjectTokensRevoked("alice")).blocked
+    assert not evolve(blocked, SubjectUnblocked("alice")).blocked
+    with pytest.raises(ValueError, match="one person"):
+        evolve(state, SubjectBlocked("bob"))
+
+
+def test_of_a_client() -> None:
+    """Disabling ends all; settings end families only where they ask for more than before."""
+    disabled = CutOff("client_disabled", "ClientDisabled at sequence 7", client_id="web")
+    assert of_client("web", (ClientDisabled(),), ClientState(), 7) == disabled
+    assert of_client("web", (ClientEnabled(),), ClientState(disabled=True), 7) is None
+    assert of_client("web", (ClientSecretIssued("…"),), ClientState(), 7) is None
+    assert of_client("web", (ClientConfigured(acr("gold")),), None, 7) is None, "a new client has no families"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tighter"),
+    [
+        (acr(), acr("gold"), True),
+        (acr("silver", "gold"), acr("gold"), True),
+        (acr("gold"), acr("silver", "gold"), False),
+        (acr("gold"), acr("gold"), False),
+        (acr("gold"), acr(), True),  # its tenant may ask for more
+        (acr(), acr(), False),
+    ],
+)
+def test_of_a_policy(before: ClientSettings, after: ClientSettings, tighter: bool) -> None:
+    """What leaves out a level that sufficed, and what leaves the choice to the tenant."""
+    meant = of_client("web", (ClientConfigured(after),), ClientState(before), 7)
+    assert (meant is not None) == tighter
+    tenant_before = TenantState(TenantSettings(required_acr=before.required_acr))
+    of_the_tenant = of_tenant((TenantConfigured(TenantSettings(required_acr=after.required_acr)),), tenant_before, 7)
+    assert (of_the_tenant is not None) == (tighter and after.required_acr is not None)
+
+
+def test_a_family_ends_once() -> None:
+    """The first time with its cause, then never again; an unknown one not at all."""
+    state = given(opened())
+    events = cut_off(state, BLOCKED, RULES).events
+    assert events == (FamilyRevoked("subject_blocked", "SubjectBlocked at sequence 7"),)
+    assert cut_off(given(opened(), events), BLOCKED, RULES).events == ()
+    assert cut_off(None, BLOCKED, RULES).events == ()
+
+
+def test_a_policy_ends_whom_it_must() -> None:
+    """Too weak, or not told; never where no person is concerned, or where nobody has answered yet."""
+    assert cut_off(given(opened()), TIGHTENED, GOLD).events
+    assert cut_off(given(opened(acr="silver")), TIGHTENED, GOLD).events
+    assert not cut_off(given(opened(acr="gold")), TIGHTENED, GOLD).events
+    assert not cut_off(given(opened(acr="silver")), TIGHTENED, RULES).events
+    waiting = DeviceAuthorizationStarted("tv", "read", (), "seed", at(600))
+    assert not cut_off(given((waiting,)), TIGHTENED, GOLD).events
+    assert cut_off(given((waiting,)), CutOff("client_disabled", "…", client_id="tv"), RULES).events

@@ -1,0 +1,303 @@
+"""Cut-offs: effective on every replica when acknowledged, complete whatever dies meanwhile (CONTRACT §5, DESIGN §6)."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.errors import Error as NatsError
+
+from tests.system.service import Caller, Service, running
+
+FAMILIES = 2000
+_names = (f"tenant{number}" for number in itertools.count())
+
+
+class Tenant:
+    """A tenant of one's own on the shared service, with the clients `web` and `other`."""
+
+    def __init__(self, name: str, web: Caller, operator: Caller, auditor: Caller) -> None:
+        self.name, self.web, self.operator, self.auditor = name, web, operator, auditor
+
+    async def order(self, what: str, seconds: float = 40, **request: Any) -> dict[str, Any]:
+        """An administrator's command."""
+        return await self.operator.ask(f"admin.{self.name}.{what}", request, seconds=seconds)
+
+    async def put(self, client_id: str = "web", **settings: Any) -> dict[str, Any]:
+        """Register a client that may issue."""
+        shared = {"grant_types": ["refresh_token", "client_credentials"], "scope": "read offline_access"}
+        answer = await self.order(
+            "client.put", client_id=client_id, generate_secret=False, may_issue=True, **shared | settings
+        )
+        assert "error" not in answer, answer
+        return answer
+
+    async def issue(self, sub: str = "alice", **parameters: Any) -> dict[str, Any]:
+        """Tokens of a new family, or the refusal."""
+        return await self.web.ask("issue", {"sub": sub, "scope": "read offline_access"} | parameters)
+
+    async def living(self, **filters: Any) -> list[dict[str, Any]]:
+        """The families that live, as of now."""
+        now = (await self.auditor.ask(f"audit.{self.name}.position", {}))["log_seq"]
+        question = {"status": "live", "min_seq": now, "limit": 1000} | filters
+        items: list[dict[str, Any]] = (await self.auditor.ask(f"audit.{self.name}.families", question))["items"]
+        return items
+
+    async def is_dead(self, tokens: dict[str, Any]) -> bool:
+        """Neither token is active, nor is the one accepted."""
+        active = [await self.web.active(tokens[kind]) for kind in ("access_token", "refresh_token")]
+        return not any(active) and (await self.web.refresh(tokens["refresh_token"])).get("error") == "invalid_grant"
+
+
+@pytest.fixture
+async def tenant(service: Service) -> AsyncIterator[Tenant]:
+    """New, on two replicas."""
+    name = next(_names)
+    async with service.role("operator") as operator, service.role("auditor") as auditor:
+        made = Tenant(name, Caller(operator.connection, ""), operator, auditor)
+        await made.order("tenant.put")
+        await made.put("web")
+        await made.put("other")
+        async with service.client("web", name) as web:
+            made.web = web
+            yield made
+
+
+async def test_a_block_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two thousand families and fifty refreshes a second: after the acknowledgement nothing succeeds any more."""
+    with running(tmp_path / "data", "--replicas", "2") as service:
+        async with service.client() as web, service.role("operator") as operator, service.role("auditor") as auditor:
+            acme = Tenant("acme", web, operator, auditor)
+            tokens = await _families(web, FAMILIES)
+            acknowledged = asyncio.Event()
+            outcomes: dict[str, int] = {"before": 0, "refused": 0}
+
+            async def refresh(number: int) -> None:
+                began_after = acknowledged.is_set()
+                answer = await web.refresh(tokens[number]["refresh_token"])
+                assert "error" not in answer or answer["error"] == "invalid_grant", answer
+                assert not (began_after and "error" not in answer), "a success that began after the acknowledgement"
+                outcomes["refused" if "error" in answer else "before"] += 1
+                tokens[number] = tokens[number] if "error" in answer else answer
+
+            async def load() -> None:
+                loop, due = asyncio.get_running_loop(), time.monotonic()
+                under_way = []
+                order = random.sample(range(FAMILIES), FAMILIES)
+                after = 50
+                while after:
+                    under_way.append(loop.create_task(refresh(order.pop())))
+                    after -= acknowledged.is_set()
+                    due += 0.02
+                    await asyncio.sleep(max(due - time.monotonic(), 0))  # fifty a second
+                await asyncio.gather(*under_way)
+
+            async def block() -> float:
+                while not outcomes["before"]:
+                    await asyncio.sleep(0.01)
+                started = time.monotonic()
+                answer = await acme.order("subject.block", sub="alice")
+                took = time.monotonic() - started
+                acknowledged.set()
+                assert answer["revoked_families"] == FAMILIES, answer
+                return took
+
+            _, took = await asyncio.gather(load(), block())
+            with capsys.disabled():
+                print(f"\nblocked {FAMILIES} families in {took:.2f} s ({outcomes['before']} refreshed meanwhile)")
+            assert took < 5
+            assert not await acme.living(sub="alice")
+            assert not any(await asyncio.gather(*(web.active(token["access_token"]) for token in tokens[::20])))
+
+
+async def test_a_replica_killed_half_way(tmp_path: Path) -> None:
+    """kill -9 of each replica in turn while families end: the order stands and is completed, and counts right."""
+    with running(tmp_path / "data", "--replicas", "2") as service:
+        async with service.client() as web, service.role("operator") as operator, service.role("auditor") as auditor:
+            acme = Tenant("acme", web, operator, auditor)
+            for sub, victim in (("alice", 0), ("bob", 1)):
+                await _families(web, 500, sub)
+                ordered = asyncio.create_task(acme.order("subject.block", sub=sub))
+                ended: list[Any] = []
+                while not ended:
+                    ended = (await auditor.ask("audit.acme.revocations", {"sub": sub, "limit": 1}))["items"]
+                os.kill(service.pids("heirloom.replica")[victim], signal.SIGKILL)
+                ordered.cancel()  # nobody may be there to answer it
+                answer = await _completed(acme, sub)
+                assert answer["revoked_families"] == 500
+                assert not await acme.living(sub=sub)
+
+
+async def _completed(acme: Tenant, sub: str) -> dict[str, Any]:
+    """The order given once more, and again as long as whoever was to answer dies."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(NatsError):
+                return await acme.order("subject.block", sub=sub, seconds=8)
+
+
+async def _families(web: Caller, count: int, sub: str = "alice") -> list[dict[str, Any]]:
+    made = []
+    for _ in range(0, count, 100):
+        made += await asyncio.gather(*(web.issue(sub) for _ in range(100)))
+    return made
+
+
+async def test_issuing_races_a_block(tenant: Tenant) -> None:
+    """Whatever was issued before the block is dead, and nothing is issued after it, on either replica."""
+    for number in range(15):
+        sub = f"racer{number}"
+        before, blocked, after = await asyncio.gather(
+            asyncio.gather(*(tenant.issue(sub) for _ in range(8))),
+            tenant.order("subject.block", sub=sub),
+            asyncio.gather(*(tenant.issue(sub) for _ in range(8))),
+        )
+        issued = [answer for answer in (*before, *after) if "error" not in answer]
+        assert {answer["error"] for answer in (*before, *after) if "error" in answer} <= {"invalid_grant"}
+        assert blocked["revoked_families"] == len(issued)
+        assert not await tenant.living(sub=sub)
+        assert all([await tenant.is_dead(tokens) for tokens in issued[:3]])
+        later = await asyncio.gather(*(tenant.issue(sub) for _ in range(4)))
+        assert {answer.get("error") for answer in later} == {"invalid_grant"}
+
+
+async def test_unblocked(tenant: Tenant) -> None:
+    """What was void stays void; what begins afterwards lives. Repeating either order writes nothing."""
+    old = await tenant.issue()
+    blocked = await tenant.order("subject.block", sub="alice", reason="a lost phone")
+    assert blocked["revoked_families"] == 1
+    assert await tenant.order("subject.block", sub="alice") == blocked
+    unblocked = await tenant.order("subject.unblock", sub="alice")
+    assert unblocked["seq"] > blocked["seq"] and unblocked["revoked_families"] == 0
+    assert await tenant.order("subject.unblock", sub="alice") == unblocked
+    new = await tenant.issue()
+    assert await tenant.is_dead(old) and not await tenant.is_dead(new)
+    (revocation,) = (await tenant.auditor.ask(f"audit.{tenant.name}.revocations", {"sub": "alice"}))["items"]
+    assert revocation["reason"] == "subject_blocked" and revocation["actor"] == "operator"
+    assert revocation["cause"] == f"SubjectBlocked at sequence {blocked['seq']}"
+
+
+async def test_revoked_once(tenant: Tenant) -> None:
+    """Everything the person has ends, and nothing later does; the order counts only where something lives."""
+    old, others = await tenant.issue(), await tenant.issue("bob")
+    revoked = await tenant.order("subject.revoke", sub="alice")
+    assert revoked["revoked_families"] == 1
+    assert await tenant.order("subject.revoke", sub="alice") == revoked
+    new = await tenant.issue()
+    assert await tenant.is_dead(old) and not await tenant.is_dead(new) and not await tenant.is_dead(others)
+    again = await tenant.order("subject.revoke", sub="alice")
+    assert again["seq"] > revoked["seq"] and again["revoked_families"] == 1
+    assert await tenant.is_dead(new | {"refresh_token": (await tenant.web.refresh(new["refresh_token"])).get("x", "x")})
+
+
+async def test_consent_withdrawn(service: Service, tenant: Tenant) -> None:
+    """One client loses what it has of one person; the person's other client and other people keep theirs."""
+    async with service.client("other", tenant.name) as other:
+        mine, bobs = await tenant.issue(), await tenant.issue("bob")
+        others = await other.issue(scope="read offline_access")
+        withdrawn = await tenant.order("consent.revoke", sub="alice", client_id="web")
+        assert withdrawn["revoked_families"] == 1
+        assert await tenant.order("consent.revoke", sub="alice", client_id="web") == withdrawn
+        assert await tenant.is_dead(mine) and not await tenant.is_dead(bobs)
+        assert "error" not in await other.refresh(others["refresh_token"])
+        assert "error" not in await tenant.issue()
+        elsewhere = await tenant.order("consent.revoke", sub="alice", client_id="other")
+        assert elsewhere["seq"] > withdrawn["seq"] and elsewhere["revoked_families"] == 1
+
+
+async def test_a_client_disabled_and_enabled(tenant: Tenant) -> None:
+    """Refused everywhere at once, its families dead, its own tokens too; enabled again it begins anew."""
+    tokens = await tenant.issue()
+    own = await tenant.web.ask("token", {"grant_type": "client_credentials"})
+    racing = asyncio.gather(*(tenant.issue(f"person{number}") for number in range(60)))
+    disabled = await tenant.order("client.disable", client_id="web", reason="leaked")
+    refused = await asyncio.gather(*(tenant.issue() for _ in range(20)))
+    assert {answer.get("error") for answer in refused} == {"invalid_client"}
+    issued = [answer for answer in await racing if "error" not in answer]
+    assert disabled["revoked_families"] == len(issued) + 2
+    assert not await tenant.living(client_id="web")
+    assert await tenant.order("client.disable", client_id="web") == disabled
+    enabled = await tenant.order("client.enable", client_id="web")
+    assert enabled["seq"] > disabled["seq"] and enabled["revoked_families"] == 0
+    assert await tenant.order("client.enable", client_id="web") == enabled
+    assert await tenant.is_dead(tokens) and not await tenant.web.active(own["access_token"])
+    anew = await asyncio.gather(*(tenant.issue() for _ in range(20)))
+    assert all("error" not in answer for answer in anew)
+    assert len(await tenant.living(client_id="web")) == 20
+
+
+async def test_authentication_required_to_be_stronger(tenant: Tenant) -> None:
+    """Families that were authenticated too weakly end, by the tenant's word and by the client's; the others live."""
+    weak, middling, strong = [await tenant.issue(acr=acr) for acr in ("bronze", "silver", "gold")]
+    own = await tenant.web.ask("token", {"grant_type": "client_credentials"})
+    await tenant.order("tenant.put", required_acr=["silver", "gold"])
+    assert not await tenant.web.active(weak["access_token"])
+    assert await tenant.is_dead(weak) and await tenant.web.active(middling["access_token"])
+    await tenant.put(required_acr=["gold"])
+    assert await tenant.is_dead(middling) and not await tenant.is_dead(strong)
+    assert await tenant.web.active(own["access_token"])
+    found = (await tenant.auditor.ask(f"audit.{tenant.name}.revocations", {"reason": "policy_changed"}))["items"]
+    assert [item["cause"].split()[0] for item in found] == ["ClientConfigured", "TenantConfigured"]
+
+
+async def test_settings_hold_on_both_replicas_when_acknowledged(tenant: Tenant) -> None:
+    """Twenty requests right after each change see it, whoever answers them."""
+    for seconds in range(100, 110):
+        await tenant.put(access_token_ttl=seconds)
+        answers = await asyncio.gather(*(tenant.issue() for _ in range(20)))
+        assert {answer["expires_in"] for answer in answers} == {seconds}
+
+
+async def test_orders_about_nobody(tenant: Tenant) -> None:
+    """A person may be cut off before there is one; a client or tenant that does not exist is a mistake, and is told."""
+    before = (await tenant.auditor.ask(f"audit.{tenant.name}.position", {}))["log_seq"]
+    assert await tenant.order("subject.unblock", sub="nobody") == {"seq": 0, "revoked_families": 0}
+    for what, request in (
+        ("client.disable", {"client_id": "nobody"}),
+        ("client.enable", {"client_id": "no.body"}),
+        ("client.disable", {}),
+        ("consent.revoke", {"sub": "alice", "client_id": "nobody"}),
+        ("consent.revoke", {"client_id": "web"}),
+        ("subject.block", {}),
+        ("subject.block", {"sub": 5}),
+        ("subject.block", {"sub": "x" * 256}),
+        ("subject.revoke", {"sub": "alice", "reason": "x" * 501}),
+    ):
+        assert (await tenant.order(what, **request))["error"] == "invalid_request", (what, request)
+    nowhere = await tenant.operator.ask("admin.nowhere.subject.block", {"sub": "alice"})
+    assert nowhere["error"] == "invalid_request"
+    twice = await tenant.operator.ask(f"admin.{tenant.name}.subject.block", b'{"sub":"alice","sub":"bob"}')
+    assert twice["error"] == "invalid_request"
+    assert (await tenant.auditor.ask(f"audit.{tenant.name}.position", {}))["log_seq"] == before
+    blocked = await tenant.order("subject.block", sub="nobody")
+    assert blocked["seq"] > before and blocked["revoked_families"] == 0
+    assert (await tenant.issue("nobody"))["error"] == "invalid_grant"
+
+
+async def test_a_replica_that_slept_through_it(tmp_path: Path) -> None:
+    """One of two stops as if for ever and comes back: what it still has to answer, it refuses."""
+    with running(tmp_path / "data", "--replicas", "2") as service:
+        async with service.client() as web, service.role("operator") as operator, service.role("auditor") as auditor:
+            acme = Tenant("acme", web, operator, auditor)
+            await web.issue()
+            sleeper = service.pids("heirloom.replica")[0]
+            os.kill(sleeper, signal.SIGSTOP)
+            try:
+                # half of these lie with the sleeper, and so may half of the orders
+                orders = [asyncio.create_task(acme.order("client.disable", client_id="web")) for _ in range(8)]
+                done, pending = await asyncio.wait(orders, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+                assert "error" not in done.pop().result()
+                late = [asyncio.create_task(acme.issue()) for _ in range(12)]
+                await web.connection.flush()
+            finally:
+                os.kill(sleeper, signal.SIGCONT)
+            assert {answer.get("error") for answer in await asyncio.gather(*late)} == {"invalid_client"}
+            assert all("error" not in answer for answer in await asyncio.gather(*pending))
+            assert not await acme.living(client_id="web")
