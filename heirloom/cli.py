@@ -3,6 +3,7 @@
 import click
 
 from heirloom import __version__
+from heirloom.commands.admin import admin
 from heirloom.commands.apply import apply
 from heirloom.commands.audit import audit
 from heirloom.commands.broker_config import broker_config
@@ -17,5 +18,5 @@ def main() -> None:
     """OAuth 2.0 tokens whose every step is an event, and whose theft ends their family."""
 
 
-for command in (up, url, apply, audit, broker_config, demo):
+for command in (up, url, apply, admin, audit, broker_config, demo):
     main.add_command(command)

@@ -19,6 +19,9 @@ from heirloom.reach import open_bus
 from service.admin.settings import parse
 from service.errors import OAuthError
 
+ANSWER_SECONDS = 45
+"""A setting is effective everywhere before it is acknowledged, and that can take a while."""
+
 
 class Seed(NamedTuple):
     """A file's content, checked: `(tenant, settings)` and `(tenant, client_id, settings)` in the file's order."""
@@ -144,7 +147,7 @@ async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = Fals
 
 async def _put(connection: Connection, subject: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        reply = await connection.request(subject, msgspec.json.encode(request), timeout=10)
+        reply = await connection.request(subject, msgspec.json.encode(request), timeout=ANSWER_SECONDS)
     except NatsError as error:
         raise click.ClickException(f"the service does not answer on {subject}") from error
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
