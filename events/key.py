@@ -1,9 +1,10 @@
-"""The life of a signing key: the aggregate `tokens.<tenant>.key.<kid>`.
+"""The life of a key: the aggregate `tokens.<tenant>.key.<kid>`.
 
 The key itself is computed from the keyring (`secret` names the keyring's entry, `number` which key of it); the log has
-its public half, so that an auditor can verify tokens of any age.
+a signing key's public half, so that an auditor can verify tokens of any age. A MAC key (`mac-<secret>`) has none.
 """
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias, assert_never
 
 import msgspec
@@ -12,15 +13,18 @@ from msgspec.structs import replace
 from events.commit import Codec, Commit
 from events.settings import SigningAlg
 
+KeyAlg: TypeAlias = SigningAlg | Literal["HS256"]
+"""What a key is for: signatures, or (`HS256`) the MACs of refresh tokens, codes and opaque tokens."""
+
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type"):
     pass
 
 
 class KeyPublished(_Event, frozen=True, tag="KeyPublished"):
-    """The key is in the JWKS and signs nothing yet. `jwk` is its public JWK (RFC 7517)."""
+    """The key is in the JWKS and signs nothing yet. `jwk` is its public JWK (RFC 7517), empty for a MAC key."""
 
-    alg: SigningAlg
+    alg: KeyAlg
     secret: int
     number: int
     jwk: dict[str, str]
@@ -40,13 +44,14 @@ KeyEvent: TypeAlias = KeyPublished | KeyActivated | KeyRetired
 class KeyState(msgspec.Struct, frozen=True):
     """Where the key stands in `next → active → retired`."""
 
-    alg: SigningAlg
+    alg: KeyAlg
     secret: int
     number: int
     jwk: dict[str, str]
     status: Literal["next", "active", "retired"] = "next"
 
 
+Decide: TypeAlias = Callable[[KeyState | None], tuple[KeyEvent, ...]]
 KeyCommit: TypeAlias = Commit[KeyEvent, KeyState]
 codec: Codec[KeyEvent, KeyState] = Codec(KeyCommit)
 

@@ -54,8 +54,8 @@ def _signed(tenant: Tenant, token: str) -> Claims | None:
     if len(parts) != 3:
         return None
     kid = kid_of(parts[0])
-    key = tenant.keys.get(kid) if kid is not None else None
-    claims = key.verify(*parts) if key is not None else None
+    known = tenant.keys.get(kid) if kid is not None else None
+    claims = known.key.verify(*parts) if known is not None else None
     if claims is None or claims.get("iss") != tenant.issuer:
         return None
     try:

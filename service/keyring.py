@@ -38,14 +38,28 @@ class _File(msgspec.Struct):
 class Keyring:
     """Secrets by id. Never printed: its representation names the ids alone."""
 
-    def __init__(self, secrets_by_id: dict[int, bytes]) -> None:
+    def __init__(self, secrets_by_id: dict[int, bytes], path: Path | None = None) -> None:
         self._secrets = secrets_by_id
-        self.first = min(secrets_by_id)
-        self.current = max(secrets_by_id)
+        self._path = path
         self.derive = lru_cache(maxsize=4096)(self._derive)
 
     def __repr__(self) -> str:
         return f"Keyring(ids={sorted(self._secrets)})"
+
+    @property
+    def first(self) -> int:
+        """The oldest secret's id."""
+        return min(self._secrets)
+
+    @property
+    def current(self) -> int:
+        """The newest secret's id."""
+        return max(self._secrets)
+
+    def reload(self) -> None:
+        """Take in what was added to the file since. Raises `KeyringError`."""
+        if self._path is not None:
+            self._secrets |= load(self._path)._secrets  # noqa: SLF001  # another keyring
 
     def __contains__(self, key: int) -> bool:
         return key in self._secrets
@@ -74,7 +88,7 @@ def load(path: Path) -> Keyring:
         raise KeyringError(f"the keyring {path} is corrupt or of another version; restore it from your backup")
     if len(known) != len(file.secrets) or not all(1 <= key <= 255 for key in known):
         raise KeyringError(f"the keyring {path} has an id twice, or one outside 1 to 255")
-    return Keyring(known)
+    return Keyring(known, path)
 
 
 def create(path: Path) -> Keyring:
@@ -82,6 +96,20 @@ def create(path: Path) -> Keyring:
     entry = _Entry(1, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
     write_private(path, msgspec.json.format(msgspec.json.encode(_File(1, [entry]))))
     return load(path)
+
+
+def add(path: Path) -> int:
+    """Add a fresh secret to the keyring; gives its id. Raises `KeyringError`."""
+    newest = load(path).current + 1
+    if newest > 255:
+        raise KeyringError(f"the keyring {path} is full: it has had 255 secrets")
+    file = msgspec.json.decode(path.read_bytes(), type=_File)
+    entry = _Entry(newest, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
+    content = msgspec.json.format(msgspec.json.encode(_File(1, [*file.secrets, entry])))
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_private(draft, content)
+    draft.replace(path)  # a reader sees the old keyring or the new one, whole
+    return newest
 
 
 def write_private(path: Path, content: bytes) -> None:

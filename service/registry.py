@@ -7,6 +7,8 @@ before he is refused, and so is everybody while this replica cannot tell how old
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,6 +29,8 @@ from service.tokens import Tokens
 
 log = logging.getLogger("heirloom.registry")
 
+LEEWAY_SECONDS = 60
+"""How long a retired key stays published beyond its last token's end, for clocks that differ."""
 LEASE_SECONDS = 3.0
 """How long after it was certainly current the memory may be decided on (`service.replicas`)."""
 
@@ -38,8 +42,7 @@ class Tenant:
         self.name = name
         self.settings = TenantSettings()
         self.configured: Stored | None = None
-        self.keys: dict[str, SigningKey] = {}
-        self.key_states: dict[str, key_events.KeyState] = {}
+        self.keys: dict[str, TenantKey] = {}
         self.signing: SigningKey | None = None
         self.refresh_tokens = Tokens(keyring, name, "refresh")
         self.codes = Tokens(keyring, name, "code")
@@ -52,6 +55,32 @@ class Tenant:
     def issuer(self) -> str:
         """The `iss` of every token."""
         return self.settings.issuer or f"urn:heirloom:{self.name}"
+
+    def next_key(self) -> "TenantKey | None":
+        """The key that will sign after the active one."""
+        return max(self.keys_that_are("next"), key=lambda known: known.state.number, default=None)
+
+    def keys_that_are(self, status: str) -> "list[TenantKey]":
+        """`next`, `active` or `retired` ones."""
+        return [known for known in self.keys.values() if known.state.status == status]
+
+    def published(self, now: datetime) -> "list[TenantKey]":
+        """What the JWKS shows: a retired key for as long as a token under it may live."""
+        longest = max((client.rules.access_token_ttl for client in self.clients.values()), default=0)
+        return [
+            known
+            for known in self.keys.values()
+            if known.state.status != "retired" or now < known.at + timedelta(seconds=longest + LEEWAY_SECONDS)
+        ]
+
+
+class TenantKey(NamedTuple):
+    """A signing key, and since when (`at`) it stands where it stands."""
+
+    key: SigningKey
+    state: key_events.KeyState
+    at: datetime
+    seq: int
 
 
 class Client(msgspec.Struct):
@@ -168,14 +197,25 @@ class Registry:
         tenant.clients[client_id] = Client(client_id, state, resolve(tenant.settings, state.settings), stored)
 
     def _apply_key(self, tenant: Tenant, kid: str, stored: Stored) -> None:
-        state = key_events.codec.decode(stored.body).state
-        if kid not in tenant.keys:
-            if state.secret not in self._keyring:
-                raise KeyMismatch(f"the keyring has no secret {state.secret}, which tenant {tenant.name} signs with")
-            key = SigningKey(self._keyring, tenant.name, state.secret, state.number, state.alg)
-            if key.kid != kid:
-                raise KeyMismatch(f"the keyring is not the one tenant {tenant.name} was made with: signing keys differ")
-            tenant.keys[kid] = key
-        tenant.key_states[kid] = state
-        if state.status == "active":
-            tenant.signing = tenant.keys[kid]
+        commit = key_events.codec.decode(stored.body)
+        state, known = commit.state, tenant.keys.get(kid)
+        if state.secret not in self._keyring:
+            self._keyring.reload()
+        if state.secret not in self._keyring:
+            raise KeyMismatch(f"the keyring has no secret {state.secret}, which tenant {tenant.name} uses")
+        if state.alg == "HS256":
+            tenant.mac_key = max(tenant.mac_key, state.secret)
+            return
+        if known is not None and known.seq >= stored.seq:
+            return
+        key = (
+            SigningKey(self._keyring, tenant.name, state.secret, state.number, state.alg)
+            if known is None
+            else known.key
+        )
+        if key.kid != kid:
+            raise KeyMismatch(f"the keyring is not the one tenant {tenant.name} was made with: signing keys differ")
+        tenant.keys[kid] = TenantKey(key, state, commit.at, stored.seq)
+        signing = max(tenant.keys_that_are("active"), key=lambda active: active.state.number, default=None)
+        if signing is not None:
+            tenant.signing = signing.key

@@ -185,9 +185,16 @@ def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
 
 @key.command("rotate")
 @_order
-def key_rotate(**place: Any) -> None:
-    """Sign with a new key; what the old one signed stays valid until it expires."""
-    _ask(Place(**place), "key.rotate", {})
+@click.option(
+    "--use",
+    type=click.Choice(["sig", "mac"]),
+    default="sig",
+    show_default=True,
+    help="The key that signs, or the one refresh tokens and codes are computed under.",
+)
+def key_rotate(use: str, **place: Any) -> None:
+    """Use a new key; what was made under the old one stays valid until it expires."""
+    _ask(Place(**place), "key.rotate", {"use": use})
 
 
 def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:

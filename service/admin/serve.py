@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from events.broker import Broker, Handle, serve
-from service.admin import client, consent, family, subject, tenant
+from service.admin import client, consent, family, key, subject, tenant
 from service.context import Context
 from service.server import refusal_of
 
@@ -19,6 +19,7 @@ OPERATIONS: dict[str, Operation] = {
     "subject.revoke": subject.revoke,
     "consent.revoke": consent.revoke,
     "family.revoke": family.revoke_family,
+    "key.rotate": key.rotate,
 }
 QUEUE = "heirloom-admin"
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from service import clock
 from service.client_assertion import ALGORITHMS
 from service.client_authentication import METHODS
 from service.context import Context
@@ -14,7 +15,7 @@ from service.request import Request
 async def jwks(context: Context, request: Request) -> bytes:
     """The JWK Set: every key under which a token may live, and the next one before it is used."""
     tenant = await _tenant(context, request)
-    return msgspec.json.encode({"keys": [key.public_jwk() for key in tenant.keys.values()]})
+    return msgspec.json.encode({"keys": [known.key.public_jwk() for known in tenant.published(clock.now())]})
 
 
 async def metadata(context: Context, request: Request) -> bytes:

@@ -72,7 +72,9 @@ class Service:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line.startswith("ready nats://127.0.0.1:"), f"{line!r}; it said:\n{self.said()}"
+        if not line.startswith("ready nats://127.0.0.1:"):
+            self.kill()
+            raise AssertionError(f"{line!r}; it said:\n{self.said()}")
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""

@@ -1,0 +1,111 @@
+"""`admin.<tenant>.key.rotate`: signing keys pass from next to active to retired; MAC keys to the newest secret.
+
+Each step is a commit of its key's own aggregate, and the next key to sign has been in the JWKS since the rotation
+before. A rotation that was cut short is completed by the next one.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from events import key as key_events
+from events import subjects
+from events.log import Stored
+from events.settings import SigningAlg
+from service.aggregates import change
+from service.context import Context
+from service.errors import OAuthError
+from service.keyring import KeyringError
+from service.registry import Tenant, TenantKey
+from service.request import decode
+from service.signing import SigningKey
+
+
+class RotateRequest(msgspec.Struct, frozen=True):
+    """`use` is `sig` (access and ID tokens) or `mac` (refresh tokens, codes, opaque tokens)."""
+
+    use: Literal["sig", "mac"] = "sig"
+
+
+_decoder = msgspec.json.Decoder(RotateRequest)
+
+
+async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
+    """`{seq, kid}` of the key that is used from now on, on every replica."""
+    parameters = decode(body, _decoder)
+    tenant = await context.registry.tenant(tenant_name)
+    if tenant is None or tenant.configured is None:
+        raise OAuthError("invalid_request", "there is no such tenant")
+    rotated = await (_rotate_signing(context, tenant) if parameters.use == "sig" else _rotate_mac(context, tenant))
+    await context.replicas.barrier(await context.log.last_sequence())
+    return msgspec.json.encode({"seq": rotated.seq, "kid": rotated.subject.rsplit(".", 1)[-1]})
+
+
+async def ensure_keys(context: Context, tenant: Tenant, alg: SigningAlg) -> None:
+    """A tenant signs from its first moment, and its next key is published. A race makes the very same keys."""
+    if tenant.signing is None:
+        await _publish(context, tenant, alg, active=True)
+    following = tenant.next_key()
+    if following is None or following.state.alg != alg:
+        await _publish(context, tenant, alg)
+
+
+async def _rotate_signing(context: Context, tenant: Tenant) -> Stored:
+    await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
+    following = tenant.next_key()
+    if following is None:
+        raise OAuthError("temporarily_unavailable", "another rotation is under way; try again")
+    activated = await _advance(context, tenant, following, "next", key_events.KeyActivated())
+    for known in tenant.keys_that_are("active"):
+        if known is not following:
+            await _advance(context, tenant, known, "active", key_events.KeyRetired())
+    await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
+    return activated
+
+
+async def _publish(context: Context, tenant: Tenant, alg: SigningAlg, *, active: bool = False) -> None:
+    number = 1 + max((known.state.number for known in tenant.keys.values()), default=0)
+    secret = context.keyring.current
+    key = SigningKey(context.keyring, tenant.name, secret, number, alg)
+    published = key_events.KeyPublished(alg, secret, number, key.public_jwk())
+
+    def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
+        if state is not None:
+            return ()
+        return (published, key_events.KeyActivated()) if active else (published,)
+
+    await _change(context, tenant, key.kid, decide)
+
+
+async def _advance(
+    context: Context, tenant: Tenant, known: TenantKey, status: str, event: key_events.KeyEvent
+) -> Stored:
+    def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
+        return (event,) if state is not None and state.status == status else ()
+
+    return await _change(context, tenant, known.key.kid, decide)
+
+
+async def _rotate_mac(context: Context, tenant: Tenant) -> Stored:
+    """Tokens are computed under the keyring's newest secret from now on; those under older ones stay valid."""
+    try:
+        context.keyring.reload()
+    except KeyringError as error:
+        raise OAuthError("temporarily_unavailable", "the keyring cannot be read now") from error
+    newest = context.keyring.current
+    if newest == tenant.mac_key:
+        raise OAuthError("invalid_request", "the keyring has no newer secret: add one with `heirloom keyring add`")
+
+    def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
+        if state is not None:
+            return ()
+        return key_events.KeyPublished("HS256", newest, 0, {}), key_events.KeyActivated()
+
+    return await _change(context, tenant, f"mac-{newest}", decide)
+
+
+async def _change(context: Context, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:
+    aggregate = subjects.key(tenant.name, kid)
+    written = await change(context.log, aggregate, key_events.codec, key_events.evolve, decide, "operator")
+    context.registry.apply(written.stored)
+    return written.stored
