@@ -100,7 +100,7 @@ async def test_killed_under_load(tmp_path: Path, victim: str) -> None:
             async def kill() -> None:
                 for _ in range(2):
                     rounds = len(given[0])
-                    while len(given[0]) < rounds + 20:
+                    while len(given[0]) < rounds + 20 or not service.pids(victim):
                         await asyncio.sleep(0.01)
                     service.kill_child(victim)
                     rounds = len(given[0])
