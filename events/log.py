@@ -99,7 +99,7 @@ class Log:
         return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})
 
     async def last_setting(self) -> int:
-        """The sequence of the newest commit about any tenant or client, 0 if there is none. Raises `Unavailable`."""
+        """The sequence of the newest commit about a tenant, client or key, 0 for none. Raises `Unavailable`."""
         newest = [await self._from_leader({"last_by_subj": filter}) for filter in SETTINGS]
         return max((stored.seq for stored in newest if stored is not None), default=0)
 

@@ -8,7 +8,7 @@ STREAM = "TOKENS"
 EVERYTHING = "tokens.>"
 REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*")
 """What every replica holds in memory: settings, clients, signing keys, cut-offs."""
-SETTINGS = ("tokens.*.tenant", "tokens.*.client.*")
+SETTINGS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*")
 """The part of it that is decided on without asking the log."""
 CUT_OFFS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.subject.*")
 """Where a commit may end families."""

@@ -39,7 +39,16 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | None:
-    """The claims if this tenant issued the token, whatever the time; None otherwise. Raises `Unavailable`."""
+    """The claims if this tenant issued the token, whatever the time; None otherwise. Raises `Unavailable`.
+
+    What a disabled client holds is void, also in a family that another client began (RFC 8693).
+    """
+    claims = await _issued(context, tenant, token)
+    holder = await context.registry.client(tenant, claims.client_id) if claims is not None else None
+    return None if holder is None or holder.state.disabled else claims
+
+
+async def _issued(context: Context, tenant: Tenant, token: str) -> Claims | None:
     if token.startswith("hat_"):
         issued = await recognise_opaque(context, tenant, token)
         if issued is None:

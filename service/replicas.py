@@ -2,8 +2,9 @@
 
 Settings are read from memory, and memories lag. So a replica decides from memory only while it holds a lease: for
 `LEASE_SECONDS` after a moment as of which it has certainly applied everything. A lease is an entry in a stream of its
-own, which the broker drops when it is old; `barrier` asks every replica that has an entry, and waits out those that
-do not answer. Nothing here depends on how soon a message arrives, only on how long a second is.
+own, which the broker drops when it and every request begun under it are over; `barrier` asks every replica that has
+an entry, and waits out those that do not answer. Nothing here depends on how soon a message arrives, only on how long a
+second is.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from nats.js.errors import BadRequestError
 
 from events.bus import Connection
 from events.log import Log, Unavailable
+from events.stream import JetStreamMissing
 from service.registry import LEASE_SECONDS, Registry
 from service.tokens import new_id
 
@@ -63,6 +65,8 @@ class Replicas:
             await self._jetstream.add_stream(config)
         except BadRequestError:
             await self._jetstream.update_stream(config)
+        except NatsError as error:
+            raise JetStreamMissing(f"the broker refuses the stream {STREAM}: {error}") from error
 
         async def asked(message: Msg) -> None:
             self._run(self._answer(message, settled))
@@ -81,7 +85,10 @@ class Replicas:
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
 
     async def barrier(self, seq: int) -> None:
-        """Return when no replica decides on settings older than `seq`, which is in the log. Raises `Unavailable`."""
+        """Return when no replica decides on settings older than `seq`, a commit of the registry's.
+
+        Raises `Unavailable`.
+        """
         loop = asyncio.get_running_loop()
         safe_at = loop.time() + LEASE_SECONDS + REQUEST_SECONDS
         await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self._holders()))
@@ -96,6 +103,8 @@ class Replicas:
                 return
             except NatsError:
                 await asyncio.sleep(0.1)
+            if replica not in await self._holders():
+                return
         log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
 
     async def _answer(self, message: Msg, settled: Callable[[], Awaitable[None]]) -> None:

@@ -37,7 +37,7 @@ async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
     if tenant is None or tenant.configured is None:
         raise OAuthError("invalid_request", "there is no such tenant")
     rotated = await (_rotate_signing(context, tenant) if parameters.use == "sig" else _rotate_mac(context, tenant))
-    await context.replicas.barrier(await context.log.last_sequence())
+    await context.replicas.barrier(await context.log.last_setting())
     return msgspec.json.encode({"seq": rotated.seq, "kid": rotated.subject.rsplit(".", 1)[-1]})
 
 

@@ -140,7 +140,7 @@ async def _completed(acme: Tenant, sub: str) -> dict[str, Any]:
     async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(NatsError):
-                return await acme.order("subject.block", sub=sub, seconds=8)
+                return await acme.order("subject.block", sub=sub, seconds=2)
 
 
 async def _families(web: Caller, count: int, sub: str = "alice") -> list[dict[str, Any]]:
@@ -231,6 +231,23 @@ async def test_a_client_disabled_and_enabled(tenant: Tenant) -> None:
     anew = await asyncio.gather(*(tenant.issue() for _ in range(20)))
     assert all("error" not in answer for answer in anew)
     assert len(await tenant.living(client_id="web")) == 20
+
+
+async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
+    """Its token is void though the family is another client's and lives (RFC 8693)."""
+    await tenant.put("other", grant_types=["urn:ietf:params:oauth:grant-type:token-exchange"])
+    await tenant.put("api", may_introspect=True)
+    tokens = await tenant.issue()
+    async with service.client("other", tenant.name) as other, service.client("api", tenant.name) as api:
+        request = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": tokens["access_token"],
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        }
+        exchanged = (await other.ask("token", request))["access_token"]
+        assert await api.active(exchanged)
+        assert (await tenant.order("client.disable", client_id="other"))["revoked_families"] == 0
+        assert not await api.active(exchanged) and await api.active(tokens["access_token"])
 
 
 async def test_authentication_required_to_be_stronger(tenant: Tenant) -> None:
