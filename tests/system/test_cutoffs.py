@@ -233,6 +233,19 @@ async def test_a_client_disabled_and_enabled(tenant: Tenant) -> None:
     assert len(await tenant.living(client_id="web")) == 20
 
 
+async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: Tenant) -> None:
+    """The device's family began without a person, so the block did not know it; it gets no tokens all the same."""
+    device = "urn:ietf:params:oauth:grant-type:device_code"
+    await tenant.put("tv", grant_types=[device], token_endpoint_auth_method="none")
+    await tenant.put("login", may_authorize=True)
+    async with service.client("tv", tenant.name) as tv, service.client("login", tenant.name) as login:
+        started = await tv.ask("device_authorization", {"scope": "read"})
+        await tenant.order("subject.block", sub="alice")
+        await login.ask("authorize", {"user_code": started["user_code"], "sub": "alice", "approved": True})
+        answer = await tv.ask("token", {"grant_type": device, "device_code": started["device_code"]})
+        assert answer["error"] == "invalid_grant"
+
+
 async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
     """Its token is void though the family is another client's and lives (RFC 8693)."""
     await tenant.put("other", grant_types=["urn:ietf:params:oauth:grant-type:token-exchange"])
