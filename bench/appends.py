@@ -1,4 +1,4 @@
-"""Bare compare-and-swap appends with plain nats-py: the yardstick of everything that writes to the log.
+"""Bare compare-and-swap appends, nats-py's own `publish`: the yardstick of everything that writes to the log.
 
 On the same broker as the service, into a stream of the same configuration, with the same subjects and expectations.
 """
@@ -17,11 +17,9 @@ from bench.machine import Figure
 from bench.refresh import families
 from bench.service import Service
 from events import stream
-from events.appender import Ack
 from events.stream import Required
 from events.subjects import STREAM
 
-_ack = msgspec.json.Decoder(Ack)
 _BARE = "BARE"
 
 
@@ -36,7 +34,7 @@ class Appends(Figure, tag="appends"):
 
 class _Aggregate:
     def __init__(self, connection: Client, body: bytes) -> None:
-        self._connection = connection
+        self._jetstream = connection.jetstream()
         self._body = body
         self._name = f"bare.acme.family.{secrets.token_hex(11)}"
         self._last = 0
@@ -47,12 +45,9 @@ class _Aggregate:
             "Nats-Expected-Last-Subject-Sequence-Subject": f"{self._name}.*",
         }
         try:
-            reply = await self._connection.request(f"{self._name}.live", self._body, timeout=5, headers=headers)
+            ack = await self._jetstream.publish(f"{self._name}.live", self._body, timeout=5, headers=headers)
         except NatsError as error:
             raise Failed(type(error).__name__) from error
-        ack = _ack.decode(reply.data)
-        if ack.error is not None:
-            raise Failed(ack.error.description)
         self._last = ack.seq
 
 

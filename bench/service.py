@@ -11,9 +11,10 @@ from nats.aio.client import Client
 
 from bench.machine import child, children
 from heirloom import credentials
-from heirloom.commands.apply import Seed, apply_seed
+from heirloom.commands.apply import apply_seed
 from heirloom.credentials import Credentials
 from heirloom.reach import open_bus
+from heirloom.seed import Seed
 from heirloom.up import Options, running
 
 TENANT, CLIENT = "acme", "web"

@@ -17,8 +17,9 @@ from rich.table import Table
 from events import bus
 from events.bus import Connection
 from heirloom import credentials
-from heirloom.commands.apply import Seed, apply_seed
+from heirloom.commands.apply import apply_seed
 from heirloom.reach import open_bus
+from heirloom.seed import Seed
 from heirloom.up import CannotStart, Options, running
 
 SEED = Seed(

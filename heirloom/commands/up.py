@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from heirloom.commands.apply import Seed, apply_seed, read_seed
+from heirloom.commands.apply import apply_seed
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
+from heirloom.seed import Seed, read_seed
 from heirloom.up import CannotStart, Options, Running, running
 
 

@@ -105,6 +105,19 @@ def test_a_url_for_nobody(service: Service) -> None:
     assert "name either" in heirloom("url", "--data", service.data, status=2)
 
 
+def test_a_client_of_a_tenant_there_is_not(service: Service, tmp_path: Path) -> None:
+    """Refused as a whole, with the line: also the good client before it is not registered."""
+    file = tmp_path / "seed.toml"
+    good = '[[client]]\ntenant = "acme"\nclient_id = "early"\n'
+    file.write_text(good + '[[client]]\ntenant = "nobody"\nclient_id = "x"\n' + good)
+    twice = heirloom("apply", "--data", service.data, file, status=1)
+    assert "line 9: client_id: this client is in the file twice" in twice
+    file.write_text(good + '[[client]]\ntenant = "nobody"\nclient_id = "x"\n')
+    said = heirloom("apply", "--data", service.data, file, status=1)
+    assert "line 5: tenant: there is no tenant 'nobody'" in said
+    assert "does not know" in heirloom("url", "--data", service.data, "--client", "acme/early", status=1)
+
+
 def test_applying_twice_changes_nothing_and_says_so(service: Service, tmp_path: Path) -> None:
     """The same file again: every line `unchanged`, at the sequences it had."""
     file = tmp_path / "seed.toml"
