@@ -52,7 +52,7 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
         return _forged(state, command)
     if state.revoked is not None:
         return _after_the_end(state, command)
-    if _expires_at(state, command.rules) <= command.now:
+    if ends_at(state, command.rules) <= command.now:
         return Decision(invalid_grant())
     if command.retry is not None and state.retry is not None and command.retry.key == state.retry.key:
         return _repeated(state, command.retry)
@@ -61,6 +61,19 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
     if command.rules.required_acr is not None and state.acr not in command.rules.required_acr:
         return Decision(invalid_grant(), (FamilyRevoked("policy_changed", command.cause),))
     return _redeemed(state, command)
+
+
+def ends_at(state: FamilyState, rules: Rules) -> datetime:
+    """When the current refresh token ends, under the rules it was given with and under today's (its client's)."""
+    today = token_expiry(given_at(state), _family_expires_at(state, rules), rules)
+    return min(state.expires_at or today, today)
+
+
+def given_at(state: FamilyState) -> datetime:
+    """When the current refresh token was given: its idle time counts from then. A code is redeemed after it began."""
+    if state.redeemed_at is not None:
+        return state.redeemed_at
+    return state.access.issued_at if state.access is not None else state.opened_at
 
 
 def _redeemed(state: FamilyState, command: Redeem) -> Decision:
@@ -160,10 +173,3 @@ def _family_expires_at(state: FamilyState, rules: Rules) -> datetime:
     """A policy made shorter counts from the next redemption on; one made longer promises nothing to old families."""
     promised = state.family_expires_at or state.opened_at
     return min(promised, state.opened_at + timedelta(seconds=rules.refresh_token_ttl))
-
-
-def _expires_at(state: FamilyState, rules: Rules) -> datetime:
-    """When the current refresh token ends, under the rules it was given with and under today's."""
-    since = state.redeemed_at or state.opened_at
-    today = token_expiry(since, _family_expires_at(state, rules), rules)
-    return min(state.expires_at or today, today)

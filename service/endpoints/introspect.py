@@ -9,6 +9,7 @@ from events.family import FamilyState
 from service import clock
 from service.access_token import Claims, recognise
 from service.context import Context
+from service.decide.redeem import ends_at, given_at
 from service.registry import Client, Tenant
 from service.request import Request, decode, required
 from service.tokens import Presented
@@ -36,7 +37,8 @@ async def handle(context: Context, request: Request) -> bytes:
     if presented := tenant.refresh_tokens.recognise(token):
         family = await context.families.load(tenant.name, presented.family_id)
         if family.state is not None and tenant.refresh_tokens.is_minted_for(presented, family.state.seed):
-            described = _refresh_token(tenant, family.state, presented, clock.now())
+            owner = await context.registry.client(tenant, family.state.client_id)
+            described = _refresh_token(tenant, owner, family.state, presented, clock.now())
     elif claims := await recognise(context, tenant, token):
         family = await context.families.load(tenant.name, claims.sid)
         if family.state is not None:
@@ -50,11 +52,14 @@ def _may_know(client: Client, owner: str) -> bool:
     return client.rules.may_introspect or client.client_id == owner
 
 
-def _refresh_token(tenant: Tenant, state: FamilyState, presented: Presented, now: datetime) -> dict[str, Any] | None:
-    """Only the newest generation is active, and only while the family lives."""
-    if state.revoked is not None or presented.number != state.generation or state.expires_at is None:
+def _refresh_token(
+    tenant: Tenant, owner: Client | None, state: FamilyState, presented: Presented, now: datetime
+) -> dict[str, Any] | None:
+    """Only the newest generation is active, and only while the family lives and its client's rules of today allow."""
+    if owner is None or state.revoked is not None or presented.number != state.generation:
         return None
-    if state.expires_at <= now:
+    expires_at = ends_at(state, owner.rules)
+    if expires_at <= now:
         return None
     audience = state.audience
     return {
@@ -63,8 +68,8 @@ def _refresh_token(tenant: Tenant, state: FamilyState, presented: Presented, now
         "scope": state.scope,
         "aud": audience[0] if len(audience) == 1 else audience,
         "iss": tenant.issuer,
-        "iat": int((state.redeemed_at or state.opened_at).timestamp()),
-        "exp": int(state.expires_at.timestamp()),
+        "iat": int(given_at(state).timestamp()),
+        "exp": int(expires_at.timestamp()),
         "sid": presented.family_id,
     }
 

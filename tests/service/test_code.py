@@ -1,0 +1,92 @@
+"""Codes and their time: given events, when one is presented late, then a refusal that writes nothing."""
+
+from dataclasses import dataclass
+
+import pytest
+from msgspec.structs import replace
+
+from events.family import (
+    DEVICE_GRANT,
+    AuthorizationCodeIssued,
+    DeviceAuthorizationStarted,
+    FamilyEvent,
+    FamilyState,
+    GrantAuthorized,
+    fold,
+)
+from service.decide.code import CODE_SECONDS, RedeemCode, RedeemDeviceCode, redeem_code, redeem_device_code, s256
+from service.decide.device import DEVICE_CODE_SECONDS, AnswerDevice, answer_device
+from service.decide.outcome import Decision, Granted, Refused
+from service.decide.redeem import redeem
+from tests.service.families import RULES, at, given, redeeming
+
+VERIFIER = "v" * 43
+SCOPE = "read offline_access"
+AUDIENCE = ("https://acme.example",)
+
+
+def granted(grant: str) -> GrantAuthorized:
+    return GrantAuthorized("web", "alice", SCOPE, AUDIENCE, grant, "seed")
+
+
+def with_code() -> FamilyState:
+    code = AuthorizationCodeIssued(at(CODE_SECONDS), s256(VERIFIER))
+    events: tuple[FamilyEvent, ...] = (granted("authorization_code"), code)
+    return given(events)
+
+
+def with_device(*, approved_after: float | None) -> FamilyState:
+    state = given((DeviceAuthorizationStarted("web", SCOPE, AUDIENCE, "seed", at(DEVICE_CODE_SECONDS)),))
+    return state if approved_after is None else fold(state, (granted(DEVICE_GRANT),), at(approved_after))
+
+
+def code_at(state: FamilyState, seconds: float) -> Decision:
+    return redeem_code(state, RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, "jti-0", 1, "a test"))
+
+
+def device_at(state: FamilyState, seconds: float) -> Decision:
+    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, "jti-0", 1, "a test"))
+
+
+def refusal(decision: Decision) -> str:
+    assert isinstance(decision.outcome, Refused) and decision.events == ()
+    return decision.outcome.error.code
+
+
+def test_an_authorization_code_expires() -> None:
+    """RFC 6749 §4.1.2: good until its time and not after, then `invalid_grant`."""
+    assert isinstance(code_at(with_code(), CODE_SECONDS - 0.1).outcome, Granted)
+    assert refusal(code_at(with_code(), CODE_SECONDS)) == "invalid_grant"
+
+
+@pytest.mark.parametrize("approved_after", [None, 10])
+def test_a_device_code_expires(approved_after: float | None) -> None:
+    """RFC 8628 §3.5 `expired_token`, whether somebody has approved or not."""
+    state = with_device(approved_after=approved_after)
+    assert refusal(device_at(state, DEVICE_CODE_SECONDS)) == "expired_token"
+
+
+def test_a_device_is_approved_too_late() -> None:
+    """RFC 8628 §3.3: an answer after the code's time is refused."""
+    answer = AnswerDevice(at(DEVICE_CODE_SECONDS), True, "alice", None, None, None, (), None)
+    assert refusal(answer_device(with_device(approved_after=None), answer)) == "invalid_grant"
+
+
+@dataclass
+class Idle:
+    """Redeemed at `redeemed` by a client whose refresh tokens may be idle for 30 seconds."""
+
+    state: FamilyState
+    redeemed: float
+
+
+@pytest.mark.parametrize(
+    "idle", [Idle(with_code(), 50), Idle(with_device(approved_after=10), 500)], ids=["code", "device"]
+)
+def test_idle_time_counts_from_the_redemption_of_the_code(idle: Idle) -> None:
+    """CONTRACT §4 `refresh_token_idle_ttl`: a code that was redeemed late gives a refresh token no shorter life."""
+    redeemed = code_at if idle.state.device is None else device_at
+    rules = replace(RULES, refresh_token_idle_ttl=30)
+    state = fold(idle.state, redeemed(idle.state, idle.redeemed).events, at(idle.redeemed))
+    assert isinstance(redeem(state, redeeming(0, idle.redeemed + 29, rules=rules)).outcome, Granted)
+    assert refusal(redeem(state, redeeming(0, idle.redeemed + 30, rules=rules))) == "invalid_grant"
