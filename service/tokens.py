@@ -29,8 +29,8 @@ FORM: dict[Kind, tuple[str, int]] = {
     "access": ("hat_", 11),
 }
 """The prefix of each kind, and how many characters its number takes: a generation, 0, 0, the commit's sequence."""
-ID_BYTES = 16
 _KEY, _FAMILY, _SHORT, _LONG, _CRC = 2, 22, 11, 22, 6
+_CHARACTER_OF_BYTE = bytes(ord(base62.ALPHABET[byte % 62]) for byte in range(256))
 
 
 class Presented(NamedTuple):
@@ -53,7 +53,9 @@ class Tokens:
         self._length = self._claim_end + _SHORT + _LONG + _CRC
         self._short = f"{kind}/{tenant}/short"
         self._long = f"{kind}/{tenant}/long"
-        self._family_key = lru_cache(maxsize=4096)(self._derive_family_key)
+        # an HMAC that has taken in its key is copied for each message
+        self._short_mac = lru_cache(maxsize=256)(self._new_short_mac)
+        self._long_mac = lru_cache(maxsize=4096)(self._new_long_mac)
 
     def mint(self, key: int, family_id: str, number: int, seed: str) -> str:
         """The token of that number: the same one whenever it is asked for."""
@@ -83,28 +85,43 @@ class Tokens:
         return hmac.compare_digest(presented.long_tag, self._long_tag(presented.key, presented.claim, seed))
 
     def _short_tag(self, key: int, claim: str) -> str:
-        return base62.encode(hmac.digest(self._keyring.derive(key, self._short), claim.encode(), "sha256")[:8])
+        return _tag(self._short_mac(key), claim, _SHORT)
 
     def _long_tag(self, key: int, claim: str, seed: str) -> str:
-        return base62.encode(hmac.digest(self._family_key(key, seed), claim.encode(), "sha256")[:16])
+        return _tag(self._long_mac(key, seed), claim, _LONG)
 
-    def _derive_family_key(self, key: int, seed: str) -> bytes:
-        return hmac.digest(self._keyring.derive(key, self._long), seed.encode(), "sha256")
+    def _new_short_mac(self, key: int) -> hmac.HMAC:
+        return hmac.new(self._keyring.derive(key, self._short), digestmod="sha256")
+
+    def _new_long_mac(self, key: int, seed: str) -> hmac.HMAC:
+        family_key = hmac.digest(self._keyring.derive(key, self._long), seed.encode(), "sha256")
+        return hmac.new(family_key, digestmod="sha256")
 
 
 def new_id() -> str:
-    """128 random bits as 22 characters: a family id, a `jti`, a commit's id."""
-    return base62.encode(secrets.token_bytes(ID_BYTES))
+    """22 random characters, 125 bits: a family id, a `jti`, a commit's id."""
+    return _as_text(secrets.token_bytes(_FAMILY))
 
 
 def new_seed() -> str:
-    """128 random bits: what keys a family's long tags besides the service's key."""
-    return base62.encode(secrets.token_bytes(ID_BYTES))
+    """22 random characters: what keys a family's long tags besides the service's key."""
+    return _as_text(secrets.token_bytes(_FAMILY))
 
 
 def short_digest(data: bytes) -> str:
     """128 bits of SHA-256 as 22 characters, for telling a repeated request."""
     return base62.encode(hashlib.sha256(data).digest()[:16])
+
+
+def _tag(mac: hmac.HMAC, claim: str, characters: int) -> str:
+    mac = mac.copy()
+    mac.update(claim.encode())
+    return _as_text(mac.digest()[:characters])
+
+
+def _as_text(data: bytes) -> str:
+    """A character a byte: 5.7 bits of each, where an exact conversion to base62 would keep 5.95."""
+    return data.translate(_CHARACTER_OF_BYTE).decode()
 
 
 def _checksum(text: str) -> str:
