@@ -80,7 +80,8 @@ class DeviceAuthorizationDenied(_Event, frozen=True, tag="DeviceAuthorizationDen
 class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     """A token came into being: an access or ID token by its `jti`, a refresh token by its `generation`.
 
-    `client_id` is the holder of an access token that was exchanged (RFC 8693), `act` who acted before it.
+    `client_id` is the holder of an access token that was exchanged (RFC 8693) or given besides the latest, `act` who
+    acted before it.
 
     Of a refresh token, `key` is the id of the MAC key it is computed under, `expires_at` its own end if it is never
     redeemed, and `family_expires_at` the end that no rotation moves.
@@ -351,7 +352,7 @@ def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState
             if event.jti is None:
                 raise ValueError("an access token has a jti")
             if event.client_id is not None:
-                return state  # exchanged: somebody else's, and no successor of anything
+                return state  # exchanged, or given besides: no successor of anything
             access = AccessToken(event.jti, event.scope, event.audience, at, event.expires_at)
             return replace(state, access=access)
         case "refresh":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from events.family import FamilyState, Retry, fold
+from events.family import AccessToken, FamilyState, Retry, fold
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted, Refused
 from service.decide.redeem import Redeem, redeem
@@ -34,8 +34,10 @@ class Family(RuleBasedStateMachine):
         self.dead = False
         self.redeemed_at = START
         self.last: tuple[int, str | None, str | None] | None = None
-        self.given: dict[int, set[tuple[int | None, str]]] = {}
+        self.given: dict[int, set[int | None]] = {}
+        self.token: AccessToken | None = None
         self.events_after_death = 0
+        self.jti = 0
 
     @initialize(grace=st.sampled_from([0, GRACE]), sticky=st.booleans())
     def begin(self, grace: int, sticky: bool) -> None:
@@ -79,10 +81,12 @@ class Family(RuleBasedStateMachine):
                 self.default_scope = wanted
         elif expected in ("reuse", "forgery"):
             self.dead = True
-        elif expected == "replayed" and self.sticky and scope:  # within the grace time, narrowing sticks as well
-            self.default_scope = tuple(scope.split())
         if isinstance(decision.outcome, Granted):
-            self.given.setdefault(generation, set()).add((decision.outcome.generation, ""))
+            self.given.setdefault(generation, set()).add(decision.outcome.generation)
+            if expected == "rotated":
+                self.token = decision.outcome.access
+            elif key is not None and self.last == (generation, key, scope):
+                assert decision.outcome.access == self.token, "a retry gets the very same access token"
 
     @rule()
     def another_client_presents(self) -> None:
@@ -119,7 +123,8 @@ class Family(RuleBasedStateMachine):
         assert (self.state.revoked is not None) == self.dead
 
     def _redeem(self, generation: int, retry: Retry | None, scope: str | None) -> Redeem:
-        return Redeem(self.now, self.policy, "web", generation, scope, None, retry, "jti", 1, "a test")
+        self.jti += 1
+        return Redeem(self.now, self.policy, "web", generation, scope, None, retry, f"jti-{self.jti}", 1, "a test")
 
     def _take(self, decision: Decision) -> None:
         if decision.events:
