@@ -30,13 +30,15 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 def resolve(tenant: TenantSettings, client: ClientSettings) -> Rules:
-    """What holds for the client."""
+    """What holds for the client. A public client's refresh tokens rotate whatever was set (RFC 9700 §4.14.2)."""
     chosen: dict[str, Any] = {}
     for settings in (tenant, client):
         for name in Rules.__struct_fields__:
             value = getattr(settings, name, None)
             if value is not None:
                 chosen[name] = value
+    if chosen.get("token_endpoint_auth_method") == "none":
+        chosen["refresh_token_rotation"] = "rotate"
     return Rules(**chosen)
 
 

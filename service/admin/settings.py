@@ -104,5 +104,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def for_client(given: dict[str, Any]) -> ClientSettings:
-    """A client's settings; `parse` for clients."""
-    return parse(ClientSettings, given)
+    """A client's settings; `parse` for clients. A public client cannot keep its refresh token (RFC 9700 §4.14.2)."""
+    settings = parse(ClientSettings, given)
+    if settings.token_endpoint_auth_method == "none" and settings.refresh_token_rotation == "reuse":
+        raise OAuthError("invalid_request", "refresh_token_rotation: a public client's refresh tokens must rotate")
+    return settings
