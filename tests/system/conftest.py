@@ -1,10 +1,11 @@
 """One running service for all tests of a worker that leave it as they find it."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
 from tests.system.service import Service, running
+from tests.system.workspace import Workspace, made
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +13,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two replicas on a broker of their own."""
     with running(tmp_path_factory.mktemp("service") / "data", "--replicas", "2") as service:
         yield service
+
+
+@pytest.fixture
+async def workspace(service: Service) -> AsyncIterator[Workspace]:
+    """A tenant of the test's own."""
+    async with made(service) as workspace:
+        yield workspace
 
 
 @pytest.hookimpl(wrapper=True)
