@@ -18,7 +18,7 @@ class PersonRequest(msgspec.Struct, frozen=True):
 
     sub: str | None = None
     acr: str | None = None
-    amr: tuple[str, ...] = ()
+    amr: tuple[str, ...] | None = None
     auth_time: int | None = None
     nonce: str | None = None
 
@@ -39,7 +39,7 @@ def person_of(parameters: PersonRequest) -> Person:
     at_most(sub, MAX_SUB, "sub")
     if not sub.isprintable():
         raise OAuthError("invalid_request", "the parameter sub has a character that cannot be printed")
-    amr = parameters.amr
+    amr = parameters.amr or ()
     if len(amr) > MAX_AMR or any(not 0 < len(method) <= MAX_ACR for method in amr):
         raise OAuthError("invalid_request", f"amr must be at most {MAX_AMR} short strings (RFC 8176)")
     if parameters.auth_time is not None and not 0 <= parameters.auth_time < 1 << 40:
