@@ -6,6 +6,7 @@ RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY events events
 COPY service service
 COPY projections projections
+COPY notary notary
 COPY heirloom heirloom
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 USER heirloom

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 STREAM = "TOKENS"
 EVERYTHING = "tokens.>"
+CHECKPOINT = "tokens.checkpoint"
+"""Where the notary vouches for what came before. Not an aggregate: nothing is decided there."""
 REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*")
 """What every replica holds in memory: settings, clients, signing keys, cut-offs."""
 SETTINGS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*")

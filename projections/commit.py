@@ -8,6 +8,7 @@ import msgspec
 from events.commit import VERSION
 from events.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
 from events.log import Stored
+from events.subjects import CHECKPOINT
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,6 +54,8 @@ _other = msgspec.json.Decoder(_Other)
 
 def read_commit(stored: Stored) -> FamilyCommit | None:
     """The commit, or None for one of another aggregate. Raises `Unprojectable` for what this version cannot read."""
+    if stored.subject == CHECKPOINT:
+        return None
     kind = stored.subject.split(".", 4)
     try:
         if kind[2] != "family":

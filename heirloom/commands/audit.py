@@ -3,8 +3,8 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import Callable
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,17 +12,16 @@ from typing import Any, TypeVar
 import click
 import msgspec
 from nats.errors import Error as NatsError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from events.bus import Connection
 from events.log import Stored
 from events.pipe import Pipe
 from events.reader import read
-from events.stream import JetStreamMissing, last_sequence
 from events.subjects import EVERYTHING, FAMILY_ID, TENANT
 from events.verify import Report
+from heirloom.commands.held_against import held_against, told
 from heirloom.commands.options import where
+from heirloom.commands.reading import progress, reading
 from heirloom.commands.tables import (
     Answer,
     print_families,
@@ -33,6 +32,7 @@ from heirloom.commands.tables import (
 )
 from heirloom.commands.when import Until, When
 from heirloom.reach import open_bus
+from notary.verify import Terms, of_nothing
 from projections.feed import Extent, feed
 from projections.read_model import ReadModel, Unusable
 
@@ -124,16 +124,16 @@ def position(data: Path, nats: str | None, tenant: str, as_json: bool) -> None:
 
 
 @audit.command()
-@where
+@held_against
 @click.option("--json", "as_json", is_flag=True, help="For pipes.")
-def verify(data: Path, nats: str | None, as_json: bool) -> None:
-    """Read the whole log and check it: chain, generations, states. Exits 1 at the first lie."""
+def verify(data: Path, nats: str | None, as_json: bool, terms: Terms) -> None:
+    """Read the whole log and check it: chain, generations, states, checkpoints. Exits 1 at the first lie."""
 
     async def run() -> tuple[Report, float]:
-        async with _reading(data, nats) as (connection, end):
+        async with reading(data, nats) as (connection, end):
             started = time.perf_counter()
-            with _progress("verifying", end) as advance:
-                report = await verify_log(connection, end, advance)
+            with progress("verifying", end) as advance:
+                report = await verify_log(connection, end, advance, terms)
             return report, time.perf_counter() - started
 
     report, seconds = asyncio.run(run())
@@ -145,6 +145,7 @@ def verify(data: Path, nats: str | None, as_json: bool) -> None:
         click.echo(f"read {counts} ({rate})")
         if report.fault is None:
             click.echo("whole: every commit follows from the one before it, every state from its events")
+            click.echo(told(report, terms))
     if report.fault is not None:
         others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
         click.echo(f"BAD: sequence {report.fault.seq}: {report.fault.why}{others}", err=as_json)
@@ -165,10 +166,10 @@ def replay(data: Path, nats: str | None, end: int | datetime | None, family_id: 
     filters = (EVERYTHING,) if family_id is None else (f"tokens.*.family.{family_id}.*",)
 
     async def run() -> int:
-        async with _reading(data, nats) as (connection, last):
+        async with reading(data, nats) as (connection, last):
             until = min(last, end) if isinstance(end, int) else last
             wanted = _not_after(end) if isinstance(end, datetime) else None
-            with _progress("replaying", until) as advance:
+            with progress("replaying", until) as advance:
                 return await replay_log(connection, into, Extent(1, until, filters, wanted), advance)
 
     applied = asyncio.run(run())
@@ -178,9 +179,17 @@ def replay(data: Path, nats: str | None, end: int | datetime | None, family_id: 
     click.echo(f"{into} is the read model as of sequence {applied}")
 
 
-async def verify_log(connection: Connection, end: int, advance: Callable[[int], None]) -> Report:
-    """Verify the log up to `end`; `advance` hears how far it is. Raises `click.ClickException` if it cannot be done."""
-    report = Report(0, 0, 0, 0, None)
+async def verify_log(
+    connection: Connection,
+    end: int,
+    advance: Callable[[int], None],
+    terms: Terms = Terms(),  # noqa: B008  # a value
+) -> Report:
+    """Verify the log up to `end` on these terms; `advance` hears how far it is.
+
+    Raises `click.ClickException` if it cannot be done.
+    """
+    report = of_nothing(terms)
     trouble: BaseException | None = None
 
     def answered(answer: asyncio.Future[bytes]) -> None:
@@ -190,7 +199,8 @@ async def verify_log(connection: Connection, end: int, advance: Callable[[int], 
             advance(report.commits)
 
     if end > 0:
-        pipe = await Pipe.start("events.verify")
+        argument = msgspec.json.encode(terms._replace(end=end)).decode()
+        pipe = await Pipe.start("notary.verify", argument)
         try:
             async with aclosing(read(connection, until=end)) as batches:
                 await pipe.pour(batches, answered)
@@ -221,26 +231,6 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
     if outcome is not None:
         raise click.ClickException(outcome.halted or outcome.unwritable or outcome.damaged or "")
     return applied
-
-
-@asynccontextmanager
-async def _reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connection, int]]:
-    """A connection that may read the log, and the log's last sequence."""
-    async with open_bus(data, nats, "service") as connection:
-        try:
-            yield connection, await last_sequence(connection)
-        except JetStreamMissing as missing:
-            raise click.ClickException(str(missing)) from missing
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal's standard error; gives what to tell it how far one is."""
-    columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _not_after(time: datetime) -> Callable[[Stored], bool]:

@@ -1,0 +1,33 @@
+"""Reading the log from the command line."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from events.bus import Connection
+from events.stream import JetStreamMissing, last_sequence
+from heirloom.reach import open_bus
+
+
+@asynccontextmanager
+async def reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connection, int]]:
+    """A connection that may read the log, and the log's last sequence."""
+    async with open_bus(data, nats, "service") as connection:
+        try:
+            yield connection, await last_sequence(connection)
+        except JetStreamMissing as missing:
+            raise click.ClickException(str(missing)) from missing
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal's standard error; gives what to tell it how far one is."""
+    columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

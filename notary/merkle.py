@@ -1,0 +1,156 @@
+"""Merkle trees as in RFC 6962 §2.1, grown leaf by leaf, and the proofs over them.
+
+Hashes are SHA-256, 32 bytes. A tree is known by its right edge alone: the roots of the perfect subtrees that it is
+made of, largest first. There are at most log2(size) + 1 of them, so a tree of any length fits in a kilobyte.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import NamedTuple
+
+EMPTY_ROOT = hashlib.sha256().digest()
+
+Range = tuple[int, int]
+"""The leaves from the first index on, up to and without the second."""
+
+
+def leaf_hash(body: bytes) -> bytes:
+    """SHA-256(0x00 ‖ body)."""
+    return hashlib.sha256(b"\x00" + body).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """SHA-256(0x01 ‖ left ‖ right)."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree(NamedTuple):
+    """The tree over the first `size` leaves, as its right `edge`. A value: adding a leaf gives another tree."""
+
+    size: int = 0
+    edge: tuple[bytes, ...] = ()
+
+    def add(self, leaf: bytes) -> "Tree":
+        """With one leaf hash more. As many nodes are closed as the old size ends in one-bits."""
+        edge, size = self.edge, self.size
+        while size & 1:
+            leaf = node_hash(edge[-1], leaf)
+            edge = edge[:-1]
+            size >>= 1
+        return Tree(self.size + 1, (*edge, leaf))
+
+    def root(self) -> bytes:
+        """MTH of RFC 6962 §2.1."""
+        if not self.edge:
+            return EMPTY_ROOT
+        return reduce(lambda right, left: node_hash(left, right), reversed(self.edge))
+
+
+def inclusion_path(index: int, size: int) -> list[Range]:
+    """The subtrees whose roots prove that leaf `index` is in the tree of `size`: PATH of RFC 6962 §2.1.1."""
+    if not 0 <= index < size:
+        raise ValueError(f"there is no leaf {index} in a tree of {size}")
+    path, start, stop = [], 0, size
+    while stop - start > 1:
+        middle = start + _split(stop - start)
+        if index < middle:
+            path.append((middle, stop))
+            stop = middle
+        else:
+            path.append((start, middle))
+            start = middle
+    return path[::-1]
+
+
+def consistency_path(old: int, size: int) -> list[Range]:
+    """The subtrees whose roots prove that the tree of `size` begins with that of `old`: PROOF of RFC 6962 §2.1.2."""
+    if not 0 < old <= size:
+        raise ValueError(f"a tree of {size} has no beginning of {old}")
+    path, start, stop = [], 0, size
+    while old != stop:
+        middle = start + _split(stop - start)
+        if old <= middle:
+            path.append((middle, stop))
+            stop = middle
+        else:
+            path.append((start, middle))
+            start = middle
+    # the old tree's own root is known to whoever checks; a part of it is not
+    return ([] if start == 0 else [(start, stop)]) + path[::-1]
+
+
+class PathReader:
+    """Computes the roots of a path's subtrees from the leaf hashes, given in order: one pass over the log."""
+
+    def __init__(self, path: Sequence[Range]) -> None:
+        self._path = path
+        self._trees = {subtree: Tree() for subtree in path}
+        self._later = sorted(path, reverse=True)
+        self._next = 0
+
+    def add(self, leaf: bytes) -> None:
+        """The next leaf hash of the log."""
+        while self._later and self._later[-1][1] <= self._next:
+            self._later.pop()
+        if self._later and self._later[-1][0] <= self._next:
+            self._trees[self._later[-1]] = self._trees[self._later[-1]].add(leaf)
+        self._next += 1
+
+    def hashes(self) -> list[bytes]:
+        """The proof, in the path's order."""
+        return [self._trees[subtree].root() for subtree in self._path]
+
+
+def prove_inclusion(leaves: Iterable[bytes], index: int, size: int) -> list[bytes]:
+    """The audit path of RFC 6962 §2.1.1 from all `size` leaf hashes."""
+    return _prove(leaves, inclusion_path(index, size))
+
+
+def prove_consistency(leaves: Iterable[bytes], old: int, size: int) -> list[bytes]:
+    """The consistency proof of RFC 6962 §2.1.2 from all `size` leaf hashes."""
+    return _prove(leaves, consistency_path(old, size))
+
+
+def includes(root: bytes, size: int, index: int, leaf: bytes, hashes: Sequence[bytes]) -> bool:
+    """Whether the proof leads from the leaf hash at `index` to the root of the tree of `size`."""
+    if not 0 <= index < size:
+        return False
+    path, given = inclusion_path(index, size), list(hashes)
+    if len(given) != len(path):
+        return False
+    for (start, _), hash in zip(path, given, strict=True):
+        leaf = node_hash(hash, leaf) if start < index else node_hash(leaf, hash)
+    return leaf == root
+
+
+def continues(old_root: bytes, old: int, root: bytes, size: int, hashes: Sequence[bytes]) -> bool:
+    """Whether the proof shows that the tree of `size` begins with the tree of `old` leaves (RFC 6962 §2.1.2)."""
+    if not 0 < old <= size:
+        return False
+    path, given = consistency_path(old, size), list(hashes)
+    if len(given) != len(path):
+        return False
+    if path and path[0][1] == old and path[0][0] > 0:
+        before = after = given.pop(0)
+        path.pop(0)
+    else:
+        before = after = old_root  # it is a subtree of its own in the new one
+    for (start, _), hash in zip(path, given, strict=True):
+        if start < old:
+            before, after = node_hash(hash, before), node_hash(hash, after)
+        else:
+            after = node_hash(after, hash)
+    return before == old_root and after == root
+
+
+def _prove(leaves: Iterable[bytes], path: list[Range]) -> list[bytes]:
+    reader = PathReader(path)
+    for leaf in leaves:
+        reader.add(leaf)
+    return reader.hashes()
+
+
+def _split(size: int) -> int:
+    """The largest power of two below `size`: where RFC 6962 §2.1 divides a tree."""
+    return 1 << (size - 1).bit_length() - 1

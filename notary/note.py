@@ -1,0 +1,152 @@
+"""Signed notes as in C2SP signed-note: a text, a blank line, and a line for each signature over the text.
+
+    — <name> <base64(key hash, 4 bytes ‖ Ed25519 signature, 64 bytes)>
+
+A key is written `<name>+<key hash, hex>+<base64(0x01 ‖ public key)>`, and its private half `PRIVATE+KEY+…` with the
+seed in the public key's place, as other implementations of the format write it.
+"""
+
+import base64
+import binascii
+import hashlib
+import secrets
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+ED25519 = b"\x01"
+HASH_BYTES = 4
+_PRIVATE = "PRIVATE+KEY+"
+_DASH = "\N{EM DASH} "
+
+
+class MalformedNote(Exception):
+    """The text is no signed note, or no key of one."""
+
+
+class Signature(NamedTuple):
+    """One line: who says to have signed, with which key, and the signature itself."""
+
+    name: str
+    key_hash: bytes
+    value: bytes
+
+
+class Note(NamedTuple):
+    """`text` ends with its newline; the signatures are over it as UTF-8."""
+
+    text: str
+    signatures: tuple[Signature, ...]
+
+
+class Key(NamedTuple):
+    """A public key that checks notes."""
+
+    name: str
+    public: bytes
+
+    @property
+    def hash(self) -> bytes:
+        """The first four bytes of SHA-256(name ‖ newline ‖ algorithm ‖ key)."""
+        return hashlib.sha256(self.name.encode() + b"\n" + ED25519 + self.public).digest()[:HASH_BYTES]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.hash.hex()}+{base64.b64encode(ED25519 + self.public).decode()}"
+
+    def has_signed(self, note: Note) -> bool:
+        """Whether the note bears a signature by this key, and it is right."""
+        ours = [line for line in note.signatures if line.name == self.name and line.key_hash == self.hash]
+        try:
+            for line in ours:
+                Ed25519PublicKey.from_public_bytes(self.public).verify(line.value, note.text.encode())
+        except InvalidSignature:
+            return False
+        return bool(ours)
+
+
+class Signer:
+    """A private key, and its name. Never printed."""
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self.key = Key(name, self._private.public_key().public_bytes_raw())
+
+    @classmethod
+    def fresh(cls, name: str) -> "Signer":
+        """With a new key."""
+        return cls(name, secrets.token_bytes(32))
+
+    def sign(self, text: str) -> str:
+        """The signed note. The same text always gives the same one."""
+        signature = self._private.sign(text.encode())
+        line = base64.b64encode(self.key.hash + signature).decode()
+        return f"{text}\n{_DASH}{self.key.name} {line}\n"
+
+    def export(self) -> str:
+        """The private key's own form: a secret."""
+        seed = base64.b64encode(ED25519 + self._private.private_bytes_raw()).decode()
+        return f"{_PRIVATE}{self.key.name}+{self.key.hash.hex()}+{seed}"
+
+
+def parse(signed: str) -> Note:
+    """Raises `MalformedNote` for anything but a note by the letter of the format."""
+    text, blank, lines = signed.rpartition("\n\n")
+    if not blank or not lines.endswith("\n") or any(ord(character) < 0x20 for character in signed.replace("\n", "")):
+        raise MalformedNote("not a signed note")
+    return Note(text + "\n", tuple(_signature(line) for line in lines[:-1].split("\n")))
+
+
+def parse_key(text: str) -> Key:
+    """A public key. Raises `MalformedNote`."""
+    name, key_hash, material = _key_parts(text)
+    key = Key(name, material)
+    if key.hash.hex() != key_hash:
+        raise MalformedNote("the key's hash is not that of the key")
+    return key
+
+
+def parse_signer(text: str) -> Signer:
+    """A private key. Raises `MalformedNote`, which does not repeat it."""
+    if not text.startswith(_PRIVATE):
+        raise MalformedNote("not a private key")
+    name, key_hash, material = _key_parts(text.removeprefix(_PRIVATE))
+    signer = Signer(name, material)
+    if signer.key.hash.hex() != key_hash:
+        raise MalformedNote("the key's hash is not that of the key")
+    return signer
+
+
+def _signature(line: str) -> Signature:
+    name, space, encoded = line.removeprefix(_DASH).partition(" ")
+    if not line.startswith(_DASH) or not space or not name or not _is_name(name):
+        raise MalformedNote("not a signature line")
+    value = decode_base64(encoded)
+    if len(value) <= HASH_BYTES:
+        raise MalformedNote("a signature that is too short")
+    return Signature(name, value[:HASH_BYTES], value[HASH_BYTES:])
+
+
+def _key_parts(text: str) -> tuple[str, str, bytes]:
+    parts = text.split("+", 2)  # base64 may hold a plus, a name may not
+    if len(parts) != 3 or not parts[0] or not _is_name(parts[0]):
+        raise MalformedNote("not a key: NAME+HASH+KEY is")
+    material = decode_base64(parts[2])
+    if len(material) != 33 or material[:1] != ED25519:
+        raise MalformedNote("not an Ed25519 key")
+    return parts[0], parts[1], material[1:]
+
+
+def _is_name(text: str) -> bool:
+    return not any(character.isspace() or character == "+" for character in text)
+
+
+def decode_base64(text: str) -> bytes:
+    """RFC 4648 §4, in its one canonical form. Raises `MalformedNote`."""
+    try:
+        value = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedNote("not base64") from error
+    if base64.b64encode(value).decode() != text:
+        raise MalformedNote("not base64 in its canonical form")
+    return value
