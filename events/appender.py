@@ -9,6 +9,7 @@ it only pays when more commits wait than the server would take singly in that ti
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
@@ -160,11 +161,10 @@ class Appender:
         return list(batch.values())
 
     async def _send_single(self, append: Append) -> Ack:
-        loop = asyncio.get_running_loop()
         self._singles += 1
-        started, under_way = loop.time(), self._singles
+        started, under_way = time.perf_counter(), self._singles
         ack = await self._publish(append, {})
-        self._pace.single(loop.time() - started, under_way, ack)
+        self._pace.single(time.perf_counter() - started, under_way, ack)
         self._singles -= 1
         _settle(append, ack)
         if self._waiting:
@@ -172,8 +172,7 @@ class Appender:
         return ack
 
     async def _send_batch(self, batch: list[Append]) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.perf_counter()
         name = f"{self._inbox.rsplit('.', 1)[-1]}{next(self._ids)}"
         try:
             for position, append in enumerate(batch[:-1], 1):
@@ -185,7 +184,7 @@ class Appender:
             ack = _refused(error)
         self._batching = False
         if ack.error is None:
-            self._pace.batch(loop.time() - started, len(batch))
+            self._pace.batch(time.perf_counter() - started, len(batch))
             first = ack.seq - len(batch) + 1
             for position, append in enumerate(batch):
                 _settle(append, Ack(seq=first + position))
@@ -227,7 +226,11 @@ class Appender:
 
 
 class Pace:
-    """What an append costs the server now, alone and in a batch. Seconds, smoothed."""
+    """What an append costs the server now, alone and in a batch, in seconds.
+
+    The least that was seen counts, forgotten slowly: what is measured here is the server's work and our own delay in
+    hearing of it, and the delay must not be mistaken for work.
+    """
 
     def __init__(self) -> None:
         self._single = 0.00005
@@ -241,13 +244,13 @@ class Pace:
         """A single append was answered after `took`; `under_way` counts those not yet answered when it was sent."""
         if ack.error is None and under_way >= 4:
             # the server answers in turn, so each of those before us cost it about the same share of our waiting
-            self._single += (min(took / under_way, 0.01) - self._single) / 32
+            self._single = min(took / under_way, self._single * 1.02)
 
     def batch(self, took: float, size: int) -> None:
         """A batch of `size` commits was acknowledged after `took`; what grows with its size is not its fixed cost."""
-        self._batch += (min(took - size * 0.00002, 0.05) - self._batch) / 16
+        self._batch = min(max(took - size * 0.00002, 0.0005), self._batch * 1.05)
         # singles are not measured meanwhile: believe them a little cheaper each time, until they are tried again
-        self._single *= 0.99
+        self._single *= 0.98
 
 
 def _expectation(append: Append) -> dict[str, str]:
