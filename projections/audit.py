@@ -5,6 +5,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,13 +25,20 @@ from projections.request import (
     ReasonRequest,
     Refused,
     Request,
+    TokenRequest,
     decode,
 )
+from projections.token import token
 
 log = logging.getLogger("heirloom.audit")
 
 R = TypeVar("R", bound=Request)
 Answer = dict[str, Any]
+
+QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
+    "token": (TokenRequest, token),
+}
+"""What is asked of the read model alone: `(db, tenant, request, limit, now in microseconds)` → the answer."""
 
 QUEUE = "heirloom-audit"
 CONNECTIONS = 4
@@ -55,6 +63,8 @@ class Audit:
             "incidents": self._incidents,
             "position": self._position,
         }
+        for name, (kind, query) in QUERIES.items():
+            self._queries[name] = partial(self._ask, kind, query)
 
     def open(self, path: Path) -> None:
         """Answer from this file from now on."""
@@ -89,6 +99,11 @@ class Audit:
             log.exception("an audit query failed", extra={"subject": subject})
             refusal = Refused("server_error", "the query failed; the service's log says more", 503)
         return refusal.body(), refusal.headers()
+
+    async def _ask(self, kind: type[Request], query: Callable[..., Answer], tenant: str, body: bytes) -> bytes:
+        request = await self._receive(body, kind)
+        limit: int = getattr(request, "limit", 1)
+        return await self._look_up(lambda db, limit: query(db, tenant, request, limit, _now()), limit)
 
     async def _family(self, tenant: str, body: bytes) -> bytes:
         request = await self._receive(body, FamilyRequest)

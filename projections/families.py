@@ -36,6 +36,12 @@ EXTEND = (
 )
 END = "UPDATE families SET revoked_at = ?, reason = ? WHERE family_id = ? AND tenant = ?"
 STATEMENTS = (OPEN, DENY, RENEW, EXTEND, END)
+INDEXES = (
+    "CREATE INDEX families_by_time ON families (tenant, at)",
+    "CREATE INDEX families_by_client ON families (tenant, client, at)",
+    "CREATE INDEX families_by_sub ON families (tenant, sub, at)",
+    "CREATE INDEX families_revoked ON families (tenant, at) WHERE revoked_at IS NOT NULL",
+)
 
 _SELECT = """
 SELECT f.family_id, client.text AS client_id, f.sub, scope.text AS scope, grant_type.text AS "grant",
@@ -57,10 +63,6 @@ def create(db: Database) -> None:
             generation INTEGER, expires_at INTEGER, revoked_at INTEGER, reason INTEGER
         )""")
     db.execute("CREATE UNIQUE INDEX families_by_id ON families (family_id, tenant)")
-    db.execute("CREATE INDEX families_by_time ON families (tenant, at)")
-    db.execute("CREATE INDEX families_by_client ON families (tenant, client, at)")
-    db.execute("CREATE INDEX families_by_sub ON families (tenant, sub, at)")
-    db.execute("CREATE INDEX families_revoked ON families (tenant, at) WHERE revoked_at IS NOT NULL")
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:

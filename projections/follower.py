@@ -45,7 +45,9 @@ class Follower:
         damage: str | None = None
         while True:
             if fault := damage or await self._fault(end):
-                await self._rebuild(fault)
+                log.warning("the read model is built anew: %s", fault)
+            if fault or not self._path.exists():
+                await self._rebuild()
             applied = _prepare(self._path)
             self._audit.open(self._path)
             self._advance(applied, end)
@@ -92,14 +94,14 @@ class Follower:
                 last += batch.commits
         return bool(last) and model.stands_on(last[0])
 
-    async def _rebuild(self, fault: str) -> None:
-        log.warning("the read model is built anew: %s", fault)
+    async def _rebuild(self) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")
         _delete(beside)
-        _prepare(beside)
         end = await self._end_of_log()
-        # where it halts, what it has is right; whoever goes on from there halts again
-        await feed(self._connection, beside, Extent(until=end), lambda _: None)
+        if end > 0:
+            # where it halts, what it has is right; whoever goes on from there halts again
+            await feed(self._connection, beside, Extent(until=end), lambda _: None)
+        _prepare(beside)
         _delete(self._path)
         beside.replace(self._path)
         log.info("the new read model is in place", extra={"seq": end})

@@ -1,63 +1,127 @@
 """Every commit of every family in one narrow row: the generations, the access tokens, and who caused what."""
 
 import sqlite3
+from binascii import a2b_base64, b2a_base64
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from sqlite_utils import Database
 
+from events.family import AuthorizationCodeIssued, DeviceAuthorizationStarted
 from projections.commit import FamilyCommit, microseconds, moment
 from projections.names import Names
 from projections.rows import Rows
 
 ADD = (
-    "INSERT INTO history (seq, family, at, types, actor, generation, scope, jti, lifetime)"
-    " VALUES (?, (SELECT seq FROM families WHERE family_id = ? AND tenant = ?), ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO history (seq, family, at, types, actor, generation, terms, jti, lifetime, patience)"
+    " VALUES (?, (SELECT seq FROM families WHERE family_id = ? AND tenant = ?), ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 STATEMENTS = (ADD,)
+INDEXES = (
+    "CREATE INDEX history_by_family ON history (family)",
+    "CREATE INDEX history_by_jti ON history (substr(jti, 1, 3)) WHERE jti IS NOT NULL",
+)
+
+SELECT = """
+SELECT h.family, h.seq, h.at, types.text AS types, actor.text AS actor, h.generation, terms.text AS terms, h.jti,
+    h.lifetime, h.patience
+FROM history AS h
+JOIN names AS types ON types.id = h.types
+JOIN names AS actor ON actor.id = h.actor
+LEFT JOIN names AS terms ON terms.id = h.terms
+"""
+BY_JTI = "substr(h.jti, 1, 3) = substr(?1, 1, 3) AND h.jti = ?1"
+"""The condition for a packed `jti`: the index holds its beginning only, the row tells whether it is the one."""
+
+SECOND = 1_000_000
+_JTI, _PACKED = 22, 17
+
+
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an access token may do; `holder` is the client it was exchanged for (RFC 8693)."""
+
+    scope: str
+    audience: tuple[str, ...]
+    holder: str | None = None
 
 
 def create(db: Database) -> None:
-    """`types` names the events; `scope`, `jti` and `lifetime` (microseconds) are of the access token issued then."""
+    """`types` names the events; `terms`, `jti` (packed) and `lifetime` are of the access token issued then.
+
+    `patience` is how long the refresh token, code or device code lasts that was given then. Both in seconds, exact to
+    the microsecond; whole ones, which most are, take few bytes on disk.
+    """
     db.execute("""
         CREATE TABLE history (
             seq INTEGER PRIMARY KEY, family INTEGER NOT NULL, at INTEGER NOT NULL, types INTEGER NOT NULL,
-            actor INTEGER NOT NULL, generation INTEGER, scope INTEGER, jti TEXT, lifetime INTEGER
+            actor INTEGER NOT NULL, generation INTEGER, terms INTEGER, jti, lifetime REAL, patience REAL
         )""")
-    db.execute("CREATE INDEX history_by_family ON history (family)")
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """One row."""
-    scope = jti = lifetime = None
-    if (access := commit.access) is not None:
-        scope, jti, lifetime = names[access.scope], access.jti, microseconds(access.expires_at) - commit.at
+    at, terms, jti, lifetime = commit.at, None, None, None
+    if (access := commit.access) is not None and access.jti is not None:
+        terms, jti = names[_terms(access.scope, access.audience, access.client_id)], packed(access.jti)
+        lifetime = (microseconds(access.expires_at) - at) / SECOND
+    end = _credential_end(commit)
+    patience = None if end is None else (end - at) / SECOND
     types = names[" ".join([type(event).__name__ for event in commit.events])]
     family = commit.family_id, names[commit.tenant]
-    actor = names[commit.actor]
-    rows[ADD].append((commit.seq, *family, commit.at, types, actor, commit.generation, scope, jti, lifetime))
+    rest = commit.generation, terms, jti, lifetime, patience
+    rows[ADD].append((commit.seq, *family, at, types, names[commit.actor], *rest))
+
+
+def packed(jti: str) -> bytes | str:
+    """The 22 characters of an id as 17 bytes, from which `unpacked` makes them again; any other text stays itself."""
+    return a2b_base64(jti + "AA")[:_PACKED] if len(jti) == _JTI and jti.isascii() and jti.isalnum() else jti
+
+
+def unpacked(jti: bytes | str) -> str:
+    """The reverse of `packed`."""
+    return jti if isinstance(jti, str) else b2a_base64(jti + b"\0", newline=False)[:_JTI].decode()
 
 
 def timeline(db: sqlite3.Connection, family: int, after: int, limit: int) -> list[dict[str, Any]]:
     """What happened to the family (its opening sequence) after a sequence, oldest first."""
-    rows = db.execute(
-        """
-        SELECT h.seq, h.at, types.text AS types, actor.text AS actor, h.generation, scope.text AS scope, h.jti,
-            h.lifetime
-        FROM history AS h
-        JOIN names AS types ON types.id = h.types
-        JOIN names AS actor ON actor.id = h.actor
-        LEFT JOIN names AS scope ON scope.id = h.scope
-        WHERE h.family = ? AND h.seq > ? ORDER BY h.seq LIMIT ?
-        """,
-        (family, after, limit),
-    )
-    return [_entry(row) for row in rows]
+    query = f"{SELECT} WHERE h.family = ? AND h.seq > ? ORDER BY h.seq LIMIT ?"
+    return [entry(row) for row in db.execute(query, (family, after, limit))]
 
 
-def _entry(row: sqlite3.Row) -> dict[str, Any]:
-    entry = {"at": moment(row["at"]), "seq": row["seq"], "types": row["types"].split(" "), "actor": row["actor"]}
+def entry(row: sqlite3.Row) -> dict[str, Any]:
+    """A row of `SELECT` as it is told."""
+    told = {"at": moment(row["at"]), "seq": row["seq"], "types": row["types"].split(" "), "actor": row["actor"]}
     if row["generation"] is not None:
-        entry["generation"] = row["generation"]
+        told["generation"] = row["generation"]
     if row["jti"] is not None:
-        entry |= {"scope": row["scope"], "jti": row["jti"], "access_expires_at": moment(row["at"] + row["lifetime"])}
-    return entry
+        told |= access_token(row)
+    return told
+
+
+def access_token(row: sqlite3.Row) -> dict[str, Any]:
+    """The access token that a row of `SELECT` tells of."""
+    terms = msgspec.json.decode(row["terms"], type=Terms)
+    told = {"scope": terms.scope, "audience": terms.audience, "jti": unpacked(row["jti"])}
+    if terms.holder is not None:
+        told["holder"] = terms.holder
+    return told | {"access_expires_at": moment(after(row["at"], row["lifetime"]))}
+
+
+def after(at: int, seconds: float) -> int:
+    """So many seconds later, in microseconds since 1970."""
+    return at + round(seconds * SECOND)
+
+
+def _credential_end(commit: FamilyCommit) -> int | None:
+    if commit.refresh_end is not None or commit.access is not None:
+        return commit.refresh_end
+    for event in commit.events:
+        if isinstance(event, AuthorizationCodeIssued | DeviceAuthorizationStarted):
+            return microseconds(event.expires_at)
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _terms(scope: str, audience: tuple[str, ...], holder: str | None) -> str:
+    return msgspec.json.encode(Terms(scope, audience, holder)).decode()

@@ -17,6 +17,12 @@ ADD = (
     " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
 )
 STATEMENTS = (ADD,)
+INDEXES = (
+    "CREATE INDEX incidents_by_time ON incidents (tenant, at, seq, n)",
+    "CREATE INDEX incidents_by_client ON incidents (tenant, client, at, seq, n)",
+    "CREATE INDEX incidents_by_sub ON incidents (tenant, sub, at, seq, n)",
+    "CREATE INDEX incidents_by_family ON incidents (family)",
+)
 
 _SELECT = """
 SELECT i.at, i.seq, i.n, f.family_id, client.text AS client_id, i.sub, type.text AS type, reason.text AS reason,
@@ -41,10 +47,6 @@ def create(db: Database) -> None:
             presented INTEGER NOT NULL, current INTEGER NOT NULL,
             PRIMARY KEY (seq, n)
         ) WITHOUT ROWID""")
-    db.execute("CREATE INDEX incidents_by_time ON incidents (tenant, at, seq, n)")
-    db.execute("CREATE INDEX incidents_by_client ON incidents (tenant, client, at, seq, n)")
-    db.execute("CREATE INDEX incidents_by_sub ON incidents (tenant, sub, at, seq, n)")
-    db.execute("CREATE INDEX incidents_by_family ON incidents (family)")
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:

@@ -2,6 +2,7 @@
 
 The checkpoint moves in the transaction that writes the rows, so every commit counts exactly once, however often the
 process dies. A changed table gets a new number in `TABLES`, and that makes it another version: it is built anew.
+What only queries need, the indexes, is made when a new file is closed: sorting them once is faster than keeping them.
 """
 
 import sqlite3
@@ -20,7 +21,7 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": names.create,
     "checkpoint-1": checkpoint.create,
     "families-1": families.create,
-    "history-1": history.create,
+    "history-2": history.create,
     "revocations-1": revocations.create,
     "incidents-1": incidents.create,
 }
@@ -33,6 +34,17 @@ CACHE_KIB = 64 * 1024
 migrations = Migrations("read-model")
 for name, create in TABLES.items():
     migrations(name=name)(create)
+
+
+indexes = Migrations("indexes")
+
+
+@indexes(name="indexes-1")
+def create_indexes(db: Database) -> None:
+    """Of all tables."""
+    for projection in PROJECTIONS:
+        for statement in projection.INDEXES:
+            db.execute(statement)
 
 
 class Unusable(Exception):
@@ -95,7 +107,10 @@ class ReadModel:
             self._write(fresh, rows)
 
     def close(self) -> None:
-        """Let go of the file; it is complete in itself then."""
+        """Let go of the file; it is complete in itself then, and can be asked."""
+        if not indexes.applied(self._db):
+            indexes.apply(self._db)
+            _forget_when(self._db)
         self._connection.close()
 
     def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
@@ -142,8 +157,12 @@ def _prepare(db: Database) -> None:
     if not db.table_names():
         db.enable_wal()
         migrations.apply(db)
-        # sqlite-utils notes when it made a table; a rebuilt read model must be the same to the byte
-        db.execute("UPDATE _sqlite_migrations SET applied_at = ''")
+        _forget_when(db)
     found = [applied.name for applied in migrations.applied(db)]
     if found != list(TABLES):
         raise Unusable(f"it holds the tables {', '.join(found) or 'of something else'}")
+
+
+def _forget_when(db: Database) -> None:
+    # sqlite-utils notes when it made a table; a rebuilt read model must be the same to the byte
+    db.execute("UPDATE _sqlite_migrations SET applied_at = ''")

@@ -73,6 +73,16 @@ class ReasonRequest(ListRequest, frozen=True):
     reason: RevocationReason | None = None
 
 
+class TokenRequest(Request, frozen=True, kw_only=True):
+    """A token by its text, an access or ID token by its `jti`, a refresh token by family and generation; `at`: now."""
+
+    token: str | None = None
+    jti: str | None = None
+    family_id: str | None = None
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    at: Time | None = None
+
+
 class _DuplicateError(ValueError):
     pass
 

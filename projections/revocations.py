@@ -16,6 +16,13 @@ ADD = (
     " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
 )
 STATEMENTS = (ADD,)
+INDEXES = (
+    "CREATE INDEX revocations_by_time ON revocations (tenant, at, seq, n)",
+    "CREATE INDEX revocations_by_client ON revocations (tenant, client, at, seq, n)",
+    "CREATE INDEX revocations_by_sub ON revocations (tenant, sub, at, seq, n)",
+    "CREATE INDEX revocations_by_reason ON revocations (tenant, reason, at, seq, n)",
+    "CREATE INDEX revocations_by_family ON revocations (family)",
+)
 
 _SELECT = """
 SELECT r.at, r.seq, r.n, f.family_id, client.text AS client_id, r.sub, reason.text AS reason, actor.text AS actor,
@@ -36,11 +43,6 @@ def create(db: Database) -> None:
             family INTEGER NOT NULL, client INTEGER NOT NULL, sub TEXT NOT NULL, reason INTEGER NOT NULL,
             actor INTEGER NOT NULL, cause TEXT, jti TEXT, PRIMARY KEY (seq, n)
         ) WITHOUT ROWID""")
-    db.execute("CREATE INDEX revocations_by_time ON revocations (tenant, at, seq, n)")
-    db.execute("CREATE INDEX revocations_by_client ON revocations (tenant, client, at, seq, n)")
-    db.execute("CREATE INDEX revocations_by_sub ON revocations (tenant, sub, at, seq, n)")
-    db.execute("CREATE INDEX revocations_by_reason ON revocations (tenant, reason, at, seq, n)")
-    db.execute("CREATE INDEX revocations_by_family ON revocations (family)")
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:

@@ -1,0 +1,30 @@
+"""Which moment is asked about: one that the log knows."""
+
+import sqlite3
+from datetime import datetime
+
+from projections.commit import microseconds, moment
+from projections.request import Refused
+
+_BEGUN = "SELECT min(at) FROM families WHERE tenant = (SELECT id FROM names WHERE text = ?)"
+
+
+def asked_time(db: sqlite3.Connection, tenant: str, at: datetime | None, now: int) -> int:
+    """In microseconds, `now` if nothing is asked. Raises `Refused` for the future and for before the tenant's log."""
+    if at is None:
+        return now
+    if (asked := microseconds(at)) > now:
+        raise Refused("invalid_request", "that time is in the future")
+    begun = db.execute(_BEGUN, (tenant,)).fetchone()[0]
+    if begun is None:
+        raise Refused("invalid_request", "the log holds nothing of this tenant")
+    if asked < begun:
+        raise Refused("invalid_request", f"the log of this tenant begins at {moment(begun).isoformat()}")
+    return asked
+
+
+def asked_seq(seq: int, applied: int) -> int:
+    """The sequence itself. Raises `Refused` for one that is not applied yet."""
+    if not 0 < seq <= applied:
+        raise Refused("invalid_request", f"the log's sequences are 1 to {applied} now")
+    return seq
