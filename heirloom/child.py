@@ -13,6 +13,8 @@ log = logging.getLogger("heirloom.up")
 
 _PR_SET_PDEATHSIG = 1
 RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+REFUSED = 78
+"""The exit status of a process that only a person can help: it is not started again."""
 
 
 class ChildFailed(Exception):
@@ -116,6 +118,9 @@ class Child:
             started = asyncio.get_running_loop().time()
             await self._process.wait()
             if self._ending:
+                return
+            if self._process.returncode == REFUSED:
+                log.error("%s", await self._last_words())
                 return
             lived = asyncio.get_running_loop().time() - started
             failures = 0 if lived > 10 else failures + 1

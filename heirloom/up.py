@@ -16,6 +16,7 @@ from events import bus
 from heirloom import credentials, nats_server
 from heirloom.child import Child, ChildFailed
 from heirloom.credentials import Credentials
+from notary import key as notary_files
 from service import keyring
 from service.keyring import write_private
 
@@ -128,6 +129,8 @@ def _processes(data: Path, url: str, replicas: int, *, ours: bool) -> list[Child
         "HEIRLOOM_NATS_URL": url,
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
         "HEIRLOOM_READ_MODEL": str(data / "read-model.db"),
+        "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
+        "HEIRLOOM_NOTARY_STATE": str(data / notary_files.STATE),
         "HEIRLOOM_PARENT": "1",
     }
     if ours:
@@ -139,7 +142,13 @@ def _processes(data: Path, url: str, replicas: int, *, ours: bool) -> list[Child
             for number in range(1, replicas + 1)
         ),
         Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"),
+        # nobody waits for it: it vouches for what has happened
+        Child("the notary", [*python, "heirloom.notary"], env, errors=data / "notary.log", is_ready=_at_once),
     ]
+
+
+async def _at_once() -> bool:
+    return True
 
 
 @contextlib.contextmanager

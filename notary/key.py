@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from notary.merkle import Tree
-from notary.note import MalformedNote, Signer, parse_signer
+from notary.note import Key, MalformedNote, Signer, parse_key, parse_signer
 
 KEY = "notary.key"
 PUBLIC = "notary.pub"
@@ -90,6 +90,11 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def known_keys(path: Path) -> list[Key]:
+    """The public keys in a file, one on each line: this notary's, and those it had before. Raises `MalformedNote`."""
+    return [parse_key(line) for line in path.read_text().split()]
 
 
 def _publish(signer: Signer, path: Path) -> None:

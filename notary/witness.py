@@ -78,8 +78,9 @@ class Witness:
             why = f"a checkpoint of size {checkpoint.size} after one of size {self._newest}"
             self._contradict(Contradiction(stored.seq, stored.seq, why))
         elif checkpoint.size >= stored.seq:
-            why = f"something is missing before {stored.seq}: the checkpoint there covers {checkpoint.size} commits"
-            self._contradict(Contradiction(self.covered + 1, stored.seq, why))
+            first = self.covered + 1
+            why = f"something is missing in {first} to {stored.seq}: the checkpoint there covers {checkpoint.size}"
+            self._contradict(Contradiction(first, stored.seq, why))
         elif (tree := self._tree_of(checkpoint.size)) is not None:
             self._compare(checkpoint, tree, f"the checkpoint at {stored.seq}")
         elif self.tree.size - checkpoint.size >= REMEMBERED:

@@ -20,6 +20,7 @@ from events.reader import read
 from events.subjects import EVERYTHING, FAMILY_ID, TENANT
 from events.verify import Report
 from heirloom.commands.held_against import held_against, told
+from heirloom.commands.notary import COMMANDS
 from heirloom.commands.options import where
 from heirloom.commands.reading import progress, reading
 from heirloom.commands.tables import (
@@ -44,6 +45,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 def audit() -> None:
     """Ask what happened, check that the log is whole, and see any moment of the past again."""
+
+
+for evidence in COMMANDS:
+    audit.add_command(evidence)
 
 
 def _tenant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:

@@ -10,7 +10,7 @@ import click
 from events.verify import Report
 from heirloom.commands.options import where
 from notary.checkpoint import Checkpoint, read_checkpoint
-from notary.key import PUBLIC
+from notary.key import PUBLIC, known_keys
 from notary.note import Key, MalformedNote, parse_key
 from notary.verify import Terms
 
@@ -28,7 +28,7 @@ def held_against(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_terms(*, data: Path, nats: str | None, kept: Path | None, keys: tuple[str, ...], **others: Any) -> None:
-        known = known_keys(data, nats, keys)
+        known = trusted(data, nats, keys)
         checkpoint = None if kept is None else read_kept(kept, known)
         terms = Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
         command(data=data, nats=nats, terms=terms, **others)
@@ -42,13 +42,12 @@ def held_against(command: Callable[..., Any]) -> Callable[..., Any]:
     return where(option(KEY(with_terms)))
 
 
-def known_keys(data: Path, nats: str | None, given: tuple[str, ...]) -> list[Key]:
+def trusted(data: Path, nats: str | None, given: tuple[str, ...]) -> list[Key]:
     """Those named, or else those of the data directory, if that is where the log is. Raises `click.ClickException`."""
-    lines = list(given)
-    if not given and nats is None and (data / PUBLIC).exists():
-        lines = (data / PUBLIC).read_text().split()
     try:
-        return [parse_key(line) for line in lines]
+        if not given and nats is None and (data / PUBLIC).exists():
+            return known_keys(data / PUBLIC)
+        return [parse_key(line) for line in given]
     except MalformedNote as error:
         raise click.ClickException(f"a notary's key cannot be read: {error}") from error
 
@@ -69,4 +68,5 @@ def told(report: Report, terms: Terms) -> str:
     if report.checkpoints == 0 and terms.kept is None:
         return "no checkpoint lies in it: what came last is vouched for by nothing"
     signed = "signed by a known key" if terms.keys else "signatures not checked: name a key with --key"
-    return f"{report.checkpoints:,} checkpoints agree with it up to sequence {report.covered} ({signed})"
+    agree = "checkpoint agrees" if report.checkpoints == 1 else "checkpoints agree"
+    return f"{report.checkpoints:,} {agree} with it up to sequence {report.covered} ({signed})"

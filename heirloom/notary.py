@@ -1,0 +1,93 @@
+"""The notary as a process: `python -m heirloom.notary`, started by `heirloom up` or by an orchestrator.
+
+Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_NOTARY_KEY and HEIRLOOM_NOTARY_STATE (files, made at
+the first start; keep the state on another disk than the log if you can) and HEIRLOOM_NOTARY_SECONDS (4: how long a
+commit waits for its checkpoint). Prints `ready`. SIGTERM ends it with 0; a log it may not sign, with status 78.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from events.bus import connect
+from events.log import Log, Unavailable
+from heirloom.child import REFUSED
+from heirloom.process import run, stop_requested
+from notary.key import NoKey
+from notary.notary import Notary, Refusal
+from service.journal import Journal, install
+
+log = logging.getLogger("heirloom.notary")
+
+MODEST = 5
+"""By how much it gives way to whoever answers requests."""
+
+
+class Settings(NamedTuple):
+    """Where a notary finds what it needs; `seconds` lie between two looks at the log."""
+
+    url: str
+    key: Path
+    state: Path
+    seconds: float
+
+
+async def main() -> None:
+    """Vouch until told to stop."""
+    journal = Journal()
+    install(journal)
+    os.nice(MODEST)
+    try:
+        await run_notary(_settings(), stop_requested())
+    except (NoKey, Refusal) as refusal:
+        log.error("%s", refusal)
+        journal.flush()
+        print(f"heirloom: {refusal}", file=sys.stderr, flush=True)
+        sys.exit(REFUSED)
+    journal.flush()
+
+
+async def run_notary(settings: Settings, stop: asyncio.Event) -> None:
+    """Until `stop`. Raises `NoKey` and `Refusal`."""
+    working = asyncio.create_task(_vouch(settings))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not working.done():
+        working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+async def _vouch(settings: Settings) -> None:
+    connection = await connect(settings.url, "heirloom notary")
+    try:
+        the_log = Log(connection)
+        await the_log.start()
+        notary = Notary(connection, the_log, settings.key, settings.state)
+        print("ready", flush=True)
+        while True:
+            try:
+                if checkpoint := await notary.step():
+                    log.info("a checkpoint", extra={"size": checkpoint.size})
+            except Unavailable as unavailable:
+                log.info("waiting for the log: %s", unavailable)
+            await asyncio.sleep(settings.seconds)
+    finally:
+        await connection.close()
+
+
+def _settings() -> Settings:
+    try:
+        paths = Path(os.environ["HEIRLOOM_NOTARY_KEY"]), Path(os.environ["HEIRLOOM_NOTARY_STATE"])
+        return Settings(os.environ["HEIRLOOM_NATS_URL"], *paths, float(os.environ.get("HEIRLOOM_NOTARY_SECONDS", "4")))
+    except KeyError as error:
+        sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
+
+
+if __name__ == "__main__":
+    run(main())

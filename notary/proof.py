@@ -1,0 +1,76 @@
+"""An inclusion proof as a file: that one message lies in the log, for somebody who has not got the log.
+
+JSON; hashes in base64. `hashes` is the audit path of RFC 6962 §2.1.1, and `checkpoint` the signed note of the tree that
+it leads to. Which message it is about is told by `seq` and the SHA-256 of its body (hexadecimal).
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from notary.checkpoint import Checkpoint, read_checkpoint
+from notary.merkle import PathReader, includes, inclusion_path, leaf_hash
+from notary.note import Key
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """`leaf_index` is `seq` - 1; the tree is that of the `checkpoint`."""
+
+    seq: int
+    leaf_index: int
+    tree_size: int
+    body_sha256: str
+    leaf_hash: bytes
+    hashes: tuple[bytes, ...]
+    checkpoint: str
+    v: int = 1
+
+
+class Unproven(Exception):
+    """The proof does not show what it should; the message says what is wrong."""
+
+
+class Prover:
+    """Feed it the bodies of the log in order, from the first to the last that the checkpoint covers."""
+
+    def __init__(self, seq: int, checkpoint: Checkpoint) -> None:
+        if not 0 < seq <= checkpoint.size:
+            raise Unproven(f"the newest checkpoint covers the log up to {checkpoint.size}, not sequence {seq}")
+        self._index, self._checkpoint = seq - 1, checkpoint
+        self._path = PathReader(inclusion_path(self._index, checkpoint.size))
+        self._read = 0
+        self._body = b""
+
+    def read(self, body: bytes) -> None:
+        """The next message's body."""
+        if self._read == self._index:
+            self._body = body
+        self._path.add(leaf_hash(body))
+        self._read += 1
+
+    def proof(self) -> Proof:
+        """Raises `Unproven` when the log is not the one that was signed."""
+        size = self._checkpoint.size
+        body_hash, leaf = hashlib.sha256(self._body).hexdigest(), leaf_hash(self._body)
+        hashes = tuple(self._path.hashes())
+        proof = Proof(self._index + 1, self._index, size, body_hash, leaf, hashes, self._checkpoint.signed)
+        check(proof, ())
+        return proof
+
+
+def check(proof: Proof, keys: Sequence[Key], body: bytes | None = None) -> Checkpoint:
+    """The checkpoint that the proof leads to, signed by one of `keys` if there are any. With `body`, it is of that.
+
+    Raises `Unproven`, and `MalformedNote` for a malformed checkpoint.
+    """
+    checkpoint = read_checkpoint(proof.checkpoint.encode())
+    if keys and not checkpoint.is_signed_by(keys):
+        raise Unproven("its checkpoint is signed by none of the known keys")
+    if (proof.v, proof.leaf_index, proof.tree_size) != (1, proof.seq - 1, checkpoint.size):
+        raise Unproven("its sequence, leaf index and tree size do not belong together")
+    if body is not None and (leaf_hash(body), hashlib.sha256(body).hexdigest()) != (proof.leaf_hash, proof.body_sha256):
+        raise Unproven("it is about another body")
+    if not includes(checkpoint.root, checkpoint.size, proof.leaf_index, proof.leaf_hash, proof.hashes):
+        raise Unproven("its hashes do not lead to the signed root")
+    return checkpoint
