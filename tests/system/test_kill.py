@@ -119,11 +119,13 @@ async def test_killed_under_load(tmp_path: Path, victim: str) -> None:
 
 
 async def _families(auditor: Caller) -> list[object]:
-    """What the read model has, once it answers again."""
+    """What the read model has, once it answers again and has caught up."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(NatsError):
-                answer = await auditor.ask("audit.acme.families", {"limit": 10}, seconds=2)
+                position = await auditor.ask("audit.acme.position", {}, seconds=2)
+                up_to_now = {"limit": 10, "min_seq": position.get("log_seq")}
+                answer = await auditor.ask("audit.acme.families", up_to_now, seconds=6)
                 if "items" in answer:
                     items: list[object] = answer["items"]
                     return items
