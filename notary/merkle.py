@@ -33,12 +33,13 @@ class Tree(NamedTuple):
 
     def add(self, leaf: bytes) -> "Tree":
         """With one leaf hash more. As many nodes are closed as the old size ends in one-bits."""
-        edge, size = self.edge, self.size
+        size, edge = self
+        open_nodes = len(edge)
         while size & 1:
-            leaf = node_hash(edge[-1], leaf)
-            edge = edge[:-1]
+            open_nodes -= 1
+            leaf = node_hash(edge[open_nodes], leaf)
             size >>= 1
-        return Tree(self.size + 1, (*edge, leaf))
+        return Tree(self.size + 1, (*edge[:open_nodes], leaf))
 
     def root(self) -> bytes:
         """MTH of RFC 6962 §2.1."""
