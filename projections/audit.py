@@ -13,18 +13,26 @@ import msgspec
 
 from events.broker import Broker, serve
 from events.stream import JetStreamMissing
-from projections import families, history, incidents, revocations
+from projections import families, history, incidents, period, revocations
+from projections.as_of import as_of, diff
+from projections.blast_radius import blast_radius
 from projections.commit import microseconds
 from projections.page import BadCursor, Page, cursor_after, position
+from projections.person import subject
 from projections.progress import Progress
 from projections.read_model import open_for_queries
 from projections.request import (
+    AsOfRequest,
+    DiffRequest,
     FamiliesRequest,
     FamilyRequest,
     ListRequest,
+    PeriodRequest,
     ReasonRequest,
     Refused,
     Request,
+    SearchRequest,
+    SubjectRequest,
     TokenRequest,
     decode,
 )
@@ -37,6 +45,12 @@ Answer = dict[str, Any]
 
 QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
     "token": (TokenRequest, token),
+    "as_of": (AsOfRequest, as_of),
+    "diff": (DiffRequest, diff),
+    "subject": (SubjectRequest, subject),
+    "blast_radius": (FamilyRequest, blast_radius),
+    "activity": (PeriodRequest, period.activity),
+    "search": (SearchRequest, period.search),
 }
 """What is asked of the read model alone: `(db, tenant, request, limit, now in microseconds)` → the answer."""
 

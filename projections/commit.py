@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientEvent, ClientSecretIssued
 from events.commit import VERSION
 from events.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
 from events.log import Stored
+from events.subject import SubjectEvent
 from events.subjects import CHECKPOINT
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,7 +24,8 @@ class FamilyCommit(NamedTuple):
     """One decision about one family, times in microseconds since 1970.
 
     `generation` is the refresh token's that the family has after it and `refresh_end` that token's expiry, `access` the
-    access token that was issued; each None where the commit says nothing about it. `revokes` is what the subject says.
+    access token that was issued, `access_end` its expiry; each None where the commit says nothing about it. `revokes`
+    is what the subject says.
     """
 
     seq: int
@@ -35,6 +38,7 @@ class FamilyCommit(NamedTuple):
     generation: int | None
     refresh_end: int | None
     access: TokenIssued | None
+    access_end: int | None
 
 
 class _Family(msgspec.Struct, gc=False):
@@ -44,20 +48,44 @@ class _Family(msgspec.Struct, gc=False):
     events: tuple[FamilyEvent, ...]
 
 
+class CutOffCommit(NamedTuple):
+    """An order against a person or a client; `name` is the last part of its subject, a client's id."""
+
+    seq: int
+    tenant: str
+    name: str
+    at: int
+    actor: str
+    events: tuple[SubjectEvent | ClientDisabled | ClientEnabled, ...]
+
+
+class _CutOff(msgspec.Struct):
+    v: int
+    at: datetime
+    actor: str
+    events: tuple[SubjectEvent | ClientEvent, ...]
+
+
 class _Other(msgspec.Struct):
     v: int
 
 
 _family = msgspec.json.Decoder(_Family)
+_cut_off = msgspec.json.Decoder(_CutOff)
 _other = msgspec.json.Decoder(_Other)
 
 
-def read_commit(stored: Stored) -> FamilyCommit | None:
-    """The commit, or None for one of another aggregate. Raises `Unprojectable` for what this version cannot read."""
+def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | None:
+    """The commit, or None for one that the read model has no use for.
+
+    Raises `Unprojectable` for what this version cannot read.
+    """
     if stored.subject == CHECKPOINT:
         return None
     kind = stored.subject.split(".", 4)
     try:
+        if kind[2] in ("subject", "client"):
+            return _cut_off_commit(stored, kind[1], kind[3])
         if kind[2] != "family":
             _known_version(_other.decode(stored.body).v)
             return None
@@ -83,8 +111,16 @@ def _family_commit(seq: int, tenant: str, family_id: str, revokes: bool, read: _
         elif isinstance(event, TokenRedeemed) and event.credential == "refresh_token":
             generation, refresh_end = event.generation, event.expires_at
     end = None if refresh_end is None else microseconds(refresh_end)
-    at = microseconds(read.at)
-    return FamilyCommit(seq, tenant, family_id, revokes, at, read.actor, read.events, generation, end, access)
+    access_end = None if access is None else microseconds(access.expires_at)
+    ends = generation, end, access, access_end
+    return FamilyCommit(seq, tenant, family_id, revokes, microseconds(read.at), read.actor, read.events, *ends)
+
+
+def _cut_off_commit(stored: Stored, tenant: str, name: str) -> CutOffCommit | None:
+    read = _cut_off.decode(stored.body)
+    _known_version(read.v)
+    events = tuple(event for event in read.events if not isinstance(event, ClientConfigured | ClientSecretIssued))
+    return CutOffCommit(stored.seq, tenant, name, microseconds(read.at), read.actor, events) if events else None
 
 
 def _known_version(version: int) -> None:

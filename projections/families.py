@@ -42,8 +42,9 @@ INDEXES = (
     "CREATE INDEX families_by_sub ON families (tenant, sub, at)",
     "CREATE INDEX families_revoked ON families (tenant, at) WHERE revoked_at IS NOT NULL",
 )
+_BEGINNINGS = (GrantAuthorized, DeviceAuthorizationStarted)
 
-_SELECT = """
+SELECT = """
 SELECT f.family_id, client.text AS client_id, f.sub, scope.text AS scope, grant_type.text AS "grant",
     f.generation, f.at, f.seq, f.expires_at, f.revoked_at, reason.text AS reason
 FROM families AS f
@@ -69,9 +70,9 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
     tenant, first = names[commit.tenant], commit.events[0]
     end = commit.refresh_end
-    if end is not None and commit.access is not None:
-        end = max(end, microseconds(commit.access.expires_at))  # it lives as long as any token of it
-    if isinstance(first, GrantAuthorized | DeviceAuthorizationStarted):
+    if end is not None and commit.access_end is not None:
+        end = max(end, commit.access_end)  # it lives as long as any token of it
+    if isinstance(first, _BEGINNINGS):
         sub, grant = (first.sub, first.grant) if isinstance(first, GrantAuthorized) else ("", DEVICE_GRANT)
         terms = names[first.client_id], sub, names[first.scope], names[grant]
         end = end or _provisional_end(commit)
@@ -80,8 +81,8 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         rows[RENEW].append((commit.generation, end, commit.family_id, tenant))
     elif isinstance(first, DeviceAuthorizationDenied):
         rows[DENY].append((first.sub, commit.at, commit.family_id, tenant))
-    elif commit.access is not None:
-        rows[EXTEND].append((microseconds(commit.access.expires_at), commit.family_id, tenant))
+    elif commit.access_end is not None:
+        rows[EXTEND].append((commit.access_end, commit.family_id, tenant))
     if commit.revokes:
         for event in commit.events:
             if isinstance(event, FamilyRevoked):
@@ -100,9 +101,9 @@ def _provisional_end(commit: FamilyCommit) -> int | None:
 
 def find(db: sqlite3.Connection, tenant: str, family_id: str, now: int) -> dict[str, Any] | None:
     """The family as it stands `now` (microseconds), or None."""
-    query = f"{_SELECT} WHERE f.family_id = ? AND f.tenant = {NAMED}"
+    query = f"{SELECT} WHERE f.family_id = ? AND f.tenant = {NAMED}"
     row = db.execute(query, (family_id, tenant)).fetchone()
-    return _item(row, now) if row else None
+    return item(row, now) if row else None
 
 
 def families(
@@ -116,11 +117,12 @@ def families(
         conditions.append(("f.revoked_at IS NULL AND f.expires_at <= ?", (now,)))
     elif status == "live":
         conditions.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (now,)))
-    rows, cursor = select_page(db, _SELECT, "f", ("at", "seq"), page, conditions)
-    return [_item(row, now) for row in rows], cursor
+    rows, cursor = select_page(db, SELECT, "f", ("at", "seq"), page, conditions)
+    return [item(row, now) for row in rows], cursor
 
 
-def _item(row: sqlite3.Row, now: int) -> dict[str, Any]:
+def item(row: sqlite3.Row, now: int) -> dict[str, Any]:
+    """A row of `SELECT` as it stands `now` (microseconds)."""
     ended, end = row["revoked_at"], row["expires_at"]
     status: Status = "revoked" if ended is not None else "expired" if end is not None and end <= now else "live"
     return {

@@ -61,13 +61,13 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """One row."""
-    at, terms, jti, lifetime = commit.at, None, None, None
-    if (access := commit.access) is not None and access.jti is not None:
+    at, access, access_end, terms, jti, lifetime = commit.at, commit.access, commit.access_end, None, None, None
+    if access is not None and access_end is not None and access.jti is not None:
         terms, jti = names[_terms(access.scope, access.audience, access.client_id)], packed(access.jti)
-        lifetime = (microseconds(access.expires_at) - at) / SECOND
+        lifetime = (access_end - at) / SECOND
     end = _credential_end(commit)
     patience = None if end is None else (end - at) / SECOND
-    types = names[" ".join([type(event).__name__ for event in commit.events])]
+    types = names[_names_of(tuple(map(type, commit.events)))]
     family = commit.family_id, names[commit.tenant]
     rest = commit.generation, terms, jti, lifetime, patience
     rows[ADD].append((commit.seq, *family, at, types, names[commit.actor], *rest))
@@ -125,3 +125,8 @@ def _credential_end(commit: FamilyCommit) -> int | None:
 @lru_cache(maxsize=4096)
 def _terms(scope: str, audience: tuple[str, ...], holder: str | None) -> str:
     return msgspec.json.encode(Terms(scope, audience, holder)).decode()
+
+
+@lru_cache(maxsize=4096)
+def _names_of(types: tuple[type, ...]) -> str:
+    return " ".join(type.__name__ for type in types)

@@ -55,12 +55,13 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         return
     for n, event in enumerate(commit.events):
         if isinstance(event, TokenReuseDetected | ForgeryDetected):
-            what = names[type(event).__name__], names[_reason(event)]
+            what = names[type(event).__name__], names[reason_of(event)]
             who = names[commit.actor], names[event.client_id], event.generation, event.current_generation
             rows[ADD].append((commit.seq, n, commit.at, *what, *who, commit.family_id, names[commit.tenant]))
 
 
-def _reason(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
+def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
+    """What such a detection ends a family for."""
     if isinstance(event, ForgeryDetected):
         return "forgery"
     return "code_reuse" if event.credential == "authorization_code" else "reuse_detected"
@@ -76,6 +77,11 @@ def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[l
 def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
     """All of one family (its opening sequence), oldest first."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE i.family = ? ORDER BY i.seq, i.n", (family,))]
+
+
+def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
+    """All of one commit."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE i.seq = ? ORDER BY i.n", (seq,))]
 
 
 def _item(row: sqlite3.Row) -> dict[str, Any]:

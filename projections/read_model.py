@@ -13,8 +13,8 @@ from sqlite_utils import Database, Migrations
 
 from events.commit import digest
 from events.log import Stored
-from projections import checkpoint, families, history, incidents, names, revocations
-from projections.commit import Unprojectable, read_commit
+from projections import activity, checkpoint, cut_offs, families, history, incidents, names, revocations, words
+from projections.commit import FamilyCommit, Unprojectable, read_commit
 from projections.rows import Rows
 
 TABLES: dict[str, Callable[[Database], None]] = {
@@ -24,9 +24,14 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "history-2": history.create,
     "revocations-1": revocations.create,
     "incidents-1": incidents.create,
+    "activity-1": activity.create,
+    "cut-offs-1": cut_offs.create,
+    "words-1": words.create,
 }
-PROJECTIONS = (families, history, revocations, incidents)
+OF_FAMILIES = (families, history, revocations, incidents, activity, words)
 """In the order their rows are written: history looks its family up."""
+OF_CUT_OFFS = (cut_offs, words)
+PROJECTIONS = (*OF_FAMILIES, cut_offs)
 STATEMENTS = tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS)
 
 CACHE_KIB = 64 * 1024
@@ -119,8 +124,12 @@ class ReadModel:
         commit = read_commit(stored)
         if commit is None:
             return
-        for projection in PROJECTIONS:
-            projection.apply(commit, self._names, rows)
+        if isinstance(commit, FamilyCommit):
+            for projection in OF_FAMILIES:
+                projection.apply(commit, self._names, rows)
+        else:
+            for of_cut_offs in OF_CUT_OFFS:
+                of_cut_offs.apply(commit, self._names, rows)
 
     def _write(self, commits: list[Stored], rows: Rows) -> None:
         try:

@@ -83,6 +83,49 @@ class TokenRequest(Request, frozen=True, kw_only=True):
     at: Time | None = None
 
 
+class AsOfRequest(Request, frozen=True, kw_only=True):
+    """A family, the families of `sub`, or all; at a time or after a sequence, by default now."""
+
+    family_id: str | None = None
+    sub: str | None = None
+    at: Time | None = None
+    seq: Sequence | None = None
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+class DiffRequest(Request, frozen=True, kw_only=True):
+    """What came after `from_seq`, up to and with `to_seq`."""
+
+    from_seq: Sequence
+    to_seq: Sequence
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+class SubjectRequest(Request, frozen=True, kw_only=True):
+    """One person."""
+
+    sub: str
+    limit: Limit = 1000
+    cursor: str | None = None
+
+
+class PeriodRequest(Request, frozen=True, kw_only=True):
+    """`since` and `until` are both included."""
+
+    since: Time | None = None
+    until: Time | None = None
+    limit: Limit = 100
+    cursor: str | None = None
+
+
+class SearchRequest(PeriodRequest, frozen=True, kw_only=True):
+    """Commits with all of these words."""
+
+    text: Annotated[str, msgspec.Meta(max_length=256)]
+
+
 class _DuplicateError(ValueError):
     pass
 

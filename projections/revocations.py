@@ -68,6 +68,11 @@ def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.family = ? ORDER BY r.seq, r.n", (family,))]
 
 
+def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
+    """All of one commit."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.seq = ? ORDER BY r.n", (seq,))]
+
+
 def _item(row: sqlite3.Row) -> dict[str, Any]:
     item = {key: row[key] for key in ("seq", "family_id", "client_id", "sub", "reason", "actor", "cause")}
     item["at"] = moment(row["at"])

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from events import client, family
+from events import client, family, subjects
+from events import subject as person
 from events.commit import Codec, Commit, digest
 from events.family import (
     DEVICE_GRANT,
@@ -23,6 +24,7 @@ from events.family import (
 )
 from events.log import Stored
 from events.settings import ClientSettings
+from events.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 AUDIENCE = ("https://api.example",)
@@ -83,6 +85,18 @@ class LogMaker:
         before = self._last[subject][1] if subject in self._last else None
         self._append(subject, subject, client.codec, "operator", (event,), client.evolve(before, event))
 
+    def order(self, sub: str, event: SubjectEvent) -> None:
+        """A commit against a person."""
+        name = subjects.subject("acme", sub).live
+        before = self._last[name][1] if name in self._last else None
+        self._append(name, name, person.codec, "operator", (event,), person.evolve(before, event))
+
+    def disable_client(self, client_id: str, reason: str) -> None:
+        """A commit against a client."""
+        name, event = f"tokens.acme.client.{client_id}", client.ClientDisabled(reason)
+        before = self._last[name][1] if name in self._last else None
+        self._append(name, name, client.codec, "operator", (event,), client.evolve(before, event))
+
     def _append(
         self, aggregate: str, subject: str, codec: Codec[Any, Any], actor: str, events: Sequence[Any], state: Any
     ) -> None:
@@ -125,5 +139,8 @@ def eventful_log() -> list[Stored]:
     made.commit("c1", granted, code, tenant="initech")
     shown = TokenReuseDetected(0, 0, "app", "authorization_code")
     made.commit("c1", shown, FamilyRevoked("code_reuse", "request"), tenant="initech")
+    made.order("user0", SubjectBlocked("user0", "Laptop lost at the Café"))
+    made.order("user0", SubjectUnblocked("user0"))
+    made.disable_client("app", "laptop of the maker lost")
     made.rotate("f0")
     return made.log

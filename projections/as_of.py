@@ -1,0 +1,142 @@
+"""The state as it was: of a family, of a person's families or of a tenant's, and what changed between two moments."""
+
+import sqlite3
+from typing import Any, NamedTuple
+
+from projections import checkpoint, families, history
+from projections.commit import moment
+from projections.page import Condition, Page, cursor_after, position, select_page
+from projections.request import AsOfRequest, DiffRequest, Refused
+from projections.when import asked_seq, asked_time
+
+LOOKED_THROUGH = 5000
+"""Commits that one page of a comparison goes through at most, whosever they are."""
+_RECENT = 100
+"""Commits of a family whose tokens may still have been alive."""
+
+_CHANGED = """
+SELECT h.seq, f.* FROM (SELECT seq, family FROM history WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?) AS h
+LEFT JOIN families AS f ON f.seq = h.family AND f.tenant = (SELECT id FROM names WHERE text = ?)
+    AND NOT EXISTS (SELECT 1 FROM history AS e WHERE e.family = h.family AND e.seq > ? AND e.seq < h.seq)
+ORDER BY h.seq
+"""
+
+
+class Bound(NamedTuple):
+    """A moment: what is at most `value` in `column` (`seq` or `at`) had happened; `clock` tells what had expired."""
+
+    column: str
+    value: int
+    clock: int
+
+
+def as_of(db: sqlite3.Connection, tenant: str, request: AsOfRequest, limit: int, now: int) -> dict[str, Any]:
+    """One family, or a page of those that had begun, newest first, each as it was then. Raises `Refused`."""
+    bound = _bound(db, tenant, request, now)
+    if request.family_id is not None:
+        if request.sub is not None:
+            raise Refused("invalid_request", "ask by family_id or by sub")
+        family = families.find(db, tenant, request.family_id, now)
+        state = state_at(db, family, bound) if family is not None else None
+        if state is None:
+            raise Refused("invalid_request", "there was no such family then")
+        return state
+    fixed = (str(request.seq), None if request.at is None else request.at.isoformat())
+    page = Page("as_of", tenant, request.sub, filters=fixed, limit=limit, cursor=request.cursor)
+    conditions: list[Condition] = [(f"f.{bound.column} <= ?", (bound.value,))]
+    rows, cursor = select_page(db, families.SELECT, "f", ("at", "seq"), page, conditions)
+    states = [state_at(db, families.item(row, now), bound) for row in rows]
+    return {"items": [state for state in states if state is not None], "cursor": cursor}
+
+
+def diff(db: sqlite3.Connection, tenant: str, request: DiffRequest, limit: int, now: int) -> dict[str, Any]:
+    """The families with commits after `from_seq` up to `to_seq`, by their first one, as they were and as they became.
+
+    A page may have fewer items than asked for, or none, and still a cursor. Raises `Refused`, `BadCursor`.
+    """
+    applied = checkpoint.load(db)[0]
+    if request.from_seq > request.to_seq:
+        raise Refused("invalid_request", "from_seq is after to_seq")
+    begin, end = request.from_seq, asked_seq(request.to_seq, applied)
+    page = Page("diff", tenant, filters=(f"{begin} {end}",), cursor=request.cursor)
+    after = position(page, 1)[0] if request.cursor is not None else begin
+    rows = db.execute(_CHANGED, (after, end, LOOKED_THROUGH, tenant, begin)).fetchall()
+    first, last = (Bound("seq", seq, _clock(db, seq, now)) for seq in (begin, end))
+    items: list[dict[str, Any]] = []
+    for row in rows:
+        if row["family_id"] is None:
+            continue
+        if len(items) == limit:
+            return {"items": items, "cursor": cursor_after(page, (after,))}
+        family = families.find(db, tenant, row["family_id"], now)
+        assert family is not None  # the row is one of it
+        items.append(_change(family, row[0], state_at(db, family, first), state_at(db, family, last)))
+        after = row[0]
+    more = len(rows) == LOOKED_THROUGH and rows[-1][0] < end
+    return {"items": items, "cursor": cursor_after(page, (rows[-1][0],)) if more else None}
+
+
+def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> dict[str, Any] | None:
+    """The family as it was, with the tokens then alive; None if it had not begun."""
+    query = f"{history.SELECT} WHERE h.family = ? AND h.{bound.column} <= ? ORDER BY h.seq DESC LIMIT {_RECENT}"
+    rows = db.execute(query, (family["opened_seq"], bound.value)).fetchall()
+    if not rows:
+        return None
+    given = next((row for row in rows if row["patience"] is not None), None)
+    ends = [] if given is None else [history.after(given["at"], given["patience"])]
+    access = [row for row in rows if row["jti"] is not None]
+    ends += [history.after(row["at"], row["lifetime"]) for row in access]
+    ended = _ended(db, family["opened_seq"], bound)
+    end = max(ends, default=None)
+    pending = len(rows) == 1 and rows[0]["types"] == "DeviceAuthorizationStarted"
+    status = "revoked" if ended else "expired" if end is not None and end <= bound.clock else "live"
+    alive = [row for row in access if history.after(row["at"], row["lifetime"]) > bound.clock]
+    return {
+        **{key: family[key] for key in ("family_id", "client_id", "scope", "grant", "opened_at", "opened_seq")},
+        "sub": "" if pending else family["sub"],
+        "status": status,
+        "generation": next((row["generation"] for row in rows if row["generation"] is not None), None),
+        "expires_at": None if end is None else moment(end),
+        "revoked_at": family["revoked_at"] if ended else None,
+        "reason": family["reason"] if ended else None,
+        "last_seq": rows[0]["seq"],
+        "access_tokens": [history.access_token(row) for row in alive] if status == "live" else [],
+    }
+
+
+def _change(
+    family: dict[str, Any], seq: int, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> dict[str, Any]:
+    told = {key: family[key] for key in ("family_id", "client_id", "sub")}
+    brief = [
+        None if state is None else {key: state[key] for key in ("status", "generation", "reason", "last_seq")}
+        for state in (before, after)
+    ]
+    changes = []
+    if before is None:
+        changes.append("begun")
+    if after is not None and after["generation"] != (before or {"generation": 0})["generation"]:
+        changes.append("rotated")
+    if after is not None and after["status"] != (before or {"status": "live"})["status"]:
+        changes.append(after["status"])
+    return {"seq": seq, **told, "changes": changes, "before": brief[0], "after": brief[1]}
+
+
+def _bound(db: sqlite3.Connection, tenant: str, request: AsOfRequest, now: int) -> Bound:
+    if request.seq is None:
+        at = asked_time(db, tenant, request.at, now)
+        return Bound("at", at, at)
+    if request.at is not None:
+        raise Refused("invalid_request", "ask by at or by seq")
+    seq = asked_seq(request.seq, checkpoint.load(db)[0])
+    return Bound("seq", seq, _clock(db, seq, now))
+
+
+def _clock(db: sqlite3.Connection, seq: int, now: int) -> int:
+    row = db.execute("SELECT at FROM history WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (seq,)).fetchone()
+    return now if row is None else int(row["at"])
+
+
+def _ended(db: sqlite3.Connection, family: int, bound: Bound) -> bool:
+    query = "SELECT seq, at FROM revocations WHERE family = ? AND jti IS NULL"
+    return any(row[bound.column] <= bound.value for row in db.execute(query, (family,)))

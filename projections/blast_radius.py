@@ -1,0 +1,90 @@
+"""What a theft could reach: which tokens were alive when the thief struck, what for, and how long until the end."""
+
+import sqlite3
+from datetime import datetime
+from typing import Any
+
+from projections import families, history, incidents
+from projections.commit import microseconds, moment
+from projections.request import FamilyRequest, Refused
+
+_COMMITS = 1000
+"""The latest ones before the theft that are looked through, and the latest presentations told."""
+
+
+def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _: int, now: int) -> dict[str, Any]:
+    """Of the family's first incident. `exposed_seconds` is from when the copied token was given to the family's end;
+    `seconds_to_end` from the strike. Raises `Refused` for an unknown family and for one without incidents.
+    """
+    family = families.find(db, tenant, request.family_id, now)
+    if family is None:
+        raise Refused("invalid_request", "there is no such family")
+    shown = incidents.of_family(db, family["opened_seq"])
+    if not shown:
+        raise Refused("invalid_request", "there is no incident in this family")
+    strike = shown[0]
+    query = f"{history.SELECT} WHERE h.family = ? AND h.seq < ? ORDER BY h.seq DESC LIMIT {_COMMITS}"
+    before = db.execute(query, (family["opened_seq"], strike["seq"])).fetchall()[::-1]
+    copied, rotated = (_given(db, family["opened_seq"], strike["generation"] + further) for further in (0, 1))
+    alive = _alive(db, family, before, microseconds(strike["at"]))
+    ended = family["revoked_at"]
+    return {
+        **{key: family[key] for key in ("family_id", "client_id", "sub", "grant", "reason")},
+        **{key: strike[key] for key in ("type", "seq", "generation", "current_generation", "presented_by")},
+        "struck_at": strike["at"],
+        "copied_after": copied,
+        "branched_at": rotated,
+        "ended_at": ended,
+        "seconds_to_end": _seconds(strike["at"], ended),
+        "exposed_seconds": _seconds(copied, ended),
+        "alive": alive,
+        "scope": " ".join(sorted({scope for token in alive for scope in token["scope"].split(" ")})),
+        "audience": sorted({audience for token in alive for audience in token.get("audience", ())}),
+        "presentations": [*_redemptions(before), *(_presentation(incident) for incident in shown[:_COMMITS])],
+    }
+
+
+def _alive(
+    db: sqlite3.Connection, family: dict[str, Any], before: list[sqlite3.Row], strike: int
+) -> list[dict[str, Any]]:
+    """The tokens that could be used at that time, with the seconds each had left."""
+    query = "SELECT jti FROM revocations WHERE family = ? AND at <= ? AND jti IS NOT NULL"
+    revoked = {row["jti"] for row in db.execute(query, (family["opened_seq"], strike))}
+    tokens = []
+    for row in before:
+        if row["jti"] is not None and (end := history.after(row["at"], row["lifetime"])) > strike:
+            token = history.access_token(row)
+            token["expires_at"] = token.pop("access_expires_at")
+            if token["jti"] not in revoked:
+                tokens.append({"kind": "access", **token, "seconds_left": (end - strike) / history.SECOND})
+    newest = next((row for row in reversed(before) if row["generation"] is not None and row["patience"]), None)
+    if newest is not None and (end := history.after(newest["at"], newest["patience"])) > strike:
+        left = {"expires_at": moment(end), "seconds_left": (end - strike) / history.SECOND}
+        tokens.append({"kind": "refresh", "generation": newest["generation"], "scope": family["scope"], **left})
+    return tokens
+
+
+def _redemptions(rows: list[sqlite3.Row]) -> list[dict[str, Any]]:
+    """Who was given the next generation for which, and when."""
+    return [
+        {"generation": row["generation"] - 1, "at": moment(row["at"]), "seq": row["seq"], "by": row["actor"]}
+        | {"accepted": True}
+        for row in rows
+        if "TokenRotated" in row["types"].split(" ")
+    ]
+
+
+def _presentation(incident: dict[str, Any]) -> dict[str, Any]:
+    at = {key: incident[key] for key in ("generation", "at", "seq")}
+    return {**at, "by": f"client:{incident['presented_by']}", "accepted": False}
+
+
+def _given(db: sqlite3.Connection, family: int, generation: int) -> datetime | None:
+    """When the family got that generation."""
+    query = "SELECT at FROM history WHERE family = ? AND generation = ? ORDER BY seq LIMIT 1"
+    row = db.execute(query, (family, generation)).fetchone()
+    return None if row is None else moment(row["at"])
+
+
+def _seconds(since: datetime | None, until: datetime | None) -> float | None:
+    return None if since is None or until is None else (until - since).total_seconds()

@@ -1,0 +1,59 @@
+"""What was ordered against people and clients: blocked, revoked, consent withdrawn, disabled, and the reverse."""
+
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from events.client import ClientDisabled, ClientEnabled
+from events.subject import ConsentWithdrawn
+from projections.commit import CutOffCommit, moment
+from projections.names import Names
+from projections.page import NAMED
+from projections.rows import Rows
+
+ADD = "INSERT INTO cut_offs (seq, n, at, tenant, type, actor, client, sub, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+STATEMENTS = (ADD,)
+INDEXES = ("CREATE INDEX cut_offs_by_sub ON cut_offs (tenant, sub, seq)",)
+
+_SELECT = """
+SELECT c.seq, c.at, type.text AS type, actor.text AS actor, client.text AS client_id, c.sub, c.reason
+FROM cut_offs AS c
+JOIN names AS type ON type.id = c.type
+JOIN names AS actor ON actor.id = c.actor
+LEFT JOIN names AS client ON client.id = c.client
+"""
+
+
+def create(db: Database) -> None:
+    """`sub` is null where a client was meant; `client` also says whose consent was withdrawn. `reason` is free text."""
+    db.execute("""
+        CREATE TABLE cut_offs (
+            seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
+            type INTEGER NOT NULL, actor INTEGER NOT NULL, client INTEGER, sub TEXT, reason TEXT, PRIMARY KEY (seq, n)
+        ) WITHOUT ROWID""")
+
+
+def apply(commit: CutOffCommit, names: Names, rows: Rows) -> None:
+    """A row for every order."""
+    for n, event in enumerate(commit.events):
+        sub = None if isinstance(event, ClientDisabled | ClientEnabled) else event.sub
+        name = event.client_id if isinstance(event, ConsentWithdrawn) else commit.name if sub is None else None
+        client = None if name is None else names[name]
+        what = names[type(event).__name__], names[commit.actor], client, sub, event.reason
+        rows[ADD].append((commit.seq, n, commit.at, names[commit.tenant], *what))
+
+
+def of_subject(db: sqlite3.Connection, tenant: str, sub: str, limit: int) -> list[dict[str, Any]]:
+    """The latest about one person, newest first."""
+    query = f"{_SELECT} WHERE c.tenant = {NAMED} AND c.sub = ? ORDER BY c.seq DESC LIMIT ?"
+    return [_item(row) for row in db.execute(query, (tenant, sub, limit))]
+
+
+def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
+    """All of one commit."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE c.seq = ? ORDER BY c.n", (seq,))]
+
+
+def _item(row: sqlite3.Row) -> dict[str, Any]:
+    return {**{key: row[key] for key in row.keys()}, "at": moment(row["at"])}  # noqa: SIM118  # a Row iterates values

@@ -1,0 +1,33 @@
+"""Questions about a time: how much happened, and where some words were said."""
+
+import sqlite3
+from typing import Any
+
+from projections import activity as hours
+from projections import words
+from projections.commit import microseconds
+from projections.page import Page
+from projections.request import PeriodRequest, Refused, SearchRequest
+
+
+def activity(db: sqlite3.Connection, tenant: str, request: PeriodRequest, limit: int, _now: int) -> dict[str, Any]:
+    """Counts of each hour that began in the period, newest first. Raises `Refused`, `BadCursor`."""
+    items, cursor = hours.activity(db, _page("activity", tenant, request, limit))
+    return {"items": items, "cursor": cursor}
+
+
+def search(db: sqlite3.Connection, tenant: str, request: SearchRequest, limit: int, _now: int) -> dict[str, Any]:
+    """Revocations, incidents and cut-offs of the period with all the words, newest first. Raises as `activity`."""
+    wanted = words.words_of(request.text)
+    if not wanted:
+        raise Refused("invalid_request", "there is no word in the text to search for")
+    page = _page("search", tenant, request, limit, " ".join(wanted))
+    items, cursor = words.search(db, page, wanted)
+    return {"items": items, "cursor": cursor}
+
+
+def _page(kind: str, tenant: str, request: PeriodRequest, limit: int, text: str | None = None) -> Page:
+    if request.since and request.until and request.since > request.until:
+        raise Refused("invalid_request", "since is after until")
+    since, until = (None if time is None else microseconds(time) for time in (request.since, request.until))
+    return Page(kind, tenant, filters=(text,), since=since, until=until, limit=limit, cursor=request.cursor)

@@ -1,0 +1,229 @@
+"""The state as it was, what changed, everything of a person, a theft's reach, counts by the hour, words."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projections import as_of as as_of_queries
+from tests.projections.asked import LOG, Asked
+from tests.projections.test_token import at, life
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    """Whose items these are."""
+    return [item["family_id"] for item in answer["items"]]
+
+
+async def test_a_family_as_it_was(ask: Asked) -> None:
+    """After each commit by sequence, and by time just before the next."""
+    opened, first, second, third, theft, again = await life(ask, "f2")
+    for seq, until, status, generation in [
+        (opened, first, "live", 0),
+        (first, second, "live", 1),
+        (second, third, "live", 2),
+        (third, theft, "live", 3),
+        (theft, again, "revoked", 3),
+    ]:
+        by_seq = await ask("as_of", family_id="f2", seq=seq)
+        by_time = await ask("as_of", family_id="f2", at=at(until, -0.5))
+        assert (by_seq["status"], by_seq["generation"], by_seq["last_seq"]) == (status, generation, seq)
+        assert by_time == by_seq
+    assert by_seq["reason"] == "reuse_detected"
+    now = await ask("as_of", family_id="f2")
+    assert (now["status"], now["last_seq"], now["access_tokens"]) == ("revoked", again, [])
+    live = await ask("as_of", family_id="f2", seq=second)
+    assert [token["jti"] for token in live["access_tokens"]] == ["f2-2", "f2-1", "f2-0"]
+    assert live["revoked_at"] is None
+
+
+async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
+    """Families that had begun then, and no other; never those of another tenant."""
+    assert ids(await ask("as_of", sub="user1", seq=5)) == ["f1"]
+    assert ids(await ask("as_of", at=at(4))) == ["f2", "f1", "f0"]
+    assert ids(await ask("as_of", "globex", seq=len(LOG))) == ["f1"]
+    first = await ask("as_of", seq=9, limit=5)
+    rest = await ask("as_of", seq=9, limit=5, cursor=first["cursor"])
+    assert ids(first) + ids(rest) == [f"f{number}" for number in range(7, -1, -1)]
+    assert {item["status"] for item in first["items"]} == {"live"}
+    assert "error" in await ask("as_of", seq=8, cursor=first["cursor"])
+    waiting = {item["family_id"]: item["sub"] for item in (await ask("as_of", "initech", seq=41))["items"]}
+    assert set(waiting.values()) <= {"", "ann"}
+
+
+async def test_what_changed_between(ask: Asked) -> None:
+    """Each family once, whatever it went through; nothing in an empty range."""
+    everything = (await ask("diff", from_seq=0, to_seq=len(LOG)))["items"]
+    assert sorted(item["family_id"] for item in everything) == [f"f{number}" for number in range(8)]
+    assert all(item["before"] is None and "begun" in item["changes"] for item in everything)
+    theft = (await life(ask, "f2"))[4]
+    (change,) = (await ask("diff", from_seq=theft - 1, to_seq=theft))["items"]
+    assert (change["family_id"], change["seq"], change["changes"]) == ("f2", theft, ["revoked"])
+    assert (change["before"]["status"], change["after"]["status"]) == ("live", "revoked")
+    assert change["after"]["reason"] == "reuse_detected"
+    rotated = (await ask("diff", from_seq=10, to_seq=18))["items"]
+    assert {tuple(item["changes"]) for item in rotated} == {("rotated",)}
+    assert (await ask("diff", from_seq=theft, to_seq=theft))["items"] == []
+    assert ids(await ask("diff", "globex", from_seq=0, to_seq=len(LOG))) == ["f1"]
+
+
+@pytest.mark.parametrize(("limit", "looked_through"), [(1, 5000), (3, 2), (1000, 1)])
+async def test_what_changed_comes_in_pages(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int, looked_through: int
+) -> None:
+    """By items and by the commits a page goes through: nothing twice, nothing left out."""
+    whole = await ask("diff", from_seq=3, to_seq=len(LOG) - 1)
+    monkeypatch.setattr(as_of_queries, "LOOKED_THROUGH", looked_through)
+    assert await ask.pages("diff", limit, from_seq=3, to_seq=len(LOG) - 1) == whole["items"]
+
+
+async def test_everything_of_a_person(ask: Asked) -> None:
+    """Families, tokens with times, scopes and clients, and what was ordered; in pages of any size."""
+    answer = await ask("subject", sub="user0")
+    assert {item["family_id"] for item in answer["items"]} == {"f0", "f3", "f6"}
+    assert [cut["type"] for cut in answer["cut_offs"]] == ["SubjectUnblocked", "SubjectBlocked"]
+    assert answer["cut_offs"][1]["reason"] == "Laptop lost at the Café"
+    assert {item["jti"] for item in answer["items"] if item["family_id"] == "f3" and "jti" in item} == {
+        f"f3-{generation}" for generation in range(4)
+    }
+    assert await ask.pages("subject", 2, sub="user0") == answer["items"]
+    assert (await ask("subject", "globex", sub="user0"))["items"] == []
+    assert (await ask("subject", sub="x' OR '1'='1"))["items"] == []
+
+
+async def test_how_far_a_theft_reached(ask: Asked) -> None:
+    """What was alive when the thief struck, since when, what for, and who showed what."""
+    opened, first, second, third, theft, again = await life(ask, "f2")
+    answer = await ask("blast_radius", family_id="f2")
+    assert (answer["generation"], answer["current_generation"], answer["type"]) == (0, 3, "TokenReuseDetected")
+    assert (answer["exposed_seconds"], answer["seconds_to_end"]) == (theft - opened, 0)
+    assert [token.get("jti", token.get("generation")) for token in answer["alive"]] == [
+        "f2-0",
+        "f2-1",
+        "f2-2",
+        "f2-3",
+        3,
+    ]
+    assert answer["alive"][0]["seconds_left"] == 300 - (theft - opened)
+    assert (answer["scope"], answer["audience"]) == ("offline_access read", ["https://api.example"])
+    assert [(shown["seq"], shown["generation"], shown["accepted"]) for shown in answer["presentations"]] == [
+        (first, 0, True),
+        (second, 1, True),
+        (third, 2, True),
+        (theft, 0, False),
+        (again, 1, False),
+    ]
+    forged = await ask("blast_radius", family_id="f4")
+    assert (forged["type"], forged["copied_after"], forged["exposed_seconds"]) == ("ForgeryDetected", None, None)
+    code = await ask("blast_radius", "initech", family_id="c1")
+    assert code["alive"] == []
+
+
+async def test_counts_by_the_hour(ask: Asked) -> None:
+    """All of the log was within one, and each tenant sees its own."""
+    (hour,) = (await ask("activity"))["items"]
+    assert hour["hour"] == "2026-11-20T12:00:00Z"
+    counts = {name: hour[name] for name in ("begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse")}
+    refreshed = 8 * 3 + 1
+    assert counts == {
+        "begun": 8,
+        "issued": 8 + refreshed,
+        "refreshed": refreshed,
+        "revoked": 3,
+        "tokens_revoked": 1,
+        "reuse": 2,
+    }
+    assert hour["forged"] == 1
+    assert (await ask("activity", "globex"))["items"][0]["issued"] == 2
+    assert (await ask("activity", since="2026-11-20T12:00:01Z"))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("laptop", ["ClientDisabled", "SubjectBlocked"]),
+        ("LAPTOP café", ["SubjectBlocked"]),
+        ("operator lost laptop", ["ClientDisabled", "SubjectBlocked"]),
+        ("blocked", ["SubjectBlocked"]),
+        ("reuse", ["TokenReuseDetected", "TokenReuseDetected"]),
+        ("reuse detected generation 0", ["TokenReuseDetected"]),
+        ("nothing of the kind", []),
+        ("laptop\" OR word NEAR '", []),
+    ],
+)
+async def test_words_are_found(ask: Asked, text: str, expected: list[str]) -> None:
+    """In reasons, causes and actors, in any order and case, newest first; there is no syntax to break."""
+    assert [item["type"] for item in (await ask("search", text=text))["items"]] == expected
+    assert [item["type"] for item in await ask.pages("search", 1, text=text)] == expected
+    assert (await ask("search", "globex", text="laptop"))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        ("as_of", {"family_id": "nobody"}),
+        ("as_of", {"family_id": "f2", "seq": 1}),
+        ("as_of", {"family_id": "f2", "sub": "user2"}),
+        ("as_of", {"seq": 0}),
+        ("as_of", {"seq": 10**6}),
+        ("as_of", {"seq": 5, "at": "2026-11-20T12:00:05Z"}),
+        ("as_of", {"at": "2026-11-20T11:00:00Z"}),
+        ("as_of", {"at": "2036-11-20T11:00:00Z"}),
+        ("as_of", {"cursor": "AAAA"}),
+        ("diff", {}),
+        ("diff", {"from_seq": 5, "to_seq": 4}),
+        ("diff", {"from_seq": 5, "to_seq": 10**6}),
+        ("diff", {"from_seq": -1, "to_seq": 4}),
+        ("diff", {"from_seq": 1, "to_seq": 4, "limit": 0}),
+        ("diff", {"from_seq": 1, "to_seq": 4, "limit": 10**9}),
+        ("diff", {"from_seq": 1, "to_seq": 4, "cursor": "x"}),
+        ("subject", {}),
+        ("subject", {"sub": "user0", "cursor": ""}),
+        ("blast_radius", {"family_id": "nobody"}),
+        ("blast_radius", {"family_id": "f0"}),
+        ("activity", {"since": "2026-11-20T12:00:01Z", "until": "2026-11-20T12:00:00Z"}),
+        ("activity", {"sub": 5, "cursor": "e30"}),
+        ("search", {}),
+        ("search", {"text": ""}),
+        ("search", {"text": "'; --"}),
+        ("search", {"text": "a" * 257}),
+        ("search", {"text": "laptop", "cursor": "e30"}),
+    ],
+)
+async def test_bad_questions_are_refused(ask: Asked, query: str, parameters: dict[str, Any]) -> None:
+    """Never guessed, never a fault of ours."""
+    assert (await ask(query, **parameters))["error"] == "invalid_request"
+
+
+async def test_every_question_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
+    """Nothing scans a table of the log's size."""
+    statements: list[str] = []
+    connections = ask.audit._connections
+    assert connections is not None
+    for _ in range(connections.qsize()):
+        connection = connections.get_nowait()
+        connection.set_trace_callback(statements.append)
+        connections.put_nowait(connection)
+    questions: dict[str, dict[str, Any]] = {
+        "token": {"jti": "f2-1"},
+        "as_of": {"sub": "user2"},
+        "diff": {"from_seq": 1, "to_seq": 30},
+        "subject": {"sub": "user0"},
+        "blast_radius": {"family_id": "f2"},
+        "activity": {"since": "2026-11-20T12:00:00Z"},
+        "search": {"text": "laptop lost"},
+    }
+    for query, parameters in questions.items():
+        assert "error" not in await ask(query, **parameters)
+    with sqlite3.connect(tmp_path / "model") as other:
+        plans = {
+            row[3]
+            for statement in statements
+            if statement.lstrip().startswith("SELECT") and "AS e WHERE" not in statement  # sorts one page's commits
+            for row in other.execute(f"EXPLAIN QUERY PLAN {statement}")
+        }
+    other.close()
+    small = "checkpoint", "(subquery", "CONSTANT ROW"
+    assert not [plan for plan in plans if plan.startswith("SCAN") and not any(name in plan for name in small)]
+    assert not [plan for plan in plans if "TEMP B-TREE" in plan]
