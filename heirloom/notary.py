@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from nats.errors import Error as NatsError
+
 from events.bus import connect
 from events.log import Log, Unavailable
 from heirloom.child import REFUSED
@@ -74,7 +76,7 @@ async def _vouch(settings: Settings) -> None:
             try:
                 if checkpoint := await notary.step():
                     log.info("a checkpoint", extra={"size": checkpoint.size})
-            except Unavailable as unavailable:
+            except (Unavailable, NatsError) as unavailable:
                 log.info("waiting for the log: %s", unavailable)
             await asyncio.sleep(settings.seconds)
     finally:

@@ -14,7 +14,7 @@ from events.log import Conflict, Log, Stored
 from events.reader import read
 from events.subjects import CHECKPOINT, Aggregate
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
-from notary.key import PUBLIC, State, known_keys, open_key, read_state, write_state
+from notary.key import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
 from notary.merkle import leaf_hash
 from notary.note import MalformedNote
 from notary.witness import Witness
@@ -37,7 +37,10 @@ class Notary:
         self._signer = open_key(key, state)
         self._state_path = state
         self._state = read_state(state)
-        self._known = known_keys(key.with_name(PUBLIC))
+        try:
+            self._known = known_keys(key.with_name(PUBLIC))
+        except MalformedNote as error:
+            raise NoKey(f"{key.with_name(PUBLIC)} holds a line that is no key: {error}") from error
         self._looked_at = -1
         if self._state.origin != self._signer.key.name:
             raise Refusal(f"{state} is of {self._state.origin}, the key in {key} is of {self._signer.key.name}")

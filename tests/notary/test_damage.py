@@ -1,8 +1,11 @@
 """Copies of the log that were tampered with: each is found, with the first bad sequence where it can be known."""
 
+import pytest
+
 from events.commit import digest
 from events.log import Stored
 from events.verify import Report
+from notary import witness
 from notary.checkpoint import Checkpoint, sign
 from notary.note import Signer
 from notary.verify import LogVerifier, Terms, of_nothing
@@ -135,6 +138,17 @@ def test_a_gap() -> None:
     fault = verifier.report().fault
     assert fault is not None
     assert fault.seq == 9
+
+
+def test_a_checkpoint_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it covers is no longer remembered, so it is not believed."""
+    monkeypatch.setattr(witness, "REMEMBERED", 4)
+    assert verify(LOG).fault is None
+    made = LogMaker()
+    made.log = list(LOG[:13])
+    vouch(made, SIGNER, 8)
+    seq, why = found(made.log)
+    assert (seq, "came too late" in why) == (14, True)
 
 
 def _rewritten(signer: Signer) -> list[Stored]:
