@@ -7,21 +7,23 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
-from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.log import Stored
 from events.pipe import Pipe
 from events.reader import read
-from events.subjects import EVERYTHING, FAMILY_ID, TENANT
+from events.subjects import EVERYTHING, FAMILY_ID
 from events.verify import Report
+from heirloom.commands.asking import ask, ask_once, listed, query, show
 from heirloom.commands.held_against import held_against, told
 from heirloom.commands.notary import COMMANDS
 from heirloom.commands.options import where
+from heirloom.commands.picture import print_picture
+from heirloom.commands.questions import QUESTIONS
 from heirloom.commands.reading import progress, reading
 from heirloom.commands.tables import (
     Answer,
@@ -31,15 +33,11 @@ from heirloom.commands.tables import (
     print_json,
     print_revocations,
 )
-from heirloom.commands.when import Until, When
+from heirloom.commands.when import Until
 from heirloom.reach import open_bus
 from notary.verify import Terms, of_nothing
 from projections.feed import Extent, feed
 from projections.read_model import ReadModel, Unusable
-
-ANSWER_SECONDS = 10
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
@@ -47,83 +45,58 @@ def audit() -> None:
     """Ask what happened, check that the log is whole, and see any moment of the past again."""
 
 
-for evidence in COMMANDS:
-    audit.add_command(evidence)
-
-
-def _tenant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not TENANT.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is no tenant's name")
-    return value
-
-
-def _query(command: F) -> F:
-    """The options of every query."""
-    tenant = click.option(
-        "--tenant", required=True, envvar="HEIRLOOM_TENANT", callback=_tenant, help="Or HEIRLOOM_TENANT."
-    )
-    return where(tenant(click.option("--json", "as_json", is_flag=True, help="For pipes.")(command)))
-
-
-def _list(command: F) -> F:
-    """The filters of every list."""
-    options = (
-        click.option("--sub", help="Of this person."),
-        click.option("--client", "client_id", help="Of this client."),
-        click.option("--since", type=When(), help="Since then, or so long ago: 2d, 6h, 30m."),
-        click.option("--until", type=When(), help="Until then."),
-        click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True),
-        click.option("--cursor", help="What the page before ended with."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return _query(command)
+for command in (*COMMANDS, *QUESTIONS):
+    audit.add_command(command)
 
 
 @audit.command()
-@_query
+@query
 @click.argument("family_id", metavar="ID")
-def family(data: Path, nats: str | None, tenant: str, as_json: bool, family_id: str) -> None:
+@click.option(
+    "--picture", is_flag=True, help="Its generations as a tree: who held what when, where a theft branched off."
+)
+def family(data: Path, nats: str | None, tenant: str, form: str | None, family_id: str, picture: bool) -> None:
     """One family, and everything that happened to it."""
     answer = asyncio.run(_family(data, nats, tenant, family_id))
-    print_json(answer) if as_json else print_family(answer)
+    show(answer, form, print_picture if picture else print_family)
 
 
 @audit.command()
-@_list
+@listed
 @click.option("--status", type=click.Choice(["live", "revoked", "expired"]))
-def families(data: Path, nats: str | None, tenant: str, as_json: bool, **filters: Any) -> None:
+def families(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """The families that began in that time, newest first."""
-    answer = _ask(data, nats, f"audit.{tenant}.families", filters)
-    print_json(answer) if as_json else print_families(answer)
+    answer = ask_once(data, nats, f"audit.{tenant}.families", filters)
+    show(answer, form, print_families)
 
 
 @audit.command()
-@_list
+@listed
 @click.option("--reason", help="For this reason.")
-def revocations(data: Path, nats: str | None, tenant: str, as_json: bool, **filters: Any) -> None:
+def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """What was revoked, when, why and by whom, newest first."""
-    answer = _ask(data, nats, f"audit.{tenant}.revocations", filters)
-    print_json(answer) if as_json else print_revocations(answer)
+    answer = ask_once(data, nats, f"audit.{tenant}.revocations", filters)
+    show(answer, form, print_revocations)
 
 
 @audit.command()
-@_list
+@listed
 @click.option("--reason", help="reuse_detected or forgery.")
-def incidents(data: Path, nats: str | None, tenant: str, as_json: bool, **filters: Any) -> None:
+def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """Stolen tokens that were shown, and forged ones, newest first."""
-    answer = _ask(data, nats, f"audit.{tenant}.incidents", filters)
-    print_json(answer) if as_json else print_incidents(answer)
+    answer = ask_once(data, nats, f"audit.{tenant}.incidents", filters)
+    show(answer, form, print_incidents)
 
 
 @audit.command()
-@_query
-def position(data: Path, nats: str | None, tenant: str, as_json: bool) -> None:
+@query
+def position(data: Path, nats: str | None, tenant: str, form: str | None) -> None:
     """How far the read model is behind the log."""
-    answer = _ask(data, nats, f"audit.{tenant}.position", {})
-    if as_json:
-        print_json(answer)
-        return
+    answer = ask_once(data, nats, f"audit.{tenant}.position", {})
+    show(answer, form, _print_position)
+
+
+def _print_position(answer: Answer) -> None:
     obstacle = f"; it goes no further: {answer['obstacle']}" if "obstacle" in answer else ""
     click.echo(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
 
@@ -254,14 +227,6 @@ class _At(msgspec.Struct):
     at: datetime
 
 
-def _ask(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
-    async def run() -> Answer:
-        async with open_bus(data, nats, "auditor") as connection:
-            return await ask(connection, subject, parameters)
-
-    return asyncio.run(run())
-
-
 async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> Answer:
     """The family with its whole timeline, however many pages that takes."""
     async with open_bus(data, nats, "auditor") as connection:
@@ -271,16 +236,3 @@ async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> 
             more = await ask(connection, subject, request | {"cursor": answer["cursor"]})
             answer = more | {"timeline": answer["timeline"] + more["timeline"]}
         return answer
-
-
-async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
-    """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
-    given = {name: value for name, value in parameters.items() if value is not None}
-    try:
-        reply = await connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
-    except NatsError as error:
-        raise click.ClickException(f"the service does not answer on {subject}") from error
-    answer: Answer = msgspec.json.decode(reply.data)
-    if "error" in answer:
-        raise click.ClickException(str(answer["error_description"]))
-    return answer

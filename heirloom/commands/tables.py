@@ -24,48 +24,50 @@ def print_json(answer: Answer) -> None:
 
 def print_families(answer: Answer) -> None:
     """A page of families."""
-    _print_page(answer, ("began", "family", "client", "subject", "status", "gen", "ends", "scope"), _family_row)
+    print_page(answer, ("began", "family", "client", "subject", "status", "gen", "ends", "scope"), _family_row)
 
 
 def print_revocations(answer: Answer) -> None:
     """A page of revocations."""
-    _print_page(answer, ("when", "seq", "family", "client", "subject", "reason", "who", "cause"), _revocation_row)
+    print_page(answer, ("when", "seq", "family", "client", "subject", "reason", "who", "cause"), _revocation_row)
 
 
 def print_incidents(answer: Answer) -> None:
     """A page of incidents."""
     columns = "when", "seq", "family", "client", "subject", "incident", "shown", "current", "by"
-    _print_page(answer, columns, _incident_row)
+    print_page(answer, columns, _incident_row)
 
 
-def _print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer], Row]) -> None:
+def print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer], Row]) -> None:
+    """The items as a table of these columns, and how to ask for more."""
     if not answer["items"]:
         click.echo("none")
         return
     table = _table(*columns)
     for item in answer["items"]:
         table.add_row(*row(item))
-    _console().print(table)
+    console().print(table)
     if answer["cursor"] is not None:
         click.echo(f"more: --cursor {answer['cursor']}")
 
 
 def print_family(answer: Answer) -> None:
     """What it is, and then its life."""
-    console = _console()
-    console.print(_summary(answer))
-    console.print()
+    screen = console()
+    screen.print(_summary(answer))
+    screen.print()
     table = _table("when", "seq", "gen", "what", "who", "more")
     for entry in answer["timeline"]:
         generation = str(entry.get("generation", ""))
-        row = _when(entry["at"]), str(entry["seq"]), generation, _what(entry), _plain(entry["actor"]), _more(entry)
+        row = when(entry["at"]), str(entry["seq"]), generation, _what(entry), plain(entry["actor"]), _more(entry)
         table.add_row(*row)
-    console.print(table)
+    screen.print(table)
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+def console() -> Console:
+    """Standard output, wide enough where it is no terminal."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def _table(*columns: str) -> Table:
@@ -81,49 +83,60 @@ def _summary(answer: Answer) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    table.add_row("family", _plain(answer["family_id"]))
+    table.add_row("family", plain(answer["family_id"]))
     table.add_row("status", _status(answer))
-    table.add_row("client", _plain(answer["client_id"]))
-    table.add_row("subject", _plain(answer["sub"]))
-    table.add_row("scope", _plain(answer["scope"]))
-    table.add_row("began", Text(f"{_when(answer['opened_at'])} by {answer['grant']}"))
-    table.add_row("ends", Text(_when(answer["expires_at"])))
+    table.add_row("client", plain(answer["client_id"]))
+    table.add_row("subject", plain(answer["sub"]))
+    table.add_row("scope", plain(answer["scope"]))
+    table.add_row("began", Text(f"{when(answer['opened_at'])} by {answer['grant']}"))
+    table.add_row("ends", Text(when(answer["expires_at"])))
     return table
 
 
 def _family_row(item: Answer) -> Row:
     generation = "" if item["generation"] is None else str(item["generation"])
-    who = _plain(item["family_id"]), _plain(item["client_id"]), _plain(item["sub"])
-    return _when(item["opened_at"]), *who, _status(item), generation, _when(item["expires_at"]), _plain(item["scope"])
+    who = plain(item["family_id"]), plain(item["client_id"]), plain(item["sub"])
+    return when(item["opened_at"]), *who, _status(item), generation, when(item["expires_at"]), plain(item["scope"])
 
 
 def _revocation_row(item: Answer) -> Row:
-    who = _plain(item["family_id"]), _plain(item["client_id"]), _plain(item["sub"])
+    who = plain(item["family_id"]), plain(item["client_id"]), plain(item["sub"])
     cause = item["cause"] or (f"access token {item['jti']}" if "jti" in item else "")
-    return _when(item["at"]), str(item["seq"]), *who, _plain(item["reason"]), _plain(item["actor"]), _plain(cause)
+    return when(item["at"]), str(item["seq"]), *who, plain(item["reason"]), plain(item["actor"]), plain(cause)
 
 
 def _incident_row(item: Answer) -> Row:
-    who = _plain(item["family_id"]), _plain(item["client_id"]), _plain(item["sub"])
+    who = plain(item["family_id"]), plain(item["client_id"]), plain(item["sub"])
     generations = str(item["generation"]), str(item["current_generation"])
     return (
-        _when(item["at"]),
+        when(item["at"]),
         str(item["seq"]),
         *who,
         Text(item["type"], "red"),
         *generations,
-        _plain(item["presented_by"]),
+        plain(item["presented_by"]),
     )
+
+
+def print_facts(facts: Answer) -> None:
+    """What is known, a line each; what is not known is left out."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        if fact is not None:
+            table.add_row(name, fact if isinstance(fact, Text) else plain(str(fact)))
+    console().print(table)
 
 
 def _status(item: Answer) -> Text:
     text = item["status"] if item["reason"] is None else f"{item['status']} ({item['reason']})"
-    return _plain(text, {"live": "green", "revoked": "red"}.get(item["status"], "dim"))
+    return plain(text, {"live": "green", "revoked": "red"}.get(item["status"], "dim"))
 
 
 def _what(entry: Answer) -> Text:
     bad = {"TokenReuseDetected", "ForgeryDetected", "FamilyRevoked", "TokenRevoked"}
-    return _plain(", ".join(entry["types"]), "red" if bad & set(entry["types"]) else "")
+    return plain(", ".join(entry["types"]), "red" if bad & set(entry["types"]) else "")
 
 
 def _more(entry: Answer) -> Text:
@@ -137,15 +150,15 @@ def _more(entry: Answer) -> Text:
         told.append(entry["cause"])
     if "jti" in entry:
         told.append(f"jti {entry['jti']}")
-    return _plain(" · ".join(told))
+    return plain(" · ".join(told))
 
 
-def _plain(text: str, style: str = "") -> Text:
+def plain(text: str, style: str = "") -> Text:
     """What clients chose may hold anything, terminal commands included."""
     return Text("".join(character if character.isprintable() else "\ufffd" for character in text), style)
 
 
-def _when(time: str | None) -> str:
+def when(time: str | None) -> str:
     """To the millisecond, in UTC: what a person compares."""
     if time is None:
         return ""

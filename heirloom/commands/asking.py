@@ -1,0 +1,113 @@
+"""Asking the audit: the options every question has, the question itself, and the answer in the form wished for."""
+
+import asyncio
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.bus import Connection
+from events.subjects import TENANT
+from heirloom.commands.options import where
+from heirloom.commands.tables import Answer, print_json
+from heirloom.commands.when import When
+from heirloom.reach import open_bus
+
+ANSWER_SECONDS = 10
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+CURSOR = click.option("--cursor", help="What the page before ended with.")
+SINCE = click.option("--since", type=When(), help="Since then, or so long ago: 2d, 6h, 30m.")
+UNTIL = click.option("--until", type=When(), help="Until then.")
+
+
+def _tenant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not TENANT.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no tenant's name")
+    return value
+
+
+def query(command: F) -> F:
+    """The options of every question."""
+    options = (
+        click.option("--tenant", required=True, envvar="HEIRLOOM_TENANT", callback=_tenant, help="Or HEIRLOOM_TENANT."),
+        click.option("--json", "form", flag_value="json", help="For pipes."),
+        click.option("--csv", "form", flag_value="csv", help="For spreadsheets."),
+    )
+    return where(_with(command, *options))
+
+
+def paged(command: F) -> F:
+    """Also those of every answer in pages."""
+    return query(_with(command, LIMIT, CURSOR))
+
+
+def listed(command: F) -> F:
+    """Also the filters of every list."""
+    options = (
+        click.option("--sub", help="Of this person."),
+        click.option("--client", "client_id", help="Of this client."),
+    )
+    return paged(_with(command, *options, SINCE, UNTIL))
+
+
+def _with(command: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def ask_once(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
+    """The answer, on a connection of its own. Raises `click.ClickException` as `ask` does."""
+
+    async def run() -> Answer:
+        async with open_bus(data, nats, "auditor") as connection:
+            return await ask(connection, subject, parameters)
+
+    return asyncio.run(run())
+
+
+async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+    """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    try:
+        reply = await connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
+    except NatsError as error:
+        raise click.ClickException(f"the service does not answer on {subject}") from error
+    answer: Answer = msgspec.json.decode(reply.data)
+    if "error" in answer:
+        raise click.ClickException(str(answer["error_description"]))
+    return answer
+
+
+def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None]) -> None:
+    """As JSON, as CSV, or `for_people`."""
+    if form == "json":
+        print_json(answer)
+    elif form == "csv":
+        _print_csv(answer)
+    else:
+        for_people(answer)
+
+
+def _print_csv(answer: Answer) -> None:
+    """A line for each item, or for each entry of a timeline; else the answer is the one line."""
+    items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
+    columns = list(dict.fromkeys(column for item in items for column in item))
+    lines = csv.DictWriter(sys.stdout, columns)
+    lines.writeheader()
+    lines.writerows({column: _cell(value) for column, value in item.items()} for item in items)
+
+
+def _cell(value: Any) -> Any:
+    """Words with spaces between, anything deeper as JSON."""
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return " ".join(value)
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value

@@ -1,0 +1,54 @@
+"""`heirloom audit …` for people and for pipes, against a projector."""
+
+import asyncio
+import csv
+import io
+from pathlib import Path
+
+import msgspec
+from click.testing import CliRunner, Result
+
+from heirloom.cli import main
+from tests.broker import Broker
+from tests.projections.test_projector import LOG, projector, publish
+
+
+async def audit(broker: Broker, *arguments: str, text: str | None = None) -> Result:
+    """What a command says."""
+    command = ["audit", *arguments, "--tenant", "acme", "--nats", broker.url]
+    return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
+
+
+async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path) -> None:
+    """A table, JSON and CSV for each; a refusal is one line and exit code 1, never a traceback."""
+    await publish(nats_server, LOG)
+    async with projector(nats_server, tmp_path / "model"):
+        for question, expected in {
+            ("token", "--jti", "f2-1"): "FamilyRevoked",
+            ("token", "--family", "f2", "--generation", "0"): "rotated",
+            ("as-of", "20", "--sub", "user1"): "f1",
+            ("as-of", "2026-11-20T12:00:20Z", "--family", "f2"): "live",
+            ("diff", "0", "20"): "begun",
+            ("subject", "user0"): "Laptop lost",
+            ("blast-radius", "f2"): "exposed_seconds",
+            ("activity",): "2026-11-20",
+            ("search", "laptop", "café"): "SubjectBlocked",
+            ("family", "f2"): "TokenReuseDetected",
+            ("incidents",): "f4",
+        }.items():
+            for form in ((), ("--json",), ("--csv",)):
+                result = await audit(nats_server, *question, *form)
+                assert (result.exit_code, result.exception) == (0, None), result.output
+                if form != ("--csv",):
+                    assert expected in result.output
+                if form == ("--json",):
+                    msgspec.json.decode(result.stdout)
+        lines = list(csv.DictReader(io.StringIO((await audit(nats_server, "families", "--csv")).stdout)))
+        assert [line["family_id"] for line in lines] == [f"f{number}" for number in range(7, -1, -1)]
+        picture = (await audit(nats_server, "family", "f2", "--picture")).stdout
+        assert [word in picture for word in ("generation 3", "shown again by", "the end: reuse_detected")] == [True] * 3
+        refused = await audit(nats_server, "token", "-", text="hrt_secret\n")
+        assert (refused.exit_code, refused.output) == (1, "Error: that is no token\n")
+        for wrong in (["diff", "9", "1"], ["as-of", "2099-01-01T00:00:00Z"], ["token"], ["blast-radius", "' OR 1=1"]):
+            refused = await audit(nats_server, *wrong)
+            assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
