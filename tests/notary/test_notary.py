@@ -120,6 +120,7 @@ async def test_it_goes_on_after_a_restart(bench: Bench, nats_server: Broker) -> 
     one = await bench.notary().step()
     assert await bench.notary().step() is None
     await bench.write("c")
+    await bench.connection.close()
     nats_server.kill()
     nats_server.start()
     async with _bench(nats_server, bench.directory) as again:
