@@ -9,7 +9,7 @@ from projections.page import Condition, Page, cursor_after, position, select_pag
 from projections.request import AsOfRequest, DiffRequest, Refused
 from projections.when import asked_seq, asked_time
 
-LOOKED_THROUGH = 5000
+LOOKED_THROUGH = 2000
 """Commits that one page of a comparison goes through at most, whosever they are."""
 _RECENT = 100
 """Commits of a family whose tokens may still have been alive."""

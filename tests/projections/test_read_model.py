@@ -151,3 +151,14 @@ def test_it_refuses_a_file_that_is_no_read_model_of_this_version(tmp_path: Path,
             connection.close()
     with pytest.raises(Unusable):
         ReadModel(path)
+
+
+def test_indexes_come_with_the_first_closing(tmp_path: Path) -> None:
+    """Also where whoever built the file died before it: the next one to close it makes them."""
+    model = ReadModel(tmp_path / "died")
+    model.apply(LOG)
+    model._connection.close()
+    assert "CREATE INDEX" not in dump(tmp_path / "died")
+    ReadModel(tmp_path / "died").close()
+    assert dump(tmp_path / "died") == build(tmp_path / "whole", LOG, [3], restart=True)
+    assert "CREATE INDEX history_by_jti" in dump(tmp_path / "died")
