@@ -36,6 +36,7 @@ class Options(NamedTuple):
     nats: str | None = None
     replicas: int = 1
     sync: str = "always"
+    notary: bool = False
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
     known = credentials.ensure(data)
     port = await _port(data, options.port)
     where = Running(f"{nats_server.HOST}:{port}", os.getpid(), ours=True)
-    processes = _processes(data, known.url("service", where.host), options.replicas, ours=True)
+    processes = _processes(data, known.url("service", where.host), options, ours=True)
     return where, [_broker(data, port, known, options.sync), *processes]
 
 
@@ -86,7 +87,7 @@ async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
     if ours:
         url = credentials.load(data).url("service", _host_of(url))
     await _reachable(url)
-    return Running(_host_of(url), os.getpid(), ours), _processes(data, url, options.replicas, ours=ours)
+    return Running(_host_of(url), os.getpid(), ours), _processes(data, url, options, ours=ours)
 
 
 async def _stop(started: list[Child]) -> None:
@@ -124,7 +125,7 @@ def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
     )
 
 
-def _processes(data: Path, url: str, replicas: int, *, ours: bool) -> list[Child]:
+def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Child]:
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
@@ -136,15 +137,15 @@ def _processes(data: Path, url: str, replicas: int, *, ours: bool) -> list[Child
     if ours:
         env["HEIRLOOM_DATA"] = str(data)
     python = [sys.executable, "-m"]
-    return [
-        *(
-            Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
-            for number in range(1, replicas + 1)
-        ),
-        Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"),
-        # nobody waits for it: it vouches for what has happened
-        Child("the notary", [*python, "heirloom.notary"], env, errors=data / "notary.log", is_ready=_at_once),
+    children = [
+        Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
+        for number in range(1, options.replicas + 1)
     ]
+    children.append(Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"))
+    if options.notary:  # nobody waits for it: it vouches for what has happened
+        notary = Child("the notary", [*python, "heirloom.notary"], env, errors=data / "notary.log", is_ready=_at_once)
+        children.append(notary)
+    return children
 
 
 async def _at_once() -> bool:

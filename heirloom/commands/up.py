@@ -33,6 +33,7 @@ from heirloom.up import CannotStart, Options, Running, running
 @click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
 @click.option("--nats", metavar="URL", help="A broker of your own instead of the embedded one.")
 @click.option("--replicas", type=click.IntRange(1, 16), default=1, show_default=True, help="Service processes.")
+@click.option("--notary", is_flag=True, help="Sign checkpoints of the log into it, for `heirloom audit prove`.")
 @click.option(
     "--sync",
     type=click.Choice(["always", "default"]),
@@ -40,12 +41,12 @@ from heirloom.up import CannotStart, Options, Running, running
     show_default=True,
     help="When the embedded broker calls a commit stored: on the disk, or in the system's cache.",
 )
-def up(data: Path, port: int, seed: Path | None, nats: str | None, replicas: int, sync: str) -> None:
+def up(data: Path, port: int, seed: Path | None, nats: str | None, replicas: int, sync: str, notary: bool) -> None:
     """Run the service: a broker, replicas and the read model. Ctrl-C ends it in order."""
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None
-    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m")
+    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m", notary)
     try:
         asyncio.run(_up(options, plan))
     except CannotStart as error:

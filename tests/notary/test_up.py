@@ -30,7 +30,7 @@ async def first_checkpoint(service: Service) -> Checkpoint:
 async def test_it_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It vouches for what the seed wrote; over another log it ends and stays away, and the service serves on."""
     monkeypatch.setenv("HEIRLOOM_NOTARY_SECONDS", "0.1")
-    with running(tmp_path / "data") as service:
+    with running(tmp_path / "data", "--notary") as service:
         checkpoint = await first_checkpoint(service)
         assert checkpoint.is_signed_by(known_keys(service.data / "notary.pub"))
         assert service.stop() == 0
