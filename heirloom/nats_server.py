@@ -111,11 +111,24 @@ def end_orphan(pid_file: Path) -> None:
         pid = int(pid_file.read_text())
     except (OSError, ValueError):
         return
-    command = subprocess.run(  # noqa: S603  # fixed arguments
-        ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
+    command = _command_of(pid)
     if "nats-server" in command and str(pid_file.parent) in command:
         os.kill(pid, signal.SIGTERM)
+
+
+def _command_of(pid: int) -> str:
+    """The command line of a process; empty where there is none, or no way to know."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        pass  # no such process, or not Linux
+    try:
+        listed = subprocess.run(  # noqa: S603  # fixed arguments
+            ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return listed.stdout
 
 
 async def wait_until_free(port: int, seconds: float) -> bool:
