@@ -7,7 +7,7 @@ import msgspec
 from nats.errors import NoRespondersError, TimeoutError
 
 from events.bus import Connection
-from events.subjects import EVERYTHING, STREAM
+from events.subjects import EVERYTHING, STREAM, tenant
 
 NOT_FOUND = 10059
 
@@ -92,6 +92,14 @@ async def last_sequence(connection: Connection) -> int:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
     sequence: int = info["state"]["last_seq"]
     return sequence
+
+
+async def tenants(connection: Connection) -> list[str]:
+    """The names of the tenants in the log. Raises `JetStreamMissing`."""
+    info = await _api(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": tenant("*").filter})
+    if "error" in info:
+        raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
+    return sorted(subject.split(".")[1] for subject in info["state"].get("subjects") or {})
 
 
 async def _api(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from events.subjects import TENANT
-from heirloom.commands.options import where
+from heirloom.commands.options import THE_TENANT, where
 from heirloom.commands.tables import print_json
 from heirloom.reach import open_bus
 
@@ -72,18 +71,9 @@ def key() -> None:
     """The tenant's signing keys."""
 
 
-def _tenant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not TENANT.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is no tenant's name")
-    return value
-
-
 def _order(command: F) -> F:
     """The options of every command."""
-    tenant = click.option(
-        "--tenant", required=True, envvar="HEIRLOOM_TENANT", callback=_tenant, help="Or HEIRLOOM_TENANT."
-    )
-    return where(tenant(click.option("--json", "as_json", is_flag=True, help="For pipes.")(command)))
+    return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="For pipes.")(command)))
 
 
 REASON = click.option("--reason", help="In your own words; kept in the log.")

@@ -12,8 +12,7 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
-from events.subjects import TENANT
-from heirloom.commands.options import where
+from heirloom.commands.options import THE_TENANT, where
 from heirloom.commands.tables import Answer, print_json
 from heirloom.commands.when import When
 from heirloom.reach import open_bus
@@ -28,16 +27,10 @@ SINCE = click.option("--since", type=When(), help="Since then, or so long ago: 2
 UNTIL = click.option("--until", type=When(), help="Until then.")
 
 
-def _tenant(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if not TENANT.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is no tenant's name")
-    return value
-
-
 def query(command: F) -> F:
     """The options of every question."""
     options = (
-        click.option("--tenant", required=True, envvar="HEIRLOOM_TENANT", callback=_tenant, help="Or HEIRLOOM_TENANT."),
+        THE_TENANT,
         click.option("--json", "form", flag_value="json", help="For pipes."),
         click.option("--csv", "form", flag_value="csv", help="For spreadsheets."),
     )

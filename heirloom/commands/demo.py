@@ -101,7 +101,7 @@ class _Story:
 
     async def _proof(self, family_id: str) -> None:
         self._say("The auditor sees exactly what happened.", "Every decision is one event in the log.")
-        await self._heirloom("audit", "family", family_id, "--tenant", "acme")
+        await self._heirloom("audit", "family", family_id)
         self._say(
             "And can prove that nothing was changed or left out.", "Each commit holds the hash of the one before."
         )

@@ -1,10 +1,15 @@
-"""The options every command but `up` has: where the service is."""
+"""The options every command but `up` has: where the service is, and which tenant is meant."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from events.stream import JetStreamMissing, tenants
+from events.subjects import TENANT
+from heirloom.reach import open_bus
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -13,9 +18,41 @@ DATA = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("heirloom-data"),
     show_default=True,
+    is_eager=True,  # --tenant may have to ask there
     help="The data directory of a running `heirloom up`.",
 )
-NATS = click.option("--nats", metavar="URL", help="A broker of your own, with credentials, instead of --data.")
+NATS = click.option(
+    "--nats", metavar="URL", is_eager=True, help="A broker of your own, with credentials, instead of --data."
+)
+
+
+def _tenant(ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
+    if value is None:
+        return asyncio.run(_only_tenant(ctx.params["data"], ctx.params["nats"]))
+    if not TENANT.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no tenant's name")
+    return value
+
+
+async def _only_tenant(data: Path, nats: str | None) -> str:
+    """The tenant there is. Raises `click.ClickException` where there are several, or none to be seen."""
+    async with open_bus(data, nats, "service") as connection:
+        try:
+            names = await tenants(connection)
+        except JetStreamMissing as error:
+            raise click.ClickException("name the tenant with --tenant, or in HEIRLOOM_TENANT") from error
+    if len(names) != 1:
+        known = ", ".join(names) or "none yet"
+        raise click.ClickException(f"name the tenant with --tenant, or in HEIRLOOM_TENANT; there are: {known}")
+    return names[0]
+
+
+THE_TENANT = click.option(
+    "--tenant",
+    envvar="HEIRLOOM_TENANT",
+    callback=_tenant,
+    help="Or HEIRLOOM_TENANT; not needed where there is but one.",
+)
 
 
 def where(command: F) -> F:
