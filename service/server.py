@@ -38,6 +38,8 @@ ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
 PROVED_BY_SUBJECT = "oauth.*.client.*."
 PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
+LATE_SECONDS = 0.2
+"""How long after it was told to stop the broker's last requests may still arrive."""
 IN_FLIGHT = 512
 """Requests being worked on at once; one more is refused at once instead of waiting in a queue nobody sees."""
 
@@ -95,10 +97,14 @@ class Server:
         """Take no new request, and answer every one already received."""
         if self._service is None:
             return
-        # the service's own stop() unsubscribes, and so drops what the broker has already handed to us
-        await asyncio.gather(
-            *(endpoint._subscription.drain() for endpoint in self._service._endpoints)  # noqa: SLF001
-        )
+        # the service's own stop() drops what the broker has already handed to us, and a request that was being handed
+        # over just then arrives a moment after the broker has confirmed: so listening ends a little later than asking
+        subscriptions = [endpoint._subscription for endpoint in self._service._endpoints]  # noqa: SLF001
+        for subscription in subscriptions:
+            await self._connection._send_unsubscribe(subscription._id)  # noqa: SLF001
+        await self._connection.flush()
+        await asyncio.sleep(LATE_SECONDS)
+        await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._connection.flush()
