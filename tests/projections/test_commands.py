@@ -8,7 +8,8 @@ import click
 import pytest
 
 from events import bus
-from heirloom.commands.audit import replay_log, verify_log
+from heirloom.commands.audit import replay_log
+from heirloom.commands.verify import verify_log
 from heirloom.commands.when import Until, When
 from projections.feed import Extent
 from projections.read_model import ReadModel
