@@ -8,7 +8,7 @@ import click
 import pytest
 
 from events import bus
-from heirloom.commands.audit import replay_log
+from heirloom.commands.replay import replay_log
 from heirloom.commands.verify import verify_log
 from heirloom.commands.when import Until, When
 from projections.feed import Extent
