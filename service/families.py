@@ -11,7 +11,7 @@ from events.commit import VERSION, Commit, digest
 from events.family import FamilyState, codec, fold, revokes
 from events.log import Conflict, Log, Unavailable
 from service import clock
-from service.decide.outcome import Decision, Outcome, blocked
+from service.decide.outcome import Decision, Outcome, Refused, blocked
 from service.subjects import Known, Subjects
 from service.tokens import new_id
 
@@ -56,9 +56,9 @@ class Families:
     async def decide(self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False) -> Concluded:
         """Decide on the family's state and make it so.
 
-        Decides again whenever another commit came first. What writes nothing is decided on what the stream's leader
-        has. `new` tells that the family cannot exist yet, which saves a read. Nothing begins for a blocked person:
-        that is `Refused`. Raises `Unavailable`.
+        Decides again whenever another commit came first. What writes nothing, and every refusal, is decided on what the
+        stream's leader has. `new` tells that the family cannot exist yet, which saves a read. Nothing begins for a
+        blocked person: that is `Refused`. Raises `Unavailable`.
         """
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
@@ -69,11 +69,12 @@ class Families:
                 loaded = await self._load(aggregate, leader=False)
             now, commit_id = clock.now(), new_id()
             decision = decide(loaded.state, now, commit_id)
-            if not decision.events:
-                if loaded.from_leader:
-                    return Concluded(decision.outcome, loaded.state, decision, 0)
+            if not loaded.from_leader and (not decision.events or isinstance(decision.outcome, Refused)):
+                # on a replica that has not seen the newest rotations, its token looks forged: look before crying
                 loaded = await self._load(aggregate, leader=True)
                 continue
+            if not decision.events:
+                return Concluded(decision.outcome, loaded.state, decision, 0)
             state = fold(loaded.state, decision.events, now)
             body = codec.encode(
                 Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state)
