@@ -6,6 +6,7 @@ from heirloom import __version__
 from heirloom.commands.admin import admin
 from heirloom.commands.apply import apply
 from heirloom.commands.audit import audit
+from heirloom.commands.backup import backup, restore
 from heirloom.commands.broker_config import broker_config
 from heirloom.commands.demo import demo
 from heirloom.commands.keyring import keyring
@@ -19,5 +20,5 @@ def main() -> None:
     """OAuth 2.0 tokens whose every step is an event, and whose theft ends their family."""
 
 
-for command in (up, url, apply, admin, audit, broker_config, keyring, demo):
+for command in (up, url, apply, admin, audit, broker_config, keyring, backup, restore, demo):
     main.add_command(command)

@@ -1,0 +1,187 @@
+"""Backup and restore: what is damaged, incomplete or in the way is refused; what was lost is back."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from nats.js.api import StreamConfig
+
+from events import bus
+from events.family import codec
+from events.log import Stored
+from events.reader import read
+from events.subjects import EVERYTHING
+from heirloom.backup import KEYRING, MANIFEST
+from heirloom.cli import main
+from heirloom.snapshot import give_back, state_of, take
+from service import keyring
+from tests.broker import Broker, broker
+from tests.projections.logs import LogMaker, eventful_log
+from tests.projections.test_projector import publish
+from tests.system.service import Caller, running
+
+LOG = eventful_log()
+
+
+def heirloom(*arguments: str | Path) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG) -> Path:
+    """A backup of a broker with that log."""
+    asyncio.run(publish(server, list(log)))
+    keyring.create(directory / KEYRING)
+    result = heirloom("backup", "--data", directory, "--nats", server.url, directory / "backup")
+    assert result.exit_code == 0, result.output
+    return directory / "backup"
+
+
+async def commits(url: str) -> list[Stored]:
+    """All of the log."""
+    connection = await bus.connect(url, "test")
+    last = await state_of(connection, "TOKENS")
+    found: list[Stored] = []
+    async for batch in read(connection, until=last.last_seq if last else 0, filters=(EVERYTHING,)):
+        found += batch.commits
+    await connection.close()
+    return found
+
+
+def test_damage_is_named(nats_server: Broker, tmp_path: Path) -> None:
+    """A flipped bit, a cut tail, a lost file: each is named, and nothing is begun."""
+    backup = backed_up(nats_server, tmp_path)
+    assert {oct(path.stat().st_mode & 0o777) for path in backup.iterdir()} == {"0o600"}
+    assert "exists already" in heirloom("backup", "--data", tmp_path, "--nats", nats_server.url, backup).output
+    into = tmp_path / "restored"
+    for path in sorted(backup.iterdir()):
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        for damaged in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole[:middle], None):
+            if damaged is None:
+                path.unlink()
+            else:
+                path.write_bytes(damaged)
+            if path.name == MANIFEST and damaged is not None and len(damaged) == len(whole):
+                continue  # what it says of others is held against them
+            result = heirloom("restore", "--data", into, backup)
+            assert result.exit_code == 1
+            assert path.name in result.output
+            assert not into.exists()
+        path.write_bytes(whole)
+    assert heirloom("restore", "--data", into, backup).exit_code == 0
+
+
+def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
+    """Neither a data directory nor a broker's log; onto an empty broker the very same commits come back."""
+    backup = backed_up(nats_server, tmp_path)
+    assert "is not empty" in heirloom("restore", "--data", tmp_path, backup).output
+    refused = heirloom("restore", "--data", tmp_path / "new", "--nats", nats_server.url, backup)
+    assert "never overwritten" in refused.output
+    with broker(tmp_path / "another") as empty:
+        restored = heirloom("restore", "--data", tmp_path / "new", "--nats", empty.url, backup)
+        assert restored.exit_code == 0, restored.output
+        assert asyncio.run(commits(empty.url)) == LOG
+    assert (tmp_path / "new" / KEYRING).read_bytes() == (tmp_path / KEYRING).read_bytes()
+
+
+def test_a_log_that_is_not_whole_is_not_restored(nats_server: Broker, tmp_path: Path) -> None:
+    """The backup is undamaged, but what was backed up had been tampered with."""
+    backup = backed_up(nats_server, tmp_path, [*LOG, LOG[20]._replace(seq=len(LOG) + 1)])
+    result = heirloom("restore", "--data", tmp_path / "new", backup)
+    assert result.exit_code == 1
+    assert f"sequence {len(LOG) + 1}" in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_families_end_when_their_fate_is_lost(nats_server: Broker, tmp_path: Path) -> None:
+    """With --end-families every family that was alive in the backup is revoked, and the rest is as it was."""
+    made = LogMaker()
+    for number in range(70):
+        made.open(f"f{number}")
+    made.reuse("f1")
+    backup = backed_up(nats_server, tmp_path, made.log)
+    with broker(tmp_path / "another") as empty:
+        result = heirloom("restore", "--data", tmp_path / "new", "--nats", empty.url, "--end-families", backup)
+        assert "69 families ended" in result.output
+        *before, last = asyncio.run(commits(empty.url))
+    assert [stored.body for stored in before[: len(made.log)]] == [stored.body for stored in made.log]
+    assert len(before) + 1 == len(made.log) + 69
+    revoked = codec.decode(last.body).state.revoked
+    assert revoked is not None
+    assert revoked.reason == "operator"
+
+
+async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path: Path) -> None:
+    """A stream whose messages have an end may come back without them."""
+    connection = await bus.connect(nats_server.url, "test")
+    jetstream = connection.jetstream()
+    await jetstream.add_stream(StreamConfig(name="SHORT", subjects=["short"], max_age=0.2))
+    await jetstream.publish("short", b"x")
+    copy = BytesIO()
+    config, state = await take(connection, "SHORT", copy, lambda _: None)
+    assert state.messages == 1
+    await jetstream.delete_stream("SHORT")
+    await asyncio.sleep(0.2)  # its messages' whole life
+    copy.seek(0)
+    await give_back(connection, config, state, copy, lambda _: None)
+    assert await state_of(connection, "SHORT") is not None
+    await connection.close()
+
+
+async def test_everything_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backed up while it serves, deleted, restored: tokens refresh, revoked families stay dead, the notary agrees."""
+    monkeypatch.setenv("HEIRLOOM_NOTARY_SECONDS", "0.1")
+    data, backup, kept = tmp_path / "data", tmp_path / "backup", tmp_path / "kept"
+    with running(data, "--notary") as service:
+        async with service.client() as web:
+            alive, stolen = await web.issue(), await web.issue("mallory")
+            await web.refresh(stolen["refresh_token"])
+            assert (await web.refresh(stolen["refresh_token"]))["error"] == "invalid_grant"
+            traffic = asyncio.create_task(_issue_for_ever(web))
+            await asyncio.to_thread(_keep_checkpoint, data, kept)
+            made = await asyncio.to_thread(heirloom, "backup", "--data", data, backup)
+            traffic.cancel()
+            await asyncio.gather(traffic, return_exceptions=True)
+            assert made.exit_code == 0, made.output
+        assert service.stop() == 0
+        shutil.rmtree(data)
+        restored = await asyncio.to_thread(heirloom, "restore", "--data", data, "--checkpoint", kept, backup)
+        assert restored.exit_code == 0, restored.output
+        service.start()
+        async with service.client() as web, service.role("auditor") as auditor:
+            assert "refresh_token" in await web.refresh(alive["refresh_token"])
+            assert (await web.refresh(stolen["refresh_token"]))["error"] == "invalid_grant"
+            assert not await web.active(stolen["access_token"])
+            revocations = await auditor.ask("audit.acme.revocations", {})
+            assert [item["reason"] for item in revocations["items"]] == ["reuse_detected"]
+        await asyncio.to_thread(_keep_checkpoint, data, tmp_path / "newer")
+        for checkpoint in (kept, tmp_path / "newer"):
+            verified = await asyncio.to_thread(heirloom, "audit", "verify", "--data", data, "--checkpoint", checkpoint)
+            assert verified.exit_code == 0, verified.output
+    old = await asyncio.to_thread(
+        heirloom, "restore", "--data", tmp_path / "old", "--checkpoint", tmp_path / "newer", backup
+    )
+    assert old.exit_code == 1  # the log went on after the backup, and this is the proof
+    assert not (tmp_path / "old").exists()
+
+
+async def _issue_for_ever(web: Caller) -> None:
+    while True:
+        await web.issue("bob")
+
+
+def _keep_checkpoint(data: Path, into: Path) -> None:
+    """One that covers what is committed by now, asked for until there is one."""
+    position = heirloom("audit", "position", "--data", data, "--tenant", "acme", "--json")
+    covered = json.loads(position.stdout)["log_seq"]
+    while True:
+        result = heirloom("audit", "checkpoint", "--data", data)
+        if result.exit_code == 0 and int(result.stdout.splitlines()[1]) >= covered:
+            into.write_text(result.stdout)
+            return
