@@ -21,6 +21,7 @@ from service import keyring
 from service.keyring import write_private
 
 RUNNING = "up.json"
+READ_MODEL = "read-model.db"
 DRAIN_SECONDS = 15
 
 
@@ -129,7 +130,7 @@ def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Ch
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
-        "HEIRLOOM_READ_MODEL": str(data / "read-model.db"),
+        "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
         "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
         "HEIRLOOM_NOTARY_STATE": str(data / notary_files.STATE),
         "HEIRLOOM_PARENT": "1",

@@ -10,7 +10,11 @@ from sqlite_utils import Database
 from events.commit import digest
 from events.log import Stored
 
-MOVE = "UPDATE checkpoint SET seq = ?, body = ?"
+MOVE = "UPDATE checkpoint SET seq = ?, body = ? WHERE seq = ?"
+
+
+class MovedBySomebodyElse(Exception):
+    """Another writer has been at this file: what is to be written now may be there already."""
 
 
 def create(db: Database) -> None:
@@ -25,6 +29,7 @@ def load(connection: sqlite3.Connection) -> tuple[int, str]:
     return seq, body
 
 
-def move(connection: sqlite3.Connection, last: Stored) -> None:
-    """`last` is applied now."""
-    connection.execute(MOVE, (last.seq, digest(last.body)))
+def move(connection: sqlite3.Connection, applied: int, last: Stored) -> None:
+    """From `applied` to `last`, in one step as the log itself does it. Raises `MovedBySomebodyElse`."""
+    if connection.execute(MOVE, (last.seq, digest(last.body), applied)).rowcount == 0:
+        raise MovedBySomebodyElse

@@ -79,8 +79,7 @@ class ReadModel:
         try:
             self._db = Database(self._connection)
             _prepare(self._db)
-            self._names = names.Names(self._connection)
-            self.applied, self._last_body = checkpoint.load(self._connection)
+            self._names, self.applied, self._last_body = self._load()
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise Unusable(str(error)) from error
@@ -116,7 +115,12 @@ class ReadModel:
         if not indexes.applied(self._db):
             indexes.apply(self._db)
             _forget_when(self._db)
+        # also while somebody reads it: the file alone is renamed when it takes another's place
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+
+    def _load(self) -> tuple[names.Names, int, str]:
+        return names.Names(self._connection), *checkpoint.load(self._connection)
 
     def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
         if stored.seq != seen + 1 and self._gapless:
@@ -134,11 +138,16 @@ class ReadModel:
     def _write(self, commits: list[Stored], rows: Rows) -> None:
         try:
             with self._db.atomic():
+                checkpoint.move(self._connection, self.applied, commits[-1])
                 self._connection.executemany(names.INSERT, self._names.new)
                 for statement in STATEMENTS:
                     if parameters := rows[statement]:
                         self._connection.executemany(statement, parameters)
-                checkpoint.move(self._connection, commits[-1])
+        except checkpoint.MovedBySomebodyElse:
+            # a writer whose parent was killed may finish its work beside the next one
+            self._names, self.applied, self._last_body = self._load()
+            self.apply(commits)
+            return
         except sqlite3.IntegrityError as error:
             self._names = names.Names(self._connection)
             if len(commits) == 1:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from heirloom.commands.asking import ask, ask_once, listed, query, show
+from heirloom.commands.digest import digest
 from heirloom.commands.notary import COMMANDS
 from heirloom.commands.picture import print_picture
 from heirloom.commands.questions import QUESTIONS
@@ -27,7 +28,7 @@ def audit() -> None:
     """Ask what happened, check that the log is whole, and see any moment of the past again."""
 
 
-for command in (*COMMANDS, *QUESTIONS, verify, replay):
+for command in (*COMMANDS, *QUESTIONS, verify, replay, digest):
     audit.add_command(command)
 
 

@@ -57,22 +57,21 @@ def test_what_was_applied_is_skipped(tmp_path: Path) -> None:
     assert dump(tmp_path / "again") == once
 
 
-def test_a_transaction_that_was_cut_off_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None:
     """Rows and checkpoint come together or not at all, and the next attempt finds everything as it was."""
+    made = LogMaker()
+    for number in range(400):
+        made.open(f"f{number}")
     model = ReadModel(tmp_path / "cut")
-    model.apply(LOG[:10])
-    with monkeypatch.context() as patched:
-
-        def full(*_: object) -> None:
-            raise sqlite3.OperationalError("database or disk is full")
-
-        patched.setattr("projections.checkpoint.move", full)
-        with pytest.raises(sqlite3.OperationalError):
-            model.apply(LOG[10:30])
+    model.apply(made.log[:10])
+    model._connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        model.apply(made.log[10:])
     assert model.applied == 10
-    model.apply(LOG[10:])
+    model._connection.execute("PRAGMA max_page_count = 2000")
+    model.apply(made.log[10:])
     model.close()
-    assert dump(tmp_path / "cut") == build(tmp_path / "whole", LOG, [])
+    assert dump(tmp_path / "cut") == build(tmp_path / "whole", made.log, [])
 
 
 def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:

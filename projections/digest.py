@@ -1,0 +1,53 @@
+"""What a read model says, in one line: two builds of the same log up to the same commit have the same digest.
+
+Over the rows and not the file, whose pages lie as they happened to be written.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+from sqlite_utils import Database
+
+from projections import checkpoint
+
+TOLD_EVERY = 10_000
+"""Rows between two words on how far it is."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Digest(NamedTuple):
+    """SHA-256, hexadecimal, of the read model as of sequence `seq`, and how many `rows` it has."""
+
+    sha256: str
+    seq: int
+    rows: int
+
+
+def digest_of(db: sqlite3.Connection, advance: Callable[[int], None] = lambda _: None) -> Digest:
+    """Of all tables as they are at one moment; `advance` hears how many rows are behind it. Holds one row at a time."""
+    tables = Database(db, execute_plugins=False)
+    seen, sha256 = 0, hashlib.sha256()
+    db.execute("BEGIN")
+    try:
+        for table in sorted(tables.table_names()):
+            columns = [column.name for column in tables.table(table).columns]
+            sha256.update(_encode([table, columns]))
+            order = ", ".join(f'"{column}"' for column in tables.table(table).pks)
+            for row in db.execute(f'SELECT * FROM "{table}" ORDER BY {order}'):  # noqa: S608  # names of its own
+                sha256.update(_encode(tuple(row)))
+                seen += 1
+                if seen % TOLD_EVERY == 0:
+                    advance(seen)
+        return Digest(sha256.hexdigest(), checkpoint.load(db)[0], seen)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def rows(db: sqlite3.Connection) -> int:
+    """How many there are to digest."""
+    counts = (f'SELECT count(*) FROM "{table}"' for table in Database(db, execute_plugins=False).table_names())  # noqa: S608
+    return sum(db.execute(count).fetchone()[0] for count in counts)
