@@ -1,0 +1,347 @@
+"""History under another policy: what the log alone tells agrees with deciding every recorded request once more."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from events.commit import Commit
+from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthorized, Retry, codec, fold
+from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
+from service.decide.cut_off import CutOff, cut_off
+from service.decide.exchange import Exchange, exchange
+from service.decide.issue import issue
+from service.decide.outcome import Decision, Granted
+from service.decide.redeem import Redeem, ends_at, redeem
+from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
+from service.decide.what_if import Run, follow, verdict
+from service.policy import Rules
+from tests.service.families import RULES, START, issuing
+
+CHALLENGE = s256("v" * 43)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it was made. `generation` is what was presented, the newest then being `newest`."""
+
+    what: str
+    now: datetime
+    rules: Rules
+    generation: int = 0
+    newest: int | None = None
+    retry: Retry | None = None
+    scope: str | None = None
+    acr: str | None = None
+
+
+def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: int) -> Decision:
+    """What the service answers."""
+    jti = f"jti {asked.now}"
+    match asked.what:
+        case "issue":
+            return issue(state, issuing(rules, jti=jti, acr=asked.acr)._replace(now=asked.now))
+        case "authorize":
+            granted = GrantAuthorized("web", "alice", RULES.scope, ("aud",), "authorization_code", "seed", asked.acr)
+            return authorize(state, Authorize(asked.now, granted, CHALLENGE, None, None))
+        case "redeem_code":
+            return redeem_code(state, RedeemCode(asked.now, rules, "web", "v" * 43, None, asked.retry, jti, 1, "code"))
+        case "sign out":
+            return revoke(state, Revoke("web", "client_request", "sign-out"))
+        case "cut off":
+            return cut_off(state, CutOff("policy_changed", "ClientConfigured at sequence 9"), rules)
+        case "exchange":
+            later = asked.now + timedelta(seconds=60)
+            return exchange(
+                state, Exchange(asked.now, rules, "web", "other", later, "read", ("aud",), ("web",), f"x {jti}")
+            )
+        case "revoke access token":
+            later = asked.now + timedelta(seconds=60)
+            return revoke_access_token(state, RevokeAccessToken(asked.now, "web", "web", jti, later))
+        case _:
+            command = Redeem(
+                asked.now, rules, "web", generation, asked.scope, None, asked.retry, jti, 1, "a presentation"
+            )
+            return redeem(state, command)
+
+
+@dataclass
+class World:
+    """What happened in fact: requests come, the service decides, and what it decides is in the log."""
+
+    rules: Rules
+    now: datetime = START
+    state: FamilyState | None = None
+    log: list[FamilyCommit] = field(default_factory=list)
+    recorded: list[tuple[Asked, Decision]] = field(default_factory=list)
+
+    def ask(self, what: str, back: int = 0, key: str | None = None, **others: Any) -> None:
+        """One request. `back` generations before the newest one is presented."""
+        newest = None if self.state is None else self.state.generation
+        generation = (newest or 0) - back
+        if generation < 0:
+            return
+        retry = None if key is None else Retry(key, f"{what} {generation} {others}")
+        asked = Asked(what, self.now, self.rules, generation, newest, retry, **others)
+        decision = decide(self.state, asked, self.rules, generation)
+        if decision.events:
+            self.state = fold(self.state, decision.events, self.now)
+            actor = "operator" if what == "cut off" else "client:web"
+            commit_id, seq = f"jti {self.now}", len(self.log) + 1
+            commit = Commit(1, commit_id, self.now, actor, None, 0, decision.events, self.state)
+            self.log.append(codec.decode(codec.encode(commit)))
+            self.recorded.append((asked, decision))
+            assert seq == len(self.recorded)
+
+
+@dataclass
+class BruteForce:
+    """Every recorded request, asked once more under other rules."""
+
+    changes: dict[str, Any]
+    state: FamilyState | None = None
+    answers: list[tuple[Decision, Decision | None]] = field(default_factory=list)
+
+    def ask(self, asked: Asked, in_fact: Decision) -> None:
+        """`in_fact` is what was answered. The log has no key of a refused request, nor its scope."""
+        rules = replace(asked.rules, **self.changes)
+        if asked.what == "present" and not isinstance(in_fact.outcome, Granted):
+            asked = Asked("present", asked.now, asked.rules, asked.generation, asked.newest)
+        generation = self.in_the_place_of(asked) if asked.what == "present" else 0
+        instead = None if generation is None else decide(self.state, asked, rules, generation)
+        if instead is not None:
+            self.state = fold(self.state, instead.events, asked.now)
+        self.answers.append((in_fact, instead))
+
+    def in_the_place_of(self, asked: Asked) -> int | None:
+        """The token that its presenter would have had: of the latest answer that in fact gave the one he presents."""
+        if asked.newest is not None and asked.generation > asked.newest:
+            beyond = asked.generation - asked.newest
+            return ((self.state.generation if self.state else None) or 0) + beyond
+        for in_fact, instead in reversed(self.answers):
+            gave = isinstance(in_fact.outcome, Granted) and in_fact.outcome.generation == asked.generation
+            if gave and instead is not None and isinstance(instead.outcome, Granted):
+                return instead.outcome.generation
+        return None
+
+    def verdict(self, fact: FamilyState, now: datetime, rules: Rules) -> tuple[str, str, str, int | None]:
+        """Outcome, both ends, and which request parted the histories."""
+        state = self.state
+        assert state is not None
+        ends = end(fact, rules, now), end(state, replace(rules, **self.changes), now)
+        for number, (in_fact, instead) in enumerate(self.answers, 1):
+            was, would = (isinstance(answer and answer.outcome, Granted) for answer in (in_fact, instead))
+            if was and not would:
+                return "would_have_died", *ends, number
+            if would and not was and any(isinstance(event, FamilyRevoked) for event in in_fact.events):
+                outcome = "would_have_lived" if state.revoked is None else "would_have_ended_otherwise"
+                return outcome, *ends, number
+        if ends[0] == ends[1]:
+            return "same", *ends, None
+        if "live" in ends:
+            return "would_have_died" if ends[0] == "live" else "would_have_lived", *ends, None
+        return "would_have_ended_otherwise", *ends, None
+
+
+def end(state: FamilyState, rules: Rules, now: datetime) -> str:
+    """How a family stands."""
+    if state.revoked is not None:
+        return state.revoked.reason
+    if state.generation is None:
+        return "no_refresh_token"
+    return "expired" if ends_at(state, rules) <= now else "live"
+
+
+def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]) -> Run:
+    """From the log alone, with the rules that held at each commit."""
+    run = None
+    for seq, (commit, then) in enumerate(zip(log, rules, strict=True), 1):
+        run = follow(run, seq, commit, replace(then, **changes))
+    assert run is not None
+    return run
+
+
+policies = st.fixed_dictionaries(
+    {},
+    optional={
+        "refresh_token_grace": st.sampled_from([0, 10, 100]),
+        "refresh_token_rotation": st.sampled_from(["rotate", "reuse"]),
+        "refresh_token_ttl": st.sampled_from([1000, 1000, 1000, 200, 200, 0]),
+        "refresh_token_idle_ttl": st.sampled_from([0, 30, 300]),
+        "required_acr": st.sampled_from([None, None, ("mfa",), ("pwd", "mfa")]),
+        "require_offline_access": st.booleans(),
+        "scope_narrowing": st.sampled_from(["request", "sticky"]),
+    },
+)
+waiting = st.tuples(st.just("wait"), st.sampled_from([1, 9, 11, 29, 31, 99, 150, 301]))
+presenting = st.tuples(
+    st.just("present"),
+    st.sampled_from([0] * 12 + [1, 1, 2, -1]),  # most families must live long enough to be hurt
+    st.sampled_from([None, None, "a", "b"]),
+    st.sampled_from([None, None, None, "read", "read admin"]),
+)
+configuring = st.tuples(st.just("configure"), policies)
+others = st.tuples(
+    st.just("other"),
+    st.sampled_from(["exchange", "revoke access token", "cut off", "cut off", "sign out", "redeem_code"]),
+)
+steps = st.sampled_from([waiting] * 5 + [presenting] * 10 + [configuring] * 2 + [others]).flatmap(lambda step: step)
+
+
+def happened(begins_with: str, acr: str | None, policy: dict[str, Any], life: list[Any]) -> World:
+    """A history under that policy, and those it was changed to."""
+    world = World(replace(RULES, **policy))
+    world.ask(begins_with, acr=acr)
+    if begins_with == "authorize":
+        world.now += timedelta(seconds=9)
+        world.ask("redeem_code")
+    for step in life:
+        match step:
+            case ("wait", seconds):
+                world.now += timedelta(seconds=seconds)
+            case ("present", back, key, scope):
+                world.now += timedelta(microseconds=1)
+                world.ask("present", back, key, scope=scope)
+            case ("other", what):
+                world.now += timedelta(microseconds=1)
+                world.ask(what)
+            case ("configure", changed):
+                world.rules = replace(RULES, **changed)
+    return world
+
+
+histories = st.builds(
+    happened,
+    st.sampled_from(["issue", "issue", "authorize"]),
+    st.sampled_from(["mfa", "mfa", "pwd", None]),
+    policies,
+    st.lists(steps, min_size=8, max_size=40),
+)
+
+
+@dataclass
+class Case:
+    policy: dict[str, Any]
+    life: list[Any]
+    changes: dict[str, Any]
+    outcome: str
+    instead: str
+    parting: tuple[str, str] | None
+
+
+NEWEST, PARENT, OLD, FORGED = (("present", back, None, None) for back in (0, 1, 2, -1))
+ROTATE, REUSE = ({"refresh_token_rotation": rotation} for rotation in ("rotate", "reuse"))
+MFA = {"required_acr": ("mfa",)}
+GRACE = {"refresh_token_grace": 10}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, [NEWEST, ("wait", 9), PARENT], GRACE, "would_have_lived", "live", ("reuse_detected", "repeated")),
+        Case({}, [NEWEST, ("wait", 11), PARENT], GRACE, "same", "reuse_detected", None),
+        Case({}, [NEWEST, NEWEST, ("wait", 1), OLD], GRACE, "same", "reuse_detected", None),
+        # spared once, and then shown too late: it ends for the same, but later
+        Case(
+            {},
+            [NEWEST, ("wait", 9), PARENT, ("wait", 9), PARENT],
+            GRACE,
+            "would_have_ended_otherwise",
+            "reuse_detected",
+            ("reuse_detected", "repeated"),
+        ),
+        # a theft that would not have been seen
+        Case({}, [NEWEST, NEWEST, OLD], REUSE, "would_have_lived", "live", ("reuse_detected", "redeemed")),
+        # whoever shows the one token again and again would have shown what he was given
+        Case(REUSE, [NEWEST, NEWEST, NEWEST], ROTATE, "same", "live", None),
+        Case(REUSE, [NEWEST, NEWEST, NEWEST, FORGED], ROTATE, "same", "forgery", None),
+        Case(
+            {},
+            [NEWEST, ("configure", REUSE), NEWEST, ("configure", {}), NEWEST, ("wait", 9), PARENT],
+            ROTATE | GRACE,
+            "would_have_lived",
+            "live",
+            ("reuse_detected", "repeated"),
+        ),
+        Case(
+            {},
+            [("wait", 31), NEWEST, NEWEST],
+            {"refresh_token_idle_ttl": 30},
+            "would_have_died",
+            "expired",
+            ("redeemed", "expired"),
+        ),
+        Case({}, [NEWEST, ("wait", 301)], {"refresh_token_ttl": 200}, "would_have_died", "expired", None),
+        Case(
+            {},
+            [NEWEST],
+            {"refresh_token_ttl": 0},
+            "would_have_died",
+            "no_refresh_token",
+            ("redeemed", "no_refresh_token"),
+        ),
+        Case(
+            {},
+            [NEWEST, ("other", "sign out")],
+            MFA,
+            "would_have_died",
+            "policy_changed",
+            ("redeemed", "policy_changed"),
+        ),
+        Case(MFA, [NEWEST], {"required_acr": None}, "would_have_lived", "live", ("policy_changed", "redeemed")),
+        Case(
+            {},
+            [("configure", MFA), ("other", "cut off")],
+            {"required_acr": None},
+            "would_have_lived",
+            "live",
+            None,
+        ),
+        Case({}, [NEWEST, ("other", "sign out")], GRACE | REUSE, "same", "client_request", None),
+    ],
+)
+def test_what_would_have_become_of_a_family(case: Case) -> None:
+    """Of a person who signed in with a password, under one policy in fact and another one instead."""
+    world = happened("issue", "pwd", case.policy, case.life)
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], case.changes)
+    found = verdict(run, world.rules, replace(world.rules, **case.changes), world.now)
+    assert (found.outcome, found.instead) == (case.outcome, case.instead)
+    assert (run.parting and (run.parting.in_fact, run.parting.instead)) == case.parting
+    agree(world, run, case.changes)
+
+
+def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
+    """What the log tells and what brute force finds: verdict, both ends, where they part, and the state."""
+    brute = BruteForce(changes)
+    for asked, in_fact in world.recorded:
+        brute.ask(asked, in_fact)
+    found = verdict(run, world.rules, replace(world.rules, **changes), world.now)
+    parting = None if run.parting is None else run.parting.seq
+    assert (*found, parting) == brute.verdict(run.fact, world.now, world.rules)
+    assert brute.state is not None
+    assert run.instead.generation == brute.state.generation
+    assert run.instead.revoked == brute.state.revoked
+    assert run.instead.expires_at == brute.state.expires_at
+
+
+@settings(max_examples=500, deadline=None)
+@given(histories, policies)
+def test_it_agrees_with_deciding_every_recorded_request_once_more(world: World, changes: dict[str, Any]) -> None:
+    """On any history, under any policy; but for a family that never had a refresh token no policy decides anything."""
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], changes)
+    if run.fact.generation is not None:
+        agree(world, run, changes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories)
+def test_under_the_policy_there_was_nothing_is_different(world: World) -> None:
+    """Decided again under its own rules, history ends in the very state that is in the log."""
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    assert run.instead == run.fact == world.state
+    assert run.parting is None
+    assert verdict(run, world.rules, world.rules, world.now).outcome == "same"
