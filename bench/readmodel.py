@@ -17,7 +17,7 @@ from bench.refresh import families
 from bench.service import TENANT, Service
 from events import bus
 from events.stream import last_sequence
-from events.subjects import STREAM
+from events.subjects import EVERYTHING, STREAM
 from projections.feed import Extent, feed
 
 ROUNDS = 3
@@ -84,7 +84,7 @@ async def _read_alone(connection: Client, end: int) -> tuple[float, float]:
             finished.set()
 
     started, cpu = perf_counter(), _cpu_seconds()
-    subscription = await connection.jetstream().subscribe("tokens.>", stream=STREAM, ordered_consumer=True, cb=nothing)
+    subscription = await connection.jetstream().subscribe(EVERYTHING, stream=STREAM, ordered_consumer=True, cb=nothing)
     await finished.wait()
     took = perf_counter() - started, _cpu_seconds() - cpu
     await subscription.unsubscribe()

@@ -55,10 +55,11 @@ _consumer_decoder = msgspec.json.Decoder(_ConsumerInfo)
 
 
 class Log:
-    """The log through one connection. Stateless; `start` it once."""
+    """The log, or another stream, through one connection. Stateless; `start` it once."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, stream: str = STREAM) -> None:
         self._connection = connection
+        self._stream = stream
         self._appender = Appender(connection, self._next_after)
         self.append = self._appender.append
 
@@ -73,7 +74,7 @@ class Log:
         """
         request = msgspec.json.encode({"last_by_subj": aggregate.filter})
         try:
-            reply = await self._connection.request(f"$JS.API.DIRECT.GET.{STREAM}", request, timeout=READ_SECONDS)
+            reply = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}", request, timeout=READ_SECONDS)
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log cannot be read now") from error
         headers = reply.headers or {}
@@ -106,7 +107,7 @@ class Log:
     async def last_sequence(self) -> int:
         """The newest sequence of all. Raises `Unavailable`."""
         try:
-            return await last_sequence(self._connection)
+            return await last_sequence(self._connection, self._stream)
         except JetStreamMissing as error:
             raise Unavailable(str(error)) from error
 
@@ -114,7 +115,7 @@ class Log:
         """Up to which sequence a durable consumer has acknowledged everything it is for. Raises `Unavailable`."""
         try:
             reply = await self._connection.request(
-                f"$JS.API.CONSUMER.INFO.{STREAM}.{consumer}", b"", timeout=READ_SECONDS
+                f"$JS.API.CONSUMER.INFO.{self._stream}.{consumer}", b"", timeout=READ_SECONDS
             )
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error
@@ -133,7 +134,9 @@ class Log:
     async def _from_leader(self, query: dict[str, str | int]) -> Stored | None:
         request = msgspec.json.encode(query)
         try:
-            reply = await self._connection.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", request, timeout=READ_SECONDS)
+            reply = await self._connection.request(
+                f"$JS.API.STREAM.MSG.GET.{self._stream}", request, timeout=READ_SECONDS
+            )
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error
         answer = _get_decoder.decode(reply.data)

@@ -41,6 +41,7 @@ class Pipe:
         self._to_child = process.stdin
         self._from_child = process.stdout
         self._unanswered: deque[asyncio.Future[bytes]] = deque()
+        self._gone: ChildGone | None = None
         self._answers = asyncio.create_task(self._read_answers())
 
     @classmethod
@@ -53,6 +54,7 @@ class Pipe:
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the parent, which then closes our input
         )
         return cls(process)
 
@@ -79,6 +81,9 @@ class Pipe:
         """
         batch = _encoder.encode(commits)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        if self._gone is not None:
+            answer.set_exception(self._gone)
+            return answer
         self._unanswered.append(answer)
         try:
             self._to_child.write(len(batch).to_bytes(LENGTH_BYTES) + batch)
@@ -94,10 +99,10 @@ class Pipe:
                 answer = await self._from_child.readexactly(length)
                 self._unanswered.popleft().set_result(answer)
         except (OSError, asyncio.IncompleteReadError):
-            code = await self._process.wait()
+            self._gone = ChildGone(f"exit code {await self._process.wait()}")
             for unanswered in self._unanswered:
                 if not unanswered.done():
-                    unanswered.set_exception(ChildGone(f"exit code {code}"))
+                    unanswered.set_exception(self._gone)
 
     async def close(self) -> None:
         """Let the child finish what it has, and wait for its end."""

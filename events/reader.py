@@ -18,7 +18,7 @@ from nats.js.errors import Error as JetStreamError
 
 from events.bus import Connection
 from events.log import Stored
-from events.subjects import EVERYTHING, STREAM
+from events.subjects import STREAM
 
 REQUEST_SIZE = 512
 REQUEST_SECONDS = 5.0
@@ -36,7 +36,8 @@ async def read(
     connection: Connection,
     start: int = 1,
     *,
-    filters: Sequence[str] = (EVERYTHING,),
+    stream: str = STREAM,
+    filters: Sequence[str] = (),
     last_per_subject: bool = False,
     until: int | None = None,
 ) -> AsyncGenerator[Batch, None]:
@@ -44,9 +45,9 @@ async def read(
 
     With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes
     on for ever. The first batch may be empty (there is nothing yet). `last_per_subject` begins with the last commit of
-    each subject instead of `start`.
+    each subject instead of `start`. Without `filters` it is everything.
     """
-    reader = _Reader(connection, filters, start, last_per_subject)
+    reader = _Reader(connection, stream, filters, start, last_per_subject)
     try:
         while True:
             batch = await reader.next_batch()
@@ -62,8 +63,11 @@ async def read(
 
 
 class _Reader:
-    def __init__(self, connection: Connection, filters: Sequence[str], start: int, last_per_subject: bool) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, filters: Sequence[str], start: int, last_per_subject: bool
+    ) -> None:
         self._connection = connection
+        self._stream = stream
         self._filters = list(filters)
         self._next = start
         self._last_per_subject = last_per_subject
@@ -115,7 +119,7 @@ class _Reader:
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=30,
-            filter_subjects=self._filters,
+            filter_subjects=self._filters or None,
             max_waiting=16,
         )
         if self._last_per_subject and self._next == 1:
@@ -125,7 +129,7 @@ class _Reader:
             config.opt_start_seq = self._next
         while True:
             try:
-                info = await self._jetstream.add_consumer(STREAM, config)
+                info = await self._jetstream.add_consumer(self._stream, config)
                 break
             except (NatsError, JetStreamError):
                 await asyncio.sleep(0.1)  # no broker, or no leader yet: it will come back
@@ -153,7 +157,9 @@ class _Reader:
             }
             try:
                 await self._connection.publish(
-                    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._consumer}", msgspec.json.encode(request), reply=inbox
+                    f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+                    msgspec.json.encode(request),
+                    reply=inbox,
                 )
             except NatsError:
                 self._failed = True
@@ -193,6 +199,6 @@ class _Reader:
         consumer, self._consumer = self._consumer, None
         try:
             await self._subscription.unsubscribe()
-            await self._jetstream.delete_consumer(STREAM, consumer)
+            await self._jetstream.delete_consumer(self._stream, consumer)
         except (NatsError, JetStreamError):
             pass  # it dies by itself when nobody asks it any more

@@ -1,4 +1,4 @@
-"""The stream that is the log: created as it must be, or verified and refused (CONTRACT §6, DESIGN §4)."""
+"""The streams of the log and of its checkpoints: created as they must be, or verified and refused (CONTRACT §6)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +7,12 @@ import msgspec
 from nats.errors import NoRespondersError, TimeoutError
 
 from events.bus import Connection
-from events.subjects import EVERYTHING, STREAM, tenant
+from events.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, tenant
 
 NOT_FOUND = 10059
+SUBJECTS = {STREAM: [EVERYTHING], CHECKPOINTS: [CHECKPOINT]}
+BEFORE_CHECKPOINTS = ["tokens.>"]
+"""The log's subjects as they were when checkpoints had no stream of their own."""
 
 
 class WeakStream(Exception):
@@ -30,16 +33,16 @@ class JetStreamMissing(Exception):
 
 @dataclass(frozen=True)
 class Required:
-    """What the log demands of its stream beyond what is always demanded."""
+    """What the log demands of its streams beyond what is always demanded."""
 
     replicas: int = 1
 
 
-def configuration(required: Required) -> dict[str, Any]:
-    """The stream as it is created: nothing expires, nothing can be deleted, a full disk refuses what is new."""
+def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
+    """A stream as it is created: nothing expires, nothing can be deleted, a full disk refuses what is new."""
     return {
-        "name": STREAM,
-        "subjects": [EVERYTHING],
+        "name": name,
+        "subjects": SUBJECTS[name],
         "retention": "limits",
         "storage": "file",
         "num_replicas": required.replicas,
@@ -56,42 +59,70 @@ def configuration(required: Required) -> dict[str, Any]:
     }
 
 
-def differences(found: dict[str, Any], required: Required) -> list[str]:
+def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
     """What of `found` (a stream's configuration as the server tells it) is weaker than required, in words."""
-    wanted = configuration(required)
+    wanted = configuration(required, name)
     faults = [
-        f"{name} is {found.get(name)!r}, must be {value!r}"
-        for name, value in wanted.items()
-        if name != "num_replicas" and found.get(name) != value
+        f"{setting} is {found.get(setting)!r}, must be {value!r}"
+        for setting, value in wanted.items()
+        if setting != "num_replicas" and found.get(setting) != value
     ]
     if found.get("num_replicas", 1) < required.replicas:
         faults.append(f"num_replicas is {found.get('num_replicas', 1)}, must be at least {required.replicas}")
     # a stream that takes messages from elsewhere, or rewrites them, is no log of our decisions
-    faults += [f"{name} is set" for name in ("mirror", "sources", "subject_transform", "sealed") if found.get(name)]
+    unwanted = "mirror", "sources", "subject_transform", "sealed"
+    faults += [f"{setting} is set" for setting in unwanted if found.get(setting)]
     return faults
 
 
 async def ensure(connection: Connection, required: Required) -> None:
-    """Create the stream, or verify the one there is.
+    """Create the streams, or verify those there are.
 
     Raises `WeakStream` naming each difference, `JetStreamMissing` when the broker has no JetStream to offer.
     """
-    info = await _api(connection, f"STREAM.INFO.{STREAM}", {})
+    for name in SUBJECTS:
+        await _ensure(connection, name, required)
+
+
+async def _ensure(connection: Connection, name: str, required: Required) -> None:
+    info = await _api(connection, f"STREAM.INFO.{name}", {})
     if info.get("error", {}).get("err_code") == NOT_FOUND:
-        info = await _api(connection, f"STREAM.CREATE.{STREAM}", configuration(required))
+        info = await _api(connection, f"STREAM.CREATE.{name}", configuration(required, name))
+    elif name == STREAM and info.get("config", {}).get("subjects") == BEFORE_CHECKPOINTS:
+        info = await _make_room(connection, info["config"], required)
     if "error" in info:
-        raise JetStreamMissing(f"the broker refuses the stream {STREAM}: {info['error'].get('description')}")
-    if faults := differences(info["config"], required):
+        raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
+    if faults := differences(info["config"], required, name):
+        raise WeakStream(faults, name)
+
+
+async def _make_room(connection: Connection, found: dict[str, Any], required: Required) -> dict[str, Any]:
+    """Leave the checkpoints' subject to their own stream. A log that holds some already cannot be mended so."""
+    narrower = found | {"subjects": SUBJECTS[STREAM]}
+    if faults := differences(narrower, required):
         raise WeakStream(faults)
+    info = await _api(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": CHECKPOINT})
+    if info.get("state", {}).get("subjects"):
+        raise WeakStream(["checkpoints lie among its commits, where only a version before 0.1.0 reads them"])
+    return await _api(connection, f"STREAM.UPDATE.{STREAM}", narrower)
 
 
-async def last_sequence(connection: Connection) -> int:
+async def last_sequence(connection: Connection, name: str = STREAM) -> int:
     """The stream's newest sequence, 0 when it is empty. Raises `JetStreamMissing`."""
+    info = await _api(connection, f"STREAM.INFO.{name}", {})
+    if "error" in info:
+        raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
+    sequence: int = info["state"]["last_seq"]
+    return sequence
+
+
+async def created(connection: Connection) -> str:
+    """When the stream was made, to the nanosecond: no other log has the same. Raises `JetStreamMissing`."""
     info = await _api(connection, f"STREAM.INFO.{STREAM}", {})
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
-    sequence: int = info["state"]["last_seq"]
-    return sequence
+    when: str = info["created"]
+    return when
 
 
 async def tenants(connection: Connection) -> list[str]:

@@ -1,13 +1,14 @@
-"""The log's stream and the subjects of its aggregates (CONTRACT §6)."""
+"""The log's stream, the subjects of its aggregates (CONTRACT §6), and the stream of what vouches for it."""
 
 import hashlib
 import re
 from typing import NamedTuple
 
 STREAM = "TOKENS"
-EVERYTHING = "tokens.>"
+EVERYTHING = "tokens.*.>"
+CHECKPOINTS = "CHECKPOINTS"
+"""The stream of the notary's checkpoints: not a part of the log that they vouch for."""
 CHECKPOINT = "tokens.checkpoint"
-"""Where the notary vouches for what came before. Not an aggregate: nothing is decided there."""
 REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*")
 """What every replica holds in memory: settings, clients, signing keys, cut-offs."""
 SETTINGS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*")

@@ -8,7 +8,8 @@ The newest commit of an aggregate is chained to by nobody yet, so of that one on
 """
 
 import hashlib
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, MutableMapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,21 +18,22 @@ import msgspec
 from events import client, family, key, subject, tenant
 from events.commit import VERSION
 from events.log import Stored
-from events.subjects import CHECKPOINT
+from events.subjects import STREAM
 
 
 class Fault(NamedTuple):
-    """The commit at `seq` is bad, and why. `accuser` is the commit that says so, if it is another one."""
+    """The message at `seq` is bad, and why. `accuser` is the commit that says so, if it is another one."""
 
     seq: int
     why: str
     accuser: int = 0
+    stream: str = STREAM
 
 
 class Report(NamedTuple):
     """What was checked. `fault` is the first bad commit; `faulty` counts the aggregates that hold one.
 
-    `checkpoints` lie among the commits; the newest that agrees with the log covers it up to the sequence `covered`.
+    `checkpoints` were held against the log; the newest that agrees with it covers it up to the sequence `covered`.
     """
 
     commits: int
@@ -41,6 +43,20 @@ class Report(NamedTuple):
     fault: Fault | None
     checkpoints: int = 0
     covered: int = 0
+
+
+class Tally(msgspec.Struct):
+    """How far a verification has come; `faults` are by aggregate, the stream's own under the empty name."""
+
+    commits: int = 0
+    seq: int = 0
+    aggregates: int = 0
+    families: int = 0
+    faults: dict[str, Fault] = {}
+
+
+MANY = 1000
+"""Of more aggregates than this the faults are no longer told apart: only an earlier one is worth to be kept."""
 
 
 class _Kind:
@@ -90,53 +106,62 @@ class Verifier:
     """Feed it the whole log in order with `check`; `report` says what it found so far.
 
     What it remembers of an aggregate is one byte string: the last commit's sequence (8 bytes), digest (32) and state.
+    `remembered` gives no bytes for an aggregate it does not know. With the `tally` of another verification it goes on
+    where that one was.
     """
 
-    def __init__(self) -> None:
-        self._commits = 0
-        self._seq = 0
-        self._families = 0
-        self._last: dict[str, bytes] = {}
-        self._faults: dict[str, Fault] = {}
+    def __init__(
+        self,
+        remembered: MutableMapping[str, bytes] | None = None,
+        tally: Tally = Tally(),  # noqa: B008  # copied
+    ) -> None:
+        self.tally = msgspec.structs.replace(tally, faults=dict(tally.faults))
+        self._last = defaultdict(bytes) if remembered is None else remembered
 
     def check(self, stored: Stored) -> None:
         """The next message of the stream."""
         seq, place, body = stored
-        self._commits += 1
-        if seq != self._seq + 1:
-            self._faults.setdefault("", Fault(self._seq + 1, f"missing; the stream goes on at {seq}"))
-        self._seq = seq
-        if place == CHECKPOINT:
-            return  # what it says is the notary's to check
+        tally = self.tally
+        tally.commits += 1
+        if seq != tally.seq + 1:
+            self._blame("", Fault(tally.seq + 1, f"missing; the stream goes on at {seq}"))
+        tally.seq = seq
         parts = place.split(".")
         kind = KINDS.get(parts[2]) if len(parts) > 2 else None
         if kind is None or len(parts) != kind.depth:
-            self._faults.setdefault(place, Fault(seq, f"no aggregate of this version lies on {place}"))
+            self._blame(place, Fault(seq, f"no aggregate of this version lies on {place}"))
             return
         aggregate = place if kind.depth < 5 else place.rpartition(".")[0]
-        before = self._last.get(aggregate, b"")
-        if not before and kind.depth == 5:
-            self._families += 1
+        before = self._last[aggregate]
+        if not before:
+            tally.aggregates += 1
+            tally.families += kind.depth == 5
         state = b""
         try:
             state = _check(kind, body, before, parts[-1])
         except _BadCommit as bad:
-            self._faults.setdefault(aggregate, Fault(seq, str(bad)))
+            self._blame(aggregate, Fault(seq, str(bad)))
         except _BrokenChain:
             self._accuse(aggregate, int.from_bytes(before[:8]), seq)
         self._last[aggregate] = seq.to_bytes(8) + hashlib.sha256(body).digest() + state
 
     def report(self) -> Report:
         """So far."""
-        first = min(self._faults.values(), default=None)
-        return Report(self._commits, len(self._last), self._families, len(self._faults), first)
+        commits, _, aggregates, families, faults = msgspec.structs.astuple(self.tally)
+        return Report(commits, aggregates, families, len(faults), min(faults.values(), default=None))
 
     def _accuse(self, aggregate: str, accused: int, accuser: int) -> None:
-        earlier = self._faults.get(aggregate)
+        earlier = self.tally.faults.pop(aggregate, None)
         # who accused the one before, and is now accused itself, is the one that was altered
         if earlier is None or earlier.accuser == accused:
             why = f"altered: commit {accuser} was chained to another body than this"
-            self._faults[aggregate] = Fault(accused, why, accuser)
+            earlier = Fault(accused, why, accuser)
+        self._blame(aggregate, earlier)
+
+    def _blame(self, aggregate: str, fault: Fault) -> None:
+        faults = self.tally.faults
+        if len(faults) < MANY or fault < min(faults.values()):
+            faults.setdefault(aggregate, fault)
 
 
 def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.bus import connect
-from events.log import Log, Unavailable
+from events.log import Unavailable
 from heirloom.child import REFUSED
 from heirloom.process import run, stop_requested
 from notary.key import NoKey
@@ -68,9 +68,8 @@ async def run_notary(settings: Settings, stop: asyncio.Event) -> None:
 async def _vouch(settings: Settings) -> None:
     connection = await connect(settings.url, "heirloom notary")
     try:
-        the_log = Log(connection)
-        await the_log.start()
-        notary = Notary(connection, the_log, settings.key, settings.state)
+        notary = Notary(connection, settings.key, settings.state)
+        await notary.start()
         print("ready", flush=True)
         while True:
             try:

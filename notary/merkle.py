@@ -31,15 +31,15 @@ class Tree(NamedTuple):
     size: int = 0
     edge: tuple[bytes, ...] = ()
 
-    def add(self, leaf: bytes) -> "Tree":
-        """With one leaf hash more. As many nodes are closed as the old size ends in one-bits."""
-        size, edge = self
-        open_nodes = len(edge)
-        while size & 1:
-            open_nodes -= 1
-            leaf = node_hash(edge[open_nodes], leaf)
-            size >>= 1
-        return Tree(self.size + 1, (*edge[:open_nodes], leaf))
+    def add(self, *leaves: bytes) -> "Tree":
+        """With these leaf hashes more. Each closes as many nodes as the size before it ends in one-bits."""
+        edge = list(self.edge)
+        for size, leaf in enumerate(leaves, self.size):
+            while size & 1:
+                leaf = node_hash(edge.pop(), leaf)
+                size >>= 1
+            edge.append(leaf)
+        return Tree(self.size + len(leaves), tuple(edge))
 
     def root(self) -> bytes:
         """MTH of RFC 6962 §2.1."""

@@ -1,8 +1,9 @@
-"""The notary: reads on in the log from what it signed last, signs the tree, and appends the checkpoint to the log.
+"""The notary: reads on in the log from what it signed last, signs the tree, and appends the checkpoint to its stream.
 
-Everything it may sign begins with the tree it signed last, and that is on its disk before anybody sees it. So no two
-checkpoints of one key contradict each other, whenever it is killed, whoever else runs with the same key, and whatever
-becomes of the log: a log that is no longer the one it signed gets no signature more.
+Everything it may sign begins with the tree it signed last, and that is on its disk before anybody sees it; and with
+the newest checkpoint there is, whoever signed that. So no two checkpoints of one key contradict each other, whenever it
+is killed, whoever else runs with the same key, and whatever becomes of the log: a log that is no longer the one that
+was signed gets no signature more.
 """
 
 import logging
@@ -12,28 +13,35 @@ from pathlib import Path
 from events.bus import Connection
 from events.log import Conflict, Log, Stored
 from events.reader import read
-from events.subjects import CHECKPOINT, Aggregate
+from events.subjects import CHECKPOINT, CHECKPOINTS, Aggregate
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.key import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
 from notary.merkle import leaf_hash
 from notary.note import MalformedNote
-from notary.witness import Witness
+from notary.witness import Testimony, Witness
 
 log = logging.getLogger("heirloom.notary")
 
-CHECKPOINTS = Aggregate(CHECKPOINT, CHECKPOINT, CHECKPOINT)
+_EACH = Aggregate(CHECKPOINT, CHECKPOINT, CHECKPOINT)
 
 
 class Refusal(Exception):
     """The log is not the one that was signed: an incident, and a person must decide. It names both sizes."""
 
 
-class Notary:
-    """One key and its state on a log. The log's `connection` is the one to read through. Raises `NoKey`."""
+async def newest_checkpoint(checkpoints: Log) -> Stored | None:
+    """As it lies in its stream. None when there is none; raises `Unavailable`."""
+    return await checkpoints.last_from_leader(_EACH)
 
-    def __init__(self, connection: Connection, the_log: Log, key: Path, state: Path) -> None:
+
+class Notary:
+    """One key and its state on a log. `start` it once."""
+
+    def __init__(self, connection: Connection, key: Path, state: Path) -> None:
+        """Raises `NoKey`, and `Refusal` when the key and the state do not belong together."""
         self._connection = connection
-        self._log = the_log
+        self._log = Log(connection)
+        self._checkpoints = Log(connection, CHECKPOINTS)
         self._signer = open_key(key, state)
         self._state_path = state
         self._state = read_state(state)
@@ -41,50 +49,54 @@ class Notary:
             self._known = known_keys(key.with_name(PUBLIC))
         except MalformedNote as error:
             raise NoKey(f"{key.with_name(PUBLIC)} holds a line that is no key: {error}") from error
-        self._looked_at = -1
+        self._looked_at = -1, -1
         if self._state.origin != self._signer.key.name:
             raise Refusal(f"{state} is of {self._state.origin}, the key in {key} is of {self._signer.key.name}")
+
+    async def start(self) -> None:
+        """Make ready to append."""
+        await self._checkpoints.start()
 
     async def step(self) -> Checkpoint | None:
         """Vouch for what has been committed since; the checkpoint that was appended, None if there was no need.
 
-        A log without new commits gets no checkpoint, however many checkpoints lie in it. Raises `Refusal`, and
-        `Unavailable` when the log cannot be read or written now.
+        Raises `Refusal`, and `Unavailable` when the log cannot be read or written now.
         """
-        newest = await self._log.last_from_leader(CHECKPOINTS)
-        end = await self._log.last_sequence()
-        if end == self._looked_at:
+        stored = await newest_checkpoint(self._checkpoints)
+        last = 0 if stored is None else stored.seq
+        end = await self._log.last_sequence()  # after it: what is vouched for was there before
+        if (end, last) == self._looked_at:
             return None
-        await self._stand(end)
-        covered = 0 if newest is None else self._read(newest).size
+        newest = None if stored is None else self._read(stored)
+        covered = 0 if newest is None else newest.size
+        await self._stand(end, covered)
         if covered < self._state.size:
-            return await self._publish(read_checkpoint(self._state.signed.encode()), newest)
-        witness = await self._read_on(end)
+            return await self._publish(read_checkpoint(self._state.signed.encode()), last)
+        witness = await self._read_on(end, newest)
         if witness is None:
             return None
-        if witness.last_commit <= covered:
-            self._looked_at = end
+        if end == covered:
+            self._looked_at = end, last
             return None
-        return await self._publish(self._sign(witness), newest)
+        return await self._publish(self._sign(witness), last)
 
-    async def _stand(self, end: int) -> None:
+    async def _stand(self, end: int, covered: int) -> None:
         """The log still begins with what was signed."""
         size = self._state.size
-        if end < size:
-            raise self._refusal(f"the log ends at sequence {end}, but a tree of {size} has been signed")
+        if end < max(size, covered):
+            raise self._refusal(f"the log ends at sequence {end}, but a tree of {max(size, covered)} has been signed")
         if size > 0:
             there = await self._log.at(size)
             if there is None or leaf_hash(there.body) != self._state.last_leaf:
                 raise self._refusal(f"the log of {end} holds another commit at {size} than the tree of {size} signed")
 
-    async def _read_on(self, end: int) -> Witness | None:
+    async def _read_on(self, end: int, newest: Checkpoint | None) -> Witness | None:
         """The tree up to `end`; None if it has to be read again."""
-        witness = Witness(self._known, tree=self._state.tree)
+        witness = Witness(kept=newest, seen=Testimony(self._state.tree))
         connected = self._connection.stats["reconnects"]
         async with aclosing(read(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:
-                for stored in batch.commits:
-                    witness.read(stored)
+                witness.read(batch.commits)
         if self._connection.stats["reconnects"] != connected or witness.tree.size < end:
             return None  # it may have been another log before
         if witness.contradiction is not None:
@@ -99,10 +111,9 @@ class Notary:
         self._state = state
         return checkpoint
 
-    async def _publish(self, checkpoint: Checkpoint, newest: Stored | None) -> Checkpoint | None:
-        expected = 0 if newest is None else newest.seq
+    async def _publish(self, checkpoint: Checkpoint, last: int) -> Checkpoint | None:
         try:
-            await self._log.append(CHECKPOINT, CHECKPOINT, checkpoint.signed.encode(), expected)
+            await self._checkpoints.append(CHECKPOINT, CHECKPOINT, checkpoint.signed.encode(), last)
         except Conflict:
             return None  # another notary was first; what is still uncovered is seen the next time
         return checkpoint
@@ -111,7 +122,7 @@ class Notary:
         try:
             checkpoint = read_checkpoint(stored.body)
         except MalformedNote as error:
-            raise self._refusal(f"what lies on {CHECKPOINT} at {stored.seq} is no checkpoint: {error}") from error
+            raise self._refusal(f"what lies in {CHECKPOINTS} at {stored.seq} is no checkpoint: {error}") from error
         if not checkpoint.is_signed_by(self._known):
             raise self._refusal(f"no known key has signed the checkpoint of {checkpoint.size} at {stored.seq}")
         return checkpoint
@@ -119,5 +130,6 @@ class Notary:
     def _refusal(self, why: str) -> Refusal:
         return Refusal(
             f"the notary signs no more: {why}. The log was cut, replaced or restored from an old copy; find out which."
-            f" To vouch for it as it is now under a new key, put away {self._state_path} and the key, and start again"
+            f" To vouch for it as it is now under a new key, put away {self._state_path}, the key and the stream"
+            f" {CHECKPOINTS}, and start again"
         )

@@ -1,20 +1,24 @@
-"""Verifying the whole log: every commit as `events.verify` does, and every checkpoint in it.
+"""Verifying the whole log: every commit as `events.verify` does, and every checkpoint of it.
 
 The two know different things. The chain of an aggregate says which commit was altered, but nothing of what came last;
 a checkpoint vouches for everything before it, but only says between which sequences the history differs.
 """
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from events.log import Stored
 from events.pipe import serve
-from events.verify import Fault, Report, Verifier
+from events.remembered import Remembered, Unusable, saved_progress
+from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.verify import Fault, Report, Tally, Verifier
 from notary.checkpoint import read_checkpoint
 from notary.note import parse_key
-from notary.witness import Witness
+from notary.witness import Testimony, Witness
 
 
 class Terms(NamedTuple):
@@ -22,56 +26,96 @@ class Terms(NamedTuple):
 
     keys: tuple[str, ...] = ()
     kept: str | None = None
-    end: int = 0
-    """The sequence after which the log has ended; 0 if that is not known."""
+
+
+class Progress(NamedTuple):
+    """How far a verification on these terms has come with the log that is called `log`."""
+
+    log: str
+    terms: Terms = Terms()
+    tally: Tally = Tally()
+    seen: Testimony = Testimony()
+
+
+class Work(NamedTuple):
+    """What the verifying process is to do: from `resumed` up to sequence `end`. Broken off, it writes `interrupted`."""
+
+    progress: Progress
+    end: int
+    resumed: str | None = None
+    interrupted: str | None = None
 
 
 class LogVerifier:
-    """Feed it the whole log in order with `check`. Raises `MalformedNote` for terms that are malformed."""
+    """Feed it the log in order with `check`, then `end` it. Raises `MalformedNote` for terms that are malformed."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._end = terms.end
-        self._commits = Verifier()
+    def __init__(self, progress: Progress, remembered: Remembered | None = None) -> None:
+        self._log, terms, tally, seen = progress
+        self._terms = terms
+        self._commits = Verifier(remembered, tally)
         kept = None if terms.kept is None else read_checkpoint(terms.kept.encode())
-        self._witness = Witness([parse_key(key) for key in terms.keys], kept)
+        self._witness = Witness([parse_key(key) for key in terms.keys], kept, seen)
 
-    def check(self, stored: Stored) -> None:
-        """The next message of the stream."""
-        self._commits.check(stored)
-        self._witness.read(stored)
-        if stored.seq == self._end:
-            self.end()
+    def check(self, messages: Sequence[Stored]) -> None:
+        """The next messages: commits, and checkpoints in their places."""
+        start = 0
+        for place in [place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT]:
+            self._read(messages[start:place])
+            self._witness.hold(messages[place])
+            start = place + 1
+        self._read(messages[start:])
 
-    def end(self) -> None:
-        """There is nothing more."""
-        self._witness.end()
+    def end(self, size: int) -> None:
+        """There is nothing more; the log is said to have so many messages."""
+        self._witness.end(size)
+
+    def progress(self) -> Progress:
+        """To go on from."""
+        return Progress(self._log, self._terms, self._commits.tally, self._witness.testimony())
 
     def report(self) -> Report:
         """So far. The fault is the chain's where it lies within what the checkpoints found, since it is exact."""
         report = self._commits.report()
         found = self._witness.contradiction
         if found is not None and (report.fault is None or report.fault.seq > found.last):
-            report = report._replace(fault=Fault(found.first, found.why), faulty=max(report.faulty, 1))
+            seq, stream = (found.checkpoint, CHECKPOINTS) if found.checkpoint else (found.first, STREAM)
+            report = report._replace(fault=Fault(seq, found.why, stream=stream), faulty=max(report.faulty, 1))
         return report._replace(checkpoints=self._witness.checkpoints, covered=self._witness.covered)
 
+    def _read(self, commits: Sequence[Stored]) -> None:
+        for stored in commits:
+            self._commits.check(stored)
+        self._witness.read(commits)
 
-def of_nothing(terms: Terms) -> Report:
-    """The report on an empty log."""
-    verifier = LogVerifier(terms)
-    verifier.end()
-    return verifier.report()
+
+def interrupted(path: Path) -> Progress:
+    """What a verification that did not come to its end has written. Raises `Unusable`."""
+    try:
+        return msgspec.json.decode(saved_progress(path), type=Progress)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unusable(f"{path} was written by another version: {error}") from error
 
 
 def main() -> None:
-    """A process that verifies what it is handed (`events.pipe`), on the terms in its argument."""
-    verifier = LogVerifier(msgspec.json.decode(sys.argv[1], type=Terms))
+    """A process that verifies what it is handed (`events.pipe`). An empty batch is the end of the log."""
+    work = msgspec.json.decode(sys.argv[1], type=Work)
+    remembered = Remembered(Path(work.resumed) if work.resumed else None)
+    verifier = LogVerifier(work.progress, remembered)
+    ended = False
 
-    def check(commits: list[Stored]) -> bytes:
-        for stored in commits:
-            verifier.check(stored)
+    def check(messages: list[Stored]) -> bytes:
+        nonlocal ended
+        if messages:
+            verifier.check(messages)
+            remembered.make_room()
+        else:
+            verifier.end(work.end)
+            ended = True
         return msgspec.json.encode(verifier.report())
 
     serve(check)
+    if not ended and work.interrupted:
+        remembered.save(Path(work.interrupted), msgspec.json.encode(verifier.progress()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from events.commit import VERSION
 from events.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
 from events.log import Stored
 from events.subject import SubjectEvent
-from events.subjects import CHECKPOINT
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -80,8 +79,6 @@ def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | None:
 
     Raises `Unprojectable` for what this version cannot read.
     """
-    if stored.subject == CHECKPOINT:
-        return None
     kind = stored.subject.split(".", 4)
     try:
         if kind[2] in ("subject", "client"):

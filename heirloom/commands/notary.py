@@ -10,12 +10,13 @@ import msgspec
 from events.bus import Connection
 from events.log import Log, Unavailable
 from events.reader import read
+from events.subjects import CHECKPOINTS
 from heirloom.commands.held_against import KEY, trusted
 from heirloom.commands.options import DATA, where
 from heirloom.commands.reading import progress, reading
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import PUBLIC
-from notary.notary import CHECKPOINTS
+from notary.notary import newest_checkpoint
 from notary.note import MalformedNote
 from notary.proof import Proof, Prover, Unproven, check
 
@@ -94,7 +95,7 @@ def notary_key(data: Path) -> None:
 
 async def _newest(connection: Connection) -> Checkpoint:
     try:
-        stored = await Log(connection).last_from_leader(CHECKPOINTS)
+        stored = await newest_checkpoint(Log(connection, CHECKPOINTS))
         if stored is None:
             raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")
         return read_checkpoint(stored.body)

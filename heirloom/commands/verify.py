@@ -11,42 +11,81 @@ import click
 import msgspec
 
 from events.bus import Connection
-from events.pipe import Pipe
-from events.reader import read
+from events.log import Log
+from events.pipe import ChildGone, Pipe
+from events.remembered import Unusable
+from events.stream import created
+from events.subjects import STREAM
 from events.verify import Report
 from heirloom.commands.held_against import held_against, told
 from heirloom.commands.reading import progress, reading
 from heirloom.commands.tables import print_json
-from notary.verify import Terms, of_nothing
+from notary.merkle import leaf_hash
+from notary.verify import LogVerifier, Progress, Terms, Work, interrupted
+from notary.vouched import Place, read_vouched
+
+INTERRUPTED = Path("heirloom-verify.state")
+CTRL_C = 130
 
 
 @click.command()
 @held_against
+@click.option(
+    "--resume",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Go on where an interrupted verification of this log was; the file it wrote goes once that is done.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For pipes.")
-def verify(data: Path, nats: str | None, as_json: bool, terms: Terms) -> None:
-    """Read the whole log and check it: chain, generations, states, checkpoints. Exits 1 at the first lie."""
+def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, terms: Terms) -> None:
+    """Read the whole log and check it: chain, generations, states, checkpoints. Exits 1 at the first lie.
+
+    Ctrl-C writes down how far it is, and --resume goes on from there.
+    """
+    save = resume or INTERRUPTED
 
     async def run() -> tuple[Report, float]:
         async with reading(data, nats) as (connection, end):
             started = time.perf_counter()
             with progress("verifying", end) as advance:
-                report = await verify_log(connection, end, advance, terms)
+                report = await verify_log(connection, end, advance, terms, resume=resume, save=save)
             return report, time.perf_counter() - started
 
-    report, seconds = asyncio.run(run())
+    try:
+        report, seconds = asyncio.run(run())
+    except KeyboardInterrupt:
+        click.echo(_broken_off(save), err=True)
+        sys.exit(CTRL_C)
+    if resume is not None:
+        resume.unlink(missing_ok=True)
+    _show(report, seconds, terms, as_json)
+    if report.fault is not None:
+        sys.exit(1)
+
+
+def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
     if as_json:
         print_json({**msgspec.to_builtins(report._asdict()), "seconds": round(seconds, 3)})
     else:
-        rate = f"{seconds:.1f} s, {report.commits / max(seconds, 1e-9):,.0f} commits/s"
         counts = f"{report.commits:,} commits of {report.aggregates:,} aggregates, {report.families:,} of them families"
-        click.echo(f"read {counts} ({rate})")
+        click.echo(f"read {counts} ({seconds:.1f} s)")
         if report.fault is None:
             click.echo("whole: every commit follows from the one before it, every state from its events")
             click.echo(told(report, terms))
     if report.fault is not None:
         others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
-        click.echo(f"BAD: sequence {report.fault.seq}: {report.fault.why}{others}", err=as_json)
-        sys.exit(1)
+        where = "sequence" if report.fault.stream == STREAM else f"{report.fault.stream} sequence"
+        click.echo(f"BAD: {where} {report.fault.seq}: {report.fault.why}{others}", err=as_json)
+
+
+def _broken_off(save: Path) -> str:
+    try:
+        tally = interrupted(save).tally
+    except Unusable:
+        return "interrupted before anything was verified"
+    return (
+        f"interrupted at sequence {tally.seq:,}, {'with' if tally.faults else 'without'} a fault so far;"
+        f" to go on: the same command with --resume {save}"
+    )
 
 
 async def verify_log(
@@ -54,28 +93,55 @@ async def verify_log(
     end: int,
     advance: Callable[[int], None],
     terms: Terms = Terms(),  # noqa: B008  # a value
+    *,
+    resume: Path | None = None,
+    save: Path | None = None,
 ) -> Report:
     """Verify the log up to `end` on these terms; `advance` hears how far it is.
 
-    Raises `click.ClickException` if it cannot be done.
+    Goes on from `resume`; when it is cancelled, it writes to `save` what that takes. Raises `click.ClickException` if
+    it cannot be done.
     """
-    report = of_nothing(terms)
-    trouble: BaseException | None = None
+    beginning = Progress(await created(connection), terms)
+    if resume is not None:
+        beginning = await _resumed(connection, resume, beginning)
+    work = Work(beginning, end, *(None if path is None else str(path) for path in (resume, save)))
+    report = LogVerifier(beginning).report()
+
+    def heard(answer: bytes) -> None:
+        nonlocal report
+        report = msgspec.json.decode(answer, type=Report)
+        advance(report.commits)
 
     def answered(answer: asyncio.Future[bytes]) -> None:
-        nonlocal report, trouble
-        if (trouble := answer.exception()) is None:
-            report = msgspec.json.decode(answer.result(), type=Report)
-            advance(report.commits)
+        if answer.exception() is None:
+            heard(answer.result())
 
-    if end > 0:
-        argument = msgspec.json.encode(terms._replace(end=end)).decode()
-        pipe = await Pipe.start("notary.verify", argument)
-        try:
-            async with aclosing(read(connection, until=end)) as batches:
-                await pipe.pour(batches, answered)
-        finally:
-            await pipe.close()
-    if trouble is not None:
-        raise click.ClickException(f"the verification broke off: {trouble}")
+    pipe = await Pipe.start("notary.verify", msgspec.json.encode(work).decode())
+    try:
+        place = Place(beginning.tally.seq, beginning.seen.checkpoints)
+        async with aclosing(read_vouched(connection, end, place)) as batches:
+            await pipe.pour(batches, answered)
+        heard(await (await pipe.hand_over([])))
+    except ChildGone as gone:
+        raise click.ClickException(f"the verification broke off: {gone}") from gone
+    finally:
+        await pipe.close()
     return report
+
+
+async def _resumed(connection: Connection, path: Path, now: Progress) -> Progress:
+    """What was written to the file, if it is of this log as it is now, and on these terms."""
+    try:
+        before = interrupted(path)
+    except Unusable as unusable:
+        raise click.ClickException(str(unusable)) from unusable
+    size = before.seen.tree.size
+    last = await Log(connection).at(size) if size else None
+    if before.log != now.log or size != before.tally.seq or (size and last is None):
+        raise click.ClickException(f"{path} is of another log than this; verify this one without --resume")
+    if last is not None and leaf_hash(last.body) != before.seen.last_leaf:
+        raise click.ClickException(f"the log holds another commit at {size} than when {path} was written: verify anew")
+    if before.terms != now.terms:
+        raise click.ClickException(f"{path} was held against other keys or another checkpoint: name the same ones")
+    return before

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from events.log import Stored
-from events.verify import KINDS, Report, Verifier
+from events.verify import KINDS, Fault, Report, Verifier
 from tests.projections.logs import LogMaker, eventful_log
 
 LOG = eventful_log()
@@ -106,7 +106,7 @@ def test_a_family_that_forks_is_found() -> None:
     one.rotate("f")
     other.rotate("f")
     forked = copied([*one.log, other.log[-1]])
-    assert verify(forked).fault == (3, "it follows sequence 1, the aggregate's last commit is at 2", 0)
+    assert verify(forked).fault == Fault(3, "it follows sequence 1, the aggregate's last commit is at 2")
 
 
 def test_every_kind_of_aggregate_can_be_checked() -> None:

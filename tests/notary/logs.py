@@ -1,6 +1,6 @@
-"""Logs with checkpoints in them."""
+"""Logs, and checkpoints of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from events.log import Stored
 from events.subjects import CHECKPOINT
@@ -12,31 +12,30 @@ from tests.projections.logs import LogMaker
 
 def tree_of(log: Iterable[Stored]) -> Tree:
     """The tree over these messages."""
-    tree = Tree()
+    return Tree().add(*(leaf_hash(stored.body) for stored in log))
+
+
+def checkpoints_of(log: Sequence[Stored], signer: Signer, *sizes: int) -> list[Checkpoint]:
+    """Checkpoints of the log's first so many messages."""
+    return [sign(signer, tree_of(log[:size])) for size in sizes]
+
+
+def in_place(log: Sequence[Stored], checkpoints: Sequence[Checkpoint]) -> list[Stored]:
+    """The log as it is read to verify it: each checkpoint right after the last commit it covers."""
+    merged, rest = [], [Stored(seq, CHECKPOINT, each.signed.encode()) for seq, each in enumerate(checkpoints, 1)]
     for stored in log:
-        tree = tree.add(leaf_hash(stored.body))
-    return tree
+        merged.append(stored)
+        while rest and checkpoints[len(checkpoints) - len(rest)].size <= stored.seq:
+            merged.append(rest.pop(0))
+    return merged + rest
 
 
-def vouch(made: LogMaker, signer: Signer, size: int | None = None) -> Checkpoint:
-    """Append a checkpoint of the log so far, or of its first `size` messages."""
-    checkpoint = sign(signer, tree_of(made.log[:size]))
-    made.log.append(Stored(len(made.log) + 1, CHECKPOINT, checkpoint.signed.encode()))
-    return checkpoint
-
-
-def vouched_log(signer: Signer, *, actor: str = "client:web") -> LogMaker:
-    """22 messages: six families, each rotated twice, checkpoints of size 6, 13 and 19 at 7, 14 and 21."""
+def rotated_log(*order: int) -> LogMaker:
+    """19 commits: six families are opened, each is rotated, then six rotations in this order and one more of f5."""
     made = LogMaker()
     for number in range(6):
         made.open(f"f{number}")
-    vouch(made, signer)
-    for number in range(6):
+    for number in (*range(6), *order):
         made.rotate(f"f{number}")
-    vouch(made, signer)
-    for number in range(5):
-        made.rotate(f"f{number}")
-    made.rotate("f0")
-    vouch(made, signer, 19)
     made.rotate("f5")
     return made

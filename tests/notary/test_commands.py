@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from pymerkle.proof import InclusionProof
 
 from events import bus, stream
-from events.log import Log
+from events.subjects import CHECKPOINTS, STREAM
 from heirloom.cli import main
 from notary.checkpoint import read_checkpoint
 from notary.notary import Notary
@@ -31,16 +31,17 @@ async def write(url: str, directory: Path, made: LogMaker, start: int = 0) -> No
     await stream.ensure(connection, stream.Required())
     for stored in made.log[start:]:
         await connection.jetstream().publish(stored.subject, stored.body)
-    log = Log(connection)
-    await log.start()
-    await Notary(connection, log, directory / "notary.key", directory / "notary.state").step()
+    notary = Notary(connection, directory / "notary.key", directory / "notary.state")
+    await notary.start()
+    await notary.step()
     await connection.close()
 
 
 async def replace(url: str, directory: Path, made: LogMaker) -> None:
     """Another history in the place of the log, with nobody to vouch for it."""
     connection = await bus.connect(url, "test")
-    await connection.jetstream().delete_stream("TOKENS")
+    for name in (STREAM, CHECKPOINTS):
+        await connection.jetstream().delete_stream(name)
     await stream.ensure(connection, stream.Required())
     for stored in made.log:
         await connection.jetstream().publish(stored.subject, stored.body)

@@ -4,31 +4,44 @@ import pytest
 
 from events.commit import digest
 from events.log import Stored
+from events.subjects import CHECKPOINT, CHECKPOINTS
 from events.verify import Report
-from notary import witness
 from notary.checkpoint import Checkpoint, sign
 from notary.note import Signer
-from notary.verify import LogVerifier, Terms, of_nothing
-from tests.notary.logs import tree_of, vouch, vouched_log
+from notary.verify import LogVerifier, Progress, Terms
+from tests.notary.logs import checkpoints_of, in_place, rotated_log, tree_of
 from tests.projections.logs import LogMaker
 
 SIGNER, STRANGER = Signer.fresh("heirloom/1"), Signer.fresh("heirloom/1")
-LOG = vouched_log(SIGNER).log
-KEPT = sign(SIGNER, tree_of(LOG[:19]))
+LOG = rotated_log(0, 1, 2, 3, 4, 0).log
+SIZES = 6, 12, 17
+VOUCHED = checkpoints_of(LOG, SIGNER, *SIZES)
+KEPT = VOUCHED[-1]
 
 
-def verify(log: list[Stored], *, kept: Checkpoint | None = None, keys: tuple[str, ...] = (str(SIGNER.key),)) -> Report:
+def verify(
+    log: list[Stored],
+    vouched: list[Checkpoint] = VOUCHED,
+    *,
+    kept: Checkpoint | None = None,
+    keys: tuple[str, ...] = (str(SIGNER.key),),
+) -> Report:
     """The report on a copy, whose sequences have no gap whatever was done."""
     copy = [stored._replace(seq=seq) for seq, stored in enumerate(log, 1)]
-    verifier = LogVerifier(Terms(keys, None if kept is None else kept.signed, len(copy)))
-    for stored in copy:
-        verifier.check(stored)
+    return report(in_place(copy, vouched), len(copy), Terms(keys, None if kept is None else kept.signed))
+
+
+def report(messages: list[Stored], size: int, terms: Terms = Terms((str(SIGNER.key),))) -> Report:  # noqa: B008
+    """On what was read of a log of that size."""
+    verifier = LogVerifier(Progress("", terms))
+    verifier.check(messages)
+    verifier.end(size)
     return verifier.report()
 
 
-def found(log: list[Stored], *, kept: Checkpoint | None = None) -> tuple[int, str]:
+def found(log: list[Stored], vouched: list[Checkpoint] = VOUCHED, *, kept: Checkpoint | None = None) -> tuple[int, str]:
     """The first bad sequence, and why."""
-    fault = verify(log, kept=kept).fault
+    fault = verify(log, vouched, kept=kept).fault
     assert fault is not None
     return fault.seq, fault.why
 
@@ -38,130 +51,123 @@ def replaced(seq: int, body: bytes) -> list[Stored]:
     return [stored._replace(body=body) if stored.seq == seq else stored for stored in LOG]
 
 
+def first_of(seq: int) -> int:
+    """The first sequence of what the first checkpoint over `seq` adds to the one before it."""
+    return max(size for size in (0, *SIZES) if size < seq) + 1
+
+
 def test_an_honest_log_agrees_with_its_checkpoints() -> None:
-    """Also with those that lie later than what they cover, and with every checkpoint anybody kept."""
-    assert verify(LOG) == Report(22, 6, 6, 0, None, 3, 19)
-    for size in range(1, 23):
+    """And with every checkpoint anybody kept; also when nobody knows a key, and when nothing was ever written."""
+    assert verify(LOG) == Report(19, 6, 6, 0, None, 3, 17)
+    for size in range(1, 20):
         assert verify(LOG, kept=sign(SIGNER, tree_of(LOG[:size]))).fault is None
     assert verify(LOG, keys=()).fault is None
-    assert of_nothing(Terms()).fault is None
+    assert verify([], []).fault is None
 
 
 def test_one_byte_flipped() -> None:
     """Any byte of any message that a checkpoint covers; named to the message, or to what one checkpoint covers."""
-    for seq in (4, 6, 9, 15, 17, 19):
+    for seq in (4, 6, 8, 13, 15, 17):
         body = LOG[seq - 1].body
         for place in range(0, len(body), 7):
             bad, why = found(replaced(seq, body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]))
             if bad != seq:
-                first = max(size for size in (0, 6, 13) if size < seq) + 1
+                first = first_of(seq)
                 # the `prev` of a commit and the commit before it accuse each other: both are named
                 accused = "was chained" in why and LOG[bad - 1].subject == LOG[seq - 1].subject
                 assert accused or (bad == first and f"{first} to" in why), (seq, place, bad, why)
 
 
 def test_one_byte_of_a_checkpoint_flipped() -> None:
-    """Whatever byte it is."""
-    body = LOG[13].body
-    for place in range(len(body)):
-        assert found(replaced(14, body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]))[0] == 14
+    """Whatever byte it is: its signature, what it says, or that it is a checkpoint at all."""
+    messages = in_place(LOG, VOUCHED)
+    place = next(place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT and stored.seq == 2)
+    body = messages[place].body
+    for index in range(len(body)):
+        flipped = messages[place]._replace(body=body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :])
+        fault = report([*messages[:place], flipped, *messages[place + 1 :]], len(LOG)).fault
+        assert fault is not None
+        assert (fault.seq, fault.stream) == (2, CHECKPOINTS)
 
 
 def test_a_commit_dropped() -> None:
     """Even the last of its family, which nothing follows."""
-    for seq in range(1, 20):
+    for seq in range(1, 18):
         bad, why = found([stored for stored in LOG if stored.seq != seq])
-        first = max((size for size in (0, 6, 13) if size + 1 < seq), default=0) + 1
-        assert (bad == first and f"{first} to" in why) or seq <= bad <= seq + 7, (seq, bad, why)
+        first = first_of(seq)
+        assert (bad == first and (f"{first} to" in why or first == seq)) or seq <= bad <= seq + 7, (seq, bad, why)
 
 
 def test_two_swapped() -> None:
     """Neighbours, of one family or of two."""
-    for seq in range(1, 19):
+    for seq in range(1, 17):
         swapped = [*LOG[: seq - 1], LOG[seq], LOG[seq - 1], *LOG[seq + 1 :]]
         bad, why = found(swapped)
-        first = max(size for size in (0, 6, 13) if size < seq) + 1
-        assert bad in (seq, seq + 1) or (first <= bad <= seq + 7), (seq, bad, why)
+        assert bad in (seq, seq + 1) or (first_of(seq) <= bad <= seq + 7), (seq, bad, why)
 
 
 def test_a_tail_cut() -> None:
-    """Only somebody who kept a checkpoint can know."""
-    assert verify(LOG[:16]).fault is None
-    seq, why = found(LOG[:16], kept=KEPT)
-    assert seq == 17
-    assert "covers 19 commits, the log ends at 16" in why
-    report = of_nothing(Terms(kept=KEPT.signed))
-    assert report.fault is not None
-    assert report.fault.seq == 1
+    """The checkpoints tell, also one that was kept where they were cut as well."""
+    for vouched, kept in ((VOUCHED, None), (VOUCHED[:2], KEPT)):
+        seq, why = found(LOG[:14], vouched, kept=kept)
+        assert seq == 15
+        assert "covers 17 commits, the log ends at 14" in why
+    assert verify(LOG[:14], VOUCHED[:2]).fault is None
+    assert found([])[0] == 1
+    assert found([], [], kept=KEPT)[0] == 1
 
 
 def test_a_forged_commit_appended() -> None:
-    """One that repeats what was, one in the place of another; and a well-made one where a tail was cut."""
-    assert found([*LOG, LOG[15]])[0] == 23
-    forged = vouched_log(SIGNER)
-    forged.log[19:] = []
-    assert verify(forged.log).fault is None
+    """One that repeats what was; and well-made ones where a tail was cut."""
+    assert found([*LOG, LOG[15]])[0] == 20
     cut = LogMaker()
-    cut.log, cut._last = list(LOG[:16]), {}
+    cut.log, cut._last = list(LOG[:14]), {}
     for number in range(8):
         cut.open(f"forged{number}")
-    assert verify(cut.log).fault is None  # every commit follows: by itself this log looks right
-    seq, why = found(cut.log, kept=KEPT)
-    assert (seq, "14 to 19" in why) == (14, True)
+    assert verify(cut.log, VOUCHED[:2]).fault is None  # every commit follows: by itself this log looks right
+    for vouched, kept in ((VOUCHED, None), (VOUCHED[:2], KEPT)):
+        seq, why = found(cut.log, vouched, kept=kept)
+        assert (seq, "13 to 17" in why) == (13, True)
 
 
 def test_a_checkpoint_signed_again_over_another_history() -> None:
     """By a stranger it is no checkpoint; by a thief of the key it is betrayed by the one that was kept."""
-    other = _rewritten(STRANGER)
-    assert found(other)[0] == 7
-    stolen = _rewritten(SIGNER)
-    assert verify(stolen).fault is None
-    assert found(stolen, kept=KEPT) == (
-        14,
-        "history differs somewhere in 14 to 19: the checkpoint that was kept was signed over another one",
+    other = rotated_log(0, 4, 3, 2, 1, 0).log
+    assert [digest(stored.body) for stored in other[:13]] == [digest(stored.body) for stored in LOG[:13]]
+    assert found(other, checkpoints_of(other, STRANGER, *SIZES)) == (
+        1,
+        "a checkpoint of heirloom/1 that no known key has signed",
     )
+    stolen = checkpoints_of(other, SIGNER, *SIZES)
+    assert verify(other, stolen).fault is None
+    assert found(other, stolen, kept=KEPT) == (
+        13,
+        "history differs somewhere in 13 to 17: the checkpoint of size 17 was signed over another one",
+    )
+    assert found(LOG, [*VOUCHED[:2], stolen[2]])[0] == 13
 
 
-def test_checkpoints_that_go_back() -> None:
-    """One of a smaller size than the one before, one over itself, one that is none."""
-    for body in (sign(SIGNER, tree_of(LOG[:5])).signed, "nothing"):
-        assert found(replaced(14, body.encode()))[0] == 14
-    assert found(replaced(14, sign(SIGNER, tree_of(LOG[:14])).signed.encode()))[0] == 7
-
-
-def test_a_gap() -> None:
-    """A sequence that is missing from the stream itself."""
-    verifier = LogVerifier(Terms((str(SIGNER.key),)))
-    for stored in LOG:
-        if stored.seq != 9:
-            verifier.check(stored)
-    fault = verifier.report().fault
+def test_checkpoints_that_go_back_or_are_missing() -> None:
+    """One of a smaller size than the one before, one twice, one that was removed from its stream."""
+    fault = verify(LOG, [*VOUCHED[:2], *checkpoints_of(LOG, SIGNER, 5)]).fault
     assert fault is not None
-    assert fault.seq == 9
+    assert (fault.seq, fault.stream, fault.why) == (3, CHECKPOINTS, "a checkpoint of size 5 after one of size 12")
+    assert found(LOG, [VOUCHED[0], VOUCHED[0]])[0] == 2
+    messages = [stored for stored in in_place(LOG, VOUCHED) if (stored.seq, stored.subject) != (2, CHECKPOINT)]
+    fault = report(messages, len(LOG)).fault
+    assert fault is not None
+    assert (fault.seq, fault.stream) == (2, CHECKPOINTS)
 
 
-def test_a_checkpoint_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it covers is no longer remembered, so it is not believed."""
-    monkeypatch.setattr(witness, "REMEMBERED", 4)
-    assert verify(LOG).fault is None
-    made = LogMaker()
-    made.log = list(LOG[:13])
-    vouch(made, SIGNER, 8)
-    seq, why = found(made.log)
-    assert (seq, "came too late" in why) == (14, True)
+@pytest.mark.parametrize("missing", [9, 19])
+def test_a_gap(missing: int) -> None:
+    """A sequence that is missing from the stream itself, be it the last."""
+    fault = report([stored for stored in LOG if stored.seq != missing], len(LOG), Terms()).fault
+    assert fault is not None
+    assert fault.seq == missing
 
 
-def _rewritten(signer: Signer) -> list[Stored]:
-    """Another history from sequence 15 on, every commit of it in order, all checkpoints signed by `signer`."""
-    made = LogMaker()
-    for number in range(6):
-        made.open(f"f{number}")
-    vouch(made, signer)
-    for number in range(6):
-        made.rotate(f"f{number}")
-    vouch(made, signer)
-    for number in range(5, 0, -1):
-        made.rotate(f"f{number}")
-    vouch(made, signer)
-    assert digest(made.log[12].body) == digest(LOG[12].body)
-    return made.log
+def test_a_checkpoint_in_the_place_of_a_commit() -> None:
+    """It does not pass for one from the checkpoints' own stream."""
+    disguised = LOG[8]._replace(subject=CHECKPOINT, body=VOUCHED[0].signed.encode())
+    assert report([*LOG[:8], disguised, *LOG[9:]], len(LOG)).fault is not None

@@ -13,20 +13,19 @@ from pathlib import Path
 import pytest
 
 from events import bus, stream
-from events.log import Log, Stored
+from events.log import Stored
 from events.reader import read
-from events.subjects import CHECKPOINT
+from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from heirloom.child import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import NoKey, State, read_state, write_state
 from notary.merkle import continues, leaf_hash, prove_consistency
-from notary.notary import CHECKPOINTS, Notary, Refusal
+from notary.notary import Notary, Refusal
 from notary.note import Signer
-from notary.verify import LogVerifier, Terms
-from projections.commit import read_commit
+from notary.verify import LogVerifier, Progress
+from notary.vouched import read_vouched
 from tests.broker import Broker
-from tests.notary.logs import vouch
-from tests.projections.logs import LogMaker
+from tests.notary.logs import checkpoints_of, rotated_log
 
 
 @dataclass
@@ -34,55 +33,51 @@ class Bench:
     """A log that tests write to, and the files of a notary."""
 
     connection: bus.Connection
-    log: Log
     directory: Path
 
-    def notary(self, name: str = "notary") -> Notary:
+    async def notary(self, name: str = "notary") -> Notary:
         """Started again, if it ran before. Other names have the same key and a state of their own."""
-        return Notary(self.connection, self.log, self.directory / "notary.key", self.directory / f"{name}.state")
+        notary = Notary(self.connection, self.directory / "notary.key", self.directory / f"{name}.state")
+        await notary.start()
+        return notary
 
     async def write(self, *bodies: str) -> None:
         """Commits, as far as the notary is concerned."""
         for body in bodies:
             await self.connection.jetstream().publish(f"tokens.acme.client.{body}", body.encode())
 
-    async def stored(self) -> list[Stored]:
-        """The whole log."""
+    async def stored(self, name: str = STREAM) -> list[Stored]:
+        """The whole stream."""
         found: list[Stored] = []
-        end = await stream.last_sequence(self.connection)
-        async for batch in read(self.connection, until=end):
+        end = await stream.last_sequence(self.connection, name)
+        async for batch in read(self.connection, stream=name, until=end):
             found += batch.commits
         return found
 
     async def checkpoints(self) -> list[Checkpoint]:
-        """Those in the log, which must be consistent with each other and with it."""
-        log = await self.stored()
-        leaves = [leaf_hash(stored.body) for stored in log]
-        found = [read_checkpoint(stored.body) for stored in log if stored.subject == CHECKPOINT]
+        """Those in their stream, which must be consistent with each other and with the log."""
+        leaves = [leaf_hash(stored.body) for stored in await self.stored()]
+        found = [read_checkpoint(stored.body) for stored in await self.stored(CHECKPOINTS)]
         for old, new in pairwise(found):
             proof = prove_consistency(leaves[: new.size], old.size, new.size)
             assert continues(old.root, old.size, new.root, new.size, proof)
         return found
 
-    async def replace_log(self, *bodies: str) -> None:
+    async def replace(self, name: str, *bodies: str) -> None:
         """What a restored backup is to who looks from outside: the same stream with other messages in it."""
         jetstream = self.connection.jetstream()
-        await jetstream.delete_stream("TOKENS")
+        await jetstream.delete_stream(name)
         await stream.ensure(self.connection, stream.Required())
         for body in bodies:
-            await jetstream.publish(
-                CHECKPOINT if body.startswith("heirloom/") else "tokens.acme.client.x", body.encode()
-            )
+            await jetstream.publish(CHECKPOINT if name == CHECKPOINTS else "tokens.acme.client.x", body.encode())
 
 
 @asynccontextmanager
 async def _bench(broker: Broker, directory: Path) -> AsyncIterator[Bench]:
     connection = await bus.connect(broker.url, "test")
     await stream.ensure(connection, stream.Required())
-    log = Log(connection)
-    await log.start()
     try:
-        yield Bench(connection, log, directory)
+        yield Bench(connection, directory)
     finally:
         await connection.close()
 
@@ -94,9 +89,9 @@ async def bench(nats_server: Broker, tmp_path: Path) -> AsyncIterator[Bench]:
         yield bench
 
 
-async def test_it_vouches_for_commits_and_not_for_checkpoints(bench: Bench) -> None:
-    """One checkpoint for whatever came, none for an idle log, and none for a checkpoint."""
-    notary = bench.notary()
+async def test_it_vouches_for_what_came(bench: Bench) -> None:
+    """One checkpoint for whatever was committed, none for an idle log; and nothing is written into the log."""
+    notary = await bench.notary()
     assert await notary.step() is None
     await bench.write("a", "b", "c")
     first = await notary.step()
@@ -104,63 +99,61 @@ async def test_it_vouches_for_commits_and_not_for_checkpoints(bench: Bench) -> N
     assert first.size == 3
     assert [await notary.step() for _ in range(3)] == [None, None, None]
     await bench.write("d")
-    assert (await notary.step() or first).size == 5
-    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [3, 5]
-    log = await bench.stored()
-    assert read_commit(log[3]) is None  # the read model lets it pass
-    verifier = LogVerifier(Terms(end=len(log)))
-    for stored in log:
-        verifier.check(stored)
-    assert verifier.report().covered == 5
+    assert (await notary.step() or first).size == 4
+    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [3, 4]
+    assert await stream.last_sequence(bench.connection) == 4
+    verifier = LogVerifier(Progress(""))
+    async for batch in read_vouched(bench.connection, 4):
+        verifier.check(batch.commits)
+    assert (verifier.report().checkpoints, verifier.report().covered) == (2, 4)
 
 
 async def test_it_goes_on_after_a_restart(bench: Bench, nats_server: Broker) -> None:
     """From its state, with the same key, whether or not the broker was killed meanwhile."""
     await bench.write("a", "b")
-    one = await bench.notary().step()
-    assert await bench.notary().step() is None
+    one = await (await bench.notary()).step()
+    assert await (await bench.notary()).step() is None
     await bench.write("c")
     await bench.connection.close()
     nats_server.kill()
     nats_server.start()
     async with _bench(nats_server, bench.directory) as again:
-        two = await again.notary().step()
+        two = await (await again.notary()).step()
         assert one is not None and two is not None
-        assert (one.size, two.size, one.origin) == (2, 4, two.origin)
+        assert (one.size, two.size, one.origin) == (2, 3, two.origin)
         assert await again.checkpoints() == [one, two]
 
 
 async def test_two_notaries_make_one_history(bench: Bench) -> None:
     """With the same key and each its own state: who comes second has nothing to add, or signs what follows."""
-    one = bench.notary()
+    one = await bench.notary()
     write_state(bench.directory / "other.state", State(one._signer.key.name))
-    other = bench.notary("other")
+    other = await bench.notary("other")
     await bench.write("a", "b")
     # each has read the log and signed before either appends
-    newest = await bench.log.last_from_leader(CHECKPOINTS)
     signed: list[tuple[Notary, Checkpoint]] = []
     for notary in (one, other):
-        witness = await notary._read_on(2 + len(signed))
+        witness = await notary._read_on(2 + len(signed), None)
         assert witness is not None
         signed.append((notary, notary._sign(witness)))
         await bench.write(f"between-{len(signed)}")
-    outcomes = [await notary._publish(checkpoint, newest) for notary, checkpoint in signed]
+    outcomes = [await notary._publish(checkpoint, 0) for notary, checkpoint in signed]
     assert outcomes == [signed[0][1], None]
     for _ in range(2):
         for notary in (one, other):
             await notary.step()
-    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [2, 5]
+    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [2, 4]
 
 
 async def test_what_was_signed_is_published_after_a_crash(bench: Bench) -> None:
     """It died after the state was on the disk and before the append: the same checkpoint, once."""
-    notary = bench.notary()
+    notary = await bench.notary()
     await bench.write("a", "b", "c")
-    witness = await notary._read_on(3)
+    witness = await notary._read_on(3, None)
     assert witness is not None
     signed = notary._sign(witness)
     assert await bench.checkpoints() == []
-    again = bench.notary()
+    again = await bench.notary()
     assert await again.step() == signed
     assert await again.step() is None
     assert await bench.checkpoints() == [signed]
@@ -168,22 +161,34 @@ async def test_what_was_signed_is_published_after_a_crash(bench: Bench) -> None:
 
 async def test_a_log_restored_from_an_older_copy_gets_no_signature(bench: Bench) -> None:
     """Neither while it is shorter, nor when other commits have made it longer; and a refusal names both sizes."""
-    notary = bench.notary()
+    notary = await bench.notary()
     await bench.write("a", "b", "c", "d", "e")
     await notary.step()
-    await bench.replace_log("a", "b")
+    await bench.replace(STREAM, "a", "b")
     with pytest.raises(Refusal, match=r"ends at sequence 2, but a tree of 5 has been signed"):
         await notary.step()
     await bench.write("x", "y", "z", "u")
-    for refusing in (notary, bench.notary()):
+    for refusing in (notary, await bench.notary()):
         with pytest.raises(Refusal, match=r"log of 6 holds another commit at 5 than the tree of 5"):
             await refusing.step()
-    assert await bench.checkpoints() == []
+    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [5]
 
 
-async def test_an_older_state_is_caught_by_the_log(bench: Bench) -> None:
-    """The notary's files were restored: it reads what it has forgotten from the log, and goes on."""
-    notary = bench.notary()
+async def test_checkpoints_restored_from_an_older_copy(bench: Bench) -> None:
+    """What it signed last is appended again, not signed anew; it goes on from there."""
+    notary = await bench.notary()
+    await bench.write("a", "b")
+    signed = await notary.step()
+    await bench.replace(CHECKPOINTS)
+    await bench.write("c")
+    assert await notary.step() == signed
+    assert (await notary.step() or signed) != signed
+    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [2, 3]
+
+
+async def test_an_older_state_is_caught_by_the_checkpoints(bench: Bench) -> None:
+    """The notary's files were restored: the newest checkpoint tells what it has forgotten, also of another log."""
+    notary = await bench.notary()
     await bench.write("a")
     await notary.step()
     old = read_state(bench.directory / "notary.state")
@@ -191,48 +196,61 @@ async def test_an_older_state_is_caught_by_the_log(bench: Bench) -> None:
     await notary.step()
     write_state(bench.directory / "notary.state", old)
     await bench.write("c")
-    again = await bench.notary().step()
-    assert again is not None
-    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [1, 3, 5]
+    assert await (await bench.notary()).step() is not None
+    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [1, 2, 3]
+    write_state(bench.directory / "notary.state", old)
+    await bench.replace(STREAM, "a", "b")
+    with pytest.raises(Refusal, match="ends at sequence 2, but a tree of 3 has been signed"):
+        await (await bench.notary()).step()
+    await bench.write("x", "y")
+    with pytest.raises(Refusal, match="history differs somewhere in 1 to 3"):
+        await (await bench.notary()).step()
+    assert len(await bench.stored(CHECKPOINTS)) == 3
 
 
-async def test_a_contradiction_in_the_log_ends_it(bench: Bench) -> None:
-    """Its own old checkpoint over another history, and one by a stranger: it signs neither again."""
-    notary = bench.notary()
-    made = LogMaker()
-    for number in range(3):
-        made.open(f"f{number}")
-    vouch(made, notary._signer)
-    signed = made.log[-1].body.decode()
-    await bench.replace_log("a", "b", "c", signed)
-    with pytest.raises(Refusal, match="history differs somewhere in 1 to 3: the checkpoint at 4"):
+async def test_a_contradiction_ends_it(bench: Bench) -> None:
+    """A checkpoint of its own key over another history, one by a stranger, one that is none: it signs no more."""
+    notary = await bench.notary()
+    other = rotated_log(0).log
+    await bench.write("a", "b", "c")
+    await bench.replace(CHECKPOINTS, checkpoints_of(other, notary._signer, 3)[0].signed)
+    with pytest.raises(Refusal, match="history differs somewhere in 1 to 3"):
         await notary.step()
-    vouch(made, Signer.fresh("heirloom/stranger"))
-    await bench.replace_log("a", "b", made.log[-1].body.decode())
-    with pytest.raises(Refusal, match="no known key has signed the checkpoint of 4 at 3"):
+    await bench.replace(CHECKPOINTS, checkpoints_of(other, Signer.fresh("heirloom/stranger"), 3)[0].signed)
+    with pytest.raises(Refusal, match="no known key has signed the checkpoint of 3 at 1"):
         await notary.step()
-    await bench.replace_log("a", "heirloom/garbage")
+    await bench.replace(CHECKPOINTS, "garbage")
     with pytest.raises(Refusal, match="no checkpoint"):
         await notary.step()
 
 
 async def test_a_person_can_begin_anew(bench: Bench) -> None:
-    """Key and state put away: a new origin vouches for the log as it is, and the old public key stays known."""
+    """Key and state put away: a new origin vouches for the log as it is, and the old public key stays known.
+
+    Where the log is no longer what the checkpoints say, those are put away as well.
+    """
     await bench.write("a", "b")
-    first = await bench.notary().step()
+    first = await (await bench.notary()).step()
     (bench.directory / "notary.state").unlink()
     with pytest.raises(NoKey, match="what was signed last is not known"):
-        bench.notary()
+        await bench.notary()
     (bench.directory / "notary.key").unlink()
-    second = await bench.notary().step()
+    second = await (await bench.notary()).step()
     assert second is None  # nothing was committed since
     await bench.write("c")
-    second = await bench.notary().step()
+    second = await (await bench.notary()).step()
     assert first is not None and second is not None
     assert first.origin != second.origin
     public = (bench.directory / "notary.pub").read_text().split()
     assert [line.split("+")[0] for line in public] == [first.origin, second.origin]
     assert await bench.checkpoints() == [first, second]
+    for file in ("notary.key", "notary.state"):
+        (bench.directory / file).unlink()
+    await bench.replace(STREAM, "x")
+    with pytest.raises(Refusal, match=f"put away {bench.directory}/notary.state, the key and the stream CHECKPOINTS"):
+        await (await bench.notary()).step()
+    await bench.replace(CHECKPOINTS)
+    assert await (await bench.notary()).step() is not None
 
 
 def test_its_key_is_its_own(tmp_path: Path) -> None:
@@ -260,12 +278,12 @@ async def test_the_process_killed_and_killed_again(bench: Bench, nats_server: Br
         with _process(nats_server, bench.directory) as process:
             sizes.append(await _next_checkpoint(bench, max(sizes, default=0)))
             process.send_signal(signal.SIGKILL)
-    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == sizes == [2, 5, 8]
-    await bench.replace_log("a")
+    assert [checkpoint.size for checkpoint in await bench.checkpoints()] == sizes == [2, 4, 6]
+    await bench.replace(STREAM, "a")
     with _process(nats_server, bench.directory) as process:
         assert process.wait(10) == REFUSED
         assert process.stderr is not None
-        assert b"a tree of 8 has been signed" in process.stderr.read()
+        assert b"a tree of 6 has been signed" in process.stderr.read()
 
 
 def _process(broker: Broker, directory: Path) -> "subprocess.Popen[bytes]":
@@ -281,7 +299,7 @@ def _process(broker: Broker, directory: Path) -> "subprocess.Popen[bytes]":
 
 async def _next_checkpoint(bench: Bench, after: int) -> int:
     """The size of the first checkpoint beyond that size, once it is in the log."""
-    async for batch in read(bench.connection, filters=(CHECKPOINT,)):
+    async for batch in read(bench.connection, stream=CHECKPOINTS):
         for stored in batch.commits:
             if (size := read_checkpoint(stored.body).size) > after:
                 return size

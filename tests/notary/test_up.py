@@ -8,7 +8,7 @@ import pytest
 
 from events import bus
 from events.reader import read
-from events.subjects import CHECKPOINT
+from events.subjects import CHECKPOINTS
 from heirloom import credentials
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import known_keys
@@ -19,7 +19,7 @@ async def first_checkpoint(service: Service) -> Checkpoint:
     """Once it is in the log."""
     connection = await bus.connect(credentials.load(service.data).url("service", service.host), "test")
     try:
-        async for batch in read(connection, filters=(CHECKPOINT,)):
+        async for batch in read(connection, stream=CHECKPOINTS):
             for stored in batch.commits:
                 return read_checkpoint(stored.body)
     finally:

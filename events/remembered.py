@@ -1,0 +1,80 @@
+"""What a verification remembers of the aggregates: the recent ones in memory, the others in a private SQLite file.
+
+So a log of any length is verified in the same memory. SQLite deletes its file by itself, whatever happens; `save`
+writes a copy that another verification goes on from.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+RECENT = 100_000
+"""So many aggregates are held in memory, at about 800 bytes each."""
+PAGES_KIB = 16_384
+
+
+class Unusable(Exception):
+    """The file holds nothing that was saved here."""
+
+
+class Remembered(dict[str, bytes]):
+    """By the aggregate's name; of one that is not known, nothing: no bytes."""
+
+    def __init__(self, saved: Path | None = None) -> None:
+        """Begin with nothing, or with what was saved. Raises `Unusable`."""
+        super().__init__()
+        self._others = sqlite3.connect("", isolation_level=None)
+        if saved is None:
+            self._others.execute("CREATE TABLE aggregate (name TEXT PRIMARY KEY, last BLOB) WITHOUT ROWID")
+            self._others.execute("CREATE TABLE progress (made BLOB)")
+        else:
+            with _opened(saved) as file:
+                file.backup(self._others)
+        for setting in (f"cache_size=-{PAGES_KIB}", "journal_mode=OFF", "synchronous=OFF"):
+            self._others.execute(f"PRAGMA {setting}")
+
+    def __missing__(self, name: str) -> bytes:
+        row = self._others.execute("SELECT last FROM aggregate WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else b""
+
+    def make_room(self) -> None:
+        """Now and then."""
+        if len(self) > RECENT:
+            self._put_away()
+
+    def save(self, path: Path, progress: bytes) -> None:
+        """A copy of everything, and how far it goes. Written whole or not at all."""
+        self._put_away()
+        self._others.execute("DELETE FROM progress")
+        self._others.execute("INSERT INTO progress VALUES (?)", (progress,))
+        draft = path.with_name(f".{path.name}.draft")
+        draft.unlink(missing_ok=True)
+        with closing(sqlite3.connect(draft)) as file:
+            self._others.backup(file)
+        draft.replace(path)
+
+    def _put_away(self) -> None:
+        self._others.execute("BEGIN")
+        # in the order of the names, so that every page is touched once
+        self._others.executemany("INSERT OR REPLACE INTO aggregate VALUES (?, ?)", sorted(self.items()))
+        self._others.execute("COMMIT")
+        self.clear()
+
+
+def saved_progress(path: Path) -> bytes:
+    """What `save` was told. Raises `Unusable`."""
+    with _opened(path) as file:
+        row = file.execute("SELECT made FROM progress").fetchone()
+    if row is None or type(row[0]) is not bytes:
+        raise Unusable(f"{path} holds no interrupted verification")
+    return row[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
+            yield file
+    except sqlite3.Error as error:
+        raise Unusable(f"{path} holds no interrupted verification: {error}") from error

@@ -1,0 +1,68 @@
+"""Reading the log together with what vouches for it: each checkpoint right after the last commit that it covers."""
+
+from bisect import bisect_right
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import NamedTuple
+
+from events.bus import Connection
+from events.log import Stored
+from events.reader import Batch, read
+from events.stream import JetStreamMissing, last_sequence
+from events.subjects import CHECKPOINTS
+from notary.checkpoint import read_checkpoint
+from notary.note import MalformedNote
+
+
+class Place(NamedTuple):
+    """Where one stands: sequences of the log and of the checkpoints' stream, 0 at the beginning."""
+
+    log: int = 0
+    checkpoints: int = 0
+
+
+async def read_vouched(connection: Connection, end: int, after: Place = Place()) -> AsyncGenerator[Batch, None]:  # noqa: B008  # a value
+    """The log up to sequence `end`, and the checkpoints in it; a checkpoint's subject tells it from a commit.
+
+    One that covers more than there is comes last; what was signed since `end` does not come. A log without the
+    checkpoints' stream has none.
+    """
+    try:
+        last = await last_sequence(connection, CHECKPOINTS)
+    except JetStreamMissing:
+        last = 0  # a copy of the log alone
+    grown = await last_sequence(connection)
+    checkpoints = _checkpoints(connection, after.checkpoints, last)
+    async with aclosing(checkpoints), aclosing(read(connection, after.log + 1, until=end)) as batches:
+        due = await anext(checkpoints, None)
+        async for commits, pending in batches:
+            merged: list[Stored] = []
+            while due is not None and commits and (size := _size(due)) <= commits[-1].seq:
+                place = bisect_right(commits, size, key=_seq)
+                merged += [*commits[:place], due]
+                commits = commits[place:]
+                due = await anext(checkpoints, None)
+            yield Batch(merged + commits if merged else commits, pending)
+        while due is not None and not end < _size(due) <= grown:
+            yield Batch([due], 0)
+            due = await anext(checkpoints, None)
+
+
+async def _checkpoints(connection: Connection, after: int, last: int) -> AsyncGenerator[Stored, None]:
+    if after >= last:
+        return
+    async with aclosing(read(connection, after + 1, stream=CHECKPOINTS, until=last)) as batches:
+        async for batch in batches:
+            for stored in batch.commits:
+                yield stored
+
+
+def _size(stored: Stored) -> int:
+    try:
+        return read_checkpoint(stored.body).size
+    except MalformedNote:
+        return 0  # whoever checks it says so
+
+
+def _seq(stored: Stored) -> int:
+    return stored.seq
