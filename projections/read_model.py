@@ -13,7 +13,7 @@ from sqlite_utils import Database, Migrations
 
 from events.commit import digest
 from events.log import Stored
-from projections import activity, checkpoint, cut_offs, families, history, incidents, names, revocations, words
+from projections import activity, checkpoint, cut_offs, families, history, incidents, names, revocations, views, words
 from projections.commit import FamilyCommit, Unprojectable, read_commit
 from projections.rows import Rows
 
@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "activity-1": activity.create,
     "cut-offs-1": cut_offs.create,
     "words-1": words.create,
+    "views-1": views.create,
 }
 OF_FAMILIES = (families, history, revocations, incidents, activity, words)
 """In the order their rows are written: history looks its family up."""
@@ -176,7 +177,12 @@ def _prepare(db: Database) -> None:
         db.enable_wal()
         migrations.apply(db)
         _forget_when(db)
-    found = [applied.name for applied in migrations.applied(db)]
+    expect_this_version(db.conn)
+
+
+def expect_this_version(connection: sqlite3.Connection) -> None:
+    """Raises `Unusable` where the file holds other tables than this program makes."""
+    found = [applied.name for applied in migrations.applied(Database(connection))]
     if found != list(TABLES):
         raise Unusable(f"it holds the tables {', '.join(found) or 'of something else'}")
 
