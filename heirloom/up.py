@@ -30,22 +30,30 @@ class CannotStart(Exception):
 
 
 class Options(NamedTuple):
-    """`port` 0 takes any free one. `nats` is the URL of a broker of your own, with the service's credentials."""
+    """`port` 0 takes any free one. `nats` is the URL of a broker of your own, with the service's credentials.
+
+    `metrics` is where metrics and health are told, host and port.
+    """
 
     data: Path
     port: int = 4222
     nats: str | None = None
     replicas: int = 1
     sync: str = "always"
-    notary: bool = False
+    notary: bool = True
+    metrics: tuple[str, int] | None = None
 
 
 class Running(msgspec.Struct, frozen=True):
-    """What `up.json` tells other commands: where the broker is, and whether it knows the credentials made here."""
+    """What `up.json` tells other commands: where the broker is, and whether it knows the credentials made here.
+
+    `metrics` is where metrics and health are told, if they are.
+    """
 
     host: str
     pid: int
     ours: bool
+    metrics: str | None = None
 
 
 @contextlib.asynccontextmanager
@@ -59,25 +67,42 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
         except keyring.KeyringError as error:
             raise CannotStart(str(error)) from error
         started: list[Child] = []
-        try:
-            for child in children:
-                progress(f"starting {child.name}")
-                started.append(child)
-                await child.start()
-            (data / RUNNING).write_bytes(msgspec.json.encode(where))
-            yield where
-        except ChildFailed as error:
-            raise CannotStart(str(error)) from error
-        finally:
-            (data / RUNNING).unlink(missing_ok=True)
-            await _stop(started)
+        async with _observed(options.metrics, started) as metrics:
+            try:
+                for child in children:
+                    progress(f"starting {child.name}")
+                    started.append(child)
+                    await child.start()
+                where = msgspec.structs.replace(where, metrics=metrics)
+                (data / RUNNING).write_bytes(msgspec.json.encode(where))
+                yield where
+            except ChildFailed as error:
+                raise CannotStart(str(error)) from error
+            finally:
+                (data / RUNNING).unlink(missing_ok=True)
+                await _stop(started)
+
+
+@contextlib.asynccontextmanager
+async def _observed(address: tuple[str, int] | None, children: list[Child]) -> AsyncIterator[str | None]:
+    """Tell metrics and health there, from the start on; gives the address. Raises `CannotStart`."""
+    if address is None:
+        yield None
+        return
+    from heirloom.observed import CannotListen, observed  # takes a while to import, and only who wants it should pay
+
+    try:
+        async with observed(*address, children) as listening:
+            yield listening
+    except CannotListen as error:
+        raise CannotStart(str(error)) from error
 
 
 async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Child]]:
     known = credentials.ensure(data)
     port = await _port(data, options.port)
     where = Running(f"{nats_server.HOST}:{port}", os.getpid(), ours=True)
-    processes = _processes(data, known.url("service", where.host), options, ours=True)
+    processes = _processes(data, lambda role: known.url(role, where.host), options, ours=True)
     return where, [_broker(data, port, known, options.sync), *processes]
 
 
@@ -86,9 +111,14 @@ async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
     url = options.nats or ""
     ours = urlsplit(url).username is None and (data / credentials.FILE).exists()
     if ours:
-        url = credentials.load(data).url("service", _host_of(url))
+        known = credentials.ensure(data)
+        url = known.url("service", _host_of(url))
     await _reachable(url)
-    return Running(_host_of(url), os.getpid(), ours), _processes(data, url, options, ours=ours)
+
+    def url_of(role: str) -> str:
+        return known.url(role, _host_of(url)) if ours else url
+
+    return Running(_host_of(url), os.getpid(), ours), _processes(data, url_of, options, ours=ours)
 
 
 async def _stop(started: list[Child]) -> None:
@@ -123,12 +153,14 @@ def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
         is_ready=answers,
         pid_file=data / "nats.pid",
         errors=data / "nats.log",
+        reports=False,
     )
 
 
-def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Child]:
+def _processes(data: Path, url_of: Callable[[str], str], options: Options, *, ours: bool) -> list[Child]:
+    """Each with its own role's credentials, by `url_of`."""
     env = os.environ | {
-        "HEIRLOOM_NATS_URL": url,
+        "HEIRLOOM_NATS_URL": url_of("service"),
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
         "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
         "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
@@ -142,9 +174,18 @@ def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Ch
         Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
         for number in range(1, options.replicas + 1)
     ]
-    children.append(Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"))
+    as_projector = env | {"HEIRLOOM_NATS_URL": url_of("projector")}
+    projector = Child("the projector", [*python, "heirloom.projector"], as_projector, errors=data / "projector.log")
+    children.append(projector)
     if options.notary:  # nobody waits for it: it vouches for what has happened
-        notary = Child("the notary", [*python, "heirloom.notary"], env, errors=data / "notary.log", is_ready=_at_once)
+        notary = Child(
+            "the notary",
+            [*python, "heirloom.notary"],
+            env | {"HEIRLOOM_NATS_URL": url_of("notary")},
+            errors=data / "notary.log",
+            is_ready=_at_once,
+            reports=False,
+        )
         children.append(notary)
     return children
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
@@ -33,7 +34,18 @@ from heirloom.up import CannotStart, Options, Running, running
 @click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
 @click.option("--nats", metavar="URL", help="A broker of your own instead of the embedded one.")
 @click.option("--replicas", type=click.IntRange(1, 16), default=1, show_default=True, help="Service processes.")
-@click.option("--notary", is_flag=True, help="Sign checkpoints of the log into it, for `heirloom audit prove`.")
+@click.option(
+    "--notary/--no-notary",
+    default=True,
+    show_default=True,
+    help="Sign checkpoints of the log, for `heirloom audit prove`.",
+)
+@click.option(
+    "--metrics",
+    type=Address(),
+    metavar="[HOST:]PORT",
+    help="Tell Prometheus metrics and health there: /metrics, /livez, /readyz. HOST is 127.0.0.1, PORT 0 any free one.",
+)
 @click.option(
     "--sync",
     type=click.Choice(["always", "default"]),
@@ -41,12 +53,21 @@ from heirloom.up import CannotStart, Options, Running, running
     show_default=True,
     help="When the embedded broker calls a commit stored: on the disk, or in the system's cache.",
 )
-def up(data: Path, port: int, seed: Path | None, nats: str | None, replicas: int, sync: str, notary: bool) -> None:
+def up(
+    data: Path,
+    port: int,
+    seed: Path | None,
+    nats: str | None,
+    replicas: int,
+    sync: str,
+    notary: bool,
+    metrics: tuple[str, int] | None,
+) -> None:
     """Run the service: a broker, replicas and the read model. Ctrl-C ends it in order."""
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None
-    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m", notary)
+    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m", notary, metrics)
     try:
         asyncio.run(_up(options, plan))
     except CannotStart as error:
