@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ log = logging.getLogger("heirloom.audit")
 
 R = TypeVar("R", bound=Request)
 Answer = dict[str, Any]
+Query = Callable[[str, bytes], Awaitable[bytes]]
 
 QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
     "token": (TokenRequest, token),
@@ -64,13 +65,19 @@ MAX_REPLY = 900 * 1024
 
 
 class Audit:
-    """Answers from a read model that is as far as `progress` says. `log_end` gives the log's last sequence."""
+    """Answers from a read model that is as far as `progress` says. `log_end` gives the log's last sequence.
 
-    def __init__(self, progress: Progress, log_end: Callable[[], Awaitable[int]]) -> None:
+    `others` are queries that are answered otherwise: `(tenant, body)` → the reply; they may raise `Refused`.
+    """
+
+    def __init__(
+        self, progress: Progress, log_end: Callable[[], Awaitable[int]], others: Mapping[str, Query] | None = None
+    ) -> None:
         self._progress = progress
         self._log_end = log_end
         self._connections: asyncio.Queue[sqlite3.Connection] | None = None
-        self._queries: dict[str, Callable[[str, bytes], Awaitable[bytes]]] = {
+        self._queries: dict[str, Query] = {
+            **(others or {}),
             "family": self._family,
             "families": self._families,
             "revocations": self._revocations,

@@ -20,6 +20,7 @@ from heirloom.commands.tables import (
     print_revocations,
 )
 from heirloom.commands.verify import verify
+from heirloom.commands.what_if import what_if
 from heirloom.reach import open_bus
 
 
@@ -28,7 +29,7 @@ def audit() -> None:
     """Ask what happened, check that the log is whole, and see any moment of the past again."""
 
 
-for command in (*COMMANDS, *QUESTIONS, verify, replay, digest):
+for command in (*COMMANDS, *QUESTIONS, verify, replay, digest, what_if):
     audit.add_command(command)
 
 

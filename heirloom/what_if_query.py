@@ -1,0 +1,127 @@
+"""Asking what would have been: of the log, from the command line, and over the bus (`audit.<tenant>.what_if`)."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from events.bus import Connection
+from events.pipe import ChildGone, Pipe
+from events.reader import Batch, read
+from events.stream import last_sequence
+from events.subjects import TENANT
+from heirloom.what_if import Findings, Terms, changes_of
+from heirloom.what_if_process import Progress
+from projections.request import Limit, Refused, Request, Sequence, Time, decode
+from service.errors import OAuthError
+
+ON_THE_BUS = 200_000
+"""Commits of a history that is followed for somebody who waits for a reply: about ten seconds."""
+
+
+class CannotTell(Exception):
+    """The history cannot be followed; the message says where, and why."""
+
+
+class TooLong(Exception):
+    """The history has more commits than are asked to be followed; `commits` tells how many."""
+
+    def __init__(self, commits: int) -> None:
+        super().__init__(f"a history of {commits:,} commits")
+        self.commits = commits
+
+
+class WhatIfRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy` has settings by their names in CONTRACT §4, null meaning the default. `since` (of a family's beginning)
+    and `until` (of the history) are times or sequences, both included."""
+
+    policy: dict[str, Any]
+    client_id: str | None = None
+    since: Sequence | Time | None = None
+    until: Sequence | Time | None = None
+    limit: Limit = 100
+
+
+class WhatIf:
+    """Answers on the bus, one at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._busy = asyncio.Lock()
+
+    async def __call__(self, tenant: str, body: bytes) -> bytes:
+        """The findings. Raises `Refused`, and `JetStreamMissing`."""
+        request = decode(body, WhatIfRequest)
+        try:
+            changes_of(request.policy)
+        except OAuthError as error:
+            raise Refused("invalid_request", error.description) from error
+        if not TENANT.fullmatch(tenant):
+            raise Refused("invalid_request", "that is no tenant's name")
+        if self._busy.locked():
+            raise Refused("temporarily_unavailable", "another history is being followed; ask again", 503)
+        until = request.until
+        now = until if isinstance(until, datetime) else datetime.now(UTC)
+        terms = Terms(tenant, request.policy, now, request.client_id, request.since, until, request.limit)
+        async with self._busy:
+            try:
+                return msgspec.json.encode(await find_out(self._connection, terms, lambda _: None, ON_THE_BUS))
+            except TooLong as error:
+                advice = "ask from a later sequence on, or use the command `heirloom audit what-if`"
+                raise Refused("invalid_request", f"{error}: {advice}") from error
+            except (CannotTell, ChildGone) as error:
+                raise Refused("server_error", str(error), 503) from error
+
+
+async def find_out(
+    connection: Connection, terms: Terms, advance: Callable[[int], None], at_most: int | None = None
+) -> Findings:
+    """Follow the history and judge it; `advance` hears the sequence followed last.
+
+    Raises `CannotTell`, `TooLong` where it has more than `at_most` commits, `JetStreamMissing`, `ChildGone`.
+    """
+    fault: str | None = None
+
+    def answered(answer: asyncio.Future[bytes]) -> None:
+        nonlocal fault
+        if not answer.cancelled() and answer.exception() is None:
+            progress = msgspec.json.decode(answer.result(), type=Progress)
+            fault = progress.fault
+            advance(progress.seq)
+
+    end = await last_sequence(connection)
+    if isinstance(terms.until, int):
+        end = min(end, terms.until)
+    pipe = await Pipe.start("heirloom.what_if_process", msgspec.json.encode(terms).decode())
+    try:
+        if end > 0:
+            async with aclosing(_history(connection, terms, end, at_most)) as batches:
+                await pipe.pour(batches, answered)
+        findings = await (await pipe.hand_over([]))
+    finally:
+        await pipe.close()
+    if fault is not None:
+        raise CannotTell(f"the history cannot be followed past {fault}; `heirloom audit verify` says what is wrong")
+    return msgspec.json.decode(findings, type=Findings)
+
+
+async def _history(connection: Connection, terms: Terms, end: int, at_most: int | None) -> AsyncGenerator[Batch, None]:
+    """The settings from the beginning, the families from the sequence asked for."""
+    settings = f"tokens.{terms.tenant}.tenant", f"tokens.{terms.tenant}.client.*"
+    everything = *settings, f"tokens.{terms.tenant}.family.*.*"
+    start = max(terms.since, 1) if isinstance(terms.since, int) else 1
+    parts = [(start, end, everything)] if start == 1 else [(1, start - 1, settings), (start, end, everything)]
+    for first, last, filters in parts:
+        if first > end:
+            return
+        is_first = True
+        async with aclosing(read(connection, first, filters=filters, until=min(last, end))) as batches:
+            async for batch in batches:
+                waiting = len(batch.commits) + batch.pending
+                if is_first and at_most is not None and waiting > at_most:
+                    raise TooLong(waiting)
+                is_first = False
+                yield batch
