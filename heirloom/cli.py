@@ -8,6 +8,7 @@ from heirloom.commands.apply import apply
 from heirloom.commands.audit import audit
 from heirloom.commands.backup import backup, restore
 from heirloom.commands.broker_config import broker_config
+from heirloom.commands.console import console
 from heirloom.commands.demo import demo
 from heirloom.commands.keyring import keyring
 from heirloom.commands.up import up
@@ -20,5 +21,5 @@ def main() -> None:
     """OAuth 2.0 tokens whose every step is an event, and whose theft ends their family."""
 
 
-for command in (up, url, apply, admin, audit, broker_config, keyring, backup, restore, demo):
+for command in (up, url, apply, admin, audit, console, broker_config, keyring, backup, restore, demo):
     main.add_command(command)

@@ -1,0 +1,129 @@
+"""The read model as Datasette sees it: views alone, read only, and always the file that lies there now."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from datasette.app import Datasette
+from datasette.database import Database
+
+from projections.history import unpacked
+from projections.read_model import Unusable, expect_this_version, open_for_queries
+from projections.views import VIEWS
+
+T = TypeVar("T")
+
+NAME = "read-model"
+"""In the console's addresses."""
+MAX_VALUE_BYTES = 4 * 1024 * 1024
+"""No value of a query may be larger; all there are in a read model are far smaller."""
+
+_READING = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_PRAGMA,
+    sqlite3.SQLITE_TRANSACTION,
+}
+
+
+class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no types
+    """The read model at `path`; of one `tenant` alone, if one is named. Queries raise `Unusable`."""
+
+    def __init__(self, datasette: Datasette, path: Path, tenant: str | None) -> None:
+        super().__init__(datasette, path=str(path), is_mutable=True)
+        self._file = path
+        self._tenant = tenant
+        self._connections: dict[int, tuple[tuple[int, int], sqlite3.Connection]] = {}
+
+    async def execute_fn(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """What `fn` makes of a connection, in one of Datasette's threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.ds.executor, lambda: fn(self._connection()))
+
+    async def execute(self, sql: str, params: Any = None, **options: Any) -> Any:
+        """Without a line about every mistake of the one who asks; its parameters name people."""
+        return await super().execute(sql, params, **{**options, "log_sql_errors": False})
+
+    async def execute_write_fn(self, *_: Any, **__: Any) -> Any:
+        """Never."""
+        raise Unusable("the console only reads")
+
+    async def table_names(self) -> list[str]:
+        """None: what can be read are the views."""
+        return []
+
+    async def table_exists(self, _: str) -> bool:
+        """Never, by the same reason."""
+        return False
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        for _, connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's; a new one where the projector has put another file in the place of the one it was for."""
+        thread, file = threading.get_ident(), _identity(self._file)
+        known = self._connections.get(thread)
+        if known is not None:
+            if known[0] == file:
+                return known[1]
+            self._connections.pop(thread)[1].close()
+        connection = connect(self._file, self._tenant)
+        self._connections[thread] = file, connection
+        return connection
+
+
+def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
+    """A connection that can read the views and nothing else. Raises `Unusable` with what is wrong."""
+    _identity(path)
+    connection = None
+    try:
+        connection = open_for_queries(path)
+        expect_this_version(connection)
+        connection.text_factory = lambda text: str(text, "utf-8", "replace")
+        connection.create_function("jti_text", 1, _jti_text, deterministic=True)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+        for view in VIEWS:  # a temporary view is found before that of the file
+            connection.execute(f"CREATE TEMP VIEW {view} AS {_shown(connection, view, tenant)}")
+        connection.execute("PRAGMA query_only = 1")
+        connection.set_authorizer(_authorize)
+    except (sqlite3.DatabaseError, Unusable) as error:
+        if connection is not None:
+            connection.close()
+        raise Unusable(f"{path} is no read model of this version: {error}") from error
+    return connection
+
+
+def _shown(connection: sqlite3.Connection, view: str, tenant: str | None) -> str:
+    """The view with ids as text, and of that tenant alone."""
+    columns = [column[0] for column in connection.execute(f"SELECT * FROM main.{view} LIMIT 0").description]  # noqa: S608
+    texts = ", ".join("jti_text(jti) AS jti" if column == "jti" else f'"{column}"' for column in columns)
+    only = "" if tenant is None else f" WHERE tenant = '{tenant}'"  # a tenant's name has no quote in it
+    return f"SELECT {texts} FROM main.{view}{only}"  # noqa: S608  # names of ours
+
+
+def _authorize(action: int, table: str | None, column: str | None, _schema: str | None, source: str | None) -> int:
+    """SQLite asks this for everything a statement would do; `source` is the view that reads the table."""
+    if action == sqlite3.SQLITE_READ:
+        # no column: rows are gone through and nothing of them is read, which loses its source inside a view
+        allowed = not column or source in VIEWS or table in VIEWS or (table or "").startswith("sqlite_")
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise Unusable(f"{path} cannot be read: {error.strerror}") from error
+    return status.st_dev, status.st_ino
+
+
+def _jti_text(jti: bytes | str | None) -> str | None:
+    return None if jti is None else unpacked(jti)
