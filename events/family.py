@@ -256,22 +256,24 @@ codec: Codec[FamilyEvent, FamilyState] = Codec(FamilyCommit)
 
 def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> FamilyState:
     """The state after `event`, committed at `at`. Raises `ValueError` for an event that cannot follow `state`."""
-    if isinstance(event, GrantAuthorized | DeviceAuthorizationStarted):
-        return _begin(state, event, at)
     if state is None:
+        if isinstance(event, GrantAuthorized | DeviceAuthorizationStarted):
+            return _begin(state, event, at)
         raise ValueError(f"a family begins with GrantAuthorized, not with {type(event).__name__}")
-    match event:
+    match event:  # what a refresh is made of comes first
+        case TokenRedeemed():
+            return _redeemed(state, event, at)
+        case TokenRotated():
+            return _rotated(state, event)
+        case TokenIssued():
+            return _issued(state, event, at)
+        case GrantAuthorized() | DeviceAuthorizationStarted():
+            return _begin(state, event, at)
         case AuthorizationCodeIssued():
             code = Code(event.expires_at, event.code_challenge, event.redirect_uri, event.nonce)
             return replace(state, code=code)
         case DeviceAuthorizationDenied():
             return replace(state, sub=event.sub, device=_decided(state, "denied"))
-        case TokenIssued():
-            return _issued(state, event, at)
-        case TokenRedeemed():
-            return _redeemed(state, event, at)
-        case TokenRotated():
-            return _rotated(state, event)
         case TokenReuseDetected() | ForgeryDetected():
             return replace(state, afterwards=state.afterwards + 1) if state.revoked else state
         case TokenRevoked():

@@ -24,7 +24,6 @@ from notary.merkle import leaf_hash
 from notary.verify import LogVerifier, Progress, Terms, Work, interrupted
 from notary.vouched import Place, read_vouched
 
-INTERRUPTED = Path("heirloom-verify.state")
 CTRL_C = 130
 
 
@@ -41,7 +40,7 @@ def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, ter
 
     Ctrl-C writes down how far it is, and --resume goes on from there.
     """
-    save = resume or INTERRUPTED
+    save = resume or Path(f"heirloom-verify-{int(time.time())}.state")
 
     async def run() -> tuple[Report, float]:
         async with reading(data, nats) as (connection, end):

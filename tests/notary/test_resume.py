@@ -1,0 +1,146 @@
+"""A verification that is broken off and goes on, in bounded memory."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from events import bus, remembered, stream
+from events.log import Stored
+from events.reader import Batch
+from events.remembered import Remembered
+from events.subjects import CHECKPOINTS, STREAM
+from events.verify import Report
+from heirloom.cli import main
+from heirloom.commands import verify as command
+from notary.note import Signer
+from notary.verify import LogVerifier, Progress, Terms, interrupted
+from notary.vouched import Place, read_vouched
+from tests.broker import Broker
+from tests.notary.logs import checkpoints_of, in_place, rotated_log
+from tests.projections.logs import eventful_log
+
+SIGNER = Signer.fresh("heirloom/1")
+LOG = eventful_log()
+MESSAGES = in_place(LOG, checkpoints_of(LOG, SIGNER, 10, 20, 30))
+
+
+def undisturbed(messages: list[Stored]) -> Report:
+    """What a verification in one go reports."""
+    verifier = LogVerifier(Progress("", _terms()))
+    verifier.check(messages)
+    verifier.end(len(LOG))
+    return verifier.report()
+
+
+def _terms() -> Terms:
+    return Terms((str(SIGNER.key),))
+
+
+@pytest.mark.parametrize("altered", [0, 9, 25])
+def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: int) -> None:
+    """Again and again, with most of what it remembers put away: the report is that of one go, good or bad."""
+    monkeypatch.setattr(remembered, "RECENT", 4)
+    messages = [
+        each._replace(body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
+        for each in MESSAGES
+    ]
+    path, progress, held = tmp_path / "state", Progress("", _terms()), Remembered()
+    for start in range(0, len(messages), 7):
+        verifier = LogVerifier(progress, held)
+        verifier.check(messages[start : start + 7])
+        held.make_room()
+        held.save(path, msgspec.json.encode(verifier.progress()))
+        progress, held = interrupted(path), Remembered(path)
+    verifier = LogVerifier(progress, held)
+    verifier.end(len(LOG))
+    assert verifier.report() == undisturbed(messages)
+    assert (verifier.report().fault is None) == (altered == 0)
+
+
+def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than a kilobyte of an aggregate, of no more aggregates than it is allowed, however many there are."""
+    monkeypatch.setattr(remembered, "RECENT", 5)
+    held = Remembered()
+    verifier = LogVerifier(Progress(""), held)
+    sizes = []
+    for place in range(0, len(LOG), 3):
+        verifier.check(LOG[place : place + 3])
+        sizes += [sys.getsizeof(name) + sys.getsizeof(last) for name, last in held.items()]
+        held.make_room()
+        assert len(held) <= 5
+    assert max(sizes) < 1000
+    assert verifier.report().aggregates == 15
+
+
+async def write(url: str, log: list[Stored]) -> None:
+    """A log and its checkpoints, in the place of what was there."""
+    connection = await bus.connect(url, "test")
+    jetstream = connection.jetstream()
+    await stream.ensure(connection, stream.Required())
+    for name in (STREAM, CHECKPOINTS):
+        await jetstream.delete_stream(name)
+    await stream.ensure(connection, stream.Required())
+    for stored in in_place(log, checkpoints_of(log, SIGNER, 5, 10)):
+        await jetstream.publish(stored.subject, stored.body)
+    await connection.close()
+
+
+def heirloom(url: str, *arguments: str) -> Result:
+    """`audit verify` in this process."""
+    return CliRunner().invoke(main, ["audit", "verify", "--nats", url, "--key", str(SIGNER.key), *arguments])
+
+
+@pytest.fixture
+def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What Ctrl-C leaves behind when seven commits and a checkpoint had been read."""
+
+    async def seven(connection: bus.Connection, end: int, after: Place) -> AsyncGenerator[Batch, None]:
+        async for batch in read_vouched(connection, 7, after):
+            yield batch
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+
+    asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "read_vouched", seven)
+        done = heirloom(nats_server.url)
+    (state,) = tmp_path.glob("*.state")
+    assert done.exit_code == 130
+    how = f"interrupted at sequence 7, without a fault so far; to go on: the same command with --resume {state.name}"
+    assert how in done.output
+    assert interrupted(state).seen.checkpoints == 1
+    return state
+
+
+def test_ctrl_c_says_how_to_go_on(nats_server: Broker, broken_off: Path) -> None:
+    """And the file is gone when that has come to its end, with the report of one go."""
+    done = heirloom(nats_server.url, "--resume", str(broken_off), "--json")
+    assert done.exit_code == 0, done.output
+    whole = heirloom(nats_server.url, "--json")
+    resumed, at_once = (msgspec.json.decode(each.stdout, type=dict[str, object]) for each in (done, whole))
+    assert {**resumed, "seconds": 0} == {**at_once, "seconds": 0}
+    assert (at_once["commits"], at_once["checkpoints"], at_once["covered"]) == (19, 2, 10)
+    assert not broken_off.exists()
+
+
+def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, tmp_path: Path) -> None:
+    """Even one with the same commits, or on other terms; and what is no such file is refused."""
+    other = heirloom(nats_server.url, "--resume", str(broken_off), "--key", str(Signer.fresh("heirloom/2").key))
+    assert "held against other keys or another checkpoint" in other.output
+    progress = interrupted(broken_off)
+    forged = progress._replace(seen=progress.seen._replace(last_leaf=b"another"))
+    Remembered(broken_off).save(tmp_path / "forged", msgspec.json.encode(forged))
+    assert "another commit at 7" in heirloom(nats_server.url, "--resume", str(tmp_path / "forged")).output
+    asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
+    another = heirloom(nats_server.url, "--resume", str(broken_off))
+    assert (another.exit_code, "is of another log" in another.output) == (1, True)
+    (tmp_path / "garbage").write_text("garbage")
+    assert "no interrupted verification" in heirloom(nats_server.url, "--resume", str(tmp_path / "garbage")).output
