@@ -53,9 +53,26 @@ async def test_a_lost_answer_would_have_been_spared_and_a_theft_let_through(work
         assert (await told(workspace, "--grace", "60", "--client", "other"))["families"] == 0
         assert (await told(workspace, "--grace", "60", "--since", str(begun)))["families"] == 1
         assert (await told(workspace, "--grace", "60", "--until", str(end - 1)))["same"] == 2
+        asked = {"policy": {"refresh_token_grace": 60}, "since": begun, "until": end}
+        assert (await workspace.audit("what_if", **asked))["items"] == grace["items"]
         shown = (await what_if(workspace, "--grace", "60")).stdout
         assert "1 (1 reuse_detected)" in shown and "note: Repetitions" in shown
         assert (await what_if(workspace, "--grace", "60", "--csv")).stdout.count("\n") == 2
     for wrong in ((), ("--required-acr", "mfa", "--no-required-acr")):
         refused = await what_if(workspace, *wrong)
         assert (refused.exit_code, "Error: name" in refused.output) == (2, True)
+
+
+async def test_what_cannot_be_tried_is_refused(workspace: Workspace) -> None:
+    """Misspelt, pointless and impossible settings, a wrong period, a tenant that is a wildcard: all named."""
+    for policy, fault in {
+        ("refresh_token_grce", 1): "did you mean refresh_token_grace?",
+        ("refresh_token_grace", "1"): "refresh_token_grace: ",
+        ("refresh_token_grace", -1): "refresh_token_grace: ",
+        ("access_token_ttl", 60): "no family lives or dies by it",
+    }.items():
+        assert fault in (await workspace.audit("what_if", policy=dict([policy])))["error_description"]
+    tried = {"policy": {"refresh_token_grace": 1}}
+    for wrong in ({}, {"policy": {}}, tried | {"since": -1}, tried | {"limit": 0}, tried | {"clientid": "web"}):
+        assert (await workspace.audit("what_if", **wrong))["error"] == "invalid_request"
+    assert (await workspace.audit("what_if", tenant="*", **tried))["error"] == "invalid_request"

@@ -53,6 +53,10 @@ class Workspace:
         """Where the log ends."""
         return int((await self._auditor.ask(f"audit.{self.name}.position", {}))["log_seq"])
 
+    async def audit(self, what: str, *, tenant: str | None = None, **request: Any) -> dict[str, Any]:
+        """The answer to an auditor's question, an error among them."""
+        return await self._auditor.ask(f"audit.{tenant or self.name}.{what}", request)
+
     async def reasons(self, **filters: Any) -> list[str]:
         """Why families ended, the latest first."""
         question = {"min_seq": await self.sequence()} | filters
