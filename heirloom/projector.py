@@ -17,6 +17,7 @@ from events.broker import Broker
 from events.bus import Connection, connect
 from events.stream import last_sequence
 from heirloom.process import run, stop_requested
+from heirloom.what_if_query import WhatIf
 from projections.audit import Audit
 from projections.follower import Follower
 from projections.progress import Progress
@@ -64,7 +65,7 @@ async def run_projector(settings: Settings, stop: asyncio.Event, ready: asyncio.
         return
     log_bus, audit_bus = await connecting
     progress = Progress()
-    audit = Audit(progress, partial(last_sequence, log_bus))
+    audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
     broker = Broker(audit_bus)
     audit.serve(broker)
     await broker.start()
