@@ -8,6 +8,7 @@ import click
 
 from events.subjects import TENANT
 from heirloom.commands.options import DATA
+from heirloom.console.options import CannotServe, Options, new_token, read_token
 from projections.read_model import Unusable
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -45,7 +46,7 @@ def console(
     if tenant is not None and not TENANT.fullmatch(tenant):
         raise click.BadParameter(f"{tenant!r} is no tenant's name", param_hint="--tenant")
     try:
-        from heirloom.console import serve  # it takes a while, and may not be installed
+        from heirloom.console.serve import serve  # it takes a while, and may not be installed
     except ModuleNotFoundError as error:
         if error.name not in ("datasette", "uvicorn"):
             raise
@@ -59,11 +60,11 @@ def console(
             webbrowser.open(url)
 
     path = read_model or data / READ_MODEL
-    options = serve.Options(path, host, port, not no_login, tenant, sql, names, tls_cert, tls_key)
+    options = Options(path, host, port, not no_login, tenant, sql, names, tls_cert, tls_key)
     try:
-        token = None if no_login else serve.read_token(token_file) if token_file is not None else serve.new_token()
-        asyncio.run(serve.serve(options, token, ready))
-    except serve.CannotServe as error:
+        token = None if no_login else read_token(token_file) if token_file is not None else new_token()
+        asyncio.run(serve(options, token, ready))
+    except CannotServe as error:
         raise click.ClickException(str(error)) from error
     except Unusable as error:
         raise click.ClickException(f"{error}. {_way_out(read_model, data)}") from error

@@ -1,8 +1,6 @@
 """The console put together, and served until it is told to stop."""
 
 import asyncio
-import ipaddress
-import secrets
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,31 +15,12 @@ from heirloom.console import plugin
 from heirloom.console.database import NAME, ReadModelDatabase, connect
 from heirloom.console.gate import Gate
 from heirloom.console.login import Login
+from heirloom.console.options import CannotServe, Options, check, is_loopback
 from heirloom.console.queries import QUERIES
 from heirloom.console.tables import TABLES
 from heirloom.process import stop_requested
 
 DRAIN_SECONDS = 3
-MIN_TOKEN = 22
-"""Characters of base64: 128 bits."""
-
-
-class CannotServe(Exception):
-    """One line for a person: what is in the way, and what to do."""
-
-
-class Options(NamedTuple):
-    """`names` are further names that browsers may ask for; `sql` lets who is in write queries of their own."""
-
-    read_model: Path
-    host: str = "127.0.0.1"
-    port: int = 8001
-    login: bool = True
-    tenant: str | None = None
-    sql: bool = False
-    names: tuple[str, ...] = ()
-    cert: Path | None = None
-    key: Path | None = None
 
 
 class Console(NamedTuple):
@@ -49,37 +28,6 @@ class Console(NamedTuple):
 
     app: Gate
     close: Callable[[], None]
-
-
-def check(options: Options) -> None:
-    """Raises `CannotServe` for what would leave the console open to more than was meant."""
-    loopback = is_loopback(options.host)
-    tls = options.cert is not None
-    if (options.cert is None) != (options.key is None):
-        raise CannotServe("a certificate needs its key: give both --tls-cert and --tls-key")
-    if not options.login and not loopback:
-        raise CannotServe(f"{options.host} can be reached by others: --no-login is for a loopback address alone")
-    if not loopback and not tls:
-        raise CannotServe(
-            f"{options.host} can be reached by others: give --tls-cert and --tls-key, or serve on 127.0.0.1 behind a "
-            "proxy that speaks TLS (with --name its name)"
-        )
-    if _is_wildcard(options.host) and not options.names:
-        raise CannotServe(f"name with --name what people type to reach {options.host}, as in --name console.example")
-    if options.sql and not options.login:
-        raise CannotServe("--sql needs the login")
-    if options.sql and options.tenant is not None:
-        raise CannotServe("--sql could ask for every tenant's rows: leave out --sql or --tenant")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def create(options: Options, token: str | None) -> Console:
@@ -132,24 +80,6 @@ async def serve(options: Options, token: str | None, ready: Callable[[str], None
         console.close()
 
 
-def new_token() -> str:
-    """256 bits."""
-    return secrets.token_urlsafe(32)
-
-
-def read_token(path: Path) -> str:
-    """The login token kept in a file. Raises `CannotServe` where it could be guessed or read by others."""
-    try:
-        token, mode = path.read_text().strip(), path.stat().st_mode
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotServe(f"cannot read the login token in {path}: {type(error).__name__}") from error
-    if mode & 0o077:
-        raise CannotServe(f"{path} can be read by others: chmod 600 {path}")
-    if len(token) < MIN_TOKEN:
-        raise CannotServe(f"the login token in {path} is short enough to be guessed: openssl rand -hex 32 > {path}")
-    return token
-
-
 def _config(options: Options, console: Console) -> uvicorn.Config:
     config = uvicorn.Config(
         console.app,
@@ -189,10 +119,3 @@ def _listen(options: Options) -> socket.socket:
 def _url(options: Options, listening: socket.socket) -> str:
     host = f"[{options.host}]" if ":" in options.host else options.host
     return f"{'http' if options.cert is None else 'https'}://{host}:{listening.getsockname()[1]}"
-
-
-def _is_wildcard(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False

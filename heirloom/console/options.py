@@ -1,0 +1,85 @@
+"""What a console is asked to be, and whether that would leave it open to more people than was meant."""
+
+import ipaddress
+import secrets
+from pathlib import Path
+from typing import NamedTuple
+
+MIN_TOKEN = 22
+"""Characters of base64: 128 bits."""
+
+
+class CannotServe(Exception):
+    """One line for a person: what is in the way, and what to do."""
+
+
+class Options(NamedTuple):
+    """`names` are further names that browsers may ask for; `sql` lets who is in write queries of their own."""
+
+    read_model: Path
+    host: str = "127.0.0.1"
+    port: int = 8001
+    login: bool = True
+    tenant: str | None = None
+    sql: bool = False
+    names: tuple[str, ...] = ()
+    cert: Path | None = None
+    key: Path | None = None
+
+
+def check(options: Options) -> None:
+    """Raises `CannotServe` for what would leave the console open to more than was meant."""
+    loopback = is_loopback(options.host)
+    tls = options.cert is not None
+    if (options.cert is None) != (options.key is None):
+        raise CannotServe("a certificate needs its key: give both --tls-cert and --tls-key")
+    if not options.login and not loopback:
+        raise CannotServe(f"{options.host} can be reached by others: --no-login is for a loopback address alone")
+    if not options.login and options.names:
+        raise CannotServe("--name lets others in through a proxy: --no-login does not go with it")
+    if not loopback and not tls:
+        raise CannotServe(
+            f"{options.host} can be reached by others: give --tls-cert and --tls-key, or serve on 127.0.0.1 behind a "
+            "proxy that speaks TLS (with --name its name)"
+        )
+    if _is_wildcard(options.host) and not options.names:
+        raise CannotServe(f"name with --name what people type to reach {options.host}, as in --name console.example")
+    if options.sql and not options.login:
+        raise CannotServe("--sql needs the login")
+    if options.sql and options.tenant is not None:
+        raise CannotServe("--sql could ask for every tenant's rows: leave out --sql or --tenant")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def new_token() -> str:
+    """256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def read_token(path: Path) -> str:
+    """The login token kept in a file. Raises `CannotServe` where it could be guessed or read by others."""
+    try:
+        token, mode = path.read_text().strip(), path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotServe(f"cannot read the login token in {path}: {type(error).__name__}") from error
+    if mode & 0o077:
+        raise CannotServe(f"{path} can be read by others: chmod 600 {path}")
+    if len(token) < MIN_TOKEN:
+        raise CannotServe(f"the login token in {path} is short enough to be guessed: openssl rand -hex 32 > {path}")
+    return token
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

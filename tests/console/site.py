@@ -1,0 +1,73 @@
+"""A console to ask over HTTP, without a socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from heirloom.console.gate import COOKIE
+from heirloom.console.options import Options
+from heirloom.console.serve import create
+from projections.read_model import ReadModel
+from tests.projections.logs import eventful_log
+
+LOG = eventful_log()
+TOKEN = "the-token-of-these-tests-0123456789"
+HTML = {"accept": "text/html"}
+
+
+def make(path: Path, upto: int = len(LOG)) -> Path:
+    """A read model of the eventful log, up to a commit."""
+    model = ReadModel(path)
+    model.apply(LOG[:upto])
+    model.close()
+    return path
+
+
+class Site:
+    """One browser at the console."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        """As a browser that wants a page."""
+        return await self.client.get(path, **{"headers": HTML, **options})
+
+    async def page(self, path: str) -> str:
+        """A page that must be there."""
+        response = await self.get(path)
+        assert response.status_code == 200, response.text
+        return response.text
+
+    async def rows(self, query: str, **parameters: str) -> list[dict[str, Any]]:
+        """What a canned query or a view holds."""
+        asked = {**parameters, "_shape": "array"}
+        response = await self.get(f"/read-model/{query}.json", params=asked)
+        assert response.status_code == 200, response.text
+        rows: list[dict[str, Any]] = response.json()
+        return rows
+
+    async def log_in(self, token: str = TOKEN, **options: Any) -> httpx.Response:
+        """Send the form."""
+        return await self.client.post("/login", data={"token": token, "next": "/"}, **options)
+
+    @property
+    def cookie(self) -> str | None:
+        """The session's."""
+        return self.client.cookies.get(COOKIE)
+
+
+@asynccontextmanager
+async def site(read_model: Path, *, logged_in: bool = True, login: bool = True, **options: Any) -> AsyncIterator[Site]:
+    """A console over that read model, and whoever looks at it."""
+    console = create(Options(read_model, login=login, **options), TOKEN if login else None)
+    transport = httpx.ASGITransport(app=console.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
+        browser = Site(client)
+        if logged_in and login:
+            assert (await browser.log_in()).status_code == 303
+        yield browser
+    console.close()

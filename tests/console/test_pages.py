@@ -1,0 +1,273 @@
+"""What the console shows of a read model, and what it cannot be made to show or do."""
+
+import re
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from heirloom.console.dashboard import look
+from heirloom.console.database import connect
+from heirloom.console.queries import QUERIES
+from heirloom.console.tables import TABLES
+from projections.blast_radius import blast_radius
+from projections.read_model import ReadModel, Unusable, open_for_queries
+from projections.request import FamilyRequest
+from projections.views import VIEWS
+from tests.console.site import LOG, Site, make, site
+from tests.projections.logs import START, LogMaker
+
+
+async def test_every_page_there_is(console: Site) -> None:
+    """The dashboard, each question and each view open, in words, without a script or anything from elsewhere."""
+    pages = ["/", "/read-model", *(f"/read-model/{name}" for name in (*QUERIES, *TABLES))]
+    for path in pages:
+        page = await console.page(path)
+        assert "<script" not in page
+        assert "style=" not in page
+        assert not re.findall(r'(?:src|href|action)="(?:https?:)?//', page.replace("http://127.0.0.1:8001/", "/"))
+    assert set(TABLES) == set(VIEWS)
+
+
+async def test_questions_are_answered_from_the_log(console: Site) -> None:
+    """Every canned query, with its parameters."""
+    incidents = await console.rows("incidents", tenant="acme")
+    assert [(row["family_id"], row["type"]) for row in incidents] == [
+        ("f4", "ForgeryDetected"),
+        ("f2", "TokenReuseDetected"),
+        ("f2", "TokenReuseDetected"),
+    ]
+    assert incidents[-1]["at"] == "2026-11-20T12:00:35.000000Z"
+    assert [row["family_id"] for row in await console.rows("revocations", reason="operator")] == ["f5"]
+    assert [row["tenant"] for row in await console.rows("revocations", reason="reuse_detected")] == ["globex", "acme"]
+    timeline = await console.rows("family", family_id="f2", tenant="acme")
+    assert [row["generation"] for row in timeline[:4]] == [0, 1, 2, 3]
+    assert (timeline[4]["presented"], timeline[4]["reason"]) == ("generation 0 by app", "reuse_detected")
+    assert {row["family_id"] for row in await console.rows("subject", sub="user2")} == {"f2", "f5"}
+    assert len(await console.rows("client", client_id="web", tenant="acme")) == 4
+    assert {row["reason"] for row in await console.rows("client", client_id="app")} >= {"code_reuse", "forgery", None}
+    assert "f2" not in {row["family_id"] for row in await console.rows("living_families")}
+    assert (await console.rows("activity", tenant="globex"))[0] == {
+        "hour": "2026-11-20T12:00:00.000000Z",
+        "begun": 1,
+        "issued": 2,
+        "refreshed": 1,
+        "revoked": 1,
+        "tokens_revoked": 0,
+        "reuse": 1,
+        "forged": 0,
+    }
+    assert await console.rows("incidents", since="2027") == []
+
+
+async def test_the_blast_radius_is_that_of_the_audit(console: Site, read_model: Path) -> None:
+    """The same tokens with the same time left, in each family with an incident."""
+    with closing(open_for_queries(read_model)) as db:
+        for tenant, family_id in (("acme", "f2"), ("acme", "f4"), ("globex", "f1"), ("initech", "c1")):
+            audited = blast_radius(db, tenant, FamilyRequest(family_id=family_id), 1, 0)["alive"]
+            rows = await console.rows("blast_radius", family_id=family_id, tenant=tenant)
+            shown = [(row["kind"], row["jti"], row["scope"], row["seconds_left"]) for row in rows]
+            told = [(one["kind"], one.get("jti"), one["scope"], one["seconds_left"]) for one in audited]
+            assert shown == told
+            assert audited or family_id == "c1"
+
+
+async def test_rows_lead_onwards(console: Site) -> None:
+    """From an incident to its family, from there to the blast radius and the person."""
+    page = await console.page("/read-model/incidents?tenant=acme")
+    assert 'href="/read-model/family?family_id=f2&amp;tenant=acme"' in page
+    page = await console.page("/read-model/family?family_id=f2&tenant=acme")
+    assert 'href="/read-model/blast_radius?family_id=f2&amp;tenant=acme"' in page
+    assert 'href="/read-model/subject?sub=user2&amp;tenant=acme"' in page
+    assert "Revoked" in page
+
+
+async def test_facets(console: Site) -> None:
+    """Reasons and clients are there to click on, in words."""
+    page = await console.page("/read-model/readable_revocations")
+    assert "reason=reuse_detected" in page
+    assert "client_id=web" in page
+    narrowed = await console.page("/read-model/readable_revocations?reason=operator")
+    assert "1 row" in narrowed
+
+
+async def test_a_csv_holds_all_columns(console: Site, read_model: Path) -> None:
+    """Of all rows, and also the ids that the read model keeps packed."""
+    lines = (await console.page("/read-model/readable_history.csv?_stream=1")).splitlines()
+    with closing(connect(read_model)) as db:
+        assert len(lines) == 1 + db.execute("SELECT count(*) FROM readable_history").fetchone()[0]
+    assert any(",f2-3," in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/read-model/families", 404),
+        ("/read-model/names.json", 404),
+        ("/read-model/checkpoint", 404),
+        ("/read-model/readable_families/2", 404),
+        ("/read-model/sqlite_master", 404),
+        ("/_internal", 404),
+        ("/_internal/databases.json", 404),
+        ("/-/plugins.json", 404),
+        ("/-/metadata", 404),
+        ("/-/static/app.css", 404),
+        ("/-/auth-token?token=x", 404),
+        ("/read-model.db", 403),
+        ("/read-model/../-/plugins", 404),
+        ("/read-model?sql=select+1", 403),
+        ("/read-model.json?sql=select+*+from+families", 403),
+        ("/read-model/readable_families?_where=1%3D1", 403),
+        ("/read-model/readable_families?_sort=nothing", 400),
+        ("/read-model/incidents?_timelimit=x", 400),
+    ],
+)
+async def test_what_is_not_offered(console: Site, path: str, status: int) -> None:
+    """The tables beneath the views, Datasette's own pages, SQL, the file itself: a line, and never a traceback."""
+    response = await console.client.request("GET", path, headers={"accept": "text/html"})
+    assert response.status_code == status
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("path", ["/", "/read-model", "/read-model/incidents", "/read-model/readable_families"])
+async def test_nothing_can_be_written(console: Site, method: str, path: str) -> None:
+    """By any method."""
+    assert (await console.client.request(method, path, data={"sql": "delete from families"})).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM families",
+        "UPDATE names SET text = 'nobody'",
+        "INSERT INTO names VALUES (99, 'x')",
+        "DROP VIEW readable_families",
+        "CREATE TEMP TABLE t (x)",
+        "ATTACH 'other.db' AS other",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA writable_schema = 1",
+        "VACUUM INTO 'copy.db'",
+        "SELECT text FROM names",
+        "SELECT * FROM families",
+        "SELECT zeroblob(1000000000)",
+    ],
+)
+def test_sqlite_itself_refuses(read_model: Path, sql: str) -> None:
+    """Writing, other files, and the tables beneath the views: on the connection every page uses."""
+    before = read_model.read_bytes()
+    with closing(connect(read_model)) as db:
+        try:
+            found = db.execute(sql).fetchall()
+        except (sqlite3.DatabaseError, OverflowError):
+            found = []
+        assert [tuple(row) for row in found] in ([], [("wal",)])
+    assert read_model.read_bytes() == before
+
+
+async def test_sql_where_it_is_allowed(read_model: Path) -> None:
+    """Of one's own, over the views alone."""
+    async with site(read_model, sql=True) as browser:
+        counted = "/read-model.json?_shape=array&sql=select+count(*)+as+n+from+readable_incidents"
+        assert (await browser.get(counted)).json() == [{"n": 5}]
+        assert (await browser.get("/read-model?sql=select+*+from+names")).status_code in (200, 400)
+        assert "user2" not in (await browser.get("/read-model?sql=select+sub+from+families")).text
+        assert (await browser.get("/read-model?sql=delete+from+families")).status_code == 400
+        assert "textarea" in await browser.page("/read-model")
+
+
+async def test_one_tenant_alone(read_model: Path) -> None:
+    """Nobody else's row on any page, whatever is asked for."""
+    async with site(read_model, tenant="globex") as browser:
+        for query in ("incidents", "revocations", "living_families", "readable_families", "readable_history"):
+            rows = await browser.rows(query, **({} if query.startswith("readable") else {"tenant": ""}))
+            assert {row["tenant"] for row in rows} <= {"globex"}
+        assert await browser.rows("family", family_id="f2", tenant="acme") == []
+        assert await browser.rows("family", family_id="f2") == []
+        assert [row["presented"] for row in await browser.rows("family", family_id="f1")][-1] is not None
+        for path in ("/", "/read-model/family?family_id=f2&tenant=acme", "/read-model/readable_tenants"):
+            page = await browser.page(path)
+            assert "user2" not in page
+            assert "initech" not in page
+
+
+async def test_what_clients_chose_stays_text(tmp_path: Path) -> None:
+    """Markup and addresses in a subject's name are neither."""
+    made = LogMaker()
+    made.open("evil", sub='<img src=x onerror="alert(1)">')
+    made.open("link", sub="https://elsewhere.example/")
+    made.reuse("evil")
+    model = ReadModel(tmp_path / "model")
+    model.apply(made.log)
+    model.close()
+    async with site(tmp_path / "model") as browser:
+        for path in (
+            "/",
+            "/read-model/incidents",
+            "/read-model/readable_families",
+            "/read-model/family?family_id=evil",
+        ):
+            page = await browser.page(path)
+            assert "<img" not in page
+            assert 'href="https://elsewhere' not in page
+
+
+def test_the_dashboard_counts_the_last_day(read_model: Path) -> None:
+    """Hour by hour, with the newest incidents and where the read model stands."""
+    now = START + timedelta(hours=3)
+    with closing(connect(read_model)) as db:
+        seen = look(db, now)
+        empty = look(db, now + timedelta(days=2))
+    totals = {chart["name"]: chart["total"] for chart in seen["charts"]}
+    assert totals == {"issued": 35, "refreshed": 26, "revoked": 5, "reuse": 5}
+    bars = seen["charts"][0]["bars"]
+    assert [bar.number for bar in bars if bar.number] == [35]
+    assert bars[-4].hour == "2026-11-20T12:00:00.000000Z"
+    assert [row["family_id"] for row in seen["incidents"]] == ["c1", "f1", "f4", "f2", "f2"]
+    assert {row["reason"]: row["times"] for row in seen["reasons"]}["reuse_detected"] == 2
+    assert (seen["newest"]["seq"], seen["age"]) == (len(LOG), "2 hours ago")
+    assert [chart["total"] for chart in empty["charts"]] == [0, 0, 0, 0]
+
+
+async def test_an_empty_read_model(tmp_path: Path) -> None:
+    """Of a service that has just begun."""
+    async with site(make(tmp_path / "model", 0)) as browser:
+        assert "Nothing has happened yet" in await browser.page("/")
+
+
+async def test_a_newer_file_takes_its_place(tmp_path: Path) -> None:
+    """As the projector does it; while there is none, or one of another version, the page says so."""
+    path = make(tmp_path / "model", 10)
+    async with site(path) as browser:
+        assert len(await browser.rows("readable_history")) == 9
+        make(tmp_path / "beside").replace(path)
+        assert len(await browser.rows("readable_history", _size="max")) > 40
+        path.rename(tmp_path / "away")
+        missing = await browser.get("/")
+        assert (missing.status_code, "heirloom up" in missing.text) == (503, True)
+        other = make(tmp_path / "other")
+        with closing(sqlite3.connect(other)) as db, db:
+            db.execute("UPDATE _sqlite_migrations SET name = 'families-0' WHERE name = 'families-1'")
+        other.replace(path)
+        assert (await browser.get("/read-model/incidents")).status_code == 503
+        (tmp_path / "away").replace(path)
+        assert "f2" in await browser.page("/read-model/incidents")
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "other tables"])
+def test_a_file_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
+    """It is refused with its name before anything is served."""
+    path = tmp_path / "model"
+    match damage:
+        case "garbage":
+            path.write_bytes(b"this is no database, and long enough to be sure of it" * 100)
+        case "truncated":
+            path.write_bytes(make(path).read_bytes()[:10_000])
+        case "other tables":
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(Unusable, match=r"/model\b"):
+        connect(path)
+    assert not list(tmp_path.glob("missing*"))
