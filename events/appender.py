@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError
 
 from events.bus import Connection
@@ -76,7 +75,7 @@ class Appender:
         self._find_next = find_next
         self._inbox = connection.new_inbox()
         self._ids = itertools.count(1)
-        self._unanswered: dict[str, asyncio.Future[Ack]] = {}
+        self._unanswered: dict[bytes, asyncio.Future[Ack]] = {}
         self._waiting: deque[Append] = deque()
         self._pace = Pace()
         self._singles = 0
@@ -86,7 +85,7 @@ class Appender:
 
     async def start(self) -> None:
         """Listen for acknowledgements. Once, before the first append."""
-        await self._connection.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
+        await self._connection.listen(f"{self._inbox}.*", self._acknowledged)
 
     async def append(
         self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
@@ -130,7 +129,9 @@ class Appender:
             self._wake_up = asyncio.get_running_loop().call_soon(self._send_waiting)
 
     def _send_waiting(self) -> None:
-        self._wake_up = None
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
         if self._batching:
             return
         worth = self._pace.batch_pays_from()
@@ -182,9 +183,11 @@ class Appender:
             ack = await self._publish(batch[-1], commit)
         except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
             ack = _refused(error)
-        self._batching = False
         if ack.error is None:
             self._pace.batch(time.perf_counter() - started, len(batch))
+        self._batching = False
+        await self._send_next()
+        if ack.error is None:
             first = ack.seq - len(batch) + 1
             for position, append in enumerate(batch):
                 _settle(append, Ack(seq=first + position))
@@ -198,16 +201,22 @@ class Appender:
         if self._waiting:
             self._schedule()
 
+    async def _send_next(self) -> None:
+        """Have the broker at work on the next batch before the answers to this one keep us busy."""
+        self._send_waiting()
+        if self._batching:
+            await asyncio.sleep(0)  # it is written
+            await asyncio.sleep(0)  # and sent
+
     async def _publish(self, append: Append, headers: dict[str, str]) -> Ack:
-        token = str(next(self._ids))
+        token = b"%d" % next(self._ids)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Ack] = loop.create_future()
         self._unanswered[token] = answer
         timeout = loop.call_later(ATTEMPT_SECONDS, _give_up, answer)
+        reply = f"{self._inbox}.{token.decode()}"
         try:
-            await self._connection.publish(
-                append.subject, append.body, reply=f"{self._inbox}.{token}", headers=_expectation(append) | headers
-            )
+            await self._connection.publish(append.subject, append.body, reply, _expectation(append) | headers)
             return await answer
         except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
             return _refused(error)
@@ -215,14 +224,14 @@ class Appender:
             timeout.cancel()
             del self._unanswered[token]
 
-    async def _acknowledged(self, message: Msg) -> None:
-        answer = self._unanswered.get(message.subject.rsplit(".", 1)[-1])
+    def _acknowledged(self, subject: bytes, body: bytes, headers: bytes | None) -> None:
+        answer = self._unanswered.get(subject[subject.rindex(b".") + 1 :])
         if answer is None or answer.done():
             return
-        if message.headers is not None and "Status" in message.headers:
+        if headers:  # an acknowledgement has none; this is the broker's word that nobody listens
             answer.set_result(Ack(error=_ApiError(503, 0, "no stream answers")))
         else:
-            answer.set_result(_ack_decoder.decode(message.data))
+            answer.set_result(_ack_decoder.decode(body))
 
 
 class Pace:
@@ -244,7 +253,7 @@ class Pace:
         """A single append was answered after `took`; `under_way` counts those not yet answered when it was sent."""
         if ack.error is None and under_way >= 4:
             # the server answers in turn, so each of those before us cost it about the same share of our waiting
-            self._single = min(took / under_way, self._single * 1.02)
+            self._single = min(took / under_way, self._single * 1.002)
 
     def batch(self, took: float, size: int) -> None:
         """A batch of `size` commits was acknowledged after `took`; what grows with its size is not its fixed cost."""

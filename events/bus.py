@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from events.subjects import STREAM
 
@@ -13,21 +14,63 @@ log = logging.getLogger("heirloom.bus")
 COMMIT = f"$JS.ACK.{STREAM}.".encode()
 """How the reply subject begins of a commit that a consumer hands out."""
 
+Taker = Callable[[bytes, bytes, bytes | None], None]
+"""Takes a message as it came: subject, body, and headers if it has any."""
+
 
 class Connection(Client):
-    """A NATS connection that one malformed message cannot end.
+    """A NATS connection that one malformed message cannot end, and whose hot paths are short.
 
     nats-py decodes subjects and headers inside its read loop, and an undecodable byte there ends the loop for good:
     any client allowed to publish one request could silence a whole replica. Such a message is dropped here, alone.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._takers: dict[int, Taker] = {}
+
+    async def listen(self, subject: str, take: Taker) -> None:
+        """Have the reading loop itself call `take` with every message, past nats-py's queue and task.
+
+        For what is done within microseconds.
+        """
+        subscription = await self.subscribe(subject, cb=_untaken)
+        self._takers[subscription._id] = take  # noqa: SLF001  # what the broker calls it
+
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """As nats-py's, at half its price: header names are not checked again, which are constants here."""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
+        simple = lines.count("\n") == lines.count("\r") == len(headers or ())  # no value holds a line's end
+        if not simple or self._status != Client.CONNECTED or len(payload) > self._max_payload:
+            await super().publish(subject, payload, reply, headers)
+            return
+        if lines:
+            head = f"NATS/1.0\r\n{lines}\r\n".encode()
+            sizes = f"HPUB {subject} {reply} {len(head)} {len(head) + len(payload)}\r\n"
+            command = b"".join((sizes.encode(), head, payload, b"\r\n"))
+        else:
+            command = b"".join((f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n"))
+        await self._send_command(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply.startswith(COMMIT):
             headers = b""  # what it was appended with is not read here, and costs a third of all reading
+        take = self._takers.get(sid)
         try:
-            await super()._process_msg(sid, subject, reply, data, headers)
+            if take is not None:
+                take(subject, data, headers)
+            else:
+                await super()._process_msg(sid, subject, reply, data, headers)
         except (UnicodeDecodeError, ValueError, IndexError) as error:
             log.warning("dropped a malformed message", extra={"bytes": len(data), "error": type(error).__name__})
+
+
+async def _untaken(_message: Msg) -> None:
+    """What a subscription that has a taker never hears."""
 
 
 async def connect(
