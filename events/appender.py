@@ -18,6 +18,7 @@ import msgspec
 from nats.errors import ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError
 
 from events.bus import Connection
+from events.histogram import Histogram
 
 WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
@@ -27,6 +28,7 @@ PATIENCE_SECONDS = 1.7
 """How long an append may take in all; the caller is told within two seconds, whatever happens."""
 BATCH_LIMIT = 500
 """Commits in one batch; the server allows 1,000."""
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 class Conflict(Exception):
@@ -82,6 +84,9 @@ class Appender:
         self._batching = False
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[object]] = set()
+        self.retries = 0
+        self.sizes = Histogram(SIZES)
+        """Commits that went together; 1 for one that went alone."""
 
     async def start(self) -> None:
         """Listen for acknowledgements. Once, before the first append."""
@@ -121,6 +126,7 @@ class Appender:
                     raise Unavailable(ack.error.description)
             if loop.time() > deadline:
                 raise Unavailable(ack.error.description)
+            self.retries += 1
             await asyncio.sleep(0.02)
 
     def _schedule(self) -> None:
@@ -165,6 +171,7 @@ class Appender:
         self._singles += 1
         started, under_way = time.perf_counter(), self._singles
         ack = await self._publish(append, {})
+        self.sizes.observe(1)
         self._pace.single(time.perf_counter() - started, under_way, ack)
         self._singles -= 1
         _settle(append, ack)
@@ -184,6 +191,7 @@ class Appender:
         except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
             ack = _refused(error)
         if ack.error is None:
+            self.sizes.observe(len(batch))
             self._pace.batch(time.perf_counter() - started, len(batch))
         self._batching = False
         await self._send_next()

@@ -60,12 +60,12 @@ class Log:
     def __init__(self, connection: Connection, stream: str = STREAM) -> None:
         self._connection = connection
         self._stream = stream
-        self._appender = Appender(connection, self._next_after)
-        self.append = self._appender.append
+        self.appender = Appender(connection, self._next_after)
+        self.append = self.appender.append
 
     async def start(self) -> None:
         """Make ready to append."""
-        await self._appender.start()
+        await self.appender.start()
 
     async def last(self, aggregate: Aggregate) -> Stored | None:
         """The last commit, from any replica: good enough to be an append's expected sequence, never an answer.

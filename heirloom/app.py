@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from events.broker import Broker
 from events.log import Log
 from heirloom import __version__
 from heirloom.credentials import Credentials
+from heirloom.figures import of_replica
+from heirloom.report import Reporter
 from service import keyring
 from service.admin.serve import serve_admin
 from service.callout import Callout
@@ -40,7 +43,9 @@ class Settings(NamedTuple):
     credentials: Credentials | None
 
 
-async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def run_replica(
+    settings: Settings, journal: Journal, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
+) -> None:
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
     Raises what keeps it from serving: `KeyringError`, `WeakStream`, `JetStreamMissing`, `KeyMismatch`,
@@ -73,6 +78,7 @@ async def run_replica(settings: Settings, journal: Journal, stop: asyncio.Event,
     serve_admin(admin, context)
     await admin.start()
     await server.start()
+    reporter.gather = partial(of_replica, server, families, the_log, registry, (api_bus, admin_bus, log_bus))
     log.info("serving")
     ready.set()
     try:

@@ -2,12 +2,17 @@
 
 import asyncio
 import ctypes
+import itertools
 import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from heirloom.report import Report
 
 log = logging.getLogger("heirloom.up")
 
@@ -17,12 +22,19 @@ REFUSED = 78
 """The exit status of a process that only a person can help: it is not started again."""
 
 
+ANSWER_BYTES = 1 << 20
+"""A report is not longer."""
+
+
 class ChildFailed(Exception):
     """A process ended before it was ready; its own last words are the message."""
 
 
 class Child:
-    """One process. `is_ready` tells from outside; without it the process says `ready` on its standard output."""
+    """One process. `is_ready` tells from outside; without it the process says `ready` on its standard output.
+
+    `reports` says whether it can be asked (`heirloom.report`).
+    """
 
     def __init__(
         self,
@@ -33,8 +45,10 @@ class Child:
         is_ready: Callable[[], Coroutine[Any, Any, bool]] | None = None,
         pid_file: Path | None = None,
         errors: Path | None = None,
+        reports: bool = True,
     ) -> None:
         self.name = name
+        self.reports = reports
         self._command = command
         self._env = env
         self._is_ready = is_ready
@@ -43,6 +57,30 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._ending = False
         self._watch: asyncio.Task[None] | None = None
+        self._questions = itertools.count(1)
+        self._asking = asyncio.Lock()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is such a process now."""
+        return self._process is not None and self._process.returncode is None
+
+    async def ask(self, seconds: float) -> Report | None:
+        """What it reports (`heirloom.report`); None if there is no such process now.
+
+        Raises `TimeoutError` when there is one and it does not answer in that time.
+        """
+        process = self._process
+        async with self._asking, asyncio.timeout(seconds):
+            if process is None or process.stdin is None or process.stdout is None or not self.is_running:
+                return None
+            question = next(self._questions)
+            process.stdin.write(b"%d\n" % question)
+            while line := await process.stdout.readline():
+                report = msgspec.json.decode(line, type=Report)
+                if report.question == question:  # others are answers nobody waited for any more
+                    return report
+        return None
 
     async def start(self) -> None:
         """Start it and wait until it is ready; from then on it is started again whenever it dies.
@@ -78,6 +116,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,  # its end tells the child that its parent is gone
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                limit=ANSWER_BYTES,
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
                 preexec_fn=_die_with_parent if sys.platform == "linux" and self._is_ready else None,
             )

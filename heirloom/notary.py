@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,9 @@ from nats.errors import Error as NatsError
 from events.bus import connect
 from events.log import Unavailable
 from heirloom.child import REFUSED
+from heirloom.figures import of_notary
 from heirloom.process import run, stop_requested
+from heirloom.report import Report, Reporter
 from notary.key import NoKey
 from notary.notary import Notary, Refusal
 from service.journal import Journal, install
@@ -44,7 +47,8 @@ async def main() -> None:
     install(journal)
     os.nice(MODEST)
     try:
-        await run_notary(_settings(), stop_requested())
+        reporter = Reporter()
+        await run_notary(_settings(), reporter, stop_requested(reporter.asked))
     except (NoKey, Refusal) as refusal:
         log.error("%s", refusal)
         journal.flush()
@@ -53,9 +57,9 @@ async def main() -> None:
     journal.flush()
 
 
-async def run_notary(settings: Settings, stop: asyncio.Event) -> None:
+async def run_notary(settings: Settings, reporter: Reporter, stop: asyncio.Event) -> None:
     """Until `stop`. Raises `NoKey` and `Refusal`."""
-    working = asyncio.create_task(_vouch(settings))
+    working = asyncio.create_task(_vouch(settings, reporter))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -65,16 +69,23 @@ async def run_notary(settings: Settings, stop: asyncio.Event) -> None:
         await working
 
 
-async def _vouch(settings: Settings) -> None:
+async def _vouch(settings: Settings, reporter: Reporter) -> None:
     connection = await connect(settings.url, "heirloom notary")
     try:
         notary = Notary(connection, settings.key, settings.state)
         await notary.start()
+        vouched_at = time.time()
+
+        async def report() -> Report:
+            return of_notary(time.time() - vouched_at, (connection,))
+
+        reporter.gather = report
         print("ready", flush=True)
         while True:
             try:
                 if checkpoint := await notary.step():
                     log.info("a checkpoint", extra={"size": checkpoint.size})
+                vouched_at = time.time()
             except (Unavailable, NatsError) as unavailable:
                 log.info("waiting for the log: %s", unavailable)
             await asyncio.sleep(settings.seconds)

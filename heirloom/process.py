@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 
 def run(main: Coroutine[None, None, None]) -> None:
@@ -17,18 +17,23 @@ def run(main: Coroutine[None, None, None]) -> None:
     uvloop.run(main)
 
 
-def stop_requested() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT, and, for a child of `heirloom up`, when its parent is gone however it went."""
+def stop_requested(asked: Callable[[bytes], None] = lambda _: None) -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, and, for a child of `heirloom up`, when its parent is gone however it went.
+
+    `asked` hears what the parent says meanwhile.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     if os.environ.get("HEIRLOOM_PARENT"):
-        loop.add_reader(sys.stdin.fileno(), _at_end_of_input, loop, stop)
+        loop.add_reader(sys.stdin.fileno(), _read_input, loop, stop, asked)
     return stop
 
 
-def _at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1024):
+def _read_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, asked: Callable[[bytes], None]) -> None:
+    if said := os.read(sys.stdin.fileno(), 1024):
+        asked(said)
+    else:
         loop.remove_reader(sys.stdin.fileno())
         stop.set()

@@ -16,7 +16,9 @@ from typing import NamedTuple
 from events.broker import Broker
 from events.bus import Connection, connect
 from events.stream import last_sequence
+from heirloom.figures import of_projector
 from heirloom.process import run, stop_requested
+from heirloom.report import Reporter
 from heirloom.what_if_query import WhatIf
 from projections.audit import Audit
 from projections.follower import Follower
@@ -42,8 +44,9 @@ async def main() -> None:
         settings = Settings(os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_READ_MODEL"]))
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
-    stop, ready = stop_requested(), asyncio.Event()
-    serving = asyncio.create_task(run_projector(settings, stop, ready))
+    reporter = Reporter()
+    stop, ready = stop_requested(reporter.asked), asyncio.Event()
+    serving = asyncio.create_task(run_projector(settings, reporter, stop, ready))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
     if ready.is_set():
@@ -55,7 +58,7 @@ async def main() -> None:
         journal.flush()
 
 
-async def run_projector(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Follow and answer until `stop`; sets `ready` when caught up with the log. Drains before it returns."""
     stopped = asyncio.create_task(stop.wait())
     connecting = asyncio.create_task(_connect(settings.url))
@@ -65,6 +68,7 @@ async def run_projector(settings: Settings, stop: asyncio.Event, ready: asyncio.
         return
     log_bus, audit_bus = await connecting
     progress = Progress()
+    reporter.gather = partial(of_projector, progress, partial(last_sequence, log_bus), (log_bus, audit_bus))
     audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
     broker = Broker(audit_bus)
     audit.serve(broker)

@@ -16,6 +16,7 @@ from events.stream import JetStreamMissing, Required, WeakStream
 from heirloom import credentials
 from heirloom.app import Settings, run_replica
 from heirloom.process import run, stop_requested
+from heirloom.report import Reporter
 from service.journal import Journal, install
 from service.keyring import KeyringError
 from service.registry import KeyMismatch
@@ -27,8 +28,9 @@ async def main() -> None:
     install(journal)
     try:
         settings = _settings()
-        stop, ready = stop_requested(), asyncio.Event()
-        serving = asyncio.create_task(run_replica(settings, journal, stop, ready))
+        reporter = Reporter()
+        stop, ready = stop_requested(reporter.asked), asyncio.Event()
+        serving = asyncio.create_task(run_replica(settings, journal, reporter, stop, ready))
         await asyncio.wait((serving, asyncio.create_task(ready.wait())), return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
             print("ready", flush=True)

@@ -13,6 +13,7 @@ from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
 from service.subjects import Known, Subjects
+from service.tally import Tally
 from service.tokens import new_id
 
 CACHED_FAMILIES = 20_000
@@ -47,6 +48,7 @@ class Families:
     def __init__(self, log: Log, people: Subjects) -> None:
         self._log = log
         self._people = people
+        self.tally = Tally()
         self._recent: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
 
     async def load(self, tenant: str, family_id: str) -> Loaded:
@@ -89,6 +91,7 @@ class Families:
             try:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.seq, guard=guard)
             except Conflict:
+                self.tally.conflicts += 1
                 self._recent.pop(key, None)
                 if person is not None:
                     await self._people.newest(tenant, state.sub)
@@ -99,6 +102,7 @@ class Families:
             except Unavailable:
                 self._recent.pop(key, None)
                 raise
+            self.tally.committed(decision.events)
             self._remember(key, Loaded(seq, digest(body), state, False))
             return Concluded(decision.outcome, state, decision, seq)
 

@@ -119,7 +119,7 @@ class Registry:
     async def tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""
         tenant = self._tenants.get(name)
-        if tenant is not None and tenant.configured is not None and tenant.signing is not None and self._is_current():
+        if tenant is not None and tenant.configured is not None and tenant.signing is not None and self.is_current():
             return tenant
         if not subjects.TENANT.fullmatch(name):
             return None
@@ -135,7 +135,7 @@ class Registry:
     async def client(self, tenant: Tenant, client_id: str) -> Client | None:
         """The client, from memory or else from the log's leader. Raises `Unavailable`."""
         client = tenant.clients.get(client_id)
-        if (client is not None and self._is_current()) or not subjects.CLIENT_ID.fullmatch(client_id):
+        if (client is not None and self.is_current()) or not subjects.CLIENT_ID.fullmatch(client_id):
             return client
         stored = await self._log.last_from_leader(subjects.client(tenant.name, client_id))
         if stored is not None:
@@ -162,7 +162,8 @@ class Registry:
         async with self._progress:
             await self._progress.wait_for(lambda: self._followed >= seq)
 
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
+        """Whether what is in memory may be decided on without asking the log."""
         return asyncio.get_running_loop().time() < self.current_as_of + LEASE_SECONDS
 
     def apply(self, stored: Stored) -> None:

@@ -12,6 +12,7 @@ from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
 
 from events.bus import Connection
+from events.histogram import Histogram
 from events.log import Unavailable
 from service.client_authentication import ClientAuthentication
 from service.context import Context
@@ -42,6 +43,8 @@ LATE_SECONDS = 0.2
 """How long after it was told to stop the broker's last requests may still arrive."""
 IN_FLIGHT = 512
 """Requests being worked on at once; one more is refused at once instead of waiting in a queue nobody sees."""
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""The bounds of the latency histograms."""
 
 
 def endpoints() -> dict[str, tuple[str, Endpoint]]:
@@ -71,7 +74,7 @@ class Server:
         self._journal = journal
         self._version = version
         self._tasks: set[asyncio.Task[None]] = set()
-        self._figures: dict[str, _Figures] = {name: _Figures() for name in endpoints()}
+        self.figures = {name: Figures() for name in endpoints()}
         self._service: Service | None = None
 
     async def start(self) -> None:
@@ -87,6 +90,11 @@ class Server:
         for name, (subject, endpoint) in endpoints().items():
             await self._service.add_endpoint(name=name, subject=subject, handler=self._accepting(name, endpoint))
         await self._connection.flush()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being worked on now."""
+        return len(self._tasks)
 
     async def settled(self) -> None:
         """Return when the requests that are under way now are answered."""
@@ -110,13 +118,11 @@ class Server:
         await self._connection.flush()
 
     def _accepting(self, name: str, endpoint: Endpoint) -> Callable[[MicroRequest], Awaitable[None]]:
-        figures = self._figures[name]
-
         async def accept(request: MicroRequest) -> None:
-            figures.requests += 1
             if len(self._tasks) >= IN_FLIGHT:
                 busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
                 await _respond(request, busy.body(), busy.headers())
+                self.figures[name].took(0.0, busy.code)
                 return
             task = asyncio.create_task(self._answer(name, endpoint, request))
             self._tasks.add(task)
@@ -141,12 +147,12 @@ class Server:
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
         await _respond(request, body, headers)
         took = time.perf_counter() - started
-        self._figures[name].took(took, outcome)
+        self.figures[name].took(took, outcome)
         self._journal.decision(name, asked.tenant, asked.client_id, outcome, took)
 
     def _stats(self, endpoint: EndpointStats) -> Any:
         # nats.micro times the hand-over to a task; these are the times until the reply
-        return self._figures[endpoint.name].report()
+        return self.figures[endpoint.name].report()
 
 
 def _asked(request: MicroRequest) -> Request:
@@ -156,21 +162,26 @@ def _asked(request: MicroRequest) -> Request:
     return Request(fields[1], client_id, request.data, request.headers or {})
 
 
-class _Figures:
+class Figures:
+    """One endpoint's: how long its answers took, by what came of them."""
+
     def __init__(self) -> None:
-        self.requests = 0
-        self.answered = 0
-        self.refused = 0
-        self.seconds = 0.0
+        self.outcomes: dict[str, Histogram] = {"ok": Histogram(SECONDS)}
 
     def took(self, seconds: float, outcome: str) -> None:
-        self.answered += 1
-        self.refused += outcome != "ok"
-        self.seconds += seconds
+        """A request was answered."""
+        times = self.outcomes.get(outcome)
+        if times is None:
+            times = self.outcomes[outcome] = Histogram(SECONDS)
+        times.observe(seconds)
 
     def report(self) -> dict[str, float]:
-        mean = self.seconds / self.answered if self.answered else 0.0
-        return {"answered": self.answered, "refused": self.refused, "mean_ms": round(mean * 1000, 3)}
+        """For `nats micro stats`."""
+        answered = sum(times.count for times in self.outcomes.values())
+        seconds = sum(times.sum for times in self.outcomes.values())
+        mean = seconds / answered if answered else 0.0
+        refused = answered - self.outcomes["ok"].count
+        return {"answered": answered, "refused": refused, "mean_ms": round(mean * 1000, 3)}
 
 
 def refusal_of(error: Exception) -> OAuthError:
