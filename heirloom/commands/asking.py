@@ -12,6 +12,7 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
+from heirloom.commands.cells import cell
 from heirloom.commands.options import THE_TENANT, where
 from heirloom.commands.tables import Answer, print_json
 from heirloom.commands.when import When
@@ -96,11 +97,4 @@ def _print_csv(answer: Answer) -> None:
     columns = list(dict.fromkeys(column for item in items for column in item))
     lines = csv.DictWriter(sys.stdout, columns)
     lines.writeheader()
-    lines.writerows({column: _cell(value) for column, value in item.items()} for item in items)
-
-
-def _cell(value: Any) -> Any:
-    """Words with spaces between, anything deeper as JSON."""
-    if isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return " ".join(value)
-    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
+    lines.writerows({column: cell(value) for column, value in item.items()} for item in items)

@@ -8,6 +8,7 @@ import click
 
 from heirloom.commands.asking import ask, ask_once, listed, query, show
 from heirloom.commands.digest import digest
+from heirloom.commands.export import export
 from heirloom.commands.notary import COMMANDS
 from heirloom.commands.picture import print_picture
 from heirloom.commands.questions import QUESTIONS
@@ -29,7 +30,7 @@ def audit() -> None:
     """Ask what happened, check that the log is whole, and see any moment of the past again."""
 
 
-for command in (*COMMANDS, *QUESTIONS, verify, replay, digest, what_if):
+for command in (*COMMANDS, *QUESTIONS, verify, replay, digest, what_if, export):
     audit.add_command(command)
 
 

@@ -53,7 +53,7 @@ async def test_a_lost_answer_would_have_been_spared_and_a_theft_let_through(work
         assert (await told(workspace, "--grace", "60", "--client", "other"))["families"] == 0
         assert (await told(workspace, "--grace", "60", "--since", str(begun)))["families"] == 1
         assert (await told(workspace, "--grace", "60", "--until", str(end - 1)))["same"] == 2
-        asked = {"policy": {"refresh_token_grace": 60}, "since": begun, "until": end}
+        asked: dict[str, Any] = {"policy": {"refresh_token_grace": 60}, "since": begun, "until": end}
         assert (await workspace.audit("what_if", **asked))["items"] == grace["items"]
         shown = (await what_if(workspace, "--grace", "60")).stdout
         assert "1 (1 reuse_detected)" in shown and "note: Repetitions" in shown
@@ -73,6 +73,13 @@ async def test_what_cannot_be_tried_is_refused(workspace: Workspace) -> None:
     }.items():
         assert fault in (await workspace.audit("what_if", policy=dict([policy])))["error_description"]
     tried = {"policy": {"refresh_token_grace": 1}}
-    for wrong in ({}, {"policy": {}}, tried | {"since": -1}, tried | {"limit": 0}, tried | {"clientid": "web"}):
+    faults: list[dict[str, Any]] = [
+        {},
+        {"policy": {}},
+        tried | {"since": -1},
+        tried | {"limit": 0},
+        tried | {"clientid": "web"},
+    ]
+    for wrong in faults:
         assert (await workspace.audit("what_if", **wrong))["error"] == "invalid_request"
     assert (await workspace.audit("what_if", tenant="*", **tried))["error"] == "invalid_request"

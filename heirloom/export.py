@@ -1,0 +1,119 @@
+"""Exporting the log: what is wanted of it, where it goes, and going on where an export was (ADR 0010)."""
+
+import sys
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple, Protocol
+
+from events.bus import Connection
+from events.log import Log, Stored
+from events.reader import read
+from events.subjects import EVERYTHING
+from heirloom.export_lines import FORMS, BadExport, Lines, Place, last_place
+from projections.exported import Record, records
+
+PARQUET = "parquet"
+FORMATS = (*FORMS, PARQUET)
+
+
+class Sink(Protocol):
+    """Where records go, whole commits at a time."""
+
+    def write(self, records: list[Record], /) -> None:
+        """Some more."""
+
+    def close(self) -> None:
+        """No more."""
+
+
+class Wanted(NamedTuple):
+    """Which of the log: from `since` to `until`, both included, of all tenants or of one, of all or of one family."""
+
+    since: int | datetime | None = None
+    until: int | datetime | None = None
+    tenant: str | None = None
+    family_id: str | None = None
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The subjects."""
+        if self.family_id is not None:
+            return (f"tokens.{self.tenant or '*'}.family.{self.family_id}.*",)
+        return (EVERYTHING,) if self.tenant is None else (f"tokens.{self.tenant}.>",)
+
+    def of(self, stored: Stored) -> list[Record]:
+        """The commit's records, if its time is within. Raises `UnreadableCommit`."""
+        found = list(records(stored))
+        at = found[0]["at"]
+        early = isinstance(self.since, datetime) and at < self.since
+        late = isinstance(self.until, datetime) and at > self.until
+        return [] if early or late else found
+
+
+class Missing(Exception):
+    """A library that is needed is not installed; the message says how to get it."""
+
+
+class Resumed(NamedTuple):
+    """The last commit of an export that is there, and its records."""
+
+    place: Place
+    last: list[Record]
+
+
+def find_place(into: Path, form: str) -> Place | None:
+    """The last commit of the export that is there, None where none is. Raises `BadExport`, `Missing`."""
+    if not into.exists():
+        return None
+    return _parquet().last_place(into) if form == PARQUET else last_place(into, FORMS[form])
+
+
+async def resume(connection: Connection, place: Place, wanted: Wanted) -> Resumed:
+    """Where to go on. Raises `BadExport` for an export of another log or of something else, and `Unavailable`."""
+    if wanted.tenant not in (None, place.tenant) or wanted.family_id not in (None, place.aggregate_id):
+        raise BadExport("the export that is there is one of something else")
+    stored = await Log(connection).at(place.seq)
+    last = [] if stored is None else list(records(stored))
+    if not last or last[0]["commit_id"] != place.commit_id:
+        raise BadExport(f"the export that is there is one of another log: sequence {place.seq} was another commit")
+    return Resumed(place, last)
+
+
+def open_sink(into: Path | None, form: str, resumed: Resumed | None) -> Sink:
+    """Where to write: a file, a directory for Parquet, None for standard output. Raises `Missing`."""
+    if into is None:
+        return Lines(FORMS[form], sys.stdout.buffer)
+    if form == PARQUET:
+        parts: Sink = _parquet().Parts(into)
+        return parts
+    return Lines.into(into, FORMS[form], *(resumed or (None, [])))
+
+
+async def pour(
+    connection: Connection, sink: Sink, wanted: Wanted, after: int, end: int | None, advance: Callable[[int], None]
+) -> None:
+    """Write what comes after the sequence `after`, up to `end` (None: for ever); `advance` hears how far.
+
+    Raises `UnreadableCommit`.
+    """
+    start = max(wanted.since if isinstance(wanted.since, int) else 1, after + 1)
+    if isinstance(wanted.until, int):
+        end = min(end, wanted.until) if end is not None else wanted.until
+    if end is not None and start > end:
+        return
+    async with aclosing(read(connection, start, filters=wanted.filters, until=end)) as batches:
+        async for batch in batches:
+            sink.write([record for stored in batch.commits for record in wanted.of(stored)])
+            if batch.commits:
+                advance(batch.commits[-1].seq)
+
+
+def _parquet() -> ModuleType:
+    try:
+        from heirloom import export_parquet  # an extra: not everybody has it
+    except ImportError as error:
+        raise Missing("Parquet needs pyarrow: install heirloom[parquet]") from error
+    return export_parquet

@@ -1,0 +1,142 @@
+"""An export with a line for each record: JSON Lines, CSV, CloudEvents. The file itself tells how far it is."""
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from heirloom.commands.cells import cell
+from projections.exported import COLUMNS, Record
+
+TAIL = 4 * 1024 * 1024
+"""Bytes at the end of a file in which its last commit lies."""
+
+
+class BadExport(Exception):
+    """The file is no export of this format."""
+
+
+class Place(NamedTuple):
+    """The last commit of an export, and where in the file its records begin."""
+
+    seq: int
+    commit_id: str
+    tenant: str
+    aggregate_id: str
+    offset: int = 0
+
+
+class Form(NamedTuple):
+    """A record as a line, the record of a line, and the line that comes first."""
+
+    encode: Callable[[Record], bytes]
+    decode: Callable[[bytes], dict[str, Any]]
+    header: bytes = b""
+
+
+class Lines:
+    """Records in, lines out."""
+
+    def __init__(self, form: Form, stream: BinaryIO, *, begins: bool = True) -> None:
+        self._form = form
+        self._stream = stream
+        if begins:
+            stream.write(form.header)
+
+    @classmethod
+    def into(cls, path: Path, form: Form, place: Place | None, last: Sequence[Record]) -> "Lines":
+        """A new file, or at the end of one: its last commit, of which a kill may have left a part, is written again."""
+        if place is None:
+            return cls(form, path.open("wb"))
+        os.truncate(path, place.offset)
+        lines = cls(form, path.open("ab"), begins=False)
+        lines.write(last)
+        return lines
+
+    def write(self, records: Sequence[Record]) -> None:
+        """The records of whole commits."""
+        self._stream.write(b"".join(map(self._form.encode, records)))
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self._stream is not sys.stdout.buffer:
+            self._stream.close()
+
+
+def last_place(path: Path, form: Form) -> Place | None:
+    """The last commit in the file, None for an empty one. Raises `BadExport`."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        begin = file.seek(max(size - TAIL, 0))
+        tail = file.read()
+    place = None
+    end = tail.rfind(b"\n") + 1
+    while end > 0:
+        start = tail.rfind(b"\n", 0, end - 1) + 1
+        line = tail[start:end]
+        if begin + start == 0 and line == form.header:
+            break
+        found = _place(path, form, line, begin + start)
+        if place is not None and found.seq != place.seq:
+            return place
+        place, end = found, start
+    if begin > 0:
+        raise BadExport(f"{path} is no export of this format")
+    return place
+
+
+def _place(path: Path, form: Form, line: bytes, offset: int) -> Place:
+    try:
+        record = form.decode(line)
+        return Place(int(record["seq"]), record["commit_id"], record["tenant"], record["aggregate_id"], offset)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadExport(f"{path} is no export of this format") from error
+
+
+def _csv_line(cells: Sequence[Any]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode()
+
+
+def _csv_record(line: bytes) -> dict[str, Any]:
+    return dict(zip(COLUMNS, next(csv.reader([line.decode()])), strict=True))
+
+
+def _json_line(value: Any) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+def cloud_event(record: Record) -> dict[str, Any]:
+    """The envelope of CloudEvents 1.0; `sequence` is the extension of that name, in the order of its text."""
+    return {
+        "specversion": "1.0",
+        "id": f"{record['commit_id']}.{record['index']}",
+        "source": f"urn:heirloom:{record['tenant']}",
+        "type": f"dev.heirloom.{record['type']}",
+        "subject": f"{record['aggregate']}/{record['aggregate_id']}",
+        "time": record["at"],
+        "datacontenttype": "application/json",
+        "sequence": f"{record['seq']:020}.{record['index']:04}",
+        "data": record,
+    }
+
+
+FORMS = {
+    "jsonl": Form(_json_line, msgspec.json.decode),
+    "csv": Form(
+        lambda record: _csv_line([cell(record.get(column)) for column in COLUMNS]),
+        _csv_record,
+        _csv_line(COLUMNS),
+    ),
+    "cloudevents": Form(
+        lambda record: _json_line(cloud_event(record)),
+        lambda line: dict(msgspec.json.decode(line)["data"]),
+    ),
+}
