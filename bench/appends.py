@@ -36,7 +36,7 @@ class _Aggregate:
     def __init__(self, connection: Client, body: bytes) -> None:
         self._jetstream = connection.jetstream()
         self._body = body
-        self._name = f"bare.acme.family.{secrets.token_hex(11)}"
+        self._name = f"heirloom.bare.acme.family.{secrets.token_hex(11)}"
         self._last = 0
 
     async def append(self) -> None:
@@ -75,7 +75,8 @@ async def real_body(service: Service) -> bytes:
 @asynccontextmanager
 async def _bare_stream(service: Service) -> AsyncIterator[Client]:
     connection = await service.as_service()
-    configuration = stream.configuration(Required()) | {"name": _BARE, "subjects": ["bare.>"]}
+    configuration = stream.configuration(Required()) | {"name": _BARE, "subjects": ["heirloom.bare.>"]}
+    del configuration["republish"]
     try:
         await connection.request(f"$JS.API.STREAM.CREATE.{_BARE}", msgspec.json.encode(configuration), timeout=5)
         yield connection

@@ -38,6 +38,11 @@ class Required:
     replicas: int = 1
 
 
+REVOKED, REVOKED_STORED = "tokens.*.family.*.revoked", "revoked.*.*"
+FEED = {"src": REVOKED, "dest": "revoked.{{wildcard(1)}}.{{wildcard(2)}}"}
+"""What revokes is said again once it is stored: on the log's own subject also what loses its race is heard."""
+
+
 def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
     """A stream as it is created: nothing expires, nothing can be deleted, a full disk refuses what is new."""
     return {
@@ -56,7 +61,7 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "deny_purge": True,
         "allow_direct": True,
         "allow_atomic": True,
-    }
+    } | ({"republish": FEED} if name == STREAM else {})
 
 
 def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
@@ -90,6 +95,10 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
         info = await _api(connection, f"STREAM.CREATE.{name}", configuration(required, name))
     elif name == STREAM and info.get("config", {}).get("subjects") == BEFORE_CHECKPOINTS:
         info = await _make_room(connection, info["config"], required)
+    elif name == STREAM and "config" in info and "republish" not in info["config"]:
+        if faults := differences(fed := info["config"] | {"republish": FEED}, required):
+            raise WeakStream(faults)
+        info = await _api(connection, f"STREAM.UPDATE.{STREAM}", fed)  # a log from before the feed
     if "error" in info:
         raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
     if faults := differences(info["config"], required, name):
@@ -98,7 +107,7 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
 
 async def _make_room(connection: Connection, found: dict[str, Any], required: Required) -> dict[str, Any]:
     """Leave the checkpoints' subject to their own stream. A log that holds some already cannot be mended so."""
-    narrower = found | {"subjects": SUBJECTS[STREAM]}
+    narrower = found | {"subjects": SUBJECTS[STREAM], "republish": FEED}
     if faults := differences(narrower, required):
         raise WeakStream(faults)
     info = await _api(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": CHECKPOINT})

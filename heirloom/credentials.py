@@ -2,15 +2,16 @@
 
 import base64
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import nkeys
 
+from heirloom.roles import ROLES
 from service.callout import client_password
 from service.keyring import KeyringError, write_private
 
-ROLES = ("operator", "auditor", "edge", "resource")
 FILE = "bus.json"
 
 
@@ -39,17 +40,28 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 def ensure(data: Path) -> Credentials:
-    """The credentials of this data directory, made if there are none. Raises `KeyringError`."""
+    """The credentials of this data directory, made where there are none yet. Raises `KeyringError`."""
     path = data / FILE
     if not path.exists():
         seed: bytes = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_ACCOUNT)
         made = Credentials(
-            passwords={user: secrets.token_urlsafe(24) for user in ("service", *ROLES)},
+            passwords=_passwords(ROLES),
             client_key=base64.b64encode(secrets.token_bytes(32)).decode(),
             issuer_seed=seed.decode(),
         )
         write_private(path, msgspec.json.format(msgspec.json.encode(made)))
-    return load(data)
+    known = load(data)
+    missing = [role for role in ROLES if role not in known.passwords]
+    if missing:
+        known = msgspec.structs.replace(known, passwords=known.passwords | _passwords(missing))
+        draft = data / f".{FILE}.{secrets.token_hex(4)}"
+        write_private(draft, msgspec.json.format(msgspec.json.encode(known)))
+        draft.replace(path)
+    return known
+
+
+def _passwords(roles: Iterable[str]) -> dict[str, str]:
+    return {role: secrets.token_urlsafe(24) for role in roles}
 
 
 def load(data: Path) -> Credentials:

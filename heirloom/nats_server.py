@@ -8,19 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from heirloom.credentials import ROLES, Credentials
+from heirloom.broker_accounts import accounts
+from heirloom.credentials import Credentials
+from heirloom.roles import LOG_ACCOUNT, ROLES
 
 HOST = "127.0.0.1"
-
-SERVICES = ("oauth.>", "admin.>", "audit.>")
-
-ROLE_PERMISSIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "operator": (("admin.>", "oauth.*.public.>"), ()),
-    "auditor": (("audit.>",), ()),
-    "edge": (("oauth.*.edge.>", "oauth.*.public.>"), ()),
-    "resource": (("oauth.*.edge.introspect", "oauth.*.public.>"), ("tokens.*.family.*.revoked",)),
-}
-"""What each role may publish, and subscribe to besides its own inbox."""
 
 
 def binary() -> str:
@@ -50,13 +42,8 @@ def is_free(port: int) -> bool:
 def configuration(listen: str, store: Path, credentials: Credentials, sync: str = "always") -> str:
     """The broker's configuration: `listen` is host and port, `store` the directory of the log.
 
-    Clients and roles live in an account of their own that only imports the service's subjects: a reply subject they
-    choose can then never be one of the log's. Clients are authenticated by the service itself (auth callout).
+    Every role has its permissions by `heirloom.roles`; clients are authenticated by the service itself (auth callout).
     """
-    users = "\n".join(_user(role, credentials) for role in ROLES)
-    exports = "\n".join(f'      {{ service: "{subject}" }}' for subject in SERVICES)
-    imports = "\n".join(f'      {{ service: {{ account: HEIRLOOM, subject: "{subject}" }} }}' for subject in SERVICES)
-    known = ", ".join(("service", *ROLES))
     return f"""\
 listen: "{listen}"
 server_name: heirloom
@@ -66,43 +53,12 @@ jetstream {{
   store_dir: "{store}"
   sync_interval: {sync}
 }}
-accounts {{
-  HEIRLOOM {{
-    jetstream: enabled
-    users: [ {{ user: service, password: "{credentials.passwords["service"]}" }} ]
-    exports: [
-{exports}
-      {{ stream: "tokens.*.family.*.revoked" }}
-    ]
-  }}
-  USERS {{
-    users: [
-{users}
-    ]
-    imports: [
-{imports}
-      {{ stream: {{ account: HEIRLOOM, subject: "tokens.*.family.*.revoked" }} }}
-    ]
-  }}
-}}
+{accounts(credentials)}
 authorization {{
   timeout: 3
-  auth_callout {{ issuer: {credentials.issuer}, account: HEIRLOOM, auth_users: [ {known} ] }}
+  auth_callout {{ issuer: {credentials.issuer}, account: {LOG_ACCOUNT}, auth_users: [ {", ".join(ROLES)} ] }}
 }}
 """
-
-
-def _user(role: str, credentials: Credentials) -> str:
-    publish, subscribe = ROLE_PERMISSIONS[role]
-    inbox = f"_INBOX.role.{role}.>"
-    return (
-        f'      {{ user: {role}, password: "{credentials.passwords[role]}", permissions: {{ '
-        f"publish: {_list(publish)}, subscribe: {_list((inbox, *subscribe))} }} }}"
-    )
-
-
-def _list(subjects: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"
 
 
 def end_orphan(pid_file: Path) -> None:

@@ -22,6 +22,7 @@ from heirloom.child import REFUSED
 from heirloom.figures import of_notary
 from heirloom.process import run, stop_requested
 from heirloom.report import Report, Reporter
+from heirloom.roles import inbox
 from notary.key import NoKey
 from notary.notary import Notary, Refusal
 from service.journal import Journal, install
@@ -70,7 +71,7 @@ async def run_notary(settings: Settings, reporter: Reporter, stop: asyncio.Event
 
 
 async def _vouch(settings: Settings, reporter: Reporter) -> None:
-    connection = await connect(settings.url, "heirloom notary")
+    connection = await connect(settings.url, "heirloom notary", inbox_prefix=inbox("notary"))
     try:
         notary = Notary(connection, settings.key, settings.state)
         await notary.start()

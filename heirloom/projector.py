@@ -19,6 +19,7 @@ from events.stream import last_sequence
 from heirloom.figures import of_projector
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
+from heirloom.roles import inbox
 from heirloom.what_if_query import WhatIf
 from projections.audit import Audit
 from projections.follower import Follower
@@ -91,7 +92,11 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
 
 
 async def _connect(url: str) -> tuple[Connection, Connection]:
-    return await connect(url, "heirloom projector"), await connect(url, "heirloom audit")
+    own = inbox("projector")
+    return (
+        await connect(url, "heirloom projector", inbox_prefix=own),
+        await connect(url, "heirloom audit", inbox_prefix=own),
+    )
 
 
 if __name__ == "__main__":

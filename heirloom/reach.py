@@ -10,19 +10,19 @@ import msgspec
 from events import bus
 from heirloom import credentials
 from heirloom.credentials import Credentials
+from heirloom.roles import inbox
 from heirloom.up import RUNNING, Running
 from service.keyring import KeyringError
 
 
 @contextlib.asynccontextmanager
 async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus.Connection]:
-    """A connection as `role` (`service` or one of CONTRACT §7). Raises `click.ClickException` with one clear line."""
+    """A connection as `role`. Raises `click.ClickException` with one clear line."""
     if nats is None:
         where, known = find(data)
         nats = known.url(role, where.host)
-    prefix = "_INBOX" if role == "service" else f"_INBOX.role.{role}"
     try:
-        connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=prefix, patient=False)
+        connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=inbox(role), patient=False)
     except Exception as error:
         reason = str(error).removeprefix("nats: ") or type(error).__name__
         raise click.ClickException(f"the broker does not let this command in: {reason}") from error

@@ -102,7 +102,7 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
     known = credentials.ensure(data)
     port = await _port(data, options.port)
     where = Running(f"{nats_server.HOST}:{port}", os.getpid(), ours=True)
-    processes = _processes(data, lambda role: known.url(role, where.host), options, ours=True)
+    processes = _processes(data, known.url("service", where.host), options, ours=True)
     return where, [_broker(data, port, known, options.sync), *processes]
 
 
@@ -111,14 +111,9 @@ async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
     url = options.nats or ""
     ours = urlsplit(url).username is None and (data / credentials.FILE).exists()
     if ours:
-        known = credentials.ensure(data)
-        url = known.url("service", _host_of(url))
+        url = credentials.ensure(data).url("service", _host_of(url))
     await _reachable(url)
-
-    def url_of(role: str) -> str:
-        return known.url(role, _host_of(url)) if ours else url
-
-    return Running(_host_of(url), os.getpid(), ours), _processes(data, url_of, options, ours=ours)
+    return Running(_host_of(url), os.getpid(), ours), _processes(data, url, options, ours=ours)
 
 
 async def _stop(started: list[Child]) -> None:
@@ -157,10 +152,9 @@ def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
     )
 
 
-def _processes(data: Path, url_of: Callable[[str], str], options: Options, *, ours: bool) -> list[Child]:
-    """Each with its own role's credentials, by `url_of`."""
+def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Child]:
     env = os.environ | {
-        "HEIRLOOM_NATS_URL": url_of("service"),
+        "HEIRLOOM_NATS_URL": url,
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
         "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
         "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
@@ -169,22 +163,26 @@ def _processes(data: Path, url_of: Callable[[str], str], options: Options, *, ou
     }
     if ours:
         env["HEIRLOOM_DATA"] = str(data)
+
+    def as_role(role: str) -> dict[str, str]:
+        return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, _host_of(url))} if ours else env
+
     python = [sys.executable, "-m"]
     children = [
         Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
         for number in range(1, options.replicas + 1)
     ]
-    as_projector = env | {"HEIRLOOM_NATS_URL": url_of("projector")}
-    projector = Child("the projector", [*python, "heirloom.projector"], as_projector, errors=data / "projector.log")
+    projector = Child(
+        "the projector", [*python, "heirloom.projector"], as_role("projector"), errors=data / "projector.log"
+    )
     children.append(projector)
     if options.notary:  # nobody waits for it: it vouches for what has happened
         notary = Child(
             "the notary",
             [*python, "heirloom.notary"],
-            env | {"HEIRLOOM_NATS_URL": url_of("notary")},
+            as_role("notary"),
             errors=data / "notary.log",
             is_ready=_at_once,
-            reports=False,
         )
         children.append(notary)
     return children

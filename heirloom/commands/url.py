@@ -10,21 +10,21 @@ import click
 from events import bus
 from events.subjects import CLIENT_ID, TENANT
 from heirloom.commands.options import DATA
-from heirloom.credentials import ROLES
 from heirloom.reach import find
+from heirloom.roles import SHOWN, inbox
 
 
 @click.command()
 @DATA
 @click.option("--client", metavar="TENANT/CLIENT_ID", help="A registered client.")
-@click.option("--role", type=click.Choice(ROLES), help="A role that is not a client.")
+@click.option("--role", type=click.Choice(SHOWN), help="A role that is not a client.")
 def url(data: Path, client: str | None, role: str | None) -> None:
     """Print a NATS URL with a caller's credentials. Keep it secret: it is a password."""
     if (client is None) == (role is None):
         raise click.UsageError("name either --client TENANT/CLIENT_ID or --role ROLE")
     where, known = find(data)
     if role is not None:
-        address, prefix = known.url(role, where.host), f"_INBOX.role.{role}"
+        address, prefix = known.url(role, where.host), inbox(role)
     else:
         tenant, client_id = _split(client or "")
         address, prefix = known.client_url(tenant, client_id, where.host), f"_INBOX.{tenant}.{client_id}"

@@ -1,0 +1,87 @@
+"""The accounts section of the broker's configuration, made from the role table."""
+
+from events.stream import REVOKED, REVOKED_STORED
+from heirloom.credentials import Credentials
+from heirloom.roles import (
+    API,
+    CLIENT_IMPORTS,
+    CLIENTS_ACCOUNT,
+    LOG_ACCOUNT,
+    LOG_API,
+    ROLES,
+    SYSTEM,
+    Role,
+    inbox,
+)
+
+SYSTEM_ACCOUNT = "SYS"
+ANSWERED_BY_SEVERAL = (f"{API}.DIRECT.GET.TOKENS", "$SYS.REQ.SERVER.PING.CONNZ")
+"""Where one request gets several messages in reply."""
+
+
+def accounts(credentials: Credentials) -> str:
+    """In the broker's own notation. Nobody is a member of the system's account."""
+    exported: dict[str, list[str]] = {}
+    others: list[str] = []
+    for account in dict.fromkeys([*(role.account for role in ROLES.values()), CLIENTS_ACCOUNT]):
+        if account == LOG_ACCOUNT:
+            continue
+        members = {name: role for name, role in ROLES.items() if role.account == account}
+        asked = [subject for role in members.values() for subject in role.publish] or list(CLIENT_IMPORTS)
+        for subject in asked:
+            exported.setdefault(_in_log_account(subject), []).append(account)
+        imports = [_service_import(LOG_ACCOUNT, _in_log_account(subject), subject) for subject in asked]
+        if any(REVOKED in role.subscribe for role in members.values()):
+            exported.setdefault(REVOKED_STORED, []).append(account)
+            mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
+            imports.append(f'{{ stream: {{ account: {LOG_ACCOUNT}, subject: "{REVOKED_STORED}" }}, to: "{mapped}" }}')
+        others.append(_account(account, _users(members, credentials), [], imports))
+    processes = {name: role for name, role in ROLES.items() if role.account == LOG_ACCOUNT}
+    exports = [_export(subject, to) for subject, to in exported.items()]
+    system = [_service_import(SYSTEM_ACCOUNT, subject, subject) for subject in SYSTEM]
+    log = _account(LOG_ACCOUNT, _users(processes, credentials), exports, system, "jetstream: enabled")
+    lent = [_export(subject, [LOG_ACCOUNT]) for subject in SYSTEM]
+    return "\n".join(
+        ["accounts {", _account(SYSTEM_ACCOUNT, [], lent, []), log, *others, "}", f"system_account: {SYSTEM_ACCOUNT}"]
+    )
+
+
+def _in_log_account(subject: str) -> str:
+    return subject.replace(LOG_API, API, 1)
+
+
+def _export(subject: str, to: list[str]) -> str:
+    kind = "stream" if subject == REVOKED_STORED else "service"
+    several = ", response_type: stream" if subject in ANSWERED_BY_SEVERAL else ""
+    return f'{{ {kind}: "{subject}", accounts: [{", ".join(to)}]{several} }}'
+
+
+def _service_import(account: str, subject: str, local: str) -> str:
+    renamed = f', to: "{local}"' if local != subject else ""
+    return f'{{ service: {{ account: {account}, subject: "{subject}" }}{renamed} }}'
+
+
+def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
+    return [
+        f'{{ user: {name}, password: "{credentials.passwords[name]}", permissions: {_permissions(name, role)} }}'
+        for name, role in roles.items()
+    ]
+
+
+def _permissions(name: str, role: Role) -> str:
+    publish = f"{{ allow: {_list(role.publish)}, deny: {_list(role.denied)} }}"
+    listens = (*role.subscribe, f"{inbox(name)}.>")
+    answers = ", allow_responses: true" if role.answers else ""
+    return f"{{ publish: {publish}, subscribe: {_list(listens)}{answers} }}"
+
+
+def _account(name: str, users: list[str], exports: list[str], imports: list[str], more: str = "") -> str:
+    parts = [f"    {more}"] if more else []
+    for section, entries in (("users", users), ("exports", exports), ("imports", imports)):
+        if entries:
+            parts.append(f"    {section}: [\n" + "\n".join(f"      {entry}" for entry in entries) + "\n    ]")
+    return f"  {name} {{\n" + "\n".join(parts) + "\n  }"
+
+
+def _list(subjects: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"
