@@ -87,18 +87,19 @@ def _of_requests(server: Server) -> list[Metric]:
 
 
 def _of_tally(tally: Tally) -> list[Metric]:
-    def by(label: str, kind: type, known: Iterable[str]) -> list[Sample]:
-        counts = dict.fromkeys(known, 0) | tally.of(kind)  # from the start on, so that the first one is an increase
+    def by(label: str, counted: dict[str, int], known: Iterable[str]) -> list[Sample]:
+        counts = dict.fromkeys(known, 0) | counted  # from the start on, so that the first one is an increase
         return [Sample({label: which}, count) for which, count in counts.items()]
 
     def total(kind: type) -> Sample:
         return only(sum(tally.of(kind).values()))
 
-    issued = by("kind", TokenIssued, ("access", "refresh", "id"))
-    redeemed = by("credential", TokenRedeemed, get_args(Credential))
-    revoked = by("reason", FamilyRevoked, get_args(RevocationReason))
+    issued = tally.of(TokenIssued)
+    issued["refresh"] = issued.get("refresh", 0) + sum(tally.of(TokenRotated).values())  # each makes a successor
+    redeemed = by("credential", tally.of(TokenRedeemed), get_args(Credential))
+    revoked = by("reason", tally.of(FamilyRevoked), get_args(RevocationReason))
     return [
-        counter("tokens_issued", "Tokens issued, by kind.", *issued),
+        counter("tokens_issued", "Tokens issued, by kind.", *by("kind", issued, ("access", "refresh", "id"))),
         counter("tokens_redeemed", "Credentials redeemed, by kind.", *redeemed),
         counter("tokens_rotated", "Refresh tokens that got a successor.", total(TokenRotated)),
         counter(

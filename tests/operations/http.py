@@ -1,0 +1,53 @@
+"""What a probe and a scraper get."""
+
+import asyncio
+import json
+import urllib.request
+from typing import Any, NamedTuple
+from urllib.error import HTTPError
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from heirloom.up import RUNNING
+from tests.system.service import Service
+
+
+class Told(NamedTuple):
+    """An HTTP response."""
+
+    status: int
+    body: str
+
+    @property
+    def json(self) -> Any:
+        """Of a health check."""
+        return json.loads(self.body)
+
+
+async def get(service: Service, path: str) -> Told:
+    """From the service's HTTP port."""
+    address = json.loads((service.data / RUNNING).read_text())["metrics"]
+    return await asyncio.to_thread(_get, f"http://{address}{path}")
+
+
+async def metrics(service: Service) -> dict[str, Metric]:
+    """By name, as Prometheus itself would read them."""
+    told = await get(service, "/metrics")
+    assert told.status == 200
+    return {family.name: family for family in text_string_to_metric_families(told.body)}
+
+
+def total(families: dict[str, Metric], name: str, **labels: str) -> float:
+    """Over all processes, of the samples that have these labels."""
+    samples = families[name.removesuffix("_total")].samples
+    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+
+
+def _get(url: str) -> Told:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return Told(response.status, response.read().decode())
+    except HTTPError as refused:
+        with refused:
+            return Told(refused.code, refused.read().decode())

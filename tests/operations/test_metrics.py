@@ -1,0 +1,112 @@
+"""Metrics and health, as Prometheus and an orchestrator see them."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from heirloom.cli import main
+from heirloom.observed import Answer, rendered
+from heirloom.report import Report, Sample, counter, gauge, only
+from tests.operations.http import Told, get, metrics, total
+from tests.system.service import Service
+
+PROCESSES = {"broker", "replica-1", "replica-2", "projector", "notary"}
+LABELS = {"process", "version", "endpoint", "outcome", "kind", "credential", "reason", "le"}
+"""None of them has more values than the code has words."""
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Ask until it is so."""
+    async with asyncio.timeout(20):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_what_happens_is_counted(service: Service) -> None:
+    """Issued, redeemed, rotated, reused, revoked: once each over all replicas, under Prometheus' conventions."""
+    before = await metrics(service)
+    async with service.client() as web:
+        first = await web.issue()
+        second = await web.refresh(first["refresh_token"])
+        await web.refresh(second["refresh_token"])
+        assert (await web.refresh(first["refresh_token"]))["error"] == "invalid_grant"
+    after = await metrics(service)
+
+    def grew(name: str, **labels: str) -> float:
+        return total(after, f"heirloom_{name}", **labels) - total(before, f"heirloom_{name}", **labels)
+
+    assert grew("tokens_issued_total", kind="refresh") == 3
+    assert grew("tokens_issued_total", kind="access") == 3
+    assert grew("tokens_redeemed_total", credential="refresh_token") == 2
+    assert grew("tokens_rotated_total") == 2
+    assert grew("reuse_detected_total") == 1
+    assert grew("families_revoked_total", reason="reuse_detected") == 1
+    assert grew("append_batch_commits_sum") == 4
+    assert total(after, "heirloom_request_duration_seconds_count", endpoint="token", outcome="invalid_grant") >= 1
+    assert total(after, "heirloom_process_up") == len(PROCESSES)
+    assert total(after, "heirloom_checkpoint_age_seconds") < 60
+    for family in after.values():
+        assert family.type in ("counter", "gauge", "histogram")
+        assert family.documentation.endswith(".")
+        assert all(sample.labels.keys() <= LABELS for sample in family.samples)
+    assert {sample.labels["process"] for sample in after["heirloom_process_up"].samples} == PROCESSES
+
+
+def test_one_family_of_many_processes() -> None:
+    """Samples of several processes stand under one HELP and TYPE; a process without a report is down."""
+    lag = gauge("lag", "Behind.", only(3))
+    done = counter("done", "Done.", Sample({"reason": 'a "quoted" one'}, 1))
+    text = rendered(
+        [Answer("a", Report((lag, done))), Answer("b", Report((lag,), ("it lags",))), Answer("c", None)]
+    ).decode()
+    assert text.count("# HELP heirloom_lag Behind.\n# TYPE heirloom_lag gauge\n") == 1
+    assert 'heirloom_lag{process="a"} 3.0\nheirloom_lag{process="b"} 3.0\n' in text
+    assert 'heirloom_done_total{process="a",reason="a \\"quoted\\" one"} 1.0\n' in text
+    assert 'heirloom_process_up{process="c"} 0.0\n' in text
+    assert 'heirloom_process_ready{process="b"} 0.0\n' in text
+
+
+async def test_health_says_what_is_wrong(service: Service) -> None:
+    """A stuck process is not alive; without a broker nobody is ready; both pass."""
+    (projector,) = service.pids("heirloom.projector")
+    await until(lambda: _is(service, "/readyz", 200))
+    os.kill(projector, signal.SIGSTOP)
+    try:
+        stuck = await get(service, "/livez")
+    finally:
+        os.kill(projector, signal.SIGCONT)
+    assert (stuck.status, list(stuck.json["obstacles"])) == (503, ["projector"])
+    (broker,) = service.pids("nats-server")
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        live, ready = await asyncio.gather(get(service, "/livez"), get(service, "/readyz"))
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    assert live.status == 200  # whoever waits for the broker is not stuck
+    assert ready.status == 503
+    assert "the log's leader does not answer" in ready.json["obstacles"]["replica-1"]
+    assert "the log's leader does not answer" in ready.json["obstacles"]["projector"]
+    await until(lambda: _is(service, "/readyz", 200))
+    assert (await get(service, "/else")).status == 404
+
+
+async def _is(service: Service, path: str, status: int) -> bool:
+    told: Told = await get(service, path)
+    return told.status == status
+
+
+def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
+    """One line, before anything is started; nonsense with the usage's exit code."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(main, ["up", "--data", str(tmp_path / "d"), "--port", "0", "--metrics", port])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "cannot be told on 127.0.0.1" in result.output
+    assert CliRunner().invoke(main, ["up", "--metrics", "nowhere"]).exit_code == 2
