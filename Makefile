@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: setup demo test check bench bench-scale lock clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,9 @@ test: check
 
 bench: setup
 	$(BIN)/python -m bench
+
+bench-scale: setup # a log of a million commits; some minutes
+	$(BIN)/python -m bench scale
 
 lock: # needs uv; writes hashed pins for every platform
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml

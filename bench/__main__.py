@@ -1,4 +1,4 @@
-"""`python -m bench`: everything, or `--only` some of it."""
+"""`python -m bench`: everything of the service, or `--only` some of it; `python -m bench scale`: a long log."""
 
 import asyncio
 import signal
@@ -11,10 +11,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import appends, disk, edge, peers, readmodel, refresh, report, signature
+from bench import appends, disk, edge, peers, readmodel, refresh, report, scale, signature
 from bench.goals import goals
 from bench.machine import Figure
 from bench.service import SYNCS, Service, serving
+from heirloom.child import ChildFailed
 from heirloom.process import run
 from heirloom.up import CannotStart
 
@@ -23,13 +24,17 @@ FAMILIES = (64, 5000)
 SMALL = 500
 NAMES = ("refresh", "appends", "signature", "edge", "disk", "readmodel", "peers")
 
+JSON = click.option(
+    "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too."
+)
+
 Doing = Callable[[str], None]
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--seconds", type=click.FloatRange(min=0.5), default=4, show_default=True, help="For each measurement.")
 @click.option("--only", type=click.Choice(NAMES), multiple=True, help="Measure this alone; can be repeated.")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too.")
+@JSON
 @click.option(
     "--peers",
     "directory",
@@ -37,37 +42,57 @@ Doing = Callable[[str], None]
     type=click.Path(file_okay=False, path_type=Path),
     help="Other token services and the scripts that run them.",
 )
-def main(seconds: float, only: tuple[str, ...], file: Path | None, directory: Path | None) -> None:
+@click.pass_context
+def main(ctx: click.Context, seconds: float, only: tuple[str, ...], file: Path | None, directory: Path | None) -> None:
     """Measure the service beside its yardsticks, on this machine, now."""
+    if ctx.invoked_subcommand is None:
+        names, notes = only or NAMES, list[str]()
+        _report(file, notes, lambda doing: _service(names, seconds, directory, doing, notes))
+
+
+@main.command("scale")
+@click.option("--commits", type=click.IntRange(min=20_000), default=1_000_000, show_default=True, help="In the log.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the history that is made up.")
+@JSON
+def scale_command(commits: int, seed: int, file: Path | None) -> None:
+    """Measure rebuild, verification and every audit query on a long log. Takes some minutes and 2 GB of disk."""
+    _report(file, [], lambda doing: scale.measure(commits, seed, doing))
+
+
+def _report(file: Path | None, notes: list[str], measure: Callable[[Doing], AsyncGenerator[Figure, None]]) -> None:
+    """Measure, show the figures and the notes, and write the figures to the file too."""
+    figures: list[Figure] = []
+
+    async def collect() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with _progress() as progress:
+            line = progress.add_task("", total=None)
+            async with aclosing(measure(lambda what: progress.update(line, description=what))) as measured:
+                figures.extend([figure async for figure in measured])
+
     try:
-        run(_bench(seconds, only or NAMES, file, directory))
+        run(collect())
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)  # everything that was started has been ended in order
-
-
-async def _bench(seconds: float, names: tuple[str, ...], file: Path | None, directory: Path | None) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    figures: list[Figure] = []
-    notes: list[str] = []
-    with _progress() as progress:
-        line = progress.add_task("", total=None)
-
-        def doing(what: str) -> None:
-            progress.update(line, description=what)
-
-        try:
-            async with aclosing(_measure(names, seconds, doing)) as measured:
-                figures += [figure async for figure in measured]
-        except CannotStart as error:
-            raise click.ClickException(str(error)) from error
-        if "peers" in names:
-            figures += await _peers(directory, seconds, doing, notes)
+    except (CannotStart, ChildFailed) as error:
+        raise click.ClickException(str(error)) from error
     reached = goals(figures)
     report.show(Console(), figures, reached, notes)
     if file is not None:
         report.write(file, [*figures, *reached])
+
+
+async def _service(
+    names: tuple[str, ...], seconds: float, directory: Path | None, doing: Doing, notes: list[str]
+) -> AsyncGenerator[Figure, None]:
+    async with aclosing(_measure(names, seconds, doing)) as measured:
+        async for figure in measured:
+            yield figure
+    if "peers" in names:
+        for figure in await _peers(directory, seconds, doing, notes):
+            yield figure
 
 
 def _progress() -> Progress:

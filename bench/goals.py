@@ -1,15 +1,20 @@
 """What the service is meant to cost, as ratios to yardsticks of the same run, so that they hold on any machine."""
 
 from collections.abc import Iterable
+from statistics import median
 from typing import Literal
 
 from bench.appends import Appends
 from bench.disk import Disk
 from bench.edge import Edge
+from bench.long_log import GENERATIONS
 from bench.machine import Figure
+from bench.questions import Fresh, Question
 from bench.readmodel import Lag, Rebuild
 from bench.refresh import Refresh
+from bench.scale import Size
 from bench.signature import Signature
+from bench.whole import Whole
 
 FULL = 64
 
@@ -38,6 +43,8 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
     signatures: list[Signature] = []
     refreshes: dict[str, Refresh] = {}
     appends: dict[str, Appends] = {}
+    wholes: dict[str, list[Whole]] = {}
+    questions: list[Question] = []
     found: list[Goal] = []
     for figure in figures:
         match figure:
@@ -59,9 +66,40 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
                 found.append(Goal("rebuild of the read model ÷ nats-py reading alone", ratio, "≥", 0.5, ""))
             case Lag():
                 found.append(Goal("lag of the read model under full load, longest", figure.max_ms, "≤", 1000, "ms"))
+            case Whole():
+                wholes.setdefault(figure.what, []).append(figure)
+            case Question():
+                questions.append(figure)
+            case Fresh():
+                what = f"asking for a commit just acknowledged, {figure.per_second:,.0f} commits/s, longest"
+                found.append(Goal(what, figure.max_ms, "≤", 250, "ms"))
+            case Size():
+                per_family = figure.per_commit * GENERATIONS
+                found.append(Goal("read model on disk per family with ten generations", per_family, "≤", 1200, "bytes"))
             case _:
                 pass
+    found += [*_wholes(wholes), *_questions(questions)]
     return [*_cpu(signatures, refreshes, appends), *_rates(refreshes, appends), *found]
+
+
+def _wholes(figures: dict[str, list[Whole]]) -> Iterable[Goal]:
+    """Rates are compared by their medians, memory by the most."""
+    rates = {what: median(figure.per_second for figure in some) for what, some in figures.items()}
+    for what, bound in (("rebuild", 0.5), ("verify", 0.6)):
+        if what in figures and "reading" in figures:
+            others = max(figure.others for figure in (*figures[what], *figures["reading"]))
+            long = f"of {figures[what][0].commits:,} commits"
+            yield Goal(f"{what} {long} ÷ nats-py reading alone", rates[what] / rates["reading"], "≥", bound, "", others)
+            flat = median(figure.last_tenth / figure.first_tenth for figure in figures[what])
+            yield Goal(f"{what} {long}, rate of the last tenth ÷ the first", flat, "≥", 0.8, "", others)
+            yield Goal(f"{what} {long}, memory", max(figure.peak_mib for figure in figures[what]), "≤", 300, "MiB")
+
+
+def _questions(figures: list[Question]) -> Iterable[Goal]:
+    if figures:
+        slowest = max(figures, key=lambda figure: figure.p99_ms)
+        what = f"p99 of the slowest audit query ({slowest.query}: {slowest.about})"
+        yield Goal(what, slowest.p99_ms, "≤", 50, "ms")
 
 
 def _cpu(signatures: list[Signature], refreshes: dict[str, Refresh], appends: dict[str, Appends]) -> Iterable[Goal]:

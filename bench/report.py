@@ -14,9 +14,12 @@ from bench.goals import Goal
 from bench.load import Load
 from bench.machine import Figure, this_machine
 from bench.peers import Peer
+from bench.questions import Question
 from bench.readmodel import Lag, Rebuild
 from bench.refresh import Refresh
+from bench.scale import Size
 from bench.signature import Signature
+from bench.whole import Whole
 
 DISTURBED_CORES = 0.25
 """Beyond this much work of others, a ratio of two rates says little."""
@@ -33,6 +36,9 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
         _edge(figure for figure in figures if isinstance(figure, Edge)),
         _rebuilds(figure for figure in figures if isinstance(figure, Rebuild)),
         _lags(figure for figure in figures if isinstance(figure, Lag)),
+        _wholes(figure for figure in figures if isinstance(figure, Whole)),
+        _questions(figure for figure in figures if isinstance(figure, Question)),
+        _sizes(figure for figure in figures if isinstance(figure, Size)),
         _peers([figure for figure in figures if isinstance(figure, Peer)], refreshes),
         _goals(goals),
     ]
@@ -154,6 +160,32 @@ def _lags(figures: Iterable[Lag]) -> Table:
             *commits,
             _counts(figure.errors),
         )
+    return table
+
+
+def _wholes(figures: Iterable[Whole]) -> Table:
+    columns = "what", "commits", "per s", "first tenth", "last tenth", "CPU µs", "memory MiB", "others"
+    table = _table("The whole log, turn by turn; others: cores busy elsewhere", *columns)
+    for figure in figures:
+        rates = (f"{rate:,.0f}" for rate in (figure.per_second, figure.first_tenth, figure.last_tenth))
+        used = f"{figure.cpu_us:.1f}", f"{figure.peak_mib:.0f}", f"{figure.others:.1f}"
+        table.add_row(figure.what, f"{figure.commits:,}", *rates, *used)
+    return table
+
+
+def _questions(figures: Iterable[Question]) -> Table:
+    table = _table("Audit queries on it, over the bus", "query", "p50 ms", "p99 ms")
+    for figure in figures:
+        asked = f"{figure.query}: {figure.about}" if figure.about else figure.query
+        table.add_row(asked, f"{figure.p50_ms:.1f}", f"{figure.p99_ms:.1f}")
+    return table
+
+
+def _sizes(figures: Iterable[Size]) -> Table:
+    table = _table("The read model of it on disk", "families", "commits", "MB", "bytes per commit")
+    for figure in figures:
+        size = f"{figure.size / 1e6:,.0f}", f"{figure.per_commit:.0f}"
+        table.add_row(f"{figure.families:,}", f"{figure.commits:,}", *size)
     return table
 
 
