@@ -40,7 +40,7 @@ async def metrics(service: Service) -> dict[str, Metric]:
 
 def total(families: dict[str, Metric], name: str, **labels: str) -> float:
     """Over all processes, of the samples that have these labels."""
-    samples = families[name.removesuffix("_total")].samples
+    samples = (sample for family in families.values() for sample in family.samples)
     return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
 
 
