@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
-from heirloom.commands.cells import cell
+from heirloom.cells import cell
 from projections.exported import COLUMNS, Record
 
 TAIL = 4 * 1024 * 1024

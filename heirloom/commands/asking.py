@@ -12,7 +12,7 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
-from heirloom.commands.cells import cell
+from heirloom.cells import cell
 from heirloom.commands.options import THE_TENANT, where
 from heirloom.commands.tables import Answer, print_json
 from heirloom.commands.when import When

@@ -1,7 +1,10 @@
 """`heirloom audit replay`: the read model as it was."""
 
 import asyncio
+import sqlite3
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import click
 import msgspec
 
 from events.bus import Connection
-from events.log import Stored
+from events.log import Log, Stored, Unavailable
 from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import where
 from heirloom.commands.reading import progress, reading
@@ -17,28 +20,49 @@ from heirloom.commands.when import Until
 from projections.feed import Extent, feed
 from projections.read_model import ReadModel, Unusable
 
+INTERRUPTED = 130
+
+PART = 1
+"""The `user_version` of a file that holds one family alone: nobody may take it for the whole."""
+
 
 @click.command()
 @where
 @click.option("--until", "end", type=Until(), help="As of this sequence or time; otherwise as of now.")
 @click.option("--family", "family_id", metavar="ID", help="Of this family alone.")
 @click.option("--into", type=click.Path(dir_okay=False, path_type=Path), default=Path("replay.db"), show_default=True)
-def replay(data: Path, nats: str | None, end: int | datetime | None, family_id: str | None, into: Path) -> None:
-    """Rebuild the read model as of then, into a new SQLite file."""
-    if into.exists():
-        raise click.ClickException(f"{into} exists already; name another file with --into")
+@click.option("--resume", is_flag=True, help="Go on in the file where an interrupted replay was.")
+def replay(
+    data: Path, nats: str | None, end: int | datetime | None, family_id: str | None, into: Path, resume: bool
+) -> None:
+    """Rebuild the read model as of then, into a new SQLite file.
+
+    What Ctrl-C or a crash interrupted goes on with --resume.
+    """
     if family_id is not None and not FAMILY_ID.fullmatch(family_id):
         raise click.ClickException(f"{family_id!r} is no family's id")
+    if family_id is not None and resume:
+        raise click.UsageError("one family is quickly replayed: do it again, into a new file")
+    if into.exists() and not resume:
+        raise click.ClickException(f"{into} exists already; go on with --resume, or name another with --into")
     filters = (EVERYTHING,) if family_id is None else (f"tokens.*.family.{family_id}.*",)
+    known = _known(into) if into.exists() else None
 
     async def run() -> int:
         async with reading(data, nats) as (connection, last):
             until = min(last, end) if isinstance(end, int) else last
             wanted = _not_after(end) if isinstance(end, datetime) else None
+            done = 0 if known is None else await _agreed(connection, into, known, until)
             with progress("replaying", until) as advance:
-                return await replay_log(connection, into, Extent(1, until, filters, wanted), advance)
+                return await replay_log(connection, into, Extent(done + 1, until, filters, wanted), advance)
 
-    applied = asyncio.run(run())
+    try:
+        applied = asyncio.run(run())
+    except KeyboardInterrupt:
+        click.echo("interrupted; to go on: the same command with --resume", err=True)
+        sys.exit(INTERRUPTED)
+    except Unavailable as error:
+        raise click.ClickException(str(error)) from error
     if applied == 0:
         into.unlink(missing_ok=True)
         raise click.ClickException("there is nothing to replay: the log holds no such commit")
@@ -46,25 +70,58 @@ def replay(data: Path, nats: str | None, end: int | datetime | None, family_id: 
 
 
 async def replay_log(connection: Connection, into: Path, extent: Extent, advance: Callable[[int], None]) -> int:
-    """Build a read model of that much of the log; the sequence it ends at, 0 if there was nothing.
+    """Build a read model of that much of the log, or go on with one; the sequence it ends at, 0 if there was nothing.
 
     Raises `click.ClickException` at a commit it cannot take in.
     """
-    applied = 0
+    applied = extent.start - 1
 
     def advanced(to: int) -> None:
         nonlocal applied
         applied = to
         advance(to)
 
+    if extent.until is not None and extent.start > extent.until:
+        return applied
     try:
-        ReadModel(into).close()
-    except Unusable as unusable:
-        raise click.ClickException(f"{into}: {unusable}") from unusable
-    outcome = await feed(connection, into, extent, advanced) if extent.until else None
+        _mark(into, 0 if tuple(extent.filters) == (EVERYTHING,) else PART)
+    except sqlite3.Error as error:
+        raise click.ClickException(f"{into} cannot be written: {error}") from error
+    outcome = await feed(connection, into, extent, advanced)
     if outcome is not None:
         raise click.ClickException(outcome.halted or outcome.unwritable or outcome.damaged or "")
     return applied
+
+
+def _mark(into: Path, version: int) -> None:
+    """Not through `ReadModel`, whose indexes are made when it is closed: a new file is filled without them."""
+    with closing(sqlite3.connect(into)) as file:
+        file.execute(f"PRAGMA user_version = {version}")
+
+
+def _known(into: Path) -> ReadModel:
+    """The file as it is, closed. Raises `click.ClickException` for one that cannot be gone on with."""
+    try:
+        with closing(sqlite3.connect(into)) as file:
+            version = file.execute("PRAGMA user_version").fetchone()[0]
+        if version == PART:
+            raise click.ClickException(f"{into} holds one family alone; name another file with --into")
+        model = ReadModel(into)
+    except (Unusable, sqlite3.Error) as error:
+        raise click.ClickException(f"{into} is no read model of this version: {error}") from error
+    model.close()
+    return model
+
+
+async def _agreed(connection: Connection, into: Path, known: ReadModel, until: int) -> int:
+    """Where to go on. Raises `click.ClickException` for a file of another log or of a later moment, `Unavailable`."""
+    if known.applied > until:
+        raise click.ClickException(f"{into} is as of sequence {known.applied} already: name another file with --into")
+    if known.applied > 0:
+        stored = await Log(connection).at(known.applied)
+        if stored is None or not known.stands_on(stored):
+            raise click.ClickException(f"{into} was made from another log; name another file with --into")
+    return known.applied
 
 
 def _not_after(time: datetime) -> Callable[[Stored], bool]:

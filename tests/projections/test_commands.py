@@ -1,20 +1,23 @@
 """`heirloom audit verify` and `replay` on a real log, and how a person says when."""
 
+import asyncio
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 
 from events import bus
+from heirloom.cli import main
 from heirloom.commands.replay import replay_log
 from heirloom.commands.verify import verify_log
 from heirloom.commands.when import Until, When
 from projections.feed import Extent
 from projections.read_model import ReadModel
 from tests.broker import Broker
-from tests.projections.logs import eventful_log
+from tests.projections.logs import LogMaker, eventful_log
 from tests.projections.test_projector import publish
 from tests.projections.test_read_model import dump
 
@@ -44,6 +47,59 @@ async def test_verify_and_replay(nats_server: Broker, tmp_path: Path) -> None:
     assert fault is not None
     assert fault.seq == again.seq
     await connection.close()
+
+
+async def test_a_replay_that_was_interrupted_goes_on(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off after some commits, and gone on with to a moment and then to the end: the same file, to the row."""
+    monkeypatch.setattr("events.reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.pipe.BATCH", 8)
+    await publish(nats_server, LOG)
+    connection = await bus.connect(nats_server.url, "test")
+    broken_off = tmp_path / "broken off"
+
+    def break_off(_: int) -> None:
+        replaying.cancel()
+
+    replaying = asyncio.create_task(replay_log(connection, broken_off, Extent(until=len(LOG)), break_off))
+    with pytest.raises(asyncio.CancelledError):
+        await replaying
+    assert await replay_log(connection, tmp_path / "whole", Extent(until=len(LOG)), lambda _: None) == len(LOG)
+    await connection.close()
+    for until in (("--until", "2026-11-20T12:00:45Z"), ()):
+        assert (await replay(nats_server, "--resume", "--into", str(broken_off), *until)).exit_code == 0
+    assert dump(broken_off) == dump(tmp_path / "whole")
+
+
+async def test_a_replay_goes_on_only_with_its_own(nats_server: Broker, tmp_path: Path) -> None:
+    """Not with another log's file, one family's, a later moment's, or what is no read model."""
+    await publish(nats_server, LOG)
+    other, part, file = tmp_path / "other", tmp_path / "part", tmp_path / "file"
+    made = LogMaker()
+    made.open("g1")
+    model = ReadModel(other)
+    model.apply(made.log)
+    model.close()
+    assert (await replay(nats_server, "--family", "f2", "--into", str(part))).exit_code == 0
+    assert (await replay(nats_server, "--into", str(file), "--until", "20")).exit_code == 0
+    (tmp_path / "garbage").write_bytes(b"no database" * 1000)
+    for options, why in (
+        (("--into", str(other), "--resume"), "made from another log"),
+        (("--into", str(part), "--resume"), "one family alone"),
+        (("--into", str(file), "--resume", "--until", "19"), "as of sequence 20 already"),
+        (("--into", str(tmp_path / "garbage"), "--resume"), "no read model"),
+        (("--into", str(file)), "exists already"),
+        (("--into", str(tmp_path / "nowhere" / "file")), "cannot be written"),
+    ):
+        refused = await replay(nats_server, *options)
+        assert (refused.exit_code, why in refused.output) == (1, True), refused.output
+
+
+async def replay(broker: Broker, *options: str) -> Result:
+    """What the command says."""
+    command = ["audit", "replay", "--nats", broker.url, *options]
+    return await asyncio.to_thread(CliRunner().invoke, main, command)
 
 
 @pytest.mark.parametrize("text", ["", "2x", "d", "yesterday", "2026-13-01T00:00:00Z", "99999999999d", "999999999d"])

@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 
 from events.log import Stored
 from heirloom import export_parquet
+from heirloom.cells import cell
 from heirloom.cli import main
-from heirloom.commands.cells import cell
 from heirloom.export_lines import FORMS
 from projections.exported import COLUMNS, COMMIT, EVENTS, WITHHELD, records
 from tests.broker import Broker
