@@ -77,6 +77,8 @@ class Child:
             question = next(self._questions)
             process.stdin.write(b"%d\n" % question)
             while line := await process.stdout.readline():
+                if line == b"ready\n":
+                    continue  # nobody waited for it to say so
                 report = msgspec.json.decode(line, type=Report)
                 if report.question == question:  # others are answers nobody waited for any more
                     return report
