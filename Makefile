@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check bench bench-scale lock clean
+.PHONY: setup demo test check bench bench-scale picture lock clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,9 @@ bench: setup
 
 bench-scale: setup # a log of a million commits; some minutes
 	$(BIN)/python -m bench scale
+
+picture: setup # the console's, for the README; needs Chromium
+	$(BIN)/python -m tests.console.picture docs/pictures/console.png
 
 lock: # needs uv; writes hashed pins for every platform
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml

@@ -66,8 +66,8 @@ WHERE {_OF_TENANT} AND {_OF_CLIENT_AND_SUB} AND (:reason = '' OR reason = :reaso
         "From the sign-in to the end: every rotation, every token, and who asked.",
         f"""
 SELECT h.at, h.seq, h.generation, h.events, h.actor,
-    (SELECT 'generation ' || presented_generation || ' by ' || presented_by
-        FROM readable_incidents AS i WHERE i.seq = h.seq) AS presented,
+    (SELECT CASE reason WHEN 'code_reuse' THEN 'the code' ELSE 'generation ' || presented_generation END
+        || ' by ' || presented_by FROM readable_incidents AS i WHERE i.seq = h.seq) AS presented,
     (SELECT reason FROM readable_revocations AS r WHERE r.seq = h.seq) AS reason,
     (SELECT cause FROM readable_revocations AS r WHERE r.seq = h.seq) AS cause,
     h.scope, h.access_expires_at, h.jti

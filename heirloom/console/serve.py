@@ -30,7 +30,7 @@ class Console(NamedTuple):
     close: Callable[[], None]
 
 
-def create(options: Options, token: str | None) -> Console:
+async def create(options: Options, token: str | None) -> Console:
     """Everything but the socket. No `token`: no login. Raises `Unusable` where there is no read model."""
     connect(options.read_model, options.tenant).close()
     if not pm.has_plugin(plugin.__name__):
@@ -45,6 +45,8 @@ def create(options: Options, token: str | None) -> Console:
     read_model = ReadModelDatabase(datasette, options.read_model, options.tenant)
     datasette.add_database(read_model, name=NAME)
     datasette.jinja_env.globals |= {"tenant": options.tenant, "has_login": token is not None}
+
+    await datasette.invoke_startup()
 
     async def render(template: str, **context: Any) -> str:
         text: str = await datasette.jinja_env.get_template(template).render_async(context)
@@ -64,20 +66,24 @@ def create(options: Options, token: str | None) -> Console:
 async def serve(options: Options, token: str | None, ready: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; tells `ready` the URL once it answers. Raises `CannotServe`, `Unusable`."""
     check(options)
-    console = create(options, token)
+    console = await create(options, token)
     try:
-        listening = _listen(options)
-        server = uvicorn.Server(_config(options, console))
-        stop = stop_requested()  # uvicorn hands a signal on when it is done with it; here that ends nothing
-        serving = asyncio.create_task(server.serve([listening]))
-        while not server.started and not serving.done():  # noqa: ASYNC110  # uvicorn tells no other way
-            await asyncio.sleep(0.01)
-        ready(_url(options, listening))
-        await asyncio.wait((serving, asyncio.create_task(stop.wait())), return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        await serving
+        config = _config(options, console)
+        with _listen(options) as listening:
+            await _serve(uvicorn.Server(config), listening, lambda: ready(_url(options, listening)))
     finally:
         console.close()
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket, ready: Callable[[], None]) -> None:
+    stop = stop_requested()  # uvicorn hands a signal on when it is done with it; here that ends nothing
+    serving = asyncio.create_task(server.serve([listening]))
+    while not server.started and not serving.done():  # noqa: ASYNC110  # uvicorn tells no other way
+        await asyncio.sleep(0.01)
+    ready()
+    await asyncio.wait((serving, asyncio.create_task(stop.wait())), return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await serving
 
 
 def _config(options: Options, console: Console) -> uvicorn.Config:
@@ -102,18 +108,13 @@ def _config(options: Options, console: Console) -> uvicorn.Config:
 
 def _listen(options: Options) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
     except OSError as error:
         raise CannotServe(
             f"cannot serve on {options.host} port {options.port}: {error.strerror or error}; choose another with "
             "--host or --port, 0 for any"
         ) from error
-    return listening
 
 
 def _url(options: Options, listening: socket.socket) -> str:

@@ -1,0 +1,67 @@
+"""`heirloom console` as a process: how it starts, what it says, how it ends."""
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from heirloom.cli import main
+from tests.console.browser import running
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_and_ends_in_order(read_model: Path, signum: signal.Signals) -> None:
+    """One line once it answers, a token that lets in, and status 0, also while a browser is connected."""
+    with running("--read-model", read_model) as console, httpx.Client(base_url=console.url) as browser:
+        assert browser.get("/read-model.json").status_code == 401
+        assert browser.post("/login", data={"token": console.token}).status_code == 303
+        assert browser.get("/read-model/incidents.json?_shape=array").json()[0]["family_id"] == "c1"
+        assert len(console.token) == 43
+        assert console.stop(signum) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--data", "nowhere"], "heirloom up --data nowhere"),
+        (["--read-model", "nowhere.db"], "heirloom audit replay"),
+        (["--host", "0.0.0.0", "--no-login"], "--no-login is for a loopback address alone"),
+        (["--host", "0.0.0.0"], "--tls-cert and --tls-key"),
+        (["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.pem"], "the certificate cannot be used"),
+        (["--tenant", "Not A Tenant"], "no tenant's name"),
+        (["--token-file", "nowhere"], "cannot read the login token"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_why_it_does_not_start(read_model: Path, arguments: list[str], why: str) -> None:
+    """A line that says what to do, a status, and no traceback."""
+    if not {"--data", "--read-model"} & set(arguments):
+        arguments = ["--read-model", str(read_model), *arguments]
+    assert_refused(arguments, why)
+
+
+def test_a_port_that_is_taken(read_model: Path) -> None:
+    """By something else."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_refused(["--read-model", str(read_model), "--port", port], "choose another with --host or --port")
+
+
+def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Datasette is not there."""
+    monkeypatch.delitem(sys.modules, "heirloom.console.serve", raising=False)
+    monkeypatch.setitem(sys.modules, "datasette.app", None)
+    assert_refused([], "pip install 'heirloom[console]'")
+
+
+def assert_refused(arguments: list[str], why: str) -> None:
+    """The command ends at once, with a line on standard error."""
+    done = CliRunner().invoke(main, ["console", "--port", "0", *arguments])
+    assert done.exit_code in (1, 2)
+    assert why in done.stderr.replace("\n", " ")
+    assert done.stdout == ""
+    assert isinstance(done.exception, SystemExit)
