@@ -232,7 +232,7 @@ class Appender:
             timeout.cancel()
             del self._unanswered[token]
 
-    def _acknowledged(self, subject: bytes, body: bytes, headers: bytes | None) -> None:
+    def _acknowledged(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         answer = self._unanswered.get(subject[subject.rindex(b".") + 1 :])
         if answer is None or answer.done():
             return

@@ -1,21 +1,19 @@
 """The connection to NATS that everything here uses."""
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-
-from events.subjects import STREAM
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 log = logging.getLogger("heirloom.bus")
 
-COMMIT = f"$JS.ACK.{STREAM}.".encode()
-"""How the reply subject begins of a commit that a consumer hands out."""
-
-Taker = Callable[[bytes, bytes, bytes | None], None]
-"""Takes a message as it came: subject, body, and headers if it has any."""
+Taker = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Takes a message as it came: subject, reply subject, body, and headers if it has any."""
 
 
 class Connection(Client):
@@ -29,19 +27,26 @@ class Connection(Client):
         super().__init__()
         self._takers: dict[int, Taker] = {}
 
-    async def listen(self, subject: str, take: Taker) -> None:
+    async def listen(self, subject: str, take: Taker) -> Subscription:
         """Have the reading loop itself call `take` with every message, past nats-py's queue and task.
 
         For what is done within microseconds.
         """
         subscription = await self.subscribe(subject, cb=_untaken)
         self._takers[subscription._id] = take  # noqa: SLF001  # what the broker calls it
+        return subscription
+
+    async def stop_listening(self, subscription: Subscription) -> None:
+        """The end of what `listen` began."""
+        del self._takers[subscription._id]  # noqa: SLF001  # as above
+        await subscription.unsubscribe()
 
     async def publish(
         self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """As nats-py's, at half its price: header names are not checked again, which are constants here."""
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
+        # added up and not formatted: of nats-py's own names, which are an enumeration's, that would give another text
+        lines = "".join([name + ": " + value + "\r\n" for name, value in headers.items()]) if headers else ""
         simple = lines.count("\n") == lines.count("\r") == len(headers or ())  # no value holds a line's end
         if not simple or self._status != Client.CONNECTED or len(payload) > self._max_payload:
             await super().publish(subject, payload, reply, headers)
@@ -57,12 +62,10 @@ class Connection(Client):
             await self._flush_pending()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        if reply.startswith(COMMIT):
-            headers = b""  # what it was appended with is not read here, and costs a third of all reading
         take = self._takers.get(sid)
         try:
             if take is not None:
-                take(subject, data, headers)
+                take(subject, reply, data, headers)
             else:
                 await super()._process_msg(sid, subject, reply, data, headers)
         except (UnicodeDecodeError, ValueError, IndexError) as error:
@@ -81,10 +84,11 @@ async def connect(
     patient: bool = True,
     on_change: Callable[[str], Awaitable[None]] | None = None,
 ) -> Connection:
-    """Connect to `url`, credentials included; `name` is what the broker's monitoring shows.
+    """Connect to `url`, credentials included, or to any of several with commas between, a cluster's.
 
+    `name` is what the broker's monitoring shows.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
-    first attempt. `on_change` hears `disconnected`, `reconnected` and `closed`.
+    last of their servers. `on_change` hears `disconnected`, `reconnected` and `closed`.
     """
 
     def changed(what: str) -> Callable[[], Awaitable[None]]:
@@ -113,10 +117,18 @@ async def connect(
         # subjects are made here of checked parts, or come from the broker, which has checked them
         "skip_subject_validation": True,
         "connect_timeout": 2,
-        "ping_interval": 5,
+        "ping_interval": 2,  # a server that hangs is left for another one within three of these
         "max_outstanding_pings": 2,
         "drain_timeout": 10,
     }
+    *others, last = [url.split(",")] if patient else [[server] for server in url.split(",")]
+    for servers in others:
+        with contextlib.suppress(NatsError, OSError):
+            return await _connected(servers, options)
+    return await _connected(last, options)
+
+
+async def _connected(servers: list[str], options: dict[str, Any]) -> Connection:
     connection = Connection()
-    await connection.connect(url, **options)
+    await connection.connect(servers, **options)
     return connection

@@ -22,7 +22,9 @@ BUSY = 4
 """So many commits in one live batch tell of load."""
 LINGER_SECONDS = 0.02
 """How far behind the log the child may fall under load, for a tenth of the processor time."""
-BATCH = 2000
+BATCH = 1000
+AHEAD = 4
+"""So many batches wait in the pipe while the child works: neither waits for the other."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Stored])
@@ -77,19 +79,17 @@ class Pipe:
     async def hand_over(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
         """Send a batch; what this gives is the child's answer to it, or `ChildGone`.
 
-        Waits while the child has more than it can take, so a fast reader holds a bounded number of commits.
+        Waits while the child has enough to do, so a fast reader holds a bounded number of commits.
         """
+        while len(self._unanswered) >= AHEAD and self._gone is None:
+            await asyncio.wait([self._unanswered[0]])
         batch = _encoder.encode(commits)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._gone is not None:
             answer.set_exception(self._gone)
             return answer
         self._unanswered.append(answer)
-        try:
-            self._to_child.write(len(batch).to_bytes(LENGTH_BYTES) + batch)
-            await self._to_child.drain()
-        except OSError:
-            pass  # the answers' reader sees the end, and says so to everybody
+        self._to_child.write(len(batch).to_bytes(LENGTH_BYTES) + batch)
         return answer
 
     async def _read_answers(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
@@ -135,9 +134,7 @@ class _Reader:
                 await asyncio.sleep(0.1)  # no broker, or no leader yet: it will come back
         self._consumer = info.name
         self._inbox = self._connection.new_inbox()
-        self._subscription = await self._connection.subscribe(
-            f"{self._inbox}.*", cb=self._received, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
         self._numbers = iter(range(1, 1 << 62))
         self._failed = False
         self._open.clear()
@@ -166,15 +163,15 @@ class _Reader:
                 self._news.set()
                 return
 
-    async def _received(self, message: Msg) -> None:
-        if message.reply.startswith("$JS.ACK."):
-            fields = message.reply.split(".")
+    def _received(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+        if reply.startswith(b"$JS.ACK."):
+            fields = reply.split(b".")
             self._pending = int(fields[-1] if len(fields) == 9 else fields[-2])
             seq = int(fields[5] if len(fields) == 9 else fields[7])
-            self._arrived.append(Stored(seq, message.subject, message.data))
+            self._arrived.append(Stored(seq, subject.decode(), body))
             self._owe_one_less()
         else:
-            self._status(message)
+            self._status(subject.decode(), (headers or b"").removeprefix(b"NATS/1.0 ")[:3])
         self._news.set()
 
     def _owe_one_less(self) -> None:
@@ -184,12 +181,11 @@ class _Reader:
             if self._open[inbox] == 0:
                 del self._open[inbox]
 
-    def _status(self, message: Msg) -> None:
-        status = (message.headers or {}).get("Status")
-        if status == "100":
+    def _status(self, inbox: str, status: bytes) -> None:
+        if status == b"100":
             return  # a heartbeat
-        if status == "408":
-            self._open.pop(message.subject, None)  # nothing more came in time
+        if status == b"408":
+            self._open.pop(inbox, None)  # nothing more came in time
         else:
             self._failed = True
 
@@ -198,7 +194,7 @@ class _Reader:
             return
         consumer, self._consumer = self._consumer, None
         try:
-            await self._subscription.unsubscribe()
+            await self._connection.stop_listening(self._subscription)
             await self._jetstream.delete_consumer(self._stream, consumer)
         except (NatsError, JetStreamError):
             pass  # it dies by itself when nobody asks it any more

@@ -66,7 +66,7 @@ def read_kept(path: Path, keys: list[Key]) -> Checkpoint:
 def told(report: Report, terms: Terms) -> str:
     """For a person: how far a log that is whole is vouched for."""
     if report.checkpoints == 0 and terms.kept is None:
-        return "no checkpoint lies in it: what came last is vouched for by nothing"
+        return "there is no checkpoint of it: what came last is vouched for by nothing"
     signed = "signed by a known key" if terms.keys else "signatures not checked: name a key with --key"
     agree = "checkpoint agrees" if report.checkpoints == 1 else "checkpoints agree"
     return f"{report.checkpoints:,} {agree} with it up to sequence {report.covered} ({signed})"

@@ -78,11 +78,12 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
 
 def _broken_off(save: Path) -> str:
     try:
-        tally = interrupted(save).tally
+        made = interrupted(save)
     except Unusable:
         return "interrupted before anything was verified"
+    so_far = "with" if made.tally.faults or made.seen.contradiction else "without"
     return (
-        f"interrupted at sequence {tally.seq:,}, {'with' if tally.faults else 'without'} a fault so far;"
+        f"interrupted at sequence {made.tally.seq:,}, {so_far} a fault so far;"
         f" to go on: the same command with --resume {save}"
     )
 

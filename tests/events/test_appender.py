@@ -96,7 +96,7 @@ async def test_a_lost_acknowledgement_is_resolved(log: Log, monkeypatch: pytest.
         return None
 
     monkeypatch.setattr(log.appender, "_acknowledged", deaf)
-    log.appender._inbox = log._appender._inbox + "x"
+    log.appender._inbox = log.appender._inbox + "x"
     aggregate = fresh()
     assert await append(log, aggregate, b"mine", 0) == 1
     with pytest.raises(Conflict):
@@ -182,7 +182,7 @@ async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.
 async def test_a_guarded_append_is_never_made_twice(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an answer the leader is asked; what it has is the answer, and what it has not is not sent again."""
     monkeypatch.setattr("events.appender.ATTEMPT_SECONDS", 0.05)
-    log.appender._inbox = log._appender._inbox + "x"
+    log.appender._inbox = log.appender._inbox + "x"
     new, person = fresh(), subject("acme", "alice")
     assert await log.append(new.live, new.filter, b"mine", 0, guard=(person.filter, 0)) == 1
 
