@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-RECENT = 100_000
+RECENT = 50_000
 """So many aggregates are held in memory, at about 800 bytes each."""
 PAGES_KIB = 16_384
 
