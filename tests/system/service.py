@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from events import bus
 from heirloom import credentials
 from heirloom.up import RUNNING
+from tests import leaks
 
 HEIRLOOM = Path(sys.executable).with_name("heirloom")
 PATIENCE_SECONDS = 30
@@ -180,10 +181,11 @@ class Caller:
 
 @contextlib.contextmanager
 def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
-    """A service, ended whatever happens."""
+    """A service, ended whatever happens; whatever was asked of it, it has written no token anywhere."""
     service = Service(data, *options, seed=seed)
     service.start()
     try:
         yield service
     finally:
         service.stop()
+    assert not leaks.tokens(leaks.files(data))
