@@ -84,13 +84,14 @@ def _refreshes(figures: Sequence[Refresh]) -> Table:
         "p99 ms",
         "service",
         "projector",
+        "notary",
         "broker",
         "load",
         "others",
         "errors",
     )
     for figure in figures:
-        cpu = (f"{figure.load.cpu_us[name]:.0f}" for name in ("service", "projector", "broker", "load"))
+        cpu = (f"{figure.load.cpu_us[name]:.0f}" for name in ("service", "projector", "notary", "broker", "load"))
         others = f"{figure.load.others:.1f}"
         table.add_row(
             figure.sync, str(figure.in_flight), *_load(figure.load), *cpu, others, _counts(figure.load.errors)

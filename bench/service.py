@@ -53,14 +53,15 @@ class Service(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def serving(sync: str) -> AsyncIterator[Service]:
-    """The service on a broker of its own, `sync` one of `SYNCS`. Nothing of it is left when the block ends."""
+    """The service and its notary on a broker of its own, `sync` one of `SYNCS`. Nothing is left when the block ends."""
     with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
         data = Path(directory)
-        async with running(Options(data, port=0, sync=SYNCS[sync])) as where:
+        async with running(Options(data, port=0, sync=SYNCS[sync], notary=True)) as where:
             async with open_bus(data, None, "operator") as bus:
                 await apply_seed(bus, SEED)
-            parts = {"service": "heirloom.replica", "projector": "heirloom.projector", "broker": "nats-server"}
-            processes = {name: _with_children(child(program)) for name, program in parts.items()}
+            modules = "heirloom.replica", "heirloom.projector", "heirloom.notary", "nats-server"
+            parts = zip(("service", "projector", "notary", "broker"), modules, strict=True)
+            processes = {name: _with_children(child(program)) for name, program in parts}
             yield Service(sync, data, where.host, credentials.load(data), processes)
 
 
