@@ -56,7 +56,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 def activity(db: sqlite3.Connection, page: Page) -> tuple[list[dict[str, Any]], str | None]:
     """The hours in which something happened, newest first, and the next page's cursor."""
-    rows, cursor = select_page(db, "SELECT a.* FROM activity AS a", "a", ("at",), page, ())
+    rows, cursor = select_page(db, "SELECT a.* FROM activity AS a", "activity AS a", ("at",), page)
     return [{"hour": moment(row["at"])} | {count: row[count] for count in COUNTS} for row in rows], cursor
 
 

@@ -81,8 +81,7 @@ def _presentation(incident: dict[str, Any]) -> dict[str, Any]:
 
 def _given(db: sqlite3.Connection, family: int, generation: int) -> datetime | None:
     """When the family got that generation."""
-    query = "SELECT at FROM history WHERE family = ? AND generation = ? ORDER BY seq LIMIT 1"
-    row = db.execute(query, (family, generation)).fetchone()
+    row = history.given(db, family, generation)
     return None if row is None else moment(row["at"])
 
 

@@ -38,6 +38,7 @@ END = "UPDATE families SET revoked_at = ?, reason = ? WHERE family_id = ? AND te
 STATEMENTS = (OPEN, DENY, RENEW, EXTEND, END)
 INDEXES = (
     "CREATE INDEX families_by_time ON families (tenant, at)",
+    "CREATE INDEX families_by_seq ON families (tenant, seq)",
     "CREATE INDEX families_by_client ON families (tenant, client, at)",
     "CREATE INDEX families_by_sub ON families (tenant, sub, at)",
     "CREATE INDEX families_revoked ON families (tenant, at) WHERE revoked_at IS NOT NULL",
@@ -110,14 +111,15 @@ def families(
     db: sqlite3.Connection, page: Page, status: Status | None, now: int
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The families that began within the page's times, newest first, and the next page's cursor."""
-    conditions: list[Condition] = []
+    indexed: list[Condition] = []
+    filters: list[Condition] = []
     if status == "revoked":
-        conditions.append(("f.revoked_at IS NOT NULL", ()))
+        (filters if page.is_about_somebody else indexed).append(("f.revoked_at IS NOT NULL", ()))
     elif status == "expired":
-        conditions.append(("f.revoked_at IS NULL AND f.expires_at <= ?", (now,)))
+        filters.append(("f.revoked_at IS NULL AND f.expires_at <= ?", (now,)))
     elif status == "live":
-        conditions.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (now,)))
-    rows, cursor = select_page(db, SELECT, "f", ("at", "seq"), page, conditions)
+        filters.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (now,)))
+    rows, cursor = select_page(db, SELECT, "families AS f", ("at", "seq"), page, indexed, filters)
     return [item(row, now) for row in rows], cursor
 
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlite_utils import Database
 
 from events.family import AuthorizationCodeIssued, DeviceAuthorizationStarted
+from projections import checkpoint
 from projections.commit import FamilyCommit, microseconds, moment
 from projections.names import Names
 from projections.rows import Rows
@@ -33,6 +34,10 @@ LEFT JOIN names AS terms ON terms.id = h.terms
 """
 BY_JTI = "substr(h.jti, 1, 3) = substr(?1, 1, 3) AND h.jti = ?1"
 """The condition for a packed `jti`: the index holds its beginning only, the row tells whether it is the one."""
+
+_GENERATION_FROM = """
+SELECT seq, at, generation FROM history WHERE family = ? AND seq >= ? AND generation IS NOT NULL ORDER BY seq LIMIT 1
+"""
 
 SECOND = 1_000_000
 _JTI, _PACKED = 22, 17
@@ -89,6 +94,23 @@ def timeline(db: sqlite3.Connection, family: int, after: int, limit: int) -> lis
     return [entry(row) for row in db.execute(query, (family, after, limit))]
 
 
+def given(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row | None:
+    """The commit (`seq`, `at`) that gave the family its refresh token of that generation.
+
+    Generations only grow, so it is found by halving: a family may have many thousand commits.
+    """
+    low, high = family, checkpoint.load(db)[0] + 1
+    found: sqlite3.Row | None = None
+    while low < high:
+        middle = (low + high) // 2
+        row = db.execute(_GENERATION_FROM, (family, middle)).fetchone()
+        if row is not None and row["generation"] < generation:
+            low = row["seq"] + 1
+        else:
+            found, high = row or found, middle
+    return found if found is not None and found["generation"] == generation else None
+
+
 def entry(row: sqlite3.Row) -> dict[str, Any]:
     """A row of `SELECT` as it is told."""
     told = {"at": moment(row["at"]), "seq": row["seq"], "types": row["types"].split(" "), "actor": row["actor"]}
@@ -106,6 +128,11 @@ def access_token(row: sqlite3.Row) -> dict[str, Any]:
     if terms.holder is not None:
         told["holder"] = terms.holder
     return told | {"access_expires_at": moment(after(row["at"], row["lifetime"]))}
+
+
+def access_token_of(db: sqlite3.Connection, seq: int) -> dict[str, Any]:
+    """The access token that a commit issued."""
+    return access_token(db.execute(f"{SELECT} WHERE h.seq = ?", (seq,)).fetchone())
 
 
 def after(at: int, seconds: float) -> int:

@@ -21,6 +21,7 @@ INDEXES = (
     "CREATE INDEX incidents_by_time ON incidents (tenant, at, seq, n)",
     "CREATE INDEX incidents_by_client ON incidents (tenant, client, at, seq, n)",
     "CREATE INDEX incidents_by_sub ON incidents (tenant, sub, at, seq, n)",
+    "CREATE INDEX incidents_by_reason ON incidents (tenant, reason, at, seq, n)",
     "CREATE INDEX incidents_by_family ON incidents (family)",
 )
 
@@ -69,8 +70,13 @@ def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
 
 def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
     """Newest first, and the next page's cursor."""
-    conditions: list[Condition] = [] if reason is None else [(f"i.reason = {NAMED}", (reason,))]
-    rows, cursor = select_page(db, _SELECT, "i", ("at", "seq", "n"), page, conditions)
+    indexed: list[Condition] = []
+    filters: list[Condition] = []
+    if reason is not None and page.is_about_somebody:
+        filters.append((f"+i.reason = {NAMED}", (reason,)))
+    elif reason is not None:
+        indexed.append((f"i.reason = {NAMED}", (reason,)))
+    rows, cursor = select_page(db, _SELECT, "incidents AS i", ("at", "seq", "n"), page, indexed, filters)
     return [_item(row) for row in rows], cursor
 
 

@@ -20,6 +20,8 @@ Condition: TypeAlias = tuple[str, tuple[Any, ...]]
 NAMED = "(SELECT id FROM names WHERE text = ?)"
 """The number of the word that is bound here; null, and so equal to nothing, for one the log never said."""
 
+LOOKED_THROUGH = 5000
+"""Rows that one page looks at, where no index tells which ones are asked for."""
 _DIGEST_BYTES = 12
 
 
@@ -41,39 +43,64 @@ class Page(NamedTuple):
     limit: int = 100
     cursor: str | None = None
 
+    @property
+    def is_about_somebody(self) -> bool:
+        """Whether an index of a person's or a client's rows serves it."""
+        return self.sub is not None or self.client_id is not None
+
 
 def select_page(
-    db: sqlite3.Connection, select: str, table: str, order: tuple[str, ...], page: Page, extra: Sequence[Condition]
+    db: sqlite3.Connection,
+    select: str,
+    table: str,
+    order: tuple[str, ...],
+    page: Page,
+    indexed: Sequence[Condition] = (),
+    filters: Sequence[Condition] = (),
 ) -> tuple[list[sqlite3.Row], str | None]:
     """The rows of `select` (SQL up to its WHERE) that the page asks for, and the next page's cursor.
 
-    `table` is the alias of the table with columns `tenant`, `client`, `sub`, `at`; `order` its columns that order it.
-    Raises `BadCursor`.
+    `table` is the one with columns `tenant`, `client`, `sub`, `at`, with its alias (`families AS f`); `order` its
+    columns that order it. An index serves the conditions `indexed` together with the order; the `filters` are looked at
+    row by row, so a page goes through `LOOKED_THROUGH` rows at most, and may have few items, or none, and still a
+    cursor. Raises `BadCursor`.
     """
-    columns = ", ".join(f"{table}.{column}" for column in order)
-    conditions: list[Condition] = [(f"{table}.tenant = {NAMED}", (page.tenant,)), *extra]
+    alias = table.rsplit(" ", 1)[-1]
+    columns, places = ", ".join(f"{alias}.{column}" for column in order), ", ".join("?" for _ in order)
+    descending = ", ".join(f"{alias}.{column} DESC" for column in order)
+    conditions: list[Condition] = [(f"{alias}.tenant = {NAMED}", (page.tenant,)), *indexed]
+    further = list(filters)
     if page.sub is not None:
-        conditions.append((f"{table}.sub = ?", (page.sub,)))
-    if page.client_id is not None:
-        # a person has few rows, a client may have most of them: with both given, the plus keeps SQLite to the former
-        plus = "" if page.sub is None else "+"
-        conditions.append((f"{plus}{table}.client = {NAMED}", (page.client_id,)))
+        conditions.append((f"{alias}.sub = ?", (page.sub,)))
+    if page.client_id is not None and page.sub is None:
+        conditions.append((f"{alias}.client = {NAMED}", (page.client_id,)))
+    elif page.client_id is not None:
+        # a person has few rows, a client may have most of them: the plus keeps SQLite to the former
+        further.append((f"+{alias}.client = {NAMED}", (page.client_id,)))
     if page.since is not None:
-        conditions.append((f"{table}.at >= ?", (page.since,)))
+        conditions.append((f"{alias}.at >= ?", (page.since,)))
     if page.until is not None:
-        conditions.append((f"{table}.at <= ?", (page.until,)))
+        conditions.append((f"{alias}.at <= ?", (page.until,)))
     if page.cursor is not None:
-        places = ", ".join("?" for _ in order)
         conditions.append((f"({columns}) < ({places})", position(page, len(order))))
-    where = " AND ".join(sql for sql, _ in conditions)
-    descending = ", ".join(f"{table}.{column} DESC" for column in order)
-    parameters = [parameter for _, bound in conditions for parameter in bound]
-    query = f"{select} WHERE {where} ORDER BY {descending} LIMIT ?"
-    rows = db.execute(query, (*parameters, page.limit + 1)).fetchall()
-    if len(rows) <= page.limit:
-        return rows, None
-    rows = rows[: page.limit]
-    return rows, cursor_after(page, tuple(rows[-1][column] for column in order))
+    horizon: tuple[int, ...] | None = None
+    if further:
+        where, parameters = _where(conditions)
+        last = f"SELECT {columns} FROM {table} {where} ORDER BY {descending} LIMIT 1 OFFSET {LOOKED_THROUGH - 1}"  # noqa: S608
+        if (row := db.execute(last, parameters).fetchone()) is not None:
+            horizon = tuple(row)
+            conditions.append((f"({columns}) >= ({places})", horizon))
+    where, parameters = _where([*conditions, *further])
+    rows = db.execute(f"{select} {where} ORDER BY {descending} LIMIT ?", (*parameters, page.limit + 1)).fetchall()
+    if len(rows) > page.limit:
+        rows = rows[: page.limit]
+        return rows, cursor_after(page, tuple(rows[-1][column] for column in order))
+    return rows, None if horizon is None else cursor_after(page, horizon)
+
+
+def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
+    sql = " AND ".join(sql for sql, _ in conditions)
+    return f"WHERE {sql}", [parameter for _, bound in conditions for parameter in bound]
 
 
 def cursor_after(page: Page, position: tuple[int, ...]) -> str:

@@ -20,10 +20,10 @@ from projections.rows import Rows
 TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": names.create,
     "checkpoint-1": checkpoint.create,
-    "families-1": families.create,
+    "families-2": families.create,
     "history-2": history.create,
     "revocations-1": revocations.create,
-    "incidents-1": incidents.create,
+    "incidents-2": incidents.create,
     "activity-1": activity.create,
     "cut-offs-1": cut_offs.create,
     "words-1": words.create,

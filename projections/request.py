@@ -46,7 +46,7 @@ class FamilyRequest(Request, frozen=True, kw_only=True):
     """One family; its timeline has at most `limit` entries, `cursor` goes on."""
 
     family_id: str
-    limit: Limit = 1000
+    limit: Limit = 200
     cursor: str | None = None
 
 
@@ -107,7 +107,7 @@ class SubjectRequest(Request, frozen=True, kw_only=True):
     """One person."""
 
     sub: str
-    limit: Limit = 1000
+    limit: Limit = 200
     cursor: str | None = None
 
 

@@ -58,8 +58,13 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
     """Newest first, and the next page's cursor."""
-    conditions: list[Condition] = [] if reason is None else [(f"r.reason = {NAMED}", (reason,))]
-    rows, cursor = select_page(db, _SELECT, "r", ("at", "seq", "n"), page, conditions)
+    indexed: list[Condition] = []
+    filters: list[Condition] = []
+    if reason is not None and page.is_about_somebody:
+        filters.append((f"+r.reason = {NAMED}", (reason,)))
+    elif reason is not None:
+        indexed.append((f"r.reason = {NAMED}", (reason,)))
+    rows, cursor = select_page(db, _SELECT, "revocations AS r", ("at", "seq", "n"), page, indexed, filters)
     return [_item(row) for row in rows], cursor
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from projections import families, history
+from projections import checkpoint, families, history
 from projections.commit import moment
 from projections.request import Refused, TokenRequest
 from projections.token_text import Claim, NoToken, claim_of
@@ -129,19 +129,20 @@ def _access(db: sqlite3.Connection, family: int, claim: Claim) -> Life | None:
 
 def _refresh(db: sqlite3.Connection, family: int, generation: int, at: int) -> Life | None:
     """Where tokens are reused, each use gives the token anew: the last one before `at` counts."""
-    query = f"{history.SELECT} WHERE h.family = ? AND h.generation = ? AND h.patience IS NOT NULL ORDER BY h.seq"
-    rows = db.execute(query, (family, generation)).fetchall()
-    if not rows:
+    first, rotated = (history.given(db, family, number) for number in (generation, generation + 1))
+    if first is None:
         return None
-    row = [rows[0], *(row for row in rows if row["at"] <= at)][-1]
+    latest = f"""{history.SELECT} WHERE h.family = ? AND h.seq BETWEEN ? AND ? AND h.patience IS NOT NULL
+        AND h.generation = ? AND (h.at <= ? OR h.seq = ?) ORDER BY h.seq DESC LIMIT 1"""
+    last = rotated["seq"] - 1 if rotated is not None else checkpoint.load(db)[0]
+    row = db.execute(latest, (family, first["seq"], last, generation, at, first["seq"])).fetchone()
+    if row is None:
+        return None
     types = row["types"].split(" ")
     given = next(type for type in ("TokenRotated", "TokenIssued", "TokenRedeemed") if type in types)
-    if given == "TokenIssued" and row is not rows[0]:
+    if given == "TokenIssued" and row["seq"] != first["seq"]:
         given = "TokenRedeemed"
     ends = _revoked(db, family, None)
-    rotated = db.execute(
-        "SELECT at, seq FROM history WHERE family = ? AND generation = ? ORDER BY seq LIMIT 1", (family, generation + 1)
-    ).fetchone()
     if rotated is not None:
         ends.append(Decision(rotated["at"], rotated["seq"], "TokenRotated"))
     end = history.after(row["at"], row["patience"])

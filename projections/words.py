@@ -66,8 +66,10 @@ def words_of(text: str) -> list[str]:
 def search(db: sqlite3.Connection, page: Page, words: list[str]) -> tuple[list[dict[str, Any]], str | None]:
     """The commits that have all the words, newest first, and the next page's cursor. `words` is not empty."""
     rarest, *others = sorted(words, key=lambda word: db.execute(_COUNT, (page.tenant, word)).fetchone()[0])
-    conditions: list[Condition] = [("w.word = ?", (rarest,)), *((_ALSO, (word,)) for word in others)]
-    rows, cursor = select_page(db, "SELECT w.at, w.seq FROM words AS w", "w", ("at", "seq"), page, conditions)
+    indexed: list[Condition] = [("w.word = ?", (rarest,))]
+    filters: list[Condition] = [(_ALSO, (word,)) for word in others]
+    select, order = "SELECT w.at, w.seq FROM words AS w", ("at", "seq")
+    rows, cursor = select_page(db, select, "words AS w", order, page, indexed, filters)
     return [_item(db, row["at"], row["seq"]) for row in rows], cursor
 
 

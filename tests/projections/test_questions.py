@@ -205,16 +205,21 @@ async def test_every_question_runs_on_an_index(ask: Asked, tmp_path: Path) -> No
         connection = connections.get_nowait()
         connection.set_trace_callback(statements.append)
         connections.put_nowait(connection)
-    questions: dict[str, dict[str, Any]] = {
-        "token": {"jti": "f2-1"},
-        "as_of": {"sub": "user2"},
-        "diff": {"from_seq": 1, "to_seq": 30},
-        "subject": {"sub": "user0"},
-        "blast_radius": {"family_id": "f2"},
-        "activity": {"since": "2026-11-20T12:00:00Z"},
-        "search": {"text": "laptop lost"},
-    }
-    for query, parameters in questions.items():
+    questions: list[tuple[str, dict[str, Any]]] = [
+        ("family", {"family_id": "f2"}),
+        ("token", {"jti": "f2-1"}),
+        ("token", {"family_id": "f2", "generation": 1}),
+        ("as_of", {"sub": "user2"}),
+        ("as_of", {"seq": 20}),
+        ("as_of", {"sub": "user2", "seq": 20}),
+        ("as_of", {"family_id": "f2", "at": at(10)}),
+        ("diff", {"from_seq": 1, "to_seq": 30}),
+        ("subject", {"sub": "user0"}),
+        ("blast_radius", {"family_id": "f2"}),
+        ("activity", {"since": "2026-11-20T12:00:00Z"}),
+        ("search", {"text": "laptop lost"}),
+    ]
+    for query, parameters in questions:
         assert "error" not in await ask(query, **parameters)
     with sqlite3.connect(tmp_path / "model") as other:
         plans = {

@@ -146,7 +146,7 @@ def test_it_refuses_a_file_that_is_no_read_model_of_this_version(tmp_path: Path,
             connection.close()
         case "other version":
             connection = sqlite3.connect(path, isolation_level=None)
-            connection.execute("UPDATE _sqlite_migrations SET name = 'families-0' WHERE name = 'families-1'")
+            connection.execute("UPDATE _sqlite_migrations SET name = 'families-0' WHERE name LIKE 'families-%'")
             connection.close()
     with pytest.raises(Unusable):
         ReadModel(path)
