@@ -1,10 +1,14 @@
 """The streams of the log and of its checkpoints: created as they must be, or verified and refused (CONTRACT §6)."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 from nats.errors import NoRespondersError, TimeoutError
+from nats.js.errors import ServiceUnavailableError
 
 from events.bus import Connection
 from events.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, tenant
@@ -13,6 +17,11 @@ NOT_FOUND = 10059
 SUBJECTS = {STREAM: [EVERYTHING], CHECKPOINTS: [CHECKPOINT]}
 BEFORE_CHECKPOINTS = ["tokens.>"]
 """The log's subjects as they were when checkpoints had no stream of their own."""
+
+UNSETTLED = (10005, 10008)
+"""No suitable peers yet; temporarily unavailable."""
+ELECTION_SECONDS = 15.0
+"""How long a cluster may take to choose its leaders."""
 
 
 class WeakStream(Exception):
@@ -29,6 +38,10 @@ class WeakStream(Exception):
 
 class JetStreamMissing(Exception):
     """The broker answers, but JetStream does not, or it refuses."""
+
+
+class NoLeader(JetStreamMissing):
+    """The broker's cluster has nobody to decide at the moment."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ async def ensure(connection: Connection, required: Required) -> None:
     Raises `WeakStream` naming each difference, `JetStreamMissing` when the broker has no JetStream to offer.
     """
     for name in SUBJECTS:
-        await _ensure(connection, name, required)
+        await with_a_leader(partial(_ensure, connection, name, required))
 
 
 async def _ensure(connection: Connection, name: str, required: Required) -> None:
@@ -103,6 +116,19 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
         raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
     if faults := differences(info["config"], required, name):
         raise WeakStream(faults, name)
+
+
+async def with_a_leader(work: Callable[[], Awaitable[object]]) -> None:
+    """Do it, again and again while a cluster has not chosen yet who leads it. Raises what it raised last."""
+    deadline = asyncio.get_running_loop().time() + ELECTION_SECONDS
+    while True:
+        try:
+            await work()
+            return
+        except (NoLeader, TimeoutError, ServiceUnavailableError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.2)
 
 
 async def _make_room(connection: Connection, found: dict[str, Any], required: Required) -> dict[str, Any]:
@@ -145,7 +171,11 @@ async def tenants(connection: Connection) -> list[str]:
 async def _api(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         reply = await connection.request(f"$JS.API.{operation}", msgspec.json.encode(request), timeout=5)
-    except (NoRespondersError, TimeoutError) as error:
+    except NoRespondersError as error:
         raise JetStreamMissing("the broker has no JetStream; start nats-server with -js") from error
+    except TimeoutError as error:
+        raise NoLeader("the broker's JetStream does not answer; is it full, or most of its cluster gone?") from error
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
+    if answer.get("error", {}).get("err_code") in UNSETTLED:
+        raise NoLeader(f"the broker's cluster has no leader: {answer['error'].get('description')}")
     return answer

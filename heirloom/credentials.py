@@ -29,14 +29,18 @@ class Credentials(msgspec.Struct, frozen=True):
         return public.decode()
 
     def url(self, user: str, host: str) -> str:
-        """A NATS URL for the service or a role; `host` with port."""
-        return f"nats://{user}:{self.passwords[user]}@{host}"
+        """A NATS URL for the service or a role; `host` with port, or several with commas between."""
+        return _urls(f"{user}:{self.passwords[user]}", host)
 
     def client_url(self, tenant: str, client_id: str, host: str) -> str:
-        """A NATS URL for a client; `host` with port."""
+        """A NATS URL for a client; `host` as above."""
         password = client_password(base64.b64decode(self.client_key), tenant, client_id)
         # nothing here needs percent-encoding, which NATS clients do not agree on
-        return f"nats://{tenant}.{client_id}:{password}@{host}"
+        return _urls(f"{tenant}.{client_id}:{password}", host)
+
+
+def _urls(who: str, hosts: str) -> str:
+    return ",".join(f"nats://{who}@{host}" for host in hosts.split(","))
 
 
 def ensure(data: Path) -> Credentials:

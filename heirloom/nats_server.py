@@ -28,6 +28,15 @@ def free_port() -> int:
         return port
 
 
+def free_ports(count: int) -> list[int]:
+    """So many different ones."""
+    ports: list[int] = []
+    while len(ports) < count:
+        if (port := free_port()) not in ports:
+            ports.append(port)
+    return ports
+
+
 def is_free(port: int) -> bool:
     """Whether the broker could listen there."""
     with socket.socket() as probe:

@@ -14,11 +14,10 @@ import msgspec
 
 from events import bus
 from heirloom import credentials, nats_server
+from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
-from heirloom.credentials import Credentials
 from notary import key as notary_files
 from service import keyring
-from service.keyring import write_private
 
 RUNNING = "up.json"
 READ_MODEL = "read-model.db"
@@ -32,6 +31,7 @@ class CannotStart(Exception):
 class Options(NamedTuple):
     """`port` 0 takes any free one. `nats` is the URL of a broker of your own, with the service's credentials.
 
+    `cluster` is how many brokers hold the log, on ports from `port` on; with `nats`, how many of yours must.
     `metrics` is where metrics and health are told, host and port.
     """
 
@@ -42,10 +42,13 @@ class Options(NamedTuple):
     sync: str = "always"
     notary: bool = True
     metrics: tuple[str, int] | None = None
+    cluster: int = 1
 
 
 class Running(msgspec.Struct, frozen=True):
-    """What `up.json` tells other commands: where the broker is, and whether it knows the credentials made here.
+    """What `up.json` tells other commands: where the brokers are, and whether they know the credentials made here.
+
+    `host` is host and port; of a cluster, all of them with commas between.
 
     `metrics` is where metrics and health are told, if they are.
     """
@@ -69,7 +72,11 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
         started: list[Child] = []
         async with _observed(options.metrics, started) as metrics:
             try:
-                for child in children:
+                ours = [child for child in children if _is_broker(child)]
+                progress("starting " + (ours[0].name if len(ours) == 1 else f"{len(ours)} brokers"))
+                started += ours
+                await asyncio.gather(*(broker.start() for broker in ours))  # a cluster is ready when most of it is
+                for child in children[len(ours) :]:
                     progress(f"starting {child.name}")
                     started.append(child)
                     await child.start()
@@ -100,10 +107,10 @@ async def _observed(address: tuple[str, int] | None, children: list[Child]) -> A
 
 async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Child]]:
     known = credentials.ensure(data)
-    port = await _port(data, options.port)
-    where = Running(f"{nats_server.HOST}:{port}", os.getpid(), ours=True)
+    ports = await _ports(data, options.port, options.cluster)
+    where = Running(",".join(f"{nats_server.HOST}:{port}" for port in ports), os.getpid(), ours=True)
     processes = _processes(data, known.url("service", where.host), options, ours=True)
-    return where, [_broker(data, port, known, options.sync), *processes]
+    return where, [*brokers(data, ports, known, options.sync), *processes]
 
 
 async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
@@ -117,44 +124,19 @@ async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
 
 
 async def _stop(started: list[Child]) -> None:
-    """Those who answer end first, all at once; the broker, if it is ours, last."""
-    answering = [child for child in started if child.name != "the broker"]
-    await asyncio.gather(*(child.stop(DRAIN_SECONDS) for child in answering))
-    for child in started:
-        if child.name == "the broker":
-            await child.stop(DRAIN_SECONDS)
+    """Those who answer end first, all at once; the brokers, if they are ours, last."""
+    for children in ([child for child in started if not _is_broker(child)], filter(_is_broker, started)):
+        await asyncio.gather(*(child.stop(DRAIN_SECONDS) for child in children))
 
 
-def _broker(data: Path, port: int, known: Credentials, sync: str) -> Child:
-    config = data / "nats.conf"
-    config.unlink(missing_ok=True)
-    write_private(
-        config, nats_server.configuration(f"{nats_server.HOST}:{port}", data / "jetstream", known, sync).encode()
-    )
-
-    async def answers() -> bool:
-        try:
-            connection = await bus.connect(known.url("service", f"{nats_server.HOST}:{port}"), "up", patient=False)
-            await connection.jetstream().account_info()
-        except Exception:  # whatever it is, it is not ready yet; the process itself is watched
-            return False
-        await connection.close()
-        return True
-
-    return Child(
-        "the broker",
-        [nats_server.binary(), "--config", str(config)],
-        dict(os.environ),
-        is_ready=answers,
-        pid_file=data / "nats.pid",
-        errors=data / "nats.log",
-        reports=False,
-    )
+def _is_broker(child: Child) -> bool:
+    return "broker" in child.name
 
 
 def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Child]:
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
+        "HEIRLOOM_STREAM_REPLICAS": str(options.cluster),
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
         "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
         "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
@@ -209,7 +191,7 @@ def prepare(data: Path) -> None:
     path = data / "keyring.json"
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists() and (data / "jetstream").exists():
+        if not path.exists() and any((data / log).exists() for log in ("jetstream", *node_names(3))):
             raise CannotStart(
                 f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"
             )
@@ -220,13 +202,21 @@ def prepare(data: Path) -> None:
         raise CannotStart(f"cannot use the data directory {data}: {error.strerror}") from error
 
 
-async def _port(data: Path, wanted: int) -> int:
-    nats_server.end_orphan(data / "nats.pid")
+async def _ports(data: Path, wanted: int, count: int) -> list[int]:
+    alone, clustered = data / "jetstream", data / node_names(count)[0]
+    if count > 1 and alone.exists():
+        raise CannotStart(f"{data} holds the log of one broker: start without --cluster, or choose another --data")
+    if count == 1 and clustered.exists():
+        raise CannotStart(f"{data} holds the log of a cluster: start with --cluster 3, or choose another --data")
+    for directory in (data, *(data / name for name in node_names(count))):
+        nats_server.end_orphan(directory / "nats.pid")
     if wanted == 0:
-        return nats_server.free_port()
-    if not await nats_server.wait_until_free(wanted, 3):
-        raise CannotStart(f"port {wanted} is in use; choose another with --port, or 0 for any")
-    return wanted
+        return nats_server.free_ports(count)
+    ports = [wanted + number for number in range(count)]
+    for port in ports:
+        if not await nats_server.wait_until_free(port, 3):
+            raise CannotStart(f"port {port} is in use; choose another with --port, or 0 for any")
+    return ports
 
 
 async def _reachable(url: str) -> None:
@@ -242,5 +232,5 @@ def _reason(error: Exception) -> str:
 
 
 def _host_of(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 4222}"
+    parts = [urlsplit(one) for one in url.split(",")]
+    return ",".join(f"{part.hostname}:{part.port or 4222}" for part in parts)

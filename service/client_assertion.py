@@ -1,7 +1,7 @@
 """A client's proof by a signed assertion: `private_key_jwt` (RFC 7523 §3, RFC 7521 §4.2, RFC 8725)."""
 
 import hashlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from nats.js.errors import APIError, BadRequestError
 
 from events.bus import Connection
 from events.log import Unavailable
-from events.stream import WeakStream
+from events.stream import WeakStream, with_a_leader
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
@@ -114,10 +114,15 @@ class UsedAssertions:
 
     async def start(self, replicas: int) -> None:
         """Make the bucket that remembers them. Raises `WeakStream` when there is one that forgets too early."""
+        make = partial(
+            self._jetstream.create_key_value,
+            bucket=BUCKET,
+            ttl=KEPT_SECONDS,
+            storage=StorageType.FILE,
+            replicas=replicas,
+        )
         try:
-            await self._jetstream.create_key_value(
-                bucket=BUCKET, ttl=KEPT_SECONDS, storage=StorageType.FILE, replicas=replicas
-            )
+            await with_a_leader(make)
         except BadRequestError as error:
             if error.err_code != IN_USE:
                 raise

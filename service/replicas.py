@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 from nats.aio.msg import Msg
@@ -20,7 +21,7 @@ from nats.js.errors import BadRequestError
 
 from events.bus import Connection
 from events.log import Log, Unavailable
-from events.stream import JetStreamMissing
+from events.stream import JetStreamMissing, with_a_leader
 from service.registry import LEASE_SECONDS, Registry
 from service.tokens import new_id
 
@@ -62,9 +63,7 @@ class Replicas:
             num_replicas=stream_replicas,
         )
         try:
-            await self._jetstream.add_stream(config)
-        except BadRequestError:
-            await self._jetstream.update_stream(config)
+            await with_a_leader(partial(self._make_stream, config))
         except NatsError as error:
             raise JetStreamMissing(f"the broker refuses the stream {STREAM}: {error}") from error
 
@@ -83,6 +82,12 @@ class Replicas:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(NatsError, Unavailable):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
+
+    async def _make_stream(self, config: StreamConfig) -> None:
+        try:
+            await self._jetstream.add_stream(config)
+        except BadRequestError:  # there is one, of another version's settings perhaps
+            await self._jetstream.update_stream(config)
 
     async def barrier(self, seq: int) -> None:
         """Return when no replica decides on settings older than `seq`, a commit of the registry's.

@@ -33,6 +33,13 @@ from heirloom.up import CannotStart, Options, Running, running
 )
 @click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
 @click.option("--nats", metavar="URL", help="A broker of your own instead of the embedded one.")
+@click.option(
+    "--cluster",
+    type=click.Choice(["1", "3"]),
+    default="1",
+    show_default=True,
+    help="Brokers, each with its copy of the log, on PORT, PORT+1 and PORT+2; with --nats, how many yours are.",
+)
 @click.option("--replicas", type=click.IntRange(1, 16), default=1, show_default=True, help="Service processes.")
 @click.option(
     "--notary/--no-notary",
@@ -58,6 +65,7 @@ def up(
     port: int,
     seed: Path | None,
     nats: str | None,
+    cluster: str,
     replicas: int,
     sync: str,
     notary: bool,
@@ -67,7 +75,7 @@ def up(
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None
-    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m", notary, metrics)
+    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m", notary, metrics, int(cluster))
     try:
         asyncio.run(_up(options, plan))
     except CannotStart as error:
@@ -87,7 +95,7 @@ async def _up(options: Options, plan: Seed | None) -> None:
     try:
         if plan is not None:
             await _apply(options, plan)
-        print(f"ready nats://{where.host}", flush=True)
+        print(f"ready nats://{where.host.split(',')[0]}", flush=True)
         _hint(where, options.data)
         await stop.wait()
     finally:
