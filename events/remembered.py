@@ -15,7 +15,7 @@ PAGES_KIB = 16_384
 
 
 class Unusable(Exception):
-    """The file holds nothing that was saved here."""
+    """What is remembered cannot be kept or had back; the message says why."""
 
 
 class Remembered(dict[str, bytes]):
@@ -39,26 +39,33 @@ class Remembered(dict[str, bytes]):
         return row[0] if row else b""
 
     def make_room(self) -> None:
-        """Now and then."""
+        """Now and then. Raises `Unusable`."""
         if len(self) > RECENT:
             self._put_away()
 
     def save(self, path: Path, progress: bytes) -> None:
-        """A copy of everything, and how far it goes. Written whole or not at all."""
+        """A copy of everything, and how far it goes. Written whole or not at all. Raises `Unusable`."""
         self._put_away()
         self._others.execute("DELETE FROM progress")
         self._others.execute("INSERT INTO progress VALUES (?)", (progress,))
         draft = path.with_name(f".{path.name}.draft")
-        draft.unlink(missing_ok=True)
-        with closing(sqlite3.connect(draft)) as file:
-            self._others.backup(file)
-        draft.replace(path)
+        try:
+            draft.unlink(missing_ok=True)
+            draft.touch(0o600)  # it holds what the log holds
+            with closing(sqlite3.connect(draft)) as file:
+                self._others.backup(file)
+            draft.replace(path)
+        except (OSError, sqlite3.Error) as error:
+            raise Unusable(f"{path} cannot be written: {error}") from error
 
     def _put_away(self) -> None:
-        self._others.execute("BEGIN")
-        # in the order of the names, so that every page is touched once
-        self._others.executemany("INSERT OR REPLACE INTO aggregate VALUES (?, ?)", sorted(self.items()))
-        self._others.execute("COMMIT")
+        try:
+            self._others.execute("BEGIN")
+            # in the order of the names, so that every page is touched once
+            self._others.executemany("INSERT OR REPLACE INTO aggregate VALUES (?, ?)", sorted(self.items()))
+            self._others.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise Unusable(f"no room for what is remembered: {error}; SQLITE_TMPDIR may name another disk") from error
         self.clear()
 
 

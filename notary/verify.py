@@ -98,6 +98,13 @@ def interrupted(path: Path) -> Progress:
 
 def main() -> None:
     """A process that verifies what it is handed (`events.pipe`). An empty batch is the end of the log."""
+    try:
+        _work()
+    except Unusable as unusable:
+        sys.exit(f"heirloom: {unusable}")
+
+
+def _work() -> None:
     work = msgspec.json.decode(sys.argv[1], type=Work)
     remembered = Remembered(Path(work.resumed) if work.resumed else None)
     verifier = LogVerifier(work.progress, remembered)

@@ -80,7 +80,7 @@ def _broken_off(save: Path) -> str:
     try:
         made = interrupted(save)
     except Unusable:
-        return "interrupted before anything was verified"
+        return "interrupted; there is nothing to go on from"
     so_far = "with" if made.tally.faults or made.seen.contradiction else "without"
     return (
         f"interrupted at sequence {made.tally.seq:,}, {so_far} a fault so far;"

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from events import bus, remembered, stream
 from events.log import Stored
 from events.reader import Batch
-from events.remembered import Remembered
+from events.remembered import Remembered, Unusable
 from events.subjects import CHECKPOINTS, STREAM
 from events.verify import Report
 from heirloom.cli import main
@@ -117,6 +117,7 @@ def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     how = f"interrupted at sequence 7, without a fault so far; to go on: the same command with --resume {state.name}"
     assert how in done.output
     assert interrupted(state).seen.checkpoints == 1
+    assert state.stat().st_mode & 0o777 == 0o600
     return state
 
 
@@ -144,3 +145,14 @@ def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, 
     assert (another.exit_code, "is of another log" in another.output) == (1, True)
     (tmp_path / "garbage").write_text("garbage")
     assert "no interrupted verification" in heirloom(nats_server.url, "--resume", str(tmp_path / "garbage")).output
+
+
+def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    """Where there is no room, or no such directory."""
+    with pytest.raises(Unusable, match="cannot be written"):
+        Remembered().save(tmp_path / "missing" / "state", b"")
+    full = Remembered()
+    full._others.execute("PRAGMA max_page_count=1")
+    full["aggregate"] = bytes(100_000)
+    with pytest.raises(Unusable, match="no room for what is remembered"):
+        full.save(tmp_path / "state", b"")
