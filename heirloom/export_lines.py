@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -32,9 +32,9 @@ class Place(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A record as a line, the record of a line, and the line that comes first."""
+    """Records as lines, the record of a line, and the line that comes first."""
 
-    encode: Callable[[Record], bytes]
+    encode: Callable[[Sequence[Record]], bytes]
     decode: Callable[[bytes], dict[str, Any]]
     header: bytes = b""
 
@@ -60,7 +60,7 @@ class Lines:
 
     def write(self, records: Sequence[Record]) -> None:
         """The records of whole commits."""
-        self._stream.write(b"".join(map(self._form.encode, records)))
+        self._stream.write(self._form.encode(records))
         self._stream.flush()
 
     def close(self) -> None:
@@ -99,18 +99,18 @@ def _place(path: Path, form: Form, line: bytes, offset: int) -> Place:
         raise BadExport(f"{path} is no export of this format") from error
 
 
-def _csv_line(cells: Sequence[Any]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().encode()
+def _csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return lines.getvalue().encode()
+
+
+def _csv_row(record: Record) -> list[Any]:
+    return [cell(record[column]) if column in record else None for column in COLUMNS]
 
 
 def _csv_record(line: bytes) -> dict[str, Any]:
     return dict(zip(COLUMNS, next(csv.reader([line.decode()])), strict=True))
-
-
-def _json_line(value: Any) -> bytes:
-    return msgspec.json.encode(value) + b"\n"
 
 
 def cloud_event(record: Record) -> dict[str, Any]:
@@ -128,15 +128,12 @@ def cloud_event(record: Record) -> dict[str, Any]:
     }
 
 
+_json_lines = msgspec.json.Encoder().encode_lines
+
 FORMS = {
-    "jsonl": Form(_json_line, msgspec.json.decode),
-    "csv": Form(
-        lambda record: _csv_line([cell(record.get(column)) for column in COLUMNS]),
-        _csv_record,
-        _csv_line(COLUMNS),
-    ),
+    "jsonl": Form(_json_lines, msgspec.json.decode),
+    "csv": Form(lambda records: _csv_lines(map(_csv_row, records)), _csv_record, _csv_lines([COLUMNS])),
     "cloudevents": Form(
-        lambda record: _json_line(cloud_event(record)),
-        lambda line: dict(msgspec.json.decode(line)["data"]),
+        lambda records: _json_lines(map(cloud_event, records)), lambda line: dict(msgspec.json.decode(line)["data"])
     ),
 }
