@@ -104,7 +104,8 @@ def _shown(connection: sqlite3.Connection, view: str, tenant: str | None) -> str
     """The view with ids as text, and of that tenant alone."""
     columns = [column[0] for column in connection.execute(f"SELECT * FROM main.{view} LIMIT 0").description]  # noqa: S608
     texts = ", ".join("jti_text(jti) AS jti" if column == "jti" else f'"{column}"' for column in columns)
-    only = "" if tenant is None else f" WHERE tenant = '{tenant}'"  # a tenant's name has no quote in it
+    # a tenant's name has no quote in it; the plus keeps lists in the order of the log instead of sorting them
+    only = "" if tenant is None else f" WHERE +tenant = '{tenant}'"
     return f"SELECT {texts} FROM main.{view}{only}"  # noqa: S608  # names of ours
 
 
