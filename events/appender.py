@@ -3,8 +3,7 @@
 One public coroutine, `append`. Nobody else knows that batches exist.
 
 An fsync per append caps one server at a few thousand appends a second, but commits of different aggregates that wait
-at the same moment can share one: they go as a JetStream atomic batch. A batch costs a fixed time whatever its size, so
-it only pays when more commits wait than the server would take singly in that time. Both times are measured as we go.
+at the same moment can share one: they go as a JetStream atomic batch, where that is faster (`events.pace`).
 """
 
 import asyncio
@@ -19,6 +18,7 @@ from nats.errors import ConnectionClosedError, ConnectionDrainingError, Outbound
 
 from events.bus import Connection
 from events.histogram import Histogram
+from events.pace import Pace
 
 WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
@@ -79,7 +79,7 @@ class Appender:
         self._ids = itertools.count(1)
         self._unanswered: dict[bytes, asyncio.Future[Ack]] = {}
         self._waiting: deque[Append] = deque()
-        self._pace = Pace()
+        self._pace = Pace(time.perf_counter)
         self._singles = 0
         self._batching = False
         self._wake_up: asyncio.Handle | None = None
@@ -105,7 +105,7 @@ class Appender:
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
             append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
-            if self._waiting or self._batching or self._singles >= self._pace.batch_pays_from():
+            if self._pace.together or self._waiting:
                 self._waiting.append(append)
                 self._schedule()
                 ack = await append.answer
@@ -140,14 +140,11 @@ class Appender:
             self._wake_up = None
         if self._batching:
             return
-        worth = self._pace.batch_pays_from()
-        if len(self._waiting) + self._singles > worth and len(self._waiting) > 1:
-            # singles already under way would make the batch wait, so let them come home first
-            if self._singles <= worth // 2:
-                self._batching = True
-                self._run(self._send_batch(self._take_batch()))
+        if self._pace.together and len(self._waiting) > 1:
+            self._batching = True
+            self._run(self._send_batch(self._take_batch()))
             return
-        while self._waiting and self._singles < max(worth, 1):
+        while self._waiting:
             self._run(self._send_single(self._waiting.popleft()))
 
     def _run(self, work: Coroutine[None, None, object]) -> None:
@@ -169,10 +166,10 @@ class Appender:
 
     async def _send_single(self, append: Append) -> Ack:
         self._singles += 1
-        started, under_way = time.perf_counter(), self._singles
         ack = await self._publish(append, {})
         self.sizes.observe(1)
-        self._pace.single(time.perf_counter() - started, under_way, ack)
+        if ack.error is None:
+            self._pace.acknowledged(1, self._singles)
         self._singles -= 1
         _settle(append, ack)
         if self._waiting:
@@ -180,7 +177,6 @@ class Appender:
         return ack
 
     async def _send_batch(self, batch: list[Append]) -> None:
-        started = time.perf_counter()
         name = f"{self._inbox.rsplit('.', 1)[-1]}{next(self._ids)}"
         try:
             for position, append in enumerate(batch[:-1], 1):
@@ -192,7 +188,7 @@ class Appender:
             ack = _refused(error)
         if ack.error is None:
             self.sizes.observe(len(batch))
-            self._pace.batch(time.perf_counter() - started, len(batch))
+            self._pace.acknowledged(len(batch), len(batch) + len(self._waiting))
         self._batching = False
         await self._send_next()
         if ack.error is None:
@@ -240,34 +236,6 @@ class Appender:
             answer.set_result(Ack(error=_ApiError(503, 0, "no stream answers")))
         else:
             answer.set_result(_ack_decoder.decode(body))
-
-
-class Pace:
-    """What an append costs the server now, alone and in a batch, in seconds.
-
-    The least that was seen counts, forgotten slowly: what is measured here is the server's work and our own delay in
-    hearing of it, and the delay must not be mistaken for work.
-    """
-
-    def __init__(self) -> None:
-        self._single = 0.00005
-        self._batch = 0.003
-
-    def batch_pays_from(self) -> int:
-        """How many commits the server takes singly in the time of one batch."""
-        return max(int(self._batch / self._single), 2)
-
-    def single(self, took: float, under_way: int, ack: Ack) -> None:
-        """A single append was answered after `took`; `under_way` counts those not yet answered when it was sent."""
-        if ack.error is None and under_way >= 4:
-            # the server answers in turn, so each of those before us cost it about the same share of our waiting
-            self._single = min(took / under_way, self._single * 1.002)
-
-    def batch(self, took: float, size: int) -> None:
-        """A batch of `size` commits was acknowledged after `took`; what grows with its size is not its fixed cost."""
-        self._batch = min(max(took - size * 0.00002, 0.0005), self._batch * 1.05)
-        # singles are not measured meanwhile: believe them a little cheaper each time, until they are tried again
-        self._single *= 0.98
 
 
 def _expectation(append: Append) -> dict[str, str]:

@@ -61,7 +61,8 @@ async def test_a_conflict_among_many_hurts_nobody_else(
     log: Log, connection: bus.Connection, monkeypatch: pytest.MonkeyPatch, batched: bool
 ) -> None:
     """Two hundred families at once, every tenth with a stale expectation: just those conflict, the rest are in."""
-    monkeypatch.setattr("events.appender.Pace.batch_pays_from", lambda _: 2 if batched else 10_000)
+    monkeypatch.setattr(log.appender._pace, "together", batched)
+    monkeypatch.setattr("events.pace.Pace.acknowledged", lambda *_: None)
     batches = 0
     send_batch = Appender._send_batch
 
@@ -92,10 +93,6 @@ async def test_a_lost_acknowledgement_is_resolved(log: Log, monkeypatch: pytest.
     """The answer never comes: the leader is asked, finds the very commit, and that is the answer."""
     monkeypatch.setattr("events.appender.ATTEMPT_SECONDS", 0.05)
 
-    async def deaf(*_: object) -> None:
-        return None
-
-    monkeypatch.setattr(log.appender, "_acknowledged", deaf)
     log.appender._inbox = log.appender._inbox + "x"
     aggregate = fresh()
     assert await append(log, aggregate, b"mine", 0) == 1
@@ -166,7 +163,8 @@ async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) ->
 @pytest.mark.parametrize("batched", [False, True])
 async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool) -> None:
     """New aggregates on the newest commit of another one are in; those on an older view of it conflict."""
-    monkeypatch.setattr("events.appender.Pace.batch_pays_from", lambda _: 2 if batched else 10_000)
+    monkeypatch.setattr(log.appender._pace, "together", batched)
+    monkeypatch.setattr("events.pace.Pace.acknowledged", lambda *_: None)
     person = subject("acme", "alice")
     first = await append(log, person, b"blocked", 0)
     results = await asyncio.gather(
