@@ -129,7 +129,7 @@ class Audit:
     async def _family(self, tenant: str, body: bytes) -> bytes:
         request = await self._receive(body, FamilyRequest)
         question = Page("family", tenant, filters=(request.family_id,), cursor=request.cursor)
-        after = position(question, 1)[0] if request.cursor else 0
+        after = position(question, 1)[0] if request.cursor is not None else 0
 
         def look_up(db: sqlite3.Connection, limit: int) -> Answer:
             family = families.find(db, tenant, request.family_id, _now())

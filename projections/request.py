@@ -1,6 +1,7 @@
 """What may be asked (CONTRACT §5): the parameters of each audit query, strictly decoded, and how a refusal looks."""
 
 import json
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -11,6 +12,7 @@ from events.family import RevocationReason
 T = TypeVar("T")
 
 MAX_BODY = 16 * 1024
+_VALUE = re.compile(r"Invalid enum value .*(?= - at )", re.DOTALL)
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339."""
@@ -139,7 +141,8 @@ def decode(body: bytes, request: type[T]) -> T:
         # msgspec takes the last of two equal keys; where two readers disagree on a request, an attacker chooses
         json.loads(body, object_pairs_hook=_no_duplicates)
     except msgspec.ValidationError as error:
-        raise Refused("invalid_request", str(error)) from error
+        # what was sent is not repeated: it may be a token in the wrong place
+        raise Refused("invalid_request", _VALUE.sub("Unknown value", str(error))) from error
     except _DuplicateError as error:
         raise Refused("invalid_request", "a parameter is given twice") from error
     except (ValueError, RecursionError) as error:
