@@ -42,7 +42,7 @@ def check(options: Options) -> None:
             f"{options.host} can be reached by others: give --tls-cert and --tls-key, or serve on 127.0.0.1 behind a "
             "proxy that speaks TLS (with --name its name)"
         )
-    if _is_wildcard(options.host) and not options.names:
+    if is_wildcard(options.host) and not options.names:
         raise CannotServe(f"name with --name what people type to reach {options.host}, as in --name console.example")
     if options.sql and not options.login:
         raise CannotServe("--sql needs the login")
@@ -78,7 +78,8 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _is_wildcard(host: str) -> bool:
+def is_wildcard(host: str) -> bool:
+    """Whether it stands for every address of this machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

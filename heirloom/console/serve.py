@@ -15,7 +15,7 @@ from heirloom.console import plugin
 from heirloom.console.database import NAME, ReadModelDatabase, connect
 from heirloom.console.gate import Gate
 from heirloom.console.login import Login
-from heirloom.console.options import CannotServe, Options, check, is_loopback
+from heirloom.console.options import CannotServe, Options, check, is_loopback, is_wildcard
 from heirloom.console.queries import QUERIES
 from heirloom.console.tables import TABLES
 from heirloom.process import stop_requested
@@ -118,5 +118,6 @@ def _listen(options: Options) -> socket.socket:
 
 
 def _url(options: Options, listening: socket.socket) -> str:
-    host = f"[{options.host}]" if ":" in options.host else options.host
+    name = options.names[0] if is_wildcard(options.host) else options.host
+    host = f"[{name}]" if ":" in name else name
     return f"{'http' if options.cert is None else 'https'}://{host}:{listening.getsockname()[1]}"

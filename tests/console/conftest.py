@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("datasette", reason="needs the console's libraries: pip install 'heirloom[console]'")
-
 from tests.console.site import Site, make, site
 
 

@@ -40,15 +40,15 @@ async def stranger(read_model: Path) -> AsyncIterator[Site]:
         yield browser
 
 
-@pytest.mark.parametrize("path", PATHS)
-async def test_nothing_is_shown_without_the_login(stranger: Site, path: str) -> None:
+async def test_nothing_is_shown_without_the_login(stranger: Site) -> None:
     """People are sent to the login, programs are refused."""
-    person, program = await stranger.get(path), await stranger.client.get(path)
-    assert person.status_code in (303, 401)
-    assert person.text in ("", "Log in first.\n")
-    if person.status_code == 303:
-        assert person.headers["location"].startswith("/login?next=")
-    assert (program.status_code, program.text) == (401, "Log in first.\n")
+    for path in PATHS:
+        person, program = await stranger.get(path), await stranger.client.get(path)
+        assert person.status_code in (303, 401), path
+        assert person.text in ("", "Log in first.\n"), path
+        if person.status_code == 303:
+            assert person.headers["location"].startswith("/login?next=")
+        assert (program.status_code, program.text) == (401, "Log in first.\n"), path
 
 
 @pytest.mark.parametrize("path", ["/login", "/static/console.css", "/static/icon.svg"])

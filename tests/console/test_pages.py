@@ -132,10 +132,11 @@ async def test_what_is_not_offered(console: Site, path: str, status: int) -> Non
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("path", ["/", "/read-model", "/read-model/incidents", "/read-model/readable_families"])
-async def test_nothing_can_be_written(console: Site, method: str, path: str) -> None:
+async def test_nothing_can_be_written(console: Site, method: str) -> None:
     """By any method."""
-    assert (await console.client.request(method, path, data={"sql": "delete from families"})).status_code == 405
+    for path in ("/", "/read-model", "/read-model/incidents", "/read-model/readable_families"):
+        answer = await console.client.request(method, path, data={"sql": "delete from families"})
+        assert answer.status_code == 405, path
 
 
 @pytest.mark.parametrize(
