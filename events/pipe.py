@@ -70,6 +70,8 @@ class Pipe:
             held += batch.commits
             if held and (batch.pending == 0 or len(held) >= BATCH):
                 (await self.hand_over(held)).add_done_callback(answered)
+                if self._gone is not None:
+                    return  # the answer says so
                 if batch.pending == 0 and len(held) >= BUSY:
                     await asyncio.sleep(LINGER_SECONDS)  # many come at once: let more come, and be one transaction
                 held = []
