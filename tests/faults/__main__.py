@@ -1,0 +1,1 @@
+"""`make faults`: a long run."""

@@ -1,0 +1,168 @@
+"""One run: start the service, let clients at it, do it harm, let it rest, and look at everything it left."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events import bus
+from events.log import Log, Stored
+from heirloom import credentials
+from projections.read_model import ReadModel
+from tests.faults import copies
+from tests.faults.checker import Violation, check, copies_differ
+from tests.faults.history import History, Operation
+from tests.faults.log_index import index
+from tests.faults.nemeses import Scene, rage
+from tests.faults.proxy import Links
+from tests.faults.stack import CLIENTS, Stack, read_model_rows
+from tests.faults.workload import Client, Workload
+
+RECOVERY_SECONDS = 30.0
+"""How long after the last fault the service may still refuse."""
+AVAILABLE = 0.99
+
+
+class Plan(NamedTuple):
+    """`seconds` of `faults`, then `calm` seconds without. `pause` is each worker's, between two requests."""
+
+    seed: int
+    seconds: float
+    faults: Sequence[str]
+    gap: tuple[float, float] = (0.5, 4.0)
+    calm: float = 3.0
+    workers: int = 8
+    pause: float = 0.005
+    connections: int = 2
+    """Of each client."""
+
+
+class Result(NamedTuple):
+    """What was seen. `commits` is the log's length, `recovered` the seconds from the last fault to full service."""
+
+    operations: list[Operation]
+    faults: list[tuple[float, str]]
+    commits: int
+    recovered: float
+    violations: list[Violation]
+
+
+PARTIES = ("clients", "replica 1", "replica 2", "the projector")
+
+
+async def run(stack: Stack, plan: Plan, directory: Path, tell: Callable[[str], None] = lambda _: None) -> Result:
+    """Start the stack, and stop it. Writes `history.jsonl` into `directory`."""
+    links = Links(PARTIES, stack.hosts)
+    async with links.listening():
+        stack.setup.links = {party: dict(zip(stack.hosts, links.hosts(party), strict=True)) for party in PARTIES[1:]}
+        await asyncio.to_thread(stack.start)
+        try:
+            return await _run(stack, links, plan, directory, tell)
+        finally:
+            await asyncio.to_thread(stack.stop)
+
+
+async def _run(stack: Stack, links: Links, plan: Plan, directory: Path, tell: Callable[[str], None]) -> Result:
+    history = History(directory / "history.jsonl")
+    async with stack.undisturbed() as witness, _clients(stack, links, plan) as clients:
+        workload = Workload(history, clients, Log(witness), plan.seed, pause=plan.pause)
+        working = asyncio.create_task(workload.run(plan.workers))
+        tell("faults")
+        await rage(Scene(stack, links, witness, random.Random(plan.seed)), plan.faults, history, plan.seconds, plan.gap)
+        tell("recovery")
+        ended = history.now()
+        recovered = await _recovery(history, ended)
+        await asyncio.sleep(plan.calm)
+        workload.stop.set()
+        await working
+        violations = _availability(history, ended + min(recovered, RECOVERY_SECONDS))
+        tell("reading the log")
+        log = await _whole_log(witness)
+        if not await copies.all_current(witness, RECOVERY_SECONDS):
+            violations.append(Violation("every node catches up", "after the last fault"))
+        elif stack.brokers > 1:
+            violations += copies_differ({node: await copies.copy_on(witness, node, len(log)) for node in stack.nodes})
+        applied = await _applied(witness, len(log))
+    history.close()
+    tell("checking")
+    await asyncio.to_thread(stack.stop)
+    violations += check(history.operations, index(log))
+    violations += _read_model_differs(stack, log, applied, directory)
+    return Result(history.operations, history.faults, len(log), recovered, violations)
+
+
+@contextlib.asynccontextmanager
+async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list[Client]]:
+    known = credentials.load(stack.data)
+    made: list[Client] = []
+    for client_id, grace in CLIENTS.items():
+        for _ in range(plan.connections):
+            url = known.client_url("acme", client_id, ",".join(links.hosts("clients")))
+            connection = await bus.connect(url, client_id, inbox_prefix=f"_INBOX.acme.{client_id}")
+            made.append(Client(connection, f"oauth.acme.client.{client_id}", grace))
+    try:
+        yield made
+    finally:
+        for client in made:
+            await client.connection.close()
+
+
+async def _recovery(history: History, ended: float) -> float:
+    """Seconds until a whole second went by in which every request was answered; at most a good while."""
+    while (waited := history.now() - ended) < 2 * RECOVERY_SECONDS:
+        recent = [operation for operation in history.operations[-5000:] if operation.began > history.now() - 1.2]
+        if len(recent) > 20 and all(operation.outcome != "info" or operation.error is None for operation in recent):
+            return max(waited - 1.2, 0)
+        await asyncio.sleep(0.1)
+    return waited
+
+
+def _availability(history: History, since: float) -> list[Violation]:
+    late = [operation for operation in history.operations if operation.began > since]
+    answered = sum(operation.outcome != "info" for operation in late)
+    if late and answered >= AVAILABLE * len(late):
+        return []
+    return [Violation("99 % are answered within 30 s after the last fault", f"{answered} of {len(late)}")]
+
+
+async def _whole_log(connection: bus.Connection) -> list[Stored]:
+    async with asyncio.timeout(RECOVERY_SECONDS):
+        while True:
+            with contextlib.suppress(NatsError):
+                return await copies.whole_log(connection)
+            await asyncio.sleep(0.2)
+
+
+async def _applied(connection: bus.Connection, end: int) -> int:
+    """How far the read model has come, given the time it may take."""
+    applied = 0
+    deadline = asyncio.get_running_loop().time() + RECOVERY_SECONDS
+    while applied < end and asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(NatsError):
+            reply = await connection.request("audit.acme.position", b"{}", timeout=2)
+            position = msgspec.json.decode(reply.data)
+            applied = position.get("applied_seq", 0)
+            if position.get("obstacle"):
+                break
+        await asyncio.sleep(0.1)
+    return applied
+
+
+def _read_model_differs(stack: Stack, log: list[Stored], applied: int, directory: Path) -> list[Violation]:
+    rule = "the read model is the fold of the log"
+    if applied < len(log):
+        return [Violation(rule, f"it stands at {applied} of {len(log)}")]
+    anew = directory / "anew.db"
+    model = ReadModel(anew)
+    model.apply(log)
+    model.close()
+    there, wanted = read_model_rows(stack.data / "read-model.db"), read_model_rows(anew)
+    if there == wanted:
+        return []
+    differing = next((pair for pair in zip(there, wanted, strict=False) if pair[0] != pair[1]), ("its length", ""))
+    return [Violation(rule, f"{differing[0][:120]} is not {differing[1][:120]}")]

@@ -1,0 +1,252 @@
+"""The checker itself: a good history is good, and every way to break a promise has its name."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from events.log import Stored
+from tests.faults.checker import check, copies_differ
+from tests.faults.history import NEVER, Kind, Operation, Outcome
+from tests.faults.log_index import Family, LogIndex, index
+from tests.projections.logs import LogMaker
+
+
+class Past:
+    """A history in the making, one second an operation: each begins when the one before has ended, if not told else."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self._now = 0.0
+
+    def add(
+        self, kind: Kind, generation: int = -1, outcome: Outcome = "ok", *, began: float | None = None, **more: object
+    ) -> None:
+        """An operation on the family `f`."""
+        self._now += 1
+        ended = NEVER if outcome == "info" else self._now + 0.5
+        operation = Operation(
+            len(self.operations) + 1, kind, self._now if began is None else began, ended, outcome, family="f"
+        )
+        operation.generation = generation
+        for name, value in more.items():
+            setattr(operation, name, value)
+        self.operations.append(operation)
+
+    def issue(self) -> None:
+        self.add("issue", to=0, commit="c0", successor="t0")
+
+    def refresh(self, generation: int, **more: object) -> None:
+        """Accepted; the answer is as it must be."""
+        answer = {"to": generation + 1, "commit": f"c{generation + 1}", "successor": f"t{generation + 1}"}
+        self.add("refresh", generation, **(answer | more))  # type: ignore[arg-type]
+
+    def refused(self, generation: int, **more: object) -> None:
+        self.add("refresh", generation, "fail", error="invalid_grant", **more)  # type: ignore[arg-type]
+
+
+def log_of(rotations: int, reason: str | None = None) -> LogIndex:
+    """What lies in the log after a family `f` was opened, rotated so often, and ended so."""
+    log = LogIndex({}, {"c0": [1]}, [])
+    family = log.families.setdefault("f", Family())
+    for generation in range(rotations):
+        family.rotations.append((generation, f"c{generation + 1}"))
+        log.sequences[f"c{generation + 1}"] = [generation + 2]
+    family.generation, family.reason = rotations, reason
+    return log
+
+
+def rules(past: Past, log: LogIndex) -> list[str]:
+    """The rules that were broken."""
+    return [violation.rule for violation in check(past.operations, log)]
+
+
+def test_a_good_life_is_good() -> None:
+    """Rotated, retried with its key, looked at, stolen, ended: no rule is broken."""
+    past = Past()
+    past.issue()
+    past.refresh(0)
+    past.refresh(1, key="k")
+    past.add("introspect", 2, active=True)
+    past.refresh(1, key="k")
+    past.add("witness", to=2, seq=3, revoked=False)
+    past.refused(0)
+    past.add("introspect", 2, active=False)
+    past.refused(2)
+    past.add("witness", to=2, seq=4, revoked=True)
+    assert rules(past, log_of(2, "reuse_detected")) == []
+
+
+def test_what_nobody_knows_may_have_happened_or_not() -> None:
+    """A refresh and a revocation without an answer: the log may hold either, and what it holds may be heard of."""
+    for log in (log_of(0), log_of(1), log_of(1, "client_request")):
+        past = Past()
+        past.issue()
+        past.add("refresh", 0, "info")
+        past.add("revoke", 0, "info")
+        past.add("introspect", 0, active=log.families["f"].generation == 0)
+        assert rules(past, log) == []
+
+
+def test_a_request_that_was_held_up_is_no_theft_of_ours_and_may_end_the_family() -> None:
+    """The first attempt arrives after its own retry was answered and used: that is a reuse, for the service."""
+    past = Past()
+    past.issue()
+    past.add("refresh", 0, "info", key="k")
+    past.refresh(0, key="k")
+    past.refresh(1)
+    past.refused(2)
+    assert rules(past, log_of(2, "reuse_detected")) == []
+
+
+def _two_successors(past: Past) -> None:
+    past.refresh(0, key="k")
+    past.refresh(0, key="k", successor="another")
+
+
+def _old_one_accepted(past: Past) -> None:
+    past.refresh(0)
+    past.refresh(1)
+    past.refresh(0)
+
+
+def _accepted_twice(past: Past) -> None:
+    past.refresh(0, key="k")
+    past.refresh(0, key="another")
+
+
+def _skipped(past: Past) -> None:
+    past.refresh(0, to=2)
+
+
+def _accepted_after_the_end(past: Past) -> None:
+    past.add("revoke", 0)
+    past.refresh(0)
+
+
+def _accepted_after_a_denial(past: Past) -> None:
+    past.refresh(0)
+    past.refused(0)
+    past.refresh(1)
+
+
+def _active_after_the_end(past: Past) -> None:
+    past.add("revoke", 0)
+    past.add("introspect", 0, active=True)
+
+
+def _active_after_its_successor(past: Past) -> None:
+    past.refresh(0)
+    past.add("introspect", 0, active=True)
+
+
+def _inactive(past: Past) -> None:
+    past.refresh(0)
+    past.add("introspect", 1, active=False)
+
+
+def _denied(past: Past) -> None:
+    past.refresh(0)
+    past.refused(1)
+
+
+def _told_too_early(past: Past) -> None:
+    past.add("revoke", 0)
+    past.add("witness", to=0, seq=1, revoked=False)
+
+
+def _rotation_told_too_early(past: Past) -> None:
+    past.refresh(0)
+    past.add("witness", to=0, seq=1, revoked=False)
+
+
+def _lost(past: Past) -> None:
+    past.refresh(0, commit="lost")
+
+
+def _backwards(past: Past) -> None:
+    past.refresh(0)
+    past.refresh(1)
+    past.operations[-1].commit = "c0"
+
+
+@pytest.mark.parametrize(
+    ("harm", "log", "rule"),
+    [
+        (_two_successors, log_of(1), "a generation has one successor"),
+        (_old_one_accepted, log_of(2), "a reuse is denied"),
+        (_accepted_twice, log_of(1), "a reuse is denied"),
+        (_skipped, log_of(1), "generations are contiguous"),
+        (
+            _accepted_after_the_end,
+            log_of(1, "client_request"),
+            "nothing is accepted that began after the end was acknowledged",
+        ),
+        (
+            _accepted_after_a_denial,
+            log_of(2, "reuse_detected"),
+            "nothing is accepted that began after the end was acknowledged",
+        ),
+        (_active_after_the_end, log_of(0, "client_request"), "nothing is active after the end was acknowledged"),
+        (_active_after_its_successor, log_of(1), "a generation is not active once it has a successor"),
+        (_inactive, log_of(1), "a good token is active"),
+        (_denied, log_of(1, "reuse_detected"), "a good token is accepted"),
+        (_told_too_early, log_of(0, "client_request"), "the end is in the log before it is acknowledged"),
+        (_rotation_told_too_early, log_of(1), "a rotation is in the log before it is acknowledged"),
+        (_lost, log_of(1), "what was acknowledged is in the log"),
+        (_backwards, log_of(2), "sequences follow real time"),
+        (lambda past: past.add("revoke", 0), log_of(0), "an end that was told is in the log"),
+        (lambda past: past.refused(0), log_of(0), "an end that was told is in the log"),
+        (lambda past: past.add("introspect", 0, "fail"), log_of(0), "an error nobody expects: None"),
+        (lambda _: None, log_of(1), "what failed is not in the log"),
+        (lambda _: None, log_of(0, "client_request"), "nobody ends a family unasked"),
+        (lambda past: past.refresh(0), log_of(1, "reuse_detected"), "nobody ends a family unasked"),
+        (lambda past: past.operations.clear(), log_of(0), "what failed is not in the log"),
+    ],
+)
+def test_a_broken_promise_has_its_name(harm: Callable[[Past], None], log: LogIndex, rule: str) -> None:
+    """Each history differs from a good one in one respect."""
+    past = Past()
+    past.issue()
+    harm(past)
+    assert rule in rules(past, log)
+
+
+def test_what_happens_at_once_may_happen_in_either_order() -> None:
+    """A reuse, an introspection and a witness that began before the end was told may still see the family alive."""
+    past = Past()
+    past.issue()
+    past.refresh(0)
+    past.add("revoke", 1)
+    past.refresh(1, began=2.4)
+    past.add("introspect", 1, began=2.4, active=True)
+    past.add("witness", began=2.4, to=1, seq=2, revoked=False)
+    assert rules(past, log_of(2, "client_request")) == []
+
+
+def test_the_log_is_folded_by_rules_of_its_own() -> None:
+    """A good log has no faults; a rotation after the end, a second one of a generation, and an end twice are named."""
+    good = LogMaker()
+    good.open("a")
+    good.rotate("a")
+    good.reuse("a")
+    assert index(good.log).faults == []
+    assert index(good.log).families["a"].reason == "reuse_detected"
+    rotation, end = good.log[1:]
+    assert "generations are contiguous" in _faults([*good.log[:2], rotation])
+    assert "a dead family stays dead" in _faults([*good.log, rotation])
+    assert "a family ends once" in _faults([*good.log, end])
+    silent = end._replace(body=end.body.replace(b"TokenReuseDetected", b"TokenReuseOverlooked"))
+    assert "a reuse and the end it brings are one commit" in _faults([*good.log[:2], silent])
+
+
+def _faults(log: Sequence[Stored]) -> list[str]:
+    return [fault for fault, _ in index(log).faults]
+
+
+def test_copies_are_compared_message_by_message() -> None:
+    """The first place where two nodes differ is named, also where one has less."""
+    assert copies_differ({"a": ["1", "2"], "b": ["1", "2"]}) == []
+    (violation,) = copies_differ({"a": ["1", "2", "3"], "b": ["1", "2", "3"], "c": ["1", "x", "3"]})
+    assert violation.where.startswith("a and c differ at 2")
+    (violation,) = copies_differ({"a": ["1", "2"], "b": ["1"]})
+    assert violation.where.startswith("a and b differ at 2")

@@ -1,0 +1,210 @@
+"""Clients over a few hot families: refreshes, thieves, retries, revocations, and a second look at every answer.
+
+Everybody chooses with one seed. Families that end are followed by new ones, and are still asked about for a while.
+"""
+
+import asyncio
+import base64
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.bus import Connection
+from events.log import Log, Unavailable
+from events.subjects import family as aggregate_of
+from tests.faults.history import History, Operation, digest, generation_of
+
+MIX = {"refresh": 50, "double": 15, "stale": 10, "retry": 5, "revoke": 5, "introspect": 15}
+FAMILIES = 24
+REMEMBERED = 24
+PATIENCE_SECONDS = 6.0
+SCOPE = "read offline_access"
+
+
+class Client(NamedTuple):
+    """One connection of an OAuth client; `grace` if its registration has a grace time."""
+
+    connection: Connection
+    prefix: str
+    grace: bool
+
+
+class Family:
+    """What the clients hold of one family: its tokens and the keys they were got with."""
+
+    def __init__(self, id: str, client: Client, token: str) -> None:
+        self.id = id
+        self.client = client
+        self.tokens = {0: token}
+        self.keys: dict[int, str] = {}
+        self.ended = False
+
+    @property
+    def newest(self) -> int:
+        return max(self.tokens)
+
+
+class Workload:
+    """Asks until told to stop. `witness` reads the log from its leader; its connection is disturbed by nobody."""
+
+    def __init__(self, history: History, clients: Sequence[Client], witness: Log, seed: int, *, pause: float) -> None:
+        self._history = history
+        self._clients = clients
+        self._witness = witness
+        self._random = random.Random(seed)
+        self._pause = pause
+        self._families: list[Family] = []
+        self._ended: deque[Family] = deque(maxlen=REMEMBERED)
+        self._keys = 0
+        self.stop = asyncio.Event()
+
+    async def run(self, workers: int) -> None:
+        """Until `stop` is set and the last answers are in."""
+        await asyncio.gather(*(self._work() for _ in range(workers)))
+
+    async def _work(self) -> None:
+        while not self.stop.is_set():
+            await self._once()
+            await asyncio.sleep(self._pause)
+
+    async def _once(self) -> None:
+        chance = self._random
+        self._families = [family for family in self._families if not family.ended]
+        if len(self._families) < FAMILIES:
+            await self._issue()
+        if not self._families:
+            return
+        what = chance.choices(list(MIX), list(MIX.values()))[0]
+        family = chance.choice(self._families)
+        if self._ended and chance.random() < 0.1:
+            family = chance.choice(self._ended)
+        newest = family.newest
+        match what:
+            case "refresh":
+                await self._refresh(family, newest, what, self._new_key() if chance.random() < 0.5 else None)
+            case "double":
+                key = self._new_key() if chance.random() < 0.5 else None
+                await asyncio.gather(*(self._refresh(family, newest, what, key) for _ in range(2)))
+            case "stale":
+                await self._refresh(family, chance.randrange(newest + 1), what, None)
+            case "retry":
+                again = newest - 1 if newest - 1 in family.keys else newest
+                await self._refresh(family, again, what, family.keys.get(again) or self._new_key())
+            case "revoke":
+                await self._revoke(family, newest)
+            case "introspect":
+                await self._introspect(family, newest, what)
+
+    async def _issue(self) -> None:
+        client = self._random.choice(self._clients)
+        operation = self._history.invoke("issue", "issue", grace=client.grace)
+        answer = await self._ask(client, "issue", {"sub": f"user{operation.id}", "scope": SCOPE}, operation)
+        if answer is not None:
+            self._read_tokens(operation, answer)
+            self._families.append(Family(operation.family, client, answer["refresh_token"]))
+            self._history.complete(operation, "ok")
+
+    async def _refresh(self, family: Family, generation: int, why: str, key: str | None) -> None:
+        client = self._same_registration(family)
+        operation = self._history.invoke("refresh", why, family.id, grace=client.grace, generation=generation, key=key)
+        request = {"grant_type": "refresh_token", "refresh_token": family.tokens[generation]}
+        answer = await self._ask(client, "token", request, operation, key)
+        if answer is None:
+            if operation.outcome == "fail":
+                await self._look_back(family, 0.5)
+            elif key is not None and not self.stop.is_set() and not family.ended:
+                await self._refresh(family, generation, "again", key)  # what a client does that has a key
+            return
+        self._read_tokens(operation, answer)
+        self._history.complete(operation, "ok")
+        family.tokens.setdefault(operation.to, answer["refresh_token"])
+        if key is not None:
+            family.keys.setdefault(generation, key)
+        if self._random.random() < 0.2:
+            await self._look(family)
+
+    async def _revoke(self, family: Family, generation: int) -> None:
+        operation = self._history.invoke("revoke", "revoke", family.id, generation=generation)
+        request = {"token": family.tokens[generation]}
+        if await self._ask(self._same_registration(family), "revoke", request, operation) is not None:
+            self._history.complete(operation, "ok")
+            await self._look_back(family, 1)
+
+    async def _introspect(self, family: Family, generation: int, why: str) -> None:
+        client = self._same_registration(family)
+        operation = self._history.invoke("introspect", why, family.id, generation=generation)
+        answer = await self._ask(client, "introspect", {"token": family.tokens[generation]}, operation)
+        if answer is not None:
+            operation.active = answer["active"]
+            self._history.complete(operation, "ok")
+
+    async def _look_back(self, family: Family, likely: float) -> None:
+        """The family is said to have ended: is that so at once, and everywhere?"""
+        if not family.ended:
+            family.ended = True
+            self._ended.append(family)
+        if self._random.random() < likely:
+            await asyncio.gather(
+                self._look(family), *(self._introspect(family, family.newest, "look") for _ in range(2))
+            )
+            await self._refresh_once(family)
+
+    async def _refresh_once(self, family: Family) -> None:
+        if not self.stop.is_set() and self._random.random() < 0.3:
+            await self._refresh(family, family.newest, "afterwards", None)
+
+    async def _look(self, family: Family) -> None:
+        """What the stream's leader has of the family."""
+        operation = self._history.invoke("witness", "witness", family.id)
+        try:
+            stored = await self._witness.last_from_leader(aggregate_of("acme", family.id))
+        except (Unavailable, NatsError) as error:
+            operation.error = type(error).__name__
+            self._history.complete(operation, "info")
+            return
+        if stored is not None:
+            state = msgspec.json.decode(stored.body)["state"]
+            operation.seq, operation.to = stored.seq, state["generation"]
+            operation.revoked = "revoked" in state
+        self._history.complete(operation, "ok")
+
+    async def _ask(
+        self, client: Client, what: str, request: dict[str, str], operation: Operation, key: str | None = None
+    ) -> dict[str, Any] | None:
+        """The answer; None for a refusal (recorded as `fail`) and for no answer (`info`)."""
+        headers = {"Idempotency-Key": key} if key is not None else None
+        body = msgspec.json.encode(request)
+        try:
+            reply = await client.connection.request(
+                f"{client.prefix}.{what}", body, timeout=PATIENCE_SECONDS, headers=headers
+            )
+        except (NatsError, OSError) as error:
+            operation.error = type(error).__name__
+            self._history.complete(operation, "info")
+            await asyncio.sleep(0.05)
+            return None
+        answer: dict[str, Any] = msgspec.json.decode(reply.data)
+        if "error" not in answer:
+            return answer
+        operation.error = answer["error"]
+        unknown = operation.error in ("temporarily_unavailable", "server_error")
+        self._history.complete(operation, "info" if unknown else "fail")
+        return None
+
+    def _read_tokens(self, operation: Operation, answer: dict[str, Any]) -> None:
+        operation.successor, operation.to = digest(answer["refresh_token"]), generation_of(answer["refresh_token"])
+        payload = answer["access_token"].split(".")[1]
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        operation.family, operation.commit = claims["sid"], claims["jti"]
+
+    def _same_registration(self, family: Family) -> Client:
+        """Any of the connections of the client that owns the family."""
+        return self._random.choice([client for client in self._clients if client.prefix == family.client.prefix])
+
+    def _new_key(self) -> str:
+        self._keys += 1
+        return f"key{self._keys}"
