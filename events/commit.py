@@ -48,7 +48,7 @@ class Codec(Generic[E, S]):
         """Raises `UnreadableCommit` for anything but a commit of this aggregate and a known version."""
         try:
             commit = self._decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnreadableCommit(str(error)) from error
         if commit.v != VERSION:
             raise UnreadableCommit(f"commit version {commit.v}, this program reads version {VERSION}")

@@ -168,7 +168,7 @@ def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:
     """The state after the commit, encoded. `before` is what is remembered of the one before, empty for the first."""
     try:
         commit = kind.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _BadCommit(f"unreadable: {error}") from error
     if commit.v != VERSION:
         raise _BadCommit(f"commit version {commit.v}, this program reads version {VERSION}")
@@ -205,5 +205,5 @@ def _means(kind: _Kind, written: bytes, folded: Any) -> bool:
     """Whether a state written otherwise, by another version perhaps, says the same."""
     try:
         return bool(kind.decode_state(written) == folded)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False

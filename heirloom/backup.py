@@ -124,7 +124,7 @@ def read_manifest(backup: Path) -> Manifest:
         held = manifest.log
     except OSError as error:
         raise Unusable(f"{backup} is no backup: {MANIFEST} cannot be read ({error.strerror})") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, StopIteration) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, StopIteration) as error:
         raise Unusable(f"{path} is damaged") from error
     if manifest.version != VERSION or held.last_seq < 0:
         raise Unusable(f"{path} is of version {manifest.version}; this Heirloom knows version {VERSION}")

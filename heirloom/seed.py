@@ -36,7 +36,7 @@ def read_seed(file: Path) -> Seed:
         content = tomllib.loads(text)
     except OSError as error:
         raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"{file} is not TOML: {error}") from error
     reader = _SeedReader(str(file), text)
     seed = reader.read(content)

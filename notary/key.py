@@ -64,7 +64,7 @@ def read_state(path: Path) -> State:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError as error:
         raise NoKey(f"{path} is missing: what was signed last is not known; restore it, or begin anew") from error
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NoKey(f"{path} cannot be read: {error}; restore it, or begin anew") from error
 
 

@@ -89,7 +89,7 @@ def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | None:
         read = _family.decode(stored.body)
         _known_version(read.v)
         return _family_commit(stored.seq, kind[1], kind[3], kind[4] == "revoked", read)
-    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError, TypeError) as error:
         raise Unprojectable(str(error)) from error
 
 

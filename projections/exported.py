@@ -83,7 +83,7 @@ def records(stored: Stored) -> Sequence[Record]:
     _, name, kind, *rest = stored.subject.split(".")
     try:
         commit = _DECODERS[kind].decode(stored.body)
-    except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (KeyError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableCommit(f"sequence {stored.seq}: {error}") from error
     if commit.v != VERSION:
         raise UnreadableCommit(f"sequence {stored.seq}: commit version {commit.v} is unknown")

@@ -6,7 +6,6 @@ when a tenant is added. Each secret has an id (1 to 255) that tokens name; the l
 """
 
 import base64
-import binascii
 import contextlib
 import os
 import secrets
@@ -82,7 +81,7 @@ def load(path: Path) -> Keyring:
     try:
         file = msgspec.json.decode(content, type=_File)
         known = {entry.id: base64.b64decode(entry.secret, validate=True) for entry in file.secrets}
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise KeyringError(f"the keyring {path} is corrupt; restore it from your backup") from error
     if file.version != 1 or not known or any(len(secret) != SECRET_BYTES for secret in known.values()):
         raise KeyringError(f"the keyring {path} is corrupt or of another version; restore it from your backup")

@@ -195,7 +195,7 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
             settings = tomllib.loads(file.read_text())
         except OSError as error:
             raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise click.ClickException(f"{file} is not TOML: {error}") from error
     for setting in given:
         name, equals, value = setting.partition("=")

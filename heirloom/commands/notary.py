@@ -64,7 +64,7 @@ def check_proof(data: Path, keys: tuple[str, ...], body_file: Path | None, file:
         proof = msgspec.json.decode(file.read_bytes(), type=Proof)
         body = None if body_file is None else body_file.read_bytes()
         checkpoint = check(proof, known, body)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, MalformedNote, Unproven) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedNote, Unproven) as error:
         raise click.ClickException(f"{file} proves nothing: {error}") from error
     signed = "signed by a known key" if known else "signature not checked: name a key with --key"
     body_is = f"the body of SHA-256 {proof.body_sha256}" if body is not None else "the leaf of this proof"

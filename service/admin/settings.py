@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from joserfc.errors import JoseError
@@ -61,17 +61,30 @@ def _scope(scope: str) -> str | None:
 
 def _redirect_uris(uris: tuple[str, ...]) -> str | None:
     for uri in uris:
-        parts = urlsplit(uri)
-        if not parts.scheme or parts.fragment or len(uri) > 2048:
+        parts = _split(uri)
+        if parts is None or not parts.scheme or parts.fragment or len(uri) > 2048:
             return "each must be an absolute URI without a fragment (RFC 6749 §3.1.2)"
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
             return "http is only for loopback (RFC 8252 §7.3)"
     return None
 
 
+def _split(uri: str) -> SplitResult | None:
+    try:
+        return urlsplit(uri)
+    except ValueError:
+        return None
+
+
 def _issuer(issuer: str) -> str | None:
-    parts = urlsplit(issuer)
-    if parts.scheme not in ("https", "http", "urn") or parts.query or parts.fragment or len(issuer) > 512:
+    parts = _split(issuer)
+    if (
+        parts is None
+        or parts.scheme not in ("https", "http", "urn")
+        or parts.query
+        or parts.fragment
+        or len(issuer) > 512
+    ):
         return "must be a URL without query and fragment (RFC 8414 §2)"
     return None
 

@@ -1,0 +1,203 @@
+"""Every parser of what strangers send or files hold: real inputs, the function, and how it may refuse."""
+
+import base64
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+
+from events import client, family, key, subject, tenant
+from events.commit import Codec, UnreadableCommit
+from events.verify import Verifier
+from heirloom import credentials
+from heirloom.backup import MANIFEST, Unusable, read_manifest
+from heirloom.seed import read_seed
+from notary.checkpoint import read_checkpoint
+from notary.key import NoKey, State, read_state, write_state
+from notary.note import MalformedNote, Signer, parse_key, parse_signer
+from projections import request as audit_request
+from projections.audit import QUERIES
+from projections.commit import Unprojectable, read_commit
+from projections.page import BadCursor, Page, cursor_after, position
+from projections.token_text import NoToken, claim_of
+from service import keyring
+from service.client_assertion import read as read_assertion
+from service.client_authentication import presented
+from service.endpoints import authorize, device_authorization, introspect, issue, revoke
+from service.errors import OAuthError
+from service.grants import parameters
+from service.keyring import Keyring, KeyringError
+from service.request import decode, idempotency_key
+from service.scope import parse_resources, parse_scope
+from service.tokens import Tokens
+from service.user_code import family_of, new_user_code
+from tests.notary.logs import checkpoints_of
+from tests.projections.logs import eventful_log
+from tests.system.service import SEED
+
+RING = Keyring({1: b"k" * 32})
+LOG = eventful_log()
+CODECS: dict[str, Codec[Any, Any]] = {
+    "family": family.codec,
+    "client": client.codec,
+    "tenant": tenant.codec,
+    "key": key.codec,
+    "subject": subject.codec,
+}
+PAGE = Page("families", "acme", limit=10)
+JWT = b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJqdGkiOiJhYmMiLCJzaWQiOiJkZWYifQ." + b"s" * 86
+REQUESTS = [
+    b'{"grant_type": "refresh_token", "refresh_token": "hrt_x", "scope": "read", "resource": ["https://api.example"]}',
+    b'{"grant_type":"authorization_code","code":"hac_x","redirect_uri":"https://app.example/cb","code_verifier":"v"}',
+    b'{"sub": "alice", "scope": "read offline_access", "acr": "1", "amr": ["pwd"], "auth_time": 1, "nonce": "n"}',
+    b'{"client_id":"app","sub":"a","scope":"read","code_challenge":"c","code_challenge_method":"S256"}',
+    b'{"user_code": "WDJB-MJHT", "sub": "alice", "approved": true}',
+    b'{"token": "hrt_x", "token_type_hint": "refresh_token"}',
+]
+QUESTIONS = [
+    b'{"family_id": "f1"}',
+    b'{"sub": "user1", "client_id": "web", "status": "live", "since": "2026-11-20T12:00:00Z", "limit": 5}',
+    b'{"reason": "reuse_detected", "min_seq": 3}',
+    b'{"token": "hrt_x", "at": "2026-11-20T12:00:00Z"}',
+    b'{"text": "laptop", "cursor": "abc", "until": "2026-11-20T12:00:00.5+01:00"}',
+]
+
+
+class Parser(NamedTuple):
+    """`parse` takes any bytes, and raises nothing but `refusals`."""
+
+    originals: Sequence[bytes]
+    parse: Callable[[bytes], object]
+    refusals: tuple[type[Exception], ...] = ()
+
+
+def parsers(scratch: Path) -> dict[str, Parser]:
+    """By name. Those that read a file get one in `scratch`."""
+    return _of_tokens() | _of_requests() | _of_log() | _of_files(scratch)
+
+
+def _text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
+    """Of what arrives as text: JSON has decoded it, so any character may be in it."""
+    return lambda data: parse(data.decode("utf-8", "replace"))
+
+
+def _of_tokens() -> dict[str, Parser]:
+    kinds = ("refresh", "code", "device", "access")
+    made = {kind: Tokens(RING, "acme", kind) for kind in kinds}  # type: ignore[arg-type]  # a literal each
+    texts = [tokens.mint(1, "f" * 22, number, "seed").encode() for tokens in made.values() for number in (0, 7, 123456)]
+    found = {f"{kind} token": Parser(texts, _text(made[kind].recognise)) for kind in kinds}
+    return found | {
+        "token in an audit": Parser([*texts, JWT], _text(claim_of), (NoToken,)),
+        "user code": Parser(
+            [new_user_code().encode() for _ in range(5)], _text(lambda text: family_of(RING, "acme", text))
+        ),
+        "client assertion": Parser([JWT, b"eyJhbGciOiJFUzI1NiJ9.e30.AAAA"], _text(read_assertion)),
+    }
+
+
+def _of_requests() -> dict[str, Parser]:
+    decoders: dict[str, msgspec.json.Decoder[Any]] = {
+        "token": parameters.decoder,
+        "issue": issue._decoder,
+        "authorize": authorize._decoder,
+        "device_authorization": device_authorization._decoder,
+        "revoke": revoke._decoder,
+        "introspect": introspect._decoder,
+    }
+    found = {f"request: {name}": _request(decoder) for name, decoder in decoders.items()}
+    found |= {f"audit: {name}": _question(question) for name, (question, _) in QUERIES.items()}
+    cursors = [cursor_after(PAGE, (12, 34)).encode(), cursor_after(PAGE, (0,)).encode()]
+    basic = [b"Basic " + base64.b64encode(text) for text in (b"web:secret", b"a%3Ab:%2B+x", b"web", b":")]
+    return found | {
+        "scope": Parser([b"read write openid", b"read"], _text(parse_scope), (OAuthError,)),
+        "resource": Parser([b"https://api.example/a?b", b"urn:x:y"], _text(parse_resources), (OAuthError,)),
+        "idempotency key": Parser(
+            [b"7f3a", b"x" * 255], _text(lambda text: idempotency_key({"Idempotency-Key": text})), (OAuthError,)
+        ),
+        "HTTP Basic": Parser(basic, _text(lambda text: presented("token", {"Authorization": text}, {})), (OAuthError,)),
+        "client authentication": Parser(
+            [
+                b'{"client_id": "web", "client_secret": "s"}',
+                b'{"client_assertion": "e.e.e", "client_assertion_type": "x"}',
+            ],
+            lambda data: presented("token", {}, decode(data, msgspec.json.Decoder(dict[str, Any]))),
+            (OAuthError,),
+        ),
+        "cursor": Parser(cursors, _text(lambda text: position(PAGE._replace(cursor=text), 2)), (BadCursor,)),
+    }
+
+
+def _request(decoder: msgspec.json.Decoder[Any]) -> Parser:
+    return Parser(REQUESTS, lambda data: decode(data, decoder), (OAuthError,))
+
+
+def _question(question: type[audit_request.Request]) -> Parser:
+    return Parser(QUESTIONS, lambda data: audit_request.decode(data, question), (audit_request.Refused,))
+
+
+def _of_log() -> dict[str, Parser]:
+    bodies = [stored.body for stored in LOG]
+    found = {f"commit: {kind}": Parser(bodies, codec.decode, (UnreadableCommit,)) for kind, codec in CODECS.items()}
+    return found | {
+        "verification": Parser(bodies, _verify),
+        "projection": Parser(bodies, lambda data: read_commit(LOG[1]._replace(body=data)), (Unprojectable,)),
+    }
+
+
+def _verify(data: bytes) -> None:
+    """Whatever lies in the log: a fault is told, never raised."""
+    verifier = Verifier()
+    verifier.check(LOG[0])
+    verifier.check(LOG[1]._replace(body=data))
+    verifier.report()
+
+
+def _of_files(scratch: Path) -> dict[str, Parser]:
+    signer = Signer.fresh("heirloom/0011223344556677")
+    notes = [checkpoint.signed.encode() for checkpoint in checkpoints_of(LOG, signer, 3, 7)]
+    ring, seed, backup = scratch / "keyring.json", scratch / "seed.toml", scratch / MANIFEST
+    keyring.create(ring)
+    part = {"name": "x", "size": 1, "sha256": "0"}
+    state = {"messages": 1, "bytes": 1, "first_seq": 1, "last_seq": 1}
+    manifest = {
+        "version": 1,
+        "made_at": "2026-11-20T12:00:00Z",
+        "heirloom": "0.1.0",
+        "broker": "2.15.1",
+        "streams": [{"config": {"name": "TOKENS"}, "state": state, "part": part}],
+        "files": [part],
+    }
+    bus, state_file = scratch / credentials.FILE, scratch / "notary.state"
+    credentials.ensure(scratch)
+    write_state(state_file, State(signer.key.name, 2, (b"x" * 32,), b"y" * 32, notes[0].decode()))
+    return {
+        "credentials": Parser(
+            [bus.read_bytes()], _in_file(bus, lambda path: credentials.load(path.parent)), (KeyringError,)
+        ),
+        "notary's state": Parser([state_file.read_bytes()], _in_file(state_file, read_state), (NoKey,)),
+        "checkpoint": Parser(notes, read_checkpoint, (MalformedNote,)),
+        "notary's public key": Parser([str(signer.key).encode()], _text(parse_key), (MalformedNote,)),
+        "notary's key": Parser([signer.export().encode()], _text(parse_signer), (MalformedNote,)),
+        "keyring": Parser([ring.read_bytes()], _in_file(ring, keyring.load), (KeyringError,)),
+        "seed file": Parser([SEED.encode()], _in_file(seed, read_seed), (click.ClickException,)),
+        "backup": Parser(
+            [msgspec.json.encode(manifest)], _in_file(backup, lambda path: read_manifest(path.parent)), (Unusable,)
+        ),
+    }
+
+
+def _in_file(path: Path, parse: Callable[[Path], object]) -> Callable[[bytes], object]:
+    def parse_file(data: bytes) -> object:
+        path.write_bytes(data)
+        return parse(path)
+
+    return parse_file
+
+
+def scratch() -> "tempfile.TemporaryDirectory[str]":
+    """In memory where there is such a place: a file is written for every input."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
