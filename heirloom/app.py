@@ -21,6 +21,8 @@ from service.callout import Callout
 from service.client_assertion import UsedAssertions
 from service.client_authentication import ClientAuthentication
 from service.client_secret import Secrets
+from service.connecting import Connecting
+from service.connections import Connections
 from service.context import Context
 from service.families import Families
 from service.journal import Journal
@@ -64,14 +66,21 @@ async def run_replica(
     families, replicas = Families(the_log, registry.subjects), Replicas(log_bus, the_log, registry)
     context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus))
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    following = asyncio.create_task(registry.follow(log_bus, failure.set_exception))
-    await _first(registry.ready.wait(), failure)
-    if settings.credentials is not None:
-        answers = Callout(context, base64.b64decode(settings.credentials.client_key), settings.credentials.issuer_seed)
-        await answers.start(api_bus)
     used = UsedAssertions(log_bus)
     await used.start(settings.required.replicas)
-    server = Server(api_bus, context, ClientAuthentication(context, Secrets(), used), journal, __version__)
+    authentication = ClientAuthentication(context, Secrets(), used)
+    connections = Connections(log_bus)
+    if settings.credentials is not None:
+        await connections.start()
+        registry.when_disabled = connections.end
+    following = asyncio.create_task(registry.follow(log_bus, failure.set_exception))
+    await _first(registry.ready.wait(), failure)
+    callout: Callout | None = None
+    if settings.credentials is not None:
+        connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
+        callout = Callout(connecting, settings.credentials.issuer_seed)
+        await callout.start(api_bus)
+    server = Server(api_bus, context, authentication, journal, __version__)
     await replicas.start(server.settled, settings.required.replicas)
     reacting = asyncio.create_task(Reactor(log_bus, context).run())
     admin = Broker(admin_bus)
@@ -85,10 +94,13 @@ async def run_replica(
         await _first(stop.wait(), failure)
     finally:
         log.info("draining")
+        if callout is not None:
+            await callout.drain()
         await server.drain()
         await admin.stop()
         reacting.cancel()
         await asyncio.gather(reacting, return_exceptions=True)
+        await connections.stop()
         await replicas.stop()
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

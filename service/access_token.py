@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from service import clock
 from service.context import Context
 from service.opaque import recognise_opaque
 from service.registry import Tenant
@@ -46,6 +47,15 @@ async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | No
     claims = await _issued(context, tenant, token)
     holder = await context.registry.client(tenant, claims.client_id) if claims is not None else None
     return None if holder is None or holder.state.disabled else claims
+
+
+async def active(context: Context, tenant: Tenant, token: str) -> Claims | None:
+    """The claims if the token is good now, as the log's leader has it. Raises `Unavailable`."""
+    claims = await recognise(context, tenant, token)
+    if claims is None or claims.exp <= clock.now().timestamp():
+        return None
+    state = (await context.families.load(tenant.name, claims.sid)).state
+    return None if state is None or state.revoked is not None or claims.jti in state.revoked_jtis else claims
 
 
 async def _issued(context: Context, tenant: Tenant, token: str) -> Claims | None:

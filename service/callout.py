@@ -1,12 +1,12 @@
 """Who may connect, and what he may say: the broker asks, this answers (NATS auth callout).
 
-A client connects as user `<tenant>.<client_id>`. The answer is a user JWT whose permissions are that client's own
-subjects and inbox, so that a subject proves its caller everywhere else in this service.
+The answer is a user JWT whose permissions are that client's own subjects and inbox, so that a subject proves its
+caller everywhere else in this service. It ends when what the client proved itself by does. Whatever is wrong, the
+answer is the same.
 """
 
+import asyncio
 import base64
-import hashlib
-import hmac
 import logging
 import time
 from typing import Any
@@ -14,33 +14,33 @@ from typing import Any
 import msgspec
 import nkeys
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.log import Unavailable
-from service.context import Context
+from service.connecting import Admitted, Connecting, Offered
+from service.connections import ACCOUNT
 from service.errors import OAuthError
 from service.tokens import new_id
 
 log = logging.getLogger("heirloom.callout")
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
-ACCOUNT = "USERS"
 REFUSED = "Authorization Violation"
+AT_ONCE = 256
+"""Connections being decided on at once; one more is refused, and comes again."""
+FOR_THE_CLIENT_ITSELF = ("issue", "authorize")
 
 
 class _ServerId(msgspec.Struct):
     id: str
 
 
-class _ConnectOptions(msgspec.Struct):
-    user: str = ""
-    password: str = msgspec.field(default="", name="pass")
-
-
 class _Asked(msgspec.Struct):
     server_id: _ServerId
     user_nkey: str
-    connect_opts: _ConnectOptions
+    connect_opts: Offered
 
 
 class _Claims(msgspec.Struct):
@@ -51,63 +51,80 @@ _decoder = msgspec.json.Decoder(_Claims)
 
 
 class Callout:
-    """Answers the broker's questions. `client_key` makes the clients' passwords; `issuer_seed` signs the answers."""
+    """Answers the broker's questions. `issuer_seed` signs the answers."""
 
-    def __init__(self, context: Context, client_key: bytes, issuer_seed: str) -> None:
-        self._context = context
-        self._client_key = client_key
+    def __init__(self, connecting: Connecting, issuer_seed: str) -> None:
+        self._connecting = connecting
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
 
     async def start(self, connection: Connection) -> None:
         """Listen; every replica may answer."""
-        await connection.subscribe(SUBJECT, queue="heirloom", cb=self._answer)
+        self._subscription = await connection.subscribe(SUBJECT, queue="heirloom", cb=self._asked)
         await connection.flush()
 
-    async def _answer(self, message: Msg) -> None:
+    async def drain(self) -> None:
+        """Take no new question, and answer those already here."""
+        if self._subscription is not None:
+            await self._subscription.drain()  # type: ignore[no-untyped-call]  # as nats-py has it
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _asked(self, message: Msg) -> None:
         # the broker's own JWT, on a subject of an account where only this service may publish
         payload = message.data.split(b".")[1]
         asked = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))).nats
-        answer: dict[str, Any]
+        if len(self._tasks) >= AT_ONCE:
+            log.warning("too many connections are being decided on: one is refused")
+            await self._say(message, asked, {"error": REFUSED})
+            return
+        # a secret takes its time to be verified, and nobody else should wait for it
+        task = asyncio.create_task(self._answer(message, asked))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, message: Msg, asked: _Asked) -> None:
         try:
-            tenant, client_id = await self._authenticate(asked.connect_opts)
-            answer = {"jwt": self._user_jwt(asked.user_nkey, tenant, client_id)}
+            admitted = await self._connecting.admit(asked.connect_opts)
+            answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
         except (OAuthError, Unavailable) as error:
             log.info("a connection was refused", extra={"why": str(error)})
             answer = {"error": REFUSED}
+        except Exception:
+            log.exception("a connection was refused for a reason nobody foresaw")
+            answer = {"error": REFUSED}
+        await self._say(message, asked, answer)
+
+    async def _say(self, message: Msg, asked: _Asked, answer: dict[str, str]) -> None:
         claims = {"aud": asked.server_id.id, "sub": asked.user_nkey, "nats": answer | _kind("authorization_response")}
-        await message.respond(self._sign(claims).encode())
+        try:
+            await message.respond(self._sign(claims).encode())
+        except NatsError as error:
+            log.info("the broker could not be answered: %s", type(error).__name__)
 
-    async def _authenticate(self, offered: _ConnectOptions) -> tuple[str, str]:
-        tenant_name, _, client_id = offered.user.partition(".")
-        expected = client_password(self._client_key, tenant_name, client_id)
-        if not hmac.compare_digest(offered.password.encode(), expected.encode()):
-            raise OAuthError("invalid_client", "wrong credentials")
-        tenant, client = await self._context.caller(tenant_name, client_id)
-        return tenant.name, client.client_id
-
-    def _user_jwt(self, user: str, tenant: str, client_id: str) -> str:
+    def _user_jwt(self, user: str, admitted: Admitted) -> str:
+        tenant, client_id, until, itself = admitted
+        own = f"oauth.{tenant}.client.{client_id}"
         permissions = {
-            "pub": {"allow": [f"oauth.{tenant}.client.{client_id}.>", f"oauth.{tenant}.public.>"]},
+            "pub": {
+                "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
+                "deny": [] if itself else [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF],
+            },
             "sub": {"allow": [f"_INBOX.{tenant}.{client_id}.>"]},
             "subs": -1,
             "data": -1,
             "payload": -1,
         }
+        ends = {} if until is None else {"exp": until}
         name = f"{tenant}/{client_id}"
-        return self._sign({"aud": ACCOUNT, "sub": user, "name": name, "nats": permissions | _kind("user")})
+        return self._sign({"aud": ACCOUNT, "sub": user, "name": name, "nats": permissions | _kind("user")} | ends)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         header = _b64(b'{"typ":"JWT","alg":"ed25519-nkey"}')
         stamped = {"iss": self._issuer_id, "iat": int(time.time()), "jti": new_id()} | claims
         signing_input = header + b"." + _b64(msgspec.json.encode(stamped))
         return (signing_input + b"." + _b64(self._issuer.sign(signing_input))).decode()
-
-
-def client_password(client_key: bytes, tenant: str, client_id: str) -> str:
-    """What a client connects with when an operator hands it a URL: computed, so it is stored nowhere."""
-    mac = hmac.digest(client_key, f"{tenant}/{client_id}".encode(), hashlib.sha256)
-    return _b64(mac).decode()
 
 
 def _kind(kind: str) -> dict[str, Any]:

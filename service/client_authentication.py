@@ -19,6 +19,7 @@ from service.registry import Client, Tenant
 from service.request import Checked, Request, check
 
 METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+WITH_SECRET: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post")
 FOR_PUBLIC_CLIENTS = frozenset({"token", "revoke", "device_authorization"})
 """Where a client's name alone will do. Elsewhere the caller's right is all that protects people."""
 CLIENT_ID_IS_ANOTHERS = frozenset({"authorize"})
@@ -27,9 +28,9 @@ MAX_AUTHORIZATION = 4096
 
 
 class BySecret(NamedTuple):
-    """`client_secret_basic` or `client_secret_post`."""
+    """`client_secret_basic` or `client_secret_post`; None where there is but one way to show it, as to the broker."""
 
-    method: AuthMethod
+    method: AuthMethod | None
     client_id: str
     secret: str
 
@@ -125,14 +126,18 @@ class ClientAuthentication:
         Raises `invalid_client`, `invalid_request`, `temporarily_unavailable`, and `Unavailable`.
         """
         proof = presented(endpoint, request.headers, check(request.body))
+        await self.prove(request.tenant, proof, endpoint)
+        return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
+
+    async def prove(self, tenant_name: str, proof: Presented, endpoint: str = "") -> None:
+        """Return if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`."""
         registry = self._context.registry
-        tenant = await registry.tenant(request.tenant)
+        tenant = await registry.tenant(tenant_name)
         client = await registry.client(tenant, proof.client_id) if tenant is not None else None
         if not await self._holds(endpoint, tenant, client, proof):
             client = await self._newer(tenant, client)
             if client is None or not await self._holds(endpoint, tenant, client, proof):
                 raise invalid_client()
-        return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
 
     async def _holds(self, endpoint: str, tenant: Tenant | None, client: Client | None, proof: Presented) -> bool:
         may = client is not None and not client.state.disabled
@@ -141,7 +146,8 @@ class ClientAuthentication:
             case BySecret():
                 account = NOBODY
                 if tenant is not None and client is not None:
-                    secret_hash = client.state.secret_hash if method == proof.method else None
+                    good = WITH_SECRET if proof.method is None else (proof.method,)
+                    secret_hash = client.state.secret_hash if method in good else None
                     account = Account(tenant.name, client.client_id, secret_hash)
                 return await self._secrets.are_right(account, proof.secret)
             case ByAssertion():

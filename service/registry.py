@@ -99,7 +99,8 @@ class KeyMismatch(Exception):
 class Registry:
     """Tenants and clients as of the newest registry commit this replica has seen.
 
-    `current_as_of` is a moment (of the event loop's clock) as of which nothing was missing here.
+    `current_as_of` is a moment (of the event loop's clock) as of which nothing was missing here. `when_disabled` hears
+    of every client that is disabled.
     """
 
     def __init__(self, log: Log, keyring: Keyring) -> None:
@@ -108,6 +109,7 @@ class Registry:
         self._tenants: dict[str, Tenant] = {}
         self.subjects = Subjects(log)
         self.current_as_of = float("-inf")
+        self.when_disabled: Callable[[str, str], None] = lambda _tenant, _client_id: None
         self._followed = 0
         self._progress = asyncio.Condition()
         self.ready = asyncio.Event()
@@ -196,6 +198,8 @@ class Registry:
             return
         state = client_events.codec.decode(stored.body).state
         tenant.clients[client_id] = Client(client_id, state, resolve(tenant.settings, state.settings), stored)
+        if state.disabled:
+            self.when_disabled(tenant.name, client_id)
 
     def _apply_key(self, tenant: Tenant, kid: str, stored: Stored) -> None:
         commit = key_events.codec.decode(stored.body)

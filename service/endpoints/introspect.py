@@ -7,7 +7,7 @@ import msgspec
 
 from events.family import FamilyState
 from service import clock
-from service.access_token import Claims, recognise
+from service.access_token import Claims, active
 from service.context import Context
 from service.decide.redeem import ends_at, given_at
 from service.registry import Client, Tenant
@@ -39,10 +39,8 @@ async def handle(context: Context, request: Request) -> bytes:
         if family.state is not None and tenant.refresh_tokens.is_minted_for(presented, family.state.seed):
             owner = await context.registry.client(tenant, family.state.client_id)
             described = _refresh_token(tenant, owner, family.state, presented, clock.now())
-    elif claims := await recognise(context, tenant, token):
-        family = await context.families.load(tenant.name, claims.sid)
-        if family.state is not None:
-            described = _access_token(family.state, claims, clock.now())
+    elif claims := await active(context, tenant, token):
+        described = _access_token(claims)
     if described is None or not _may_know(client, described["client_id"]):
         return INACTIVE
     return msgspec.json.encode({"active": True} | described)
@@ -74,9 +72,7 @@ def _refresh_token(
     }
 
 
-def _access_token(state: FamilyState, claims: Claims, now: datetime) -> dict[str, Any] | None:
-    if state.revoked is not None or claims.jti in state.revoked_jtis or claims.exp <= now.timestamp():
-        return None
+def _access_token(claims: Claims) -> dict[str, Any]:
     known: dict[str, Any] = {
         name: value for name in claims.__struct_fields__ if (value := getattr(claims, name)) not in (None, ())
     }

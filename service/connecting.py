@@ -1,0 +1,111 @@
+"""Who connects to the broker: a client, by one of the proofs that the edge takes too, or by a token of ours.
+
+A client's user is `<tenant>.<client_id>`, and its password one of: its client secret, a signed assertion
+(`private_key_jwt`, RFC 7523), an access token, or what `heirloom url` made. An access token may also come alone, as the
+NATS token.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import NamedTuple
+
+import msgspec
+
+from service.access_token import active
+from service.client_assertion import read
+from service.client_authentication import ByAssertion, BySecret, ClientAuthentication
+from service.context import Context
+from service.errors import invalid_client
+from service.registry import Tenant
+
+MAX_PROOF = 8192
+
+
+class Offered(msgspec.Struct):
+    """What the connection was opened with."""
+
+    user: str = ""
+    password: str = msgspec.field(default="", name="pass")
+    auth_token: str = ""
+
+
+class Admitted(NamedTuple):
+    """The client, until when (a NumericDate; None: until it goes), and whether it speaks for itself.
+
+    Who holds a person's token speaks for that grant, and may not vouch for people as the client itself may.
+    """
+
+    tenant: str
+    client_id: str
+    until: int | None = None
+    itself: bool = True
+
+
+class Connecting:
+    """The one registry's answer to the broker. `client_key` makes the passwords of `heirloom url`."""
+
+    def __init__(self, context: Context, authentication: ClientAuthentication, client_key: bytes) -> None:
+        self._context = context
+        self._authentication = authentication
+        self._client_key = client_key
+
+    async def admit(self, offered: Offered) -> Admitted:
+        """Raises `invalid_client`, whatever is wrong, `temporarily_unavailable`, and `Unavailable`."""
+        tenant, _, client_id = offered.user.partition(".")
+        proof = offered.password or offered.auth_token
+        if len(proof) > MAX_PROOF:
+            raise invalid_client()
+        if not offered.user:
+            return await self._by_token(self._issuer_of(proof), None, proof)
+        expected = client_password(self._client_key, tenant, client_id)
+        if hmac.compare_digest(proof.encode(), expected.encode()):
+            await self._context.caller(tenant, client_id)
+        elif assertion := read(proof):
+            if assertion.claims.sub != client_id:
+                raise invalid_client()
+            await self._authentication.prove(tenant, ByAssertion(client_id, assertion))
+        elif proof.startswith("hat_") or proof.count(".") == 2:
+            return await self._by_token(tenant, client_id, proof)
+        else:
+            await self._authentication.prove(tenant, BySecret(None, client_id, proof))
+        return Admitted(tenant, client_id)
+
+    async def _by_token(self, tenant_name: str, client_id: str | None, token: str) -> Admitted:
+        """An access token for us alone: one that others are meant to see could be shown here by them."""
+        tenant = await self._context.registry.tenant(tenant_name)
+        claims = await active(self._context, tenant, token) if tenant is not None else None
+        if tenant is None or claims is None or not _is_for(tenant, claims.aud):
+            raise invalid_client()
+        if client_id not in (None, claims.client_id) or claims.actors:
+            raise invalid_client()
+        return Admitted(tenant.name, claims.client_id, claims.exp, claims.sub == claims.client_id)
+
+    def _issuer_of(self, token: str) -> str:
+        """The name of the tenant whose token this claims to be; empty for none."""
+        issuer = _claimed_issuer(token)
+        return next((tenant.name for tenant in self._context.registry.tenants() if tenant.issuer == issuer), "")
+
+
+def client_password(client_key: bytes, tenant: str, client_id: str) -> str:
+    """What a client connects with when an operator hands it a URL: computed, so it is stored nowhere."""
+    mac = hmac.digest(client_key, f"{tenant}/{client_id}".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def _is_for(tenant: Tenant, aud: str | tuple[str, ...]) -> bool:
+    return ((aud,) if isinstance(aud, str) else aud) == (tenant.issuer,)
+
+
+def _claimed_issuer(token: str) -> str | None:
+    payload = token.split(".")[1:2]
+    try:
+        padded = payload[0] + "=" * (-len(payload[0]) % 4)
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Issued).iss
+    except (IndexError, ValueError, binascii.Error, msgspec.DecodeError):
+        return None
+
+
+class _Issued(msgspec.Struct):
+    iss: str

@@ -1,0 +1,37 @@
+"""One running service, with a notary, for the tests of who may do what."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.service import Service, running
+
+SEED = """
+[[tenant]]
+name = "acme"
+issuer = "https://acme.example"
+
+[[client]]
+tenant = "acme"
+client_id = "web"
+grant_types = ["refresh_token", "client_credentials"]
+scope = "read offline_access"
+may_issue = true
+
+[[client]]
+tenant = "acme"
+client_id = "other"
+grant_types = ["refresh_token"]
+scope = "read offline_access"
+
+[[tenant]]
+name = "globex"
+"""
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two replicas and a notary on a broker of their own."""
+    data = tmp_path_factory.mktemp("security") / "data"
+    with running(data, "--replicas", "2", "--notary", seed=SEED) as service:
+        yield service

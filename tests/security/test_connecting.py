@@ -1,0 +1,223 @@
+"""A client connects by any proof of its own, as itself alone, and no longer than that proof is good."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import nats
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import BadRequestError
+
+from heirloom import credentials
+from tests.system.service import Caller, Service
+
+ISSUER = "https://acme.example"
+_numbers = itertools.count()
+
+
+class Door:
+    """A client of one's own, and ways to try the broker as it."""
+
+    def __init__(self, service: Service, operator: Caller) -> None:
+        self.service, self.operator = service, operator
+        self.client_id = f"door-{next(_numbers)}"
+
+    async def register(self, **settings: Any) -> str:
+        """Its secret, if one was made."""
+        shared = {"grant_types": ["refresh_token", "client_credentials"], "scope": "read offline_access"}
+        request = shared | {"client_id": self.client_id, "may_issue": True} | settings
+        return str((await self.operator.ask("admin.acme.client.put", request)).get("client_secret", ""))
+
+    @asynccontextmanager
+    async def opened(self, **options: Any) -> AsyncIterator[Caller]:
+        """A connection, for as long as it lasts."""
+
+        async def quiet(_error: Exception) -> None:
+            pass
+
+        connection = Client()
+        named = {"user": f"acme.{self.client_id}", "inbox_prefix": f"_INBOX.acme.{self.client_id}"}
+        patience = {"allow_reconnect": False, "connect_timeout": 5, "max_reconnect_attempts": 0}
+        try:
+            await connection.connect(f"nats://{self.service.host}", **(named | patience | options), error_cb=quiet)
+            yield Caller(connection, f"oauth.acme.client.{self.client_id}")
+        finally:
+            await connection.close()
+            if connection._transport is not None:  # which nats-py leaves open where it is not let in
+                connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
+                await asyncio.sleep(0)
+
+    async def is_shut(self, **options: Any) -> str:
+        """What the broker says to somebody it does not let in."""
+        with pytest.raises(NatsError) as refused:
+            async with self.opened(**options) as caller:
+                await caller.connection.flush(1)  # nats-py takes a connection that ends at once for an open one
+        return str(refused.value)
+
+    async def token(self, **parameters: Any) -> str:
+        """An access token, for the client itself or of a person's."""
+        async with self.service.client(self.client_id) as caller:
+            if "sub" in parameters:
+                answer = await caller.ask("issue", {"scope": "read"} | parameters)
+            else:
+                answer = await caller.ask("token", {"grant_type": "client_credentials", "scope": "read"} | parameters)
+        return str(answer["access_token"])
+
+
+async def ended(caller: Caller, seconds: float) -> None:
+    """Return when the broker has ended the connection; fails when it has not in that time."""
+    async with asyncio.timeout(seconds):
+        while not caller.connection.is_closed:
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def door(service: Service) -> AsyncIterator[Door]:
+    """Of a client nobody has registered yet."""
+    async with service.role("operator") as operator:
+        yield Door(service, operator)
+
+
+async def test_by_secret(door: Door) -> None:
+    """The registered one and no other; one that was replaced is void; and as nobody else."""
+    secret = await door.register()
+    async with door.opened(password=secret) as caller:
+        assert await caller.issue(scope="read")
+    wrong = await door.is_shut(password=secret[::-1])
+    assert (
+        wrong
+        == await door.is_shut(password=secret, user="acme.nobody")
+        == await door.is_shut(password=secret, user="x")
+    )
+    assert wrong == await door.is_shut(password=secret, user=f"globex.{door.client_id}") == await door.is_shut()
+    newer = await door.register(rotate_secret=True)
+    assert await door.is_shut(password=secret) == wrong
+    async with door.opened(password=newer):
+        pass
+
+
+async def test_by_assertion(door: Door) -> None:
+    """`private_key_jwt` to the issuer, once."""
+    key = ECKey.generate_key("P-256")
+    keys = {"keys": [key.as_dict(private=False)]}
+    await door.register(token_endpoint_auth_method="private_key_jwt", jwks=keys)
+
+    def assertion(**changes: Any) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": door.client_id,
+            "sub": door.client_id,
+            "aud": ISSUER,
+            "exp": now + 60,
+            "jti": f"{next(_numbers)}",
+        }
+        return jwt.encode({"alg": "ES256"}, claims | changes, key)
+
+    good = assertion()
+    async with door.opened(password=good) as caller:
+        assert await caller.issue(scope="read")
+    await door.is_shut(password=good)
+    await door.is_shut(password=assertion(aud="https://elsewhere.example"))
+    await door.is_shut(password=assertion(exp=int(time.time()) - 1))
+    await door.is_shut(password=assertion(sub="other", iss="other"))
+    await door.is_shut(password=assertion(), user="acme.web")
+
+
+@pytest.mark.parametrize("form", ["jwt", "opaque"])
+async def test_by_access_token(door: Door, form: str) -> None:
+    """The client's own gives all its rights, a person's none to vouch for people; one for others opens nothing."""
+    await door.register(access_token_format=form)
+    own, persons = await door.token(), await door.token(sub="alice")
+    async with door.opened(password=own) as caller:
+        assert await caller.issue(scope="read")
+    async with door.opened(password=persons) as caller:
+        assert await caller.active(persons)
+        with pytest.raises(NatsError):
+            await caller.ask("issue", {"sub": "mallory", "scope": "read"}, seconds=0.3)
+        await caller.ask("revoke", {"token": persons})
+    await door.is_shut(password=persons)
+    await door.is_shut(password=own, user="acme.web")
+    await door.is_shut(password=await door.token(resource="https://api.example"))
+    await door.is_shut(password=own[:-4] + "AAAA")
+    if form == "jwt":  # it names its issuer
+        async with door.opened(user=None, token=own) as caller:
+            assert await caller.active(own)
+
+
+async def test_the_connection_ends_with_the_token(door: Door) -> None:
+    """Not before, and not later."""
+    await door.register(access_token_ttl=2)
+    async with door.opened(password=await door.token()) as caller:
+        assert await caller.issue(scope="read")
+        await ended(caller, 6)
+
+
+async def test_a_disabled_client_is_disconnected(door: Door) -> None:
+    """Within a second of the order's acknowledgement at the latest, however it connected; others stay."""
+    secret = await door.register()
+    proofs = [secret, await door.token()]
+    async with (
+        door.service.client() as other,
+        door.opened(password=proofs[0]) as first,
+        door.opened(password=proofs[1]) as second,
+    ):
+        await door.operator.ask("admin.acme.client.disable", {"client_id": door.client_id}, seconds=30)
+        await ended(first, 1)
+        await ended(second, 1)
+        assert await other.issue(scope="read offline_access")
+    for proof in proofs:
+        await door.is_shut(password=proof)
+
+
+async def test_who_guesses_slows_down_himself_alone(door: Door) -> None:
+    """While one client's secret is being guessed at, another's opens."""
+    secret = await door.register()
+    victim = Door(door.service, door.operator)
+    await victim.register()
+
+    opened = asyncio.Event()
+
+    async def guess() -> None:
+        while not opened.is_set():
+            await victim.is_shut(password=f"guess-{next(_numbers)}")
+
+    async with asyncio.TaskGroup() as guessing:
+        for _ in range(8):
+            guessing.create_task(guess())
+        for _ in range(20):
+            async with door.opened(password=secret):
+                pass
+        opened.set()
+
+
+async def test_the_revocation_feed(door: Door) -> None:
+    """A resource hears what is stored and nothing else, and may look up the newest revocation."""
+    await door.register()
+    known = credentials.load(door.service.data)
+    resource = await nats.connect(known.url("resource", door.service.host), inbox_prefix="_INBOX.role.resource")
+    feed = await resource.subscribe("tokens.*.family.*.revoked")
+    await resource.flush()
+    log = await nats.connect(known.url("service", door.service.host))
+    with pytest.raises(BadRequestError):  # a commit that comes too late
+        late = {"Nats-Expected-Last-Subject-Sequence": "7"}
+        await log.jetstream().publish("tokens.acme.family.late.revoked", b"", headers=late)
+    await log.close()
+    async with door.service.client(door.client_id) as caller:
+        tokens = await caller.issue(scope="read offline_access")
+        await caller.ask("revoke", {"token": tokens["refresh_token"]})
+    heard = await feed.next_msg(3)
+    assert json.loads(heard.data)["events"][-1]["type"] == "FamilyRevoked"
+    newest = await resource.request(f"$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.{heard.subject}", b"")
+    assert newest.headers is not None and heard.headers is not None
+    assert newest.headers["Nats-Sequence"] == heard.headers["Nats-Sequence"] and newest.data == heard.data
+    with pytest.raises(nats.errors.TimeoutError):
+        await feed.next_msg(0.2)
+    await resource.close()

@@ -1,0 +1,192 @@
+"""Every subject that a role may not publish to, or listen on, is tried; the log stays as it was, byte for byte.
+
+What is tried is generated from the role table itself: whatever one role may do is tried by all others.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from events import bus
+from events.reader import read
+from heirloom import credentials
+from heirloom.roles import CLIENT_IMPORTS, LOG_ACCOUNT, ROLES, inbox
+from tests.system.service import Service
+
+CLIENT = "client"
+DELIVER_INTO_THE_LOG = {
+    "stream_name": "TOKENS",
+    "config": {"name": "evil", "ack_policy": "none", "deliver_subject": "tokens.acme.family.evil.live"},
+}
+ALWAYS_TRIED = (
+    "tokens.acme.family.evil.live", "tokens.acme.family.evil.revoked", "tokens.acme.tenant", "tokens.checkpoint",
+    "revoked.acme.evil", "heirloom.polled", "heirloom.applied.evil", "heirloom.replica.evil", "$KV.evil.evil",
+    "$JS.API.INFO", "$JS.API.STREAM.CREATE.EVIL", "$JS.API.STREAM.UPDATE.TOKENS", "$JS.API.STREAM.DELETE.TOKENS",
+    "$JS.API.STREAM.PURGE.TOKENS", "$JS.API.STREAM.MSG.DELETE.TOKENS", "$JS.API.STREAM.DELETE.CHECKPOINTS",
+    "$JS.API.CONSUMER.CREATE.TOKENS", "$JS.API.CONSUMER.CREATE.TOKENS.evil",
+    "$JS.API.CONSUMER.DURABLE.CREATE.TOKENS.evil",
+    "$JS.HEIRLOOM.API.CONSUMER.CREATE.TOKENS.evil", "$JS.ACK.TOKENS.reactor.1.1.1.1.1",
+    "$SYS.REQ.USER.AUTH", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.HEIRLOOM.CONNZ", "$SYS.REQ.CLAIMS.UPDATE",
+    "oauth.acme.client.other.token", "oauth.globex.client.web.issue", "oauth.globex.public.evil.x",
+    "_INBOX.acme.other.evil", "_INBOX.acme.web", "_INBOX.role.operator.evil", "_INBOX.role.projector.evil", "_R_.evil",
+    "$SRV.PING", "evil",
+)  # fmt: skip
+
+
+class Rights(NamedTuple):
+    """What may be published to and listened on, as NATS patterns."""
+
+    publish: tuple[str, ...]
+    denied: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+    def may_publish(self, subject: str) -> bool:
+        """As the table says."""
+        return _matches(self.publish, subject) and not _matches(self.denied, subject)
+
+    def may_subscribe(self, subject: str) -> bool:
+        """As the table says."""
+        return _matches(self.subscribe, subject)
+
+
+RIGHTS = {
+    name: Rights(role.publish, role.denied, (*role.subscribe, f"{inbox(name)}.>")) for name, role in ROLES.items()
+} | {CLIENT: Rights(("oauth.acme.client.web.>", "oauth.acme.public.>"), (), ("_INBOX.acme.web.>",))}
+
+
+def _matches(patterns: tuple[str, ...], subject: str) -> bool:
+    return any(
+        re.fullmatch(re.escape(pattern).replace(r"\*", "[^.]+").replace(">", ".+"), subject) for pattern in patterns
+    )
+
+
+def _one_of(pattern: str) -> str:
+    return pattern.replace("*", "acme", 1).replace("*", "web").replace(">", "evil")
+
+
+TRIED = tuple(
+    dict.fromkeys(
+        [
+            *ALWAYS_TRIED,
+            *(_one_of(pattern) for rights in RIGHTS.values() for pattern in (*rights.publish, *rights.subscribe)),
+            *(_one_of(pattern) for pattern in CLIENT_IMPORTS),
+        ]
+    )
+)
+
+
+class Intruder:
+    """Connected with a role's credentials; `refused` holds what the broker said no to."""
+
+    def __init__(self) -> None:
+        self.connection = Client()
+        self.refused: list[str] = []
+
+    async def heard(self, error: Exception) -> None:
+        """The broker's only answer to what is not allowed."""
+        self.refused.append(str(error))
+
+    def refusals(self, of: str) -> set[str]:
+        """The subjects."""
+        found = (re.search(rf'permissions violation for {of} to "([^"]+)"', said, re.I) for said in self.refused)
+        return {match[1] for match in found if match}
+
+
+@asynccontextmanager
+async def _as(service: Service, role: str) -> AsyncIterator[Intruder]:
+    known = credentials.load(service.data)
+    url = known.client_url("acme", "web", service.host) if role == CLIENT else known.url(role, service.host)
+    prefix = "_INBOX.acme.web" if role == CLIENT else inbox(role)
+    intruder = Intruder()
+    await intruder.connection.connect(url, error_cb=intruder.heard, inbox_prefix=prefix)
+    try:
+        yield intruder
+    finally:
+        await intruder.connection.close()
+
+
+async def _log(service: Service) -> tuple[str, Any]:
+    """A digest of every message there is, and how its stream is set up."""
+    connection = await bus.connect(credentials.load(service.data).url("service", service.host), "test")
+    digest = hashlib.sha256()
+    async for batch in read(connection, until=1 << 60):
+        for stored in batch.commits:
+            digest.update(b"%d %s %s" % (stored.seq, stored.subject.encode(), stored.body))
+    answer = await connection.request("$JS.API.STREAM.INFO.TOKENS")
+    await connection.close()
+    return digest.hexdigest(), json.loads(answer.data)["config"]
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+async def test_whatever_is_not_allowed_is_refused(service: Service, role: str) -> None:
+    """Each is refused by name, publishing as well as listening, and nothing of it arrives anywhere."""
+    before = await _log(service)
+    may_not_publish = {subject for subject in TRIED if not RIGHTS[role].may_publish(subject)}
+    may_not_listen = {subject for subject in (*TRIED, ">", "*.>") if not RIGHTS[role].may_subscribe(subject)}
+    assert len(may_not_publish) > 20 and len(may_not_listen) > 20
+    async with _as(service, role) as intruder:
+        for subject in may_not_publish:
+            await intruder.connection.publish(subject, json.dumps(DELIVER_INTO_THE_LOG).encode())
+        for subject in may_not_listen:
+            await intruder.connection.subscribe(subject)
+        await _until(lambda: len(intruder.refused) >= len(may_not_publish) + len(may_not_listen))
+        # nats-py tells what the broker said in small letters
+        assert intruder.refusals("subscription") == {subject.lower() for subject in may_not_listen}
+        assert intruder.refusals("publish") == {subject.lower() for subject in may_not_publish}
+    assert await _log(service) == before
+
+
+@pytest.mark.parametrize("role", [role for role in RIGHTS if role == CLIENT or ROLES[role].account != LOG_ACCOUNT])
+async def test_no_reply_becomes_an_event(service: Service, role: str) -> None:
+    """A reply subject of the log's, or of another's request, stays in the asker's own account: it leads nowhere."""
+    before = await _log(service)
+    targets = (
+        "tokens.acme.family.evil.live",
+        "admin.acme.client.disable",
+        "oauth.acme.client.other.issue",
+        "tokens.checkpoint",
+    )
+    async with _as(service, role) as intruder:
+        for subject in filter(RIGHTS[role].may_publish, TRIED):
+            for target in targets:
+                await intruder.connection.publish(subject, b'{"sub":"evil","client_id":"other"}', reply=target)
+        await intruder.connection.flush()
+        assert not intruder.refused
+        await _answered(intruder.connection, role)
+    assert await _log(service) == before
+
+
+async def test_a_reader_of_the_log_cannot_have_it_delivered_into_itself(service: Service) -> None:
+    """The projector and the notary make consumers; one that delivers into the log is refused by the broker."""
+    before = await _log(service)
+    for role in ("projector", "notary"):
+        async with _as(service, role) as intruder:
+            request = json.dumps(DELIVER_INTO_THE_LOG).encode()
+            answer = await intruder.connection.request("$JS.API.CONSUMER.CREATE.TOKENS.evil", request)
+            assert json.loads(answer.data)["error"]["err_code"] == 10081
+    assert await _log(service) == before
+
+
+async def _answered(connection: Client, role: str) -> None:
+    """What was asked before has had its answer: a later request of the same kind has."""
+    question = {"operator": "admin.acme.evil.put", "auditor": "audit.acme.position"}.get(role, "oauth.acme.public.jwks")
+    try:
+        await connection.request(question, b"{}", timeout=3)
+    except nats.errors.NoRespondersError:
+        assert role == "operator"
+    await asyncio.sleep(0.2)  # for what would come to the log later, were it to come
+
+
+async def _until(condition: Any) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.02)
