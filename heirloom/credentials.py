@@ -75,5 +75,5 @@ def load(data: Path) -> Credentials:
         return msgspec.json.decode(path.read_bytes(), type=Credentials)
     except OSError as error:
         raise KeyringError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeyringError(f"{path} is corrupt; delete it and hand out new URLs, or restore it") from error
