@@ -9,7 +9,7 @@ import msgspec
 import nkeys
 
 from heirloom.roles import ROLES
-from service.callout import client_password
+from service.connecting import client_password
 from service.keyring import KeyringError, write_private
 
 FILE = "bus.json"
