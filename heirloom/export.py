@@ -13,6 +13,7 @@ from events.log import Log, Stored
 from events.reader import read
 from events.subjects import EVERYTHING
 from heirloom.export_lines import FORMS, BadExport, Lines, Place, last_place
+from heirloom.period import Moment
 from projections.exported import Record, records
 
 PARQUET = "parquet"
@@ -32,8 +33,8 @@ class Sink(Protocol):
 class Wanted(NamedTuple):
     """Which of the log: from `since` to `until`, both included, of all tenants or of one, of all or of one family."""
 
-    since: int | datetime | None = None
-    until: int | datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     tenant: str | None = None
     family_id: str | None = None
 

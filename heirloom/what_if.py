@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from events.settings import Policy
+from heirloom.period import Moment
 from service.admin.settings import parse
 from service.decide.what_if import Outcome, Run, Verdict
 from service.errors import OAuthError
@@ -37,8 +38,8 @@ class Terms(msgspec.Struct, frozen=True):
     changes: dict[str, Any]
     now: datetime
     client_id: str | None = None
-    since: int | datetime | None = None
-    until: int | datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: int = 100
 
 

@@ -13,6 +13,7 @@ from events.pipe import ChildGone, Pipe
 from events.reader import Batch, read
 from events.stream import last_sequence
 from events.subjects import TENANT
+from heirloom.period import is_inverted
 from heirloom.what_if import Findings, Terms, changes_of
 from heirloom.what_if_process import Progress
 from projections.request import Limit, Refused, Request, Sequence, Time, decode
@@ -63,9 +64,11 @@ class WhatIf:
             raise Refused("invalid_request", "that is no tenant's name")
         if self._busy.locked():
             raise Refused("temporarily_unavailable", "another history is being followed; ask again", 503)
-        until = request.until
-        now = until if isinstance(until, datetime) else datetime.now(UTC)
-        terms = Terms(tenant, request.policy, now, request.client_id, request.since, until, request.limit)
+        since, until, now = request.since, request.until, datetime.now(UTC)
+        if is_inverted(since, until):
+            raise Refused("invalid_request", "since is after until")
+        now = min(until, now) if isinstance(until, datetime) else now
+        terms = Terms(tenant, request.policy, now, request.client_id, since, until, request.limit)
         async with self._busy:
             try:
                 return msgspec.json.encode(await find_out(self._connection, terms, lambda _: None, ON_THE_BUS))

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 from contextlib import closing, nullcontext
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from heirloom.commands.reading import progress, reading
 from heirloom.commands.when import Until
 from heirloom.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
 from heirloom.export_lines import BadExport, Place
+from heirloom.period import Moment, is_inverted
 
 INTERRUPTED = 130
 
@@ -41,8 +41,8 @@ def export(
     data: Path,
     nats: str | None,
     form: str,
-    since: int | datetime | None,
-    until: int | datetime | None,
+    since: Moment | None,
+    until: Moment | None,
     tenant: str | None,
     family_id: str | None,
     into: Path,
@@ -102,6 +102,8 @@ def _check(wanted: Wanted, form: str, file: Path | None, go_on: bool, follow: bo
         raise click.ClickException(f"{wanted.family_id!r} is no family's id")
     if wanted.tenant is not None and not TENANT.fullmatch(wanted.tenant):
         raise click.ClickException(f"{wanted.tenant!r} is no tenant's name")
+    if is_inverted(wanted.since, wanted.until):
+        raise click.UsageError("--since is after --until")
     if follow and (wanted.until is not None or form == PARQUET):
         raise click.UsageError("--follow has no end: neither --until nor Parquet goes with it")
     if file is None and (go_on or form == PARQUET):

@@ -13,6 +13,7 @@ from heirloom.commands.asking import query, show
 from heirloom.commands.reading import progress, reading
 from heirloom.commands.tables import Answer, Row, plain, print_facts, print_page, when
 from heirloom.commands.when import Until
+from heirloom.period import Moment, is_inverted
 from heirloom.what_if import Findings, Terms, changes_of
 from heirloom.what_if_query import CannotTell, find_out
 from service.errors import OAuthError
@@ -40,8 +41,8 @@ def what_if(
     tenant: str,
     form: str | None,
     client_id: str | None,
-    since: int | datetime | None,
-    until: int | datetime | None,
+    since: Moment | None,
+    until: Moment | None,
     limit: int,
     **policy: Any,
 ) -> None:
@@ -51,7 +52,10 @@ def what_if(
     of those that held. What is not named stays as it was.
     """
     changes = _changes(**policy)
-    now = until if isinstance(until, datetime) else datetime.now(UTC)
+    if is_inverted(since, until):
+        raise click.UsageError("--since is after --until")
+    now = datetime.now(UTC)
+    now = min(until, now) if isinstance(until, datetime) else now
     terms = Terms(tenant, changes, now, client_id, since, until, limit)
 
     async def run() -> Findings:

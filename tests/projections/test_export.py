@@ -161,7 +161,8 @@ async def test_a_part_of_the_log_and_what_is_refused(nats_server: Broker, tmp_pa
         assert (refused.exit_code, why in refused.output, file.read_bytes() == content) == (1, True, True)
     refused = await asyncio.to_thread(export, nats_server, "--into", str(file))
     assert (refused.exit_code, "exists already" in refused.output) == (1, True)
-    for usage in (["--follow", "--until", "3"], ["--format", "parquet"], ["--resume"]):
+    inverted = "--since", "4", "--until", "3"
+    for usage in (("--follow", "--until", "3"), ("--format", "parquet"), ("--resume",), inverted):
         assert (await asyncio.to_thread(export, nats_server, *usage)).exit_code == 2
 
 

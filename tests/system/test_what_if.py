@@ -49,10 +49,6 @@ async def test_a_lost_answer_would_have_been_spared_and_a_theft_let_through(work
         assert (reuse["would_have_lived"], reuse["thefts_let_through"]) == (1, 1)
         stricter = await told(workspace, "--required-acr", "mfa")
         assert (stricter["would_have_died"], stricter["died_of"]) == (1, {"policy_changed": 1})
-        assert (await told(workspace, "--no-required-acr"))["same"] == 2
-        assert (await told(workspace, "--grace", "60", "--client", "other"))["families"] == 0
-        assert (await told(workspace, "--grace", "60", "--since", str(begun)))["families"] == 1
-        assert (await told(workspace, "--grace", "60", "--until", str(end - 1)))["same"] == 2
         asked: dict[str, Any] = {"policy": {"refresh_token_grace": 60}, "since": begun, "until": end}
         assert (await workspace.audit("what_if", **asked))["items"] == grace["items"]
         shown = (await what_if(workspace, "--grace", "60")).stdout
@@ -76,7 +72,7 @@ async def test_what_cannot_be_tried_is_refused(workspace: Workspace) -> None:
     faults: list[dict[str, Any]] = [
         {},
         {"policy": {}},
-        tried | {"since": -1},
+        tried | {"since": 2, "until": 1},
         tried | {"limit": 0},
         tried | {"clientid": "web"},
     ]

@@ -1,0 +1,53 @@
+"""Following a history through the log: parts of it, what is too long, and what cannot be followed."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from events import bus
+from heirloom.what_if import Findings, Terms
+from heirloom.what_if_query import CannotTell, TooLong, WhatIf, find_out
+from projections.request import Refused
+from tests.broker import Broker
+from tests.projections.logs import START
+from tests.projections.test_projector import LOG, publish
+
+
+def terms(**others: Any) -> Terms:
+    """Nothing is rotated, judged after the log's end."""
+    return Terms("acme", {"refresh_token_rotation": "reuse"}, START + timedelta(minutes=2), **others)
+
+
+async def test_a_part_of_a_history(nats_server: Broker) -> None:
+    """By client; by sequence it reads from there on, by time all of it. Their thefts are let through."""
+    await publish(nats_server, LOG)
+    connection = await bus.connect(nats_server.url, "test")
+    steps: list[int] = []
+
+    async def found(**others: Any) -> Findings:
+        return await find_out(connection, terms(**others), steps.append)
+
+    whole = await found()
+    assert (whole.families, whole.thefts_let_through, steps[-1]) == (8, 1, len(LOG))
+    late = await found(since=4)
+    assert late.families == 6
+    assert late == await found(since=START + timedelta(seconds=3))
+    assert (await found(until=35)).thefts_let_through == 0
+    assert (await found(until=START + timedelta(seconds=34), client_id="app")).thefts_let_through == 0
+    assert {item.client_id for item in (await found(client_id="app")).items} == {"app"}
+    with pytest.raises(TooLong):
+        await find_out(connection, terms(), steps.append, at_most=5)
+    await connection.close()
+
+
+async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
+    """A commit of an unknown kind: its sequence is named, by the command and over the bus."""
+    unknown = LOG[20].body.replace(b"TokenRotated", b"TokenBlessed")
+    await publish(nats_server, [*LOG[:20], LOG[20]._replace(body=unknown)])
+    connection = await bus.connect(nats_server.url, "test")
+    with pytest.raises(CannotTell, match="sequence 21: "):
+        await find_out(connection, terms(), lambda _: None)
+    with pytest.raises(Refused, match="sequence 21: "):
+        await WhatIf(connection)("acme", b'{"policy": {"refresh_token_grace": 1}}')
+    await connection.close()
