@@ -96,7 +96,8 @@ def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, Unusable) as error:
         if connection is not None:
             connection.close()
-        raise Unusable(f"{path} is no read model of this version: {error}") from error
+        what = "cannot be read" if isinstance(error, sqlite3.OperationalError) else "is no read model of this version"
+        raise Unusable(f"{path} {what}: {error}") from error
     return connection
 
 

@@ -134,10 +134,9 @@ class Gate:
 
     def _from_here(self, request: Request) -> bool:
         """Whether the browser says that a page of ours sent the form; whoever says nothing is no browser."""
-        origin = request.headers.get("origin")
-        site = request.headers.get("sec-fetch-site")
-        ours = {f"{'https' if self._tls else scheme}://{request.headers.get('host')}" for scheme in ("http", "https")}
-        return (origin is None or origin in ours) and site in (None, "same-origin", "none")
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+        ours = origin is None or _host(origin.partition("://")[2]) in self._names
+        return ours and site in (None, "same-origin", "none")
 
     def _guarded(self, send: Send) -> Send:
         """Sends with the security headers, whatever was set before."""

@@ -40,6 +40,7 @@ def chromium(profile: Path, *, scale: int = 1) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=Driver(driver))  # both named: nothing is looked for or fetched
     try:
+        browser.set_page_load_timeout(PATIENCE_SECONDS)
         yield browser
     finally:
         browser.quit()

@@ -109,8 +109,14 @@ async def test_the_login_never_leads_elsewhere(stranger: Site, onward: str) -> N
 
 @pytest.mark.parametrize(
     "headers",
-    [{"origin": "https://elsewhere.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}],
-    ids=["origin", "null", "cross-site"],
+    [
+        {"origin": "https://elsewhere.example"},
+        {"origin": "https://localhost.elsewhere.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:3000", "sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+    ids=["origin", "alike", "null", "another port", "cross-site"],
 )
 @pytest.mark.parametrize("path", ["/login", "/logout"])
 async def test_forms_of_other_sites(console: Site, path: str, headers: dict[str, str]) -> None:
