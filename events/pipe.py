@@ -22,7 +22,7 @@ BUSY = 4
 """So many commits in one live batch tell of load."""
 LINGER_SECONDS = 0.02
 """How far behind the log the child may fall under load, for a tenth of the processor time."""
-BATCH = 1000
+BATCH = 2000
 AHEAD = 4
 """So many batches wait in the pipe while the child works: neither waits for the other."""
 
@@ -60,21 +60,23 @@ class Pipe:
         )
         return cls(process)
 
-    async def pour(self, batches: AsyncIterable[Batch], answered: Callable[[asyncio.Future[bytes]], None]) -> None:
+    async def pour(
+        self, batches: AsyncIterable[Batch], answered: Callable[[asyncio.Future[bytes]], None], size: int = BATCH
+    ) -> None:
         """Hand over everything that is read, `answered` hearing every answer.
 
-        While more is waiting to be read it goes in large batches; otherwise whatever has arrived goes at once.
+        While more is waiting to be read it goes in batches of this `size`; otherwise whatever has arrived goes at once.
         """
         held: list[Stored] = []
         async for batch in batches:
             held += batch.commits
-            if held and (batch.pending == 0 or len(held) >= BATCH):
-                (await self.hand_over(held)).add_done_callback(answered)
+            while len(held) >= size or (held and batch.pending == 0):
+                next_ones, held = held[:size], held[size:]
+                (await self.hand_over(next_ones)).add_done_callback(answered)
                 if self._gone is not None:
                     return  # the answer says so
-                if batch.pending == 0 and len(held) >= BUSY:
+                if batch.pending == 0 and len(next_ones) >= BUSY:
                     await asyncio.sleep(LINGER_SECONDS)  # many come at once: let more come, and be one transaction
-                held = []
         if held:
             (await self.hand_over(held)).add_done_callback(answered)
 

@@ -25,6 +25,8 @@ from notary.verify import LogVerifier, Progress, Terms, Work, interrupted
 from notary.vouched import Place, read_vouched
 
 CTRL_C = 130
+BATCH = 200
+"""No more than fits into what the system holds between two processes, so that the next one lies there in time."""
 
 
 @click.command()
@@ -121,7 +123,7 @@ async def verify_log(
     try:
         place = Place(beginning.tally.seq, beginning.seen.checkpoints)
         async with aclosing(read_vouched(connection, end, place)) as batches:
-            await pipe.pour(batches, answered)
+            await pipe.pour(batches, answered, BATCH)
         heard(await (await pipe.hand_over([])))
     except ChildGone as gone:
         raise click.ClickException(f"the verification broke off: {gone}") from gone
