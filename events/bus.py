@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +13,10 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 log = logging.getLogger("heirloom.bus")
+
+PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
+"""In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
+the key with which to show the same certificate, where the broker asks for one."""
 
 Taker = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Takes a message as it came: subject, reply subject, body, and headers if it has any."""
@@ -76,6 +82,16 @@ async def _untaken(_message: Msg) -> None:
     """What a subscription that has a taker never hears."""
 
 
+def _pinned(certificate: str, key: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # it is known by itself
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(certificate)
+    if key is not None:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
 async def connect(
     url: str,
     name: str,
@@ -86,7 +102,7 @@ async def connect(
 ) -> Connection:
     """Connect to `url`, credentials included, or to any of several with commas between, a cluster's.
 
-    `name` is what the broker's monitoring shows.
+    `name` is what the broker's monitoring shows; whom to trust with `tls://`, the environment or the system tells.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
     last of their servers. `on_change` hears `disconnected`, `reconnected` and `closed`.
     """
@@ -121,6 +137,9 @@ async def connect(
         "max_outstanding_pings": 2,
         "drain_timeout": 10,
     }
+    if certificate := os.environ.get(PINNED_CERTIFICATE):
+        url = url.replace("nats://", "tls://")
+        options["tls"] = _pinned(certificate, os.environ.get(SHOWN_KEY))
     *others, last = [url.split(",")] if patient else [[server] for server in url.split(",")]
     for servers in others:
         with contextlib.suppress(NatsError, OSError):

@@ -11,6 +11,7 @@ from events import bus
 from heirloom import nats_server
 from heirloom.child import Child
 from heirloom.credentials import Credentials
+from heirloom.tls import Tls
 from service.keyring import write_private
 
 ROUTES_USER = "route"
@@ -30,7 +31,9 @@ def node_names(count: int) -> list[str]:
     return [f"nats-{number}" for number in range(1, count + 1)]
 
 
-def cluster_configuration(node: Node, others: list[Node], store: Path, known: Credentials, sync: str = "always") -> str:
+def cluster_configuration(
+    node: Node, others: list[Node], store: Path, known: Credentials, sync: str = "always", tls: Tls | None = None
+) -> str:
     """The configuration of one server of a cluster.
 
     The servers prove themselves to each other. They do not tell clients of each other: clients know all of them from
@@ -38,7 +41,7 @@ def cluster_configuration(node: Node, others: list[Node], store: Path, known: Cr
     """
     password = _routes_password(known)
     routes = ", ".join(f'"nats://{ROUTES_USER}:{password}@{other.reached}"' for other in others)
-    alone = nats_server.configuration(node.listen, store, known, sync)
+    alone = nats_server.configuration(node.listen, store, known, sync, tls)
     return (
         alone.replace("server_name: heirloom\n", f"server_name: {node.name}\n")
         + f"""\
@@ -53,11 +56,13 @@ cluster {{
     )
 
 
-def brokers(data: Path, ports: list[int], known: Credentials, sync: str) -> list[Child]:
+def brokers(
+    data: Path, ports: list[int], known: Credentials, sync: str, host: str = nats_server.HOST, tls: Tls | None = None
+) -> list[Child]:
     """One process for each port. More than one are a cluster, and must be started together."""
-    listens = [f"{nats_server.HOST}:{port}" for port in ports]
+    listens = [f"{host}:{port}" for port in ports]
     if len(ports) == 1:
-        text = nats_server.configuration(listens[0], data / "jetstream", known, sync)
+        text = nats_server.configuration(listens[0], data / "jetstream", known, sync, tls)
         return [_broker("the broker", data, text, listens[0], known)]
     routes = [f"{nats_server.HOST}:{port}" for port in nats_server.free_ports(len(ports))]
     names = node_names(len(ports))
@@ -67,7 +72,7 @@ def brokers(data: Path, ports: list[int], known: Credentials, sync: str) -> list
         directory = data / node.name
         directory.mkdir(mode=0o700, exist_ok=True)
         others = [other for other in nodes if other is not node]
-        text = cluster_configuration(node, others, directory / "jetstream", known, sync)
+        text = cluster_configuration(node, others, directory / "jetstream", known, sync, tls)
         children.append(_broker(f"broker {node.name}", directory, text, node.listen, known))
     return children
 

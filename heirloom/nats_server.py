@@ -11,6 +11,7 @@ from pathlib import Path
 from heirloom.broker_accounts import accounts
 from heirloom.credentials import Credentials
 from heirloom.roles import LOG_ACCOUNT, ROLES
+from heirloom.tls import Tls
 
 HOST = "127.0.0.1"
 
@@ -48,7 +49,9 @@ def is_free(port: int) -> bool:
     return True
 
 
-def configuration(listen: str, store: Path, credentials: Credentials, sync: str = "always") -> str:
+def configuration(
+    listen: str, store: Path, credentials: Credentials, sync: str = "always", tls: Tls | None = None
+) -> str:
     """The broker's configuration: `listen` is host and port, `store` the directory of the log.
 
     Every role has its permissions by `heirloom.roles`; clients are authenticated by the service itself (auth callout).
@@ -62,7 +65,7 @@ jetstream {{
   store_dir: "{store}"
   sync_interval: {sync}
 }}
-{accounts(credentials)}
+{tls.configuration() if tls is not None else ""}{accounts(credentials)}
 authorization {{
   timeout: 3
   auth_callout {{ issuer: {credentials.issuer}, account: {LOG_ACCOUNT}, auth_users: [ {", ".join(ROLES)} ] }}

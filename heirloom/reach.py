@@ -40,6 +40,8 @@ def find(data: Path) -> tuple[Running, Credentials]:
         raise click.ClickException(
             f"no service runs on {data}: start one with `heirloom up --data {data}`, or name a broker with --nats"
         ) from error
+    if where.tls is not None:
+        where.tls.be_trusted()
     if not where.ours:
         raise click.ClickException(f"the service on {data} uses a broker of your own: name it with --nats")
     try:

@@ -16,12 +16,14 @@ from events import bus
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
+from heirloom.tls import Tls
 from notary import key as notary_files
 from service import keyring
 
 RUNNING = "up.json"
 READ_MODEL = "read-model.db"
 DRAIN_SECONDS = 15
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # a person's choice
 
 
 class CannotStart(Exception):
@@ -32,7 +34,7 @@ class Options(NamedTuple):
     """`port` 0 takes any free one. `nats` is the URL of a broker of your own, with the service's credentials.
 
     `cluster` is how many brokers hold the log, on ports from `port` on; with `nats`, how many of yours must.
-    `metrics` is where metrics and health are told, host and port.
+    `metrics` is where metrics and health are told, host and port. `host` is where the embedded brokers listen.
     """
 
     data: Path
@@ -43,6 +45,8 @@ class Options(NamedTuple):
     notary: bool = True
     metrics: tuple[str, int] | None = None
     cluster: int = 1
+    host: str = nats_server.HOST
+    tls: Tls | None = None
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -50,13 +54,19 @@ class Running(msgspec.Struct, frozen=True):
 
     `host` is host and port; of a cluster, all of them with commas between.
 
-    `metrics` is where metrics and health are told, if they are.
+    `metrics` is where metrics and health are told, if they are. `tls` are the broker's certificate and authority.
     """
 
     host: str
     pid: int
     ours: bool
     metrics: str | None = None
+    tls: Tls | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to connect, without credentials."""
+        return f"{'nats' if self.tls is None else 'tls'}://{self.host}"
 
 
 @contextlib.asynccontextmanager
@@ -108,9 +118,12 @@ async def _observed(address: tuple[str, int] | None, children: list[Child]) -> A
 async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Child]]:
     known = credentials.ensure(data)
     ports = await _ports(data, options.port, options.cluster)
-    where = Running(",".join(f"{nats_server.HOST}:{port}" for port in ports), os.getpid(), ours=True)
+    if options.tls is not None:
+        options.tls.be_trusted()
+    near = nats_server.HOST if options.host == EVERYWHERE else options.host
+    where = Running(",".join(f"{near}:{port}" for port in ports), os.getpid(), ours=True, tls=options.tls)
     processes = _processes(data, known.url("service", where.host), options, ours=True)
-    return where, [*brokers(data, ports, known, options.sync), *processes]
+    return where, [*brokers(data, ports, known, options.sync, options.host, options.tls), *processes]
 
 
 async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:

@@ -13,7 +13,10 @@ from heirloom.commands.apply import apply_seed
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
 from heirloom.seed import Seed, read_seed
+from heirloom.tls import CannotSecure, required
 from heirloom.up import CannotStart, Options, Running, running
+
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -31,6 +34,10 @@ from heirloom.up import CannotStart, Options, Running, running
     show_default=True,
     help="The embedded broker's port; 0 takes any free one.",
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the embedded broker listens.")
+@click.option("--tls-cert", type=FILE, help="The embedded broker's certificate, PEM.")
+@click.option("--tls-key", type=FILE, help="Its key.")
+@click.option("--tls-ca", type=FILE, help="Every connection must show a certificate of this authority too.")
 @click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
 @click.option("--nats", metavar="URL", help="A broker of your own instead of the embedded one.")
 @click.option(
@@ -70,15 +77,21 @@ def up(
     sync: str,
     notary: bool,
     metrics: tuple[str, int] | None,
+    host: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
 ) -> None:
     """Run the service: a broker, replicas and the read model. Ctrl-C ends it in order."""
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None
-    options = Options(data, port, nats, replicas, "always" if sync == "always" else "2m", notary, metrics, int(cluster))
+    how = "always" if sync == "always" else "2m"
     try:
+        tls = required(host, tls_cert, tls_key, tls_ca)
+        options = Options(data, port, nats, replicas, how, notary, metrics, int(cluster), host, tls)
         asyncio.run(_up(options, plan))
-    except CannotStart as error:
+    except (CannotStart, CannotSecure) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -95,7 +108,7 @@ async def _up(options: Options, plan: Seed | None) -> None:
     try:
         if plan is not None:
             await _apply(options, plan)
-        print(f"ready nats://{where.host.split(',')[0]}", flush=True)
+        print(f"ready {where.url.split(',')[0]}", flush=True)
         _hint(where, options.data)
         await stop.wait()
     finally:

@@ -29,7 +29,7 @@ def url(data: Path, client: str | None, role: str | None) -> None:
         tenant, client_id = _split(client or "")
         address, prefix = known.client_url(tenant, client_id, where.host), f"_INBOX.{tenant}.{client_id}"
         asyncio.run(_try(address, prefix, client or ""))
-    click.echo(address)
+    click.echo(address if where.tls is None else address.replace("nats://", "tls://"))
     if sys.stderr.isatty():
         click.echo(f"Connect with the inbox prefix {prefix}", err=True)
 

@@ -73,7 +73,7 @@ class Service:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if not line.startswith("ready nats://127.0.0.1:"):
+        if not line.startswith(("ready nats://127.0.0.1:", "ready tls://127.0.0.1:")):
             self.kill()
             raise AssertionError(f"{line!r}; it said:\n{self.said()}")
 

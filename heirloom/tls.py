@@ -1,0 +1,67 @@
+"""TLS on the embedded broker: its certificate, and who must show one too."""
+
+import ipaddress
+import os
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from events.bus import PINNED_CERTIFICATE, SHOWN_KEY
+
+
+class CannotSecure(Exception):
+    """One line for a person: what is wrong with the certificate, or why there must be one."""
+
+
+class Tls(NamedTuple):
+    """Paths of PEM files. With `ca`, every connection must show a certificate of that authority too."""
+
+    certificate: str
+    key: str
+    ca: str | None = None
+
+    def configuration(self) -> str:
+        """In the broker's own notation."""
+        clients = f'ca_file: "{self.ca}", verify: true, ' if self.ca is not None else ""
+        return f'tls {{ cert_file: "{self.certificate}", key_file: "{self.key}", {clients}timeout: 3 }}\n'
+
+    def be_trusted(self) -> None:
+        """Have this process, and those it starts, take this very certificate for the broker's, and show it if need be.
+
+        They share a machine and a data directory, so neither a name nor an authority needs to vouch for it.
+        """
+        os.environ[PINNED_CERTIFICATE] = self.certificate
+        if self.ca is not None:
+            os.environ[SHOWN_KEY] = self.key
+
+
+def required(host: str, certificate: Path | None, key: Path | None, ca: Path | None) -> Tls | None:
+    """What the broker on that address uses. Raises `CannotSecure`; also for plaintext where others could listen."""
+    if certificate is None or key is None:
+        if certificate is not None or key is not None or ca is not None:
+            raise CannotSecure("--tls-cert and --tls-key belong together, and --tls-ca to both")
+        if not _is_loopback(host):
+            raise CannotSecure(
+                f"on {host} passwords and tokens would cross the network in the clear: "
+                "give --tls-cert and --tls-key, or leave --host at 127.0.0.1"
+            )
+        return None
+    for path in filter(None, (certificate, key, ca)):
+        if not path.is_file():
+            raise CannotSecure(f"there is no file {path}")
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        if ca is not None:
+            context.load_verify_locations(ca)
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise CannotSecure(f"{certificate}, {key}: not a certificate and its key in PEM ({reason})") from error
+    return Tls(str(certificate.resolve()), str(key.resolve()), str(ca.resolve()) if ca is not None else None)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

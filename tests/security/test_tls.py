@@ -1,0 +1,153 @@
+"""TLS on the embedded broker: what is encrypted, who must show a certificate, and what is refused."""
+
+import datetime
+import ipaddress
+import json
+import ssl
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import nats
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from nats.aio.client import Client
+
+from heirloom import credentials
+from heirloom.tls import CannotSecure, required
+from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
+
+
+class Authority(NamedTuple):
+    """One that signs certificates, in a directory."""
+
+    directory: Path
+    name: x509.Name
+    key: ec.EllipticCurvePrivateKey
+
+    def sign(self, name: str) -> tuple[Path, Path]:
+        """A certificate for the loopback address, and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        unsigned = _unsigned(_named(name), self.name, key).add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        certificate, secret = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        certificate.write_bytes(unsigned.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+        return certificate, secret
+
+    @property
+    def certificate(self) -> Path:
+        """Its own."""
+        return self.directory / "ca.pem"
+
+
+def authority(directory: Path) -> Authority:
+    """A new one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = Authority(directory, _named("test authority"), key)
+    unsigned = _unsigned(made.name, made.name, key).add_extension(x509.BasicConstraints(True, None), critical=True)
+    signed = unsigned.sign(key, hashes.SHA256())
+    made.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    return made
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _unsigned(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+    )
+
+
+async def test_everybody_shows_a_certificate(tmp_path: Path) -> None:
+    """With an authority for clients: credentials and a certificate let in, one without the other does not."""
+    ours = authority(tmp_path)
+    certificate, key = ours.sign("broker")
+    options = "--tls-cert", str(certificate), "--tls-key", str(key), "--tls-ca", str(ours.certificate)
+    service = Service(tmp_path / "data", *options, "--host", "0.0.0.0", "--no-notary")
+    service.start()
+    try:
+        url = _url(service, "--client", "acme/web")
+        assert url.startswith("tls://acme.web:")
+        _url(service, "--role", "operator")
+        trusting = ssl.create_default_context(cafile=str(ours.certificate))
+        with pytest.raises((nats.errors.Error, OSError)):
+            await _connect(url, trusting)
+        trusting.load_cert_chain(*ours.sign("client"))
+        connection = await _connect(url, trusting)
+        answer = await connection.request("oauth.acme.client.web.issue", b'{"sub":"alice","scope":"read"}')
+        assert "access_token" in json.loads(answer.data)
+        await connection.close()
+        with pytest.raises((nats.errors.Error, OSError)):
+            await _connect(url.replace("acme.web:", "acme.web:x"), trusting)
+        with pytest.raises((nats.errors.Error, OSError)):  # in the clear
+            await nats.connect(
+                credentials.load(service.data).url("operator", service.host),
+                max_reconnect_attempts=0,
+                allow_reconnect=False,
+            )
+        listed = subprocess.run(
+            [str(HEIRLOOM), "audit", "families", "--data", str(service.data), "--tenant", "acme"],
+            capture_output=True,
+            text=True,
+        )
+        assert listed.returncode == 0 and "alice" in listed.stdout, listed
+        assert service.stop() == 0
+    except BaseException:
+        service.stop()
+        raise
+
+
+@pytest.mark.parametrize(
+    ("host", "which", "why"),
+    [
+        ("0.0.0.0", (None, None, None), "in the clear"),
+        ("192.0.2.1", (None, None, None), "in the clear"),
+        ("127.0.0.1", ("broker.pem", None, None), "belong together"),
+        ("127.0.0.1", (None, None, "ca.pem"), "belong together"),
+        ("0.0.0.0", ("broker.pem", "missing.key", None), "there is no file"),
+        ("0.0.0.0", ("broker.pem", "other.key", None), "not a certificate and its key"),
+    ],
+)
+def test_what_cannot_be_secure_is_refused(
+    tmp_path: Path, host: str, which: tuple[str | None, str | None, str | None], why: str
+) -> None:
+    """In one line, before anything is started."""
+    ours = authority(tmp_path)
+    for name in ("broker", "other"):
+        ours.sign(name)
+    files = [tmp_path / name if name else None for name in which]
+    with pytest.raises(CannotSecure, match=why):
+        required(host, *files)
+
+
+def test_loopback_needs_no_certificate() -> None:
+    """Nobody else listens there."""
+    assert required("127.0.0.1", None, None, None) is None and required("localhost", None, None, None) is None
+
+
+async def _connect(url: str, context: ssl.SSLContext) -> Client:
+    return await nats.connect(
+        url, tls=context, inbox_prefix="_INBOX.acme.web", max_reconnect_attempts=0, allow_reconnect=False
+    )
+
+
+def _url(service: Service, *who: str) -> str:
+    command = [str(HEIRLOOM), "url", "--data", str(service.data), *who]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert told.returncode == 0, told
+    return told.stdout.strip()
