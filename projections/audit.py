@@ -93,12 +93,16 @@ class Audit:
         for _ in range(CONNECTIONS):
             self._connections.put_nowait(open_for_queries(path))
 
+    async def swap(self, path: Path) -> None:
+        """Answer from this file from now on, and let go of the one before."""
+        before = self._connections
+        self.open(path)
+        await _let_go(before)
+
     async def close(self) -> None:
         """Give the file free, once the queries under way are through."""
-        connections, self._connections = self._connections, None
-        if connections is not None:
-            for _ in range(CONNECTIONS):
-                (await connections.get()).close()
+        before, self._connections = self._connections, None
+        await _let_go(before)
 
     def serve(self, broker: Broker) -> None:
         """Answer every query on the broker."""
@@ -198,8 +202,18 @@ class Audit:
         connection = await connections.get()
         try:
             return await asyncio.to_thread(_fitting, connection, look_up, limit)
+        except sqlite3.OperationalError as error:
+            if str(error).startswith("no such "):  # column or table, in a file of an older version
+                raise Refused("temporarily_unavailable", "what this needs is being built", 503) from error
+            raise
         finally:
             connections.put_nowait(connection)
+
+
+async def _let_go(connections: asyncio.Queue[sqlite3.Connection] | None) -> None:
+    if connections is not None:
+        for _ in range(CONNECTIONS):
+            (await connections.get()).close()
 
 
 def _fitting(db: sqlite3.Connection, look_up: Callable[[sqlite3.Connection, int], Answer], limit: int) -> bytes:

@@ -1,11 +1,12 @@
 """Following the log into the read model, for as long as the process lives.
 
 A file that is no read model of this version and this log is not repaired: the right one is built beside it and swapped
-in. Until then there is nothing to ask.
+in. Meanwhile an older version answers what it can; another log, or a damaged file, answers nothing.
 """
 
 import asyncio
 import logging
+import sqlite3
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from events.stream import JetStreamMissing, last_sequence
 from projections.audit import Audit
 from projections.feed import Extent, feed
 from projections.progress import Progress
-from projections.read_model import ReadModel, Unusable
+from projections.read_model import OtherVersion, ReadModel, Unusable
 
 log = logging.getLogger("heirloom.projector")
 
@@ -44,12 +45,11 @@ class Follower:
         end = await self._end_of_log()
         damage: str | None = None
         while True:
-            if fault := damage or await self._fault(end):
-                log.warning("the read model is built anew: %s", fault)
-            if fault or not self._path.exists():
-                await self._rebuild()
-            applied = _prepare(self._path)
-            self._audit.open(self._path)
+            try:
+                applied = await self._open(damage, end)
+            except (OSError, sqlite3.OperationalError, Unusable) as error:
+                await self._hindered(f"the read model {self._path.name} cannot be made: {error}")
+                continue
             self._advance(applied, end)
             extent = Extent(applied + 1)
             outcome = await feed(self._connection, self._path, extent, lambda applied: self._advance(applied, end))
@@ -58,11 +58,26 @@ class Follower:
                 log.error("%s", outcome.halted)
                 self._progress.give_up_waiting(outcome.halted)
                 return
-            await self._audit.close()
-            damage = outcome.damaged
+            if (damage := outcome.damaged) is not None:
+                await self._audit.close()
             if outcome.unwritable is not None:
-                log.error("the read model cannot be written: %s", outcome.unwritable)
-                await asyncio.sleep(AGAIN_SECONDS)
+                await self._hindered(f"the read model {self._path.name} cannot be written: {outcome.unwritable}")
+
+    async def _open(self, damage: str | None, end: int) -> int:
+        """Have the right file in place, built anew if need be, and opened; the sequence it stands at."""
+        if fault := damage or await self._fault(end):
+            log.warning("the read model is built anew: %s", fault)
+        if fault or not self._path.exists():
+            await self._rebuild()
+        applied = _prepare(self._path)
+        await self._audit.swap(self._path)
+        return applied
+
+    async def _hindered(self, obstacle: str) -> None:
+        """Say so, to everybody who asks, and let some time pass before the next attempt."""
+        log.error("%s", obstacle)
+        self._progress.give_up_waiting(f"{obstacle}; see to its directory's permissions and room, it is tried again")
+        await asyncio.sleep(AGAIN_SECONDS)
 
     def _advance(self, applied: int, end: int) -> None:
         self._progress.advance(applied)
@@ -76,6 +91,9 @@ class Follower:
             return None
         try:
             model = ReadModel(self._path)
+        except OtherVersion as other:
+            await self._audit.swap(self._path)
+            return str(other)
         except Unusable as unusable:
             return str(unusable)
         try:

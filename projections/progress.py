@@ -13,13 +13,15 @@ class Progress:
         self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
 
     def advance(self, applied: int) -> None:
-        """Everything up to `applied` can be queried now."""
+        """Everything up to `applied` can be queried now; what was in the way is not, if it goes on."""
+        if applied > self.applied:
+            self.obstacle = None
         self.applied = applied
         if self._waiting:
             self._settle(lambda seq: seq <= applied, True)
 
     def give_up_waiting(self, obstacle: str) -> None:
-        """Nothing more will be applied."""
+        """Nothing more will be applied, for now at least."""
         self.obstacle = obstacle
         self._settle(lambda _: True, False)
 

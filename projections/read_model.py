@@ -57,6 +57,10 @@ class Unusable(Exception):
     """The file is no read model of this version."""
 
 
+class OtherVersion(Unusable):
+    """It is one of another version: what has not changed since can still be asked of it."""
+
+
 class Halted(Exception):
     """The read model cannot go past a commit; `seq` is its sequence."""
 
@@ -116,8 +120,8 @@ class ReadModel:
         if not indexes.applied(self._db):
             indexes.apply(self._db)
             _forget_when(self._db)
-        # also while somebody reads it: the file alone is renamed when it takes another's place
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # also while somebody reads it: the file alone is renamed when it takes another's place
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     def _load(self) -> tuple[names.Names, int, str]:
@@ -184,7 +188,8 @@ def expect_this_version(connection: sqlite3.Connection) -> None:
     """Raises `Unusable` where the file holds other tables than this program makes."""
     found = [applied.name for applied in migrations.applied(Database(connection))]
     if found != list(TABLES):
-        raise Unusable(f"it holds the tables {', '.join(found) or 'of something else'}")
+        kind = OtherVersion if any(name.startswith("checkpoint-") for name in found) else Unusable
+        raise kind(f"it holds the tables {', '.join(found) or 'of something else'}")
 
 
 def _forget_when(db: Database) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from events.log import Stored
 from events.pipe import serve
-from projections.read_model import Halted, ReadModel
+from projections.read_model import Halted, ReadModel, Unusable
 
 PART = "part"
 """The argument that says that only a part of the log will come."""
@@ -44,7 +44,10 @@ def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
 
 def main() -> None:
     """Until there are no more batches."""
-    model = ReadModel(Path(sys.argv[1]), gapless=PART not in sys.argv[2:])
+    try:
+        model = ReadModel(Path(sys.argv[1]), gapless=PART not in sys.argv[2:])
+    except Unusable as unusable:
+        sys.exit(f"heirloom: {sys.argv[1]}: {unusable}")
     serve(lambda commits: msgspec.json.encode(apply(model, commits)))
     model.close()
 

@@ -1,0 +1,159 @@
+"""A read model file that is missing, old, cut short, or cannot be written: made anew, or said what to do."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from events import bus
+from events.stream import last_sequence
+from projections import follower
+from projections.audit import Audit
+from projections.feed import feed
+from projections.follower import Follower
+from projections.progress import Progress
+from projections.read_model import ReadModel, Unusable
+from tests.broker import Broker
+from tests.projections.logs import eventful_log
+from tests.projections.test_projector import publish
+from tests.projections.test_read_model import build
+
+LOG = eventful_log()
+PATIENCE_SECONDS = 20
+WRITE_VERSION = 18
+"""The byte of a SQLite file that says which version may write it: beyond 2 it is read-only, also for root."""
+
+Ask = Callable[..., Awaitable[dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt comes soon."""
+    monkeypatch.setattr(follower, "AGAIN_SECONDS", 0.05)
+
+
+@asynccontextmanager
+async def following(broker: Broker, path: Path) -> AsyncIterator[Ask]:
+    """A follower of the log into that file, to be asked."""
+    connection = await bus.connect(broker.url, "test")
+    progress = Progress()
+    audit = Audit(progress, partial(last_sequence, connection))
+    task = asyncio.create_task(Follower(connection, path, progress, audit, asyncio.Event()).follow())
+
+    async def ask(query: str, **parameters: Any) -> dict[str, Any]:
+        body, _ = await audit.answer(f"audit.acme.{query}", msgspec.json.encode(parameters))
+        answer: dict[str, Any] = msgspec.json.decode(body)
+        return answer
+
+    try:
+        yield ask
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await audit.close()
+        await connection.close()
+
+
+async def until(ask: Ask, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The position, when it is as expected."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds(position := await ask("position")):
+            await asyncio.sleep(0.02)
+    return position
+
+
+def has_caught_up(position: dict[str, Any]) -> bool:
+    """With nothing in the way."""
+    return position["lag"] == 0 and "obstacle" not in position
+
+
+def test_a_file_cut_short_anywhere_is_noticed(tmp_path: Path) -> None:
+    """At every page. An empty file is no read model yet, and becomes one."""
+    build(tmp_path / "whole", LOG, [])
+    whole = (tmp_path / "whole").read_bytes()
+    page = int.from_bytes(whole[16:18])
+    for length in (*range(page, len(whole), page), 100, page + 1):
+        path = tmp_path / f"cut-{length}"
+        path.write_bytes(whole[:length])
+        with pytest.raises(Unusable):
+            ReadModel(path)
+    (tmp_path / "empty").touch()
+    assert build(tmp_path / "empty", LOG, []) == build(tmp_path / "whole", [], [])
+
+
+async def test_an_older_version_answers_while_the_new_one_is_built(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has not changed since can be asked; the rest says that it is being built; then everything can."""
+    path, go_on = tmp_path / "model", asyncio.Event()
+    build(path, LOG[:20], [])
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE _sqlite_migrations SET name = 'words-0' WHERE name LIKE 'words-%'")
+        db.execute("ALTER TABLE words RENAME TO sayings")
+
+    async def held(*arguments: Any) -> Any:
+        await go_on.wait()
+        return await feed(*arguments)
+
+    monkeypatch.setattr(follower, "feed", held)
+    await publish(nats_server, LOG)
+    async with following(nats_server, path) as ask:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "error" in await ask("families"):
+                await asyncio.sleep(0.02)
+        assert (await ask("family", family_id="f7"))["generation"] == 1
+        answer = await ask("search", text="reuse")
+        assert (answer["error"], "being built" in answer["error_description"]) == ("temporarily_unavailable", True)
+        assert (await ask("position"))["lag"] == len(LOG)
+        go_on.set()
+        await until(ask, has_caught_up)
+        assert (await ask("search", text="reuse"))["items"]
+        assert (await ask("family", family_id="f7"))["generation"] == 3
+
+
+async def test_a_file_that_cannot_be_made_is_tried_again(nats_server: Broker, tmp_path: Path) -> None:
+    """Something else is in its place: queries are refused with what is in the way, until it is not."""
+    path = tmp_path / "model"
+    path.mkdir()
+    await publish(nats_server, LOG)
+    async with following(nats_server, path) as ask:
+        position = await until(ask, lambda position: "obstacle" in position)
+        assert position["lag"] == len(LOG)
+        assert "model cannot be made" in position["obstacle"]
+        answer = await ask("families", min_seq=5)
+        assert (answer["error"], "it is tried again" in answer["error_description"]) == (
+            "temporarily_unavailable",
+            True,
+        )
+        path.rmdir()
+        await until(ask, has_caught_up)
+
+
+async def test_a_file_that_cannot_be_written_is_still_asked(nats_server: Broker, tmp_path: Path) -> None:
+    """What is in it is told, and how far behind that is and why; it goes on when it can."""
+    path = tmp_path / "model"
+    build(path, LOG[:20], [])
+    _set_write_version(path, 3)
+    await publish(nats_server, LOG)
+    async with following(nats_server, path) as ask:
+        position = await until(ask, lambda position: "obstacle" in position)
+        assert (position["applied_seq"], position["lag"]) == (20, len(LOG) - 20)
+        assert "model cannot be written: attempt to write a readonly database" in position["obstacle"]
+        assert (await ask("families"))["items"]
+        refused = await ask("families", min_seq=21)
+        assert "cannot be written" in refused["error_description"]
+        _set_write_version(path, 2)
+        await until(ask, has_caught_up)
+        assert (await ask("families", min_seq=len(LOG)))["items"]
+
+
+def _set_write_version(path: Path, version: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(WRITE_VERSION)
+        file.write(bytes([version]))
