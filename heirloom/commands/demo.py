@@ -1,6 +1,7 @@
 """`heirloom demo`: a theft, from the sign-in to the proof, on a broker of its own (CONTRACT §7)."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -29,11 +30,20 @@ SEED = Seed(
 
 
 @click.command()
-def demo() -> None:
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Leave the log in this new directory, for `heirloom up --data DIR`.",
+)
+def demo(keep: Path | None) -> None:
     """Watch a stolen refresh token end its family. Needs nothing, and leaves nothing behind."""
-    with tempfile.TemporaryDirectory(prefix="heirloom-demo-") as directory:
+    if keep is not None and keep.exists():
+        raise click.ClickException(f"{keep} exists already; name a new directory")
+    directory = contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="heirloom-demo-")
+    with directory as data:
         try:
-            asyncio.run(_Story(Path(directory), Console(highlight=False)).tell())
+            asyncio.run(_Story(Path(data), Console(highlight=False)).tell())
         except CannotStart as error:
             raise click.ClickException(str(error)) from error
 
