@@ -30,7 +30,7 @@ async def first_checkpoint(service: Service) -> Checkpoint:
 async def test_it_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It vouches for what the seed wrote; over another log it ends and stays away, and the service serves on."""
     monkeypatch.setenv("HEIRLOOM_NOTARY_SECONDS", "0.1")
-    with running(tmp_path / "data", "--notary") as service:
+    with running(tmp_path / "data") as service:
         checkpoint = await first_checkpoint(service)
         assert checkpoint.is_signed_by(known_keys(service.data / "notary.pub"))
         assert service.stop() == 0
@@ -41,3 +41,10 @@ async def test_it_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 await asyncio.sleep(0.05)
         async with service.client() as web:
             assert "access_token" in await web.ask("issue", {"sub": "alice", "scope": "read"})
+
+
+def test_it_is_left_out(tmp_path: Path) -> None:
+    """Where `--no-notary` says so: no process, no key."""
+    with running(tmp_path / "data", "--no-notary") as service:
+        assert not service.pids("heirloom.notary")
+        assert not (service.data / "notary.key").exists()
