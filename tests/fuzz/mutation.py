@@ -1,7 +1,9 @@
 """Arbitrary inputs that get past the first check: real ones, damaged a little or a lot. A seed gives the same ones."""
 
+import json
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 MORSELS = (
     *(b"", b"\0", b"\r\n", b"\\u0000", b"\\ud800", b"\xff", b"\xc0\x80", "\u202e".encode(), "é".encode()),
@@ -24,6 +26,25 @@ MORSELS = (
     ),
     *(b'"a":1,"a":2', b"; DROP TABLE families", b"../../etc/passwd", b"$JS.API.STREAM.DELETE.TOKENS", b"hrt_", b"eyJ"),
 )
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1 << 63,
+    1e308,
+    "",
+    " ",
+    "a" * 5000,
+    "\ud800",
+    "\0",
+    [],
+    [[]],
+    ["a"] * 999,
+    {},
+    {"a": {}},
+    "https://[",
+)
 
 
 def mutants(originals: Sequence[bytes], seed: str) -> Iterator[bytes]:
@@ -32,12 +53,33 @@ def mutants(originals: Sequence[bytes], seed: str) -> Iterator[bytes]:
     while True:
         data = bytearray(chance.choice(originals))
         kind = chance.random()
-        if kind < 0.01:
+        if kind > 0.6 and data[:1] == b"{":
+            data = _rearranged(data, chance.choice(originals), chance)
+        elif kind < 0.01:
             data = bytearray(chance.randbytes(chance.randrange(200)))
         elif kind < 0.99:
             for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
                 _damage(data, originals, chance)
         yield bytes(data)
+
+
+def _rearranged(data: bytearray, other: bytes, chance: random.Random) -> bytearray:
+    """Still JSON: a member gone, renamed, or with a value of another kind, of another member or of another original."""
+    members: dict[str, Any] = json.loads(data)
+    foreign = json.loads(other) if other[:1] == b"{" else {}
+    name = chance.choice(list(members) or ["a"])
+    match chance.randrange(5):
+        case 0:
+            members.pop(name, None)
+        case 1:
+            members[chance.choice(list(foreign) or ["b"])] = members.pop(name, None)
+        case 2:
+            members[name] = chance.choice([*members.values(), *foreign.values(), None])
+        case 3:
+            members |= foreign
+        case _:
+            members[name] = chance.choice(VALUES)
+    return bytearray(json.dumps(members).encode())
 
 
 def _damage(data: bytearray, originals: Sequence[bytes], chance: random.Random) -> None:

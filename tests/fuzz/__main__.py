@@ -1,0 +1,65 @@
+"""`python -m tests.fuzz [INPUTS [SEED]]`: every parser, then every endpoint of a service of its own."""
+
+import asyncio
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.fuzz.endpoints import fuzz_endpoints
+from tests.fuzz.run import Crash, Figures, fuzz_parsers
+from tests.operations.seed import EVERYTHING
+from tests.system.service import Service
+
+FOR_ENDPOINTS = 10
+"""One request to an endpoint for so many inputs to the parsers: it costs that much more."""
+
+
+def main(inputs: int, seed: int) -> None:
+    """Prints what was fed to whom. Exits 1 with the input where something broke."""
+    print(f"seed {seed}", flush=True)
+    started = time.perf_counter()
+    figures = fuzz_parsers(inputs, seed, _tell)
+    taken = time.perf_counter() - started
+    print(
+        f"{sum(each.inputs for each in figures.values()):,} inputs to {len(figures)} parsers in {taken:.0f} s, no crash"
+    )
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as directory, _service(Path(directory)) as service:
+        asked = asyncio.run(fuzz_endpoints(service, inputs // FOR_ENDPOINTS, seed))
+    for outcome, count in asked.outcomes.most_common():
+        print(f"  {outcome:28} {count:>9,}")
+    taken = time.perf_counter() - started
+    print(
+        f"{asked.requests:,} requests to every endpoint in {taken:.0f} s, each well answered; {asked.commits:,} commits"
+    )
+
+
+@contextmanager
+def _service(directory: Path) -> Iterator[Service]:
+    """Not searched for tokens at its end: some requests name a token as the person they are about, so it is kept."""
+    service = Service(directory / "data", "--replicas", "2", seed=EVERYTHING)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def _tell(name: str, figures: Figures) -> None:
+    refused = figures.refused / max(figures.inputs, 1)
+    print(
+        f"  {name:28} {figures.inputs:>9,}   refused {refused:>4.0%}   slowest {figures.slowest * 1000:7.2f} ms",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        given = [int(argument) for argument in sys.argv[1:]]
+        main(given[0] if given else 1_000_000, given[1] if given[1:] else secrets.randbelow(10**9))
+    except (Crash, ExceptionGroup) as crash:
+        sys.exit(f"broken: {crash.exceptions[0] if isinstance(crash, ExceptionGroup) else crash}")
