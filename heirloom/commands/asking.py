@@ -63,12 +63,12 @@ def ask_once(data: Path, nats: str | None, subject: str, parameters: dict[str, A
 
     async def run() -> Answer:
         async with open_bus(data, nats, "auditor") as connection:
-            return await _ask_in_full(connection, subject, parameters)
+            return await ask_in_full(connection, subject, parameters)
 
     return asyncio.run(run())
 
 
-async def _ask_in_full(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+async def ask_in_full(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
     """The answer; a list with as many items as were asked for, where there are so many. Raises as `ask` does.
 
     What is asked for may be rare, and each answer looks at a part of the rows only: it may have few items, or none.

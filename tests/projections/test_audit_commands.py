@@ -4,12 +4,21 @@ import asyncio
 import csv
 import io
 from pathlib import Path
+from typing import cast
 
 import msgspec
+import pytest
 from click.testing import CliRunner, Result
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
+from events.bus import Connection
 from heirloom.cli import main
+from heirloom.commands.asking import ask_in_full
+from projections import page
+from projections.audit import Audit
 from tests.broker import Broker
+from tests.projections.asked import Asked
 from tests.projections.test_projector import LOG, projector, publish
 
 
@@ -52,3 +61,30 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
         for wrong in (["diff", "9", "1"], ["as-of", "2099-01-01T00:00:00Z"], ["token"], ["blast-radius", "' OR 1=1"]):
             refused = await audit(nats_server, *wrong)
             assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
+
+
+class _Wire:
+    """The audit without a bus between."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    async def request(self, subject: str, body: bytes, **_: float) -> Msg:
+        reply, _ = await self._audit.answer(subject, body)
+        return Msg(_client=Client(), data=reply)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_a_page_is_filled_however_rare_its_items_are(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Each answer looks at one row only; a person still gets what was asked for, and the cursor of the rest."""
+    question = {"status": "live", "client_id": "web"}
+    whole = (await ask("families", **question))["items"]
+    monkeypatch.setattr(page, "LOOKED_THROUGH", 1)
+    wire = cast("Connection", _Wire(ask.audit))
+    first = await ask_in_full(wire, "audit.acme.families", question | {"limit": limit})
+    assert first["items"] == whole[:limit]
+    if limit < len(whole):
+        rest = question | {"limit": 100, "cursor": first["cursor"]}
+        assert (await ask_in_full(wire, "audit.acme.families", rest))["items"] == whole[limit:]
