@@ -69,8 +69,8 @@ class _Wire:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
 
-    async def request(self, subject: str, body: bytes, **_: float) -> Msg:
-        reply, _ = await self._audit.answer(subject, body)
+    async def request(self, subject: str, body: bytes, **_: object) -> Msg:
+        reply, _headers = await self._audit.answer(subject, body)
         return Msg(_client=Client(), data=reply)
 
 
