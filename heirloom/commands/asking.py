@@ -86,7 +86,11 @@ async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) 
     """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
     given = {name: value for name, value in parameters.items() if value is not None}
     try:
-        reply = await connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
+        body = msgspec.json.encode(given)
+    except UnicodeEncodeError as error:
+        raise click.ClickException("what is asked for holds bytes that are no text in UTF-8") from error
+    try:
+        reply = await connection.request(subject, body, timeout=ANSWER_SECONDS)
     except NatsError as error:
         raise click.ClickException(f"the service does not answer on {subject}") from error
     answer: Answer = msgspec.json.decode(reply.data)

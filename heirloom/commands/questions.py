@@ -24,7 +24,7 @@ def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str
 
     That the token is genuine is not checked: introspection does that.
     """
-    about["token"] = sys.stdin.read().strip() if text == "-" else text
+    about["token"] = sys.stdin.buffer.read().decode(errors="replace").strip() if text == "-" else text
     show(ask_once(data, nats, f"audit.{tenant}.token", about), form, _print_token)
 
 

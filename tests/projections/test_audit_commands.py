@@ -22,7 +22,7 @@ from tests.projections.asked import Asked
 from tests.projections.test_projector import LOG, projector, publish
 
 
-async def audit(broker: Broker, *arguments: str, text: str | None = None) -> Result:
+async def audit(broker: Broker, *arguments: str, text: str | bytes | None = None) -> Result:
     """What a command says."""
     command = ["audit", *arguments, "--tenant", "acme", "--nats", broker.url]
     return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
@@ -58,7 +58,17 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
         assert [word in picture for word in ("generation 3", "shown again by", "the end: reuse_detected")] == [True] * 3
         refused = await audit(nats_server, "token", "-", text="hrt_secret\n")
         assert (refused.exit_code, refused.output) == (1, "Error: that is no token\n")
-        for wrong in (["diff", "9", "1"], ["as-of", "2099-01-01T00:00:00Z"], ["token"], ["blast-radius", "' OR 1=1"]):
+        garbage = await audit(nats_server, "token", "-", text=b"\xff\xfe\0")
+        assert (garbage.exit_code, garbage.output) == (1, "Error: that is no token\n")
+        for wrong in (
+            ["diff", "9", "1"],
+            ["subject", "\udcff"],
+            ["diff", "0", "9" * 30],
+            ["as-of", "9" * 30],
+            ["as-of", "2099-01-01T00:00:00Z"],
+            ["token"],
+            ["blast-radius", "' OR 1=1"],
+        ):
             refused = await audit(nats_server, *wrong)
             assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
 
