@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check bench bench-scale picture lock clean
+.PHONY: setup demo test check bench bench-scale picture fuzz sbom audit-dependencies lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,16 @@ bench-scale: setup # a log of a million commits; some minutes
 
 picture: setup # the console's, for the README; needs Chromium
 	$(BIN)/python -m tests.console.picture docs/pictures/console.png
+
+fuzz: setup # a million arbitrary inputs to the parsers, a tenth of that to the endpoints; N=… and SEED=…
+	$(BIN)/python -m tests.fuzz $(or $(N),1000000) $(SEED)
+
+sbom: setup # CycloneDX, of what the lock file pins
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible --output-format JSON --output-file build/sbom.cdx.json
+
+audit-dependencies: setup # fails with 1 on a known vulnerability, with 2 when the advisory database says nothing
+	$(BIN)/python .ci/audit_dependencies.py
 
 lock: # needs uv; writes hashed pins for every platform
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
