@@ -19,7 +19,7 @@ SigningAlg: TypeAlias = Literal["ES256", "Ed25519"]
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The settings a tenant and a client share."""
+    """The settings a tenant and a client share. The rates are those of one replica; more is refused for a moment."""
 
     grant_types: tuple[GrantType, ...] | None = None
     scope: str | None = None
@@ -32,6 +32,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     require_offline_access: bool | None = None
     scope_narrowing: Literal["request", "sticky"] | None = None
     required_acr: tuple[str, ...] | None = None
+    requests_per_second: int | None = None
+    family_requests_per_second: int | None = None
 
 
 class TenantSettings(Policy, frozen=True):

@@ -30,10 +30,14 @@ _STATUS: dict[Code, str] = {
 
 
 class OAuthError(Exception):
-    """A refusal. `description` is for the caller's developer: it never repeats a token nor tells whether one exists."""
+    """A refusal. `description` is for the caller's developer: it never repeats a token nor tells whether one exists.
 
-    def __init__(self, code: Code, description: str) -> None:
+    `status` is told where it is not the code's usual one.
+    """
+
+    def __init__(self, code: Code, description: str, status: str | None = None) -> None:
         super().__init__(f"{code}: {description}")
+        self._status = status or _STATUS.get(code, "400")
         self.code: Code = code
         self.description = description
 
@@ -43,7 +47,7 @@ class OAuthError(Exception):
 
     def headers(self) -> dict[str, str]:
         """What NATS micro clients look at."""
-        return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": _STATUS.get(self.code, "400")}
+        return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": self._status}
 
 
 def invalid_client() -> OAuthError:

@@ -12,6 +12,7 @@ from events.family import FamilyState, codec, fold, revokes
 from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
+from service.rate import Buckets
 from service.subjects import Known, Subjects
 from service.tally import Tally
 from service.tokens import new_id
@@ -49,6 +50,7 @@ class Families:
         self._log = log
         self._people = people
         self.tally = Tally()
+        self.buckets = Buckets()
         self._recent: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
 
     async def load(self, tenant: str, family_id: str) -> Loaded:

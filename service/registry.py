@@ -23,6 +23,7 @@ from events.reader import read
 from events.settings import TenantSettings
 from service.keyring import Keyring
 from service.policy import Rules, resolve
+from service.rate import Bucket
 from service.signing import SigningKey
 from service.subjects import Subjects
 from service.tokens import Tokens
@@ -90,6 +91,7 @@ class Client(msgspec.Struct):
     state: client_events.ClientState
     rules: Rules
     stored: Stored
+    bucket: Bucket = msgspec.field(default_factory=Bucket)
 
 
 class KeyMismatch(Exception):

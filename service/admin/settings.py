@@ -16,6 +16,7 @@ from service.scope import parse_scope
 P = TypeVar("P", bound=Policy)
 
 TEN_YEARS = 315_360_000
+FASTEST = 1_000_000
 
 
 def parse(kind: type[P], given: dict[str, Any]) -> P:
@@ -49,6 +50,10 @@ def _duration(least: int) -> Callable[[int], str | None]:
         return None if least <= seconds <= TEN_YEARS else f"must be {least} to {TEN_YEARS} seconds"
 
     return check
+
+
+def _rate(rate: int) -> str | None:
+    return None if 1 <= rate <= FASTEST else f"must be 1 to {FASTEST} a second"
 
 
 def _scope(scope: str) -> str | None:
@@ -113,6 +118,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "issuer": _issuer,
     "jwks": _jwks,
     "required_acr": _acr,
+    "requests_per_second": _rate,
+    "family_requests_per_second": _rate,
 }
 
 

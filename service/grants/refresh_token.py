@@ -1,6 +1,7 @@
 """`refresh_token`: redeeming a refresh token (RFC 6749 §6, CONTRACT §3)."""
 
 import logging
+import time
 from datetime import datetime
 
 from events.family import FamilyState
@@ -9,6 +10,7 @@ from service.decide.outcome import Decision, invalid_grant
 from service.decide.redeem import Redeem, redeem
 from service.grants.parameters import TokenRequest
 from service.grants.retry import retry_of
+from service.rate import too_many
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
@@ -25,6 +27,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     presented = tenant.refresh_tokens.recognise(token)
     if presented is None:
         raise invalid_grant().error
+    asker = tenant.name, client.client_id, presented.family_id
+    if not context.families.buckets.of(asker).takes(client.rules.family_requests_per_second, time.monotonic()):
+        raise too_many("family")
 
     def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
         if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):

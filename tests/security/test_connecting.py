@@ -221,3 +221,20 @@ async def test_the_revocation_feed(door: Door) -> None:
     with pytest.raises(nats.errors.TimeoutError):
         await feed.next_msg(0.2)
     await resource.close()
+
+
+async def test_who_asks_too_much_is_told_to_slow_down(door: Door) -> None:
+    """By client and by family; nothing of it reaches the log, and a moment later it is served again."""
+    await door.register(family_requests_per_second=2)
+    async with door.service.client(door.client_id) as caller:
+        token = (await caller.issue(scope="read offline_access"))["refresh_token"]
+        answers = await asyncio.gather(*(caller.refresh(token, key="same") for _ in range(40)))
+        assert {"slow_down"} == {answer["error"] for answer in answers if "error" in answer}
+        assert any("refresh_token" in answer for answer in answers)
+        await door.register(requests_per_second=3)
+        answers = await asyncio.gather(*(caller.ask("introspect", {"token": token}) for _ in range(40)))
+        refused = [answer for answer in answers if answer.get("error") == "slow_down"]
+        assert refused and len(answers) > len(refused)
+        async with asyncio.timeout(10):
+            while "error" in await caller.ask("introspect", {"token": token}):
+                await asyncio.sleep(0.1)

@@ -1,0 +1,52 @@
+"""How much a client may ask, and a family, so that nobody fills the log alone: token buckets, in each replica's memory.
+
+A bucket holds one second's worth: so much at once after a rest, and the rate from then on.
+"""
+
+from collections.abc import Hashable
+
+from service.errors import OAuthError
+
+KEPT = 20_000
+
+
+class Bucket:
+    """One asker's. `at` is when it held `left`, on a clock of seconds that never goes back."""
+
+    __slots__ = ("at", "left")
+
+    def __init__(self) -> None:
+        self.left = 0.0
+        self.at = float("-inf")
+
+    def takes(self, rate: int, now: float) -> bool:
+        """Whether one more request is within `rate` a second; then it is counted."""
+        left = self.left + (now - self.at) * rate
+        if left > rate:
+            left = rate
+        if left < 1:
+            return False
+        self.left, self.at = left - 1, now
+        return True
+
+
+class Buckets:
+    """At most `kept`. Whoever is forgotten begins anew, which his client's own bucket bounds."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._buckets: dict[Hashable, Bucket] = {}
+
+    def of(self, asker: Hashable) -> Bucket:
+        """That asker's bucket."""
+        bucket = self._buckets.get(asker)
+        if bucket is None:
+            bucket = self._buckets[asker] = Bucket()
+            if len(self._buckets) > self._kept:
+                del self._buckets[next(iter(self._buckets))]
+        return bucket
+
+
+def too_many(who: str) -> OAuthError:
+    """What one hears who asks too much: nothing was looked at or written, so trying again later is safe."""
+    return OAuthError("slow_down", f"too many requests of this {who} at once; wait a moment and try again", "429")

@@ -1,0 +1,38 @@
+"""Token buckets: a second's worth at once, the rate from then on, in bounded memory."""
+
+from service.rate import Bucket, Buckets, too_many
+
+
+def test_a_second_at_once_and_then_the_rate() -> None:
+    """Ten a second: ten at once, none more, one after a tenth of a second, ten after a long rest."""
+    bucket = Bucket()
+    assert [bucket.takes(10, 100.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert [bucket.takes(10, 100.125) for _ in range(2)] == [True, False]
+    assert [bucket.takes(10, 9999.0) for _ in range(11)] == [True] * 10 + [False]
+
+
+def test_over_any_time_no_more_than_the_rate_and_one_second() -> None:
+    """However the requests are spread."""
+    bucket = Bucket()
+    assert sum(bucket.takes(5, moment / 64) for moment in range(640)) <= 5 * 10 + 5
+
+
+def test_a_lower_rate_holds_at_once() -> None:
+    """What was saved up under a higher one is gone."""
+    bucket = Bucket()
+    assert bucket.takes(100, 1.0)
+    assert [bucket.takes(2, 1.0) for _ in range(3)] == [True, True, False]
+
+
+def test_the_longest_known_is_forgotten_first() -> None:
+    """Memory is bounded, however many askers there are."""
+    buckets = Buckets(kept=2)
+    first, second = buckets.of("a"), buckets.of("b")
+    buckets.of("c")
+    assert buckets.of("b") is second and buckets.of("a") is not first
+
+
+def test_the_refusal() -> None:
+    """CONTRACT §2: `slow_down` with 429."""
+    refusal = too_many("client")
+    assert refusal.headers() == {"Nats-Service-Error": "slow_down", "Nats-Service-Error-Code": "429"}
