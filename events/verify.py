@@ -31,7 +31,7 @@ class Fault(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was checked. `fault` is the first bad commit; `faulty` counts the aggregates that hold one.
+    """What was checked. `fault` is the first bad commit; `faulty` counts the aggregates that hold one, up to `MANY`.
 
     `checkpoints` were held against the log; the newest that agrees with it covers it up to the sequence `covered`.
     """
@@ -56,7 +56,7 @@ class Tally(msgspec.Struct):
 
 
 MANY = 1000
-"""Of more aggregates than this the faults are no longer told apart: only an earlier one is worth to be kept."""
+"""Of so many aggregates faults are kept; beyond that, only one that lies before all the others."""
 
 
 class _Kind:

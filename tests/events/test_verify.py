@@ -124,3 +124,17 @@ def test_it_remembers_little_of_a_family() -> None:
         verifier.check(stored)
     assert all(type(last) is bytes and len(last) < 700 for last in verifier._last.values())
     assert msgspec.json.decode(msgspec.json.encode(verifier.report()), type=Report) == verifier.report()
+
+
+def test_a_log_that_is_bad_throughout_is_counted_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults are remembered of a bounded number of aggregates; the first bad commit is named all the same."""
+    monkeypatch.setattr("events.verify.MANY", 3)
+    garbage = [stored._replace(body=b"garbage") for stored in LOG]
+    report = verify(garbage)
+    assert (report.faulty, report.fault and report.fault.seq) == (3, 1)
+    own = [stored for stored in LOG if stored.subject == LOG[0].subject][:2]
+    accused = [own[0]._replace(body=own[0].body + b" "), *garbage[1:]]
+    accused[own[1].seq - 1] = own[1]  # only now is the first commit known to be bad
+    fault = verify(accused).fault
+    assert fault is not None
+    assert (fault.seq, fault.accuser) == (1, own[1].seq)
