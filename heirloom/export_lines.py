@@ -95,7 +95,7 @@ def _place(path: Path, form: Form, line: bytes, offset: int) -> Place:
     try:
         record = form.decode(line)
         return Place(int(record["seq"]), record["commit_id"], record["tenant"], record["aggregate_id"], offset)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise BadExport(f"{path} is no export of this format") from error
 
 

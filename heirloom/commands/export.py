@@ -63,10 +63,14 @@ def export(
         again = "" if file is None else "; to go on: the same command with --resume"
         click.echo(f"interrupted{again}", err=True)
         sys.exit(INTERRUPTED)
-    except (BadExport, UnreadableCommit, Unavailable, Missing, OSError) as error:
+    except (BadExport, UnreadableCommit, Unavailable, Missing) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        if file is None:
+            raise  # whoever read standard output reads no more
+        raise click.ClickException(f"{error.filename or file}: {error.strerror}") from error
     if file is not None:
-        click.echo(f"{file} goes up to sequence {last}")
+        click.echo(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
 
 
 async def _export(

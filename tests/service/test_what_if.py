@@ -328,7 +328,7 @@ def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
     assert run.instead.expires_at == brute.state.expires_at
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(histories, policies)
 def test_it_agrees_with_deciding_every_recorded_request_once_more(world: World, changes: dict[str, Any]) -> None:
     """On any history, under any policy; but for a family that never had a refresh token no policy decides anything."""
