@@ -61,6 +61,11 @@ class Child:
         self._asking = asyncio.Lock()
 
     @property
+    def words(self) -> Path | None:
+        """The file its standard error goes to, if it goes to one."""
+        return self._errors
+
+    @property
     def is_running(self) -> bool:
         """Whether there is such a process now."""
         return self._process is not None and self._process.returncode is None
@@ -89,6 +94,7 @@ class Child:
 
         Raises `ChildFailed` when it ends first.
         """
+        self._ending = False
         await self._spawn()
         self._watch = asyncio.create_task(self._restart_for_ever())
 
@@ -169,7 +175,7 @@ class Child:
             await asyncio.sleep(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
             try:
                 await self._spawn()
-            except ChildFailed as error:
+            except (ChildFailed, OSError) as error:  # a full disk, perhaps, where even its number cannot be noted
                 log.error("%s does not come up: %s", self.name, error)
 
 

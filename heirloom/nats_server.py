@@ -63,7 +63,7 @@ max_control_line: 4096
 max_payload: 1048576
 jetstream {{
   store_dir: "{store}"
-  sync_interval: {sync}
+  sync_interval: "{sync}"
 }}
 {tls.configuration() if tls is not None else ""}{accounts(credentials)}
 authorization {{

@@ -16,6 +16,7 @@ from events import bus
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
+from heirloom.room import keep_room
 from heirloom.tls import Tls
 from notary import key as notary_files
 from service import keyring
@@ -80,12 +81,14 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
         except keyring.KeyringError as error:
             raise CannotStart(str(error)) from error
         started: list[Child] = []
+        keeping: asyncio.Task[None] | None = None
         async with _observed(options.metrics, started) as metrics:
             try:
                 ours = [child for child in children if _is_broker(child)]
                 progress("starting " + (ours[0].name if len(ours) == 1 else f"{len(ours)} brokers"))
                 started += ours
                 await asyncio.gather(*(broker.start() for broker in ours))  # a cluster is ready when most of it is
+                keeping = asyncio.create_task(keep_room(ours))
                 for child in children[len(ours) :]:
                     progress(f"starting {child.name}")
                     started.append(child)
@@ -97,6 +100,9 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
                 raise CannotStart(str(error)) from error
             finally:
                 (data / RUNNING).unlink(missing_ok=True)
+                if keeping is not None:
+                    keeping.cancel()
+                    await asyncio.gather(keeping, return_exceptions=True)
                 await _stop(started)
 
 
