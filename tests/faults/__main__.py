@@ -1,1 +1,95 @@
-"""`make faults`: a long run."""
+"""`make faults`: a cluster of three under every fault there is, for as long as you like.
+
+`python -m tests.faults [--seconds N] [--seed N]`; with `--bugs`, the seeded bugs instead, each of which must be caught.
+Exits 1 if a promise was broken, or a bug got through.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from heirloom.up import prepare
+from tests.faults.bugs import BUGS
+from tests.faults.disks import small_disk
+from tests.faults.hunt import hunt
+from tests.faults.nemeses import FAULTS
+from tests.faults.report import figures, show
+from tests.faults.run import Plan, Result, run
+from tests.faults.stack import Stack
+
+DISK_MEGABYTES = 2048
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults, and what came of them.")
+    parser.add_argument("--seconds", type=float, default=1200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--bugs", action="store_true", help="hunt the seeded bugs instead")
+    parser.add_argument("--json", action="store_true", help="print the figures alone")
+    chosen = parser.parse_args()
+    console = Console(stderr=chosen.json)
+    console.print(f"seed {chosen.seed}")
+    if chosen.bugs:
+        return _hunt(chosen.seed, console)
+    with tempfile.TemporaryDirectory(prefix="heirloom-faults-") as directory:
+        result = _run(Path(directory), chosen.seconds, chosen.seed, console)
+        if result.violations:
+            kept = Path(f"faults-{chosen.seed}.jsonl")
+            shutil.copy(Path(directory) / "history.jsonl", kept)
+            console.print(f"the history is in {kept}")
+    if chosen.json:
+        sys.stdout.buffer.write(msgspec.json.encode({"seed": chosen.seed} | figures(result)) + b"\n")
+    else:
+        show(result, console)
+    return 1 if result.violations else 0
+
+
+def _run(directory: Path, seconds: float, seed: int, console: Console) -> Result:
+    faults = list(FAULTS)
+    if os.geteuid() != 0:
+        faults.remove("disk full")
+        console.print("without a full disk: only root can make a small one")
+    stack = Stack(directory / "data", cluster=3)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with _small_disk(stack, "disk full" in faults), Progress(*columns, console=console) as progress:
+        task = progress.add_task("starting", total=None)
+        plan = Plan(seed, seconds, faults, calm=10)
+        return asyncio.run(run(stack, plan, directory, lambda text: progress.update(task, description=text)))
+
+
+@contextlib.contextmanager
+def _small_disk(stack: Stack, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    prepare(stack.data)
+    with small_disk(stack.small_disk, DISK_MEGABYTES):
+        yield
+
+
+def _hunt(seed: int, console: Console) -> int:
+    caught = 0
+    for name in BUGS:
+        with tempfile.TemporaryDirectory(prefix="heirloom-faults-") as directory:
+            result = hunt(name, Path(directory), seed)
+        caught += bool(result.violations)
+        verdict = f"caught: {result.violations[0].rule}" if result.violations else "[red]not caught[/red]"
+        console.print(f"{name}: {verdict}")
+    console.print(f"{caught} of {len(BUGS)} caught")
+    return 0 if caught == len(BUGS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 BITS = 8
+CHUNK = 1 << 20
 
 
 @contextlib.contextmanager
@@ -23,18 +25,13 @@ def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-@contextlib.contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Not a byte is free on it meanwhile."""
+def fill(disk: Path, leaving: int = 0) -> Path:
+    """Leave so many bytes free on it, and give the file that takes the rest: who removes that makes room again."""
     filler = disk / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
-        while True:  # also what is freed meanwhile
-            file.write(b"\0" * 65536)
-            file.flush()
-    try:
-        yield
-    finally:
-        filler.unlink()
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while (free := shutil.disk_usage(disk).free - leaving) > 0:
+            file.write(b"\0" * min(free, CHUNK))
+    return filler
 
 
 def damaged(node: Path, how: str, chance: random.Random) -> None:

@@ -12,13 +12,14 @@ from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from tests.faults.copies import leader_of
-from tests.faults.disks import damaged, filled
+from tests.faults.disks import damaged, fill
 from tests.faults.history import History
 from tests.faults.orders import Orders
 from tests.faults.proxy import Links, Mode
 from tests.faults.stack import REPLICAS, Stack
 
 RESTARTED_SECONDS = 60.0
+NEARLY_FULL = 24 << 20
 
 
 class Scene(NamedTuple):
@@ -154,9 +155,14 @@ def damage(how: str) -> Fault:
 
 
 async def disk_full(scene: Scene) -> None:
-    """One broker's disk has no room for some seconds."""
-    with filled(scene.stack.small_disk):
-        await asyncio.sleep(scene.chance.uniform(2, 6))
+    """One broker's disk fills up within seconds, as disks do, is full for some more, and has room again."""
+    disk = scene.stack.small_disk
+    filler = await asyncio.to_thread(fill, disk, NEARLY_FULL)
+    await asyncio.sleep(2)
+    for _ in range(4):
+        await asyncio.to_thread(fill, disk)
+        await asyncio.sleep(scene.chance.uniform(0.5, 1.5))
+    filler.unlink()
     await _restarted(scene)
 
 

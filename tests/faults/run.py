@@ -16,7 +16,7 @@ from heirloom import credentials
 from projections.read_model import ReadModel
 from tests.faults import copies
 from tests.faults.checker import Violation, check, copies_differ
-from tests.faults.history import History, Operation
+from tests.faults.history import NEVER, History, Operation
 from tests.faults.log_index import index
 from tests.faults.nemeses import Scene, rage
 from tests.faults.proxy import Links
@@ -40,6 +40,8 @@ class Plan(NamedTuple):
     pause: float = 0.005
     connections: int = 2
     """Of each client."""
+    patience: float = 60.0
+    """How many seconds to wait for full service after the last fault."""
 
 
 class Result(NamedTuple):
@@ -76,7 +78,7 @@ async def _run(stack: Stack, links: Links, plan: Plan, directory: Path, tell: Ca
         await rage(Scene(stack, links, witness, random.Random(plan.seed)), plan.faults, history, plan.seconds, plan.gap)
         tell("recovery")
         ended = history.now()
-        recovered = await _recovery(history, ended)
+        recovered = await _recovery(history, ended, plan.patience)
         await asyncio.sleep(plan.calm)
         workload.stop.set()
         await working
@@ -112,11 +114,12 @@ async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list
             await client.connection.close()
 
 
-async def _recovery(history: History, ended: float) -> float:
-    """Seconds until a whole second went by in which every request was answered; at most a good while."""
-    while (waited := history.now() - ended) < 2 * RECOVERY_SECONDS:
+async def _recovery(history: History, ended: float, patience: float) -> float:
+    """Seconds until a whole second went by in which every request was answered."""
+    while (waited := history.now() - ended) < patience:
         recent = [operation for operation in history.operations[-5000:] if operation.began > history.now() - 1.2]
-        if len(recent) > 20 and all(operation.outcome != "info" or operation.error is None for operation in recent):
+        answered = [operation for operation in recent if operation.ended < NEVER]
+        if len(answered) > 20 and all(operation.error is None or operation.outcome == "fail" for operation in recent):
             return max(waited - 1.2, 0)
         await asyncio.sleep(0.1)
     return waited

@@ -109,23 +109,28 @@ class Workload:
             self._history.complete(operation, "ok")
 
     async def _refresh(self, family: Family, generation: int, why: str, key: str | None) -> None:
+        """Present a generation; with a key again and again until there is an answer, as a client with a key may."""
+        while (operation := await self._present(family, generation, why, key)).outcome == "info":
+            if key is None or self.stop.is_set() or family.ended:
+                return
+            why = "again"
+        if operation.outcome == "fail":
+            await self._look_back(family, 0.5)
+        elif self._random.random() < 0.2:
+            await self._look(family)
+
+    async def _present(self, family: Family, generation: int, why: str, key: str | None) -> Operation:
         client = self._same_registration(family)
         operation = self._history.invoke("refresh", why, family.id, grace=client.grace, generation=generation, key=key)
         request = {"grant_type": "refresh_token", "refresh_token": family.tokens[generation]}
         answer = await self._ask(client, "token", request, operation, key)
-        if answer is None:
-            if operation.outcome == "fail":
-                await self._look_back(family, 0.5)
-            elif key is not None and not self.stop.is_set() and not family.ended:
-                await self._refresh(family, generation, "again", key)  # what a client does that has a key
-            return
-        self._read_tokens(operation, answer)
-        self._history.complete(operation, "ok")
-        family.tokens.setdefault(operation.to, answer["refresh_token"])
-        if key is not None:
-            family.keys.setdefault(generation, key)
-        if self._random.random() < 0.2:
-            await self._look(family)
+        if answer is not None:
+            self._read_tokens(operation, answer)
+            self._history.complete(operation, "ok")
+            family.tokens.setdefault(operation.to, answer["refresh_token"])
+            if key is not None:
+                family.keys.setdefault(generation, key)
+        return operation
 
     async def _revoke(self, family: Family, generation: int) -> None:
         operation = self._history.invoke("revoke", "revoke", family.id, generation=generation)

@@ -1,0 +1,20 @@
+"""Hunting a seeded bug: a short run on one broker, with the fault that brings it out."""
+
+import asyncio
+from pathlib import Path
+
+from tests.faults.run import Plan, Result, run
+from tests.faults.stack import Stack
+
+BROUGHT_OUT_BY = {
+    "lost acknowledgement taken for a failure": ["acknowledgements lost"],
+    "checkpoint in its own transaction": ["projector killed within its transaction"],
+}
+SECONDS = 3.0
+
+
+def hunt(bug: str | None, directory: Path, seed: int) -> Result:
+    """The run with that bug switched on; without one, the same run of the product as it is."""
+    faults = BROUGHT_OUT_BY.get(bug or "", [])
+    plan = Plan(seed, SECONDS, faults, gap=(0.2, 0.5), calm=0.3, patience=5)
+    return asyncio.run(run(Stack(directory / "data", bug=bug), plan, directory))
