@@ -92,7 +92,8 @@ async def _answers(port: int) -> bool:
 async def _projector(url: str, file: Path) -> AsyncIterator[None]:
     """One that has caught up."""
     environment = os.environ | {"HEIRLOOM_NATS_URL": url, "HEIRLOOM_READ_MODEL": str(file)}
-    async with _running(Child("the projector", [sys.executable, "-m", "heirloom.projector"], environment)):
+    command, errors = [sys.executable, "-m", "heirloom.projector"], file.with_name("projector.log")
+    async with _running(Child("the projector", command, environment, errors=errors)):
         yield
 
 

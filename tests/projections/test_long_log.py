@@ -1,0 +1,22 @@
+"""The long log of the bench is one that a service could have written."""
+
+from itertools import islice
+
+from bench.long_log import Teller
+from events.verify import Verifier
+
+COMMITS = 10_000
+
+
+def test_it_is_whole_and_always_the_same() -> None:
+    """Every commit follows from the one before it; the same seed tells the same history, another one another."""
+    log = list(islice(Teller(), COMMITS))
+    assert log[:1000] == list(islice(Teller(), 1000))
+    assert log[:1000] != list(islice(Teller(seed=2), 1000))
+    verifier = Verifier()
+    for stored in log:
+        verifier.check(stored)
+    report = verifier.report()
+    assert (report.commits, report.fault) == (COMMITS, None)
+    assert len({stored.subject.split(".")[2] for stored in log}) == len(("tenant", "client", "subject", "family"))
+    assert sum(stored.subject.endswith(".revoked") for stored in log) > COMMITS // 500
