@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import appends, disk, edge, peers, readmodel, refresh, report, scale, signature
+from bench import appends, connections, disk, edge, peers, readmodel, refresh, report, scale, signature
 from bench.goals import goals
 from bench.machine import Figure
 from bench.service import SYNCS, Service, serving
@@ -22,11 +22,12 @@ from heirloom.up import CannotStart
 IN_FLIGHT = (1, 16, 64)
 FAMILIES = (64, 5000)
 SMALL = 500
-NAMES = ("refresh", "appends", "signature", "edge", "disk", "readmodel", "peers")
+NAMES = ("refresh", "appends", "signature", "edge", "connections", "disk", "readmodel", "peers")
 
 JSON = click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too."
 )
+ON_DEFAULT = {"edge", "connections", "disk", "readmodel"}
 
 Doing = Callable[[str], None]
 
@@ -106,7 +107,7 @@ async def _measure(names: tuple[str, ...], seconds: float, doing: Doing) -> Asyn
     doing("signature")
     yield signature.measure("start")
     for sync in SYNCS:
-        if {"refresh", "appends"} & set(names) or (sync == "default" and {"edge", "disk", "readmodel"} & set(names)):
+        if {"refresh", "appends"} & set(names) or (sync == "default" and ON_DEFAULT & set(names)):
             doing(f"starting the service, sync {sync}")
             async with serving(sync) as service, aclosing(_on(service, names, seconds, doing)) as measured:
                 async for figure in measured:
@@ -131,6 +132,10 @@ async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: D
     if "edge" in names:
         doing(f"refreshes by secret and by subject, {max(IN_FLIGHT)} in flight")
         yield await edge.measure(service, max(IN_FLIGHT), seconds)
+    if "connections" in names:
+        doing("connections")
+        for figure in await connections.measure(service, seconds):
+            yield figure
     if "disk" in names:
         for families in FAMILIES:
             doing(f"log on disk, {families:,} families in turn")

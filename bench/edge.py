@@ -31,7 +31,7 @@ class Edge(Figure, tag="edge"):
 
 async def measure(service: Service, in_flight: int, seconds: float) -> Edge:
     """Refresh by client_secret_basic vs subject, turn by turn, so that a machine that slows down slows both."""
-    secret = await _secret(service)
+    secret = await secret_of(service)
     by_subject: list[Load] = []
     by_secret: list[Load] = []
     async with families(service, in_flight) as proved, _edge_families(service, in_flight, secret) as proving:
@@ -49,7 +49,7 @@ async def _load(service: Service, opened: list[Family], seconds: float) -> Load:
     return await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})
 
 
-async def _secret(service: Service) -> str:
+async def secret_of(service: Service) -> str:
     """A secret for the client of all measurements."""
     ((tenant, client_id, settings),) = SEED.clients
     request = msgspec.json.encode(settings | {"client_id": client_id, "rotate_secret": True})

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.appends import Appends
+from bench.connections import Connections
 from bench.disk import Disk
 from bench.edge import Edge
 from bench.goals import Goal
@@ -32,6 +33,7 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
         _refreshes(refreshes),
         _appends(figure for figure in figures if isinstance(figure, Appends)),
         _signatures([figure for figure in figures if isinstance(figure, Signature)]),
+        _connections(figure for figure in figures if isinstance(figure, Connections)),
         _disk(figure for figure in figures if isinstance(figure, Disk)),
         _edge(figure for figure in figures if isinstance(figure, Edge)),
         _rebuilds(figure for figure in figures if isinstance(figure, Rebuild)),
@@ -134,6 +136,15 @@ def _edge(figures: Iterable[Edge]) -> Table:
     for figure in figures:
         cpu = f"{figure.subject_us:.0f}", f"{figure.secret_us:.0f}", f"{figure.others:.1f}"
         table.add_row(figure.sync, str(figure.in_flight), *cpu, _counts(figure.errors))
+    return table
+
+
+def _connections(figures: Iterable[Connections]) -> Table:
+    columns = "shown", "per s", "p50 ms", "service CPU µs", "client CPU µs"
+    table = _table("Connections, eight at once, each let in by the service", *columns)
+    for figure in figures:
+        cpu = f"{figure.service_us:.0f}", f"{figure.client_us:.0f}"
+        table.add_row(figure.proof, f"{figure.per_second:,.0f}", f"{figure.p50_ms:.1f}", *cpu)
     return table
 
 

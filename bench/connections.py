@@ -1,0 +1,71 @@
+"""Connections a second, each let in by the service itself: the broker asks who that is (auth callout)."""
+
+import asyncio
+import json
+import os
+import time
+from statistics import median
+
+import nats
+
+from bench.edge import secret_of
+from bench.machine import Figure, cpu_seconds
+from bench.service import CLIENT, TENANT, Service
+
+AT_ONCE = 8
+
+
+class Connections(Figure, tag="connections"):
+    """`proof` is what a client showed; `service_us` the service's CPU for each connection."""
+
+    proof: str
+    per_second: float
+    p50_ms: float
+    service_us: float
+    client_us: float
+
+
+async def measure(service: Service, seconds: float) -> list[Connections]:
+    """By the password of `heirloom url`, by the client's secret and by an access token, `AT_ONCE` at once."""
+    user = f"{TENANT}.{CLIENT}"
+    url = service.known.client_url(TENANT, CLIENT, service.host)
+    password = url.removeprefix(f"nats://{user}:").partition("@")[0]
+    connection = await service.as_client()
+    issued = await connection.request(f"oauth.{TENANT}.client.{CLIENT}.issue", b'{"sub":"alice","scope":"read"}')
+    await connection.close()
+    proofs = {
+        "password": password,
+        "secret": await secret_of(service),
+        "access token": json.loads(issued.data)["access_token"],
+    }
+    return [await _measure(service, user, name, proof, seconds) for name, proof in proofs.items()]
+
+
+async def _measure(service: Service, user: str, name: str, proof: str, seconds: float) -> Connections:
+    async def open_and_close() -> float:
+        begun = time.perf_counter()
+        connection = await nats.connect(f"nats://{service.host}", user=user, password=proof, allow_reconnect=False)
+        took = time.perf_counter() - begun
+        await connection.close()
+        return took
+
+    await open_and_close()  # a secret is verified slowly once, and remembered
+    took: list[float] = []
+
+    async def work() -> None:
+        while time.perf_counter() < end:
+            took.append(await open_and_close())
+
+    processes, own = service.processes["service"], [os.getpid()]
+    before, own_before, started = cpu_seconds(processes), cpu_seconds(own), time.perf_counter()
+    end = started + seconds
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    elapsed, count = time.perf_counter() - started, len(took)
+    used, own_used = cpu_seconds(processes) - before, cpu_seconds(own) - own_before
+    return Connections(
+        proof=name,
+        per_second=count / elapsed,
+        p50_ms=median(took) * 1000,
+        service_us=used / count * 1e6,
+        client_us=own_used / count * 1e6,
+    )
