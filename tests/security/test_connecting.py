@@ -223,6 +223,21 @@ async def test_the_revocation_feed(door: Door) -> None:
     await resource.close()
 
 
+async def test_an_auditor_reads_the_log_message_by_message(service: Service) -> None:
+    """Without a consumer: one message, or several in reply to one request."""
+    async with service.role("auditor") as auditor:
+        ask = auditor.connection.request
+        first = await ask("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS", b'{"seq":1}')
+        assert first.headers is not None and json.loads(first.data)["events"]
+        newest = await ask("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.acme.tenant", b"")
+        assert newest.headers is not None and newest.headers["Nats-Subject"] == "tokens.acme.tenant"
+        inbox = auditor.connection.new_inbox()
+        several = await auditor.connection.subscribe(inbox)
+        await auditor.connection.publish("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS", b'{"seq":1,"batch":2}', reply=inbox)
+        read = [await several.next_msg(2) for _ in range(2)]
+        assert [message.headers["Nats-Sequence"] for message in read if message.headers] == ["1", "2"]
+
+
 async def test_who_asks_too_much_is_told_to_slow_down(door: Door) -> None:
     """By client and by family; nothing of it reaches the log, and a moment later it is served again."""
     await door.register(family_requests_per_second=2)
