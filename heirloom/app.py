@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from events import bus, stream
 from events.broker import Broker
-from events.log import Log
-from heirloom import __version__
+from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.figures import of_replica
 from heirloom.report import Reporter
@@ -24,7 +23,6 @@ from service.client_secret import Secrets
 from service.connecting import Connecting
 from service.connections import Connections
 from service.context import Context
-from service.families import Families
 from service.journal import Journal
 from service.polling import Polling
 from service.reactor import Reactor
@@ -51,19 +49,19 @@ async def run_replica(
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
     Raises what keeps it from serving: `KeyringError`, `WeakStream`, `JetStreamMissing`, `KeyMismatch`,
-    `UnreadableCommit`.
+    `UnreadableCommit`, `TracingMissing`.
     """
-    keys = keyring.load(settings.keyring)
+    keys, parts = keyring.load(settings.keyring), tracing.parts()
     log_bus = await bus.connect(settings.url, "heirloom log")
     api_bus = await bus.connect(settings.url, "heirloom api")
     admin_bus = await bus.connect(settings.url, "heirloom admin")
     await stream.ensure(log_bus, settings.required)
-    the_log = Log(log_bus)
+    the_log = parts.log(log_bus)
     await the_log.start()
     registry = Registry(the_log, keys)
     polling = Polling(log_bus)
     await polling.start()
-    families, replicas = Families(the_log, registry.subjects), Replicas(log_bus, the_log, registry)
+    families, replicas = parts.families(the_log, registry.subjects), Replicas(log_bus, the_log, registry)
     context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus))
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     used = UsedAssertions(log_bus)
@@ -80,7 +78,7 @@ async def run_replica(
         connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
         callout = Callout(connecting, settings.credentials.issuer_seed)
         await callout.start(api_bus)
-    server = Server(api_bus, context, authentication, journal, __version__)
+    server = Server(api_bus, context, authentication, journal, __version__, parts.around)
     await replicas.start(server.settled, settings.required.replicas)
     reacting = asyncio.create_task(Reactor(log_bus, context).run())
     admin = Broker(admin_bus)
@@ -106,6 +104,7 @@ async def run_replica(
         await asyncio.gather(following, return_exceptions=True)
         for connection in (api_bus, admin_bus, log_bus):
             await connection.close()
+        await asyncio.to_thread(parts.end)
         journal.flush()
 
 

@@ -17,6 +17,7 @@ from heirloom import credentials
 from heirloom.app import Settings, run_replica
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
+from heirloom.tracing import TracingMissing
 from service.journal import Journal, install
 from service.keyring import KeyringError
 from service.registry import KeyMismatch
@@ -36,7 +37,7 @@ async def main() -> None:
             print("ready", flush=True)
             gc.freeze()  # what start-up built stays; looking through it again and again would cost every request
         await serving
-    except (KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit) as error:
+    except (KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing) as error:
         journal.flush()
         sys.exit(f"heirloom: {error}")
 

@@ -25,6 +25,8 @@ from service.request import Request
 log = logging.getLogger("heirloom.server")
 
 Endpoint = Callable[[Context, Request], Awaitable[bytes]]
+Around = Callable[[str, Endpoint], Endpoint]
+"""What is put around each endpoint, by its name."""
 
 ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
     "token": ("oauth.*.client.*.token", token.handle),
@@ -57,6 +59,11 @@ def endpoints() -> dict[str, tuple[str, Endpoint]]:
     return ENDPOINTS | edge
 
 
+def as_it_is(_name: str, endpoint: Endpoint) -> Endpoint:
+    """Nothing around it."""
+    return endpoint
+
+
 class Server:
     """Answers every request it receives, also while it drains."""
 
@@ -67,12 +74,14 @@ class Server:
         authentication: ClientAuthentication,
         journal: Journal,
         version: str,
+        around: Around | None = None,
     ) -> None:
         self._connection = connection
         self._context = context
         self._authentication = authentication
         self._journal = journal
         self._version = version
+        self._around = around or as_it_is
         self._tasks: set[asyncio.Task[None]] = set()
         self.figures = {name: Figures() for name in endpoints()}
         self._service: Service | None = None
@@ -88,7 +97,9 @@ class Server:
             stats_handler=self._stats,
         )
         for name, (subject, endpoint) in endpoints().items():
-            await self._service.add_endpoint(name=name, subject=subject, handler=self._accepting(name, endpoint))
+            await self._service.add_endpoint(
+                name=name, subject=subject, handler=self._accepting(name, self._around(name, endpoint))
+            )
         await self._connection.flush()
 
     @property

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from events import bus
 from heirloom import credentials
 from tests import leaks
+from tests.operations.collector import Collector
 from tests.operations.http import get
 from tests.system.service import Caller, Service
 from tests.system.workspace import CHALLENGE, REDIRECT, poll, redemption
@@ -123,8 +124,8 @@ def rows(path: Path) -> bytes:
         return "\n".join(database.iterdump()).encode()
 
 
-async def test_no_canary_is_found(service: Service) -> None:
-    """Not in the streams, the files, the read model, the logs, the metrics, nor in what `ps` shows."""
+async def test_no_canary_is_found(service: Service, collector: Collector) -> None:
+    """Not in the streams, the files, the read model, the logs, the metrics, the traces, nor in what `ps` shows."""
     canaries = await sing(service) | hidden(service)
     async with service.role("auditor") as auditor:
         position = await auditor.ask("audit.acme.position", {})
@@ -138,6 +139,8 @@ async def test_no_canary_is_found(service: Service) -> None:
     connection = await bus.connect(credentials.load(service.data).url("service", service.host), "canary")
     written["streams"] = b"\n".join([message async for message in messages(connection)])
     await connection.close()
+    written["traces"] = b"\n".join(collector.bodies)
+    assert b"oauth token" in written["traces"]
     assert b"TokenReuseDetected" in written["streams"]
     assert b"family" in written["rows"]
     found = [
