@@ -89,9 +89,10 @@ class Audit:
 
     def open(self, path: Path) -> None:
         """Answer from this file from now on."""
-        self._connections = asyncio.Queue()
+        connections: asyncio.Queue[sqlite3.Connection] = asyncio.Queue()
         for _ in range(CONNECTIONS):
-            self._connections.put_nowait(open_for_queries(path))
+            connections.put_nowait(open_for_queries(path))
+        self._connections = connections
 
     async def swap(self, path: Path) -> None:
         """Answer from this file from now on, and let go of the one before."""
@@ -202,12 +203,22 @@ class Audit:
         connection = await connections.get()
         try:
             return await asyncio.to_thread(_fitting, connection, look_up, limit)
-        except sqlite3.OperationalError as error:
-            if str(error).startswith("no such "):  # column or table, in a file of an older version
-                raise Refused("temporarily_unavailable", "what this needs is being built", 503) from error
-            raise
+        except sqlite3.DatabaseError as error:
+            if (matter := _what_is_the_matter(str(error))) is None:
+                raise
+            log.error("the read model cannot be asked: %s", error)
+            raise Refused("temporarily_unavailable", matter, 503) from error
         finally:
             connections.put_nowait(connection)
+
+
+def _what_is_the_matter(error: str) -> str | None:
+    """With a file that SQLite calls so, and what to do; None where it is not the file."""
+    if error.startswith("no such "):  # column or table, in a file of an older version
+        return "what this needs is being built"
+    if "malformed" in error or "not a database" in error:
+        return "the read model is damaged; without its file, the projector builds it anew when it starts"
+    return None
 
 
 async def _let_go(connections: asyncio.Queue[sqlite3.Connection] | None) -> None:

@@ -20,6 +20,7 @@ from projections.follower import Follower
 from projections.progress import Progress
 from projections.read_model import ReadModel, Unusable
 from tests.broker import Broker
+from tests.projections.asked import Asked
 from tests.projections.logs import eventful_log
 from tests.projections.test_projector import publish
 from tests.projections.test_read_model import build
@@ -151,6 +152,23 @@ async def test_a_file_that_cannot_be_written_is_still_asked(nats_server: Broker,
         _set_write_version(path, 2)
         await until(ask, has_caught_up)
         assert (await ask("families", min_seq=len(LOG)))["items"]
+
+
+async def test_a_file_that_is_damaged_inside_says_so(ask: Asked, tmp_path: Path) -> None:
+    """Zeros where the rows of a table begin: a refusal with what to do, in every query that meets them."""
+    await ask.audit.close()
+    path = tmp_path / "damaged"
+    build(path, LOG, [])
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'families'").fetchone()
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * page)
+        file.write(bytes(page))
+    ask.audit.open(path)
+    answer = await ask("families")
+    assert (answer["error"], "is damaged" in answer["error_description"]) == ("temporarily_unavailable", True)
+    assert (await ask("activity"))["items"]
 
 
 def _set_write_version(path: Path, version: int) -> None:
