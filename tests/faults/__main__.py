@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ DISK_MEGABYTES = 2048
 
 def main() -> int:
     """The exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is taken down that was set up
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults, and what came of them.")
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
@@ -61,11 +63,11 @@ def _run(directory: Path, seconds: float, seed: int, console: Console) -> Result
     if os.geteuid() != 0:
         faults.remove("disk full")
         console.print("without a full disk: only root can make a small one")
-    stack = Stack(directory / "data", cluster=3)
+    stack = Stack(directory / "data", cluster=3, sync="always")
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with _small_disk(stack, "disk full" in faults), Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=None)
-        plan = Plan(seed, seconds, faults, calm=10)
+        plan = Plan(seed, seconds, faults, pause=0.03, calm=10)
         return asyncio.run(run(stack, plan, directory, lambda text: progress.update(task, description=text)))
 
 

@@ -1,0 +1,80 @@
+"""compose.yaml describes what is tested here: the same configuration, the same options, names that fit together."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml  # type: ignore[import-untyped]  # ships no types
+from click.testing import CliRunner
+
+from heirloom.brokers import Node, cluster_configuration
+from heirloom.cli import main
+from heirloom.commands.up import up
+from heirloom.credentials import load
+from heirloom.nats_server import binary
+
+COMPOSE = Path(__file__).parents[2] / "compose.yaml"
+NODES = ("nats-1", "nats-2", "nats-3")
+
+
+def _compose() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return read
+
+
+def test_its_parts_fit_together() -> None:
+    """Every service has an image or is built; what it depends on, mounts and is told in secret exists."""
+    compose = _compose()
+    services, named = compose["services"], re.compile(r"[a-z]")
+    for name, service in services.items():
+        assert ("image" in service) != ("build" in service), name
+        assert set(service.get("depends_on", {})) <= services.keys()
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            assert source in compose["volumes"] or not named.match(source), mount
+        assert {secret["source"] for secret in service.get("secrets", [])} <= compose["secrets"].keys()
+        assert "healthcheck" in service or "init" in service["profiles"], name
+    stores = [services[node]["volumes"] for node in NODES]
+    assert len({tuple(store) for store in stores}) == len(NODES), "two brokers on one log"
+    assert services["heirloom"]["depends_on"].keys() == set(NODES)
+
+
+def test_its_brokers_are_configured_as_the_ones_tested_here(tmp_path: Path) -> None:
+    """`init` makes every secret the services name; the configurations are those of `up --cluster 3`, elsewhere."""
+    compose = _compose()
+    command, _, _ = compose["services"]["init"]["command"][0].partition("&&")
+    arguments = [part.replace("/secrets", str(tmp_path)) for part in shlex.split(command)[1:]]
+    made = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    for secret in compose["secrets"].values():
+        file = tmp_path / Path(secret["file"]).name
+        assert file.stat().st_mode & 0o777 == 0o600, file
+    known = load(tmp_path)
+    nodes = [Node(name, "0.0.0.0:4222", "0.0.0.0:6222", f"{name}:6222") for name in NODES]
+    for node in nodes:
+        file = tmp_path / f"{node.name}.conf"
+        others = [other for other in nodes if other is not node]
+        assert file.read_text() == cluster_configuration(node, others, Path("/log"), known)
+        checked = subprocess.run([binary(), "-t", "--config", file], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_its_service_is_started_with_options_there_are() -> None:
+    """Three brokers, all of them named, three copies required; and the broker is of the version that is pinned."""
+    compose = _compose()
+    _, *arguments = compose["services"]["heirloom"]["command"]
+    options = up.make_context("up", arguments, resilient_parsing=False).params
+    assert (options["cluster"], options["replicas"]) == ("3", 2)
+    assert options["nats"] == ",".join(f"nats://{node}:4222" for node in NODES)
+    version = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    minor = ".".join(version.split("v")[-1].split(".")[:2])
+    assert {compose["services"][node]["image"] for node in NODES} == {f"nats:{minor}-alpine"}
+
+
+def test_a_cluster_of_two_is_refused(tmp_path: Path) -> None:
+    """Two brokers are worse than one: neither can go on without the other."""
+    result = CliRunner().invoke(main, ["broker-config", "--data", str(tmp_path), "--node", "a", "--node", "b"])
+    assert result.exit_code == click.UsageError.exit_code and "three" in result.output
