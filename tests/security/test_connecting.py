@@ -215,7 +215,7 @@ async def test_the_revocation_feed(door: Door) -> None:
         await caller.ask("revoke", {"token": tokens["refresh_token"]})
     heard = await feed.next_msg(3)
     assert json.loads(heard.data)["events"][-1]["type"] == "FamilyRevoked"
-    newest = await resource.request(f"$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.{heard.subject}", b"")
+    newest = await resource.request("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.acme.family.*.revoked", b"")
     assert newest.headers is not None and heard.headers is not None
     assert newest.headers["Nats-Sequence"] == heard.headers["Nats-Sequence"] and newest.data == heard.data
     with pytest.raises(nats.errors.TimeoutError):
