@@ -31,6 +31,8 @@ TABLES: dict[str, Callable[[Database], None]] = {
 }
 OF_FAMILIES = (families, history, revocations, incidents, activity, words)
 """In the order their rows are written: history looks its family up."""
+OF_LIVING = (families, history, activity)
+"""The ones among them that a commit concerns which revokes nothing: nearly every one."""
 OF_CUT_OFFS = (cut_offs, words)
 PROJECTIONS = (*OF_FAMILIES, cut_offs)
 STATEMENTS = tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS)
@@ -134,7 +136,7 @@ class ReadModel:
         if commit is None:
             return
         if isinstance(commit, FamilyCommit):
-            for projection in OF_FAMILIES:
+            for projection in OF_FAMILIES if commit.revokes else OF_LIVING:
                 projection.apply(commit, self._names, rows)
         else:
             for of_cut_offs in OF_CUT_OFFS:
