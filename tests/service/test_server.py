@@ -48,8 +48,9 @@ async def test_a_full_server_refuses_at_once_and_drains_the_rest(
     monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     two = [asyncio.create_task(_ask(asking)) for _ in range(2)]
-    for _ in two:
-        await working.acquire()
+    async with asyncio.timeout(10):
+        for _ in two:
+            await working.acquire()
     refused, headers = await _ask(asking)
     assert refused["error"] == headers["Nats-Service-Error"] == "temporarily_unavailable"
     assert headers["Nats-Service-Error-Code"] == "503"
