@@ -5,13 +5,10 @@ A data directory is usable once its keyring is there, and that comes last: `heir
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-
-from nats.errors import Error as NatsError
 
 from events import bus
 from events.bus import Connection
@@ -20,6 +17,9 @@ from events.log import Log
 from events.reader import read
 from heirloom import credentials, nats_server
 from heirloom.backup import AFTER_THE_LOG, BEFORE_THE_LOG, KEYRING, Manifest, StreamPart, Unusable
+from heirloom.brokers import brokers
+from heirloom.child import ChildFailed
+from heirloom.credentials import Credentials
 from heirloom.snapshot import give_back, state_of
 from notary import key as notary_files
 from service.decide.outcome import Decision
@@ -28,7 +28,7 @@ from service.families import Families
 from service.keyring import write_private
 from service.subjects import Subjects
 
-START_SECONDS = 30
+STOP_SECONDS = 30
 AT_ONCE = 64
 FAMILIES = "tokens.*.family.*.live"
 """Every family begins with a commit that revokes nothing."""
@@ -42,35 +42,35 @@ def is_empty(data: Path) -> bool:
 
 
 @asynccontextmanager
-async def own_broker(data: Path, backup: Path) -> AsyncIterator[Connection]:
-    """A broker on a new data directory, for us alone; the log it is given stays when it ends. Raises `Unusable`."""
-    config, output = data / "restore.conf", data / "restore.log"
-    url = _configure(data, backup, config)
-    with output.open("wb") as errors:
-        command = [nats_server.binary(), "--config", str(config)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)  # noqa: S603, ASYNC220  # ours, and it starts at once
+async def own_brokers(data: Path, backup: Path, count: int) -> AsyncIterator[Connection]:
+    """One broker, or a cluster, on a new data directory, for us alone; the log it is given stays when it ends.
+
+    Raises `Unusable`.
+    """
+    known = _credentials(data, backup)
+    ports = nats_server.free_ports(count)
+    # what a broker has not yet flushed to the disk is flushed at the end, all at once
+    started = brokers(data, ports, known, "2m")
     try:
-        connection = await _connected(url, process, output)
+        await asyncio.gather(*(broker.start() for broker in started))
+        where = ",".join(f"{nats_server.HOST}:{port}" for port in ports)
+        connection = await bus.connect(known.url("service", where), "heirloom restore")
         try:
             yield connection
         finally:
             await connection.close()
+    except ChildFailed as error:
+        raise Unusable(str(error)) from error
     finally:
-        process.terminate()
-        await asyncio.to_thread(process.wait)
-    config.unlink()
-    output.unlink()
+        await asyncio.gather(*(broker.stop(STOP_SECONDS) for broker in started))
     os.sync()
 
 
-def _configure(data: Path, backup: Path, config: Path) -> str:
+def _credentials(data: Path, backup: Path) -> Credentials:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (backup / credentials.FILE).exists():
         write_private(data / credentials.FILE, (backup / credentials.FILE).read_bytes())
-    known, listen = credentials.ensure(data), f"{nats_server.HOST}:{nats_server.free_port()}"
-    # what the broker has not yet flushed to the disk is flushed at the end, all at once
-    write_private(config, nats_server.configuration(listen, data / "jetstream", known, "2m").encode())
-    return known.url("service", listen)
+    return credentials.ensure(data)
 
 
 async def restore_streams(
@@ -135,25 +135,3 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
 
 def _config(stream: StreamPart, replicas: int | None) -> dict[str, object]:
     return stream.config if replicas is None else stream.config | {"num_replicas": replicas}
-
-
-async def _connected(url: str, process: "subprocess.Popen[bytes]", output: Path) -> Connection:
-    """Once JetStream answers. Raises `Unusable`."""
-    deadline = asyncio.get_running_loop().time() + START_SECONDS
-    while process.poll() is None and asyncio.get_running_loop().time() < deadline:
-        try:
-            connection = await bus.connect(url, "heirloom restore", patient=False)
-        except (OSError, NatsError):
-            await asyncio.sleep(0.02)
-            continue
-        try:
-            await connection.jetstream().account_info()
-        except NatsError:
-            await connection.close()
-            continue
-        return connection
-    raise Unusable(f"the broker does not start: {_last_line(output)}")
-
-
-def _last_line(output: Path) -> str:
-    return output.read_text(errors="replace").strip().rpartition("\n")[2]

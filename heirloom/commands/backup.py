@@ -23,7 +23,7 @@ from heirloom.commands.options import where
 from heirloom.commands.reading import progress
 from heirloom.commands.verify import verify_log
 from heirloom.reach import open_bus
-from heirloom.restore import end_every_family, is_empty, own_broker, restore_keys, restore_streams
+from heirloom.restore import end_every_family, is_empty, own_brokers, restore_keys, restore_streams
 from heirloom.snapshot import SnapshotFailed, state_of
 from notary.key import PUBLIC, known_keys
 from notary.note import MalformedNote
@@ -66,10 +66,14 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     is_flag=True,
     help="The service went on after this backup: end every family in it, since what became of them is lost.",
 )
-@click.option("--stream-replicas", type=click.IntRange(1, 5), help="Copies of the streams; otherwise as they were.")
+@click.option(
+    "--cluster",
+    type=click.Choice([1, 3]),
+    help="Copies of the log, each on a broker of its own; otherwise one, or with --nats as many as there were.",
+)
 @click.argument("backup", metavar="FROM", type=DIRECTORY)
 def restore(
-    data: Path, nats: str | None, kept: Path | None, end_families: bool, stream_replicas: int | None, backup: Path
+    data: Path, nats: str | None, kept: Path | None, end_families: bool, cluster: int | None, backup: Path
 ) -> None:
     """Restore the backup FROM into the empty directory --data, or its log onto a broker of your own.
 
@@ -82,7 +86,7 @@ def restore(
 
     async def run() -> tuple[Manifest, int]:
         manifest = _checked(backup)
-        async with _broker(data, nats, backup, stream_replicas) as (connection, replicas):
+        async with _broker(data, nats, backup, cluster) as (connection, replicas):
             with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
                 await restore_streams(connection, backup, manifest, replicas, advance)
             await _verify(connection, backup, manifest, kept)
@@ -106,16 +110,16 @@ def restore(
 
 @asynccontextmanager
 async def _broker(
-    data: Path, nats: str | None, backup: Path, replicas: int | None
+    data: Path, nats: str | None, backup: Path, cluster: int | None
 ) -> AsyncIterator[tuple[Connection, int | None]]:
     """Where the log goes, and how many copies it gets. What was begun in a data directory is taken away again."""
     if nats is not None:
         async with open_bus(data, _with_credentials(backup, nats), "service") as connection:
-            yield connection, replicas
+            yield connection, cluster
         return
     try:
-        async with own_broker(data, backup) as connection:
-            yield connection, replicas or 1
+        async with own_brokers(data, backup, cluster or 1) as connection:
+            yield connection, cluster or 1
     except BaseException:
         shutil.rmtree(data, ignore_errors=True)
         raise
@@ -152,7 +156,7 @@ def _with_credentials(directory: Path, nats: str | None) -> str | None:
     if nats is None or urlsplit(nats).username is not None or not (directory / credentials.FILE).exists():
         return nats
     parts = urlsplit(nats)
-    return credentials.load(directory).url("service", f"{parts.hostname}:{parts.port or 4222}")
+    return credentials.load(directory).url("service", parts.netloc)
 
 
 def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:
