@@ -67,7 +67,7 @@ async def run_replica(
     used = UsedAssertions(log_bus)
     await used.start(settings.required.replicas)
     authentication = ClientAuthentication(context, Secrets(), used)
-    connections = Connections(log_bus)
+    connections = Connections(log_bus, registry)
     if settings.credentials is not None:
         await connections.start()
         registry.when_disabled = connections.end

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
+from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
 
@@ -46,8 +47,9 @@ _decoder = msgspec.json.Decoder(_Reply)
 class Connections:
     """All there are to the broker, of registered clients."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, registry: Registry) -> None:
         self._connection = connection
+        self._registry = registry
         self._inbox = connection.new_inbox()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -70,7 +72,8 @@ class Connections:
     async def _end(self, tenant: str, client_id: str) -> None:
         await self._ask(tenant, client_id)
         await asyncio.sleep(AGAIN_SECONDS)
-        await self._ask(tenant, client_id)
+        if self._registry.has_disabled(tenant, client_id):
+            await self._ask(tenant, client_id)
 
     async def _ask(self, tenant: str, client_id: str) -> None:
         who = {"acc": ACCOUNT, "auth": True, "user": f"{tenant}/{client_id}", "limit": AT_ONCE}

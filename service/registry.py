@@ -120,6 +120,12 @@ class Registry:
         """Those that are configured."""
         return [tenant for tenant in self._tenants.values() if tenant.configured is not None]
 
+    def has_disabled(self, tenant: str, client_id: str) -> bool:
+        """Whether that client is disabled, as far as is known here."""
+        known = self._tenants.get(tenant)
+        client = known.clients.get(client_id) if known is not None else None
+        return client is not None and client.state.disabled
+
     async def tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""
         tenant = self._tenants.get(name)

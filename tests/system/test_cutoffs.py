@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,17 +216,20 @@ async def test_a_client_disabled_and_enabled(tenant: Tenant) -> None:
     """Refused everywhere at once, its families dead, its own tokens too; enabled again it begins anew."""
     tokens = await tenant.issue()
     own = await tenant.web.ask("token", {"grant_type": "client_credentials"})
-    racing = asyncio.gather(*(tenant.issue(f"person{number}") for number in range(60)))
+    racing = asyncio.gather(*(tenant.issue(f"person{number}") for number in range(60)), return_exceptions=True)
     disabled = await tenant.order("client.disable", client_id="web", reason="leaked")
-    refused = await asyncio.gather(*(tenant.issue() for _ in range(20)))
-    assert {answer.get("error") for answer in refused} == {"invalid_client"}
-    issued = [answer for answer in await racing if "error" not in answer]
-    assert disabled["revoked_families"] == len(issued) + 2
+    await _until(lambda: not tenant.web.connection.is_connected)
+    with pytest.raises(NatsError):
+        await tenant.issue()
+    # who is disconnected may not hear of what he was given
+    issued = [answer for answer in await racing if isinstance(answer, dict) and "error" not in answer]
+    assert len(issued) + 2 <= disabled["revoked_families"] <= 60 + 2
     assert not await tenant.living(client_id="web")
     assert await tenant.order("client.disable", client_id="web") == disabled
     enabled = await tenant.order("client.enable", client_id="web")
     assert enabled["seq"] > disabled["seq"] and enabled["revoked_families"] == 0
     assert await tenant.order("client.enable", client_id="web") == enabled
+    await _until(lambda: tenant.web.connection.is_connected)
     assert await tenant.is_dead(tokens) and not await tenant.web.active(own["access_token"])
     anew = await asyncio.gather(*(tenant.issue() for _ in range(20)))
     assert all("error" not in answer for answer in anew)
@@ -325,9 +328,17 @@ async def test_a_replica_that_slept_through_it(tmp_path: Path) -> None:
                 done, pending = await asyncio.wait(orders, timeout=30, return_when=asyncio.FIRST_COMPLETED)
                 assert "error" not in done.pop().result()
                 late = [asyncio.create_task(acme.issue()) for _ in range(12)]
-                await web.connection.flush()
+                with contextlib.suppress(NatsError):  # the broker may have ended the connection by now
+                    await web.connection.flush()
             finally:
                 os.kill(sleeper, signal.SIGCONT)
-            assert {answer.get("error") for answer in await asyncio.gather(*late)} == {"invalid_client"}
+            for answer in await asyncio.gather(*late, return_exceptions=True):
+                assert isinstance(answer, NatsError) or answer["error"] == "invalid_client"  # type: ignore[index]
             assert all("error" not in answer for answer in await asyncio.gather(*pending))
             assert not await acme.living(client_id="web")
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.02)
