@@ -9,6 +9,7 @@ import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from events import strict
 from events.settings import ClientSettings, Policy
 from service.errors import OAuthError
 from service.scope import parse_scope
@@ -31,7 +32,7 @@ def parse(kind: type[P], given: dict[str, Any]) -> P:
         try:
             known[name] = msgspec.convert(value, hints[name])
         except msgspec.ValidationError as error:
-            faults.append(f"{name}: {error}")
+            faults.append(f"{name}: {strict.reason(error)}")
             continue
         if (check := _CHECKS.get(name)) is not None and known[name] is not None and (fault := check(known[name])):
             faults.append(f"{name}: {fault}")

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from events.settings import ClientSettings
+from service.admin.settings import parse
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest, decoder
 from service.request import decode, idempotency_key
@@ -80,3 +82,14 @@ def test_errors_never_repeat_what_was_sent() -> None:
         with pytest.raises(OAuthError) as caught:
             decode(msgspec.json.encode(shape), decoder)
         assert secret not in caught.value.body().decode()
+
+
+@pytest.mark.parametrize(
+    "name", ["token_endpoint_auth_method", "access_token_format", "grant_types", "scope_narrowing"]
+)
+def test_a_refused_setting_is_not_repeated(name: str) -> None:
+    """A value in the wrong place may be a token: the refusal names the setting alone."""
+    secret = "hrt_" + "s" * 69
+    with pytest.raises(OAuthError, match=name) as refused:
+        parse(ClientSettings, {name: [secret] if name == "grant_types" else secret})
+    assert secret not in str(refused.value.description)
