@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check bench bench-scale picture fuzz sbom audit-dependencies lock clean
+.PHONY: setup demo test check bench bench-scale picture fuzz faults faults-bugs sbom audit-dependencies lock clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,12 @@ picture: setup # the console's, for the README; needs Chromium
 
 fuzz: setup # a million arbitrary inputs to the parsers, a tenth of that to the endpoints; N=… and SEED=…
 	$(BIN)/python -m tests.fuzz $(or $(N),1000000) $(SEED)
+
+faults: setup # a cluster of three under every fault there is; SECONDS=1200 and SEED=…
+	$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),1200) $(if $(SEED),--seed $(SEED))
+
+faults-bugs: setup # every seeded bug must be caught
+	$(BIN)/python -m tests.faults --bugs $(if $(SEED),--seed $(SEED))
 
 sbom: setup # CycloneDX, of what the lock file pins
 	@mkdir -p build

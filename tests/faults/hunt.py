@@ -10,7 +10,7 @@ BROUGHT_OUT_BY = {
     "lost acknowledgement taken for a failure": ["acknowledgements lost"],
     "checkpoint in its own transaction": ["projector killed within its transaction"],
 }
-SECONDS = 3.0
+SECONDS = 2.5
 
 
 def hunt(bug: str | None, directory: Path, seed: int) -> Result:

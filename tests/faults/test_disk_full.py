@@ -1,0 +1,46 @@
+"""A disk without room: what is there stays and can be asked, nothing new is promised, and nobody has to help after."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from nats.errors import Error as NatsError
+
+from tests.faults.disks import fill, small_disk
+from tests.system.service import Caller, running
+
+MEGABYTES = 64
+PATIENCE_SECONDS = 40
+TOLD_SECONDS = 4
+"""Twice what is promised."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+async def test_a_full_disk_refuses_keeps_and_recovers(tmp_path: Path) -> None:
+    """Full: refused in time, and still introspected. Room again: everything works, without a restart by anybody."""
+    with small_disk(tmp_path / "data", MEGABYTES), running(tmp_path / "data") as service:
+        async with service.client() as web:
+            token = (await web.issue())["refresh_token"]
+            filler = fill(service.data)
+            await _until(web, "temporarily_unavailable")
+            async with asyncio.timeout(TOLD_SECONDS):
+                assert await _issue(web) == "temporarily_unavailable"
+            assert await web.active(token)
+            filler.unlink()
+            await _until(web, "ok")
+            assert "error" not in await web.refresh(token)
+
+
+async def _until(caller: Caller, wanted: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await _issue(caller) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def _issue(caller: Caller) -> str:
+    with contextlib.suppress(NatsError):  # the broker is started again now
+        answer = await caller.ask("issue", {"sub": "u", "scope": "read offline_access"}, seconds=2)
+        return str(answer.get("error", "ok"))
+    return "no answer"
