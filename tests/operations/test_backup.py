@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -180,8 +181,10 @@ def _keep_checkpoint(data: Path, into: Path) -> None:
     """One that covers what is committed by now, asked for until there is one."""
     position = heirloom("audit", "position", "--data", data, "--tenant", "acme", "--json")
     covered = json.loads(position.stdout)["log_seq"]
+    deadline = time.monotonic() + 30
     while True:
         result = heirloom("audit", "checkpoint", "--data", data)
         if result.exit_code == 0 and int(result.stdout.splitlines()[1]) >= covered:
             into.write_text(result.stdout)
             return
+        assert time.monotonic() < deadline, f"not covered: {covered} by {result.output}"
