@@ -9,13 +9,14 @@ from heirloom.roles import (
     LOG_ACCOUNT,
     LOG_API,
     ROLES,
+    STREAMS,
     SYSTEM,
     Role,
     inbox,
 )
 
 SYSTEM_ACCOUNT = "SYS"
-ANSWERED_BY_SEVERAL = (f"{API}.DIRECT.GET.TOKENS", "$SYS.REQ.SERVER.PING.CONNZ")
+ANSWERED_BY_SEVERAL = (*(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS), "$SYS.REQ.SERVER.PING.CONNZ")
 """Where one request gets several messages in reply."""
 
 

@@ -19,6 +19,8 @@ LOG_API = "$JS.HEIRLOOM.API"
 
 SYSTEM = ("$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ")
 """What the service asks of the servers themselves: who is connected, and to end a connection."""
+STREAMS = ("TOKENS", "CHECKPOINTS")
+"""The log, and what vouches for it."""
 ENDINGS = ("DELETE", "PURGE", "MSG.DELETE")
 """How a stream, or what is in it, is destroyed."""
 
@@ -41,6 +43,7 @@ def _reads(stream: str) -> tuple[str, ...]:
     return (
         f"{API}.STREAM.INFO.{stream}",
         f"{API}.STREAM.MSG.GET.{stream}",
+        f"{API}.DIRECT.GET.{stream}",
         f"{API}.CONSUMER.CREATE.{stream}.>",
         f"{API}.CONSUMER.MSG.NEXT.{stream}.*",
         f"{API}.CONSUMER.DELETE.{stream}.*",
@@ -53,7 +56,7 @@ ROLES: dict[str, Role] = {
         LOG_ACCOUNT,
         publish=("tokens.>", "heirloom.>", "audit.>", "$JS.>", "$KV.>", "_INBOX.>", "_R_.>", "$SYS._INBOX.>", *SYSTEM),
         subscribe=("oauth.>", "admin.>", "heirloom.>", "$SRV.>", "$SYS.REQ.USER.AUTH", "_INBOX.>"),
-        denied=tuple(f"{API}.STREAM.{what}.{log}" for what in ENDINGS for log in ("TOKENS", "CHECKPOINTS")),
+        denied=tuple(f"{API}.STREAM.{what}.{log}" for what in ENDINGS for log in STREAMS),
     ),
     "projector": Role(LOG_ACCOUNT, publish=_reads("TOKENS"), subscribe=("audit.>",), answers=True),
     "notary": Role(
@@ -66,9 +69,9 @@ ROLES: dict[str, Role] = {
         "AUDITORS",
         publish=(
             "audit.>",
-            f"{LOG_API}.STREAM.INFO.TOKENS",
-            f"{LOG_API}.DIRECT.GET.TOKENS",
-            f"{LOG_API}.DIRECT.GET.TOKENS.>",
+            *(f"{LOG_API}.STREAM.INFO.{stream}" for stream in STREAMS),
+            *(f"{LOG_API}.DIRECT.GET.{stream}" for stream in STREAMS),
+            *(f"{LOG_API}.DIRECT.GET.{stream}.>" for stream in STREAMS),
         ),
     ),
     "edge": Role("EDGES", publish=("oauth.*.edge.>", "oauth.*.public.>")),
