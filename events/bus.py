@@ -31,6 +31,8 @@ class Connection(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self.jetstream_api = "$JS.API"
+        """Under what name the log's stream is reached."""
         self._takers: dict[int, Taker] = {}
 
     async def listen(self, subject: str, take: Taker) -> Subscription:

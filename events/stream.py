@@ -151,6 +151,16 @@ async def last_sequence(connection: Connection, name: str = STREAM) -> int:
     return sequence
 
 
+async def holds_any(connection: Connection, name: str, start: int, until: int) -> bool:
+    """Whether the stream's leader has a message in that range, both ends included. Raises `JetStreamMissing`."""
+    info = await _api(connection, f"STREAM.INFO.{name}", {"deleted_details": True})
+    if "error" in info:
+        raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
+    first, last = max(start, info["state"]["first_seq"]), min(until, info["state"]["last_seq"])
+    gone = sum(first <= seq <= last for seq in info["state"].get("deleted") or ())
+    return bool(last - first + 1 > gone)
+
+
 async def created(connection: Connection) -> str:
     """When the stream was made, to the nanosecond: no other log has the same. Raises `JetStreamMissing`."""
     info = await _api(connection, f"STREAM.INFO.{STREAM}", {})
@@ -170,7 +180,8 @@ async def tenants(connection: Connection) -> list[str]:
 
 async def _api(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        reply = await connection.request(f"$JS.API.{operation}", msgspec.json.encode(request), timeout=5)
+        subject = f"{connection.jetstream_api}.{operation}"
+        reply = await connection.request(subject, msgspec.json.encode(request), timeout=5)
     except NoRespondersError as error:
         raise JetStreamMissing("the broker has no JetStream; start nats-server with -js") from error
     except TimeoutError as error:

@@ -1,0 +1,213 @@
+"""Reading the log in order by batched direct get (NATS ADR-31): an auditor's way, who may ask and nothing else.
+
+Whoever may create a consumer may have messages delivered anywhere; whoever asks for them gets them in his own inbox.
+Two requests are under way, so a reader holds a bounded number of commits and the wire does not idle between them. Any
+replica may answer. One that lacks the newest commits is asked again: the stream's leader says which ones there are.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.appender import Unavailable
+from events.bus import Connection
+from events.log import Stored
+from events.reader import Batch
+from events.stream import JetStreamMissing, holds_any
+from events.subjects import EVERYTHING, STREAM
+
+REQUEST_SIZE = 1000
+REQUEST_BYTES = 8 << 20
+IN_FLIGHT = 2
+SILENCE_SECONDS = 3.0
+"""After so long without a message what was asked is asked again."""
+AGAIN_SECONDS = 0.2
+"""Between two looks for what is not there yet."""
+PATIENCE_SECONDS = 30.0
+"""How long a broker may be away, or a replica behind."""
+
+_END, _NOTHING = b"204", b"404"
+
+
+async def read_direct(
+    connection: Connection, start: int = 1, *, stream: str = STREAM, filter: str = EVERYTHING, until: int | None = None
+) -> AsyncGenerator[Batch, None]:
+    """The commits from sequence `start` on whose subject matches, in batches that are not empty.
+
+    With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes
+    on for ever. A sequence that is missing is left out. Raises `Unavailable` when nobody has answered, or a replica
+    has lacked what the leader has, for too long.
+    """
+    reader = _Reader(connection, stream, filter, start, until)
+    await reader.open()
+    try:
+        while not reader.is_done:
+            if batch := await reader.next_batch():
+                yield batch
+    finally:
+        await reader.close()
+
+
+class _Request:
+    """One that is under way, and what has come of it."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.commits: list[Stored] = []
+        self.status = b""
+        self.left = 0
+        """How many more the replica had."""
+
+
+class _Reader:
+    def __init__(self, connection: Connection, stream: str, filter: str, start: int, until: int | None) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._is_whole = filter == EVERYTHING
+        self._filter = ">" if self._is_whole else filter
+        self._next = start
+        self._until = until
+        self.is_done = until is not None and start > until
+        self._requests: dict[bytes, _Request] = {}
+        """By inbox, in their order."""
+        self._count = 0
+        self._news = asyncio.Event()
+        self._has_until = False
+        self._progress_at = asyncio.get_running_loop().time()
+
+    async def open(self) -> None:
+        self._inbox = self._connection.new_inbox()
+        self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
+
+    async def close(self) -> None:
+        with contextlib.suppress(NatsError):  # where the connection is gone, so is the subscription
+            await self._connection.stop_listening(self._subscription)
+
+    async def next_batch(self) -> Batch | None:
+        """The answer to the oldest request; None where it brought nothing, or none came."""
+        try:
+            await self._ask()
+        except NatsError:
+            await self._again("the broker is away")
+            return None
+        request = await self._answered()
+        if request is None:
+            await self._again("the broker does not answer")
+            return None
+        commits = self._fresh(request)
+        if commits:
+            self._next = commits[-1].seq + 1
+            self._progress_at = asyncio.get_running_loop().time()
+        if self._until is not None and self._next > self._until:
+            self.is_done = True
+            return Batch(commits, 0)
+        if request.left == 0:
+            await self._at_the_end()
+        elif (following := next(iter(self._requests.values()), None)) and following.start > self._next:
+            self._requests.clear()  # this one was cut short, so they would leave something out
+        left = self._until - self._next + 1 if self._is_whole and self._until is not None else request.left
+        return Batch(commits, left) if commits else None
+
+    async def _ask(self) -> None:
+        # what a request for the whole log begins with is known before the one ahead of it has been answered
+        in_flight = IN_FLIGHT if self._is_whole else 1
+        while len(self._requests) < in_flight:
+            ahead = next(reversed(self._requests.values()), None)
+            start = self._next if ahead is None else ahead.start + REQUEST_SIZE
+            if self._until is not None and start > self._until:
+                return
+            size = REQUEST_SIZE
+            if self._is_whole and self._until is not None:
+                size = min(size, self._until - start + 1)
+            question = {"seq": start, "batch": size, "max_bytes": REQUEST_BYTES, "next_by_subj": self._filter}
+            self._count += 1
+            inbox = f"{self._inbox}.{self._count}"
+            subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
+            await self._connection.publish(subject, msgspec.json.encode(question), reply=inbox)
+            self._requests[inbox.encode()] = _Request(start)
+
+    def _received(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        request = self._requests.get(subject)
+        if request is None or headers is None:
+            return  # of a request that was given up
+        if headers.startswith(b"NATS/1.0\r\n"):
+            request.commits.append(Stored(int(_last(headers, b"Nats-Sequence")), _subject(headers), body))
+        else:
+            request.status = headers[9:12]
+            if request.status == _END:
+                request.left = int(_last(headers, b"Nats-Num-Pending"))
+            self._news.set()
+
+    async def _answered(self) -> _Request | None:
+        """The oldest request, once all of its answer is there; None if none comes."""
+        inbox, request = next(iter(self._requests.items()))
+        while not request.status:
+            heard = len(request.commits)
+            self._news.clear()
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                if len(request.commits) == heard:
+                    return None
+        del self._requests[inbox]
+        return request if request.status in (_END, _NOTHING) else None
+
+    def _fresh(self, request: _Request) -> list[Stored]:
+        """Without what came already (after a gap, requests overlap) and what is not wanted."""
+        commits = request.commits
+        if commits and (commits[0].seq < self._next or (self._until is not None and commits[-1].seq > self._until)):
+            last = commits[-1].seq if self._until is None else self._until
+            return [stored for stored in commits if self._next <= stored.seq <= last]
+        return commits
+
+    async def _at_the_end(self) -> None:
+        """The replica that answered has no more: the end of the log, if it is not behind."""
+        self._requests.clear()
+        if self._until is None:
+            self._progress_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(AGAIN_SECONDS)
+        elif self._has_until:
+            self.is_done = True
+        else:
+            await self._look_behind(self._until)
+
+    async def _look_behind(self, until: int) -> None:
+        """Whether there is something up to `until` that has not come."""
+        try:
+            if self._is_whole:
+                self.is_done = not await holds_any(self._connection, self._stream, self._next, until)
+            else:
+                # of a part of the log no one can tell; but what a replica answers that has the last commit is all of it
+                self._has_until = await self._is_there(until)
+        except (NatsError, JetStreamMissing):
+            pass  # nobody knows now
+        if not (self.is_done or self._has_until):
+            await self._again("the log's leader has more than the broker that answers")
+
+    async def _is_there(self, seq: int) -> bool:
+        question = msgspec.json.encode({"seq": seq})
+        subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
+        reply = await self._connection.request(subject, question, timeout=SILENCE_SECONDS)
+        there = (reply.headers or {}).get("Nats-Sequence") is not None
+        return there or not await holds_any(self._connection, self._stream, seq, seq)
+
+    async def _again(self, why: str) -> None:
+        self._requests.clear()
+        self._has_until = False
+        if asyncio.get_running_loop().time() - self._progress_at > PATIENCE_SECONDS:
+            raise Unavailable(f"reading stopped before sequence {self._next}: {why}, for {PATIENCE_SECONDS:.0f} s")
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _last(headers: bytes, name: bytes) -> bytes:
+    """The last header of that name: the broker adds its own after those a message was stored with."""
+    begin = headers.rfind(name + b": ") + len(name) + 2
+    return headers[begin : headers.index(b"\r", begin)]
+
+
+def _subject(headers: bytes) -> str:
+    return _last(headers, b"Nats-Subject").decode()
