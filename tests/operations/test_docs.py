@@ -1,0 +1,46 @@
+"""docs/operations.md says what is so."""
+
+import asyncio
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from heirloom.cli import main
+from tests.operations.http import metrics
+from tests.system.service import Service
+
+TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+COMMANDS = sorted(set(re.findall(r"(?:^    |`)(heirloom [^`#>\n]+)", TEXT, re.M)))
+MAKES = re.compile(r"_(?:bucket|count|sum)$")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one(command: str) -> None:
+    """Its name, its options and its arguments are the program's."""
+    _, *words = shlex.split(command)
+    found: click.Command = main
+    while isinstance(found, click.Group):
+        found = found.commands[words.pop(0)]
+    given, rest, _ = found.make_parser(click.Context(found)).parse_args(words)
+    assert not rest
+    needed = {
+        parameter.name for parameter in found.params if isinstance(parameter, click.Argument) and parameter.required
+    }
+    assert all(given.get(name or "") for name in needed)
+
+
+async def test_every_metric_is_named(service: Service) -> None:
+    """In the table all that there are, and in the alerts none that is not."""
+    async with service.client() as web:
+        await web.issue()
+    async with asyncio.timeout(20):
+        while "heirloom_checkpoint_age_seconds" not in (told := await metrics(service)):
+            await asyncio.sleep(0.05)  # nobody waits for the notary
+    there = {f"{name}_total" if family.type == "counter" else name for name, family in told.items()}
+    _, alerts, _ = re.split(r"```(?:promql)?\n", TEXT)
+    table = TEXT.partition("Alerts worth having")[0]
+    assert set(re.findall(r"`(heirloom_\w+)`", table)) == there
+    assert {MAKES.sub("", name) for name in re.findall(r"heirloom_\w+", alerts)} <= there
