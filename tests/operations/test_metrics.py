@@ -46,7 +46,7 @@ async def test_what_happens_is_counted(service: Service) -> None:
     assert grew("tokens_rotated_total") == 2
     assert grew("reuse_detected_total") == 1
     assert grew("families_revoked_total", reason="reuse_detected") == 1
-    assert grew("append_batch_commits_sum") == 4
+    assert grew("append_batch_commits_sum") >= 4
     assert total(after, "heirloom_request_duration_seconds_count", endpoint="token", outcome="invalid_grant") >= 1
     assert total(after, "heirloom_process_up") == len(PROCESSES)
     assert total(after, "heirloom_checkpoint_age_seconds") < 60

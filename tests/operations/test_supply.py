@@ -16,7 +16,12 @@ ROOT = Path(__file__).parents[2]
 def test_the_sbom_lists_what_is_locked(tmp_path: Path) -> None:
     """Every package of the lock file with its version and hashes, in CycloneDX."""
     tool, into = Path(sys.executable).with_name("cyclonedx-py"), tmp_path / "sbom.json"
-    subprocess.run([tool, "requirements", "requirements.lock", "-o", into], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [tool, "requirements", "requirements.lock", "--no-validate", "-o", into],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     written = json.loads(into.read_text())
     locked = re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M)
     assert written["bomFormat"] == "CycloneDX"
