@@ -35,6 +35,10 @@ class Connection(Client):
         """Under what name the log's stream is reached."""
         self._takers: dict[int, Taker] = {}
 
+    def outlast_brokers(self) -> None:
+        """From now on wait for a broker that comes and goes, as a patient connection does from the beginning."""
+        self.options |= {"allow_reconnect": True, "max_reconnect_attempts": -1}
+
     async def listen(self, subject: str, take: Taker) -> Subscription:
         """Have the reading loop itself call `take` with every message, past nats-py's queue and task.
 

@@ -6,8 +6,8 @@ replica may answer. One that lacks the newest commits is asked again: the stream
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 
 import msgspec
 from nats.errors import Error as NatsError
@@ -51,6 +51,14 @@ async def read_direct(
         await reader.close()
 
 
+async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> Stored | None:
+    """The commit of that sequence. None when there is none. Raises `Unavailable` as above."""
+    async with aclosing(read_direct(connection, seq, stream=stream, until=seq)) as batches:
+        async for batch in batches:
+            return batch.commits[0]
+    return None
+
+
 class _Request:
     """One that is under way, and what has come of it."""
 
@@ -83,7 +91,7 @@ class _Reader:
         self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
 
     async def close(self) -> None:
-        with contextlib.suppress(NatsError):  # where the connection is gone, so is the subscription
+        with suppress(NatsError):  # where the connection is gone, so is the subscription
             await self._connection.stop_listening(self._subscription)
 
     async def next_batch(self) -> Batch | None:

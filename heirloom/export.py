@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import NamedTuple, Protocol
 
 from events.bus import Connection
-from events.log import Log, Stored
-from events.reader import read
+from events.direct_reader import commit_at, read_direct
+from events.log import Stored
 from events.subjects import EVERYTHING
 from heirloom.export_lines import FORMS, BadExport, Lines, Place, last_place
 from heirloom.period import Moment
@@ -39,11 +39,11 @@ class Wanted(NamedTuple):
     family_id: str | None = None
 
     @property
-    def filters(self) -> tuple[str, ...]:
+    def filter(self) -> str:
         """The subjects."""
         if self.family_id is not None:
-            return (f"tokens.{self.tenant or '*'}.family.{self.family_id}.*",)
-        return (EVERYTHING,) if self.tenant is None else (f"tokens.{self.tenant}.>",)
+            return f"tokens.{self.tenant or '*'}.family.{self.family_id}.*"
+        return EVERYTHING if self.tenant is None else f"tokens.{self.tenant}.>"
 
     def of(self, stored: Stored) -> list[Record]:
         """The commit's records, if its time is within. Raises `UnreadableCommit`."""
@@ -76,7 +76,7 @@ async def resume(connection: Connection, place: Place, wanted: Wanted) -> Resume
     """Where to go on. Raises `BadExport` for an export of another log or of something else, and `Unavailable`."""
     if wanted.tenant not in (None, place.tenant) or wanted.family_id not in (None, place.aggregate_id):
         raise BadExport("the export that is there is one of something else")
-    stored = await Log(connection).at(place.seq)
+    stored = await commit_at(connection, place.seq)
     last = [] if stored is None else list(records(stored))
     if not last or last[0]["commit_id"] != place.commit_id:
         raise BadExport(f"the export that is there is one of another log: sequence {place.seq} was another commit")
@@ -98,18 +98,17 @@ async def pour(
 ) -> None:
     """Write what comes after the sequence `after`, up to `end` (None: for ever); `advance` hears how far.
 
-    Raises `UnreadableCommit`.
+    Raises `UnreadableCommit` and `Unavailable`.
     """
     start = max(wanted.since if isinstance(wanted.since, int) else 1, after + 1)
     if isinstance(wanted.until, int):
         end = min(end, wanted.until) if end is not None else wanted.until
     if end is not None and start > end:
         return
-    async with aclosing(read(connection, start, filters=wanted.filters, until=end)) as batches:
+    async with aclosing(read_direct(connection, start, filter=wanted.filter, until=end)) as batches:
         async for batch in batches:
             sink.write([record for stored in batch.commits for record in wanted.of(stored)])
-            if batch.commits:
-                advance(batch.commits[-1].seq)
+            advance(batch.commits[-1].seq)
 
 
 def _parquet() -> ModuleType:

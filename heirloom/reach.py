@@ -8,9 +8,10 @@ import click
 import msgspec
 
 from events import bus
+from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
-from heirloom.roles import inbox
+from heirloom.roles import API, LOG_API, inbox
 from heirloom.up import RUNNING, Running
 from service.keyring import KeyringError
 
@@ -30,6 +31,19 @@ async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus
         yield connection
     finally:
         await connection.close()
+
+
+async def reach_log(connection: bus.Connection) -> int:
+    """Find the log from where these credentials are: its last sequence. Raises `JetStreamMissing`."""
+    for connection.jetstream_api in (LOG_API, API):  # outside of its account; on a broker without accounts
+        try:
+            return await last_sequence(connection)
+        except NoLeader as silent:
+            advice = "or have you named credentials that may not read the log? `heirloom url --role auditor` shows some"
+            raise JetStreamMissing(f"{silent}, {advice}") from silent
+        except JetStreamMissing as missing:
+            reason = missing
+    raise reason
 
 
 def find(data: Path) -> tuple[Running, Credentials]:

@@ -64,7 +64,7 @@ class History:
             case "client":
                 self._clients[name[0]] = client_events.codec.decode(stored.body).state.settings
                 self._rules.pop(name[0], None)
-            case _:
+            case "family":
                 self._take_family(name[0], stored.seq, codec.decode(stored.body))
 
     def findings(self) -> Findings:

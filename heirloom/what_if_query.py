@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from events.bus import Connection
+from events.direct_reader import read_direct
 from events.pipe import ChildGone, Pipe
-from events.reader import Batch, read
+from events.reader import Batch
 from events.stream import last_sequence
 from events.subjects import TENANT
 from heirloom.period import is_inverted
@@ -113,15 +114,12 @@ async def find_out(
 
 async def _history(connection: Connection, terms: Terms, end: int, at_most: int | None) -> AsyncGenerator[Batch, None]:
     """The settings from the beginning, the families from the sequence asked for."""
-    settings = f"tokens.{terms.tenant}.tenant", f"tokens.{terms.tenant}.client.*"
-    everything = *settings, f"tokens.{terms.tenant}.family.*.*"
+    of_tenant = f"tokens.{terms.tenant}"
     start = max(terms.since, 1) if isinstance(terms.since, int) else 1
-    parts = [(start, end, everything)] if start == 1 else [(1, start - 1, settings), (start, end, everything)]
-    for first, last, filters in parts:
-        if first > end:
-            return
+    before = [(1, start - 1, f"{of_tenant}.tenant"), (1, start - 1, f"{of_tenant}.client.*")] if start > 1 else []
+    for first, last, filter in (*before, (start, end, f"{of_tenant}.>")):
         is_first = True
-        async with aclosing(read(connection, first, filters=filters, until=min(last, end))) as batches:
+        async with aclosing(read_direct(connection, first, filter=filter, until=min(last, end))) as batches:
             async for batch in batches:
                 waiting = len(batch.commits) + batch.pending
                 if is_first and at_most is not None and waiting > at_most:

@@ -11,8 +11,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 from events.bus import Connection
+from events.direct_reader import read_direct
 from events.log import Conflict, Log, Stored
-from events.reader import read
 from events.subjects import CHECKPOINT, CHECKPOINTS, Aggregate
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.key import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
@@ -94,7 +94,7 @@ class Notary:
         """The tree up to `end`; None if it has to be read again."""
         witness = Witness(kept=newest, seen=Testimony(self._state.tree))
         connected = self._connection.stats["reconnects"]
-        async with aclosing(read(self._connection, self._state.size + 1, until=end)) as batches:
+        async with aclosing(read_direct(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:
                 witness.read(batch.commits)
         if self._connection.stats["reconnects"] != connected or witness.tree.size < end:

@@ -6,8 +6,9 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from events.bus import Connection
+from events.direct_reader import read_direct
 from events.log import Stored
-from events.reader import Batch, read
+from events.reader import Batch
 from events.stream import JetStreamMissing, last_sequence
 from events.subjects import CHECKPOINTS
 from notary.checkpoint import read_checkpoint
@@ -33,7 +34,7 @@ async def read_vouched(connection: Connection, end: int, after: Place = Place())
         last = 0  # a copy of the log alone
     grown = await last_sequence(connection)
     checkpoints = _checkpoints(connection, after.checkpoints, last)
-    async with aclosing(checkpoints), aclosing(read(connection, after.log + 1, until=end)) as batches:
+    async with aclosing(checkpoints), aclosing(read_direct(connection, after.log + 1, until=end)) as batches:
         due = await anext(checkpoints, None)
         async for commits, pending in batches:
             merged: list[Stored] = []
@@ -51,7 +52,7 @@ async def read_vouched(connection: Connection, end: int, after: Place = Place())
 async def _checkpoints(connection: Connection, after: int, last: int) -> AsyncGenerator[Stored, None]:
     if after >= last:
         return
-    async with aclosing(read(connection, after + 1, stream=CHECKPOINTS, until=last)) as batches:
+    async with aclosing(read_direct(connection, after + 1, stream=CHECKPOINTS, until=last)) as batches:
         async for batch in batches:
             for stored in batch.commits:
                 yield stored

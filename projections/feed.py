@@ -1,7 +1,7 @@
 """Feeding the log to the process that writes the read model, which works on one batch while the next is read."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import takewhile
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from events.bus import Connection
+from events.direct_reader import read_direct
 from events.log import Stored
 from events.pipe import ChildGone, Pipe
 from events.reader import Batch, read
@@ -22,12 +23,12 @@ _decode = msgspec.json.Decoder(Outcome).decode
 class Extent(NamedTuple):
     """Which of the log: from sequence `start` to `until` (None: for ever), as long as `wanted` says yes.
 
-    With other `filters` than the whole log the read model has gaps and knows it.
+    With another `filter` than the whole log the read model has gaps and knows it.
     """
 
     start: int = 1
     until: int | None = None
-    filters: Sequence[str] = (EVERYTHING,)
+    filter: str = EVERYTHING
     wanted: Callable[[Stored], bool] | None = None
 
 
@@ -50,7 +51,7 @@ async def feed(connection: Connection, path: Path, extent: Extent, advance: Call
         if not outcome.is_well:
             ended.set_result(outcome)
 
-    part = [] if tuple(extent.filters) == (EVERYTHING,) else [PART]
+    part = [] if extent.filter == EVERYTHING else [PART]
     pipe = await Pipe.start("projections.writer", str(path), *part)
     reading = asyncio.create_task(_read(connection, extent, pipe, answered))
     try:
@@ -67,7 +68,12 @@ async def feed(connection: Connection, path: Path, extent: Extent, advance: Call
 async def _read(
     connection: Connection, extent: Extent, pipe: Pipe, answered: Callable[[asyncio.Future[bytes]], None]
 ) -> None:
-    async with aclosing(read(connection, extent.start, filters=extent.filters, until=extent.until)) as batches:
+    # who follows must hear at once what is new, and a consumer tells; what lies there is asked for
+    if extent.until is None:
+        reading = read(connection, extent.start, filters=(extent.filter,))
+    else:
+        reading = read_direct(connection, extent.start, filter=extent.filter, until=extent.until)
+    async with aclosing(reading) as batches:
         await pipe.pour(batches if extent.wanted is None else _while(batches, extent.wanted), answered)
 
 

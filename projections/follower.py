@@ -7,12 +7,10 @@ in. Meanwhile an older version answers what it can; another log, or a damaged fi
 import asyncio
 import logging
 import sqlite3
-from contextlib import aclosing
 from pathlib import Path
 
 from events.bus import Connection
-from events.log import Stored
-from events.reader import read
+from events.direct_reader import commit_at
 from events.stream import JetStreamMissing, last_sequence
 from projections.audit import Audit
 from projections.feed import Extent, feed
@@ -106,11 +104,8 @@ class Follower:
             return True
         if model.applied > end:
             return False
-        last: list[Stored] = []
-        async with aclosing(read(self._connection, model.applied, until=model.applied)) as batches:
-            async for batch in batches:
-                last += batch.commits
-        return bool(last) and model.stands_on(last[0])
+        last = await commit_at(self._connection, model.applied)
+        return last is not None and model.stands_on(last)
 
     async def _rebuild(self) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")

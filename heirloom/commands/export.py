@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from events.commit import UnreadableCommit
-from events.log import Unavailable
 from events.subjects import FAMILY_ID, TENANT
 from heirloom.commands.options import where
 from heirloom.commands.reading import progress, reading
@@ -63,7 +62,7 @@ def export(
         again = "" if file is None else "; to go on: the same command with --resume"
         click.echo(f"interrupted{again}", err=True)
         sys.exit(INTERRUPTED)
-    except (BadExport, UnreadableCommit, Unavailable, Missing) as error:
+    except (BadExport, UnreadableCommit, Missing) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         if file is None:

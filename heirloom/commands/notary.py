@@ -8,15 +8,14 @@ import click
 import msgspec
 
 from events.bus import Connection
-from events.log import Log, Unavailable
-from events.reader import read
+from events.direct_reader import commit_at, read_direct
+from events.stream import last_sequence
 from events.subjects import CHECKPOINTS
 from heirloom.commands.held_against import KEY, trusted
 from heirloom.commands.options import DATA, where
 from heirloom.commands.reading import progress, reading
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import PUBLIC
-from notary.notary import newest_checkpoint
 from notary.note import MalformedNote
 from notary.proof import Proof, Prover, Unproven, check
 
@@ -35,7 +34,7 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
             checkpoint = await _newest(connection)
             prover = Prover(seq, checkpoint)
             with progress("reading", checkpoint.size) as advance:
-                async with aclosing(read(connection, until=checkpoint.size)) as batches:
+                async with aclosing(read_direct(connection, until=checkpoint.size)) as batches:
                     async for batch in batches:
                         for stored in batch.commits:
                             prover.read(stored.body)
@@ -94,12 +93,12 @@ def notary_key(data: Path) -> None:
 
 
 async def _newest(connection: Connection) -> Checkpoint:
+    stored = await commit_at(connection, await last_sequence(connection, CHECKPOINTS), CHECKPOINTS)
+    if stored is None:
+        raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")
     try:
-        stored = await newest_checkpoint(Log(connection, CHECKPOINTS))
-        if stored is None:
-            raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")
         return read_checkpoint(stored.body)
-    except (Unavailable, MalformedNote) as error:
+    except MalformedNote as error:
         raise click.ClickException(f"the newest checkpoint cannot be read: {error}") from error
 
 

@@ -9,7 +9,7 @@ import click
 
 from events.stream import JetStreamMissing, tenants
 from events.subjects import TENANT
-from heirloom.reach import open_bus
+from heirloom.reach import open_bus, reach_log
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,8 +36,9 @@ def _tenant(ctx: click.Context, _param: click.Parameter, value: str | None) -> s
 
 async def _only_tenant(data: Path, nats: str | None) -> str:
     """The tenant there is. Raises `click.ClickException` where there are several, or none to be seen."""
-    async with open_bus(data, nats, "service") as connection:
+    async with open_bus(data, nats, "auditor") as connection:
         try:
+            await reach_log(connection)
             names = await tenants(connection)
         except JetStreamMissing as error:
             raise click.ClickException("name the tenant with --tenant, or in HEIRLOOM_TENANT") from error

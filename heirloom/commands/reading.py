@@ -9,18 +9,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from events.bus import Connection
-from events.stream import JetStreamMissing, last_sequence
-from heirloom.reach import open_bus
+from events.log import Unavailable
+from events.stream import JetStreamMissing
+from heirloom.reach import open_bus, reach_log
 
 
 @asynccontextmanager
 async def reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connection, int]]:
-    """A connection that may read the log, and the log's last sequence."""
-    async with open_bus(data, nats, "service") as connection:
+    """A connection that may read the log, as an auditor's may, and the log's last sequence.
+
+    It outlasts a broker that goes and comes back. `Unavailable` becomes one clear line.
+    """
+    async with open_bus(data, nats, "auditor") as connection:
         try:
-            yield connection, await last_sequence(connection)
-        except JetStreamMissing as missing:
-            raise click.ClickException(str(missing)) from missing
+            end = await reach_log(connection)
+            connection.outlast_brokers()
+            yield connection, end
+        except (JetStreamMissing, Unavailable) as error:
+            raise click.ClickException(str(error)) from error
 
 
 @contextmanager

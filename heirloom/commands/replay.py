@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from events.bus import Connection
-from events.log import Log, Stored, Unavailable
+from events.direct_reader import commit_at
+from events.log import Stored
 from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import where
 from heirloom.commands.reading import progress, reading
@@ -45,7 +46,7 @@ def replay(
         raise click.UsageError("one family is quickly replayed: do it again, into a new file")
     if into.exists() and not resume:
         raise click.ClickException(f"{into} exists already; go on with --resume, or name another with --into")
-    filters = (EVERYTHING,) if family_id is None else (f"tokens.*.family.{family_id}.*",)
+    filter = EVERYTHING if family_id is None else f"tokens.*.family.{family_id}.*"
     known = _known(into) if into.exists() else None
 
     async def run() -> int:
@@ -54,15 +55,13 @@ def replay(
             wanted = _not_after(end) if isinstance(end, datetime) else None
             done = 0 if known is None else await _agreed(connection, into, known, until)
             with progress("replaying", until) as advance:
-                return await replay_log(connection, into, Extent(done + 1, until, filters, wanted), advance)
+                return await replay_log(connection, into, Extent(done + 1, until, filter, wanted), advance)
 
     try:
         applied = asyncio.run(run())
     except KeyboardInterrupt:
         click.echo("interrupted; to go on: the same command with --resume", err=True)
         sys.exit(INTERRUPTED)
-    except Unavailable as error:
-        raise click.ClickException(str(error)) from error
     if applied == 0:
         into.unlink(missing_ok=True)
         raise click.ClickException("there is nothing to replay: the log holds no such commit")
@@ -84,7 +83,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
     if extent.until is not None and extent.start > extent.until:
         return applied
     try:
-        _mark(into, 0 if tuple(extent.filters) == (EVERYTHING,) else PART)
+        _mark(into, 0 if extent.filter == EVERYTHING else PART)
     except sqlite3.Error as error:
         raise click.ClickException(f"{into} cannot be written: {error}") from error
     outcome = await feed(connection, into, extent, advanced)
@@ -118,7 +117,7 @@ async def _agreed(connection: Connection, into: Path, known: ReadModel, until: i
     if known.applied > until:
         raise click.ClickException(f"{into} is as of sequence {known.applied} already: name another file with --into")
     if known.applied > 0:
-        stored = await Log(connection).at(known.applied)
+        stored = await commit_at(connection, known.applied)
         if stored is None or not known.stands_on(stored):
             raise click.ClickException(f"{into} was made from another log; name another file with --into")
     return known.applied

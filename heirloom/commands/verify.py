@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from events.bus import Connection
-from events.log import Log
+from events.direct_reader import commit_at
 from events.pipe import ChildGone, Pipe
 from events.remembered import Unusable
 from events.stream import created
@@ -139,7 +139,7 @@ async def _resumed(connection: Connection, path: Path, now: Progress) -> Progres
     except Unusable as unusable:
         raise click.ClickException(str(unusable)) from unusable
     size = before.seen.tree.size
-    last = await Log(connection).at(size) if size else None
+    last = await commit_at(connection, size) if size else None
     if before.log != now.log or size != before.tally.seq or (size and last is None):
         raise click.ClickException(f"{path} is of another log than this; verify this one without --resume")
     if last is not None and leaf_hash(last.body) != before.seen.last_leaf:

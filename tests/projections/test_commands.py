@@ -36,7 +36,7 @@ async def test_verify_and_replay(nats_server: Broker, tmp_path: Path) -> None:
     model.apply(LOG[:20])
     model.close()
     assert dump(tmp_path / "then") == dump(tmp_path / "direct")
-    part = Extent(until=len(LOG), filters=("tokens.*.family.f2.*",))
+    part = Extent(until=len(LOG), filter="tokens.*.family.f2.*")
     assert await replay_log(connection, tmp_path / "part", part, steps.append) > 0
     with sqlite3.connect(tmp_path / "part") as reading:
         assert reading.execute("SELECT family_id, generation FROM families").fetchall() == [("f2", 3)]
@@ -53,7 +53,7 @@ async def test_a_replay_that_was_interrupted_goes_on(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken off after some commits, and gone on with to a moment and then to the end: the same file, to the row."""
-    monkeypatch.setattr("events.reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.direct_reader.REQUEST_SIZE", 8)
     monkeypatch.setattr("events.pipe.BATCH", 8)
     await publish(nats_server, LOG)
     connection = await bus.connect(nats_server.url, "test")

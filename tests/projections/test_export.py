@@ -110,7 +110,7 @@ async def test_parquet_goes_on_after_its_last_part(
 ) -> None:
     """Parts of whole commits, typed columns; with a part missing at the end, and one unfinished, nothing is twice."""
     monkeypatch.setattr(export_parquet, "ROWS", 20)
-    monkeypatch.setattr("events.reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.direct_reader.REQUEST_SIZE", 8)
     await publish(nats_server, LOG)
     into = tmp_path / "parts"
     options = "--format", "parquet", "--into", str(into)
