@@ -3,19 +3,8 @@
 import asyncio
 import resource
 from collections.abc import Awaitable, Callable, Iterable
-from typing import get_args
 
 from events.bus import Connection
-from events.family import (
-    Credential,
-    FamilyRevoked,
-    ForgeryDetected,
-    RevocationReason,
-    TokenIssued,
-    TokenRedeemed,
-    TokenReuseDetected,
-    TokenRotated,
-)
 from events.log import Log, Unavailable
 from events.stream import JetStreamMissing
 from heirloom.report import Metric, Report, Sample, counter, gauge, histogram, only
@@ -87,26 +76,16 @@ def _of_requests(server: Server) -> list[Metric]:
 
 
 def _of_tally(tally: Tally) -> list[Metric]:
-    def by(label: str, counted: dict[str, int], known: Iterable[str]) -> list[Sample]:
-        counts = dict.fromkeys(known, 0) | counted  # from the start on, so that the first one is an increase
-        return [Sample({label: which}, count) for which, count in counts.items()]
+    def by(label: str, counted: dict[str, int]) -> list[Sample]:
+        return [Sample({label: which}, count) for which, count in counted.items()]
 
-    def total(kind: type) -> Sample:
-        return only(sum(tally.of(kind).values()))
-
-    issued = tally.of(TokenIssued)
-    issued["refresh"] = issued.get("refresh", 0) + sum(tally.of(TokenRotated).values())  # each makes a successor
-    redeemed = by("credential", tally.of(TokenRedeemed), get_args(Credential))
-    revoked = by("reason", tally.of(FamilyRevoked), get_args(RevocationReason))
     return [
-        counter("tokens_issued", "Tokens issued, by kind.", *by("kind", issued, ("access", "refresh", "id"))),
-        counter("tokens_redeemed", "Credentials redeemed, by kind.", *redeemed),
-        counter("tokens_rotated", "Refresh tokens that got a successor.", total(TokenRotated)),
-        counter(
-            "reuse_detected", "Old tokens presented again: somebody holds a stolen copy.", total(TokenReuseDetected)
-        ),
-        counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", total(ForgeryDetected)),
-        counter("families_revoked", "Token families ended, by reason.", *revoked),
+        counter("tokens_issued", "Tokens issued, by kind.", *by("kind", tally.issued)),
+        counter("tokens_redeemed", "Credentials redeemed, by kind.", *by("credential", tally.redeemed)),
+        counter("tokens_rotated", "Refresh tokens that got a successor.", only(tally.rotated)),
+        counter("reuse_detected", "Old tokens presented again: one is stolen.", only(tally.reused)),
+        counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(tally.forged)),
+        counter("families_revoked", "Token families ended, by reason.", *by("reason", tally.revoked)),
         counter("conflicts", "Commits that another commit of the family was faster than.", only(tally.conflicts)),
     ]
 
