@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
-from tests.faults.copies import leader_of
+from tests.faults.copies import all_current, leader_of
 from tests.faults.disks import damaged, fill
 from tests.faults.history import History
 from tests.faults.orders import Orders
@@ -150,6 +150,7 @@ def damage(how: str) -> Fault:
             damaged(scene.stack.data / victim, how, scene.chance)
             os.kill(pid, signal.SIGKILL)
         await _restarted(scene)
+        await _healed(scene)
 
     return damaging
 
@@ -177,6 +178,12 @@ async def _restarted(scene: Scene) -> None:
     async with asyncio.timeout(RESTARTED_SECONDS):
         while len(scene.stack.pids("nats-server")) < scene.stack.brokers:
             await asyncio.sleep(0.05)
+
+
+async def _healed(scene: Scene) -> None:
+    """Wait until every node has caught up. A second fault before that is more than three copies promise to survive."""
+    with contextlib.suppress(NatsError):
+        await all_current(scene.witness, RESTARTED_SECONDS)
 
 
 FAULTS: dict[str, Fault] = {

@@ -12,6 +12,7 @@ from nats.errors import Error as NatsError
 
 from events import bus
 from events.log import Log, Stored
+from events.stream import JetStreamMissing
 from heirloom import credentials
 from projections.read_model import ReadModel
 from tests.faults import copies
@@ -136,7 +137,7 @@ def _availability(history: History, since: float) -> list[Violation]:
 async def _whole_log(connection: bus.Connection) -> list[Stored]:
     async with asyncio.timeout(RECOVERY_SECONDS):
         while True:
-            with contextlib.suppress(NatsError):
+            with contextlib.suppress(NatsError, JetStreamMissing):
                 return await copies.whole_log(connection)
             await asyncio.sleep(0.2)
 
