@@ -121,7 +121,11 @@ async def _apply(options: Options, plan: Seed) -> None:
 
 
 def _hint(where: Running, data: Path) -> None:
-    if sys.stderr.isatty() and where.ours:
+    if not sys.stderr.isatty():
+        return
+    if where.metrics is not None:
+        Console(stderr=True).print(f"[dim]Metrics and health: http://{where.metrics}/metrics, /livez, /readyz[/dim]")
+    if where.ours:
         Console(stderr=True).print(
             f"[dim]A client's URL: heirloom url --data {data} --client TENANT/CLIENT_ID · Ctrl-C ends the service[/dim]"
         )
