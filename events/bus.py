@@ -104,13 +104,15 @@ async def connect(
     *,
     inbox_prefix: str = "_INBOX",
     patient: bool = True,
+    echo: bool = True,
     on_change: Callable[[str], Awaitable[None]] | None = None,
 ) -> Connection:
     """Connect to `url`, credentials included, or to any of several with commas between, a cluster's.
 
     `name` is what the broker's monitoring shows; whom to trust with `tls://`, the environment or the system tells.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
-    last of their servers. `on_change` hears `disconnected`, `reconnected` and `closed`.
+    last of their servers. Without `echo` a connection does not hear what it publishes itself. `on_change` hears
+    `disconnected`, `reconnected` and `closed`.
     """
 
     def changed(what: str) -> Callable[[], Awaitable[None]]:
@@ -134,6 +136,7 @@ async def connect(
         "reconnect_time_wait": 0.1,
         "max_reconnect_attempts": -1 if patient else 1,
         "allow_reconnect": patient,
+        "no_echo": not echo,
         # what cannot be sent now is refused now: a request that waits for a broker to return is answered too late
         "pending_size": 0,
         # subjects are made here of checked parts, or come from the broker, which has checked them

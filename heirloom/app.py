@@ -24,6 +24,7 @@ from service.connecting import Connecting
 from service.connections import Connections
 from service.context import Context
 from service.journal import Journal
+from service.news import News
 from service.polling import Polling
 from service.reactor import Reactor
 from service.read_model import ReadModel
@@ -53,7 +54,7 @@ async def run_replica(
     """
     keys, parts = keyring.load(settings.keyring), tracing.parts()
     log_bus = await bus.connect(settings.url, "heirloom log")
-    api_bus = await bus.connect(settings.url, "heirloom api")
+    api_bus = await bus.connect(settings.url, "heirloom api", echo=False)
     admin_bus = await bus.connect(settings.url, "heirloom admin")
     await stream.ensure(log_bus, settings.required)
     the_log = parts.log(log_bus)
@@ -62,6 +63,9 @@ async def run_replica(
     polling = Polling(log_bus)
     await polling.start()
     families, replicas = parts.families(the_log, registry.subjects), Replicas(log_bus, the_log, registry)
+    news = News(api_bus, families.recent, replicas.is_alone)
+    await news.start()
+    families.spread = news.spread
     context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus))
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     used = UsedAssertions(log_bus)

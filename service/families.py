@@ -1,8 +1,7 @@
 """Load, decide, append: the one way anything happens to a family (DESIGN §1)."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
@@ -13,21 +12,12 @@ from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
 from service.rate import Buckets
+from service.recent import Loaded, Recent, from_commit
 from service.subjects import Known, Subjects
 from service.tally import Tally
 from service.tokens import new_id
 
-CACHED_FAMILIES = 20_000
 PATIENCE_SECONDS = 1.9
-
-
-class Loaded(NamedTuple):
-    """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body."""
-
-    seq: int
-    digest: str | None
-    state: FamilyState | None
-    from_leader: bool
 
 
 class Concluded(NamedTuple):
@@ -42,6 +32,13 @@ class Concluded(NamedTuple):
 Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
 """`(state, now, id)`: `id` is the commit's, and the `jti` of the access token it may issue."""
 
+Spread: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
+"""`(tenant, family id, seq, body)` of a commit: to whoever may be asked about the family next."""
+
+
+async def _to_nobody(_tenant: str, _family_id: str, _seq: int, _body: bytes) -> None:
+    """There is no other replica."""
+
 
 class Families:
     """Families by way of the log. The cache may cost a retry, never a wrong answer: it only ever serves an append."""
@@ -51,7 +48,8 @@ class Families:
         self._people = people
         self.tally = Tally()
         self.buckets = Buckets()
-        self._recent: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
+        self.recent = Recent()
+        self.spread: Spread = _to_nobody
 
     async def load(self, tenant: str, family_id: str) -> Loaded:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
@@ -67,7 +65,7 @@ class Families:
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        loaded = Loaded(0, None, None, False) if new else self._recent.get(key)
+        loaded = Loaded(0, None, None, False) if new else self.recent.get(key)
         while True:
             if loaded is None:
                 loaded = await self._load(aggregate, leader=False)
@@ -94,7 +92,7 @@ class Families:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.seq, guard=guard)
             except Conflict:
                 self.tally.conflicts += 1
-                self._recent.pop(key, None)
+                self.recent.forget(key)
                 if person is not None:
                     await self._people.newest(tenant, state.sub)
                 if asyncio.get_running_loop().time() > deadline:
@@ -102,10 +100,11 @@ class Families:
                 loaded = await self._load(aggregate, leader=True)
                 continue
             except Unavailable:
-                self._recent.pop(key, None)
+                self.recent.forget(key)
                 raise
             self.tally.committed(decision.events)
-            self._remember(key, Loaded(seq, digest(body), state, False))
+            self.recent.remember(key, Loaded(seq, digest(body), state, False))
+            await self.spread(tenant, family_id, seq, body)
             return Concluded(decision.outcome, state, decision, seq)
 
     async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState) -> Known | None:
@@ -123,10 +122,4 @@ class Families:
         stored = await last(aggregate)
         if stored is None:
             return Loaded(0, None, None, leader)
-        return Loaded(stored.seq, digest(stored.body), codec.decode(stored.body).state, leader)
-
-    def _remember(self, key: tuple[str, str], loaded: Loaded) -> None:
-        self._recent[key] = loaded
-        self._recent.move_to_end(key)
-        if len(self._recent) > CACHED_FAMILIES:
-            self._recent.popitem(last=False)
+        return from_commit(stored.seq, stored.body, from_leader=leader)

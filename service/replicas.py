@@ -51,6 +51,11 @@ class Replicas:
         self._id = new_id()
         self._jetstream = connection.jetstream(timeout=1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._others = False
+
+    def is_alone(self) -> bool:
+        """Whether no other replica was seen lately."""
+        return not self._others
 
     async def start(self, settled: Callable[[], Awaitable[None]], stream_replicas: int) -> None:
         """Take a lease and keep it. `settled` returns when the requests that are under way now are answered."""
@@ -141,6 +146,7 @@ class Replicas:
             async with asyncio.timeout(LEASE_SECONDS):
                 await self._jetstream.publish(f"heirloom.replica.{self._id}", b"")
                 await self._registry.reach(await self._log.last_setting())
+                self._others = len(await self._holders()) > 1
         except (NatsError, Unavailable, TimeoutError) as error:
             log.info("the lease is not renewed: %s", type(error).__name__)
             return

@@ -19,8 +19,9 @@ from service import families, server
 from service.context import Context
 from service.decide import outcome, redeem
 from service.endpoints import revoke
-from service.families import Families, Loaded
+from service.families import Families
 from service.grants import refresh_token
+from service.recent import Key, Loaded, Recent
 from service.request import Request
 from service.tokens import Tokens
 from tests.faults.orders import put
@@ -60,12 +61,13 @@ def acknowledged_before_append() -> None:
 
 def stale_cache_believed() -> None:
     """What this replica wrote last is taken for what the log has."""
-    remember = Families._remember
+    remember = Recent.remember
 
-    def certain(self: Families, key: tuple[str, str], loaded: Loaded) -> None:
-        remember(self, key, loaded._replace(from_leader=True))
+    def certain(self: Recent, key: Key, what: Loaded) -> None:
+        remember(self, key, what._replace(from_leader=True))
 
-    put(Families, "_remember", certain)
+    put(Recent, "remember", certain)
+    put(Recent, "hear", lambda *_: None)
 
 
 def introspection_from_a_stale_read() -> None:
@@ -73,7 +75,7 @@ def introspection_from_a_stale_read() -> None:
     load = Families.load
 
     async def cached(self: Families, tenant: str, family_id: str) -> Loaded:
-        return self._recent.get((tenant, family_id)) or await load(self, tenant, family_id)
+        return self.recent._known.get((tenant, family_id)) or await load(self, tenant, family_id)
 
     put(Families, "load", cached)
 

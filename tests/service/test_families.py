@@ -1,39 +1,78 @@
 """Loading and deciding over a real log: what a replica remembers may cost time, never an answer."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import NamedTuple
 
 import pytest
 
 from events import bus, stream
+from events.commit import digest
 from events.family import FamilyState
-from events.log import Conflict, Log
+from events.log import Conflict, Log, Stored
+from events.subjects import Aggregate
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted
 from service.decide.redeem import redeem
 from service.families import Decide, Families
+from service.news import News
+from service.recent import Loaded, Recent
 from service.subjects import Subjects
 from tests.broker import Broker
 from tests.service.families import issuing, redeeming
 
 
-async def test_a_newer_token_than_remembered_is_no_race(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another replica has rotated since: the token is looked up first, instead of appended as forged and refused."""
-    connection = await bus.connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    log = Log(connection)
-    await log.start()
-    one, other = (Families(log, Subjects(log)) for _ in range(2))
-    conflicts: list[Conflict] = []
+class Replica(NamedTuple):
+    """A replica's families, the connection its news go through, and what it asked of the log."""
 
-    async def append(*arguments: object, **guard: object) -> int:
+    families: Families
+    connection: bus.Connection
+    conflicts: list[Conflict]
+    reads: list[Aggregate]
+
+
+@pytest.fixture
+async def replicas(nats_server: Broker) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two, which do not hear of each other yet."""
+    one, other = await _replica(nats_server.url), await _replica(nats_server.url)
+    yield one, other
+    await one.connection.close()
+    await other.connection.close()
+
+
+async def _replica(url: str) -> Replica:
+    connection = await bus.connect(url, "test", echo=False)
+    await stream.ensure(connection, stream.Required())
+    conflicts: list[Conflict] = []
+    reads: list[Aggregate] = []
+
+    class Watched(Log):
+        async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+            reads.append(aggregate)
+            return await super().last_from_leader(aggregate)
+
+        async def last(self, aggregate: Aggregate) -> Stored | None:
+            reads.append(aggregate)
+            return await super().last(aggregate)
+
+    log = Watched(connection)
+    await log.start()
+    append = log.append
+
+    async def watched(*arguments: object, **guard: object) -> int:
         try:
-            return await appends(*arguments, **guard)  # type: ignore[arg-type]  # handed on as they come
+            return await append(*arguments, **guard)  # type: ignore[arg-type]  # handed on as they come
         except Conflict as conflict:
             conflicts.append(conflict)
             raise
 
-    appends = log.append
-    monkeypatch.setattr(log, "append", append)
+    log.append = watched  # the same, and it keeps count
+    return Replica(Families(log, Subjects(log)), connection, conflicts, reads)
+
+
+async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
+    """A family that one replica began, refreshed by the other, the one, the other, the one."""
+    one, other = replicas
 
     def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
         return issue(state, issuing())
@@ -41,9 +80,51 @@ async def test_a_newer_token_than_remembered_is_no_race(nats_server: Broker, mon
     def present(generation: int) -> Decide:
         return lambda state, now, _id: redeem(state, redeeming(generation))
 
-    await one.decide("acme", "f1", "client:web", begin, new=True)
+    await one.families.decide("acme", "f1", "client:web", begin, new=True)
     for generation, replica in enumerate((other, one, other, one)):
-        concluded = await replica.decide("acme", "f1", "client:web", present(generation))
+        for each in replicas:  # as an answer that went the same way would have had to
+            await each.connection.flush()
+        concluded = await replica.families.decide("acme", "f1", "client:web", present(generation))
         assert isinstance(concluded.outcome, Granted)
-    assert conflicts == []
-    await connection.close()
+
+
+async def test_a_newer_token_than_remembered_is_no_race(replicas: tuple[Replica, Replica]) -> None:
+    """Another replica has rotated since: the token is looked up first, instead of appended as forged and refused."""
+    await _in_turn(replicas)
+    for replica in replicas:
+        assert replica.conflicts == []
+        assert replica.reads
+
+
+async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:
+    """The news of a commit is there before whoever has its answer can ask again."""
+    for replica in replicas:
+        news = News(replica.connection, replica.families.recent, lambda: False)
+        await news.start()
+        await replica.connection.flush()
+        replica.families.spread = news.spread
+    await _in_turn(replicas)
+    for replica in replicas:
+        assert (replica.conflicts, replica.reads) == ([], [])
+
+
+async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -> None:
+    """Nothing goes over the bus then."""
+    one, other = replicas
+    heard: list[bytes] = []
+    await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
+    await other.connection.flush()
+    one.families.spread = News(one.connection, one.families.recent, lambda: True).spread
+    await _in_turn((one, one))
+    await one.connection.flush()
+    await other.connection.flush()
+    assert heard == []
+
+
+def test_older_news_than_what_is_known() -> None:
+    """They are passed over, whatever order they come in."""
+    recent, key = Recent(), ("acme", "f1")
+    recent.hear(key, 1, b"not read, or it would be refused")
+    from_here = Loaded(2, digest(b""), None, False)
+    recent.remember(key, from_here)
+    assert recent.get(key) == from_here

@@ -1,0 +1,39 @@
+"""Replicas tell each other what they append, so that a family that moves between them need not be read again.
+
+Clients ask whichever replica the broker chooses, so with two of them every other refresh would begin with a read of the
+log. The news of a commit is sent before the answer that it allows, on the same connection: with one broker it is there
+before the client can ask again. It may be lost or late all the same; then the log is read.
+"""
+
+import contextlib
+from collections.abc import Callable
+
+from nats.errors import Error as NatsError
+
+from events.bus import Connection
+from service.recent import Recent
+
+SUBJECT = "heirloom.appended"
+
+
+class News:
+    """To and from the other replicas, through a connection that does not hear itself."""
+
+    def __init__(self, connection: Connection, recent: Recent, is_alone: Callable[[], bool]) -> None:
+        self._connection = connection
+        self._recent = recent
+        self._is_alone = is_alone
+
+    async def start(self) -> None:
+        """Listen to the others."""
+        await self._connection.listen(f"{SUBJECT}.*.*.*", self._heard)
+
+    async def spread(self, tenant: str, family_id: str, seq: int, body: bytes) -> None:
+        """A commit of that family was appended as `seq`."""
+        if not self._is_alone():
+            with contextlib.suppress(NatsError):  # it is only news
+                await self._connection.publish(f"{SUBJECT}.{tenant}.{family_id}.{seq}", body)
+
+    def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        _, _, tenant, family_id, seq = subject.decode().split(".")
+        self._recent.hear((tenant, family_id), int(seq), body)
