@@ -39,8 +39,10 @@ async def reach_log(connection: bus.Connection) -> int:
         try:
             return await last_sequence(connection)
         except NoLeader as silent:
-            advice = "or have you named credentials that may not read the log? `heirloom url --role auditor` shows some"
-            raise JetStreamMissing(f"{silent}, {advice}") from silent
+            raise JetStreamMissing(
+                "there is no answer about the log: its cluster has no leader, or these credentials may not read it;"
+                " `heirloom url --role auditor` shows some that may"
+            ) from silent
         except JetStreamMissing as missing:
             reason = missing
     raise reason

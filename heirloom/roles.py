@@ -39,11 +39,13 @@ class Role(NamedTuple):
 
 
 def _reads(stream: str) -> tuple[str, ...]:
-    """Reading a stream by a consumer of one's own, or message by message."""
+    """Asking for what is in a stream: of its leader, or of any replica."""
+    return f"{API}.STREAM.INFO.{stream}", f"{API}.STREAM.MSG.GET.{stream}", f"{API}.DIRECT.GET.{stream}"
+
+
+def _consumes(stream: str) -> tuple[str, ...]:
+    """Having it delivered, by a consumer of one's own."""
     return (
-        f"{API}.STREAM.INFO.{stream}",
-        f"{API}.STREAM.MSG.GET.{stream}",
-        f"{API}.DIRECT.GET.{stream}",
         f"{API}.CONSUMER.CREATE.{stream}.>",
         f"{API}.CONSUMER.MSG.NEXT.{stream}.*",
         f"{API}.CONSUMER.DELETE.{stream}.*",
@@ -58,7 +60,12 @@ ROLES: dict[str, Role] = {
         subscribe=("oauth.>", "admin.>", "heirloom.>", "$SRV.>", "$SYS.REQ.USER.AUTH", "_INBOX.>"),
         denied=tuple(f"{API}.STREAM.{what}.{log}" for what in ENDINGS for log in STREAMS),
     ),
-    "projector": Role(LOG_ACCOUNT, publish=_reads("TOKENS"), subscribe=("audit.>",), answers=True),
+    "projector": Role(
+        LOG_ACCOUNT,
+        publish=(*_reads("TOKENS"), *_consumes("TOKENS")),
+        subscribe=("audit.>",),
+        answers=True,
+    ),
     "notary": Role(
         LOG_ACCOUNT,
         publish=(*_reads("TOKENS"), *_reads("CHECKPOINTS"), "tokens.checkpoint"),
