@@ -156,11 +156,18 @@ class Workload:
             await asyncio.gather(
                 self._look(family), *(self._introspect(family, family.newest, "look") for _ in range(2))
             )
-            await self._refresh_once(family)
+            await self._try_the_dead(family)
 
-    async def _refresh_once(self, family: Family) -> None:
-        if not self.stop.is_set() and self._random.random() < 0.3:
-            await self._refresh(family, family.newest, "afterwards", None)
+    async def _try_the_dead(self, family: Family) -> None:
+        """Its newest token once more, or the last thing that was asked, with its key."""
+        if self.stop.is_set() or self._random.random() < 0.3:
+            return
+        retried = family.newest - 1
+        key = family.keys.get(retried)
+        if key is not None:
+            await self._present(family, retried, "afterwards", key)
+        else:
+            await self._present(family, family.newest, "afterwards", None)
 
     async def _look(self, family: Family) -> None:
         """What the stream's leader has of the family."""
