@@ -1,0 +1,179 @@
+"""The log read by batched direct get: all of it, in order, whatever is missing, cut short, behind or restarted."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+
+from events import bus, stream
+from events.bus import Connection
+from events.direct_reader import commit_at, read_direct
+from events.log import Stored, Unavailable
+from events.subjects import EVERYTHING, STREAM
+from heirloom.commands.verify import verify_log
+from tests.broker import Broker
+from tests.projections.logs import eventful_log
+
+LOG = eventful_log()
+END = len(LOG)
+BEHIND, BEYOND = "behind.API", 1 << 40
+
+
+async def write(connection: Connection, log: list[Stored] = LOG, missing: tuple[int, ...] = ()) -> None:
+    """A log of these commits; some are taken out again, which takes a stream without the log's own protection."""
+    unprotected = stream.configuration(stream.Required()) | {"deny_delete": False}
+    await ask(connection, f"STREAM.CREATE.{STREAM}", unprotected)
+    for stored in log:
+        # a message's own headers are no word of the broker's
+        await connection.jetstream().publish(stored.subject, stored.body, headers={"Nats-Sequence": "77"})
+    for seq in missing:
+        await ask(connection, f"STREAM.MSG.DELETE.{STREAM}", {"seq": seq})
+
+
+async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> None:
+    """Something of JetStream that must succeed."""
+    reply = await connection.request(f"$JS.API.{operation}", msgspec.json.encode(request), timeout=5)
+    assert "error" not in msgspec.json.decode(reply.data)
+
+
+async def everything(connection: Connection, start: int = 1, **how: Any) -> list[Stored]:
+    """What is read."""
+    found: list[Stored] = []
+    async with aclosing(read_direct(connection, start, **how)) as batches:
+        async for batch in batches:
+            assert batch.commits
+            found += batch.commits
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """From anywhere to anywhere, also past the end; of one family; one commit; nothing; in requests of any size."""
+    monkeypatch.setattr("events.direct_reader.REQUEST_SIZE", size)
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection)
+    for start, until in ((1, END), (1, 1), (9, 23), (END, END), (1, 1 << 60)):
+        assert await everything(connection, start, until=until) == LOG[start - 1 : until]
+    of_one = [stored for stored in LOG if stored.subject.startswith("tokens.acme.family.f2.") and stored.seq <= 40]
+    assert await everything(connection, until=40, filter="tokens.acme.family.f2.*") == of_one
+    for nothing in ({"start": END + 1, "until": END}, {"start": END + 1, "until": 1 << 60}, {"until": 0}):
+        assert await everything(connection, **nothing) == []
+    assert await everything(connection, until=END, filter="tokens.acme.family.nobody.*") == []
+    assert [await commit_at(connection, seq) for seq in (3, END + 1)] == [LOG[2], None]
+    await connection.close()
+
+
+@pytest.mark.parametrize("missing", [(1,), (2, 3), tuple(range(5, 40)), (END - 1, END), tuple(range(1, END + 1))])
+async def test_what_is_missing_is_left_out(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch, missing: tuple[int, ...]
+) -> None:
+    """At the beginning, within, longer than several requests, at the end: all the rest comes, once, and it ends."""
+    monkeypatch.setattr("events.direct_reader.REQUEST_SIZE", 8)
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection, missing=missing)
+    rest = [stored for stored in LOG if stored.seq not in missing]
+    assert await everything(connection, until=END) == rest
+    of_family = [stored for stored in rest if ".family." in stored.subject]
+    assert await everything(connection, until=END, filter="tokens.*.family.*.*") == of_family
+    await connection.close()
+
+
+async def test_requests_that_are_cut_short(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out where the broker sends less than was asked for, because it is much."""
+    monkeypatch.setattr("events.direct_reader.REQUEST_BYTES", 3000)
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection)
+    assert await everything(connection, until=END) == LOG
+    await connection.close()
+
+
+async def test_a_broker_that_is_killed_while_one_reads(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading goes on at the next commit once it is back; where it does not come back, one is told."""
+    monkeypatch.setattr("events.direct_reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.direct_reader.SILENCE_SECONDS", 0.5)
+    connection = await bus.connect(nats_server.url, "test", patient=False)
+    connection.outlast_brokers()
+    await write(connection)
+    found: list[Stored] = []
+    async with aclosing(read_direct(connection, until=END)) as batches:
+        async for batch in batches:
+            found += batch.commits
+            if len(found) == 16:
+                nats_server.kill()
+                nats_server.start()
+    assert found == LOG
+    monkeypatch.setattr("events.direct_reader.PATIENCE_SECONDS", 0.3)
+    nats_server.kill()
+    with pytest.raises(Unavailable, match="stopped before sequence 1: the broker"):
+        await everything(connection, until=END)
+    await connection.close()
+
+
+async def test_it_follows(nats_server: Broker) -> None:
+    """Without an end it waits for what comes."""
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection, LOG[:5])
+    found: list[Stored] = []
+    async with aclosing(read_direct(connection, 3)) as batches:
+        async for batch in batches:
+            found += batch.commits
+            if len(found) == END - 2:
+                break
+            for stored in LOG[5:]:
+                await connection.jetstream().publish(stored.subject, stored.body)
+    assert found == LOG[2:]
+    await connection.close()
+
+
+class Behind:
+    """A replica that lacks what comes after the sequence `at`; what the leader says passes it unchanged."""
+
+    def __init__(self, connection: Connection, at: int) -> None:
+        self._connection = connection
+        self.at = at
+        self.refused = asyncio.Event()
+
+    async def answer(self, message: Msg) -> None:
+        """Have the broker answer whoever asked, to what is left of the question."""
+        operation, question = message.subject.removeprefix(f"{BEHIND}."), msgspec.json.decode(message.data)
+        if operation.startswith("DIRECT.GET."):
+            there = self.at - question["seq"] + 1
+            if there > 0:
+                question |= {"batch": min(there, question.get("batch", 1))}
+            else:
+                question["seq"] = BEYOND
+                self.refused.set()
+        await self._connection.publish(f"$JS.API.{operation}", msgspec.json.encode(question), reply=message.reply)
+
+
+@pytest.mark.parametrize("filter", [EVERYTHING, "tokens.*.family.*.*"])
+async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, filter: str) -> None:
+    """It is asked again until it has what the leader has; one that stays behind is not taken for the log."""
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection)
+    wanted = [stored for stored in LOG if filter == EVERYTHING or ".family." in stored.subject]
+    replica = Behind(connection, 20)
+    await connection.subscribe(f"{BEHIND}.>", cb=replica.answer)
+    connection.jetstream_api = BEHIND
+    reading = asyncio.create_task(everything(connection, until=END, filter=filter))
+    await replica.refused.wait()
+    replica.at = END
+    assert await reading == wanted
+    replica.at = 20
+    monkeypatch.setattr("events.direct_reader.PATIENCE_SECONDS", 0.3)
+    with pytest.raises(Unavailable, match="leader has more"):
+        await everything(connection, until=END, filter=filter)
+    await connection.close()
+
+
+async def test_verify_names_what_is_missing(nats_server: Broker) -> None:
+    """The first sequence of it."""
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection, missing=(9, 10, 30))
+    fault = (await verify_log(connection, END, lambda _: None)).fault
+    assert fault is not None
+    assert fault.seq == 9
+    await connection.close()
