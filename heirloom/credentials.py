@@ -9,7 +9,7 @@ import msgspec
 import nkeys
 
 from heirloom.roles import ROLES
-from service.connecting import client_password
+from service.client_password import client_password
 from service.keyring import KeyringError, write_private
 
 FILE = "bus.json"

@@ -7,7 +7,6 @@ NATS token.
 
 import base64
 import binascii
-import hashlib
 import hmac
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import msgspec
 from service.access_token import active
 from service.client_assertion import read
 from service.client_authentication import ByAssertion, BySecret, ClientAuthentication
+from service.client_password import client_password
 from service.context import Context
 from service.errors import invalid_client
 from service.registry import Tenant
@@ -86,12 +86,6 @@ class Connecting:
         """The name of the tenant whose token this claims to be; empty for none."""
         issuer = _claimed_issuer(token)
         return next((tenant.name for tenant in self._context.registry.tenants() if tenant.issuer == issuer), "")
-
-
-def client_password(client_key: bytes, tenant: str, client_id: str) -> str:
-    """What a client connects with when an operator hands it a URL: computed, so it is stored nowhere."""
-    mac = hmac.digest(client_key, f"{tenant}/{client_id}".encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 def _is_for(tenant: Tenant, aud: str | tuple[str, ...]) -> bool:
