@@ -27,6 +27,8 @@ from tests.faults.workload import Client, Workload
 RECOVERY_SECONDS = 30.0
 """How long after the last fault the service may still refuse."""
 AVAILABLE = 0.99
+FULL_SERVICE_SECONDS = 1.2
+"""For so long every request must have been answered, to call it that."""
 
 
 class Plan(NamedTuple):
@@ -118,10 +120,12 @@ async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list
 async def _recovery(history: History, ended: float, patience: float) -> float:
     """Seconds until a whole second went by in which every request was answered."""
     while (waited := history.now() - ended) < patience:
-        recent = [operation for operation in history.operations[-5000:] if operation.began > history.now() - 1.2]
+        since = max(history.now() - FULL_SERVICE_SECONDS, ended)
+        recent = [operation for operation in history.operations[-5000:] if operation.began > since]
         answered = [operation for operation in recent if operation.ended < NEVER]
-        if len(answered) > 20 and all(operation.error is None or operation.outcome == "fail" for operation in recent):
-            return max(waited - 1.2, 0)
+        well = all(operation.error is None or operation.outcome == "fail" for operation in recent)
+        if waited > FULL_SERVICE_SECONDS and len(answered) > 20 and well:
+            return waited - FULL_SERVICE_SECONDS
         await asyncio.sleep(0.1)
     return waited
 
