@@ -30,6 +30,7 @@ PATIENCE_SECONDS = 30.0
 """How long a broker may be away, or a replica behind."""
 
 _END, _NOTHING = b"204", b"404"
+_SUBJECT, _SEQUENCE, _LEFT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ", b"\r\nNats-Num-Pending: "
 
 
 async def read_direct(
@@ -142,11 +143,11 @@ class _Reader:
         if request is None or headers is None:
             return  # of a request that was given up
         if headers.startswith(b"NATS/1.0\r\n"):
-            request.commits.append(Stored(int(_last(headers, b"Nats-Sequence")), _subject(headers), body))
+            request.commits.append(Stored(*_place(headers), body))
         else:
             request.status = headers[9:12]
             if request.status == _END:
-                request.left = int(_last(headers, b"Nats-Num-Pending"))
+                request.left = _left(headers)
             self._news.set()
 
     async def _answered(self) -> _Request | None:
@@ -211,11 +212,14 @@ class _Reader:
         await asyncio.sleep(AGAIN_SECONDS)
 
 
-def _last(headers: bytes, name: bytes) -> bytes:
-    """The last header of that name: the broker adds its own after those a message was stored with."""
-    begin = headers.rfind(name + b": ") + len(name) + 2
-    return headers[begin : headers.index(b"\r", begin)]
+def _place(headers: bytes) -> tuple[int, str]:
+    """A message's sequence and subject: the broker writes them after the headers that the message was stored with."""
+    subject = headers.rindex(_SUBJECT) + len(_SUBJECT)
+    sequence = headers.index(_SEQUENCE, subject)
+    begin = sequence + len(_SEQUENCE)
+    return int(headers[begin : headers.index(b"\r", begin)]), headers[subject:sequence].decode()
 
 
-def _subject(headers: bytes) -> str:
-    return _last(headers, b"Nats-Subject").decode()
+def _left(headers: bytes) -> int:
+    begin = headers.index(_LEFT) + len(_LEFT)
+    return int(headers[begin : headers.index(b"\r", begin)])
