@@ -21,9 +21,10 @@ MAKES = re.compile(r"_(?:bucket|count|sum)$")
 def test_every_command_is_one(command: str) -> None:
     """Its name, its options and its arguments are the program's."""
     _, *words = shlex.split(command)
-    found: click.Command = main
+    found: click.Command | None = main
     while isinstance(found, click.Group):
-        found = found.commands[words.pop(0)]
+        found = found.get_command(click.Context(found), words.pop(0))
+    assert found is not None
     given, rest, _ = found.make_parser(click.Context(found)).parse_args(words)
     assert not rest
     needed = {
