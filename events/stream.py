@@ -57,11 +57,7 @@ FEED = {"src": REVOKED, "dest": "revoked.{{wildcard(1)}}.{{wildcard(2)}}"}
 
 
 def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
-    """A stream as it is created: nothing expires, nothing can be deleted, a full disk refuses what is new.
-
-    One copy is compressed. Copies of a cluster are not: a server that was killed cuts the end of its copy off when it
-    comes back, and nats-server 2.15 destroys a compressed file by that (ADR 0012).
-    """
+    """A stream as it is created: nothing expires, nothing can be deleted, a full disk refuses what is new."""
     return {
         "name": name,
         "subjects": SUBJECTS[name],
@@ -69,7 +65,7 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "storage": "file",
         "num_replicas": required.replicas,
         "discard": "new",
-        "compression": "s2" if required.replicas == 1 else "none",
+        "compression": compression(required.replicas),
         "max_age": 0,
         "max_msgs": -1,
         "max_bytes": -1,
@@ -79,6 +75,15 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "allow_direct": True,
         "allow_atomic": True,
     } | ({"republish": FEED} if name == STREAM else {})
+
+
+def compression(replicas: int) -> str:
+    """One copy is compressed. Those of a cluster are not.
+
+    A server of a cluster that was killed cuts off the end of its copy when it comes back, and nats-server 2.15 destroys
+    a compressed file by that (ADR 0012).
+    """
+    return "s2" if replicas == 1 else "none"
 
 
 def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
