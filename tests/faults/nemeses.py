@@ -204,11 +204,3 @@ FAULTS: dict[str, Fault] = {
     "stream file flipped": damage("flipped"),
     "disk full": disk_full,
 }
-NEED_A_CLUSTER = (
-    "leader killed",
-    "follower killed",
-    "two brokers killed",
-    "stream file truncated",
-    "stream file flipped",
-    "disk full",
-)

@@ -16,8 +16,9 @@ from events.stream import JetStreamMissing
 from heirloom import credentials
 from projections.read_model import ReadModel
 from tests.faults import copies
-from tests.faults.checker import Violation, check, copies_differ
+from tests.faults.checker import check
 from tests.faults.history import NEVER, History, Operation
+from tests.faults.log_checker import Violation, copies_differ
 from tests.faults.log_index import index
 from tests.faults.nemeses import Scene, rage
 from tests.faults.proxy import Links

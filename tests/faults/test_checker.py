@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from events.log import Stored
-from tests.faults.checker import check, copies_differ
+from tests.faults.checker import check
 from tests.faults.history import NEVER, Kind, Operation, Outcome
+from tests.faults.log_checker import copies_differ
 from tests.faults.log_index import Family, LogIndex, index
 from tests.projections.logs import LogMaker
 
