@@ -20,6 +20,7 @@ BEFORE_CHECKPOINTS = ["tokens.>"]
 
 UNSETTLED = (10005, 10008)
 """No suitable peers yet; temporarily unavailable."""
+ANSWER_SECONDS = 5.0
 ELECTION_SECONDS = 15.0
 """How long a cluster may take to choose its leaders."""
 
@@ -190,7 +191,7 @@ async def tenants(connection: Connection) -> list[str]:
 async def _api(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         subject = f"{connection.jetstream_api}.{operation}"
-        reply = await connection.request(subject, msgspec.json.encode(request), timeout=5)
+        reply = await connection.request(subject, msgspec.json.encode(request), timeout=ANSWER_SECONDS)
     except NoRespondersError as error:
         raise JetStreamMissing("the broker has no JetStream; start nats-server with -js") from error
     except TimeoutError as error:
