@@ -204,3 +204,5 @@ FAULTS: dict[str, Fault] = {
     "stream file flipped": damage("flipped"),
     "disk full": disk_full,
 }
+DAMAGE = ("stream file truncated", "stream file flipped")
+"""What nats-server does not survive (docs/reliability.md): done only when asked for."""
