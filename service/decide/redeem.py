@@ -142,11 +142,14 @@ def _again(state: FamilyState, command: Redeem) -> Decision:
 
 
 def _within_grace(state: FamilyState, command: Redeem) -> bool:
-    """The immediate parent only, and only while its child was never presented: then `state` would be a child on."""
+    """The immediate parent only, and only while its child was never presented: then `state` would be a child on.
+
+    A clock that was set back does not lengthen the time.
+    """
     return (
         command.generation + 1 == state.generation
         and state.redeemed_at is not None
-        and command.now < state.redeemed_at + timedelta(seconds=command.rules.refresh_token_grace)
+        and abs(command.now - state.redeemed_at) < timedelta(seconds=command.rules.refresh_token_grace)
     )
 
 
