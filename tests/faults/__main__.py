@@ -1,6 +1,6 @@
 """`make faults`: a cluster of three under every fault there is, for as long as you like.
 
-`python -m tests.faults [--seconds N] [--seed N] [--damage]`; with `--bugs`, the seeded bugs instead: each must be caught.
+`python -m tests.faults [--seconds N] [--seed N] [--damage]`; with `--bugs`, the seeded bugs: each must be caught.
 Exits 1 if a promise was broken, or a bug got through.
 """
 
