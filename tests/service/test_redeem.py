@@ -120,6 +120,14 @@ def test_grace_is_over_once_the_child_was_presented() -> None:
     assert kinds(redeem(state, redeeming(0, 3, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
 
 
+@pytest.mark.parametrize("grace", [0, 10])
+def test_a_clock_set_back_makes_no_grace(grace: int) -> None:
+    """A replica's clock is minutes behind the one that rotated: that is no time within which a reuse is good."""
+    rules = replace(RULES, refresh_token_grace=grace)
+    state = after(given(opened()), redeeming(0, 900, rules=rules))
+    assert kinds(redeem(state, redeeming(0, 100, rules=rules))) == [TokenReuseDetected, FamilyRevoked]
+
+
 def test_grace_with_a_narrower_scope_gives_another_access_token_and_no_fork() -> None:
     """The refresh token stays the one successor; the access token never holds more than was asked."""
     graceful = replace(RULES, refresh_token_grace=10)
