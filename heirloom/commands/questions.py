@@ -99,7 +99,8 @@ def _print_token(answer: Answer) -> None:
     verdict = plain(answer["verdict"].replace("_", " "), "green" if answer["valid"] else "red")
     decided = f"{by['type']}, sequence {by['seq']}, {when(by['at'])}"
     told = {"at": when(answer["at"]), "it was": verdict, "decided by": decided, "family": answer["family_id"]}
-    told |= {name: answer.get(name) for name in ("kind", "jti", "generation", "client_id", "sub", "scope")}
+    told |= {name: answer.get(name) for name in ("kind", "jti", "generation")}
+    told |= {"client": answer["client_id"], "subject": answer["sub"], "scope": answer["scope"]}
     print_facts(told | {"issued": when(answer["issued_at"]), "expires": when(answer["expires_at"])})
 
 
@@ -117,14 +118,22 @@ def _print_person(answer: Answer) -> None:
 
 
 def _print_reach(answer: Answer) -> None:
-    names = "family_id", "client_id", "sub", "type", "generation", "current_generation", "presented_by"
-    facts = {name: answer[name] for name in names}
-    facts |= {name: when(answer[name]) or None for name in ("copied_after", "branched_at", "struck_at", "ended_at")}
-    seconds = "exposed_seconds", "seconds_to_end", "scope"
-    print_facts(facts | {name: answer[name] for name in seconds} | {"audience": " ".join(answer["audience"])})
+    facts = {"family": answer["family_id"], "client": answer["client_id"], "subject": answer["sub"]}
+    facts |= {"incident": answer["type"], "shown": answer["generation"], "current": answer["current_generation"]}
+    facts |= {"by": answer["presented_by"]}
+    moments = "copied_after", "branched_at", "struck_at", "ended_at"
+    facts |= {name.replace("_", " "): when(answer[name]) or None for name in moments}
+    facts |= {"exposed for": _seconds(answer["exposed_seconds"]), "ended after": _seconds(answer["seconds_to_end"])}
+    print_facts(facts | {"scope": answer["scope"], "audience": " ".join(answer["audience"])})
+    click.echo()
     print_page({"items": answer["alive"], "cursor": None}, ("alive", "id", "scope", "ends", "seconds left"), _alive_row)
+    click.echo()
     columns = "when", "seq", "gen", "presented by", "outcome"
     print_page({"items": answer["presentations"], "cursor": None}, columns, _presented_row)
+
+
+def _seconds(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds:,.3f} s"
 
 
 def _state_row(item: Answer) -> Row:

@@ -1,11 +1,12 @@
 """The audit's answers as tables for people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import click
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,12 @@ Row: TypeAlias = tuple[str | Text, ...]
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal shows."""
+
+GAP = 2
+NUMBERS = {"seq", "gen", "shown", "current", "seconds left"}
+NUMBERS |= {"begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"}
+FOLDING = {"scope", "cause", "more", "subject", "what"}
+"""What may take several lines of a cell; everything else is there to be copied, and stays whole."""
 
 
 def print_json(answer: Answer) -> None:
@@ -43,12 +50,40 @@ def print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer],
     if not answer["items"]:
         click.echo("none")
         return
-    table = _table(*columns)
-    for item in answer["items"]:
-        table.add_row(*row(item))
-    console().print(table)
+    print_rows(columns, [row(item) for item in answer["items"]])
     if answer["cursor"] is not None:
         click.echo(f"more: --cursor {answer['cursor']}")
+
+
+def print_rows(columns: tuple[str, ...], rows: Sequence[Row]) -> None:
+    """A table; on a terminal that is too narrow for its values, a block of lines for each row."""
+    needed = _narrowest(columns, rows)
+    screen = console(needed)
+    if needed > screen.width:
+        _print_blocks(columns, rows)
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in NUMBERS else "left"
+        table.add_column(column, justify=justify, no_wrap=column not in FOLDING, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    screen.print(table)
+
+
+def _narrowest(columns: tuple[str, ...], rows: Sequence[Row]) -> int:
+    """The width in which no value is cut, and none that folds is broken within a word."""
+    width = -GAP
+    for column, *values in zip(columns, *rows, strict=True):
+        pieces = " ".join(map(str, values)).split() if column in FOLDING else map(str, values)
+        width += max(map(cell_len, [column, *pieces])) + GAP
+    return width
+
+
+def _print_blocks(columns: tuple[str, ...], rows: Sequence[Row]) -> None:
+    for row in rows:
+        print_facts({column: value for column, value in zip(columns, row, strict=True) if str(value)})
+        click.echo()
 
 
 def print_family(answer: Answer) -> None:
@@ -56,27 +91,13 @@ def print_family(answer: Answer) -> None:
     screen = console()
     screen.print(_summary(answer))
     screen.print()
-    table = _table("when", "seq", "gen", "what", "who", "more")
-    for entry in answer["timeline"]:
-        generation = str(entry.get("generation", ""))
-        row = when(entry["at"]), str(entry["seq"]), generation, _what(entry), plain(entry["actor"]), _more(entry)
-        table.add_row(*row)
-    screen.print(table)
+    print_rows(("when", "seq", "gen", "what", "who", "more"), [_life_row(entry) for entry in answer["timeline"]])
 
 
-def console() -> Console:
-    """Standard output, wide enough where it is no terminal."""
+def console(needed: int = 0) -> Console:
+    """Standard output; where it is no terminal, wide enough."""
     screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        number = column in ("seq", "gen", "shown", "current")
-        folds = column in ("scope", "cause", "more", "subject")
-        table.add_column(column, justify="right" if number else "left", no_wrap=not folds, overflow="fold")
-    return table
+    return screen if screen.is_terminal else Console(highlight=False, width=max(PIPE_WIDTH, needed))
 
 
 def _summary(answer: Answer) -> Table:
@@ -91,6 +112,11 @@ def _summary(answer: Answer) -> Table:
     table.add_row("began", Text(f"{when(answer['opened_at'])} by {answer['grant']}"))
     table.add_row("ends", Text(when(answer["expires_at"])))
     return table
+
+
+def _life_row(entry: Answer) -> Row:
+    generation = str(entry.get("generation", ""))
+    return when(entry["at"]), str(entry["seq"]), generation, _what(entry), plain(entry["actor"]), _more(entry)
 
 
 def _family_row(item: Answer) -> Row:

@@ -1,0 +1,33 @@
+"""Tables where there is little room: whatever a person may want to copy is there as a whole."""
+
+import pytest
+
+from heirloom.commands.tables import print_incidents
+
+FAMILY = "il800hsq10JjMVDl9f6NTk"
+INCIDENT = {
+    "at": "2026-11-21T01:49:38.262703Z",
+    "seq": 8,
+    "type": "TokenReuseDetected",
+    "family_id": FAMILY,
+    "client_id": "web",
+    "sub": "alice",
+    "generation": 0,
+    "current_generation": 2,
+    "presented_by": "web",
+}
+
+
+@pytest.mark.parametrize(("terminal", "width", "lines"), [(True, 80, 10), (True, 132, 2), (False, 80, 2)])
+def test_no_value_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool, width: int, lines: int
+) -> None:
+    """A row is a block of lines where the terminal is too narrow for it, and one line in any other case."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_incidents({"items": [INCIDENT], "cursor": None})
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == lines
+    assert FAMILY in shown and "2026-11-21 01:49:38.262Z" in shown and "TokenReuseDetected" in shown
