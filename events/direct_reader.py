@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 
 from events.appender import Unavailable
 from events.bus import Connection
+from events.direct_request import Request
 from events.log import Stored
 from events.reader import Batch
 from events.stream import JetStreamMissing, holds_any
@@ -28,9 +29,6 @@ AGAIN_SECONDS = 0.2
 """Between two looks for what is not there yet."""
 PATIENCE_SECONDS = 30.0
 """How long a broker may be away, or a replica behind."""
-
-_END, _NOTHING = b"204", b"404"
-_SUBJECT, _SEQUENCE, _LEFT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ", b"\r\nNats-Num-Pending: "
 
 
 async def read_direct(
@@ -60,17 +58,6 @@ async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> S
     return None
 
 
-class _Request:
-    """One that is under way, and what has come of it."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.commits: list[Stored] = []
-        self.status = b""
-        self.left = 0
-        """How many more the replica had."""
-
-
 class _Reader:
     def __init__(self, connection: Connection, stream: str, filter: str, start: int, until: int | None) -> None:
         self._connection = connection
@@ -80,7 +67,7 @@ class _Reader:
         self._next = start
         self._until = until
         self.is_done = until is not None and start > until
-        self._requests: dict[bytes, _Request] = {}
+        self._requests: dict[bytes, Request] = {}
         """By inbox, in their order."""
         self._count = 0
         self._news = asyncio.Event()
@@ -104,7 +91,7 @@ class _Reader:
             return None
         request = await self._answered()
         if request is None:
-            await self._again("the broker does not answer")
+            await self._again("the broker gives no whole answer")
             return None
         commits = self._fresh(request)
         if commits:
@@ -125,7 +112,7 @@ class _Reader:
         in_flight = IN_FLIGHT if self._is_whole else 1
         while len(self._requests) < in_flight:
             ahead = next(reversed(self._requests.values()), None)
-            start = self._next if ahead is None else ahead.start + REQUEST_SIZE
+            start = self._next if ahead is None else max(ahead.start + REQUEST_SIZE, self._next)
             if self._until is not None and start > self._until:
                 return
             size = REQUEST_SIZE
@@ -136,21 +123,17 @@ class _Reader:
             inbox = f"{self._inbox}.{self._count}"
             subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
             await self._connection.publish(subject, msgspec.json.encode(question), reply=inbox)
-            self._requests[inbox.encode()] = _Request(start)
+            self._requests[inbox.encode()] = Request(start)
 
     def _received(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         request = self._requests.get(subject)
         if request is None or headers is None:
             return  # of a request that was given up
-        if headers.startswith(b"NATS/1.0\r\n"):
-            request.commits.append(Stored(*_place(headers), body))
-        else:
-            request.status = headers[9:12]
-            if request.status == _END:
-                request.left = _left(headers)
+        request.take(headers, body)
+        if request.status:
             self._news.set()
 
-    async def _answered(self) -> _Request | None:
+    async def _answered(self) -> Request | None:
         """The oldest request, once all of its answer is there; None if none comes."""
         inbox, request = next(iter(self._requests.items()))
         while not request.status:
@@ -163,9 +146,9 @@ class _Reader:
                 if len(request.commits) == heard:
                     return None
         del self._requests[inbox]
-        return request if request.status in (_END, _NOTHING) else None
+        return request if request.is_answered else None
 
-    def _fresh(self, request: _Request) -> list[Stored]:
+    def _fresh(self, request: Request) -> list[Stored]:
         """Without what came already (after a gap, requests overlap) and what is not wanted."""
         commits = request.commits
         if commits and (commits[0].seq < self._next or (self._until is not None and commits[-1].seq > self._until)):
@@ -179,30 +162,19 @@ class _Reader:
         if self._until is None:
             self._progress_at = asyncio.get_running_loop().time()
             await asyncio.sleep(AGAIN_SECONDS)
+        elif self._is_whole:
+            more = True  # unless the leader says otherwise
+            with suppress(NatsError, JetStreamMissing):
+                more = await holds_any(self._connection, self._stream, self._next, self._until)
+            self.is_done = not more
+            if more:
+                await self._again("the broker that answers has less than the log's leader")
         elif self._has_until:
             self.is_done = True
         else:
-            await self._look_behind(self._until)
-
-    async def _look_behind(self, until: int) -> None:
-        """Whether there is something up to `until` that has not come."""
-        try:
-            if self._is_whole:
-                self.is_done = not await holds_any(self._connection, self._stream, self._next, until)
-            else:
-                # of a part of the log no one can tell; but what a replica answers that has the last commit is all of it
-                self._has_until = await self._is_there(until)
-        except (NatsError, JetStreamMissing):
-            pass  # nobody knows now
-        if not (self.is_done or self._has_until):
-            await self._again("the log's leader has more than the broker that answers")
-
-    async def _is_there(self, seq: int) -> bool:
-        question = msgspec.json.encode({"seq": seq})
-        subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
-        reply = await self._connection.request(subject, question, timeout=SILENCE_SECONDS)
-        there = (reply.headers or {}).get("Nats-Sequence") is not None
-        return there or not await holds_any(self._connection, self._stream, seq, seq)
+            # of a part of the log the leader cannot tell; but a replica that has the last commit has all before it
+            await commit_at(self._connection, self._until, self._stream)
+            self._has_until = True
 
     async def _again(self, why: str) -> None:
         self._requests.clear()
@@ -210,16 +182,3 @@ class _Reader:
         if asyncio.get_running_loop().time() - self._progress_at > PATIENCE_SECONDS:
             raise Unavailable(f"reading stopped before sequence {self._next}: {why}, for {PATIENCE_SECONDS:.0f} s")
         await asyncio.sleep(AGAIN_SECONDS)
-
-
-def _place(headers: bytes) -> tuple[int, str]:
-    """A message's sequence and subject: the broker writes them after the headers that the message was stored with."""
-    subject = headers.rindex(_SUBJECT) + len(_SUBJECT)
-    sequence = headers.index(_SEQUENCE, subject)
-    begin = sequence + len(_SEQUENCE)
-    return int(headers[begin : headers.index(b"\r", begin)]), headers[subject:sequence].decode()
-
-
-def _left(headers: bytes) -> int:
-    begin = headers.index(_LEFT) + len(_LEFT)
-    return int(headers[begin : headers.index(b"\r", begin)])

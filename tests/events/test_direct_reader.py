@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from events import bus, stream
 from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
+from events.direct_request import Request
 from events.log import Stored, Unavailable
 from events.subjects import EVERYTHING, STREAM
 from heirloom.commands.verify import verify_log
@@ -112,6 +113,26 @@ async def test_a_broker_that_is_killed_while_one_reads(nats_server: Broker, monk
     await connection.close()
 
 
+@pytest.mark.parametrize("lost", [1, 5, 8, 9])
+async def test_an_answer_that_is_not_whole(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    """Its first message, one within, its last, or its end lost on the way: it is no gap, it is asked for again."""
+    monkeypatch.setattr("events.direct_reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.direct_reader.SILENCE_SECONDS", 0.3)
+    count, take = 0, Request.take
+
+    def lose(request: Request, headers: bytes, body: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count != lost:
+            take(request, headers, body)
+
+    monkeypatch.setattr(Request, "take", lose)
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection)
+    assert await everything(connection, until=END) == LOG
+    await connection.close()
+
+
 async def test_it_follows(nats_server: Broker) -> None:
     """Without an end it waits for what comes."""
     connection = await bus.connect(nats_server.url, "test")
@@ -164,7 +185,7 @@ async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest
     assert await reading == wanted
     replica.at = 20
     monkeypatch.setattr("events.direct_reader.PATIENCE_SECONDS", 0.3)
-    with pytest.raises(Unavailable, match="leader has more"):
+    with pytest.raises(Unavailable, match="less than the log's leader"):
         await everything(connection, until=END, filter=filter)
     await connection.close()
 

@@ -1,0 +1,53 @@
+"""A request for a batch of stored messages by direct get, and the answer to it as it arrives (NATS ADR-31)."""
+
+from events.log import Stored
+
+_END, _NOTHING = b"204", b"404"
+_SUBJECT, _SEQUENCE = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: "
+_BEFORE, _LEFT = b"\r\nNats-Last-Sequence: ", b"\r\nNats-Num-Pending: "
+
+
+class Request:
+    """One that is under way, and what has come of it."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.commits: list[Stored] = []
+        self.status = b""
+        """What the broker ended its answer with; empty before."""
+        self.left = 0
+        """How many more the replica had."""
+        self._last = 0
+        self._is_torn = False
+
+    def take(self, headers: bytes, body: bytes) -> None:
+        """A part of the answer: every message tells which one went before it, 0 for none."""
+        if headers.startswith(b"NATS/1.0\r\n"):
+            seq, subject = _place(headers)
+            if seq != self._last + 1 and _number(headers, _BEFORE) != self._last:
+                self._is_torn = True
+            self._last = seq
+            self.commits.append(Stored(seq, subject, body))
+            return
+        self.status = headers[9:12]
+        if self.status == _END:
+            self.left = _number(headers, _LEFT)
+            self._is_torn |= _number(headers, _BEFORE) != self._last
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer is an answer, and whole: nothing of it was lost on its way."""
+        return self.status in (_END, _NOTHING) and not self._is_torn
+
+
+def _place(headers: bytes) -> tuple[int, str]:
+    """A message's sequence and subject: the broker writes them after the headers that the message was stored with."""
+    subject = headers.rindex(_SUBJECT) + len(_SUBJECT)
+    sequence = headers.index(_SEQUENCE, subject)
+    begin = sequence + len(_SEQUENCE)
+    return int(headers[begin : headers.index(b"\r", begin)]), headers[subject:sequence].decode(errors="replace")
+
+
+def _number(headers: bytes, name: bytes) -> int:
+    begin = headers.rindex(name) + len(name)
+    return int(headers[begin : headers.index(b"\r", begin)])
