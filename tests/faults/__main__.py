@@ -7,7 +7,6 @@ Exits 1 if a promise was broken, or a bug got through.
 import argparse
 import asyncio
 import contextlib
-import os
 import random
 import shutil
 import signal
@@ -22,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from heirloom.up import prepare
 from tests.faults.bugs import BUGS
-from tests.faults.disks import small_disk
+from tests.faults.disks import NotAllowed, small_disk
 from tests.faults.hunt import hunt
 from tests.faults.nemeses import DAMAGE, FAULTS
 from tests.faults.report import figures, show
@@ -60,26 +59,28 @@ def main() -> int:
 
 
 def _run(directory: Path, seconds: float, seed: int, damage: bool, console: Console) -> Result:
-    faults = [fault for fault in FAULTS if damage or fault not in DAMAGE]
-    if os.geteuid() != 0:
-        faults.remove("disk full")
-        console.print("without a full disk: only root can make a small one")
     stack = Stack(directory / "data", cluster=3, sync="always")
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with _small_disk(stack, "disk full" in faults), Progress(*columns, console=console) as progress:
+    with _small_disk(stack, console) as small, Progress(*columns, console=console) as progress:
+        left_out = (*(() if damage else DAMAGE), *(() if small else ("disk full",)))
+        faults = [fault for fault in FAULTS if fault not in left_out]
         task = progress.add_task("starting", total=None)
         plan = Plan(seed, seconds, faults, pause=0.03, calm=10)
         return asyncio.run(run(stack, plan, directory, lambda text: progress.update(task, description=text)))
 
 
 @contextlib.contextmanager
-def _small_disk(stack: Stack, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
+def _small_disk(stack: Stack, console: Console) -> Iterator[bool]:
+    """Whether the last broker has one of its own that can be filled."""
     prepare(stack.data)
-    with small_disk(stack.small_disk, DISK_MEGABYTES):
-        yield
+    with contextlib.ExitStack() as disks:
+        try:
+            disks.enter_context(small_disk(stack.small_disk, DISK_MEGABYTES))
+        except NotAllowed as why:
+            console.print(f"without a full disk: {why}")
+            yield False
+        else:
+            yield True
 
 
 def _hunt(seed: int, console: Console) -> int:

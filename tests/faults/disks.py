@@ -12,9 +12,13 @@ BITS = 8
 CHUNK = 1 << 20
 
 
+class NotAllowed(Exception):
+    """Only root may make a disk, and in a container not even root."""
+
+
 @contextlib.contextmanager
 def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size at `directory`, which is made. Only root may."""
+    """A disk of that size at `directory`, which is made. Raises `NotAllowed`."""
     directory.mkdir(parents=True)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "heirloom-test", directory], check=True
