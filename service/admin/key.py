@@ -57,7 +57,7 @@ async def _rotate_signing(context: Context, tenant: Tenant) -> Stored:
         raise OAuthError("temporarily_unavailable", "another rotation is under way; try again")
     activated = await _advance(context, tenant, following, "next", key_events.KeyActivated())
     for known in tenant.keys_that_are("active"):
-        if known is not following:
+        if known.state.number < following.state.number:
             await _advance(context, tenant, known, "active", key_events.KeyRetired())
     await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
     return activated

@@ -46,14 +46,18 @@ async def test_rotations_at_once(service: Service) -> None:
 
 
 async def test_another_algorithm_from_the_next_rotation_on(tmp_path: Path) -> None:
-    """`signing_alg` changed: the next key is of that kind, and signs after the rotation."""
+    """`signing_alg` changed: the next key is of that kind, and signs after the rotation and after a restart."""
     with running(tmp_path / "data") as service:
         async with service.client() as web, service.role("operator") as operator:
             settings = {"issuer": "https://acme.example", "signing_alg": "Ed25519"}
             assert "seq" in await operator.ask("admin.acme.tenant.put", settings)
             assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "ES256"
-            assert "seq" in await operator.ask("admin.acme.key.rotate", {})
+            rotated = await operator.ask("admin.acme.key.rotate", {})
             assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "EdDSA"
+        service.stop()
+        service.start()
+        async with service.client() as web:
+            assert _kid(await web.issue()) == rotated["kid"], "it was not the rotated key that the log says is active"
 
 
 async def test_the_mac_key_rotates(tmp_path: Path) -> None:
