@@ -9,6 +9,7 @@ once there is room.
 import asyncio
 import logging
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ RESERVE = 32 << 20
 ENOUGH = 1 << 20
 """Bytes. What a broker that failed must find free to be started again."""
 END_SECONDS = 15
+REST_SECONDS = 5
+"""Between two restarts: room may be what there is not for this user alone."""
 FAILED = b"no space left on device"
 
 
@@ -33,6 +36,7 @@ class Store:
         self._words = words
         self._heard = words.stat().st_size
         self._failed = False
+        self._rest_until = 0.0
         self.is_away = False
 
     @property
@@ -41,13 +45,13 @@ class Store:
         return shutil.disk_usage(self._words.parent).free
 
     def has_failed(self) -> bool:
-        """Whether it could not write something since it was started: it says so."""
+        """Whether it could not write something since it was started (it says so), and may be started again."""
         with self._words.open("rb") as words:
             words.seek(self._heard)
             said = words.read()
         self._heard += len(said)
         self._failed |= FAILED in said
-        return self._failed
+        return self._failed and time.monotonic() > self._rest_until
 
     async def leave(self) -> None:
         """End it in order."""
@@ -63,6 +67,7 @@ class Store:
             return
         self.has_failed()  # what it said until now was before
         self._failed = self.is_away = False
+        self._rest_until = time.monotonic() + REST_SECONDS
 
 
 async def keep_room(brokers: Sequence[Child]) -> None:
