@@ -31,12 +31,13 @@ RevocationReason: TypeAlias = Literal[
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """Events are written without the fields that have their default."""
+    """Events are written without the fields that have their default, but for what a grant says."""
 
 
-class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized"):
+class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized", omit_defaults=False):
     """A family began: `client_id` may act for `sub` within `scope` and `audience` (RFC 6749 §1.3).
 
+    Written with every field: that nothing is known of how the person authenticated is a fact, too.
     `grant` is the grant type it began with, or `issue`. `seed` keys this family's tokens together with the service's
     own key (neither is of use alone). `auth_time` is a NumericDate.
     """
