@@ -7,7 +7,7 @@ from projections import checkpoint, families, history
 from projections.commit import moment
 from projections.request import Refused, TokenRequest
 from projections.token_text import Claim, NoToken, claim_of
-from projections.when import asked_time
+from projections.when import past_time
 
 Verdict: TypeAlias = Literal["valid", "not_issued", "expired", "revoked", "rotated", "redeemed", "denied"]
 
@@ -49,7 +49,7 @@ def token(db: sqlite3.Connection, tenant: str, request: TokenRequest, _limit: in
     Raises `Refused` for a token this tenant's log does not know. That a token is genuine is not looked at: the answer
     is about the token that this one says it is.
     """
-    claim, at = _claim(request), asked_time(db, tenant, request.at, now)
+    claim, at = _claim(request), past_time(request.at, now)
     family = _family(db, tenant, claim, now)
     life = _life(db, family, claim, at)
     if life is None:

@@ -13,13 +13,20 @@ def asked_time(db: sqlite3.Connection, tenant: str, at: datetime | None, now: in
     """In microseconds, `now` if nothing is asked. Raises `Refused` for the future and for before the tenant's log."""
     if at is None:
         return now
-    if (asked := microseconds(at)) > now:
-        raise Refused("invalid_request", "that time is in the future")
+    asked = past_time(at, now)
     begun = db.execute(_BEGUN, (tenant,)).fetchone()[0]
     if begun is None:
         raise Refused("invalid_request", "the log holds nothing of this tenant")
     if asked < begun:
         raise Refused("invalid_request", f"the log of this tenant begins at {moment(begun).isoformat()}")
+    return asked
+
+
+def past_time(at: datetime | None, now: int) -> int:
+    """In microseconds, `now` if nothing is asked. Raises `Refused` for the future alone."""
+    asked = now if at is None else microseconds(at)
+    if asked > now:
+        raise Refused("invalid_request", "that time is in the future")
     return asked
 
 

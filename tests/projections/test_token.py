@@ -36,6 +36,7 @@ async def test_an_access_token_before_and_after_each_commit(ask: Asked) -> None:
     """Not issued, valid, dead with its family; or expired before that, when nothing else ended it."""
     opened, first, _, _, theft, _ = await life(ask, "f2")
     for when, expected in [
+        ("2026-11-20T11:59:59Z", (False, "not_issued", first, "TokenIssued")),  # before the tenant's log began
         (at(first, -0.000001), (False, "not_issued", first, "TokenIssued")),
         (at(first), (True, "valid", first, "TokenIssued")),
         (at(theft, -0.000001), (True, "valid", first, "TokenIssued")),
@@ -96,7 +97,7 @@ async def test_a_token_expires_by_itself(ask: Asked, monkeypatch: pytest.MonkeyP
         ("acme", {"jti": ""}, "no such token"),
         ("globex", {"jti": "f2-1"}, "no such token"),
         ("globex", {"family_id": "f2", "generation": 0}, "no such token"),
-        ("nobody", {"jti": "f2-1", "at": "2026-11-20T12:00:30Z"}, "nothing of this tenant"),
+        ("nobody", {"jti": "f2-1", "at": "2026-11-20T12:00:30Z"}, "no such token"),
         ("acme", {"family_id": "f2", "generation": 4}, "no such token"),
         ("acme", {"family_id": "f2", "generation": -1}, "generation"),
         ("acme", {"token": "garbage-of-a-secret"}, "that is no token"),
@@ -108,7 +109,6 @@ async def test_a_token_expires_by_itself(ask: Asked, monkeypatch: pytest.MonkeyP
         ("acme", {"family_id": "f2"}, "ask by"),
         ("acme", {"jti": "f2-1", "token": "x"}, "ask by"),
         ("acme", {"jti": "f2-1", "family_id": "f2", "generation": 1}, "ask by"),
-        ("acme", {"jti": "f2-1", "at": "2026-11-20T11:59:59Z"}, "begins at"),
         ("acme", {"jti": "f2-1", "at": "2027-01-01T00:00:00Z"}, "in the future"),
     ],
 )
