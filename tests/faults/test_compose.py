@@ -74,6 +74,14 @@ def test_its_service_is_started_with_options_there_are() -> None:
     assert {compose["services"][node]["image"] for node in NODES} == {f"nats:{minor}-alpine"}
 
 
+def test_the_image_is_given_what_it_copies() -> None:
+    """.dockerignore keeps everything out but what it names."""
+    copied = re.findall(r"^COPY (.+) \S+$", (COMPOSE.parent / "Dockerfile").read_text(), re.MULTILINE)
+    let_in = (COMPOSE.parent / ".dockerignore").read_text().split()
+    assert let_in[0] == "*"
+    assert {source for line in copied for source in line.split()} == {name.removeprefix("!") for name in let_in[1:]}
+
+
 def test_a_cluster_of_two_is_refused(tmp_path: Path) -> None:
     """Two brokers are worse than one: neither can go on without the other."""
     result = CliRunner().invoke(main, ["broker-config", "--data", str(tmp_path), "--node", "a", "--node", "b"])
