@@ -45,7 +45,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "family_id": [{"family_id": bad} for bad in ("nobody", "", 5, None, ["f2"], *INJECTIONS)],
     "token": [{"jti": None, "token": bad} for bad in ("", "hrt_", "hrt_garbage", "a.b.c", "e30.e30.e30", *INJECTIONS)],
     "jti": [{"jti": bad} for bad in ("nobody-1", "", 5, *INJECTIONS)],
-    "at": [{"at": bad} for bad in (FUTURE, BEFORE, "0001-01-01T00:00:00Z", "now", 5, "2026-11-20T12:00:10")],
+    "at": [{"at": bad} for bad in (FUTURE, "now", 5, "2026-11-20T12:00:10")],
     "since": [{"since": "2026-11-20T12:00:01Z", "until": "2026-11-20T12:00:00Z"}, {"since": "' OR 1=1"}, {"until": 5}],
     "seq": [{"seq": bad} for bad in (0, -1, SEQ_BEYOND, SEQ_HUGE, "20", 1.5, "1 OR 1=1")],
     "to_seq": [{"to_seq": bad} for bad in (-1, SEQ_BEYOND, SEQ_HUGE, "20", None)] + [{"from_seq": 21}],
