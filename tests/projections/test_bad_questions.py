@@ -39,7 +39,7 @@ OF_ITS_OWN: dict[str, tuple[str, ...]] = {
 PAGED = set(GOOD) - {"token", "blast_radius"}
 INJECTIONS = ("' OR '1'='1", "x' UNION SELECT text FROM names --", "%", "f2\0", "1; DROP TABLE families", '"*" OR NEAR')
 SEQ_BEYOND, SEQ_HUGE = len(LOG) + 1, 10**30
-FUTURE, BEFORE = "2036-01-01T00:00:00Z", "2020-01-01T00:00:00Z"
+FUTURE = "2036-01-01T00:00:00Z"
 
 BAD: dict[str, list[dict[str, Any]]] = {
     "family_id": [{"family_id": bad} for bad in ("nobody", "", 5, None, ["f2"], *INJECTIONS)],
