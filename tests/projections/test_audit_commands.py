@@ -39,7 +39,7 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
             ("as-of", "2026-11-20T12:00:20Z", "--family", "f2"): "live",
             ("diff", "0", "20"): "begun",
             ("subject", "user0"): "Laptop lost",
-            ("blast-radius", "f2"): "exposed_seconds",
+            ("blast-radius", "f2"): "exposed",
             ("activity",): "2026-11-20",
             ("search", "laptop", "café"): "SubjectBlocked",
             ("family", "f2"): "TokenReuseDetected",
