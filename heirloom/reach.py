@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 import msgspec
+from nats.errors import NoServersError
 
 from events import bus
 from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
 from heirloom.roles import API, LOG_API, inbox
-from heirloom.up import RUNNING, Running
+from heirloom.up import RUNNING, Running, host_of
 from service.keyring import KeyringError
 
 
@@ -24,6 +25,8 @@ async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus
         nats = known.url(role, where.host)
     try:
         connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=inbox(role), patient=False)
+    except NoServersError as error:
+        raise click.ClickException(f"no broker answers at {host_of(nats)}") from error
     except Exception as error:
         reason = str(error).removeprefix("nats: ") or type(error).__name__
         raise click.ClickException(f"the broker does not let this command in: {reason}") from error

@@ -137,9 +137,9 @@ async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
     url = options.nats or ""
     ours = urlsplit(url).username is None and (data / credentials.FILE).exists()
     if ours:
-        url = credentials.ensure(data).url("service", _host_of(url))
+        url = credentials.ensure(data).url("service", host_of(url))
     await _reachable(url)
-    return Running(_host_of(url), os.getpid(), ours), _processes(data, url, options, ours=ours)
+    return Running(host_of(url), os.getpid(), ours), _processes(data, url, options, ours=ours)
 
 
 async def _stop(started: list[Child]) -> None:
@@ -166,7 +166,7 @@ def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Ch
         env["HEIRLOOM_DATA"] = str(data)
 
     def as_role(role: str) -> dict[str, str]:
-        return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, _host_of(url))} if ours else env
+        return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, host_of(url))} if ours else env
 
     python = [sys.executable, "-m"]
     children = [
@@ -242,7 +242,7 @@ async def _reachable(url: str) -> None:
     try:
         connection = await bus.connect(url, "up", patient=False)
     except Exception as error:
-        raise CannotStart(f"no broker answers at {_host_of(url)}: {_reason(error)}") from error
+        raise CannotStart(f"no broker answers at {host_of(url)}: {_reason(error)}") from error
     await connection.close()
 
 
@@ -250,6 +250,7 @@ def _reason(error: Exception) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
+    """Host and port, without credentials; of a cluster, all of them with commas between."""
     parts = [urlsplit(one) for one in url.split(",")]
     return ",".join(f"{part.hostname}:{part.port or 4222}" for part in parts)

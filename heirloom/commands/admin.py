@@ -38,7 +38,10 @@ class Place(NamedTuple):
 
 @click.group()
 def admin() -> None:
-    """Change settings, block, revoke. Every command returns when its effect is complete on every replica."""
+    """Change settings, block, revoke, rotate keys.
+
+    Every command returns when its effect is complete on every replica.
+    """
 
 
 @admin.group("tenant")
@@ -73,15 +76,21 @@ def key() -> None:
 
 def _order(command: F) -> F:
     """The options of every command."""
-    return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="For pipes.")(command)))
+    return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")(command)))
 
 
-REASON = click.option("--reason", help="In your own words; kept in the log.")
+REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
 
 
 def _settings(command: F) -> F:
     """The options of what is put."""
-    given = click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="JSON, or else a string.")
+    given = click.option(
+        "--set",
+        "given",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting; VALUE is JSON or else a string. May be repeated.",
+    )
     file = click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Settings as TOML.")
     return file(given(command))
 
@@ -166,7 +175,7 @@ def consent_revoke(sub: str, client_id: str, reason: str | None, **place: Any) -
 
 @family.command("revoke")
 @_order
-@click.argument("family_id", metavar="ID")
+@click.argument("family_id", metavar="FAMILY_ID")
 @REASON
 def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
     """End one family."""
@@ -183,12 +192,17 @@ def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
     help="The key that signs, or the one refresh tokens and codes are computed under.",
 )
 def key_rotate(use: str, **place: Any) -> None:
-    """Use a new key; what was made under the old one stays valid until it expires."""
+    """Use a new key.
+
+    What was made under the old one stays valid until it expires.
+    """
     _ask(Place(**place), "key.rotate", {"use": use})
 
 
 def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
-    """The file's settings, and those given one by one over them."""
+    """The file's settings, and those given one by one over them. There is one at least: the others are reset."""
+    if file is None and not given:
+        raise click.UsageError("all settings are replaced: name those that are not the default by --set or --file")
     settings: dict[str, Any] = {}
     if file is not None:
         try:

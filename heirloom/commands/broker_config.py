@@ -6,6 +6,7 @@ import click
 
 from heirloom import credentials, nats_server
 from heirloom.brokers import Node, cluster_configuration
+from heirloom.commands.address import Address
 from heirloom.commands.options import DATA
 from heirloom.up import CannotStart, prepare
 from service.keyring import KeyringError, write_private
@@ -15,8 +16,15 @@ ROUTES_PORT = 6222
 
 @click.command("broker-config")
 @DATA
-@click.option("--listen", default="127.0.0.1:4222", show_default=True, help="Where the broker listens.")
-@click.option("--store", type=click.Path(path_type=Path), help="Where the broker keeps the log [default: in --data].")
+@click.option(
+    "--listen",
+    type=Address(),
+    metavar="[HOST:]PORT",
+    default="127.0.0.1:4222",
+    show_default=True,
+    help="Where the broker listens.",
+)
+@click.option("--store", type=click.Path(path_type=Path), help="Where the broker keeps the log; otherwise in --data.")
 @click.option(
     "--node",
     "nodes",
@@ -24,12 +32,12 @@ ROUTES_PORT = 6222
     metavar="NAME",
     help="For a cluster, once for each broker: the name under which the others reach it. They listen to them on 6222.",
 )
-def broker_config(data: Path, listen: str, store: Path | None, nodes: tuple[str, ...]) -> None:
-    """Make keyring, credentials and nats.conf in the data directory, for a nats-server you run yourself.
+def broker_config(data: Path, listen: tuple[str, int], store: Path | None, nodes: tuple[str, ...]) -> None:
+    """Configure a nats-server that you run yourself.
 
-    Then start it with `nats-server --config DATA/nats.conf` and the service with `heirloom up --nats nats://HOST:PORT`.
-    A cluster's brokers have NAME.conf each; name them all to `heirloom up`, with commas between, and say --cluster 3.
-    Keyring and credentials that exist already are kept.
+    Makes keyring, credentials and nats.conf in the data directory; what exists of the first two is kept. Then start it
+    with `nats-server --config DATA/nats.conf` and the service with `heirloom up --nats nats://HOST:PORT`. A cluster's
+    brokers have NAME.conf each; name them all to `heirloom up`, with commas between, and say --cluster 3.
     """
     if len(nodes) not in (0, 3) or len(set(nodes)) < len(nodes):
         raise click.UsageError("a cluster has three brokers: give --node three times, with different names")
@@ -40,13 +48,17 @@ def broker_config(data: Path, listen: str, store: Path | None, nodes: tuple[str,
         raise click.ClickException(str(error)) from error
     log = store or data.resolve() / "jetstream"
     if not nodes:
-        _write(data / "nats.conf", nats_server.configuration(listen, log, known))
+        _write(data / "nats.conf", nats_server.configuration(_joined(*listen), log, known))
         return
-    interface = listen.rpartition(":")[0]
-    members = [Node(name, listen, f"{interface}:{ROUTES_PORT}", f"{name}:{ROUTES_PORT}") for name in nodes]
+    here, routes = _joined(*listen), _joined(listen[0], ROUTES_PORT)
+    members = [Node(name, here, routes, f"{name}:{ROUTES_PORT}") for name in nodes]
     for node in members:
         others = [other for other in members if other is not node]
         _write(data / f"{node.name}.conf", cluster_configuration(node, others, log, known))
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _write(config: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """The options every command but `up` has: where the service is, and which tenant is meant."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,10 +20,24 @@ DATA = click.option(
     default=Path("heirloom-data"),
     show_default=True,
     is_eager=True,  # --tenant may have to ask there
-    help="The data directory of a running `heirloom up`.",
+    help="The data directory of `heirloom up`.",
 )
+
+
+def nats_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A URL, or some with commas between, as it is. A refusal repeats nothing of it: it may hold a password."""
+    for one in (value or "nats://host").split(","):
+        if not re.fullmatch(r"(nats|tls|ws|wss)://[^/]+/?", one):
+            raise click.BadParameter("it takes a URL such as nats://USER:PASSWORD@HOST:4222")
+    return value
+
+
 NATS = click.option(
-    "--nats", metavar="URL", is_eager=True, help="A broker of your own, with credentials, instead of --data."
+    "--nats",
+    metavar="URL",
+    is_eager=True,
+    callback=nats_url,
+    help="A broker of your own, with credentials, instead of --data.",
 )
 
 
@@ -50,9 +65,10 @@ async def _only_tenant(data: Path, nats: str | None) -> str:
 
 THE_TENANT = click.option(
     "--tenant",
+    metavar="TENANT",
     envvar="HEIRLOOM_TENANT",
     callback=_tenant,
-    help="Or HEIRLOOM_TENANT; not needed where there is but one.",
+    help="Otherwise HEIRLOOM_TENANT, or the only one there is.",
 )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
+from heirloom.commands.options import nats_url
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
 from heirloom.seed import Seed, read_seed
@@ -34,12 +35,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="The embedded broker's port; 0 takes any free one.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where the embedded broker listens.")
+@click.option(
+    "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where the embedded broker listens."
+)
 @click.option("--tls-cert", type=FILE, help="The embedded broker's certificate, PEM.")
 @click.option("--tls-key", type=FILE, help="Its key.")
 @click.option("--tls-ca", type=FILE, help="Every connection must show a certificate of this authority too.")
 @click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
-@click.option("--nats", metavar="URL", help="A broker of your own instead of the embedded one.")
+@click.option("--nats", metavar="URL", callback=nats_url, help="A broker of your own instead of the embedded one.")
 @click.option(
     "--cluster",
     type=click.Choice(["1", "3"]),
@@ -82,7 +85,10 @@ def up(
     tls_key: Path | None,
     tls_ca: Path | None,
 ) -> None:
-    """Run the service: a broker, replicas and the read model. Ctrl-C ends it in order."""
+    """Run the service: broker, replicas, read model, notary.
+
+    It prints `ready nats://HOST:PORT` when every endpoint answers. Ctrl-C and SIGTERM end it in order.
+    """
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None

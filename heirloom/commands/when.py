@@ -9,7 +9,7 @@ import msgspec
 
 
 class When(click.ParamType[datetime]):
-    """An RFC 3339 time, or how long ago: `90s`, `30m`, `6h`, `2d`."""
+    """An RFC 3339 time, a day (its beginning), or how long ago: `90s`, `30m`, `6h`, `2d`."""
 
     name = "time"
 
@@ -23,10 +23,15 @@ class When(click.ParamType[datetime]):
                 return datetime.now(UTC) - timedelta(**{units[ago[2]]: int(ago[1])})
             except OverflowError:
                 self.fail(f"{value} is longer ago than there is time", param, ctx)
+        text = f"{value}T00:00:00" if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else value
         try:
-            found: datetime = msgspec.convert(value, datetime)
+            found: datetime = msgspec.convert(text, datetime)
         except msgspec.ValidationError:
-            self.fail(f"{value!r} is neither a time like 2026-11-20T20:31:00Z nor one like 2d, 6h, 30m", param, ctx)
+            self.fail(
+                f"{value!r} is neither a time like 2026-11-20 or 2026-11-20T20:31:00Z nor one like 2d, 6h, 30m",
+                param,
+                ctx,
+            )
         return found if found.tzinfo else found.astimezone()
 
 

@@ -113,5 +113,6 @@ def test_times_are_said_in_two_ways() -> None:
     """How long ago, or when; and for a replay also by sequence."""
     ago = datetime.now(UTC) - When().convert("2d", None, None)
     assert abs(ago - timedelta(days=2)) < timedelta(minutes=1)
+    assert When().convert("2026-11-20", None, None) == datetime(2026, 11, 20).astimezone()
     assert When().convert("2026-11-20T20:31:00Z", None, None) == datetime(2026, 11, 20, 20, 31, tzinfo=UTC)
     assert Until().convert("41", None, None) == 41

@@ -68,3 +68,9 @@ def test_mistakes_are_told_in_one_line(service: Service, arguments: tuple[str, .
 def test_a_setting_without_a_value(service: Service) -> None:
     """Is a matter of usage."""
     assert "NAME=VALUE" in admin(service, "tenant", "put", "--set", "issuer", status=2)
+
+
+def test_nothing_is_reset_by_an_order_that_names_nothing(service: Service) -> None:
+    """What is put replaces all settings: without any, a registration would be lost by a slip."""
+    assert "all settings are replaced" in admin(service, "tenant", "put", status=2)
+    assert "all settings are replaced" in admin(service, "client", "put", "web", "--rotate-secret", status=2)

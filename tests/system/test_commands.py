@@ -139,6 +139,14 @@ def test_applying_twice_changes_nothing_and_says_so(service: Service, tmp_path: 
     assert "unchanged" in heirloom("apply", "--data", service.data, file)
 
 
+def test_a_broker_that_is_none() -> None:
+    """A URL that is none is not repeated, for what is in it; one where nobody answers is named without its password."""
+    said = heirloom("audit", "checkpoint", "--nats", "auditor:hunter2@host", status=2)
+    assert "nats://USER:PASSWORD@HOST:4222" in said and "hunter2" not in said
+    said = heirloom("audit", "checkpoint", "--nats", "nats://auditor:hunter2@127.0.0.1:1", status=1)
+    assert said == "Error: no broker answers at 127.0.0.1:1\n"
+
+
 async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None:
     """`--nats`: the service on a broker it did not start, which vouches for its callers itself."""
     with running(tmp_path / "data", "--nats", nats_server.url):
