@@ -7,11 +7,10 @@ from typing import Any
 import click
 import msgspec
 from nats.errors import Error as NatsError
-from rich.console import Console
-from rich.table import Table
 
 from events.bus import Connection
 from heirloom.commands.options import where
+from heirloom.commands.tables import Row, print_rows
 from heirloom.reach import open_bus
 from heirloom.seed import Seed, read_seed, refused
 
@@ -23,9 +22,12 @@ ANSWER_SECONDS = 45
 @where
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--show-secrets", is_flag=True, help="Make and print a secret for each new client that needs one.")
-@click.option("--json", "as_json", is_flag=True, help="For pipes.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")
 def apply(data: Path, nats: str | None, file: Path, show_secrets: bool, as_json: bool) -> None:
-    """Set tenants and clients from FILE. Applying a file twice changes nothing, and says so."""
+    """Set tenants and clients from FILE.
+
+    Applying a file twice changes nothing, and says so.
+    """
     seed = read_seed(file)
 
     async def run() -> list[dict[str, Any]]:
@@ -36,12 +38,13 @@ def apply(data: Path, nats: str | None, file: Path, show_secrets: bool, as_json:
     if as_json:
         click.echo(msgspec.json.encode(done).decode())
         return
-    table = Table("what", "name", "result", "seq", *(["client_secret"] if show_secrets else []), box=None)
-    for row in done:
-        result = "changed" if row["changed"] else "unchanged"
-        shown = [row.get("client_secret", "")] if show_secrets else []
-        table.add_row(row["what"], row["name"], result, str(row["seq"]), *shown)
-    Console().print(table)
+    columns = "what", "name", "result", "seq", *(("client secret",) if show_secrets else ())
+    print_rows(columns, [_row(put, show_secrets) for put in done])
+
+
+def _row(put: dict[str, Any], show_secrets: bool) -> Row:
+    result = "changed" if put["changed"] else "unchanged"
+    return put["what"], put["name"], result, str(put["seq"]), *((put.get("client_secret", ""),) if show_secrets else ())
 
 
 async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = False) -> list[dict[str, Any]]:

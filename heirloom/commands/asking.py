@@ -22,18 +22,18 @@ ANSWER_SECONDS = 10
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
-CURSOR = click.option("--cursor", help="What the page before ended with.")
-SINCE = click.option("--since", type=When(), help="Since then, or so long ago: 2d, 6h, 30m.")
-UNTIL = click.option("--until", type=When(), help="Until then.")
+LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Items on a page.")
+CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: what it names as more.")
+SINCE = click.option("--since", type=When(), help="A day, a time (RFC 3339), or how long ago: 2d, 6h, 30m.")
+UNTIL = click.option("--until", type=When(), help="The same; both are included.")
 
 
 def query(command: F) -> F:
     """The options of every question."""
     options = (
         THE_TENANT,
-        click.option("--json", "form", flag_value="json", help="For pipes."),
-        click.option("--csv", "form", flag_value="csv", help="For spreadsheets."),
+        click.option("--json", "form", flag_value="json", help="As JSON, for pipes."),
+        click.option("--csv", "form", flag_value="csv", help="As CSV, for spreadsheets."),
     )
     return where(_with(command, *options))
 
@@ -46,8 +46,8 @@ def paged(command: F) -> F:
 def listed(command: F) -> F:
     """Also the filters of every list."""
     options = (
-        click.option("--sub", help="Of this person."),
-        click.option("--client", "client_id", help="Of this client."),
+        click.option("--sub", metavar="SUB", help="Of this person."),
+        click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client."),
     )
     return paged(_with(command, *options, SINCE, UNTIL))
 
@@ -113,6 +113,8 @@ def _print_csv(answer: Answer) -> None:
     """A line for each item, or for each entry of a timeline; else the answer is the one line."""
     items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
     columns = list(dict.fromkeys(column for item in items for column in item))
+    if not columns:
+        return
     lines = csv.DictWriter(sys.stdout, columns)
     lines.writeheader()
     lines.writerows({column: cell(value) for column, value in item.items()} for item in items)

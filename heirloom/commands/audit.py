@@ -2,10 +2,11 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from events.family import RevocationReason
 from heirloom.commands.asking import ask, ask_once, listed, query, show
 from heirloom.commands.digest import digest
 from heirloom.commands.export import export
@@ -27,7 +28,7 @@ from heirloom.reach import open_bus
 
 @click.group()
 def audit() -> None:
-    """Ask what happened, check that the log is whole, and see any moment of the past again."""
+    """Ask what happened, and check that the log is whole."""
 
 
 for command in (*COMMANDS, *QUESTIONS, verify, replay, digest, what_if, export):
@@ -36,7 +37,7 @@ for command in (*COMMANDS, *QUESTIONS, verify, replay, digest, what_if, export):
 
 @audit.command()
 @query
-@click.argument("family_id", metavar="ID")
+@click.argument("family_id", metavar="FAMILY_ID")
 @click.option(
     "--picture", is_flag=True, help="Its generations as a tree: who held what when, where a theft branched off."
 )
@@ -48,16 +49,16 @@ def family(data: Path, nats: str | None, tenant: str, form: str | None, family_i
 
 @audit.command()
 @listed
-@click.option("--status", type=click.Choice(["live", "revoked", "expired"]))
+@click.option("--status", type=click.Choice(["live", "revoked", "expired"]), help="As it is now.")
 def families(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
-    """The families that began in that time, newest first."""
+    """The families that began then, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.families", filters)
     show(answer, form, print_families)
 
 
 @audit.command()
 @listed
-@click.option("--reason", help="For this reason.")
+@click.option("--reason", type=click.Choice(get_args(RevocationReason)), metavar="REASON", help="For this reason.")
 def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """What was revoked, when, why and by whom, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.revocations", filters)
@@ -66,9 +67,9 @@ def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **f
 
 @audit.command()
 @listed
-@click.option("--reason", help="reuse_detected or forgery.")
+@click.option("--reason", type=click.Choice(["reuse_detected", "forgery"]), help="Of this kind.")
 def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
-    """Stolen tokens that were shown, and forged ones, newest first."""
+    """Stolen and forged tokens that were shown, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.incidents", filters)
     show(answer, form, print_incidents)
 

@@ -41,7 +41,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--no-keys", is_flag=True, help="The log alone: the keyring is kept elsewhere.")
 @click.argument("into", type=DIRECTORY)
 def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
-    """Write a backup of the running service to the new directory INTO.
+    """Back up the running service into a new directory.
 
     It holds the log and every key: whoever has it can mint tokens. Keep it as you keep the keyring.
     """
@@ -75,9 +75,10 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
 def restore(
     data: Path, nats: str | None, kept: Path | None, end_families: bool, cluster: int | None, backup: Path
 ) -> None:
-    """Restore the backup FROM into the empty directory --data, or its log onto a broker of your own.
+    """Restore a backup into an empty directory.
 
-    The log is verified before it is done. If anything was committed after the backup, say --end-families.
+    FROM goes into the one that --data names; with --nats, its log goes onto a broker of your own. The log is verified
+    before that is done. If anything was committed after the backup, say --end-families.
     """
     if kept is not None and end_families:
         raise click.UsageError("--checkpoint asks whether commits are missing; --end-families says that they are")

@@ -37,13 +37,18 @@ SEED = Seed(
     help="Leave the log in this new directory, for `heirloom up --data DIR`.",
 )
 def demo(keep: Path | None) -> None:
-    """Watch a stolen refresh token end its family. Needs nothing, and leaves nothing behind."""
+    """Watch a stolen refresh token end its family.
+
+    It needs nothing, and leaves nothing behind.
+    """
     if keep is not None and keep.exists():
         raise click.ClickException(f"{keep} exists already; name a new directory")
     directory = contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="heirloom-demo-")
     with directory as data:
         try:
             asyncio.run(_Story(Path(data), Console(highlight=False)).tell())
+            own = "heirloom up --seed FILE.toml" if keep is None else f"heirloom up --data {keep}"
+            click.echo(f"\nThat was Heirloom. {'Start your own' if keep is None else 'Go on with this log'}: {own}")
         except CannotStart as error:
             raise click.ClickException(str(error)) from error
 
@@ -110,15 +115,14 @@ class _Story:
         return family_id
 
     async def _proof(self, family_id: str) -> None:
-        self._say("The auditor sees exactly what happened.", "Every decision is one event in the log.")
+        self._say(
+            "The auditor sees exactly what happened.", "Every decision is one commit in the log, with all its events."
+        )
         await self._heirloom("audit", "family", family_id)
         self._say(
             "And can prove that nothing was changed or left out.", "Each commit holds the hash of the one before."
         )
         await self._heirloom("audit", "verify")
-        self._console.print(
-            "\nThat was Heirloom. Start your own: [bold]heirloom up --seed FILE.toml[/bold] (README.md)"
-        )
 
     def _say(self, headline: str, explanation: str) -> None:
         self._step += 1

@@ -17,9 +17,11 @@ from projections.read_model import open_for_queries
 @click.command()
 @DATA
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
-@click.option("--json", "as_json", is_flag=True, help="For pipes.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")
 def digest(data: Path, file: Path | None, as_json: bool) -> None:
-    """The digest of a read model: of the service's own, or of the FILE that `replay` made.
+    """The digest of a read model.
+
+    Of the service's own, or of the FILE that `replay` made.
 
     Two read models of the same log and the same sequence have the same digest, whoever built them, and however often
     that was interrupted.

@@ -22,11 +22,18 @@ INTERRUPTED = 130
 
 @click.command()
 @where
-@click.option("--format", "form", type=click.Choice(FORMATS), default="jsonl", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="jsonl",
+    show_default=True,
+    help="Parquet needs heirloom[parquet].",
+)
 @click.option("--since", type=Until(), help="From that sequence or time on.")
 @click.option("--until", type=Until(), help="Up to that sequence or time.")
-@click.option("--tenant", help="Of this tenant alone.")
-@click.option("--family", "family_id", metavar="ID", help="Of this family alone.")
+@click.option("--tenant", metavar="TENANT", help="Of this tenant alone.")
+@click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
@@ -48,7 +55,9 @@ def export(
     go_on: bool,
     follow: bool,
 ) -> None:
-    """Write the log's events, a record each, without anything that is secret.
+    """Write the log's events, a record each.
+
+    Nothing that is secret is in them.
 
     What was interrupted goes on with --resume: no record is there twice, and none is missing.
     """

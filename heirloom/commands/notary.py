@@ -27,7 +27,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--seq", type=click.IntRange(1), required=True, help="Of this message.")
 @click.option("--into", type=FILE, help="Into this file instead of standard output.")
 def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
-    """Write a proof that a message lies in the log, for somebody who has not got the log."""
+    """Write a proof that a message lies in the log.
+
+    It is for somebody who has not got the log, and checks it with `check-proof`.
+    """
 
     async def run() -> Proof:
         async with reading(data, nats) as (connection, _):

@@ -15,14 +15,17 @@ from heirloom.commands.when import Until, When
 @click.command()
 @query
 @click.argument("text", metavar="[TOKEN|-]", required=False)
-@click.option("--jti", help="The id of an access or ID token, instead of the token.")
-@click.option("--family", "family_id", metavar="ID", help="With --generation: a refresh token, instead of the token.")
-@click.option("--generation", type=click.IntRange(0))
-@click.option("--at", type=When(), help="Then, or so long ago; otherwise now.")
+@click.option("--jti", metavar="JTI", help="The id of an access or ID token, instead of the token.")
+@click.option(
+    "--family", "family_id", metavar="FAMILY_ID", help="With --generation: a refresh token, instead of the token."
+)
+@click.option("--generation", type=click.IntRange(0), help="0 is the first of its family.")
+@click.option("--at", type=When(), help="A day, a time (RFC 3339), or how long ago; otherwise now.")
 def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str | None, **about: Any) -> None:
-    """Was this token valid then, and which commit decided it? `-` reads it from standard input.
+    """Was this token valid, and which commit decided it?
 
-    That the token is genuine is not checked: introspection does that.
+    `-` reads it from standard input, so that it is in no shell history. That the token is genuine is not checked:
+    introspection does that.
     """
     about["token"] = sys.stdin.buffer.read().decode(errors="replace").strip() if text == "-" else text
     show(ask_once(data, nats, f"audit.{tenant}.token", about), form, _print_token)
@@ -31,8 +34,8 @@ def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str
 @click.command("as-of")
 @paged
 @click.argument("moment", type=Until(), metavar="SEQ|TIME")
-@click.option("--family", "family_id", metavar="ID", help="This family alone.")
-@click.option("--sub", help="The families of this person.")
+@click.option("--family", "family_id", metavar="FAMILY_ID", help="This family alone.")
+@click.option("--sub", metavar="SUB", help="The families of this person.")
 def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: int | datetime, **about: Any) -> None:
     """A family, a person's families or a tenant's, as they were."""
     about["seq" if isinstance(moment, int) else "at"] = moment
@@ -61,9 +64,12 @@ def subject(data: Path, nats: str | None, tenant: str, form: str | None, **about
 
 @click.command("blast-radius")
 @query
-@click.argument("family_id", metavar="ID")
+@click.argument("family_id", metavar="FAMILY_ID")
 def blast_radius(data: Path, nats: str | None, tenant: str, form: str | None, family_id: str) -> None:
-    """What a theft could reach: the tokens alive when the thief struck, and for how long."""
+    """What a theft could reach, and for how long.
+
+    The tokens that were alive when the thief struck, and who presented which generation when.
+    """
     answer = ask_once(data, nats, f"audit.{tenant}.blast_radius", {"family_id": family_id})
     show(answer, form, _print_reach)
 
@@ -85,7 +91,10 @@ def activity(data: Path, nats: str | None, tenant: str, form: str | None, **peri
 @UNTIL
 @click.argument("words", nargs=-1, required=True)
 def search(data: Path, nats: str | None, tenant: str, form: str | None, words: tuple[str, ...], **period: Any) -> None:
-    """Revocations, incidents and cut-offs with all these words in reason, cause or actor, newest first."""
+    """Find words in reasons, causes and actors.
+
+    Revocations, incidents and cut-offs with all these words, newest first.
+    """
     columns = "when", "seq", "family", "client", "subject", "what", "reason", "who", "cause"
     answer = ask_once(data, nats, f"audit.{tenant}.search", {"text": " ".join(words), **period})
     show(answer, form, lambda a: print_page(a, columns, _found_row))

@@ -30,8 +30,14 @@ PART = 1
 @click.command()
 @where
 @click.option("--until", "end", type=Until(), help="As of this sequence or time; otherwise as of now.")
-@click.option("--family", "family_id", metavar="ID", help="Of this family alone.")
-@click.option("--into", type=click.Path(dir_okay=False, path_type=Path), default=Path("replay.db"), show_default=True)
+@click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
+@click.option(
+    "--into",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("replay.db"),
+    show_default=True,
+    help="A new file.",
+)
 @click.option("--resume", is_flag=True, help="Go on in the file where an interrupted replay was.")
 def replay(
     data: Path, nats: str | None, end: int | datetime | None, family_id: str | None, into: Path, resume: bool

@@ -36,10 +36,11 @@ BATCH = 200
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Go on where an interrupted verification of this log was; the file it wrote goes once that is done.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For pipes.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")
 def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, terms: Terms) -> None:
-    """Read the whole log and check it: chain, generations, states, checkpoints. Exits 1 at the first lie.
+    """Read the whole log and check it.
 
+    Chain, generations, states, checkpoints: exits 1 at the first lie.
     Ctrl-C writes down how far it is, and --resume goes on from there.
     """
     save = resume or Path(f"heirloom-verify-{int(time.time())}.state")

@@ -24,14 +24,16 @@ SECONDS = click.IntRange(0)
 @click.command("what-if")
 @query
 @click.option("--grace", "refresh_token_grace", type=SECONDS, help="refresh_token_grace, in seconds.")
-@click.option("--rotation", "refresh_token_rotation", type=click.Choice(["rotate", "reuse"]))
-@click.option("--refresh-token-ttl", type=SECONDS, help="In seconds.")
-@click.option("--refresh-token-idle-ttl", type=SECONDS, help="In seconds; 0 for none.")
-@click.option("--require-offline-access/--no-require-offline-access", default=None)
+@click.option(
+    "--rotation", "refresh_token_rotation", type=click.Choice(["rotate", "reuse"]), help="refresh_token_rotation."
+)
+@click.option("--refresh-token-ttl", type=SECONDS, help="refresh_token_ttl, in seconds.")
+@click.option("--refresh-token-idle-ttl", type=SECONDS, help="refresh_token_idle_ttl, in seconds; 0 for none.")
+@click.option("--require-offline-access/--no-require-offline-access", default=None, help="require_offline_access.")
 @click.option("--required-acr", metavar="ACR", multiple=True, help="Weakest first; may be repeated.")
 @click.option("--no-required-acr", is_flag=True, help="As if none had been required.")
-@click.option("--scope-narrowing", type=click.Choice(["request", "sticky"]))
-@click.option("--client", "client_id", help="Of this client's families alone.")
+@click.option("--scope-narrowing", type=click.Choice(["request", "sticky"]), help="scope_narrowing.")
+@click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client's families alone.")
 @click.option("--since", type=Until(), help="Families that began at that sequence or time, or later.")
 @click.option("--until", type=Until(), help="History up to that sequence or time.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Families named.")
@@ -46,7 +48,7 @@ def what_if(
     limit: int,
     **policy: Any,
 ) -> None:
-    """Which families would have lived or died, had the policy been another.
+    """Who would have lived or died under another policy.
 
     Decides every recorded presentation again, by the very functions that decided it, with these settings in the place
     of those that held. What is not named stays as it was.
