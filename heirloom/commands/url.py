@@ -1,11 +1,13 @@
 """`heirloom url`: the only place where credentials are shown."""
 
 import asyncio
+import contextlib
 import re
 import sys
 from pathlib import Path
 
 import click
+from nats.errors import Error as NatsError
 
 from events import bus
 from events.subjects import CLIENT_ID, TENANT
@@ -24,11 +26,15 @@ def url(data: Path, client: str | None, role: str | None) -> None:
         raise click.UsageError("name either --client TENANT/CLIENT_ID or --role ROLE")
     where, known = find(data)
     if role is not None:
-        address, prefix = known.url(role, where.host), inbox(role)
+        addresses, prefix = known.url(role, where.host), inbox(role)
+        refusal = f"no broker lets the role {role} in; is the service still up?"
     else:
         tenant, client_id = _split(client or "")
-        address, prefix = known.client_url(tenant, client_id, where.host), f"_INBOX.{tenant}.{client_id}"
-        asyncio.run(_try(address, prefix, client or ""))
+        addresses, prefix = known.client_url(tenant, client_id, where.host), f"_INBOX.{tenant}.{client_id}"
+        refusal = (
+            f"the service does not know the client {client}, or has disabled it; register it with `heirloom apply`"
+        )
+    address = asyncio.run(_answering(addresses, prefix, refusal))
     click.echo(address if where.tls is None else address.replace("nats://", "tls://"))
     if sys.stderr.isatty():
         click.echo(f"Connect with the inbox prefix {prefix}", err=True)
@@ -41,11 +47,11 @@ def _split(client: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-async def _try(address: str, prefix: str, client: str) -> None:
-    try:
-        connection = await bus.connect(address, "heirloom url", inbox_prefix=prefix, patient=False)
-    except Exception as error:
-        raise click.ClickException(
-            f"the service does not know the client {client}, or has disabled it; register it with `heirloom apply`"
-        ) from error
-    await connection.close()
+async def _answering(addresses: str, prefix: str, refusal: str) -> str:
+    """The first broker that lets the caller in: one URL, as every NATS client takes it; it tells of the others."""
+    for address in addresses.split(","):
+        with contextlib.suppress(NatsError, OSError):
+            connection = await bus.connect(address, "heirloom url", inbox_prefix=prefix, patient=False)
+            await connection.close()
+            return address
+    raise click.ClickException(refusal)
