@@ -7,10 +7,13 @@ which waits for us more often than we for it. So both ways are tried in turn, an
 
 from collections.abc import Callable
 
-WINDOW_SECONDS = 0.1
-"""One measurement, and how long the slower way is suffered at a time."""
-TRUST_SECONDS = 4
-"""How long the faster way is kept before the other one is tried again."""
+WINDOW_SECONDS = 0.04
+TRIAL = (False, False, True, True) * 3
+"""Window by window, so that a load that grows or shrinks meanwhile favours neither way. Of two windows alike only the
+second counts: in the first, what was sent the other way still comes home."""
+COUNTED = range(1, len(TRIAL), 2)
+TRUST_SECONDS = 8
+"""How long what a trial has shown is kept."""
 CROWD = 8
 """With fewer appends at once, a batch was slower on every broker that was measured."""
 MARGIN = 1.05
@@ -23,9 +26,10 @@ class Pace:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.together = False
         self._clock = clock
-        self._rates = {False: 0.0, True: 0.0}
-        self._try_other_at = 0.0
         self._began, self._commits, self._crowd = clock(), 0, 0
+        self._rates = {False: 0.0, True: 0.0}
+        self._step = -1
+        self._trusted_until = 0.0
 
     def acknowledged(self, commits: int, under_way: int) -> None:
         """So many commits were acknowledged, and so many appends had been waiting for that."""
@@ -37,15 +41,25 @@ class Pace:
             self._began, self._commits, self._crowd = now, 0, 0
 
     def _conclude(self, now: float) -> None:
-        if self._crowd < CROWD or now - self._began > 2 * WINDOW_SECONDS:
+        """A window is over. One that began before the crowd came says nothing, nor does one that nobody filled."""
+        seconds = now - self._began
+        if self._crowd < CROWD or seconds > 3 * WINDOW_SECONDS:
+            self._try(-1)
+        elif self._step < len(TRIAL):
+            if self._step in COUNTED:
+                self._rates[self.together] += self._commits / seconds
+            self._try(self._step + 1)
+            self._trusted_until = now + TRUST_SECONDS
+        elif now >= self._trusted_until:
+            self._try(0)
+
+    def _try(self, step: int) -> None:
+        """Go on to a step of the trial: -1 waits for a crowd, the one after the last keeps what was faster."""
+        self._step = step
+        if step < 0:
             self.together = False
-            self._rates = {False: 0.0, True: 0.0}
-            self._try_other_at = 0.0
-            return
-        rate, known = self._commits / (now - self._began), self._rates[self.together]
-        self._rates[self.together] = (known + rate) / 2 if known else rate
-        if now >= self._try_other_at:
-            self._try_other_at = now + TRUST_SECONDS
-            self.together = not self.together
+        elif step < len(TRIAL):
+            self._rates = self._rates if step else {False: 0.0, True: 0.0}
+            self.together = TRIAL[step]
         else:
             self.together = self._rates[True] > self._rates[False] * MARGIN
