@@ -22,6 +22,10 @@ from events.subjects import STREAM
 REQUEST_SIZE = 512
 REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
+SILENT_SECONDS = 10.0
+"""After so long without a commit another consumer is asked: this one may sit on a copy of the log that is behind."""
+DOUBT_SECONDS = (0.1, 0.4, 1.6)
+"""How long to wait, each time, before a gap is asked about once more: a copy that catches up may show one."""
 
 
 class Batch(NamedTuple):
@@ -77,6 +81,8 @@ class _Reader:
         self._delivered = 0
         self._news = asyncio.Event()
         self._failed = False
+        self._doubts = 0
+        self._heard_at = 0.0
         self._open: dict[str, int] = {}
         """Requests under way: inbox → commits still owed."""
 
@@ -93,12 +99,24 @@ class _Reader:
                 continue
             batch, self._arrived = self._arrived, []
             self._news.clear()
+            if batch and self._misses_some(batch) and self._doubts < len(DOUBT_SECONDS):
+                await self._abandon()
+                await asyncio.sleep(DOUBT_SECONDS[self._doubts])
+                self._doubts += 1
+                continue
             if batch:
+                self._doubts = 0
+                self._heard_at = asyncio.get_running_loop().time()
                 self._delivered += len(batch)
                 self._next = batch[-1].seq + 1
                 return Batch(batch, self._pending)
-            if self._failed:
+            if self._failed or asyncio.get_running_loop().time() - self._heard_at > SILENT_SECONDS:
                 await self._abandon()
+
+    def _misses_some(self, batch: list[Stored]) -> bool:
+        """Whether it does not go on where the one before ended. Whoever asked for a part of the log cannot tell."""
+        whole = not self._filters and not self._last_per_subject
+        return whole and batch[-1].seq - self._next + 1 != len(batch)
 
     async def close(self) -> None:
         await self._abandon()
@@ -133,6 +151,7 @@ class _Reader:
             except (NatsError, JetStreamError):
                 await asyncio.sleep(0.1)  # no broker, or no leader yet: it will come back
         self._consumer = info.name
+        self._heard_at = asyncio.get_running_loop().time()
         self._inbox = self._connection.new_inbox()
         self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
         self._numbers = iter(range(1, 1 << 62))
