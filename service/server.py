@@ -43,7 +43,7 @@ PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
 LATE_SECONDS = 0.2
 """How long after it was told to stop the broker's last requests may still arrive."""
-IN_FLIGHT = 512
+IN_FLIGHT = 2_000
 """Requests being worked on at once; one more is refused at once instead of waiting in a queue nobody sees."""
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """The bounds of the latency histograms."""

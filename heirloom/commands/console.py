@@ -42,13 +42,16 @@ def console(
     sql: bool,
     browse: bool,
 ) -> None:
-    """Look at what happened in a browser: a dashboard, and queries that lead from one to the next. Only reads."""
+    """Look at what happened in a browser.
+
+    A dashboard, and queries that lead from one to the next. It only reads.
+    """
     if tenant is not None and not TENANT.fullmatch(tenant):
         raise click.BadParameter(f"{tenant!r} is no tenant's name", param_hint="--tenant")
     try:
         from heirloom.console.serve import serve  # it takes a while, and may not be installed
     except ModuleNotFoundError as error:
-        if error.name not in ("datasette", "uvicorn"):
+        if (error.name or "").partition(".")[0] not in ("datasette", "uvicorn"):
             raise
         raise click.ClickException("the console needs Datasette: pip install 'heirloom[console]'") from error
 
