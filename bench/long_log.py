@@ -203,15 +203,30 @@ class Teller:
 
 
 async def write(connection: Client, commits: Iterable[Stored], advance: Callable[[int], None]) -> None:
-    """Lay the commits into the log, as fast as it takes them. Raises `RuntimeError` if it numbers them otherwise."""
+    """Lay the commits into the log, as fast as it takes them. Raises `RuntimeError` if it numbers them otherwise.
+
+    Each is appended as the service does it, with what it expects: that stays with the message, and who reads pays.
+    """
     jetstream = connection.jetstream(timeout=30)
+    last: dict[str, int] = {}
     for many in _batched(commits, ACKNOWLEDGED):
-        for stored in many[:-1]:
-            await connection.publish(stored.subject, stored.body)  # the last one's acknowledgement answers for all
-        acknowledged = await jetstream.publish(many[-1].subject, many[-1].body)
+        for stored in many[:-1]:  # the last one's acknowledgement answers for all
+            await connection.publish(stored.subject, stored.body, headers=_expectation(stored, last))
+        final = many[-1]
+        acknowledged = await jetstream.publish(final.subject, final.body, headers=_expectation(final, last))
         if acknowledged.seq != many[-1].seq:
             raise RuntimeError(f"commit {many[-1].seq} lies at {acknowledged.seq}: the log was not empty")
         advance(acknowledged.seq)
+
+
+def _expectation(stored: Stored, last: dict[str, int]) -> dict[str, str]:
+    aggregate, _, kind = stored.subject.rpartition(".")
+    filter = f"{aggregate}.*" if kind in ("live", "revoked") else stored.subject
+    expected, last[filter] = last.get(filter, 0), stored.seq
+    return {
+        "Nats-Expected-Last-Subject-Sequence": str(expected),
+        "Nats-Expected-Last-Subject-Sequence-Subject": filter,
+    }
 
 
 def _batched(commits: Iterable[Stored], size: int) -> Iterator[list[Stored]]:

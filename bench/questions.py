@@ -136,6 +136,8 @@ async def fresh(client: Client, log: Client, commits: Iterable[Stored]) -> Fresh
     async def append() -> None:
         nonlocal newest
         for stored in commits:
+            if len(delays) == SAMPLES:
+                return  # a cancellation may be lost within nats-py
             newest = (await log.jetstream().publish(stored.subject, stored.body)).seq
             await asyncio.sleep(max(0.0, started + (newest - first) / PER_SECOND - perf_counter()))
 
@@ -146,9 +148,9 @@ async def fresh(client: Client, log: Client, commits: Iterable[Stored]) -> Fresh
             await asyncio.sleep(SAMPLE_SECONDS)
             delays.append(await _ask(client, "families", {"limit": 1, "min_seq": newest}))
         rate = (newest - first) / (perf_counter() - started)
+        await appending
     finally:
         appending.cancel()
-        await asyncio.gather(appending, return_exceptions=True)
     return Fresh(rate, SAMPLES, percentile(sorted(delays), 0.5) * 1000, max(delays) * 1000)
 
 
