@@ -9,8 +9,10 @@ import asyncio
 import gc
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Sequence
+from queue import SimpleQueue
 
 import msgspec
 
@@ -24,7 +26,9 @@ LINGER_SECONDS = 0.02
 """How far behind the log the child may fall under load, for a tenth of the processor time."""
 BATCH = 2000
 AHEAD = 4
-"""So many batches wait in the pipe while the child works: neither waits for the other."""
+"""So many batches wait at the child while it works: neither waits for the other."""
+SWITCH_SECONDS = 0.0005
+"""How soon the child's thread that receives gets its turn: a pipe holds a fraction of a batch."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Stored])
@@ -119,11 +123,22 @@ def serve(handle: Callable[[list[Stored]], bytes]) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the parent decides when it is time, and closes our input
     gc.disable()  # commits hold no cycles, and looking for some in every batch costs a tenth of the time
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while header := source.read(LENGTH_BYTES):
-        batch = source.read(int.from_bytes(header))
-        if len(batch) < int.from_bytes(header):
-            return
+    sys.setswitchinterval(SWITCH_SECONDS)
+    arrived: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_receive, args=(arrived,), daemon=True).start()
+    sink = sys.stdout.buffer
+    while batch := arrived.get():
         answer = handle(_decoder.decode(batch))
         sink.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
         sink.flush()
+
+
+def _receive(arrived: "SimpleQueue[bytes]") -> None:
+    """Take in batches as they come, at most `AHEAD`; nothing for the end of the input, or a batch cut short by it."""
+    source = sys.stdin.buffer
+    while header := source.read(LENGTH_BYTES):
+        batch = source.read(int.from_bytes(header))
+        if len(batch) < int.from_bytes(header):
+            break
+        arrived.put(batch)
+    arrived.put(b"")
