@@ -69,7 +69,7 @@ def known(file: Path, seed: int = 1) -> Known:
 
         jtis = "SELECT jti FROM history JOIN families ON families.seq = history.family WHERE jti IS NOT NULL AND"
         return Known(
-            families=some(f"SELECT family_id FROM families WHERE {_ACME}"),
+            families=some(f"SELECT family_id FROM families WHERE {_ACME} AND generation IS NOT NULL"),
             struck=some(f"SELECT family_id FROM families WHERE {_ACME} AND seq IN (SELECT family FROM incidents)"),
             tireless=db.execute(_TIRELESS).fetchone()[0],
             people=some(f"SELECT DISTINCT sub FROM families WHERE {_ACME}"),
