@@ -21,8 +21,8 @@ from service.client_assertion import UsedAssertions
 from service.client_authentication import ClientAuthentication
 from service.client_secret import Secrets
 from service.connecting import Connecting
-from service.connections import Connections
 from service.context import Context
+from service.disconnecting import Connections
 from service.journal import Journal
 from service.news import News
 from service.polling import Polling

@@ -112,7 +112,10 @@ async def _observed(address: tuple[str, int] | None, children: list[Child]) -> A
     if address is None:
         yield None
         return
-    from heirloom.observed import CannotListen, observed  # takes a while to import, and only who wants it should pay
+    from heirloom.metrics_port import (  # takes a while to import, and only who wants it should pay
+        CannotListen,
+        observed,
+    )
 
     try:
         async with observed(*address, children) as listening:

@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from events.bus import Connection
 from events.log import Unavailable
 from service.connecting import Admitted, Connecting, Offered
-from service.connections import ACCOUNT
+from service.disconnecting import ACCOUNT
 from service.errors import OAuthError
 from service.tokens import new_id
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from heirloom.cli import main
-from heirloom.observed import Answer, rendered
+from heirloom.metrics_port import Answer, rendered
 from heirloom.report import Report, Sample, counter, gauge, only
 from tests.operations.http import Told, get, metrics, total
 from tests.system.service import Service
