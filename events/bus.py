@@ -12,14 +12,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from events.wire import Parser, Taker
+
 log = logging.getLogger("heirloom.bus")
 
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
 the key with which to show the same certificate, where the broker asks for one."""
-
-Taker = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""Takes a message as it came: subject, reply subject, body, and headers if it has any."""
 
 
 class Connection(Client):
@@ -33,7 +32,9 @@ class Connection(Client):
         super().__init__()
         self.jetstream_api = "$JS.API"
         """Under what name the log's stream is reached."""
-        self._takers: dict[int, Taker] = {}
+        self.takers: dict[int, Taker] = {}
+        """Who `listen`s, by the number of the subscription."""
+        self._ps = Parser(self)
 
     def outlast_brokers(self) -> None:
         """From now on wait for a broker that comes and goes, as a patient connection does from the beginning."""
@@ -45,12 +46,12 @@ class Connection(Client):
         For what is done within microseconds.
         """
         subscription = await self.subscribe(subject, cb=_untaken)
-        self._takers[subscription._id] = take  # noqa: SLF001  # what the broker calls it
+        self.takers[subscription._id] = take  # noqa: SLF001  # what the broker calls it
         return subscription
 
     async def stop_listening(self, subscription: Subscription) -> None:
         """The end of what `listen` began."""
-        del self._takers[subscription._id]  # noqa: SLF001  # as above
+        del self.takers[subscription._id]  # noqa: SLF001  # as above
         await subscription.unsubscribe()
 
     async def publish(
@@ -73,15 +74,15 @@ class Connection(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        take = self._takers.get(sid)
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         try:
-            if take is not None:
-                take(subject, reply, data, headers)
-            else:
-                await super()._process_msg(sid, subject, reply, data, headers)
-        except (UnicodeDecodeError, ValueError, IndexError) as error:
-            log.warning("dropped a malformed message", extra={"bytes": len(data), "error": type(error).__name__})
+            await super()._process_msg(sid, subject, reply, data, headers or b"")
+        except (ValueError, IndexError) as error:
+            self.malformed(len(data), error)
+
+    def malformed(self, size: int, error: Exception) -> None:
+        """A message of so many bytes is dropped, and nothing else."""
+        log.warning("dropped a malformed message", extra={"bytes": size, "error": type(error).__name__})
 
 
 async def _untaken(_message: Msg) -> None:

@@ -1,7 +1,6 @@
 """The log: load an aggregate's last commit, append the next one, read them all in order."""
 
 import base64
-from typing import NamedTuple
 
 import msgspec
 from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
@@ -17,7 +16,7 @@ READ_SECONDS = 1.0
 NO_MESSAGE = 10037
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A commit as it lies in the log."""
 
     seq: int

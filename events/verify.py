@@ -120,7 +120,7 @@ class Verifier:
 
     def check(self, stored: Stored) -> None:
         """The next message of the stream."""
-        seq, place, body = stored
+        seq, place, body = stored.seq, stored.subject, stored.body
         tally = self.tally
         tally.commits += 1
         if seq != tally.seq + 1:

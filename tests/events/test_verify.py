@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from events.log import Stored
 from events.verify import KINDS, Fault, Report, Verifier
@@ -24,14 +25,14 @@ def verify(log: list[Stored]) -> Report:
 
 def copied(log: list[Stored]) -> list[Stored]:
     """As a copy in another stream would lie: without gaps, whatever was done."""
-    return [stored._replace(seq=seq) for seq, stored in enumerate(log, 1)]
+    return [replace(stored, seq=seq) for seq, stored in enumerate(log, 1)]
 
 
 def altered(old: bytes, new: bytes, seq: int = TARGET) -> list[Stored]:
     """One commit with something else in it."""
     stored = LOG[seq - 1]
     assert old in stored.body
-    return [*LOG[: seq - 1], stored._replace(body=stored.body.replace(old, new)), *LOG[seq:]]
+    return [*LOG[: seq - 1], replace(stored, body=stored.body.replace(old, new)), *LOG[seq:]]
 
 
 def test_an_honest_log_is_whole() -> None:
@@ -50,7 +51,7 @@ def test_any_byte_that_is_flipped_is_found() -> None:
     for place in range(len(body)):
         flipped = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
         if not flipped[place : place + 1].isspace():
-            report = verify([*LOG[: TARGET - 1], LOG[TARGET - 1]._replace(body=flipped), *LOG[TARGET:]])
+            report = verify([*LOG[: TARGET - 1], replace(LOG[TARGET - 1], body=flipped), *LOG[TARGET:]])
             assert report.fault is not None, (place, flipped)
             assert report.fault.seq in (TARGET, before), (report.fault, flipped)
 
@@ -65,10 +66,10 @@ def test_any_byte_that_is_flipped_is_found() -> None:
         (lambda: altered(b'"prev":"', b'"prev":"0'), TARGET),
         (lambda: altered(b'"v":1', b'"v":7'), TARGET),
         (
-            lambda: [s._replace(subject=s.subject.replace("live", "revoked")) if s.seq == TARGET else s for s in LOG],
+            lambda: [replace(s, subject=s.subject.replace("live", "revoked")) if s.seq == TARGET else s for s in LOG],
             TARGET,
         ),
-        (lambda: [s._replace(subject="tokens.acme.recipe.x") if s.seq == TARGET else s for s in LOG], TARGET),
+        (lambda: [replace(s, subject="tokens.acme.recipe.x") if s.seq == TARGET else s for s in LOG], TARGET),
         (lambda: [*LOG[: TARGET - 1], *LOG[TARGET:]], TARGET),
     ],
     ids=["actor", "rotation", "state", "state's sub", "prev", "version", "wrong subject", "no aggregate", "gap"],
@@ -129,11 +130,11 @@ def test_it_remembers_little_of_a_family() -> None:
 def test_a_log_that_is_bad_throughout_is_counted_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults are remembered of a bounded number of aggregates; the first bad commit is named all the same."""
     monkeypatch.setattr("events.verify.MANY", 3)
-    garbage = [stored._replace(body=b"garbage") for stored in LOG]
+    garbage = [replace(stored, body=b"garbage") for stored in LOG]
     report = verify(garbage)
     assert (report.faulty, report.fault and report.fault.seq) == (3, 1)
     own = [stored for stored in LOG if stored.subject == LOG[0].subject][:2]
-    accused = [own[0]._replace(body=own[0].body + b" "), *garbage[1:]]
+    accused = [replace(own[0], body=own[0].body + b" "), *garbage[1:]]
     accused[own[1].seq - 1] = own[1]  # only now is the first commit known to be bad
     fault = verify(accused).fault
     assert fault is not None

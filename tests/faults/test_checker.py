@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from events.log import Stored
 from tests.faults.checker import check
@@ -236,7 +237,7 @@ def test_the_log_is_folded_by_rules_of_its_own() -> None:
     assert "generations are contiguous" in _faults([*good.log[:2], rotation])
     assert "a dead family stays dead" in _faults([*good.log, rotation])
     assert "a family ends once" in _faults([*good.log, end])
-    silent = end._replace(body=end.body.replace(b"TokenReuseDetected", b"TokenReuseOverlooked"))
+    silent = replace(end, body=end.body.replace(b"TokenReuseDetected", b"TokenReuseOverlooked"))
     assert "a reuse and the end it brings are one commit" in _faults([*good.log[:2], silent])
 
 

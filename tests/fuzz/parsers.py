@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from events import client, family, key, subject, tenant
 from events.commit import Codec, UnreadableCommit
@@ -143,7 +144,7 @@ def _of_log() -> dict[str, Parser]:
     found = {f"commit: {kind}": Parser(bodies, codec.decode, (UnreadableCommit,)) for kind, codec in CODECS.items()}
     return found | {
         "verification": Parser(bodies, _verify),
-        "projection": Parser(bodies, lambda data: read_commit(LOG[1]._replace(body=data)), (Unprojectable,)),
+        "projection": Parser(bodies, lambda data: read_commit(replace(LOG[1], body=data)), (Unprojectable,)),
     }
 
 
@@ -151,7 +152,7 @@ def _verify(data: bytes) -> None:
     """Whatever lies in the log: a fault is told, never raised."""
     verifier = Verifier()
     verifier.check(LOG[0])
-    verifier.check(LOG[1]._replace(body=data))
+    verifier.check(replace(LOG[1], body=data))
     verifier.report()
 
 

@@ -1,6 +1,7 @@
 """Copies of the log that were tampered with: each is found, with the first bad sequence where it can be known."""
 
 import pytest
+from msgspec.structs import replace
 
 from events.commit import digest
 from events.log import Stored
@@ -27,7 +28,7 @@ def verify(
     keys: tuple[str, ...] = (str(SIGNER.key),),
 ) -> Report:
     """The report on a copy, whose sequences have no gap whatever was done."""
-    copy = [stored._replace(seq=seq) for seq, stored in enumerate(log, 1)]
+    copy = [replace(stored, seq=seq) for seq, stored in enumerate(log, 1)]
     return report(in_place(copy, vouched), len(copy), Terms(keys, None if kept is None else kept.signed))
 
 
@@ -48,7 +49,7 @@ def found(log: list[Stored], vouched: list[Checkpoint] = VOUCHED, *, kept: Check
 
 def replaced(seq: int, body: bytes) -> list[Stored]:
     """The log with another body there."""
-    return [stored._replace(body=body) if stored.seq == seq else stored for stored in LOG]
+    return [replace(stored, body=body) if stored.seq == seq else stored for stored in LOG]
 
 
 def first_of(seq: int) -> int:
@@ -84,7 +85,7 @@ def test_one_byte_of_a_checkpoint_flipped() -> None:
     place = next(place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT and stored.seq == 2)
     body = messages[place].body
     for index in range(len(body)):
-        flipped = messages[place]._replace(body=body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :])
+        flipped = replace(messages[place], body=body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :])
         fault = report([*messages[:place], flipped, *messages[place + 1 :]], len(LOG)).fault
         assert fault is not None
         assert (fault.seq, fault.stream) == (2, CHECKPOINTS)
@@ -169,5 +170,5 @@ def test_a_gap(missing: int) -> None:
 
 def test_a_checkpoint_in_the_place_of_a_commit() -> None:
     """It does not pass for one from the checkpoints' own stream."""
-    disguised = LOG[8]._replace(subject=CHECKPOINT, body=VOUCHED[0].signed.encode())
+    disguised = replace(LOG[8], subject=CHECKPOINT, body=VOUCHED[0].signed.encode())
     assert report([*LOG[:8], disguised, *LOG[9:]], len(LOG)).fault is not None

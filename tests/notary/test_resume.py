@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from events import bus, remembered, stream
 from events.log import Stored
@@ -48,7 +49,7 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
     """Again and again, with most of what it remembers put away: the report is that of one go, good or bad."""
     monkeypatch.setattr(remembered, "RECENT", 4)
     messages = [
-        each._replace(body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
+        replace(each, body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
         for each in MESSAGES
     ]
     path, progress, held = tmp_path / "state", Progress("", _terms()), Remembered()

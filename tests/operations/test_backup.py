@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 from nats.js.api import StreamConfig
 
 from events import bus
@@ -93,7 +94,7 @@ def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
 
 def test_a_log_that_is_not_whole_is_not_restored(nats_server: Broker, tmp_path: Path) -> None:
     """The backup is undamaged, but what was backed up had been tampered with."""
-    backup = backed_up(nats_server, tmp_path, [*LOG, LOG[20]._replace(seq=len(LOG) + 1)])
+    backup = backed_up(nats_server, tmp_path, [*LOG, replace(LOG[20], seq=len(LOG) + 1)])
     result = heirloom("restore", "--data", tmp_path / "new", backup)
     assert result.exit_code == 1
     assert f"sequence {len(LOG) + 1}" in result.output

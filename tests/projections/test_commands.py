@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from events import bus
 from heirloom.cli import main
@@ -41,7 +42,7 @@ async def test_verify_and_replay(nats_server: Broker, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "part") as reading:
         assert reading.execute("SELECT family_id, generation FROM families").fetchall() == [("f2", 3)]
     reading.close()
-    again = LOG[20]._replace(seq=len(LOG) + 1)
+    again = replace(LOG[20], seq=len(LOG) + 1)
     await publish(nats_server, [again])
     fault = (await verify_log(connection, again.seq, steps.append)).fault
     assert fault is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from nats.aio.client import Client
 
 from events import bus, stream
@@ -131,7 +132,7 @@ async def test_a_file_that_cannot_be_used_is_replaced(nats_server: Broker, tmp_p
     model.close()
     async with projector(nats_server, path, said=said) as running:
         assert len((await running.ask("families"))["items"]) == 8
-        unknown = LOG[-1]._replace(seq=len(LOG) + 1, body=LOG[-1].body.replace(b"TokenRotated", b"TokenBlessed"))
+        unknown = replace(LOG[-1], seq=len(LOG) + 1, body=LOG[-1].body.replace(b"TokenRotated", b"TokenBlessed"))
         await publish(nats_server, [unknown])
         answer = await running.ask("position", min_seq=unknown.seq)
         assert answer["error"] == "temporarily_unavailable"

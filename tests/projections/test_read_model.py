@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from events.log import Stored
 from projections.read_model import Halted, ReadModel, Unusable
@@ -78,7 +79,7 @@ def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
     """The log with something else in one commit."""
     stored = LOG[at - 1]
     assert old in stored.body
-    return [*LOG[: at - 1], stored._replace(body=stored.body.replace(old, new)), *LOG[at:]]
+    return [*LOG[: at - 1], replace(stored, body=stored.body.replace(old, new)), *LOG[at:]]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
         (replaced(15, b'{"v":1', b'{"v":2'), 15, "version 2"),
         (replaced(15, b"{", b"("), 15, "malformed"),
         (replaced(15, b'12:00:14Z"', b'12:00:14"'), 15, "offset"),
-        ([*LOG[:14], LOG[14]._replace(subject="tokens.acme.family.nobody.live"), *LOG[15:]], 15, "fit"),
+        ([*LOG[:14], replace(LOG[14], subject="tokens.acme.family.nobody.live"), *LOG[15:]], 15, "fit"),
     ],
     ids=["gap", "unknown event", "unknown version", "unreadable", "time without zone", "unknown family"],
 )

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from events import bus
 from heirloom.what_if import Findings, Terms
@@ -44,7 +45,7 @@ async def test_a_part_of_a_history(nats_server: Broker) -> None:
 async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
     """A commit of an unknown kind: its sequence is named, by the command and over the bus."""
     unknown = LOG[20].body.replace(b"TokenRotated", b"TokenBlessed")
-    await publish(nats_server, [*LOG[:20], LOG[20]._replace(body=unknown)])
+    await publish(nats_server, [*LOG[:20], replace(LOG[20], body=unknown)])
     connection = await bus.connect(nats_server.url, "test")
     with pytest.raises(CannotTell, match="sequence 21: "):
         await find_out(connection, terms(), lambda _: None)
