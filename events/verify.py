@@ -59,6 +59,10 @@ MANY = 1000
 """Of so many aggregates faults are kept; beyond that, only one that lies before all the others."""
 
 
+STATES = 10_000
+"""Of so many aggregates the last state is kept as it was decoded, at 1 to 2 kB each."""
+
+
 class _Kind:
     """How to check one kind of aggregate. `depth`: how many parts of the subject name it."""
 
@@ -117,6 +121,7 @@ class Verifier:
     ) -> None:
         self.tally = msgspec.structs.replace(tally, faults=dict(tally.faults))
         self._last = defaultdict(bytes) if remembered is None else remembered
+        self._states: dict[str, Any] = {}
 
     def check(self, stored: Stored) -> None:
         """The next message of the stream."""
@@ -138,12 +143,20 @@ class Verifier:
             tally.families += kind.depth == 5
         state = b""
         try:
-            state = _check(kind, body, before, parts[-1])
+            folded, state = _check(kind, body, before, self._state(kind, aggregate, before), parts[-1])
+            self._states[aggregate] = folded
         except _BadCommit as bad:
             self._blame(aggregate, Fault(seq, str(bad)))
         except _BrokenChain:
             self._accuse(aggregate, int.from_bytes(before[:8]), seq)
         self._last[aggregate] = seq.to_bytes(8) + hashlib.sha256(body).digest() + state
+
+    def _state(self, kind: _Kind, aggregate: str, before: bytes) -> Any:
+        """What the aggregate's last commit left, None where that is nothing that can be known."""
+        state = self._states.pop(aggregate, None)
+        if len(self._states) > STATES:
+            self._states.clear()
+        return kind.decode_state(before[40:]) if state is None and len(before) > 40 else state
 
     def report(self) -> Report:
         """So far."""
@@ -164,8 +177,9 @@ class Verifier:
             faults.setdefault(aggregate, fault)
 
 
-def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:
-    """The state after the commit, encoded. `before` is what is remembered of the one before, empty for the first."""
+def _check(kind: _Kind, body: bytes, before: bytes, state: Any, last_part: str) -> tuple[Any, bytes]:
+    """The state after the commit, and its encoding. `before` is what is remembered of the one before, and its `state`:
+    empty and None for the first."""
     try:
         commit = kind.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -175,19 +189,18 @@ def _check(kind: _Kind, body: bytes, before: bytes, last_part: str) -> bytes:
     expected_seq = int.from_bytes(before[:8])
     if commit.prev_seq != expected_seq:
         raise _BadCommit(f"it follows sequence {commit.prev_seq}, the aggregate's last commit is at {expected_seq}")
-    expected_state = before[40:]
     try:
-        folded = kind.fold(kind.decode_state(expected_state) if expected_state else None, commit.events, commit.at)
+        folded = kind.fold(state, commit.events, commit.at)
     except (ValueError, TypeError) as error:
         raise _BadCommit(f"its events cannot follow: {error}") from error
-    state = _encode(folded)
-    if state != bytes(commit.state) and not _means(kind, commit.state, folded):
+    encoded = _encode(folded)
+    if encoded != bytes(commit.state) and not _means(kind, commit.state, folded):
         raise _BadCommit("its state is not what its events make of the state before")
     if commit.prev != (before[8:40].hex() if before else None):
         raise _BrokenChain
     if kind.depth == 5 and last_part != _last_part(commit.events):
         raise _BadCommit(f"its events do not belong on …{last_part}")
-    return state
+    return folded, encoded
 
 
 def _last_part(events: tuple[family.FamilyEvent, ...]) -> str:

@@ -1,11 +1,11 @@
 """Feeding the log to the process that writes the read model, which works on one batch while the next is read."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -32,7 +32,27 @@ class Extent(NamedTuple):
     wanted: Callable[[Stored], bool] | None = None
 
 
-async def feed(connection: Connection, path: Path, extent: Extent, advance: Callable[[int], None]) -> Outcome | None:
+Reading: TypeAlias = Callable[[Connection, Extent], AsyncGenerator[Batch, None]]
+
+
+def by_consumer(connection: Connection, extent: Extent) -> AsyncGenerator[Batch, None]:
+    """Hears at once what is new, and costs the broker a third of the other way; for the service's own processes."""
+    filters = () if extent.filter == EVERYTHING else (extent.filter,)
+    return read(connection, extent.start, filters=filters, until=extent.until)
+
+
+def by_asking(connection: Connection, extent: Extent) -> AsyncGenerator[Batch, None]:
+    """For whoever may have no consumer: an auditor."""
+    return read_direct(connection, extent.start, filter=extent.filter, until=extent.until)
+
+
+async def feed(
+    connection: Connection,
+    path: Path,
+    extent: Extent,
+    advance: Callable[[int], None],
+    reading: Reading = by_consumer,
+) -> Outcome | None:
     """Have that much of the log written to the read model at `path`; `advance` hears the sequence applied last.
 
     Gives what ended it before its end, or None. The file is closed then.
@@ -53,27 +73,25 @@ async def feed(connection: Connection, path: Path, extent: Extent, advance: Call
 
     part = [] if extent.filter == EVERYTHING else [PART]
     pipe = await Pipe.start("projections.writer", str(path), *part)
-    reading = asyncio.create_task(_read(connection, extent, pipe, answered))
+    pouring = asyncio.create_task(_pour(reading(connection, extent), extent, pipe, answered))
     try:
-        await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
-            reading.result()
+        await asyncio.wait((pouring, ended), return_when=asyncio.FIRST_COMPLETED)
+        if pouring.done():
+            pouring.result()
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        pouring.cancel()
+        await asyncio.gather(pouring, return_exceptions=True)
         await pipe.close()
     return ended.result() if ended.done() else None
 
 
-async def _read(
-    connection: Connection, extent: Extent, pipe: Pipe, answered: Callable[[asyncio.Future[bytes]], None]
+async def _pour(
+    batches: AsyncGenerator[Batch, None],
+    extent: Extent,
+    pipe: Pipe,
+    answered: Callable[[asyncio.Future[bytes]], None],
 ) -> None:
-    # who follows must hear at once what is new, and a consumer tells; what lies there is asked for
-    if extent.until is None:
-        reading = read(connection, extent.start, filters=(extent.filter,))
-    else:
-        reading = read_direct(connection, extent.start, filter=extent.filter, until=extent.until)
-    async with aclosing(reading) as batches:
+    async with aclosing(batches):
         await pipe.pour(batches if extent.wanted is None else _while(batches, extent.wanted), answered)
 
 

@@ -18,7 +18,7 @@ from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import where
 from heirloom.commands.reading import progress, reading
 from heirloom.commands.when import Until
-from projections.feed import Extent, feed
+from projections.feed import Extent, by_asking, feed
 from projections.read_model import ReadModel, Unusable
 
 INTERRUPTED = 130
@@ -92,7 +92,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         _mark(into, 0 if extent.filter == EVERYTHING else PART)
     except sqlite3.Error as error:
         raise click.ClickException(f"{into} cannot be written: {error}") from error
-    outcome = await feed(connection, into, extent, advanced)
+    outcome = await feed(connection, into, extent, advanced, by_asking)
     if outcome is not None:
         raise click.ClickException(outcome.halted or outcome.unwritable or outcome.damaged or "")
     return applied
