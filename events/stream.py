@@ -81,15 +81,15 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
 def compression(replicas: int) -> str:
     """One copy is compressed. Those of a cluster are not.
 
-    A server of a cluster that was killed cuts off the end of its copy when it comes back, and nats-server 2.15 destroys
-    a compressed file by that (ADR 0012).
+    A server of a cluster that was killed cuts its copy to what it has settled when it comes back, and nats-server 2.15
+    then compresses the very file that it goes on writing to: what it was told to keep is lost (ADR 0012).
     """
     return "s2" if replicas == 1 else "none"
 
 
 def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
     """What of `found` (a stream's configuration as the server tells it) is weaker than required, in words."""
-    wanted = configuration(required, name)
+    wanted = configuration(required, name) | {"compression": compression(found.get("num_replicas", 1))}
     faults = [
         f"{setting} is {found.get(setting)!r}, must be {value!r}"
         for setting, value in wanted.items()
@@ -118,14 +118,21 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
         info = await _api(connection, f"STREAM.CREATE.{name}", configuration(required, name))
     elif name == STREAM and info.get("config", {}).get("subjects") == BEFORE_CHECKPOINTS:
         info = await _make_room(connection, info["config"], required)
-    elif name == STREAM and "config" in info and "republish" not in info["config"]:
-        if faults := differences(fed := info["config"] | {"republish": FEED}, required):
-            raise WeakStream(faults)
-        info = await _api(connection, f"STREAM.UPDATE.{STREAM}", fed)  # a log from before the feed
+    elif "config" in info and (mended := _mended(info["config"], name)) != info["config"]:
+        if faults := differences(mended, required, name):
+            raise WeakStream(faults, name)
+        info = await _api(connection, f"STREAM.UPDATE.{name}", mended)
     if "error" in info:
         raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
     if faults := differences(info["config"], required, name):
         raise WeakStream(faults, name)
+
+
+def _mended(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """The configuration without what an earlier version left out or did wrong, and a log need not be made anew for."""
+    feed = {"republish": FEED} if name == STREAM and "republish" not in found else {}
+    copies: int = found.get("num_replicas", 1)
+    return found | feed | ({"compression": compression(copies)} if copies > 1 else {})
 
 
 async def with_a_leader(work: Callable[[], Awaitable[object]]) -> None:

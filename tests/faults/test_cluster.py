@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nats.errors import Error as NatsError
+from nats.js.api import StoreCompression
 
 from events import bus
 from heirloom import credentials
@@ -40,6 +41,8 @@ async def test_three_copies_of_everything_and_all_is_there_again(tmp_path: Path)
         async with stack.undisturbed() as witness, stack.client() as web:
             streams = await witness.jetstream().streams_info()
             assert {stream.config.num_replicas for stream in streams} == {3}
+            assert {stream.config.compression for stream in streams} == {StoreCompression.NONE}  # ADR 12
+            await _compress(witness)  # as versions before did
             names = {stream.config.name for stream in streams}
             assert names >= {"TOKENS", "CHECKPOINTS", "REPLICAS", "KV_heirloom-assertions"}
             token = (await web.issue(scope="read offline_access"))["refresh_token"]
@@ -56,7 +59,9 @@ async def test_three_copies_of_everything_and_all_is_there_again(tmp_path: Path)
         refused = subprocess.run(alone, capture_output=True, text=True, check=False)
         assert (refused.returncode, "--cluster 3" in refused.stderr) == (1, True)
         stack.start()
-        async with stack.client() as web:
+        async with stack.undisturbed() as witness, stack.client() as web:
+            mended = await witness.jetstream().stream_info("TOKENS")
+            assert mended.config.compression == StoreCompression.NONE
             assert await _refreshed(web, token, "again") != token
 
 
@@ -116,6 +121,12 @@ async def _refreshed(caller: Caller, token: str, key: str, *, or_ended: bool = F
 async def _outcome(caller: Caller, what: str, request: dict[str, Any]) -> str:
     answer = await caller.ask(what, request)
     return str(answer.get("error", "ok"))
+
+
+async def _compress(connection: bus.Connection) -> None:
+    jetstream = connection.jetstream()
+    config = (await jetstream.stream_info("TOKENS")).config
+    await jetstream.update_stream(config, compression=StoreCompression.S2)
 
 
 async def _refuses_strangers(stack: Stack) -> bool:
