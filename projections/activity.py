@@ -21,6 +21,9 @@ from projections.rows import Rows
 COUNTS = ("begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged")
 """Families begun, access tokens issued, refresh tokens redeemed, families revoked, access tokens revoked, and what
 was detected."""
+_BEGUN, _ISSUED, _REFRESHED = 2, 3, 4
+_ENDS = (5, FamilyRevoked), (6, TokenRevoked), (7, TokenReuseDetected), (8, ForgeryDetected)
+"""Where they stand in a row."""
 HOUR = 3_600_000_000
 
 ADD = (
@@ -41,25 +44,21 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """Count it in, together with the commit before it where that was in the same hour: the sum is the same."""
-    tenant, hour, first = names[commit.tenant], commit.at - commit.at % HOUR, commit.events[0]
-    begun, issued = isinstance(first, GrantAuthorized), commit.access is not None
-    refreshed = isinstance(first, TokenRedeemed) and first.credential == "refresh_token"
-    revoked, tokens, reuse, forged = _ends(commit) if commit.revokes else (0, 0, 0, 0)
-    added = rows[ADD]
-    if added and added[-1][0] == tenant and added[-1][1] == hour:
-        _, _, b, i, f, r, t, u, g = added.pop()
-        begun, issued, refreshed = b + begun, i + issued, f + refreshed
-        revoked, tokens, reuse, forged = r + revoked, t + tokens, u + reuse, g + forged
-    added.append((tenant, hour, begun, issued, refreshed, revoked, tokens, reuse, forged))
+    """Count it in, together with what else the batch holds of the same hour."""
+    key, first = (names[commit.tenant], commit.at - commit.at % HOUR), commit.events[0]
+    row = rows.counts.get(key)
+    if row is None:
+        row = rows.counts[key] = [*key, *(0 for _ in COUNTS)]
+        rows[ADD].append(row)
+    row[_BEGUN] += isinstance(first, GrantAuthorized)
+    row[_ISSUED] += commit.access is not None
+    row[_REFRESHED] += isinstance(first, TokenRedeemed) and first.credential == "refresh_token"
+    if commit.revokes:
+        for place, kind in _ENDS:
+            row[place] += sum(isinstance(event, kind) for event in commit.events)
 
 
 def activity(db: sqlite3.Connection, page: Page) -> tuple[list[dict[str, Any]], str | None]:
     """The hours in which something happened, newest first, and the next page's cursor."""
     rows, cursor = select_page(db, "SELECT a.* FROM activity AS a", "activity AS a", ("at",), page)
     return [{"hour": moment(row["at"])} | {count: row[count] for count in COUNTS} for row in rows], cursor
-
-
-def _ends(commit: FamilyCommit) -> tuple[int, ...]:
-    kinds = (FamilyRevoked, TokenRevoked, TokenReuseDetected, ForgeryDetected)
-    return tuple(sum(isinstance(event, kind) for event in commit.events) for kind in kinds)

@@ -19,12 +19,12 @@ class Unprojectable(Exception):
     """A message of the log that the read model cannot take in."""
 
 
-class FamilyCommit(NamedTuple):
+class FamilyCommit(msgspec.Struct, gc=False):
     """One decision about one family, times in microseconds since 1970.
 
     `generation` is the refresh token's that the family has after it and `refresh_end` that token's expiry, `access` the
     access token that was issued, `access_end` its expiry; each None where the commit says nothing about it. `revokes`
-    is what the subject says.
+    is what the subject says. `opened` is the sequence that opened the family, once the read model has looked it up.
     """
 
     seq: int
@@ -38,6 +38,7 @@ class FamilyCommit(NamedTuple):
     refresh_end: int | None
     access: TokenIssued | None
     access_end: int | None
+    opened: int | None = None
 
 
 class _Family(msgspec.Struct, gc=False):

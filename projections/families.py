@@ -28,13 +28,10 @@ OPEN = (
     " ON CONFLICT (family_id, tenant) DO UPDATE SET at = excluded.at, sub = excluded.sub, scope = excluded.scope,"
     " expires_at = coalesce(excluded.expires_at, expires_at) WHERE sub = ''"
 )
-DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE family_id = ? AND tenant = ?"
-RENEW = "UPDATE families SET generation = ?, expires_at = ? WHERE family_id = ? AND tenant = ?"
-EXTEND = (
-    "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?)"
-    " WHERE family_id = ? AND tenant = ? AND generation IS NULL"
-)
-END = "UPDATE families SET revoked_at = ?, reason = ? WHERE family_id = ? AND tenant = ?"
+DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE seq = ?"
+RENEW = "UPDATE families SET generation = ?, expires_at = ? WHERE seq = ?"
+EXTEND = "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?) WHERE seq = ? AND generation IS NULL"
+END = "UPDATE families SET revoked_at = ?, reason = ? WHERE seq = ?"
 STATEMENTS = (OPEN, DENY, RENEW, EXTEND, END)
 INDEXES = (
     "CREATE INDEX families_by_time ON families (tenant, at)",
@@ -69,7 +66,7 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
-    tenant, first = names[commit.tenant], commit.events[0]
+    first = commit.events[0]
     end = commit.refresh_end
     if end is not None and commit.access_end is not None:
         end = max(end, commit.access_end)  # it lives as long as any token of it
@@ -77,17 +74,18 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         sub, grant = (first.sub, first.grant) if isinstance(first, GrantAuthorized) else ("", DEVICE_GRANT)
         terms = names[first.client_id], sub, names[first.scope], names[grant]
         end = end or _provisional_end(commit)
+        tenant = names[commit.tenant]
         rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end))
     elif end is not None:
-        rows[RENEW].append((commit.generation, end, commit.family_id, tenant))
+        rows[RENEW].append((commit.generation, end, commit.opened))
     elif isinstance(first, DeviceAuthorizationDenied):
-        rows[DENY].append((first.sub, commit.at, commit.family_id, tenant))
+        rows[DENY].append((first.sub, commit.at, commit.opened))
     elif commit.access_end is not None:
-        rows[EXTEND].append((commit.access_end, commit.family_id, tenant))
+        rows[EXTEND].append((commit.access_end, commit.opened))
     if commit.revokes:
         for event in commit.events:
             if isinstance(event, FamilyRevoked):
-                rows[END].append((commit.at, names[event.reason], commit.family_id, tenant))
+                rows[END].append((commit.at, names[event.reason], commit.opened))
 
 
 def _provisional_end(commit: FamilyCommit) -> int | None:

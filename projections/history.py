@@ -16,7 +16,7 @@ from projections.rows import Rows
 
 ADD = (
     "INSERT INTO history (seq, family, at, types, actor, generation, terms, jti, lifetime, patience)"
-    " VALUES (?, (SELECT seq FROM families WHERE family_id = ? AND tenant = ?), ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 STATEMENTS = (ADD,)
 INDEXES = (
@@ -73,9 +73,8 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     end = _credential_end(commit)
     patience = None if end is None else (end - at) / SECOND
     types = names[_names_of(tuple(map(type, commit.events)))]
-    family = commit.family_id, names[commit.tenant]
     rest = commit.generation, terms, jti, lifetime, patience
-    rows[ADD].append((commit.seq, *family, at, types, names[commit.actor], *rest))
+    rows[ADD].append((commit.seq, commit.opened, at, types, names[commit.actor], *rest))
 
 
 def packed(jti: str) -> bytes | str:

@@ -14,7 +14,7 @@ from projections.rows import Rows
 ADD = (
     "INSERT INTO incidents"
     " (seq, n, at, tenant, family, client, sub, type, reason, actor, presenter, presented, current)"
-    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
+    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ?, ?, ? FROM families WHERE seq = ?"
 )
 STATEMENTS = (ADD,)
 INDEXES = (
@@ -58,7 +58,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         if isinstance(event, TokenReuseDetected | ForgeryDetected):
             what = names[type(event).__name__], names[reason_of(event)]
             who = names[commit.actor], names[event.client_id], event.generation, event.current_generation
-            rows[ADD].append((commit.seq, n, commit.at, *what, *who, commit.family_id, names[commit.tenant]))
+            rows[ADD].append((commit.seq, n, commit.at, *what, *who, commit.opened))
 
 
 def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:

@@ -15,6 +15,7 @@ from events.commit import digest
 from events.log import Stored
 from projections import activity, checkpoint, cut_offs, families, history, incidents, names, revocations, views, words
 from projections.commit import FamilyCommit, Unprojectable, read_commit
+from projections.opened import Opened
 from projections.rows import Rows
 
 TABLES: dict[str, Callable[[Database], None]] = {
@@ -30,7 +31,7 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "views-1": views.create,
 }
 OF_FAMILIES = (families, history, revocations, incidents, activity, words)
-"""In the order their rows are written: history looks its family up."""
+"""In the order their rows are written."""
 OF_LIVING = (families, history, activity)
 """The ones among them that a commit concerns which revokes nothing: nearly every one."""
 OF_CUT_OFFS = (cut_offs, words)
@@ -86,7 +87,7 @@ class ReadModel:
         try:
             self._db = Database(self._connection)
             _prepare(self._db)
-            self._names, self.applied, self._last_body = self._load()
+            self._load()
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise Unusable(str(error)) from error
@@ -103,14 +104,14 @@ class ReadModel:
 
         Raises `Halted` at a commit that is missing or not understood; what comes before it is applied.
         """
-        rows: Rows = {statement: [] for statement in STATEMENTS}
+        rows = Rows(STATEMENTS)
         seen = self.applied
         fresh = [stored for stored in commits if stored.seq > seen]
         for index, stored in enumerate(fresh):
             try:
                 self._collect(stored, seen, rows)
             except (Unprojectable, TypeError, ValueError) as error:
-                self._names = names.Names(self._connection)
+                self._forget()
                 self.apply(fresh[:index])
                 raise Halted(seen + 1 if self._gapless else stored.seq, str(error)) from error
             seen = stored.seq
@@ -126,8 +127,14 @@ class ReadModel:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
-    def _load(self) -> tuple[names.Names, int, str]:
-        return names.Names(self._connection), *checkpoint.load(self._connection)
+    def _load(self) -> None:
+        self._forget()
+        self.applied, self._last_body = checkpoint.load(self._connection)
+
+    def _forget(self) -> None:
+        """What is known of the file is what is in it: the rows of a batch have not been written."""
+        self._names = names.Names(self._connection)
+        self._opened = Opened(self._connection)
 
     def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
         if stored.seq != seen + 1 and self._gapless:
@@ -136,6 +143,7 @@ class ReadModel:
         if commit is None:
             return
         if isinstance(commit, FamilyCommit):
+            commit.opened = self._opened.by(commit, self._names[commit.tenant])
             for projection in OF_FAMILIES if commit.revokes else OF_LIVING:
                 projection.apply(commit, self._names, rows)
         else:
@@ -152,17 +160,18 @@ class ReadModel:
                         self._connection.executemany(statement, parameters)
         except checkpoint.MovedBySomebodyElse:
             # a writer whose parent was killed may finish its work beside the next one
-            self._names, self.applied, self._last_body = self._load()
+            self._load()
             self.apply(commits)
             return
         except sqlite3.IntegrityError as error:
-            self._names = names.Names(self._connection)
+            self._forget()
             if len(commits) == 1:
                 raise Halted(commits[0].seq, f"it does not fit what came before ({error})") from error
             for stored in commits:  # one by one, to come as far as possible and to name the culprit
                 self.apply([stored])
             return
         self._names.new.clear()
+        self._opened.make_room()
         self.applied = commits[-1].seq
         self._last_body = digest(commits[-1].body)
 

@@ -13,7 +13,7 @@ from projections.rows import Rows
 
 ADD = (
     "INSERT INTO revocations (seq, n, at, tenant, family, client, sub, reason, actor, cause, jti)"
-    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ? FROM families WHERE family_id = ? AND tenant = ?"
+    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ? FROM families WHERE seq = ?"
 )
 STATEMENTS = (ADD,)
 INDEXES = (
@@ -53,7 +53,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         if isinstance(event, FamilyRevoked | TokenRevoked):
             cause, jti = (event.cause, None) if isinstance(event, FamilyRevoked) else (None, event.jti)
             why = names[event.reason], names[commit.actor], cause, jti
-            rows[ADD].append((commit.seq, n, commit.at, *why, commit.family_id, names[commit.tenant]))
+            rows[ADD].append((commit.seq, n, commit.at, *why, commit.opened))
 
 
 def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:

@@ -1,5 +1,12 @@
 """What a batch of commits writes: statement → its parameters, in the order of the log."""
 
-from typing import Any, TypeAlias
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
-Rows: TypeAlias = dict[str, list[tuple[Any, ...]]]
+
+class Rows(dict[str, list[Sequence[Any]]]):
+    """`counts` are rows among them that are still added to: of a batch, one for each thing that is counted."""
+
+    def __init__(self, statements: Iterable[str]) -> None:
+        super().__init__((statement, []) for statement in statements)
+        self.counts: dict[Hashable, list[int]] = {}
