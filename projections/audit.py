@@ -13,11 +13,11 @@ import msgspec
 
 from events.broker import Broker, serve
 from events.stream import JetStreamMissing
-from projections import families, history, incidents, period, revocations
+from projections import lists, period
 from projections.as_of import as_of, diff
 from projections.blast_radius import blast_radius
 from projections.commit import microseconds
-from projections.page import BadCursor, Page, cursor_after, position
+from projections.page import BadCursor
 from projections.person import subject
 from projections.progress import Progress
 from projections.read_model import open_for_queries
@@ -26,7 +26,6 @@ from projections.request import (
     DiffRequest,
     FamiliesRequest,
     FamilyRequest,
-    ListRequest,
     PeriodRequest,
     ReasonRequest,
     Refused,
@@ -36,6 +35,7 @@ from projections.request import (
     TokenRequest,
     decode,
 )
+from projections.timeline import family
 from projections.token import token
 
 log = logging.getLogger("heirloom.audit")
@@ -45,6 +45,10 @@ Answer = dict[str, Any]
 Query = Callable[[str, bytes], Awaitable[bytes]]
 
 QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
+    "family": (FamilyRequest, family),
+    "families": (FamiliesRequest, lists.families),
+    "revocations": (ReasonRequest, lists.revocations),
+    "incidents": (ReasonRequest, lists.incidents),
     "token": (TokenRequest, token),
     "as_of": (AsOfRequest, as_of),
     "diff": (DiffRequest, diff),
@@ -76,16 +80,8 @@ class Audit:
         self._progress = progress
         self._log_end = log_end
         self._connections: asyncio.Queue[sqlite3.Connection] | None = None
-        self._queries: dict[str, Query] = {
-            **(others or {}),
-            "family": self._family,
-            "families": self._families,
-            "revocations": self._revocations,
-            "incidents": self._incidents,
-            "position": self._position,
-        }
-        for name, (kind, query) in QUERIES.items():
-            self._queries[name] = partial(self._ask, kind, query)
+        asked = {name: partial(self._ask, kind, query) for name, (kind, query) in QUERIES.items()}
+        self._queries: dict[str, Query] = {**asked, **(others or {}), "position": self._position}
 
     def open(self, path: Path) -> None:
         """Answer from this file from now on."""
@@ -130,54 +126,6 @@ class Audit:
         request = await self._receive(body, kind)
         limit: int = getattr(request, "limit", 1)
         return await self._look_up(lambda db, limit: query(db, tenant, request, limit, _now()), limit)
-
-    async def _family(self, tenant: str, body: bytes) -> bytes:
-        request = await self._receive(body, FamilyRequest)
-        question = Page("family", tenant, filters=(request.family_id,), cursor=request.cursor)
-        after = position(question, 1)[0] if request.cursor is not None else 0
-
-        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
-            family = families.find(db, tenant, request.family_id, _now())
-            if family is None:
-                raise Refused("invalid_request", "there is no such family")
-            timeline = history.timeline(db, family["opened_seq"], after, limit + 1)
-            cursor = cursor_after(question, (timeline[limit - 1]["seq"],)) if len(timeline) > limit else None
-            timeline = timeline[:limit]
-            _explain(timeline, incidents.of_family(db, family["opened_seq"]))
-            _explain(timeline, revocations.of_family(db, family["opened_seq"]))
-            return {**family, "timeline": timeline, "cursor": cursor}
-
-        return await self._look_up(look_up, request.limit)
-
-    async def _families(self, tenant: str, body: bytes) -> bytes:
-        request = await self._receive(body, FamiliesRequest)
-        page = _page("families", tenant, request, request.status)
-
-        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
-            items, cursor = families.families(db, page._replace(limit=limit), request.status, _now())
-            return {"items": items, "cursor": cursor}
-
-        return await self._look_up(look_up, request.limit)
-
-    async def _revocations(self, tenant: str, body: bytes) -> bytes:
-        request = await self._receive(body, ReasonRequest)
-        page = _page("revocations", tenant, request, request.reason)
-
-        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
-            items, cursor = revocations.revocations(db, page._replace(limit=limit), request.reason)
-            return {"items": items, "cursor": cursor}
-
-        return await self._look_up(look_up, request.limit)
-
-    async def _incidents(self, tenant: str, body: bytes) -> bytes:
-        request = await self._receive(body, ReasonRequest)
-        page = _page("incidents", tenant, request, request.reason)
-
-        def look_up(db: sqlite3.Connection, limit: int) -> Answer:
-            items, cursor = incidents.incidents(db, page._replace(limit=limit), request.reason)
-            return {"items": items, "cursor": cursor}
-
-        return await self._look_up(look_up, request.limit)
 
     async def _position(self, _tenant: str, body: bytes) -> bytes:
         await self._receive(body, Request)
@@ -238,32 +186,6 @@ def _fitting(db: sqlite3.Connection, look_up: Callable[[sqlite3.Connection, int]
             limit = max(limit * MAX_REPLY // (len(answer) * 2), 1)
     finally:
         db.execute("ROLLBACK")
-
-
-def _page(kind: str, tenant: str, request: ListRequest, filter: str | None) -> Page:
-    if request.since and request.until and request.since > request.until:
-        raise Refused("invalid_request", "since is after until")
-    return Page(
-        kind,
-        tenant,
-        request.sub,
-        request.client_id,
-        (filter,),
-        None if request.since is None else microseconds(request.since),
-        None if request.until is None else microseconds(request.until),
-        cursor=request.cursor,
-    )
-
-
-def _explain(timeline: list[Answer], details: list[Answer]) -> None:
-    """Tell with each entry what its commit detected or revoked."""
-    by_sequence = {detail["seq"]: detail for detail in details}
-    for entry in timeline:
-        if detail := by_sequence.get(entry["seq"]):
-            entry |= {key: value for key, value in detail.items() if key in _EXPLAINS and value is not None}
-
-
-_EXPLAINS = frozenset({"reason", "cause", "jti", "generation", "current_generation", "presented_by"})
 
 
 def _now() -> int:

@@ -5,9 +5,8 @@ from typing import Any
 
 from projections import activity as hours
 from projections import words
-from projections.commit import microseconds
 from projections.page import Page
-from projections.request import PeriodRequest, Refused, SearchRequest
+from projections.request import PeriodRequest, Refused, SearchRequest, times
 
 
 def activity(db: sqlite3.Connection, tenant: str, request: PeriodRequest, limit: int, _now: int) -> dict[str, Any]:
@@ -27,7 +26,5 @@ def search(db: sqlite3.Connection, tenant: str, request: SearchRequest, limit: i
 
 
 def _page(kind: str, tenant: str, request: PeriodRequest, limit: int, text: str | None = None) -> Page:
-    if request.since and request.until and request.since > request.until:
-        raise Refused("invalid_request", "since is after until")
-    since, until = (None if time is None else microseconds(time) for time in (request.since, request.until))
+    since, until = times(request)
     return Page(kind, tenant, filters=(text,), since=since, until=until, limit=limit, cursor=request.cursor)

@@ -7,6 +7,7 @@ import msgspec
 
 from events import strict
 from events.family import RevocationReason
+from projections.commit import microseconds
 
 T = TypeVar("T")
 
@@ -122,6 +123,14 @@ class SearchRequest(PeriodRequest, frozen=True, kw_only=True):
     """Commits with all of these words."""
 
     text: Annotated[str, msgspec.Meta(max_length=256)]
+
+
+def times(request: ListRequest | PeriodRequest) -> tuple[int | None, int | None]:
+    """`since` and `until` in microseconds. Raises `Refused`."""
+    if request.since and request.until and request.since > request.until:
+        raise Refused("invalid_request", "since is after until")
+    since, until = (None if time is None else microseconds(time) for time in (request.since, request.until))
+    return since, until
 
 
 def decode(body: bytes, request: type[T]) -> T:
