@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +15,12 @@ from events import bus
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
+from heirloom.processes import processes
 from heirloom.room import keep_room
 from heirloom.tls import Tls
-from notary import key as notary_files
 from service import keyring
 
 RUNNING = "up.json"
-READ_MODEL = "read-model.db"
 DRAIN_SECONDS = 15
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # a person's choice
 
@@ -131,8 +129,8 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
         options.tls.be_trusted()
     near = nats_server.HOST if options.host == EVERYWHERE else options.host
     where = Running(",".join(f"{near}:{port}" for port in ports), os.getpid(), ours=True, tls=options.tls)
-    processes = _processes(data, known.url("service", where.host), options, ours=True)
-    return where, [*brokers(data, ports, known, options.sync, options.host, options.tls), *processes]
+    children = brokers(data, ports, known, options.sync, options.host, options.tls)
+    return where, [*children, *_processes(data, known.url("service", where.host), where, options)]
 
 
 async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
@@ -142,7 +140,20 @@ async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
     if ours:
         url = credentials.ensure(data).url("service", host_of(url))
     await _reachable(url)
-    return Running(host_of(url), os.getpid(), ours), _processes(data, url, options, ours=ours)
+    where = Running(host_of(url), os.getpid(), ours)
+    return where, _processes(data, url, where, options)
+
+
+def _processes(data: Path, url: str, where: Running, options: Options) -> list[Child]:
+    return processes(
+        data,
+        url,
+        where.host,
+        replicas=options.replicas,
+        copies=options.cluster,
+        notary=options.notary,
+        ours=where.ours,
+    )
 
 
 async def _stop(started: list[Child]) -> None:
@@ -153,47 +164,6 @@ async def _stop(started: list[Child]) -> None:
 
 def _is_broker(child: Child) -> bool:
     return "broker" in child.name
-
-
-def _processes(data: Path, url: str, options: Options, *, ours: bool) -> list[Child]:
-    env = os.environ | {
-        "HEIRLOOM_NATS_URL": url,
-        "HEIRLOOM_STREAM_REPLICAS": str(options.cluster),
-        "HEIRLOOM_KEYRING": str(data / "keyring.json"),
-        "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
-        "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
-        "HEIRLOOM_NOTARY_STATE": str(data / notary_files.STATE),
-        "HEIRLOOM_PARENT": "1",
-    }
-    if ours:
-        env["HEIRLOOM_DATA"] = str(data)
-
-    def as_role(role: str) -> dict[str, str]:
-        return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, host_of(url))} if ours else env
-
-    python = [sys.executable, "-m"]
-    children = [
-        Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
-        for number in range(1, options.replicas + 1)
-    ]
-    projector = Child(
-        "the projector", [*python, "heirloom.projector"], as_role("projector"), errors=data / "projector.log"
-    )
-    children.append(projector)
-    if options.notary:  # nobody waits for it: it vouches for what has happened
-        notary = Child(
-            "the notary",
-            [*python, "heirloom.notary"],
-            as_role("notary"),
-            errors=data / "notary.log",
-            is_ready=_at_once,
-        )
-        children.append(notary)
-    return children
-
-
-async def _at_once() -> bool:
-    return True
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import click
 from heirloom.commands.options import DATA
 from heirloom.commands.reading import progress
 from heirloom.commands.tables import print_json
-from heirloom.up import READ_MODEL
+from heirloom.processes import READ_MODEL
 from projections.digest import digest_of, rows
 from projections.read_model import open_for_queries
 

@@ -1,0 +1,49 @@
+"""What `heirloom up` runs besides the brokers: replicas, the projector, the notary, each with its own credentials."""
+
+import os
+import sys
+from pathlib import Path
+
+from heirloom import credentials
+from heirloom.child import Child
+from notary import key as notary_files
+
+READ_MODEL = "read-model.db"
+
+
+def processes(data: Path, url: str, host: str, *, replicas: int, copies: int, notary: bool, ours: bool) -> list[Child]:
+    """In the order in which they start. `copies` is how many brokers must hold the log.
+
+    `url` is the broker's with the service's credentials, `host` without any; where the credentials are `ours`, each
+    process has those of its role.
+    """
+    env = os.environ | {
+        "HEIRLOOM_NATS_URL": url,
+        "HEIRLOOM_STREAM_REPLICAS": str(copies),
+        "HEIRLOOM_KEYRING": str(data / "keyring.json"),
+        "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
+        "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
+        "HEIRLOOM_NOTARY_STATE": str(data / notary_files.STATE),
+        "HEIRLOOM_PARENT": "1",
+    }
+    if ours:
+        env["HEIRLOOM_DATA"] = str(data)
+
+    def as_role(role: str) -> dict[str, str]:
+        return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, host)} if ours else env
+
+    python = [sys.executable, "-m"]
+    children = [
+        Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
+        for number in range(1, replicas + 1)
+    ]
+    projector = as_role("projector")
+    children.append(Child("the projector", [*python, "heirloom.projector"], projector, errors=data / "projector.log"))
+    if notary:  # nobody waits for it: it vouches for what has happened
+        command, errors = [*python, "heirloom.notary"], data / "notary.log"
+        children.append(Child("the notary", command, as_role("notary"), errors=errors, is_ready=_at_once))
+    return children
+
+
+async def _at_once() -> bool:
+    return True
