@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 WALK = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
-VARIES = re.compile(
-    r"""
+NAMES = r"""
     \d{4}-\d\d-\d\d[ T]\d\d:\d\d(?:\:\d\d\.\d+Z)?   # a time
     | \b[0-9A-Za-z]{22}\b                           # a family, a commit, a jti
     | \b[0-9a-f]{64}\b                              # a digest
     | \bheirloom/[0-9a-f]{16}\b                     # a notary
     | 127\.0\.0\.1:\d+
-    | \b\d+\.\d+\b                                  # seconds
+"""
+SPANS = r"""
+    \b\d+\.\d+\b                                  # seconds
     | \b(?:29\d|300|120959\d|1209600)\b             # of a token's life left
-    """,
-    re.VERBOSE,
-)
+"""
+NAMED = re.compile(NAMES, re.VERBOSE)
+"""What is another thing at every walk, and the same one throughout it."""
+VARIES = re.compile(f"{NAMES} | {SPANS}", re.VERBOSE)
 PATIENCE_SECONDS = 20
 
 
@@ -59,7 +61,7 @@ class Shell:
 
     def follow(self, step: Step) -> None:
         """Run it, and once more while what it prints is still on its way: a checkpoint is signed after its commits."""
-        command = VARIES.sub(lambda match: self._here.get(match[0], match[0]), step.command)
+        command = NAMED.sub(lambda match: self._here.get(match[0], match[0]), step.command)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             printed = self._run(command)
@@ -96,7 +98,7 @@ class Shell:
         if [_fixed(line) for line in shown] != [_fixed(line) for line in printed]:
             return False
         here = dict(self._here)
-        for said, is_so in zip(VARIES.findall("\n".join(shown)), VARIES.findall("\n".join(printed)), strict=True):
+        for said, is_so in zip(NAMED.findall("\n".join(shown)), NAMED.findall("\n".join(printed)), strict=True):
             if here.setdefault(said, is_so) != is_so:
                 return False
         self._here = here
