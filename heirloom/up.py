@@ -87,10 +87,10 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
                 started += ours
                 await asyncio.gather(*(broker.start() for broker in ours))  # a cluster is ready when most of it is
                 keeping = asyncio.create_task(keep_room(ours))
-                for child in children[len(ours) :]:
-                    progress(f"starting {child.name}")
-                    started.append(child)
-                    await child.start()
+                others = children[len(ours) :]
+                progress("starting " + ", ".join(child.name for child in others))
+                started += others
+                await _start(others)
                 where = msgspec.structs.replace(where, metrics=metrics)
                 (data / RUNNING).write_bytes(msgspec.json.encode(where))
                 yield where
@@ -154,6 +154,17 @@ def _processes(data: Path, url: str, where: Running, options: Options) -> list[C
         notary=options.notary,
         ours=where.ours,
     )
+
+
+async def _start(children: list[Child]) -> None:
+    """All at once: each waits for what it needs of the others. Raises `ChildFailed` as soon as one fails."""
+    starting = [asyncio.create_task(child.start()) for child in children]
+    try:
+        await asyncio.gather(*starting)
+    finally:
+        for start in starting:
+            start.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
 
 
 async def _stop(started: list[Child]) -> None:
