@@ -1,8 +1,9 @@
 """Reading the log in order by batched direct get (NATS ADR-31): an auditor's way, who may ask and nothing else.
 
 Whoever may create a consumer may have messages delivered anywhere; whoever asks for them gets them in his own inbox.
-Two requests are under way, so a reader holds a bounded number of commits and the wire does not idle between them. Any
-replica may answer. One that lacks the newest commits is asked again: the stream's leader says which ones there are.
+Some requests are under way, so a reader holds a bounded number of commits and the broker does not idle while they are
+worked on. Any replica may answer. One that lacks the newest commits is asked again: the stream's leader says which ones
+there are.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from events.subjects import EVERYTHING, STREAM
 
 REQUEST_SIZE = 1000
 REQUEST_BYTES = 8 << 20
-IN_FLIGHT = 2
+IN_FLIGHT = 4
 SILENCE_SECONDS = 3.0
 """After so long without a message what was asked is asked again."""
 AGAIN_SECONDS = 0.2

@@ -78,14 +78,17 @@ def diff(db: sqlite3.Connection, tenant: str, request: DiffRequest, limit: int, 
             return {"items": items, "cursor": cursor_after(page, (after,))}
         family = families.find(db, tenant, row["family_id"], now)
         assert family is not None  # the row is one of it
-        items.append(_change(family, row[0], state_at(db, family, first), state_at(db, family, last)))
+        before, became = (state_at(db, family, bound, tokens=False) for bound in (first, last))
+        items.append(_change(family, row[0], before, became))
         after = row[0]
     more = len(rows) == LOOKED_THROUGH and rows[-1][0] < end
     return {"items": items, "cursor": cursor_after(page, (rows[-1][0],)) if more else None}
 
 
-def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> dict[str, Any] | None:
-    """The family as it was, with the tokens then alive; None if it had not begun."""
+def state_at(
+    db: sqlite3.Connection, family: dict[str, Any], bound: Bound, *, tokens: bool = True
+) -> dict[str, Any] | None:
+    """The family as it was, with the access `tokens` then alive if wanted; None if it had not begun."""
     query = f"{_STATE} WHERE family = ? AND {bound.column} <= ? ORDER BY seq DESC LIMIT {_RECENT}"
     rows = db.execute(query, (family["opened_seq"], bound.value)).fetchall()
     if not rows:
@@ -108,7 +111,7 @@ def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> di
         "revoked_at": family["revoked_at"] if ended else None,
         "reason": family["reason"] if ended else None,
         "last_seq": rows[0]["seq"],
-        "access_tokens": [history.access_token_of(db, seq) for seq in alive] if status == "live" else [],
+        "access_tokens": [history.access_token_of(db, seq) for seq in alive] if status == "live" and tokens else [],
     }
 
 
