@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-RECENT = 50_000
+RECENT = 120_000
 """So many aggregates are held in memory, at about 800 bytes each."""
 PAGES_KIB = 16_384
 
@@ -25,6 +25,7 @@ class Remembered(dict[str, bytes]):
         """Begin with nothing, or with what was saved. Raises `Unusable`."""
         super().__init__()
         self._others = sqlite3.connect("", isolation_level=None)
+        self._has_others = saved is not None
         if saved is None:
             self._others.execute("CREATE TABLE aggregate (name TEXT PRIMARY KEY, last BLOB) WITHOUT ROWID")
             self._others.execute("CREATE TABLE progress (made BLOB)")
@@ -35,6 +36,8 @@ class Remembered(dict[str, bytes]):
             self._others.execute(f"PRAGMA {setting}")
 
     def __missing__(self, name: str) -> bytes:
+        if not self._has_others:
+            return b""
         row = self._others.execute("SELECT last FROM aggregate WHERE name = ?", (name,)).fetchone()
         return row[0] if row else b""
 
@@ -59,6 +62,7 @@ class Remembered(dict[str, bytes]):
             raise Unusable(f"{path} cannot be written: {error}") from error
 
     def _put_away(self) -> None:
+        self._has_others = True
         try:
             self._others.execute("BEGIN")
             # in the order of the names, so that every page is touched once

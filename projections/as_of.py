@@ -97,7 +97,7 @@ def state_at(
     ends = [] if given is None else [history.after(given["at"], given["patience"])]
     access = [row for row in rows if row["jti"] is not None]
     ends += [history.after(row["at"], row["lifetime"]) for row in access]
-    ended = _ended(db, family["opened_seq"], bound)
+    ended = family["revoked_at"] is not None and _ended(db, family["opened_seq"], bound)
     end = max(ends, default=None)
     pending = len(rows) == 1 and _waits_for_somebody(db, rows[0]["seq"])
     status = "revoked" if ended else "expired" if end is not None and end <= bound.clock else "live"
