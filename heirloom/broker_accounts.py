@@ -16,7 +16,10 @@ from heirloom.roles import (
 )
 
 SYSTEM_ACCOUNT = "SYS"
-ANSWERED_BY_SEVERAL = (*(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS), "$SYS.REQ.SERVER.PING.CONNZ")
+ANSWERED_BY_SEVERAL = (
+    *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
+    *(subject for subject in SYSTEM if ".PING." in subject),
+)
 """Where one request gets several messages in reply."""
 
 

@@ -17,8 +17,8 @@ API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"
 """Under what name other accounts reach the log's stream: to NATS tools, the JetStream domain HEIRLOOM."""
 
-SYSTEM = ("$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ")
-"""What the service asks of the servers themselves: who is connected, and to end a connection."""
+SYSTEM = ("$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.JSZ")
+"""What the service asks of the servers themselves: to end a connection, who is connected, what is in their stores."""
 STREAMS = ("TOKENS", "CHECKPOINTS")
 """The log, and what vouches for it."""
 ENDINGS = ("DELETE", "PURGE", "MSG.DELETE")

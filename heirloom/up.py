@@ -15,6 +15,7 @@ from events import bus
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
+from heirloom.copies import CopyKeeper
 from heirloom.processes import processes
 from heirloom.room import keep_room
 from heirloom.tls import Tls
@@ -79,29 +80,45 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
         except keyring.KeyringError as error:
             raise CannotStart(str(error)) from error
         started: list[Child] = []
-        keeping: asyncio.Task[None] | None = None
         async with _observed(options.metrics, started) as metrics:
             try:
                 ours = [child for child in children if _is_broker(child)]
                 progress("starting " + (ours[0].name if len(ours) == 1 else f"{len(ours)} brokers"))
                 started += ours
                 await asyncio.gather(*(broker.start() for broker in ours))  # a cluster is ready when most of it is
-                keeping = asyncio.create_task(keep_room(ours))
-                others = children[len(ours) :]
-                progress("starting " + ", ".join(child.name for child in others))
-                started += others
-                await _start(others)
-                where = msgspec.structs.replace(where, metrics=metrics)
-                (data / RUNNING).write_bytes(msgspec.json.encode(where))
-                yield where
+                async with _looked_after(ours, data, where.host):
+                    others = children[len(ours) :]
+                    progress("starting " + ", ".join(child.name for child in others))
+                    started += others
+                    await _start(others)
+                    where = msgspec.structs.replace(where, metrics=metrics)
+                    (data / RUNNING).write_bytes(msgspec.json.encode(where))
+                    yield where
             except ChildFailed as error:
                 raise CannotStart(str(error)) from error
             finally:
                 (data / RUNNING).unlink(missing_ok=True)
-                if keeping is not None:
-                    keeping.cancel()
-                    await asyncio.gather(keeping, return_exceptions=True)
                 await _stop(started)
+
+
+@contextlib.asynccontextmanager
+async def _looked_after(ours: list[Child], data: Path, host: str) -> AsyncIterator[None]:
+    """The brokers that are ours, if any: there is room on their disks, and in a cluster every copy is whole."""
+    hands = asyncio.Lock()
+    async with contextlib.AsyncExitStack() as leaving:
+        keeping = [asyncio.create_task(keep_room(ours, hands))]
+        if len(ours) > 1:
+            connection = await bus.connect(credentials.load(data).url("service", host), "up")
+            leaving.push_async_callback(connection.close)
+            keeper = CopyKeeper(connection, dict(zip(node_names(len(ours)), ours, strict=True)), hands)
+            await keeper.look()  # before anybody is served from a copy that lacks something
+            keeping.append(asyncio.create_task(keeper.for_ever()))
+        try:
+            yield
+        finally:
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

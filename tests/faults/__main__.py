@@ -1,6 +1,6 @@
 """`make faults`: a cluster of three under every fault there is, for as long as you like.
 
-`python -m tests.faults [--seconds N] [--seed N] [--damage]`; with `--bugs`, the seeded bugs: each must be caught.
+`python -m tests.faults [--seconds N] [--seed N]`; with `--bugs`, the seeded bugs: each must be caught.
 Exits 1 if a promise was broken, or a bug got through.
 """
 
@@ -23,7 +23,7 @@ from heirloom.up import prepare
 from tests.faults.bugs import BUGS
 from tests.faults.disks import NotAllowed, small_disk
 from tests.faults.hunt import hunt
-from tests.faults.nemeses import DAMAGE, FAULTS
+from tests.faults.nemeses import FAULTS
 from tests.faults.report import figures, show
 from tests.faults.run import Plan, Result, run
 from tests.faults.stack import Stack
@@ -38,7 +38,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--bugs", action="store_true", help="hunt the seeded bugs instead")
-    parser.add_argument("--damage", action="store_true", help="damage files of the brokers, too")
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     chosen = parser.parse_args()
     console = Console(stderr=chosen.json)
@@ -46,7 +45,7 @@ def main() -> int:
     if chosen.bugs:
         return _hunt(chosen.seed, console)
     with tempfile.TemporaryDirectory(prefix="heirloom-faults-") as directory:
-        result = _run(Path(directory), chosen.seconds, chosen.seed, chosen.damage, console)
+        result = _run(Path(directory), chosen.seconds, chosen.seed, console)
         if result.violations:
             kept = Path(f"faults-{chosen.seed}.jsonl")
             shutil.copy(Path(directory) / "history.jsonl", kept)
@@ -58,12 +57,11 @@ def main() -> int:
     return 1 if result.violations else 0
 
 
-def _run(directory: Path, seconds: float, seed: int, damage: bool, console: Console) -> Result:
+def _run(directory: Path, seconds: float, seed: int, console: Console) -> Result:
     stack = Stack(directory / "data", cluster=3, sync="always")
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with _small_disk(stack, console) as small, Progress(*columns, console=console) as progress:
-        left_out = (*(() if damage else DAMAGE), *(() if small else ("disk full",)))
-        faults = [fault for fault in FAULTS if fault not in left_out]
+        faults = [fault for fault in FAULTS if small or fault != "disk full"]
         task = progress.add_task("starting", total=None)
         plan = Plan(seed, seconds, faults, pause=0.03, calm=10)
         return asyncio.run(run(stack, plan, directory, lambda text: progress.update(task, description=text)))

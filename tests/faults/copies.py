@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import uuid
+from collections.abc import Sequence
 
 import msgspec
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -13,6 +14,7 @@ from events.log import Stored
 from events.reader import read
 from events.stream import last_sequence
 from events.subjects import STREAM
+from heirloom.copies import copies, have_everything
 
 FETCH = 500
 READ_SECONDS = 300.0
@@ -69,14 +71,11 @@ async def leader_of(connection: Connection) -> str | None:
     return leader
 
 
-async def all_current(connection: Connection, seconds: float) -> bool:
-    """Whether every node has caught up with the stream's leader within that time."""
+async def all_whole(connection: Connection, nodes: Sequence[str], seconds: float) -> bool:
+    """Whether within that time no copy lacks anything, and all have caught up with who leads them."""
     deadline = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < deadline:
-        reply = await connection.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=5)
-        cluster = msgspec.json.decode(reply.data).get("cluster") or {"leader": "the only one"}
-        followers = cluster.get("replicas") or []
-        if cluster.get("leader") and all(node.get("current") and not node.get("offline") for node in followers):
+        if have_everything(await copies(connection, len(nodes)), nodes):
             return True
         await asyncio.sleep(0.2)
     return False

@@ -38,17 +38,20 @@ def fill(disk: Path, leaving: int = 0) -> Path:
     return filler
 
 
-def damaged(node: Path, how: str, chance: random.Random) -> None:
-    """Truncate the newest file of the node's log, or flip a bit in it."""
-    files = sorted(node.glob("jetstream/**/streams/TOKENS/msgs/*.blk"), key=lambda file: int(file.stem))
-    if not files or not (size := files[-1].stat().st_size):
-        return
-    where = chance.randrange(size)
+def log_files(node: Path) -> list[Path]:
+    """The files of the node's log that hold anything, the oldest first."""
+    files = node.glob("jetstream/**/streams/TOKENS/msgs/*.blk")
+    return sorted((file for file in files if file.stat().st_size), key=lambda file: int(file.stem))
+
+
+def damaged(file: Path, how: str, chance: random.Random) -> None:
+    """Truncate it, or flip a bit in it."""
+    where = chance.randrange(file.stat().st_size)
     if how == "truncated":
-        os.truncate(files[-1], where)
-    else:
-        with files[-1].open("r+b") as file:
-            file.seek(where)
-            (byte,) = file.read(1)
-            file.seek(where)
-            file.write(bytes([byte ^ (1 << chance.randrange(BITS))]))
+        os.truncate(file, where)
+        return
+    with file.open("r+b") as opened:
+        opened.seek(where)
+        (byte,) = opened.read(1)
+        opened.seek(where)
+        opened.write(bytes([byte ^ (1 << chance.randrange(BITS))]))

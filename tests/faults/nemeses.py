@@ -11,8 +11,8 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
-from tests.faults.copies import all_current, leader_of
-from tests.faults.disks import damaged, fill
+from tests.faults.copies import all_whole, leader_of
+from tests.faults.disks import damaged, fill, log_files
 from tests.faults.history import History
 from tests.faults.orders import Orders
 from tests.faults.proxy import Links, Mode
@@ -137,7 +137,7 @@ def link(mode: Mode | None) -> Fault:
 
 
 def damage(how: str) -> Fault:
-    """A follower is stopped, the newest file of its stream damaged, and it is started again."""
+    """A follower is stopped, a file of its log damaged, any of them, and it is started again."""
 
     async def damaging(scene: Scene) -> None:
         leader = await _leader(scene)
@@ -147,7 +147,8 @@ def damage(how: str) -> Fault:
         pid = scene.stack.broker(victim)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-            damaged(scene.stack.data / victim, how, scene.chance)
+            if files := log_files(scene.stack.data / victim):
+                damaged(scene.chance.choice(files), how, scene.chance)
             os.kill(pid, signal.SIGKILL)
         await _restarted(scene)
         await _healed(scene)
@@ -181,9 +182,9 @@ async def _restarted(scene: Scene) -> None:
 
 
 async def _healed(scene: Scene) -> None:
-    """Wait until every node has caught up. A second fault before that is more than three copies promise to survive."""
+    """Wait until every copy is whole. A second fault before that is more than three copies promise to survive."""
     with contextlib.suppress(NatsError):
-        await all_current(scene.witness, RESTARTED_SECONDS)
+        await all_whole(scene.witness, scene.stack.nodes, RESTARTED_SECONDS)
 
 
 FAULTS: dict[str, Fault] = {
@@ -204,5 +205,3 @@ FAULTS: dict[str, Fault] = {
     "stream file flipped": damage("flipped"),
     "disk full": disk_full,
 }
-DAMAGE = ("stream file truncated", "stream file flipped")
-"""What nats-server does not survive (docs/reliability.md): done only when asked for."""

@@ -1,0 +1,95 @@
+"""A copy of the log that lost something in its middle, which nats-server does not miss."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from events import bus, stream
+from events.bus import Connection
+from heirloom import credentials
+from heirloom.brokers import brokers, node_names
+from heirloom.child import Child
+from heirloom.copies import CopyKeeper, copies
+from heirloom.nats_server import HOST, free_ports
+from tests.faults.copies import all_whole, copy_on, leader_of
+from tests.faults.disks import damaged, log_files
+
+NODES = node_names(3)
+MESSAGES, MESSAGE_BYTES = 12, 900_000
+"""Enough for a second file: nats-server begins one every eight megabytes."""
+PATIENCE_SECONDS = 40
+
+
+class Cluster(NamedTuple):
+    """Three brokers, and the service's connection to them."""
+
+    data: Path
+    nodes: dict[str, Child]
+    connection: Connection
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """With a log of two files in three copies."""
+    known = credentials.ensure(tmp_path)
+    ports = free_ports(len(NODES))
+    nodes = dict(zip(NODES, brokers(tmp_path, ports, known, "2m"), strict=True))
+    async with contextlib.AsyncExitStack() as leaving:
+        for node in nodes.values():
+            leaving.push_async_callback(node.stop, 5)
+        await asyncio.gather(*(node.start() for node in nodes.values()))
+        connection = await bus.connect(known.url("service", ",".join(f"{HOST}:{port}" for port in ports)), "test")
+        leaving.push_async_callback(connection.close)
+        await stream.ensure(connection, stream.Required(3))
+        for number in range(MESSAGES):
+            body = random.Random(number).randbytes(MESSAGE_BYTES)
+            await connection.jetstream().publish(f"tokens.acme.family.{number}.issued", body)
+        assert await all_whole(connection, NODES, PATIENCE_SECONDS)
+        yield Cluster(tmp_path, nodes, connection)
+
+
+async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One lost what was in a file, calls itself current, and is mended; of two that did, neither is thrown away."""
+    keeper = CopyKeeper(cluster.connection, cluster.nodes, asyncio.Lock())
+    leader = await leader_of(cluster.connection)
+    one, other = (node for node in NODES if node != leader)
+    await _lose(cluster, one, "flipped")
+    await keeper.look()
+    digests = [await copy_on(cluster.connection, node, MESSAGES) for node in NODES]
+    assert digests[0] == digests[1] == digests[2]
+    monkeypatch.setattr("heirloom.copies.REST_SECONDS", 0)
+    lost = [await _lose(cluster, node, "truncated") for node in (one, other)]
+    await keeper.look()
+    assert "commits are lacking on" in caplog.text
+    assert [(await copies(cluster.connection, len(NODES)))[node].lacking for node in (one, other)] == lost
+
+
+async def _lose(cluster: Cluster, victim: str, how: str) -> int:
+    """How many messages the node lacks when it is back, its oldest file damaged."""
+    await _damage(cluster, victim, how)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (lacking := await _lacking(cluster, victim)):
+            await asyncio.sleep(0.1)
+    return lacking
+
+
+async def _damage(cluster: Cluster, victim: str, how: str) -> None:
+    first, *_ = log_files(cluster.data / victim)
+    pid = int((cluster.data / victim / "nats.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    damaged(first, how, random.Random(1))
+    os.kill(pid, signal.SIGKILL)
+
+
+async def _lacking(cluster: Cluster, node: str) -> int:
+    found = await copies(cluster.connection, len(NODES))
+    return found[node].lacking if node in found else 0
