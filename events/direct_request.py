@@ -42,10 +42,8 @@ class Request:
 
 def _place(headers: bytes) -> tuple[int, str]:
     """A message's sequence and subject: the broker writes them after the headers that the message was stored with."""
-    subject = headers.rindex(_SUBJECT) + len(_SUBJECT)
-    sequence = headers.index(_SEQUENCE, subject)
-    begin = sequence + len(_SEQUENCE)
-    return int(headers[begin : headers.index(b"\r", begin)]), headers[subject:sequence].decode(errors="replace")
+    subject, _, rest = headers.rpartition(_SUBJECT)[2].partition(_SEQUENCE)
+    return int(rest[: rest.index(b"\r")]), subject.decode(errors="replace")
 
 
 def _number(headers: bytes, name: bytes) -> int:

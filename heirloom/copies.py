@@ -154,7 +154,7 @@ class CopyKeeper:
             return
         if len(lacking) == 1 and len(found) == len(self._brokers):
             (name,) = lacking
-            log.error("%s lacks %s commits of the log: a file of it is damaged", name, lacking[name])
+            log.error("broker %s lacks %s commits of the log: a file of it is damaged", name, lacking[name])
             async with self._hands:
                 if await self._fetched_anew(name):
                     return
@@ -172,10 +172,10 @@ class CopyKeeper:
         try:
             await broker.start()
         except (ChildFailed, OSError) as error:
-            log.error("%s does not come up: %s", name, error)
+            log.error("%s does not come up: %s", broker.name, error)
             return False
         if they_have and await self._until_they_have_everything(list(self._brokers), FETCH_SECONDS):
-            log.warning("%s has fetched the log from the others", name)
+            log.warning("%s has fetched the log from the others", broker.name)
         return they_have
 
     async def _until_they_have_everything(self, names: Sequence[str], seconds: float) -> bool:

@@ -32,14 +32,19 @@ class Tree(NamedTuple):
     edge: tuple[bytes, ...] = ()
 
     def add(self, *leaves: bytes) -> "Tree":
-        """With these leaf hashes more. Each closes as many nodes as the size before it ends in one-bits."""
-        edge = list(self.edge)
-        for size, leaf in enumerate(leaves, self.size):
-            while size & 1:
-                leaf = node_hash(edge.pop(), leaf)
-                size >>= 1
-            edge.append(leaf)
-        return Tree(self.size + len(leaves), tuple(edge))
+        """With these leaf hashes more, level by level: two neighbours make one node of the next.
+
+        The first may have its left neighbour on the edge; the last of an odd number is what the edge has there now.
+        """
+        edge, size, level, grown = list(self.edge), self.size, list(leaves), []
+        while level:
+            if size & 1:
+                level.insert(0, edge.pop())
+            if len(level) & 1:
+                grown.append(level.pop())
+            level = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=True)]
+            size >>= 1
+        return Tree(self.size + len(leaves), (*edge, *reversed(grown)))
 
     def root(self) -> bytes:
         """MTH of RFC 6962 §2.1."""

@@ -44,7 +44,7 @@ class Follower:
         damage: str | None = None
         while True:
             try:
-                applied = await self._open(damage, end)
+                applied = await self._open(damage)
             except (OSError, sqlite3.OperationalError, Unusable) as error:
                 await self._hindered(f"the read model {self._path.name} cannot be made: {error}")
                 continue
@@ -61,9 +61,9 @@ class Follower:
             if outcome.unwritable is not None:
                 await self._hindered(f"the read model {self._path.name} cannot be written: {outcome.unwritable}")
 
-    async def _open(self, damage: str | None, end: int) -> int:
+    async def _open(self, damage: str | None) -> int:
         """Have the right file in place, built anew if need be, and opened; the sequence it stands at."""
-        if fault := damage or await self._fault(end):
+        if fault := damage or await self._fault():
             log.warning("the read model is built anew: %s", fault)
         if fault or not self._path.exists():
             await self._rebuild()
@@ -83,7 +83,7 @@ class Follower:
             log.info("caught up", extra={"seq": applied})
             self._ready.set()
 
-    async def _fault(self, end: int) -> str | None:
+    async def _fault(self) -> str | None:
         """Why the file that is there cannot be used; None if it can, or if there is none."""
         if not self._path.exists():
             return None
@@ -95,14 +95,14 @@ class Follower:
         except Unusable as unusable:
             return str(unusable)
         try:
-            return None if await self._stands_on_log(model, end) else "it was made from another log"
+            return None if await self._stands_on_log(model) else "it was made from another log"
         finally:
             model.close()
 
-    async def _stands_on_log(self, model: ReadModel, end: int) -> bool:
+    async def _stands_on_log(self, model: ReadModel) -> bool:
         if model.applied == 0:
             return True
-        if model.applied > end:
+        if model.applied > await self._end_of_log():
             return False
         last = await commit_at(self._connection, model.applied)
         return last is not None and model.stands_on(last)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 from nats.aio.client import Client
 
+from bench.machine import children
 from events import bus, stream
 from events.log import Stored
 from projections.read_model import ReadModel
@@ -111,6 +112,23 @@ async def test_it_survives_a_broker_that_comes_and_goes(nats_server: Broker, tmp
                 await asyncio.sleep(0.05)
             while (await running.ask("position", min_seq=len(LOG))).get("applied_seq") != len(LOG):
                 await asyncio.sleep(0.05)
+
+
+async def test_a_writer_that_dies_is_started_again(nats_server: Broker, tmp_path: Path) -> None:
+    """On the file as it left it, though the log has grown since the projector was started: nothing is built anew."""
+    said = tmp_path / "said"
+    await publish(nats_server, LOG[:20])
+    async with projector(nats_server, tmp_path / "model", said=said) as running:
+        await publish(nats_server, LOG[20:30])
+        assert (await running.ask("position", min_seq=30))["applied_seq"] == 30
+        (writer,) = children(running.process.pid)
+        os.kill(writer, signal.SIGKILL)
+        await publish(nats_server, LOG[30:])
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await running.ask("position", min_seq=len(LOG))).get("applied_seq") != len(LOG):
+                await asyncio.sleep(0.05)
+    assert b"the writer ended" in said.read_bytes()
+    assert b"built anew" not in said.read_bytes()
 
 
 async def test_a_file_that_cannot_be_used_is_replaced(nats_server: Broker, tmp_path: Path) -> None:

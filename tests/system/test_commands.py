@@ -8,6 +8,7 @@ from pathlib import Path
 import nats
 import pytest
 
+from service import keyring
 from tests.broker import Broker
 from tests.system.service import HEIRLOOM, SEED, Service, running
 
@@ -53,11 +54,9 @@ def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data):
         pass
-    (data / "keyring.json").rename(tmp_path / "kept.json")
+    (data / "keyring.json").unlink()
     assert "no keyring" in heirloom("up", "--data", data, "--port", "0", status=1)
-    with running(tmp_path / "another"):
-        pass
-    (tmp_path / "another" / "keyring.json").rename(data / "keyring.json")
+    keyring.create(data / "keyring.json")
     said = heirloom("up", "--data", data, "--port", "0", status=1)
     assert said.count("\n") == 1 and "keyring" in said
 
