@@ -1,5 +1,6 @@
 """The connection to NATS that everything here uses."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -19,6 +20,9 @@ log = logging.getLogger("heirloom.bus")
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
 the key with which to show the same certificate, where the broker asks for one."""
+
+CANCELLED_SECONDS = 0.2
+"""What is cancelled ends sooner, or has not heard of it."""
 
 
 class Connection(Client):
@@ -53,6 +57,19 @@ class Connection(Client):
         """The end of what `listen` began."""
         del self.takers[subscription._id]  # noqa: SLF001  # as above
         await subscription.unsubscribe()
+
+    async def close(self) -> None:
+        """As nats-py's, and for good.
+
+        That cancels the search for a broker, which asyncio forgets when a broker refuses in the same moment (`wait_for`
+        before Python 3.12): the search would go on for ever, and with it the process.
+        """
+        searching = self._reconnection_task
+        await super().close()
+        while searching is not None and not searching.done() and searching is not asyncio.current_task():
+            searching.cancel()
+            await asyncio.wait((searching,), timeout=CANCELLED_SECONDS)
+        self._status = Client.CLOSED
 
     async def publish(
         self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None

@@ -91,6 +91,8 @@ class Pipe:
         """
         while len(self._unanswered) >= AHEAD and self._gone is None:
             await asyncio.wait([self._unanswered[0]])
+        if self._to_child.is_closing():
+            await asyncio.wait([self._answers])  # the child is gone: that tells how
         batch = _encoder.encode(commits)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._gone is not None:

@@ -1,0 +1,35 @@
+"""The connection to NATS, where it is more than nats-py's."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from nats.aio.transport import TcpTransport
+
+from events import bus
+from tests.broker import Broker
+
+PATIENCE_SECONDS = 20
+
+
+async def test_closing_ends_the_search_for_a_broker(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the search is cancelled in the moment in which a broker refuses, and asyncio tells it only that."""
+    connection = await bus.connect(nats_server.url, "test")
+    trying, forgets = asyncio.Event(), iter([True])
+
+    async def refused_as_it_is_cancelled(*_: Any, **__: Any) -> None:
+        trying.set()
+        try:
+            await asyncio.sleep(2 * PATIENCE_SECONDS)
+        except asyncio.CancelledError:
+            if next(forgets, False):
+                raise ConnectionRefusedError from None
+            raise
+
+    monkeypatch.setattr(TcpTransport, "connect", refused_as_it_is_cancelled)
+    nats_server.kill()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await trying.wait()
+        await connection.close()
+    assert connection.is_closed
+    assert [task for task in asyncio.all_tasks() if "reconnect" in str(task.get_coro())] == []

@@ -1,0 +1,42 @@
+"""Commits handed to a process of one's own: what is heard when that process is killed."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import uvloop
+
+from events.log import Stored
+from events.pipe import ChildGone, Pipe
+
+PATIENCE_SECONDS, LATE_SECONDS = 20, 0.2
+COMMITS = [Stored(1, "tokens.acme.tenant", b"{}")]
+
+
+async def _hand_over_after_a_kill(file: Path) -> list[BaseException | None]:
+    pipe = await Pipe.start("projections.writer", str(file))
+    await asyncio.wait([await pipe.hand_over(COMMITS)])
+    wait = pipe._process.wait
+
+    async def told_late() -> int:
+        await asyncio.sleep(LATE_SECONDS)
+        return await wait()
+
+    pipe._process.wait = told_late  # type: ignore[method-assign]  # as on a busy machine
+    os.kill(pipe._process.pid, signal.SIGKILL)
+    answers = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while pipe._gone is None:
+            answers.append(await pipe.hand_over(COMMITS))
+            await asyncio.sleep(LATE_SECONDS / 10)
+        answers.append(await pipe.hand_over(COMMITS))
+        await asyncio.wait(answers)
+    await pipe.close()
+    return [answer.exception() for answer in answers]
+
+
+def test_a_child_that_is_killed_is_told_of_by_every_answer(tmp_path: Path) -> None:
+    """Whatever is handed over before, while and after its end is noticed; on the service's own event loop."""
+    told = uvloop.run(_hand_over_after_a_kill(tmp_path / "model"))
+    assert len(told) > 1 and all(isinstance(error, ChildGone) for error in told)
