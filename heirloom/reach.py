@@ -13,7 +13,7 @@ from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
 from heirloom.roles import API, LOG_API, inbox
-from heirloom.up import RUNNING, Running, host_of
+from heirloom.running import RUNNING, Running, host_of
 from service.keyring import KeyringError
 
 

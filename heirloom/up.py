@@ -18,10 +18,10 @@ from heirloom.child import Child, ChildFailed
 from heirloom.copies import CopyKeeper
 from heirloom.processes import processes
 from heirloom.room import keep_room
+from heirloom.running import RUNNING, Running, host_of
 from heirloom.tls import Tls
 from service import keyring
 
-RUNNING = "up.json"
 DRAIN_SECONDS = 15
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # a person's choice
 
@@ -47,26 +47,6 @@ class Options(NamedTuple):
     cluster: int = 1
     host: str = nats_server.HOST
     tls: Tls | None = None
-
-
-class Running(msgspec.Struct, frozen=True):
-    """What `up.json` tells other commands: where the brokers are, and whether they know the credentials made here.
-
-    `host` is host and port; of a cluster, all of them with commas between.
-
-    `metrics` is where metrics and health are told, if they are. `tls` are the broker's certificate and authority.
-    """
-
-    host: str
-    pid: int
-    ours: bool
-    metrics: str | None = None
-    tls: Tls | None = None
-
-    @property
-    def url(self) -> str:
-        """Where to connect, without credentials."""
-        return f"{'nats' if self.tls is None else 'tls'}://{self.host}"
 
 
 @contextlib.asynccontextmanager
@@ -249,9 +229,3 @@ async def _reachable(url: str) -> None:
 
 def _reason(error: Exception) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
-
-
-def host_of(url: str) -> str:
-    """Host and port, without credentials; of a cluster, all of them with commas between."""
-    parts = [urlsplit(one) for one in url.split(",")]
-    return ",".join(f"{part.hostname}:{part.port or 4222}" for part in parts)

@@ -1,98 +1,22 @@
 """`heirloom audit …`: what happened, for people and for pipes (CONTRACT §5, §7)."""
 
-import asyncio
-from pathlib import Path
-from typing import Any, get_args
-
 import click
 
-from events.family import RevocationReason
-from heirloom.commands.asking import ask, ask_once, listed, query, show
-from heirloom.commands.digest import digest
-from heirloom.commands.export import export
-from heirloom.commands.notary import COMMANDS
-from heirloom.commands.picture import print_picture
-from heirloom.commands.questions import QUESTIONS
-from heirloom.commands.replay import replay
-from heirloom.commands.tables import (
-    Answer,
-    print_families,
-    print_family,
-    print_incidents,
-    print_revocations,
-)
-from heirloom.commands.verify import verify
-from heirloom.commands.what_if import what_if
-from heirloom.reach import open_bus
+from heirloom.commands.lazily import LazyGroup
+
+MODULES = {
+    "history": ("family", "families", "revocations", "incidents", "position"),
+    "questions": ("token", "as-of", "diff", "subject", "blast-radius", "activity", "search"),
+    "notary": ("prove", "check-proof", "checkpoint", "notary-key"),
+    "verify": ("verify",),
+    "replay": ("replay",),
+    "digest": ("digest",),
+    "what_if": ("what-if",),
+    "export": ("export",),
+}
+COMMANDS = {command: f"heirloom.commands.{module}" for module, commands in MODULES.items() for command in commands}
 
 
-@click.group()
+@click.group(cls=LazyGroup, modules=COMMANDS)
 def audit() -> None:
     """Ask what happened, and check that the log is whole."""
-
-
-for command in (*COMMANDS, *QUESTIONS, verify, replay, digest, what_if, export):
-    audit.add_command(command)
-
-
-@audit.command()
-@query
-@click.argument("family_id", metavar="FAMILY_ID")
-@click.option(
-    "--picture", is_flag=True, help="Its generations as a tree: who held what when, where a theft branched off."
-)
-def family(data: Path, nats: str | None, tenant: str, form: str | None, family_id: str, picture: bool) -> None:
-    """One family, and everything that happened to it."""
-    answer = asyncio.run(_family(data, nats, tenant, family_id))
-    show(answer, form, print_picture if picture else print_family)
-
-
-@audit.command()
-@listed
-@click.option("--status", type=click.Choice(["live", "revoked", "expired"]), help="As it is now.")
-def families(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
-    """The families that began then, newest first."""
-    answer = ask_once(data, nats, f"audit.{tenant}.families", filters)
-    show(answer, form, print_families)
-
-
-@audit.command()
-@listed
-@click.option("--reason", type=click.Choice(get_args(RevocationReason)), metavar="REASON", help="For this reason.")
-def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
-    """What was revoked, when, why and by whom, newest first."""
-    answer = ask_once(data, nats, f"audit.{tenant}.revocations", filters)
-    show(answer, form, print_revocations)
-
-
-@audit.command()
-@listed
-@click.option("--reason", type=click.Choice(["reuse_detected", "forgery"]), help="Of this kind.")
-def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
-    """Stolen and forged tokens that were shown, newest first."""
-    answer = ask_once(data, nats, f"audit.{tenant}.incidents", filters)
-    show(answer, form, print_incidents)
-
-
-@audit.command()
-@query
-def position(data: Path, nats: str | None, tenant: str, form: str | None) -> None:
-    """How far the read model is behind the log."""
-    answer = ask_once(data, nats, f"audit.{tenant}.position", {})
-    show(answer, form, _print_position)
-
-
-def _print_position(answer: Answer) -> None:
-    obstacle = f"; it goes no further: {answer['obstacle']}" if "obstacle" in answer else ""
-    click.echo(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
-
-
-async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> Answer:
-    """The family with its whole timeline, however many pages that takes."""
-    async with open_bus(data, nats, "auditor") as connection:
-        subject, request = f"audit.{tenant}.family", {"family_id": family_id}
-        answer = await ask(connection, subject, request)
-        while answer["cursor"] is not None:
-            more = await ask(connection, subject, request | {"cursor": answer["cursor"]})
-            answer = more | {"timeline": answer["timeline"] + more["timeline"]}
-        return answer

@@ -103,6 +103,3 @@ async def _newest(connection: Connection) -> Checkpoint:
         return read_checkpoint(stored.body)
     except MalformedNote as error:
         raise click.ClickException(f"the newest checkpoint cannot be read: {error}") from error
-
-
-COMMANDS = prove, check_proof, checkpoint, notary_key

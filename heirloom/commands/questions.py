@@ -100,9 +100,6 @@ def search(data: Path, nats: str | None, tenant: str, form: str | None, words: t
     show(answer, form, lambda a: print_page(a, columns, _found_row))
 
 
-QUESTIONS = (token, as_of, diff, subject, blast_radius, activity, search)
-
-
 def _print_token(answer: Answer) -> None:
     by = answer["decided_by"]
     verdict = plain(answer["verdict"].replace("_", " "), "green" if answer["valid"] else "red")

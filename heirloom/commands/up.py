@@ -13,9 +13,10 @@ from heirloom.commands.apply import apply_seed
 from heirloom.commands.options import nats_url
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
+from heirloom.running import Running
 from heirloom.seed import Seed, read_seed
 from heirloom.tls import CannotSecure, required
-from heirloom.up import CannotStart, Options, Running, running
+from heirloom.up import CannotStart, Options, running
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from events import bus
 from heirloom import credentials
-from heirloom.up import RUNNING
+from heirloom.running import RUNNING
 from tests import leaks
 
 HEIRLOOM = Path(sys.executable).with_name("heirloom")

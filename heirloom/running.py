@@ -1,0 +1,35 @@
+"""What a running `heirloom up` tells other commands: `up.json` in its data directory."""
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from heirloom.tls import Tls
+
+RUNNING = "up.json"
+
+
+class Running(msgspec.Struct, frozen=True):
+    """Where the brokers are, and whether they know the credentials made here.
+
+    `host` is host and port; of a cluster, all of them with commas between.
+
+    `metrics` is where metrics and health are told, if they are. `tls` are the broker's certificate and authority.
+    """
+
+    host: str
+    pid: int
+    ours: bool
+    metrics: str | None = None
+    tls: Tls | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to connect, without credentials."""
+        return f"{'nats' if self.tls is None else 'tls'}://{self.host}"
+
+
+def host_of(url: str) -> str:
+    """Host and port, without credentials; of a cluster, all of them with commas between."""
+    parts = [urlsplit(one) for one in url.split(",")]
+    return ",".join(f"{part.hostname}:{part.port or 4222}" for part in parts)
