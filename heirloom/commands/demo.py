@@ -19,7 +19,8 @@ from events import bus
 from events.bus import Connection
 from heirloom import credentials
 from heirloom.commands.apply import apply_seed
-from heirloom.reach import open_bus
+from heirloom.commands.asking import ask
+from heirloom.reach import open_bus, reach_log
 from heirloom.seed import Seed
 from heirloom.up import CannotStart, Options, running
 
@@ -118,6 +119,8 @@ class _Story:
         self._say(
             "The auditor sees exactly what happened.", "Every decision is one commit in the log, with all its events."
         )
+        async with open_bus(self._data, None, "auditor") as auditor:  # the read model may be a moment behind
+            await ask(auditor, "audit.acme.position", {"min_seq": await reach_log(auditor)})
         await self._heirloom("audit", "family", family_id)
         self._say(
             "And can prove that nothing was changed or left out.", "Each commit holds the hash of the one before."
