@@ -166,9 +166,13 @@ class CopyKeeper:
         await broker.stop(END_SECONDS)
         # from here on nothing is acknowledged that the others do not both have
         they_have = await self._until_they_have_everything(others, SETTLE_SECONDS)
-        if they_have:
-            assert broker.words is not None  # a broker's go to a file, beside its log
-            await asyncio.to_thread(shutil.rmtree, broker.words.parent / "jetstream")
+        try:
+            if they_have:
+                assert broker.words is not None  # a broker's go to a file, beside its log
+                await asyncio.to_thread(shutil.rmtree, broker.words.parent / "jetstream")
+        except OSError as error:  # whatever is left of it is damaged, and is looked at again
+            log.error("the files of %s cannot be deleted: %s", broker.name, error.strerror)
+            they_have = False
         try:
             await broker.start()
         except (ChildFailed, OSError) as error:

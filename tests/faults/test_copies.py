@@ -58,7 +58,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One lost what was in a file, calls itself current, and is mended; of two that did, neither is thrown away."""
+    """One lost what was in a file, and has it again; of two that did, neither is thrown away."""
     keeper = CopyKeeper(cluster.connection, cluster.nodes, asyncio.Lock())
     leader = await leader_of(cluster.connection)
     one, other = (node for node in NODES if node != leader)
