@@ -16,8 +16,9 @@ from events.stream import JetStreamMissing
 from heirloom import credentials
 from projections.read_model import ReadModel
 from tests.faults import copies
+from tests.faults.availability import FULL_SERVICE_SECONDS, availability, full_service
 from tests.faults.checker import check
-from tests.faults.history import NEVER, History, Operation
+from tests.faults.history import History, Operation
 from tests.faults.log_checker import Violation, copies_differ
 from tests.faults.log_index import index
 from tests.faults.nemeses import Scene, rage
@@ -27,11 +28,8 @@ from tests.faults.workload import Client, Workload
 
 RECOVERY_SECONDS = 30.0
 """How long after the last fault the service may still refuse."""
-AVAILABLE = 0.99
 HINDERED_SECONDS = 8.0
 """For so long a read model that says what is in its way may stand still: it may be trying again."""
-FULL_SERVICE_SECONDS = 1.2
-"""For so long every request must have been answered, to call it that."""
 
 
 class Plan(NamedTuple):
@@ -88,7 +86,7 @@ async def _run(stack: Stack, links: Links, plan: Plan, directory: Path, tell: Ca
         await asyncio.sleep(plan.calm)
         workload.stop.set()
         await working
-        violations = _availability(history, ended + min(recovered, RECOVERY_SECONDS))
+        violations = availability(history.operations, ended + min(recovered, RECOVERY_SECONDS))
         tell("reading the log")
         log = await _whole_log(witness)
         if stack.brokers > 1 and not await copies.all_whole(witness, stack.nodes, RECOVERY_SECONDS):
@@ -121,24 +119,12 @@ async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list
 
 
 async def _recovery(history: History, ended: float, patience: float) -> float:
-    """Seconds until a whole second went by in which every request was answered."""
+    """Seconds from the last fault to the beginning of the first stretch of full service."""
     while (waited := history.now() - ended) < patience:
-        since = max(history.now() - FULL_SERVICE_SECONDS, ended)
-        recent = [operation for operation in history.operations[-5000:] if operation.began > since]
-        answered = [operation for operation in recent if operation.ended < NEVER]
-        well = all(operation.error is None or operation.outcome == "fail" for operation in recent)
-        if waited > FULL_SERVICE_SECONDS and len(answered) > 20 and well:
+        if full_service(history.operations[-5000:], ended, history.now()):
             return waited - FULL_SERVICE_SECONDS
         await asyncio.sleep(0.1)
     return waited
-
-
-def _availability(history: History, since: float) -> list[Violation]:
-    late = [operation for operation in history.operations if operation.began > since]
-    answered = sum(operation.outcome != "info" for operation in late)
-    if late and answered >= AVAILABLE * len(late):
-        return []
-    return [Violation("99 % are answered within 30 s after the last fault", f"{answered} of {len(late)}")]
 
 
 async def _whole_log(connection: bus.Connection) -> list[Stored]:
