@@ -19,6 +19,7 @@ from tests.faults.proxy import Links, Mode
 from tests.faults.stack import REPLICAS, Stack
 
 RESTARTED_SECONDS = 60.0
+OBEYED_SECONDS = 60.0
 NEARLY_FULL = 24 << 20
 
 
@@ -67,7 +68,11 @@ async def lost_acknowledgements(scene: Scene) -> None:
 async def replica_dies_between_append_and_reply(scene: Scene) -> None:
     """The commit is there, and nobody is told."""
     replica = scene.chance.randint(1, REPLICAS)
-    scene.stack.order(replica, Orders(die=True))
+    async with asyncio.timeout(OBEYED_SECONDS):
+        while (told := scene.stack.order(replica, Orders(die=True))) is None:
+            await asyncio.sleep(0.05)  # it is being started again
+        while told in scene.stack.pids("tests.faults.replica"):
+            await asyncio.sleep(0.05)  # without a leader of the log there is nothing to die after
 
 
 async def projector_dies_within_its_transaction(scene: Scene) -> None:

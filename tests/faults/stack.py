@@ -82,14 +82,16 @@ class Stack(Service):
         """The directory that may be a small disk: the last node's."""
         return self.data / self.nodes[-1]
 
-    def order(self, replica: int, orders: Orders) -> None:
-        """Tell one replica (from 1) what to do to itself."""
+    def order(self, replica: int, orders: Orders) -> int | None:
+        """Tell one replica (from 1) what to do to itself. Which process was told; None if there was none."""
         file = self.data / f"replica-{replica}.orders"
         file.write_bytes(msgspec.json.encode(orders))
         for pid in self.pids("tests.faults.replica"):
             if _environment(pid).get("HEIRLOOM_TEST_ORDERS") == str(file):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
+                    return pid
+        return None
 
     def order_writer_to_die(self) -> None:
         """Between the rows of its next batch and their checkpoint."""
