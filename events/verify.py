@@ -59,7 +59,7 @@ MANY = 1000
 """Of so many aggregates faults are kept; beyond that, only one that lies before all the others."""
 
 
-STATES = 10_000
+RECENT = 10_000
 """Of so many aggregates the last state is kept as it was decoded, at 1 to 2 kB each."""
 
 
@@ -86,8 +86,9 @@ def _folding(evolve: Callable[[Any, Any], Any]) -> Callable[[Any, tuple[Any, ...
     return fold
 
 
+FAMILY = _Kind(5, family.FamilyEvent, family.FamilyState, family.fold)
 KINDS: dict[str, _Kind] = {
-    "family": _Kind(5, family.FamilyEvent, family.FamilyState, family.fold),
+    "family": FAMILY,
     "tenant": _Kind(3, tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
     "client": _Kind(4, client.ClientEvent, client.ClientState, _folding(client.evolve)),
     "key": _Kind(4, key.KeyEvent, key.KeyState, _folding(key.evolve)),
@@ -106,12 +107,33 @@ class _BrokenChain(Exception):
     """The commit before this one is not the one it was chained to."""
 
 
+class _Last(msgspec.Struct, gc=False):
+    """An aggregate's last commit: its place, its digest in hex, and the state it left with its encoding, None and no
+    bytes where that is nothing that can be known."""
+
+    kind: _Kind
+    seq: int
+    digest: str
+    state: Any
+    encoded: bytes
+
+    def remembered(self) -> bytes:
+        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + self.encoded
+
+
+def _recalled(kind: _Kind, remembered: bytes) -> _Last | None:
+    if not remembered:
+        return None
+    state = kind.decode_state(remembered[40:]) if len(remembered) > 40 else None
+    return _Last(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, remembered[40:])
+
+
 class Verifier:
     """Feed it the whole log in order with `check`; `report` says what it found so far.
 
-    What it remembers of an aggregate is one byte string: the last commit's sequence (8 bytes), digest (32) and state.
-    `remembered` gives no bytes for an aggregate it does not know. With the `tally` of another verification it goes on
-    where that one was.
+    What `remembered` holds of an aggregate is one byte string: the last commit's sequence (8 bytes), digest (32) and
+    state; no bytes for an aggregate it does not know. It lags behind until it is told to `remember`. With the `tally`
+    of another verification it goes on where that one was.
     """
 
     def __init__(
@@ -120,8 +142,8 @@ class Verifier:
         tally: Tally = Tally(),  # noqa: B008  # copied
     ) -> None:
         self.tally = msgspec.structs.replace(tally, faults=dict(tally.faults))
-        self._last = defaultdict(bytes) if remembered is None else remembered
-        self._states: dict[str, Any] = {}
+        self._remembered = defaultdict(bytes) if remembered is None else remembered
+        self._recent: dict[str, _Last] = {}
 
     def check(self, stored: Stored) -> None:
         """The next message of the stream."""
@@ -131,32 +153,34 @@ class Verifier:
         if seq != tally.seq + 1:
             self._blame("", Fault(tally.seq + 1, f"missing; the stream goes on at {seq}"))
         tally.seq = seq
-        parts = place.split(".")
-        kind = KINDS.get(parts[2]) if len(parts) > 2 else None
-        if kind is None or len(parts) != kind.depth:
+        aggregate, _, last_part = place.rpartition(".")
+        before = self._recent.get(aggregate)
+        if before is not None and before.kind is FAMILY:
+            kind = FAMILY  # as of most commits: nothing more need be asked of the subject
+        elif (found := _kind_of(place)) is None:
             self._blame(place, Fault(seq, f"no aggregate of this version lies on {place}"))
             return
-        aggregate = place if kind.depth < 5 else place.rpartition(".")[0]
-        before = self._last[aggregate]
-        if not before:
+        else:
+            kind, aggregate = found, aggregate if found is FAMILY else place
+            before = self._recent.get(aggregate) or _recalled(kind, self._remembered[aggregate])
+        if before is None:
             tally.aggregates += 1
-            tally.families += kind.depth == 5
-        state = b""
+            tally.families += kind is FAMILY
+        state, encoded = None, b""
         try:
-            folded, state = _check(kind, body, before, self._state(kind, aggregate, before), parts[-1])
-            self._states[aggregate] = folded
+            state, encoded = _check(kind, body, before, last_part)
         except _BadCommit as bad:
             self._blame(aggregate, Fault(seq, str(bad)))
         except _BrokenChain:
-            self._accuse(aggregate, int.from_bytes(before[:8]), seq)
-        self._last[aggregate] = seq.to_bytes(8) + hashlib.sha256(body).digest() + state
+            self._accuse(aggregate, before.seq if before else 0, seq)
+        self._recent[aggregate] = _Last(kind, seq, hashlib.sha256(body).hexdigest(), state, encoded)
+        if len(self._recent) > RECENT:
+            self.remember()
 
-    def _state(self, kind: _Kind, aggregate: str, before: bytes) -> Any:
-        """What the aggregate's last commit left, None where that is nothing that can be known."""
-        state = self._states.pop(aggregate, None)
-        if len(self._states) > STATES:
-            self._states.clear()
-        return kind.decode_state(before[40:]) if state is None and len(before) > 40 else state
+    def remember(self) -> None:
+        """Have `remembered` hold everything."""
+        self._remembered.update((aggregate, last.remembered()) for aggregate, last in self._recent.items())
+        self._recent.clear()
 
     def report(self) -> Report:
         """So far."""
@@ -177,16 +201,22 @@ class Verifier:
             faults.setdefault(aggregate, fault)
 
 
-def _check(kind: _Kind, body: bytes, before: bytes, state: Any, last_part: str) -> tuple[Any, bytes]:
-    """The state after the commit, and its encoding. `before` is what is remembered of the one before, and its `state`:
-    empty and None for the first."""
+def _kind_of(place: str) -> _Kind | None:
+    """What kind of aggregate lies on a subject."""
+    parts = place.split(".")
+    kind = KINDS.get(parts[2]) if len(parts) > 2 else None
+    return kind if kind is not None and len(parts) == kind.depth else None
+
+
+def _check(kind: _Kind, body: bytes, before: _Last | None, last_part: str) -> tuple[Any, bytes]:
+    """The state after the commit, and its encoding. `before` is the aggregate's commit before it, if there is one."""
     try:
         commit = kind.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _BadCommit(f"unreadable: {error}") from error
     if commit.v != VERSION:
         raise _BadCommit(f"commit version {commit.v}, this program reads version {VERSION}")
-    expected_seq = int.from_bytes(before[:8])
+    expected_seq, digest, state = (before.seq, before.digest, before.state) if before else (0, None, None)
     if commit.prev_seq != expected_seq:
         raise _BadCommit(f"it follows sequence {commit.prev_seq}, the aggregate's last commit is at {expected_seq}")
     try:
@@ -196,9 +226,9 @@ def _check(kind: _Kind, body: bytes, before: bytes, state: Any, last_part: str) 
     encoded = _encode(folded)
     if encoded != bytes(commit.state) and not _means(kind, commit.state, folded):
         raise _BadCommit("its state is not what its events make of the state before")
-    if commit.prev != (before[8:40].hex() if before else None):
+    if commit.prev != digest:
         raise _BrokenChain
-    if kind.depth == 5 and last_part != _last_part(commit.events):
+    if kind is FAMILY and last_part != _last_part(commit.events):
         raise _BadCommit(f"its events do not belong on …{last_part}")
     return folded, encoded
 

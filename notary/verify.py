@@ -70,7 +70,8 @@ class LogVerifier:
         self._witness.end(size)
 
     def progress(self) -> Progress:
-        """To go on from."""
+        """To go on from, with what is remembered by then."""
+        self._commits.remember()
         return Progress(self._log, self._terms, self._commits.tally, self._witness.testimony())
 
     def report(self) -> Report:

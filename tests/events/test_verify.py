@@ -1,5 +1,6 @@
 """Verification finds what was done to a log, and where."""
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import msgspec
@@ -120,10 +121,13 @@ def test_every_kind_of_aggregate_can_be_checked() -> None:
 
 def test_it_remembers_little_of_a_family() -> None:
     """One byte string: a million commits must fit."""
-    verifier = Verifier()
+    remembered: dict[str, bytes] = defaultdict(bytes)
+    verifier = Verifier(remembered)
     for stored in LOG:
         verifier.check(stored)
-    assert all(type(last) is bytes and len(last) < 700 for last in verifier._last.values())
+    verifier.remember()
+    assert len(remembered) == verifier.report().aggregates
+    assert max(map(len, remembered.values())) < 700
     assert msgspec.json.decode(msgspec.json.encode(verifier.report()), type=Report) == verifier.report()
 
 

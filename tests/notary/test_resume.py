@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from events import bus, remembered, stream
+from events import bus, remembered, stream, verify
 from events.log import Stored
 from events.reader import Batch
 from events.remembered import Remembered, Unusable
@@ -68,6 +68,7 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
 def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than a kilobyte of an aggregate, of no more aggregates than it is allowed, however many there are."""
     monkeypatch.setattr(remembered, "RECENT", 5)
+    monkeypatch.setattr(verify, "RECENT", 2)
     held = Remembered()
     verifier = LogVerifier(Progress(""), held)
     sizes = []
