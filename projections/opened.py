@@ -6,12 +6,11 @@ is used soon, so the recent ones are remembered.
 
 import sqlite3
 
-from events.family import DeviceAuthorizationStarted, GrantAuthorized
+from events.family import DEVICE_GRANT, DeviceAuthorizationStarted, GrantAuthorized
 from projections.commit import FamilyCommit
 
 FIND = "SELECT seq FROM families WHERE family_id = ? AND tenant = ?"
 REMEMBERED = 50_000
-_OPENING = (GrantAuthorized, DeviceAuthorizationStarted)
 
 
 class Opened:
@@ -26,13 +25,24 @@ class Opened:
         key = commit.family_id, tenant
         opened = self._recent.get(key)
         if opened is None:
-            row = self._connection.execute(FIND, key).fetchone()
-            opened = row[0] if row else commit.seq if isinstance(commit.events[0], _OPENING) else None
+            opened = self._opened(commit, key)
             if opened is not None:
                 self._recent[key] = opened
         return opened
+
+    def _opened(self, commit: FamilyCommit, key: tuple[str, int]) -> int | None:
+        first = commit.events[0]
+        if isinstance(first, DeviceAuthorizationStarted | GrantAuthorized) and not _is_approval(first):
+            return commit.seq  # looking for it would find nothing
+        row = self._connection.execute(FIND, key).fetchone()
+        return row[0] if row else commit.seq if isinstance(first, GrantAuthorized) else None
 
     def make_room(self) -> None:
         """Between two batches: what is in the file can be looked up."""
         if len(self._recent) > REMEMBERED:
             self._recent.clear()
+
+
+def _is_approval(event: DeviceAuthorizationStarted | GrantAuthorized) -> bool:
+    """Of a device whose authorization opened the family."""
+    return isinstance(event, GrantAuthorized) and event.grant == DEVICE_GRANT
