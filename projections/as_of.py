@@ -11,12 +11,13 @@ from projections.when import asked_seq, asked_time
 
 LOOKED_THROUGH = 1000
 """Commits that one page of a comparison goes through at most, whosever they are."""
-_RECENT = 100
+RECENT = 100
 """Commits of a family whose tokens may still have been alive."""
 
 _STATE = "SELECT seq, at, generation, jti, lifetime, patience FROM history"
 _CHANGED = """
-SELECT h.seq, f.* FROM (SELECT seq, family FROM history WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?) AS h
+SELECT h.seq, f.seq AS family
+FROM (SELECT seq, family FROM history WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?) AS h
 LEFT JOIN families AS f ON f.seq = h.family AND f.tenant = (SELECT id FROM names WHERE text = ?)
     AND NOT EXISTS (SELECT 1 FROM history AS e WHERE e.family = h.family AND e.seq > ? AND e.seq < h.seq)
 ORDER BY h.seq
@@ -69,39 +70,54 @@ def diff(db: sqlite3.Connection, tenant: str, request: DiffRequest, limit: int, 
     page = Page("diff", tenant, filters=(f"{begin} {end}",), cursor=request.cursor)
     after = position(page, 1)[0] if request.cursor is not None else begin
     rows = db.execute(_CHANGED, (after, end, LOOKED_THROUGH, tenant, begin)).fetchall()
+    changed = [(row["seq"], row["family"]) for row in rows if row["family"] is not None]
+    known = families.opened_at(db, [family for _, family in changed[:limit]], now)
     first, last = (Bound("seq", seq, _clock(db, seq, now)) for seq in (begin, end))
-    items: list[dict[str, Any]] = []
-    for row in rows:
-        if row["family_id"] is None:
-            continue
-        if len(items) == limit:
-            return {"items": items, "cursor": cursor_after(page, (after,))}
-        family = families.find(db, tenant, row["family_id"], now)
-        assert family is not None  # the row is one of it
-        before, became = (state_at(db, family, bound, tokens=False) for bound in (first, last))
-        items.append(_change(family, row[0], before, became))
-        after = row[0]
-    more = len(rows) == LOOKED_THROUGH and rows[-1][0] < end
-    return {"items": items, "cursor": cursor_after(page, (rows[-1][0],)) if more else None}
+    items = [_change(known[family], seq, *_both(db, known[family], first, last)) for seq, family in changed[:limit]]
+    if len(changed) > limit:
+        return {"items": items, "cursor": cursor_after(page, (changed[limit - 1][0],))}
+    more = len(rows) == LOOKED_THROUGH and rows[-1]["seq"] < end
+    return {"items": items, "cursor": cursor_after(page, (rows[-1]["seq"],)) if more else None}
 
 
-def state_at(
-    db: sqlite3.Connection, family: dict[str, Any], bound: Bound, *, tokens: bool = True
+def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> dict[str, Any] | None:
+    """The family as it was, with the access tokens then alive; None if it had not begun."""
+    rows = _recent(db, family, bound)
+    state = _state(db, family, rows, bound)
+    if state is not None:
+        given = [row for row in rows if row["jti"] is not None] if state["status"] == "live" else []
+        alive = [row["seq"] for row in given if _access_end(row) > bound.clock]
+        state["access_tokens"] = [history.access_token_of(db, seq) for seq in alive]
+    return state
+
+
+def _both(
+    db: sqlite3.Connection, family: dict[str, Any], first: Bound, last: Bound
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The family's states at two sequences, without its access tokens."""
+    after = _recent(db, family, last)
+    before = _recent(db, family, first) if len(after) == RECENT else [row for row in after if row["seq"] <= first.value]
+    return _state(db, family, before, first), _state(db, family, after, last)
+
+
+def _recent(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> list[sqlite3.Row]:
+    """Its commits, newest first."""
+    query = f"{_STATE} WHERE family = ? AND {bound.column} <= ? ORDER BY seq DESC LIMIT {RECENT}"
+    return db.execute(query, (family["opened_seq"], bound.value)).fetchall()
+
+
+def _state(
+    db: sqlite3.Connection, family: dict[str, Any], rows: list[sqlite3.Row], bound: Bound
 ) -> dict[str, Any] | None:
-    """The family as it was, with the access `tokens` then alive if wanted; None if it had not begun."""
-    query = f"{_STATE} WHERE family = ? AND {bound.column} <= ? ORDER BY seq DESC LIMIT {_RECENT}"
-    rows = db.execute(query, (family["opened_seq"], bound.value)).fetchall()
     if not rows:
         return None
     given = next((row for row in rows if row["patience"] is not None), None)
     ends = [] if given is None else [history.after(given["at"], given["patience"])]
-    access = [row for row in rows if row["jti"] is not None]
-    ends += [history.after(row["at"], row["lifetime"]) for row in access]
+    ends += [_access_end(row) for row in rows if row["jti"] is not None]
     ended = family["revoked_at"] is not None and _ended(db, family["opened_seq"], bound)
     end = max(ends, default=None)
     pending = len(rows) == 1 and _waits_for_somebody(db, rows[0]["seq"])
     status = "revoked" if ended else "expired" if end is not None and end <= bound.clock else "live"
-    alive = [row["seq"] for row in access if history.after(row["at"], row["lifetime"]) > bound.clock]
     return {
         **{key: family[key] for key in ("family_id", "client_id", "scope", "grant", "opened_at", "opened_seq")},
         "sub": "" if pending else family["sub"],
@@ -111,7 +127,6 @@ def state_at(
         "revoked_at": family["revoked_at"] if ended else None,
         "reason": family["reason"] if ended else None,
         "last_seq": rows[0]["seq"],
-        "access_tokens": [history.access_token_of(db, seq) for seq in alive] if status == "live" and tokens else [],
     }
 
 
@@ -146,6 +161,10 @@ def _bound(db: sqlite3.Connection, tenant: str, request: AsOfRequest, now: int) 
 def _clock(db: sqlite3.Connection, seq: int, now: int) -> int:
     row = db.execute("SELECT at FROM history WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (seq,)).fetchone()
     return now if row is None else int(row["at"])
+
+
+def _access_end(row: sqlite3.Row) -> int:
+    return history.after(row["at"], row["lifetime"])
 
 
 def _waits_for_somebody(db: sqlite3.Connection, seq: int) -> bool:

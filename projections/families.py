@@ -1,8 +1,10 @@
 """The families: one row each, as it stands now."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
+import msgspec
 from sqlite_utils import Database
 
 from events.family import (
@@ -103,6 +105,13 @@ def find(db: sqlite3.Connection, tenant: str, family_id: str, now: int) -> dict[
     query = f"{SELECT} WHERE f.family_id = ? AND f.tenant = {NAMED}"
     row = db.execute(query, (family_id, tenant)).fetchone()
     return item(row, now) if row else None
+
+
+def opened_at(db: sqlite3.Connection, seqs: Sequence[int], now: int) -> dict[int, dict[str, Any]]:
+    """The families that these commits opened, by the commits' sequences, as they stand `now`."""
+    wanted = msgspec.json.encode(seqs).decode()
+    rows = db.execute(f"{SELECT} JOIN json_each(?) AS wanted ON wanted.value = f.seq", (wanted,))
+    return {row["seq"]: item(row, now) for row in rows}
 
 
 def families(

@@ -68,6 +68,14 @@ async def test_what_changed_between(ask: Asked) -> None:
     assert ids(await ask("diff", "globex", from_seq=0, to_seq=len(LOG))) == ["f1"]
 
 
+async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its last ones are looked at, and as many before the range as in it."""
+    first, *_, theft, again = await life(ask, "f2")
+    whole = [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)]
+    monkeypatch.setattr(as_of_queries, "RECENT", 4)
+    assert [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)] == whole
+
+
 @pytest.mark.parametrize(("limit", "looked_through"), [(1, 2000), (3, 2), (1000, 1)])
 async def test_what_changed_comes_in_pages(
     ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int, looked_through: int
@@ -229,6 +237,6 @@ async def test_every_question_runs_on_an_index(ask: Asked, tmp_path: Path) -> No
             for row in other.execute(f"EXPLAIN QUERY PLAN {statement}")
         }
     other.close()
-    small = "checkpoint", "(subquery", "CONSTANT ROW"
+    small = "checkpoint", "(subquery", "CONSTANT ROW", "wanted VIRTUAL TABLE"
     assert not [plan for plan in plans if plan.startswith("SCAN") and not any(name in plan for name in small)]
     assert not [plan for plan in plans if "TEMP B-TREE" in plan]
