@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from events.ending import end
 from events.wire import Parser, Taker
 
 log = logging.getLogger("heirloom.bus")
@@ -20,9 +21,6 @@ log = logging.getLogger("heirloom.bus")
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
 the key with which to show the same certificate, where the broker asks for one."""
-
-CANCELLED_SECONDS = 0.2
-"""What is cancelled ends sooner, or has not heard of it."""
 
 
 class Connection(Client):
@@ -61,14 +59,13 @@ class Connection(Client):
     async def close(self) -> None:
         """As nats-py's, and for good.
 
-        That cancels the search for a broker, which asyncio forgets when a broker refuses in the same moment (`wait_for`
-        before Python 3.12): the search would go on for ever, and with it the process.
+        That cancels the search for a broker, which is forgotten when a broker refuses in the same moment: the search
+        would go on for ever, and with it the process.
         """
         searching = self._reconnection_task
         await super().close()
-        while searching is not None and not searching.done() and searching is not asyncio.current_task():
-            searching.cancel()
-            await asyncio.wait((searching,), timeout=CANCELLED_SECONDS)
+        if searching is not None and searching is not asyncio.current_task():
+            await end((searching,))
         self._status = Client.CLOSED
 
     async def publish(

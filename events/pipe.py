@@ -138,9 +138,11 @@ def serve(handle: Callable[[list[Stored]], bytes]) -> None:
 def _receive(arrived: "SimpleQueue[bytes]") -> None:
     """Take in batches as they come, at most `AHEAD`; nothing for the end of the input, or a batch cut short by it."""
     source = sys.stdin.buffer
-    while header := source.read(LENGTH_BYTES):
-        batch = source.read(int.from_bytes(header))
-        if len(batch) < int.from_bytes(header):
-            break
-        arrived.put(batch)
-    arrived.put(b"")
+    try:
+        while header := source.read(LENGTH_BYTES):
+            batch = source.read(int.from_bytes(header))
+            if len(batch) < int.from_bytes(header):
+                break
+            arrived.put(batch)
+    finally:
+        arrived.put(b"")  # whatever ended this: nobody may wait for more

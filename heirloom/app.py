@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from events import bus, stream
 from events.broker import Broker
+from events.ending import end
 from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.figures import of_replica
@@ -100,12 +101,10 @@ async def run_replica(
             await callout.drain()
         await server.drain()
         await admin.stop()
-        reacting.cancel()
-        await asyncio.gather(reacting, return_exceptions=True)
+        await end((reacting,))
         await connections.stop()
         await replicas.stop()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await end((following,))
         for connection in (api_bus, admin_bus, log_bus):
             await connection.close()
         await asyncio.to_thread(parts.end)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from events.ending import end
 from heirloom.report import Report
 
 log = logging.getLogger("heirloom.up")
@@ -55,7 +56,6 @@ class Child:
         self._pid_file = pid_file
         self._errors = errors
         self._process: asyncio.subprocess.Process | None = None
-        self._ending = False
         self._watch: asyncio.Task[None] | None = None
         self._questions = itertools.count(1)
         self._asking = asyncio.Lock()
@@ -94,13 +94,13 @@ class Child:
 
         Raises `ChildFailed` when it ends first.
         """
-        self._ending = False
         await self._spawn()
         self._watch = asyncio.create_task(self._restart_for_ever())
 
     async def stop(self, seconds: float) -> None:
         """SIGTERM, and SIGKILL for what has not ended in that time."""
-        self._ending = True
+        if self._watch is not None:
+            await end((self._watch,))  # first: it may be starting the process that is to be ended
         process = self._process
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -111,9 +111,6 @@ class Child:
                 log.warning("%s did not end in %s s; killed", self.name, seconds)
                 process.kill()
                 await process.wait()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
 
     async def _spawn(self) -> None:
         errors = self._errors.open("ab") if self._errors else None
@@ -164,8 +161,6 @@ class Child:
             assert self._process is not None
             started = asyncio.get_running_loop().time()
             await self._process.wait()
-            if self._ending:
-                return
             if self._process.returncode == REFUSED:
                 log.error("%s", await self._last_words())
                 return

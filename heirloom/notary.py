@@ -17,6 +17,7 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.bus import connect
+from events.ending import end
 from events.log import Unavailable
 from heirloom.child import REFUSED
 from heirloom.figures import of_notary
@@ -63,11 +64,9 @@ async def run_notary(settings: Settings, reporter: Reporter, stop: asyncio.Event
     working = asyncio.create_task(_vouch(settings, reporter))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not working.done():
-        working.cancel()
+    await end((stopped, working))
     with suppress(asyncio.CancelledError):
-        await working
+        working.result()
 
 
 async def _vouch(settings: Settings, reporter: Reporter) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from events.broker import Broker
 from events.bus import Connection, connect
+from events.ending import end
 from events.stream import last_sequence
 from heirloom.figures import of_projector
 from heirloom.process import run, stop_requested
@@ -84,8 +85,7 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
         log.info("draining")
         progress.give_up_waiting("the projector is stopping")
         await broker.stop()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await end((following,))
         await audit.close()
         await log_bus.close()
         await audit_bus.close()

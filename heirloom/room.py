@@ -8,6 +8,7 @@ once there is room.
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -46,10 +47,14 @@ class Store:
 
     def has_failed(self) -> bool:
         """Whether it could not write something since it was started (it says so), and may be started again."""
-        with self._words.open("rb") as words:
-            words.seek(self._heard)
-            said = words.read()
-        self._heard += len(said)
+        try:
+            with self._words.open("rb") as words:
+                begin = self._heard if self._heard <= words.seek(0, os.SEEK_END) else 0  # somebody cut it short
+                words.seek(begin)
+                said = words.read()
+        except FileNotFoundError:  # somebody took it away
+            begin, said = 0, b""
+        self._heard = begin + len(said)
         self._failed |= FAILED in said
         return self._failed and time.monotonic() > self._rest_until
 

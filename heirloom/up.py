@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from events import bus
+from events.ending import end
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
@@ -21,6 +23,8 @@ from heirloom.room import keep_room
 from heirloom.running import RUNNING, Running, host_of
 from heirloom.tls import Tls
 from service import keyring
+
+log = logging.getLogger("heirloom.up")
 
 DRAIN_SECONDS = 15
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # a person's choice
@@ -86,19 +90,25 @@ async def _looked_after(ours: list[Child], data: Path, host: str) -> AsyncIterat
     """The brokers that are ours, if any: there is room on their disks, and in a cluster every copy is whole."""
     hands = asyncio.Lock()
     async with contextlib.AsyncExitStack() as leaving:
-        keeping = [asyncio.create_task(keep_room(ours, hands))]
+        keeping = [asyncio.create_task(keep_room(ours, hands), name="keeping room on the disks")]
         if len(ours) > 1:
             connection = await bus.connect(credentials.load(data).url("service", host), "up")
             leaving.push_async_callback(connection.close)
             keeper = CopyKeeper(connection, dict(zip(node_names(len(ours)), ours, strict=True)), hands)
             await keeper.look()  # before anybody is served from a copy that lacks something
-            keeping.append(asyncio.create_task(keeper.for_ever()))
+            keeping.append(asyncio.create_task(keeper.for_ever(), name="keeping the copies whole"))
+        for task in keeping:
+            task.add_done_callback(_told)
         try:
             yield
         finally:
-            for task in keeping:
-                task.cancel()
-            await asyncio.gather(*keeping, return_exceptions=True)
+            await end(keeping)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    """What should go on for ever has ended in a way that nobody thought of: the service goes on without it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s has ended; start heirloom up again to have it back", task.get_name(), exc_info=error)
 
 
 @contextlib.asynccontextmanager
@@ -159,9 +169,7 @@ async def _start(children: list[Child]) -> None:
     try:
         await asyncio.gather(*starting)
     finally:
-        for start in starting:
-            start.cancel()
-        await asyncio.gather(*starting, return_exceptions=True)
+        await end(starting)
 
 
 async def _stop(started: list[Child]) -> None:

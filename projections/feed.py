@@ -11,6 +11,7 @@ import msgspec
 
 from events.bus import Connection
 from events.direct_reader import read_direct
+from events.ending import end
 from events.log import Stored
 from events.pipe import ChildGone, Pipe
 from events.reader import Batch, read
@@ -79,8 +80,7 @@ async def feed(
         if pouring.done():
             pouring.result()
     finally:
-        pouring.cancel()
-        await asyncio.gather(pouring, return_exceptions=True)
+        await end((pouring,))
         await pipe.close()
     return ended.result() if ended.done() else None
 

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
+from events.ending import end
 from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
@@ -65,9 +66,7 @@ class Connections:
 
     async def stop(self) -> None:
         """End nothing more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     async def _end(self, tenant: str, client_id: str) -> None:
         await self._ask(tenant, client_id)

@@ -22,6 +22,7 @@ from events import subject as subject_events
 from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
+from events.ending import end
 from events.family import FamilyState
 from events.log import Log, Stored, Unavailable
 from service.context import Context
@@ -76,9 +77,7 @@ class Reactor:
                 log.info("waiting for the log: %s", type(error).__name__)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await end(self._tasks)
 
     async def _take(self, consumer: JetStreamContext.PullSubscription) -> None:
         free = asyncio.Semaphore(AT_ONCE)

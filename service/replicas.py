@@ -20,6 +20,7 @@ from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import BadRequestError
 
 from events.bus import Connection
+from events.ending import end
 from events.log import Log, Unavailable
 from events.stream import JetStreamMissing, with_a_leader
 from service.registry import LEASE_SECONDS, Registry
@@ -82,9 +83,7 @@ class Replicas:
 
     async def stop(self) -> None:
         """Give the lease back; nothing is decided any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         with contextlib.suppress(NatsError, Unavailable):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
 
