@@ -24,7 +24,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: setup
 	$(BIN)/python -m bench
