@@ -211,7 +211,7 @@ async def _kept(message: Msg) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        keeping.cancel()
+        await end((keeping,))
 
 
 async def _enabled_after(log: Log, disabled: Stored) -> int | None:
