@@ -6,6 +6,7 @@ log as it was at the start. SIGTERM drains it; it exits 0.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -52,6 +53,7 @@ async def main() -> None:
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
     if ready.is_set():
+        gc.freeze()  # what start-up built stays; looking through it again and again would cost every long answer
         print("ready", flush=True)
     waiting.cancel()
     try:
