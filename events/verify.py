@@ -108,7 +108,7 @@ class _BrokenChain(Exception):
 
 
 class _Last(msgspec.Struct, gc=False):
-    """An aggregate's last commit: its place, its digest in hex, and the state it left with its encoding, None and no
+    """An aggregate's last commit: its sequence, its digest in hex, and the state it left with its encoding, None and no
     bytes where that is nothing that can be known."""
 
     kind: _Kind

@@ -1,12 +1,17 @@
-"""Commits handed to a process of one's own: what is heard when that process is killed."""
+"""Commits handed to a process of one's own: what is heard when that process is killed, or hears no more itself."""
 
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
 
+import pytest
 import uvloop
 
+from events import pipe as pipes
 from events.log import Stored
 from events.pipe import ChildGone, Pipe
 
@@ -40,3 +45,16 @@ def test_a_child_that_is_killed_is_told_of_by_every_answer(tmp_path: Path) -> No
     """Whatever is handed over before, while and after its end is noticed; on the service's own event loop."""
     told = uvloop.run(_hand_over_after_a_kill(tmp_path / "model"))
     assert len(told) > 1 and all(isinstance(error, ChildGone) for error in told)
+
+
+def test_a_child_that_can_receive_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for ever for a batch that nobody takes in."""
+
+    def fail(_size: int) -> bytes:
+        raise OSError("the input is broken")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=fail)))
+    arrived: SimpleQueue[bytes] = SimpleQueue()
+    with pytest.raises(OSError, match="broken"):
+        pipes._receive(arrived)
+    assert arrived.get_nowait() == b""

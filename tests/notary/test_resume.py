@@ -112,10 +112,12 @@ def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
     monkeypatch.chdir(tmp_path)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
-    with monkeypatch.context() as patched:
-        patched.setattr(command, "read_vouched", seven)
-        done = heirloom(nats_server.url)
-    signal.signal(signal.SIGINT, before)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(command, "read_vouched", seven)
+            done = heirloom(nats_server.url)
+    finally:
+        signal.signal(signal.SIGINT, before)
     (state,) = tmp_path.glob("*.state")
     assert done.exit_code == 130
     how = f"interrupted at sequence 7, without a fault so far; to go on: the same command with --resume {state.name}"
