@@ -133,7 +133,8 @@ def _agreed(told: Sequence[_Group], names: Sequence[str]) -> bool:
 
 
 class CopyKeeper:
-    """Looks after the copies of a cluster's brokers. `hands` is held by whoever ends one of them."""
+    """Looks after the copies of a cluster's brokers. `hands` is held by whoever decides on one of them, until that is
+    done."""
 
     def __init__(self, connection: Connection, brokers: Mapping[str, Child], hands: asyncio.Lock) -> None:
         self._connection = connection
@@ -144,22 +145,24 @@ class CopyKeeper:
         """Look every second."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+            if not await self.look():
+                await asyncio.sleep(REST_SECONDS)
 
-    async def look(self) -> None:
-        """If one copy lacks something and the others nothing, have it fetched anew."""
-        found = await self._copies()
-        lacking = {name: copy.lacking for name, copy in found.items() if copy.lacking}
-        if not lacking:
-            return
-        if len(lacking) == 1 and len(found) == len(self._brokers):
-            (name,) = lacking
-            log.error("broker %s lacks %s commits of the log: a file of it is damaged", name, lacking[name])
-            async with self._hands:
+    async def look(self) -> bool:
+        """If one copy lacks something and the others nothing, have it fetched anew. False if something is left to a
+        person."""
+        async with self._hands:
+            found = await self._copies()
+            lacking = {name: copy.lacking for name, copy in found.items() if copy.lacking}
+            if not lacking:
+                return True
+            if len(lacking) == 1 and len(found) == len(self._brokers):
+                (name,) = lacking
+                log.error("broker %s lacks %s commits of the log: a file of it is damaged", name, lacking[name])
                 if await self._fetched_anew(name):
-                    return
+                    return True
         log.error("commits are lacking on %s; see the operations manual on damaged copies", ", ".join(lacking))
-        await asyncio.sleep(REST_SECONDS)
+        return False
 
     async def _fetched_anew(self, name: str) -> bool:
         broker, others = self._brokers[name], [other for other in self._brokers if other != name]

@@ -76,26 +76,28 @@ class Store:
 
 
 async def keep_room(brokers: Sequence[Child], hands: asyncio.Lock) -> None:
-    """For ever; all of them are running. `hands` is held by whoever ends one of them."""
+    """For ever; all of them are running. `hands` is held by whoever decides on one of them, until that is done."""
     stores = [Store(broker, broker.words) for broker in brokers if broker.words is not None]
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         for store in stores:
-            name = store.broker.name
-            if store.is_away:
-                if store.free >= 2 * RESERVE:
-                    log.warning("%s has room again", name)
-                    async with hands:
-                        await store.come_back()
-            elif store.free < RESERVE and _others_suffice(store, stores):
-                log.warning("%s has less than %s MiB left on its disk: it stays away meanwhile", name, RESERVE >> 20)
-                async with hands:
-                    await store.leave()
-            elif store.has_failed() and store.free >= ENOUGH:
-                log.warning("%s could not write for want of room; there is some now, it is started again", name)
-                async with hands:
-                    await store.leave()
-                    await store.come_back()
+            async with hands:
+                await _look_after(store, stores)
+
+
+async def _look_after(store: Store, stores: Sequence[Store]) -> None:
+    name = store.broker.name
+    if store.is_away:
+        if store.free >= 2 * RESERVE:
+            log.warning("%s has room again", name)
+            await store.come_back()
+    elif store.free < RESERVE and _others_suffice(store, stores):
+        log.warning("%s has less than %s MiB left on its disk: it stays away meanwhile", name, RESERVE >> 20)
+        await store.leave()
+    elif store.has_failed() and store.free >= ENOUGH:
+        log.warning("%s could not write for want of room; there is some now, it is started again", name)
+        await store.leave()
+        await store.come_back()
 
 
 def _others_suffice(store: Store, stores: Sequence[Store]) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -59,18 +60,32 @@ async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One lost what was in a file, and has it again; of two that did, neither is thrown away."""
-    keeper = CopyKeeper(cluster.connection, cluster.nodes, asyncio.Lock())
+    hands = asyncio.Lock()
+    keeper = CopyKeeper(cluster.connection, cluster.nodes, hands)
     leader = await leader_of(cluster.connection)
     one, other = (node for node in NODES if node != leader)
-    await _lose(cluster, one, "flipped")
-    await keeper.look()
+    lost = await _lose(cluster, one, "flipped")
+    with monkeypatch.context() as patched:
+        patched.setattr("heirloom.copies.shutil.rmtree", _cannot_delete)
+        assert not await keeper.look()
+    assert "cannot be deleted: Input/output error" in caplog.text
+    assert await _lacking(cluster, one) == lost, "it is back with what it had"
+    looking = asyncio.create_task(keeper.look())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while cluster.nodes[one].is_running:
+            await asyncio.sleep(0.01)
+    assert hands.locked(), "nobody else may end a broker meanwhile"
+    assert await looking
     digests = [await copy_on(cluster.connection, node, MESSAGES) for node in NODES]
     assert digests[0] == digests[1] == digests[2]
-    monkeypatch.setattr("heirloom.copies.REST_SECONDS", 0)
-    lost = [await _lose(cluster, node, "truncated") for node in (one, other)]
-    await keeper.look()
+    losses = [await _lose(cluster, node, "truncated") for node in (one, other)]
+    assert not await keeper.look()
     assert "commits are lacking on" in caplog.text
-    assert [(await copies(cluster.connection, len(NODES)))[node].lacking for node in (one, other)] == lost
+    assert [(await copies(cluster.connection, len(NODES)))[node].lacking for node in (one, other)] == losses
+
+
+def _cannot_delete(_path: Path) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 async def _lose(cluster: Cluster, victim: str, how: str) -> int:

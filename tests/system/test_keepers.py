@@ -1,14 +1,16 @@
-"""What `heirloom up` has going on beside its processes: told of when it ends, and not put off by a rotated file."""
+"""What `heirloom up` has going on beside its processes: told of when it ends, not put off by a rotated file, and not
+acting on what was so a while ago."""
 
 import asyncio
+import itertools
 import logging
 from pathlib import Path
 
 import pytest
 
-from heirloom import up
+from heirloom import room, up
 from heirloom.child import Child
-from heirloom.room import FAILED, Store
+from heirloom.room import FAILED, Store, keep_room
 
 
 async def test_the_end_of_a_keeper_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -44,3 +46,32 @@ def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
     assert store.has_failed()
     words.write_bytes(b"")
     assert store.has_failed(), "what was said once is not forgotten"
+
+
+async def test_who_waited_for_his_turn_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk of a broker was full when somebody else was busy with another one; now it is not, and nobody leaves."""
+    brokers = []
+    for number in range(3):
+        words = tmp_path / f"{number}.log"
+        words.touch()
+        brokers.append(Child(f"broker {number}", [], {}, errors=words))
+    hands, free, looks = asyncio.Lock(), 0, itertools.count()
+
+    def seen(store: Store) -> int:
+        next(looks)
+        return free if store.broker is brokers[0] else 1 << 40
+
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(Store, "free", property(seen))
+    async with hands:
+        keeping = asyncio.create_task(keep_room(brokers, hands))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        free = 1 << 40
+    while next(looks) < 100:
+        await asyncio.sleep(0)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert "stays away" not in caplog.text
