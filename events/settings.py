@@ -34,6 +34,9 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     required_acr: tuple[str, ...] | None = None
     requests_per_second: int | None = None
     family_requests_per_second: int | None = None
+    redirect_uris: tuple[str, ...] | None = None
+    jwks: dict[str, Any] | None = None
+    token_endpoint_auth_method: AuthMethod | None = None
 
 
 class TenantSettings(Policy, frozen=True):
@@ -50,9 +53,6 @@ class TenantSettings(Policy, frozen=True):
 class ClientSettings(Policy, frozen=True):
     """A client's registration (RFC 7591 §2), and what it is trusted to do."""
 
-    redirect_uris: tuple[str, ...] | None = None
-    jwks: dict[str, Any] | None = None
-    token_endpoint_auth_method: AuthMethod | None = None
     may_issue: bool = False
     may_authorize: bool = False
     may_introspect: bool = False

@@ -116,7 +116,7 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
     looked_at = ended = 0
 
     def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return revoke(state, Revoke(None, "operator", cause))
+        return revoke(state, Revoke("operator", cause))
 
     async def end(subject: str) -> int:
         _, tenant, _, family_id, _ = subject.split(".")

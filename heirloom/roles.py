@@ -76,6 +76,7 @@ ROLES: dict[str, Role] = {
         "AUDITORS",
         publish=(
             "audit.>",
+            "oauth.*.public.>",
             *(f"{LOG_API}.STREAM.INFO.{stream}" for stream in STREAMS),
             *(f"{LOG_API}.DIRECT.GET.{stream}" for stream in STREAMS),
             *(f"{LOG_API}.DIRECT.GET.{stream}.>" for stream in STREAMS),

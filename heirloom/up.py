@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -183,7 +183,7 @@ def _is_broker(child: Child) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(data: Path) -> "contextlib.Generator[None]":  # type: ignore[name-defined]
+def _locked(data: Path) -> Iterator[None]:
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -65,7 +65,7 @@ def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
     """What such a detection ends a family for."""
     if isinstance(event, ForgeryDetected):
         return "forgery"
-    return "code_reuse" if event.credential == "authorization_code" else "reuse_detected"
+    return "reuse_detected" if event.credential == "refresh_token" else "code_reuse"
 
 
 def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:

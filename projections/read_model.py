@@ -24,10 +24,10 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "families-2": families.create,
     "history-2": history.create,
     "revocations-1": revocations.create,
-    "incidents-2": incidents.create,
+    "incidents-3": incidents.create,
     "activity-1": activity.create,
     "cut-offs-1": cut_offs.create,
-    "words-1": words.create,
+    "words-2": words.create,
     "views-1": views.create,
 }
 OF_FAMILIES = (families, history, revocations, incidents, activity, words)

@@ -84,7 +84,7 @@ def _text(parameters: dict[str, Any], name: str) -> str | None:
     value = parameters.get(name)
     if value is not None and not isinstance(value, str):
         raise OAuthError("invalid_request", f"the parameter {name} must be a string")
-    return value
+    return value or None  # without a value it counts as left out (RFC 6749 §3.2)
 
 
 def _basic(authorization: str) -> BySecret:

@@ -61,7 +61,7 @@ class Connecting:
             return await self._by_token(self._issuer_of(proof), None, proof)
         expected = client_password(self._client_key, tenant, client_id)
         if hmac.compare_digest(proof.encode(), expected.encode()):
-            await self._context.caller(tenant, client_id)
+            await self._context.known(tenant, client_id)
         elif assertion := read(proof):
             if assertion.claims.sub != client_id:
                 raise invalid_client()

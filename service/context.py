@@ -28,12 +28,17 @@ class Context(NamedTuple):
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks, once for each request.
 
-        Raises `invalid_client` where either is unknown or may not ask, and `slow_down` where it asks too often.
+        Raises as `known`, and `slow_down` where it asks too often.
         """
+        tenant, client = await self.known(tenant_name, client_id)
+        if not client.bucket.takes(client.rules.requests_per_second, time.monotonic()):
+            raise too_many("client")
+        return tenant, client
+
+    async def known(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
+        """The tenant and the client. Raises `invalid_client` where either is unknown or may not ask."""
         tenant = await self.registry.tenant(tenant_name)
         client = await self.registry.client(tenant, client_id) if tenant is not None else None
         if tenant is None or client is None or client.state.disabled:
             raise OAuthError("invalid_client", "the client is unknown to this tenant, or disabled")
-        if not client.bucket.takes(client.rules.requests_per_second, time.monotonic()):
-            raise too_many("client")
         return tenant, client

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from events.settings import AuthMethod, ClientSettings, GrantType, Policy, TenantSettings
+from events.settings import AuthMethod, ClientSettings, GrantType, TenantSettings
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -42,7 +42,3 @@ def resolve(tenant: TenantSettings, client: ClientSettings) -> Rules:
     if chosen.get("token_endpoint_auth_method") == "none":
         chosen["refresh_token_rotation"] = "rotate"
     return Rules(**chosen)
-
-
-SHARED = Policy.__struct_fields__
-"""What a tenant and a client may both set."""

@@ -9,6 +9,7 @@ from events import strict
 from service.errors import OAuthError
 
 T = TypeVar("T")
+P = TypeVar("P", bound=msgspec.Struct)
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -39,6 +40,16 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         return strict.decode(body, decoder)
     except strict.Malformed as malformed:
         raise OAuthError("invalid_request", str(malformed)) from malformed
+
+
+def parameters_of(request: Request, decoder: msgspec.json.Decoder[P]) -> P:
+    """As `decode`; a parameter without a value counts as left out (RFC 6749 §3.1, §3.2)."""
+    found = decode(request.body, decoder)
+    if b'""' not in request.body:
+        return found
+    return msgspec.structs.replace(
+        found, **{name: None for name in found.__struct_fields__ if getattr(found, name) == ""}
+    )
 
 
 def check(body: bytes) -> dict[str, Any]:

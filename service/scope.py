@@ -11,6 +11,7 @@ MAX_RESOURCES = 16
 MAX_RESOURCE = 512
 OFFLINE_ACCESS = "offline_access"
 OPENID = "openid"
+REGISTERED = "the client is registered for"
 
 
 def parse_scope(scope: str) -> tuple[str, ...]:
@@ -22,15 +23,16 @@ def parse_scope(scope: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(scope.split(" ")))
 
 
-def narrow(requested: str | None, allowed: str) -> str:
-    """The requested scope if all of it is allowed; what is allowed when none is requested. Raises `invalid_scope`."""
-    if requested is None or requested == allowed:
+def narrow(requested: str | None, allowed: str, limit: str = "was granted") -> str:
+    """The requested scope if all of it is allowed; what is allowed when none is requested.
+
+    Raises `invalid_scope`; the `limit` says there where what is allowed comes from.
+    """
+    if not requested or requested == allowed:
         return allowed
     values = parse_scope(requested)
-    if not values:
-        raise OAuthError("invalid_scope", "scope is empty")
     if not set(allowed.split(" ")).issuperset(values):
-        raise OAuthError("invalid_scope", "the scope asks for more than was granted")
+        raise OAuthError("invalid_scope", f"the scope asks for more than {limit}")
     return " ".join(values)
 
 

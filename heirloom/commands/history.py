@@ -51,7 +51,7 @@ def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **f
 
 @click.command()
 @listed
-@click.option("--reason", type=click.Choice(["reuse_detected", "forgery"]), help="Of this kind.")
+@click.option("--reason", type=click.Choice(["reuse_detected", "code_reuse", "forgery"]), help="Of this kind.")
 def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """Stolen and forged tokens that were shown, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.incidents", filters)

@@ -13,13 +13,14 @@ from events.log import Stored
 from service.admin.effect import MAX_REASON, complete, effective, known_client
 from service.admin.settings import for_client
 from service.aggregates import change
+from service.client_authentication import WITH_SECRET
 from service.client_secret import hasher
 from service.context import Context
 from service.errors import OAuthError
+from service.policy import resolve
 from service.request import at_most, decode, required
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
-WITH_SECRET = ("client_secret_basic", "client_secret_post")
 
 
 async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
@@ -34,11 +35,11 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     generate, rotate = _flag(given, "generate_secret", True), _flag(given, "rotate_secret", False)
     if not isinstance(client_id, str) or not subjects.CLIENT_ID.fullmatch(client_id):
         raise OAuthError("invalid_request", "client_id must be [A-Za-z0-9_-]{1,64}")
-    settings = for_client(given)
     tenant = await context.registry.tenant(tenant_name)
     if tenant is None:
         raise OAuthError("invalid_request", "there is no such tenant; put the tenant first")
-    method = settings.token_endpoint_auth_method or "client_secret_basic"
+    settings = for_client(given, tenant.settings)
+    method = resolve(tenant.settings, settings).token_endpoint_auth_method
     if rotate and method not in WITH_SECRET:
         raise OAuthError("invalid_request", f"rotate_secret: a client with {method} has no secret")
     secret = secrets.token_urlsafe(32)

@@ -6,6 +6,7 @@ import msgspec
 
 from events import subjects
 from events.family import FamilyState
+from service.admin.effect import MAX_REASON
 from service.context import Context
 from service.decide.outcome import Decision
 from service.decide.revoke import Revoke, revoke
@@ -29,12 +30,12 @@ async def revoke_family(context: Context, tenant: str, body: bytes) -> bytes:
     family_id = required(parameters.family_id, "family_id")
     if not subjects.FAMILY_ID.fullmatch(family_id):
         raise OAuthError("invalid_request", "family_id is not one of this service's")
-    cause = at_most(parameters.reason, 500, "reason") or "revocation by an operator"
+    cause = at_most(parameters.reason, MAX_REASON, "reason") or "revocation by an operator"
 
     def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
         if state is None:
             raise OAuthError("invalid_request", "there is no such family")
-        return revoke(state, Revoke(None, "operator", cause))
+        return revoke(state, Revoke("operator", cause))
 
     concluded = await context.families.decide(tenant, family_id, "operator", decide)
     if concluded.seq:

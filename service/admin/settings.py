@@ -10,8 +10,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from events import strict
-from events.settings import ClientSettings, Policy
+from events.settings import ClientSettings, Policy, TenantSettings
 from service.errors import OAuthError
+from service.policy import resolve
 from service.scope import parse_scope
 
 P = TypeVar("P", bound=Policy)
@@ -124,9 +125,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
 }
 
 
-def for_client(given: dict[str, Any]) -> ClientSettings:
+def for_client(given: dict[str, Any], tenant: TenantSettings) -> ClientSettings:
     """A client's settings; `parse` for clients. A public client cannot keep its refresh token (RFC 9700 §4.14.2)."""
     settings = parse(ClientSettings, given)
-    if settings.token_endpoint_auth_method == "none" and settings.refresh_token_rotation == "reuse":
+    public = resolve(tenant, settings).token_endpoint_auth_method == "none"
+    if public and settings.refresh_token_rotation == "reuse":
         raise OAuthError("invalid_request", "refresh_token_rotation: a public client's refresh tokens must rotate")
     return settings

@@ -20,6 +20,7 @@ from service.decide.issue import First, first_tokens
 from service.decide.outcome import Decision, Done, Granted, Refused, invalid_grant
 from service.errors import OAuthError
 from service.policy import Rules
+from service.scope import narrow_resources
 
 CODE_SECONDS = 60
 
@@ -35,13 +36,17 @@ class Authorize(NamedTuple):
 
 
 class RedeemCode(NamedTuple):
-    """`client_id` presents an authentic authorization code, with its verifier (RFC 7636 §4.5)."""
+    """`client_id` presents an authentic authorization code, with its verifier (RFC 7636 §4.5).
+
+    `resource` is what the access token is for, of what was granted (RFC 8707 §2.2); None for all of it.
+    """
 
     now: datetime
     rules: Rules
     client_id: str
     code_verifier: str
     redirect_uri: str | None
+    resource: tuple[str, ...] | None
     retry: Retry | None
     jti: str
     key: int
@@ -49,11 +54,12 @@ class RedeemCode(NamedTuple):
 
 
 class RedeemDeviceCode(NamedTuple):
-    """`client_id` presents an authentic device code (RFC 8628 §3.4)."""
+    """`client_id` presents an authentic device code (RFC 8628 §3.4). `resource` as in `RedeemCode`."""
 
     now: datetime
     rules: Rules
     client_id: str
+    resource: tuple[str, ...] | None
     retry: Retry | None
     jti: str
     key: int
@@ -108,12 +114,17 @@ def s256(verifier: str) -> str:
 
 
 def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, credential: Credential) -> Decision:
+    try:
+        target = narrow_resources(command.resource, state.audience)
+    except OAuthError as error:
+        return Decision(Refused(error))  # and the code is as good as before
     first = First(
         now=command.now,
         rules=command.rules,
         client_id=state.client_id,
         scope=state.scope,
         audience=state.audience,
+        target=target,
         jti=command.jti,
         key=command.key,
         opened_at=state.opened_at,

@@ -34,13 +34,14 @@ class Issue(NamedTuple):
 
 
 class First(NamedTuple):
-    """What the first tokens of a family follow from."""
+    """What the first tokens of a family follow from; `target` is the access token's part of the `audience`."""
 
     now: datetime
     rules: Rules
     client_id: str
     scope: str
     audience: tuple[str, ...]
+    target: tuple[str, ...]
     jti: str
     key: int
     opened_at: datetime
@@ -69,6 +70,7 @@ def issue(state: FamilyState | None, command: Issue) -> Decision:
             client_id=command.client_id,
             scope=command.scope,
             audience=command.audience,
+            target=command.audience,
             jti=command.jti,
             key=command.key,
             opened_at=command.now,
@@ -98,7 +100,7 @@ def first_tokens(first: First) -> tuple[Granted, tuple[FamilyEvent, ...]]:
             )
         )
     access, issued = access_and_id_token(
-        now, rules, first.client_id, first.scope, first.audience, first.jti, first.for_a_person, first.scope
+        now, rules, first.client_id, first.scope, first.target, first.jti, first.for_a_person, first.scope
     )
     return Granted(access, generation, first.key), (*events, *issued)
 

@@ -43,9 +43,7 @@ ACCEPTED = ("redeemed", "repeated")
 def presentation(commit: FamilyCommit) -> Presentation | None:
     """The presentation that this commit decided on, if it was one. Raises `ValueError` for half of one."""
     state = commit.state
-    newest = state.generation
-    if newest is None:
-        return None
+    newest = -1 if state.generation is None else state.generation  # none was given: any that is presented is forged
     refusal = "" if state.revoked is None else state.revoked.reason
     for event in commit.events:
         match event:
@@ -56,7 +54,7 @@ def presentation(commit: FamilyCommit) -> Presentation | None:
                 return Presentation(event.generation, "redeemed", scope, resource, event.retry)
             case TokenReuseDetected(credential="refresh_token") | ForgeryDetected():
                 return Presentation(event.generation, refusal)
-            case FamilyRevoked(reason="policy_changed") if commit.actor == f"client:{state.client_id}":
+            case FamilyRevoked(reason="policy_changed") if newest >= 0 and commit.actor == f"client:{state.client_id}":
                 return Presentation(newest, refusal)  # a cut-off has the actor who ordered it
             case TokenIssued(kind="access", client_id=str(), act=()):
                 return Presentation(newest - 1, "repeated", event.scope, event.audience)

@@ -48,10 +48,10 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
 
     The client comes first: another client's presentation of a token changes nothing, whatever the token's state.
     """
-    if state is None or state.client_id != command.client_id or state.generation is None:
+    if state is None or state.client_id != command.client_id:
         return Decision(invalid_grant())
-    if command.generation > state.generation:
-        return _forged(state, command)
+    if state.generation is None or command.generation > state.generation:
+        return Decision(invalid_grant(), forged(state, command.generation, command.client_id, command.cause))
     if state.revoked is not None:
         return _after_the_end(state, command)
     if ends_at(state, command.rules) <= command.now:
@@ -163,13 +163,12 @@ def _after_the_end(state: FamilyState, command: Redeem) -> Decision:
     return Decision(invalid_grant(), (_reuse(state, command),))
 
 
-def _forged(state: FamilyState, command: Redeem) -> Decision:
+def forged(state: FamilyState, generation: int, client_id: str, cause: str) -> tuple[FamilyEvent, ...]:
+    """What an authentic token of a generation that was never issued leaves behind (CONTRACT §3.7)."""
     if state.afterwards >= RECORDED_AFTER_THE_END:
-        return Decision(invalid_grant())
-    forged: FamilyEvent = ForgeryDetected(command.generation, state.generation or 0, command.client_id)
-    if state.revoked is not None:
-        return Decision(invalid_grant(), (forged,))
-    return Decision(invalid_grant(), (forged, FamilyRevoked("forgery", command.cause)))
+        return ()
+    detected = ForgeryDetected(generation, state.generation or 0, client_id)
+    return (detected,) if state.revoked is not None else (detected, FamilyRevoked("forgery", cause))
 
 
 def _reuse(state: FamilyState, command: Redeem) -> TokenReuseDetected:

@@ -5,13 +5,21 @@ from typing import NamedTuple
 
 from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
 from service.decide.outcome import Decision, Done, invalid_grant
+from service.decide.redeem import forged
 
 
 class Revoke(NamedTuple):
-    """End the family. `client_id` is the caller that must own it; None for an operator."""
+    """End the family: an operator does."""
 
-    client_id: str | None
     reason: RevocationReason
+    cause: str
+
+
+class RevokeRefreshToken(NamedTuple):
+    """End the family that an authentic refresh token of this `generation` is of; `client_id` is the caller's."""
+
+    client_id: str
+    generation: int
     cause: str
 
 
@@ -26,14 +34,22 @@ class RevokeAccessToken(NamedTuple):
 
 
 def revoke(state: FamilyState | None, command: Revoke) -> Decision:
-    """`Done` also for a family that is unknown or dead already; `Refused` for another client's."""
-    if state is None:
-        return Decision(Done())
-    if command.client_id is not None and state.client_id != command.client_id:
-        return Decision(invalid_grant())
-    if state.revoked is not None:
+    """`Done` also for a family that is unknown or dead already."""
+    if state is None or state.revoked is not None:
         return Decision(Done())
     return Decision(Done(), (FamilyRevoked(command.reason, command.cause),))
+
+
+def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken) -> Decision:
+    """`Done` also for a family that is unknown or dead already, and for a forged token; `Refused` for another
+    client's."""
+    if state is None:
+        return Decision(Done())
+    if state.client_id != command.client_id:
+        return Decision(invalid_grant())
+    if state.generation is None or command.generation > state.generation:
+        return Decision(Done(), forged(state, command.generation, command.client_id, command.cause))
+    return revoke(state, Revoke("client_request", command.cause))
 
 
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:

@@ -176,6 +176,7 @@ def _first_tokens(state: FamilyState, commit: FamilyCommit, rules: Rules) -> tup
             client_id=state.client_id,
             scope=state.scope,
             audience=state.audience,
+            target=commit.state.access.audience if commit.state.access is not None else state.audience,
             jti=commit.id,
             key=commit.state.key,
             opened_at=state.opened_at,
@@ -195,7 +196,8 @@ def _decided_again(state: FamilyState | None, events: tuple[FamilyEvent, ...], r
 def _in_the_place_of(run: Run, generation: int) -> int | None:
     """What is presented instead of that generation; None if nobody was given it."""
     newest, newest_instead = run.fact.generation, run.instead.generation
-    if newest is not None and generation > newest:
+    newest = -1 if newest is None else newest
+    if generation > newest:  # forged, and so it is there
         return generation if newest_instead is None else newest_instead + generation - newest
     for held in reversed(run.held):  # what was given last counts
         if held.first <= generation <= held.last:

@@ -17,8 +17,8 @@ from service.decide.outcome import Decision, Refused
 from service.errors import OAuthError
 from service.person import Person, PersonRequest, person_of
 from service.registry import Client, Tenant
-from service.request import Request, at_most, decode, required
-from service.scope import narrow, parse_resources
+from service.request import Request, at_most, parameters_of, required
+from service.scope import REGISTERED, narrow, parse_resources
 from service.tokens import new_id, new_seed
 from service.user_code import family_of
 
@@ -44,7 +44,7 @@ _decoder = msgspec.json.Decoder(AuthorizeRequest)
 
 async def handle(context: Context, request: Request) -> bytes:
     """`{code, expires_in}`; for a device `{}`."""
-    parameters = decode(request.body, _decoder)
+    parameters = parameters_of(request, _decoder)
     tenant, caller = await context.caller(request.tenant, request.client_id)
     if not caller.rules.may_authorize:
         raise OAuthError("unauthorized_client", "this client may not authorize; an operator sets may_authorize")
@@ -66,7 +66,7 @@ async def _give_code(
     grant = GrantAuthorized(
         client_id=client.client_id,
         sub=person.sub,
-        scope=narrow(parameters.scope, client.rules.scope),
+        scope=narrow(parameters.scope, client.rules.scope, REGISTERED),
         audience=parse_resources(parameters.resource) or (tenant.issuer,),
         grant="authorization_code",
         seed=seed,

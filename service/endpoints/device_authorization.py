@@ -9,8 +9,8 @@ from service.context import Context
 from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS, StartDevice, start_device
 from service.decide.outcome import Decision, Done
 from service.errors import OAuthError
-from service.request import Request, decode
-from service.scope import narrow, parse_resources
+from service.request import Request, parameters_of
+from service.scope import REGISTERED, narrow, parse_resources
 from service.tokens import new_seed
 from service.user_code import family_of, new_user_code
 
@@ -29,11 +29,11 @@ _decoder = msgspec.json.Decoder(DeviceAuthorizationRequest)
 
 async def handle(context: Context, request: Request) -> bytes:
     """RFC 8628 §3.2."""
-    parameters = decode(request.body, _decoder)
+    parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     if DEVICE_GRANT not in client.rules.grant_types:
         raise OAuthError("unauthorized_client", "this client is not registered for the device flow")
-    scope = narrow(parameters.scope, client.rules.scope)
+    scope = narrow(parameters.scope, client.rules.scope, REGISTERED)
     audience = parse_resources(parameters.resource) or (tenant.issuer,)
     seed = new_seed()
 

@@ -11,7 +11,7 @@ from service.access_token import Claims, active
 from service.context import Context
 from service.decide.redeem import ends_at, given_at
 from service.registry import Client, Tenant
-from service.request import Request, decode, required
+from service.request import Request, parameters_of, required
 from service.tokens import Presented
 
 INACTIVE = b'{"active":false}'
@@ -30,7 +30,7 @@ _decoder = msgspec.json.Decoder(IntrospectRequest)
 
 async def handle(context: Context, request: Request) -> bytes:
     """RFC 7662 §2.2. Decided on what the stream's leader has, never on a cache."""
-    parameters = decode(request.body, _decoder)
+    parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     token = required(parameters.token, "token")
     described: dict[str, Any] | None = None

@@ -12,8 +12,8 @@ from service.decide.issue import Issue
 from service.errors import OAuthError
 from service.opening import open_family
 from service.person import PersonRequest, person_of
-from service.request import Request, decode
-from service.scope import narrow, parse_resources
+from service.request import Request, parameters_of
+from service.scope import REGISTERED, narrow, parse_resources
 
 
 class IssueRequest(PersonRequest, frozen=True):
@@ -28,7 +28,7 @@ _decoder = msgspec.json.Decoder(IssueRequest)
 
 async def handle(context: Context, request: Request) -> bytes:
     """A token response (RFC 6749 §5.1)."""
-    parameters = decode(request.body, _decoder)
+    parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     if not client.rules.may_issue:
         raise OAuthError("unauthorized_client", "this client may not issue; an operator sets may_issue")
@@ -38,7 +38,7 @@ async def handle(context: Context, request: Request) -> bytes:
         rules=client.rules,
         client_id=client.client_id,
         sub=person.sub,
-        scope=narrow(parameters.scope, client.rules.scope),
+        scope=narrow(parameters.scope, client.rules.scope, REGISTERED),
         audience=parse_resources(parameters.resource) or (tenant.issuer,),
         grant="issue",
         acr=person.acr,

@@ -19,7 +19,10 @@ async def jwks(context: Context, request: Request) -> bytes:
 
 
 async def metadata(context: Context, request: Request) -> bytes:
-    """Authorization server metadata (RFC 8414 §2). Endpoints are NATS subjects; `{client_id}` is the caller's own."""
+    """Authorization server metadata (RFC 8414 §2, RFC 8628 §4).
+
+    Endpoints are NATS subjects; `{client_id}` is the caller's own.
+    """
     tenant = await _tenant(context, request)
     own = f"oauth.{tenant.name}.client.{{client_id}}"
     return msgspec.json.encode(
@@ -28,11 +31,13 @@ async def metadata(context: Context, request: Request) -> bytes:
             "token_endpoint": f"nats:{own}.token",
             "revocation_endpoint": f"nats:{own}.revoke",
             "introspection_endpoint": f"nats:{own}.introspect",
+            "device_authorization_endpoint": f"nats:{own}.device_authorization",
             "jwks_uri": f"nats:oauth.{tenant.name}.public.jwks",
             "token_endpoint_auth_methods_supported": METHODS,
             "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
             "grant_types_supported": list(GRANTS),
             "response_types_supported": [],
+            "code_challenge_methods_supported": ["S256"],
             "scopes_supported": sorted(_scopes(tenant)),
         }
     )

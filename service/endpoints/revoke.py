@@ -1,16 +1,22 @@
 """`revoke`: token revocation (RFC 7009)."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from events.family import FamilyState
+from service import clock
 from service.access_token import recognise
 from service.context import Context
 from service.decide.outcome import Decision, Done, Refused
-from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
+from service.decide.revoke import (
+    RevokeAccessToken,
+    RevokeRefreshToken,
+    revoke_access_token,
+    revoke_refresh_token,
+)
 from service.registry import Client, Tenant
-from service.request import Request, decode, required
+from service.request import Request, parameters_of, required
 
 DONE = b"{}"
 
@@ -27,7 +33,7 @@ _decoder = msgspec.json.Decoder(RevokeRequest)
 
 async def handle(context: Context, request: Request) -> bytes:
     """`{}`, also for a token that is unknown or dead already (RFC 7009 §2.2)."""
-    parameters = decode(request.body, _decoder)
+    parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     token = required(parameters.token, "token")
     if presented := tenant.refresh_tokens.recognise(token):
@@ -35,7 +41,8 @@ async def handle(context: Context, request: Request) -> bytes:
         def end_family(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
             if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
                 return Decision(Done())
-            return revoke(state, Revoke(client.client_id, "client_request", f"revocation by {request.actor}"))
+            cause = f"revocation of generation {presented.number} by {request.actor}"
+            return revoke_refresh_token(state, RevokeRefreshToken(client.client_id, presented.number, cause))
 
         concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, end_family)
         if isinstance(concluded.outcome, Refused):
@@ -50,10 +57,8 @@ async def _revoke_access_token(context: Context, tenant: Tenant, client: Client,
         return DONE
 
     def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        expires_at = datetime.fromtimestamp(claims.exp, UTC)
-        return revoke_access_token(
-            state, RevokeAccessToken(now, client.client_id, claims.client_id, claims.jti, expires_at)
-        )
+        command = RevokeAccessToken(now, client.client_id, claims.client_id, claims.jti, clock.of(claims.exp))
+        return revoke_access_token(state, command)
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)
     if isinstance(concluded.outcome, Refused):

@@ -7,7 +7,7 @@ from service.errors import OAuthError
 from service.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
 from service.grants.parameters import TokenRequest, decoder
 from service.registry import Client, Tenant
-from service.request import Request, decode, required
+from service.request import Request, parameters_of, required
 
 Grant = Callable[[Context, Tenant, Client, Request, TokenRequest], Awaitable[bytes]]
 
@@ -22,7 +22,7 @@ GRANTS: dict[str, Grant] = {
 
 async def handle(context: Context, request: Request) -> bytes:
     """A token response (RFC 6749 §5.1). The client is looked at before anything about a token is (§5.2)."""
-    parameters = decode(request.body, decoder)
+    parameters = parameters_of(request, decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     grant_type = required(parameters.grant_type, "grant_type")
     grant = GRANTS.get(grant_type)

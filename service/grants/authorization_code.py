@@ -13,6 +13,7 @@ from service.grants.retry import retry_of
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
+from service.scope import parse_resources
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
@@ -23,6 +24,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     verifier = required(parameters.code_verifier, "code_verifier")
     if not _VERIFIER.fullmatch(verifier):
         raise OAuthError("invalid_request", "code_verifier must be 43 to 128 unreserved characters (RFC 7636 §4.1)")
+    resource = parse_resources(parameters.resource)
     retry = retry_of(request, parameters)
     presented = tenant.codes.recognise(code)
     if presented is None:
@@ -37,6 +39,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             client_id=client.client_id,
             code_verifier=verifier,
             redirect_uri=parameters.redirect_uri,
+            resource=resource,
             retry=retry,
             jti=commit_id,
             key=tenant.mac_key,

@@ -9,7 +9,7 @@ from service.grants.parameters import TokenRequest
 from service.opening import open_family
 from service.registry import Client, Tenant
 from service.request import Request
-from service.scope import narrow, parse_resources
+from service.scope import REGISTERED, narrow, parse_resources
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
@@ -21,7 +21,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         rules=client.rules,
         client_id=client.client_id,
         sub=client.client_id,
-        scope=narrow(parameters.scope, client.rules.scope),
+        scope=narrow(parameters.scope, client.rules.scope, REGISTERED),
         audience=parse_resources(parameters.resource) or (tenant.issuer,),
         grant="client_credentials",
         refreshable=False,

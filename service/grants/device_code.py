@@ -12,11 +12,13 @@ from service.grants.retry import retry_of
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
+from service.scope import parse_resources
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
     """A token response once somebody has approved; until then the errors of RFC 8628 §3.5."""
     code = required(parameters.device_code, "device_code")
+    resource = parse_resources(parameters.resource)
     retry = retry_of(request, parameters)
     presented = tenant.device_codes.recognise(code)
     if presented is None:
@@ -29,6 +31,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             now=now,
             rules=client.rules,
             client_id=client.client_id,
+            resource=resource,
             retry=retry,
             jti=commit_id,
             key=tenant.mac_key,

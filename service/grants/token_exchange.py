@@ -1,8 +1,9 @@
 """`urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693): a service calls on, with less, in its own name."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from events.family import FamilyState
+from service import clock
 from service.access_token import recognise
 from service.context import Context
 from service.decide.exchange import Exchange, exchange
@@ -37,13 +38,11 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     scope, audience = narrow(parameters.scope, claims.scope), _audience(client, parameters)
 
     def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-        subject_expires_at = datetime.fromtimestamp(claims.exp, UTC)
-        return exchange(
-            state,
-            Exchange(
-                now, client.rules, client.client_id, claims.jti, subject_expires_at, scope, audience, act, commit_id
-            ),
+        subject_expires_at = clock.of(claims.exp)
+        command = Exchange(
+            now, client.rules, client.client_id, claims.jti, subject_expires_at, scope, audience, act, commit_id
         )
+        return exchange(state, command)
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
     more = {"issued_token_type": ACCESS_TOKEN}

@@ -40,7 +40,7 @@ async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
     families = traced.TracedFamilies(log, Subjects(log))
 
     async def end_f0(_context: object, request: Request) -> bytes:
-        order = Revoke(None, "operator", "a test")
+        order = Revoke("operator", "a test")
         concluded = await families.decide("acme", "f0", request.actor, lambda state, _now, _id: revoke(state, order))
         return b"%d" % concluded.seq
 

@@ -59,7 +59,7 @@ class Rights(NamedTuple):
 
 RIGHTS = {
     name: Rights(role.publish, role.denied, (*role.subscribe, f"{inbox(name)}.>")) for name, role in ROLES.items()
-} | {CLIENT: Rights(("oauth.acme.client.web.>", "oauth.acme.public.>"), (), ("_INBOX.acme.web.>",))}
+} | {CLIENT: Rights(("oauth.acme.client.web.>", "oauth.*.public.>"), (), ("_INBOX.acme.web.>",))}
 
 
 def _matches(patterns: tuple[str, ...], subject: str) -> bool:

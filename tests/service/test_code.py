@@ -41,11 +41,11 @@ def with_device(*, approved_after: float | None) -> FamilyState:
 
 
 def code_at(state: FamilyState, seconds: float) -> Decision:
-    return redeem_code(state, RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, "jti-0", 1, "a test"))
+    return redeem_code(state, RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test"))
 
 
 def device_at(state: FamilyState, seconds: float) -> Decision:
-    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, "jti-0", 1, "a test"))
+    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, None, "jti-0", 1, "a test"))
 
 
 def refusal(decision: Decision) -> str:

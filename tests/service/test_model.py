@@ -98,7 +98,7 @@ class Family(RuleBasedStateMachine):
     @rule()
     def revoked(self) -> None:
         """The owner signs out."""
-        self._take(revoke(self.state, Revoke("web", "client_request", "sign-out")))
+        self._take(revoke(self.state, Revoke("client_request", "sign-out")))
         self.dead = True
 
     @rule(seconds=st.sampled_from([1, 10, 19, 21, 150, 299, 301]))

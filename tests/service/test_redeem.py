@@ -21,7 +21,14 @@ from events.family import (
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
-from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
+from service.decide.revoke import (
+    Revoke,
+    RevokeAccessToken,
+    RevokeRefreshToken,
+    revoke,
+    revoke_access_token,
+    revoke_refresh_token,
+)
 from tests.service.families import KEY, RULES, at, given, issuing, opened, redeeming
 
 
@@ -239,12 +246,24 @@ def test_a_refresh_token_is_issued_where_policy_says(
 def test_revoking_is_once_and_by_the_owner() -> None:
     """RFC 7009: repeating changes nothing; another client is refused; an operator needs no ownership."""
     state = given(opened())
-    mine = Revoke("web", "client_request", "a test")
-    assert revoke(state, mine) == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
-    assert revoke(fold(state, revoke(state, mine).events, at(1)), mine) == Decision(Done())
-    assert refusal(revoke(state, Revoke("thief", "client_request", "a test"))) == "invalid_grant"
-    assert len(revoke(state, Revoke(None, "operator", "a test")).events) == 1
-    assert revoke(None, mine) == Decision(Done())
+    mine = RevokeRefreshToken("web", 0, "a test")
+    revoked = revoke_refresh_token(state, mine)
+    assert revoked == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
+    assert revoke_refresh_token(fold(state, revoked.events, at(1)), mine) == Decision(Done())
+    assert refusal(revoke_refresh_token(state, mine._replace(client_id="thief"))) == "invalid_grant"
+    assert len(revoke(state, Revoke("operator", "a test")).events) == 1
+    assert revoke_refresh_token(None, mine) == Decision(Done())
+
+
+def test_a_forged_token_is_recorded_wherever_it_is_presented() -> None:
+    """CONTRACT §3.7: authentic, of a generation that never was; also where a family has no refresh token at all."""
+    without_any = given(tuple(event for event in opened() if getattr(event, "kind", None) != "refresh"))
+    for state, generation in ((given(opened()), 1), (without_any, 0)):
+        at_token = redeem(state, redeeming(generation, 1))
+        at_revoke = revoke_refresh_token(state, RevokeRefreshToken("web", generation, "a test"))
+        for decision in (at_token, at_revoke):
+            assert [type(event) for event in decision.events] == [ForgeryDetected, FamilyRevoked]
+        assert isinstance(at_revoke.outcome, Done), "whoever revokes is told nothing (RFC 7009 §2.2)"
 
 
 def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:

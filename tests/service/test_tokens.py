@@ -1,6 +1,8 @@
 """Tokens by computation: what is minted is recognised, and nothing else is."""
 
+import base64
 import json
+import string
 import zlib
 from pathlib import Path
 
@@ -10,10 +12,12 @@ from hypothesis import strategies as st
 
 from service import base62, keyring
 from service.keyring import Keyring, KeyringError
+from service.signing import SigningKey, kid_of
 from service.tokens import Tokens, new_id, new_seed
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
 TOKENS = Tokens(KEYS, "acme", "refresh")
+URL_SAFE = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_".encode()
 
 
 @given(st.binary(min_size=1, max_size=60))
@@ -47,13 +51,34 @@ def test_a_token_has_the_form_that_leak_scanners_know() -> None:
 @given(st.data())
 def test_no_altered_token_is_recognised(data: st.DataObject) -> None:
     """Any one character changed, with the checksum mended, fails at a tag before anything is read."""
-    token = TOKENS.mint(1, new_id(), 3, new_seed())
-    seed_at = data.draw(st.integers(4, len(token) - 7))
-    other = data.draw(st.sampled_from([c for c in base62.ALPHABET if c != token[seed_at]]))
-    altered = token[:seed_at] + other + token[seed_at + 1 : -6]
+    seed = new_seed()
+    token = TOKENS.mint(1, new_id(), 3, seed)
+    place = data.draw(st.integers(4, len(token) - 7))
+    other = data.draw(st.sampled_from([c for c in base62.ALPHABET if c != token[place]]))
+    altered = token[:place] + other + token[place + 1 : -6]
     altered += base62.encode_int(zlib.crc32(altered.encode()), 6)
     presented = TOKENS.recognise(altered)
-    assert presented is None or not TOKENS.is_minted_for(presented, new_seed())
+    assert presented is None or not TOKENS.is_minted_for(presented, seed)
+
+
+def test_a_jwt_altered_where_nothing_is_encoded_is_not_that_token() -> None:
+    """A signature's last character has bits to spare, and padding could follow: neither is the token (RFC 7515 §2)."""
+    key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
+    header, payload, signature = key.sign({"iss": "https://acme.example"}).encode().split(b".")
+    assert key.verify(header, payload, signature) == {"iss": "https://acme.example"}
+    last = URL_SAFE.index(signature[-1:])
+    spare = [URL_SAFE[other : other + 1] for other in range(last - last % 16, last - last % 16 + 16) if other != last]
+    for altered in (*(signature[:-1] + other for other in spare), signature + b"=", signature + b"=="):
+        assert key.verify(header, payload, altered) is None
+
+
+def test_nested_json_is_no_token() -> None:
+    """However deep: it is not the service that fails."""
+    key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
+    header, _, signature = key.sign({"iss": "https://acme.example"}).encode().split(b".")
+    deep = base64.urlsafe_b64encode(b"[" * 6000)
+    assert kid_of(deep) is None
+    assert key.verify(header, deep, signature) is None
 
 
 def test_keyring_alone_cannot_mint() -> None:

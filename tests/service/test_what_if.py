@@ -49,9 +49,11 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
             granted = GrantAuthorized("web", "alice", RULES.scope, ("aud",), "authorization_code", "seed", asked.acr)
             return authorize(state, Authorize(asked.now, granted, CHALLENGE, None, None))
         case "redeem_code":
-            return redeem_code(state, RedeemCode(asked.now, rules, "web", "v" * 43, None, asked.retry, jti, 1, "code"))
+            return redeem_code(
+                state, RedeemCode(asked.now, rules, "web", "v" * 43, None, None, asked.retry, jti, 1, "code")
+            )
         case "sign out":
-            return revoke(state, Revoke("web", "client_request", "sign-out"))
+            return revoke(state, Revoke("client_request", "sign-out"))
         case "cut off":
             return cut_off(state, CutOff("policy_changed", "ClientConfigured at sequence 9"), rules)
         case "exchange":

@@ -302,7 +302,7 @@ async def test_a_disabled_client(edge: Edge) -> None:
 
 
 async def test_metadata(edge: Edge) -> None:
-    """RFC 8414 tells the methods."""
+    """RFC 8414 tells the methods, and that there is PKCE; RFC 8628 §4 where a device asks."""
     told = await edge.caller.ask("oauth.acme.public.metadata", {})
     assert set(told["token_endpoint_auth_methods_supported"]) == {
         "client_secret_basic",
@@ -311,3 +311,5 @@ async def test_metadata(edge: Edge) -> None:
         "none",
     }
     assert "HS256" not in told["token_endpoint_auth_signing_alg_values_supported"]
+    assert told["code_challenge_methods_supported"] == ["S256"]
+    assert told["device_authorization_endpoint"] == "nats:oauth.acme.client.{client_id}.device_authorization"

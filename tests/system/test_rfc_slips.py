@@ -17,6 +17,7 @@ import pytest
 from joserfc.jwk import ECKey
 from joserfc.jws import JWSRegistry
 
+from heirloom.roles import SHOWN
 from service import keyring
 from service.signing import SigningKey
 from tests.system.service import Caller
@@ -125,6 +126,20 @@ async def test_rfc6749_4_1_2_a_code_used_twice_kills_what_it_gave(
         assert await callers.orders.ask("introspect", {"token": token}) == INACTIVE
     assert (await app.refresh(second["refresh_token"]))["error"] == "invalid_grant"
     assert await workspace.reasons() == ["code_reuse"]
+
+
+async def test_rfc6749_3_2_a_parameter_without_a_value_is_left_out(callers: Callers) -> None:
+    """Wherever it may be left out; where it must be there it is missing."""
+    empty = {"scope": "", "resource": "", "acr": "", "nonce": ""}
+    first = await callers.app.ask("issue", {"sub": "alice", **empty})
+    assert first["scope"] == SCOPE
+    second = await callers.app.refresh(first["refresh_token"], scope="", resource="")
+    assert second["scope"] == SCOPE
+    swapped = swap(second["access_token"], scope="", resource="", audience="", requested_token_type="", actor_token="")
+    assert claims((await callers.orders.ask("token", swapped))["access_token"])["aud"] == "orders"
+    code = await code_for(callers.login, "app", user_code="", scope="")
+    assert "access_token" in await callers.app.ask("token", redemption(code))
+    assert (await callers.app.ask("issue", {"sub": ""}))["error"] == "invalid_request"
 
 
 # RFC 7009
@@ -514,3 +529,51 @@ async def test_openid_core_12_2_an_id_token_from_a_refresh(workspace: Workspace,
             name: first[name] for name in ("iss", "sub", "aud", "auth_time")
         }
         assert told["iat"] == claims(answer["access_token"])["iat"] >= first["iat"]
+
+
+# RFC 8707
+
+
+@pytest.mark.parametrize("grant", ["authorization_code", "device_code"])
+async def test_rfc8707_2_2_a_code_is_redeemed_for_a_part_of_what_was_granted(callers: Callers, grant: str) -> None:
+    """The access token is for that part, the refresh token for all of it; what was not granted costs no code."""
+    app, login, granted = callers.app, callers.login, ["https://a.example", "https://b.example"]
+    request = (
+        redemption(await code_for(login, "app", resource=granted))
+        if grant == "authorization_code"
+        else poll(await _device_code_for(app, login, granted))
+    )
+    for target in ("https://evil.example", "not a uri"):
+        assert (await app.ask("token", request | {"resource": target}))["error"] == "invalid_target"
+    first = await app.ask("token", request | {"resource": granted[0]})
+    assert claims(first["access_token"])["aud"] == granted[0]
+    assert claims((await app.refresh(first["refresh_token"]))["access_token"])["aud"] == granted
+
+
+async def _device_code_for(app: Caller, login: Caller, resource: list[str]) -> str:
+    started = await app.ask("device_authorization", {"resource": resource})
+    assert await login.ask("authorize", {"user_code": started["user_code"], "sub": "alice", "approved": True}) == {}
+    return str(started["device_code"])
+
+
+# RFC 7591, RFC 8414
+
+
+async def test_rfc7591_a_tenant_sets_how_its_clients_authenticate(workspace: Workspace) -> None:
+    """CONTRACT §4: a default for every client that does not say otherwise; no secret is made where none is used."""
+    await workspace.settings(token_endpoint_auth_method="none", redirect_uris=[REDIRECT])
+    assert await workspace.register("mobile", secret=True) == ""
+    assert await workspace.register("web", secret=True, token_endpoint_auth_method="client_secret_post") != ""
+    rotating = {"client_id": "mobile", "refresh_token_rotation": "reuse"}
+    assert "must rotate" in (await workspace.refused("client.put", **rotating))["error_description"]
+
+
+async def test_rfc8414_3_anyone_who_may_connect_learns_an_issuers_keys(workspace: Workspace, callers: Callers) -> None:
+    """Another tenant's clients too, and every role of `heirloom url`: whoever is to verify a token needs them."""
+    subjects = [f"oauth.{workspace.name}.public.{what}" for what in ("jwks", "metadata")]
+    async with AsyncExitStack() as stack:
+        roles = [await stack.enter_async_context(workspace.service.role(role)) for role in SHOWN]
+        stranger = await stack.enter_async_context(workspace.service.client("web", "acme"))
+        for caller in (*roles, Caller(stranger.connection, ""), Caller(callers.app.connection, "")):
+            keys, metadata = [await caller.ask(subject, {}) for subject in subjects]
+            assert keys["keys"] and metadata["issuer"] == workspace.issuer

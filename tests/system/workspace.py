@@ -35,6 +35,12 @@ class Workspace:
         assert "error" not in answer, answer
         return answer
 
+    async def refused(self, what: str, **request: Any) -> dict[str, Any]:
+        """An operator's command, which must not succeed."""
+        answer = await self._operator.ask(f"admin.{self.name}.{what}", request, seconds=30)
+        assert "error" in answer, answer
+        return answer
+
     async def settings(self, **settings: Any) -> None:
         """The tenant's settings, replaced as a whole."""
         await self.order("tenant.put", issuer=self.issuer, **settings)
