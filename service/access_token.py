@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from events.family import FamilyState
 from service import clock
 from service.context import Context
 from service.opaque import recognise_opaque
@@ -51,11 +52,24 @@ async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | No
 
 async def active(context: Context, tenant: Tenant, token: str) -> Claims | None:
     """The claims if the token is good now, as the log's leader has it. Raises `Unavailable`."""
+    found = await active_in(context, tenant, token)
+    return None if found is None else found[0]
+
+
+async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claims, FamilyState] | None:
+    """As `active`, with the family that the token is of."""
     claims = await recognise(context, tenant, token)
     if claims is None or claims.exp <= clock.now().timestamp():
         return None
     state = (await context.families.load(tenant.name, claims.sid)).state
-    return None if state is None or state.revoked is not None or claims.jti in state.revoked_jtis else claims
+    if state is None or not _is_of(state, claims) or state.revoked is not None or claims.jti in state.revoked_jtis:
+        return None
+    return claims, state
+
+
+def _is_of(state: FamilyState, claims: Claims) -> bool:
+    """Whether the log bears out what a signature alone says: with a key that leaked, anything can be signed."""
+    return claims.sub == state.sub and (claims.client_id == state.client_id or claims.act is not None)
 
 
 async def _issued(context: Context, tenant: Tenant, token: str) -> Claims | None:
@@ -73,7 +87,7 @@ def _signed(tenant: Tenant, token: str) -> Claims | None:
     if len(parts) != 3:
         return None
     kid = kid_of(parts[0])
-    known = tenant.keys.get(kid) if kid is not None else None
+    known = next((known for known in tenant.published(clock.now()) if known.key.kid == kid), None)
     claims = known.key.verify(*parts) if known is not None else None
     if claims is None or claims.get("iss") != tenant.issuer:
         return None

@@ -30,7 +30,8 @@ SUBJECT = "$SYS.REQ.USER.AUTH"
 REFUSED = "Authorization Violation"
 AT_ONCE = 256
 """Connections being decided on at once; one more is refused, and comes again."""
-FOR_THE_CLIENT_ITSELF = ("issue", "authorize")
+FOR_THE_CLIENT_ITSELF = ("issue", "authorize", "token", "device_authorization")
+"""Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
 
 
 class _ServerId(msgspec.Struct):

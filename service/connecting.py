@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.access_token import active
+from service.access_token import active_in
 from service.client_assertion import read
 from service.client_authentication import ByAssertion, BySecret, ClientAuthentication
 from service.client_password import client_password
@@ -34,7 +34,7 @@ class Offered(msgspec.Struct):
 class Admitted(NamedTuple):
     """The client, until when (a NumericDate; None: until it goes), and whether it speaks for itself.
 
-    Who holds a person's token speaks for that grant, and may not vouch for people as the client itself may.
+    Who holds a person's token is not the client: others see that token too.
     """
 
     tenant: str
@@ -75,12 +75,14 @@ class Connecting:
     async def _by_token(self, tenant_name: str, client_id: str | None, token: str) -> Admitted:
         """An access token for us alone: one that others are meant to see could be shown here by them."""
         tenant = await self._context.registry.tenant(tenant_name)
-        claims = await active(self._context, tenant, token) if tenant is not None else None
-        if tenant is None or claims is None or not _is_for(tenant, claims.aud):
+        found = await active_in(self._context, tenant, token) if tenant is not None else None
+        if tenant is None or found is None:
             raise invalid_client()
-        if client_id not in (None, claims.client_id) or claims.actors:
+        claims, family = found
+        if client_id not in (None, claims.client_id) or claims.actors or not _is_for(tenant, claims.aud):
             raise invalid_client()
-        return Admitted(tenant.name, claims.client_id, claims.exp, claims.sub == claims.client_id)
+        # the grant tells, not the subject: a person may be called as the client is
+        return Admitted(tenant.name, claims.client_id, claims.exp, family.grant == "client_credentials")
 
     def _issuer_of(self, token: str) -> str:
         """The name of the tenant whose token this claims to be; empty for none."""

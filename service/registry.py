@@ -20,7 +20,7 @@ from events.bus import Connection
 from events.commit import UnreadableCommit
 from events.log import Log, Stored
 from events.reader import read
-from events.settings import TenantSettings
+from events.settings import ClientSettings, TenantSettings
 from service.keyring import Keyring
 from service.policy import Rules, resolve
 from service.rate import Bucket
@@ -50,6 +50,8 @@ class Tenant:
         self.device_codes = Tokens(keyring, name, "device")
         self.opaque_tokens = Tokens(keyring, name, "access")
         self.clients: dict[str, Client] = {}
+        self.longest_ttl = 0
+        """Seconds. What any access token of a client's was ever given, as far as is known here."""
         self.mac_key = keyring.first
 
     @property
@@ -67,12 +69,14 @@ class Tenant:
 
     def published(self, now: datetime) -> "list[TenantKey]":
         """What the JWKS shows: a retired key for as long as a token under it may live."""
-        longest = max((client.rules.access_token_ttl for client in self.clients.values()), default=0)
-        return [
-            known
-            for known in self.keys.values()
-            if known.state.status != "retired" or now < known.at + timedelta(seconds=longest + LEEWAY_SECONDS)
-        ]
+        lived = timedelta(seconds=self.longest_ttl + LEEWAY_SECONDS)
+        return [known for known in self.keys.values() if known.state.status != "retired" or now < known.at + lived]
+
+    def rules_of(self, settings: ClientSettings) -> Rules:
+        """What holds for a client with that registration."""
+        rules = resolve(self.settings, settings)
+        self.longest_ttl = max(self.longest_ttl, rules.access_token_ttl)
+        return rules
 
 
 class TenantKey(NamedTuple):
@@ -198,14 +202,14 @@ class Registry:
         tenant.settings = tenant_events.codec.decode(stored.body).state.settings
         tenant.configured = stored
         for client in tenant.clients.values():
-            client.rules = resolve(tenant.settings, client.state.settings)
+            client.rules = tenant.rules_of(client.state.settings)
 
     def _apply_client(self, tenant: Tenant, client_id: str, stored: Stored) -> None:
         known = tenant.clients.get(client_id)
         if known is not None and known.stored.seq >= stored.seq:
             return
         state = client_events.codec.decode(stored.body).state
-        tenant.clients[client_id] = Client(client_id, state, resolve(tenant.settings, state.settings), stored)
+        tenant.clients[client_id] = Client(client_id, state, tenant.rules_of(state.settings), stored)
         if state.disabled:
             self.when_disabled(tenant.name, client_id)
 

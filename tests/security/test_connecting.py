@@ -133,16 +133,23 @@ async def test_by_assertion(door: Door) -> None:
 
 @pytest.mark.parametrize("form", ["jwt", "opaque"])
 async def test_by_access_token(door: Door, form: str) -> None:
-    """The client's own gives all its rights, a person's none to vouch for people; one for others opens nothing."""
+    """The client's own gives all its rights, a person's none to get or vouch for anything, be he called as the client
+    is; one for others opens nothing."""
     await door.register(access_token_format=form)
     own, persons = await door.token(), await door.token(sub="alice")
+    namesake = await door.token(sub=door.client_id)
     async with door.opened(password=own) as caller:
         assert await caller.issue(scope="read")
-    async with door.opened(password=persons) as caller:
-        assert await caller.active(persons)
-        with pytest.raises(NatsError):
-            await caller.ask("issue", {"sub": "mallory", "scope": "read"}, seconds=0.3)
-        await caller.ask("revoke", {"token": persons})
+    for token in (namesake, persons):
+        async with door.opened(password=token) as caller:
+            assert await caller.active(token)
+            for what, request in (
+                ("issue", {"sub": "mallory", "scope": "read"}),
+                ("token", {"grant_type": "client_credentials"}),
+            ):
+                with pytest.raises(NatsError):
+                    await caller.ask(what, request, seconds=0.3)
+            await caller.ask("revoke", {"token": token})
     await door.is_shut(password=persons)
     await door.is_shut(password=own, user="acme.web")
     await door.is_shut(password=await door.token(resource="https://api.example"))
@@ -253,3 +260,7 @@ async def test_who_asks_too_much_is_told_to_slow_down(door: Door) -> None:
         async with asyncio.timeout(10):
             while "error" in await caller.ask("introspect", {"token": token}):
                 await asyncio.sleep(0.1)
+    await door.register(requests_per_second=1)
+    for _ in range(3):
+        async with door.service.client(door.client_id):
+            pass  # connecting is no request

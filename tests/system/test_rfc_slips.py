@@ -436,6 +436,15 @@ async def test_rfc8725_3_forged_access_tokens(
     await _nothing_comes_of(callers, workspace, forge(real, jwk), real)
 
 
+async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, callers: Callers) -> None:
+    """Whoever has a leaked key can sign anything; the log knows whose family it is, and who is in it."""
+    real = (await callers.app.issue())["access_token"]
+    key, told = _signing_key(workspace, _header(real)["kid"]), claims(real)
+    for changes in ({"sub": "mallory"}, {"client_id": "other"}, {"client_id": "app", "sub": "app"}):
+        assert not await callers.orders.active(key.sign(told | changes)), changes
+    assert await callers.orders.active(key.sign(told))
+
+
 def _signing_key(workspace: Workspace, kid: str) -> SigningKey:
     """The tenant's own signing key, for tokens that only their header betrays."""
     keys = keyring.load(workspace.service.data / "keyring.json")
