@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import NamedTuple
 
 import msgspec
-from nats.errors import ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError
+from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.histogram import Histogram
@@ -26,6 +26,8 @@ ATTEMPT_SECONDS = 0.8
 """How long one attempt waits for its acknowledgement before the leader is asked what became of it."""
 PATIENCE_SECONDS = 1.7
 """How long an append may take in all; the caller is told within two seconds, whatever happens."""
+HEADERS_BYTES = 4096
+"""What is kept free of what the broker takes in one message, for the headers."""
 BATCH_LIMIT = 500
 """Commits in one batch; the server allows 1,000."""
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -37,6 +39,10 @@ class Conflict(Exception):
 
 class Unavailable(Exception):
     """The log did not acknowledge in time; whether the commit lies in it is not known."""
+
+
+class TooLarge(Exception):
+    """No broker takes a commit of that size."""
 
 
 class Append(NamedTuple):
@@ -99,8 +105,11 @@ class Appender:
 
         With a `guard`, another filter and its last sequence, that is what must hold instead: for the first commit of
         an aggregate whose name nobody else can have chosen. Gives the commit's sequence once it is acknowledged.
-        Raises `Conflict` when another commit came first and `Unavailable` when the log gave no answer in time.
+        Raises `Conflict` when another commit came first, `Unavailable` when the log gave no answer in time, and
+        `TooLarge`.
         """
+        if len(body) > self._connection.max_payload - HEADERS_BYTES:
+            raise TooLarge(f"a commit of {len(body)} bytes for {subject}")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         while True:
@@ -184,7 +193,7 @@ class Appender:
                 await self._connection.publish(append.subject, append.body, headers=headers)
             commit = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(len(batch)), "Nats-Batch-Commit": "1"}
             ack = await self._publish(batch[-1], commit)
-        except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
+        except NatsError as error:
             ack = _refused(error)
         if ack.error is None:
             self.sizes.observe(len(batch))
@@ -222,7 +231,7 @@ class Appender:
         try:
             await self._connection.publish(append.subject, append.body, reply, _expectation(append) | headers)
             return await answer
-        except (OutboundBufferLimitError, ConnectionClosedError, ConnectionDrainingError) as error:
+        except NatsError as error:
             return _refused(error)
         finally:
             timeout.cancel()
@@ -246,7 +255,7 @@ def _expectation(append: Append) -> dict[str, str]:
 
 
 def _refused(error: Exception) -> Ack:
-    return Ack(error=_ApiError(503, 0, f"the broker is not connected ({type(error).__name__})"))
+    return Ack(error=_ApiError(503, 0, f"the broker takes nothing now ({type(error).__name__})"))
 
 
 def _give_up(answer: "asyncio.Future[Ack]") -> None:

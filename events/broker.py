@@ -40,8 +40,8 @@ class Broker(NatsBroker):
         ]
         for subscriber in subscribers:
             if isinstance(subscriber.subscription, Subscription) and self._given.is_connected:
-                await subscriber.subscription.drain()  # type: ignore[no-untyped-call]
-                subscriber.subscription = None
+                await subscriber.subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no types there
+            subscriber.subscription = None  # drained, or gone with the connection
         quiet = 0
         while quiet < 2:  # a request between queue and worker is in neither: look twice
             quiet = 0 if any(_busy(subscriber) for subscriber in subscribers) else quiet + 1

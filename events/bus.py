@@ -12,11 +12,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 
 from events.ending import end
 from events.wire import Parser, Taker
 
 log = logging.getLogger("heirloom.bus")
+
+LINES_BYTES = len(b"NATS/1.0\r\n\r\n")
+"""What headers have around them."""
 
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
@@ -74,8 +78,10 @@ class Connection(Client):
         """As nats-py's, at half its price: header names are not checked again, which are constants here."""
         # added up and not formatted: of nats-py's own names, which are an enumeration's, that would give another text
         lines = "".join([name + ": " + value + "\r\n" for name, value in headers.items()]) if headers else ""
+        if len(lines) + len(payload) > self._max_payload - LINES_BYTES:
+            raise MaxPayloadError  # the broker counts the headers in, and would end the connection for good
         simple = lines.count("\n") == lines.count("\r") == len(headers or ())  # no value holds a line's end
-        if not simple or self._status != Client.CONNECTED or len(payload) > self._max_payload:
+        if not simple or self._status != Client.CONNECTED:
             await super().publish(subject, payload, reply, headers)
             return
         if lines:

@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import contextlib
 import logging
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from nats.errors import Error as NatsError
 
 from events import bus, stream
 from events.broker import Broker
@@ -45,18 +48,24 @@ class Settings(NamedTuple):
     credentials: Credentials | None
 
 
+class Disconnected(Exception):
+    """A connection was ended for good: nothing reaches this replica any more, and only another one can take over."""
+
+
 async def run_replica(
     settings: Settings, journal: Journal, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
     Raises what keeps it from serving: `KeyringError`, `WeakStream`, `JetStreamMissing`, `KeyMismatch`,
-    `UnreadableCommit`, `TracingMissing`.
+    `UnreadableCommit`, `TracingMissing`, `Disconnected`.
     """
     keys, parts = keyring.load(settings.keyring), tracing.parts()
-    log_bus = await bus.connect(settings.url, "heirloom log")
-    api_bus = await bus.connect(settings.url, "heirloom api", echo=False)
-    admin_bus = await bus.connect(settings.url, "heirloom admin")
+    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    changed = partial(_fail_when_closed, failure)
+    log_bus = await bus.connect(settings.url, "heirloom log", on_change=changed)
+    api_bus = await bus.connect(settings.url, "heirloom api", echo=False, on_change=changed)
+    admin_bus = await bus.connect(settings.url, "heirloom admin", on_change=changed)
     await stream.ensure(log_bus, settings.required)
     the_log = parts.log(log_bus)
     await the_log.start()
@@ -68,7 +77,6 @@ async def run_replica(
     await news.start()
     families.spread = news.spread
     context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus))
-    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     used = UsedAssertions(log_bus)
     await used.start(settings.required.replicas)
     authentication = ClientAuthentication(context, Secrets(), used)
@@ -96,19 +104,22 @@ async def run_replica(
     try:
         await _first(stop.wait(), failure)
     finally:
+        failure.cancel()  # what is closed from here on is closed by us
         log.info("draining")
-        if callout is not None:
-            await callout.drain()
-        await server.drain()
-        await admin.stop()
-        await end((reacting,))
-        await connections.stop()
-        await replicas.stop()
-        await end((following,))
+        reacts, follows = partial(end, (reacting,)), partial(end, (following,))
+        drains = () if callout is None else (callout.drain,)
+        for leave in (*drains, server.drain, admin.stop, reacts, connections.stop, replicas.stop, follows):
+            with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
+                await leave()
         for connection in (api_bus, admin_bus, log_bus):
             await connection.close()
         await asyncio.to_thread(parts.end)
         journal.flush()
+
+
+async def _fail_when_closed(failure: "asyncio.Future[None]", what: str) -> None:
+    if what == "closed" and not failure.done():
+        failure.set_exception(Disconnected("the broker has ended a connection for good; its log says why"))
 
 
 async def _first(work: Coroutine[Any, Any, object], failure: "asyncio.Future[None]") -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from events.commit import UnreadableCommit
 from events.stream import JetStreamMissing, Required, WeakStream
 from heirloom import credentials
-from heirloom.app import Settings, run_replica
+from heirloom.app import Disconnected, Settings, run_replica
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
 from heirloom.tracing import TracingMissing
@@ -37,7 +37,9 @@ async def main() -> None:
             print("ready", flush=True)
             gc.freeze()  # what start-up built stays; looking through it again and again would cost every request
         await serving
-    except (KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing) as error:
+    except (
+        KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing, Disconnected
+    ) as error:  # fmt: skip
         journal.flush()
         sys.exit(f"heirloom: {error}")
 

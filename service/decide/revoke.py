@@ -4,8 +4,16 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
-from service.decide.outcome import Decision, Done, invalid_grant
+from service.decide.outcome import Decision, Done, Refused, invalid_grant
 from service.decide.redeem import forged
+from service.errors import OAuthError
+
+KEPT = 100
+"""Access tokens of one family that may be revoked one by one at a time: every commit of the family carries them."""
+TOO_MANY = (
+    f"{KEPT} access tokens of this grant are revoked one by one already; revoke its refresh token, which ends all of"
+    " them, or try again when some have expired"
+)
 
 
 class Revoke(NamedTuple):
@@ -53,11 +61,13 @@ def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken)
 
 
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
-    """`Done` also for a token that is dead already; `Refused` for another client's."""
+    """`Done` also for a token that is dead already; `Refused` for another client's, and beyond `KEPT`."""
     if state is None:
         return Decision(Done())
     if command.holder != command.client_id:
         return Decision(invalid_grant())
     if state.revoked is not None or command.jti in state.revoked_jtis or command.expires_at <= command.now:
         return Decision(Done())
+    if sum(expires_at > command.now for expires_at in state.revoked_jtis.values()) >= KEPT:
+        return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
     return Decision(Done(), (TokenRevoked(command.jti, command.expires_at),))

@@ -5,9 +5,10 @@ import itertools
 from collections.abc import AsyncIterator
 
 import pytest
+from nats.errors import MaxPayloadError
 
 from events import bus, stream
-from events.appender import Append, Appender
+from events.appender import HEADERS_BYTES, Append, Appender, TooLarge
 from events.log import Conflict, Log, Unavailable
 from events.reader import read
 from events.subjects import Aggregate, family, subject
@@ -193,3 +194,47 @@ async def test_a_guarded_append_is_never_made_twice(log: Log, monkeypatch: pytes
         await log.append(new.live, new.filter, b"mine", 0, guard=(person.filter, 0))
     last = await log.last_from_leader(new)
     assert last is not None and await log.next_after(new, last.seq) is None
+
+
+async def test_what_no_broker_takes_harms_nobody_else(log: Log, connection: bus.Connection) -> None:
+    """Neither the connection, which the broker would end for good, nor those who append beside it."""
+    limit = connection.max_payload
+    for size in (limit - HEADERS_BYTES + 1, limit - 1, limit + 1):
+        aggregates = [fresh() for _ in range(8)]
+        beside = [append(log, aggregate, b"small", 0) for aggregate in aggregates]
+        too_large, *appended = await asyncio.gather(
+            append(log, fresh(), bytes(size), 0), *beside, return_exceptions=True
+        )
+        assert isinstance(too_large, TooLarge) and all(isinstance(seq, int) for seq in appended)
+    assert await append(log, fresh(), bytes(limit - HEADERS_BYTES), 0)
+    with pytest.raises(MaxPayloadError):
+        await connection.publish("elsewhere", bytes(limit - 10), headers={"A": "b"})
+    assert connection.is_connected
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_what_cannot_be_sent_is_told_and_forgotten(
+    log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool
+) -> None:
+    """Whatever the client library refuses to send: every append gets its answer, and the next one goes."""
+    monkeypatch.setattr(log.appender._pace, "together", batched)
+    monkeypatch.setattr("events.pace.Pace.acknowledged", lambda *_: None)
+    monkeypatch.setattr("events.appender.PATIENCE_SECONDS", 0.1)
+    aggregates = [fresh() for _ in range(4)]
+    with monkeypatch.context() as refusing:
+        refusing.setattr(bus.Connection, "publish", _refuse_appends)
+        answers = [append(log, aggregate, b"x", 0) for aggregate in aggregates]
+        results = await asyncio.gather(*answers, return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
+    assert all([await append(log, aggregate, b"x", 0) for aggregate in aggregates])
+
+
+_publish = bus.Connection.publish
+
+
+async def _refuse_appends(
+    self: bus.Connection, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
+) -> None:
+    if headers:
+        raise MaxPayloadError
+    await _publish(self, subject, payload, reply, headers)

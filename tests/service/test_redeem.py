@@ -22,6 +22,7 @@ from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
 from service.decide.revoke import (
+    KEPT,
     Revoke,
     RevokeAccessToken,
     RevokeRefreshToken,
@@ -264,6 +265,21 @@ def test_a_forged_token_is_recorded_wherever_it_is_presented() -> None:
         for decision in (at_token, at_revoke):
             assert [type(event) for event in decision.events] == [ForgeryDetected, FamilyRevoked]
         assert isinstance(at_revoke.outcome, Done), "whoever revokes is told nothing (RFC 7009 §2.2)"
+
+
+def test_tokens_revoked_one_by_one_are_bounded() -> None:
+    """A family's state goes with every commit of it: beyond a bound the caller is told what to do instead."""
+    state, orders = (
+        given(opened()),
+        [RevokeAccessToken(at(1), "web", "web", f"jti-{n}", at(300)) for n in range(KEPT + 1)],
+    )
+    for order in orders[:-1]:
+        state = fold(state, revoke_access_token(state, order).events, at(1))
+    assert len(state.revoked_jtis) == KEPT
+    assert refusal(revoke_access_token(state, orders[-1])) == "temporarily_unavailable"
+    assert revoke_access_token(state, orders[0]) == Decision(Done())
+    later = orders[-1]._replace(now=at(300), expires_at=at(600))
+    assert set(fold(state, revoke_access_token(state, later).events, at(300)).revoked_jtis) == {f"jti-{KEPT}"}
 
 
 def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
