@@ -24,15 +24,22 @@ from projections.rows import Rows
 Status: TypeAlias = Literal["live", "revoked", "expired"]
 
 OPEN = (
-    "INSERT INTO families (seq, at, tenant, family_id, client, sub, scope, grant_type, generation, expires_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO families"
+    " (seq, at, tenant, family_id, client, sub, scope, grant_type, generation, expires_at, access_until)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     # a device that waited for somebody has found them
     " ON CONFLICT (family_id, tenant) DO UPDATE SET at = excluded.at, sub = excluded.sub, scope = excluded.scope,"
     " expires_at = coalesce(excluded.expires_at, expires_at) WHERE sub = ''"
 )
 DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE seq = ?"
-RENEW = "UPDATE families SET generation = ?, expires_at = ? WHERE seq = ?"
-EXTEND = "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?) WHERE seq = ? AND generation IS NULL"
+RENEW = (
+    "UPDATE families SET generation = ?1, expires_at = max(?2, ?3, access_until), access_until = max(access_until, ?3)"
+    " WHERE seq = ?4"
+)
+EXTEND = (
+    "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?1), access_until = max(access_until, ?1)"
+    " WHERE seq = ?2"
+)
 END = "UPDATE families SET revoked_at = ?, reason = ? WHERE seq = ?"
 STATEMENTS = (OPEN, DENY, RENEW, EXTEND, END)
 INDEXES = (
@@ -56,34 +63,34 @@ LEFT JOIN names AS reason ON reason.id = f.reason
 
 
 def create(db: Database) -> None:
-    """`seq` is that of the opening commit; a device that nobody approved yet has an empty `sub`."""
+    """`seq` is that of the opening commit; a device that nobody approved yet has an empty `sub`.
+
+    The family lives as long as any token of it, until `expires_at`; its access tokens until `access_until`, 0 for none.
+    """
     db.execute("""
         CREATE TABLE families (
             seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenant INTEGER NOT NULL, family_id TEXT NOT NULL,
             client INTEGER NOT NULL, sub TEXT NOT NULL, scope INTEGER NOT NULL, grant_type INTEGER NOT NULL,
-            generation INTEGER, expires_at INTEGER, revoked_at INTEGER, reason INTEGER
+            generation INTEGER, expires_at INTEGER, access_until INTEGER NOT NULL, revoked_at INTEGER, reason INTEGER
         )""")
     db.execute("CREATE UNIQUE INDEX families_by_id ON families (family_id, tenant)")
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
-    first = commit.events[0]
-    end = commit.refresh_end
-    if end is not None and commit.access_end is not None:
-        end = max(end, commit.access_end)  # it lives as long as any token of it
+    first, end, access_end = commit.events[0], commit.refresh_end, commit.access_end or 0
     if isinstance(first, _BEGINNINGS):
         sub, grant = (first.sub, first.grant) if isinstance(first, GrantAuthorized) else ("", DEVICE_GRANT)
         terms = names[first.client_id], sub, names[first.scope], names[grant]
-        end = end or _provisional_end(commit)
+        end = max(end, access_end) if end else _provisional_end(commit)
         tenant = names[commit.tenant]
-        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end))
+        rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end, access_end))
     elif end is not None:
-        rows[RENEW].append((commit.generation, end, commit.opened))
+        rows[RENEW].append((commit.generation, end, access_end, commit.opened))
     elif isinstance(first, DeviceAuthorizationDenied):
         rows[DENY].append((first.sub, commit.at, commit.opened))
-    elif commit.access_end is not None:
-        rows[EXTEND].append((commit.access_end, commit.opened))
+    elif access_end:
+        rows[EXTEND].append((access_end, commit.opened))
     if commit.revokes:
         for event in commit.events:
             if isinstance(event, FamilyRevoked):

@@ -21,7 +21,7 @@ from projections.rows import Rows
 TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": names.create,
     "checkpoint-1": checkpoint.create,
-    "families-2": families.create,
+    "families-3": families.create,
     "history-2": history.create,
     "revocations-1": revocations.create,
     "incidents-3": incidents.create,

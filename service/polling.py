@@ -1,23 +1,25 @@
 """How often a device polls (RFC 8628 §3.5). Replicas tell each other, since a device's polls reach any of them."""
 
 import asyncio
+from collections import OrderedDict
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
-from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS
+from service.decide.device import INTERVAL_SECONDS
 
 SUBJECT = "heirloom.polled"
 KEPT = 20_000
+"""Devices. One that is forgotten may poll at once, which costs nobody anything."""
 
 
 class Polling:
-    """The last poll of each device and how far apart its polls must be: in memory, for as long as a code lives."""
+    """The last poll of each device and how far apart its polls must be: in memory, of those that polled last."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._polls: dict[str, tuple[float, int]] = {}
+        self._polls: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     async def start(self) -> None:
         """Hear of polls that reached other replicas."""
@@ -40,6 +42,7 @@ class Polling:
         self._note(family_id, asyncio.get_running_loop().time(), int(interval))
 
     def _note(self, family_id: str, now: float, interval: int) -> None:
-        if len(self._polls) > KEPT:
-            self._polls = {known: poll for known, poll in self._polls.items() if now - poll[0] < DEVICE_CODE_SECONDS}
         self._polls[family_id] = (now, interval)
+        self._polls.move_to_end(family_id)
+        if len(self._polls) > KEPT:
+            self._polls.popitem(last=False)
