@@ -177,21 +177,29 @@ class Teller:
     def _commit(self, one: _Family, events: tuple[FamilyEvent, ...]) -> Stored:
         one.state = family.fold(one.state, events, self.now)
         place = one.aggregate.revoked if family.revokes(events) else one.aggregate.live
-        body = self._body(family.codec, one.actor, *one.last, events, one.state)
+        body = self._body(family.codec, one.aggregate.name, one.actor, *one.last, events, one.state)
         one.last = digest(body), self._told
         return Stored(self._told, place, body)
 
     def _order(self, name: str, codec: Codec[Any, Any], evolve: Callable[[Any, Any], Any], event: Any) -> Stored:
         prev, prev_seq, state = self._others.get(name, (None, 0, None))
         state = evolve(state, event)
-        body = self._body(codec, "operator", prev, prev_seq, (event,), state)
+        body = self._body(codec, name, "operator", prev, prev_seq, (event,), state)
         self._others[name] = digest(body), self._told, state
         return Stored(self._told, name, body)
 
     def _body(
-        self, codec: Codec[Any, Any], actor: str, prev: str | None, prev_seq: int, events: tuple[Any, ...], state: Any
+        self,
+        codec: Codec[Any, Any],
+        name: str,
+        actor: str,
+        prev: str | None,
+        prev_seq: int,
+        events: tuple[Any, ...],
+        state: Any,
     ) -> bytes:
-        body = codec.encode(Commit(VERSION, self._id(), self.now, actor, prev, prev_seq, events, state))
+        first = None if prev else name
+        body = codec.encode(Commit(VERSION, self._id(), self.now, actor, prev, prev_seq, events, state, first))
         self._told += 1
         return body
 

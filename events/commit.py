@@ -16,8 +16,11 @@ S = TypeVar("S")
 VERSION = 1
 
 
-class Commit(msgspec.Struct, Generic[E, S], frozen=True):
-    """One decision. `events` is never empty; `state` is the aggregate after them, for loading in one read."""
+class Commit(msgspec.Struct, Generic[E, S], frozen=True, omit_defaults=True):
+    """One decision. `events` is never empty; `state` is the aggregate after them, for loading in one read.
+
+    An aggregate's first commit names it (`Aggregate.name`), and thereby all that is chained to it (ADR 0019).
+    """
 
     v: int
     id: str
@@ -27,6 +30,7 @@ class Commit(msgspec.Struct, Generic[E, S], frozen=True):
     prev_seq: int
     events: tuple[E, ...]
     state: S
+    aggregate: str | None = None
 
 
 class UnreadableCommit(Exception):

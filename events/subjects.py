@@ -29,6 +29,11 @@ class Aggregate(NamedTuple):
     revoked: str
     """Where a commit that revokes something goes; equal to `live` for aggregates that revoke nothing."""
 
+    @property
+    def name(self) -> str:
+        """What its first commit calls it, so that no other history can be shown in its place."""
+        return self.filter.removesuffix(".*")
+
 
 def family(tenant: str, family_id: str) -> Aggregate:
     """The token family: its commits are split in two subjects, so that `…revoked` alone is the revocation feed."""
@@ -47,7 +52,7 @@ def client(tenant: str, client_id: str) -> Aggregate:
 
 
 def key(tenant: str, kid: str) -> Aggregate:
-    """The life of one signing key."""
+    """The life of one key, signing or MAC."""
     return _single(f"tokens.{tenant}.key.{kid}")
 
 

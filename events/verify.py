@@ -2,7 +2,7 @@
 
 For each aggregate: `prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can
 follow the state before them, and the state after them is the one the commit carries. For the stream: no sequence is
-missing, and every message lies on its subject. `Verifier` is pure: no I/O, no clock.
+missing, and every message lies on its subject: an aggregate's first commit names it. `Verifier` is pure: no I/O, no clock.
 
 The newest commit of an aggregate is chained to by nobody yet, so of that one only what its state repeats is certain.
 """
@@ -70,7 +70,8 @@ class _Kind:
         self, depth: int, event: Any, state: Any, fold: Callable[[Any, tuple[Any, ...], datetime], Any]
     ) -> None:
         fields = [("v", int), ("at", datetime), ("prev", str | None), ("prev_seq", int), ("id", str), ("actor", str)]
-        commit = msgspec.defstruct("Commit", [*fields, ("events", tuple[event, ...]), ("state", msgspec.Raw)], gc=False)
+        fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
+        commit = msgspec.defstruct("Commit", [*fields, ("aggregate", str | None, None)], gc=False)
         self.depth = depth
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(commit).decode
         self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(state).decode
@@ -168,7 +169,7 @@ class Verifier:
             tally.families += kind is FAMILY
         state, encoded = None, b""
         try:
-            state, encoded = _check(kind, body, before, last_part)
+            state, encoded = _check(kind, aggregate, body, before, last_part)
         except _BadCommit as bad:
             self._blame(aggregate, Fault(seq, str(bad)))
         except _BrokenChain:
@@ -208,7 +209,7 @@ def _kind_of(place: str) -> _Kind | None:
     return kind if kind is not None and len(parts) == kind.depth else None
 
 
-def _check(kind: _Kind, body: bytes, before: _Last | None, last_part: str) -> tuple[Any, bytes]:
+def _check(kind: _Kind, aggregate: str, body: bytes, before: _Last | None, last_part: str) -> tuple[Any, bytes]:
     """The state after the commit, and its encoding. `before` is the aggregate's commit before it, if there is one."""
     try:
         commit = kind.decode(body)
@@ -216,6 +217,8 @@ def _check(kind: _Kind, body: bytes, before: _Last | None, last_part: str) -> tu
         raise _BadCommit(f"unreadable: {error}") from error
     if commit.v != VERSION:
         raise _BadCommit(f"commit version {commit.v}, this program reads version {VERSION}")
+    if commit.aggregate is not None and commit.aggregate != aggregate:
+        raise _BadCommit(f"it is of {commit.aggregate}, and lies on {aggregate}")
     expected_seq, digest, state = (before.seq, before.digest, before.state) if before else (0, None, None)
     if commit.prev_seq != expected_seq:
         raise _BadCommit(f"it follows sequence {commit.prev_seq}, the aggregate's last commit is at {expected_seq}")

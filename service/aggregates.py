@@ -46,7 +46,8 @@ async def change(
         if after is None:
             raise ValueError("an aggregate begins with an event")
         prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
-        body = codec.encode(Commit(VERSION, new_id(), clock.now(), actor, prev, prev_seq, events, after))
+        name = aggregate.name if last is None else None
+        body = codec.encode(Commit(VERSION, new_id(), clock.now(), actor, prev, prev_seq, events, after, name))
         try:
             seq = await log.append(aggregate.live, aggregate.filter, body, prev_seq)
         except Conflict:

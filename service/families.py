@@ -78,8 +78,9 @@ class Families:
             if not decision.events:
                 return Concluded(decision.outcome, loaded.state, decision, 0)
             state = fold(loaded.state, decision.events, now)
+            name = aggregate.name if loaded.state is None else None
             body = codec.encode(
-                Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state)
+                Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state, name)
             )
             subject = aggregate.revoked if revokes(decision.events) else aggregate.live
             person = await self._person(tenant, loaded.state, state)

@@ -100,6 +100,34 @@ def test_a_copy_that_is_not_the_log_is_found(damage: Callable[[list[Stored]], li
     assert fault.seq >= TARGET - 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(".acme.family.f2.", ".acme.family.f3."), (".acme.family.f2.", ".initech.family.f2.")],
+    ids=["two families of a tenant", "another tenant"],
+)
+def test_a_history_under_another_name_is_found(one: str, other: str) -> None:
+    """No body is altered, so no digest is, nor the tree over them: but the first commit says whose history it is."""
+    names = {one: other, other: one}
+
+    def renamed(stored: Stored) -> Stored:
+        found = next((name for name in names if name in stored.subject), None)
+        return stored if found is None else replace(stored, subject=stored.subject.replace(found, names[found]))
+
+    fault = verify([renamed(stored) for stored in LOG]).fault
+    assert fault is not None and fault.why.startswith(
+        f"it is of tokens{one.rstrip('.')}, and lies on tokens{other[:-1]}"
+    )
+
+
+def test_a_log_from_before_there_were_names_is_whole() -> None:
+    """The first commits of older versions say nothing of their aggregate."""
+    older = LogMaker(named=False)
+    older.open("f")
+    older.rotate("f")
+    assert b'"aggregate"' not in older.log[0].body
+    assert verify(older.log).fault is None
+
+
 def test_a_family_that_forks_is_found() -> None:
     """Two commits that follow the same one: what the compare-and-swap exists to prevent."""
     one, other = LogMaker(), LogMaker()

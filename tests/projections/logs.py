@@ -31,9 +31,10 @@ AUDIENCE = ("https://api.example",)
 
 
 class LogMaker:
-    """Appends commits as they would lie in the stream, a second apart."""
+    """Appends commits as they would lie in the stream, a second apart. Not `named`, they are of an earlier version."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, named: bool = True) -> None:
+        self._named = named
         self.log: list[Stored] = []
         self._last: dict[str, tuple[Stored, Any]] = {}
 
@@ -103,7 +104,8 @@ class LogMaker:
         last = self._last[aggregate][0] if aggregate in self._last else None
         prev, prev_seq = (None, 0) if last is None else (digest(last.body), last.seq)
         seq = len(self.log) + 1
-        body = codec.encode(Commit(1, f"commit{seq}", self.now, actor, prev, prev_seq, tuple(events), state))
+        name = aggregate if self._named and not prev else None
+        body = codec.encode(Commit(1, f"commit{seq}", self.now, actor, prev, prev_seq, tuple(events), state, name))
         self.log.append(Stored(seq, subject, body))
         self._last[aggregate] = self.log[-1], state
 

@@ -1,6 +1,8 @@
 """The read model is the log seen once: whatever the batches and the crashes, the same to the byte."""
 
+import contextlib
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from events.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
 from events.log import Stored
-from projections.read_model import Halted, ReadModel, Unusable
-from tests.projections.logs import LogMaker, eventful_log
+from projections import families
+from projections.commit import microseconds
+from projections.read_model import Halted, ReadModel, Unusable, open_for_queries
+from tests.projections.logs import AUDIENCE, LogMaker, eventful_log
 
 LOG = eventful_log()
 
@@ -162,3 +167,21 @@ def test_indexes_come_with_the_first_closing(tmp_path: Path) -> None:
     ReadModel(tmp_path / "died").close()
     assert dump(tmp_path / "died") == build(tmp_path / "whole", LOG, [3], restart=True)
     assert "CREATE INDEX history_by_jti" in dump(tmp_path / "died")
+
+
+def test_a_family_lives_as_long_as_any_token_of_it(tmp_path: Path) -> None:
+    """Also one that was given under longer terms, before the latest refresh: a cut-off looks for it."""
+    made = LogMaker()
+    granted = GrantAuthorized("web", "dave", "read", AUDIENCE, "issue", "seed")
+    soon, late = made.now + timedelta(seconds=10), made.now + timedelta(hours=1)
+    long_lived = TokenIssued("access", "read", AUDIENCE, late, jti="j0")
+    made.commit("f", granted, TokenIssued("refresh", "read", AUDIENCE, late, generation=0, key=1), long_lived)
+    rotated = TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, soon, 1)
+    made.commit("f", *rotated, TokenIssued("access", "read", AUDIENCE, soon, jti="j1"))
+    build(tmp_path / "model", made.log, [])
+    with contextlib.closing(open_for_queries(tmp_path / "model")) as db:
+        status = {
+            after: (families.find(db, "acme", "f", microseconds(late + timedelta(seconds=after))) or {})["status"]
+            for after in (-1, 1)
+        }
+    assert status == {-1: "live", 1: "expired"}
