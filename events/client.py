@@ -1,5 +1,6 @@
 """A client's registration: the aggregate `tokens.<tenant>.client.<client_id>`."""
 
+from datetime import datetime
 from typing import TypeAlias, assert_never
 
 import msgspec
@@ -26,9 +27,10 @@ class ClientSecretIssued(_Event, frozen=True, tag="ClientSecretIssued"):
 
 
 class ClientDisabled(_Event, frozen=True, tag="ClientDisabled"):
-    """Nothing is issued to the client any more, and what it holds is void."""
+    """Nothing is issued to the client any more, and what it holds `at` that time is void."""
 
     reason: str | None = None
+    at: datetime | None = None
 
 
 class ClientEnabled(_Event, frozen=True, tag="ClientEnabled"):
@@ -41,11 +43,12 @@ ClientEvent: TypeAlias = ClientConfigured | ClientSecretIssued | ClientDisabled 
 
 
 class ClientState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The registration in force."""
+    """The registration in force. What was given to the client until `void_until` is void, whosever family it is in."""
 
     settings: ClientSettings = ClientSettings()
     secret_hash: str | None = None
     disabled: bool = False
+    void_until: datetime | None = None
 
 
 ClientCommit: TypeAlias = Commit[ClientEvent, ClientState]
@@ -61,7 +64,7 @@ def evolve(state: ClientState | None, event: ClientEvent) -> ClientState:
         case ClientSecretIssued():
             return replace(before, secret_hash=event.secret_hash)
         case ClientDisabled():
-            return replace(before, disabled=True)
+            return replace(before, disabled=True, void_until=event.at or before.void_until)
         case ClientEnabled():
             return replace(before, disabled=False)
         case _:

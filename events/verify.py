@@ -2,7 +2,8 @@
 
 For each aggregate: `prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can
 follow the state before them, and the state after them is the one the commit carries. For the stream: no sequence is
-missing, and every message lies on its subject: an aggregate's first commit names it. `Verifier` is pure: no I/O, no clock.
+missing, and every message lies on its subject, which an aggregate's first commit names. `Verifier` is pure: no I/O, no
+clock.
 
 The newest commit of an aggregate is chained to by nobody yet, so of that one only what its state repeats is certain.
 """

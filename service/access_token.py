@@ -43,11 +43,14 @@ class Claims(msgspec.Struct, frozen=True):
 async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | None:
     """The claims if this tenant issued the token, whatever the time; None otherwise. Raises `Unavailable`.
 
-    What a disabled client holds is void, also in a family that another client began (RFC 8693).
+    What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so.
     """
     claims = await _issued(context, tenant, token)
     holder = await context.registry.client(tenant, claims.client_id) if claims is not None else None
-    return None if holder is None or holder.state.disabled else claims
+    if claims is None or holder is None or holder.state.disabled:
+        return None
+    void_until = holder.state.void_until
+    return None if void_until is not None and claims.iat <= void_until.timestamp() else claims
 
 
 async def active(context: Context, tenant: Tenant, token: str) -> Claims | None:

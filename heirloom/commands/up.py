@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def up(
 
     It prints `ready nats://HOST:PORT` when every endpoint answers. Ctrl-C and SIGTERM end it in order.
     """
+    os.umask(0o077)  # the log, the read model and what is said about requests are nobody else's to read
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None

@@ -10,6 +10,7 @@ import msgspec
 from events import client as client_events
 from events import subjects
 from events.log import Stored
+from service import clock
 from service.admin.effect import MAX_REASON, complete, effective, known_client
 from service.admin.settings import for_client
 from service.aggregates import change
@@ -80,7 +81,7 @@ async def disable(context: Context, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: nothing is issued to the client any more, and what it held is void."""
 
     def decide(state: client_events.ClientState, reason: str | None) -> tuple[client_events.ClientEvent, ...]:
-        return () if state.disabled else (client_events.ClientDisabled(reason),)
+        return () if state.disabled else (client_events.ClientDisabled(reason, clock.now()),)
 
     stored = await _switch(context, tenant, body, decide)
     return await complete(context, stored, client_events.ClientDisabled)

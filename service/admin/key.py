@@ -44,6 +44,8 @@ async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
 async def ensure_keys(context: Context, tenant: Tenant, alg: SigningAlg) -> None:
     """A tenant signs from its first moment, and its next key is published. A race makes the very same keys."""
     if tenant.signing is None:
+        if context.keyring.current != tenant.mac_key:
+            await _mint_under(context, tenant, context.keyring.current)  # older secrets may have leaked
         await _publish(context, tenant, alg, active=True)
     following = tenant.next_key()
     if following is None or following.state.alg != alg:
@@ -95,13 +97,16 @@ async def _rotate_mac(context: Context, tenant: Tenant) -> Stored:
     newest = context.keyring.current
     if newest == tenant.mac_key:
         raise OAuthError("invalid_request", "the keyring has no newer secret: add one with `heirloom keyring add`")
+    return await _mint_under(context, tenant, newest)
 
+
+async def _mint_under(context: Context, tenant: Tenant, secret: int) -> Stored:
     def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
         if state is not None:
             return ()
-        return key_events.KeyPublished("HS256", newest, 0, {}), key_events.KeyActivated()
+        return key_events.KeyPublished("HS256", secret, 0, {}), key_events.KeyActivated()
 
-    return await _change(context, tenant, f"mac-{newest}", decide)
+    return await _change(context, tenant, f"mac-{secret}", decide)
 
 
 async def _change(context: Context, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:

@@ -189,3 +189,4 @@ def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
     finally:
         service.stop()
     assert not leaks.tokens(leaks.files(data))
+    assert [path.name for path in leaks.files(data) if path.stat().st_mode & 0o077] == [], "others may read these"

@@ -250,7 +250,7 @@ async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: 
 
 
 async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
-    """Its token is void though the family is another client's and lives (RFC 8693)."""
+    """Its token is void, though the family is another's and lives (RFC 8693), and stays so; later ones are good."""
     await tenant.put("other", grant_types=["urn:ietf:params:oauth:grant-type:token-exchange"])
     await tenant.put("api", may_introspect=True)
     tokens = await tenant.issue()
@@ -264,6 +264,11 @@ async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Te
         assert await api.active(exchanged)
         assert (await tenant.order("client.disable", client_id="other"))["revoked_families"] == 0
         assert not await api.active(exchanged) and await api.active(tokens["access_token"])
+        await tenant.order("client.enable", client_id="other")
+        assert not await api.active(exchanged)
+        async with service.client("other", tenant.name) as again, asyncio.timeout(5):
+            while not await api.active((await again.ask("token", request))["access_token"]):
+                await asyncio.sleep(0.1)  # `iat` tells no more than the second
 
 
 async def test_authentication_required_to_be_stronger(tenant: Tenant) -> None:

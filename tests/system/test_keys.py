@@ -74,6 +74,12 @@ async def test_the_mac_key_rotates(tmp_path: Path) -> None:
             assert again["refresh_token"] == second["refresh_token"]
             third = await web.refresh(second["refresh_token"])
             assert third["refresh_token"][4:6] == "02"
+            await operator.ask("admin.later.tenant.put", {})
+            settings = {"client_id": "web", "scope": "offline_access", "may_issue": True, "generate_secret": False}
+            await operator.ask("admin.later.client.put", settings, seconds=30)
+        async with service.client("web", "later") as later:
+            new = await later.issue(scope="offline_access")
+            assert new["refresh_token"][4:6] == "02", "the older secret may have leaked: nothing new is under it"
         service.stop()
         service.start()
         async with service.client() as web:
