@@ -17,11 +17,14 @@ from events.subjects import TENANT
 from heirloom.period import is_inverted
 from heirloom.what_if import Findings, Terms, changes_of
 from heirloom.what_if_process import Progress
+from projections.progress import PATIENCE_SECONDS
 from projections.request import Limit, Refused, Request, Sequence, Time, decode
 from service.errors import OAuthError
 
 ON_THE_BUS = 200_000
 """Commits of a history that is followed for somebody who waits for a reply: about ten seconds."""
+AGAIN_SECONDS = 0.05
+"""Between two looks at whether the log has come as far as is asked for."""
 
 
 class CannotTell(Exception):
@@ -63,11 +66,14 @@ class WhatIf:
             raise Refused("invalid_request", error.description) from error
         if not TENANT.fullmatch(tenant):
             raise Refused("invalid_request", "that is no tenant's name")
-        if self._busy.locked():
-            raise Refused("temporarily_unavailable", "another history is being followed; ask again", 503)
-        since, until, now = request.since, request.until, datetime.now(UTC)
+        since, until = request.since, request.until
         if is_inverted(since, until):
             raise Refused("invalid_request", "since is after until")
+        if request.min_seq is not None:
+            await self._reach(request.min_seq)
+        if self._busy.locked():
+            raise Refused("temporarily_unavailable", "another history is being followed; ask again", 503)
+        now = datetime.now(UTC)
         now = min(until, now) if isinstance(until, datetime) else now
         terms = Terms(tenant, request.policy, now, request.client_id, since, until, request.limit)
         async with self._busy:
@@ -78,6 +84,17 @@ class WhatIf:
                 raise Refused("invalid_request", f"{error}: {advice}") from error
             except (CannotTell, ChildGone) as error:
                 raise Refused("server_error", str(error), 503) from error
+
+    async def _reach(self, seq: int) -> None:
+        """Wait until the log goes that far. Raises `Refused` where it does not in time."""
+        time = asyncio.get_running_loop().time
+        deadline = time() + PATIENCE_SECONDS
+        while (end := await last_sequence(self._connection)) < seq:
+            if time() >= deadline:
+                raise Refused(
+                    "temporarily_unavailable", f"the log has not reached min_seq: it is at sequence {end}", 503
+                )
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def find_out(

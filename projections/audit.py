@@ -19,7 +19,7 @@ from projections.blast_radius import blast_radius
 from projections.commit import microseconds
 from projections.page import BadCursor
 from projections.person import subject
-from projections.progress import Progress
+from projections.progress import PATIENCE_SECONDS, Progress
 from projections.read_model import open_for_queries
 from projections.request import (
     AsOfRequest,
@@ -63,7 +63,6 @@ QUEUE = "heirloom-audit"
 CONNECTIONS = 4
 WORKERS = 64
 """Requests at once; one that waits for its sequence holds no database connection."""
-PATIENCE_SECONDS = 5.0
 MAX_REPLY = 900 * 1024
 """The broker takes messages of 1 MiB; longer answers come in more pages."""
 

@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+PATIENCE_SECONDS = 5.0
+"""How long a question waits for the sequence it is asked with (`min_seq`)."""
+
 
 class Progress:
     """`applied` is the sequence applied last; `obstacle` says why it goes no further, if something is in the way."""
