@@ -4,7 +4,7 @@ import sqlite3
 from typing import Any, NamedTuple
 
 from projections import checkpoint, families, history
-from projections.commit import moment
+from projections.commit import microseconds, moment
 from projections.page import Condition, Page, cursor_after, position, select_page
 from projections.request import AsOfRequest, DiffRequest, Refused
 from projections.when import asked_seq, asked_time
@@ -43,7 +43,7 @@ def as_of(db: sqlite3.Connection, tenant: str, request: AsOfRequest, limit: int,
         if state is None:
             raise Refused("invalid_request", "there was no such family then")
         return state
-    fixed = (str(request.seq), None if request.at is None else request.at.isoformat())
+    fixed = (str(request.seq), None if request.at is None else str(microseconds(request.at)))
     page = Page("as_of", tenant, request.sub, filters=fixed, limit=limit, cursor=request.cursor)
     begun: list[Condition] = [(f"f.{bound.column} <= ?", (bound.value,))]
     if bound.column == "at":

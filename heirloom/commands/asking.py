@@ -4,6 +4,7 @@ import asyncio
 import csv
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ ANSWER_SECONDS = 10
 F = TypeVar("F", bound=Callable[..., Any])
 
 LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Items on a page.")
-CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: what it names as more.")
+CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: with all that it names as more.")
 SINCE = click.option("--since", type=When(), help="A day, a time (RFC 3339), or how long ago: 2d, 6h, 30m.")
 UNTIL = click.option("--until", type=When(), help="The same; both are included.")
 
@@ -72,6 +73,7 @@ async def ask_in_full(connection: Connection, subject: str, parameters: dict[str
     """The answer; a list with as many items as were asked for, where there are so many. Raises as `ask` does.
 
     What is asked for may be rare, and each answer looks at a part of the rows only: it may have few items, or none.
+    A cursor is of one question, and `6h` is another time whenever it is said: `asked` names the times that go with it.
     """
     answer = await ask(connection, subject, parameters)
     wanted = parameters.get("limit")
@@ -79,7 +81,8 @@ async def ask_in_full(connection: Connection, subject: str, parameters: dict[str
         rest = {"limit": wanted - len(answer["items"]), "cursor": answer["cursor"]}
         more = await ask(connection, subject, parameters | rest)
         answer |= {"items": answer["items"] + more["items"], "cursor": more["cursor"]}
-    return answer
+    times = {name: value.astimezone(UTC) for name, value in parameters.items() if isinstance(value, datetime)}
+    return answer if not times or answer.get("cursor") is None else answer | {"asked": msgspec.to_builtins(times)}
 
 
 async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:

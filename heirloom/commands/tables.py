@@ -52,7 +52,14 @@ def print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer],
         return
     print_rows(columns, [row(item) for item in answer["items"]])
     if answer["cursor"] is not None:
-        click.echo(f"more: --cursor {answer['cursor']}")
+        click.echo(f"more: {_to_go_on(answer)}")
+
+
+def _to_go_on(answer: Answer) -> str:
+    """The cursor, and the times it belongs to."""
+    options = {"since": "--since", "until": "--until", "at": "as-of"}
+    times = [f"{options[name]} {time}" for name, time in answer.get("asked", {}).items()]
+    return " ".join([*times, f"--cursor {answer['cursor']}"])
 
 
 def print_rows(columns: tuple[str, ...], rows: Sequence[Row]) -> None:

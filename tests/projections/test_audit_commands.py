@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -73,6 +74,14 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
             assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
 
 
+@pytest.fixture
+async def running(nats_server: Broker, tmp_path: Path) -> AsyncIterator[Broker]:
+    """A projector that has taken in the eventful log."""
+    await publish(nats_server, LOG)
+    async with projector(nats_server, tmp_path / "model"):
+        yield nats_server
+
+
 class _Wire:
     """The audit without a bus between."""
 
@@ -98,3 +107,28 @@ async def test_a_page_is_filled_however_rare_its_items_are(
     if limit < len(whole):
         rest = question | {"limit": 100, "cursor": first["cursor"]}
         assert (await ask_in_full(wire, "audit.acme.families", rest))["items"] == whole[limit:]
+
+
+@pytest.mark.parametrize(
+    ("question", "more"),
+    [
+        (("families", "--since", "9000d"), "--since"),
+        (("revocations", "--since", "9000d", "--until", "0s"), "--since"),
+        (("incidents", "--until", "0s"), "--until"),
+        (("search", "reuse", "--since", "9000d"), "--since"),
+        (("as-of", "0s"), "as-of"),
+    ],
+)
+async def test_a_page_that_was_asked_for_by_how_long_ago_goes_on(
+    running: Broker, question: tuple[str, ...], more: str
+) -> None:
+    """What it names as more carries the times, so that the next page answers the same question; JSON has them too."""
+    first = await audit(running, *question, "--limit", "1")
+    hint = first.stdout.splitlines()[-1].removeprefix("more: ").split(" ")
+    assert hint[0] == more
+    command = hint if more == "as-of" else [*question, *hint]
+    second = await audit(running, *command, "--limit", "1")
+    assert second.exit_code == 0, second.output
+    assert second.stdout.splitlines()[1] != first.stdout.splitlines()[1]
+    told = msgspec.json.decode((await audit(running, *question, "--limit", "1", "--json")).stdout)
+    assert all(time.endswith("Z") for time in told["asked"].values())

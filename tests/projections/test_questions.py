@@ -48,6 +48,9 @@ async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
     assert ids(first) + ids(rest) == [f"f{number}" for number in range(7, -1, -1)]
     assert {item["status"] for item in first["items"]} == {"live"}
     assert "error" in await ask("as_of", seq=8, cursor=first["cursor"])
+    by_time = await ask("as_of", at="2026-11-20T12:00:20Z", limit=5)
+    same_time = await ask("as_of", at="2026-11-20T13:00:20+01:00", cursor=by_time["cursor"])
+    assert ids(by_time) + ids(same_time) == [f"f{number}" for number in range(7, -1, -1)]
     waiting = {item["family_id"]: item["sub"] for item in (await ask("as_of", "initech", seq=41))["items"]}
     assert set(waiting.values()) <= {"", "ann"}
 
