@@ -1,9 +1,9 @@
 """The state as it was: of a family, of a person's families or of a tenant's, and what changed between two moments."""
 
 import sqlite3
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from projections import checkpoint, families, history
+from projections import checkpoint, families, history, revocations
 from projections.commit import microseconds, moment
 from projections.page import Condition, Page, cursor_after, position, select_page
 from projections.request import AsOfRequest, DiffRequest, Refused
@@ -27,7 +27,7 @@ ORDER BY h.seq
 class Bound(NamedTuple):
     """A moment: what is at most `value` in `column` (`seq` or `at`) had happened; `clock` tells what had expired."""
 
-    column: str
+    column: Literal["seq", "at"]
     value: int
     clock: int
 
@@ -87,7 +87,9 @@ def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> di
     if state is not None:
         given = [row for row in rows if row["jti"] is not None] if state["status"] == "live" else []
         alive = [row["seq"] for row in given if _access_end(row) > bound.clock]
-        state["access_tokens"] = [history.access_token_of(db, seq) for seq in alive]
+        tokens = [history.access_token_of(db, seq) for seq in alive]
+        revoked = revocations.tokens_revoked(db, family["opened_seq"], bound.column, bound.value) if alive else set()
+        state["access_tokens"] = [token for token in tokens if token["jti"] not in revoked]
     return state
 
 

@@ -4,7 +4,7 @@ import sqlite3
 from datetime import datetime
 from typing import Any
 
-from projections import families, history, incidents
+from projections import families, history, incidents, revocations
 from projections.commit import microseconds, moment
 from projections.request import FamilyRequest, Refused
 
@@ -48,8 +48,7 @@ def _alive(
     db: sqlite3.Connection, family: dict[str, Any], before: list[sqlite3.Row], strike: int
 ) -> list[dict[str, Any]]:
     """The tokens that could be used at that time, with the seconds each had left."""
-    query = "SELECT jti FROM revocations WHERE family = ? AND at <= ? AND jti IS NOT NULL"
-    revoked = {row["jti"] for row in db.execute(query, (family["opened_seq"], strike))}
+    revoked = revocations.tokens_revoked(db, family["opened_seq"], "at", strike)
     tokens = []
     for row in before:
         if row["jti"] is not None and (end := history.after(row["at"], row["lifetime"])) > strike:

@@ -1,7 +1,7 @@
 """Everything that was revoked: whole families, and single access tokens."""
 
 import sqlite3
-from typing import Any
+from typing import Any, Literal
 
 from sqlite_utils import Database
 
@@ -71,6 +71,12 @@ def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple
 def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
     """All of one family (its opening sequence), oldest first."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.family = ? ORDER BY r.seq, r.n", (family,))]
+
+
+def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "at"], until: int) -> set[str]:
+    """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then."""
+    query = f"SELECT jti FROM revocations WHERE family = ? AND {column} <= ? AND jti IS NOT NULL"  # noqa: S608
+    return {row["jti"] for row in db.execute(query, (family, until))}
 
 
 def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:

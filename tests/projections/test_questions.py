@@ -38,6 +38,22 @@ async def test_a_family_as_it_was(ask: Asked) -> None:
     assert live["revoked_at"] is None
 
 
+async def test_a_token_that_was_revoked_by_itself_is_alive_no_more(ask: Asked) -> None:
+    """From that commit on, by sequence and by time; the family and its other tokens live."""
+    *_, issued, revoked = await life(ask, "f3")
+    moments: list[tuple[dict[str, Any], list[str]]] = [
+        ({"seq": revoked - 1}, ["f3-3", "f3-2", "f3-1", "f3-0"]),
+        ({"at": at(revoked, -0.5)}, ["f3-3", "f3-2", "f3-1", "f3-0"]),
+        ({"seq": revoked}, ["f3-2", "f3-1", "f3-0"]),
+        ({"at": at(revoked)}, ["f3-2", "f3-1", "f3-0"]),
+        ({}, ["f3-2", "f3-1", "f3-0"]),
+    ]
+    for when, alive in moments:
+        state = await ask("as_of", family_id="f3", **when)
+        assert (state["status"], [token["jti"] for token in state["access_tokens"]]) == ("live", alive)
+    assert issued < revoked
+
+
 async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
     """Families that had begun then, and no other; never those of another tenant."""
     assert ids(await ask("as_of", sub="user1", seq=5)) == ["f1"]
