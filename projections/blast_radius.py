@@ -4,6 +4,7 @@ import sqlite3
 from datetime import datetime
 from typing import Any
 
+from events.family import DEVICE_GRANT, Credential
 from projections import families, history, incidents, revocations
 from projections.commit import microseconds, moment
 from projections.request import FamilyRequest, Refused
@@ -13,8 +14,10 @@ _COMMITS = 1000
 
 
 def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _: int, now: int) -> dict[str, Any]:
-    """Of the family's first incident. `exposed_seconds` is from when the copied token was given to the family's end;
-    `seconds_to_end` from the strike. Raises `Refused` for an unknown family and for one without incidents.
+    """Of the family's first incident; `incident` is its reason, `reason` the family's.
+
+    `exposed_seconds` is from when the copied token or code was given to the family's end; `seconds_to_end` from the
+    strike. Raises `Refused` for an unknown family and for one without incidents.
     """
     family = families.find(db, tenant, request.family_id, now)
     if family is None:
@@ -25,22 +28,25 @@ def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _:
     strike = shown[0]
     query = f"{history.SELECT} WHERE h.family = ? AND h.seq < ? ORDER BY h.seq DESC LIMIT {_COMMITS}"
     before = db.execute(query, (family["opened_seq"], strike["seq"])).fetchall()[::-1]
-    copied, rotated = (_given(db, family["opened_seq"], strike["generation"] + further) for further in (0, 1))
+    redemption = _redemption_of_code(db, family, strike)
+    accepted = [*redemption, *_redemptions(before)]
+    copied, branched = _moments(db, family, strike, redemption)
     alive = _alive(db, family, before, microseconds(strike["at"]))
     ended = family["revoked_at"]
     return {
         **{key: family[key] for key in ("family_id", "client_id", "sub", "grant", "reason")},
         **{key: strike[key] for key in ("type", "seq", "generation", "current_generation", "presented_by")},
+        "incident": strike["reason"],
         "struck_at": strike["at"],
         "copied_after": copied,
-        "branched_at": rotated,
+        "branched_at": branched,
         "ended_at": ended,
         "seconds_to_end": _seconds(strike["at"], ended),
         "exposed_seconds": _seconds(copied, ended),
         "alive": alive,
         "scope": " ".join(sorted({scope for token in alive for scope in token["scope"].split(" ")})),
         "audience": sorted({audience for token in alive for audience in token.get("audience", ())}),
-        "presentations": [*_redemptions(before), *(_presentation(incident) for incident in shown[:_COMMITS])],
+        "presentations": [*accepted, *(_presentation(family, incident) for incident in shown[:_COMMITS])],
     }
 
 
@@ -66,16 +72,57 @@ def _alive(
 def _redemptions(rows: list[sqlite3.Row]) -> list[dict[str, Any]]:
     """Who was given the next generation for which, and when."""
     return [
-        {"generation": row["generation"] - 1, "at": moment(row["at"]), "seq": row["seq"], "by": row["actor"]}
-        | {"accepted": True}
+        _accepted("refresh_token", row["generation"] - 1, moment(row["at"]), row["seq"], row["actor"])
         for row in rows
         if "TokenRotated" in row["types"].split(" ")
     ]
 
 
-def _presentation(incident: dict[str, Any]) -> dict[str, Any]:
-    at = {key: incident[key] for key in ("generation", "at", "seq")}
-    return {**at, "by": f"client:{incident['presented_by']}", "accepted": False}
+def _redemption_of_code(db: sqlite3.Connection, family: dict[str, Any], strike: dict[str, Any]) -> list[dict[str, Any]]:
+    """Who was given tokens for the code that was shown again; nothing where no code was."""
+    if strike["reason"] != "code_reuse":
+        return []
+    beginning = history.timeline(db, family["opened_seq"], 0, history.BEGINNING)
+    return [
+        _accepted(_code_of(family), None, entry["at"], entry["seq"], entry["actor"])
+        for entry in beginning
+        if "TokenRedeemed" in entry["types"] and entry["seq"] < strike["seq"]
+    ][:1]
+
+
+def _moments(
+    db: sqlite3.Connection, family: dict[str, Any], strike: dict[str, Any], redemption: list[dict[str, Any]]
+) -> tuple[datetime | None, datetime | None]:
+    """When what was copied was given, and when its holder was given what came after it."""
+    if strike["reason"] == "code_reuse":
+        (opening,) = history.timeline(db, family["opened_seq"], 0, 1)
+        return opening["at"], redemption[0]["at"] if redemption else None
+    copied, branched = (_given(db, family["opened_seq"], strike["generation"] + further) for further in (0, 1))
+    return copied, branched
+
+
+def _code_of(family: dict[str, Any]) -> Credential:
+    return "device_code" if family["grant"] == DEVICE_GRANT else "authorization_code"
+
+
+def _accepted(credential: Credential, generation: int | None, at: datetime, seq: int, by: str) -> dict[str, Any]:
+    return {"credential": credential, "generation": generation, "at": at, "seq": seq, "by": by, "accepted": True}
+
+
+def _presentation(family: dict[str, Any], incident: dict[str, Any]) -> dict[str, Any]:
+    """An incident, as it is told among the presentations: a code has no generation."""
+    is_code = incident["reason"] == "code_reuse"
+    told = {
+        "credential": _code_of(family) if is_code else "refresh_token",
+        "generation": None if is_code else incident["generation"],
+    }
+    return {
+        **told,
+        "at": incident["at"],
+        "seq": incident["seq"],
+        "by": f"client:{incident['presented_by']}",
+        "accepted": False,
+    }
 
 
 def _given(db: sqlite3.Connection, family: int, generation: int) -> datetime | None:

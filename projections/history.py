@@ -39,6 +39,8 @@ _GENERATION_FROM = """
 SELECT seq, at, generation FROM history WHERE family = ? AND seq >= ? AND generation IS NOT NULL ORDER BY seq LIMIT 1
 """
 
+BEGINNING = 4
+"""Commits of a family among which its code is: given, approved where it is a device's, and redeemed or denied."""
 SECOND = 1_000_000
 _JTI, _PACKED = 22, 17
 

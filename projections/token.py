@@ -151,7 +151,8 @@ def _refresh(db: sqlite3.Connection, family: int, generation: int, at: int) -> L
 
 def _code(db: sqlite3.Connection, family: int) -> Life | None:
     """A code or device code is the first thing of its family, and its first redemption is the family's."""
-    rows = db.execute(f"{history.SELECT} WHERE h.family = ? ORDER BY h.seq LIMIT 4", (family,)).fetchall()
+    query = f"{history.SELECT} WHERE h.family = ? ORDER BY h.seq LIMIT {history.BEGINNING}"
+    rows = db.execute(query, (family,)).fetchall()
     types = rows[0]["types"].split(" ")
     given = next((type for type in ("AuthorizationCodeIssued", "DeviceAuthorizationStarted") if type in types), None)
     if given is None:

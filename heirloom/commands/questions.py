@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from heirloom.commands.asking import SINCE, UNTIL, ask_once, paged, query, show
-from heirloom.commands.tables import Answer, Row, plain, print_facts, print_page, when
+from heirloom.commands.tables import Answer, Row, newest, plain, print_facts, print_page, shown, when
 from heirloom.commands.when import Until, When
 
 
@@ -125,8 +125,9 @@ def _print_person(answer: Answer) -> None:
 
 def _print_reach(answer: Answer) -> None:
     facts = {"family": answer["family_id"], "client": answer["client_id"], "subject": answer["sub"]}
-    facts |= {"incident": answer["type"], "shown": answer["generation"], "current": answer["current_generation"]}
-    facts |= {"by": answer["presented_by"]}
+    reason = answer["incident"]
+    facts |= {"incident": shown(reason, answer["generation"]), "by": answer["presented_by"]}
+    facts |= {"newest": newest(reason, answer["current_generation"]) or None}
     moments = "copied_after", "branched_at", "struck_at", "ended_at"
     facts |= {name.replace("_", " "): when(answer[name]) or None for name in moments}
     facts |= {"exposed for": _seconds(answer["exposed_seconds"]), "ended after": _seconds(answer["seconds_to_end"])}
@@ -179,8 +180,11 @@ def _alive_row(item: Answer) -> Row:
 
 
 def _presented_row(item: Answer) -> Row:
-    outcome = plain("rotated", "green") if item["accepted"] else plain("refused", "red")
-    return when(item["at"]), *_text(item, "seq", "generation", "by"), outcome
+    is_code = item["credential"] != "refresh_token"
+    accepted = "redeemed" if is_code else "rotated"
+    outcome = plain(accepted, "green") if item["accepted"] else plain("refused", "red")
+    told = item | {"generation": "code" if is_code else item["generation"]}
+    return when(item["at"]), *_text(told, "seq", "generation", "by"), outcome
 
 
 def _hour_row(item: Answer) -> Row:

@@ -18,7 +18,7 @@ PIPE_WIDTH = 200
 """Columns of a table that no terminal shows."""
 
 GAP = 2
-NUMBERS = {"seq", "gen", "shown", "current", "seconds left"}
+NUMBERS = {"seq", "gen", "newest", "seconds left"}
 NUMBERS |= {"begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"}
 FOLDING = {"scope", "cause", "more", "subject", "what"}
 """What may take several lines of a cell; everything else is there to be copied, and stays whole."""
@@ -41,7 +41,7 @@ def print_revocations(answer: Answer) -> None:
 
 def print_incidents(answer: Answer) -> None:
     """A page of incidents."""
-    columns = "when", "seq", "family", "client", "subject", "incident", "shown", "current", "by"
+    columns = "when", "seq", "family", "client", "subject", "incident", "newest", "by"
     print_page(answer, columns, _incident_row)
 
 
@@ -122,7 +122,7 @@ def _summary(answer: Answer) -> Table:
 
 
 def _life_row(entry: Answer) -> Row:
-    generation = str(entry.get("generation", ""))
+    generation = "" if _is_code(entry) else str(entry.get("generation", ""))
     return when(entry["at"]), str(entry["seq"]), generation, _what(entry), plain(entry["actor"]), _more(entry)
 
 
@@ -140,15 +140,20 @@ def _revocation_row(item: Answer) -> Row:
 
 def _incident_row(item: Answer) -> Row:
     who = plain(item["family_id"]), plain(item["client_id"]), plain(item["sub"])
-    generations = str(item["generation"]), str(item["current_generation"])
-    return (
-        when(item["at"]),
-        str(item["seq"]),
-        *who,
-        Text(item["type"], "red"),
-        *generations,
-        plain(item["presented_by"]),
-    )
+    what = Text(shown(item["reason"], item["generation"]), "red"), newest(item["reason"], item["current_generation"])
+    return when(item["at"]), str(item["seq"]), *who, *what, plain(item["presented_by"])
+
+
+def shown(reason: str, generation: int) -> str:
+    """What somebody showed in an incident of this reason; a code has no generation."""
+    if reason == "code_reuse":
+        return "code shown again"
+    return f"generation {generation}{', never issued, shown' if reason == 'forgery' else ' shown again'}"
+
+
+def newest(reason: str, generation: int) -> str:
+    """The generation that the family had reached then, where that is what makes it an incident."""
+    return "" if reason == "code_reuse" else str(generation)
 
 
 def print_facts(facts: Answer) -> None:
@@ -176,7 +181,7 @@ def _more(entry: Answer) -> Text:
     """What the types alone do not tell."""
     told = []
     if "current_generation" in entry:
-        told.append(f"shown by {entry['presented_by']} at generation {entry['current_generation']}")
+        told.append(_presented(entry))
     if "reason" in entry:
         told.append(entry["reason"])
     if "cause" in entry:
@@ -184,6 +189,19 @@ def _more(entry: Answer) -> Text:
     if "jti" in entry:
         told.append(f"jti {entry['jti']}")
     return plain(" · ".join(told))
+
+
+def _presented(entry: Answer) -> str:
+    """Who showed it; the row tells which generation it was."""
+    if _is_code(entry):
+        return f"code shown again by {entry['presented_by']}"
+    never = "never issued, " if "ForgeryDetected" in entry["types"] else ""
+    return f"{never}shown by {entry['presented_by']} at generation {entry['current_generation']}"
+
+
+def _is_code(entry: Answer) -> bool:
+    """Whether the entry of a timeline tells of a code that was shown again."""
+    return "TokenReuseDetected" in entry["types"] and entry.get("reason") == "code_reuse"
 
 
 def plain(text: str, style: str = "") -> Text:

@@ -23,9 +23,9 @@ from tests.projections.asked import Asked
 from tests.projections.test_projector import LOG, projector, publish
 
 
-async def audit(broker: Broker, *arguments: str, text: str | bytes | None = None) -> Result:
+async def audit(broker: Broker, *arguments: str, text: str | bytes | None = None, tenant: str = "acme") -> Result:
     """What a command says."""
-    command = ["audit", *arguments, "--tenant", "acme", "--nats", broker.url]
+    command = ["audit", *arguments, "--tenant", tenant, "--nats", broker.url]
     return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
 
 
@@ -57,6 +57,7 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
         assert [line["family_id"] for line in lines] == [f"f{number}" for number in range(7, -1, -1)]
         picture = (await audit(nats_server, "family", "f2", "--picture")).stdout
         assert [word in picture for word in ("generation 3", "shown again by", "the end: reuse_detected")] == [True] * 3
+        assert "generation 0 shown again by app" in picture
         refused = await audit(nats_server, "token", "-", text="hrt_secret\n")
         assert (refused.exit_code, refused.output) == (1, "Error: that is no token\n")
         garbage = await audit(nats_server, "token", "-", text=b"\xff\xfe\0")
@@ -72,6 +73,19 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
         ):
             refused = await audit(nats_server, *wrong)
             assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
+
+
+async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
+    """A code that was shown again has no generation, a forged one was never issued: in tables and in pictures."""
+    code, forged = "code shown again", "generation 9, never issued, shown"
+    assert code in (listed := (await audit(running, "incidents", tenant="initech")).stdout) and " 0 " not in listed
+    assert forged in (await audit(running, "incidents")).stdout
+    for question in (("family", "c1"), ("family", "c1", "--picture"), ("blast-radius", "c1")):
+        told = (await audit(running, *question, tenant="initech")).stdout
+        assert code in told and "generation" not in told, told
+    assert f"{forged} by app" in (await audit(running, "family", "f4", "--picture")).stdout
+    assert "never issued, shown by app at generation 3" in (await audit(running, "family", "f4")).stdout
+    assert forged in (await audit(running, "blast-radius", "f4")).stdout
 
 
 @pytest.fixture

@@ -1,13 +1,26 @@
 """The state as it was, what changed, everything of a person, a theft's reach, counts by the hour, words."""
 
 import sqlite3
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from events.family import (
+    DEVICE_GRANT,
+    AuthorizationCodeIssued,
+    Credential,
+    DeviceAuthorizationStarted,
+    FamilyRevoked,
+    GrantAuthorized,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+)
 from projections import as_of as as_of_queries
 from tests.projections.asked import LOG, Asked
+from tests.projections.logs import AUDIENCE, START, LogMaker
 from tests.projections.test_token import at, life
 
 
@@ -145,6 +158,41 @@ async def test_how_far_a_theft_reached(ask: Asked) -> None:
     assert (forged["type"], forged["copied_after"], forged["exposed_seconds"]) == ("ForgeryDetected", None, None)
     code = await ask("blast_radius", "initech", family_id="c1")
     assert code["alive"] == []
+
+
+@pytest.mark.parametrize("credential", ["authorization_code", "device_code"])
+async def test_how_far_the_theft_of_a_code_reached(tmp_path: Path, credential: Credential) -> None:
+    """It was copied after it was given, the redemption is where it branched, and that is told among the others."""
+    made = LogMaker()
+    grant = DEVICE_GRANT if credential == "device_code" else credential
+    granted = GrantAuthorized("tv", "ann", "read", AUDIENCE, grant, "seed")
+    end = made.now + timedelta(minutes=1)
+    if credential == "device_code":
+        made.commit("c1", DeviceAuthorizationStarted("tv", "read", AUDIENCE, "seed", end))
+        made.commit("c1", granted)
+    else:
+        made.commit("c1", granted, AuthorizationCodeIssued(end, "challenge"))
+        made.configure_client("web")
+    refresh = TokenIssued("refresh", "read", AUDIENCE, end, generation=0, key=1)
+    made.commit("c1", TokenRedeemed(credential, 0), refresh, TokenIssued("access", "read", AUDIENCE, end, jti="j"))
+    made.rotate("c1")
+    shown = TokenReuseDetected(0, 1, "tv", credential)
+    made.commit("c1", shown, FamilyRevoked("code_reuse", "request"))
+    asked = Asked(tmp_path / "other")
+    asked.apply(made.log)
+    asked.audit.open(tmp_path / "other")
+    answer = await asked("blast_radius", family_id="c1")
+    moments = [answer[name] for name in ("copied_after", "branched_at", "struck_at")]
+    assert [datetime.fromisoformat(moment) for moment in moments] == [START + timedelta(seconds=s) for s in (0, 2, 4)]
+    assert (answer["incident"], answer["exposed_seconds"], answer["seconds_to_end"]) == ("code_reuse", 4, 0)
+    told = ("seq", "credential", "generation", "accepted")
+    assert [tuple(one[name] for name in told) for one in answer["presentations"]] == [
+        (3, credential, None, True),
+        (4, "refresh_token", 0, True),
+        (5, credential, None, False),
+    ]
+    await asked.audit.close()
+    asked.model.close()
 
 
 async def test_counts_by_the_hour(ask: Asked) -> None:
