@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Items on a page.")
 CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: with all that it names as more.")
 SINCE = click.option("--since", type=When(), help="A day, a time (RFC 3339), or how long ago: 2d, 6h, 30m.")
-UNTIL = click.option("--until", type=When(), help="The same; both are included.")
+UNTIL = click.option("--until", type=When(), help="The same; both are included, a day as a whole.")
 
 
 def query(command: F) -> F:

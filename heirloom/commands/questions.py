@@ -20,7 +20,7 @@ from heirloom.commands.when import Until, When
     "--family", "family_id", metavar="FAMILY_ID", help="With --generation: a refresh token, instead of the token."
 )
 @click.option("--generation", type=click.IntRange(0), help="0 is the first of its family.")
-@click.option("--at", type=When(), help="A day, a time (RFC 3339), or how long ago; otherwise now.")
+@click.option("--at", type=When(), help="A day (its beginning), a time (RFC 3339), or how long ago; otherwise now.")
 def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str | None, **about: Any) -> None:
     """Was this token valid, and which commit decided it?
 
@@ -37,7 +37,10 @@ def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="This family alone.")
 @click.option("--sub", metavar="SUB", help="The families of this person.")
 def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: int | datetime, **about: Any) -> None:
-    """A family, a person's families or a tenant's, as they were."""
+    """A family, a person's families or a tenant's, as they were.
+
+    A day is its beginning.
+    """
     about["seq" if isinstance(moment, int) else "at"] = moment
     if about["family_id"] is not None:
         about["limit"] = None

@@ -29,7 +29,9 @@ PART = 1
 
 @click.command()
 @where
-@click.option("--until", "end", type=Until(), help="As of this sequence or time; otherwise as of now.")
+@click.option(
+    "--until", "end", type=Until(), help="As of this sequence or time, or the end of this day; otherwise now."
+)
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
 @click.option(
     "--into",

@@ -35,7 +35,7 @@ SECONDS = click.IntRange(0)
 @click.option("--scope-narrowing", type=click.Choice(["request", "sticky"]), help="scope_narrowing.")
 @click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client's families alone.")
 @click.option("--since", type=Until(), help="Families that began at that sequence or time, or later.")
-@click.option("--until", type=Until(), help="History up to that sequence or time.")
+@click.option("--until", type=Until(), help="History up to that sequence or time, or the end of that day.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Families named.")
 def what_if(
     data: Path,

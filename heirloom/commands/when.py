@@ -7,9 +7,14 @@ from typing import Any
 import click
 import msgspec
 
+_BEGINNING, _END = "00:00:00", "23:59:59.999999"
+
 
 class When(click.ParamType[datetime]):
-    """An RFC 3339 time, a day (its beginning), or how long ago: `90s`, `30m`, `6h`, `2d`."""
+    """An RFC 3339 time, a day, or how long ago: `90s`, `30m`, `6h`, `2d`.
+
+    A day is its beginning; of an option `--until`, its last microsecond, since what it names is included.
+    """
 
     name = "time"
 
@@ -23,7 +28,8 @@ class When(click.ParamType[datetime]):
                 return datetime.now(UTC) - timedelta(**{units[ago[2]]: int(ago[1])})
             except OverflowError:
                 self.fail(f"{value} is longer ago than there is time", param, ctx)
-        text = f"{value}T00:00:00" if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else value
+        is_day = re.fullmatch(r"\d{4}-\d\d-\d\d", value)
+        text = f"{value}T{_END if _is_until(param) else _BEGINNING}" if is_day else value
         try:
             found: datetime = msgspec.convert(text, datetime)
         except msgspec.ValidationError:
@@ -45,3 +51,7 @@ class Until(click.ParamType[int | datetime]):
         if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
             return int(value)
         return When().convert(value, param, ctx)
+
+
+def _is_until(param: click.Parameter | None) -> bool:
+    return param is not None and "--until" in param.opts

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from events import bus
 from heirloom.cli import main
+from heirloom.commands.audit import audit
 from heirloom.commands.replay import replay_log
 from heirloom.commands.verify import verify_log
 from heirloom.commands.when import Until, When
@@ -117,3 +118,24 @@ def test_times_are_said_in_two_ways() -> None:
     assert When().convert("2026-11-20", None, None) == datetime(2026, 11, 20).astimezone()
     assert When().convert("2026-11-20T20:31:00Z", None, None) == datetime(2026, 11, 20, 20, 31, tzinfo=UTC)
     assert Until().convert("41", None, None) == 41
+
+
+@pytest.mark.parametrize("command", ["families", "revocations", "activity", "search", "export", "replay", "what-if"])
+def test_a_day_until_which_is_asked_is_included(command: str) -> None:
+    """In the zone of whoever asks: from its beginning, until its end."""
+    options = {option: param for param in audit_command(command).params for option in param.opts}
+    beginning = datetime(2026, 11, 20).astimezone()
+    end = datetime(2026, 11, 20, 23, 59, 59, 999999).astimezone()
+    until = options["--until"]
+    assert until.type.convert("2026-11-20", until, None) == end
+    assert until.type.convert("2026-11-20T20:31:00Z", until, None) == datetime(2026, 11, 20, 20, 31, tzinfo=UTC)
+    if "--since" in options:
+        since = options["--since"]
+        assert since.type.convert("2026-11-20", since, None) == beginning
+
+
+def audit_command(name: str) -> click.Command:
+    """`heirloom audit NAME`."""
+    found = audit.get_command(click.Context(audit), name)
+    assert found is not None
+    return found
