@@ -10,8 +10,11 @@ from projections.request import PeriodRequest, Refused, SearchRequest, times
 
 
 def activity(db: sqlite3.Connection, tenant: str, request: PeriodRequest, limit: int, _now: int) -> dict[str, Any]:
-    """Counts of each hour that began in the period, newest first. Raises `Refused`, `BadCursor`."""
-    items, cursor = hours.activity(db, _page("activity", tenant, request, limit))
+    """Counts of each hour that the period touches, as a whole, newest first. Raises `Refused`, `BadCursor`."""
+    page = _page("activity", tenant, request, limit)
+    if page.since is not None:
+        page = page._replace(since=page.since - page.since % hours.HOUR)
+    items, cursor = hours.activity(db, page)
     return {"items": items, "cursor": cursor}
 
 

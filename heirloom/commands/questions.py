@@ -82,7 +82,10 @@ def blast_radius(data: Path, nats: str | None, tenant: str, form: str | None, fa
 @SINCE
 @UNTIL
 def activity(data: Path, nats: str | None, tenant: str, form: str | None, **period: Any) -> None:
-    """How much happened in each hour, newest first."""
+    """How much happened in each hour, newest first.
+
+    An hour is counted as a whole, also the one in which --since or --until lies.
+    """
     columns = "hour", "begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"
     answer = ask_once(data, nats, f"audit.{tenant}.activity", period)
     show(answer, form, lambda a: print_page(a, columns, _hour_row))

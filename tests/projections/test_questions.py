@@ -211,7 +211,8 @@ async def test_counts_by_the_hour(ask: Asked) -> None:
     }
     assert hour["forged"] == 1
     assert (await ask("activity", "globex"))["items"][0]["issued"] == 2
-    assert (await ask("activity", since="2026-11-20T12:00:01Z"))["items"] == []
+    for since, hours in {"12:00:00": 1, "12:00:01": 1, "12:59:59.999999": 1, "13:00:00": 0}.items():
+        assert len((await ask("activity", since=f"2026-11-20T{since}Z"))["items"]) == hours
 
 
 @pytest.mark.parametrize(
