@@ -102,22 +102,22 @@ async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) 
     return answer
 
 
-def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None]) -> None:
-    """As JSON, as CSV, or `for_people`."""
+def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None], columns: tuple[str, ...] = ()) -> None:
+    """As JSON, as CSV, or `for_people`; `columns` are those that a list has as CSV, also with no items."""
     if form == "json":
         print_json(answer)
     elif form == "csv":
-        _print_csv(answer)
+        _print_csv(answer, columns)
     else:
         for_people(answer)
 
 
-def _print_csv(answer: Answer) -> None:
-    """A line for each item, or for each entry of a timeline; else the answer is the one line."""
+def _print_csv(answer: Answer, columns: tuple[str, ...]) -> None:
+    """A line for each item, or for each entry of a timeline; else, and where no item says what it is about, the answer
+    is the one line."""
     items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
-    columns = list(dict.fromkeys(column for item in items for column in item))
-    if not columns:
-        return
-    lines = csv.DictWriter(sys.stdout, columns)
+    if not items and not columns:
+        items = [{name: value for name, value in answer.items() if name != "items"}]
+    lines = csv.DictWriter(sys.stdout, list(dict.fromkeys([*columns, *(column for item in items for column in item)])))
     lines.writeheader()
     lines.writerows({column: cell(value) for column, value in item.items()} for item in items)

@@ -8,6 +8,7 @@ import click
 
 from events.family import RevocationReason
 from heirloom.commands.asking import ask, ask_once, listed, query, show
+from heirloom.commands.columns import COLUMNS
 from heirloom.commands.picture import print_picture
 from heirloom.commands.tables import (
     Answer,
@@ -37,7 +38,7 @@ def family(data: Path, nats: str | None, tenant: str, form: str | None, family_i
 def families(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """The families that began then, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.families", filters)
-    show(answer, form, print_families)
+    show(answer, form, print_families, COLUMNS["families"])
 
 
 @click.command()
@@ -46,7 +47,7 @@ def families(data: Path, nats: str | None, tenant: str, form: str | None, **filt
 def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """What was revoked, when, why and by whom, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.revocations", filters)
-    show(answer, form, print_revocations)
+    show(answer, form, print_revocations, COLUMNS["revocations"])
 
 
 @click.command()
@@ -55,7 +56,7 @@ def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **f
 def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """Stolen and forged tokens that were shown, newest first."""
     answer = ask_once(data, nats, f"audit.{tenant}.incidents", filters)
-    show(answer, form, print_incidents)
+    show(answer, form, print_incidents, COLUMNS["incidents"])
 
 
 @click.command()

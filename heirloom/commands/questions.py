@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from heirloom.commands.asking import SINCE, UNTIL, ask_once, paged, query, show
+from heirloom.commands.columns import COLUMNS
 from heirloom.commands.tables import Answer, Row, newest, plain, print_facts, print_page, shown, when
 from heirloom.commands.when import Until, When
 
@@ -44,7 +45,7 @@ def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: i
     about["seq" if isinstance(moment, int) else "at"] = moment
     if about["family_id"] is not None:
         about["limit"] = None
-    show(ask_once(data, nats, f"audit.{tenant}.as_of", about), form, _print_states)
+    show(ask_once(data, nats, f"audit.{tenant}.as_of", about), form, _print_states, COLUMNS["as_of"])
 
 
 @click.command()
@@ -54,7 +55,8 @@ def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: i
 def diff(data: Path, nats: str | None, tenant: str, form: str | None, **about: Any) -> None:
     """The families that changed after SEQ1, up to SEQ2."""
     columns = "seq", "family", "client", "subject", "what", "before", "after"
-    show(ask_once(data, nats, f"audit.{tenant}.diff", about), form, lambda a: print_page(a, columns, _change_row))
+    answer = ask_once(data, nats, f"audit.{tenant}.diff", about)
+    show(answer, form, lambda a: print_page(a, columns, _change_row), COLUMNS["diff"])
 
 
 @click.command()
@@ -62,7 +64,7 @@ def diff(data: Path, nats: str | None, tenant: str, form: str | None, **about: A
 @click.argument("sub")
 def subject(data: Path, nats: str | None, tenant: str, form: str | None, **about: Any) -> None:
     """Everything ever issued for a person."""
-    show(ask_once(data, nats, f"audit.{tenant}.subject", about), form, _print_person)
+    show(ask_once(data, nats, f"audit.{tenant}.subject", about), form, _print_person, COLUMNS["subject"])
 
 
 @click.command("blast-radius")
@@ -88,7 +90,7 @@ def activity(data: Path, nats: str | None, tenant: str, form: str | None, **peri
     """
     columns = "hour", "begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"
     answer = ask_once(data, nats, f"audit.{tenant}.activity", period)
-    show(answer, form, lambda a: print_page(a, columns, _hour_row))
+    show(answer, form, lambda a: print_page(a, columns, _hour_row), COLUMNS["activity"])
 
 
 @click.command()
@@ -103,7 +105,7 @@ def search(data: Path, nats: str | None, tenant: str, form: str | None, words: t
     """
     columns = "when", "seq", "family", "client", "subject", "what", "reason", "who", "cause"
     answer = ask_once(data, nats, f"audit.{tenant}.search", {"text": " ".join(words), **period})
-    show(answer, form, lambda a: print_page(a, columns, _found_row))
+    show(answer, form, lambda a: print_page(a, columns, _found_row), COLUMNS["search"])
 
 
 def _print_token(answer: Answer) -> None:

@@ -75,6 +75,31 @@ async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path)
             assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
 
 
+async def test_a_list_has_the_same_header_with_items_and_without(running: Broker) -> None:
+    """As CSV: what reads it needs no case of its own for a day on which nothing happened."""
+    for question, without in {
+        ("families",): ("--sub", "nobody"),
+        ("revocations",): ("--sub", "nobody"),
+        ("incidents",): ("--sub", "nobody"),
+        ("as-of", "20"): ("--sub", "nobody"),
+        ("activity",): ("--until", "2020-01-01"),
+        ("search", "user0"): ("--until", "2020-01-01"),
+        ("search", "reuse"): ("--until", "2020-01-01"),
+    }.items():
+        full, empty = [(await audit(running, *question, *more, "--csv")).stdout for more in ((), without)]
+        assert full.startswith(empty) and empty.count("\n") == 1, (question, full, empty)
+    for found, none in {("subject", "user0"): ("subject", "nobody"), ("diff", "0", "20"): ("diff", "20", "20")}.items():
+        full, empty = [(await audit(running, *question, "--csv")).stdout for question in (found, none)]
+        assert full.startswith(empty) and empty.count("\n") == 1, (found, full, empty)
+
+
+async def test_what_if_without_anybody_concerned_tells_its_totals(running: Broker) -> None:
+    """As CSV: one line, of what the table says."""
+    question = "what-if", "--grace", "1", "--client", "nobody", "--csv"
+    (totals,) = csv.DictReader(io.StringIO((await audit(running, *question)).stdout))
+    assert (totals["families"], totals["same"], totals["would_have_died"]) == ("0", "0", "0")
+
+
 async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
     """A code that was shown again has no generation, a forged one was never issued: in tables and in pictures."""
     code, forged = "code shown again", "generation 9, never issued, shown"

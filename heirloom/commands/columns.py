@@ -1,0 +1,32 @@
+"""The columns of each list as CSV: there whether the list has items or none."""
+
+_WHO = ("family_id", "client_id", "sub")
+_FAMILY = (
+    *_WHO,
+    "scope",
+    "grant",
+    "status",
+    "generation",
+    "opened_at",
+    "opened_seq",
+    "expires_at",
+    "revoked_at",
+    "reason",
+)
+_REVOCATION = ("seq", *_WHO, "reason", "actor", "cause", "at", "jti")
+_INCIDENT = ("presented_by", "generation", "current_generation")
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "families": _FAMILY,
+    "as_of": (*_FAMILY, "last_seq", "access_tokens"),
+    "revocations": _REVOCATION,
+    "incidents": ("at", "seq", "type", "reason", *_WHO, "actor", *_INCIDENT),
+    "diff": ("seq", *_WHO, "changes", "before", "after"),
+    "subject": (
+        *("family_id", "client_id", "at", "seq", "types", "actor", "generation"),
+        *("scope", "audience", "jti", "holder", "access_expires_at"),
+    ),
+    "activity": ("hour", "begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged"),
+    "search": ("at", "seq", "type", *_WHO, "reason", "actor", "cause", "jti", *_INCIDENT),
+}
+"""By the name of the query (CONTRACT §5)."""
