@@ -73,7 +73,10 @@ class ReasonRequest(ListRequest, frozen=True):
 
 
 class TokenRequest(Request, frozen=True, kw_only=True):
-    """A token by its text, an access or ID token by its `jti`, a refresh token by family and generation; `at`: now."""
+    """A token by its text, an access token by its `jti`, a refresh token by family and generation; `at`: now.
+
+    An ID token has no `jti`, and its text tells its family alone.
+    """
 
     token: str | None = None
     jti: str | None = None

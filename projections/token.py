@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from projections import checkpoint, families, history
 from projections.commit import moment
 from projections.request import Refused, TokenRequest
-from projections.token_text import Claim, NoToken, claim_of
+from projections.token_text import Claim, IdToken, NoToken, claim_of
 from projections.when import past_time
 
 Verdict: TypeAlias = Literal["valid", "not_issued", "expired", "revoked", "rotated", "redeemed", "denied"]
@@ -83,6 +83,9 @@ def _claim(request: TokenRequest) -> Claim:
         return Claim("refresh", request.family_id, number=request.generation or 0)
     try:
         return claim_of(request.token)
+    except IdToken as error:
+        told = "that is an ID token: ask for its family (its claim `sid`), or by the access token it came with"
+        raise Refused("invalid_request", told) from error
     except NoToken as error:
         raise Refused("invalid_request", "that is no token") from error
 

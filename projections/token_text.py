@@ -6,7 +6,7 @@ authenticates them. Whether a token is genuine is for introspection, which has t
 """
 
 from base64 import urlsafe_b64decode
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,10 @@ _PREFIX, _KEY, _FAMILY, _TAGS = 4, 2, 22, 11 + 22 + 6
 
 class NoToken(Exception):
     """The text is no token of any form."""
+
+
+class IdToken(NoToken):
+    """It is an ID token. Ours have no `jti`: of which commit it came they do not say."""
 
 
 class Claim(NamedTuple):
@@ -36,18 +40,37 @@ class _Claims(msgspec.Struct):
     sid: str | None = None
 
 
+class _IdClaims(msgspec.Struct):
+    """What every ID token has (OpenID Connect Core §2)."""
+
+    iss: str
+    sub: str
+    aud: str | list[str]
+    exp: int | float
+    iat: int | float
+
+
 def claim_of(token: str) -> Claim:
-    """What the token says it is. Raises `NoToken`."""
+    """What the token says it is. Raises `IdToken`, and `NoToken` for what is none of any form."""
     if token[:_PREFIX] in _FORM:
         return _plain(token)
     parts = token.split(".")
     if len(parts) != 3 or not token.isascii():
         raise NoToken
     try:
-        claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=_Claims)
+        claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return _of_jwt(claims)
     except (ValueError, RecursionError) as error:
         raise NoToken from error
-    return Claim("access", claims.sid, claims.jti)
+
+
+def _of_jwt(claims: Any) -> Claim:
+    """Raises `IdToken`, and `msgspec.ValidationError` for any other that says not which it is."""
+    if isinstance(claims, dict) and "jti" not in claims:
+        msgspec.convert(claims, _IdClaims)
+        raise IdToken
+    known = msgspec.convert(claims, _Claims)
+    return Claim("access", known.sid, known.jti)
 
 
 def _plain(token: str) -> Claim:

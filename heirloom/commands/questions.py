@@ -16,7 +16,7 @@ from heirloom.commands.when import Until, When
 @click.command()
 @query
 @click.argument("text", metavar="[TOKEN|-]", required=False)
-@click.option("--jti", metavar="JTI", help="The id of an access or ID token, instead of the token.")
+@click.option("--jti", metavar="JTI", help="The id of an access token, instead of the token.")
 @click.option(
     "--family", "family_id", metavar="FAMILY_ID", help="With --generation: a refresh token, instead of the token."
 )

@@ -17,6 +17,14 @@ from tests.projections.asked import Asked
 from tests.projections.logs import AUDIENCE, START, LogMaker
 
 
+def jwt(**claims: Any) -> str:
+    """Unsigned: the auditor does not look."""
+    return f"e30.{urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b'=').decode()}.c2ln"
+
+
+ID_CLAIMS = {"iss": "https://acme.example", "sub": "ann", "aud": "web", "exp": 1_900_000_000, "iat": 1_800_000_000}
+
+
 def at(seq: int, seconds: float = 0) -> str:
     """When a commit of a made log was, or so much later."""
     return (START + timedelta(seconds=seq - 1 + seconds)).isoformat()
@@ -105,6 +113,9 @@ async def test_a_token_expires_by_itself(ask: Asked, monkeypatch: pytest.MonkeyP
         ("acme", {"token": "hrt_" + "0" * 69}, "no such token"),
         ("acme", {"token": "hrt_" + "0" * 68}, "that is no token"),
         ("acme", {"token": "hat_" + "z" * 74}, "that is no token"),
+        ("acme", {"token": jwt(**ID_CLAIMS, sid="secret")}, "that is an ID token"),
+        ("acme", {"token": jwt(**ID_CLAIMS, jti=5)}, "that is no token"),
+        ("acme", {"token": jwt(**ID_CLAIMS | {"aud": 5})}, "that is no token"),
         ("acme", {}, "ask by"),
         ("acme", {"family_id": "f2"}, "ask by"),
         ("acme", {"jti": "f2-1", "token": "x"}, "ask by"),
@@ -120,11 +131,6 @@ async def test_what_cannot_be_answered_is_refused(
     assert answer["error"] == "invalid_request"
     assert why in answer["error_description"]
     assert "secret" not in str(answer)
-
-
-def jwt(**claims: Any) -> str:
-    """Unsigned: the auditor does not look."""
-    return f"e30.{urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b'=').decode()}.c2ln"
 
 
 async def test_the_token_itself_can_be_shown(ask: Asked, tmp_path: Path) -> None:
