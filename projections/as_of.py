@@ -73,7 +73,7 @@ def diff(db: sqlite3.Connection, tenant: str, request: DiffRequest, limit: int, 
     changed = [(row["seq"], row["family"]) for row in rows if row["family"] is not None]
     known = families.opened_at(db, [family for _, family in changed[:limit]], now)
     first, last = (Bound("seq", seq, _clock(db, seq, now)) for seq in (begin, end))
-    items = [_change(known[family], seq, *_both(db, known[family], first, last)) for seq, family in changed[:limit]]
+    items = [_change(db, known[family], seq, first, last) for seq, family in changed[:limit]]
     if len(changed) > limit:
         return {"items": items, "cursor": cursor_after(page, (changed[limit - 1][0],))}
     more = len(rows) == LOOKED_THROUGH and rows[-1]["seq"] < end
@@ -132,9 +132,8 @@ def _state(
     }
 
 
-def _change(
-    family: dict[str, Any], seq: int, before: dict[str, Any] | None, after: dict[str, Any] | None
-) -> dict[str, Any]:
+def _change(db: sqlite3.Connection, family: dict[str, Any], seq: int, first: Bound, last: Bound) -> dict[str, Any]:
+    before, after = _both(db, family, first, last)
     told = {key: family[key] for key in ("family_id", "client_id", "sub")}
     brief = [
         None if state is None else {key: state[key] for key in ("status", "generation", "reason", "last_seq")}
@@ -147,6 +146,10 @@ def _change(
         changes.append("rotated")
     if after is not None and after["status"] != (before or {"status": "live"})["status"]:
         changes.append(after["status"])
+    if revocations.has_tokens_revoked(db, family["opened_seq"], first.value, last.value):
+        changes.append("token revoked")
+    if not changes and after is not None:  # the state is the same, and yet something happened
+        changes += history.types(db, after["last_seq"])
     return {"seq": seq, **told, "changes": changes, "before": brief[0], "after": brief[1]}
 
 
@@ -171,8 +174,7 @@ def _access_end(row: sqlite3.Row) -> int:
 
 def _waits_for_somebody(db: sqlite3.Connection, seq: int) -> bool:
     """Whether the commit began a device authorization."""
-    query = "SELECT types.text FROM history AS h JOIN names AS types ON types.id = h.types WHERE h.seq = ?"
-    return bool(db.execute(query, (seq,)).fetchone()[0] == "DeviceAuthorizationStarted")
+    return history.types(db, seq) == ["DeviceAuthorizationStarted"]
 
 
 def _ended(db: sqlite3.Connection, family: int, bound: Bound) -> bool:

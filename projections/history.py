@@ -95,6 +95,12 @@ def timeline(db: sqlite3.Connection, family: int, after: int, limit: int) -> lis
     return [entry(row) for row in db.execute(query, (family, after, limit))]
 
 
+def types(db: sqlite3.Connection, seq: int) -> list[str]:
+    """The names of a commit's events."""
+    query = "SELECT types.text FROM history AS h JOIN names AS types ON types.id = h.types WHERE h.seq = ?"
+    return str(db.execute(query, (seq,)).fetchone()[0]).split(" ")
+
+
 def given(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row | None:
     """The commit (`seq`, `at`) that gave the family its refresh token of that generation.
 

@@ -79,6 +79,12 @@ def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "
     return {row["jti"] for row in db.execute(query, (family, until))}
 
 
+def has_tokens_revoked(db: sqlite3.Connection, family: int, after: int, until: int) -> bool:
+    """Whether an access token of the family was revoked singly after a sequence, up to another."""
+    query = "SELECT 1 FROM revocations WHERE family = ? AND seq > ? AND seq <= ? AND jti IS NOT NULL LIMIT 1"
+    return db.execute(query, (family, after, until)).fetchone() is not None
+
+
 def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
     """All of one commit."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.seq = ? ORDER BY r.n", (seq,))]

@@ -100,6 +100,17 @@ async def test_what_changed_between(ask: Asked) -> None:
     assert ids(await ask("diff", "globex", from_seq=0, to_seq=len(LOG))) == ["f1"]
 
 
+async def test_what_changed_is_always_named(ask: Asked) -> None:
+    """Also where the family's state is the same: a token revoked by itself, or what was shown after the end."""
+    revoked, again = (await life(ask, "f3"))[-1], (await life(ask, "f2"))[-1]
+    (change,) = (await ask("diff", from_seq=revoked - 1, to_seq=revoked))["items"]
+    assert (change["family_id"], change["changes"]) == ("f3", ["token revoked"])
+    (change,) = (await ask("diff", from_seq=again - 1, to_seq=again))["items"]
+    assert (change["family_id"], change["changes"]) == ("f2", ["TokenReuseDetected"])
+    everything = {item["family_id"]: item["changes"] for item in (await ask("diff", from_seq=20, to_seq=40))["items"]}
+    assert everything["f3"] == ["rotated", "token revoked"]
+
+
 async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its last ones are looked at, and as many before the range as in it."""
     first, *_, theft, again = await life(ask, "f2")
