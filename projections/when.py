@@ -1,4 +1,4 @@
-"""Which moment is asked about: one that the log knows."""
+"""Which moment is asked about: one at which there was something to tell of."""
 
 import sqlite3
 from datetime import datetime
@@ -10,15 +10,15 @@ _BEGUN = "SELECT min(at) FROM families WHERE tenant = (SELECT id FROM names WHER
 
 
 def asked_time(db: sqlite3.Connection, tenant: str, at: datetime | None, now: int) -> int:
-    """In microseconds, `now` if nothing is asked. Raises `Refused` for the future and for before the tenant's log."""
+    """In microseconds, `now` if nothing is asked. Raises `Refused` for the future and for before the first family."""
     if at is None:
         return now
     asked = past_time(at, now)
     begun = db.execute(_BEGUN, (tenant,)).fetchone()[0]
     if begun is None:
-        raise Refused("invalid_request", "the log holds nothing of this tenant")
+        raise Refused("invalid_request", "the log holds no family of this tenant")
     if asked < begun:
-        raise Refused("invalid_request", f"the log of this tenant begins at {moment(begun).isoformat()}")
+        raise Refused("invalid_request", f"the first family of this tenant began at {moment(begun).isoformat()}")
     return asked
 
 

@@ -246,6 +246,13 @@ async def test_words_are_found(ask: Asked, text: str, expected: list[str]) -> No
     assert (await ask("search", "globex", text="laptop"))["items"] == []
 
 
+async def test_before_the_first_family_there_is_nothing_to_tell(ask: Asked) -> None:
+    """It is named as what it is: the tenant's log begins with its settings, of which the read model knows nothing."""
+    first = await ask("as_of", at="2026-11-20T12:00:00Z")  # when its client was configured
+    assert first["error_description"] == "the first family of this tenant began at 2026-11-20T12:00:01+00:00"
+    assert "holds no family" in (await ask("as_of", "nobody", at="2026-11-20T12:00:01Z"))["error_description"]
+
+
 @pytest.mark.parametrize(
     ("query", "parameters"),
     [
