@@ -12,7 +12,7 @@ from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
 from events.log import Stored
 from events.subjects import EVERYTHING
-from heirloom.export_lines import FORMS, BadExport, Lines, Place, last_place
+from heirloom.export_lines import ANOTHER, FORMS, BadExport, Lines, Place, last_place
 from heirloom.period import Moment
 from projections.exported import Record, records
 
@@ -75,16 +75,20 @@ def find_place(into: Path, form: str) -> Place | None:
 async def resume(connection: Connection, place: Place, wanted: Wanted) -> Resumed:
     """Where to go on. Raises `BadExport` for an export of another log or of something else, and `Unavailable`."""
     if wanted.tenant not in (None, place.tenant) or wanted.family_id not in (None, place.aggregate_id):
-        raise BadExport("the export that is there is one of something else")
+        raise BadExport(
+            "the export that is there is one of something else; "
+            "name the --tenant and --family it was begun with, or another file with --into"
+        )
     stored = await commit_at(connection, place.seq)
     last = [] if stored is None else list(records(stored))
     if not last or last[0]["commit_id"] != place.commit_id:
-        raise BadExport(f"the export that is there is one of another log: sequence {place.seq} was another commit")
+        there = f"the export that is there is one of another log: sequence {place.seq} was another commit"
+        raise BadExport(there + ANOTHER)
     return Resumed(place, last)
 
 
 def open_sink(into: Path | None, form: str, resumed: Resumed | None) -> Sink:
-    """Where to write: a file, a directory for Parquet, None for standard output. Raises `Missing`."""
+    """Where to write: a file, a directory for Parquet, None for standard output. Raises `Missing`, `BadExport`."""
     if into is None:
         return Lines(FORMS[form], sys.stdout.buffer)
     if form == PARQUET:
@@ -98,7 +102,7 @@ async def pour(
 ) -> None:
     """Write what comes after the sequence `after`, up to `end` (None: for ever); `advance` hears how far.
 
-    Raises `UnreadableCommit` and `Unavailable`.
+    Raises `UnreadableCommit`, `Unavailable`, and `BadExport` where the file begins as another export.
     """
     start = max(wanted.since if isinstance(wanted.since, int) else 1, after + 1)
     if isinstance(wanted.until, int):

@@ -17,8 +17,12 @@ TAIL = 4 * 1024 * 1024
 """Bytes at the end of a file in which its last commit lies."""
 
 
+ANOTHER = "; name another file with --into"
+"""What to do about a file that is none of ours."""
+
+
 class BadExport(Exception):
-    """The file is no export of this format."""
+    """The file is no export of this format; the message says what to do."""
 
 
 class Place(NamedTuple):
@@ -40,28 +44,44 @@ class Form(NamedTuple):
 
 
 class Lines:
-    """Records in, lines out."""
+    """Records in, lines out. What is `begun` lies at the stream's end already, if it is what would be written."""
 
-    def __init__(self, form: Form, stream: BinaryIO, *, begins: bool = True) -> None:
+    def __init__(self, form: Form, stream: BinaryIO, *, begins: bool = True, begun: bytes = b"") -> None:
         self._form = form
         self._stream = stream
+        self._begun = begun
         if begins:
-            stream.write(form.header)
+            self._write(form.header)
 
     @classmethod
     def into(cls, path: Path, form: Form, place: Place | None, last: Sequence[Record]) -> "Lines":
-        """A new file, or at the end of one: its last commit, of which a kill may have left a part, is written again."""
-        if place is None:
-            return cls(form, path.open("wb"))
-        os.truncate(path, place.offset)
-        lines = cls(form, path.open("ab"), begins=False)
-        lines.write(last)
+        """A new file, or at the end of one: its last commit, of which a kill may have left a part, is written again.
+
+        Without a `place`, what is in the file must be a part of the first record: nothing is taken away. Raises
+        `BadExport`.
+        """
+        begun = path.read_bytes() if place is None and path.exists() else b""
+        if place is not None:
+            os.truncate(path, place.offset)
+        stream = path.open("ab")
+        try:
+            lines = cls(form, stream, begins=place is None, begun=begun)
+            lines.write(last)
+        except (BadExport, OSError):
+            stream.close()
+            raise
         return lines
 
     def write(self, records: Sequence[Record]) -> None:
-        """The records of whole commits."""
-        self._stream.write(self._form.encode(records))
+        """The records of whole commits. Raises `BadExport` where the file begins otherwise."""
+        self._write(self._form.encode(records))
         self._stream.flush()
+
+    def _write(self, text: bytes) -> None:
+        there, self._begun = self._begun[: len(text)], self._begun[len(text) :]
+        if not text.startswith(there):
+            raise BadExport(f"{self._stream.name} does not begin as this export does{ANOTHER}")
+        self._stream.write(text[len(there) :])
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -70,7 +90,7 @@ class Lines:
 
 
 def last_place(path: Path, form: Form) -> Place | None:
-    """The last commit in the file, None for an empty one. Raises `BadExport`."""
+    """The last commit in the file, None for one without a whole record. Raises `BadExport`."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         begin = file.seek(max(size - TAIL, 0))
@@ -87,7 +107,7 @@ def last_place(path: Path, form: Form) -> Place | None:
             return place
         place, end = found, start
     if begin > 0:
-        raise BadExport(f"{path} is no export of this format")
+        raise BadExport(f"{path} is no export of this format{ANOTHER}")
     return place
 
 
@@ -96,7 +116,7 @@ def _place(path: Path, form: Form, line: bytes, offset: int) -> Place:
         record = form.decode(line)
         return Place(int(record["seq"]), record["commit_id"], record["tenant"], record["aggregate_id"], offset)
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise BadExport(f"{path} is no export of this format") from error
+        raise BadExport(f"{path} is no export of this format{ANOTHER}") from error
 
 
 def _csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from heirloom.export_lines import BadExport, Place
+from heirloom.export_lines import ANOTHER, BadExport, Place
 from projections.exported import COLUMNS, LISTS, NUMBERS, OBJECTS, TIMES, Record
 
 ROWS = 50_000
@@ -69,7 +69,7 @@ def last_place(directory: Path) -> Place | None:
     try:
         return msgspec.json.decode(pq.read_schema(parts[-1]).metadata[LAST], type=Place)
     except (pa.ArrowException, KeyError, TypeError, msgspec.DecodeError) as error:
-        raise BadExport(f"{parts[-1]} is no part of an export") from error
+        raise BadExport(f"{parts[-1]} is no part of an export{ANOTHER}") from error
 
 
 def _row(record: Record) -> Record:

@@ -130,7 +130,7 @@ async def test_parquet_goes_on_after_its_last_part(
 
 
 async def test_a_part_of_the_log_and_what_is_refused(nats_server: Broker, tmp_path: Path) -> None:
-    """By tenant, family, sequence, time; a file of another log, form or filter is left as it is."""
+    """By tenant, family, sequence, time; a file of another log, form or filter is left, and what to do said."""
     await publish(nats_server, LOG)
 
     async def told(*options: str) -> list[dict[str, Any]]:
@@ -154,11 +154,16 @@ async def test_a_part_of_the_log_and_what_is_refused(nats_server: Broker, tmp_pa
         (lines.replace(b':"commit', b':"other'), (), "of another log"),
         (lines, ("--tenant", "globex"), "of something else"),
         (b"no export\n", (), "no export of this format"),
+        (b"the only copy of a list", (), "does not begin as this export does"),
+        (b"the only copy of a list", ("--format", "csv"), "does not begin as this export does"),
+        (FORMS["csv"].header + b"seven", ("--format", "csv"), "does not begin as this export does"),
+        (FORMS["jsonl"].encode(records(LOG[1]))[:20], (), "does not begin as this export does"),
         (lines, ("--format", "csv"), "no export of this format"),
     ):
         file.write_bytes(content)
         refused = await asyncio.to_thread(export, nats_server, "--into", str(file), "--resume", *wrong)
         assert (refused.exit_code, why in refused.output, file.read_bytes() == content) == (1, True, True)
+        assert "--into" in refused.output
     refused = await asyncio.to_thread(export, nats_server, "--into", str(file))
     assert (refused.exit_code, "exists already" in refused.output) == (1, True)
     inverted = "--since", "4", "--until", "3"
