@@ -58,7 +58,7 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
     """The whole service, ready; ended in order when the block ends. Raises `CannotStart`."""
     data = options.data.resolve()
     prepare(data)
-    with _locked(data):
+    with locked(data):
         try:
             where, children = await (_on_own_broker(data, options) if options.nats is None else _on(data, options))
         except keyring.KeyringError as error:
@@ -183,7 +183,8 @@ def _is_broker(child: Child) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(data: Path) -> Iterator[None]:
+def locked(data: Path) -> Iterator[None]:
+    """Have the data directory for oneself: no service runs on it. Raises `CannotStart`."""
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

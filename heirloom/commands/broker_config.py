@@ -8,7 +8,7 @@ from heirloom import credentials, nats_server
 from heirloom.brokers import Node, cluster_configuration
 from heirloom.commands.address import Address
 from heirloom.commands.options import DATA
-from heirloom.up import CannotStart, prepare
+from heirloom.up import CannotStart, locked, prepare
 from service.keyring import KeyringError, write_private
 
 ROUTES_PORT = 6222
@@ -43,10 +43,14 @@ def broker_config(data: Path, listen: tuple[str, int], store: Path | None, nodes
         raise click.UsageError("a cluster has three brokers: give --node three times, with different names")
     try:
         prepare(data.resolve())
-        known = credentials.ensure(data)
+        with locked(data.resolve()):  # a running service starts its broker again with what is written here
+            _configure(data, listen, store or data.resolve() / "jetstream", nodes)
     except (CannotStart, KeyringError) as error:
         raise click.ClickException(str(error)) from error
-    log = store or data.resolve() / "jetstream"
+
+
+def _configure(data: Path, listen: tuple[str, int], log: Path, nodes: tuple[str, ...]) -> None:
+    known = credentials.ensure(data)
     if not nodes:
         _write(data / "nats.conf", nats_server.configuration(_joined(*listen), log, known))
         return

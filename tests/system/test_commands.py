@@ -29,6 +29,14 @@ def test_a_second_up_on_the_same_data(service: Service) -> None:
     assert said.count("\n") == 1 and "another heirloom up runs" in said
 
 
+def test_a_broker_configured_under_a_running_service(service: Service) -> None:
+    """Refused: the broker would start again elsewhere than the service looks for it."""
+    before = (service.data / "nats.conf").read_bytes()
+    said = heirloom("broker-config", "--data", service.data, "--listen", "127.0.0.1:1", status=1)
+    assert said.count("\n") == 1 and "another heirloom up runs" in said and "choose another --data" in said
+    assert (service.data / "nats.conf").read_bytes() == before
+
+
 def test_a_port_in_use(tmp_path: Path) -> None:
     """It names the port and the way out."""
     with socket.socket() as taken:
