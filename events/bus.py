@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
+from nats.protocol.parser import PERMISSIONS_ERR
 
 from events.ending import end
 from events.wire import Parser, Taker
@@ -40,6 +41,8 @@ class Connection(Client):
         """Under what name the log's stream is reached."""
         self.takers: dict[int, Taker] = {}
         """Who `listen`s, by the number of the subscription."""
+        self.denied = asyncio.Event()
+        """The broker has said that these credentials may not do something; what was asked gets no answer."""
         self._ps = Parser(self)
 
     def outlast_brokers(self) -> None:
@@ -99,6 +102,11 @@ class Connection(Client):
             await super()._process_msg(sid, subject, reply, data, headers or b"")
         except (ValueError, IndexError) as error:
             self.malformed(len(data), error)
+
+    async def _process_err(self, err_msg: str) -> None:
+        if PERMISSIONS_ERR in err_msg:
+            self.denied.set()
+        await super()._process_err(err_msg)
 
     def malformed(self, size: int, error: Exception) -> None:
         """A message of so many bytes is dropped, and nothing else."""

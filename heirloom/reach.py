@@ -1,20 +1,34 @@
 """How a command reaches the service: through the data directory of a running `heirloom up`, or a NATS URL."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import msgspec
-from nats.errors import NoServersError
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError, NoServersError
 
 from events import bus
+from events.ending import end
 from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
 from heirloom.roles import API, LOG_API, inbox
 from heirloom.running import RUNNING, Running, host_of
 from service.keyring import KeyringError
+
+T = TypeVar("T")
+
+
+class Refused(click.ClickException):
+    """The service answered with an error; the message is its own words."""
+
+
+class _Denied(Exception):
+    """The broker says that these credentials may not ask that."""
 
 
 @contextlib.asynccontextmanager
@@ -36,11 +50,52 @@ async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus
         await connection.close()
 
 
+async def answer_to(
+    connection: bus.Connection, role: str, subject: str, request: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """The service's answer to what is for this role to ask. Raises `Refused`; without one `click.ClickException`."""
+    try:
+        body = msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise click.ClickException("what is asked for holds bytes that are no text in UTF-8") from error
+    try:
+        reply = await _unless_denied(connection, connection.request(subject, body, timeout=seconds))
+    except _Denied as denied:
+        raise click.ClickException(_may(role)) from denied
+    except NoRespondersError as error:
+        raise click.ClickException(f"no service answers on {subject}: start `heirloom up` on this broker") from error
+    except NatsError as error:
+        raise click.ClickException(f"the service does not answer on {subject}; repeat the command") from error
+    answer: dict[str, Any] = msgspec.json.decode(reply.data)
+    if "error" in answer:
+        raise Refused(str(answer["error_description"]))
+    return answer
+
+
+async def _unless_denied(connection: bus.Connection, asking: Coroutine[Any, Any, T]) -> T:
+    """What comes of asking. Raises `_Denied` at once, where waiting for an answer would be in vain."""
+    asked = asyncio.create_task(asking)
+    tasks = asked, asyncio.create_task(connection.denied.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise _Denied
+        return asked.result()
+    finally:
+        await end(tasks)
+
+
+def _may(role: str) -> str:
+    return f"these credentials may not ask that; `heirloom url --role {role}` shows some that may"
+
+
 async def reach_log(connection: bus.Connection) -> int:
     """Find the log from where these credentials are: its last sequence. Raises `JetStreamMissing`."""
     for connection.jetstream_api in (LOG_API, API):  # outside of its account; on a broker without accounts
         try:
-            return await last_sequence(connection)
+            return await _unless_denied(connection, last_sequence(connection))
+        except _Denied as denied:
+            raise JetStreamMissing(_may("auditor")) from denied
         except NoLeader as silent:
             raise JetStreamMissing(
                 "there is no answer about the log: its cluster has no leader, or these credentials may not read it;"

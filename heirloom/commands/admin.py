@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
-import msgspec
-from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from heirloom.commands.options import THE_TENANT, where
 from heirloom.commands.tables import print_json
-from heirloom.reach import open_bus
+from heirloom.reach import answer_to, open_bus
 
 ANSWER_SECONDS = 45
 """The service itself gives up waiting for its effect a little earlier, and says so."""
@@ -229,18 +226,9 @@ def _ask(place: Place, what: str, request: dict[str, Any]) -> None:
 
     async def run() -> dict[str, Any]:
         async with open_bus(place.data, place.nats, "operator") as connection:
-            try:
-                reply = await connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
-            except NoRespondersError as error:
-                raise click.ClickException(f"no service answers on {subject}") from error
-            except NatsError as error:
-                raise click.ClickException(f"the service does not answer on {subject}; repeat the command") from error
-            answer: dict[str, Any] = msgspec.json.decode(reply.data)
-            return answer
+            return await answer_to(connection, "operator", subject, given, ANSWER_SECONDS)
 
     answer = asyncio.run(run())
-    if "error" in answer:
-        raise click.ClickException(answer["error_description"])
     if place.as_json:
         print_json(answer)
     else:

@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 import msgspec
-from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from heirloom.commands.options import where
 from heirloom.commands.tables import Row, print_rows
-from heirloom.reach import open_bus
+from heirloom.reach import Refused, answer_to, open_bus
 from heirloom.seed import Seed, read_seed, refused
 
 ANSWER_SECONDS = 45
@@ -72,18 +71,14 @@ async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = Fals
 
 async def _exists(connection: Connection, tenant: str) -> bool:
     try:
-        reply = await connection.request(f"oauth.{tenant}.public.metadata", b"{}", timeout=ANSWER_SECONDS)
-    except NatsError as error:
-        raise click.ClickException("the service does not answer") from error
-    return "error" not in msgspec.json.decode(reply.data, type=dict[str, Any])
+        await answer_to(connection, "operator", f"oauth.{tenant}.public.metadata", {}, ANSWER_SECONDS)
+    except Refused:
+        return False
+    return True
 
 
 async def _put(connection: Connection, subject: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        reply = await connection.request(subject, msgspec.json.encode(request), timeout=ANSWER_SECONDS)
-    except NatsError as error:
-        raise click.ClickException(f"the service does not answer on {subject}") from error
-    answer: dict[str, Any] = msgspec.json.decode(reply.data)
-    if "error" in answer:
-        raise click.ClickException(f"{subject}: {answer['error_description']}")
-    return answer
+        return await answer_to(connection, "operator", subject, request, ANSWER_SECONDS)
+    except Refused as refusal:
+        raise click.ClickException(f"{subject}: {refusal.message}") from refusal

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
-from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from heirloom.cells import cell
 from heirloom.commands.options import THE_TENANT, where
 from heirloom.commands.tables import Answer, print_json
 from heirloom.commands.when import When
-from heirloom.reach import open_bus
+from heirloom.reach import answer_to, open_bus
 
 ANSWER_SECONDS = 10
 
@@ -88,18 +86,7 @@ async def ask_in_full(connection: Connection, subject: str, parameters: dict[str
 async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
     """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
     given = {name: value for name, value in parameters.items() if value is not None}
-    try:
-        body = msgspec.json.encode(given)
-    except UnicodeEncodeError as error:
-        raise click.ClickException("what is asked for holds bytes that are no text in UTF-8") from error
-    try:
-        reply = await connection.request(subject, body, timeout=ANSWER_SECONDS)
-    except NatsError as error:
-        raise click.ClickException(f"the service does not answer on {subject}") from error
-    answer: Answer = msgspec.json.decode(reply.data)
-    if "error" in answer:
-        raise click.ClickException(str(answer["error_description"]))
-    return answer
+    return await answer_to(connection, "auditor", subject, given, ANSWER_SECONDS)
 
 
 def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None], columns: tuple[str, ...] = ()) -> None:

@@ -56,6 +56,7 @@ async def test_a_day_of_an_operator(service: Service, tmp_path: Path) -> None:
         (("client", "put", "x", "--set", "scop=read"), "did you mean scope?"),
         (("client", "put", "x", "--set", "access_token_ttl=soon"), "access_token_ttl"),
         (("family", "revoke", "nothere"), "there is no such family"),
+        (("family", "revoke", "\udcff"), "no text in UTF-8"),
         (("tenant", "put", "--file", "/nowhere.toml"), "cannot read /nowhere.toml"),
     ],
 )

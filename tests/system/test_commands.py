@@ -122,6 +122,39 @@ def test_a_url_for_nobody(service: Service) -> None:
     assert "name either" in heirloom("url", "--data", service.data, status=2)
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "needed"),
+    [
+        (("audit", "families", "--tenant", "acme"), "operator", "auditor"),
+        (("audit", "verify"), "operator", "auditor"),
+        (("admin", "key", "rotate", "--tenant", "acme"), "auditor", "operator"),
+        (("apply", "seed.toml"), "edge", "operator"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-1],
+)
+def test_credentials_of_another_role(
+    service: Service,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    given: str,
+    needed: str,
+) -> None:
+    """The broker's refusal is told at once, and whose credentials it takes; nobody waits for an answer."""
+    monkeypatch.chdir(tmp_path)
+    Path("seed.toml").write_text('[[client]]\ntenant = "acme"\nclient_id = "x"\n')
+    url = heirloom("url", "--data", service.data, "--role", given).strip()
+    said = heirloom(*command, "--nats", url, status=1)
+    assert said == f"Error: these credentials may not ask that; `heirloom url --role {needed}` shows some that may\n"
+
+
+def test_a_broker_without_a_service(nats_server: Broker) -> None:
+    """It is told that nobody is there to answer."""
+    for command in (("audit", "families"), ("admin", "key", "rotate")):
+        said = heirloom(*command, "--tenant", "acme", "--nats", nats_server.url, status=1)
+        assert said.count("\n") == 1 and "no service answers on a" in said and "`heirloom up`" in said
+
+
 def test_a_client_of_a_tenant_there_is_not(service: Service, tmp_path: Path) -> None:
     """Refused as a whole, with the line: also the good client before it is not registered."""
     file = tmp_path / "seed.toml"
