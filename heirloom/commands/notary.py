@@ -25,12 +25,15 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command()
 @where
 @click.option("--seq", type=click.IntRange(1), required=True, help="Of this message.")
-@click.option("--into", type=FILE, help="Into this file instead of standard output.")
+@click.option("--into", type=FILE, help="Into this new file instead of standard output.")
 def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
     """Write a proof that a message lies in the log.
 
     It is for somebody who has not got the log, and checks it with `check-proof`.
     """
+
+    if into is not None and into.exists():
+        raise click.ClickException(f"{into} exists already; name another with --into")
 
     async def run() -> Proof:
         async with reading(data, nats) as (connection, _):
@@ -50,8 +53,11 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
         raise click.ClickException(str(unproven)) from unproven
     if into is None:
         click.echo(text)
-    else:
+        return
+    try:
         into.write_text(text + "\n")
+    except OSError as error:
+        raise click.ClickException(f"{into} cannot be written: {error.strerror}; name another with --into") from error
 
 
 @click.command("check-proof")

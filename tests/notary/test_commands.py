@@ -79,6 +79,9 @@ def test_prove_and_check(nats_server: Broker, tmp_path: Path) -> None:
     ):
         path.write_bytes(msgspec.json.encode(altered))
         assert heirloom("check-proof", "--data", str(tmp_path), str(path)).exit_code == 1
+    for into, why in ((body, "exists already"), (tmp_path / "nowhere" / "proof", "cannot be written: No such file")):
+        refused = heirloom("prove", "--nats", nats_server.url, "--seq", "7", "--into", str(into))
+        assert (refused.exit_code, why in refused.output, body.read_bytes()) == (1, True, made.log[6].body)
     late = heirloom("prove", "--nats", nats_server.url, "--seq", "12")
     assert (late.exit_code, "covers the log up to 11" in late.output) == (1, True)
 
