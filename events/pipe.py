@@ -7,6 +7,7 @@ cannot outlive its parent.
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import threading
@@ -121,7 +122,7 @@ class Pipe:
 
 
 def serve(handle: Callable[[list[Stored]], bytes]) -> None:
-    """The child's side: answer every batch with `handle`, until there are no more."""
+    """The child's side: answer every batch with `handle`, until there are no more or nobody hears it."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the parent decides when it is time, and closes our input
     gc.disable()  # commits hold no cycles, and looking for some in every batch costs a tenth of the time
@@ -131,8 +132,12 @@ def serve(handle: Callable[[list[Stored]], bytes]) -> None:
     sink = sys.stdout.buffer
     while batch := arrived.get():
         answer = handle(_decoder.decode(batch))
-        sink.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
-        sink.flush()
+        try:
+            sink.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
+            sink.flush()
+        except BrokenPipeError:  # the parent is gone, and its end is no fault of ours
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sink.fileno())  # takes what is flushed at the end
+            return
 
 
 def _receive(arrived: "SimpleQueue[bytes]") -> None:

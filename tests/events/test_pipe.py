@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from queue import SimpleQueue
@@ -58,3 +59,14 @@ def test_a_child_that_can_receive_no_more_ends(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OSError, match="broken"):
         pipes._receive(arrived)
     assert arrived.get_nowait() == b""
+
+
+def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
+    """Nobody hears its answer: it ends as at the end of its input, without a word."""
+    command = [sys.executable, "-m", "projections.writer", str(tmp_path / "model")]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.close()
+    batch = pipes._encoder.encode(COMMITS)
+    _, said = child.communicate(len(batch).to_bytes(pipes.LENGTH_BYTES) + batch, PATIENCE_SECONDS)
+    assert (child.returncode, said) == (0, b"")
