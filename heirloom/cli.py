@@ -1,5 +1,10 @@
 """`heirloom`: the commands of CONTRACT §7."""
 
+import errno
+import os
+import sys
+from typing import Any
+
 import click
 
 from heirloom import __version__
@@ -20,7 +25,36 @@ COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(LazyGroup):
+    """Of which each that cannot write its answer says so, and exits with 1."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """As click's."""
+        try:
+            try:
+                return super().main(*arguments, **options)
+            finally:
+                if sys.stdout is not None:  # it is closed
+                    sys.stdout.flush()
+        except OSError as error:
+            if not _cannot_be_written():
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is flushed at the end
+            if error.errno != errno.EPIPE:  # whoever reads no more need not be told
+                click.echo(f"Error: cannot write the answer: {error.strerror}", err=True)
+            sys.exit(1)
+
+
+def _cannot_be_written() -> bool:
+    """Whether it is standard output that failed: then it fails again, and else a line more does no harm."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+@click.group(cls=Commands, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="heirloom")
 def main() -> None:
     """OAuth 2.0 tokens whose every step is an event, and whose theft ends their family."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.broker import Broker
 from tests.projections.logs import LogMaker, eventful_log
 from tests.projections.test_projector import publish
 from tests.projections.test_read_model import dump
+from tests.system.service import HEIRLOOM
 
 LOG = eventful_log()
 
@@ -102,6 +104,23 @@ async def replay(broker: Broker, *options: str) -> Result:
     """What the command says."""
     command = ["audit", "replay", "--nats", broker.url, *options]
     return await asyncio.to_thread(CliRunner().invoke, main, command)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    "command",
+    [("--help",), ("export",), ("export", "--format", "csv"), ("verify",), ("verify", "--json"), ("export", "--help")],
+    ids=" ".join,
+)
+def test_an_answer_that_cannot_be_written(nats_server: Broker, command: tuple[str, ...]) -> None:
+    """A full disk is told in one line, and no success."""
+    asyncio.run(publish(nats_server, LOG))
+    nats = () if "--help" in command else ("--nats", nats_server.url)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [HEIRLOOM, "audit", *command, *nats], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: cannot write the answer: No space left on device\n")
 
 
 @pytest.mark.parametrize("text", ["", "2x", "d", "yesterday", "2026-13-01T00:00:00Z", "99999999999d", "999999999d"])
