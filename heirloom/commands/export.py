@@ -32,7 +32,12 @@ INTERRUPTED = 130
 )
 @click.option("--since", type=Until(), help="From that sequence or time on.")
 @click.option("--until", type=Until(), help="Up to that sequence or time.")
-@click.option("--tenant", metavar="TENANT", help="Of this tenant alone.")
+@click.option(
+    "--tenant",
+    metavar="TENANT",
+    envvar="HEIRLOOM_TENANT",
+    help="Of this tenant alone; otherwise of HEIRLOOM_TENANT, or of all.",
+)
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
 @click.option(
     "--into",
@@ -111,9 +116,9 @@ async def _export(
 
 def _check(wanted: Wanted, form: str, file: Path | None, go_on: bool, follow: bool) -> None:
     if wanted.family_id is not None and not FAMILY_ID.fullmatch(wanted.family_id):
-        raise click.ClickException(f"{wanted.family_id!r} is no family's id")
+        raise click.BadParameter(f"{wanted.family_id!r} is no family's id", param_hint="--family")
     if wanted.tenant is not None and not TENANT.fullmatch(wanted.tenant):
-        raise click.ClickException(f"{wanted.tenant!r} is no tenant's name")
+        raise click.BadParameter(f"{wanted.tenant!r} is no tenant's name", param_hint="--tenant")
     if is_inverted(wanted.since, wanted.until):
         raise click.UsageError("--since is after --until")
     if follow and (wanted.until is not None or form == PARQUET):

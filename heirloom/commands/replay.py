@@ -49,7 +49,7 @@ def replay(
     What Ctrl-C or a crash interrupted goes on with --resume.
     """
     if family_id is not None and not FAMILY_ID.fullmatch(family_id):
-        raise click.ClickException(f"{family_id!r} is no family's id")
+        raise click.BadParameter(f"{family_id!r} is no family's id", param_hint="--family")
     if family_id is not None and resume:
         raise click.UsageError("one family is quickly replayed: do it again, into a new file")
     if into.exists() and not resume:

@@ -100,6 +100,12 @@ async def test_a_replay_goes_on_only_with_its_own(nats_server: Broker, tmp_path:
         assert (refused.exit_code, why in refused.output) == (1, True), refused.output
 
 
+async def test_a_name_that_is_no_familys(nats_server: Broker) -> None:
+    """Is a matter of usage, as everywhere."""
+    refused = await replay(nats_server, "--family", "f.*")
+    assert (refused.exit_code, "--family: 'f.*' is no family's id" in refused.output) == (2, True)
+
+
 async def replay(broker: Broker, *options: str) -> Result:
     """What the command says."""
     command = ["audit", "replay", "--nats", broker.url, *options]

@@ -129,7 +129,9 @@ async def test_parquet_goes_on_after_its_last_part(
         assert all(shown[name] == listed[name] for name in listed if name not in ("settings", "jwk"))
 
 
-async def test_a_part_of_the_log_and_what_is_refused(nats_server: Broker, tmp_path: Path) -> None:
+async def test_a_part_of_the_log_and_what_is_refused(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By tenant, family, sequence, time; a file of another log, form or filter is left, and what to do said."""
     await publish(nats_server, LOG)
 
@@ -139,6 +141,9 @@ async def test_a_part_of_the_log_and_what_is_refused(nats_server: Broker, tmp_pa
         return [msgspec.json.decode(line) for line in result.stdout.splitlines()]
 
     assert {record["tenant"] for record in await told("--tenant", "globex")} == {"globex"}
+    monkeypatch.setenv("HEIRLOOM_TENANT", "globex")
+    assert {record["tenant"] for record in await told()} == {"globex"}
+    monkeypatch.delenv("HEIRLOOM_TENANT")
     assert {record["aggregate_id"] for record in await told("--family", "f2")} == {"f2"}
     assert {record["seq"] for record in await told("--since", "5", "--until", "6")} == {5, 6}
     then = "2026-11-20T12:00:10Z"
@@ -167,7 +172,8 @@ async def test_a_part_of_the_log_and_what_is_refused(nats_server: Broker, tmp_pa
     refused = await asyncio.to_thread(export, nats_server, "--into", str(file))
     assert (refused.exit_code, "exists already" in refused.output) == (1, True)
     inverted = "--since", "4", "--until", "3"
-    for usage in (("--follow", "--until", "3"), ("--format", "parquet"), ("--resume",), inverted):
+    names = ("--tenant", "Not A Tenant"), ("--family", "f.*")
+    for usage in (("--follow", "--until", "3"), ("--format", "parquet"), ("--resume",), inverted, *names):
         assert (await asyncio.to_thread(export, nats_server, *usage)).exit_code == 2
 
 
