@@ -40,7 +40,7 @@ def required(host: str, certificate: Path | None, key: Path | None, ca: Path | N
     if certificate is None or key is None:
         if certificate is not None or key is not None or ca is not None:
             raise CannotSecure("--tls-cert and --tls-key belong together, and --tls-ca to both")
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise CannotSecure(
                 f"on {host} passwords and tokens would cross the network in the clear: "
                 "give --tls-cert and --tls-key, or leave --host at 127.0.0.1"
@@ -60,7 +60,8 @@ def required(host: str, certificate: Path | None, key: Path | None, ca: Path | N
     return Tls(str(certificate.resolve()), str(key.resolve()), str(ca.resolve()) if ca is not None else None)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

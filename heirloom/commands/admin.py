@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from heirloom.commands.options import THE_TENANT, where
+from heirloom.commands.options import FILE, THE_TENANT, where
 from heirloom.commands.tables import print_json
 from heirloom.reach import answer_to, open_bus
 
@@ -88,7 +88,7 @@ def _settings(command: F) -> F:
         metavar="NAME=VALUE",
         help="A setting; VALUE is JSON or else a string. May be repeated.",
     )
-    file = click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Settings as TOML.")
+    file = click.option("--file", type=FILE, help="Settings as TOML.")
     return file(given(command))
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from events.bus import Connection
-from heirloom.commands.options import where
+from heirloom.commands.options import FILE, where
 from heirloom.commands.tables import Row, print_rows
 from heirloom.reach import Refused, answer_to, open_bus
 from heirloom.seed import Seed, read_seed, refused
@@ -19,7 +19,7 @@ ANSWER_SECONDS = 45
 
 @click.command()
 @where
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--show-secrets", is_flag=True, help="Make and print a secret for each new client that needs one.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")
 def apply(data: Path, nats: str | None, file: Path, show_secrets: bool, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from events.subjects import STREAM
 from heirloom import credentials
 from heirloom.backup import Manifest, Unusable, back_up, check, read_manifest
 from heirloom.commands.held_against import read_kept
-from heirloom.commands.options import where
+from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
 from heirloom.commands.verify import verify_log
 from heirloom.reach import open_bus
@@ -33,7 +33,6 @@ from service.keyring import KeyringError
 T = TypeVar("T")
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()

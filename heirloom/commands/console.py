@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 
 from events.subjects import TENANT
-from heirloom.commands.options import DATA
+from heirloom.commands.options import DATA, FILE
 from heirloom.console.options import CannotServe, Options, new_token, read_token
 from heirloom.processes import READ_MODEL
 from projections.read_model import Unusable
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()

@@ -11,13 +11,11 @@ import click
 from events.commit import UnreadableCommit
 from events.subjects import FAMILY_ID, TENANT
 from heirloom.commands.options import where
-from heirloom.commands.reading import progress, reading
+from heirloom.commands.reading import INTERRUPTED, progress, reading
 from heirloom.commands.when import Until
 from heirloom.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
 from heirloom.export_lines import BadExport, Place
 from heirloom.period import Moment, is_inverted
-
-INTERRUPTED = 130
 
 
 @click.command()

@@ -12,14 +12,12 @@ from events.direct_reader import commit_at, read_direct
 from events.stream import last_sequence
 from events.subjects import CHECKPOINTS
 from heirloom.commands.held_against import KEY, trusted
-from heirloom.commands.options import DATA, where
+from heirloom.commands.options import DATA, FILE, where
 from heirloom.commands.reading import progress, reading
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import PUBLIC
 from notary.note import MalformedNote
 from notary.proof import Proof, Prover, Unproven, check
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()

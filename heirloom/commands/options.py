@@ -14,6 +14,8 @@ from heirloom.reach import open_bus, reach_log
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FILE = click.Path(dir_okay=False, path_type=Path)
+
 DATA = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),

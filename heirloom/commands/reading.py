@@ -13,6 +13,9 @@ from events.log import Unavailable
 from events.stream import JetStreamMissing
 from heirloom.reach import open_bus, reach_log
 
+INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
+
 
 @asynccontextmanager
 async def reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connection, int]]:

@@ -15,13 +15,11 @@ from events.bus import Connection
 from events.direct_reader import commit_at
 from events.log import Stored
 from events.subjects import EVERYTHING, FAMILY_ID
-from heirloom.commands.options import where
-from heirloom.commands.reading import progress, reading
+from heirloom.commands.options import FILE, where
+from heirloom.commands.reading import INTERRUPTED, progress, reading
 from heirloom.commands.when import Until
 from projections.feed import Extent, by_asking, feed
 from projections.read_model import ReadModel, Unusable
-
-INTERRUPTED = 130
 
 PART = 1
 """The `user_version` of a file that holds one family alone: nobody may take it for the whole."""
@@ -35,7 +33,7 @@ PART = 1
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
 @click.option(
     "--into",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     default=Path("replay.db"),
     show_default=True,
     help="A new file.",

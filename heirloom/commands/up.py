@@ -11,15 +11,13 @@ from rich.console import Console
 
 from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
-from heirloom.commands.options import nats_url
+from heirloom.commands.options import FILE, nats_url
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
 from heirloom.running import Running
 from heirloom.seed import Seed, read_seed
 from heirloom.tls import CannotSecure, required
 from heirloom.up import CannotStart, Options, running
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -43,7 +41,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--tls-cert", type=FILE, help="The embedded broker's certificate, PEM.")
 @click.option("--tls-key", type=FILE, help="Its key.")
 @click.option("--tls-ca", type=FILE, help="Every connection must show a certificate of this authority too.")
-@click.option("--seed", type=click.Path(dir_okay=False, path_type=Path), help="Tenants and clients to apply at start.")
+@click.option("--seed", type=FILE, help="Tenants and clients to apply at start.")
 @click.option("--nats", metavar="URL", callback=nats_url, help="A broker of your own instead of the embedded one.")
 @click.option(
     "--cluster",

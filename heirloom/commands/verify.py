@@ -18,13 +18,12 @@ from events.stream import created
 from events.subjects import STREAM
 from events.verify import Report
 from heirloom.commands.held_against import held_against, told
-from heirloom.commands.reading import progress, reading
+from heirloom.commands.reading import INTERRUPTED, progress, reading
 from heirloom.commands.tables import print_json
 from notary.merkle import leaf_hash
 from notary.verify import LogVerifier, Progress, Terms, Work, interrupted
 from notary.vouched import Place, read_vouched
 
-CTRL_C = 130
 BATCH = 600
 """Small enough that the first ones are being checked while the next ones are read."""
 
@@ -56,7 +55,7 @@ def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, ter
         report, seconds = asyncio.run(run())
     except KeyboardInterrupt:
         click.echo(_broken_off(save), err=True)
-        sys.exit(CTRL_C)
+        sys.exit(INTERRUPTED)
     if resume is not None:
         resume.unlink(missing_ok=True)
     _show(report, seconds, terms, as_json)

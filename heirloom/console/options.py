@@ -5,6 +5,8 @@ import secrets
 from pathlib import Path
 from typing import NamedTuple
 
+from heirloom.tls import is_loopback
+
 MIN_TOKEN = 22
 """Characters of base64: 128 bits."""
 
@@ -48,16 +50,6 @@ def check(options: Options) -> None:
         raise CannotServe("--sql needs the login")
     if options.sql and options.tenant is not None:
         raise CannotServe("--sql could ask for every tenant's rows: leave out --sql or --tenant")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def new_token() -> str:

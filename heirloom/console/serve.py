@@ -15,10 +15,11 @@ from heirloom.console import plugin
 from heirloom.console.database import NAME, ReadModelDatabase, connect
 from heirloom.console.gate import Gate
 from heirloom.console.login import Login
-from heirloom.console.options import CannotServe, Options, check, is_loopback, is_wildcard
+from heirloom.console.options import CannotServe, Options, check, is_wildcard
 from heirloom.console.queries import QUERIES
 from heirloom.console.tables import TABLES
 from heirloom.process import stop_requested
+from heirloom.tls import is_loopback
 
 DRAIN_SECONDS = 3
 
