@@ -13,6 +13,9 @@ KEY = "notary.key"
 PUBLIC = "notary.pub"
 STATE = "notary.state"
 
+AGAIN = " and start again, under a new key"
+"""What a person does after putting away what cannot be used."""
+
 
 class NoKey(Exception):
     """The notary's key or state cannot be used; the message says why and what to do."""
@@ -45,7 +48,7 @@ def open_key(key: Path, state: Path) -> Signer:
         signer = Signer.fresh(f"heirloom/{secrets.token_hex(8)}")  # a new key is a new origin: a log of its own
         # the state first: a key without a state is a notary that has forgotten what it signed
         if state.exists() and read_state(state).size > 0:
-            raise NoKey(f"{state} is of a key that is not in {key}; restore that, or put the state away as well")
+            raise NoKey(f"{state} is of a key that is not in {key}; restore that, or put the state away as well{AGAIN}")
         write_state(state, State(signer.key.name))
         replace(key, (signer.export() + "\n").encode())
     try:
@@ -63,9 +66,11 @@ def read_state(path: Path) -> State:
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError as error:
-        raise NoKey(f"{path} is missing: what was signed last is not known; restore it, or begin anew") from error
+        lost = f"{path} is missing: what was signed last is not known; restore it"
+        raise NoKey(f"{lost}, or put {KEY} away as well{AGAIN}") from error
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NoKey(f"{path} cannot be read: {error}; restore it, or begin anew") from error
+        unreadable = f"{path} cannot be read: {error}; restore it"
+        raise NoKey(f"{unreadable}, or put it and {KEY} away{AGAIN}") from error
 
 
 def write_state(path: Path, state: State) -> None:

@@ -232,8 +232,12 @@ async def test_a_person_can_begin_anew(bench: Bench) -> None:
     await bench.write("a", "b")
     first = await (await bench.notary()).step()
     (bench.directory / "notary.state").unlink()
-    with pytest.raises(NoKey, match="what was signed last is not known"):
+    with pytest.raises(NoKey, match=r"or put notary\.key away as well and start again, under a new key"):
         await bench.notary()
+    (bench.directory / "notary.state").write_text("{")
+    with pytest.raises(NoKey, match=r"or put it and notary\.key away and start again, under a new key"):
+        await bench.notary()
+    (bench.directory / "notary.state").unlink()
     (bench.directory / "notary.key").unlink()
     second = await (await bench.notary()).step()
     assert second is None  # nothing was committed since
@@ -266,7 +270,7 @@ def test_its_key_is_its_own(tmp_path: Path) -> None:
         open_key(key, state)
     key.unlink()
     write_state(state, State("heirloom/before", 3))
-    with pytest.raises(NoKey, match="put the state away"):
+    with pytest.raises(NoKey, match="put the state away as well and start again, under a new key"):
         open_key(key, state)
 
 
