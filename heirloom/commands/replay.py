@@ -20,6 +20,7 @@ from heirloom.commands.reading import INTERRUPTED, progress, reading
 from heirloom.commands.when import Until
 from projections.feed import Extent, by_asking, feed
 from projections.read_model import ReadModel, Unusable
+from projections.writer import Outcome
 
 PART = 1
 """The `user_version` of a file that holds one family alone: nobody may take it for the whole."""
@@ -94,8 +95,17 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         raise click.ClickException(f"{into} cannot be written: {error}") from error
     outcome = await feed(connection, into, extent, advanced, by_asking)
     if outcome is not None:
-        raise click.ClickException(outcome.halted or outcome.unwritable or outcome.damaged or "")
+        raise click.ClickException(_obstacle(into, outcome))
     return applied
+
+
+def _obstacle(into: Path, outcome: Outcome) -> str:
+    """What a person can do about it; SQLite's own words name no file."""
+    if outcome.unwritable is not None:
+        return f"{into} cannot be written: {outcome.unwritable}; once it can be, --resume, or name another with --into"
+    if outcome.damaged is not None:
+        return f"{into} is damaged: {outcome.damaged}; name another file with --into"
+    return outcome.halted or ""
 
 
 def _mark(into: Path, version: int) -> None:

@@ -19,6 +19,7 @@ from heirloom.commands.verify import verify_log
 from heirloom.commands.when import Until, When
 from projections.feed import Extent
 from projections.read_model import ReadModel
+from projections.writer import Outcome
 from tests.broker import Broker
 from tests.projections.logs import LogMaker, eventful_log
 from tests.projections.test_projector import publish
@@ -98,6 +99,21 @@ async def test_a_replay_goes_on_only_with_its_own(nats_server: Broker, tmp_path:
     ):
         refused = await replay(nats_server, *options)
         assert (refused.exit_code, why in refused.output) == (1, True), refused.output
+
+
+@pytest.mark.parametrize("form", ["unwritable", "damaged"])
+async def test_what_keeps_a_replay_is_told_of_its_file(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Not only in SQLite's words: which file it is about, and what to do."""
+    await publish(nats_server, LOG[:1])
+
+    async def feed(*_: object) -> Outcome:
+        return Outcome(0, **{form: "database or disk is full"})
+
+    monkeypatch.setattr("heirloom.commands.replay.feed", feed)
+    said = (await replay(nats_server, "--into", str(tmp_path / "file"))).output
+    assert f"{tmp_path / 'file'} " in said and ": database or disk is full; " in said and "--" in said
 
 
 async def test_a_name_that_is_no_familys(nats_server: Broker) -> None:
