@@ -1,4 +1,4 @@
-"""Appending to the log: compare-and-swap, group commit, and what to do when no answer comes (DESIGN §1).
+"""Appending to the log: compare-and-swap, group commit, and what to do when no answer comes (ADR 0001).
 
 One public coroutine, `append`. Nobody else knows that batches exist.
 

@@ -1,4 +1,4 @@
-"""The log: load an aggregate's last commit, append the next one, read them all in order."""
+"""The log: load an aggregate's last commit, append the next one. `reader` and `direct_reader` read it in order."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""A copy of the log that lacks a commit is fetched anew from the others (ADR 18).
+"""A copy of the log that lacks a commit is fetched anew from the others (ADR 0018).
 
 A broker that comes back after a crash checks its files, drops what its checksum does not fit, with everything behind it
 in the same file, and goes on with the rest. What is missing at the end it fetches; what is missing before, it never

@@ -1,8 +1,9 @@
 """The notary as a process: `python -m heirloom.notary`, started by `heirloom up` or by an orchestrator.
 
-Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_NOTARY_KEY and HEIRLOOM_NOTARY_STATE (files, made at
-the first start; keep the state on another disk than the log if you can) and HEIRLOOM_NOTARY_SECONDS (4: how long a
-commit waits for its checkpoint). Prints `ready`. SIGTERM ends it with 0; a log it may not sign, with status 78.
+Reads HEIRLOOM_NATS_URL (with the credentials of its role, `notary`), HEIRLOOM_NOTARY_KEY and HEIRLOOM_NOTARY_STATE
+(files, made at the first start; keep the state on another disk than the log if you can) and HEIRLOOM_NOTARY_SECONDS (4:
+how long a commit waits for its checkpoint). Prints `ready`. SIGTERM ends it with 0; a log it may not sign, with status
+78.
 """
 
 import asyncio

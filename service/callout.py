@@ -8,7 +8,6 @@ answer is the same.
 import asyncio
 import base64
 import logging
-import time
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.log import Unavailable
+from service import clock
 from service.connecting import Admitted, Connecting, Offered
 from service.disconnecting import ACCOUNT
 from service.errors import OAuthError
@@ -123,7 +123,7 @@ class Callout:
 
     def _sign(self, claims: dict[str, Any]) -> str:
         header = _b64(b'{"typ":"JWT","alg":"ed25519-nkey"}')
-        stamped = {"iss": self._issuer_id, "iat": int(time.time()), "jti": new_id()} | claims
+        stamped = {"iss": self._issuer_id, "iat": int(clock.now().timestamp()), "jti": new_id()} | claims
         signing_input = header + b"." + _b64(msgspec.json.encode(stamped))
         return (signing_input + b"." + _b64(self._issuer.sign(signing_input))).decode()
 

@@ -1,4 +1,4 @@
-"""Load, decide, append: the one way anything happens to a family (DESIGN §1)."""
+"""Load, decide, append: the one way anything happens to a family (ADR 0001)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

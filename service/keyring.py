@@ -1,4 +1,4 @@
-"""The keyring: the service's own secrets, in a file of mode 0600 or a mounted secret, never in the log (DESIGN §2).
+"""The keyring: the service's own secrets, in a file of mode 0600 or a mounted secret, never in the log (ADR 0002).
 
 Everything else is derived from them (HKDF, RFC 5869), under a label for each purpose, kind and tenant: MAC keys of
 tokens and the tenants' signing keys. So replicas that share the file share every key, and nothing has to be copied

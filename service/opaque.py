@@ -1,4 +1,4 @@
-"""Opaque access tokens: a reference to the commit that issued them, authenticated like every token (DESIGN §2).
+"""Opaque access tokens: a reference to the commit that issued them, authenticated like every token (ADR 0003).
 
 The number in a `hat_` token is its commit's sequence in the log, so nothing has to be kept about it anywhere else.
 """

@@ -1,4 +1,4 @@
-"""The reactor: what follows a cut-off, whatever happens to whoever ordered it (DESIGN §6).
+"""The reactor: what follows a cut-off, whatever happens to whoever ordered it (ADR 0004).
 
 A durable consumer that all replicas share hands out every commit that may end families. Whoever gets one ends them and
 only then acknowledges; if he dies meanwhile, another begins again, which ends nothing twice.
@@ -132,14 +132,14 @@ class Reactor:
         actor = msgspec.json.decode(stored.body, type=_Ordered).actor
         free = asyncio.Semaphore(FAMILIES_AT_ONCE)
 
-        async def end(family: Family) -> bool:
+        async def end_family(family: Family) -> bool:
             async with free:
                 return await self._end(tenant, family, found, actor)
 
         ended = 0
         async for families in self._context.read_model.live(tenant, found.sub, found.client_id, before - 1):
             concerned = [family for family in families if family.opened_seq < before]
-            ended += sum(await asyncio.gather(*(end(family) for family in concerned)))
+            ended += sum(await asyncio.gather(*(end_family(family) for family in concerned)))
         log.info("a cut-off is complete", extra={"seq": stored.seq, "reason": found.reason, "ended": ended})
 
     async def _bound(self, stored: Stored, found: CutOff) -> int:

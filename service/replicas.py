@@ -1,4 +1,4 @@
-"""Other replicas: how a setting becomes effective on all of them before its acknowledgement (DESIGN §6).
+"""Other replicas: how a setting becomes effective on all of them before its acknowledgement (ADR 0004).
 
 Settings are read from memory, and memories lag. So a replica decides from memory only while it holds a lease: for
 `LEASE_SECONDS` after a moment as of which it has certainly applied everything. A lease is an entry in a stream of its

@@ -1,4 +1,4 @@
-"""Tokens by computation: nothing about them is stored, and a successor is always the same one (DESIGN §2).
+"""Tokens by computation: nothing about them is stored, and a successor is always the same one (ADR 0003).
 
 A refresh token is `hrt_` and base62 throughout, with six characters of CRC-32 for the scanners of leaked secrets:
 

@@ -17,7 +17,7 @@ from events.family import (
     TokenReuseDetected,
 )
 from service.decide.issue import First, first_tokens
-from service.decide.outcome import Decision, Done, Granted, Refused, invalid_grant
+from service.decide.outcome import Decision, Done, Granted, Refused, invalid_grant, key_used_otherwise
 from service.errors import OAuthError
 from service.policy import Rules
 from service.scope import narrow_resources
@@ -137,9 +137,7 @@ def _again(state: FamilyState, command: RedeemCode | RedeemDeviceCode, credentia
     """A lost answer asked for once more, or a copied code."""
     repeated = command.retry is not None and state.retry is not None and command.retry.key == state.retry.key
     if repeated and command.retry != state.retry:
-        return Decision(
-            Refused(OAuthError("invalid_request", "this Idempotency-Key was already used with another request"))
-        )
+        return Decision(key_used_otherwise())
     if repeated and state.access is not None:
         return Decision(Granted(state.access, state.generation, state.key))
     reuse = TokenReuseDetected(0, state.generation or 0, command.client_id, credential)

@@ -1,4 +1,4 @@
-"""Cut-offs: what a commit about a person, a client or a tenant means for the families there are (DESIGN §6)."""
+"""Cut-offs: what a commit about a person, a client or a tenant means for the families there are (ADR 0004)."""
 
 from typing import NamedTuple
 

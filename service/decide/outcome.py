@@ -39,6 +39,11 @@ def blocked() -> Refused:
     return Refused(OAuthError("invalid_grant", "the subject is blocked"))
 
 
+def key_used_otherwise() -> Refused:
+    """What a client hears that repeats an `Idempotency-Key` and not the request (CONTRACT §2)."""
+    return Refused(OAuthError("invalid_request", "this Idempotency-Key was already used with another request"))
+
+
 def invalid_grant() -> Refused:
     """The one answer to every token that is not good: it tells nothing about why (RFC 6749 §5.2)."""
     return Refused(OAuthError("invalid_grant", "the token is not valid, or not valid any more"))

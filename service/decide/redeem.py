@@ -16,7 +16,7 @@ from events.family import (
     TokenRotated,
 )
 from service.decide.issue import access_and_id_token, token_expiry
-from service.decide.outcome import Decision, Granted, Refused, invalid_grant
+from service.decide.outcome import Decision, Granted, Refused, invalid_grant, key_used_otherwise
 from service.errors import OAuthError
 from service.policy import Rules
 from service.scope import narrow, narrow_resources
@@ -111,9 +111,7 @@ def _scope(state: FamilyState, command: Redeem) -> str:
 
 def _repeated(state: FamilyState, retry: Retry) -> Decision:
     if state.retry != retry:
-        return Decision(
-            Refused(OAuthError("invalid_request", "this Idempotency-Key was already used with another request"))
-        )
+        return Decision(key_used_otherwise())
     return _replay(state)
 
 

@@ -13,7 +13,7 @@ from service.grants.parameters import TokenRequest
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
-from service.scope import narrow, parse_resources
+from service.scope import MAX_RESOURCE, MAX_RESOURCES, narrow, parse_resources
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -54,6 +54,10 @@ def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:
     resources = parse_resources(parameters.resource) or ()
     named = parameters.audience
     audience = (named,) if isinstance(named, str) else named or ()
-    if len(audience) > 16 or any(not 0 < len(name) <= 512 or not name.isprintable() for name in audience):
-        raise OAuthError("invalid_target", "audience must name at most 16 targets of at most 512 characters")
+    if len(audience) > MAX_RESOURCES or not all(
+        0 < len(name) <= MAX_RESOURCE and name.isprintable() for name in audience
+    ):
+        raise OAuthError(
+            "invalid_target", f"audience must name at most {MAX_RESOURCES} targets of at most {MAX_RESOURCE} characters"
+        )
     return tuple(dict.fromkeys((*resources, *audience))) or (client.client_id,)

@@ -1,4 +1,4 @@
-"""What was written once can be read for ever: the JSON in `golden/` is added to and never edited (DESIGN §7)."""
+"""What was written once can be read for ever: the JSON in `golden/` is added to and never edited."""
 
 from pathlib import Path
 from typing import Any, get_args

@@ -21,6 +21,7 @@ WELL = [answered(10 + number / 20) for number in range(40)]
 
 
 def test_full_service_is_a_stretch_of_answers() -> None:
+    """Whatever they say: a refusal that is the right answer is one."""
     assert full_service(WELL, since=10.5, now=12)
     assert full_service([*WELL, answered(11.9, "fail")], since=10.5, now=12)
 
@@ -34,18 +35,22 @@ def test_full_service_is_a_stretch_of_answers() -> None:
     ],
 )
 def test_it_is_not_full_service_while_one_goes_without(operations: list[Operation], why: str) -> None:
+    """Silence, a refusal for now, and a request that waits are each a sign against it."""
     assert not full_service(operations, since=10.5, now=12), why
 
 
 def test_a_request_just_sent_may_wait_and_an_older_loss_is_over() -> None:
+    """What is told of the stretch is told by what lies in it."""
     assert full_service([*WELL, lost(11.9), lost(10.7, "TimeoutError")], since=10.5, now=12)
 
 
 def test_it_is_not_full_service_so_soon_after_the_fault() -> None:
+    """A stretch has its length."""
     assert not full_service(WELL, since=11, now=12)
 
 
 def test_one_in_a_hundred_may_be_lost() -> None:
+    """And when more are, the violation names them."""
     many = WELL * 5
     assert availability([*many, lost(11), lost(11.5), lost(9)], since=9.9) == []
     (violation,) = availability([*many, *[lost(11, "TimeoutError")] * 3], since=9.9)

@@ -41,7 +41,7 @@ async def test_three_copies_of_everything_and_all_is_there_again(tmp_path: Path)
         async with stack.undisturbed() as witness, stack.client() as web:
             streams = await witness.jetstream().streams_info()
             assert {stream.config.num_replicas for stream in streams} == {3}
-            assert {stream.config.compression for stream in streams} == {StoreCompression.NONE}  # ADR 12
+            assert {stream.config.compression for stream in streams} == {StoreCompression.NONE}  # ADR 0012
             await _compress(witness)  # as versions before did
             names = {stream.config.name for stream in streams}
             assert names >= {"TOKENS", "CHECKPOINTS", "REPLICAS", "KV_heirloom-assertions"}

@@ -9,6 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from events import bus, subjects
+from events.family import codec
+from events.log import Log
+from heirloom import credentials
 from service import base62, keyring
 from service.tokens import Tokens, new_id, new_seed
 from tests.system.service import Service
@@ -144,11 +148,6 @@ async def test_an_authentic_token_of_a_generation_never_issued(service: Service)
 
 
 async def _seed(service: Service, family_id: str) -> str:
-    from events import bus, subjects
-    from events.family import codec
-    from events.log import Log
-    from heirloom import credentials
-
     url = credentials.load(service.data).url("service", service.host)
     connection = await bus.connect(url, "thief")
     stored = await Log(connection).last_from_leader(subjects.family("acme", family_id))

@@ -1,4 +1,4 @@
-"""Cut-offs: effective on every replica when acknowledged, complete whatever dies meanwhile (CONTRACT §5, DESIGN §6)."""
+"""Cut-offs: effective on every replica when acknowledged, complete whatever dies meanwhile (CONTRACT §5, ADR 0004)."""
 
 import asyncio
 import contextlib
