@@ -1,8 +1,8 @@
 """The projector as a process: `python -m heirloom.projector`, started by `heirloom up` or by an orchestrator.
 
 Follows the log into a read model and answers the audit queries from it. Reads HEIRLOOM_NATS_URL (with the credentials
-of its role, `projector`) and HEIRLOOM_READ_MODEL (the SQLite file). Prints `ready` when queries answer and it has caught
-up with the log as it was at the start. SIGTERM drains it; it exits 0.
+of its role, `projector`) and HEIRLOOM_READ_MODEL (the SQLite file). Prints `ready` when queries answer and it has
+caught up with the log as it was at the start. SIGTERM drains it; it exits 0.
 """
 
 import asyncio
