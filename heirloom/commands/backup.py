@@ -1,6 +1,7 @@
 """`heirloom backup` and `heirloom restore`."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -83,6 +84,7 @@ def restore(
         raise click.UsageError("--checkpoint asks whether commits are missing; --end-families says that they are")
     if not is_empty(data):
         raise click.ClickException(f"{data} is not empty: a data directory is never overwritten. Name another --data")
+    os.umask(0o077)  # as `heirloom up`: the log is nobody else's to read
 
     async def run() -> tuple[Manifest, int]:
         manifest = _checked(backup)

@@ -126,6 +126,7 @@ class _Wire:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
+        self.denied = asyncio.Event()
 
     async def request(self, subject: str, body: bytes, **_: object) -> Msg:
         reply, _headers = await self._audit.answer(subject, body)
