@@ -62,7 +62,7 @@ async def run_replica(
     """
     keys, parts = keyring.load(settings.keyring), tracing.parts()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    changed = partial(_fail_when_closed, failure)
+    changed = partial(_closed_is_failed, failure)
     log_bus = await bus.connect(settings.url, "heirloom log", on_change=changed)
     api_bus = await bus.connect(settings.url, "heirloom api", echo=False, on_change=changed)
     admin_bus = await bus.connect(settings.url, "heirloom admin", on_change=changed)
@@ -84,7 +84,7 @@ async def run_replica(
     if settings.credentials is not None:
         await connections.start()
         registry.when_disabled = connections.end
-    following = asyncio.create_task(registry.follow(log_bus, failure.set_exception))
+    following = asyncio.create_task(registry.follow(log_bus, partial(_fail, failure)))
     await _first(registry.ready.wait(), failure)
     callout: Callout | None = None
     if settings.credentials is not None:
@@ -117,9 +117,15 @@ async def run_replica(
         journal.flush()
 
 
-async def _fail_when_closed(failure: "asyncio.Future[None]", what: str) -> None:
-    if what == "closed" and not failure.done():
-        failure.set_exception(Disconnected("the broker has ended a connection for good; its log says why"))
+async def _closed_is_failed(failure: "asyncio.Future[None]", what: str) -> None:
+    if what == "closed":
+        _fail(failure, Disconnected("the broker has ended a connection for good; its log says why"))
+
+
+def _fail(failure: "asyncio.Future[None]", error: Exception) -> None:
+    """The first failure counts, and none once the replica leaves."""
+    if not failure.done():
+        failure.set_exception(error)
 
 
 async def _first(work: Coroutine[Any, Any, object], failure: "asyncio.Future[None]") -> None:
