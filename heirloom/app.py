@@ -122,7 +122,7 @@ async def _closed_is_failed(failure: "asyncio.Future[None]", what: str) -> None:
         _fail(failure, Disconnected("the broker has ended a connection for good; its log says why"))
 
 
-def _fail(failure: "asyncio.Future[None]", error: Exception) -> None:
+def _fail(failure: "asyncio.Future[None]", error: BaseException) -> None:
     """The first failure counts, and none once the replica leaves."""
     if not failure.done():
         failure.set_exception(error)
