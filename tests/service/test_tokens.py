@@ -6,11 +6,13 @@ import string
 import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service import base62, keyring
+from service.connecting import _claimed_issuer
 from service.keyring import Keyring, KeyringError
 from service.signing import SigningKey, kid_of
 from service.tokens import Tokens, new_id, new_seed
@@ -76,9 +78,12 @@ def test_nested_json_is_no_token() -> None:
     """However deep: it is not the service that fails."""
     key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
     header, _, signature = key.sign({"iss": "https://acme.example"}).encode().split(b".")
-    deep = base64.urlsafe_b64encode(b"[" * 6000)
+    deep = base64.urlsafe_b64encode(b'{"kid":' + b"[" * 5999)
+    with pytest.raises(RecursionError):
+        msgspec.json.decode(base64.urlsafe_b64decode(deep))
     assert kid_of(deep) is None
     assert key.verify(header, deep, signature) is None
+    assert _claimed_issuer(f"x.{deep.decode()}.x") is None
 
 
 def test_keyring_alone_cannot_mint() -> None:
