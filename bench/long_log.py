@@ -28,8 +28,8 @@ from events.family import (
     TokenRevoked,
     TokenRotated,
 )
-from events.log import Stored
 from events.settings import ClientSettings, TenantSettings
+from events.stored import Stored
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 STEP = timedelta(seconds=1.3)

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from bench.load import percentile
 from bench.long_log import BEGIN, HEAVY, STEP
 from bench.machine import Figure
-from events.log import Stored
+from events.stored import Stored
 from projections.history import unpacked
 from projections.read_model import open_for_queries
 

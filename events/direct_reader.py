@@ -16,8 +16,8 @@ from nats.errors import Error as NatsError
 from events.appender import Unavailable
 from events.bus import Connection
 from events.direct_request import Request
-from events.log import Stored
 from events.reader import Batch
+from events.stored import Stored
 from events.stream import JetStreamMissing, holds_any
 from events.subjects import EVERYTHING, STREAM
 

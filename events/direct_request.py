@@ -1,6 +1,6 @@
 """A request for a batch of stored messages by direct get, and the answer to it as it arrives (NATS ADR-31)."""
 
-from events.log import Stored
+from events.stored import Stored
 
 _END, _NOTHING = b"204", b"404"
 _SUBJECT, _SEQUENCE = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: "

@@ -7,21 +7,14 @@ from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutErro
 
 from events.appender import Appender, Conflict, Unavailable
 from events.bus import Connection
+from events.stored import Stored
 from events.stream import JetStreamMissing, last_sequence
 from events.subjects import SETTINGS, STREAM, Aggregate
 
-__all__ = ["Conflict", "Log", "Stored", "Unavailable"]
+__all__ = ["Conflict", "Log", "Unavailable"]
 
 READ_SECONDS = 1.0
 NO_MESSAGE = 10037
-
-
-class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A commit as it lies in the log."""
-
-    seq: int
-    subject: str
-    body: bytes
 
 
 class _StoredMessage(msgspec.Struct):

@@ -1,26 +1,21 @@
 """Handing commits to a process of one's own, so that the next ones are read while these are worked on.
 
 Reading the log and working on it each fill a processor core; in one process they would wait for each other. The child
-reads batches from its standard input and answers each on its standard output. It ends when its input does, so it
-cannot outlive its parent.
+(`events.piped`) reads batches from its standard input and answers each on its standard output. It ends when its input
+does, so it cannot outlive its parent.
 """
 
 import asyncio
-import gc
-import os
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Sequence
-from queue import SimpleQueue
 
 import msgspec
 
-from events.log import Stored
+from events.piped import LENGTH_BYTES
 from events.reader import Batch
+from events.stored import Stored
 
-LENGTH_BYTES = 4
 BUSY = 4
 """So many commits in one live batch tell of load."""
 LINGER_SECONDS = 0.02
@@ -28,11 +23,8 @@ LINGER_SECONDS = 0.02
 BATCH = 2000
 AHEAD = 4
 """So many batches wait at the child while it works: neither waits for the other."""
-SWITCH_SECONDS = 0.0005
-"""How soon the child's thread that receives gets its turn: a pipe holds a fraction of a batch."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Stored])
 
 
 class ChildGone(Exception):
@@ -40,7 +32,7 @@ class ChildGone(Exception):
 
 
 class Pipe:
-    """The parent's side: a process that runs `python -m module arguments…`, where `serve` answers."""
+    """The parent's side: a process that runs `python -m module arguments…`, where `piped.serve` answers."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None and process.stdout is not None
@@ -119,35 +111,3 @@ class Pipe:
         """Let the child finish what it has, and wait for its end."""
         self._to_child.close()
         await self._answers
-
-
-def serve(handle: Callable[[list[Stored]], bytes]) -> None:
-    """The child's side: answer every batch with `handle`, until there are no more or nobody hears it."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # the parent decides when it is time, and closes our input
-    gc.disable()  # commits hold no cycles, and looking for some in every batch costs a tenth of the time
-    sys.setswitchinterval(SWITCH_SECONDS)
-    arrived: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=_receive, args=(arrived,), daemon=True).start()
-    sink = sys.stdout.buffer
-    while batch := arrived.get():
-        answer = handle(_decoder.decode(batch))
-        try:
-            sink.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
-            sink.flush()
-        except BrokenPipeError:  # the parent is gone, and its end is no fault of ours
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sink.fileno())  # takes what is flushed at the end
-            return
-
-
-def _receive(arrived: "SimpleQueue[bytes]") -> None:
-    """Take in batches as they come, at most `AHEAD`; nothing for the end of the input, or a batch cut short by it."""
-    source = sys.stdin.buffer
-    try:
-        while header := source.read(LENGTH_BYTES):
-            batch = source.read(int.from_bytes(header))
-            if len(batch) < int.from_bytes(header):
-                break
-            arrived.put(batch)
-    finally:
-        arrived.put(b"")  # whatever ended this: nobody may wait for more

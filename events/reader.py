@@ -16,7 +16,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
 
 from events.bus import Connection
-from events.log import Stored
+from events.stored import Stored
 from events.subjects import STREAM
 
 REQUEST_SIZE = 512

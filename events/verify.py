@@ -18,7 +18,7 @@ import msgspec
 
 from events import client, family, key, subject, tenant
 from events.commit import VERSION
-from events.log import Stored
+from events.stored import Stored
 from events.subjects import STREAM
 
 

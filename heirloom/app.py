@@ -16,7 +16,7 @@ from events.broker import Broker
 from events.ending import end
 from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
-from heirloom.figures import of_replica
+from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
 from service import keyring
 from service.admin.serve import serve_admin

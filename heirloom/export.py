@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
-from events.log import Stored
+from events.stored import Stored
 from events.subjects import EVERYTHING
 from heirloom.export_lines import ANOTHER, FORMS, BadExport, Lines, Place, last_place
 from heirloom.period import Moment

@@ -19,7 +19,8 @@ from opentelemetry.util.types import AttributeValue
 
 from events.bus import Connection
 from events.family import FamilyState
-from events.log import Log, Stored
+from events.log import Log
+from events.stored import Stored
 from events.subjects import Aggregate
 from heirloom import __version__
 from service.context import Context

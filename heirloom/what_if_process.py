@@ -15,9 +15,9 @@ from events import client as client_events
 from events import tenant as tenant_events
 from events.commit import UnreadableCommit
 from events.family import FamilyCommit, codec
-from events.log import Stored
-from events.pipe import serve
+from events.piped import serve
 from events.settings import ClientSettings, TenantSettings
+from events.stored import Stored
 from heirloom.what_if import Findings, Terms, changes_of, nothing_yet
 from service.decide.what_if import Run, follow, verdict
 from service.policy import Rules, resolve

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from events.bus import Connection
 from events.direct_reader import read_direct
-from events.log import Conflict, Log, Stored
+from events.log import Conflict, Log
+from events.stored import Stored
 from events.subjects import CHECKPOINT, CHECKPOINTS, Aggregate
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.key import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state

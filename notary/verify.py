@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.log import Stored
-from events.pipe import serve
+from events.piped import serve
 from events.remembered import Remembered, Unusable, saved_progress
+from events.stored import Stored
 from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.verify import Fault, Report, Tally, Verifier
 from notary.checkpoint import read_checkpoint

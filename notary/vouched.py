@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from events.bus import Connection
 from events.direct_reader import read_direct
-from events.log import Stored
 from events.reader import Batch
+from events.stored import Stored
 from events.stream import JetStreamMissing, last_sequence
 from events.subjects import CHECKPOINTS
 from notary.checkpoint import read_checkpoint

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from events.log import Stored
+from events.stored import Stored
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.merkle import Tree, leaf_hash
 from notary.note import Key, MalformedNote

@@ -8,7 +8,7 @@ import sqlite3
 from sqlite_utils import Database
 
 from events.commit import digest
-from events.log import Stored
+from events.stored import Stored
 
 MOVE = "UPDATE checkpoint SET seq = ?, body = ? WHERE seq = ?"
 

@@ -8,7 +8,7 @@ import msgspec
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientEvent, ClientSecretIssued
 from events.commit import VERSION
 from events.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
-from events.log import Stored
+from events.stored import Stored
 from events.subject import SubjectEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import msgspec
 
 from events import client, family, key, subject, tenant
 from events.commit import VERSION, UnreadableCommit
-from events.log import Stored
+from events.stored import Stored
 
 Record: TypeAlias = dict[str, Any]
 """Column → value; what is None or empty is left out."""

@@ -12,9 +12,9 @@ import msgspec
 from events.bus import Connection
 from events.direct_reader import read_direct
 from events.ending import end
-from events.log import Stored
 from events.pipe import ChildGone, Pipe
 from events.reader import Batch, read
+from events.stored import Stored
 from events.subjects import EVERYTHING
 from projections.writer import PART, Outcome
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from events.commit import digest
-from events.log import Stored
+from events.stored import Stored
 from projections import activity, checkpoint, cut_offs, families, history, incidents, names, revocations, views, words
 from projections.commit import FamilyCommit, Unprojectable, read_commit
 from projections.opened import Opened

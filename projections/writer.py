@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from events.log import Stored
-from events.pipe import serve
+from events.piped import serve
+from events.stored import Stored
 from projections.read_model import Halted, ReadModel, Unusable
 
 PART = "part"

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from events.commit import VERSION, Codec, Commit, digest
-from events.log import Conflict, Log, Stored
+from events.log import Conflict, Log
+from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
 from service.tokens import new_id

@@ -24,7 +24,8 @@ from events import tenant as tenant_events
 from events.bus import Connection
 from events.ending import end
 from events.family import FamilyState
-from events.log import Log, Stored, Unavailable
+from events.log import Log, Unavailable
+from events.stored import Stored
 from service.context import Context
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.outcome import Decision

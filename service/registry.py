@@ -18,9 +18,10 @@ from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
 from events.commit import UnreadableCommit
-from events.log import Log, Stored
+from events.log import Log
 from events.reader import read
 from events.settings import ClientSettings, TenantSettings
+from events.stored import Stored
 from service.keyring import Keyring
 from service.policy import Rules, resolve
 from service.rate import Bucket

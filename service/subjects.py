@@ -6,7 +6,8 @@ What is known here may be old: it serves as the guard of an append, which the lo
 from typing import NamedTuple
 
 from events import subjects
-from events.log import Log, Stored
+from events.log import Log
+from events.stored import Stored
 from events.subject import codec
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from events.bus import Connection
 from events.direct_reader import commit_at
-from events.log import Stored
+from events.stored import Stored
 from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import INTERRUPTED, progress, reading

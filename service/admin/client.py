@@ -9,7 +9,7 @@ import msgspec
 
 from events import client as client_events
 from events import subjects
-from events.log import Stored
+from events.stored import Stored
 from service import clock
 from service.admin.effect import MAX_REASON, complete, effective, known_client
 from service.admin.settings import for_client

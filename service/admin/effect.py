@@ -3,7 +3,7 @@
 import msgspec
 
 from events import subjects
-from events.log import Stored
+from events.stored import Stored
 from service.context import Context
 from service.decide.cut_off import CutOff
 from service.errors import OAuthError

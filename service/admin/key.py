@@ -10,8 +10,8 @@ import msgspec
 
 from events import key as key_events
 from events import subjects
-from events.log import Stored
 from events.settings import SigningAlg
+from events.stored import Stored
 from service.aggregates import change
 from service.context import Context
 from service.errors import OAuthError

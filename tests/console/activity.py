@@ -16,7 +16,7 @@ from events.family import (
     TokenReuseDetected,
     TokenRotated,
 )
-from events.log import Stored
+from events.stored import Stored
 from tests.projections.logs import AUDIENCE, LogMaker
 
 CLIENTS = {"web": 6, "mobile": 9, "tv": 2, "back-office": 3}

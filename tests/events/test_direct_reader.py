@@ -12,7 +12,8 @@ from events import bus, stream
 from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
 from events.direct_request import Request
-from events.log import Stored, Unavailable
+from events.log import Unavailable
+from events.stored import Stored
 from events.subjects import EVERYTHING, STREAM
 from heirloom.commands.verify import verify_log
 from tests.broker import Broker

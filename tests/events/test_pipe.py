@@ -13,8 +13,9 @@ import pytest
 import uvloop
 
 from events import pipe as pipes
-from events.log import Stored
+from events import piped
 from events.pipe import ChildGone, Pipe
+from events.stored import Stored
 
 PATIENCE_SECONDS, LATE_SECONDS = 20, 0.2
 COMMITS = [Stored(1, "tokens.acme.tenant", b"{}")]
@@ -57,7 +58,7 @@ def test_a_child_that_can_receive_no_more_ends(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=fail)))
     arrived: SimpleQueue[bytes] = SimpleQueue()
     with pytest.raises(OSError, match="broken"):
-        pipes._receive(arrived)
+        piped._receive(arrived)
     assert arrived.get_nowait() == b""
 
 
@@ -68,5 +69,5 @@ def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
     assert child.stdout is not None
     child.stdout.close()
     batch = pipes._encoder.encode(COMMITS)
-    _, said = child.communicate(len(batch).to_bytes(pipes.LENGTH_BYTES) + batch, PATIENCE_SECONDS)
+    _, said = child.communicate(len(batch).to_bytes(piped.LENGTH_BYTES) + batch, PATIENCE_SECONDS)
     assert (child.returncode, said) == (0, b"")

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events.log import Stored
+from events.stored import Stored
 from events.verify import KINDS, Fault, Report, Verifier
 from tests.projections.logs import LogMaker, eventful_log
 

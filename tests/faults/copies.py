@@ -10,8 +10,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import ServiceUnavailableError
 
 from events.bus import Connection
-from events.log import Stored
 from events.reader import read
+from events.stored import Stored
 from events.stream import last_sequence
 from events.subjects import STREAM
 from heirloom.copies import copies, have_everything

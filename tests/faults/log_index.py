@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.log import Stored
+from events.stored import Stored
 from events.verify import Verifier
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from events.commit import digest
-from events.log import Stored
 from events.reader import Batch, _Reader
+from events.stored import Stored
 from projections import checkpoint
 from projections.read_model import ReadModel
 from tests.faults.orders import put

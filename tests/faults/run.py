@@ -11,7 +11,8 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from events import bus
-from events.log import Log, Stored
+from events.log import Log
+from events.stored import Stored
 from events.stream import JetStreamMissing
 from heirloom import credentials
 from projections.read_model import ReadModel

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from events.log import Stored
+from events.stored import Stored
 from tests.faults.checker import check
 from tests.faults.history import NEVER, Kind, Operation, Outcome
 from tests.faults.log_checker import copies_differ

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from events.log import Stored
+from events.stored import Stored
 from events.subjects import CHECKPOINT
 from notary.checkpoint import Checkpoint, sign
 from notary.merkle import Tree, leaf_hash

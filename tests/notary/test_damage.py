@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.commit import digest
-from events.log import Stored
+from events.stored import Stored
 from events.subjects import CHECKPOINT, CHECKPOINTS
 from events.verify import Report
 from notary.checkpoint import Checkpoint, sign

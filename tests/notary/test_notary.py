@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from events import bus, stream
-from events.log import Stored
 from events.reader import read
+from events.stored import Stored
 from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from heirloom.child import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint

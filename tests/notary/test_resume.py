@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from events import bus, remembered, stream, verify
-from events.log import Stored
 from events.reader import Batch
 from events.remembered import Remembered, Unusable
+from events.stored import Stored
 from events.subjects import CHECKPOINTS, STREAM
 from events.verify import Report
 from heirloom.cli import main

@@ -15,8 +15,8 @@ from nats.js.api import StreamConfig
 
 from events import bus
 from events.family import codec
-from events.log import Stored
 from events.reader import read
+from events.stored import Stored
 from events.subjects import EVERYTHING
 from heirloom.backup import KEYRING, MANIFEST
 from heirloom.cli import main

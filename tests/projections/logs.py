@@ -22,8 +22,8 @@ from events.family import (
     TokenRevoked,
     TokenRotated,
 )
-from events.log import Stored
 from events.settings import ClientSettings
+from events.stored import Stored
 from events.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

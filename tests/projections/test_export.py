@@ -16,7 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 import pytest
 from click.testing import CliRunner, Result
 
-from events.log import Stored
+from events.stored import Stored
 from heirloom import export_parquet
 from heirloom.cells import cell
 from heirloom.cli import main

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 
 from bench.machine import children
 from events import bus, stream
-from events.log import Stored
+from events.stored import Stored
 from projections.read_model import ReadModel
 from tests.broker import Broker
 from tests.projections.logs import LogMaker, eventful_log

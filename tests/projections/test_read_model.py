@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
-from events.log import Stored
+from events.stored import Stored
 from projections import families
 from projections.commit import microseconds
 from projections.read_model import Halted, ReadModel, Unusable, open_for_queries

@@ -14,7 +14,7 @@ import msgspec
 from click.testing import CliRunner
 
 from events import bus, stream
-from events.log import Stored
+from events.stored import Stored
 from heirloom.cli import main
 from projections.digest import Digest, digest_of
 from projections.read_model import ReadModel, open_for_queries

@@ -9,7 +9,8 @@ import pytest
 from events import bus, stream
 from events.commit import digest
 from events.family import FamilyState
-from events.log import Conflict, Log, Stored
+from events.log import Conflict, Log
+from events.stored import Stored
 from events.subjects import Aggregate
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted
