@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and each would compile everything anew
 
 .PHONY: setup demo test check bench bench-scale picture fuzz faults faults-bugs sbom audit-dependencies lock clean
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from argon2 import extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
@@ -23,6 +25,7 @@ from service.client_secret import (
     WAITING_PER_CLIENT,
     Account,
     Secrets,
+    decoy,
     hasher,
 )
 from service.errors import OAuthError
@@ -310,6 +313,15 @@ async def test_clients_that_do_not_exist() -> None:
         return True
 
     assert not await Secrets(always).are_right(NOBODY, "x")
+
+
+def test_a_decoy_costs_what_a_hash_costs() -> None:
+    """It has a real hash's parameters and lengths, and is looked through to its end: it differs, it is not invalid."""
+    stored, made_up = hasher.hash("s3cret"), decoy()
+    assert extract_parameters(made_up) == extract_parameters(stored)
+    assert len(made_up) == len(stored) and decoy() != made_up
+    with pytest.raises(VerifyMismatchError):
+        hasher.verify(made_up, "s3cret")
 
 
 async def test_verifications_are_bounded() -> None:
