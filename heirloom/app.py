@@ -27,6 +27,7 @@ from service.client_secret import Secrets
 from service.connecting import Connecting
 from service.context import Context
 from service.disconnecting import Connections
+from service.holding import Holdings
 from service.journal import Journal
 from service.news import News
 from service.polling import Polling
@@ -81,16 +82,18 @@ async def run_replica(
     await used.start(settings.required.replicas)
     authentication = ClientAuthentication(context, Secrets(), used)
     connections = Connections(log_bus, registry)
+    holdings = Holdings(families, registry, connections)
     if settings.credentials is not None:
         await connections.start()
-        registry.when_disabled = connections.end
+        registry.when_disabled = partial(_end_client, connections, holdings)
     following = asyncio.create_task(registry.follow(log_bus, partial(_fail, failure)))
     await _first(registry.ready.wait(), failure)
     callout: Callout | None = None
     if settings.credentials is not None:
         connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
-        callout = Callout(connecting, settings.credentials.issuer_seed)
+        callout = Callout(connecting, holdings, settings.credentials.issuer_seed)
         await callout.start(api_bus)
+        await holdings.start(log_bus)
     server = Server(api_bus, context, authentication, journal, __version__, parts.around)
     await replicas.start(server.settled, settings.required.replicas)
     reacting = asyncio.create_task(Reactor(log_bus, context).run())
@@ -107,14 +110,20 @@ async def run_replica(
         failure.cancel()  # what is closed from here on is closed by us
         log.info("draining")
         reacts, follows = partial(end, (reacting,)), partial(end, (following,))
-        drains = () if callout is None else (callout.drain,)
-        for leave in (*drains, server.drain, admin.stop, reacts, connections.stop, replicas.stop, follows):
+        drains = (server.drain,) if callout is None else (callout.drain, server.drain)
+        ends = holdings.stop, connections.stop, replicas.stop
+        for leave in (*drains, admin.stop, reacts, *ends, follows):
             with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
                 await leave()
         for connection in (api_bus, admin_bus, log_bus):
             await connection.close()
         await asyncio.to_thread(parts.end)
         journal.flush()
+
+
+def _end_client(connections: Connections, holdings: Holdings, tenant: str, client_id: str) -> None:
+    connections.end_client(tenant, client_id)
+    holdings.end_client(tenant, client_id)
 
 
 async def _closed_is_failed(failure: "asyncio.Future[None]", what: str) -> None:

@@ -6,7 +6,7 @@ what it imports. The log's account is the service's; whoever only asks lives in 
 
 from typing import NamedTuple
 
-from events.stream import REVOKED
+from events.stream import REVOKED, REVOKED_STORED
 
 LOG_ACCOUNT = "HEIRLOOM"
 """Holds JetStream and the log."""
@@ -57,7 +57,7 @@ ROLES: dict[str, Role] = {
     "service": Role(
         LOG_ACCOUNT,
         publish=("tokens.>", "heirloom.>", "audit.>", "$JS.>", "$KV.>", "_INBOX.>", "_R_.>", "$SYS._INBOX.>", *SYSTEM),
-        subscribe=("oauth.>", "admin.>", "heirloom.>", "$SRV.>", "$SYS.REQ.USER.AUTH", "_INBOX.>"),
+        subscribe=("oauth.>", "admin.>", "heirloom.>", REVOKED_STORED, "$SRV.>", "$SYS.REQ.USER.AUTH", "_INBOX.>"),
         denied=tuple(f"{API}.STREAM.{what}.{log}" for what in ENDINGS for log in STREAMS),
     ),
     "projector": Role(

@@ -22,6 +22,7 @@ from service import clock
 from service.connecting import Admitted, Connecting, Offered
 from service.disconnecting import ACCOUNT
 from service.errors import OAuthError
+from service.holding import Holdings
 from service.tokens import new_id
 
 log = logging.getLogger("heirloom.callout")
@@ -52,10 +53,11 @@ _decoder = msgspec.json.Decoder(_Claims)
 
 
 class Callout:
-    """Answers the broker's questions. `issuer_seed` signs the answers."""
+    """Answers the broker's questions. `issuer_seed` signs the answers; `holdings` hears who comes with a token."""
 
-    def __init__(self, connecting: Connecting, issuer_seed: str) -> None:
+    def __init__(self, connecting: Connecting, holdings: Holdings, issuer_seed: str) -> None:
         self._connecting = connecting
+        self._holdings = holdings
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,6 +90,8 @@ class Callout:
     async def _answer(self, message: Msg, asked: _Asked) -> None:
         try:
             admitted = await self._connecting.admit(asked.connect_opts)
+            if admitted.holding is not None:
+                self._holdings.opened(admitted.holding)
             answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
         except (OAuthError, Unavailable) as error:
             log.info("a connection was refused", extra={"why": str(error)})
@@ -105,7 +109,7 @@ class Callout:
             log.info("the broker could not be answered: %s", type(error).__name__)
 
     def _user_jwt(self, user: str, admitted: Admitted) -> str:
-        tenant, client_id, until, itself = admitted
+        tenant, client_id, holding, itself = admitted
         own = f"oauth.{tenant}.client.{client_id}"
         permissions = {
             "pub": {
@@ -117,8 +121,8 @@ class Callout:
             "data": -1,
             "payload": -1,
         }
-        ends = {} if until is None else {"exp": until}
-        name = f"{tenant}/{client_id}"
+        ends = {} if holding is None else {"exp": holding.until}
+        name = f"{tenant}/{client_id}" if holding is None else holding.user
         return self._sign({"aud": ACCOUNT, "sub": user, "name": name, "nats": permissions | _kind("user")} | ends)
 
     def _sign(self, claims: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from service.client_authentication import ByAssertion, BySecret, ClientAuthentic
 from service.client_password import client_password
 from service.context import Context
 from service.errors import invalid_client
+from service.holding import Holding
 from service.registry import Tenant
 
 MAX_PROOF = 8192
@@ -31,14 +32,14 @@ class Offered(msgspec.Struct):
 
 
 class Admitted(NamedTuple):
-    """The client, until when (a NumericDate; None: until it goes), and whether it speaks for itself.
+    """The client, by which token if by one, and whether it speaks for itself.
 
     Who holds a person's token is not the client: others see that token too.
     """
 
     tenant: str
     client_id: str
-    until: int | None = None
+    holding: Holding | None = None
     itself: bool = True
 
 
@@ -81,7 +82,9 @@ class Connecting:
         if client_id not in (None, claims.client_id) or claims.actors or not _is_for(tenant, claims.aud):
             raise invalid_client()
         # the grant tells, not the subject: a person may be called as the client is
-        return Admitted(tenant.name, claims.client_id, claims.exp, family.grant == "client_credentials")
+        itself = family.grant == "client_credentials"
+        holding = Holding(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
+        return Admitted(tenant.name, claims.client_id, holding, itself)
 
     def _issuer_of(self, token: str) -> str:
         """The name of the tenant whose token this claims to be; empty for none."""

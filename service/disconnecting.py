@@ -1,11 +1,13 @@
-"""Ending the connections of a client that is disabled, on every server of the broker.
+"""Ending connections to the broker, on every one of its servers.
 
-Whom the servers let in, they keep until they are told otherwise: so each is asked who is connected as that client, and
+Whom the servers let in, they keep until they are told otherwise: so each is asked who is connected as that user, and
 told to end those connections. Asking needs no memory, so any replica does it, and one that has just started too.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
@@ -27,6 +29,7 @@ AGAIN_SECONDS = 7.0
 
 class _Connected(msgspec.Struct):
     cid: int
+    authorized_user: str = ""
 
 
 class _Page(msgspec.Struct):
@@ -46,43 +49,67 @@ _decoder = msgspec.json.Decoder(_Reply)
 
 
 class Connections:
-    """All there are to the broker, of registered clients."""
+    """All there are to the broker, of registered clients. `when_listed` hears whose each is that `list_all` finds."""
 
     def __init__(self, connection: Connection, registry: Registry) -> None:
         self._connection = connection
         self._registry = registry
         self._inbox = connection.new_inbox()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listed: set[int] = set()
+        self.when_listed: Callable[[str], None] = lambda _user: None
 
     async def start(self) -> None:
         """Listen for the servers' answers."""
-        await self._connection.subscribe(f"{self._inbox}.*.*", cb=self._listed)
+        await self._connection.subscribe(f"{self._inbox}.end.>", cb=self._end_found)
+        await self._connection.subscribe(f"{self._inbox}.list.*", cb=self._list_found)
 
-    def end(self, tenant: str, client_id: str) -> None:
-        """End that client's, and those that come about while it is not yet known everywhere that they may not."""
-        task = asyncio.create_task(self._end(tenant, client_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def end_client(self, tenant: str, client_id: str) -> None:
+        """End a disabled client's, and those that come about while that is not yet known everywhere."""
+        self._run(self._end_client(tenant, client_id))
+
+    def end_user(self, user: str) -> None:
+        """End those of that user. The broker's users are named by `callout` and by `holding`."""
+        self._run(self._ask_to_end(user))
+
+    async def list_all(self) -> None:
+        """Look through all there are; one that comes or goes meanwhile may be passed over."""
+        self._listed.clear()
+        await self._list_from(0)
 
     async def stop(self) -> None:
         """End nothing more."""
         await end(self._tasks)
 
-    async def _end(self, tenant: str, client_id: str) -> None:
-        await self._ask(tenant, client_id)
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_client(self, tenant: str, client_id: str) -> None:
+        user = f"{tenant}/{client_id}"
+        await self._ask_to_end(user)
         await asyncio.sleep(AGAIN_SECONDS)
         if self._registry.has_disabled(tenant, client_id):
-            await self._ask(tenant, client_id)
+            await self._ask_to_end(user)
 
-    async def _ask(self, tenant: str, client_id: str) -> None:
-        who = {"acc": ACCOUNT, "auth": True, "user": f"{tenant}/{client_id}", "limit": AT_ONCE}
+    async def _ask_to_end(self, user: str) -> None:
+        await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
+
+    async def _list_from(self, offset: int) -> None:
+        if offset not in self._listed:  # each server with a full page wants the next one, and all answer each
+            self._listed.add(offset)
+            await self._ask({"offset": offset}, f"list.{offset}")
+
+    async def _ask(self, which: dict[str, Any], reply: str) -> None:
+        question = {"acc": ACCOUNT, "auth": True, "limit": AT_ONCE} | which
         try:
-            await self._connection.publish(ASK, msgspec.json.encode(who), reply=f"{self._inbox}.{tenant}.{client_id}")
+            await self._connection.publish(ASK, msgspec.json.encode(question), reply=f"{self._inbox}.{reply}")
         except NatsError as error:
-            log.warning("a disabled client's connections are not ended: %s", type(error).__name__)
+            log.warning("the broker is not asked who is connected: %s", type(error).__name__)
 
-    async def _listed(self, message: Msg) -> None:
-        tenant, client_id = message.subject.split(".")[-2:]
+    async def _end_found(self, message: Msg) -> None:
+        user = "/".join(message.subject.removeprefix(f"{self._inbox}.end.").split("."))
         reply = _decoder.decode(message.data)
         for connected in reply.data.connections:
             kick = msgspec.json.encode({"cid": connected.cid})
@@ -90,9 +117,17 @@ class Connections:
             kicked = f"{self._inbox}.ended"
             await self._connection.publish(f"$SYS.REQ.SERVER.{reply.server.id}.KICK", kick, reply=kicked)
         if reply.data.connections:
+            tenant, client_id, *_ = user.split("/")
             log.info(
-                "a disabled client's connections are ended",
+                "connections are ended: their client is disabled, or their token is void",
                 extra={"tenant": tenant, "client": client_id, "count": len(reply.data.connections)},
             )
         if len(reply.data.connections) == AT_ONCE:
-            await self._ask(tenant, client_id)
+            await self._ask_to_end(user)
+
+    async def _list_found(self, message: Msg) -> None:
+        found = _decoder.decode(message.data).data.connections
+        for connected in found:
+            self.when_listed(connected.authorized_user)
+        if len(found) == AT_ONCE:
+            await self._list_from(int(message.subject.rsplit(".", 1)[-1]) + AT_ONCE)

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -77,6 +79,14 @@ async def ended(caller: Caller, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while not caller.connection.is_closed:
             await asyncio.sleep(0.02)
+
+
+async def answers(caller: Caller, token: str) -> bool:
+    """Whether somebody says that it is active."""
+    try:
+        return bool((await caller.ask("introspect", {"token": token}, seconds=1))["active"])
+    except NatsError:
+        return False
 
 
 @pytest.fixture
@@ -165,6 +175,48 @@ async def test_the_connection_ends_with_the_token(door: Door) -> None:
     async with door.opened(password=await door.token()) as caller:
         assert await caller.issue(scope="read")
         await ended(caller, 6)
+
+
+@pytest.mark.parametrize("form", ["jwt", "opaque"])
+async def test_the_connection_ends_with_the_tokens_revocation(door: Door, form: str) -> None:
+    """By whatever revokes it; those of other tokens, of the same family too, stay."""
+    await door.register(access_token_format=form)
+    async with door.service.client(door.client_id) as client:
+        first = await client.issue("alice", "read offline_access")
+        second = await client.refresh(first["refresh_token"])
+        persons = [first["access_token"], second["access_token"]]
+        own, others = await door.token(), await door.token()
+        async with (
+            door.opened(password=persons[0]) as single,
+            door.opened(password=persons[1]) as of_family,
+            door.opened(password=own) as by_own,
+            door.opened(password=others) as stays,
+        ):
+            await client.ask("revoke", {"token": persons[0]})
+            await ended(single, 1)
+            assert await of_family.active(persons[1])
+            await door.operator.ask("admin.acme.subject.revoke", {"sub": "alice"})
+            await ended(of_family, 1)
+            assert await by_own.issue(scope="read")
+            assert await by_own.ask("revoke", {"token": own}) == {}, "he is answered before he is sent away"
+            await ended(by_own, 1)
+            assert await stays.issue(scope="read")
+
+
+async def test_whoever_let_it_in_may_be_gone(door: Door) -> None:
+    """Replicas that have just started look for the connections there are."""
+    await door.register()
+    own, others = await door.token(), await door.token()
+    async with door.opened(password=own) as caller, door.opened(password=others) as other:
+        old = door.service.pids("heirloom.replica")
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while set(door.service.pids("heirloom.replica")) & set(old) or not await answers(caller, own):
+                await asyncio.sleep(0.05)
+        await caller.ask("revoke", {"token": own})
+        await ended(caller, 10)
+        assert await answers(other, others)
 
 
 async def test_a_disabled_client_is_disconnected(door: Door) -> None:

@@ -1,0 +1,133 @@
+"""Which connections end with the token that opened them; that the broker ends them is in `security/test_connecting`."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from events.commit import VERSION, Commit
+from events.family import FamilyCommit, FamilyState, Revocation, codec
+from events.log import Unavailable
+from service import holding as holdings
+from service.holding import Holding, Holdings
+from service.recent import Loaded
+from tests.service.families import given, opened
+
+UNTIL = int(time.time()) + 60
+ONE = Holding("acme", "web", "family", "jti-1", UNTIL)
+OTHER = ONE._replace(jti="jti-2")
+LIVE = given(opened())
+assert LIVE is not None
+ENDED = replace(LIVE, revoked=Revocation(datetime.now(UTC), "operator"))
+ONE_ENDED = replace(LIVE, revoked_jtis={ONE.jti: datetime.now(UTC)})
+
+
+class World:
+    """A log that answers with what it is given, and a broker of which only what it is asked to end is kept."""
+
+    def __init__(self) -> None:
+        self.answers: list[FamilyState | Unavailable | None] = []
+        self.ended: list[str] = []
+        self.disabled: set[tuple[str, str]] = set()
+        asked = SimpleNamespace(load=self._load), SimpleNamespace(has_disabled=lambda *who: who in self.disabled)
+        self.connections = SimpleNamespace(end_user=self.ended.append, when_listed=None)
+        self.holdings = Holdings(*cast("Any", (*asked, self.connections)))
+
+    async def _load(self, _tenant: str, _family_id: str) -> Loaded:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return Loaded(7, None, answer, True)
+
+    def hear(self, state: FamilyState, family_id: str = "family") -> None:
+        """Of a revocation."""
+        commit: FamilyCommit = Commit(VERSION, "id", datetime.now(UTC), "operator", None, 0, (), state)
+        self.holdings._heard(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
+
+    async def settled(self) -> None:
+        """Return when nothing is being looked at any more."""
+        while self.holdings._tasks:
+            await asyncio.wait(self.holdings._tasks)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Where nobody waits."""
+    monkeypatch.setattr(holdings, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(holdings, "REPLY_SECONDS", 0)
+    return World()
+
+
+def test_the_name_tells_everything() -> None:
+    """And that of a client with another proof tells nothing."""
+    assert Holding.of(ONE.user) == ONE
+    assert Holding.of("acme/web") is None
+
+
+async def test_what_is_revoked_while_it_opens_a_connection(world: World) -> None:
+    """It is looked at once more, however long the log keeps silent, and a live one stays."""
+    world.answers = [Unavailable("no leader"), ENDED]
+    world.holdings.opened(ONE)
+    await world.settled()
+    assert world.ended == [ONE.user]
+    world.answers = [LIVE]
+    world.holdings.opened(OTHER)
+    await world.settled()
+    assert world.ended == [ONE.user]
+
+
+@pytest.mark.parametrize(("state", "ended"), [(ENDED, {ONE, OTHER}), (ONE_ENDED, {ONE}), (LIVE, set())])
+async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ended: set[Holding]) -> None:
+    """A family's ends all, a token's its own, another family's none; and each is ended once."""
+    world.answers = [LIVE, LIVE]
+    for one in (ONE, OTHER):
+        world.holdings.opened(one)
+    await world.settled()
+    for _ in range(2):
+        world.hear(ENDED, "another")
+        world.hear(state)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert sorted(world.ended) == sorted(one.user for one in ended)
+
+
+async def test_connections_that_were_there_before(world: World) -> None:
+    """Those of void tokens end, the others when theirs are revoked; whoever came by another proof is left alone."""
+    world.answers = [ONE_ENDED, ONE_ENDED]
+    for user in (ONE.user, OTHER.user, "acme/web"):
+        world.connections.when_listed(user)
+    await world.settled()
+    assert world.ended == [ONE.user]
+    world.hear(ENDED)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert world.ended == [ONE.user, OTHER.user]
+
+
+async def test_what_a_disabled_client_holds(world: World) -> None:
+    """Its tokens of other clients' families too, at once, and where it was disabled while it connected."""
+    world.answers = [LIVE, LIVE]
+    world.holdings.opened(ONE)
+    world.holdings.opened(ONE._replace(client_id="other"))
+    await world.settled()
+    world.holdings.end_client("acme", "web")
+    assert world.ended == [ONE.user]
+    world.disabled.add(("acme", "web"))
+    world.answers = [LIVE]
+    world.holdings.opened(OTHER)
+    await world.settled()
+    assert world.ended == [ONE.user, OTHER.user]
+
+
+async def test_nothing_is_kept_of_a_token_whose_time_is_over(world: World) -> None:
+    """The broker ends its connections by itself."""
+    world.answers = [LIVE]
+    world.holdings.opened(ONE._replace(until=int(time.time())))
+    await world.settled()
+    async with asyncio.timeout(5):
+        while world.holdings._known:
+            await asyncio.sleep(0)
