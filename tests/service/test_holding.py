@@ -17,7 +17,7 @@ from service.holding import Holding, Holdings
 from service.recent import Loaded
 from tests.service.families import given, opened
 
-UNTIL = int(time.time()) + 60
+UNTIL = int(time.time()) + 3600
 ONE = Holding("acme", "web", "family", "jti-1", UNTIL)
 OTHER = ONE._replace(jti="jti-2")
 LIVE = given(opened())
