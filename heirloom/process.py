@@ -6,15 +6,24 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 
+from events.ending import end
+
 
 def run(main: Coroutine[None, None, None]) -> None:
-    """Run on uvloop where the platform has it."""
+    """Run on uvloop where the platform has it, until everything that `main` began has ended."""
     if sys.platform == "win32":
-        asyncio.run(main)
+        asyncio.run(_to_the_end(main))
         return
     import uvloop  # not on every platform
 
-    uvloop.run(main)
+    uvloop.run(_to_the_end(main))
+
+
+async def _to_the_end(main: Coroutine[None, None, None]) -> None:
+    try:
+        await main
+    finally:  # asyncio would tell each of them once, and wait for ever for one that has not heard it
+        await end(asyncio.all_tasks() - {asyncio.current_task()})
 
 
 def stop_requested(asked: Callable[[bytes], None] = lambda _: None) -> asyncio.Event:

@@ -6,6 +6,7 @@ caught up with the log as it was at the start. SIGTERM drains it; it exits 0.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -13,6 +14,8 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from nats.errors import Error as NatsError
 
 from events.broker import Broker
 from events.bus import Connection, connect
@@ -86,11 +89,9 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
     finally:
         log.info("draining")
         progress.give_up_waiting("the projector is stopping")
-        await broker.stop()
-        await end((following,))
-        await audit.close()
-        await log_bus.close()
-        await audit_bus.close()
+        for leave in (broker.stop, partial(end, (following,)), audit.close, log_bus.close, audit_bus.close):
+            with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
+                await leave()
 
 
 async def _connect(url: str) -> tuple[Connection, Connection]:

@@ -6,6 +6,7 @@ import pytest
 
 from events import ending
 from events.ending import end
+from heirloom.process import run
 
 PATIENCE_SECONDS = 20
 
@@ -37,6 +38,19 @@ async def test_whoever_has_not_heard_of_its_end_is_told_again(monkeypatch: pytes
         await end(tasks)
     assert [task.cancelled() for task in tasks] == [True, True, False, False]
     await end([])
+
+
+def test_a_process_that_fails_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has not heard of it does not keep it."""
+    monkeypatch.setattr(ending, "AGAIN_SECONDS", 0.01)
+
+    async def main() -> None:
+        deaf = asyncio.create_task(_deaf(3))
+        await asyncio.sleep(0.01)
+        raise RuntimeError(f"{deaf.done()}")
+
+    with pytest.raises(RuntimeError, match="False"):
+        run(main())
 
 
 async def test_whoever_leaves_things_in_order_is_not_disturbed() -> None:

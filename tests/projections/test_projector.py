@@ -114,6 +114,20 @@ async def test_it_survives_a_broker_that_comes_and_goes(nats_server: Broker, tmp
                 await asyncio.sleep(0.05)
 
 
+async def test_it_ends_in_order_without_a_broker(nats_server: Broker, tmp_path: Path) -> None:
+    """SIGTERM when the connections are gone: whatever cannot be said to the broker keeps nobody here."""
+    said = tmp_path / "said"
+    await publish(nats_server, LOG[:20])
+    async with projector(nats_server, tmp_path / "model", said=said) as running:
+        nats_server.kill()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while said.read_bytes().count(b'"connection disconnected"') < 2:
+                await asyncio.sleep(0.02)
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.process.wait() == 0
+    assert b"Traceback" not in said.read_bytes()
+
+
 async def test_a_writer_that_dies_is_started_again(nats_server: Broker, tmp_path: Path) -> None:
     """On the file as it left it, though the log has grown since the projector was started: nothing is built anew."""
     said = tmp_path / "said"
