@@ -24,6 +24,7 @@ from service.callout import Callout
 from service.client_assertion import UsedAssertions
 from service.client_authentication import ClientAuthentication
 from service.client_secret import Secrets
+from service.completed import Completed
 from service.connecting import Connecting
 from service.context import Context
 from service.disconnecting import Connections
@@ -77,7 +78,9 @@ async def run_replica(
     news = News(api_bus, families.recent, replicas.is_alone)
     await news.start()
     families.spread = news.spread
-    context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus))
+    completed = Completed(log_bus, the_log)
+    await completed.start()
+    context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus), completed)
     used = UsedAssertions(log_bus)
     await used.start(settings.required.replicas)
     authentication = ClientAuthentication(context, Secrets(), used)

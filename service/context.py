@@ -4,6 +4,7 @@ import time
 from typing import NamedTuple
 
 from events.log import Log
+from service.completed import Completed
 from service.errors import OAuthError
 from service.families import Families
 from service.keyring import Keyring
@@ -24,6 +25,7 @@ class Context(NamedTuple):
     polling: Polling
     replicas: Replicas
     read_model: ReadModel
+    completed: Completed
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks, once for each request.

@@ -26,6 +26,7 @@ from events.ending import end
 from events.family import FamilyState
 from events.log import Log, Unavailable
 from events.stored import Stored
+from service.completed import CONSUMER
 from service.context import Context
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.outcome import Decision
@@ -34,14 +35,12 @@ from service.read_model import Family
 
 log = logging.getLogger("heirloom.reactor")
 
-CONSUMER = "reactor"
 ACK_WAIT_SECONDS = 3.0
 AT_ONCE = 4
 """Cut-offs worked on at once, by each replica."""
 FAMILIES_AT_ONCE = 64
 """Revocations under way for one cut-off: commits that wait together share an fsync."""
 AGAIN_SECONDS = 0.3
-PATIENCE_SECONDS = 30.0
 
 
 class _Ordered(msgspec.Struct):
@@ -115,6 +114,7 @@ class Reactor:
                     except (Unavailable, NatsError) as error:
                         log.warning("a cut-off waits: %s", error, extra={"seq": stored.seq})
                         await asyncio.sleep(AGAIN_SECONDS)
+            await self._context.completed.tell(stored.seq)
             await message.ack()
         except asyncio.CancelledError:
             with contextlib.suppress(NatsError):
@@ -185,17 +185,6 @@ async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
             earlier = await log.at(tenant.prev_seq) if tenant.prev_seq else None
             was = tenant_events.codec.decode(earlier.body).state if earlier is not None else None
             return of_tenant(tenant.events, was, stored.seq)
-
-
-async def finished(log: Log, seq: int) -> bool:
-    """Wait until the cut-off at `seq` is complete. False when that takes longer than a caller waits."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-    while asyncio.get_running_loop().time() < deadline:
-        with contextlib.suppress(Unavailable):
-            if await log.finished(CONSUMER) >= seq:
-                return True
-        await asyncio.sleep(0.02)
-    return False
 
 
 @contextlib.asynccontextmanager

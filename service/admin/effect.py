@@ -7,7 +7,7 @@ from events.stored import Stored
 from service.context import Context
 from service.decide.cut_off import CutOff
 from service.errors import OAuthError
-from service.reactor import cut_off_of, finished
+from service.reactor import cut_off_of
 
 MAX_REASON = 500
 """Characters of an operator's own words."""
@@ -31,7 +31,7 @@ async def effective(context: Context, stored: Stored) -> CutOff | None:
     if found is None:
         if stored.subject.split(".")[2] != "subject":  # the log itself guards against an old view of a person
             await context.replicas.barrier(stored.seq)
-    elif not await finished(context.log, stored.seq):
+    elif not await context.completed.wait(stored.seq):
         raise OAuthError(
             "temporarily_unavailable",
             f"the command stands (sequence {stored.seq}) and will be completed; repeat it to wait for that",

@@ -1,0 +1,63 @@
+"""Which cut-offs are complete: whoever completed one says so, and whoever ordered it waits for that (ADR 0004)."""
+
+import asyncio
+import contextlib
+
+from nats.errors import Error as NatsError
+
+from events.bus import Connection
+from events.log import Log, Unavailable
+
+CONSUMER = "reactor"
+"""The durable consumer that hands cut-offs out; what it has seen acknowledged without a gap is complete as well."""
+SUBJECT = "heirloom.completed"
+KEPT = 4096
+"""So many are remembered: one may be complete before anybody waits for it."""
+PATIENCE_SECONDS = 30.0
+LOOK_SECONDS = 0.25
+"""How often the consumer is asked meanwhile, should what was said have been lost."""
+
+
+class Completed:
+    """What this replica has heard of, by the sequences of the commits that cut off."""
+
+    def __init__(self, connection: Connection, log: Log) -> None:
+        self._connection = connection
+        self._log = log
+        self._known: dict[int, None] = {}
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    async def start(self) -> None:
+        """Listen to all replicas, this one among them."""
+        await self._connection.listen(f"{SUBJECT}.*", self._heard)
+
+    async def tell(self, seq: int) -> None:
+        """Every family that the cut-off ends has ended."""
+        with contextlib.suppress(NatsError):  # the consumer tells it too, later
+            await self._connection.publish(f"{SUBJECT}.{seq}")
+
+    async def wait(self, seq: int) -> bool:
+        """Until the cut-off is complete, however many others are not. False when that takes too long."""
+        heard = self._waiting.setdefault(seq, asyncio.Event())
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        try:
+            while asyncio.get_running_loop().time() < deadline:
+                if seq in self._known:
+                    return True
+                with contextlib.suppress(Unavailable):
+                    if await self._log.finished(CONSUMER) >= seq:
+                        return True
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await heard.wait()
+            return False
+        finally:
+            self._waiting.pop(seq, None)
+
+    def _heard(self, subject: bytes, _reply: bytes, _body: bytes, _headers: bytes | None) -> None:
+        seq = int(subject[subject.rindex(b".") + 1 :])
+        self._known[seq] = None
+        if len(self._known) > KEPT:
+            del self._known[next(iter(self._known))]
+        if (waiting := self._waiting.get(seq)) is not None:
+            waiting.set()

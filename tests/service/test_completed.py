@@ -1,0 +1,68 @@
+"""Whoever ordered a cut-off hears when it is complete, by one of two ways, and not before."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.client import JetStreamContext
+
+from events import bus
+from events.log import Log
+from events.subjects import STREAM
+from service import completed
+from service.completed import CONSUMER, Completed
+from tests.broker import Broker
+
+
+class World:
+    """Two replicas, and a log in which two cut-offs were ordered; neither is complete."""
+
+    def __init__(self, one: Completed, other: Completed, work: JetStreamContext.PullSubscription) -> None:
+        self.one, self.other, self.work = one, other, work
+
+
+@pytest.fixture
+async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """Where nobody waits long for what will not come."""
+    monkeypatch.setattr(completed, "PATIENCE_SECONDS", 0.5)
+    connections = [await bus.connect(nats_server.url, "test") for _ in range(2)]
+    jetstream = connections[0].jetstream()
+    await jetstream.add_stream(StreamConfig(name=STREAM, subjects=["tokens.>"]))
+    shared = ConsumerConfig(durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT)
+    await jetstream.add_consumer(STREAM, shared)
+    for _ in range(2):
+        await jetstream.publish("tokens.acme.subject.x", b"a cut-off")
+    one, other = (Completed(connection, Log(connection)) for connection in connections)
+    for replica, connection in zip((one, other), connections, strict=True):
+        await replica.start()
+        await connection.flush()
+    yield World(one, other, await jetstream.pull_subscribe_bind(CONSUMER, STREAM))
+    for connection in connections:
+        await connection.close()
+
+
+async def test_one_is_complete_while_an_older_one_is_not(world: World) -> None:
+    """On every replica, whether or not somebody waited when it was said; the older one's callers go on waiting."""
+    long_one, _ = await world.work.fetch(2, timeout=5)
+    assert not await world.one.wait(2)
+    await world.other.tell(2)
+    assert await world.one.wait(2) and await world.other.wait(2)
+    assert not await world.one.wait(1)
+    await long_one.ack_sync()
+    assert await world.one.wait(1)
+
+
+async def test_what_was_said_may_be_lost(world: World) -> None:
+    """What is acknowledged without a gap is complete."""
+    for message in await world.work.fetch(2, timeout=5):
+        await message.ack_sync()
+    assert await world.one.wait(2)
+
+
+async def test_not_all_is_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest are."""
+    monkeypatch.setattr(completed, "KEPT", 2)
+    for seq in (5, 6, 7):
+        await world.one.tell(seq)
+        assert await world.one.wait(seq)
+    assert list(world.one._known) == [6, 7]
