@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
+from heirloom.tracing import Parts
 from service import keyring
 from service.admin.serve import serve_admin
 from service.callout import Callout
@@ -30,6 +31,7 @@ from service.context import Context
 from service.disconnecting import Connections
 from service.holding import Holdings
 from service.journal import Journal
+from service.keyring import Keyring
 from service.news import News
 from service.polling import Polling
 from service.reactor import Reactor
@@ -54,6 +56,14 @@ class Disconnected(Exception):
     """A connection was ended for good: nothing reaches this replica any more, and only another one can take over."""
 
 
+class _Buses(NamedTuple):
+    """The connections: for the log, for what clients ask, and for what operators order."""
+
+    log: bus.Connection
+    api: bus.Connection
+    admin: bus.Connection
+
+
 async def run_replica(
     settings: Settings, journal: Journal, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
@@ -64,64 +74,84 @@ async def run_replica(
     """
     keys, parts = keyring.load(settings.keyring), tracing.parts()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with contextlib.AsyncExitStack() as leaving:
+        leaving.callback(journal.flush)
+        leaving.push_async_callback(asyncio.to_thread, parts.end)
+        buses = await _connected(settings.url, failure, leaving)
+        await stream.ensure(buses.log, settings.required)
+        context = await _context(buses, keys, parts)
+        used = UsedAssertions(buses.log)
+        await used.start(settings.required.replicas)
+        authentication = ClientAuthentication(context, Secrets(), used)
+        connections = Connections(buses.log, context.registry)
+        holdings = Holdings(context.families, context.registry, connections)
+        if settings.credentials is not None:
+            await connections.start()
+            _leave_by(leaving, connections.stop)
+            context.registry.when_disabled = partial(_end_client, connections, holdings)
+        following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
+        _leave_by(leaving, partial(end, (following,)))
+        await _first(context.registry.ready.wait(), failure)
+        if settings.credentials is not None:
+            connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
+            callout = Callout(connecting, holdings, settings.credentials.issuer_seed)
+            await callout.start(buses.api)
+            _leave_by(leaving, callout.drain)
+            await holdings.start(buses.log)
+            _leave_by(leaving, holdings.stop)
+        server = Server(buses.api, context, authentication, journal, __version__, parts.around)
+        await context.replicas.start(server.settled, settings.required.replicas)
+        _leave_by(leaving, context.replicas.stop)
+        reacting = asyncio.create_task(Reactor(buses.log, context).run())
+        _leave_by(leaving, partial(end, (reacting,)))
+        admin = Broker(buses.admin)
+        serve_admin(admin, context)
+        await admin.start()
+        _leave_by(leaving, admin.stop)
+        await server.start()
+        _leave_by(leaving, server.drain)
+        reporter.gather = partial(of_replica, server, context.families, context.log, context.registry, buses)
+        log.info("serving")
+        ready.set()
+        leaving.callback(log.info, "draining")
+        leaving.callback(failure.cancel)  # what is closed from here on is closed by us
+        await _first(stop.wait(), failure)
+
+
+async def _connected(url: str, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
     changed = partial(_closed_is_failed, failure)
-    log_bus = await bus.connect(settings.url, "heirloom log", on_change=changed)
-    api_bus = await bus.connect(settings.url, "heirloom api", echo=False, on_change=changed)
-    admin_bus = await bus.connect(settings.url, "heirloom admin", on_change=changed)
-    await stream.ensure(log_bus, settings.required)
-    the_log = parts.log(log_bus)
+    buses = _Buses(
+        await bus.connect(url, "heirloom log", on_change=changed),
+        await bus.connect(url, "heirloom api", echo=False, on_change=changed),
+        await bus.connect(url, "heirloom admin", on_change=changed),
+    )
+    for connection in buses:
+        leaving.push_async_callback(connection.close)
+    leaving.callback(failure.cancel)
+    return buses
+
+
+async def _context(buses: _Buses, keys: Keyring, parts: Parts) -> Context:
+    """What every endpoint works with, listening to the log and to the other replicas."""
+    the_log = parts.log(buses.log)
     await the_log.start()
     registry = Registry(the_log, keys)
-    polling = Polling(log_bus)
+    polling, completed = Polling(buses.log), Completed(buses.log, the_log)
     await polling.start()
-    families, replicas = parts.families(the_log, registry.subjects), Replicas(log_bus, the_log, registry)
-    news = News(api_bus, families.recent, replicas.is_alone)
+    await completed.start()
+    families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry)
+    news = News(buses.api, families.recent, replicas.is_alone)
     await news.start()
     families.spread = news.spread
-    completed = Completed(log_bus, the_log)
-    await completed.start()
-    context = Context(the_log, registry, families, keys, polling, replicas, ReadModel(log_bus), completed)
-    used = UsedAssertions(log_bus)
-    await used.start(settings.required.replicas)
-    authentication = ClientAuthentication(context, Secrets(), used)
-    connections = Connections(log_bus, registry)
-    holdings = Holdings(families, registry, connections)
-    if settings.credentials is not None:
-        await connections.start()
-        registry.when_disabled = partial(_end_client, connections, holdings)
-    following = asyncio.create_task(registry.follow(log_bus, partial(_fail, failure)))
-    await _first(registry.ready.wait(), failure)
-    callout: Callout | None = None
-    if settings.credentials is not None:
-        connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
-        callout = Callout(connecting, holdings, settings.credentials.issuer_seed)
-        await callout.start(api_bus)
-        await holdings.start(log_bus)
-    server = Server(api_bus, context, authentication, journal, __version__, parts.around)
-    await replicas.start(server.settled, settings.required.replicas)
-    reacting = asyncio.create_task(Reactor(log_bus, context).run())
-    admin = Broker(admin_bus)
-    serve_admin(admin, context)
-    await admin.start()
-    await server.start()
-    reporter.gather = partial(of_replica, server, families, the_log, registry, (api_bus, admin_bus, log_bus))
-    log.info("serving")
-    ready.set()
-    try:
-        await _first(stop.wait(), failure)
-    finally:
-        failure.cancel()  # what is closed from here on is closed by us
-        log.info("draining")
-        reacts, follows = partial(end, (reacting,)), partial(end, (following,))
-        drains = (server.drain,) if callout is None else (callout.drain, server.drain)
-        ends = holdings.stop, connections.stop, replicas.stop
-        for leave in (*drains, admin.stop, reacts, *ends, follows):
-            with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
-                await leave()
-        for connection in (api_bus, admin_bus, log_bus):
-            await connection.close()
-        await asyncio.to_thread(parts.end)
-        journal.flush()
+    return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.log), completed)
+
+
+def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:
+    async def leave_if_there_is_a_broker() -> None:
+        with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
+            await leave()
+
+    leaving.push_async_callback(leave_if_there_is_a_broker)
 
 
 def _end_client(connections: Connections, holdings: Holdings, tenant: str, client_id: str) -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from events.commit import UnreadableCommit
+from events.ending import end
 from events.stream import JetStreamMissing, Required, WeakStream
 from heirloom import credentials
 from heirloom.app import Disconnected, Settings, run_replica
@@ -32,10 +33,14 @@ async def main() -> None:
         reporter = Reporter()
         stop, ready = stop_requested(reporter.asked), asyncio.Event()
         serving = asyncio.create_task(run_replica(settings, journal, reporter, stop, ready))
-        await asyncio.wait((serving, asyncio.create_task(ready.wait())), return_when=asyncio.FIRST_COMPLETED)
+        waiting = asyncio.create_task(ready.wait()), asyncio.create_task(stop.wait())
+        await asyncio.wait((serving, *waiting), return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
             print("ready", flush=True)
             gc.freeze()  # what start-up built stays; looking through it again and again would cost every request
+        elif not serving.done():
+            await end((serving,))  # told to stop before anybody was served
+            return
         await serving
     except (
         KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing, Disconnected

@@ -1,6 +1,7 @@
 """`heirloom up`."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -103,23 +104,26 @@ def up(
 
 
 async def _up(options: Options, plan: Seed | None) -> None:
-    stop = stop_requested()
-    console = Console(stderr=True)
-    with console.status("starting") as status:
+    stop, ready = stop_requested(), asyncio.Event()
+    serving = asyncio.create_task(_serve(options, plan, stop, ready))
+    waiting = asyncio.create_task(ready.wait()), asyncio.create_task(stop.wait())
+    await asyncio.wait((serving, *waiting), return_when=asyncio.FIRST_COMPLETED)
+    if not ready.is_set():
+        serving.cancel()  # told to stop while it starts, or it has failed
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
-        def progress(text: str) -> None:
-            status.update(text)
 
-        ready = running(options, progress)
-        where = await ready.__aenter__()
-    try:
-        if plan is not None:
-            await _apply(options, plan)
-        print(f"ready {where.url.split(',')[0]}", flush=True)
-        _hint(where, options.data)
-        await stop.wait()
-    finally:
-        await ready.__aexit__(None, None, None)
+async def _serve(options: Options, plan: Seed | None, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    with Console(stderr=True).status("starting") as status:
+        async with running(options, status.update) as where:
+            status.stop()
+            if plan is not None:
+                await _apply(options, plan)
+            print(f"ready {where.url.split(',')[0]}", flush=True)
+            _hint(where, options.data)
+            ready.set()
+            await stop.wait()
 
 
 async def _apply(options: Options, plan: Seed) -> None:

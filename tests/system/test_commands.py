@@ -1,16 +1,19 @@
 """The commands as a person meets them: what they say when something is in the way, and that they say it in one line."""
 
 import json
+import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import nats
 import pytest
 
+from bench.machine import children
 from service import keyring
 from tests.broker import Broker
-from tests.system.service import HEIRLOOM, SEED, Service, running
+from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, SEED, Service, running
 
 
 def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> str:
@@ -194,6 +197,21 @@ async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None
         reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
         await connection.close()
     assert "access_token" in json.loads(reply.data)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_while_it_starts(tmp_path: Path, nats_server: Broker, signum: signal.Signals) -> None:
+    """Its broker goes away before anybody was served: it ends in order, and so do those it has started."""
+    command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--nats", nats_server.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as starting:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(begun := children(starting.pid)) < 3:
+            assert starting.poll() is None and time.monotonic() < deadline
+        nats_server.kill()
+        starting.send_signal(signum)
+        said, complained = starting.communicate(timeout=PATIENCE_SECONDS)
+    assert (starting.returncode, said, complained) == (0, b"", b"")
+    assert not set(begun) & {int(pid.name) for pid in Path("/proc").iterdir() if pid.name.isdigit()}
 
 
 async def test_a_weaker_stream_is_refused(tmp_path: Path, nats_server: Broker) -> None:
