@@ -122,9 +122,12 @@ def opened_at(db: sqlite3.Connection, seqs: Sequence[int], now: int) -> dict[int
 
 
 def families(
-    db: sqlite3.Connection, page: Page, status: Status | None, now: int
+    db: sqlite3.Connection, page: Page, status: Status | None, now: int, leeway: int = 0
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The families that began within the page's times, newest first, and the next page's cursor."""
+    """The families that began within the page's times, newest first, and the next page's cursor.
+
+    Those that expired less than `leeway` seconds ago count among the live ones as well.
+    """
     indexed: list[Condition] = []
     filters: list[Condition] = []
     if status == "revoked":
@@ -132,7 +135,8 @@ def families(
     elif status == "expired":
         filters.append(("f.revoked_at IS NULL AND f.expires_at <= ?", (now,)))
     elif status == "live":
-        filters.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (now,)))
+        since = now - leeway * 1_000_000
+        filters.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (since,)))
     rows, cursor = select_page(db, SELECT, "families AS f", ("at", "seq"), page, indexed, filters)
     return [item(row, now) for row in rows], cursor
 

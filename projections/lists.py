@@ -14,8 +14,9 @@ Answer = dict[str, Any]
 
 def families(db: sqlite3.Connection, tenant: str, request: FamiliesRequest, limit: int, now: int) -> Answer:
     """Those that began within the request's times, as they stand `now`. Raises `Refused`, `BadCursor`."""
-    page = _page("families", tenant, request, limit, request.status)
-    items, cursor = all_families.families(db, page, request.status, now)
+    leeway = (str(request.leeway),) if request.leeway else ()
+    page = _page("families", tenant, request, limit, request.status, *leeway)
+    items, cursor = all_families.families(db, page, request.status, now, request.leeway)
     return {"items": items, "cursor": cursor}
 
 
@@ -33,6 +34,6 @@ def incidents(db: sqlite3.Connection, tenant: str, request: ReasonRequest, limit
     return {"items": items, "cursor": cursor}
 
 
-def _page(kind: str, tenant: str, request: ListRequest, limit: int, filter: str | None) -> Page:
+def _page(kind: str, tenant: str, request: ListRequest, limit: int, *filters: str | None) -> Page:
     since, until = times(request)
-    return Page(kind, tenant, request.sub, request.client_id, (filter,), since, until, limit, request.cursor)
+    return Page(kind, tenant, request.sub, request.client_id, filters, since, until, limit, request.cursor)

@@ -15,6 +15,8 @@ P = TypeVar("P", bound=msgspec.Struct)
 
 ANSWER_SECONDS = 6
 PAGE = 1000
+LEEWAY_SECONDS = 5
+"""What has expired by the read model's clock may be good by another's, or for a request that began before."""
 
 
 class Family(msgspec.Struct):
@@ -52,8 +54,9 @@ class ReadModel:
     async def live(
         self, tenant: str, sub: str | None, client_id: str | None, min_seq: int, limit: int = PAGE
     ) -> AsyncIterator[list[Family]]:
-        """The families with a token that may be good, page by page. Raises `Unavailable`."""
-        asked = {"sub": sub, "client_id": client_id, "status": "live", "min_seq": min_seq, "limit": limit}
+        """The families with a token that may be good, page by page; a page may be empty. Raises `Unavailable`."""
+        asked = {"sub": sub, "client_id": client_id, "status": "live", "leeway": LEEWAY_SECONDS}
+        asked |= {"min_seq": min_seq, "limit": limit}
         cursor: str | None = None
         while True:
             page = await self._ask(f"audit.{tenant}.families", asked | {"cursor": cursor}, _Families)

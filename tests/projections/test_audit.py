@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from events.stream import JetStreamMissing
 from projections import audit as audit_queries
 from projections import page
+from projections.commit import microseconds
 from tests.projections.asked import LOG, Asked
 from tests.projections.logs import LogMaker
 
@@ -117,6 +119,17 @@ async def test_a_family_expires_by_itself(ask: Asked, monkeypatch: pytest.Monkey
     assert ids((await ask("families", status="expired"))["items"]) == ["f7", "f6", "f3", "f1", "f0"]
     assert (await ask("families", status="live"))["items"] == []
     assert (await ask("family", family_id="f0"))["status"] == "expired"
+
+
+async def test_what_has_just_expired(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts among the living for as long as is asked: another clock may say that it has not."""
+    ends = [(await ask("family", family_id=f"f{number}"))["expires_at"] for number in (0, 1, 3, 6, 7)]
+    end = microseconds(datetime.fromisoformat(max(ends)))
+    for seconds, leeway, found in ((1, 0, 0), (1, 2, 1), (2, 2, 0), (3, 2, 0)):
+        now = end + seconds * 1_000_000
+        monkeypatch.setattr(audit_queries, "_now", lambda now=now: now)
+        assert len((await ask("families", status="live", leeway=leeway))["items"]) == found
+        assert len((await ask("families", status="expired", leeway=leeway))["items"]) == 5
 
 
 async def test_families_that_begin_with_a_device_or_a_code(ask: Asked) -> None:
