@@ -76,7 +76,7 @@ class Child:
         Raises `TimeoutError` when there is one and it does not answer in that time.
         """
         process = self._process
-        async with self._asking, asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds), self._asking:  # nor does it answer while it is asked by somebody else
             if process is None or process.stdin is None or process.stdout is None or not self.is_running:
                 return None
             question = next(self._questions)

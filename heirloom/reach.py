@@ -35,8 +35,8 @@ class _Denied(Exception):
 async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus.Connection]:
     """A connection as `role`. Raises `click.ClickException` with one clear line."""
     if nats is None:
-        where, known = find(data)
-        nats = known.url(role, where.host)
+        where = whereabouts(data)
+        nats = _credentials(data).url(role, where.host) if where.ours else where.url
     try:
         connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=inbox(role), patient=False)
     except NoServersError as error:
@@ -107,6 +107,16 @@ async def reach_log(connection: bus.Connection) -> int:
 
 
 def find(data: Path) -> tuple[Running, Credentials]:
+    """Where the service of this data directory runs, and who may speak to it. Raises `click.ClickException`."""
+    where = whereabouts(data)
+    if not where.ours:
+        raise click.ClickException(
+            f"the service on {data} uses a broker of your own, {where.host}: it gives its clients their credentials"
+        )
+    return where, _credentials(data)
+
+
+def whereabouts(data: Path) -> Running:
     """Where the service of this data directory runs. Raises `click.ClickException` when none does."""
     try:
         where = msgspec.json.decode((data / RUNNING).read_bytes(), type=Running)
@@ -116,9 +126,11 @@ def find(data: Path) -> tuple[Running, Credentials]:
         ) from error
     if where.tls is not None:
         where.tls.be_trusted()
-    if not where.ours:
-        raise click.ClickException(f"the service on {data} uses a broker of your own: name it with --nats")
+    return where
+
+
+def _credentials(data: Path) -> Credentials:
     try:
-        return where, credentials.load(data)
+        return credentials.load(data)
     except KeyringError as error:
         raise click.ClickException(str(error)) from error

@@ -8,7 +8,7 @@ import click
 
 from events.settings import ClientSettings, TenantSettings
 from events.subjects import CLIENT_ID, TENANT
-from service.admin.settings import parse
+from service.admin.settings import for_client, parse
 from service.errors import OAuthError
 
 
@@ -32,7 +32,7 @@ def refused(file: str, faults: list[str]) -> click.ClickException:
 def read_seed(file: Path) -> Seed:
     """The file's tenants and clients. Raises `click.ClickException` naming every fault; then nothing is applied."""
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
         raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
@@ -59,6 +59,8 @@ class _SeedReader:
         tenants = [self._tenant(number, table) for number, table in self._tables(content, "tenant")]
         clients = [self._client(number, table) for number, table in self._tables(content, "client")]
         defined = {name for name, _ in tenants}
+        if not self.faults:
+            self._together(tenants, clients)
         elsewhere = tuple((tenant, line) for tenant, line in self._elsewhere if tenant not in defined)
         return Seed(tenants, clients, elsewhere, self._file)
 
@@ -90,6 +92,17 @@ class _SeedReader:
             self._elsewhere.append((str(tenant), self._line("client", number, "tenant")))
         self._check("client", number, ClientSettings, settings)
         return str(tenant), str(client_id), settings
+
+    def _together(
+        self, tenants: list[tuple[str, dict[str, Any]]], clients: list[tuple[str, str, dict[str, Any]]]
+    ) -> None:
+        """What each setting may be, but not beside the client's others, and its tenant's."""
+        known = {name: parse(TenantSettings, settings) for name, settings in tenants}
+        for number, (tenant, _, settings) in enumerate(clients):
+            try:
+                for_client(settings, known.get(tenant, TenantSettings()))
+            except OAuthError as error:
+                self._fault(self._line("client", number, error.description.split(":")[0]), error.description)
 
     def _once(self, kind: str, number: int, name: str, *who: str) -> None:
         if (kind, *who) in self._seen:

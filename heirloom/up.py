@@ -74,7 +74,9 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
                     others = children[len(ours) :]
                     progress("starting " + ", ".join(child.name for child in others))
                     started += others
-                    await _start(others)
+                    # nobody vouches for a log before a replica has held the keyring against it
+                    await _start([child for child in others if not _is_notary(child)])
+                    await _start([child for child in others if _is_notary(child)])
                     where = msgspec.structs.replace(where, metrics=metrics)
                     (data / RUNNING).write_bytes(msgspec.json.encode(where))
                     yield where
@@ -176,6 +178,10 @@ async def _stop(started: list[Child]) -> None:
     """Those who answer end first, all at once; the brokers, if they are ours, last."""
     for children in ([child for child in started if not _is_broker(child)], filter(_is_broker, started)):
         await asyncio.gather(*(child.stop(DRAIN_SECONDS) for child in children))
+
+
+def _is_notary(child: Child) -> bool:
+    return "notary" in child.name
 
 
 def _is_broker(child: Child) -> bool:

@@ -23,6 +23,8 @@ ACCOUNT = "USERS"
 """Where clients live on the broker."""
 ASK = "$SYS.REQ.SERVER.PING.CONNZ"
 AT_ONCE = 256
+TOLD_SECONDS = 0.5
+"""Who has just lost the right to be connected still hears so: what he has asked, or asks at once, is answered."""
 AGAIN_SECONDS = 7.0
 """Later than that, nobody is let in by an answer from before: a lease and the broker's patience are over."""
 
@@ -88,6 +90,7 @@ class Connections:
 
     async def _end_client(self, tenant: str, client_id: str) -> None:
         user = f"{tenant}/{client_id}"
+        await asyncio.sleep(TOLD_SECONDS)
         await self._ask_to_end(user)
         await asyncio.sleep(AGAIN_SECONDS)
         if self._registry.has_disabled(tenant, client_id):

@@ -16,14 +16,11 @@ from events.family import FamilyState, codec
 from events.log import Unavailable
 from events.stream import REVOKED_STORED
 from service import clock
-from service.disconnecting import AGAIN_SECONDS, Connections
+from service.disconnecting import AGAIN_SECONDS, TOLD_SECONDS, Connections
 from service.families import Families
 from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
-
-REPLY_SECONDS = 0.2
-"""Who gives back the very token he came with still hears that it is done."""
 
 
 class Holding(NamedTuple):
@@ -79,7 +76,7 @@ class Holdings:
         everywhere = [holding for family in self._known.values() for holding in family]
         for holding in everywhere:
             if (holding.tenant, holding.client_id) == (tenant, client_id):
-                self._end(holding)
+                self._end_soon(holding)
 
     async def stop(self) -> None:
         """End nothing more."""
@@ -111,7 +108,7 @@ class Holdings:
             return
         for holding in held:
             if _is_void(holding, state):
-                asyncio.get_running_loop().call_later(REPLY_SECONDS, self._end, holding)
+                self._end_soon(holding)
 
     async def _end_if_void(self, holding: Holding, seconds: float) -> None:
         """Look after so many seconds, and again while the log's leader does not answer."""
@@ -126,6 +123,9 @@ class Holdings:
             if disabled or state is None or _is_void(holding, state):
                 self._end(holding)
             return
+
+    def _end_soon(self, holding: Holding) -> None:
+        asyncio.get_running_loop().call_later(TOLD_SECONDS, self._end, holding)
 
     def _end(self, holding: Holding) -> None:
         self._forget(holding)

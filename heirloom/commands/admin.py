@@ -203,7 +203,7 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if file is not None:
         try:
-            settings = tomllib.loads(file.read_text())
+            settings = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

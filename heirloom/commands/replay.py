@@ -1,6 +1,7 @@
 """`heirloom audit replay`: the read model as it was."""
 
 import asyncio
+import itertools
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -32,16 +33,10 @@ PART = 1
     "--until", "end", type=Until(), help="As of this sequence or time, or the end of this day; otherwise now."
 )
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
-@click.option(
-    "--into",
-    type=FILE,
-    default=Path("replay.db"),
-    show_default=True,
-    help="A new file.",
-)
+@click.option("--into", "named", type=FILE, help="A new file.  [default: replay.db, or the next that is free]")
 @click.option("--resume", is_flag=True, help="Go on in the file where an interrupted replay was.")
 def replay(
-    data: Path, nats: str | None, end: int | datetime | None, family_id: str | None, into: Path, resume: bool
+    data: Path, nats: str | None, end: int | datetime | None, family_id: str | None, named: Path | None, resume: bool
 ) -> None:
     """Rebuild the read model as of then, into a new SQLite file.
 
@@ -51,6 +46,7 @@ def replay(
         raise click.BadParameter(f"{family_id!r} is no family's id", param_hint="--family")
     if family_id is not None and resume:
         raise click.UsageError("one family is quickly replayed: do it again, into a new file")
+    into = named or _default(resume)
     if into.exists() and not resume:
         raise click.ClickException(f"{into} exists already; go on with --resume, or name another with --into")
     filter = EVERYTHING if family_id is None else f"tokens.*.family.{family_id}.*"
@@ -73,6 +69,16 @@ def replay(
         into.unlink(missing_ok=True)
         raise click.ClickException("there is nothing to replay: the log holds no such commit")
     click.echo(f"{into} is the read model as of sequence {applied}")
+
+
+def _default(resume: bool) -> Path:
+    """The first of replay.db, replay-2.db, … that is not there yet; the last that is, to go on in it."""
+    before = path = Path("replay.db")
+    for number in itertools.count(2):
+        if not path.exists():
+            break
+        before, path = path, Path(f"replay-{number}.db")
+    return before if resume else path
 
 
 async def replay_log(connection: Connection, into: Path, extent: Extent, advance: Callable[[int], None]) -> int:

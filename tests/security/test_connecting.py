@@ -229,6 +229,7 @@ async def test_a_disabled_client_is_disconnected(door: Door) -> None:
         door.opened(password=proofs[1]) as second,
     ):
         await door.operator.ask("admin.acme.client.disable", {"client_id": door.client_id}, seconds=30)
+        assert (await first.ask("issue", {"sub": "alice", "scope": "read"}))["error"] == "invalid_client"
         await ended(first, 1)
         await ended(second, 1)
         assert await other.issue(scope="read offline_access")

@@ -48,6 +48,11 @@ class World:
         commit: FamilyCommit = Commit(VERSION, "id", datetime.now(UTC), "operator", None, 0, (), state)
         self.holdings._heard(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
 
+    async def told(self) -> None:
+        """Return when those who are to be sent away have been."""
+        for _ in range(2):
+            await asyncio.sleep(0)
+
     async def settled(self) -> None:
         """Return when nothing is being looked at any more."""
         while self.holdings._tasks:
@@ -58,7 +63,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Where nobody waits."""
     monkeypatch.setattr(holdings, "AGAIN_SECONDS", 0)
-    monkeypatch.setattr(holdings, "REPLY_SECONDS", 0)
+    monkeypatch.setattr(holdings, "TOLD_SECONDS", 0)
     return World()
 
 
@@ -90,8 +95,7 @@ async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ende
     for _ in range(2):
         world.hear(ENDED, "another")
         world.hear(state)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await world.told()
     assert sorted(world.ended) == sorted(one.user for one in ended)
 
 
@@ -103,8 +107,7 @@ async def test_connections_that_were_there_before(world: World) -> None:
     await world.settled()
     assert world.ended == [ONE.user]
     world.hear(ENDED)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await world.told()
     assert world.ended == [ONE.user, OTHER.user]
 
 
@@ -115,6 +118,7 @@ async def test_what_a_disabled_client_holds(world: World) -> None:
     world.holdings.opened(ONE._replace(client_id="other"))
     await world.settled()
     world.holdings.end_client("acme", "web")
+    await world.told()
     assert world.ended == [ONE.user]
     world.disabled.add(("acme", "web"))
     world.answers = [LIVE]

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from heirloom.child import Child
 
 PATIENCE_SECONDS = 20
@@ -25,6 +27,21 @@ def is_there(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None:
+    """One that says nothing is told of in the time that each of them has."""
+    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ))
+    await child.start()
+    patient = asyncio.create_task(child.ask(2 * PATIENCE_SECONDS))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(TimeoutError):
+            await child.ask(0.1)
+    assert not patient.done()
+    patient.cancel()
+    await asyncio.wait((patient,))
+    await child.stop(PATIENCE_SECONDS)
 
 
 async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path: Path) -> None:

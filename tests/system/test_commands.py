@@ -83,14 +83,19 @@ def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
             'grant_types = ["telepathy"]\n',
             ["line 35: client_id", "line 36: access_token_tll", "did you mean access_token_ttl", "line 37", "line 38"],
         ),
+        (
+            SEED + '[[client]]\ntenant = "acme"\nclient_id = "app"\ntoken_endpoint_auth_method = "none"\n'
+            'refresh_token_rotation = "reuse" # \N{LATIN SMALL LETTER E WITH ACUTE}\n',
+            ["line 37: refresh_token_rotation", "must rotate"],
+        ),
     ],
-    ids=["missing", "not TOML", "wrong table", "four faults"],
+    ids=["missing", "not TOML", "wrong table", "four faults", "not together"],
 )
 def test_a_seed_that_cannot_be_used(tmp_path: Path, content: str | None, words: list[str]) -> None:
     """Refused as a whole before anything starts, every fault with its line."""
     file = tmp_path / "seed.toml"
     if content is not None:
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
     said = heirloom("up", "--data", tmp_path / "data", "--port", "0", "--seed", file, status=1)
     assert all(word in said for word in words), said
     assert not (tmp_path / "data").exists()
@@ -196,6 +201,9 @@ async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None
         connection = await nats.connect(nats_server.url, inbox_prefix="_INBOX.acme.web")
         reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
         await connection.close()
+        assert "alice" in heirloom("audit", "families", "--tenant", "acme", "--data", tmp_path / "data")
+        said = heirloom("url", "--data", tmp_path / "data", "--client", "acme/web", status=1)
+        assert nats_server.url.removeprefix("nats://") in said and said.count("\n") == 1
     assert "access_token" in json.loads(reply.data)
 
 
