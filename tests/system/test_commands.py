@@ -61,15 +61,17 @@ def test_a_corrupt_keyring(tmp_path: Path) -> None:
 
 
 def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
-    """A log without its keyring is not served: every token would be void, silently."""
+    """A log without its keyring is not served, nor vouched for: every token would be void, silently."""
     data = tmp_path / "data"
     with running(data):
         pass
     (data / "keyring.json").unlink()
     assert "no keyring" in heirloom("up", "--data", data, "--port", "0", status=1)
     keyring.create(data / "keyring.json")
+    (data / "notary.log").unlink()
     said = heirloom("up", "--data", data, "--port", "0", status=1)
     assert said.count("\n") == 1 and "keyring" in said
+    assert not (data / "notary.log").exists(), "there was no notary"
 
 
 @pytest.mark.parametrize(
