@@ -101,6 +101,22 @@ async def test_a_replay_goes_on_only_with_its_own(nats_server: Broker, tmp_path:
         assert (refused.exit_code, why in refused.output) == (1, True), refused.output
 
 
+async def test_each_replay_has_a_file_of_its_own(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none is named; --resume goes on in the last."""
+    monkeypatch.chdir(tmp_path)
+    await publish(nats_server, LOG)
+    for until, file in (("10", "replay.db"), ("20", "replay-2.db")):
+        assert (
+            await replay(nats_server, "--until", until)
+        ).output == f"{file} is the read model as of sequence {until}\n"
+    await replay(nats_server, "--resume", "--until", "30")
+    made = await asyncio.to_thread(lambda: sorted(path.name for path in tmp_path.glob("replay*.db")))
+    assert made == ["replay-2.db", "replay.db"]
+    assert dump(tmp_path / "replay-2.db") != dump(tmp_path / "replay.db")
+
+
 @pytest.mark.parametrize("form", ["unwritable", "damaged"])
 async def test_what_keeps_a_replay_is_told_of_its_file(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
