@@ -17,7 +17,6 @@ from events import key as key_events
 from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
-from events.commit import UnreadableCommit
 from events.log import Log
 from events.reader import read
 from events.settings import ClientSettings, TenantSettings
@@ -158,7 +157,10 @@ class Registry:
         return tenant.clients.get(client_id)
 
     async def follow(self, connection: Connection, failed: Callable[[BaseException], None]) -> None:
-        """Apply every registry commit, for ever; `ready` is set when what lay in the log at the start is applied."""
+        """Apply every registry commit, for ever; `ready` is set when what lay in the log at the start is applied.
+
+        `failed` hears of whatever ends this: `UnreadableCommit`, `KeyMismatch`, `KeyringError`, or what nobody foresaw.
+        """
         try:
             async for batch in read(connection, filters=subjects.REGISTRY, last_per_subject=True):
                 for stored in batch.commits:
@@ -169,7 +171,7 @@ class Registry:
                         self._progress.notify_all()
                 if batch.pending == 0:
                     self.ready.set()
-        except (UnreadableCommit, KeyMismatch) as error:
+        except Exception as error:
             failed(error)  # to go on with what is not understood would be to decide on a guess
 
     async def reach(self, seq: int) -> None:
@@ -182,7 +184,10 @@ class Registry:
         return asyncio.get_running_loop().time() < self.current_as_of + LEASE_SECONDS
 
     def apply(self, stored: Stored) -> None:
-        """Take in one registry commit; older ones than what is known are passed over. Raises `UnreadableCommit`."""
+        """Take in one registry commit; older ones than what is known are passed over.
+
+        Raises `UnreadableCommit`, `KeyMismatch` and `KeyringError`.
+        """
         _, name, kind, *rest = stored.subject.split(".")
         tenant = self._tenants.get(name)
         if tenant is None:
