@@ -17,7 +17,7 @@ from events import key as key_events
 from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
-from events.log import Log
+from events.log import Log, Unavailable
 from events.reader import read
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
@@ -60,8 +60,10 @@ class Tenant:
         return self.settings.issuer or f"urn:heirloom:{self.name}"
 
     def next_key(self) -> "TenantKey | None":
-        """The key that will sign after the active one."""
-        return max(self.keys_that_are("next"), key=lambda known: known.state.number, default=None)
+        """The key that will sign after the active ones: it ranks above each of them."""
+        following = max(self.keys_that_are("next"), key=TenantKey.rank, default=None)
+        active = max(self.keys_that_are("active"), key=TenantKey.rank, default=None)
+        return None if following is None or (active is not None and following.rank() < active.rank()) else following
 
     def keys_that_are(self, status: str) -> "list[TenantKey]":
         """`next`, `active` or `retired` ones."""
@@ -86,6 +88,10 @@ class TenantKey(NamedTuple):
     state: key_events.KeyState
     at: datetime
     seq: int
+
+    def rank(self) -> tuple[int, int, str]:
+        """Of several active keys the one of the highest rank signs, on every replica."""
+        return self.state.number, self.state.secret, self.key.kid
 
 
 class Client(msgspec.Struct):
@@ -141,10 +147,19 @@ class Registry:
         if stored is None:
             return None
         self.apply(stored)
-        key = await self._log.last_from_leader(subjects.key(name, "*"))
-        if key is not None:
-            self.apply(key)
+        await self.know_keys(name)
         return self._tenants[name]
+
+    async def know_keys(self, tenant: str) -> None:
+        """Return when every key that the tenant has in the log is known here. Raises `Unavailable`."""
+        newest = await self._log.last_from_leader(subjects.key(tenant, "*"))
+        if newest is None:
+            return
+        try:
+            async with asyncio.timeout(LEASE_SECONDS):
+                await self.reach(newest.seq)  # the newest commit alone may be about a key that does not sign
+        except TimeoutError as error:
+            raise Unavailable("this replica is behind the log") from error
 
     async def client(self, tenant: Tenant, client_id: str) -> Client | None:
         """The client, from memory or else from the log's leader. Raises `Unavailable`."""
@@ -239,6 +254,6 @@ class Registry:
         if key.kid != kid:
             raise KeyMismatch(f"the keyring is not the one tenant {tenant.name} was made with: signing keys differ")
         tenant.keys[kid] = TenantKey(key, state, commit.at, stored.seq)
-        signing = max(tenant.keys_that_are("active"), key=lambda active: active.state.number, default=None)
+        signing = max(tenant.keys_that_are("active"), key=TenantKey.rank, default=None)
         if signing is not None:
             tenant.signing = signing.key

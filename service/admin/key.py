@@ -38,11 +38,18 @@ async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
         raise OAuthError("invalid_request", "there is no such tenant")
     rotated = await (_rotate_signing(context, tenant) if parameters.use == "sig" else _rotate_mac(context, tenant))
     await context.replicas.barrier(await context.log.last_setting())
-    return msgspec.json.encode({"seq": rotated.seq, "kid": rotated.subject.rsplit(".", 1)[-1]})
+    kid = rotated.subject.rsplit(".", 1)[-1]
+    if parameters.use == "sig":
+        await _certain_to_sign(context, tenant, kid)
+    return msgspec.json.encode({"seq": rotated.seq, "kid": kid})
 
 
 async def ensure_keys(context: Context, tenant: Tenant, alg: SigningAlg) -> None:
-    """A tenant signs from its first moment, and its next key is published. A race makes the very same keys."""
+    """A tenant signs from its first moment, and its next key is published. A race makes the very same keys.
+
+    Raises `Unavailable`, also where this replica is too far behind the log to know which keys there are.
+    """
+    await context.registry.know_keys(tenant.name)
     if tenant.signing is None:
         if context.keyring.current != tenant.mac_key:
             await _mint_under(context, tenant, context.keyring.current)  # older secrets may have leaked
@@ -56,13 +63,24 @@ async def _rotate_signing(context: Context, tenant: Tenant) -> Stored:
     await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
     following = tenant.next_key()
     if following is None:
-        raise OAuthError("temporarily_unavailable", "another rotation is under way; try again")
+        raise _overtaken()
     activated = await _advance(context, tenant, following, "next", key_events.KeyActivated())
     for known in tenant.keys_that_are("active"):
-        if known.state.number < following.state.number:
+        if known.rank() < following.rank():
             await _advance(context, tenant, known, "active", key_events.KeyRetired())
     await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
     return activated
+
+
+async def _certain_to_sign(context: Context, tenant: Tenant, kid: str) -> None:
+    """Nobody is told of a key that another rotation has already put out of use."""
+    await context.registry.know_keys(tenant.name)
+    if tenant.signing is None or tenant.signing.kid != kid:
+        raise _overtaken()
+
+
+def _overtaken() -> OAuthError:
+    return OAuthError("temporarily_unavailable", "another rotation is under way; try again")
 
 
 async def _publish(context: Context, tenant: Tenant, alg: SigningAlg, *, active: bool = False) -> None:
