@@ -15,9 +15,13 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class ClientConfigured(_Event, frozen=True, tag="ClientConfigured"):
-    """The client has this registration from now on; what it leaves out is the tenant's, or the default."""
+    """The client has this registration from now on; what it leaves out is the tenant's, or the default.
+
+    `longest_ttl` (seconds) is the longest `access_token_ttl` of those before, where that is longer than this one's.
+    """
 
     settings: ClientSettings
+    longest_ttl: int | None = None
 
 
 class ClientSecretIssued(_Event, frozen=True, tag="ClientSecretIssued"):
@@ -43,12 +47,16 @@ ClientEvent: TypeAlias = ClientConfigured | ClientSecretIssued | ClientDisabled 
 
 
 class ClientState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The registration in force. What was given to the client until `void_until` is void, whosever family it is in."""
+    """The registration in force. What was given to the client until `void_until` is void, whosever family it is in.
+
+    `longest_ttl` is as in `ClientConfigured`.
+    """
 
     settings: ClientSettings = ClientSettings()
     secret_hash: str | None = None
     disabled: bool = False
     void_until: datetime | None = None
+    longest_ttl: int | None = None
 
 
 ClientCommit: TypeAlias = Commit[ClientEvent, ClientState]
@@ -60,7 +68,7 @@ def evolve(state: ClientState | None, event: ClientEvent) -> ClientState:
     before = state or ClientState()
     match event:
         case ClientConfigured():
-            return replace(before, settings=event.settings)
+            return replace(before, settings=event.settings, longest_ttl=event.longest_ttl)
         case ClientSecretIssued():
             return replace(before, secret_hash=event.secret_hash)
         case ClientDisabled():

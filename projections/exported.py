@@ -21,6 +21,8 @@ WITHHELD = {
     "TokenRedeemed.retry": "digests of what a client chose, and of its request",
     "ClientSecretIssued.secret_hash": "a password hash can be guessed at",
     "KeyPublished.secret": "which entry of the keyring: of use to nobody outside",
+    "ClientConfigured.longest_ttl": "the settings of the client's earlier events say it",
+    "TenantConfigured.longest_ttl": "the settings of the tenant's earlier events say it",
 }
 """Fields that never leave, and why. Nor does any state: it holds the same."""
 

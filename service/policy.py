@@ -31,6 +31,12 @@ class Rules(msgspec.Struct, frozen=True):
     may_introspect: bool = False
 
 
+def longest_before(ttl: int, *before: int | None) -> int | None:
+    """Seconds: the longest of the lifetimes `before`, where it is longer than `ttl`. None among them was not set."""
+    longest = max((known for known in before if known is not None), default=0)
+    return longest if longest > ttl else None
+
+
 def resolve(tenant: TenantSettings, client: ClientSettings) -> Rules:
     """What holds for the client. A public client's refresh tokens rotate whatever was set (RFC 9700 §4.14.2)."""
     chosen: dict[str, Any] = {}

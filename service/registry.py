@@ -51,7 +51,7 @@ class Tenant:
         self.opaque_tokens = Tokens(keyring, name, "access")
         self.clients: dict[str, Client] = {}
         self.longest_ttl = 0
-        """Seconds. What any access token of a client's was ever given, as far as is known here."""
+        """Seconds. The longest that any access token of the tenant's was ever given."""
         self.mac_key = keyring.first
 
     @property
@@ -76,9 +76,11 @@ class Tenant:
 
     def rules_of(self, settings: ClientSettings) -> Rules:
         """What holds for a client with that registration."""
-        rules = resolve(self.settings, settings)
-        self.longest_ttl = max(self.longest_ttl, rules.access_token_ttl)
-        return rules
+        return resolve(self.settings, settings)
+
+    def gave(self, *lifetimes: int | None) -> None:
+        """So many seconds access tokens were, or may be, given. None is no lifetime."""
+        self.longest_ttl = max([self.longest_ttl, *(ttl for ttl in lifetimes if ttl is not None)])
 
 
 class TenantKey(NamedTuple):
@@ -220,8 +222,10 @@ class Registry:
     def _apply_tenant(self, tenant: Tenant, stored: Stored) -> None:
         if tenant.configured is not None and tenant.configured.seq >= stored.seq:
             return
-        tenant.settings = tenant_events.codec.decode(stored.body).state.settings
+        state = tenant_events.codec.decode(stored.body).state
+        tenant.settings = state.settings
         tenant.configured = stored
+        tenant.gave(state.longest_ttl, tenant.rules_of(ClientSettings()).access_token_ttl)
         for client in tenant.clients.values():
             client.rules = tenant.rules_of(client.state.settings)
 
@@ -230,6 +234,7 @@ class Registry:
         if known is not None and known.stored.seq >= stored.seq:
             return
         state = client_events.codec.decode(stored.body).state
+        tenant.gave(state.longest_ttl, state.settings.access_token_ttl)
         tenant.clients[client_id] = Client(client_id, state, tenant.rules_of(state.settings), stored)
         if state.disabled:
             self.when_disabled(tenant.name, client_id)

@@ -9,6 +9,7 @@ import msgspec
 
 from events import client as client_events
 from events import subjects
+from events.settings import ClientSettings
 from events.stored import Stored
 from service import clock
 from service.admin.effect import MAX_REASON, complete, effective, known_client
@@ -18,7 +19,7 @@ from service.client_authentication import WITH_SECRET
 from service.client_secret import hasher
 from service.context import Context
 from service.errors import OAuthError
-from service.policy import resolve
+from service.policy import longest_before, resolve
 from service.request import at_most, decode, required
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
@@ -50,9 +51,7 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     secret_hash = await asyncio.to_thread(hasher.hash, secret) if rotate or (generate and lacks_secret) else None
 
     def decide(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
-        events: list[client_events.ClientEvent] = []
-        if state is None or state.settings != settings:
-            events.append(client_events.ClientConfigured(settings))
+        events = list(configure(state, settings))
         if secret_hash is not None and (rotate or state is None or state.secret_hash is None):
             events.append(client_events.ClientSecretIssued(secret_hash))
         return tuple(events)
@@ -65,6 +64,18 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     if secret_hash is not None and client_events.codec.decode(written.stored.body).state.secret_hash == secret_hash:
         reply["client_secret"] = secret
     return msgspec.json.encode(reply)
+
+
+def configure(
+    state: client_events.ClientState | None, settings: ClientSettings
+) -> tuple[client_events.ClientEvent, ...]:
+    """Nothing where the client has this registration already."""
+    if state is None:
+        return (client_events.ClientConfigured(settings),)
+    if state.settings == settings:
+        return ()
+    longest = longest_before(settings.access_token_ttl or 0, state.settings.access_token_ttl, state.longest_ttl)
+    return (client_events.ClientConfigured(settings, longest),)
 
 
 class ClientRequest(msgspec.Struct, frozen=True):

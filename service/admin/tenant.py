@@ -1,18 +1,20 @@
 """`admin.<tenant>.tenant.put`: a tenant's settings, and its first signing keys."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from events import subjects
 from events import tenant as tenant_events
-from events.settings import TenantSettings
+from events.settings import ClientSettings, TenantSettings
 from service.admin.effect import effective
 from service.admin.key import ensure_keys
 from service.admin.settings import parse
 from service.aggregates import change
 from service.context import Context
 from service.errors import OAuthError
+from service.policy import longest_before, resolve
 from service.request import decode
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
@@ -24,16 +26,27 @@ async def put(context: Context, tenant: str, body: bytes) -> bytes:
         raise OAuthError("invalid_request", "a tenant's name is [a-z0-9][a-z0-9-]{0,62}")
     settings = parse(TenantSettings, decode(body, _decoder))
 
-    def decide(state: tenant_events.TenantState | None) -> tuple[tenant_events.TenantEvent, ...]:
-        unchanged = state is not None and state.settings == settings
-        return () if unchanged else (tenant_events.TenantConfigured(settings),)
-
-    written = await change(
-        context.log, subjects.tenant(tenant), tenant_events.codec, tenant_events.evolve, decide, "operator"
-    )
+    decide, aggregate = partial(configure, settings=settings), subjects.tenant(tenant)
+    written = await change(context.log, aggregate, tenant_events.codec, tenant_events.evolve, decide, "operator")
     context.registry.apply(written.stored)
     configured = await context.registry.tenant(tenant)
     if configured is not None:
         await ensure_keys(context, configured, settings.signing_alg or "ES256")
     await effective(context, written.stored)
     return msgspec.json.encode({"seq": written.stored.seq, "changed": written.changed})
+
+
+def configure(
+    state: tenant_events.TenantState | None, settings: TenantSettings
+) -> tuple[tenant_events.TenantEvent, ...]:
+    """Nothing where the tenant has these settings already."""
+    if state is None:
+        return (tenant_events.TenantConfigured(settings),)
+    if state.settings == settings:
+        return ()
+    longest = longest_before(_ttl(settings), _ttl(state.settings), state.longest_ttl)
+    return (tenant_events.TenantConfigured(settings, longest),)
+
+
+def _ttl(settings: TenantSettings) -> int:
+    return resolve(settings, ClientSettings()).access_token_ttl

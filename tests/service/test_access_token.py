@@ -3,7 +3,6 @@
 import pytest
 
 from events.key import KeyState
-from events.settings import ClientSettings
 from service import access_token, clock
 from service.keyring import Keyring
 from service.registry import LEEWAY_SECONDS, Tenant, TenantKey
@@ -25,8 +24,8 @@ def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeyp
     key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
     state = KeyState("ES256", KEYS.first, 1, key.public_jwk(), "retired")
     tenant.keys[key.kid] = TenantKey(key, state, START, 1)
-    for ttl in (TTL, 1):
-        tenant.rules_of(ClientSettings(access_token_ttl=ttl))
+    for ttl in (TTL, 1, None):
+        tenant.gave(ttl)
     last = TTL + LEEWAY_SECONDS
     for seconds, good in ((0, True), (last - 1, True), (last, False), (last + 10_000, False)):
         monkeypatch.setattr(clock, "now", lambda seconds=seconds: at(seconds))
