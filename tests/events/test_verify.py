@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from events import client
+from events.commit import VERSION, Commit, digest
 from events.stored import Stored
 from events.verify import KINDS, Fault, Report, Verifier
 from tests.projections.logs import LogMaker, eventful_log
@@ -126,6 +129,18 @@ def test_a_log_from_before_there_were_names_is_whole() -> None:
     older.rotate("f")
     assert b'"aggregate"' not in older.log[0].body
     assert verify(older.log).fault is None
+
+
+def test_a_version_that_left_out_what_it_did_not_know_is_found() -> None:
+    """What a field said is lost to all that follows, so versions do not write side by side (docs/operations.md)."""
+    at, place = datetime(2026, 11, 20, 20, 31, tzinfo=UTC), "tokens.acme.client.web"
+    disabled = client.ClientDisabled(None, at)
+    state = client.evolve(None, disabled)
+    first = client.codec.encode(Commit(VERSION, "1", at, "operator", None, 0, (disabled,), state, place))
+    enabled, older = client.ClientEnabled(), replace(client.evolve(state, client.ClientEnabled()), void_until=None)
+    second = client.codec.encode(Commit(VERSION, "2", at, "operator", digest(first), 1, (enabled,), older))
+    fault = verify([Stored(1, place, first), Stored(2, place, second)]).fault
+    assert fault == Fault(2, "its state is not what its events make of the state before")
 
 
 def test_a_family_that_forks_is_found() -> None:
