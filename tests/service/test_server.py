@@ -25,6 +25,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, bus.Co
     nobody = cast("Any", None)  # the endpoints of these tests need neither log nor registry
     server = Server(serving, cast("Context", nobody), cast("ClientAuthentication", nobody), Journal(out), "0.0.0")
     await server.start()
+    await serving.flush()  # the broker knows of it before anybody asks
     return server, serving, asking
 
 
