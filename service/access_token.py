@@ -1,48 +1,68 @@
 """Recognising an access token of ours, signed or opaque (RFC 9068 §4)."""
 
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import msgspec
 
+from events import subjects
 from events.family import FamilyState
 from service import clock
 from service.context import Context
+from service.decide.claimed import Claimed, is_borne_out
 from service.opaque import recognise_opaque
 from service.registry import Tenant
 from service.response import claims_of
 from service.signing import kid_of
 
+NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
+"""RFC 7519 §2, up to the end of the year 9999: later than that there is no moment to compare with."""
+
+FamilyId: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{subjects.FAMILY_ID.pattern}\Z")]
+
+
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who acted, and who did before (RFC 8693 §4.1)."""
+
+    sub: str
+    act: "Actor | None" = None
+
 
 class Claims(msgspec.Struct, frozen=True):
-    """The claims of an access token of ours; `exp` and `iat` are NumericDates."""
+    """The claims of an access token of ours."""
 
     iss: str
     sub: str
     aud: str | tuple[str, ...]
     client_id: str
-    iat: int
-    exp: int
+    iat: NumericDate
+    exp: NumericDate
     jti: str
-    sid: str
+    sid: FamilyId
     scope: str
     acr: str | None = None
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
-    act: dict[str, Any] | None = None
+    act: Actor | None = None
 
     @property
     def actors(self) -> tuple[str, ...]:
         """Who has acted with it, the latest first (RFC 8693 §4.1)."""
         actors, act = [], self.act
         while act is not None:
-            actors.append(str(act["sub"]))
-            act = act.get("act")
+            actors.append(act.sub)
+            act = act.act
         return tuple(actors)
+
+    @property
+    def claimed(self) -> Claimed:
+        """What the log must bear out."""
+        return Claimed(self.sub, self.client_id, self.jti, self.scope, self.actors)
 
 
 async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | None:
-    """The claims if this tenant issued the token, whatever the time; None otherwise. Raises `Unavailable`.
+    """The claims if this tenant's key signed the token, whatever the time; None otherwise. Raises `Unavailable`.
 
+    Whether the log bears them out is for whoever decides on the family's state (`is_borne_out`).
     What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so.
     """
     claims = await _issued(context, tenant, token)
@@ -65,14 +85,11 @@ async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claim
     if claims is None or claims.exp <= clock.now().timestamp():
         return None
     state = (await context.families.load(tenant.name, claims.sid)).state
-    if state is None or not _is_of(state, claims) or state.revoked is not None or claims.jti in state.revoked_jtis:
+    if state is None or not is_borne_out(state, claims.claimed):
+        return None
+    if state.revoked is not None or claims.jti in state.revoked_jtis:
         return None
     return claims, state
-
-
-def _is_of(state: FamilyState, claims: Claims) -> bool:
-    """Whether the log bears out what a signature alone says: with a key that leaked, anything can be signed."""
-    return claims.sub == state.sub and (claims.client_id == state.client_id or claims.act is not None)
 
 
 async def _issued(context: Context, tenant: Tenant, token: str) -> Claims | None:
@@ -96,5 +113,5 @@ def _signed(tenant: Tenant, token: str) -> Claims | None:
         return None
     try:
         return msgspec.convert(claims, Claims)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, RecursionError):
         return None

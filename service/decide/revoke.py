@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
+from service.decide.claimed import Claimed, is_borne_out
 from service.decide.outcome import Decision, Done, Refused, invalid_grant
 from service.decide.redeem import forged
 from service.errors import OAuthError
@@ -32,12 +33,11 @@ class RevokeRefreshToken(NamedTuple):
 
 
 class RevokeAccessToken(NamedTuple):
-    """End one access token; the family lives. `client_id` is the caller's, `holder` the client it was issued to."""
+    """End one access `token`, which ends at `expires_at` by itself; the family lives. `client_id` is the caller's."""
 
     now: datetime
     client_id: str
-    holder: str
-    jti: str
+    token: Claimed
     expires_at: datetime
 
 
@@ -61,13 +61,15 @@ def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken)
 
 
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
-    """`Done` also for a token that is dead already; `Refused` for another client's, and beyond `KEPT`."""
-    if state is None:
+    """`Done` also for a token that is dead already, or that the log does not bear out; `Refused` for another
+    client's, and beyond `KEPT`."""
+    token = command.token
+    if state is None or not is_borne_out(state, token):
         return Decision(Done())
-    if command.holder != command.client_id:
+    if token.client_id != command.client_id:
         return Decision(invalid_grant())
-    if state.revoked is not None or command.jti in state.revoked_jtis or command.expires_at <= command.now:
+    if state.revoked is not None or token.jti in state.revoked_jtis or command.expires_at <= command.now:
         return Decision(Done())
     if sum(expires_at > command.now for expires_at in state.revoked_jtis.values()) >= KEPT:
         return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
-    return Decision(Done(), (TokenRevoked(command.jti, command.expires_at),))
+    return Decision(Done(), (TokenRevoked(token.jti, command.expires_at),))

@@ -55,10 +55,10 @@ async def _revoke_access_token(context: Context, tenant: Tenant, client: Client,
     claims = await recognise(context, tenant, token)
     if claims is None:
         return DONE
+    expires_at = clock.of(claims.exp)
 
     def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        command = RevokeAccessToken(now, client.client_id, claims.client_id, claims.jti, clock.of(claims.exp))
-        return revoke_access_token(state, command)
+        return revoke_access_token(state, RevokeAccessToken(now, client.client_id, claims.claimed, expires_at))
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)
     if isinstance(concluded.outcome, Refused):

@@ -6,14 +6,14 @@ from events.family import FamilyState
 from service import clock
 from service.access_token import recognise
 from service.context import Context
-from service.decide.exchange import Exchange, exchange
+from service.decide.exchange import Exchange, exchange, invalid_subject_token
 from service.decide.outcome import Decision
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
-from service.scope import MAX_RESOURCE, MAX_RESOURCES, narrow, parse_resources
+from service.scope import MAX_RESOURCE, MAX_RESOURCES, parse_resources
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -31,16 +31,23 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         raise OAuthError("invalid_request", "actor_token is not supported: the actor is the client that asks")
     claims = await recognise(context, tenant, token)
     if claims is None:
-        raise OAuthError("invalid_request", "the subject_token is not valid (RFC 8693 §2.2.2)")
+        raise invalid_subject_token()
     act = (client.client_id, *claims.actors)
     if len(act) > MAX_ACTORS:
         raise OAuthError("invalid_request", f"a token passes through at most {MAX_ACTORS} actors")
-    scope, audience = narrow(parameters.scope, claims.scope), _audience(client, parameters)
+    audience, expires_at = _audience(client, parameters), clock.of(claims.exp)
 
     def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-        subject_expires_at = clock.of(claims.exp)
         command = Exchange(
-            now, client.rules, client.client_id, claims.jti, subject_expires_at, scope, audience, act, commit_id
+            now=now,
+            rules=client.rules,
+            client_id=client.client_id,
+            subject=claims.claimed,
+            subject_expires_at=expires_at,
+            scope=parameters.scope,
+            audience=audience,
+            act=act,
+            jti=commit_id,
         )
         return exchange(state, command)
 

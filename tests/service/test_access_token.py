@@ -14,7 +14,7 @@ TTL = 600
 
 
 def _token(key: SigningKey) -> str:
-    claims = {"iss": "urn:heirloom:acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0, "exp": 1 << 40}
+    claims = {"iss": "urn:heirloom:acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0, "exp": 1 << 33}
     return key.sign(claims | {"jti": "j", "sid": "f", "scope": "read"})
 
 

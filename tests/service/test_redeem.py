@@ -18,6 +18,7 @@ from events.family import (
     TokenRotated,
     fold,
 )
+from service.decide.claimed import Claimed
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
@@ -267,11 +268,16 @@ def test_a_forged_token_is_recorded_wherever_it_is_presented() -> None:
         assert isinstance(at_revoke.outcome, Done), "whoever revokes is told nothing (RFC 7009 §2.2)"
 
 
+def revoking(jti: str, seconds: float) -> RevokeAccessToken:
+    """Its client gives an access token back, at that time; it would have lived until five minutes after the start."""
+    return RevokeAccessToken(at(seconds), "web", Claimed("alice", "web", jti, "read"), at(300))
+
+
 def test_tokens_revoked_one_by_one_are_bounded() -> None:
     """A family's state goes with every commit of it: beyond a bound the caller is told what to do instead."""
     state, orders = (
         given(opened()),
-        [RevokeAccessToken(at(1), "web", "web", f"jti-{n}", at(300)) for n in range(KEPT + 1)],
+        [revoking(f"jti-{n}", 1) for n in range(KEPT + 1)],
     )
     for order in orders[:-1]:
         state = fold(state, revoke_access_token(state, order).events, at(1))
@@ -285,9 +291,9 @@ def test_tokens_revoked_one_by_one_are_bounded() -> None:
 def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
     """RFC 7009 §2.1: the family lives; the list of revoked tokens stays as short as their lifetime."""
     state = given(opened())
-    first = revoke_access_token(state, RevokeAccessToken(at(1), "web", "web", "jti-0", at(300)))
+    first = revoke_access_token(state, revoking("jti-0", 1))
     state = fold(state, first.events, at(1))
     assert state.revoked is None and set(state.revoked_jtis) == {"jti-0"}
-    assert revoke_access_token(state, RevokeAccessToken(at(2), "web", "web", "jti-0", at(300))).events == ()
-    later = revoke_access_token(state, RevokeAccessToken(at(400), "web", "web", "jti-9", at(700)))
+    assert revoke_access_token(state, revoking("jti-0", 2)).events == ()
+    later = revoke_access_token(state, revoking("jti-9", 400)._replace(expires_at=at(700)))
     assert set(fold(state, later.events, at(400)).revoked_jtis) == {"jti-9"}

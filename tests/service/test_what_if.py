@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from events.commit import Commit
 from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthorized, Retry, codec, fold
+from service.decide.claimed import Claimed
 from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.exchange import Exchange, exchange
@@ -58,12 +59,14 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
             return cut_off(state, CutOff("policy_changed", "ClientConfigured at sequence 9"), rules)
         case "exchange":
             later = asked.now + timedelta(seconds=60)
+            subject = Claimed("alice", "web", "other", "read")
             return exchange(
-                state, Exchange(asked.now, rules, "web", "other", later, "read", ("aud",), ("web",), f"x {jti}")
+                state, Exchange(asked.now, rules, "web", subject, later, "read", ("aud",), ("web",), f"x {jti}")
             )
         case "revoke access token":
             later = asked.now + timedelta(seconds=60)
-            return revoke_access_token(state, RevokeAccessToken(asked.now, "web", "web", jti, later))
+            token = Claimed("alice", "web", jti, "read")
+            return revoke_access_token(state, RevokeAccessToken(asked.now, "web", token, later))
         case _:
             command = Redeem(
                 asked.now, rules, "web", generation, asked.scope, None, asked.retry, jti, 1, "a presentation"

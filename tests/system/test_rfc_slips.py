@@ -437,11 +437,18 @@ async def test_rfc8725_3_forged_access_tokens(
 
 
 async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, callers: Callers) -> None:
-    """Whoever has a leaked key can sign anything; the log knows whose family it is, and who is in it."""
+    """Whoever has a leaked key can sign anything; the log knows whose family it is, who is in it, and what it may."""
     real = (await callers.app.issue())["access_token"]
     key, told = _signing_key(workspace, _header(real)["kid"]), claims(real)
-    for changes in ({"sub": "mallory"}, {"client_id": "other"}, {"client_id": "app", "sub": "app"}):
-        assert not await callers.orders.active(key.sign(told | changes)), changes
+    for changes in (
+        {"sub": "mallory", "jti": "x"},
+        {"client_id": "other"},
+        {"client_id": "app", "sub": "app"},
+        {"scope": "root admin", "jti": "x"},
+        {"act": {"no": "sub"}, "exp": 1 << 60},
+        {"sid": "*"},
+    ):
+        await _nothing_comes_of(callers, workspace, key.sign(told | changes), real)
     assert await callers.orders.active(key.sign(told))
 
 
