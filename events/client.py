@@ -38,9 +38,13 @@ class ClientDisabled(_Event, frozen=True, tag="ClientDisabled"):
 
 
 class ClientEnabled(_Event, frozen=True, tag="ClientEnabled"):
-    """The client may ask again; what was voided stays void."""
+    """The client may ask again; what was given to it until `void_until` stays void.
+
+    Where that is not told, in older logs, it is what the disabling said.
+    """
 
     reason: str | None = None
+    void_until: datetime | None = None
 
 
 ClientEvent: TypeAlias = ClientConfigured | ClientSecretIssued | ClientDisabled | ClientEnabled
@@ -74,6 +78,6 @@ def evolve(state: ClientState | None, event: ClientEvent) -> ClientState:
         case ClientDisabled():
             return replace(before, disabled=True, void_until=event.at or before.void_until)
         case ClientEnabled():
-            return replace(before, disabled=False)
+            return replace(before, disabled=False, void_until=event.void_until or before.void_until)
         case _:
             assert_never(event)

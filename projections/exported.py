@@ -20,6 +20,7 @@ WITHHELD = {
     "AuthorizationCodeIssued.nonce": "what an ID token is checked against",
     "TokenRedeemed.retry": "digests of what a client chose, and of its request",
     "ClientSecretIssued.secret_hash": "a password hash can be guessed at",
+    "ClientEnabled.void_until": "what the service compares an `iat` with, just before the commit's own time",
     "KeyPublished.secret": "which entry of the keyring: of use to nobody outside",
     "ClientConfigured.longest_ttl": "the settings of the client's earlier events say it",
     "TenantConfigured.longest_ttl": "the settings of the tenant's earlier events say it",

@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,17 +13,22 @@ from events import subjects
 from events.settings import ClientSettings
 from events.stored import Stored
 from service import clock
-from service.admin.effect import MAX_REASON, complete, effective, known_client
+from service.admin.effect import MAX_REASON, complete, effective, known_client, newest
 from service.admin.settings import for_client
 from service.aggregates import change
 from service.client_authentication import WITH_SECRET
 from service.client_secret import hasher
 from service.context import Context
+from service.decide.enable import Enable
+from service.decide.enable import enable as enabled
 from service.errors import OAuthError
 from service.policy import longest_before, resolve
 from service.request import at_most, decode, required
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
+
+CLOCKS_APART_SECONDS = 0.25
+"""So far may the replicas' clocks be apart for what a client is given to be told by its `iat`."""
 
 
 async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
@@ -90,39 +96,85 @@ _client_decoder = msgspec.json.Decoder(ClientRequest)
 
 async def disable(context: Context, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: nothing is issued to the client any more, and what it held is void."""
+    asked = await _asked(context, tenant, body)
 
-    def decide(state: client_events.ClientState, reason: str | None) -> tuple[client_events.ClientEvent, ...]:
-        return () if state.disabled else (client_events.ClientDisabled(reason, clock.now()),)
+    def decide(state: client_events.ClientState) -> tuple[client_events.ClientEvent, ...]:
+        return () if state.disabled else (client_events.ClientDisabled(asked.reason, clock.now()),)
 
-    stored = await _switch(context, tenant, body, decide)
+    stored = await _switch(context, asked.aggregate, decide)
     return await complete(context, stored, client_events.ClientDisabled)
 
 
 async def enable(context: Context, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`, the latter 0: the client may ask again; what was void stays void."""
+    """`{seq, revoked_families}`, the latter 0: the client may ask again; what was void stays void.
 
-    def decide(state: client_events.ClientState, reason: str | None) -> tuple[client_events.ClientEvent, ...]:
-        return (client_events.ClientEnabled(reason),) if state.disabled else ()
+    A disabling that is not complete yet is waited for: until then the client may be given what must be void, too.
+    """
+    asked = await _asked(context, tenant, body)
+    seen = await _once_complete(context, asked.aggregate)
+    void_until = await _second_over() if seen.disabled else clock.now()
 
-    stored = await _switch(context, tenant, body, decide)
+    def decide(state: client_events.ClientState) -> tuple[client_events.ClientEvent, ...]:
+        return enabled(state, Enable(seen, void_until, asked.reason))
+
+    stored = await _switch(context, asked.aggregate, decide)
     return await complete(context, stored, client_events.ClientEnabled)
 
 
-async def _switch(
-    context: Context,
-    tenant: str,
-    body: bytes,
-    decide: Callable[[client_events.ClientState, str | None], tuple[client_events.ClientEvent, ...]],
-) -> Stored:
+class _Asked(NamedTuple):
+    aggregate: subjects.Aggregate
+    reason: str | None
+
+
+async def _asked(context: Context, tenant: str, body: bytes) -> _Asked:
+    """About a client there is. Raises `invalid_request`."""
     parameters = decode(body, _client_decoder)
     client_id = required(parameters.client_id, "client_id")
     reason = at_most(parameters.reason, MAX_REASON, "reason")
     await known_client(context, tenant, client_id)
+    return _Asked(subjects.client(tenant, client_id), reason)
 
+
+async def _once_complete(context: Context, aggregate: subjects.Aggregate) -> client_events.ClientState:
+    """The client's state; if it is disabled there, once nothing more is given to it on any replica.
+
+    Raises `temporarily_unavailable` when that takes too long.
+    """
+    last = await context.log.last_from_leader(aggregate)
+    if last is None:
+        return client_events.ClientState()
+    state = client_events.codec.decode(last.body).state
+    disabling = await newest(context, last, client_events.ClientDisabled) if state.disabled else None
+    if disabling is not None and not await context.completed.wait(disabling.seq):
+        raise OAuthError(
+            "temporarily_unavailable",
+            f"the client is still being disabled (sequence {disabling.seq}); repeat the command when that is complete",
+        )
+    return state
+
+
+async def _second_over() -> datetime:
+    """The end of the second in which this is called, once it is over by every replica's clock.
+
+    An `iat` tells no more than the second. Raises `temporarily_unavailable` when the clock was set back meanwhile.
+    """
+    apart = timedelta(seconds=CLOCKS_APART_SECONDS)
+    began = clock.now()
+    end = (began + apart).replace(microsecond=999_999)
+    await asyncio.sleep((end + apart - began).total_seconds())
+    if clock.now() <= end:
+        raise OAuthError("temporarily_unavailable", "the clock was set back meanwhile; repeat the command")
+    return end
+
+
+async def _switch(
+    context: Context,
+    aggregate: subjects.Aggregate,
+    decide: Callable[[client_events.ClientState], tuple[client_events.ClientEvent, ...]],
+) -> Stored:
     def decide_known(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
-        return decide(state, reason) if state is not None else ()
+        return decide(state) if state is not None else ()
 
-    aggregate = subjects.client(tenant, client_id)
     written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide_known, "operator")
     context.registry.apply(written.stored)
     return written.stored

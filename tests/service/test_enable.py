@@ -1,0 +1,157 @@
+"""A client that is enabled again: what it was given before is void, what it is given afterwards is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from events import bus, stream, subjects
+from events import client as client_events
+from events import tenant as tenant_events
+from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientState, evolve
+from events.log import Log
+from events.settings import ClientSettings, TenantSettings
+from service import clock
+from service.admin import client
+from service.aggregates import change
+from service.context import Context
+from service.decide.enable import Enable, enable
+from service.errors import OAuthError
+from service.keyring import Keyring
+from service.registry import Registry
+from tests.broker import Broker
+from tests.service.families import at
+
+DISABLED = evolve(None, ClientDisabled("leaked", at(10)))
+AGGREGATE = subjects.client("acme", "web")
+WEB = b'{"client_id":"web"}'
+
+
+def test_void_until_it_was_enabled_again() -> None:
+    """Whatever else became of its registration meanwhile."""
+    configured = evolve(DISABLED, ClientConfigured(ClientSettings(access_token_ttl=60)))
+    events = enable(configured, Enable(DISABLED, at(12), "back"))
+    assert events == (ClientEnabled("back", at(12)),)
+    after = evolve(configured, events[0])
+    assert not after.disabled and after.void_until == at(12)
+    assert enable(after, Enable(DISABLED, at(13))) == ()
+
+
+def test_what_one_clock_has_said_another_does_not_take_back() -> None:
+    """The replica that enables it may be behind the one that disabled it."""
+    assert enable(DISABLED, Enable(DISABLED, at(9))) == (ClientEnabled(None, at(10)),)
+
+
+@pytest.mark.parametrize("seen", [ClientState(), evolve(DISABLED, ClientEnabled()), evolve(None, ClientDisabled())])
+def test_disabled_once_more_meanwhile(seen: ClientState) -> None:
+    """Of that disabling nobody knows that it is complete."""
+    with pytest.raises(OAuthError, match="disabled meanwhile"):
+        enable(DISABLED, Enable(seen, at(12)))
+
+
+def test_older_logs_are_read_as_they_were_written() -> None:
+    """Where only the disabling tells the moment, it stands."""
+    assert evolve(DISABLED, ClientEnabled("back")) == ClientState(void_until=at(10))
+    assert evolve(evolve(None, ClientDisabled()), ClientEnabled()) == ClientState()
+
+
+class World:
+    """A replica on a log with a client in it; what is disabled is complete once `complete` is set."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.complete = asyncio.Event()
+        self.waiting = asyncio.Semaphore(0)
+        self.completes = True
+        keys = Keyring({1: b"a" * 32})
+        others = SimpleNamespace(
+            barrier=self._nobody_else, wait=self._wait, ended=self._none_ended
+        )  # the parts of other processes
+        no_matter = cast("Any", None)
+        self.context = Context(
+            log, Registry(log, keys), no_matter, keys, no_matter, *cast("tuple[Any, Any, Any]", (others,) * 3)
+        )
+
+    async def _nobody_else(self, _seq: int) -> None:
+        pass
+
+    async def _wait(self, _seq: int) -> bool:
+        self.waiting.release()
+        await self.complete.wait()
+        return self.completes
+
+    async def _none_ended(self, *_: object) -> int:
+        return 0
+
+    async def state(self) -> ClientState:
+        """The client's, as the log has it."""
+        stored = await self.log.last_from_leader(AGGREGATE)
+        assert stored is not None
+        return client_events.codec.decode(stored.body).state
+
+
+@pytest.fixture
+async def world(nats_server: Broker) -> AsyncIterator[World]:
+    """With nothing disabled."""
+    connection = await bus.connect(nats_server.url, "test")
+    await stream.ensure(connection, stream.Required())
+    log = Log(connection)
+    await log.start()
+    configured = (tenant_events.TenantConfigured(TenantSettings()),)
+    await change(
+        log, subjects.tenant("acme"), tenant_events.codec, tenant_events.evolve, lambda _: configured, "operator"
+    )
+    registered = (ClientConfigured(ClientSettings()),)
+    await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered, "operator")
+    yield World(log)
+    await connection.close()
+
+
+async def test_a_disabling_that_is_not_complete_is_waited_for(world: World) -> None:
+    """What a replica gives that has not heard of it is void, too; and the second that an `iat` tells is over."""
+    disabling = asyncio.create_task(client.disable(world.context, "acme", WEB))
+    await world.waiting.acquire()
+    enabling = asyncio.create_task(client.enable(world.context, "acme", WEB))
+    await world.waiting.acquire()
+    assert (await world.state()).disabled
+    completed_at = clock.now()
+    world.complete.set()
+    await asyncio.gather(disabling, enabling)
+    state = await world.state()
+    assert not state.disabled and state.void_until is not None
+    assert completed_at < state.void_until < clock.now()
+    assert (state.void_until + timedelta(microseconds=1)).microsecond == 0
+
+
+async def test_a_disabling_that_does_not_complete(world: World) -> None:
+    """Nothing is enabled, and the operator hears why."""
+    world.completes = False
+    world.complete.set()
+    for operation in (client.disable, client.enable):
+        with pytest.raises(OAuthError, match="sequence") as refused:
+            await operation(world.context, "acme", WEB)
+        assert refused.value.code == "temporarily_unavailable"
+    assert (await world.state()).disabled
+
+
+async def test_a_clock_that_is_set_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is enabled by it: what is given next would be told from what was given before no more."""
+    monkeypatch.setattr(client, "CLOCKS_APART_SECONDS", 0)
+    world.complete.set()
+    await client.disable(world.context, "acme", WEB)
+    stopped = clock.now().replace(microsecond=999_000)
+    monkeypatch.setattr(clock, "now", lambda: stopped)
+    with pytest.raises(OAuthError, match="set back"):
+        await client.enable(world.context, "acme", WEB)
+    assert (await world.state()).disabled
+
+
+async def test_who_is_not_disabled_is_not_enabled(world: World) -> None:
+    """Nothing is written, and nothing waited for."""
+    seq = await world.log.last_sequence()
+    assert msgspec.json.decode(await client.enable(world.context, "acme", WEB))["seq"] == seq
+    assert await world.log.last_sequence() == seq
