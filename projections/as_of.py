@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Any, Literal, NamedTuple
 
+from events.family import DEVICE_GRANT
 from projections import checkpoint, families, history, revocations
 from projections.commit import microseconds, moment
 from projections.page import Condition, Page, cursor_after, position, select_page
@@ -12,9 +13,9 @@ from projections.when import asked_seq, asked_time
 LOOKED_THROUGH = 1000
 """Commits that one page of a comparison goes through at most, whosever they are."""
 RECENT = 100
-"""Commits of a family whose tokens may still have been alive."""
+"""Commits of a family whose access tokens may still have been alive."""
 
-_STATE = "SELECT seq, at, generation, jti, lifetime, patience FROM history"
+_STATE = "SELECT seq, at, jti, lifetime, others FROM history"
 _CHANGED = """
 SELECT h.seq, f.seq AS family
 FROM (SELECT seq, family FROM history WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?) AS h
@@ -113,23 +114,37 @@ def _state(
 ) -> dict[str, Any] | None:
     if not rows:
         return None
-    given = next((row for row in rows if row["patience"] is not None), None)
-    ends = [] if given is None else [history.after(given["at"], given["patience"])]
-    ends += [_access_end(row) for row in rows if row["jti"] is not None]
+    given = history.credential(db, family["opened_seq"], rows[0]["seq"] + 1)
+    end = _end(db, family, rows, given)
     ended = family["revoked_at"] is not None and _ended(db, family["opened_seq"], bound)
-    end = max(ends, default=None)
     pending = len(rows) == 1 and _waits_for_somebody(db, rows[0]["seq"])
     status = "revoked" if ended else "expired" if end is not None and end <= bound.clock else "live"
     return {
         **{key: family[key] for key in ("family_id", "client_id", "scope", "grant", "opened_at", "opened_seq")},
         "sub": "" if pending else family["sub"],
         "status": status,
-        "generation": next((row["generation"] for row in rows if row["generation"] is not None), None),
+        "generation": None if given is None else given["generation"],
         "expires_at": None if end is None else moment(end),
         "revoked_at": family["revoked_at"] if ended else None,
         "reason": family["reason"] if ended else None,
         "last_seq": rows[0]["seq"],
     }
+
+
+def _end(
+    db: sqlite3.Connection, family: dict[str, Any], rows: list[sqlite3.Row], given: sqlite3.Row | None
+) -> int | None:
+    """When the family ends by itself, as `families` has it: with its last token or code, or as a device is denied."""
+    if family["grant"] == DEVICE_GRANT and (denied := _denied(db, rows)) is not None:
+        return denied
+    ends = [history.access_until(rows[0]), None if given is None else history.after(given["at"], given["patience"])]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def _denied(db: sqlite3.Connection, rows: list[sqlite3.Row]) -> int | None:
+    """When the device was denied, which is the end of a short family."""
+    beginning = rows[-history.BEGINNING :]
+    return next((row["at"] for row in beginning if "DeviceAuthorizationDenied" in history.types(db, row["seq"])), None)
 
 
 def _change(db: sqlite3.Connection, family: dict[str, Any], seq: int, first: Bound, last: Bound) -> dict[str, Any]:

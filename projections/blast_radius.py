@@ -31,7 +31,7 @@ def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _:
     redemption = _redemption_of_code(db, family, strike)
     accepted = [*redemption, *_redemptions(before)]
     copied, branched = _moments(db, family, strike, redemption)
-    alive = _alive(db, family, before, microseconds(strike["at"]))
+    alive = [*_alive(db, family, before, microseconds(strike["at"])), *_refresh_alive(db, family, strike)]
     ended = family["revoked_at"]
     return {
         **{key: family[key] for key in ("family_id", "client_id", "sub", "grant", "reason")},
@@ -53,7 +53,7 @@ def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _:
 def _alive(
     db: sqlite3.Connection, family: dict[str, Any], before: list[sqlite3.Row], strike: int
 ) -> list[dict[str, Any]]:
-    """The tokens that could be used at that time, with the seconds each had left."""
+    """The access tokens that could be used at that time, with the seconds each had left."""
     revoked = revocations.tokens_revoked(db, family["opened_seq"], "at", strike)
     tokens = []
     for row in before:
@@ -62,11 +62,17 @@ def _alive(
             token["expires_at"] = token.pop("access_expires_at")
             if token["jti"] not in revoked:
                 tokens.append({"kind": "access", **token, "seconds_left": (end - strike) / history.SECOND})
-    newest = next((row for row in reversed(before) if row["generation"] is not None and row["patience"]), None)
-    if newest is not None and (end := history.after(newest["at"], newest["patience"])) > strike:
-        left = {"expires_at": moment(end), "seconds_left": (end - strike) / history.SECOND}
-        tokens.append({"kind": "refresh", "generation": newest["generation"], "scope": family["scope"], **left})
     return tokens
+
+
+def _refresh_alive(db: sqlite3.Connection, family: dict[str, Any], strike: dict[str, Any]) -> list[dict[str, Any]]:
+    """The refresh token that the family was continued with then, told as `_alive` tells; nothing if it had ended."""
+    given, struck_at = history.credential(db, family["opened_seq"], strike["seq"]), microseconds(strike["at"])
+    if given is None or given["generation"] is None:
+        return []
+    end = history.after(given["at"], given["patience"])
+    told = {"kind": "refresh", "generation": given["generation"], "scope": family["scope"], "expires_at": moment(end)}
+    return [told | {"seconds_left": (end - struck_at) / history.SECOND}] if end > struck_at else []
 
 
 def _redemptions(rows: list[sqlite3.Row]) -> list[dict[str, Any]]:

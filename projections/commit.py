@@ -24,7 +24,9 @@ class FamilyCommit(msgspec.Struct, gc=False):
 
     `generation` is the refresh token's that the family has after it and `refresh_end` that token's expiry, `access` the
     access token that was issued, `access_end` its expiry; each None where the commit says nothing about it. `revokes`
-    is what the subject says. `opened` is the sequence that opened the family, once the read model has looked it up.
+    is what the subject says. Once the read model has looked them up: `opened` is the sequence that opened the family,
+    `renewed` the one that gave it the newest refresh token so far, or `opened`, and `access_until` when the last of all
+    its access tokens so far ends, 0 for none.
     """
 
     seq: int
@@ -39,6 +41,8 @@ class FamilyCommit(msgspec.Struct, gc=False):
     access: TokenIssued | None
     access_end: int | None
     opened: int | None = None
+    renewed: int | None = None
+    access_until: int = 0
 
 
 class _Family(msgspec.Struct, gc=False):

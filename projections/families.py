@@ -33,8 +33,8 @@ OPEN = (
 )
 DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE seq = ?"
 RENEW = (
-    "UPDATE families SET generation = ?1, expires_at = max(?2, ?3, access_until), access_until = max(access_until, ?3)"
-    " WHERE seq = ?4"
+    "UPDATE families SET generation = ?1, expires_at = max(?2, ?3, access_until), access_until = max(access_until, ?3),"
+    " renewed = ?4 WHERE seq = ?5"
 )
 EXTEND = (
     "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?1), access_until = max(access_until, ?1)"
@@ -66,12 +66,14 @@ def create(db: Database) -> None:
     """`seq` is that of the opening commit; a device that nobody approved yet has an empty `sub`.
 
     The family lives as long as any token of it, until `expires_at`; its access tokens until `access_until`, 0 for none.
+    `renewed` is the commit that gave its newest refresh token, null where that is the first one.
     """
     db.execute("""
         CREATE TABLE families (
             seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenant INTEGER NOT NULL, family_id TEXT NOT NULL,
             client INTEGER NOT NULL, sub TEXT NOT NULL, scope INTEGER NOT NULL, grant_type INTEGER NOT NULL,
-            generation INTEGER, expires_at INTEGER, access_until INTEGER NOT NULL, revoked_at INTEGER, reason INTEGER
+            generation INTEGER, renewed INTEGER, expires_at INTEGER, access_until INTEGER NOT NULL,
+            revoked_at INTEGER, reason INTEGER
         )""")
     db.execute("CREATE UNIQUE INDEX families_by_id ON families (family_id, tenant)")
 
@@ -86,7 +88,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         tenant = names[commit.tenant]
         rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end, access_end))
     elif end is not None:
-        rows[RENEW].append((commit.generation, end, access_end, commit.opened))
+        rows[RENEW].append((commit.generation, end, access_end, commit.seq, commit.opened))
     elif isinstance(first, DeviceAuthorizationDenied):
         rows[DENY].append((first.sub, commit.at, commit.opened))
     elif access_end:

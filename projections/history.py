@@ -15,8 +15,8 @@ from projections.names import Names
 from projections.rows import Rows
 
 ADD = (
-    "INSERT INTO history (seq, family, at, types, actor, generation, terms, jti, lifetime, patience)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO history (seq, family, at, types, actor, generation, terms, jti, lifetime, patience, renewed, others)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 STATEMENTS = (ADD,)
 INDEXES = (
@@ -35,6 +35,12 @@ LEFT JOIN names AS terms ON terms.id = h.terms
 BY_JTI = "substr(h.jti, 1, 3) = substr(?1, 1, 3) AND h.jti = ?1"
 """The condition for a packed `jti`: the index holds its beginning only, the row tells whether it is the one."""
 
+_CREDENTIAL = """
+SELECT seq, at, generation, patience FROM history WHERE patience IS NOT NULL AND seq = (
+    SELECT CASE WHEN patience IS NULL THEN coalesce(renewed, family) ELSE seq END
+    FROM history WHERE family = ? AND seq < ? ORDER BY seq DESC LIMIT 1
+)
+"""
 _GENERATION_FROM = """
 SELECT seq, at, generation FROM history WHERE family = ? AND seq >= ? AND generation IS NOT NULL ORDER BY seq LIMIT 1
 """
@@ -56,13 +62,16 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
 def create(db: Database) -> None:
     """`types` names the events; `terms`, `jti` (packed) and `lifetime` are of the access token issued then.
 
-    `patience` is how long the refresh token, code or device code lasts that was given then. Both in seconds, exact to
-    the microsecond; whole ones, which most are, take few bytes on disk.
+    `patience` is how long the refresh token, code or device code lasts that was given then, `others` how long the
+    family's other access tokens do where one of them outlasts that one: since then, so less than 0 for what had ended.
+    All in seconds, exact to the microsecond; whole ones, which most are, take few bytes on disk. `renewed` is the one
+    that gave the newest refresh token, null where that is the family's first commit, or this one has a `patience`.
     """
     db.execute("""
         CREATE TABLE history (
             seq INTEGER PRIMARY KEY, family INTEGER NOT NULL, at INTEGER NOT NULL, types INTEGER NOT NULL,
-            actor INTEGER NOT NULL, generation INTEGER, terms INTEGER, jti, lifetime REAL, patience REAL
+            actor INTEGER NOT NULL, generation INTEGER, terms INTEGER, jti, lifetime REAL, patience REAL,
+            renewed INTEGER, others REAL
         )""")
 
 
@@ -75,7 +84,10 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     end = _credential_end(commit)
     patience = None if end is None else (end - at) / SECOND
     types = names[_names_of(tuple(map(type, commit.events)))]
-    rest = commit.generation, terms, jti, lifetime, patience
+    outlasted = commit.access_until > (access_end or 0)
+    others = (commit.access_until - at) / SECOND if outlasted else None
+    renewed = commit.renewed if end is None and commit.renewed != commit.opened else None
+    rest = commit.generation, terms, jti, lifetime, patience, renewed, others
     rows[ADD].append((commit.seq, commit.opened, at, types, names[commit.actor], *rest))
 
 
@@ -116,6 +128,21 @@ def given(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row |
         else:
             found, high = row or found, middle
     return found if found is not None and found["generation"] == generation else None
+
+
+def credential(db: sqlite3.Connection, family: int, before: int) -> sqlite3.Row | None:
+    """The commit that had given the family its newest refresh token, else its code or device code, before a sequence.
+
+    Its `seq`, `at`, `generation` (None for a code) and `patience`.
+    """
+    row: sqlite3.Row | None = db.execute(_CREDENTIAL, (family, before)).fetchone()
+    return row
+
+
+def access_until(row: sqlite3.Row) -> int | None:
+    """When the last of the access tokens ends that the family had been given by then (microseconds); None for none."""
+    seconds = row["lifetime"] if row["others"] is None else row["others"]
+    return None if seconds is None else after(row["at"], seconds)
 
 
 def entry(row: sqlite3.Row) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from projections.rows import Rows
 TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": names.create,
     "checkpoint-1": checkpoint.create,
-    "families-3": families.create,
-    "history-2": history.create,
+    "families-4": families.create,
+    "history-3": history.create,
     "revocations-1": revocations.create,
     "incidents-3": incidents.create,
     "activity-1": activity.create,
@@ -143,7 +143,8 @@ class ReadModel:
         if commit is None:
             return
         if isinstance(commit, FamilyCommit):
-            commit.opened = self._opened.by(commit, self._names[commit.tenant])
+            known = self._opened.by(commit, self._names[commit.tenant])
+            commit.opened, commit.renewed, commit.access_until = known
             for projection in OF_FAMILIES if commit.revokes else OF_LIVING:
                 projection.apply(commit, self._names, rows)
         else:
@@ -170,6 +171,9 @@ class ReadModel:
             for stored in commits:  # one by one, to come as far as possible and to name the culprit
                 self.apply([stored])
             return
+        except sqlite3.DatabaseError:
+            self._forget()
+            raise
         self._names.new.clear()
         self._opened.make_room()
         self.applied = commits[-1].seq

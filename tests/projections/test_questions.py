@@ -11,6 +11,7 @@ from events.family import (
     DEVICE_GRANT,
     AuthorizationCodeIssued,
     Credential,
+    DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyRevoked,
     GrantAuthorized,
@@ -19,6 +20,8 @@ from events.family import (
     TokenReuseDetected,
 )
 from projections import as_of as as_of_queries
+from projections import audit as audit_queries
+from projections.commit import microseconds
 from tests.projections.asked import LOG, Asked
 from tests.projections.logs import AUDIENCE, START, LogMaker
 from tests.projections.test_token import at, life
@@ -65,6 +68,79 @@ async def test_a_token_that_was_revoked_by_itself_is_alive_no_more(ask: Asked) -
         state = await ask("as_of", family_id="f3", **when)
         assert (state["status"], [token["jti"] for token in state["access_tokens"]]) == ("live", alive)
     assert issued < revoked
+
+
+def exchanged(made: LogMaker, family_id: str, times: int) -> None:
+    """A service swaps a token of the family so many times, for five minutes each (RFC 8693)."""
+    for number in range(times):
+        end = made.now + timedelta(minutes=5)
+        token = TokenIssued("access", "read", AUDIENCE, end, jti=f"x{number}", client_id="orders", act=("orders",))
+        made.commit(family_id, token)
+
+
+@pytest.fixture
+def long_families() -> LogMaker:
+    """Families with many exchanges: after two rotations, after a code, after a token of an hour; one of a denial."""
+    made = LogMaker()
+    waiting = DeviceAuthorizationStarted("tv", "read", AUDIENCE, "seed", made.now + timedelta(hours=1))
+    made.commit("denied", waiting)
+    made.commit("denied", DeviceAuthorizationDenied("bob"))
+    made.open("rotated")
+    made.rotate("rotated")
+    made.rotate("rotated")
+    granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "authorization_code", "seed")
+    made.commit("code", granted, AuthorizationCodeIssued(made.now + timedelta(minutes=10), "challenge"))
+    granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "issue", "seed")
+    an_hour = TokenIssued("access", "read", AUDIENCE, made.now + timedelta(hours=1), jti="an hour")
+    made.commit("outlasting", granted, an_hour)
+    for family_id in ("rotated", "code", "outlasting"):
+        exchanged(made, family_id, as_of_queries.RECENT + 1)
+    return made
+
+
+@pytest.mark.parametrize("minutes", [6, 8, 11, 30, 61, 30_000])
+async def test_as_of_now_a_family_is_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_families: LogMaker, minutes: int
+) -> None:
+    """However many commits it is since its refresh token, its code or its longest access token was given."""
+    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(minutes=minutes)))
+    asked = Asked(tmp_path / "other")
+    asked.apply(long_families.log)
+    asked.audit.open(tmp_path / "other")
+    for family_id in ("denied", "rotated", "code", "outlasting"):
+        state, family = await asked("as_of", family_id=family_id), await asked("family", family_id=family_id)
+        assert {name: state[name] for name in state if name in family} == {
+            name: family[name] for name in family if name in state
+        }
+        assert "generation" in state
+    change = (await asked("diff", from_seq=6, to_seq=len(long_families.log)))["items"]
+    assert {item["family_id"]: item["after"]["generation"] for item in change}["rotated"] == 2
+    await asked.audit.close()
+    asked.model.close()
+
+
+async def test_what_a_family_was_continued_with_before_many_commits(tmp_path: Path, long_families: LogMaker) -> None:
+    """At any moment of the past too, and to the thief: the refresh token is told, whatever was given after it."""
+    long_families.reuse("rotated")
+    asked = Asked(tmp_path / "other")
+    asked.apply(long_families.log)
+    asked.audit.open(tmp_path / "other")
+    opened, first, second, *_ = await life(asked, "rotated")
+    last = len(long_families.log) - 1
+    states = [await asked("as_of", family_id="rotated", seq=seq) for seq in (opened, first, second, last)]
+    assert [(state["status"], state["generation"]) for state in states] == [
+        ("live", 0),
+        ("live", 1),
+        ("live", 2),
+        ("live", 2),
+    ]
+    assert states[3]["expires_at"] == states[2]["expires_at"]
+    early = await asked("as_of", family_id="outlasting", at=at(last))
+    assert datetime.fromisoformat(early["expires_at"]) == START + timedelta(hours=1, seconds=6)
+    alive = (await asked("blast_radius", family_id="rotated"))["alive"]
+    assert [token["generation"] for token in alive if token["kind"] == "refresh"] == [2]
+    await asked.audit.close()
+    asked.model.close()
 
 
 async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:

@@ -68,6 +68,7 @@ def test_a_transaction_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> No
     made = LogMaker()
     for number in range(400):
         made.open(f"f{number}")
+        made.rotate(f"f{number}")
     model = ReadModel(tmp_path / "cut")
     model.apply(made.log[:10])
     model._connection.execute("PRAGMA max_page_count = 20")
