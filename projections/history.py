@@ -41,9 +41,6 @@ SELECT seq, at, generation, patience FROM history WHERE patience IS NOT NULL AND
     FROM history WHERE family = ? AND seq < ? ORDER BY seq DESC LIMIT 1
 )
 """
-_GENERATION_FROM = """
-SELECT seq, at, generation FROM history WHERE family = ? AND seq >= ? AND generation IS NOT NULL ORDER BY seq LIMIT 1
-"""
 
 BEGINNING = 4
 """Commits of a family among which its code is: given, approved where it is a device's, and redeemed or denied."""
@@ -122,11 +119,11 @@ def given(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row |
     found: sqlite3.Row | None = None
     while low < high:
         middle = (low + high) // 2
-        row = db.execute(_GENERATION_FROM, (family, middle)).fetchone()
-        if row is not None and row["generation"] < generation:
-            low = row["seq"] + 1
+        row = credential(db, family, middle + 1)
+        if row is None or row["generation"] is None or row["generation"] < generation:
+            low = middle + 1
         else:
-            found, high = row or found, middle
+            found, high = row, row["seq"]
     return found if found is not None and found["generation"] == generation else None
 
 

@@ -137,6 +137,9 @@ async def test_what_a_family_was_continued_with_before_many_commits(tmp_path: Pa
     assert states[3]["expires_at"] == states[2]["expires_at"]
     early = await asked("as_of", family_id="outlasting", at=at(last))
     assert datetime.fromisoformat(early["expires_at"]) == START + timedelta(hours=1, seconds=6)
+    for generation, seq in enumerate((opened, first, second)):
+        found = await asked("token", family_id="rotated", generation=generation)
+        assert datetime.fromisoformat(found["issued_at"]) == datetime.fromisoformat(at(seq))
     alive = (await asked("blast_radius", family_id="rotated"))["alive"]
     assert [token["generation"] for token in alive if token["kind"] == "refresh"] == [2]
     await asked.audit.close()
