@@ -4,7 +4,7 @@ import sqlite3
 from typing import Any, Literal, NamedTuple
 
 from events.family import DEVICE_GRANT
-from projections import checkpoint, families, history, revocations
+from projections import checkpoint, cut_offs, families, history, revocations
 from projections.commit import microseconds, moment
 from projections.page import Condition, Page, cursor_after, position, select_page
 from projections.request import AsOfRequest, DiffRequest, Refused
@@ -88,10 +88,20 @@ def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> di
     if state is not None:
         given = [row for row in rows if row["jti"] is not None] if state["status"] == "live" else []
         alive = [row["seq"] for row in given if _access_end(row) > bound.clock]
-        tokens = [history.access_token_of(db, seq) for seq in alive]
         revoked = revocations.tokens_revoked(db, family["opened_seq"], bound.column, bound.value) if alive else set()
-        state["access_tokens"] = [token for token in tokens if token["jti"] not in revoked]
+        holders = cut_offs.Holders(db, family["opened_seq"])
+        tokens = ((seq, history.access_token_of(db, seq)) for seq in alive)
+        state["access_tokens"] = [
+            token
+            for seq, token in tokens
+            if token["jti"] not in revoked and not _is_void(holders.voided(token.get("holder"), seq), bound)
+        ]
     return state
+
+
+def _is_void(voided: cut_offs.Order | None, bound: Bound) -> bool:
+    """Whether that had been ordered."""
+    return voided is not None and (voided.seq if bound.column == "seq" else voided.at) <= bound.value
 
 
 def _both(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from events.family import DEVICE_GRANT, Credential
-from projections import families, history, incidents, revocations
+from projections import cut_offs, families, history, incidents, revocations
 from projections.commit import microseconds, moment
 from projections.request import FamilyRequest, Refused
 
@@ -55,12 +55,14 @@ def _alive(
 ) -> list[dict[str, Any]]:
     """The access tokens that could be used at that time, with the seconds each had left."""
     revoked = revocations.tokens_revoked(db, family["opened_seq"], "at", strike)
+    holders = cut_offs.Holders(db, family["opened_seq"])
     tokens = []
     for row in before:
         if row["jti"] is not None and (end := history.after(row["at"], row["lifetime"])) > strike:
             token = history.access_token(row)
             token["expires_at"] = token.pop("access_expires_at")
-            if token["jti"] not in revoked:
+            voided = holders.voided(token.get("holder"), row["seq"])
+            if token["jti"] not in revoked and (voided is None or voided.at > strike):
                 tokens.append({"kind": "access", **token, "seconds_left": (end - strike) / history.SECOND})
     return tokens
 

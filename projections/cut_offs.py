@@ -1,7 +1,7 @@
 """What was ordered against people and clients: blocked, revoked, consent withdrawn, disabled, and the reverse."""
 
 import sqlite3
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlite_utils import Database
 
@@ -14,8 +14,18 @@ from projections.rows import Rows
 
 ADD = "INSERT INTO cut_offs (seq, n, at, tenant, type, actor, client, sub, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 STATEMENTS = (ADD,)
-INDEXES = ("CREATE INDEX cut_offs_by_sub ON cut_offs (tenant, sub, seq)",)
+INDEXES = (
+    "CREATE INDEX cut_offs_by_sub ON cut_offs (tenant, sub, seq)",
+    "CREATE INDEX cut_offs_by_client ON cut_offs (tenant, client, seq) WHERE sub IS NULL",
+)
 
+_AGAINST_HOLDER = """
+SELECT c.seq, c.at, type.text AS type
+FROM families AS f
+JOIN cut_offs AS c ON c.tenant = f.tenant AND c.client = (SELECT id FROM names WHERE text = ?) AND c.sub IS NULL
+JOIN names AS type ON type.id = c.type
+WHERE f.seq = ? AND c.client <> f.client ORDER BY c.seq
+"""
 _SELECT = """
 SELECT c.seq, c.at, type.text AS type, actor.text AS actor, client.text AS client_id, c.sub, c.reason
 FROM cut_offs AS c
@@ -53,6 +63,40 @@ def of_subject(db: sqlite3.Connection, tenant: str, sub: str, limit: int) -> lis
 def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
     """All of one commit."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE c.seq = ? ORDER BY c.n", (seq,))]
+
+
+class Order(NamedTuple):
+    """A commit of the log that ordered something; `at` in microseconds."""
+
+    at: int
+    seq: int
+
+
+class Holders:
+    """The clients that hold access tokens of a family (its opening sequence) which another client began (RFC 8693)."""
+
+    def __init__(self, db: sqlite3.Connection, family: int) -> None:
+        self._db = db
+        self._family = family
+        self._orders: dict[str, list[sqlite3.Row]] = {}
+
+    def voided(self, holder: str | None, given: int) -> Order | None:
+        """What voided, for good, the token that a commit gave to `holder`: its disabling then, or the first one after.
+
+        None for what nothing voided, and for the family's own client, which such an order takes the family from.
+        """
+        found = None
+        for order in self._of(holder) if holder is not None else ():
+            if order["type"] == ClientDisabled.__name__:
+                found = found or Order(order["at"], order["seq"])
+            elif order["seq"] < given:
+                found = None
+        return found
+
+    def _of(self, holder: str) -> list[sqlite3.Row]:
+        if holder not in self._orders:
+            self._orders[holder] = self._db.execute(_AGAINST_HOLDER, (holder, self._family)).fetchall()
+        return self._orders[holder]
 
 
 def _item(row: sqlite3.Row) -> dict[str, Any]:

@@ -26,9 +26,9 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "revocations-1": revocations.create,
     "incidents-3": incidents.create,
     "activity-1": activity.create,
-    "cut-offs-1": cut_offs.create,
+    "cut-offs-2": cut_offs.create,
     "words-2": words.create,
-    "views-1": views.create,
+    "views-2": views.create,
 }
 OF_FAMILIES = (families, history, revocations, incidents, activity, words)
 """In the order their rows are written."""

@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from projections import checkpoint, families, history
+from projections import checkpoint, cut_offs, families, history
 from projections.commit import moment
 from projections.request import Refused, TokenRequest
 from projections.token_text import Claim, IdToken, NoToken, claim_of
@@ -17,6 +17,7 @@ _ENDS: dict[str, Verdict] = {
     "TokenRotated": "rotated",
     "TokenRedeemed": "redeemed",
     "DeviceAuthorizationDenied": "denied",
+    "ClientDisabled": "revoked",
 }
 
 _FAMILY_OF = """
@@ -123,11 +124,14 @@ def _access(db: sqlite3.Connection, family: int, claim: Claim) -> Life | None:
         return None
     told = history.access_token(row)
     told["kind"] = "access"
+    ends = _revoked(db, family, told["jti"])
     if "holder" in told:
         told["client_id"] = told.pop("holder")
+        if (voided := cut_offs.Holders(db, family).voided(told["client_id"], row["seq"])) is not None:
+            ends.append(Decision(voided.at, voided.seq, "ClientDisabled"))
     del told["access_expires_at"]
     end = history.after(row["at"], row["lifetime"])
-    return Life(Decision(row["at"], row["seq"], "TokenIssued"), end, _revoked(db, family, told["jti"]), told)
+    return Life(Decision(row["at"], row["seq"], "TokenIssued"), end, ends, told)
 
 
 def _refresh(db: sqlite3.Connection, family: int, generation: int, at: int) -> Life | None:

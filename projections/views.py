@@ -49,6 +49,7 @@ VIEWS = {
             {_word("f.client")} AS client_id, f.sub, {_word("h.types")} AS events, {_word("h.actor")} AS actor,
             h.generation, json_extract({_word("h.terms")}, '$.scope') AS scope,
             json_extract({_word("h.terms")}, '$.audience') AS audience, h.jti,
+            json_extract({_word("h.terms")}, '$.holder') AS holder,
             {_later("h.at", "h.lifetime")} AS access_expires_at, {_later("h.at", "h.patience")} AS credential_expires_at
         FROM history AS h
         JOIN families AS f ON f.seq = h.family

@@ -89,6 +89,14 @@ FROM commits
 WHERE access_expires_at > struck_at AND NOT EXISTS (
     SELECT 1 FROM readable_revocations AS r
     WHERE r.family_id = commits.family_id AND r.jti = commits.jti AND r.at <= struck_at)
+AND NOT EXISTS (
+    SELECT 1 FROM readable_cut_offs AS c
+    WHERE commits.holder <> commits.client_id AND c.tenant = commits.tenant AND c.sub IS NULL
+    AND c.client_id = commits.holder AND c.type = 'ClientDisabled' AND c.at <= struck_at
+    AND NOT EXISTS (
+        SELECT 1 FROM readable_cut_offs AS e
+        WHERE e.tenant = c.tenant AND e.sub IS NULL AND e.client_id = c.client_id
+        AND e.type = 'ClientEnabled' AND e.seq > c.seq AND e.seq < commits.seq))
 UNION ALL
 SELECT 'refresh', NULL, generation, (SELECT scope FROM readable_families AS f WHERE f.family_id = newest.family_id),
     NULL, round((julianday(credential_expires_at) - julianday(struck_at)) * 86400, 1),

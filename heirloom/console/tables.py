@@ -49,6 +49,7 @@ TABLES: dict[str, Any] = {
             "scope": "Of the access token issued then",
             "audience": "Where that access token is accepted",
             "jti": "That access token's id",
+            "holder": "The client that token was exchanged for (RFC 8693); empty for the family's own",
             "access_expires_at": "When that access token ends",
             "credential_expires_at": "When the refresh token, code or device code given then ends",
         },

@@ -17,7 +17,7 @@ from projections.read_model import ReadModel, Unusable, open_for_queries
 from projections.request import FamilyRequest
 from projections.views import VIEWS
 from tests.console.site import LOG, Site, make, site
-from tests.projections.logs import START, LogMaker
+from tests.projections.logs import START, LogMaker, swapped_log
 
 
 async def test_every_page_there_is(console: Site) -> None:
@@ -72,6 +72,17 @@ async def test_the_blast_radius_is_that_of_the_audit(console: Site, read_model: 
             told = [(one["kind"], one.get("jti"), one["scope"], one["seconds_left"]) for one in audited]
             assert shown == told
             assert audited or family_id == "c1"
+
+
+def test_the_blast_radius_leaves_out_what_a_disabled_client_held(tmp_path: Path) -> None:
+    """As the audit does."""
+    model = ReadModel(tmp_path / "swapped")
+    model.apply(swapped_log())
+    model.close()
+    with closing(open_for_queries(tmp_path / "swapped")) as db:
+        rows = db.execute(QUERIES["blast_radius"]["sql"], {"family_id": "f", "tenant": ""}).fetchall()
+        audited = blast_radius(db, "acme", FamilyRequest(family_id="f"), 1, 0)["alive"]
+    assert [row["jti"] for row in rows] == [token.get("jti") for token in audited]
 
 
 async def test_rows_lead_onwards(console: Site) -> None:

@@ -94,7 +94,19 @@ class LogMaker:
 
     def disable_client(self, client_id: str, reason: str) -> None:
         """A commit against a client."""
-        name, event = f"tokens.acme.client.{client_id}", client.ClientDisabled(reason)
+        self._order_client(client_id, client.ClientDisabled(reason))
+
+    def enable_client(self, client_id: str) -> None:
+        """The reverse."""
+        self._order_client(client_id, client.ClientEnabled())
+
+    def exchange(self, family_id: str, jti: str, client_id: str) -> None:
+        """Another client swaps an access token of the family for one of its own, for five minutes (RFC 8693)."""
+        end = self.now + timedelta(minutes=5)
+        self.commit(family_id, TokenIssued("access", "read", AUDIENCE, end, jti=jti, client_id=client_id))
+
+    def _order_client(self, client_id: str, event: client.ClientEvent) -> None:
+        name = f"tokens.acme.client.{client_id}"
         before = self._last[name][1] if name in self._last else None
         self._append(name, name, client.codec, "operator", (event,), client.evolve(before, event))
 
@@ -111,6 +123,22 @@ class LogMaker:
 
     def _access(self, jti: str) -> TokenIssued:
         return TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti)
+
+
+def swapped_log() -> list[Stored]:
+    """`web` began the family; `orders`, disabled at sequence 4 and enabled at 6, holds three tokens of it."""
+    made = LogMaker()
+    made.open("f")
+    made.exchange("f", "before", "orders")
+    made.exchange("f", "of another", "billing")
+    made.disable_client("orders", "lost")
+    made.exchange("f", "meanwhile", "orders")  # a replica did not know yet
+    made.enable_client("orders")
+    made.exchange("f", "after", "orders")
+    made.disable_client("web", "lost as well")  # its own tokens end with the family
+    made.rotate("f")
+    made.reuse("f")
+    return made.log
 
 
 def eventful_log() -> list[Stored]:

@@ -70,14 +70,6 @@ async def test_a_token_that_was_revoked_by_itself_is_alive_no_more(ask: Asked) -
     assert issued < revoked
 
 
-def exchanged(made: LogMaker, family_id: str, times: int) -> None:
-    """A service swaps a token of the family so many times, for five minutes each (RFC 8693)."""
-    for number in range(times):
-        end = made.now + timedelta(minutes=5)
-        token = TokenIssued("access", "read", AUDIENCE, end, jti=f"x{number}", client_id="orders", act=("orders",))
-        made.commit(family_id, token)
-
-
 @pytest.fixture
 def long_families() -> LogMaker:
     """Families with many exchanges: after two rotations, after a code, after a token of an hour; one of a denial."""
@@ -94,7 +86,8 @@ def long_families() -> LogMaker:
     an_hour = TokenIssued("access", "read", AUDIENCE, made.now + timedelta(hours=1), jti="an hour")
     made.commit("outlasting", granted, an_hour)
     for family_id in ("rotated", "code", "outlasting"):
-        exchanged(made, family_id, as_of_queries.RECENT + 1)
+        for number in range(as_of_queries.RECENT + 1):
+            made.exchange(family_id, f"x{number}", "orders")
     return made
 
 
@@ -144,6 +137,29 @@ async def test_what_a_family_was_continued_with_before_many_commits(tmp_path: Pa
     assert [token["generation"] for token in alive if token["kind"] == "refresh"] == [2]
     await asked.audit.close()
     asked.model.close()
+
+
+@pytest.mark.parametrize(
+    ("seq", "alive"),
+    [
+        (3, ["of another", "before", "f-0"]),
+        (4, ["of another", "f-0"]),
+        (5, ["of another", "f-0"]),
+        (6, ["of another", "f-0"]),
+        (9, ["f-1", "after", "of another", "f-0"]),
+    ],
+)
+async def test_what_a_disabled_client_held_is_alive_no_more(ask_swapped: Asked, seq: int, alive: list[str]) -> None:
+    """By sequence and by time, also once the client is enabled again."""
+    for when in ({"seq": seq}, {"at": at(seq)}):
+        state = await ask_swapped("as_of", family_id="f", **when)
+        assert [token["jti"] for token in state["access_tokens"]] == alive
+
+
+async def test_what_a_disabled_client_held_is_out_of_a_thiefs_reach(ask_swapped: Asked) -> None:
+    """What another holds is not."""
+    alive = (await ask_swapped("blast_radius", family_id="f"))["alive"]
+    assert [token.get("jti", token["kind"]) for token in alive] == ["f-0", "of another", "after", "f-1", "refresh"]
 
 
 async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:

@@ -67,6 +67,29 @@ async def test_one_access_token_is_revoked_and_the_rest_lives(ask: Asked) -> Non
     assert (await ask("token", jti="f3-2"))["valid"] is True
 
 
+@pytest.mark.parametrize(
+    ("jti", "seq", "expected"),
+    [
+        ("before", 2, (True, "valid", 2, "TokenIssued")),
+        ("before", 3, (True, "valid", 2, "TokenIssued")),
+        ("before", 4, (False, "revoked", 4, "ClientDisabled")),
+        ("before", 9, (False, "revoked", 4, "ClientDisabled")),
+        ("meanwhile", 4, (False, "not_issued", 5, "TokenIssued")),
+        ("meanwhile", 5, (False, "revoked", 4, "ClientDisabled")),
+        ("meanwhile", 9, (False, "revoked", 4, "ClientDisabled")),
+        ("after", 9, (True, "valid", 7, "TokenIssued")),
+        ("after", 10, (False, "revoked", 10, "FamilyRevoked")),
+        ("of another", 9, (True, "valid", 3, "TokenIssued")),
+        ("f-0", 9, (True, "valid", 1, "TokenIssued")),
+    ],
+)
+async def test_what_a_client_held_is_void_from_its_disabling_on(
+    ask_swapped: Asked, jti: str, seq: int, expected: tuple[bool, str, int, str]
+) -> None:
+    """For good, in a family that another client began; the other tokens of that family are good."""
+    assert told(await ask_swapped("token", jti=jti, at=at(seq))) == expected
+
+
 async def test_a_refresh_token_lives_until_it_is_rotated(ask: Asked) -> None:
     """The first thing that ended it decides, not what came after."""
     opened, first, second, _, theft, _ = await life(ask, "f2")
