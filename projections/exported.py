@@ -30,7 +30,11 @@ WITHHELD = {
 COMMIT = ("seq", "index", "at", "tenant", "aggregate", "aggregate_id", "type", "actor", "commit_id", "prev")
 """What every record has but `prev`, which an aggregate's first commit lacks: `index` counts a commit's events."""
 
-TIMES = ("at", "expires_at", "family_expires_at")
+RENAMED = {"at": "void_until"}
+"""Fields of events that are called as a column of the commit is, which means something else: `at` is until when what a
+client was given is void."""
+
+TIMES = ("at", "expires_at", "family_expires_at", "void_until")
 NUMBERS = (
     *("seq", "index", "generation", "current_generation", "from_generation", "to_generation"),
     *("auth_time", "key", "number"),
@@ -44,6 +48,7 @@ COLUMNS = (
     *("kind", "jti", "generation", "current_generation", "from_generation", "to_generation", "credential"),
     *("expires_at", "family_expires_at", "key", "act", "redirect_uri", "reason", "cause"),
     *("settings", "alg", "number", "jwk"),
+    "void_until",
 )
 """In this order; new ones come last."""
 
@@ -106,7 +111,7 @@ def records(stored: Stored) -> Sequence[Record]:
 
 def _told(event: msgspec.Struct) -> Record:
     name = str(event.__struct_config__.tag)
-    told = {field: getattr(event, field) for field in _FIELDS[name]}
+    told = {RENAMED.get(field, field): getattr(event, field) for field in _FIELDS[name]}
     if told.get("key") == 0:
         del told["key"]  # an access or ID token has none
     return {"type": name} | {field: value for field, value in told.items() if value not in (None, (), {})}

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from heirloom import export_parquet
 from heirloom.cells import cell
 from heirloom.cli import main
 from heirloom.export_lines import FORMS
-from projections.exported import COLUMNS, COMMIT, EVENTS, WITHHELD, records
+from projections.exported import COLUMNS, COMMIT, EVENTS, RENAMED, WITHHELD, records
 from tests.broker import Broker
 from tests.events.test_golden import GOLDEN
 from tests.projections.logs import LogMaker
@@ -41,11 +41,22 @@ def committed(subject: str, *events: dict[str, Any]) -> Stored:
 
 
 def test_of_every_field_it_is_decided_whether_it_leaves() -> None:
-    """A new field of an event is a column, or it is withheld; nothing is both."""
+    """A new field of an event is a column, or it is withheld; nothing is both, and none takes a commit's place."""
     fields = {f"{name}.{field}" for name, event in EVENTS.items() for field in event.__struct_fields__}
-    assert {field for field in fields if field not in WITHHELD and field.split(".")[1] not in COLUMNS} == set()
     assert set(WITHHELD) <= fields
-    assert set(COLUMNS) == {field.split(".")[1] for field in fields - set(WITHHELD)} | set(COMMIT)
+    told = {field.split(".")[1] for field in fields - set(WITHHELD)}
+    columns = {RENAMED.get(field, field) for field in told}
+    assert set(COLUMNS) == columns | set(COMMIT)
+    assert len(columns) == len(told)
+    assert columns.isdisjoint(COMMIT)
+
+
+def test_a_record_is_of_the_time_of_its_commit() -> None:
+    """Also where the event holds a time of its own, which is told beside it."""
+    event = {"type": "ClientDisabled", "reason": "lost", "at": "2026-11-20T11:59:58Z"}
+    (record,) = records(committed("tokens.acme.client.web", event))
+    assert record["at"] == datetime(2026, 11, 20, 12, 0, 0, 500_000, UTC)
+    assert record["void_until"] == datetime(2026, 11, 20, 11, 59, 58, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("file", sorted(set(GOLDEN.glob("*.json")) - set(GOLDEN.glob("*.commit*.json"))), ids=str)
@@ -61,7 +72,7 @@ def test_no_event_tells_what_is_withheld(file: Path) -> None:
             assert field not in told
             assert not any(secret in form.encode([record]).decode() for form in FORMS.values() for secret in secrets)
         elif value not in (None, []):
-            assert told[field] == value
+            assert told[RENAMED.get(field, field)] == value
 
 
 def test_cloud_events_keep_to_their_specification() -> None:
