@@ -11,9 +11,10 @@ from service.errors import OAuthError
 
 KEPT = 100
 """Access tokens of one family that may be revoked one by one at a time: every commit of the family carries them."""
+KEPT_FOR_OTHERS = KEPT // 2
+"""Who has exchanged tokens of the family may use up so many, and never what its own client needs."""
 TOO_MANY = (
-    f"{KEPT} access tokens of this grant are revoked one by one already; revoke its refresh token, which ends all of"
-    " them, or try again when some have expired"
+    f"{KEPT_FOR_OTHERS} access tokens of this grant are revoked one by one already; try again when some have expired"
 )
 
 
@@ -33,12 +34,16 @@ class RevokeRefreshToken(NamedTuple):
 
 
 class RevokeAccessToken(NamedTuple):
-    """End one access `token`, which ends at `expires_at` by itself; the family lives. `client_id` is the caller's."""
+    """End one access `token`, which ends at `expires_at` by itself; the family lives. `client_id` is the caller's.
+
+    `cause` names the request, should it end the family after all.
+    """
 
     now: datetime
     client_id: str
     token: Claimed
     expires_at: datetime
+    cause: str
 
 
 def revoke(state: FamilyState | None, command: Revoke) -> Decision:
@@ -61,8 +66,10 @@ def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken)
 
 
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
-    """`Done` also for a token that is dead already, or that the log does not bear out; `Refused` for another
-    client's, and beyond `KEPT`."""
+    """`Done` also for a token that is dead already, or that the log does not bear out; `Refused` for another client's.
+
+    Beyond `KEPT` the family ends, as its own client may have it do (RFC 7009 §2.1); others are `Refused` before.
+    """
     token = command.token
     if state is None or not is_borne_out(state, token):
         return Decision(Done())
@@ -70,6 +77,9 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
         return Decision(invalid_grant())
     if state.revoked is not None or token.jti in state.revoked_jtis or command.expires_at <= command.now:
         return Decision(Done())
-    if sum(expires_at > command.now for expires_at in state.revoked_jtis.values()) >= KEPT:
+    kept = sum(expires_at > command.now for expires_at in state.revoked_jtis.values())
+    if command.client_id != state.client_id and kept >= KEPT_FOR_OTHERS:
         return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
+    if kept >= KEPT:
+        return revoke(state, Revoke("client_request", command.cause))
     return Decision(Done(), (TokenRevoked(token.jti, command.expires_at),))

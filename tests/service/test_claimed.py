@@ -47,7 +47,8 @@ def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: Claimed) 
     state = given(opened())
     assert not is_borne_out(state, forged)
     assert refusal(exchange(state, exchanging(forged, forged.scope))) == "invalid_request"
-    assert revoke_access_token(state, RevokeAccessToken(at(1), forged.client_id, forged, at(300))) == Decision(Done())
+    revoking = RevokeAccessToken(at(1), forged.client_id, forged, at(300), "a test")
+    assert revoke_access_token(state, revoking) == Decision(Done())
 
 
 def test_the_latest_token_has_the_scope_it_was_given_with() -> None:

@@ -15,6 +15,7 @@ from events.family import (
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
+    TokenRevoked,
     TokenRotated,
     fold,
 )
@@ -24,6 +25,7 @@ from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
 from service.decide.revoke import (
     KEPT,
+    KEPT_FOR_OTHERS,
     Revoke,
     RevokeAccessToken,
     RevokeRefreshToken,
@@ -268,24 +270,39 @@ def test_a_forged_token_is_recorded_wherever_it_is_presented() -> None:
         assert isinstance(at_revoke.outcome, Done), "whoever revokes is told nothing (RFC 7009 §2.2)"
 
 
-def revoking(jti: str, seconds: float) -> RevokeAccessToken:
-    """Its client gives an access token back, at that time; it would have lived until five minutes after the start."""
-    return RevokeAccessToken(at(seconds), "web", Claimed("alice", "web", jti, "read"), at(300))
+def revoking(jti: str, seconds: float, client_id: str = "web") -> RevokeAccessToken:
+    """Its holder gives an access token back, at that time; it would have lived until five minutes after the start."""
+    actors = () if client_id == "web" else (client_id,)
+    token = Claimed("alice", client_id, jti, "read", actors)
+    return RevokeAccessToken(at(seconds), client_id, token, at(300), "a test")
+
+
+def revoked(state: FamilyState, count: int, client_id: str = "web") -> FamilyState:
+    """After so many of the holder's tokens were given back one by one, a second after the start."""
+    for number in range(count):
+        decision = revoke_access_token(state, revoking(f"{client_id}-{number}", 1, client_id))
+        assert [type(event) for event in decision.events] == [TokenRevoked]
+        state = fold(state, decision.events, at(1))
+    return state
 
 
 def test_tokens_revoked_one_by_one_are_bounded() -> None:
-    """A family's state goes with every commit of it: beyond a bound the caller is told what to do instead."""
-    state, orders = (
-        given(opened()),
-        [revoking(f"jti-{n}", 1) for n in range(KEPT + 1)],
-    )
-    for order in orders[:-1]:
-        state = fold(state, revoke_access_token(state, order).events, at(1))
-    assert len(state.revoked_jtis) == KEPT
-    assert refusal(revoke_access_token(state, orders[-1])) == "temporarily_unavailable"
-    assert revoke_access_token(state, orders[0]) == Decision(Done())
-    later = orders[-1]._replace(now=at(300), expires_at=at(600))
-    assert set(fold(state, revoke_access_token(state, later).events, at(300)).revoked_jtis) == {f"jti-{KEPT}"}
+    """A family's state goes with every commit of it: beyond a bound its client's revocation ends all of them."""
+    state = revoked(given(opened()), KEPT)
+    one_more = revoke_access_token(state, revoking("one more", 2))
+    assert one_more == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
+    assert revoke_access_token(state, revoking("web-0", 2)) == Decision(Done())
+    later = revoking("later", 300)._replace(expires_at=at(600))
+    assert set(fold(state, revoke_access_token(state, later).events, at(300)).revoked_jtis) == {"later"}
+
+
+def test_others_revocations_use_up_nothing_of_the_clients_own() -> None:
+    """Services that have exchanged many tokens and given them back are told to wait; the family's client is not."""
+    state = revoked(given(opened()), KEPT_FOR_OTHERS, "orders")
+    for service in ("orders", "billing"):
+        decision = revoke_access_token(state, revoking("one more", 2, service))
+        assert refusal(decision) == "temporarily_unavailable" and not decision.events
+    assert revoked(state, KEPT - KEPT_FOR_OTHERS).revoked is None
 
 
 def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
