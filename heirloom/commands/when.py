@@ -8,6 +8,8 @@ import click
 import msgspec
 
 _BEGINNING, _END = "00:00:00", "23:59:59.999999"
+_SEQUENCE = re.compile(r"[0-9]{1,100}")
+"""More digits than any has, so that the service says which ones there are."""
 
 
 class When(click.ParamType[datetime]):
@@ -19,7 +21,7 @@ class When(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """A time with its zone."""
+        """A time in UTC."""
         if isinstance(value, datetime):
             return value
         if ago := re.fullmatch(r"(\d{1,9})([smhd])", value):
@@ -38,7 +40,10 @@ class When(click.ParamType[datetime]):
                 param,
                 ctx,
             )
-        return found if found.tzinfo else found.astimezone()
+        try:
+            return found.astimezone(UTC)  # one without a zone is of where we are
+        except (ValueError, OverflowError):
+            self.fail(f"{value} is out of range: ask for a time within the years 2 to 9998", param, ctx)
 
 
 class Until(click.ParamType[int | datetime]):
@@ -48,7 +53,7 @@ class Until(click.ParamType[int | datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | datetime:
         """The one or the other."""
-        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+        if isinstance(value, int) or (isinstance(value, str) and _SEQUENCE.fullmatch(value)):
             return int(value)
         return When().convert(value, param, ctx)
 

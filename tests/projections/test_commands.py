@@ -161,11 +161,24 @@ def test_an_answer_that_cannot_be_written(nats_server: Broker, command: tuple[st
     assert (done.returncode, done.stderr) == (1, "Error: cannot write the answer: No space left on device\n")
 
 
-@pytest.mark.parametrize("text", ["", "2x", "d", "yesterday", "2026-13-01T00:00:00Z", "99999999999d", "999999999d"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2x", "d", "yesterday", "²", "2026-13-01T00:00:00Z", "99999999999d", "999999999d", "9" * 5000),
+        *("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"),
+    ],
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
-    """With the usage's exit code, before anything is asked."""
-    with pytest.raises(click.BadParameter):
-        When().convert(text, None, None)
+    """With the usage's exit code, before anything is asked; it is no sequence either."""
+    for kind in (When(), Until()):
+        with pytest.raises(click.BadParameter):
+            kind.convert(text, None, None)
+
+
+def test_a_day_at_the_beginning_of_time_is_refused() -> None:
+    """In any zone: which one it is in UTC is sought from the day before."""
+    with pytest.raises(click.BadParameter, match="out of range"):
+        When().convert("0001-01-01", click.Option(["--until"]), None)
 
 
 def test_times_are_said_in_two_ways() -> None:
