@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from nats.micro import add_service
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
@@ -156,7 +157,8 @@ class Server:
         except Exception as error:
             refusal = refusal_of(error)
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
-        await _respond(request, body, headers)
+        if (instead := await _respond(request, body, headers)) is not None:
+            outcome = instead.code
         took = time.perf_counter() - started
         self.figures[name].took(took, outcome)
         self._journal.decision(name, asked.tenant, asked.client_id, outcome, took)
@@ -207,8 +209,15 @@ def refusal_of(error: Exception) -> OAuthError:
             return OAuthError("server_error", "something went wrong; the operator's log has the details")
 
 
-async def _respond(request: MicroRequest, body: bytes, headers: dict[str, str] | None) -> None:
+async def _respond(request: MicroRequest, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
+    """The reply is sent, or the refusal that is returned, where the broker takes no message of that size."""
     try:
         await request.respond(body, headers)
+    except MaxPayloadError:
+        log.error("a reply of %d bytes is larger than the broker's messages may be", len(body))
+        refusal = OAuthError("server_error", "the answer is too large for one message")
+        await _respond(request, refusal.body(), refusal.headers())
+        return refusal
     except (NatsError, ValueError) as error:  # the connection is gone, or nobody asked for a reply
         log.info("a reply could not be sent: %s", type(error).__name__)
+    return None

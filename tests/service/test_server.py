@@ -88,3 +88,25 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
     written = out.getvalue().decode()
     assert "test_server.py" in written and "RuntimeError" in written
     assert SECRET not in written and SECRET not in body["error_description"]
+
+
+async def test_an_answer_too_large_for_a_message_is_a_server_error(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller hears so at once, and the figures count no success."""
+
+    async def endless(_context: Context, _request: Request) -> bytes:
+        return b"x" * (serving.max_payload + 1)
+
+    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", endless))
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    body, headers = await _ask(asking)
+    assert body == {"error": "server_error", "error_description": "the answer is too large for one message"}
+    assert (headers["Nats-Service-Error"], headers["Nats-Service-Error-Code"]) == ("server_error", "503")
+    await server.drain()
+    assert {outcome: times.count for outcome, times in server.figures["token"].outcomes.items()} == {
+        "ok": 0,
+        "server_error": 1,
+    }
+    await serving.close()
+    await asking.close()
