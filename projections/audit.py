@@ -64,7 +64,7 @@ CONNECTIONS = 4
 WORKERS = 64
 """Requests at once; one that waits for its sequence holds no database connection."""
 MAX_REPLY = 900 * 1024
-"""The broker takes messages of 1 MiB; longer answers come in more pages."""
+"""The broker takes messages of 1 MiB; longer answers come in more pages, and what has no pages is refused."""
 
 
 class Audit:
@@ -109,7 +109,7 @@ class Audit:
         """The reply's body and headers for a request on `audit.<tenant>.<query>`. Raises nothing."""
         _, tenant, query = subject.split(".")
         try:
-            return await self._queries[query](tenant, body), {}
+            return _sendable(await self._queries[query](tenant, body)), {}
         except Refused as refused:
             refusal = refused
         except BadCursor:
@@ -172,6 +172,13 @@ async def _let_go(connections: asyncio.Queue[sqlite3.Connection] | None) -> None
     if connections is not None:
         for _ in range(CONNECTIONS):
             (await connections.get()).close()
+
+
+def _sendable(reply: bytes) -> bytes:
+    """The reply. Raises `Refused` for one that is too large for a message and could not be made smaller."""
+    if len(reply) > MAX_REPLY:
+        raise Refused("server_error", "the answer is too large for one message", 503)
+    return reply
 
 
 def _fitting(db: sqlite3.Connection, look_up: Callable[[sqlite3.Connection, int], Answer], limit: int) -> bytes:

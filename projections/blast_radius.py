@@ -13,11 +13,12 @@ _COMMITS = 1000
 """The latest ones before the theft that are looked through, and the latest presentations told."""
 
 
-def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _: int, now: int) -> dict[str, Any]:
+def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, limit: int, now: int) -> dict[str, Any]:
     """Of the family's first incident; `incident` is its reason, `reason` the family's.
 
-    `exposed_seconds` is from when the copied token or code was given to the family's end; `seconds_to_end` from the
-    strike. Raises `Refused` for an unknown family and for one without incidents.
+    `alive` are the newest `limit` of the `alive_count` tokens that were, as far as is looked back; `scope` and
+    `audience` are of all of them. `exposed_seconds` is from when the copied token or code was given to the family's
+    end; `seconds_to_end` from the strike. Raises `Refused` for an unknown family and for one without incidents.
     """
     family = families.find(db, tenant, request.family_id, now)
     if family is None:
@@ -43,7 +44,8 @@ def blast_radius(db: sqlite3.Connection, tenant: str, request: FamilyRequest, _:
         "ended_at": ended,
         "seconds_to_end": _seconds(strike["at"], ended),
         "exposed_seconds": _seconds(copied, ended),
-        "alive": alive,
+        "alive": alive[-limit:],
+        "alive_count": len(alive),
         "scope": " ".join(sorted({scope for token in alive for scope in token["scope"].split(" ")})),
         "audience": sorted({audience for token in alive for audience in token.get("audience", ())}),
         "presentations": [*accepted, *(_presentation(family, incident) for incident in shown[:_COMMITS])],

@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class FamilyRequest(Request, frozen=True, kw_only=True):
-    """One family; its timeline has at most `limit` entries, `cursor` goes on."""
+    """One family; its timeline has at most `limit` entries, `cursor` goes on. Of a theft, so many tokens are told."""
 
     family_id: str
     limit: Limit = 200

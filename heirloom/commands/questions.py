@@ -142,6 +142,8 @@ def _print_reach(answer: Answer) -> None:
     print_facts(facts | {"scope": answer["scope"], "audience": " ".join(answer["audience"])})
     click.echo()
     print_page({"items": answer["alive"], "cursor": None}, ("alive", "id", "scope", "ends", "seconds left"), _alive_row)
+    if (more := answer["alive_count"] - len(answer["alive"])) > 0:
+        click.echo(f"and {more:,} older ones")
     click.echo()
     columns = "when", "seq", "gen", "presented by", "outcome"
     print_page({"items": answer["presentations"], "cursor": None}, columns, _presented_row)

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from events.stream import JetStreamMissing
@@ -238,6 +239,21 @@ async def test_answers_stay_below_what_a_message_holds(ask: Asked, monkeypatch: 
     page = await ask("families")
     assert 1 <= len(page["items"]) < 8
     assert ids(await ask.pages("families", 1000)) == [f"f{number}" for number in range(7, -1, -1)]
+
+
+async def test_what_cannot_be_made_smaller_is_refused(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer too large for a message would be silence; of what a theft could reach, fewer tokens are told."""
+    whole = await ask("blast_radius", family_id="f2")
+    assert whole["alive_count"] == len(whole["alive"]) == 5
+    fewer = await ask("blast_radius", family_id="f2", limit=2)
+    assert fewer == whole | {"alive": whole["alive"][-2:]}
+    monkeypatch.setattr(audit_queries, "MAX_REPLY", len(msgspec.json.encode(fewer)))
+    fitting = await ask("blast_radius", family_id="f2")
+    assert fitting == whole | {"alive": fitting["alive"]}
+    assert 1 <= len(fitting["alive"]) <= 2
+    monkeypatch.setattr(audit_queries, "MAX_REPLY", 400)
+    refused = await ask("blast_radius", family_id="f2")
+    assert refused == {"error": "server_error", "error_description": "the answer is too large for one message"}
 
 
 async def test_trouble_is_answered_too(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
