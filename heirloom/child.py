@@ -58,7 +58,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._questions = itertools.count(1)
-        self._asking = asyncio.Lock()
+        self._asked: asyncio.Task[Report | None] | None = None
 
     @property
     def words(self) -> Path | None:
@@ -73,20 +73,26 @@ class Child:
     async def ask(self, seconds: float) -> Report | None:
         """What it reports (`heirloom.report`); None if there is no such process now.
 
-        Raises `TimeoutError` when there is one and it does not answer in that time.
+        Raises `TimeoutError` when there is one and it does not answer in that time. Who asks while another's question
+        is not answered yet gets the answer to that one.
         """
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._ask())
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(self._asked)
+
+    async def _ask(self) -> Report | None:
         process = self._process
-        async with asyncio.timeout(seconds), self._asking:  # nor does it answer while it is asked by somebody else
-            if process is None or process.stdin is None or process.stdout is None or not self.is_running:
-                return None
-            question = next(self._questions)
-            process.stdin.write(b"%d\n" % question)
-            while line := await process.stdout.readline():
-                if line == b"ready\n":
-                    continue  # nobody waited for it to say so
-                report = msgspec.json.decode(line, type=Report)
-                if report.question == question:  # others are answers nobody waited for any more
-                    return report
+        if process is None or process.stdin is None or process.stdout is None or not self.is_running:
+            return None
+        question = next(self._questions)
+        process.stdin.write(b"%d\n" % question)
+        while line := await process.stdout.readline():
+            if line == b"ready\n":
+                continue  # nobody waited for it to say so
+            report = msgspec.json.decode(line, type=Report)
+            if report.question == question:
+                return report
         return None
 
     async def start(self) -> None:
