@@ -114,20 +114,20 @@ async def run_replica(
         log.info("serving")
         ready.set()
         leaving.callback(log.info, "draining")
-        leaving.callback(failure.cancel)  # what is closed from here on is closed by us
+        leaving.callback(failure.cancel)  # what fails from here on keeps nobody from draining
         await _first(stop.wait(), failure)
 
 
 async def _connected(url: str, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
-    changed = partial(_closed_is_failed, failure)
-    buses = _Buses(
-        await bus.connect(url, "heirloom log", on_change=changed),
-        await bus.connect(url, "heirloom api", echo=False, on_change=changed),
-        await bus.connect(url, "heirloom admin", on_change=changed),
-    )
-    for connection in buses:
+    async def connected(name: str, *, echo: bool = True) -> bus.Connection:
+        connection = await bus.connect(url, name, echo=echo, on_change=partial(_closed_is_failed, failure))
         leaving.push_async_callback(connection.close)
-    leaving.callback(failure.cancel)
+        return connection
+
+    buses = _Buses(
+        await connected("heirloom log"), await connected("heirloom api", echo=False), await connected("heirloom admin")
+    )
+    leaving.callback(failure.cancel)  # what is closed by us is no failure
     return buses
 
 

@@ -9,12 +9,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from events import bus, stream, subjects
 from events import client as client_events
-from events import tenant as tenant_events
+from events import subjects
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientState, evolve
 from events.log import Log
-from events.settings import ClientSettings, TenantSettings
+from events.settings import ClientSettings
 from service import clock
 from service.admin import client
 from service.aggregates import change
@@ -25,6 +24,7 @@ from service.keyring import Keyring
 from service.registry import Registry
 from tests.broker import Broker
 from tests.service.families import at
+from tests.service.tenants import log_of_acme
 
 DISABLED = evolve(None, ClientDisabled("leaked", at(10)))
 AGGREGATE = subjects.client("acme", "web")
@@ -97,18 +97,10 @@ class World:
 @pytest.fixture
 async def world(nats_server: Broker) -> AsyncIterator[World]:
     """With nothing disabled."""
-    connection = await bus.connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    log = Log(connection)
-    await log.start()
-    configured = (tenant_events.TenantConfigured(TenantSettings()),)
-    await change(
-        log, subjects.tenant("acme"), tenant_events.codec, tenant_events.evolve, lambda _: configured, "operator"
-    )
-    registered = (ClientConfigured(ClientSettings()),)
-    await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered, "operator")
-    yield World(log)
-    await connection.close()
+    async with log_of_acme(nats_server) as (_, log):
+        registered = (ClientConfigured(ClientSettings()),)
+        await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered, "operator")
+        yield World(log)
 
 
 async def test_a_disabling_that_is_not_complete_is_waited_for(world: World) -> None:

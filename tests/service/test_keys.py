@@ -7,12 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from events import bus, stream, subjects
+from events import bus, subjects
 from events import key as key_events
-from events import tenant as tenant_events
 from events.ending import end
 from events.log import Log, Unavailable
-from events.settings import TenantSettings
 from service import registry as registry_module
 from service.admin.key import ensure_keys, rotate
 from service.aggregates import change
@@ -22,6 +20,7 @@ from service.keyring import Keyring
 from service.registry import Registry, Tenant
 from service.signing import SigningKey
 from tests.broker import Broker
+from tests.service.tenants import log_of_acme
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
 
@@ -80,18 +79,10 @@ def _standing(tenant: Tenant) -> list[tuple[int, str]]:
 @pytest.fixture
 async def world(nats_server: Broker) -> AsyncIterator[World]:
     """On a broker of its own."""
-    connection = await bus.connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    log = Log(connection)
-    await log.start()
-    world = World(connection, log)
-    configured = (tenant_events.TenantConfigured(TenantSettings()),)
-    await change(
-        log, subjects.tenant("acme"), tenant_events.codec, tenant_events.evolve, lambda _: configured, "operator"
-    )
-    yield world
-    await end(world.following)
-    await connection.close()
+    async with log_of_acme(nats_server) as (connection, log):
+        world = World(connection, log)
+        yield world
+        await end(world.following)
 
 
 async def test_a_replica_behind_the_log_makes_no_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
