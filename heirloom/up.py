@@ -21,6 +21,7 @@ from heirloom.copies import CopyKeeper
 from heirloom.processes import processes
 from heirloom.room import keep_room
 from heirloom.running import RUNNING, Running, host_of
+from heirloom.staging import staged_in_memory
 from heirloom.tls import Tls
 from service import keyring
 
@@ -64,9 +65,9 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
         except keyring.KeyringError as error:
             raise CannotStart(str(error)) from error
         started: list[Child] = []
-        async with _observed(options.metrics, started) as metrics:
+        ours = [child for child in children if _is_broker(child)]
+        async with _staged(ours, data), _observed(options.metrics, started) as metrics:
             try:
-                ours = [child for child in children if _is_broker(child)]
                 progress("starting " + (ours[0].name if len(ours) == 1 else f"{len(ours)} brokers"))
                 started += ours
                 await asyncio.gather(*(broker.start() for broker in ours))  # a cluster is ready when most of it is
@@ -105,6 +106,11 @@ async def _looked_after(ours: list[Child], data: Path, host: str) -> AsyncIterat
             yield
         finally:
             await end(keeping)
+
+
+def _staged(ours: list[Child], data: Path) -> contextlib.AbstractAsyncContextManager[None]:
+    """A cluster stages its batches in memory of itself, and a broker that is somebody else's is his."""
+    return staged_in_memory(data / "jetstream") if len(ours) == 1 else contextlib.nullcontext()
 
 
 def _told(task: asyncio.Task[None]) -> None:

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from events import bus
 from heirloom import credentials
 from heirloom.running import RUNNING
+from heirloom.staging import staged_at
 from tests import leaks
 
 HEIRLOOM = Path(sys.executable).with_name("heirloom")
@@ -188,5 +189,6 @@ def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
         yield service
     finally:
         service.stop()
+    assert not staged_at(data / "jetstream").is_symlink(), "what was in memory is still there"
     assert not leaks.tokens(leaks.files(data))
     assert [path.name for path in leaks.files(data) if path.stat().st_mode & 0o077] == [], "others may read these"
