@@ -55,8 +55,12 @@ class Connection(Client):
         For what is done within microseconds.
         """
         subscription = await self.subscribe(subject, cb=_untaken)
-        self.takers[subscription._id] = take  # noqa: SLF001  # what the broker calls it
+        self.hand_over(subscription, take)
         return subscription
+
+    def hand_over(self, subscription: Subscription, take: Taker) -> None:
+        """As `listen`, with a subscription that is there already: its own callback hears no more."""
+        self.takers[subscription._id] = take  # noqa: SLF001  # what the broker calls it
 
     async def stop_listening(self, subscription: Subscription) -> None:
         """The end of what `listen` began."""
@@ -96,6 +100,10 @@ class Connection(Client):
         await self._send_command(command)
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+    def headers_of(self, lines: bytes | None) -> dict[str, str]:
+        """A message's headers, as a taker gets them, by their names."""
+        return self._parse_header_lines(lines.partition(b"\r\n")[2]) if lines else {}
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         try:

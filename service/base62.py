@@ -21,12 +21,11 @@ def encode(data: bytes) -> str:
 
 def encode_int(number: int, width: int) -> str:
     """`number` in `width` characters; the number must fit."""
-    pairs = []
-    for _ in range((width + 1) // 2):
+    text = ""
+    for _ in range(width // 2):
         number, pair = divmod(number, 3844)
-        pairs.append(_PAIRS[pair])
-    pairs.reverse()
-    return "".join(pairs)[-width:]
+        text = _PAIRS[pair] + text
+    return ALPHABET[number] + text if width % 2 else text
 
 
 def decode_int(text: str) -> int | None:

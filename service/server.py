@@ -98,9 +98,7 @@ class Server:
             stats_handler=self._stats,
         )
         for name, (subject, endpoint) in endpoints().items():
-            await self._service.add_endpoint(
-                name=name, subject=subject, handler=self._accepting(name, self._around(name, endpoint))
-            )
+            await self._listen(self._service, subject, name, self._around(name, endpoint))
         await self._connection.flush()
 
     @property
@@ -129,22 +127,33 @@ class Server:
             await asyncio.wait(self._tasks)
         await self._connection.flush()
 
-    def _accepting(self, name: str, endpoint: Endpoint) -> Callable[[MicroRequest], Awaitable[None]]:
-        async def accept(request: MicroRequest) -> None:
-            if len(self._tasks) >= IN_FLIGHT:
-                busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
-                await _respond(request, busy.body(), busy.headers())
-                self.figures[name].took(0.0, busy.code)
-                return
-            task = asyncio.create_task(self._answer(name, endpoint, request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _listen(self, service: Service, subject: str, name: str, endpoint: Endpoint) -> None:
+        """The micro service tells what there is; requests come past its queue and its task."""
 
-        return accept
+        def take(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+            asked = _asked(subject.decode(), body, self._connection.headers_of(headers))
+            self._accept(name, endpoint, asked, reply.decode())
 
-    async def _answer(self, name: str, endpoint: Endpoint, request: MicroRequest) -> None:
+        async def early(request: MicroRequest) -> None:  # it came before its subscription was handed over
+            asked = _asked(request.subject, request.data, request.headers or {})
+            self._accept(name, endpoint, asked, request._msg.reply)  # noqa: SLF001
+
+        await service.add_endpoint(name=name, subject=subject, handler=early)
+        self._connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
+
+    def _accept(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
+        full = len(self._tasks) >= IN_FLIGHT
+        task = asyncio.create_task(self._refuse(name, reply) if full else self._answer(name, endpoint, asked, reply))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refuse(self, name: str, reply: str) -> None:
+        busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
+        await self._respond(reply, busy.body(), busy.headers())
+        self.figures[name].took(0.0, busy.code)
+
+    async def _answer(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
         started = time.perf_counter()
-        asked = _asked(request)
         outcome = "ok"
         body: bytes
         headers: dict[str, str] | None = None
@@ -157,22 +166,37 @@ class Server:
         except Exception as error:
             refusal = refusal_of(error)
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
-        if (instead := await _respond(request, body, headers)) is not None:
+        if (instead := await self._respond(reply, body, headers)) is not None:
             outcome = instead.code
         took = time.perf_counter() - started
         self.figures[name].took(took, outcome)
         self._journal.decision(name, asked.tenant, asked.client_id, outcome, took)
 
+    async def _respond(self, reply: str, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
+        """The reply is sent, or the refusal that is returned, where the broker takes no message of that size."""
+        if not reply:
+            return None  # nobody asked for one
+        try:
+            await self._connection.publish(reply, body, headers=headers)
+        except MaxPayloadError:
+            log.error("a reply of %d bytes is larger than the broker's messages may be", len(body))
+            refusal = OAuthError("server_error", "the answer is too large for one message")
+            await self._respond(reply, refusal.body(), refusal.headers())
+            return refusal
+        except NatsError as error:  # the connection is gone
+            log.info("a reply could not be sent: %s", type(error).__name__)
+        return None
+
     def _stats(self, endpoint: EndpointStats) -> Any:
-        # nats.micro times the hand-over to a task; these are the times until the reply
-        return self.figures[endpoint.name].report()
+        """What `nats micro stats` tells: the times until the reply, and what came of the requests."""
+        return self.figures[endpoint.name].tell(endpoint)
 
 
-def _asked(request: MicroRequest) -> Request:
+def _asked(subject: str, body: bytes, headers: dict[str, str]) -> Request:
     """Who asks is what the subject says; it says so of clients alone."""
-    fields = request.subject.split(".")
+    fields = subject.split(".")
     client_id = fields[3] if fields[2] == "client" else ""
-    return Request(fields[1], client_id, request.data, request.headers or {})
+    return Request(fields[1], client_id, body, headers)
 
 
 class Figures:
@@ -188,12 +212,14 @@ class Figures:
             times = self.outcomes[outcome] = Histogram(SECONDS)
         times.observe(seconds)
 
-    def report(self) -> dict[str, float]:
-        """For `nats micro stats`."""
+    def tell(self, stats: EndpointStats) -> dict[str, float]:
+        """For `nats micro stats`: what every service tells there, and the same in words of ours."""
         answered = sum(times.count for times in self.outcomes.values())
         seconds = sum(times.sum for times in self.outcomes.values())
         mean = seconds / answered if answered else 0.0
         refused = answered - self.outcomes["ok"].count
+        stats.num_requests, stats.num_errors = answered, refused
+        stats.processing_time, stats.average_processing_time = round(seconds * 1e9), round(mean * 1e9)
         return {"answered": answered, "refused": refused, "mean_ms": round(mean * 1000, 3)}
 
 
@@ -207,17 +233,3 @@ def refusal_of(error: Exception) -> OAuthError:
         case _:
             log.error("a request failed", exc_info=error)
             return OAuthError("server_error", "something went wrong; the operator's log has the details")
-
-
-async def _respond(request: MicroRequest, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
-    """The reply is sent, or the refusal that is returned, where the broker takes no message of that size."""
-    try:
-        await request.respond(body, headers)
-    except MaxPayloadError:
-        log.error("a reply of %d bytes is larger than the broker's messages may be", len(body))
-        refusal = OAuthError("server_error", "the answer is too large for one message")
-        await _respond(request, refusal.body(), refusal.headers())
-        return refusal
-    except (NatsError, ValueError) as error:  # the connection is gone, or nobody asked for a reply
-        log.info("a reply could not be sent: %s", type(error).__name__)
-    return None

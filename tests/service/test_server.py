@@ -11,6 +11,7 @@ from events import bus
 from service import server as server_module
 from service.client_authentication import ClientAuthentication
 from service.context import Context
+from service.errors import OAuthError
 from service.journal import Journal
 from service.request import Request
 from service.server import Server
@@ -110,3 +111,31 @@ async def test_an_answer_too_large_for_a_message_is_a_server_error(
     }
     await serving.close()
     await asking.close()
+
+
+async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nats micro stats` tells how many there were, how many were refused, and how long they took until the reply."""
+    first = True
+
+    async def refuses_the_first(_context: Context, _request: Request) -> bytes:
+        nonlocal first
+        if first:
+            first = False
+            raise OAuthError("invalid_grant", "not this one")
+        await asyncio.sleep(0.002)
+        return b"{}"
+
+    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", refuses_the_first))
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    answers = [await _ask(asking) for _ in range(3)]
+    await server.settled()  # what is answered is counted a moment later
+    told = json.loads((await asking.request("$SRV.STATS.heirloom", timeout=5)).data)
+    [token] = [endpoint for endpoint in told["endpoints"] if endpoint["name"] == "token"]
+    await server.drain()
+    await serving.close()
+    await asking.close()
+    assert [body.get("error") for body, _ in answers] == ["invalid_grant", None, None]
+    assert (token["num_requests"], token["num_errors"]) == (3, 1)
+    assert token["processing_time"] >= 2 * 2_000_000  # nanoseconds, and both slept for two million
+    assert token["average_processing_time"] == pytest.approx(token["processing_time"] / 3, abs=1)
+    assert token["data"]["answered"] == 3
