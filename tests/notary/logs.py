@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from events import bus, stream
 from events.stored import Stored
 from events.subjects import CHECKPOINT
 from notary.checkpoint import Checkpoint, sign
@@ -28,6 +29,20 @@ def in_place(log: Sequence[Stored], checkpoints: Sequence[Checkpoint]) -> list[S
         while rest and checkpoints[len(checkpoints) - len(rest)].size <= stored.seq:
             merged.append(rest.pop(0))
     return merged + rest
+
+
+async def empty(connection: bus.Connection, *names: str) -> None:
+    """Delete these streams and make them anew, with nothing in them.
+
+    nats-server 2.15 moves what it deletes aside and removes it later. A stream that is deleted again before that stays
+    where it is, and whoever is made under its name begins with what it held: then it is done once more.
+    """
+    for name in names:
+        end = None
+        while end != 0:
+            await connection.jetstream().delete_stream(name)
+            await stream.ensure(connection, stream.Required())
+            end = await stream.last_sequence(connection, name)
 
 
 def rotated_log(*order: int) -> LogMaker:

@@ -15,6 +15,7 @@ from notary.checkpoint import read_checkpoint
 from notary.notary import Notary
 from notary.proof import Proof
 from tests.broker import Broker
+from tests.notary.logs import empty
 from tests.projections.logs import LogMaker
 
 BODY = b"another body"
@@ -40,9 +41,7 @@ async def write(url: str, directory: Path, made: LogMaker, start: int = 0) -> No
 async def replace(url: str, directory: Path, made: LogMaker) -> None:
     """Another history in the place of the log, with nobody to vouch for it."""
     connection = await bus.connect(url, "test")
-    for name in (STREAM, CHECKPOINTS):
-        await connection.jetstream().delete_stream(name)
-    await stream.ensure(connection, stream.Required())
+    await empty(connection, STREAM, CHECKPOINTS)
     for stored in made.log:
         await connection.jetstream().publish(stored.subject, stored.body)
     await connection.close()

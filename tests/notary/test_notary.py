@@ -25,7 +25,7 @@ from notary.note import Signer
 from notary.verify import LogVerifier, Progress
 from notary.vouched import read_vouched
 from tests.broker import Broker
-from tests.notary.logs import checkpoints_of, rotated_log
+from tests.notary.logs import checkpoints_of, empty, rotated_log
 
 
 @dataclass
@@ -66,8 +66,7 @@ class Bench:
     async def replace(self, name: str, *bodies: str) -> None:
         """What a restored backup is to who looks from outside: the same stream with other messages in it."""
         jetstream = self.connection.jetstream()
-        await jetstream.delete_stream(name)
-        await stream.ensure(self.connection, stream.Required())
+        await empty(self.connection, name)
         for body in bodies:
             await jetstream.publish(CHECKPOINT if name == CHECKPOINTS else "tokens.acme.client.x", body.encode())
 

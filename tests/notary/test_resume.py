@@ -24,7 +24,7 @@ from notary.note import Signer
 from notary.verify import LogVerifier, Progress, Terms, interrupted
 from notary.vouched import Place, read_vouched
 from tests.broker import Broker
-from tests.notary.logs import checkpoints_of, in_place, rotated_log
+from tests.notary.logs import checkpoints_of, empty, in_place, rotated_log
 from tests.projections.logs import eventful_log
 
 SIGNER = Signer.fresh("heirloom/1")
@@ -84,13 +84,10 @@ def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 async def write(url: str, log: list[Stored]) -> None:
     """A log and its checkpoints, in the place of what was there."""
     connection = await bus.connect(url, "test")
-    jetstream = connection.jetstream()
     await stream.ensure(connection, stream.Required())
-    for name in (STREAM, CHECKPOINTS):
-        await jetstream.delete_stream(name)
-    await stream.ensure(connection, stream.Required())
+    await empty(connection, STREAM, CHECKPOINTS)
     for stored in in_place(log, checkpoints_of(log, SIGNER, 5, 10)):
-        await jetstream.publish(stored.subject, stored.body)
+        await connection.jetstream().publish(stored.subject, stored.body)
     await connection.close()
 
 
