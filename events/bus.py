@@ -79,6 +79,17 @@ class Connection(Client):
             await end((searching,))
         self._status = Client.CLOSED
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._say_what_waits()
+        await super()._close(status, do_cbs)
+
+    def _say_what_waits(self) -> None:
+        """nats-py says it at the very end, also to a connection that is lost; uvloop raises an error then."""
+        waiting, self._pending, self._pending_data_size = self._pending, [], 0
+        if waiting and self.is_connected and self._transport is not None:
+            with contextlib.suppress(RuntimeError):  # lost, and not noticed yet
+                self._transport.writelines(waiting)
+
     async def publish(
         self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
     ) -> None:

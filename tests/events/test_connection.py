@@ -7,6 +7,7 @@ import pytest
 from nats.aio.transport import TcpTransport
 
 from events import bus
+from heirloom.process import run
 from tests.broker import Broker
 
 PATIENCE_SECONDS = 20
@@ -33,3 +34,30 @@ async def test_closing_ends_the_search_for_a_broker(nats_server: Broker, monkeyp
         await connection.close()
     assert connection.is_closed
     assert [task for task in asyncio.all_tasks() if "reconnect" in str(task.get_coro())] == []
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_what_no_broker_can_be_told_keeps_nobody_from_closing(nats_server: Broker, noticed: bool) -> None:
+    """On the loop of the service's processes, which refuses to write where a connection was."""
+
+    async def main() -> None:
+        changes: list[str] = []
+        lost = asyncio.Event()
+
+        async def changed(what: str) -> None:
+            changes.append(what)
+            lost.set()
+
+        connection = await bus.connect(nats_server.url, "test", on_change=changed)
+        if noticed:
+            nats_server.kill()
+            await lost.wait()
+        else:
+            assert isinstance(connection._transport, TcpTransport) and connection._transport._io_writer is not None
+            connection._transport._io_writer.transport.abort()
+        await connection.subscribe("anything")
+        await connection.close()
+        assert connection.is_closed
+        assert changes[-1] == "closed"
+
+    run(main())
