@@ -67,19 +67,14 @@ class Connection(Client):
         del self.takers[subscription._id]  # noqa: SLF001  # as above
         await subscription.unsubscribe()
 
-    async def close(self) -> None:
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
         """As nats-py's, and for good.
 
-        That cancels the search for a broker, which is forgotten when a broker refuses in the same moment: the search
-        would go on for ever, and with it the process.
+        That cancels the search for a broker, which is forgotten when one answers or refuses in the same moment: the
+        search, or what it has found, would go on for ever, and with it the process.
         """
-        searching = self._reconnection_task
-        await super().close()
-        if searching is not None and searching is not asyncio.current_task():
+        while (searching := self._reconnection_task) not in (None, asyncio.current_task()) and not searching.done():
             await end((searching,))
-        self._status = Client.CLOSED
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:
         self._say_what_waits()
         await super()._close(status, do_cbs)
 

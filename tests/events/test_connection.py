@@ -13,27 +13,34 @@ from tests.broker import Broker
 PATIENCE_SECONDS = 20
 
 
-async def test_closing_ends_the_search_for_a_broker(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the search is cancelled in the moment in which a broker refuses, and asyncio tells it only that."""
+@pytest.mark.parametrize("found", [True, False])
+async def test_closing_ends_the_search_for_a_broker(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    """Also when it is cancelled in the moment in which a broker answers or refuses, and asyncio tells it only that."""
     connection = await bus.connect(nats_server.url, "test")
     trying, forgets = asyncio.Event(), iter([True])
+    connect = TcpTransport.connect
 
-    async def refused_as_it_is_cancelled(*_: Any, **__: Any) -> None:
+    async def answered_as_it_is_cancelled(*arguments: Any, **options: Any) -> None:
         trying.set()
         try:
             await asyncio.sleep(2 * PATIENCE_SECONDS)
         except asyncio.CancelledError:
-            if next(forgets, False):
+            if not next(forgets, False):
+                raise
+            if not found:
                 raise ConnectionRefusedError from None
-            raise
+            await connect(*arguments, **options)
 
-    monkeypatch.setattr(TcpTransport, "connect", refused_as_it_is_cancelled)
+    monkeypatch.setattr(TcpTransport, "connect", answered_as_it_is_cancelled)
     nats_server.kill()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await trying.wait()
+        nats_server.start()
         await connection.close()
     assert connection.is_closed
-    assert [task for task in asyncio.all_tasks() if "reconnect" in str(task.get_coro())] == []
+    assert [task for task in asyncio.all_tasks() if "Client." in str(task.get_coro())] == []
 
 
 @pytest.mark.parametrize("noticed", [True, False])
