@@ -19,3 +19,9 @@ def files(directory: Path) -> list[Path]:
 def tokens(paths: Iterable[Path]) -> list[str]:
     """Where there is something that looks like a token. Says which kind, never the token."""
     return [f"{path.name}: {match[:4].decode()}…" for path in paths for match in TOKEN.findall(path.read_bytes())]
+
+
+def values(paths: Iterable[Path], secrets: Iterable[str]) -> list[str]:
+    """Where there is one of these secrets. Never says which."""
+    sought = [secret.encode() for secret in secrets]
+    return [path.name for path in paths if sought and any(secret in path.read_bytes() for secret in sought)]

@@ -57,10 +57,11 @@ may_issue = true
 
 
 class Service:
-    """A running `heirloom up`."""
+    """A running `heirloom up`. `secrets` are those that nothing of what it has written may hold when it has ended."""
 
     def __init__(self, data: Path, *options: str, seed: str = SEED) -> None:
         self.data = data
+        self.secrets: list[str] = []
         file = data.parent / f"{data.name}.toml"
         file.write_text(seed)
         self._output = data.parent / f"{data.name}.out"
@@ -109,6 +110,10 @@ class Service:
         listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
         rows = [line.split(None, 2) for line in listed.splitlines()]
         return [int(pid) for pid, parent, args in rows if int(parent) == self._process.pid and what in args]
+
+    def served(self) -> int:
+        """How often a replica has begun to serve."""
+        return sum(log.read_text().count('"event":"serving"') for log in self.data.glob("replica-*.log"))
 
     def kill_child(self, what: str) -> None:
         """kill -9 of one child."""
@@ -182,7 +187,7 @@ class Caller:
 
 @contextlib.contextmanager
 def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
-    """A service, ended whatever happens; whatever was asked of it, it has written no token anywhere."""
+    """A service, ended whatever happens; whatever was asked of it, it has written no token and no secret anywhere."""
     service = Service(data, *options, seed=seed)
     service.start()
     try:
@@ -191,4 +196,5 @@ def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
         service.stop()
     assert not staged_at(data / "jetstream").is_symlink(), "what was in memory is still there"
     assert not leaks.tokens(leaks.files(data))
+    assert not leaks.values(leaks.files(data), service.secrets)
     assert [path.name for path in leaks.files(data) if path.stat().st_mode & 0o077] == [], "others may read these"
