@@ -3,22 +3,25 @@
 import asyncio
 import json
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import jwt
 import pytest
+from click.testing import CliRunner
 from joserfc import jwt as joserfc_jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet
 
-from tests.system.service import Caller, Service, running
+from heirloom.cli import main
+from tests.system.service import Caller, Service
 from tests.system.workspace import ACCESS_TOKEN, CHALLENGE, DEVICE, EXCHANGE, VERIFIER, claims
 
 SEED = """
 [[tenant]]
-name = "acme"
-issuer = "https://acme.example"
+name = "grants"
+issuer = "https://grants.example"
 
 [[tenant]]
 name = "edwards"
@@ -32,13 +35,13 @@ scope = "openid read offline_access"
 may_issue = true
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "login"
 may_authorize = true
 scope = "openid read"
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "app"
 scope = "openid read write offline_access"
 redirect_uris = ["https://app.example/cb", "http://127.0.0.1/cb"]
@@ -46,18 +49,18 @@ token_endpoint_auth_method = "none"
 may_issue = true
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "other"
 scope = "read offline_access"
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "tv"
 grant_types = ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"]
 scope = "read offline_access"
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "orders"
 grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange", "client_credentials"]
 scope = "read write"
@@ -65,13 +68,13 @@ access_token_ttl = 3600
 may_introspect = true
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "billing"
 grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange"]
 access_token_format = "opaque"
 
 [[client]]
-tenant = "acme"
+tenant = "grants"
 client_id = "opaque"
 grant_types = ["refresh_token"]
 scope = "read offline_access"
@@ -81,23 +84,31 @@ may_issue = true
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two replicas, and a client for each grant."""
-    with running(tmp_path_factory.mktemp("grants") / "data", "--replicas", "2", seed=SEED) as service:
-        yield service
+def service(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """The shared one, with two more tenants, and a client for each grant."""
+    file = tmp_path_factory.mktemp("grants") / "seed.toml"
+    file.write_text(SEED)
+    applied = CliRunner().invoke(main, ["apply", "--data", str(service.data), str(file)])
+    assert applied.exit_code == 0, applied.output
+    return service
+
+
+def connected(service: Service, client_id: str, tenant: str = "grants") -> AbstractAsyncContextManager[Caller]:
+    """As one of these clients."""
+    return service.client(client_id, tenant)
 
 
 @pytest.fixture
 async def login(service: Service) -> AsyncIterator[Caller]:
     """The trusted login service."""
-    async with service.client("login") as login:
+    async with connected(service, "login") as login:
         yield login
 
 
 @pytest.fixture
 async def app(service: Service) -> AsyncIterator[Caller]:
     """A public app."""
-    async with service.client("app") as app:
+    async with connected(service, "app") as app:
         yield app
 
 
@@ -186,7 +197,7 @@ async def test_a_code_is_bound_to_verifier_and_redirect_uri(
 async def test_a_code_is_bound_to_its_client_and_kind(service: Service, login: Caller, app: Caller) -> None:
     """Another client gets nothing and burns nothing; a code is no refresh token, nor the other way round."""
     code = await code_for(login)
-    async with service.client("other") as other:
+    async with connected(service, "other") as other:
         assert (await other.ask("token", redemption(code)))["error"] == "invalid_grant"
     assert (await app.refresh(code))["error"] == "invalid_grant"
     tokens = await app.ask("token", redemption(code))
@@ -232,7 +243,7 @@ async def test_only_a_trusted_client_authorizes(app: Caller, login: Caller) -> N
 
 async def test_a_device_is_approved(service: Service, login: Caller) -> None:
     """RFC 8628: pending, too fast, approved with less than was asked, once."""
-    async with service.client("tv") as tv:
+    async with connected(service, "tv") as tv:
         started = await tv.ask("device_authorization", {"scope": "read offline_access"})
         assert {"device_code", "user_code", "verification_uri", "expires_in", "interval"} <= set(started)
         poll = {"grant_type": DEVICE, "device_code": started["device_code"]}
@@ -254,7 +265,7 @@ async def test_a_device_is_approved(service: Service, login: Caller) -> None:
 
 async def test_a_device_is_denied(service: Service, login: Caller) -> None:
     """RFC 8628 §3.5 `access_denied`; another client's poll learns nothing."""
-    async with service.client("tv") as tv, service.client("app") as app:
+    async with connected(service, "tv") as tv, connected(service, "app") as app:
         started = await tv.ask("device_authorization", {})
         poll = {"grant_type": DEVICE, "device_code": started["device_code"]}
         assert (await app.ask("token", poll))["error"] == "unauthorized_client"
@@ -271,7 +282,7 @@ def swap(token: str, /, **changes: Any) -> dict[str, Any]:
 
 async def test_an_exchanged_token_shares_the_familys_fate(service: Service, app: Caller) -> None:
     """RFC 8693: narrower, for the service's own audience, naming who acts; never outlives, dies with the family."""
-    async with service.client("orders") as orders, service.client("billing") as billing:
+    async with connected(service, "orders") as orders, connected(service, "billing") as billing:
         mine = await app.issue(scope="read write offline_access")
         swapped = await orders.ask("token", swap(mine["access_token"], scope="read", resource="https://stock.example"))
         assert swapped["issued_token_type"] == ACCESS_TOKEN and "refresh_token" not in swapped
@@ -307,14 +318,14 @@ async def test_an_exchanged_token_shares_the_familys_fate(service: Service, app:
 )
 async def test_exchange_refuses(service: Service, app: Caller, changes: dict[str, Any], error: str) -> None:
     """Each parameter wrong or missing, with its code."""
-    async with service.client("orders") as orders:
+    async with connected(service, "orders") as orders:
         token = (await app.issue(scope="read"))["access_token"]
         assert (await orders.ask("token", swap(token, **changes)))["error"] == error
 
 
 async def test_client_credentials_for_the_client_alone(service: Service, app: Caller) -> None:
     """RFC 6749 §4.4: its own scope and lifetime, no refresh token; a public client has none."""
-    async with service.client("orders") as orders:
+    async with connected(service, "orders") as orders:
         token = await orders.ask("token", {"grant_type": "client_credentials", "scope": "read"})
         assert (token["expires_in"], token["scope"]) == (3600, "read") and "refresh_token" not in token
         assert claims(token["access_token"])["sub"] == "orders"
@@ -328,7 +339,7 @@ async def test_client_credentials_for_the_client_alone(service: Service, app: Ca
 
 async def test_opaque_access_tokens(service: Service) -> None:
     """`hat_`: introspected like a JWT, the same one for a retry, revoked alone while its siblings live."""
-    async with service.client("opaque") as client:
+    async with connected(service, "opaque") as client:
         first = await client.issue(scope="read offline_access")
         second = await client.refresh(first["refresh_token"], key="k")
         assert second["access_token"].startswith("hat_")
@@ -344,10 +355,10 @@ async def test_opaque_access_tokens(service: Service) -> None:
         assert not await client.active(second["access_token"])
 
 
-@pytest.mark.parametrize(("tenant", "algorithm"), [("acme", "ES256"), ("edwards", "EdDSA")])
+@pytest.mark.parametrize(("tenant", "algorithm"), [("grants", "ES256"), ("edwards", "EdDSA")])
 async def test_tokens_are_verified_by_others(service: Service, tenant: str, algorithm: str) -> None:
     """RFC 9068 §2: PyJWT and joserfc verify from the JWKS fetched over the bus; `typ`, and every required claim."""
-    async with service.client("app", tenant) as app:
+    async with connected(service, "app", tenant) as app:
         tokens = await app.ask("issue", {"sub": "alice", "scope": "openid read"})
         reply = await app.connection.request(f"oauth.{tenant}.public.jwks", b"{}")
     keys = json.loads(reply.data)
