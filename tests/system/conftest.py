@@ -28,7 +28,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test shows what the service said."""
     report = yield
-    used = getattr(item, "funcargs", {}).get("service")
-    if report.failed and isinstance(used, Service):
-        report.sections.append(("the service", used.said()))
+    used = [given for given in getattr(item, "funcargs", {}).values() if isinstance(given, Service)]
+    if report.failed:
+        report.sections += [("the service", service.said()) for service in used]
     return report

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import jwt
+from click.testing import CliRunner
 
-from tests.system.service import HEIRLOOM, Caller, Service, running
+from heirloom.cli import main
+from tests.system.service import Caller, Service
+from tests.system.workspace import Workspace, made
 
 
 async def _jwks(caller: Caller) -> list[str]:
@@ -45,45 +46,48 @@ async def test_rotations_at_once(service: Service) -> None:
         assert signing <= {answer["kid"] for answer in answers if "error" not in answer}
 
 
-async def test_another_algorithm_from_the_next_rotation_on(tmp_path: Path) -> None:
-    """`signing_alg` changed: the next key is of that kind, and signs after the rotation and after a restart."""
-    with running(tmp_path / "data") as service:
-        async with service.client() as web, service.role("operator") as operator:
-            settings = {"issuer": "https://acme.example", "signing_alg": "Ed25519"}
-            assert "seq" in await operator.ask("admin.acme.tenant.put", settings)
-            assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "ES256"
-            rotated = await operator.ask("admin.acme.key.rotate", {})
-            assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "EdDSA"
-        service.stop()
-        service.start()
-        async with service.client() as web:
-            assert _kid(await web.issue()) == rotated["kid"], "it was not the rotated key that the log says is active"
+async def test_what_has_rotated_outlives_a_restart(service: Service, workspace: Workspace) -> None:
+    """The active signing key is the one that the log says, and a token under the new secret is good."""
+    await workspace.register("web")
+    signing = await _another_algorithm(workspace)
+    token = await _another_secret(workspace)
+    service.stop()
+    service.start()
+    async with workspace.client("web") as web:
+        assert _kid(await web.issue()) == signing, "it was not the rotated key that the log says is active"
+        assert "error" not in await web.refresh(token)
 
 
-async def test_the_mac_key_rotates(tmp_path: Path) -> None:
-    """A new secret: new tokens under it, old ones still good, also for a retry; and after a restart."""
-    with running(tmp_path / "data", "--replicas", "2") as service:
-        async with service.client() as web, service.role("operator") as operator:
-            assert (await operator.ask("admin.acme.key.rotate", {"use": "mac"}))["error"] == "invalid_request"
-            first = await web.issue()
-            second = await web.refresh(first["refresh_token"], key="k")
-            subprocess.run([HEIRLOOM, "keyring", "add", "--data", service.data], check=True, capture_output=True)
-            assert (await operator.ask("admin.acme.key.rotate", {"use": "mac"}))["kid"] == "mac-2"
-            assert {(await web.issue())["refresh_token"][4:6] for _ in range(8)} == {"02"}
-            again = await web.refresh(first["refresh_token"], key="k")
-            assert again["refresh_token"] == second["refresh_token"]
-            third = await web.refresh(second["refresh_token"])
-            assert third["refresh_token"][4:6] == "02"
-            await operator.ask("admin.later.tenant.put", {})
-            settings = {"client_id": "web", "scope": "offline_access", "may_issue": True, "generate_secret": False}
-            await operator.ask("admin.later.client.put", settings, seconds=30)
-        async with service.client("web", "later") as later:
-            new = await later.issue(scope="offline_access")
+async def _another_algorithm(workspace: Workspace) -> str:
+    """`signing_alg` changed: the next key is of that kind, and signs after the rotation; its name."""
+    async with workspace.client("web") as web:
+        await workspace.settings(signing_alg="Ed25519")
+        assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "ES256"
+        rotated = await workspace.order("key.rotate")
+        assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "EdDSA"
+    return str(rotated["kid"])
+
+
+async def _another_secret(workspace: Workspace) -> str:
+    """New tokens are under it, old ones still good, also for a retry; a refresh token under it."""
+    async with workspace.client("web") as web:
+        assert (await workspace.refused("key.rotate", use="mac"))["error"] == "invalid_request"
+        first = await web.issue()
+        second = await web.refresh(first["refresh_token"], key="k")
+        added = CliRunner().invoke(main, ["keyring", "add", "--data", str(workspace.service.data)])
+        assert added.exit_code == 0, added.output
+        assert (await workspace.order("key.rotate", use="mac"))["kid"] == "mac-2"
+        assert {(await web.issue())["refresh_token"][4:6] for _ in range(8)} == {"02"}
+        again = await web.refresh(first["refresh_token"], key="k")
+        assert again["refresh_token"] == second["refresh_token"]
+        third = await web.refresh(second["refresh_token"])
+        assert third["refresh_token"][4:6] == "02"
+    async with made(workspace.service) as later:
+        await later.register("web")
+        async with later.client("web") as web:
+            new = await web.issue()
             assert new["refresh_token"][4:6] == "02", "the older secret may have leaked: nothing new is under it"
-        service.stop()
-        service.start()
-        async with service.client() as web:
-            assert "error" not in await web.refresh(third["refresh_token"])
+    return str(third["refresh_token"])
 
 
 async def test_rotate_refuses(service: Service) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ runpy.run_module("heirloom.replica", run_name="__main__")
 """
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with one process of each kind: nobody else answers while it is dead."""
+    with running(tmp_path_factory.mktemp("kill") / "data") as service:
+        yield service
+
+
 async def _until_refreshed(caller: Caller, token: str, key: str) -> dict[str, str]:
     """Ask again, as a client with a key may, until there is an answer."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -36,29 +44,28 @@ async def _until_refreshed(caller: Caller, token: str, key: str) -> dict[str, st
             await asyncio.sleep(0.05)
 
 
-async def test_killed_between_append_and_reply(tmp_path: Path) -> None:
+async def test_killed_between_append_and_reply(alone: Service) -> None:
     """A replica dies with the commit written and nobody told: the retry gets the successor that commit made."""
-    with running(tmp_path / "data") as service:
-        async with service.client() as web:
-            token = (await web.issue())["refresh_token"]
-            doomed = _doomed_replica(service)
-            # as many as it takes until the queue group hands one to the doomed replica
-            with contextlib.suppress(NatsError):
-                for attempt in range(200):
-                    probe = await web.issue()
-                    await web.ask(
-                        "token",
-                        {"grant_type": "refresh_token", "refresh_token": probe["refresh_token"]},
-                        key=f"k{attempt}",
-                        seconds=1,
-                    )
-                    token, key = probe["refresh_token"], f"k{attempt}"
-            token, key = probe["refresh_token"], f"k{attempt}"
-            assert doomed.wait(PATIENCE_SECONDS) == 9
-            first = await web.refresh(token, key=key)
-            assert "error" not in first
-            assert (await web.refresh(token, key=key))["refresh_token"] == first["refresh_token"]
-            assert "error" not in await web.refresh(first["refresh_token"])
+    async with alone.client() as web:
+        token = (await web.issue())["refresh_token"]
+        doomed = _doomed_replica(alone)
+        # as many as it takes until the queue group hands one to the doomed replica
+        with contextlib.suppress(NatsError):
+            for attempt in range(200):
+                probe = await web.issue()
+                await web.ask(
+                    "token",
+                    {"grant_type": "refresh_token", "refresh_token": probe["refresh_token"]},
+                    key=f"k{attempt}",
+                    seconds=1,
+                )
+                token, key = probe["refresh_token"], f"k{attempt}"
+        token, key = probe["refresh_token"], f"k{attempt}"
+        assert doomed.wait(PATIENCE_SECONDS) == 9
+        first = await web.refresh(token, key=key)
+        assert "error" not in first
+        assert (await web.refresh(token, key=key))["refresh_token"] == first["refresh_token"]
+        assert "error" not in await web.refresh(first["refresh_token"])
 
 
 def _doomed_replica(service: Service) -> "subprocess.Popen[str]":
@@ -83,39 +90,38 @@ def _doomed_replica(service: Service) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("victim", ["nats-server", "heirloom.replica", "heirloom.projector"])
-async def test_killed_under_load(tmp_path: Path, victim: str) -> None:
+async def test_killed_under_load(alone: Service, victim: str) -> None:
     """Families refresh with keys while a process is killed; afterwards every answer given still holds."""
-    with running(tmp_path / "data") as service:
-        async with service.client() as web, service.role("auditor") as auditor:
-            tokens = [(await web.issue())["refresh_token"] for _ in range(8)]
-            given: list[list[str]] = [[token] for token in tokens]
-            stop = asyncio.Event()
+    async with alone.client() as web, alone.role("auditor") as auditor:
+        tokens = [(await web.issue())["refresh_token"] for _ in range(8)]
+        given: list[list[str]] = [[token] for token in tokens]
+        stop = asyncio.Event()
 
-            async def family(chain: list[str]) -> None:
-                while not stop.is_set():
-                    answer = await _until_refreshed(web, chain[-1], f"k{len(chain)}")
-                    assert "error" not in answer, answer
-                    chain.append(answer["refresh_token"])
+        async def family(chain: list[str]) -> None:
+            while not stop.is_set():
+                answer = await _until_refreshed(web, chain[-1], f"k{len(chain)}")
+                assert "error" not in answer, answer
+                chain.append(answer["refresh_token"])
 
-            async def kill() -> None:
-                for _ in range(2):
-                    rounds = len(given[0])
-                    while len(given[0]) < rounds + 20 or not service.pids(victim):
-                        await asyncio.sleep(0.01)
-                    service.kill_child(victim)
-                    rounds = len(given[0])
-                    while len(given[0]) < rounds + 20:
-                        await asyncio.sleep(0.01)
-                stop.set()
+        async def kill() -> None:
+            for _ in range(2):
+                rounds = len(given[0])
+                while len(given[0]) < rounds + 20 or not alone.pids(victim):
+                    await asyncio.sleep(0.01)
+                alone.kill_child(victim)
+                rounds = len(given[0])
+                while len(given[0]) < rounds + 20:
+                    await asyncio.sleep(0.01)
+            stop.set()
 
-            await asyncio.gather(kill(), *(family(chain) for chain in given))
-            for chain in given:
-                assert len(set(chain)) == len(chain), "a generation was given twice"
-                assert await web.active(chain[-1])
-            assert await _families(auditor)
-        verify = [str(Path(sys.executable).with_name("heirloom")), "audit", "verify", "--data", str(service.data)]
-        verified = subprocess.run(verify, capture_output=True, text=True, check=False)
-        assert verified.returncode == 0, verified.stdout + verified.stderr
+        await asyncio.gather(kill(), *(family(chain) for chain in given))
+        for chain in given:
+            assert len(set(chain)) == len(chain), "a generation was given twice"
+            assert await web.active(chain[-1])
+        assert await _families(auditor)
+    verify = [str(Path(sys.executable).with_name("heirloom")), "audit", "verify", "--data", str(alone.data)]
+    verified = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 async def _families(auditor: Caller) -> list[object]:
@@ -132,20 +138,19 @@ async def _families(auditor: Caller) -> list[object]:
             await asyncio.sleep(0.05)
 
 
-async def test_the_parent_killed_leaves_nobody_behind(tmp_path: Path) -> None:
+async def test_the_parent_killed_leaves_nobody_behind(alone: Service) -> None:
     """kill -9 of `heirloom up`: its children end by themselves, and the next start finds everything."""
-    with running(tmp_path / "data") as service:
-        async with service.client() as web:
-            token = (await web.issue())["refresh_token"]
-        children = [pid for what in ("nats-server", "replica", "projector") for pid in service.pids(what)]
-        assert len(children) == 3
-        service.kill()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while any(_lives(pid) for pid in children):
-                await asyncio.sleep(0.05)
-        service.start()
-        async with service.client() as web:
-            assert "error" not in await web.refresh(token)
+    async with alone.client() as web:
+        token = (await web.issue())["refresh_token"]
+    children = [pid for what in ("nats-server", "replica", "projector") for pid in alone.pids(what)]
+    assert len(children) == 3
+    alone.kill()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while any(_lives(pid) for pid in children):
+            await asyncio.sleep(0.05)
+    alone.start()
+    async with alone.client() as web:
+        assert "error" not in await web.refresh(token)
 
 
 def _lives(pid: int) -> bool:
@@ -157,36 +162,31 @@ def _lives(pid: int) -> bool:
     return not state.strip().startswith("Z")
 
 
-def _served(service: Service) -> int:
-    """How often a replica has begun to serve."""
-    return sum(log.read_text().count('"event":"serving"') for log in service.data.glob("replica-*.log"))
-
-
-async def test_sigterm_answers_every_request_received(tmp_path: Path) -> None:
+async def test_sigterm_answers_every_request_received(service: Service) -> None:
     """Draining: a replica told to stop replies to all it was handed; none of them is lost."""
-    with running(tmp_path / "data", "--replicas", "2") as service:
-        async with service.client() as web:
-            stop = asyncio.Event()
-            answered = 0
+    served = service.served()
+    async with service.client() as web:
+        stop = asyncio.Event()
+        answered = 0
 
-            async def family() -> None:
-                nonlocal answered
-                token = (await web.issue())["refresh_token"]
-                while not stop.is_set():
-                    answer = await web.refresh(token)  # a lost request would be a time-out, and fail
-                    assert "error" not in answer, answer
-                    token = answer["refresh_token"]
-                    answered += 1
+        async def family() -> None:
+            nonlocal answered
+            token = (await web.issue())["refresh_token"]
+            while not stop.is_set():
+                answer = await web.refresh(token)  # a lost request would be a time-out, and fail
+                assert "error" not in answer, answer
+                token = answer["refresh_token"]
+                answered += 1
 
-            async def restart() -> None:
-                for round in range(2):
-                    goal = answered + 200
-                    while answered < goal or _served(service) < 2 + round:  # both are there
-                        await asyncio.sleep(0.01)
-                    os.kill(service.pids("heirloom.replica")[0], signal.SIGTERM)
+        async def restart() -> None:
+            for round in range(2):
                 goal = answered + 200
-                while answered < goal:
-                    await asyncio.sleep(0.01)
-                stop.set()
+                while answered < goal or service.served() < served + round:  # both are there
+                    await asyncio.sleep(0.05)
+                os.kill(service.pids("heirloom.replica")[0], signal.SIGTERM)
+            goal = answered + 200
+            while answered < goal or service.served() < served + 2:
+                await asyncio.sleep(0.05)
+            stop.set()
 
-            await asyncio.gather(restart(), *(family() for _ in range(16)))
+        await asyncio.gather(restart(), *(family() for _ in range(16)))
