@@ -14,12 +14,14 @@ LOG = eventful_log()
 
 
 class Asked:
-    """An audit over a read model, and the model itself to go on with."""
+    """An audit over a read model, new or as it stands there, and the model itself to go on with."""
 
     def __init__(self, path: Path) -> None:
-        ReadModel(path).close()  # with its indexes, as it is asked
+        if not path.exists():
+            ReadModel(path).close()  # with its indexes, as it is asked
         self.model = ReadModel(path)
         self.progress = Progress()
+        self.progress.advance(self.model.applied)
         self.audit = Audit(self.progress, self._log_end)
 
     async def _log_end(self) -> int:
