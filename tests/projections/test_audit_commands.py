@@ -4,11 +4,11 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import cast
 
 import msgspec
 import pytest
+import pytest_asyncio
 from click.testing import CliRunner, Result
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -18,63 +18,76 @@ from heirloom.cli import main
 from heirloom.commands.asking import ask_in_full
 from projections import page
 from projections.audit import Audit
-from tests.broker import Broker
+from tests.broker import Broker, broker
 from tests.projections.asked import Asked
 from tests.projections.test_projector import LOG, projector, publish
 
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""With the projector that they share."""
 
-async def audit(broker: Broker, *arguments: str, text: str | bytes | None = None, tenant: str = "acme") -> Result:
+
+async def audit(server: Broker, *arguments: str, text: str | bytes | None = None, tenant: str = "acme") -> Result:
     """What a command says."""
-    command = ["audit", *arguments, "--tenant", tenant, "--nats", broker.url]
+    command = ["audit", *arguments, "--tenant", tenant, "--nats", server.url]
     return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
 
 
-async def test_every_question_has_a_command(nats_server: Broker, tmp_path: Path) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    """A projector that has taken in the eventful log; nobody adds to it."""
+    directory = tmp_path_factory.mktemp("commands")
+    with broker(directory / "broker") as server:
+        await publish(server, LOG)
+        async with projector(server, directory / "model"):
+            yield server
+
+
+@IN_ONE_LOOP
+async def test_every_question_has_a_command(running: Broker) -> None:
     """A table, JSON and CSV for each; a refusal is one line and exit code 1, never a traceback."""
-    await publish(nats_server, LOG)
-    async with projector(nats_server, tmp_path / "model"):
-        for question, expected in {
-            ("token", "--jti", "f2-1"): "FamilyRevoked",
-            ("token", "--family", "f2", "--generation", "0"): "rotated",
-            ("as-of", "20", "--sub", "user1"): "f1",
-            ("as-of", "2026-11-20T12:00:20Z", "--family", "f2"): "live",
-            ("diff", "0", "20"): "begun",
-            ("subject", "user0"): "Laptop lost",
-            ("blast-radius", "f2"): "exposed",
-            ("activity",): "2026-11-20",
-            ("search", "laptop", "café"): "SubjectBlocked",
-            ("family", "f2"): "TokenReuseDetected",
-            ("incidents",): "f4",
-        }.items():
-            for form in ((), ("--json",), ("--csv",)):
-                result = await audit(nats_server, *question, *form)
-                assert (result.exit_code, result.exception) == (0, None), result.output
-                if form != ("--csv",):
-                    assert expected in result.output
-                if form == ("--json",):
-                    msgspec.json.decode(result.stdout)
-        lines = list(csv.DictReader(io.StringIO((await audit(nats_server, "families", "--csv")).stdout)))
-        assert [line["family_id"] for line in lines] == [f"f{number}" for number in range(7, -1, -1)]
-        picture = (await audit(nats_server, "family", "f2", "--picture")).stdout
-        assert [word in picture for word in ("generation 3", "shown again by", "the end: reuse_detected")] == [True] * 3
-        assert "generation 0 shown again by app" in picture
-        refused = await audit(nats_server, "token", "-", text="hrt_secret\n")
-        assert (refused.exit_code, refused.output) == (1, "Error: that is no token\n")
-        garbage = await audit(nats_server, "token", "-", text=b"\xff\xfe\0")
-        assert (garbage.exit_code, garbage.output) == (1, "Error: that is no token\n")
-        for wrong in (
-            ["diff", "9", "1"],
-            ["subject", "\udcff"],
-            ["diff", "0", "9" * 30],
-            ["as-of", "9" * 30],
-            ["as-of", "2099-01-01T00:00:00Z"],
-            ["token"],
-            ["blast-radius", "' OR 1=1"],
-        ):
-            refused = await audit(nats_server, *wrong)
-            assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
+    for question, expected in {
+        ("token", "--jti", "f2-1"): "FamilyRevoked",
+        ("token", "--family", "f2", "--generation", "0"): "rotated",
+        ("as-of", "20", "--sub", "user1"): "f1",
+        ("as-of", "2026-11-20T12:00:20Z", "--family", "f2"): "live",
+        ("diff", "0", "20"): "begun",
+        ("subject", "user0"): "Laptop lost",
+        ("blast-radius", "f2"): "exposed",
+        ("activity",): "2026-11-20",
+        ("search", "laptop", "café"): "SubjectBlocked",
+        ("family", "f2"): "TokenReuseDetected",
+        ("incidents",): "f4",
+    }.items():
+        for form in ((), ("--json",), ("--csv",)):
+            result = await audit(running, *question, *form)
+            assert (result.exit_code, result.exception) == (0, None), result.output
+            if form != ("--csv",):
+                assert expected in result.output
+            if form == ("--json",):
+                msgspec.json.decode(result.stdout)
+    lines = list(csv.DictReader(io.StringIO((await audit(running, "families", "--csv")).stdout)))
+    assert [line["family_id"] for line in lines] == [f"f{number}" for number in range(7, -1, -1)]
+    picture = (await audit(running, "family", "f2", "--picture")).stdout
+    assert [word in picture for word in ("generation 3", "shown again by", "the end: reuse_detected")] == [True] * 3
+    assert "generation 0 shown again by app" in picture
+    refused = await audit(running, "token", "-", text="hrt_secret\n")
+    assert (refused.exit_code, refused.output) == (1, "Error: that is no token\n")
+    garbage = await audit(running, "token", "-", text=b"\xff\xfe\0")
+    assert (garbage.exit_code, garbage.output) == (1, "Error: that is no token\n")
+    for wrong in (
+        ["diff", "9", "1"],
+        ["subject", "\udcff"],
+        ["diff", "0", "9" * 30],
+        ["as-of", "9" * 30],
+        ["as-of", "2099-01-01T00:00:00Z"],
+        ["token"],
+        ["blast-radius", "' OR 1=1"],
+    ):
+        refused = await audit(running, *wrong)
+        assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
 
 
+@IN_ONE_LOOP
 async def test_a_list_has_the_same_header_with_items_and_without(running: Broker) -> None:
     """As CSV: what reads it needs no case of its own for a day on which nothing happened."""
     for question, without in {
@@ -93,6 +106,7 @@ async def test_a_list_has_the_same_header_with_items_and_without(running: Broker
         assert full.startswith(empty) and empty.count("\n") == 1, (found, full, empty)
 
 
+@IN_ONE_LOOP
 async def test_what_if_without_anybody_concerned_tells_its_totals(running: Broker) -> None:
     """As CSV: one line, of what the table says."""
     question = "what-if", "--grace", "1", "--client", "nobody", "--csv"
@@ -100,6 +114,7 @@ async def test_what_if_without_anybody_concerned_tells_its_totals(running: Broke
     assert (totals["families"], totals["same"], totals["would_have_died"]) == ("0", "0", "0")
 
 
+@IN_ONE_LOOP
 async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
     """A code that was shown again has no generation, a forged one was never issued: in tables and in pictures."""
     code, forged = "code shown again", "generation 9, never issued, shown"
@@ -111,14 +126,6 @@ async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
     assert f"{forged} by app" in (await audit(running, "family", "f4", "--picture")).stdout
     assert "never issued, shown by app at generation 3" in (await audit(running, "family", "f4")).stdout
     assert forged in (await audit(running, "blast-radius", "f4")).stdout
-
-
-@pytest.fixture
-async def running(nats_server: Broker, tmp_path: Path) -> AsyncIterator[Broker]:
-    """A projector that has taken in the eventful log."""
-    await publish(nats_server, LOG)
-    async with projector(nats_server, tmp_path / "model"):
-        yield nats_server
 
 
 class _Wire:
@@ -159,6 +166,7 @@ async def test_a_page_is_filled_however_rare_its_items_are(
         (("as-of", "0s"), "as-of"),
     ],
 )
+@IN_ONE_LOOP
 async def test_a_page_that_was_asked_for_by_how_long_ago_goes_on(
     running: Broker, question: tuple[str, ...], more: str
 ) -> None:
