@@ -41,10 +41,3 @@ async def test_it_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 await asyncio.sleep(0.05)
         async with service.client() as web:
             assert "access_token" in await web.ask("issue", {"sub": "alice", "scope": "read"})
-
-
-def test_it_is_left_out(tmp_path: Path) -> None:
-    """Where `--no-notary` says so: no process, no key."""
-    with running(tmp_path / "data", "--no-notary") as service:
-        assert not service.pids("heirloom.notary")
-        assert not (service.data / "notary.key").exists()

@@ -61,17 +61,20 @@ def test_a_corrupt_keyring(tmp_path: Path) -> None:
 
 
 def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
-    """A log without its keyring is not served, nor vouched for: every token would be void, silently."""
+    """A log without its keyring is not served, nor vouched for: every token would be void, silently.
+
+    Nor does anybody vouch for one where `--no-notary` says so: there is no process, and no key.
+    """
     data = tmp_path / "data"
-    with running(data):
-        pass
+    with running(data, "--no-notary") as service:
+        assert not service.pids("heirloom.notary")
+    assert not (data / "notary.key").exists() and not (data / "notary.log").exists(), "there was no notary"
     (data / "keyring.json").unlink()
     assert "no keyring" in heirloom("up", "--data", data, "--port", "0", status=1)
     keyring.create(data / "keyring.json")
-    (data / "notary.log").unlink()
     said = heirloom("up", "--data", data, "--port", "0", status=1)
     assert said.count("\n") == 1 and "keyring" in said
-    assert not (data / "notary.log").exists(), "there was no notary"
+    assert not (data / "notary.log").exists(), "there was none now either"
 
 
 @pytest.mark.parametrize(
