@@ -9,14 +9,14 @@ from tests.operations.seed import EVERYTHING
 from tests.system.service import Service, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector() -> Iterator[Collector]:
     """Where the service's traces go."""
     with collecting() as collector:
         yield collector
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
     """Two replicas, the read model, the notary, metrics and health, traces."""
     data = tmp_path_factory.mktemp("operations") / "data"

@@ -29,7 +29,7 @@ name = "globex"
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two replicas and a notary on a broker of their own."""
     data = tmp_path_factory.mktemp("security") / "data"
