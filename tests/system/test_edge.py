@@ -4,7 +4,8 @@ import asyncio
 import base64
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -121,16 +122,17 @@ async def test_by_name(edge: Edge, service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alg", "key"),
+    ("alg", "new_key"),
     [
-        ("ES256", ECKey.generate_key("P-256")),
-        ("Ed25519", OKPKey.generate_key("Ed25519")),
-        ("PS256", RSAKey.generate_key(2048)),
-        ("RS256", RSAKey.generate_key(2048)),
+        ("ES256", partial(ECKey.generate_key, "P-256")),
+        ("Ed25519", partial(OKPKey.generate_key, "Ed25519")),
+        ("PS256", partial(RSAKey.generate_key, 2048)),
+        ("RS256", partial(RSAKey.generate_key, 2048)),
     ],
 )
-async def test_private_key_jwt(edge: Edge, alg: str, key: Key) -> None:
+async def test_private_key_jwt(edge: Edge, alg: str, new_key: Callable[[], Key]) -> None:
     """A signed assertion, for the issuer or the token endpoint."""
+    key = new_key()
     client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
     for audience in (ISSUER, [ISSUER], "nats:oauth.acme.edge.token"):
         proof = assertion(key, client_id, alg=alg, aud=audience)
