@@ -1,17 +1,29 @@
-"""One running service for all tests of a worker that leave it as they find it."""
+"""Two running services for all tests of a worker that leave them as they find them."""
 
+import re
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.system.service import Service, running
 from tests.system.workspace import Workspace, made
 
+README = Path(__file__).parents[2] / "README.md"
+
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two replicas on a broker of their own."""
     with running(tmp_path_factory.mktemp("service") / "data", "--replicas", "2") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One process of each kind, so that nobody else answers while it is dead; one tenant, the one of the README."""
+    (seed,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    with running(tmp_path_factory.mktemp("alone") / "data", seed=seed) as service:
         yield service
 
 

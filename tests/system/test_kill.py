@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from nats.errors import Error as NatsError
 
 from heirloom import credentials
-from tests.system.service import PATIENCE_SECONDS, Caller, Service, running
+from tests.system.service import PATIENCE_SECONDS, Caller, Service
 
 DIES_BEFORE_REPLYING = """
 import os
@@ -22,13 +21,6 @@ grant.token_response = lambda *_: os._exit(9)
 import runpy
 runpy.run_module("heirloom.replica", run_name="__main__")
 """
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with one process of each kind: nobody else answers while it is dead."""
-    with running(tmp_path_factory.mktemp("kill") / "data") as service:
-        yield service
 
 
 async def _until_refreshed(caller: Caller, token: str, key: str) -> dict[str, str]:
