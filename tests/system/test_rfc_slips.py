@@ -455,7 +455,8 @@ async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, call
 def _signing_key(workspace: Workspace, kid: str) -> SigningKey:
     """The tenant's own signing key, for tokens that only their header betrays."""
     keys = keyring.load(workspace.service.data / "keyring.json")
-    found = (SigningKey(keys, workspace.name, keys.first, number, "ES256") for number in range(1, 9))
+    secrets = range(keys.first, keys.current + 1)
+    found = (SigningKey(keys, workspace.name, secret, number, "ES256") for secret in secrets for number in range(1, 9))
     return next(key for key in found if key.kid == kid)
 
 
