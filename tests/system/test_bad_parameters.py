@@ -366,7 +366,7 @@ async def test_what_proves_the_client_at_the_edge(world: World, service: Service
     async with service.role("edge") as edge:
 
         async def refused(body: dict[str, Any] | bytes, error: str) -> None:
-            answer = await edge.ask(f"oauth.{world.workspace.name}.edge.token", body, seconds=1)
+            answer = await edge.ask(f"oauth.{world.workspace.name}.edge.token", body)
             assert answer.get("error") == error, (body, answer)
 
         for value in MISTYPED[1:]:
