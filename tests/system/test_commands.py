@@ -119,8 +119,11 @@ def test_no_service_to_ask(tmp_path: Path) -> None:
         assert said.count("\n") == 1 and "heirloom up" in said
 
 
-def test_the_only_tenant_need_not_be_named(service: Service, alone: Service) -> None:
+async def test_the_only_tenant_need_not_be_named(service: Service, alone: Service) -> None:
     """With one tenant it is meant; with several the command says which there are."""
+    async with alone.role("auditor") as auditor:  # what other tests have left there is not to arrive in between
+        position = await auditor.ask("audit.acme.position", {})
+        assert "error" not in await auditor.ask("audit.acme.position", {"min_seq": position["log_seq"]})
     said = heirloom("audit", "families", "--data", service.data, status=1)
     assert said.count("\n") == 1 and "--tenant" in said and "acme" in said and "globex" in said
     there = json.loads(heirloom("audit", "families", "--tenant", "acme", "--data", alone.data, "--json"))
@@ -204,6 +207,9 @@ async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None
     with running(tmp_path / "data", "--nats", nats_server.url):
         connection = await nats.connect(nats_server.url, inbox_prefix="_INBOX.acme.web")
         reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
+        position = json.loads((await connection.request("audit.acme.position", b"{}")).data)
+        caught_up = json.dumps({"min_seq": position["log_seq"]}).encode()
+        assert b"error" not in (await connection.request("audit.acme.position", caught_up, timeout=10)).data
         await connection.close()
         assert "alice" in heirloom("audit", "families", "--tenant", "acme", "--data", tmp_path / "data")
         said = heirloom("url", "--data", tmp_path / "data", "--client", "acme/web", status=1)
