@@ -1,5 +1,6 @@
 """What tests of every part share."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,7 @@ import pytest
 from tests.broker import Broker, broker
 
 TESTS = Path(__file__).parent
-ON_SERVICES = ("faults", "system", "operations", "security")
-"""Where tests take long, the longest first; of the last two each worker would need a service more."""
+ON_SERVICES = ("system", "operations", "security")
 
 
 @pytest.fixture
@@ -21,12 +21,20 @@ def nats_server(tmp_path: Path) -> Iterator[Broker]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every worker's part begins with tests on services; what idle workers take from its end needs none."""
+    """One worker's part begins with the faults, which take longest, the others' with tests on services.
+
+    What an idle worker takes over comes from the end of another's part, and needs no service started once more.
+    """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    faults = [item for item in items if _where(item) == "faults"]
     on_services = [item for where in ON_SERVICES for item in items if _where(item) == where]
-    others = [item for item in items if _where(item) not in ON_SERVICES]
-    parts = ((tests, number) for number in range(workers) for tests in (on_services, others))
-    items[:] = [item for tests, number in parts for item in _part(tests, number, workers)]
+    others = (item for item in items if _where(item) not in ("faults", *ON_SERVICES))
+    begins = [faults, *(_part(on_services, number, workers - 1) for number in range(workers - 1))]
+    ordered = []
+    for number, begin in enumerate(begins):
+        size = len(_part(items, number, workers))
+        ordered += [*begin, *itertools.islice(others, max(size - len(begin), 0))]
+    items[:] = [*ordered, *(on_services if workers == 1 else ()), *others]
 
 
 def _where(item: pytest.Item) -> str:
