@@ -104,7 +104,7 @@ def _questions(figures: list[Question]) -> Iterable[Goal]:
 
 def _cpu(signatures: list[Signature], refreshes: dict[str, Refresh], appends: dict[str, Appends]) -> Iterable[Goal]:
     if signatures and "default" in refreshes and "default" in appends:
-        signature = sum(figure.cpu_us for figure in signatures) / len(signatures)
+        signature = median(figure.cpu_us for figure in signatures)
         least = signature + appends["default"].load.cpu_us["client"]
         ratio = refreshes["default"].load.cpu_us["service"] / least
         others = max(refreshes["default"].load.others, appends["default"].load.others)

@@ -84,6 +84,8 @@ class Appender:
         self._inbox = connection.new_inbox()
         self._ids = itertools.count(1)
         self._unanswered: dict[bytes, asyncio.Future[Ack]] = {}
+        self._due: deque[tuple[float, asyncio.Future[Ack]]] = deque()
+        self._clock: asyncio.Handle | None = None
         self._waiting: deque[Append] = deque()
         self._pace = Pace(time.perf_counter)
         self._singles = 0
@@ -226,7 +228,9 @@ class Appender:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Ack] = loop.create_future()
         self._unanswered[token] = answer
-        timeout = loop.call_later(ATTEMPT_SECONDS, _give_up, answer)
+        self._due.append((loop.time() + ATTEMPT_SECONDS, answer))
+        if self._clock is None:
+            self._clock = loop.call_later(ATTEMPT_SECONDS, self._give_up)
         reply = f"{self._inbox}.{token.decode()}"
         try:
             await self._connection.publish(append.subject, append.body, reply, _expectation(append) | headers)
@@ -234,8 +238,16 @@ class Appender:
         except NatsError as error:
             return _refused(error)
         finally:
-            timeout.cancel()
             del self._unanswered[token]
+
+    def _give_up(self) -> None:
+        """On whatever has waited for too long. One timer for all, as a timer for each costs what an answer does."""
+        loop = asyncio.get_running_loop()
+        while self._due and (self._due[0][1].done() or self._due[0][0] <= loop.time()):
+            _, answer = self._due.popleft()
+            if not answer.done():
+                answer.set_result(_TIMED_OUT)
+        self._clock = loop.call_at(self._due[0][0], self._give_up) if self._due else None
 
     def _acknowledged(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         answer = self._unanswered.get(subject[subject.rindex(b".") + 1 :])
@@ -256,11 +268,6 @@ def _expectation(append: Append) -> dict[str, str]:
 
 def _refused(error: Exception) -> Ack:
     return Ack(error=_ApiError(503, 0, f"the broker takes nothing now ({type(error).__name__})"))
-
-
-def _give_up(answer: "asyncio.Future[Ack]") -> None:
-    if not answer.done():
-        answer.set_result(_TIMED_OUT)
 
 
 def _settle(append: Append, ack: Ack) -> None:
