@@ -15,6 +15,7 @@ from bench import appends, connections, disk, edge, peers, readmodel, refresh, r
 from bench.goals import goals
 from bench.machine import Figure
 from bench.service import SYNCS, Service, serving
+from bench.signature import BESIDE
 from heirloom.child import ChildFailed
 from heirloom.process import run
 from heirloom.up import CannotStart
@@ -124,14 +125,11 @@ async def _measure(names: tuple[str, ...], seconds: float, doing: Doing) -> Asyn
 
 
 async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: Doing) -> AsyncGenerator[Figure, None]:
-    """Refreshes and bare appends take turns, so that a machine that slows down slows both; the middle one counts."""
+    """Refreshes and their yardsticks take turns, so that a machine slows down for all; the middle turn counts."""
     for in_flight in IN_FLIGHT:
         turns = [await _turn(service, names, in_flight, seconds / 2, doing) for _ in range(TURNS)]
-        for alike in zip(*turns, strict=True):
-            yield sorted(alike, key=lambda figure: figure.load.per_second)[TURNS // 2]
-        if "signature" in names and in_flight == max(IN_FLIGHT):
-            doing("signature")
-            yield signature.measure(f"after {service.sync}")
+        for measured in sorted(turns, key=_ratio)[TURNS // 2]:
+            yield measured
     if service.sync != "default":
         return
     if "edge" in names:
@@ -152,19 +150,29 @@ async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: D
         yield await readmodel.rebuild(service)
 
 
-async def _turn(
-    service: Service, names: tuple[str, ...], in_flight: int, seconds: float, doing: Doing
-) -> list[refresh.Refresh | appends.Appends]:
-    figures: list[refresh.Refresh | appends.Appends] = []
+Turn = list[refresh.Refresh | appends.Appends | signature.Signature]
+
+
+async def _turn(service: Service, names: tuple[str, ...], in_flight: int, seconds: float, doing: Doing) -> Turn:
+    figures: Turn = []
     if "refresh" in names:
         doing(f"refreshes, sync {service.sync}, {in_flight} in flight")
         figures.append(await refresh.measure(service, in_flight, seconds))
+    if "signature" in names and in_flight == max(IN_FLIGHT):
+        doing("signature")
+        figures.append(signature.measure(f"{BESIDE}, sync {service.sync}"))
     if "appends" in names:
         real = await appends.real_body(service)
         for body in (real, real[:SMALL]):
             doing(f"bare appends of {len(body)} bytes, sync {service.sync}, {in_flight} in flight")
             figures.append(await appends.measure(service, in_flight, body, seconds))
     return figures
+
+
+def _ratio(turn: Turn) -> float:
+    """Of the first rate, the refreshes', to the next, if there are both."""
+    rates = [figure.load.per_second for figure in turn if not isinstance(figure, signature.Signature)]
+    return rates[0] / rates[1] if len(rates) > 2 else sum(rates)
 
 
 async def _peers(directory: Path | None, seconds: float, doing: Doing, notes: list[str]) -> list[Figure]:
