@@ -84,6 +84,7 @@ class Server:
         self._version = version
         self._around = around or as_it_is
         self._tasks: set[asyncio.Task[None]] = set()
+        self._refusals: set[asyncio.Task[None]] = set()
         self.figures = {name: Figures() for name in endpoints()}
         self._service: Service | None = None
 
@@ -123,8 +124,8 @@ class Server:
         await self._connection.flush()
         await asyncio.sleep(LATE_SECONDS)
         await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while under_way := self._tasks | self._refusals:
+            await asyncio.wait(under_way)
         await self._connection.flush()
 
     async def _listen(self, service: Service, subject: str, name: str, endpoint: Endpoint) -> None:
@@ -142,10 +143,12 @@ class Server:
         self._connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
 
     def _accept(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
-        full = len(self._tasks) >= IN_FLIGHT
-        task = asyncio.create_task(self._refuse(name, reply) if full else self._answer(name, endpoint, asked, reply))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if len(self._tasks) < IN_FLIGHT:
+            task, under_way = asyncio.create_task(self._answer(name, endpoint, asked, reply)), self._tasks
+        else:
+            task, under_way = asyncio.create_task(self._refuse(name, reply)), self._refusals
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
 
     async def _refuse(self, name: str, reply: str) -> None:
         busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
