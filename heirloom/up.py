@@ -109,7 +109,7 @@ async def _looked_after(ours: list[Child], data: Path, host: str) -> AsyncIterat
 
 
 def _staged(ours: list[Child], data: Path) -> contextlib.AbstractAsyncContextManager[None]:
-    """A cluster stages its batches in memory of itself, and a broker that is somebody else's is his."""
+    """A cluster's servers do so by themselves, and a broker that is somebody else's is his."""
     return staged_in_memory(data / "jetstream") if len(ours) == 1 else contextlib.nullcontext()
 
 

@@ -2,11 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from events import bus, stream
 from tests.broker import Broker, broker
 
 TESTS = Path(__file__).parent
@@ -18,6 +19,15 @@ def nats_server(tmp_path: Path) -> Iterator[Broker]:
     """A real broker with JetStream, for this test alone."""
     with broker(tmp_path / "broker") as server:
         yield server
+
+
+@pytest.fixture
+async def connection(nats_server: Broker) -> AsyncIterator[bus.Connection]:
+    """Connected to a broker with an empty log."""
+    connection = await bus.connect(nats_server.url, "test")
+    await stream.ensure(connection, stream.Required())
+    yield connection
+    await connection.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 
 import pytest
 from nats.errors import MaxPayloadError
@@ -15,15 +14,6 @@ from events.subjects import Aggregate, family, subject
 from tests.broker import Broker
 
 _numbers = itertools.count()
-
-
-@pytest.fixture
-async def connection(nats_server: Broker) -> AsyncIterator[bus.Connection]:
-    """Connected to a broker with an empty log."""
-    connection = await bus.connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

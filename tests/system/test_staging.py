@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.errors import Error as NatsError
 
-from events import bus, stream
+from events import bus
 from events.log import Log, Unavailable
 from events.reader import read
 from events.subjects import Aggregate, family
-from heirloom.staging import MEMORY, PREFIX, Staging
+from heirloom.staging import MEMORY, PREFIX, Staging, staged_at
 from tests.broker import Broker
+from tests.system.service import PATIENCE_SECONDS, Service
 
 pytestmark = pytest.mark.skipif(not MEMORY.is_dir(), reason=f"batches are staged in memory only where {MEMORY} is")
 
@@ -23,15 +25,6 @@ pytestmark = pytest.mark.skipif(not MEMORY.is_dir(), reason=f"batches are staged
 def batches(nats_server: Broker, tmp_path: Path) -> Path:
     """Where this test's broker stages batches."""
     return tmp_path / "broker" / "data" / "jetstream" / "$G" / "streams" / "TOKENS" / "batches"
-
-
-@pytest.fixture
-async def connection(nats_server: Broker) -> AsyncIterator[bus.Connection]:
-    """Connected to a broker with an empty log."""
-    connection = await bus.connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -91,6 +84,10 @@ def holds_something(directory: Path) -> bool:
     return directory.is_dir() and any(directory.iterdir())
 
 
+def is_linked(batches: Path) -> bool:
+    return batches.is_symlink() and batches.is_dir()
+
+
 def target(batches: Path) -> Path:
     return batches.readlink()
 
@@ -119,6 +116,27 @@ async def test_what_was_staged_may_be_lost(
         stored += await append_batch(log, "after")
     found = [commit.seq async for batch in read(connection, until=60) for commit in batch.commits]
     assert sorted(stored) == found == list(range(1, 61))
+
+
+async def test_the_service_sees_to_it(alone: Service) -> None:
+    """`heirloom up` links, and again after its broker was started again. (`running` sees that it leaves nothing.)"""
+    batches = staged_at(alone.data / "jetstream")
+
+    async def until_linked(but_not_to: Path | None = None) -> Path:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not is_linked(batches) or target(batches) == but_not_to:
+                await asyncio.sleep(0.05)
+        return target(batches)
+
+    before = await until_linked()
+    alone.kill_child("nats-server")
+    assert (await until_linked(but_not_to=before)).parent == MEMORY
+    assert not holds_something(before), "what was staged before is still there"
+    async with alone.client() as web, asyncio.timeout(PATIENCE_SECONDS):
+        answer: dict[str, Any] | None = None
+        while answer is None or "error" in answer:  # until everybody has found the broker again
+            with contextlib.suppress(NatsError):
+                answer = await web.ask("issue", {"sub": "alice", "scope": "read"}, seconds=2)
 
 
 async def test_not_while_a_batch_is_staged_elsewhere(connection: bus.Connection, batches: Path) -> None:
