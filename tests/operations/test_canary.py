@@ -154,10 +154,10 @@ async def test_no_canary_is_found(service: Service, collector: Collector) -> Non
 
 def pieces(secret: str) -> list[bytes]:
     """As it is, and what of a token is secret in itself: a JWT's signature, the tag of ours."""
-    signature = secret.rpartition(".")[2]
-    return [secret.encode("latin1"), *([signature.encode()] if signature != secret else [])] + (
-        [secret[-30:].encode()] if secret.startswith("h") and "_" in secret[:4] else []
-    )
+    if secret.startswith("eyJ"):  # raw bytes may have a point, too, and what comes after it may be nothing
+        return [secret.encode(), secret.rpartition(".")[2].encode()]
+    tag = [secret[-30:].encode()] if secret.startswith(("hrt_", "hac_", "hdc_", "hat_")) else []
+    return [secret.encode("latin1"), *tag]
 
 
 @pytest.mark.parametrize("kind", ["hrt_" + "a" * 60, "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9." + "s" * 86])
