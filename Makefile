@@ -26,7 +26,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -n 5 --dist worksteal # more than there may be cores: the tests wait for brokers and processes a lot
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: setup
 	$(BIN)/python -m bench
