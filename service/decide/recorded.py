@@ -1,9 +1,9 @@
 """What was asked, read back from what was committed: the presentations of refresh tokens that left a trace.
 
 The log has decisions, not requests. Of a presentation that was refused it has neither the `Idempotency-Key` nor the
-scope asked for: it counts as one without either. Of one that wrote nothing it has nothing at all: that is every
-repetition that was answered alike, every token that had expired, the newest token of a family that had ended, and
-whatever a client without rights to it presented.
+scope asked for, of one that was answered again not the key: it counts as one without. Of one that wrote nothing it has
+nothing at all: that is every repetition that was answered alike, every token that had expired, the newest token of a
+family that had ended, and whatever a client without rights to it presented.
 """
 
 from typing import NamedTuple

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.commit import Commit
-from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthorized, Retry, codec, fold
+from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthorized, Retry, TokenRedeemed, codec, fold
 from service.decide.claimed import Claimed
 from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
 from service.decide.cut_off import CutOff, cut_off
@@ -26,8 +27,7 @@ from tests.service.families import RULES, START, issuing
 CHALLENGE = s256("v" * 43)
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request as it was made. `generation` is what was presented, the newest then being `newest`."""
 
     what: str
@@ -112,10 +112,11 @@ class BruteForce:
     answers: list[tuple[Decision, Decision | None]] = field(default_factory=list)
 
     def ask(self, asked: Asked, in_fact: Decision) -> None:
-        """`in_fact` is what was answered. The log has no key of a refused request, nor its scope."""
+        """`in_fact` is what was answered. The log has no key but a redemption's, and no scope of a refused request."""
         rules = replace(asked.rules, **self.changes)
-        if asked.what == "present" and not isinstance(in_fact.outcome, Granted):
-            asked = Asked("present", asked.now, asked.rules, asked.generation, asked.newest)
+        if not any(isinstance(event, TokenRedeemed) for event in in_fact.events):
+            scope = asked.scope if isinstance(in_fact.outcome, Granted) else None
+            asked = replace(asked, retry=None, scope=scope)
         generation = self.in_the_place_of(asked) if asked.what == "present" else 0
         instead = None if generation is None else decide(self.state, asked, rules, generation)
         if instead is not None:
