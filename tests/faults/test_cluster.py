@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import re
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from nats.js.api import StoreCompression
 from events import bus
 from heirloom import credentials
 from tests.faults.stack import Stack
+from tests.paused import paused
 from tests.system.service import HEIRLOOM, Caller
 
 PATIENCE_SECONDS = 40
@@ -75,9 +74,7 @@ async def test_without_a_quorum_callers_are_told_so(tmp_path: Path) -> None:
         hung = [stack.broker(node) for node in stack.nodes[1:]]
         async with _web_at(stack, alive) as web:
             token = (await web.issue(scope="read offline_access"))["refresh_token"]
-            try:
-                for pid in hung:
-                    os.kill(pid, signal.SIGSTOP)
+            with paused(*hung):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     while await _outcome(web, "introspect", {"token": token}) != "temporarily_unavailable":
                         await asyncio.sleep(0.05)  # it may still be led by the one that lives, until that one notices
@@ -86,9 +83,6 @@ async def test_without_a_quorum_callers_are_told_so(tmp_path: Path) -> None:
                         assert await _outcome(web, what, request) == "temporarily_unavailable"
                 crowd = await asyncio.gather(*(_outcome(web, "revoke", {"token": token}) for _ in range(AT_ONCE)))
                 assert set(crowd) == {"temporarily_unavailable"}
-            finally:
-                for pid in hung:
-                    os.kill(pid, signal.SIGCONT)
             token = await _refreshed(web, token, "k", or_ended=True)
 
 

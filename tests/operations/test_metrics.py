@@ -1,8 +1,6 @@
 """Metrics and health, as Prometheus and an orchestrator see them."""
 
 import asyncio
-import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from heirloom.cli import main
 from heirloom.metrics_port import Answer, rendered
 from heirloom.report import Report, Sample, counter, gauge, only
 from tests.operations.http import Told, get, metrics, total
+from tests.paused import paused
 from tests.system.service import Service
 
 PROCESSES = {"broker", "replica-1", "replica-2", "projector", "notary"}
@@ -75,18 +74,12 @@ async def test_health_says_what_is_wrong(service: Service) -> None:
     """A stuck process is not alive; without a broker nobody is ready; both pass."""
     (projector,) = service.pids("heirloom.projector")
     await until(lambda: _is(service, "/readyz", 200))
-    os.kill(projector, signal.SIGSTOP)
-    try:
+    with paused(projector):
         stuck = await get(service, "/livez")
-    finally:
-        os.kill(projector, signal.SIGCONT)
     assert (stuck.status, list(stuck.json["obstacles"])) == (503, ["projector"])
     (broker,) = service.pids("nats-server")
-    os.kill(broker, signal.SIGSTOP)
-    try:
+    with paused(broker):
         live, ready = await asyncio.gather(get(service, "/livez"), get(service, "/readyz"))
-    finally:
-        os.kill(broker, signal.SIGCONT)
     assert live.status == 200  # whoever waits for the broker is not stuck
     assert ready.status == 503
     assert "the log's leader does not answer" in ready.json["obstacles"]["replica-1"]

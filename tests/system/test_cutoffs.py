@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from nats.errors import Error as NatsError
 
+from tests.paused import paused
 from tests.system.service import PATIENCE_SECONDS, Caller, Service
 
 FAMILIES = 2000
@@ -318,8 +319,7 @@ async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant)
     """One of two stops as if for ever and comes back: what it still has to answer, it refuses."""
     await tenant.issue()
     sleeper = service.pids("heirloom.replica")[0]
-    os.kill(sleeper, signal.SIGSTOP)
-    try:
+    with paused(sleeper):
         # half of these lie with the sleeper, and so may half of the orders
         orders = [asyncio.create_task(tenant.order("client.disable", client_id="web")) for _ in range(8)]
         done, pending = await asyncio.wait(orders, timeout=30, return_when=asyncio.FIRST_COMPLETED)
@@ -327,8 +327,6 @@ async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant)
         late = [asyncio.create_task(tenant.issue()) for _ in range(12)]
         with contextlib.suppress(NatsError):  # the broker may have ended the connection by now
             await tenant.web.connection.flush()
-    finally:
-        os.kill(sleeper, signal.SIGCONT)
     for answer in await asyncio.gather(*late, return_exceptions=True):
         assert isinstance(answer, NatsError) or answer["error"] == "invalid_client"  # type: ignore[index]
     assert all("error" not in answer for answer in await asyncio.gather(*pending))
