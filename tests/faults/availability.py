@@ -25,6 +25,11 @@ def full_service(operations: Sequence[Operation], since: float, now: float) -> b
     return not lost and sum(operation.ended < NEVER for operation in recent) > FEW
 
 
+def known(operations: Sequence[Operation]) -> list[Operation]:
+    """Those that do not wait any more, answered or not."""
+    return [operation for operation in operations if operation.ended < NEVER or operation.error is not None]
+
+
 def availability(operations: Sequence[Operation], since: float) -> list[Violation]:
     """What began after `since` was answered, but for one in a hundred."""
     late = [operation for operation in operations if operation.began > since]

@@ -17,7 +17,7 @@ from events.stream import JetStreamMissing
 from heirloom import credentials
 from projections.read_model import ReadModel
 from tests.faults import copies
-from tests.faults.availability import FULL_SERVICE_SECONDS, availability, full_service
+from tests.faults.availability import FULL_SERVICE_SECONDS, availability, full_service, known
 from tests.faults.checker import check
 from tests.faults.history import History, Operation
 from tests.faults.log_checker import Violation, copies_differ
@@ -83,8 +83,7 @@ async def _run(stack: Stack, links: Links, plan: Plan, directory: Path, tell: Ca
         await rage(Scene(stack, links, witness, random.Random(plan.seed)), plan.faults, history, plan.seconds, plan.gap)
         tell("recovery")
         ended = history.now()
-        recovered = await _recovery(history, ended, plan.patience)
-        await asyncio.sleep(plan.calm)
+        recovered = await _recovery(history, ended, plan)
         workload.stop.set()
         await working
         violations = availability(history.operations, ended + min(recovered, RECOVERY_SECONDS))
@@ -119,11 +118,14 @@ async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list
             await client.connection.close()
 
 
-async def _recovery(history: History, ended: float, patience: float) -> float:
-    """Seconds from the last fault to the beginning of the first stretch of full service."""
-    while (waited := history.now() - ended) < patience:
+async def _recovery(history: History, ended: float, plan: Plan) -> float:
+    """Seconds from the last fault to the beginning of full service that lasts; comes back after some calm."""
+    while (waited := history.now() - ended) < plan.patience:
         if full_service(history.operations[-5000:], ended, history.now()):
-            return waited - FULL_SERVICE_SECONDS
+            await asyncio.sleep(plan.calm)
+            recovered = waited - FULL_SERVICE_SECONDS
+            if not availability(known(history.operations), ended + recovered):
+                return recovered  # else it had not recovered: requests that were waiting then have gone without
         await asyncio.sleep(0.1)
     return waited
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.availability import availability, full_service
+from tests.faults.availability import availability, full_service, known
 from tests.faults.history import NEVER, Operation, Outcome
 
 
@@ -56,3 +56,13 @@ def test_one_in_a_hundred_may_be_lost() -> None:
     (violation,) = availability([*many, *[lost(11, "TimeoutError")] * 3], since=9.9)
     assert violation.where == "200 of 203 since 9.90 s: " + "; ".join(["retry 2 at 11.00 s: TimeoutError"] * 3)
     assert availability([], since=0), "nothing asked is nothing shown"
+
+
+def test_what_still_waits_tells_later() -> None:
+    """Full service did not last when those that were waiting then go without."""
+    waiting = [lost(11.9) for _ in range(3)]
+    assert full_service([*WELL, *waiting], since=10.5, now=12)
+    assert availability(known([*WELL, *waiting]), since=10.8) == []
+    for operation in waiting:
+        operation.error = "temporarily_unavailable"
+    assert availability(known([*WELL, *waiting]), since=10.8)
