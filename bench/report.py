@@ -62,9 +62,9 @@ def write(file: Path, figures: Sequence[Figure]) -> None:
 def _table(title: str, *columns: str) -> Table:
     """The first column holds words, the others figures."""
     table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(columns[0])
+    table.add_column(columns[0], vertical="bottom")
     for column in columns[1:]:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", vertical="bottom", no_wrap=True)
     return table
 
 
@@ -80,12 +80,12 @@ def _refreshes(figures: Sequence[Refresh]) -> Table:
     table = _table(
         "Refreshes over the bus; CPU µs per refresh; others: cores busy elsewhere",
         "sync",
-        "at once",
+        "at\nonce",
         "per s",
-        "p50 ms",
-        "p99 ms",
+        "p50\nms",
+        "p99\nms",
         "service",
-        "projector",
+        "read\nmodel",
         "notary",
         "broker",
         "load",
