@@ -36,19 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     What an idle worker takes over comes from the end of another's part, and needs no service started once more.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    faults = [item for item in items if _where(item) == "faults"]
-    on_services = [item for where in ON_SERVICES for item in items if _where(item) == where]
-    others = (item for item in items if _where(item) not in ("faults", *ON_SERVICES))
+    by_part: dict[str, list[pytest.Item]] = {part: [] for part in ("faults", *ON_SERVICES)}
+    others: list[pytest.Item] = []
+    for item in items:
+        by_part.get(item.path.relative_to(TESTS).parts[0], others).append(item)
+    faults = by_part.pop("faults")
+    on_services = list(itertools.chain(*by_part.values()))
+    left = iter(others)
     begins = [faults, *(_part(on_services, number, workers - 1) for number in range(workers - 1))]
     ordered = []
     for number, begin in enumerate(begins):
         size = len(_part(items, number, workers))
-        ordered += [*begin, *itertools.islice(others, max(size - len(begin), 0))]
-    items[:] = [*ordered, *(on_services if workers == 1 else ()), *others]
-
-
-def _where(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).parts[0]
+        ordered += [*begin, *itertools.islice(left, max(size - len(begin), 0))]
+    items[:] = [*ordered, *(on_services if workers == 1 else ()), *left]
 
 
 def _part(tests: list[pytest.Item], number: int, of: int) -> list[pytest.Item]:
