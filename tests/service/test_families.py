@@ -83,7 +83,7 @@ async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
 
     await one.families.decide("acme", "f1", "client:web", begin, new=True)
     for generation, replica in enumerate((other, one, other, one)):
-        for each in replicas:  # as an answer that went the same way would have had to
+        for each in (*replicas, *replicas):  # as an answer that went the same way would have had to: there, then on
             await each.connection.flush()
         concluded = await replica.families.decide("acme", "f1", "client:web", present(generation))
         assert isinstance(concluded.outcome, Granted)
