@@ -1,7 +1,6 @@
 """`heirloom`: the commands of CONTRACT §7."""
 
 import errno
-import gc
 import os
 import sys
 from typing import Any
@@ -35,7 +34,6 @@ class Commands(LazyGroup):
             try:
                 return super().main(*arguments, **options)
             finally:
-                gc.freeze()  # the process ends: nobody need look for what could be freed
                 if sys.stdout is not None:  # it is closed
                     sys.stdout.flush()
         except OSError as error:
