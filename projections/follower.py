@@ -5,6 +5,7 @@ in. Meanwhile an older version answers what it can; another log, or a damaged fi
 """
 
 import asyncio
+import itertools
 import logging
 import sqlite3
 from pathlib import Path
@@ -21,6 +22,8 @@ log = logging.getLogger("heirloom.projector")
 
 AGAIN_SECONDS = 1.0
 """Between two attempts at something that may come back: a stream, room on the disk."""
+SOON_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""Before that, while a replica that started at the same time may still be making the stream."""
 
 
 class Follower:
@@ -120,12 +123,13 @@ class Follower:
         log.info("the new read model is in place", extra={"seq": end})
 
     async def _end_of_log(self) -> int:
+        pauses = itertools.chain(SOON_SECONDS, itertools.repeat(AGAIN_SECONDS))
         while True:
             try:
                 return await last_sequence(self._connection)
             except JetStreamMissing as missing:
                 log.info("waiting for the log: %s", missing)
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(next(pauses))
 
 
 def _prepare(path: Path) -> int:
