@@ -24,7 +24,14 @@ T = TypeVar("T")
 
 
 class Refused(click.ClickException):
-    """The service answered with an error; the message is its own words."""
+    """The service answered with an error; the message is its own words.
+
+    `is_for_now`: it may answer otherwise when it is asked again (`temporarily_unavailable`).
+    """
+
+    def __init__(self, error: str, description: str) -> None:
+        super().__init__(description)
+        self.is_for_now = error == "temporarily_unavailable"
 
 
 class _Denied(Exception):
@@ -68,7 +75,7 @@ async def answer_to(
         raise click.ClickException(f"the service does not answer on {subject}; repeat the command") from error
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
-        raise Refused(str(answer["error_description"]))
+        raise Refused(str(answer["error"]), str(answer["error_description"]))
     return answer
 
 

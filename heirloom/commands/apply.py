@@ -15,6 +15,9 @@ from heirloom.seed import Seed, read_seed, refused
 
 ANSWER_SECONDS = 45
 """A setting is effective everywhere before it is acknowledged, and that can take a while."""
+PATIENCE_SECONDS = 30
+"""How long a setting is asked for that cannot be made now: the brokers of a cluster elect a leader as they start."""
+AGAIN_SECONDS = 0.2
 
 
 @click.command()
@@ -49,8 +52,10 @@ def _row(put: dict[str, Any], show_secrets: bool) -> Row:
 async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = False) -> list[dict[str, Any]]:
     """Put every tenant, then every client. Raises `click.ClickException` with the service's own words.
 
-    Nothing is put when a client's tenant is neither in the file nor known to the service.
+    Nothing is put when a client's tenant is neither in the file nor known to the service. What cannot be put now is
+    tried again, but not with `secrets`: one is told once, and the answer that had it may be the one that was lost.
     """
+    patience = 0 if secrets else PATIENCE_SECONDS
     faults = [
         f"line {line}: tenant: there is no tenant {tenant!r}, here or in the service"
         for tenant, line in seed.elsewhere
@@ -60,11 +65,11 @@ async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = Fals
         raise refused(seed.file, faults)
     done: list[dict[str, Any]] = []
     for name, settings in seed.tenants:
-        reply = await _put(connection, f"admin.{name}.tenant.put", settings)
+        reply = await _put(connection, f"admin.{name}.tenant.put", settings, patience)
         done.append({"what": "tenant", "name": name} | reply)
     for tenant, client_id, settings in seed.clients:
         request = settings | {"client_id": client_id, "generate_secret": secrets}
-        reply = await _put(connection, f"admin.{tenant}.client.put", request)
+        reply = await _put(connection, f"admin.{tenant}.client.put", request, patience)
         done.append({"what": "client", "name": f"{tenant}/{client_id}"} | reply)
     return done
 
@@ -72,13 +77,20 @@ async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = Fals
 async def _exists(connection: Connection, tenant: str) -> bool:
     try:
         await answer_to(connection, "operator", f"oauth.{tenant}.public.metadata", {}, ANSWER_SECONDS)
-    except Refused:
+    except Refused as refusal:
+        if refusal.is_for_now:
+            raise
         return False
     return True
 
 
-async def _put(connection: Connection, subject: str, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return await answer_to(connection, "operator", subject, request, ANSWER_SECONDS)
-    except Refused as refusal:
-        raise click.ClickException(f"{subject}: {refusal.message}") from refusal
+async def _put(connection: Connection, subject: str, request: dict[str, Any], patience: float) -> dict[str, Any]:
+    now = asyncio.get_running_loop().time
+    until = now() + patience
+    while True:
+        try:
+            return await answer_to(connection, "operator", subject, request, ANSWER_SECONDS)
+        except Refused as refusal:
+            if not refusal.is_for_now or now() >= until:
+                raise click.ClickException(f"{subject}: {refusal.message}") from refusal
+        await asyncio.sleep(AGAIN_SECONDS)

@@ -1,0 +1,57 @@
+"""Applying settings to a service that cannot make them now."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import click
+import pytest
+from nats.aio.msg import Msg
+
+from events import bus
+from heirloom.commands.apply import apply_seed
+from heirloom.seed import Seed
+from tests.broker import Broker
+
+SUBJECT = "admin.acme.tenant.put"
+SEED = Seed([("acme", {})], [])
+DONE = {"seq": 7, "changed": True}
+NOT_NOW = {"error": "temporarily_unavailable", "error_description": "the log does not answer now; try again"}
+NEVER = {"error": "invalid_request", "error_description": "issuer: is no URL"}
+
+
+@pytest.fixture
+async def operator(nats_server: Broker) -> AsyncIterator[bus.Connection]:
+    """Connected to a broker without a service."""
+    connection = await bus.connect(nats_server.url, "operator")
+    yield connection
+    await connection.close()
+
+
+async def _answer(connection: bus.Connection, *answers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give these answers, one by one; the requests that came, for whoever looks later."""
+    left, asked = list(answers), []
+
+    async def answer(message: Msg) -> None:
+        asked.append(json.loads(message.data))
+        await message.respond(json.dumps(left.pop(0)).encode())
+
+    await connection.subscribe(SUBJECT, cb=answer)
+    return asked
+
+
+async def test_what_cannot_be_put_now_is_asked_for_again(operator: bus.Connection) -> None:
+    """As when the brokers of a cluster have started and not yet elected a leader."""
+    asked = await _answer(operator, NOT_NOW, NOT_NOW, DONE)
+    assert await apply_seed(operator, SEED) == [{"what": "tenant", "name": "acme"} | DONE]
+    assert asked == [{}, {}, {}]
+
+
+@pytest.mark.parametrize(("answer", "secrets"), [(NEVER, False), (NOT_NOW, True)], ids=["for good", "with secrets"])
+async def test_what_is_refused_is_said(operator: bus.Connection, answer: dict[str, Any], secrets: bool) -> None:
+    """What would be refused again; and what may have been made, for a secret is told once."""
+    asked = await _answer(operator, answer, DONE)
+    with pytest.raises(click.ClickException) as refused:
+        await apply_seed(operator, SEED, secrets=secrets)
+    assert refused.value.message == f"{SUBJECT}: {answer['error_description']}"
+    assert len(asked) == 1
