@@ -1,0 +1,68 @@
+"""What was asked, read back from the log: given a family, when a token is presented, then its commit tells so."""
+
+from msgspec.structs import replace
+
+from events.commit import Commit
+from events.family import FamilyCommit, FamilyState, TokenIssued, fold
+from service.decide.outcome import Decision
+from service.decide.recorded import Presentation, presentation
+from service.decide.redeem import Redeem, redeem
+from service.decide.revoke import Revoke, revoke
+from tests.service.families import KEY, RULES, START, at, given, opened, redeeming
+
+GRACEFUL = replace(RULES, refresh_token_grace=10)
+AUDIENCE = ("https://acme.example",)
+
+
+def committed(state: FamilyState, decision: Decision, actor: str = "client:web") -> FamilyCommit:
+    """The commit that this decision becomes."""
+    assert decision.events, "nothing was written"
+    return Commit(1, "a commit", START, actor, None, 0, decision.events, fold(state, decision.events, at(1)))
+
+
+def read_back(state: FamilyState, command: Redeem) -> Presentation | None:
+    """What the log tells of that presentation."""
+    return presentation(committed(state, redeem(state, command)))
+
+
+def test_a_redemption() -> None:
+    """With the scope and the resource asked for, and the key it came with."""
+    asked = redeeming(0, scope="read", resource=AUDIENCE, retry=KEY)
+    assert read_back(given(opened()), asked) == Presentation(0, "redeemed", "read", AUDIENCE, KEY)
+
+
+def test_a_repetition_within_the_grace_time() -> None:
+    """With the scope asked for this time, and without its key, which is not in the log."""
+    state = given(opened())
+    state = fold(state, redeem(state, redeeming(0, rules=GRACEFUL)).events, at(1))
+    again = redeeming(0, 2, rules=GRACEFUL, scope="read", retry=KEY, jti="another")
+    assert read_back(state, again) == Presentation(0, "repeated", "read", AUDIENCE)
+
+
+def test_a_theft() -> None:
+    """Of a refusal, why the family ended; not what was asked for."""
+    state = given(opened())
+    state = fold(state, redeem(state, redeeming(0)).events, at(1))
+    assert read_back(state, redeeming(0, 2, scope="read", retry=KEY)) == Presentation(0, "reuse_detected")
+
+
+def test_a_forgery() -> None:
+    """Of a generation that never was."""
+    assert read_back(given(opened()), redeeming(5)) == Presentation(5, "forgery")
+
+
+def test_what_a_policy_no_longer_allows() -> None:
+    """The newest token, refused: the client presented it, where a cut-off is somebody else's."""
+    state, stricter = given(opened()), replace(RULES, required_acr=("high",))
+    decision = redeem(state, redeeming(0, rules=stricter))
+    assert presentation(committed(state, decision)) == Presentation(0, "policy_changed")
+    assert presentation(committed(state, decision, actor="operator")) is None
+
+
+def test_what_is_none() -> None:
+    """The beginning of a family, a sign-out, and a token exchanged for another."""
+    state = given(opened())
+    assert presentation(Commit(1, "a commit", START, "client:web", None, 0, opened(), state)) is None
+    assert presentation(committed(state, revoke(state, Revoke("client_request", "sign-out")))) is None
+    exchanged = TokenIssued("access", "read", AUDIENCE, at(60), jti="x", client_id="other", act=("other",))
+    assert presentation(Commit(1, "a commit", START, "client:other", None, 0, (exchanged,), state)) is None
