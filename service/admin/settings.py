@@ -6,8 +6,6 @@ from typing import Any, TypeVar, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
 from events import strict
 from events.settings import ClientSettings, Policy, TenantSettings
@@ -97,6 +95,9 @@ def _issuer(issuer: str) -> str | None:
 
 
 def _jwks(jwks: dict[str, Any]) -> str | None:
+    from joserfc.errors import JoseError  # a tenth of what a process that only reads settings would have to import
+    from joserfc.jwk import KeySet
+
     try:
         keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]  # it checks the shape itself
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
