@@ -1,7 +1,6 @@
 """A disk without room: what is there stays and can be asked, nothing new is promised, and nobody has to help after."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,13 +42,18 @@ async def test_a_full_disk_refuses_keeps_and_recovers(data: Path) -> None:
 
 
 async def _until(caller: Caller, wanted: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while await _issue(caller) != wanted:
-            await asyncio.sleep(0.05)
+    got = ""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (got := await _issue(caller)) != wanted:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{wanted!r} did not come; at last there was {got!r}") from None
 
 
 async def _issue(caller: Caller) -> str:
-    with contextlib.suppress(NatsError):  # the broker is started again now
+    try:
         answer = await caller.ask("issue", {"sub": "u", "scope": "read offline_access"}, seconds=2)
-        return str(answer.get("error", "ok"))
-    return "no answer"
+    except NatsError as error:  # the broker is started again now
+        return repr(error)
+    return str(answer.get("error", "ok"))

@@ -192,6 +192,9 @@ def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
     service.start()
     try:
         yield service
+    except BaseException:
+        print(service.said())  # a failed test shows it
+        raise
     finally:
         service.stop()
     assert not staged_at(data / "jetstream").is_symlink(), "what was in memory is still there"
