@@ -55,6 +55,8 @@ def configuration(
     """The broker's configuration: `listen` is host and port, `store` the directory of the log.
 
     Every role has its permissions by `heirloom.roles`; clients are authenticated by the service itself (auth callout).
+    The disk alone limits the log, and `heirloom.room` looks after it: left to itself, nats-server takes three quarters
+    of what is free as it starts, nothing at all on a disk that is full then, and never hears of room that comes later.
     """
     return f"""\
 listen: "{listen}"
@@ -63,6 +65,7 @@ max_control_line: 4096
 max_payload: 1048576
 jetstream {{
   store_dir: "{store}"
+  max_file_store: 1PB
   sync_interval: "{sync}"
 }}
 {tls.configuration() if tls is not None else ""}{accounts(credentials)}

@@ -38,6 +38,11 @@ async def test_a_full_disk_refuses_keeps_and_recovers(data: Path) -> None:
             assert await web.active(token)
             filler.unlink()
             await _until(web, "ok")
+            filler = fill(service.data)
+            service.kill_child("nats-server")  # the one that takes its place starts on a full disk
+            await _until(web, "temporarily_unavailable")
+            filler.unlink()
+            await _until(web, "ok")
             assert "error" not in await web.refresh(token)
 
 
