@@ -28,7 +28,7 @@ async def operator(nats_server: Broker) -> AsyncIterator[bus.Connection]:
     await connection.close()
 
 
-async def _answer(connection: bus.Connection, *answers: dict[str, Any]) -> list[dict[str, Any]]:
+async def _answer(connection: bus.Connection, *answers: dict[str, Any], subject: str = SUBJECT) -> list[dict[str, Any]]:
     """Give these answers, one by one; the requests that came, for whoever looks later."""
     left, asked = list(answers), []
 
@@ -36,7 +36,7 @@ async def _answer(connection: bus.Connection, *answers: dict[str, Any]) -> list[
         asked.append(json.loads(message.data))
         await message.respond(json.dumps(left.pop(0)).encode())
 
-    await connection.subscribe(SUBJECT, cb=answer)
+    await connection.subscribe(subject, cb=answer)
     return asked
 
 
@@ -55,3 +55,12 @@ async def test_what_is_refused_is_said(operator: bus.Connection, answer: dict[st
         await apply_seed(operator, SEED, secrets=secrets)
     assert refused.value.message == f"{SUBJECT}: {answer['error_description']}"
     assert len(asked) == 1
+
+
+async def test_a_tenant_that_cannot_be_asked_for_now_is_not_taken_for_none(operator: bus.Connection) -> None:
+    """Of a client whose tenant is not in the file."""
+    seed = Seed([], [("acme", "web", {})], elsewhere=(("acme", 2),))
+    await _answer(operator, NOT_NOW, subject="oauth.acme.public.metadata")
+    with pytest.raises(click.ClickException) as refused:
+        await apply_seed(operator, seed)
+    assert refused.value.message == NOT_NOW["error_description"]
