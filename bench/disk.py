@@ -1,9 +1,8 @@
 """Bytes of log on disk for each refresh.
 
-JetStream compresses a block of messages when it begins the next one, so whole blocks are counted: their file sizes,
-divided by the commits in them. A block's first sequence is read from its first record while it is still the last block
-and plain. Two loads are told apart, since compression sees repetition within a megabyte only: few families refreshing
-again and again, each close to its own last commit, and many families, none of them near its last one.
+Whole blocks are counted: their file sizes, divided by the commits in them. A block's first sequence is read from its
+first record. Two loads are measured, few families that refresh again and again and many in turn, since a commit's size
+depends on what its family has been through.
 """
 
 import asyncio
@@ -19,8 +18,6 @@ from events.subjects import STREAM
 COMMITS = 30_000
 IN_FLIGHT = 64
 LOOK_SECONDS = 0.02
-COMPRESSED = b"cmp"
-"""What a compressed block begins with."""
 
 
 class Disk(Figure, tag="disk"):
@@ -60,8 +57,6 @@ async def measure(service: Service, count: int) -> Disk:
                     firsts[newest] = first
     first, last = min(firsts), max(firsts)
     blocks = [directory / f"{number}.blk" for number in range(first, last)]
-    while not all(_is_compressed(block) for block in blocks):  # noqa: ASYNC110  # the broker tells nobody
-        await asyncio.sleep(LOOK_SECONDS)
     return Disk(count, len(blocks), firsts[last] - firsts[first], sum(block.stat().st_size for block in blocks))
 
 
@@ -73,8 +68,3 @@ def _first_sequence(directory: Path, block: int) -> int:
     """0 while the block is empty. A record begins with its length (4 bytes) and its sequence (8), little-endian."""
     with (directory / f"{block}.blk").open("rb") as file:
         return int.from_bytes(file.read(12)[4:], "little")
-
-
-def _is_compressed(block: Path) -> bool:
-    with block.open("rb") as file:
-        return file.read(len(COMPRESSED)) == COMPRESSED

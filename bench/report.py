@@ -123,7 +123,7 @@ def _signatures(figures: Sequence[Signature]) -> Table:
 
 def _disk(figures: Iterable[Disk]) -> Table:
     columns = "families in turn", "whole blocks", "commits in them", "bytes", "bytes per refresh"
-    table = _table("Log on disk: file sizes of whole, compressed blocks ÷ the commits in them", *columns)
+    table = _table("Log on disk: file sizes of whole blocks ÷ the commits in them", *columns)
     for figure in figures:
         counts = (figure.families, figure.blocks, figure.commits, figure.size)
         table.add_row(*(f"{count:,}" for count in counts), f"{figure.per_commit:.0f}")

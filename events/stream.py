@@ -1,6 +1,7 @@
 """The streams of the log and of its checkpoints: created as they must be, or verified and refused (CONTRACT §6)."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,8 @@ from nats.js.errors import ServiceUnavailableError
 from events.bus import Connection
 from events.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, tenant
 
+log = logging.getLogger("heirloom.stream")
+
 NOT_FOUND = 10059
 SUBJECTS = {STREAM: [EVERYTHING], CHECKPOINTS: [CHECKPOINT]}
 BEFORE_CHECKPOINTS = ["tokens.>"]
@@ -20,6 +23,10 @@ BEFORE_CHECKPOINTS = ["tokens.>"]
 
 UNSETTLED = (10005, 10008)
 """No suitable peers yet; temporarily unavailable."""
+COMPRESSED_BEFORE = (
+    "the stream was compressed until now; what it holds already stays compressed, and each cold read of that costs the"
+    " broker 10 ms or more. `heirloom backup` and `heirloom restore` write all of it anew"
+)
 ANSWER_SECONDS = 5.0
 ELECTION_SECONDS = 15.0
 """How long a cluster may take to choose its leaders."""
@@ -66,7 +73,7 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "storage": "file",
         "num_replicas": required.replicas,
         "discard": "new",
-        "compression": compression(required.replicas),
+        "compression": "none",  # ADR 0035
         "max_age": 0,
         "max_msgs": -1,
         "max_bytes": -1,
@@ -78,18 +85,9 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
     } | ({"republish": FEED} if name == STREAM else {})
 
 
-def compression(replicas: int) -> str:
-    """One copy is compressed. Those of a cluster are not.
-
-    A server of a cluster that was killed cuts its copy to what it has settled when it comes back, and nats-server 2.15
-    then compresses the very file that it goes on writing to: what it was told to keep is lost (ADR 0012).
-    """
-    return "s2" if replicas == 1 else "none"
-
-
 def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
     """What of `found` (a stream's configuration as the server tells it) is weaker than required, in words."""
-    wanted = configuration(required, name) | {"compression": compression(found.get("num_replicas", 1))}
+    wanted = configuration(required, name)
     faults = [
         f"{setting} is {found.get(setting)!r}, must be {value!r}"
         for setting, value in wanted.items()
@@ -121,6 +119,8 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
     elif "config" in info and (mended := _mended(info["config"], name)) != info["config"]:
         if faults := differences(mended, required, name):
             raise WeakStream(faults, name)
+        if mended["compression"] != info["config"].get("compression", "none"):
+            log.warning("%s", COMPRESSED_BEFORE, extra={"stream": name})
         info = await _api(connection, f"STREAM.UPDATE.{name}", mended)
     if "error" in info:
         raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
@@ -131,8 +131,7 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
 def _mended(found: dict[str, Any], name: str) -> dict[str, Any]:
     """The configuration without what an earlier version left out or did wrong, and a log need not be made anew for."""
     feed = {"republish": FEED} if name == STREAM and "republish" not in found else {}
-    copies: int = found.get("num_replicas", 1)
-    return found | feed | ({"compression": compression(copies)} if copies > 1 else {})
+    return found | feed | {"compression": "none"}
 
 
 async def with_a_leader(work: Callable[[], Awaitable[object]]) -> None:

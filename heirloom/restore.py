@@ -15,7 +15,7 @@ from events.bus import Connection
 from events.family import FamilyState
 from events.log import Log
 from events.reader import read
-from events.stream import SUBJECTS, compression
+from events.stream import SUBJECTS
 from heirloom import credentials, nats_server
 from heirloom.backup import AFTER_THE_LOG, BEFORE_THE_LOG, KEYRING, Manifest, StreamPart, Unusable
 from heirloom.brokers import brokers
@@ -135,7 +135,5 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
 
 
 def _config(stream: StreamPart, replicas: int | None) -> dict[str, object]:
-    if replicas is None:
-        return stream.config
-    config = stream.config | {"num_replicas": replicas}
-    return config | {"compression": compression(replicas)} if config["name"] in SUBJECTS else config
+    config = stream.config if replicas is None else stream.config | {"num_replicas": replicas}
+    return config | {"compression": "none"} if config["name"] in SUBJECTS else config

@@ -33,6 +33,25 @@ async def test_a_log_that_holds_checkpoints_is_refused(nats_server: Broker) -> N
     await connection.close()
 
 
+@pytest.mark.parametrize("name", [STREAM, CHECKPOINTS])
+async def test_a_log_compressed_before_is_compressed_no_more(
+    nats_server: Broker, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """A cold read of a compressed block costs the broker 10 ms, every time; who starts the service is told (ADR 35)."""
+    connection = await bus.connect(nats_server.url, "test")
+    before = stream.configuration(stream.Required(), name) | {"compression": "s2"}
+    await connection.request(f"$JS.API.STREAM.CREATE.{name}", msgspec.json.encode(before))
+    await connection.jetstream().publish(before["subjects"][0].replace(">", "acme.tenant").replace("*", "acme"), b"")
+    await stream.ensure(connection, stream.Required())
+    await stream.ensure(connection, stream.Required())
+    info = await connection.jetstream().stream_info(name)
+    assert (info.config.compression, info.state.messages) == ("none", 1)
+    assert [(record.message, record.__dict__["stream"]) for record in caplog.records] == [
+        (stream.COMPRESSED_BEFORE, name)
+    ]
+    await connection.close()
+
+
 async def _make_as_before(connection: bus.Connection) -> None:
     configuration = stream.configuration(stream.Required()) | {"subjects": stream.BEFORE_CHECKPOINTS}
     await connection.request(f"$JS.API.STREAM.CREATE.{STREAM}", msgspec.json.encode(configuration))
