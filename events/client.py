@@ -25,7 +25,7 @@ class ClientConfigured(_Event, frozen=True, tag="ClientConfigured"):
 
 
 class ClientSecretIssued(_Event, frozen=True, tag="ClientSecretIssued"):
-    """A new secret was handed out; only its Argon2id hash is kept."""
+    """A new secret was handed out; only a digest is kept."""
 
     secret_hash: str
 

@@ -24,7 +24,6 @@ from service.admin.serve import serve_admin
 from service.callout import Callout
 from service.client_assertion import UsedAssertions
 from service.client_authentication import ClientAuthentication
-from service.client_secret import Secrets
 from service.completed import Completed
 from service.connecting import Connecting
 from service.context import Context
@@ -82,7 +81,7 @@ async def run_replica(
         context = await _context(buses, keys, parts)
         used = UsedAssertions(buses.log)
         await used.start(settings.required.replicas)
-        authentication = ClientAuthentication(context, Secrets(), used)
+        authentication = ClientAuthentication(context, used)
         connections = Connections(buses.log, context.registry)
         holdings = Holdings(context.families, context.registry, connections)
         if settings.credentials is not None:

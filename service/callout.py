@@ -82,7 +82,7 @@ class Callout:
             log.warning("too many connections are being decided on: one is refused")
             await self._say(message, asked, {"error": REFUSED})
             return
-        # a secret takes its time to be verified, and nobody else should wait for it
+        # who is not known here is looked up in the log, and nobody else should wait for that
         task = asyncio.create_task(self._answer(message, asked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -12,11 +12,11 @@ from events import subjects
 from events.settings import AuthMethod
 from service import clock
 from service.client_assertion import ASSERTION_TYPE, Assertion, UsedAssertions, read
-from service.client_secret import NOBODY, Account, Secrets
 from service.context import Context
 from service.errors import OAuthError, invalid_client
 from service.registry import Client, Tenant
 from service.request import Checked, Request, check
+from service.secret import matches
 
 METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
 WITH_SECRET: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post")
@@ -115,9 +115,8 @@ def _assertion(text: str, kind: str | None) -> ByAssertion:
 class ClientAuthentication:
     """Turns what comes over `oauth.<tenant>.edge.<endpoint>` into a request of a client that proved who it is."""
 
-    def __init__(self, context: Context, secrets: Secrets, used: UsedAssertions) -> None:
+    def __init__(self, context: Context, used: UsedAssertions) -> None:
         self._context = context
-        self._secrets = secrets
         self._used = used
 
     async def authenticate(self, request: Request, endpoint: str) -> Request:
@@ -144,12 +143,9 @@ class ClientAuthentication:
         method = client.rules.token_endpoint_auth_method if client is not None and may else None
         match proof:
             case BySecret():
-                account = NOBODY
-                if tenant is not None and client is not None:
-                    good = WITH_SECRET if proof.method is None else (proof.method,)
-                    secret_hash = client.state.secret_hash if method in good else None
-                    account = Account(tenant.name, client.client_id, secret_hash)
-                return await self._secrets.are_right(account, proof.secret)
+                good = WITH_SECRET if proof.method is None else (proof.method,)
+                kept = client.state.secret_hash if client is not None and method in good else None
+                return matches(kept, proof.secret)
             case ByAssertion():
                 if tenant is None or client is None or method != "private_key_jwt":
                     return False

@@ -1,7 +1,6 @@
 """`admin.<tenant>.client.…`: a client's registration (RFC 7591 names), and whether it may ask at all."""
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,13 +16,13 @@ from service.admin.effect import MAX_REASON, complete, effective, known_client, 
 from service.admin.settings import for_client
 from service.aggregates import change
 from service.client_authentication import WITH_SECRET
-from service.client_secret import hasher
 from service.context import Context
 from service.decide.enable import Enable
 from service.decide.enable import enable as enabled
 from service.errors import OAuthError
 from service.policy import longest_before, resolve
 from service.request import at_most, decode, required
+from service.secret import digest, new_secret
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -32,7 +31,7 @@ CLOCKS_APART_SECONDS = 0.25
 
 
 async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
-    """`{seq}`, and `client_secret` when one was made: it is told this once and kept only as a hash.
+    """`{seq}`, and `client_secret` when one was made: it is told this once, and only a digest is kept.
 
     The registration is replaced as a whole; putting the same one again writes nothing. `generate_secret` (default
     true) may be set to false where nobody is there to receive one; `rotate_secret` makes a new one, and the old one
@@ -50,11 +49,10 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
     method = resolve(tenant.settings, settings).token_endpoint_auth_method
     if rotate and method not in WITH_SECRET:
         raise OAuthError("invalid_request", f"rotate_secret: a client with {method} has no secret")
-    secret = secrets.token_urlsafe(32)
+    secret = new_secret()
     known = await context.registry.client(tenant, client_id)
     lacks_secret = method in WITH_SECRET and (known is None or known.state.secret_hash is None)
-    # a memory-hard hash takes its time, which the event loop has not
-    secret_hash = await asyncio.to_thread(hasher.hash, secret) if rotate or (generate and lacks_secret) else None
+    secret_hash = digest(secret) if rotate or (generate and lacks_secret) else None
 
     def decide(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
         events = list(configure(state, settings))

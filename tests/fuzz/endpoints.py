@@ -78,7 +78,7 @@ def _by_clients(client: Caller, edge: Caller, tokens: Sequence[str]) -> list[Tar
         b'{"token": "%s"}' % JWT,
     ]
     named = [b'{"client_id": "app", ' + request[1:] for request in originals]
-    named.append(b'{"client_id": "web", "client_secret": "guess", ' + REQUESTS[0][1:])  # guessing is made slow
+    named.append(b'{"client_id": "web", "client_secret": "guess", ' + REQUESTS[0][1:])
     return [
         *(Target(client.connection, f"oauth.acme.client.web.{endpoint}", originals) for endpoint in PROVED),
         *(Target(edge.connection, f"oauth.acme.edge.{endpoint}", named) for endpoint in PROVED),

@@ -237,11 +237,14 @@ async def test_a_disabled_client_is_disconnected(door: Door) -> None:
         await door.is_shut(password=proof)
 
 
-async def test_who_guesses_slows_down_himself_alone(door: Door) -> None:
-    """While one client's secret is being guessed at, another's opens."""
+async def test_who_guesses_keeps_nobody_out(door: Door) -> None:
+    """RFC 6749 §10.10: while a client's secret is being guessed at, the right one, never shown before, opens; so does
+    another client's."""
     secret = await door.register(secret=True)
     victim = Door(door.service, door.operator)
-    await victim.register(secret=True)
+    victims = await victim.register(secret=True)
+    for _ in range(16):
+        await victim.is_shut(password=f"guess-{next(_numbers)}")
 
     opened = asyncio.Event()
 
@@ -252,8 +255,8 @@ async def test_who_guesses_slows_down_himself_alone(door: Door) -> None:
     async with asyncio.TaskGroup() as guessing:
         for _ in range(8):
             guessing.create_task(guess())
-        for _ in range(20):
-            async with door.opened(password=secret):
+        for _ in range(10):
+            async with victim.opened(password=victims), door.opened(password=secret):
                 pass
         opened.set()
 

@@ -1,35 +1,35 @@
-"""What a request may carry to prove its client, read strictly; secrets verified with care; assertions judged."""
+"""What a request may carry to prove its client, read strictly; secrets verified at once; assertions judged."""
 
 import asyncio
 import base64
 import hmac
 import json
-import threading
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
-from argon2 import extract_parameters
-from argon2.exceptions import VerifyMismatchError
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
-from service.client_assertion import ASSERTION_TYPE, Claims, read
-from service.client_authentication import ByAssertion, ByName, BySecret, presented
-from service.client_secret import (
-    FIRST_PAUSE_SECONDS,
-    FREE_FAILURES,
-    LONGEST_PAUSE_SECONDS,
-    NOBODY,
-    REMEMBERED_SECONDS,
-    WAITING_PER_CLIENT,
-    Account,
-    Secrets,
-    decoy,
-    hasher,
-)
+from events import client as client_events
+from events import key as key_events
+from events import tenant as tenant_events
+from events.commit import VERSION, Codec, Commit
+from events.log import Log
+from events.settings import TenantSettings
+from events.stored import Stored
+from events.subjects import Aggregate
+from service import clock
+from service.client_assertion import ASSERTION_TYPE, Claims, UsedAssertions, read
+from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
+from service.context import Context
 from service.errors import OAuthError
+from service.keyring import Keyring
+from service.registry import Registry
+from service.secret import digest, new_secret
 from service.server import ENDPOINTS, endpoints
+from service.signing import SigningKey
 
 NOW = 1_800_000_000.0
 ISSUER = "https://acme.example"
@@ -234,121 +234,62 @@ def test_claims(change: dict[str, Any], good: bool) -> None:
     assert claims.are_good("web", (ISSUER,), NOW) is good
 
 
-class _Clock:
-    now = 1000.0
+class _CountingLog:
+    """A log that has nothing; counts who looks."""
 
-    def __call__(self) -> float:
-        return self.now
+    looks = 0
 
-
-class _Hashes:
-    """Stands for Argon2id: a hash is right for the secret of the same text. Counts, and waits where told to."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.at_once = 0
-        self.most_at_once = 0
-        self.go = threading.Event()
-        self.go.set()
-
-    def __call__(self, secret_hash: str, secret: str) -> bool:
-        self.calls += 1
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        self.go.wait(5)
-        self.at_once -= 1
-        return secret_hash == secret
+    async def last_from_leader(self, _aggregate: Aggregate) -> Stored | None:
+        self.looks += 1
+        return None
 
 
-WEB = Account("acme", "web", "right")
+def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: Any) -> Stored:
+    commit = Commit(VERSION, "id", clock.now(), "operator", None, 0, (event,), state)
+    return Stored(seq, subject, codec.encode(commit))
 
 
-async def test_a_right_secret_is_verified_once() -> None:
-    """Remembered for its time, also under guessing; never for another hash, client, tenant or secret."""
-    clock, hashes = _Clock(), _Hashes()
-    secrets = Secrets(hashes, clock)
-    assert all(await asyncio.gather(*(secrets.are_right(WEB, "right") for _ in range(64))))
-    assert hashes.calls == 1
-    for account in (WEB._replace(secret_hash="new"), WEB._replace(secret_hash=None)):
-        assert not await secrets.are_right(account, "right")
-    for _ in range(FREE_FAILURES):
-        assert not await secrets.are_right(WEB, "wrong")
-    with pytest.raises(OAuthError, match="invalid_client"):
-        await secrets.are_right(WEB, "wrong")
-    assert await secrets.are_right(WEB, "right")
-    calls = hashes.calls
-    clock.now += REMEMBERED_SECONDS
-    assert not await secrets.are_right(WEB, "wrong")
-    with pytest.raises(OAuthError, match="invalid_client"):
-        await secrets.are_right(WEB, "wrong")
-    assert await secrets.are_right(WEB, "right"), "verified anew, and not kept out by those who guess"
-    assert hashes.calls == calls + 2
+def _authentication(secret: str) -> tuple[ClientAuthentication, _CountingLog]:
+    """Of a replica that knows tenant `acme` with the client `web`, and whose log has nothing newer."""
+    log = _CountingLog()
+    registry = Registry(cast("Log", log), Keyring({1: b"k" * 32}))
+    settings = TenantSettings()
+    configured = tenant_events.TenantConfigured(settings), tenant_events.TenantState(settings)
+    registry.apply(_commit(tenant_events.codec, "tokens.acme.tenant", 1, *configured))
+    kid = SigningKey(Keyring({1: b"k" * 32}), "acme", 1, 0, "ES256").kid
+    key = key_events.KeyActivated(), key_events.KeyState("ES256", 1, 0, {}, "active")
+    registry.apply(_commit(key_events.codec, f"tokens.acme.key.{kid}", 2, *key))
+    issued = client_events.ClientSecretIssued(digest(secret)), client_events.ClientState(secret_hash=digest(secret))
+    registry.apply(_commit(client_events.codec, "tokens.acme.client.web", 3, *issued))
+    registry.current_as_of = asyncio.get_running_loop().time() + 3600
+    context = cast("Context", SimpleNamespace(log=log, registry=registry))
+    return ClientAuthentication(context, cast("UsedAssertions", None)), log
 
 
-async def test_the_pause_grows_and_ends() -> None:
-    """After free failures each further one doubles the pause, up to a limit; wrong secrets meanwhile cost nothing."""
-    clock, hashes = _Clock(), _Hashes()
-    secrets = Secrets(hashes, clock)
-    for _ in range(FREE_FAILURES):
-        assert not await secrets.are_right(WEB, "wrong")
-    pause = FIRST_PAUSE_SECONDS
-    for _ in range(8):
-        calls = hashes.calls
-        clock.now += pause - 0.1
+async def test_wrong_secrets_lock_nobody_out() -> None:
+    """RFC 6749 §10.10: however many were wrong, the right one, never shown before, is right at once."""
+    secret = new_secret()
+    authentication, log = _authentication(secret)
+    for number in range(1000):
         with pytest.raises(OAuthError, match="invalid_client"):
-            await secrets.are_right(WEB, "wrong")
-        assert hashes.calls == calls
-        clock.now += 0.1
-        assert not await secrets.are_right(WEB, "wrong")
-        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-    assert not await secrets.are_right(WEB._replace(client_id="other"), "wrong"), "another client is not affected"
-    clock.now += pause
-    assert await secrets.are_right(WEB, "right")
+            await authentication.prove("acme", BySecret(None, "web", f"guess {number}"))
+    log.looks = 0
+    await authentication.prove("acme", BySecret(None, "web", secret))
+    assert log.looks == 0
 
 
-async def test_clients_that_do_not_exist() -> None:
-    """They are verified like others, and never right, not even with the decoy's own answer."""
+@pytest.mark.parametrize(("tenant", "client_id"), [("acme", "web"), ("acme", "nobody"), ("nobody", "web")])
+async def test_who_guesses_learns_no_names(tenant: str, client_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 6749 §10.10: an unknown tenant or client costs the digest and the one look into the log of a wrong secret."""
+    authentication, log = _authentication(new_secret())
+    compared: list[tuple[int, int]] = []
 
-    def always(_hash: str, _secret: str) -> bool:
-        return True
+    def counting(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return False
 
-    assert not await Secrets(always).are_right(NOBODY, "x")
-
-
-def test_a_decoy_costs_what_a_hash_costs() -> None:
-    """It has a real hash's parameters and lengths, and is looked through to its end: it differs, it is not invalid."""
-    stored, made_up = hasher.hash("s3cret"), decoy()
-    assert extract_parameters(made_up) == extract_parameters(stored)
-    assert len(made_up) == len(stored) and decoy() != made_up
-    with pytest.raises(VerifyMismatchError):
-        hasher.verify(made_up, "s3cret")
-
-
-async def test_verifications_are_bounded() -> None:
-    """One of each client, two in all, a few of each client waiting; one more hears so at once."""
-    hashes = _Hashes()
-    secrets = Secrets(hashes, _Clock())
-    hashes.go.clear()
-    accounts = [WEB._replace(client_id=f"c{number}") for number in range(3)]
-    running = [
-        asyncio.create_task(secrets.are_right(account, f"wrong {number}"))
-        for account in accounts
-        for number in range(WAITING_PER_CLIENT)
-    ]
-    await asyncio.sleep(0)
-    for account in accounts:
-        with pytest.raises(OAuthError, match="temporarily_unavailable"):
-            await secrets.are_right(account, "one more")
-    hashes.go.set()
-    assert not any(await asyncio.gather(*running))
-    assert hashes.most_at_once <= 2
-    assert await secrets.are_right(accounts[0], "right")
-
-
-async def test_a_real_hash() -> None:
-    """Argon2id, with the parameters secrets are stored with; what is no hash is no secret's."""
-    secrets = Secrets()
-    account = WEB._replace(secret_hash=hasher.hash("s3cret"))
-    assert await secrets.are_right(account, "s3cret")
-    assert not await secrets.are_right(account, "S3cret")
-    assert not await secrets.are_right(WEB, "right")
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    with pytest.raises(OAuthError) as refused:
+        await authentication.prove(tenant, BySecret(None, client_id, "guess"))
+    assert refused.value.description == "client authentication failed"
+    assert compared == [(50, 50)] and log.looks == 1
