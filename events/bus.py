@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.protocol.parser import PERMISSIONS_ERR
 
+from events.broker_version import BrokerLeft, BrokerTooOld, is_enough, refusal
 from events.ending import end
 from events.wire import Parser, Taker
 
@@ -43,6 +44,8 @@ class Connection(Client):
         """Who `listen`s, by the number of the subscription."""
         self.denied = asyncio.Event()
         """The broker has said that these credentials may not do something; what was asked gets no answer."""
+        self._was_connected = False
+        self._left: set[str] = set()
         self._ps = Parser(self)
 
     def outlast_brokers(self) -> None:
@@ -117,6 +120,31 @@ class Connection(Client):
         except (ValueError, IndexError) as error:
             self.malformed(len(data), error)
 
+    async def connect(self, *arguments: Any, **options: Any) -> None:
+        """As nats-py's. Raises `BrokerTooOld`, before it has shown that broker any credentials."""
+        try:
+            await super().connect(*arguments, **options)
+        except BrokerTooOld:
+            if self._transport is not None:
+                self._transport.close()
+            raise
+        self._was_connected = True
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Every server tells its version before it is told anything; one that is too old is left for another."""
+        await super()._process_info(info, initial_connection)
+        version = str(info.get("version", ""))
+        if not initial_connection or is_enough(version) or self._current_server is None:
+            return
+        address = f"{self._current_server.uri.hostname}:{self._current_server.uri.port}"
+        reason = refusal(str(info.get("server_name", "")), address, version)
+        if not self._was_connected:
+            raise BrokerTooOld(reason)
+        if address not in self._left:  # it is tried again and again
+            self._left.add(address)
+            log.error("%s", reason)
+        raise BrokerLeft(reason)
+
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
             self.denied.set()
@@ -154,7 +182,7 @@ async def connect(
 
     `name` is what the broker's monitoring shows; whom to trust with `tls://`, the environment or the system tells.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
-    last of their servers. Without `echo` a connection does not hear what it publishes itself. `on_change` hears
+    last of their servers; both raise `BrokerTooOld`. Without `echo` a connection does not hear what it publishes itself. `on_change` hears
     `disconnected`, `reconnected` and `closed`.
     """
 

@@ -1,12 +1,16 @@
 """The connection to NATS, where it is more than nats-py's."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from nats.aio.transport import TcpTransport
 
 from events import bus
+from events.broker_version import LOWEST, BrokerTooOld, is_enough
 from heirloom.process import run
 from tests.broker import Broker
 
@@ -68,3 +72,90 @@ def test_what_no_broker_can_be_told_keeps_nobody_from_closing(nats_server: Broke
         assert changes[-1] == "closed"
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"),
+    [
+        ("2.15.1", True),
+        ("v2.15.1", True),
+        ("2.15.2-RC.1", True),
+        ("2.100.0", True),
+        ("3.0.0", True),
+        ("2.14.3", False),
+        ("2.9.99", False),
+        ("1.99.99", False),
+        ("", False),
+        ("2.15", False),
+        ("latest", False),
+    ],
+)
+def test_versions_are_compared_as_numbers(version: str, enough: bool) -> None:
+    """And what is no version is not taken for a new one."""
+    assert is_enough(version) == enough
+
+
+@asynccontextmanager
+async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A broker that says it is of that version and otherwise is the given one: where, and all it was told."""
+    told: list[bytes] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, downstream = await asyncio.open_connection("127.0.0.1", int(broker.url.rsplit(":", 1)[-1]))
+        line = await upstream.readline()
+        own = b'"version":"' + ".".join(map(str, LOWEST)).encode()
+        assert own in line
+        writer.write(line.replace(own, b'"version":"' + version.encode()))
+
+        async def forward() -> None:
+            while data := await reader.read(4096):
+                told.append(data)
+                downstream.write(data)
+
+        sending = asyncio.create_task(forward())
+        try:
+            while data := await upstream.read(4096):
+                writer.write(data)
+        finally:
+            sending.cancel()
+            downstream.close()
+            writer.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", told
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_a_broker_that_refuses_good_batches_is_refused(nats_server: Broker, patient: bool) -> None:
+    """nats-server#8376: by its version, named, and before it has been shown a password."""
+    async with _telling("2.14.3", nats_server) as (address, told):
+        with pytest.raises(BrokerTooOld, match=rf"at {address} is nats-server 2.14.3, and this service needs 2\.15\.1"):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await bus.connect(f"nats://user:secret@{address}", "test", patient=patient)
+    assert told == []
+
+
+async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """After a reconnect the connection is to another server of the cluster: one too old is left, and told of once."""
+    async with _telling("2.14.3", nats_server) as (address, told):
+        connection = await bus.connect(nats_server.url, "test")
+        connection._server_pool.append(type(connection._server_pool[0])(connection._server_pool[0].uri._replace(
+            netloc=address
+        )))  # fmt: skip
+        with caplog.at_level(logging.ERROR, "heirloom.bus"):
+            nats_server.kill()
+            nats_server.start()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not connection.is_connected or not caplog.records:
+                    if connection.is_connected:  # it met the good one first
+                        nats_server.kill()
+                        nats_server.start()
+                    await asyncio.sleep(0.05)
+        assert connection.connected_url is not None
+        assert connection.connected_url.netloc == nats_server.url.removeprefix("nats://")
+        await connection.close()
+    assert len(caplog.records) == 1 and "nats-server 2.14.3" in caplog.text and address in caplog.text
+    assert told == []
