@@ -44,6 +44,8 @@ class Connection(Client):
         """Who `listen`s, by the number of the subscription."""
         self.denied = asyncio.Event()
         """The broker has said that these credentials may not do something; what was asked gets no answer."""
+        self.when_denied: Callable[[str], None] = lambda _what: None
+        """Receives each of those refusals, in the broker's words."""
         self._was_connected = False
         self._left: set[str] = set()
         self._ps = Parser(self)
@@ -121,12 +123,15 @@ class Connection(Client):
             self.malformed(len(data), error)
 
     async def connect(self, *arguments: Any, **options: Any) -> None:
-        """As nats-py's. Raises `BrokerTooOld`, before it has shown that broker any credentials."""
+        """As nats-py's, which leaves the socket open where it fails.
+
+        Raises `BrokerTooOld`, before it has shown that broker any credentials.
+        """
         try:
             await super().connect(*arguments, **options)
-        except BrokerTooOld:
+        except BaseException:
             if self._transport is not None:
-                self._transport.close()
+                self._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
             raise
         self._was_connected = True
 
@@ -148,6 +153,7 @@ class Connection(Client):
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
             self.denied.set()
+            self.when_denied(err_msg)
         await super()._process_err(err_msg)
 
     def malformed(self, size: int, error: Exception) -> None:
@@ -182,8 +188,9 @@ async def connect(
 
     `name` is what the broker's monitoring shows; whom to trust with `tls://`, the environment or the system tells.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
-    last of their servers; both raise `BrokerTooOld`. Without `echo` a connection does not hear what it publishes itself. `on_change` hears
-    `disconnected`, `reconnected` and `closed`.
+    last of their servers; both raise `BrokerTooOld`. Without `echo` a connection does not hear what it publishes
+    itself.
+    `on_change` hears `disconnected`, `reconnected` and `closed`.
     """
 
     def changed(what: str) -> Callable[[], Awaitable[None]]:

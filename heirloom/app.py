@@ -16,6 +16,7 @@ from events.broker import Broker
 from events.ending import end
 from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
+from heirloom.doors import try_doors
 from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
 from heirloom.tracing import Parts
@@ -43,12 +44,16 @@ log = logging.getLogger("heirloom.replica")
 
 
 class Settings(NamedTuple):
-    """Where a replica finds what it needs. Without `credentials` the broker is not ours and asks us nothing."""
+    """Where a replica finds what it needs. Without `credentials` the broker is not ours and asks us nothing.
+
+    `try_doors`: it is tried what strangers may do there.
+    """
 
     url: str
     keyring: Path
     required: stream.Required
     credentials: Credentials | None
+    try_doors: bool = True
 
 
 class Disconnected(Exception):
@@ -69,7 +74,7 @@ async def run_replica(
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
     Raises what keeps it from serving: `KeyringError`, `WeakStream`, `JetStreamMissing`, `KeyMismatch`,
-    `UnreadableCommit`, `TracingMissing`, `Disconnected`.
+    `UnreadableCommit`, `TracingMissing`, `Disconnected`, `BrokerTooOld`, `OpenDoors`, `Untried`.
     """
     keys, parts = keyring.load(settings.keyring), tracing.parts()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -77,6 +82,8 @@ async def run_replica(
         leaving.callback(journal.flush)
         leaving.push_async_callback(asyncio.to_thread, parts.end)
         buses = await _connected(settings.url, failure, leaving)
+        if settings.try_doors and settings.credentials is None:
+            await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
         context = await _context(buses, keys, parts)
         used = UsedAssertions(buses.log)
@@ -96,6 +103,8 @@ async def run_replica(
             callout = Callout(connecting, holdings, settings.credentials.issuer_seed)
             await callout.start(buses.api)
             _leave_by(leaving, callout.drain)
+            if settings.try_doors:  # here the broker can ask about clients, and nobody is served yet
+                await _first(try_doors(settings.url, settings.credentials), failure)
             await holdings.start(buses.log)
             _leave_by(leaving, holdings.stop)
         server = Server(buses.api, context, authentication, journal, __version__, parts.around)

@@ -1,112 +1,137 @@
-"""The doors of a broker, tried before the service serves: what a stranger may do there (CONTRACT §7, docs/security.md).
+"""The doors of a broker, tried before the service serves: what strangers may do there (CONTRACT §7, docs/security.md).
 
-A broker answers what is not allowed at once and in order, so after a ping everything that it has not refused is open.
-Nothing that is tried does anything where it is open: no stream takes it, and no service listens for it.
+A broker answers at once, and in order, what it does not allow: so after a ping, all that it has not refused is open.
+Whatever is tried does nothing where it is open: no stream stores it, and no service listens to it.
 """
 
 import asyncio
-import contextlib
 import logging
-import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from nats.errors import Error as NatsError
-from nats.protocol.parser import PERMISSIONS_ERR
+from nats.errors import NoServersError
 
 from events import bus
-from events.bus import Connection
 from heirloom.credentials import Credentials
-from heirloom.roles import ROLES, SHOWN, inbox
+from heirloom.roles import ROLES, SHOWN
 from heirloom.running import host_of
-from service.connecting import DOORS, DOORS_INBOX
-from service.client_password import client_password
+from service.connecting import PROBE
 
 log = logging.getLogger("heirloom.replica")
 
-PROMPT_SECONDS = 5.0
+ATTEMPTS = 5
+"""A broker that does not answer now may answer later: what was not tried is not shut."""
 OF_NO_STREAM = {"Nats-Expected-Stream": "heirloom-doors"}
-"""JetStream refuses what expects to be stored in a stream of another name."""
+"""JetStream does not store what expects to be stored in a stream of another name."""
 PUBLISH = {
-    "tokens.>": "tokens.doors.family.doors.live",
-    "tokens.checkpoint": "tokens.checkpoint",
-    "admin.>": "admin.doors.doors.try",
-    "$JS.API.>": "$JS.API.STREAM.NAMES",
-    "$JS.API.CONSUMER.CREATE.>": "$JS.API.CONSUMER.CREATE.DOORS.doors",
-    "another client's requests": "oauth.doors.client.doors.try",
-    "another's inbox": "_INBOX.doors.doors",
+    "tokens.doors.family.doors.live": "publish to tokens.>, the log",
+    "tokens.checkpoint": "publish checkpoints of the log",
+    "admin.doors.doors.doors": "publish to admin.>, an operator's orders",
+    "$JS.API.STREAM.NAMES": "publish to $JS.API.>",
+    "$JS.API.CONSUMER.CREATE.DOORS.doors": "make consumers",
+    "oauth.doors.client.doors.doors": "publish another client's requests",
+    "_INBOX.doors.doors": "publish to another's inbox",
 }
-"""What no stranger may publish to, and the subject on which it is tried."""
 SUBSCRIBE = {
-    "admin.>": "admin.>",
-    "oauth.>": "oauth.>",
-    "tokens.>": "tokens.>",
-    "$JS.API.>": "$JS.API.>",
-    "another's inbox": "_INBOX.>",
+    "tokens.>": "subscribe to tokens.>, the log",
+    "admin.>": "subscribe to admin.>, an operator's orders",
+    "oauth.>": "subscribe to oauth.>, everybody's requests",
+    "$JS.API.>": "subscribe to $JS.API.>",
+    "_INBOX.>": "subscribe to another's inbox",
 }
+"""By the subject that is tried: what no stranger may do, in words."""
 
 
 class OpenDoors(Exception):
-    """Somebody may do on this broker what is the service's alone, or another's."""
+    """Strangers may do on this broker what is the service's alone; each thing is named."""
 
     def __init__(self, host: str, found: list[str]) -> None:
         super().__init__(
-            f"the broker at {host} is open: " + "; ".join(found) + ". "
-            "`heirloom broker-config` writes a configuration that shuts it; --insecure serves there all the same"
+            f"the broker at {host} is open: {'; '.join(found)}. `heirloom broker-config` writes a configuration that"
+            " shuts it; with --insecure the service serves there all the same"
         )
 
 
+class Untried(Exception):
+    """The broker did not tell whether it lets somebody in."""
+
+
 class _Stranger(NamedTuple):
-    """Who tries, in words, and with what. `publish` are the subjects that are his by right."""
+    """Who tries, in words; with which URL; and what is theirs by right."""
 
     who: str
-    user: str | None = None
-    password: str | None = None
-    inbox: str = "_INBOX"
-    publish: tuple[str, ...] = ()
-    subscribe: tuple[str, ...] = ()
+    url: str
+    may_publish: tuple[str, ...] = ()
 
 
 async def try_doors(url: str, known: Credentials | None) -> None:
-    """Try every server of `url`. Raises `OpenDoors`, and what `bus.connect` raises of a broker that is too old.
+    """Try each server of `url`. Raises `OpenDoors`, `Untried`, and `BrokerTooOld`.
 
-    With the credentials that the service has made itself, `known`, it tries them all; the service must let clients in
-    by then. On another broker it knows nobody's, and tries with none and with wrong ones.
+    Without the credentials that are made here (`known`) nobody's are known on that broker: it is tried with none, and
+    with wrong ones. With them, the replica answers the broker's questions about clients already.
     """
-    strangers = [
-        _Stranger("anybody, without credentials,"),
-        _Stranger("anybody, with a made-up user and password,", f"doors-{secrets.token_hex(4)}", secrets.token_hex(16)),
-        *(_of_roles(known) if known is not None else ()),
-    ]
-    for host in host_of(url).split(","):
-        scheme = "tls" if url.startswith("tls://") else "nats"
-        found = await asyncio.gather(*(_tried(scheme, host, stranger) for stranger in strangers))
-        if opened := [line for lines in found for line in lines]:
-            raise OpenDoors(host, opened)
+    for server in url.split(","):
+        host = host_of(server)
+        strangers = list(_strangers(urlsplit(server).scheme, host, known))
+        found = await asyncio.gather(*(_open_to(stranger) for stranger in strangers))
+        if said := [line for line in found if line]:
+            raise OpenDoors(host, said)
 
 
-def _of_roles(known: Credentials) -> Iterable[_Stranger]:
-    for name in SHOWN:
-        role = ROLES[name]
-        yield _Stranger(f"the role {name}", name, known.passwords[name], inbox(name), role.publish, role.subscribe)
-    yield _Stranger("a client", DOORS, client_password(known.client_secret_key, *DOORS.split(".")), DOORS_INBOX)
+def _strangers(scheme: str, host: str, known: Credentials | None) -> Iterator[_Stranger]:
+    yield _Stranger("anybody without credentials", f"{scheme}://{host}")
+    made_up = f"doors-{secrets.token_hex(4)}:{secrets.token_hex(16)}"
+    yield _Stranger("anybody with a made-up name and password", f"{scheme}://{made_up}@{host}")
+    if known is not None:
+        for role in SHOWN:
+            yield _Stranger(f"the role {role}", known.url(role, host), ROLES[role].publish)
+        yield _Stranger("every client", known.client_url(*PROBE, host))
 
 
-async def _tried(scheme: str, host: str, stranger: _Stranger) -> list[str]:
-    """What is open to that stranger there, in words."""
-    who = f"{stranger.user}:{stranger.password}@" if stranger.user is not None else ""
+async def _open_to(stranger: _Stranger) -> str:
+    """What that stranger may do and should not, in words; empty for nothing. Raises `Untried`."""
+    tried = {subject: what for subject, what in PUBLISH.items() if not _matches(stranger.may_publish, subject)}
+    for _ in range(ATTEMPTS):
+        try:
+            refused = await _refused_to(stranger.url, tried)
+        except TimeoutError:
+            continue
+        except NoServersError:
+            log.warning("no broker answers at %s: its doors are not tried", host_of(stranger.url))
+            return ""
+        except (NatsError, OSError):  # not let in
+            return ""
+        opened = [what for subject, what in (tried | SUBSCRIBE).items() if f'"{subject.lower()}"' not in refused]
+        return f"{stranger.who} may {', '.join(opened)}" if opened else ""
+    raise Untried(f"the broker at {host_of(stranger.url)} does not say whether it lets in {stranger.who}; start again")
+
+
+async def _refused_to(url: str, tried: Iterable[str]) -> str:
+    """All that the broker answers, in small letters, to who publishes what is `tried` and subscribes to the rest."""
     refused: list[str] = []
+    connection = await bus.connect(url, "heirloom doors", patient=False)
     try:
-        async with asyncio.timeout(PROMPT_SECONDS):
-            connection = await bus.connect(
-                f"{scheme}://{who}{host}", "heirloom doors", inbox_prefix=stranger.inbox, patient=False
-            )
-            try:
-                connection.when_denied = refused.append
-                await _try(connection, stranger)
-            finally:
-                await connection.close()
-    except (NatsError, OSError, TimeoutError):
-        return []  # not let in
-    return _open_to(stranger, refused)
+        connection.when_denied = refused.append
+        for subject in tried:
+            await connection.publish(subject, headers=OF_NO_STREAM)
+        for subject in SUBSCRIBE:
+            await connection.subscribe(subject)
+        await connection.flush()  # nats-py sends this ping before what it has not sent yet
+        await connection.flush()
+    finally:
+        await connection.close()
+    return "\n".join(refused).lower()
+
+
+def _matches(patterns: tuple[str, ...], subject: str) -> bool:
+    """Whether one of the patterns is about that subject, which has no wildcard."""
+    return any(_is_about(pattern.split("."), subject.split(".")) for pattern in patterns)
+
+
+def _is_about(pattern: list[str], subject: list[str]) -> bool:
+    head = pattern[:-1] if pattern[-1] == ">" else pattern
+    long_enough = len(subject) > len(head) if pattern[-1] == ">" else len(subject) == len(head)
+    return long_enough and all(part in ("*", given) for part, given in zip(head, subject, strict=False))

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from nats.errors import Error as NatsError
 
+from events.broker_version import BrokerTooOld
 from events.bus import connect
 from events.ending import end
 from events.log import Unavailable
@@ -52,7 +53,7 @@ async def main() -> None:
     try:
         reporter = Reporter()
         await run_notary(_settings(), reporter, stop_requested(reporter.asked))
-    except (NoKey, Refusal) as refusal:
+    except (NoKey, Refusal, BrokerTooOld) as refusal:
         log.error("%s", refusal)
         journal.flush()
         print(f"heirloom: {refusal}", file=sys.stderr, flush=True)

@@ -11,11 +11,13 @@ from notary import key as notary_files
 READ_MODEL = "read-model.db"
 
 
-def processes(data: Path, url: str, host: str, *, replicas: int, copies: int, notary: bool, ours: bool) -> list[Child]:
+def processes(
+    data: Path, url: str, host: str, *, replicas: int, copies: int, notary: bool, ours: bool, doors: bool
+) -> list[Child]:
     """In the order in which they start. `copies` is how many brokers must hold the log.
 
     `url` is the broker's with the service's credentials, `host` without any; where the credentials are `ours`, each
-    process has those of its role.
+    process has those of its role. `doors`: the replicas try them first (`heirloom.doors`).
     """
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
@@ -28,6 +30,8 @@ def processes(data: Path, url: str, host: str, *, replicas: int, copies: int, no
     }
     if ours:
         env["HEIRLOOM_DATA"] = str(data)
+    if not doors:
+        env["HEIRLOOM_INSECURE"] = "1"
 
     def as_role(role: str) -> dict[str, str]:
         return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, host)} if ours else env

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.broker import Broker
+from events.broker_version import BrokerTooOld
 from events.bus import Connection, connect
 from events.ending import end
 from events.stream import last_sequence
@@ -61,6 +62,8 @@ async def main() -> None:
     waiting.cancel()
     try:
         await serving
+    except BrokerTooOld as error:
+        sys.exit(f"heirloom: {error}")
     finally:
         journal.flush()
 

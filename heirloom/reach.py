@@ -12,6 +12,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, NoServersError
 
 from events import bus
+from events.broker_version import BrokerTooOld
 from events.ending import end
 from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
@@ -46,6 +47,8 @@ async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus
         nats = _credentials(data).url(role, where.host) if where.ours else where.url
     try:
         connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=inbox(role), patient=False)
+    except BrokerTooOld as error:
+        raise click.ClickException(str(error)) from error
     except NoServersError as error:
         raise click.ClickException(f"no broker answers at {host_of(nats)}") from error
     except Exception as error:

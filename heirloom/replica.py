@@ -1,7 +1,8 @@
 """A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
 
 Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1) and
-HEIRLOOM_DATA (the directory of the embedded broker's credentials; unset on a broker of your own). Prints `ready`.
+HEIRLOOM_DATA (the directory of the embedded broker's credentials; unset on a broker of your own). Before it serves, it
+tries what strangers may do on that broker (`heirloom.doors`), unless HEIRLOOM_INSECURE is set. Prints `ready`.
 SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with one line.
 """
 
@@ -11,11 +12,13 @@ import os
 import sys
 from pathlib import Path
 
+from events.broker_version import BrokerTooOld
 from events.commit import UnreadableCommit
 from events.ending import end
 from events.stream import JetStreamMissing, Required, WeakStream
 from heirloom import credentials
 from heirloom.app import Disconnected, Settings, run_replica
+from heirloom.doors import OpenDoors, Untried
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
 from heirloom.tracing import TracingMissing
@@ -43,7 +46,8 @@ async def main() -> None:
             return
         await serving
     except (
-        KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing, Disconnected
+        KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing, Disconnected,
+        BrokerTooOld, OpenDoors, Untried,
     ) as error:  # fmt: skip
         journal.flush()
         sys.exit(f"heirloom: {error}")
@@ -56,7 +60,8 @@ def _settings() -> Settings:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
     data = os.environ.get("HEIRLOOM_DATA")
     required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
-    return Settings(url, keyring, required, credentials.load(Path(data)) if data else None)
+    known = credentials.load(Path(data)) if data else None
+    return Settings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from events import bus
+from events.broker_version import BrokerTooOld
 from events.ending import end
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
@@ -40,6 +41,7 @@ class Options(NamedTuple):
 
     `cluster` is how many brokers hold the log, on ports from `port` on; with `nats`, how many of yours must.
     `metrics` is where metrics and health are told, host and port. `host` is where the embedded brokers listen.
+    `insecure`: nobody tries what strangers may do on a broker of your own.
     """
 
     data: Path
@@ -52,6 +54,7 @@ class Options(NamedTuple):
     cluster: int = 1
     host: str = nats_server.HOST
     tls: Tls | None = None
+    insecure: bool = False
 
 
 @contextlib.asynccontextmanager
@@ -75,9 +78,8 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
                     others = children[len(ours) :]
                     progress("starting " + ", ".join(child.name for child in others))
                     started += others
-                    # nobody vouches for a log before a replica has held the keyring against it
-                    await _start([child for child in others if not _is_notary(child)])
-                    await _start([child for child in others if _is_notary(child)])
+                    for together in _in_order(others, options):
+                        await _start(together)
                     where = msgspec.structs.replace(where, metrics=metrics)
                     (data / RUNNING).write_bytes(msgspec.json.encode(where))
                     yield where
@@ -168,7 +170,20 @@ def _processes(data: Path, url: str, where: Running, options: Options) -> list[C
         copies=options.cluster,
         notary=options.notary,
         ours=where.ours,
+        doors=options.nats is not None and not options.insecure,
     )
+
+
+def _in_order(others: list[Child], options: Options) -> Iterator[list[Child]]:
+    """Those of each start together.
+
+    Nobody vouches for a log before a replica has held the keyring against it, nor answers on a broker of somebody
+    else's before a replica has tried its doors.
+    """
+    replicas, notaries = (list(filter(those, others)) for those in (_is_replica, _is_notary))
+    rest = [child for child in others if child not in replicas and child not in notaries]
+    yield from ([replicas, rest] if options.nats is not None else [replicas + rest])
+    yield notaries
 
 
 async def _start(children: list[Child]) -> None:
@@ -184,6 +199,10 @@ async def _stop(started: list[Child]) -> None:
     """Those who answer end first, all at once; the brokers, if they are ours, last."""
     for children in ([child for child in started if not _is_broker(child)], filter(_is_broker, started)):
         await asyncio.gather(*(child.stop(DRAIN_SECONDS) for child in children))
+
+
+def _is_replica(child: Child) -> bool:
+    return "replica" in child.name
 
 
 def _is_notary(child: Child) -> bool:
@@ -243,6 +262,8 @@ async def _ports(data: Path, wanted: int, count: int) -> list[int]:
 async def _reachable(url: str) -> None:
     try:
         connection = await bus.connect(url, "up", patient=False)
+    except BrokerTooOld as error:
+        raise CannotStart(str(error)) from error
     except Exception as error:
         raise CannotStart(f"no broker answers at {host_of(url)}: {_reason(error)}") from error
     await connection.close()

@@ -27,6 +27,11 @@ class Broker:
         )
         self._process: subprocess.Popen[bytes] | None = None
 
+    def configure(self, text: str) -> None:
+        """Add to its configuration, before it starts."""
+        with self._configuration.open("a") as file:
+            file.write(text)
+
     @property
     def url(self) -> str:
         """Where it listens; nobody needs credentials."""

@@ -15,10 +15,15 @@ from heirloom.commands.apply import apply_seed
 from heirloom.commands.options import FILE, nats_url
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
-from heirloom.running import Running
+from heirloom.running import Running, host_of
 from heirloom.seed import Seed, read_seed
 from heirloom.tls import CannotSecure, required
 from heirloom.up import CannotStart, Options, running
+
+INSECURE = (
+    "nobody tries what strangers may do on the broker at {}; if it is open, whoever reaches it is an operator there,"
+    " can ask for tokens in anybody's name and write into the log"
+)
 
 
 @click.command()
@@ -44,6 +49,9 @@ from heirloom.up import CannotStart, Options, running
 @click.option("--tls-ca", type=FILE, help="Every connection must show a certificate of this authority too.")
 @click.option("--seed", type=FILE, help="Tenants and clients to apply at start.")
 @click.option("--nats", metavar="URL", callback=nats_url, help="A broker of your own instead of the embedded one.")
+@click.option(
+    "--insecure", is_flag=True, help="With --nats: serve there whatever strangers may do on that broker; for a laptop."
+)
 @click.option(
     "--cluster",
     type=click.Choice(["1", "3"]),
@@ -76,6 +84,7 @@ def up(
     port: int,
     seed: Path | None,
     nats: str | None,
+    insecure: bool,
     cluster: str,
     replicas: int,
     sync: str,
@@ -97,7 +106,9 @@ def up(
     how = "always" if sync == "always" else "2m"
     try:
         tls = required(host, tls_cert, tls_key, tls_ca)
-        options = Options(data, port, nats, replicas, how, notary, metrics, int(cluster), host, tls)
+        options = Options(data, port, nats, replicas, how, notary, metrics, int(cluster), host, tls, insecure)
+        if insecure and nats is not None:
+            click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
         asyncio.run(_up(options, plan))
     except (CannotStart, CannotSecure) as error:
         raise click.ClickException(str(error)) from error

@@ -204,7 +204,7 @@ def test_a_broker_that_is_none() -> None:
 
 async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None:
     """`--nats`: the service on a broker it did not start, which vouches for its callers itself."""
-    with running(tmp_path / "data", "--nats", nats_server.url):
+    with running(tmp_path / "data", "--nats", nats_server.url, "--insecure"):
         connection = await nats.connect(nats_server.url, inbox_prefix="_INBOX.acme.web")
         reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
         position = json.loads((await connection.request("audit.acme.position", b"{}")).data)
@@ -220,7 +220,8 @@ async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_while_it_starts(tmp_path: Path, nats_server: Broker, signum: signal.Signals) -> None:
     """Its broker goes away before anybody was served: it ends in order, and so do those it has started."""
-    command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--nats", nats_server.url]
+    command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--replicas", "2"]
+    command += ["--nats", nats_server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as starting:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(begun := children(starting.pid)) < 2:
@@ -237,6 +238,6 @@ async def test_a_weaker_stream_is_refused(tmp_path: Path, nats_server: Broker) -
     connection = await nats.connect(nats_server.url)
     await connection.jetstream().add_stream(name="TOKENS", subjects=["tokens.>"], max_age=3600)
     await connection.close()
-    said = heirloom("up", "--data", tmp_path / "data", "--nats", nats_server.url, status=1)
-    assert said.count("\n") == 1
+    said = heirloom("up", "--data", tmp_path / "data", "--nats", nats_server.url, "--insecure", status=1)
+    assert said.count("\n") == 2 and said.startswith("heirloom: --insecure: nobody tries")
     assert all(name in said for name in ("max_age", "deny_delete", "deny_purge", "allow_atomic", "discard"))

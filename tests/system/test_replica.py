@@ -29,7 +29,7 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
 
     monkeypatch.setattr(bus, "connect", noted)
     keyring.create(tmp_path / "keyring.json")
-    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None)
+    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     ready = asyncio.Event()
     serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), Reporter(), asyncio.Event(), ready))
     await asyncio.wait_for(ready.wait(), 10)
