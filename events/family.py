@@ -139,11 +139,16 @@ class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
 
 
 class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
-    """One access token was revoked (RFC 7009 §2.1); the family lives."""
+    """One access token was revoked (RFC 7009 §2.1); the family lives.
+
+    `kept_until` is when nobody's clock can call the token alive any more, so that it may be forgotten (ADR 0031);
+    where it is missing, that is `expires_at`.
+    """
 
     jti: str
     expires_at: datetime
     reason: RevocationReason = "client_request"
+    kept_until: datetime | None = None
 
 
 class FamilyRevoked(_Event, frozen=True, tag="FamilyRevoked"):
@@ -221,7 +226,8 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `generation` is the newest refresh token's, None where none was issued; `key` the MAC key it is computed under;
     `expires_at` its end if it is never redeemed, `family_expires_at` the end that no rotation moves. `redeemed_at` is
-    None until the first redemption. `revoked_jtis` maps single revoked access tokens to their expiry; `afterwards`
+    None until the first redemption. `revoked_jtis` tells of single revoked access tokens until when they are kept here;
+    `afterwards`
     counts the presentations recorded after the end. `code` and `device` are how the family began, where it did so;
     `code_redeemed` tells that the code or device code was used. A device's family has no `sub` until it is approved.
     """
@@ -385,6 +391,6 @@ def _rotated(state: FamilyState, event: TokenRotated) -> FamilyState:
 
 
 def _access_token_revoked(state: FamilyState, event: TokenRevoked, at: datetime) -> FamilyState:
-    # an expired token needs no memory: the list stays as short as the access tokens' lifetime
-    alive = {jti: expires_at for jti, expires_at in state.revoked_jtis.items() if expires_at > at}
-    return replace(state, revoked_jtis=alive | {event.jti: event.expires_at})
+    # a token that is dead on every clock needs no memory: the list stays as short as the access tokens' lifetime
+    kept = {jti: until for jti, until in state.revoked_jtis.items() if until > at}
+    return replace(state, revoked_jtis=kept | {event.jti: event.kept_until or event.expires_at})

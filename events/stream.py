@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -184,6 +185,14 @@ async def created(connection: Connection) -> str:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
     when: str = info["created"]
     return when
+
+
+async def broker_time(connection: Connection) -> datetime:
+    """The time on the clock of the log's leader, which stamps what it stores. Raises `JetStreamMissing`."""
+    info = await _api(connection, f"STREAM.INFO.{STREAM}", {})
+    if "ts" not in info:
+        raise JetStreamMissing(f"the broker tells no time of the stream {STREAM}")
+    return msgspec.convert(info["ts"], datetime)
 
 
 async def tenants(connection: Connection) -> list[str]:

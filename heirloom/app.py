@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from events import bus, stream
 from events.broker import Broker
 from events.ending import end
+from events.log import Unavailable
 from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.doors import try_doors
@@ -39,6 +40,7 @@ from service.read_model import ReadModel
 from service.registry import Registry
 from service.replicas import Replicas
 from service.server import Server
+from service.skew import TOLERATED_SECONDS, Skew
 
 log = logging.getLogger("heirloom.replica")
 
@@ -46,7 +48,7 @@ log = logging.getLogger("heirloom.replica")
 class Settings(NamedTuple):
     """Where a replica finds what it needs. Without `credentials` the broker is not ours and asks us nothing.
 
-    `try_doors`: it is tried what strangers may do there.
+    `try_doors`: it is tried what strangers may do there. `max_clock_skew` is in seconds.
     """
 
     url: str
@@ -54,6 +56,7 @@ class Settings(NamedTuple):
     required: stream.Required
     credentials: Credentials | None
     try_doors: bool = True
+    max_clock_skew: int = TOLERATED_SECONDS
 
 
 class Disconnected(Exception):
@@ -85,7 +88,7 @@ async def run_replica(
         if settings.try_doors and settings.credentials is None:
             await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
-        context = await _context(buses, keys, parts)
+        context = await _context(buses, keys, parts, Skew(settings.max_clock_skew))
         used = UsedAssertions(buses.log)
         await used.start(settings.required.replicas)
         authentication = ClientAuthentication(context, used)
@@ -118,7 +121,7 @@ async def run_replica(
         _leave_by(leaving, admin.stop)
         await server.start()
         _leave_by(leaving, server.drain)
-        reporter.gather = partial(of_replica, server, context.families, context.log, context.registry, buses)
+        reporter.gather = partial(of_replica, server, context, buses)
         log.info("serving")
         ready.set()
         leaving.callback(log.info, "draining")
@@ -139,7 +142,7 @@ async def _connected(url: str, failure: "asyncio.Future[None]", leaving: context
     return buses
 
 
-async def _context(buses: _Buses, keys: Keyring, parts: Parts) -> Context:
+async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew) -> Context:
     """What every endpoint works with, listening to the log and to the other replicas."""
     the_log = parts.log(buses.log)
     await the_log.start()
@@ -147,11 +150,13 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts) -> Context:
     polling, completed = Polling(buses.log), Completed(buses.log, the_log)
     await polling.start()
     await completed.start()
-    families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry)
+    with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
+        await skew.measure(buses.log)
+    families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry, skew)
     news = News(buses.api, families.recent, replicas.is_alone)
     await news.start()
     families.spread = news.spread
-    return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.log), completed)
+    return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.log), completed, skew)
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

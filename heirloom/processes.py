@@ -12,9 +12,18 @@ READ_MODEL = "read-model.db"
 
 
 def processes(
-    data: Path, url: str, host: str, *, replicas: int, copies: int, notary: bool, ours: bool, doors: bool
+    data: Path,
+    url: str,
+    host: str,
+    *,
+    replicas: int,
+    copies: int,
+    notary: bool,
+    ours: bool,
+    doors: bool,
+    max_clock_skew: int,
 ) -> list[Child]:
-    """In the order in which they start. `copies` is how many brokers must hold the log.
+    """In the order in which they start. `copies` is how many brokers must hold the log, `max_clock_skew` in seconds.
 
     `url` is the broker's with the service's credentials, `host` without any; where the credentials are `ours`, each
     process has those of its role. `doors`: the replicas try them first (`heirloom.doors`).
@@ -22,6 +31,7 @@ def processes(
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
         "HEIRLOOM_STREAM_REPLICAS": str(copies),
+        "HEIRLOOM_MAX_CLOCK_SKEW": str(max_clock_skew),
         "HEIRLOOM_KEYRING": str(data / "keyring.json"),
         "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
         "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),

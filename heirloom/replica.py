@@ -1,8 +1,9 @@
 """A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
 
-Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1) and
-HEIRLOOM_DATA (the directory of the embedded broker's credentials; unset on a broker of your own). Before it serves, it
-tries what strangers may do on that broker (`heirloom.doors`), unless HEIRLOOM_INSECURE is set. Prints `ready`.
+Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1),
+HEIRLOOM_MAX_CLOCK_SKEW (300, seconds; the same for every replica) and HEIRLOOM_DATA (the directory of the embedded
+broker's credentials; unset on a broker of your own). Before it serves, it tries what strangers may do on that broker
+(`heirloom.doors`), unless HEIRLOOM_INSECURE is set. Prints `ready`.
 SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with one line.
 """
 
@@ -25,6 +26,7 @@ from heirloom.tracing import TracingMissing
 from service.journal import Journal, install
 from service.keyring import KeyringError
 from service.registry import KeyMismatch
+from service.skew import TOLERATED_SECONDS
 
 
 async def main() -> None:
@@ -61,7 +63,8 @@ def _settings() -> Settings:
     data = os.environ.get("HEIRLOOM_DATA")
     required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
     known = credentials.load(Path(data)) if data else None
-    return Settings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ)
+    skew = int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS))
+    return Settings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ, skew)
 
 
 if __name__ == "__main__":

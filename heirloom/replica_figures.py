@@ -7,26 +7,27 @@ from events.bus import Connection
 from events.log import Log, Unavailable
 from heirloom.figures import ANSWER_SECONDS, NO_LEADER, of_process
 from heirloom.report import Metric, Report, Sample, counter, gauge, histogram, only
-from service.families import Families
-from service.registry import Registry
+from service.context import Context
 from service.server import Server
+from service.skew import Skew
 from service.tally import Tally
 
 
-async def of_replica(
-    server: Server, families: Families, the_log: Log, registry: Registry, connections: Iterable[Connection]
-) -> Report:
+async def of_replica(server: Server, context: Context, connections: Iterable[Connection]) -> Report:
     """What a replica has done, and whether it may decide."""
     obstacles = []
+    the_log = context.log
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await the_log.last_sequence()
     except (Unavailable, TimeoutError):
         obstacles.append(NO_LEADER)
-    if not registry.is_current():
+    if (wrong := context.skew.obstacle()) is not None:
+        obstacles.append(wrong)
+    if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
-    counted = *_of_requests(server), *_of_tally(families.tally), *_of_log(the_log), *of_process(connections)
-    return Report(counted, tuple(obstacles))
+    counted = *_of_requests(server), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
+    return Report((*counted, *of_process(connections)), tuple(obstacles))
 
 
 def _of_requests(server: Server) -> list[Metric]:
@@ -53,6 +54,13 @@ def _of_tally(tally: Tally) -> list[Metric]:
         counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(tally.forged)),
         counter("families_revoked", "Token families ended, by reason.", *by("reason", tally.revoked)),
         counter("conflicts", "Commits that another commit of the family was faster than.", only(tally.conflicts)),
+    ]
+
+
+def _of_clock(skew: Skew) -> list[Metric]:
+    return [
+        gauge("clock_ahead_seconds", "This machine's clock less the broker's.", only(skew.ahead())),
+        counter("clock_wrong", "Measurements by which they were too far apart to answer.", only(skew.wrong)),
     ]
 
 

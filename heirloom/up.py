@@ -25,6 +25,7 @@ from heirloom.running import RUNNING, Running, host_of
 from heirloom.staging import staged_in_memory
 from heirloom.tls import Tls
 from service import keyring
+from service.skew import TOLERATED_SECONDS
 
 log = logging.getLogger("heirloom.up")
 
@@ -41,7 +42,8 @@ class Options(NamedTuple):
 
     `cluster` is how many brokers hold the log, on ports from `port` on; with `nats`, how many of yours must.
     `metrics` is where metrics and health are told, host and port. `host` is where the embedded brokers listen.
-    `insecure`: nobody tries what strangers may do on a broker of your own.
+    `insecure`: nobody tries what strangers may do on a broker of your own. `max_clock_skew` is how many
+    seconds a replica's clock may be from the broker's.
     """
 
     data: Path
@@ -55,6 +57,7 @@ class Options(NamedTuple):
     host: str = nats_server.HOST
     tls: Tls | None = None
     insecure: bool = False
+    max_clock_skew: int = TOLERATED_SECONDS
 
 
 @contextlib.asynccontextmanager
@@ -171,6 +174,7 @@ def _processes(data: Path, url: str, where: Running, options: Options) -> list[C
         notary=options.notary,
         ours=where.ours,
         doors=options.nats is not None and not options.insecure,
+        max_clock_skew=options.max_clock_skew,
     )
 
 

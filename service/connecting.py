@@ -55,6 +55,7 @@ class Connecting:
 
     async def admit(self, offered: Offered) -> Admitted:
         """Raises `invalid_client`, whatever is wrong, `temporarily_unavailable`, and `Unavailable`."""
+        self._context.skew.require()
         tenant, _, client_id = offered.user.partition(".")
         proof = offered.password or offered.auth_token
         if len(proof) > MAX_PROOF:

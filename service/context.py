@@ -13,6 +13,7 @@ from service.rate import too_many
 from service.read_model import ReadModel
 from service.registry import Client, Registry, Tenant
 from service.replicas import Replicas
+from service.skew import Skew
 
 
 class Context(NamedTuple):
@@ -26,6 +27,7 @@ class Context(NamedTuple):
     replicas: Replicas
     read_model: ReadModel
     completed: Completed
+    skew: Skew
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks, once for each request.

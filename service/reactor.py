@@ -128,6 +128,8 @@ class Reactor:
         found = await cut_off_of(self._context.log, stored)
         if found is None:
             return
+        if not self._context.skew.is_right():
+            raise Unavailable("this replica's clock is not right now")  # what it wrote would have another time
         tenant = stored.subject.split(".")[1]
         before = await self._bound(stored, found)
         actor = msgspec.json.decode(stored.body, type=_Ordered).actor

@@ -24,6 +24,7 @@ from events.ending import end
 from events.log import Log, Unavailable
 from events.stream import JetStreamMissing, with_a_leader
 from service.registry import LEASE_SECONDS, Registry
+from service.skew import Skew
 from service.tokens import new_id
 
 log = logging.getLogger("heirloom.replicas")
@@ -45,10 +46,11 @@ class _Info(msgspec.Struct):
 class Replicas:
     """This replica's lease, and the barrier over everybody's."""
 
-    def __init__(self, connection: Connection, log: Log, registry: Registry) -> None:
+    def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew) -> None:
         self._connection = connection
         self._log = log
         self._registry = registry
+        self._skew = skew
         self._id = new_id()
         self._jetstream = connection.jetstream(timeout=1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,6 +145,7 @@ class Replicas:
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LEASE_SECONDS):
+                await self._skew.measure(self._connection)
                 await self._jetstream.publish(f"heirloom.replica.{self._id}", b"")
                 await self._registry.reach(await self._log.last_setting())
                 self._others = len(await self._holders()) > 1

@@ -161,6 +161,7 @@ class Server:
         body: bytes
         headers: dict[str, str] | None = None
         try:
+            self._context.skew.require()
             if name.startswith("edge-"):
                 asked = await self._authentication.authenticate(asked, name.removeprefix("edge-"))
             body = await endpoint(self._context, asked)

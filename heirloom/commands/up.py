@@ -19,6 +19,7 @@ from heirloom.running import Running, host_of
 from heirloom.seed import Seed, read_seed
 from heirloom.tls import CannotSecure, required
 from heirloom.up import CannotStart, Options, running
+from service.skew import TOLERATED_SECONDS
 
 INSECURE = (
     "nobody tries what strangers may do on the broker at {}; if it is open, whoever reaches it is an operator there,"
@@ -79,6 +80,14 @@ INSECURE = (
     show_default=True,
     help="When the embedded broker calls a commit stored: on the disk, or in the system's cache.",
 )
+@click.option(
+    "--max-clock-skew",
+    type=click.IntRange(2, 86_400),
+    metavar="SECONDS",
+    default=TOLERATED_SECONDS,
+    show_default=True,
+    help="How far a replica's clock may be from the broker's; one that is further off answers nothing.",
+)
 def up(
     data: Path,
     port: int,
@@ -94,6 +103,7 @@ def up(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_ca: Path | None,
+    max_clock_skew: int,
 ) -> None:
     """Run the service: broker, replicas, read model, notary.
 
@@ -106,7 +116,8 @@ def up(
     how = "always" if sync == "always" else "2m"
     try:
         tls = required(host, tls_cert, tls_key, tls_ca)
-        options = Options(data, port, nats, replicas, how, notary, metrics, int(cluster), host, tls, insecure)
+        broker = nats, replicas, how, notary, metrics, int(cluster), host, tls
+        options = Options(data, port, *broker, insecure, max_clock_skew)
         if insecure and nats is not None:
             click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
         asyncio.run(_up(options, plan))

@@ -33,6 +33,7 @@ def serve_admin(broker: Broker, context: Context) -> None:
 def _handle(context: Context, operation: Operation) -> Handle:
     async def handle(subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
         try:
+            context.skew.require()
             return await operation(context, subject.split(".")[1], body), {}
         except Exception as error:
             refusal = refusal_of(error)

@@ -1,6 +1,6 @@
 """Revoking: a whole family, or one access token (RFC 7009, CONTRACT §5)."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
@@ -36,13 +36,15 @@ class RevokeRefreshToken(NamedTuple):
 class RevokeAccessToken(NamedTuple):
     """End one access `token`, which ends at `expires_at` by itself; the family lives. `client_id` is the caller's.
 
-    `cause` names the request, should it end the family after all.
+    `skew` is how far two replicas' clocks may be apart: for so long after its end another one may call the token
+    alive. `cause` names the request, should it end the family after all.
     """
 
     now: datetime
     client_id: str
     token: Claimed
     expires_at: datetime
+    skew: timedelta
     cause: str
 
 
@@ -75,11 +77,12 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
         return Decision(Done())
     if token.client_id != command.client_id:
         return Decision(invalid_grant())
-    if state.revoked is not None or token.jti in state.revoked_jtis or command.expires_at <= command.now:
+    kept_until = command.expires_at + command.skew
+    if state.revoked is not None or token.jti in state.revoked_jtis or kept_until <= command.now:
         return Decision(Done())
-    kept = sum(expires_at > command.now for expires_at in state.revoked_jtis.values())
+    kept = sum(until > command.now for until in state.revoked_jtis.values())
     if command.client_id != state.client_id and kept >= KEPT_FOR_OTHERS:
         return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
     if kept >= KEPT:
         return revoke(state, Revoke("client_request", command.cause))
-    return Decision(Done(), (TokenRevoked(token.jti, command.expires_at),))
+    return Decision(Done(), (TokenRevoked(token.jti, command.expires_at, kept_until=kept_until),))

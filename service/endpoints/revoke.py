@@ -55,10 +55,12 @@ async def _revoke_access_token(context: Context, tenant: Tenant, client: Client,
     claims = await recognise(context, tenant, token)
     if claims is None:
         return DONE
-    expires_at, cause = clock.of(claims.exp), f"revocation of access token {claims.jti} by {request.actor}"
+    expires_at, apart = clock.of(claims.exp), 2 * context.skew.tolerated
+    cause = f"revocation of access token {claims.jti} by {request.actor}"
 
     def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        return revoke_access_token(state, RevokeAccessToken(now, client.client_id, claims.claimed, expires_at, cause))
+        command = RevokeAccessToken(now, client.client_id, claims.claimed, expires_at, apart, cause)
+        return revoke_access_token(state, command)
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)
     if isinstance(concluded.outcome, Refused):

@@ -1,5 +1,7 @@
 """Given a family, when a token comes that its key signed, then it counts for no more than the log bears out."""
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 
@@ -47,7 +49,7 @@ def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: Claimed) 
     state = given(opened())
     assert not is_borne_out(state, forged)
     assert refusal(exchange(state, exchanging(forged, forged.scope))) == "invalid_request"
-    revoking = RevokeAccessToken(at(1), forged.client_id, forged, at(300), "a test")
+    revoking = RevokeAccessToken(at(1), forged.client_id, forged, at(300), timedelta(0), "a test")
     assert revoke_access_token(state, revoking) == Decision(Done())
 
 

@@ -73,7 +73,13 @@ class World:
         )  # the parts of other processes
         no_matter = cast("Any", None)
         self.context = Context(
-            log, Registry(log, keys), no_matter, keys, no_matter, *cast("tuple[Any, Any, Any]", (others,) * 3)
+            log,
+            Registry(log, keys),
+            no_matter,
+            keys,
+            no_matter,
+            *cast("tuple[Any, Any, Any]", (others,) * 3),
+            no_matter,
         )
 
     async def _nobody_else(self, _seq: int) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import io
 import json
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from events import bus
+from events import bus, stream
 from service import server as server_module
 from service.client_authentication import ClientAuthentication
 from service.context import Context
@@ -15,6 +16,7 @@ from service.errors import OAuthError
 from service.journal import Journal
 from service.request import Request
 from service.server import Server
+from service.skew import Skew
 from tests.broker import Broker
 
 SECRET = "hrt_" + "s" * 69
@@ -23,8 +25,11 @@ SECRET = "hrt_" + "s" * 69
 async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, bus.Connection, bus.Connection]:
     serving = await bus.connect(nats_server.url, "service")
     asking = await bus.connect(nats_server.url, "client")
+    await stream.ensure(asking, stream.Required())
     nobody = cast("Any", None)  # the endpoints of these tests need neither log nor registry
-    server = Server(serving, cast("Context", nobody), cast("ClientAuthentication", nobody), Journal(out), "0.0.0")
+    context = cast("Context", SimpleNamespace(skew=Skew()))
+    await context.skew.measure(asking)
+    server = Server(serving, context, cast("ClientAuthentication", nobody), Journal(out), "0.0.0")
     await server.start()
     await serving.flush()  # the broker knows of it before anybody asks
     return server, serving, asking

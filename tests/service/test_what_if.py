@@ -66,7 +66,9 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
         case "revoke access token":
             later = asked.now + timedelta(seconds=60)
             token = Claimed("alice", "web", jti, "read")
-            return revoke_access_token(state, RevokeAccessToken(asked.now, "web", token, later, "sign-out"))
+            return revoke_access_token(
+                state, RevokeAccessToken(asked.now, "web", token, later, timedelta(0), "sign-out")
+            )
         case _:
             command = Redeem(
                 asked.now, rules, "web", generation, asked.scope, None, asked.retry, jti, 1, "a presentation"

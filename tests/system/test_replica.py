@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from events import bus, stream
 from heirloom.app import Disconnected, Settings, run_replica
 from heirloom.report import Reporter
-from service import keyring
+from service import clock, keyring
 from service.journal import Journal
 from tests.broker import Broker
 
@@ -37,3 +39,31 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
     with pytest.raises(Disconnected, match="for good"):
         await asyncio.wait_for(serving, 10)
     assert all(connection.is_closed for connection in connected.values())
+
+
+async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour ahead it would forget revocations (RFC 7009 §2.2): it is quiet, not ready, counted, and comes back."""
+    right = clock.now
+    monkeypatch.setattr(clock, "now", lambda: right() + timedelta(hours=1))
+    keyring.create(tmp_path / "keyring.json")
+    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    reporter, stop, ready = Reporter(), asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), reporter, stop, ready))
+    await asyncio.wait_for(ready.wait(), 10)
+    connection = await bus.connect(nats_server.url, "test")
+    for subject in ("oauth.acme.client.web.token", "oauth.acme.public.jwks", "admin.acme.tenant.put"):
+        answer = json.loads((await connection.request(subject, b"{}", timeout=5)).data)
+        assert answer["error"] == "temporarily_unavailable"
+    report = await reporter.gather()
+    assert "its clock is 3600.0 s ahead of the broker's, more than 300 s" in report.obstacles
+    figures = {metric.name: metric.samples[0].value for metric in report.metrics if metric.samples}
+    assert figures["heirloom_clock_wrong"] >= 1 and 3599 < figures["heirloom_clock_ahead_seconds"] < 3601
+    monkeypatch.setattr(clock, "now", right)
+    answer = json.loads((await connection.request("admin.acme.tenant.put", b"{}", timeout=5)).data)
+    assert "seq" in answer
+    assert (await reporter.gather()).obstacles == ()
+    await connection.close()
+    stop.set()
+    await serving
