@@ -86,20 +86,31 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
     } | ({"republish": FEED} if name == STREAM else {})
 
 
-def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
-    """What of `found` (a stream's configuration as the server tells it) is weaker than required, in words."""
-    wanted = configuration(required, name)
+MAY_DIFFER = ("num_replicas", "metadata", "description", "placement", "duplicate_window")
+"""More copies are no fault; the rest changes nothing of what a stream takes, keeps or repeats."""
+UNSET: tuple[object, ...] = (None, False, 0, -1, "", "none", "default", {}, [])
+
+
+def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What of `found` (a stream's configuration as the server gives it) is not as `wanted`, in words.
+
+    A setting that is not wanted must be unset: a stream that takes messages from elsewhere, rewrites or repeats them,
+    or drops some, is not the one that the code describes.
+    """
     faults = [
         f"{setting} is {found.get(setting)!r}, must be {value!r}"
         for setting, value in wanted.items()
-        if setting != "num_replicas" and found.get(setting) != value
+        if setting not in MAY_DIFFER and found.get(setting) != value
     ]
-    if found.get("num_replicas", 1) < required.replicas:
-        faults.append(f"num_replicas is {found.get('num_replicas', 1)}, must be at least {required.replicas}")
-    # a stream that takes messages from elsewhere, or rewrites them, is no log of our decisions
-    unwanted = "mirror", "sources", "subject_transform", "sealed"
-    faults += [f"{setting} is set" for setting in unwanted if found.get(setting)]
-    return faults
+    if found.get("num_replicas", 1) < wanted["num_replicas"]:
+        faults.append(f"num_replicas is {found.get('num_replicas', 1)}, must be at least {wanted['num_replicas']}")
+    others = found.keys() - wanted.keys() - set(MAY_DIFFER)
+    return faults + [f"{setting} is set" for setting in sorted(others) if found[setting] not in UNSET]
+
+
+def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
+    """What of `found` is not as the log's streams must be, in words."""
+    return deviations(found, configuration(required, name))
 
 
 async def ensure(connection: Connection, required: Required) -> None:
@@ -109,6 +120,39 @@ async def ensure(connection: Connection, required: Required) -> None:
     """
     for name in SUBJECTS:
         await with_a_leader(partial(_ensure, connection, name, required))
+
+
+async def ensure_exactly(connection: Connection, wanted: dict[str, Any], *, mends: bool = False) -> None:
+    """Create the stream of this configuration, or verify the one there is; with `mends` change that first.
+
+    Raises `WeakStream`, `JetStreamMissing`.
+    """
+
+    async def make() -> None:
+        info = await _api(connection, f"STREAM.INFO.{wanted['name']}", {})
+        if info.get("error", {}).get("err_code") == NOT_FOUND:
+            info = await _api(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
+        elif mends and "config" in info and deviations(info["config"], wanted):
+            info = await _api(connection, f"STREAM.UPDATE.{wanted['name']}", wanted)
+        if "error" in info:
+            raise JetStreamMissing(f"the broker refuses the stream {wanted['name']}: {info['error']['description']}")
+        if faults := deviations(info["config"], wanted):
+            raise WeakStream(faults, wanted["name"])
+
+    await with_a_leader(make)
+
+
+async def every_configuration(connection: Connection) -> list[dict[str, Any]]:
+    """The configuration of every stream that the broker has for this account. Raises `JetStreamMissing`."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = await _api(connection, "STREAM.LIST", {"offset": len(found)})
+        if "error" in page:
+            raise JetStreamMissing(f"the broker does not list its streams: {page['error'].get('description')}")
+        streams = page.get("streams") or []
+        found += [stream["config"] for stream in streams]
+        if not streams or len(found) >= page["total"]:
+            return found
 
 
 async def _ensure(connection: Connection, name: str, required: Required) -> None:

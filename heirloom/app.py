@@ -15,6 +15,7 @@ from events import bus, stream
 from events.broker import Broker
 from events.ending import end
 from events.log import Unavailable
+from events.other_streams import refuse_other_streams
 from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.doors import try_doors
@@ -24,7 +25,7 @@ from heirloom.tracing import Parts
 from service import keyring
 from service.admin.serve import serve_admin
 from service.callout import Callout
-from service.client_assertion import UsedAssertions
+from service.client_assertion import BUCKET, UsedAssertions
 from service.client_authentication import ClientAuthentication
 from service.completed import Completed
 from service.connecting import Connecting
@@ -38,6 +39,7 @@ from service.polling import Polling
 from service.reactor import Reactor
 from service.read_model import ReadModel
 from service.registry import Registry
+from service.replicas import STREAM as LEASES
 from service.replicas import Replicas
 from service.server import Server
 from service.skew import TOLERATED_SECONDS, Skew
@@ -76,7 +78,7 @@ async def run_replica(
 ) -> None:
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
-    Raises what keeps it from serving: `KeyringError`, `WeakStream`, `JetStreamMissing`, `KeyMismatch`,
+    Raises what keeps it from serving: `KeyringError`, `WeakStream`, `OtherStreams`, `JetStreamMissing`, `KeyMismatch`,
     `UnreadableCommit`, `TracingMissing`, `Disconnected`, `BrokerTooOld`, `OpenDoors`, `Untried`.
     """
     keys, parts = keyring.load(settings.keyring), tracing.parts()
@@ -91,6 +93,7 @@ async def run_replica(
         context = await _context(buses, keys, parts, Skew(settings.max_clock_skew))
         used = UsedAssertions(buses.log)
         await used.start(settings.required.replicas)
+        await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES))
         authentication = ClientAuthentication(context, used)
         connections = Connections(buses.log, context.registry)
         holdings = Holdings(context.families, context.registry, connections)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events import bus
+from events.files import write_private
 from heirloom import nats_server
 from heirloom.child import Child
 from heirloom.credentials import Credentials
 from heirloom.tls import Tls
-from service.keyring import write_private
 
 ROUTES_USER = "route"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import nkeys
 
+from events.files import replace, write_private
 from heirloom.roles import ROLES
 from service.client_password import client_password
-from service.keyring import KeyringError, write_private
+from service.keyring import KeyringError
 
 FILE = "bus.json"
 
@@ -58,9 +59,7 @@ def ensure(data: Path) -> Credentials:
     missing = [role for role in ROLES if role not in known.passwords]
     if missing:
         known = msgspec.structs.replace(known, passwords=known.passwords | _passwords(missing))
-        draft = data / f".{FILE}.{secrets.token_hex(4)}"
-        write_private(draft, msgspec.json.format(msgspec.json.encode(known)))
-        draft.replace(path)
+        replace(path, msgspec.json.format(msgspec.json.encode(known)))
     return known
 
 
@@ -72,8 +71,14 @@ def load(data: Path) -> Credentials:
     """The credentials of this data directory. Raises `KeyringError`."""
     path = data / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+        return decode(path.read_bytes(), path)
     except OSError as error:
         raise KeyringError(f"cannot read {path}: {error.strerror}") from error
+
+
+def decode(content: bytes, path: Path) -> Credentials:
+    """Credentials as they are written, read from `path`. Raises `KeyringError`."""
+    try:
+        return msgspec.json.decode(content, type=Credentials)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise KeyringError(f"{path} is corrupt; delete it and hand out new URLs, or restore it") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from events.broker_version import BrokerTooOld
 from events.commit import UnreadableCommit
 from events.ending import end
+from events.other_streams import OtherStreams
 from events.stream import JetStreamMissing, Required, WeakStream
 from heirloom import credentials
 from heirloom.app import Disconnected, Settings, run_replica
@@ -48,8 +49,8 @@ async def main() -> None:
             return
         await serving
     except (
-        KeyringError, WeakStream, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing, Disconnected,
-        BrokerTooOld, OpenDoors, Untried,
+        KeyringError, WeakStream, OtherStreams, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing,
+        Disconnected, BrokerTooOld, OpenDoors, Untried,
     ) as error:  # fmt: skip
         journal.flush()
         sys.exit(f"heirloom: {error}")

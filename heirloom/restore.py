@@ -1,32 +1,48 @@
 """Making the log and the keys again from a backup, verified before anybody can build on them.
 
-A data directory is usable once its keyring is there, and that comes last: `heirloom up` refuses one with a log alone.
+Everything is made in a draft within the data directory, on brokers that nobody else reaches, and moved to its place
+when it is whole. The keyring comes last: `heirloom up` refuses a directory with a log alone, or with a draft.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from events import bus
 from events.bus import Connection
 from events.family import FamilyState
+from events.files import write_private
 from events.log import Log
 from events.reader import read
-from events.stream import SUBJECTS
+from events.stream import SUBJECTS, Required, configuration
+from events.subjects import STREAM
 from heirloom import credentials, nats_server
-from heirloom.backup import AFTER_THE_LOG, BEFORE_THE_LOG, KEYRING, Manifest, StreamPart, Unusable
 from heirloom.brokers import brokers
 from heirloom.child import ChildFailed
 from heirloom.credentials import Credentials
-from heirloom.snapshot import give_back, state_of
+from heirloom.manifest import (
+    AFTER_THE_LOG,
+    BEFORE_THE_LOG,
+    DRAFT,
+    KEYRING,
+    Manifest,
+    Unusable,
+    pieces,
+    read_part,
+)
+from heirloom.snapshot import CHUNK_BYTES, consumers_of, give_back, remove_consumer, state_of, take
+from heirloom.unpacked import unpacked_size
 from notary import key as notary_files
+from service.client_assertion import bucket
+from service.completed import CONSUMER
 from service.decide.outcome import Decision
 from service.decide.revoke import Revoke, revoke
 from service.families import Families
-from service.keyring import write_private
 from service.subjects import Subjects
 
 STOP_SECONDS = 30
@@ -42,13 +58,45 @@ def is_empty(data: Path) -> bool:
     return not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
+@contextmanager
+def draft_of(data: Path) -> Iterator[Path]:
+    """A directory to fill; what is in it comes to lie in `data` when the block ends well, and is gone otherwise."""
+    is_new = not data.exists()
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = data / DRAFT
+    try:
+        draft.mkdir(mode=0o700)
+        yield draft
+        os.sync()
+        for entry in sorted(draft.iterdir(), key=lambda entry: entry.name == KEYRING):
+            entry.rename(data / entry.name)
+        draft.rmdir()
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        if is_new:
+            shutil.rmtree(data, ignore_errors=True)
+        raise
+
+
+def check_room(data: Path, backup: Path, manifest: Manifest) -> None:
+    """There is room for what the backup unpacks to. Raises `Unusable`."""
+    unpacked = sum(unpacked_size(pieces(backup, stream.part)) for stream in manifest.streams)
+    there = next(parent for parent in (data, *data.absolute().parents) if parent.exists())
+    if unpacked > (free := shutil.disk_usage(there).free):
+        raise Unusable(
+            f"the backup unpacks to {unpacked:,} bytes, and {there} has room for {free:,}: nothing was begun"
+        )
+
+
 @asynccontextmanager
-async def own_brokers(data: Path, backup: Path, count: int) -> AsyncIterator[Connection]:
+async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) -> AsyncIterator[Connection]:
     """One broker, or a cluster, on a new data directory, for us alone; the log it is given stays when it ends.
 
     Raises `Unusable`.
     """
-    known = _credentials(data, backup)
+    if part := manifest.file(credentials.FILE):
+        write_private(data / credentials.FILE, read_part(backup, part))
+    known = credentials.ensure(data)
     ports = nats_server.free_ports(count)
     # what a broker has not yet flushed to the disk is flushed at the end, all at once
     started = brokers(data, ports, known, "2m")
@@ -64,45 +112,69 @@ async def own_brokers(data: Path, backup: Path, count: int) -> AsyncIterator[Con
         raise Unusable(str(error)) from error
     finally:
         await asyncio.gather(*(broker.stop(STOP_SECONDS) for broker in started))
-    os.sync()
 
 
-def _credentials(data: Path, backup: Path) -> Credentials:
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if (backup / credentials.FILE).exists():
-        write_private(data / credentials.FILE, (backup / credentials.FILE).read_bytes())
-    return credentials.ensure(data)
+def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:
+    """Those of the backup, if it holds any. Raises `Unusable` and `KeyringError`."""
+    part = manifest.file(credentials.FILE)
+    return None if part is None else credentials.decode(read_part(backup, part), backup / part.name)
 
 
 async def restore_streams(
-    connection: Connection, backup: Path, manifest: Manifest, replicas: int | None, advance: Advance
+    connection: Connection, backup: Path, manifest: Manifest, replicas: int, advance: Advance
 ) -> None:
-    """Make every stream of the backup again, with `replicas` copies if that is not None.
+    """Make every stream of the backup again as the code configures it, with so many `replicas`.
 
-    None of them may exist. Raises `Unusable` and `SnapshotFailed`.
+    Of the consumers that a snapshot brings along only the service's own stays, which delivers to nobody unasked. Raises
+    `Unusable` and `SnapshotFailed`.
     """
-    names = [stream.config["name"] for stream in manifest.streams]
+    for stream in manifest.streams:
+        config = _configuration(stream.name, replicas)
+        await give_back(connection, config, stream.state, pieces(backup, stream.part), advance)
+        for consumer in await consumers_of(connection, stream.name):
+            if (stream.name, consumer) != (STREAM, CONSUMER):
+                await remove_consumer(connection, stream.name, consumer)
+
+
+async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> None:
+    """None of the streams exists there yet. Raises `Unusable` and `SnapshotFailed`."""
+    names = [stream.name for stream in manifest.streams]
     if there := [name for name in names if await state_of(connection, name) is not None]:
         raise Unusable(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
+
+
+async def hand_on(
+    source: Connection, target: Connection, manifest: Manifest, replicas: int | None, draft: Path
+) -> None:
+    """Give the restored streams to another broker, with as many copies as there were unless `replicas` is not None.
+
+    Raises `Unusable` and `SnapshotFailed`.
+    """
+    await refuse_to_overwrite(target, manifest)
     for stream in manifest.streams:
-        with (backup / stream.part.name).open("rb") as source:
-            await give_back(connection, _config(stream, replicas), stream.state, source, advance)
+        path = draft / f"{stream.name}.snapshot"
+        with path.open("w+b") as file:
+            _, state = await take(source, stream.name, file, lambda _: None)
+            file.seek(0)
+            config = _configuration(stream.name, replicas or stream.copies)
+            await give_back(target, config, state, iter(lambda: file.read(CHUNK_BYTES), b""), lambda _: None)
+        path.unlink()
 
 
 def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool) -> None:
-    """Write the keys of the backup to `data`, the keyring last.
+    """Write the keys of the backup to `data`.
 
     Not the `same_log`: then the notary, which may have signed what is lost, begins anew with another key; the old
-    public key stays, since its checkpoints are in the log.
+    public key stays, since its checkpoints are in the log. Raises `Unusable`.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = {part.name for part in manifest.files}
-    if not same_log:
-        held -= {notary_files.KEY, notary_files.STATE}
+    lost = () if same_log else (notary_files.KEY, notary_files.STATE)
     for name in (*BEFORE_THE_LOG, *AFTER_THE_LOG):
-        if name in held:
-            write_private(data / name, (backup / name).read_bytes())
-    assert not manifest.has_keys or (data / KEYRING).exists()
+        if name not in lost and (part := manifest.file(name)) is not None:
+            write_private(data / name, read_part(backup, part))
+
+
+def _configuration(name: str, replicas: int) -> dict[str, Any]:
+    return configuration(Required(replicas), name) if name in SUBJECTS else bucket(replicas)
 
 
 async def end_every_family(connection: Connection, cause: str, advance: Advance) -> int:
@@ -132,8 +204,3 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
                 looked_at += len(some)
                 advance(looked_at)
     return ended
-
-
-def _config(stream: StreamPart, replicas: int | None) -> dict[str, object]:
-    config = stream.config if replicas is None else stream.config | {"num_replicas": replicas}
-    return config | {"compression": "none"} if config["name"] in SUBJECTS else config

@@ -43,6 +43,7 @@ class _Answer(msgspec.Struct):
     config: dict[str, Any] | None = None
     state: State | None = None
     deliver_subject: str = ""
+    consumers: list[str] | None = None
 
 
 async def state_of(connection: Connection, stream: str) -> State | None:
@@ -58,7 +59,7 @@ async def take(
 ) -> tuple[dict[str, Any], State]:
     """Write the stream, with its durable consumers, into `sink`; gives its configuration and what it held.
 
-    The broker checks every message's checksum first. `advance` hears the bytes of each chunk. Raises `SnapshotFailed`.
+    The broker checks every message's checksum first. `advance` receives each chunk's bytes. Raises `SnapshotFailed`.
     """
     chunks: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = connection.new_inbox()
@@ -90,13 +91,17 @@ async def take(
 
 
 async def give_back(
-    connection: Connection, config: dict[str, Any], state: State, source: BinaryIO, advance: Callable[[int], None]
+    connection: Connection,
+    config: dict[str, Any],
+    state: State,
+    source: Iterable[bytes],
+    advance: Callable[[int], None],
 ) -> None:
-    """Make the stream of `config` again from what `take` wrote; it must not exist. Raises `SnapshotFailed`."""
+    """Make a stream of `config` from what `take` wrote, in pieces; it must not exist. Raises `SnapshotFailed`."""
     stream = config["name"]
     request = msgspec.json.encode({"config": config, "state": state})
     begun = _well(await _ask(connection, f"$JS.API.STREAM.RESTORE.{stream}", request), stream)
-    for chunk in _chunks(source):
+    for chunk in source:
         _well(await _ask(connection, begun.deliver_subject, chunk), stream)
         advance(len(chunk))
     _well(await _ask(connection, begun.deliver_subject, b""), stream)
@@ -106,9 +111,15 @@ async def give_back(
         raise SnapshotFailed(f"the broker took stream {stream}, but not all of it: {found} instead of {state}")
 
 
-def _chunks(source: BinaryIO) -> Iterable[bytes]:
-    while chunk := source.read(CHUNK_BYTES):
-        yield chunk
+async def consumers_of(connection: Connection, stream: str) -> list[str]:
+    """The names of the stream's consumers: a snapshot brings along those it was taken with. Raises `SnapshotFailed`."""
+    answer = _well(await _ask(connection, f"$JS.API.CONSUMER.NAMES.{stream}", b""), stream)
+    return list(answer.consumers or ())
+
+
+async def remove_consumer(connection: Connection, stream: str, consumer: str) -> None:
+    """Raises `SnapshotFailed`."""
+    _well(await _ask(connection, f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}", b""), stream)
 
 
 async def _ask(connection: Connection, subject: str, request: bytes) -> _Answer:

@@ -19,6 +19,7 @@ from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
 from heirloom.copies import CopyKeeper
+from heirloom.manifest import DRAFT
 from heirloom.processes import processes
 from heirloom.room import keep_room
 from heirloom.running import RUNNING, Running, host_of
@@ -235,6 +236,8 @@ def prepare(data: Path) -> None:
     path = data / "keyring.json"
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (data / DRAFT).exists():
+            raise CannotStart(f"a restore into {data} was broken off: remove {data / DRAFT}, and restore again")
         if not path.exists() and any((data / log).exists() for log in ("jetstream", *node_names(3))):
             raise CannotStart(
                 f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"

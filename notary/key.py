@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from events.files import replace
 from notary.merkle import Tree
 from notary.note import Key, MalformedNote, Signer, parse_key, parse_signer
 
@@ -78,28 +79,14 @@ def write_state(path: Path, state: State) -> None:
     replace(path, msgspec.json.encode(state))
 
 
-def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, also through a power cut; what was there before is replaced."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def known_keys(path: Path) -> list[Key]:
     """The public keys in a file, one on each line: this notary's, and those it had before. Raises `MalformedNote`."""
-    return [parse_key(line) for line in path.read_text().split()]
+    return parse_keys(path.read_text())
+
+
+def parse_keys(text: str) -> list[Key]:
+    """Public keys, one on each line. Raises `MalformedNote`."""
+    return [parse_key(line) for line in text.split()]
 
 
 def _publish(signer: Signer, path: Path) -> None:

@@ -1,7 +1,7 @@
 """A client's proof by a signed assertion: `private_key_jwt` (RFC 7523 §3, RFC 7521 §4.2, RFC 8725)."""
 
 import hashlib
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,13 +10,12 @@ from joserfc.jwk import Key, KeySet
 from joserfc.jws import CompactSignature, JWSRegistry, extract_compact
 from joserfc.util import urlsafe_b64decode
 from nats.errors import Error as NatsError
-from nats.js.api import StorageType
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError, BadRequestError
+from nats.js.errors import APIError
 
 from events.bus import Connection
 from events.log import Unavailable
-from events.stream import WeakStream, with_a_leader
+from events.stream import ensure_exactly
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
@@ -30,8 +29,27 @@ LEEWAY_SECONDS = 30
 BUCKET = "heirloom-assertions"
 KEPT_SECONDS = 900
 """Longer than any assertion is good for."""
-IN_USE = 10058
 TAKEN = (10071, 10164)
+
+
+def bucket(replicas: int) -> dict[str, Any]:
+    """The configuration of the bucket's stream: the least that NATS tools take for a bucket."""
+    return {
+        "name": f"KV_{BUCKET}",
+        "subjects": [f"$KV.{BUCKET}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "new",
+        "compression": "none",
+        "max_age": KEPT_SECONDS * 1_000_000_000,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_msgs_per_subject": 1,
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": True,
+    }
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -110,32 +128,12 @@ class UsedAssertions:
     """Every assertion is good once, on whichever replica and also after all have started anew (RFC 7523 §3)."""
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._jetstream: JetStreamContext = connection.jetstream()
 
     async def start(self, replicas: int) -> None:
-        """Make the bucket that remembers them. Raises `WeakStream` when there is one that forgets too early."""
-        make = partial(
-            self._jetstream.create_key_value,
-            bucket=BUCKET,
-            ttl=KEPT_SECONDS,
-            storage=StorageType.FILE,
-            replicas=replicas,
-        )
-        try:
-            await with_a_leader(make)
-        except BadRequestError as error:
-            if error.err_code != IN_USE:
-                raise
-            config = (await self._jetstream.stream_info(f"KV_{BUCKET}")).config
-            faults = []
-            if config.storage != "file":
-                faults.append("storage is not file")
-            if config.max_age and config.max_age < KEPT_SECONDS:
-                faults.append(f"max_age is {config.max_age} s, must be at least {KEPT_SECONDS} s")
-            if (config.num_replicas or 1) < replicas:
-                faults.append(f"num_replicas is {config.num_replicas}, must be at least {replicas}")
-            if faults:
-                raise WeakStream(faults, f"KV_{BUCKET}") from error
+        """Make the bucket that remembers them. Raises `WeakStream` when there is one that is otherwise."""
+        await ensure_exactly(self._connection, bucket(replicas))
 
     async def use(self, tenant: str, client_id: str, jti: str) -> bool:
         """Whether this is the first time. The bucket holds a digest alone. Raises `Unavailable`."""

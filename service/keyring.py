@@ -6,7 +6,6 @@ when a tenant is added. Each secret has an id (1 to 255) that tokens name; the l
 """
 
 import base64
-import contextlib
 import os
 import secrets
 import stat
@@ -16,6 +15,8 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from events.files import replace, write_private
 
 SECRET_BYTES = 32
 
@@ -105,22 +106,5 @@ def add(path: Path) -> int:
     file = msgspec.json.decode(path.read_bytes(), type=_File)
     entry = _Entry(newest, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
     content = msgspec.json.format(msgspec.json.encode(_File(1, [*file.secrets, entry])))
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    write_private(draft, content)
-    draft.replace(path)  # a reader sees the old keyring or the new one, whole
+    replace(path, content)  # a reader sees the old keyring or the new one, whole
     return newest
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file only its owner can read; one that exists is left alone. Whole or not at all, and on the disk."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)  # unlike a rename, never replaces what another process has just made
-    finally:
-        draft.unlink(missing_ok=True)

@@ -11,18 +11,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
+from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import StorageType, StreamConfig
-from nats.js.errors import BadRequestError
 
 from events.bus import Connection
 from events.ending import end
 from events.log import Log, Unavailable
-from events.stream import JetStreamMissing, with_a_leader
+from events.stream import ensure_exactly
 from service.registry import LEASE_SECONDS, Registry
 from service.skew import Skew
 from service.tokens import new_id
@@ -41,6 +39,20 @@ class _Info(msgspec.Struct):
         subjects: dict[str, int] | None = None
 
     state: State | None = None
+
+
+def configuration(replicas: int) -> dict[str, Any]:
+    """Of the stream of leases. A broker that restarts must not forget who may be deciding: it lies in a file."""
+    return {
+        "name": STREAM,
+        "subjects": ["heirloom.replica.*"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_age": int(LEASE_SECONDS + REQUEST_SECONDS + 1) * 1_000_000_000,
+    }
 
 
 class Replicas:
@@ -62,18 +74,7 @@ class Replicas:
 
     async def start(self, settled: Callable[[], Awaitable[None]], stream_replicas: int) -> None:
         """Take a lease and keep it. `settled` returns when the requests that are under way now are answered."""
-        config = StreamConfig(
-            name=STREAM,
-            subjects=["heirloom.replica.*"],
-            max_msgs_per_subject=1,
-            max_age=LEASE_SECONDS + REQUEST_SECONDS + 1,
-            storage=StorageType.FILE,  # a broker that restarts must not forget who may be deciding
-            num_replicas=stream_replicas,
-        )
-        try:
-            await with_a_leader(partial(self._make_stream, config))
-        except NatsError as error:
-            raise JetStreamMissing(f"the broker refuses the stream {STREAM}: {error}") from error
+        await ensure_exactly(self._connection, configuration(stream_replicas), mends=True)
 
         async def asked(message: Msg) -> None:
             self._run(self._answer(message, settled))
@@ -88,12 +89,6 @@ class Replicas:
         await end(self._tasks)
         with contextlib.suppress(NatsError, Unavailable):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
-
-    async def _make_stream(self, config: StreamConfig) -> None:
-        try:
-            await self._jetstream.add_stream(config)
-        except BadRequestError:  # there is one, of another version's settings perhaps
-            await self._jetstream.update_stream(config)
 
     async def barrier(self, seq: int) -> None:
         """Return when no replica decides on settings older than `seq`, a commit of the registry's.

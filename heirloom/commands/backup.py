@@ -18,15 +18,27 @@ from events.log import Unavailable
 from events.stream import last_sequence
 from events.subjects import STREAM
 from heirloom import credentials
-from heirloom.backup import Manifest, Unusable, back_up, check, read_manifest
+from heirloom.backup import back_up
 from heirloom.commands.held_against import read_kept
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
 from heirloom.commands.verify import verify_log
+from heirloom.manifest import Manifest, Unusable, check, read_manifest, read_part
 from heirloom.reach import open_bus
-from heirloom.restore import end_every_family, is_empty, own_brokers, restore_keys, restore_streams
+from heirloom.restore import (
+    check_room,
+    credentials_in,
+    draft_of,
+    end_every_family,
+    hand_on,
+    is_empty,
+    own_brokers,
+    refuse_to_overwrite,
+    restore_keys,
+    restore_streams,
+)
 from heirloom.snapshot import SnapshotFailed, state_of
-from notary.key import PUBLIC, known_keys
+from notary.key import PUBLIC, parse_keys
 from notary.note import MalformedNote
 from notary.verify import Terms
 from service.keyring import KeyringError
@@ -88,12 +100,22 @@ def restore(
 
     async def run() -> tuple[Manifest, int]:
         manifest = _checked(backup)
-        async with _broker(data, nats, backup, cluster) as (connection, replicas):
-            with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
-                await restore_streams(connection, backup, manifest, replicas, advance)
-            await _verify(connection, backup, manifest, kept)
-            ended = await _end_families(connection, manifest) if end_families else 0
-        restore_keys(backup, manifest, data, same_log=not end_families)
+        check_room(data, backup, manifest)
+        async with _target(nats, backup, manifest) as target:
+            with draft_of(data) as draft:
+                scratch = draft if target is None else draft / "log"
+                scratch.mkdir(mode=0o700, exist_ok=True)
+                copies = 1 if target is not None else cluster or 1
+                async with own_brokers(scratch, backup, manifest, copies) as connection:
+                    with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
+                        await restore_streams(connection, backup, manifest, copies, advance)
+                    await _verify(connection, backup, manifest, kept)
+                    ended = await _end_families(connection, manifest) if end_families else 0
+                    if target is not None:
+                        await hand_on(connection, target, manifest, cluster, draft)
+                if target is not None:
+                    shutil.rmtree(scratch)
+                restore_keys(backup, manifest, draft, same_log=not end_families)
         return manifest, ended
 
     manifest, ended = _told(run)
@@ -111,20 +133,17 @@ def restore(
 
 
 @asynccontextmanager
-async def _broker(
-    data: Path, nats: str | None, backup: Path, cluster: int | None
-) -> AsyncIterator[tuple[Connection, int | None]]:
-    """Where the log goes, and how many copies it gets. What was begun in a data directory is taken away again."""
-    if nats is not None:
-        async with open_bus(data, _with_credentials(backup, nats), "service") as connection:
-            yield connection, cluster
+async def _target(nats: str | None, backup: Path, manifest: Manifest) -> AsyncIterator[Connection | None]:
+    """The broker that the restored log goes to, if it is another than our own: one that has none yet."""
+    if nats is None:
+        yield None
         return
-    try:
-        async with own_brokers(data, backup, cluster or 1) as connection:
-            yield connection, cluster or 1
-    except BaseException:
-        shutil.rmtree(data, ignore_errors=True)
-        raise
+    known = credentials_in(backup, manifest)
+    if known is not None and urlsplit(nats).username is None:
+        nats = known.url("service", urlsplit(nats).netloc)
+    async with open_bus(backup, nats, "service") as connection:
+        await refuse_to_overwrite(connection, manifest)
+        yield connection
 
 
 def _checked(backup: Path) -> Manifest:
@@ -136,8 +155,8 @@ def _checked(backup: Path) -> Manifest:
 
 async def _verify(connection: Connection, backup: Path, manifest: Manifest, kept: Path | None) -> None:
     """The same as `heirloom audit verify`. Raises `Unusable`."""
-    public = backup / PUBLIC
-    known = known_keys(public) if any(part.name == PUBLIC for part in manifest.files) else []
+    public = manifest.file(PUBLIC)
+    known = [] if public is None else parse_keys(read_part(backup, public).decode())
     checkpoint = None if kept is None else read_kept(kept, known)
     terms = Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
     end = await last_sequence(connection)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from events.files import write_private
 from heirloom import credentials, nats_server
 from heirloom.brokers import Node, cluster_configuration
 from heirloom.commands.address import Address
 from heirloom.commands.options import DATA
 from heirloom.up import CannotStart, locked, prepare
-from service.keyring import KeyringError, write_private
+from service.keyring import KeyringError
 
 ROUTES_PORT = 6222
 

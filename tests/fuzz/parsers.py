@@ -14,7 +14,7 @@ from events import client, family, key, subject, tenant
 from events.commit import Codec, UnreadableCommit
 from events.verify import Verifier
 from heirloom import credentials
-from heirloom.backup import MANIFEST, Unusable, read_manifest
+from heirloom.manifest import MANIFEST, Unusable, read_manifest
 from heirloom.seed import read_seed
 from notary.checkpoint import read_checkpoint
 from notary.key import NoKey, State, read_state, write_state

@@ -18,8 +18,8 @@ from events.family import codec
 from events.reader import read
 from events.stored import Stored
 from events.subjects import EVERYTHING
-from heirloom.backup import KEYRING, MANIFEST
 from heirloom.cli import main
+from heirloom.manifest import KEYRING, MANIFEST
 from heirloom.snapshot import give_back, state_of, take
 from service import keyring
 from tests.broker import Broker, broker
@@ -130,8 +130,7 @@ async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path
     assert state.messages == 1
     await jetstream.delete_stream("SHORT")
     await asyncio.sleep(0.2)  # its messages' whole life
-    copy.seek(0)
-    await give_back(connection, config, state, copy, lambda _: None)
+    await give_back(connection, config, state, [copy.getvalue()], lambda _: None)
     assert await state_of(connection, "SHORT") is not None
     await connection.close()
 

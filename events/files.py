@@ -1,0 +1,82 @@
+"""Files: read only where they are files, written whole or not at all, and never through a link.
+
+What somebody else may have put in our way, a link, a FIFO, a device, is neither followed nor opened. A new content is
+written beside its place, for the owner alone, and moved there when all of it is on the disk.
+"""
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+PRIVATE = 0o600
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises `OSError` for a link, and for whatever is no plain file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "it is no plain file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_plain(path: Path, limit: int) -> bytes:
+    """What a plain file holds. Raises `OSError`, also for more than `limit` bytes."""
+    with open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(0, f"it has more than {limit:,} bytes")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(0, f"it has more than {limit:,} bytes")
+    return content
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, replaces: bool = False, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """Write a file: it appears under its name when the block ends, whole and on the disk, or not at all.
+
+    Unless it `replaces` what is there, raises `FileExistsError`. A link under that name is never followed. The umask
+    narrows a `mode` for more than the owner, and widens nothing.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if replaces:
+            draft.replace(path)
+        else:
+            os.link(draft, path)  # unlike a rename, never replaces what somebody has just made
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file only its owner can read; one that exists is left alone. Whole or not at all, and on the disk."""
+    with contextlib.suppress(FileExistsError), new_file(path) as file:
+        file.write(content)
+
+
+def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Write a file whole or not at all, also through a power cut; what was there before is replaced."""
+    with new_file(path, replaces=True, mode=mode) as file:
+        file.write(content)
+
+
+def _sync(directory: Path) -> None:
+    """Have the names in it on the disk, too."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
