@@ -14,6 +14,7 @@ from events.commit import Codec, Commit
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
+CLIENT_GRANT = "client_credentials"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 RevocationReason: TypeAlias = Literal[
@@ -300,6 +301,11 @@ def fold(state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetim
     if state is None:
         raise ValueError("a commit holds at least one event")
     return state
+
+
+def is_of_a_person(state: FamilyState) -> bool:
+    """Whether its `sub` is a person's. A client's own tokens have its `client_id` there (RFC 6749 §4.4)."""
+    return state.grant != CLIENT_GRANT
 
 
 def revokes(events: tuple[FamilyEvent, ...]) -> bool:

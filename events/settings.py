@@ -14,15 +14,20 @@ GrantType: TypeAlias = Literal[
     "urn:ietf:params:oauth:grant-type:device_code",
     "urn:ietf:params:oauth:grant-type:token-exchange",
 ]
+TOKEN_EXCHANGE: GrantType = "urn:ietf:params:oauth:grant-type:token-exchange"
 AuthMethod: TypeAlias = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 SigningAlg: TypeAlias = Literal["ES256", "Ed25519"]
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The settings a tenant and a client share. The rates are those of one replica; more is refused for a moment."""
+    """The settings a tenant and a client share. The rates are those of one replica; more is refused for a moment.
+
+    `audiences` is what a token may be for besides the issuer (RFC 8707); `*` is any.
+    """
 
     grant_types: tuple[GrantType, ...] | None = None
     scope: str | None = None
+    audiences: tuple[str, ...] | None = None
     access_token_ttl: int | None = None
     access_token_format: Literal["jwt", "opaque"] | None = None
     refresh_token_ttl: int | None = None
@@ -51,8 +56,12 @@ class TenantSettings(Policy, frozen=True):
 
 
 class ClientSettings(Policy, frozen=True):
-    """A client's registration (RFC 7591 §2), and what it is trusted to do."""
+    """A client's registration (RFC 7591 §2), and what it is trusted to do.
+
+    `may_exchange` names the clients whose tokens it may exchange (RFC 8693), besides its own and those made for it.
+    """
 
     may_issue: bool = False
     may_authorize: bool = False
     may_introspect: bool = False
+    may_exchange: tuple[str, ...] = ()

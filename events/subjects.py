@@ -68,3 +68,7 @@ def subject_digest(sub: str) -> str:
 
 def _single(name: str) -> Aggregate:
     return Aggregate(name, name, name)
+
+
+EVERY_TENANT = _single("tokens.*.tenant")
+"""All tenants' settings together: what must not have moved while something is compared over all of them."""

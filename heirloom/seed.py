@@ -8,7 +8,7 @@ import click
 
 from events.settings import ClientSettings, TenantSettings
 from events.subjects import CLIENT_ID, TENANT
-from service.admin.settings import for_client, parse
+from service.admin.settings import for_client, for_tenant, parse
 from service.errors import OAuthError
 
 
@@ -77,6 +77,10 @@ class _SeedReader:
         if not isinstance(name, str) or not TENANT.fullmatch(name):
             self._fault(self._line("tenant", number, "name"), "name: a tenant's name is [a-z0-9][a-z0-9-]{0,62}")
         self._once("tenant", number, "name", str(name))
+        issuer = ("issuer", str(settings.get("issuer", name)))
+        if issuer in self._seen:
+            self._fault(self._line("tenant", number, "issuer"), "issuer: another tenant of the file has that one")
+        self._seen.add(issuer)
         self._check("tenant", number, TenantSettings, settings)
         return str(name), settings
 
@@ -98,6 +102,11 @@ class _SeedReader:
     ) -> None:
         """What each setting may be, but not beside the client's others, and its tenant's."""
         known = {name: parse(TenantSettings, settings) for name, settings in tenants}
+        for number, (_, settings) in enumerate(tenants):
+            try:
+                for_tenant(settings)
+            except OAuthError as error:
+                self._fault(self._line("tenant", number, error.description.split(":")[0]), error.description)
         for number, (tenant, _, settings) in enumerate(clients):
             try:
                 for_client(settings, known.get(tenant, TenantSettings()))

@@ -20,7 +20,7 @@ from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from heirloom.what_if import Findings, Terms, changes_of, nothing_yet
 from service.decide.what_if import Run, follow, verdict
-from service.policy import Rules, resolve
+from service.policy import ANY, Rules, resolve
 
 RUNS = "CREATE TABLE runs (began INTEGER PRIMARY KEY, family_id TEXT NOT NULL UNIQUE, run BLOB NOT NULL)"
 
@@ -103,8 +103,9 @@ class History:
         """As of the commits taken so far."""
         if client_id not in self._rules:
             tenant, client = self._tenant, self._clients.get(client_id, ClientSettings())
-            instead = resolve(replace(tenant, **self._changes), replace(client, **self._changes))
-            self._rules[client_id] = _Both(resolve(tenant, client), instead)
+            tenant = replace(tenant, audiences=(ANY,))  # what tokens were for decides nothing about families here
+            instead = resolve(replace(tenant, **self._changes), replace(client, **self._changes, audiences=None))
+            self._rules[client_id] = _Both(resolve(tenant, replace(client, audiences=None)), instead)
         return self._rules[client_id]
 
 

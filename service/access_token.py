@@ -43,6 +43,7 @@ class Claims(msgspec.Struct, frozen=True):
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
     act: Actor | None = None
+    sub_type: str | None = None
 
     @property
     def actors(self) -> tuple[str, ...]:
@@ -52,6 +53,11 @@ class Claims(msgspec.Struct, frozen=True):
             actors.append(act.sub)
             act = act.act
         return tuple(actors)
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """What it is for (RFC 7519 §4.1.3)."""
+        return (self.aud,) if isinstance(self.aud, str) else self.aud
 
     @property
     def claimed(self) -> Claimed:
@@ -73,14 +79,8 @@ async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | No
     return None if void_until is not None and claims.iat <= void_until.timestamp() else claims
 
 
-async def active(context: Context, tenant: Tenant, token: str) -> Claims | None:
-    """The claims if the token is good now, as the log's leader has it. Raises `Unavailable`."""
-    found = await active_in(context, tenant, token)
-    return None if found is None else found[0]
-
-
 async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claims, FamilyState] | None:
-    """As `active`, with the family that the token is of."""
+    """The claims if the token is good now, as the log's leader has it, with its family. Raises `Unavailable`."""
     claims = await recognise(context, tenant, token)
     if claims is None or claims.exp <= clock.now().timestamp():
         return None

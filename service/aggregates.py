@@ -1,6 +1,6 @@
 """Load, decide, append for the small aggregates of the registry: settings, clients, keys."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from events.commit import VERSION, Codec, Commit, digest
@@ -30,12 +30,17 @@ async def change(
     evolve: Callable[[S | None, E], S],
     decide: Callable[[S | None], tuple[E, ...]],
     actor: str,
+    *,
+    guard: Callable[[], Awaitable[tuple[str, int]]] | None = None,
 ) -> Written:
     """Append the events `decide` gives for the aggregate's state; nothing when it gives none and there is a state.
 
-    Decides again when another commit came first. Raises `Conflict` when that never ends, and `Unavailable`.
+    A `guard` is asked first each time: it gives a filter that takes in the aggregate, and its last sequence, which
+    must still be the last when the commit is stored. Decides again when another commit came first. Raises `Conflict`
+    when that never ends, and `Unavailable`.
     """
     for _ in range(ATTEMPTS):
+        guarded = await guard() if guard is not None else None
         last = await log.last_from_leader(aggregate)
         state = codec.decode(last.body).state if last is not None else None
         events = decide(state)
@@ -50,7 +55,7 @@ async def change(
         name = aggregate.name if last is None else None
         body = codec.encode(Commit(VERSION, new_id(), clock.now(), actor, prev, prev_seq, events, after, name))
         try:
-            seq = await log.append(aggregate.live, aggregate.filter, body, prev_seq)
+            seq = await log.append(aggregate.live, aggregate.filter, body, prev_seq, guard=guarded)
         except Conflict:
             continue
         return Written(Stored(seq, aggregate.live, body), changed=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from joserfc.errors import JoseError
-from joserfc.jwk import Key, KeySet
+from joserfc.jwk import Key
 from joserfc.jws import CompactSignature, JWSRegistry, extract_compact
 from joserfc.util import urlsafe_b64decode
 from nats.errors import Error as NatsError
@@ -16,6 +16,7 @@ from nats.js.errors import APIError
 from events.bus import Connection
 from events.log import Unavailable
 from events.stream import ensure_exactly
+from service.client_keys import keys_of, weakness
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
@@ -121,7 +122,8 @@ def read(text: str) -> Assertion | None:
 
 @lru_cache(maxsize=1024)
 def _keys(jwks: bytes) -> list[Key]:
-    return list(KeySet.import_key_set(msgspec.json.decode(jwks)).keys)
+    """Those that are strong enough; an older log may have others."""
+    return [key for key in keys_of(msgspec.json.decode(jwks)) if weakness(key) is None]
 
 
 class UsedAssertions:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from events.family import is_of_a_person
 from service.access_token import active_in
 from service.client_assertion import read
 from service.client_authentication import ByAssertion, BySecret, ClientAuthentication
@@ -18,7 +19,6 @@ from service.client_password import client_password
 from service.context import Context
 from service.errors import invalid_client
 from service.holding import Holding
-from service.registry import Tenant
 
 MAX_PROOF = 8192
 PROBE = ("-", "doors")
@@ -83,10 +83,10 @@ class Connecting:
         if tenant is None or found is None:
             raise invalid_client()
         claims, family = found
-        if client_id not in (None, claims.client_id) or claims.actors or not _is_for(tenant, claims.aud):
+        if client_id not in (None, claims.client_id) or claims.actors or claims.audience != (tenant.issuer,):
             raise invalid_client()
         # the grant tells, not the subject: a person may be called as the client is
-        itself = family.grant == "client_credentials"
+        itself = not is_of_a_person(family)
         holding = Holding(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
         return Admitted(tenant.name, claims.client_id, holding, itself)
 
@@ -94,10 +94,6 @@ class Connecting:
         """The name of the tenant whose token this claims to be; empty for none."""
         issuer = _claimed_issuer(token)
         return next((tenant.name for tenant in self._context.registry.tenants() if tenant.issuer == issuer), "")
-
-
-def _is_for(tenant: Tenant, aud: str | tuple[str, ...]) -> bool:
-    return ((aud,) if isinstance(aud, str) else aud) == (tenant.issuer,)
 
 
 def _claimed_issuer(token: str) -> str | None:

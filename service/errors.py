@@ -23,7 +23,6 @@ Code: TypeAlias = Literal[
 
 _STATUS: dict[Code, str] = {
     "invalid_client": "401",
-    "access_denied": "403",
     "temporarily_unavailable": "503",
     "server_error": "503",
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from events import subjects
 from events.commit import VERSION, Commit, digest
-from events.family import FamilyState, codec, fold, revokes
+from events.family import FamilyState, codec, fold, is_of_a_person, revokes
 from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
@@ -110,6 +110,8 @@ class Families:
 
     async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState) -> Known | None:
         """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so."""
+        if not is_of_a_person(after):
+            return None
         if before is None and after.sub:
             person = self._people.known(tenant, after.sub)
             return await self._people.newest(tenant, after.sub) if person.blocked else person

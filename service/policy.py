@@ -6,12 +6,16 @@ import msgspec
 
 from events.settings import AuthMethod, ClientSettings, GrantType, TenantSettings
 
+ANY = "*"
+"""Among `audiences`: whatever there is."""
+
 
 class Rules(msgspec.Struct, frozen=True):
     """Every setting with its value. Durations are whole seconds; 0 means what CONTRACT §4 says."""
 
     grant_types: tuple[GrantType, ...] = ("authorization_code", "refresh_token")
     scope: str = ""
+    audiences: tuple[str, ...] = ()
     access_token_ttl: int = 300
     access_token_format: Literal["jwt", "opaque"] = "jwt"
     refresh_token_ttl: int = 2_592_000
@@ -29,6 +33,7 @@ class Rules(msgspec.Struct, frozen=True):
     may_issue: bool = False
     may_authorize: bool = False
     may_introspect: bool = False
+    may_exchange: tuple[str, ...] = ()
 
 
 def longest_before(ttl: int, *before: int | None) -> int | None:

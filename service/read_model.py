@@ -8,6 +8,7 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
+from events.family import CLIENT_GRANT
 from events.log import Unavailable
 from service.decide.cut_off import CutOff
 
@@ -25,6 +26,7 @@ class Family(msgspec.Struct):
     family_id: str
     client_id: str
     opened_seq: int
+    grant: str
 
 
 class Revocation(msgspec.Struct):
@@ -54,13 +56,16 @@ class ReadModel:
     async def live(
         self, tenant: str, sub: str | None, client_id: str | None, min_seq: int, limit: int = PAGE
     ) -> AsyncIterator[list[Family]]:
-        """The families with a token that may be good, page by page; a page may be empty. Raises `Unavailable`."""
+        """The families with a token that may be good, page by page; a page may be empty. Raises `Unavailable`.
+
+        Of a `sub`, those of the person who is called so, and not of a client (RFC 9700 §4.15).
+        """
         asked = {"sub": sub, "client_id": client_id, "status": "live", "leeway": LEEWAY_SECONDS}
         asked |= {"min_seq": min_seq, "limit": limit}
         cursor: str | None = None
         while True:
             page = await self._ask(f"audit.{tenant}.families", asked | {"cursor": cursor}, _Families)
-            yield page.items
+            yield [family for family in page.items if sub is None or family.grant != CLIENT_GRANT]
             if (cursor := page.cursor) is None:
                 return
 

@@ -75,8 +75,9 @@ class Tenant:
         return [known for known in self.keys.values() if known.state.status != "retired" or now < known.at + lived]
 
     def rules_of(self, settings: ClientSettings) -> Rules:
-        """What holds for a client with that registration."""
-        return resolve(self.settings, settings)
+        """What holds for a client with that registration. Its tokens may always be for the issuer."""
+        rules = resolve(self.settings, settings)
+        return msgspec.structs.replace(rules, audiences=(self.issuer, *rules.audiences))
 
     def gave(self, *lifetimes: int | None) -> None:
         """So many seconds access tokens were, or may be, given. None is no lifetime."""
@@ -157,9 +158,13 @@ class Registry:
         newest = await self._log.last_from_leader(subjects.key(tenant, "*"))
         if newest is None:
             return
+        await self.caught_up(newest.seq)  # the newest commit alone may be about a key that does not sign
+
+    async def caught_up(self, seq: int) -> None:
+        """As `reach`, for a while. Raises `Unavailable`."""
         try:
             async with asyncio.timeout(LEASE_SECONDS):
-                await self.reach(newest.seq)  # the newest commit alone may be about a key that does not sign
+                await self.reach(seq)
         except TimeoutError as error:
             raise Unavailable("this replica is behind the log") from error
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from events import strict
-from service.errors import OAuthError
+from service.errors import OAuthError, invalid_client
 
 T = TypeVar("T")
 P = TypeVar("P", bound=msgspec.Struct)
@@ -42,14 +42,19 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise OAuthError("invalid_request", str(malformed)) from malformed
 
 
-def parameters_of(request: Request, decoder: msgspec.json.Decoder[P]) -> P:
-    """As `decode`; a parameter without a value counts as left out (RFC 6749 §3.1, §3.2)."""
+def parameters_of(request: Request, decoder: msgspec.json.Decoder[P], *, client_id_is_anothers: bool = False) -> P:
+    """As `decode`; a parameter without a value counts as left out (RFC 6749 §3.1, §3.2).
+
+    Raises `invalid_client` where the parameter `client_id` names somebody else than who asks (RFC 6749 §3.2.1).
+    """
     found = decode(request.body, decoder)
-    if b'""' not in request.body:
-        return found
-    return msgspec.structs.replace(
-        found, **{name: None for name in found.__struct_fields__ if getattr(found, name) == ""}
-    )
+    if b'""' in request.body:
+        found = msgspec.structs.replace(
+            found, **{name: None for name in found.__struct_fields__ if getattr(found, name) == ""}
+        )
+    if not client_id_is_anothers and getattr(found, "client_id", None) not in (None, request.client_id):
+        raise invalid_client()
+    return found
 
 
 def check(body: bytes) -> dict[str, Any]:

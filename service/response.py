@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from events.family import AccessToken, FamilyState
+from events.family import AccessToken, FamilyState, is_of_a_person
 from service import clock
 from service.context import Context
 from service.decide.outcome import Granted, Refused
@@ -12,7 +12,7 @@ from service.errors import OAuthError
 from service.families import Concluded
 from service.opaque import sequence_of
 from service.registry import Client, Tenant
-from service.scope import OPENID
+from service.scope import OPENID, still
 from service.signing import SigningKey
 
 
@@ -42,7 +42,7 @@ async def token_response(
     }
     if granted.generation is not None:
         response["refresh_token"] = tenant.refresh_tokens.mint(granted.key, family_id, granted.generation, state.seed)
-    if with_id_token and OPENID in state.scope.split(" "):
+    if with_id_token and OPENID in still(state.scope, client.rules.scope).split(" "):
         response["id_token"] = _id_token(tenant, client, family_id, state, access, nonce)
     return msgspec.json.encode(response | more if more else response)
 
@@ -62,6 +62,8 @@ def claims_of(
         "sid": family_id,
         "scope": access.scope,
     }
+    if not is_of_a_person(state):
+        claims["sub_type"] = "client"  # RFC 9700 §4.15: a person may be called as the client is
     if act:
         claims["act"] = _actors(act)
     return claims | _authentication(state)

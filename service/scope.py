@@ -1,9 +1,11 @@
 """Scopes (RFC 6749 §3.3) and resource indicators (RFC 8707)."""
 
 import re
-from urllib.parse import urlsplit
+from functools import lru_cache
 
 from service.errors import OAuthError
+from service.policy import ANY
+from service.uri import is_resource
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 MAX_SCOPE = 2048
@@ -36,6 +38,15 @@ def narrow(requested: str | None, allowed: str, limit: str = "was granted") -> s
     return " ".join(values)
 
 
+@lru_cache(maxsize=4096)
+def still(granted: str, registered: str) -> str:
+    """What is left of a granted scope for a client that is registered for that one today (RFC 7591 §2)."""
+    if granted == registered:
+        return granted
+    known = set(registered.split(" "))
+    return " ".join(value for value in granted.split(" ") if value in known)
+
+
 def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
     """The resources in their order, each once; None when none is named. Raises `invalid_target` (RFC 8707 §2)."""
     if resource is None:
@@ -43,26 +54,48 @@ def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] |
     resources = (resource,) if isinstance(resource, str) else tuple(dict.fromkeys(resource))
     if not 1 <= len(resources) <= MAX_RESOURCES:
         raise OAuthError("invalid_target", f"resource names between 1 and {MAX_RESOURCES} targets")
-    for uri in resources:
-        if not _is_resource(uri):
-            raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707 §2)")
+    if not all(len(uri) <= MAX_RESOURCE and is_resource(uri) for uri in resources):
+        raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707 §2)")
     return resources
 
 
-def narrow_resources(requested: tuple[str, ...] | None, granted: tuple[str, ...]) -> tuple[str, ...]:
-    """The requested resources if all were granted; what was granted when none is named. Raises `invalid_target`."""
+def audience_of(resource: str | tuple[str, ...] | None, audiences: tuple[str, ...]) -> tuple[str, ...]:
+    """What a grant is for: the resources that are named, the issuer where none is. `audiences` is what the client's
+    tokens may be for, the issuer first.
+
+    Raises `invalid_target`.
+    """
+    resources = parse_resources(resource)
+    if resources is None:
+        return audiences[:1]
+    check_audience(resources, audiences)
+    return resources
+
+
+def check_audience(wanted: tuple[str, ...], audiences: tuple[str, ...]) -> None:
+    """Raises `invalid_target` for what the client's tokens may not be for (RFC 8707 §2)."""
+    if ANY not in audiences and not set(audiences).issuperset(wanted):
+        raise OAuthError("invalid_target", "the client may have no token for that; an operator sets audiences")
+
+
+def narrow_resources(
+    requested: tuple[str, ...] | None, granted: tuple[str, ...], audiences: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The requested resources if all were granted; what was granted when none is named. Of both, what the client's
+    tokens may be for today.
+
+    Raises `invalid_target`.
+    """
+    left = granted if ANY in audiences else tuple(name for name in granted if name in audiences)
+    if not left:
+        raise OAuthError("invalid_target", "the client may have no token any more for what was granted")
     if requested is None:
-        return granted
-    if not set(granted).issuperset(requested):
+        return left
+    if not set(left).issuperset(requested):
         raise OAuthError("invalid_target", "the resource is outside of what was granted")
     return requested
 
 
-def _is_resource(uri: str) -> bool:
-    if len(uri) > MAX_RESOURCE or not uri.isascii() or not uri.isprintable() or " " in uri:
-        return False
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return False
-    return bool(parts.scheme) and bool(parts.netloc or parts.path) and "#" not in uri
+def is_audience(name: str) -> bool:
+    """Whether something may be called so in an `aud` (RFC 8693 §2.1 `audience`), or be set as `audiences`."""
+    return 0 < len(name) <= MAX_RESOURCE and name.isprintable()

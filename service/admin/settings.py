@@ -3,20 +3,25 @@
 import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from events import strict
-from events.settings import ClientSettings, Policy, TenantSettings
+from events.settings import TOKEN_EXCHANGE, ClientSettings, Policy, TenantSettings
+from events.subjects import CLIENT_ID
+from service.client_keys import fault_of
 from service.errors import OAuthError
-from service.policy import resolve
-from service.scope import parse_scope
+from service.policy import ANY, Rules, resolve
+from service.scope import is_audience, parse_scope
+from service.uri import page_fault, redirect_fault
 
 P = TypeVar("P", bound=Policy)
 
 TEN_YEARS = 315_360_000
 FASTEST = 1_000_000
+MAX_ISSUER = 512
+MAX_AUDIENCES = 64
+MAX_CLIENTS = 64
 
 
 def parse(kind: type[P], given: dict[str, Any]) -> P:
@@ -65,45 +70,24 @@ def _scope(scope: str) -> str | None:
 
 
 def _redirect_uris(uris: tuple[str, ...]) -> str | None:
-    for uri in uris:
-        parts = _split(uri)
-        if parts is None or not parts.scheme or parts.fragment or len(uri) > 2048:
-            return "each must be an absolute URI without a fragment (RFC 6749 §3.1.2)"
-        if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
-            return "http is only for loopback (RFC 8252 §7.3)"
-    return None
-
-
-def _split(uri: str) -> SplitResult | None:
-    try:
-        return urlsplit(uri)
-    except ValueError:
-        return None
+    return next((fault for uri in uris if (fault := redirect_fault(uri)) is not None), None)
 
 
 def _issuer(issuer: str) -> str | None:
-    parts = _split(issuer)
-    if (
-        parts is None
-        or parts.scheme not in ("https", "http", "urn")
-        or parts.query
-        or parts.fragment
-        or len(issuer) > 512
-    ):
-        return "must be a URL without query and fragment (RFC 8414 §2)"
+    if len(issuer) > MAX_ISSUER:
+        return f"must have at most {MAX_ISSUER} characters"
+    return page_fault(issuer)
+
+
+def _audiences(audiences: tuple[str, ...]) -> str | None:
+    if len(audiences) > MAX_AUDIENCES or not all(is_audience(name) for name in audiences):
+        return f"must be at most {MAX_AUDIENCES} resources (RFC 8707) or names (RFC 8693 §2.1), or {ANY} for any"
     return None
 
 
-def _jwks(jwks: dict[str, Any]) -> str | None:
-    from joserfc.errors import JoseError  # a tenth of what a process that only reads settings would have to import
-    from joserfc.jwk import KeySet
-
-    try:
-        keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]  # it checks the shape itself
-    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-        return "is not a JWK Set (RFC 7517 §5)"
-    if any(key.is_private or key.key_type == "oct" for key in keys.keys):
-        return "must hold public keys only"
+def _clients(names: tuple[str, ...]) -> str | None:
+    if len(names) > MAX_CLIENTS or not all(CLIENT_ID.fullmatch(name) for name in names):
+        return f"must name at most {MAX_CLIENTS} clients"
     return None
 
 
@@ -119,7 +103,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "refresh_token_grace": _duration(0),
     "redirect_uris": _redirect_uris,
     "issuer": _issuer,
-    "jwks": _jwks,
+    "verification_uri": page_fault,
+    "audiences": _audiences,
+    "may_exchange": _clients,
+    "jwks": fault_of,
     "required_acr": _acr,
     "requests_per_second": _rate,
     "family_requests_per_second": _rate,
@@ -127,9 +114,26 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def for_client(given: dict[str, Any], tenant: TenantSettings) -> ClientSettings:
-    """A client's settings; `parse` for clients. A public client cannot keep its refresh token (RFC 9700 §4.14.2)."""
+    """A client's settings; `parse` for clients, and what may not be together, its tenant's defaults among it."""
     settings = parse(ClientSettings, given)
-    public = resolve(tenant, settings).token_endpoint_auth_method == "none"
-    if public and settings.refresh_token_rotation == "reuse":
+    rules = resolve(tenant, settings)
+    if rules.token_endpoint_auth_method == "none" and settings.refresh_token_rotation == "reuse":
+        # who holds a copy of a public client's token needs no more than that (RFC 9700 §4.14.2)
         raise OAuthError("invalid_request", "refresh_token_rotation: a public client's refresh tokens must rotate")
+    if rules.token_endpoint_auth_method == "private_key_jwt" and rules.jwks is None:
+        raise OAuthError("invalid_request", "jwks: a client with private_key_jwt proves itself by its keys (RFC 7523)")
+    _no_exchange_without_proof(rules)
     return settings
+
+
+def for_tenant(given: dict[str, Any]) -> TenantSettings:
+    """A tenant's settings; `parse` for tenants, and what may not be together."""
+    settings = parse(TenantSettings, given)
+    _no_exchange_without_proof(resolve(settings, ClientSettings()))
+    return settings
+
+
+def _no_exchange_without_proof(rules: Rules) -> None:
+    """Who has only stolen a token could take it into a public client's name (RFC 8693 §5)."""
+    if rules.token_endpoint_auth_method == "none" and TOKEN_EXCHANGE in rules.grant_types:
+        raise OAuthError("invalid_request", "grant_types: a public client cannot exchange tokens, it proves nothing")

@@ -10,7 +10,7 @@ from events import tenant as tenant_events
 from events.settings import ClientSettings, TenantSettings
 from service.admin.effect import effective
 from service.admin.key import ensure_keys
-from service.admin.settings import parse
+from service.admin.settings import for_tenant
 from service.aggregates import change
 from service.context import Context
 from service.errors import OAuthError
@@ -24,16 +24,32 @@ async def put(context: Context, tenant: str, body: bytes) -> bytes:
     """`{seq}`. The settings are replaced as a whole; putting the same ones again writes nothing."""
     if not subjects.TENANT.fullmatch(tenant):
         raise OAuthError("invalid_request", "a tenant's name is [a-z0-9][a-z0-9-]{0,62}")
-    settings = parse(TenantSettings, decode(body, _decoder))
+    settings = for_tenant(decode(body, _decoder))
 
     decide, aggregate = partial(configure, settings=settings), subjects.tenant(tenant)
-    written = await change(context.log, aggregate, tenant_events.codec, tenant_events.evolve, decide, "operator")
+    guard = partial(_nobody_elses, context, tenant, settings.issuer) if settings.issuer is not None else None
+    written = await change(
+        context.log, aggregate, tenant_events.codec, tenant_events.evolve, decide, "operator", guard=guard
+    )
     context.registry.apply(written.stored)
     configured = await context.registry.tenant(tenant)
     if configured is not None:
         await ensure_keys(context, configured, settings.signing_alg or "ES256")
     await effective(context, written.stored)
     return msgspec.json.encode({"seq": written.stored.seq, "changed": written.changed})
+
+
+async def _nobody_elses(context: Context, tenant: str, issuer: str) -> tuple[str, int]:
+    """All tenants' commits, and the last one as of which no other tenant has this issuer (RFC 8414 §2).
+
+    So of two tenants that ask for one issuer at once, one comes too late. Raises `invalid_request`, `Unavailable`.
+    """
+    newest = await context.log.last_from_leader(subjects.EVERY_TENANT)
+    seq = newest.seq if newest is not None else 0
+    await context.registry.caught_up(seq)
+    if any(known.issuer == issuer and known.name != tenant for known in context.registry.tenants()):
+        raise OAuthError("invalid_request", "issuer: another tenant has that one; each is one issuer (RFC 8414 §2)")
+    return subjects.EVERY_TENANT.filter, seq
 
 
 def configure(

@@ -20,7 +20,7 @@ from service.decide.issue import First, first_tokens
 from service.decide.outcome import Decision, Done, Granted, Refused, invalid_grant, key_used_otherwise
 from service.errors import OAuthError
 from service.policy import Rules
-from service.scope import narrow_resources
+from service.scope import narrow_resources, still
 
 CODE_SECONDS = 60
 
@@ -114,15 +114,18 @@ def s256(verifier: str) -> str:
 
 
 def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, credential: Credential) -> Decision:
+    scope = still(state.scope, command.rules.scope)
+    if state.scope and not scope:
+        return Decision(invalid_grant())
     try:
-        target = narrow_resources(command.resource, state.audience)
+        target = narrow_resources(command.resource, state.audience, command.rules.audiences)
     except OAuthError as error:
         return Decision(Refused(error))  # and the code is as good as before
     first = First(
         now=command.now,
         rules=command.rules,
         client_id=state.client_id,
-        scope=state.scope,
+        scope=scope,
         audience=state.audience,
         target=target,
         jti=command.jti,

@@ -3,14 +3,12 @@
 from typing import NamedTuple
 
 from events.client import ClientConfigured, ClientDisabled, ClientEvent, ClientState
-from events.family import FamilyRevoked, FamilyState, RevocationReason
+from events.family import FamilyRevoked, FamilyState, RevocationReason, is_of_a_person
 from events.settings import Policy
 from events.subject import ConsentWithdrawn, SubjectBlocked, SubjectEvent, SubjectTokensRevoked, SubjectUnblocked
 from events.tenant import TenantEvent, TenantState
 from service.decide.outcome import Decision, Done
 from service.policy import Rules
-
-NOT_OF_A_PERSON = "client_credentials"
 
 
 class CutOff(NamedTuple):
@@ -70,8 +68,11 @@ def is_tighter(before: Policy, after: Policy) -> bool:
 
 
 def cut_off(state: FamilyState | None, command: CutOff, rules: Rules) -> Decision:
-    """`Done`, with `FamilyRevoked` where the family lives and is concerned. `rules` are its client's, today's."""
-    if state is None or state.revoked is not None:
+    """`Done`, with `FamilyRevoked` where the family lives and is concerned. `rules` are its client's, today's.
+
+    What is ordered about a person concerns no client's own tokens, though it be called the same (RFC 9700 §4.15).
+    """
+    if state is None or state.revoked is not None or (command.sub is not None and not is_of_a_person(state)):
         return Decision(Done())
     if command.reason == "policy_changed" and is_strong_enough(state, rules):
         return Decision(Done())
@@ -80,6 +81,6 @@ def cut_off(state: FamilyState | None, command: CutOff, rules: Rules) -> Decisio
 
 def is_strong_enough(state: FamilyState, rules: Rules) -> bool:
     """Whether the person was authenticated well enough (CONTRACT §4). Nobody was, where there is no person (yet)."""
-    if rules.required_acr is None or state.grant == NOT_OF_A_PERSON or not state.sub:
+    if rules.required_acr is None or not is_of_a_person(state) or not state.sub:
         return True
     return state.acr in rules.required_acr

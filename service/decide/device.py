@@ -60,7 +60,7 @@ def answer_device(state: FamilyState | None, command: AnswerDevice) -> Decision:
         return Decision(Done(), (DeviceAuthorizationDenied(command.sub),))
     try:
         scope = narrow(command.scope, state.scope)
-        audience = narrow_resources(command.resource, state.audience)
+        audience = narrow_resources(command.resource, state.audience, state.audience)
     except OAuthError as error:
         return Decision(Refused(error))
     granted = GrantAuthorized(

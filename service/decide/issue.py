@@ -125,12 +125,14 @@ def access_and_id_token(
 
 
 def has_refresh_token(rules: Rules, scope: str) -> bool:
-    """Whether a grant comes with a refresh token (CONTRACT §4; OpenID Connect Core §11 for `offline_access`)."""
-    return (
-        rules.refresh_token_ttl > 0
-        and "refresh_token" in rules.grant_types
-        and (not rules.require_offline_access or OFFLINE_ACCESS in scope.split(" "))
-    )
+    """Whether a grant comes with a refresh token (CONTRACT §4)."""
+    return rules.refresh_token_ttl > 0 and may_refresh(rules, scope)
+
+
+def may_refresh(rules: Rules, scope: str) -> bool:
+    """Whether there may be a refresh token for such a grant (OpenID Connect Core §11 for `offline_access`)."""
+    offline = not rules.require_offline_access or OFFLINE_ACCESS in scope.split(" ")
+    return "refresh_token" in rules.grant_types and offline
 
 
 def token_expiry(now: datetime, family_expires_at: datetime, rules: Rules) -> datetime:

@@ -15,11 +15,12 @@ from events.family import (
     TokenReuseDetected,
     TokenRotated,
 )
-from service.decide.issue import access_and_id_token, token_expiry
+from service.decide.cut_off import is_strong_enough
+from service.decide.issue import access_and_id_token, may_refresh, token_expiry
 from service.decide.outcome import Decision, Granted, Refused, invalid_grant, key_used_otherwise
 from service.errors import OAuthError
 from service.policy import Rules
-from service.scope import narrow, narrow_resources
+from service.scope import narrow, narrow_resources, still
 
 RECORDED_AFTER_THE_END = 3
 """How many later presentations of a dead family's old tokens are recorded: enough to see that somebody still tries."""
@@ -65,6 +66,30 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
     return _redeemed(state, command)
 
 
+def is_accepted(state: FamilyState, rules: Rules, now: datetime) -> bool:
+    """Whether the newest refresh token would be accepted now, from its client and under that one's rules of today."""
+    if state.revoked is not None or state.generation is None or ends_at(state, rules) <= now:
+        return False
+    try:
+        _granted_today(state, rules)
+        narrow_resources(None, state.audience, rules.audiences)
+    except OAuthError:
+        return False
+    return is_strong_enough(state, rules)
+
+
+def _granted_today(state: FamilyState, rules: Rules) -> str:
+    """The granted scope, of which the client may still have this. Raises `invalid_grant` where that is too little.
+
+    Nothing is left, or nothing that a refresh token is given for: the grant is what is not good any more, whatever
+    scope is asked for (RFC 6749 §5.2, §6). It is again when the client gets the scope back.
+    """
+    scope = still(state.scope, rules.scope)
+    if not may_refresh(rules, scope) or (state.scope and not scope):
+        raise invalid_grant().error
+    return scope
+
+
 def ends_at(state: FamilyState, rules: Rules) -> datetime:
     """When the current refresh token ends, under the rules it was given with and under today's (its client's)."""
     today = token_expiry(given_at(state), _family_expires_at(state, rules), rules)
@@ -80,12 +105,13 @@ def given_at(state: FamilyState) -> datetime:
 
 def _redeemed(state: FamilyState, command: Redeem) -> Decision:
     try:
-        scope = _scope(state, command)
-        audience = narrow_resources(command.resource, state.audience)
+        granted = _granted_today(state, command.rules)
+        scope = _scope(state, command, granted)
+        audience = narrow_resources(command.resource, state.audience, command.rules.audiences)
     except OAuthError as error:
         return Decision(Refused(error))
     now, rules, generation = command.now, command.rules, command.generation
-    access, issued = access_and_id_token(now, rules, state.client_id, scope, audience, command.jti, True, state.scope)
+    access, issued = access_and_id_token(now, rules, state.client_id, scope, audience, command.jti, True, granted)
     family_expires_at = _family_expires_at(state, rules)
     expires_at = token_expiry(now, family_expires_at, rules)
     if rules.refresh_token_rotation == "reuse":
@@ -102,11 +128,11 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
     return Decision(Granted(access, generation + 1, command.key), (redeemed, rotated, *issued))
 
 
-def _scope(state: FamilyState, command: Redeem) -> str:
+def _scope(state: FamilyState, command: Redeem, granted: str) -> str:
     """What the new access token may do. Narrowing that sticks can be undone, up to the grant."""
     if command.scope is None and command.rules.scope_narrowing == "sticky" and state.access is not None:
-        return state.access.scope
-    return narrow(command.scope, state.scope)
+        return still(state.access.scope, command.rules.scope)
+    return narrow(command.scope, granted)
 
 
 def _repeated(state: FamilyState, retry: Retry) -> Decision:
@@ -125,14 +151,15 @@ def _replay(state: FamilyState) -> Decision:
 def _again(state: FamilyState, command: Redeem) -> Decision:
     """The same successor within the grace time; another access token only where another scope or target is asked."""
     try:
-        scope = _scope(state, command)
-        audience = narrow_resources(command.resource, state.audience)
+        granted = _granted_today(state, command.rules)
+        scope = _scope(state, command, granted)
+        audience = narrow_resources(command.resource, state.audience, command.rules.audiences)
     except OAuthError as error:
         return Decision(Refused(error))
     if state.access is not None and (scope, audience) == (state.access.scope, state.access.audience):
         return _replay(state)
     access, (issued, *id_token) = access_and_id_token(
-        command.now, command.rules, state.client_id, scope, audience, command.jti, True, state.scope
+        command.now, command.rules, state.client_id, scope, audience, command.jti, True, granted
     )
     # named for its holder, it is one more token besides: a retry with its key still gets what the redemption gave
     beside = replace(issued, client_id=state.client_id)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
 from service.decide.claimed import Claimed, is_borne_out
-from service.decide.outcome import Decision, Done, Refused, invalid_grant
+from service.decide.outcome import Decision, Done, Refused
 from service.decide.redeem import forged
 from service.errors import OAuthError
 
@@ -56,27 +56,25 @@ def revoke(state: FamilyState | None, command: Revoke) -> Decision:
 
 
 def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken) -> Decision:
-    """`Done` also for a family that is unknown or dead already, and for a forged token; `Refused` for another
-    client's."""
-    if state is None:
+    """`Done` also for a family that is unknown or dead already, and for a forged token.
+
+    Another client's token is left alone, and the answer is that to a forged one: it tells nothing (RFC 7009 §2.2).
+    """
+    if state is None or state.client_id != command.client_id:
         return Decision(Done())
-    if state.client_id != command.client_id:
-        return Decision(invalid_grant())
     if state.generation is None or command.generation > state.generation:
         return Decision(Done(), forged(state, command.generation, command.client_id, command.cause))
     return revoke(state, Revoke("client_request", command.cause))
 
 
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
-    """`Done` also for a token that is dead already, or that the log does not bear out; `Refused` for another client's.
+    """`Done` also for a token that is dead already, that the log does not bear out, or that is another client's.
 
     Beyond `KEPT` the family ends, as its own client may have it do (RFC 7009 §2.1); others are `Refused` before.
     """
     token = command.token
-    if state is None or not is_borne_out(state, token):
+    if state is None or not is_borne_out(state, token) or token.client_id != command.client_id:
         return Decision(Done())
-    if token.client_id != command.client_id:
-        return Decision(invalid_grant())
     kept_until = command.expires_at + command.skew
     if state.revoked is not None or token.jti in state.revoked_jtis or kept_until <= command.now:
         return Decision(Done())

@@ -5,7 +5,6 @@ For an app: `{client_id, sub, …}` gives a code. For a device: `{user_code, sub
 
 import re
 from datetime import datetime
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,12 +17,12 @@ from service.errors import OAuthError
 from service.person import Person, PersonRequest, person_of
 from service.registry import Client, Tenant
 from service.request import Request, at_most, parameters_of, required
-from service.scope import REGISTERED, narrow, parse_resources
+from service.scope import REGISTERED, audience_of, narrow, parse_resources
 from service.tokens import new_id, new_seed
+from service.uri import MAX_URI, parse
 from service.user_code import family_of
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-MAX_URI = 2048
 
 
 class AuthorizeRequest(PersonRequest, frozen=True):
@@ -44,7 +43,7 @@ _decoder = msgspec.json.Decoder(AuthorizeRequest)
 
 async def handle(context: Context, request: Request) -> bytes:
     """`{code, expires_in}`; for a device `{}`."""
-    parameters = parameters_of(request, _decoder)
+    parameters = parameters_of(request, _decoder, client_id_is_anothers=True)
     tenant, caller = await context.caller(request.tenant, request.client_id)
     if not caller.rules.may_authorize:
         raise OAuthError("unauthorized_client", "this client may not authorize; an operator sets may_authorize")
@@ -67,7 +66,7 @@ async def _give_code(
         client_id=client.client_id,
         sub=person.sub,
         scope=narrow(parameters.scope, client.rules.scope, REGISTERED),
-        audience=parse_resources(parameters.resource) or (tenant.issuer,),
+        audience=audience_of(parameters.resource, client.rules.audiences),
         grant="authorization_code",
         seed=seed,
         acr=person.acr,
@@ -132,16 +131,5 @@ def _redirect_uri(client: Client, given: str | None) -> str | None:
 
 def _same_loopback(given: str, registered: str) -> bool:
     """RFC 8252 §7.3: an app on the person's machine listens where it can, so the port does not count."""
-    try:
-        ours, theirs = urlsplit(registered), urlsplit(given)
-        theirs.port  # noqa: B018  # raises for a port that is none
-    except ValueError:
-        return False
-    loopback = ours.scheme == "http" and ours.hostname in ("127.0.0.1", "::1")
-    same = (ours.scheme, ours.hostname, ours.path, ours.query) == (
-        theirs.scheme,
-        theirs.hostname,
-        theirs.path,
-        theirs.query,
-    )
-    return loopback and same and theirs.username is None and not theirs.fragment
+    theirs, ours = parse(given), parse(registered)
+    return theirs is not None and ours is not None and theirs.is_same_loopback(ours)

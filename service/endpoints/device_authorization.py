@@ -10,7 +10,7 @@ from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS, StartDe
 from service.decide.outcome import Decision, Done
 from service.errors import OAuthError
 from service.request import Request, parameters_of
-from service.scope import REGISTERED, narrow, parse_resources
+from service.scope import REGISTERED, audience_of, narrow
 from service.tokens import new_seed
 from service.user_code import family_of, new_user_code
 
@@ -18,10 +18,11 @@ ATTEMPTS = 4
 
 
 class DeviceAuthorizationRequest(msgspec.Struct, frozen=True):
-    """RFC 8628 §3.1; the client is the caller."""
+    """RFC 8628 §3.1; the client is the caller, and the parameter may say so."""
 
     scope: str | None = None
     resource: str | tuple[str, ...] | None = None
+    client_id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(DeviceAuthorizationRequest)
@@ -34,7 +35,7 @@ async def handle(context: Context, request: Request) -> bytes:
     if DEVICE_GRANT not in client.rules.grant_types:
         raise OAuthError("unauthorized_client", "this client is not registered for the device flow")
     scope = narrow(parameters.scope, client.rules.scope, REGISTERED)
-    audience = parse_resources(parameters.resource) or (tenant.issuer,)
+    audience = audience_of(parameters.resource, client.rules.audiences)
     seed = new_seed()
 
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:

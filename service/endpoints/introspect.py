@@ -7,11 +7,12 @@ import msgspec
 
 from events.family import FamilyState
 from service import clock
-from service.access_token import Claims, active
+from service.access_token import Claims, active_in
 from service.context import Context
-from service.decide.redeem import ends_at, given_at
+from service.decide.redeem import ends_at, given_at, is_accepted
 from service.registry import Client, Tenant
 from service.request import Request, parameters_of, required
+from service.scope import narrow_resources, still
 from service.tokens import Presented
 
 INACTIVE = b'{"active":false}'
@@ -23,6 +24,7 @@ class IntrospectRequest(msgspec.Struct, frozen=True):
 
     token: str | None = None
     token_type_hint: str | None = None
+    client_id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(IntrospectRequest)
@@ -39,8 +41,9 @@ async def handle(context: Context, request: Request) -> bytes:
         if family.state is not None and tenant.refresh_tokens.is_minted_for(presented, family.state.seed):
             owner = await context.registry.client(tenant, family.state.client_id)
             described = _refresh_token(tenant, owner, family.state, presented, clock.now())
-    elif claims := await active(context, tenant, token):
-        described = _access_token(claims)
+    elif found := await active_in(context, tenant, token):
+        claims, state = found
+        described = _access_token(claims, await _scope_today(context, tenant, claims, state))
     if described is None or not _may_know(client, described["client_id"]):
         return INACTIVE
     return msgspec.json.encode({"active": True} | described)
@@ -53,27 +56,38 @@ def _may_know(client: Client, owner: str) -> bool:
 def _refresh_token(
     tenant: Tenant, owner: Client | None, state: FamilyState, presented: Presented, now: datetime
 ) -> dict[str, Any] | None:
-    """Only the newest generation is active, and only while the family lives and its client's rules of today allow."""
-    if owner is None or state.revoked is not None or presented.number != state.generation:
+    """Only the newest generation is active, and only if its client could redeem it now (RFC 7662 §2.2)."""
+    if owner is None or owner.state.disabled or presented.number != state.generation:
         return None
-    expires_at = ends_at(state, owner.rules)
-    if expires_at <= now:
+    if not is_accepted(state, owner.rules, now):
         return None
-    audience = state.audience
+    audience = narrow_resources(None, state.audience, owner.rules.audiences)
     return {
         "client_id": state.client_id,
         "sub": state.sub,
-        "scope": state.scope,
+        "scope": still(state.scope, owner.rules.scope),
         "aud": audience[0] if len(audience) == 1 else audience,
         "iss": tenant.issuer,
         "iat": int(given_at(state).timestamp()),
-        "exp": int(expires_at.timestamp()),
+        "exp": int(ends_at(state, owner.rules).timestamp()),
         "sid": presented.family_id,
     }
 
 
-def _access_token(claims: Claims) -> dict[str, Any]:
+async def _scope_today(context: Context, tenant: Tenant, claims: Claims, state: FamilyState) -> str:
+    """What both its holder and the family's client are still registered for."""
+    scope = claims.scope
+    for client_id in {claims.client_id, state.client_id}:
+        client = await context.registry.client(tenant, client_id)
+        scope = still(scope, client.rules.scope if client is not None else "")
+    return scope
+
+
+def _access_token(claims: Claims, scope: str) -> dict[str, Any] | None:
+    """None where all of its scope was taken from the client since: it is good for nothing any more."""
+    if claims.scope and not scope:
+        return None
     known: dict[str, Any] = {
         name: value for name in claims.__struct_fields__ if (value := getattr(claims, name)) not in (None, ())
     }
-    return known | {"token_type": "Bearer"}
+    return known | {"scope": scope, "token_type": "Bearer"}

@@ -13,7 +13,7 @@ from service.errors import OAuthError
 from service.opening import open_family
 from service.person import PersonRequest, person_of
 from service.request import Request, parameters_of
-from service.scope import REGISTERED, narrow, parse_resources
+from service.scope import REGISTERED, audience_of, narrow
 
 
 class IssueRequest(PersonRequest, frozen=True):
@@ -21,6 +21,7 @@ class IssueRequest(PersonRequest, frozen=True):
 
     scope: str | None = None
     resource: str | tuple[str, ...] | None = None
+    client_id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(IssueRequest)
@@ -39,7 +40,7 @@ async def handle(context: Context, request: Request) -> bytes:
         client_id=client.client_id,
         sub=person.sub,
         scope=narrow(parameters.scope, client.rules.scope, REGISTERED),
-        audience=parse_resources(parameters.resource) or (tenant.issuer,),
+        audience=audience_of(parameters.resource, client.rules.audiences),
         grant="issue",
         acr=person.acr,
         amr=person.amr,

@@ -26,6 +26,7 @@ class RevokeRequest(msgspec.Struct, frozen=True):
 
     token: str | None = None
     token_type_hint: str | None = None
+    client_id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(RevokeRequest)

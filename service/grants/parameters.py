@@ -7,6 +7,7 @@ class TokenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 6749 §4–6, 7636, 8628, 8693, 8707. Unknown parameters are ignored (RFC 6749 §3.2)."""
 
     grant_type: str | None = None
+    client_id: str | None = None
     scope: str | None = None
     resource: str | tuple[str, ...] | None = None
     refresh_token: str | None = None

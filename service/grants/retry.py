@@ -13,5 +13,6 @@ def retry_of(request: Request, parameters: TokenRequest) -> Retry | None:
     key = idempotency_key(request.headers)
     if key is None:
         return None
-    # what counts is what was asked, not how the JSON was laid out
-    return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(parameters)))
+    # what counts is what was asked, not how the JSON was laid out nor whether it repeats who asks
+    asked = msgspec.structs.replace(parameters, client_id=None)
+    return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(asked)))

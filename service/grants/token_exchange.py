@@ -10,10 +10,11 @@ from service.decide.exchange import Exchange, exchange, invalid_subject_token
 from service.decide.outcome import Decision
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest
+from service.policy import ANY
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
-from service.scope import MAX_RESOURCE, MAX_RESOURCES, parse_resources
+from service.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is_audience, parse_resources
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -22,6 +23,8 @@ MAX_ACTORS = 8
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
     """A token response with `issued_token_type`; never a refresh token. The new token joins the family's fate."""
+    if client.rules.token_endpoint_auth_method == "none":
+        raise OAuthError("unauthorized_client", "a public client proves nothing, so it may exchange nothing")
     token = required(parameters.subject_token, "subject_token")
     if required(parameters.subject_token_type, "subject_token_type") not in (ACCESS_TOKEN, JWT):
         raise OAuthError("invalid_request", f"subject_token_type must be {ACCESS_TOKEN}")
@@ -36,14 +39,20 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if len(act) > MAX_ACTORS:
         raise OAuthError("invalid_request", f"a token passes through at most {MAX_ACTORS} actors")
     audience, expires_at = _audience(client, parameters), clock.of(claims.exp)
+    own = (name for name in client.state.settings.audiences or () if name not in (ANY, tenant.issuer))
+    known_as = client.client_id, *own
 
     def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+        owner = tenant.clients.get(state.client_id) if state is not None else None
         command = Exchange(
             now=now,
             rules=client.rules,
             client_id=client.client_id,
+            known_as=known_as,
             subject=claims.claimed,
+            subject_audience=claims.audience,
             subject_expires_at=expires_at,
+            owner_scope=owner.rules.scope if owner is not None else "",
             scope=parameters.scope,
             audience=audience,
             act=act,
@@ -61,10 +70,10 @@ def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:
     resources = parse_resources(parameters.resource) or ()
     named = parameters.audience
     audience = (named,) if isinstance(named, str) else named or ()
-    if len(audience) > MAX_RESOURCES or not all(
-        0 < len(name) <= MAX_RESOURCE and name.isprintable() for name in audience
-    ):
+    if len(audience) > MAX_RESOURCES or ANY in audience or not all(is_audience(name) for name in audience):
         raise OAuthError(
             "invalid_target", f"audience must name at most {MAX_RESOURCES} targets of at most {MAX_RESOURCE} characters"
         )
-    return tuple(dict.fromkeys((*resources, *audience))) or (client.client_id,)
+    wanted = tuple(dict.fromkeys((*resources, *audience))) or (client.client_id,)
+    check_audience(wanted, (*client.rules.audiences, client.client_id))
+    return wanted

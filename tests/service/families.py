@@ -3,13 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from events.family import FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
+from service.decide.claimed import Claimed
+from service.decide.exchange import Exchange
 from service.decide.issue import Issue
 from service.decide.redeem import Redeem
-from service.policy import Rules
+from service.policy import ANY, Rules
 
 START = datetime(2026, 1, 1, 12, 0, 0, 1, UTC)
-RULES = Rules(grant_types=("refresh_token",), scope="read write offline_access", may_issue=True)
+RULES = Rules(grant_types=("refresh_token",), scope="read write offline_access", audiences=(ANY,), may_issue=True)
 
 
 def at(seconds: float) -> datetime:
@@ -48,6 +52,21 @@ def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **field
         "cause": "a test",
     }
     return Redeem(now=at(seconds), rules=rules, generation=generation, **(chosen | fields))
+
+
+def exchanging(subject: Claimed, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
+    """`orders` asks for a token of its own, and may; the subject token lives until five minutes after the start."""
+    chosen: dict[str, Any] = {
+        "rules": replace(RULES, may_exchange=("web", "orders")),
+        "client_id": "orders",
+        "known_as": ("orders",),
+        "subject_audience": ("https://acme.example",),
+        "owner_scope": RULES.scope,
+        "audience": ("bank",),
+        "act": ("orders", *subject.actors),
+        "jti": "new",
+    }
+    return Exchange(now=at(seconds), subject=subject, subject_expires_at=at(300), scope=scope, **(chosen | fields))
 
 
 def issuing(rules: Rules = RULES, **fields: Any) -> Issue:

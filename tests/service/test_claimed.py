@@ -8,10 +8,10 @@ import pytest
 from events.family import DeviceAuthorizationStarted, FamilyRevoked, TokenIssued, TokenRevoked
 from service.access_token import Claims
 from service.decide.claimed import Claimed, is_borne_out
-from service.decide.exchange import Exchange, exchange
+from service.decide.exchange import exchange
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.revoke import RevokeAccessToken, revoke_access_token
-from tests.service.families import RULES, at, given, opened
+from tests.service.families import at, exchanging, given, opened
 
 GENUINE = Claimed("alice", "web", "an earlier one", "read write")
 EXCHANGED = Claimed("alice", "orders", "exchanged", "read", ("orders", "web"))
@@ -24,12 +24,6 @@ FORGED = [
     EXCHANGED._replace(scope="read root"),
     EXCHANGED._replace(jti="jti-0"),  # the latest is the family's own
 ]
-
-
-def exchanging(subject: Claimed, scope: str | None = None, seconds: float = 1) -> Exchange:
-    """`orders` asks for a token of its own; the subject token lives until five minutes after the start."""
-    act = ("orders", *subject.actors)
-    return Exchange(at(seconds), RULES, "orders", subject, at(300), scope, ("bank",), act, "new")
 
 
 def refusal(decision: Decision) -> str:
@@ -48,7 +42,8 @@ def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: Claimed) 
     """No exchange makes a genuine token of it, and it ends nobody else's; whoever presents it is told nothing."""
     state = given(opened())
     assert not is_borne_out(state, forged)
-    assert refusal(exchange(state, exchanging(forged, forged.scope))) == "invalid_request"
+    mine = exchanging(forged, forged.scope, client_id=forged.client_id)
+    assert refusal(exchange(state, mine)) == "invalid_request"
     revoking = RevokeAccessToken(at(1), forged.client_id, forged, at(300), timedelta(0), "a test")
     assert revoke_access_token(state, revoking) == Decision(Done())
 

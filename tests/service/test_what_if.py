@@ -15,14 +15,14 @@ from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthori
 from service.decide.claimed import Claimed
 from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
 from service.decide.cut_off import CutOff, cut_off
-from service.decide.exchange import Exchange, exchange
+from service.decide.exchange import exchange
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted
 from service.decide.redeem import Redeem, ends_at, redeem
 from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
 from service.decide.what_if import Run, follow, verdict
 from service.policy import Rules
-from tests.service.families import RULES, START, issuing
+from tests.service.families import RULES, START, exchanging, issuing
 
 CHALLENGE = s256("v" * 43)
 
@@ -59,10 +59,8 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
             return cut_off(state, CutOff("policy_changed", "ClientConfigured at sequence 9"), rules)
         case "exchange":
             later = asked.now + timedelta(seconds=60)
-            subject = Claimed("alice", "web", "other", "read")
-            return exchange(
-                state, Exchange(asked.now, rules, "web", subject, later, "read", ("aud",), ("web",), f"x {jti}")
-            )
+            command = exchanging(Claimed("alice", "web", "other", "read"), "read", rules=rules, client_id="web")
+            return exchange(state, command._replace(now=asked.now, subject_expires_at=later, jti=f"x {jti}"))
         case "revoke access token":
             later = asked.now + timedelta(seconds=60)
             token = Claimed("alice", "web", jti, "read")
@@ -70,10 +68,10 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
                 state, RevokeAccessToken(asked.now, "web", token, later, timedelta(0), "sign-out")
             )
         case _:
-            command = Redeem(
+            presenting = Redeem(
                 asked.now, rules, "web", generation, asked.scope, None, asked.retry, jti, 1, "a presentation"
             )
-            return redeem(state, command)
+            return redeem(state, presenting)
 
 
 @dataclass

@@ -93,8 +93,18 @@ def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
             'refresh_token_rotation = "reuse" # \N{LATIN SMALL LETTER E WITH ACUTE}\n',
             ["line 37: refresh_token_rotation", "must rotate"],
         ),
+        (
+            SEED + '[[tenant]]\nname = "twin"\nissuer = "https://acme.example"\ntoken_endpoint_auth_method = "none"\n'
+            'grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange"]\n',
+            ["line 35: issuer: another tenant"],
+        ),
+        (
+            SEED + '[[tenant]]\nname = "open"\ntoken_endpoint_auth_method = "none"\n'
+            'grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange"]\n',
+            ["line 36: grant_types: a public client"],
+        ),
     ],
-    ids=["missing", "not TOML", "wrong table", "four faults", "not together"],
+    ids=["missing", "not TOML", "wrong table", "four faults", "not together", "one issuer", "open exchange"],
 )
 def test_a_seed_that_cannot_be_used(tmp_path: Path, content: str | None, words: list[str]) -> None:
     """Refused as a whole before anything starts, every fault with its line."""

@@ -248,12 +248,13 @@ async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: 
 
 async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
     """Its token is void, though the family is another's and lives (RFC 8693), and stays so; later ones are good."""
-    await tenant.put("other", grant_types=["urn:ietf:params:oauth:grant-type:token-exchange"])
+    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+    await tenant.put("other", grant_types=[exchange], may_exchange=["web"])
     await tenant.put("api", may_introspect=True)
     tokens = await tenant.issue()
     async with service.client("other", tenant.name) as other, service.client("api", tenant.name) as api:
         request = {
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "grant_type": exchange,
             "subject_token": tokens["access_token"],
             "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
         }

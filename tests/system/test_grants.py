@@ -64,6 +64,8 @@ tenant = "grants"
 client_id = "orders"
 grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange", "client_credentials"]
 scope = "read write"
+audiences = ["https://stock.example"]
+may_exchange = ["app"]
 access_token_ttl = 3600
 may_introspect = true
 
@@ -71,6 +73,8 @@ may_introspect = true
 tenant = "grants"
 client_id = "billing"
 grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange"]
+scope = "read"
+may_exchange = ["orders"]
 access_token_format = "opaque"
 
 [[client]]
@@ -314,6 +318,9 @@ async def test_an_exchanged_token_shares_the_familys_fate(service: Service, app:
         ({"scope": "read admin"}, "invalid_scope"),
         ({"resource": "nowhere"}, "invalid_target"),
         ({"audience": ["x"] * 17}, "invalid_target"),
+        ({"audience": "*"}, "invalid_target"),
+        ({"audience": "billing"}, "invalid_target"),
+        ({"resource": "https://elsewhere.example"}, "invalid_target"),
     ],
 )
 async def test_exchange_refuses(service: Service, app: Caller, changes: dict[str, Any], error: str) -> None:
