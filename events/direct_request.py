@@ -1,9 +1,13 @@
 """A request for a batch of stored messages by direct get, and the answer to it as it arrives (NATS ADR-31)."""
 
+from datetime import datetime
+
+import msgspec
+
 from events.stored import Stored
 
 _END, _NOTHING = b"204", b"404"
-_SUBJECT, _SEQUENCE = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: "
+_SUBJECT, _SEQUENCE, _STORED_AT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ", b"\r\nNats-Time-Stamp: "
 _BEFORE, _LEFT = b"\r\nNats-Last-Sequence: ", b"\r\nNats-Num-Pending: "
 
 
@@ -23,11 +27,11 @@ class Request:
     def take(self, headers: bytes, body: bytes) -> None:
         """A part of the answer: every message tells which one went before it, 0 for none."""
         if headers.startswith(b"NATS/1.0\r\n"):
-            seq, subject = _place(headers)
+            seq, subject, stored_at = _place(headers)
             if seq != self._last + 1 and _number(headers, _BEFORE) != self._last:
                 self._is_torn = True
             self._last = seq
-            self.commits.append(Stored(seq, subject, body))
+            self.commits.append(Stored(seq, subject, body, stored_at))
             return
         self.status = headers[9:12]
         if self.status == _END:
@@ -40,10 +44,12 @@ class Request:
         return self.status in (_END, _NOTHING) and not self._is_torn
 
 
-def _place(headers: bytes) -> tuple[int, str]:
-    """A message's sequence and subject: the broker writes them after the headers that the message was stored with."""
+def _place(headers: bytes) -> tuple[int, str, datetime]:
+    """A message's sequence, subject and time: the broker writes them after the headers it was stored with."""
     subject, _, rest = headers.rpartition(_SUBJECT)[2].partition(_SEQUENCE)
-    return int(rest[: rest.index(b"\r")]), subject.decode(errors="replace")
+    time = rest.partition(_STORED_AT)[2]
+    stored_at = msgspec.convert(time[: time.index(b"\r")].decode(), datetime)
+    return int(rest[: rest.index(b"\r")]), subject.decode(errors="replace"), stored_at
 
 
 def _number(headers: bytes, name: bytes) -> int:

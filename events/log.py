@@ -1,6 +1,7 @@
 """The log: load an aggregate's last commit, append the next one. `reader` and `direct_reader` read it in order."""
 
 import base64
+from datetime import datetime
 
 import msgspec
 from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
@@ -21,6 +22,7 @@ class _StoredMessage(msgspec.Struct):
     subject: str
     seq: int
     data: str = ""
+    time: datetime | None = None
 
 
 class _ApiError(msgspec.Struct):
@@ -71,7 +73,8 @@ class Log:
             raise Unavailable("the log cannot be read now") from error
         headers = reply.headers or {}
         if "Nats-Sequence" in headers:
-            return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data)
+            stored_at = msgspec.convert(headers["Nats-Time-Stamp"], datetime)
+            return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data, stored_at)
         if headers.get("Status") == "404":
             return None
         raise Unavailable(f"the log answered status {headers.get('Status')}")
@@ -134,7 +137,7 @@ class Log:
         answer = _get_decoder.decode(reply.data)
         if answer.message is not None:
             found = answer.message
-            return Stored(found.seq, found.subject, base64.b64decode(found.data))
+            return Stored(found.seq, found.subject, base64.b64decode(found.data), found.time)
         if answer.error is not None and answer.error.err_code == NO_MESSAGE:
             return None
         raise Unavailable(answer.error.description if answer.error else "the log's leader gave no answer")

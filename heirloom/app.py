@@ -158,7 +158,7 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew) -> Co
     families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry, skew)
     news = News(buses.api, families.recent, replicas.is_alone)
     await news.start()
-    families.spread = news.spread
+    families.spread, families.ahead = news.spread, skew.ahead
     return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.log), completed, skew)
 
 

@@ -26,7 +26,8 @@ from heirloom import __version__
 from service.context import Context
 from service.decide.outcome import Decision
 from service.errors import OAuthError
-from service.families import Concluded, Decide, Families
+from service.families import Concluded, DecideOn, Families
+from service.recent import Loaded
 from service.request import Request
 from service.server import Endpoint
 
@@ -82,16 +83,18 @@ class TracedLog(Log):
 class TracedFamilies(Families):
     """Families whose decisions are spans."""
 
-    async def decide(self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False) -> Concluded:
+    async def decide_on(
+        self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
+    ) -> Concluded:
         """Each attempt at deciding is a span of its own; what came of it stands in the request's."""
 
-        def deciding(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-            with _span("decide", _of(family_id, state)) as span:
-                decision = decide(state, now, commit_id)
+        def deciding(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+            with _span("decide", _of(family_id, loaded.state)) as span:
+                decision = decide(loaded, now, commit_id)
                 span.set_attribute("heirloom.events", [type(event).__name__ for event in decision.events])
                 return decision
 
-        concluded = await super().decide(tenant, family_id, actor, deciding, new=new)
+        concluded = await super().decide_on(tenant, family_id, actor, deciding, new=new)
         trace.get_current_span().set_attributes(_of(family_id, concluded.state) | {"heirloom.seq": concluded.seq})
         return concluded
 

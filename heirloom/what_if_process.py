@@ -65,7 +65,7 @@ class History:
                 self._clients[name[0]] = client_events.codec.decode(stored.body).state.settings
                 self._rules.pop(name[0], None)
             case "family":
-                self._take_family(name[0], stored.seq, codec.decode(stored.body))
+                self._take_family(name[0], stored, codec.decode(stored.body))
 
     def findings(self) -> Findings:
         """As far as the commits went."""
@@ -78,7 +78,8 @@ class History:
                 found.count(family_id, run, judged, self._terms.limit)
         return found
 
-    def _take_family(self, family_id: str, seq: int, commit: FamilyCommit) -> None:
+    def _take_family(self, family_id: str, stored: Stored, commit: FamilyCommit) -> None:
+        seq = stored.seq
         if isinstance(self._terms.until, datetime) and commit.at > self._terms.until:
             return
         if isinstance(self._terms.until, int):
@@ -87,7 +88,7 @@ class History:
         if known is None and not self._is_asked_for(seq, commit):
             return
         rules = self._rules_of(commit.state.client_id).instead
-        run = _encode(follow(None if known is None else _decode(known[0]), seq, commit, rules))
+        run = _encode(follow(None if known is None else _decode(known[0]), seq, commit, rules, stored.stored_at))
         if known is None:
             self._runs.execute("INSERT INTO runs VALUES (?, ?, ?)", (seq, family_id, run))
         else:

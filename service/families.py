@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 from events import subjects
@@ -32,6 +32,9 @@ class Concluded(NamedTuple):
 Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
 """`(state, now, id)`: `id` is the commit's, and the `jti` of the access token it may issue."""
 
+DecideOn: TypeAlias = Callable[[Loaded, datetime, str], Decision]
+"""The same, for who must know when the last commit was stored."""
+
 Spread: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
 """`(tenant, family id, seq, body)` of a commit: to whoever may be asked about the family next."""
 
@@ -50,12 +53,24 @@ class Families:
         self.buckets = Buckets()
         self.recent = Recent()
         self.spread: Spread = _to_nobody
+        self.ahead: Callable[[], float] = lambda: 0.0
+        """By how many seconds this machine's clock is ahead of the broker's."""
 
     async def load(self, tenant: str, family_id: str) -> Loaded:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
         return await self._load(subjects.family(tenant, family_id), leader=True)
 
     async def decide(self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False) -> Concluded:
+        """As `decide_on`, for who needs the state alone."""
+
+        def on(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+            return decide(loaded.state, now, commit_id)
+
+        return await self.decide_on(tenant, family_id, actor, on, new=new)
+
+    async def decide_on(
+        self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
+    ) -> Concluded:
         """Decide on the family's state and make it so.
 
         Decides again whenever another commit came first. What writes nothing, and every refusal, is decided on what the
@@ -70,7 +85,7 @@ class Families:
             if loaded is None:
                 loaded = await self._load(aggregate, leader=False)
             now, commit_id = clock.now(), new_id()
-            decision = decide(loaded.state, now, commit_id)
+            decision = decide(loaded, now, commit_id)
             if not loaded.from_leader and (not decision.events or isinstance(decision.outcome, Refused)):
                 # on a replica that has not seen the newest rotations, its token looks forged: look before crying
                 loaded = await self._load(aggregate, leader=True)
@@ -125,4 +140,7 @@ class Families:
         stored = await last(aggregate)
         if stored is None:
             return Loaded(0, None, None, leader)
-        return from_commit(stored.seq, stored.body, from_leader=leader)
+        stored_at = stored.stored_at
+        if stored_at is not None:
+            stored_at += timedelta(seconds=self.ahead())
+        return from_commit(stored.seq, stored.body, from_leader=leader, stored_at=stored_at)

@@ -4,6 +4,7 @@ What is remembered may be old. It serves as the expectation of an append, which 
 """
 
 from collections import OrderedDict
+from datetime import datetime
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from events.commit import digest
@@ -18,17 +19,25 @@ Key: TypeAlias = tuple[str, str]
 
 
 class Loaded(NamedTuple):
-    """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body."""
+    """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body.
+
+    `answered_at` is when the answer to its latest redemption could be given, by this machine's clock: when the broker
+    had stored it. None where another commit followed, or where it is remembered here: then it is no earlier than the
+    decision.
+    """
 
     seq: int
     digest: str | None
     state: FamilyState | None
     from_leader: bool
+    answered_at: datetime | None = None
 
 
-def from_commit(seq: int, body: bytes, *, from_leader: bool) -> Loaded:
-    """From its last commit. Raises `UnreadableCommit`."""
-    return Loaded(seq, digest(body), codec.decode(body).state, from_leader)
+def from_commit(seq: int, body: bytes, *, from_leader: bool, stored_at: datetime | None = None) -> Loaded:
+    """From its last commit, stored at that time. Raises `UnreadableCommit`."""
+    commit = codec.decode(body)
+    redeemed = commit.state.redeemed_at == commit.at
+    return Loaded(seq, digest(body), commit.state, from_leader, stored_at if redeemed else None)
 
 
 class Recent:

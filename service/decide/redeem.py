@@ -30,6 +30,7 @@ class Redeem(NamedTuple):
     """`client_id` presents the authentic refresh token of `generation`, asking for `scope` and `resource` if not None.
 
     `jti` and `key` (the current MAC key) are for what is issued; `cause` names the request for the audit.
+    `answered_at` is when the broker had stored the latest redemption, if that is the family's last commit.
     """
 
     now: datetime
@@ -42,6 +43,7 @@ class Redeem(NamedTuple):
     jti: str
     key: int
     cause: str
+    answered_at: datetime | None = None
 
 
 def redeem(state: FamilyState | None, command: Redeem) -> Decision:
@@ -167,15 +169,20 @@ def _again(state: FamilyState, command: Redeem) -> Decision:
 
 
 def _within_grace(state: FamilyState, command: Redeem) -> bool:
-    """The immediate parent only, and only while its child was never presented: then `state` would be a child on.
-
-    A clock that was set back does not lengthen the time.
-    """
-    return (
-        command.generation + 1 == state.generation
-        and state.redeemed_at is not None
-        and abs(command.now - state.redeemed_at) < timedelta(seconds=command.rules.refresh_token_grace)
+    """The immediate parent only, and only while its child was never presented: then `state` would be a child on."""
+    return command.generation + 1 == state.generation and within_grace(
+        state, command.now, command.answered_at, command.rules
     )
+
+
+def within_grace(state: FamilyState, now: datetime, answered_at: datetime | None, rules: Rules) -> bool:
+    """Whether the latest redemption could be answered so short ago that its answer may have been lost (CONTRACT §3.3).
+
+    It counts from `answered_at`, since a broker that was away may have stored it long after it was decided. A clock
+    that was set back does not lengthen the time.
+    """
+    since = answered_at or state.redeemed_at
+    return since is not None and abs(now - since) < timedelta(seconds=rules.refresh_token_grace)
 
 
 def _reused(state: FamilyState, command: Redeem) -> Decision:

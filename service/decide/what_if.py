@@ -65,6 +65,8 @@ class Run(msgspec.Struct, frozen=True):
     instead: FamilyState
     held: tuple[Held, ...] = ()
     parting: Parting | None = None
+    stored_at: datetime | None = None
+    """When the last commit was stored, where it is the latest redemption of `instead`."""
 
 
 class Verdict(NamedTuple):
@@ -75,12 +77,17 @@ class Verdict(NamedTuple):
     instead: str
 
 
-def follow(run: Run | None, seq: int, commit: FamilyCommit, rules: Rules) -> Run:
-    """Both histories after the family's next commit, which lies at `seq`. `rules` are what the other policy makes of
-    those that then held for the client.
+def follow(run: Run | None, seq: int, commit: FamilyCommit, rules: Rules, stored_at: datetime | None = None) -> Run:
+    """Both histories after the family's next commit, which lies at `seq` and was stored at `stored_at`, if known.
 
-    Raises `ValueError` for a commit that cannot follow.
+    `rules` are what the other policy makes of those that then held for the client. Raises `ValueError` for a commit
+    that cannot follow.
     """
+    after = _follow(run, seq, commit, rules)
+    return replace(after, stored_at=stored_at if after.instead.redeemed_at == commit.at else None)
+
+
+def _follow(run: Run | None, seq: int, commit: FamilyCommit, rules: Rules) -> Run:
     presented = presentation(commit)
     if run is not None and presented is not None:
         return _present(run, seq, commit, presented, rules)
@@ -133,6 +140,7 @@ def _present(run: Run, seq: int, commit: FamilyCommit, presented: Presentation, 
             jti=commit.id,
             key=commit.state.key,
             cause=f"presentation of generation {generation} by {commit.actor}",
+            answered_at=run.stored_at,
         )
         decision = redeem(run.instead, command)
         answer = _answer(decision, run.instead, command)

@@ -4,13 +4,13 @@ import logging
 import time
 from datetime import datetime
 
-from events.family import FamilyState
 from service.context import Context
 from service.decide.outcome import Decision, invalid_grant
 from service.decide.redeem import Redeem, redeem
 from service.grants.parameters import TokenRequest
 from service.grants.retry import retry_of
 from service.rate import too_many
+from service.recent import Loaded
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
@@ -31,7 +31,8 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if not context.families.buckets.of(asker).takes(client.rules.family_requests_per_second, time.monotonic()):
         raise too_many("family")
 
-    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+    def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+        state = loaded.state
         if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
             log.warning(
                 "a token's short tag is right and its long tag is not: treat the keyring as leaked",
@@ -51,8 +52,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
                 jti=commit_id,
                 key=tenant.mac_key,
                 cause=f"presentation of generation {presented.number} by {request.actor}",
+                answered_at=loaded.answered_at,
             ),
         )
 
-    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
     return await token_response(context, tenant, client, presented.family_id, concluded)

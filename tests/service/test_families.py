@@ -1,17 +1,19 @@
 """Loading and deciding over a real log: what a replica remembers may cost time, never an answer."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from events import bus, stream
 from events.commit import digest
-from events.family import FamilyState
+from events.family import FamilyRevoked, FamilyState, TokenReuseDetected
 from events.log import Conflict, Log
 from events.stored import Stored
 from events.subjects import Aggregate
+from service import clock
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted
 from service.decide.redeem import redeem
@@ -20,7 +22,7 @@ from service.news import News
 from service.recent import Loaded, Recent
 from service.subjects import Subjects
 from tests.broker import Broker
-from tests.service.families import issuing, redeeming
+from tests.service.families import RULES, issuing, redeeming
 
 
 class Replica(NamedTuple):
@@ -95,6 +97,42 @@ async def test_a_newer_token_than_remembered_is_no_race(replicas: tuple[Replica,
     for replica in replicas:
         assert replica.conflicts == []
         assert replica.reads
+
+
+@pytest.mark.parametrize("which", ["the one that wrote it", "one that knows nothing"])
+async def test_grace_counts_from_the_time_of_storing(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """CONTRACT §3.3: the broker stored the redemption long after it was decided, and then its answer was lost.
+
+    By the broker's clock, of which this machine's is 100 s ahead: both times are of one clock.
+    """
+    one, other = replicas
+    rules, ahead = replace(RULES, refresh_token_grace=30), timedelta(seconds=100)
+    for replica in replicas:
+        replica.families.ahead = ahead.total_seconds
+    now = clock.now
+
+    def begin(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return issue(state, issuing()._replace(now=now))
+
+    def present(loaded: Loaded, now: datetime, _id: str) -> Decision:
+        presented = redeeming(0, rules=rules, answered_at=loaded.answered_at)
+        return redeem(loaded.state, presented._replace(now=now))
+
+    async def presented(replica: Replica, when: timedelta) -> Decision:
+        monkeypatch.setattr(clock, "now", lambda: now() + when)
+        return (await replica.families.decide_on("acme", "f1", "client:web", present)).decision
+
+    monkeypatch.setattr(clock, "now", lambda: now() - timedelta(seconds=40) + ahead)
+    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    first = await presented(one, ahead - timedelta(seconds=40))
+    again = one if which == "the one that wrote it" else other
+    assert await presented(again, ahead) == Decision(first.outcome, ())
+    assert [type(event) for event in (await presented(again, ahead + timedelta(seconds=30))).events] == [
+        TokenReuseDetected,
+        FamilyRevoked,
+    ]
 
 
 async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:

@@ -132,6 +132,17 @@ def test_grace_is_over_once_the_child_was_presented() -> None:
     assert kinds(redeem(state, redeeming(0, 3, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
 
 
+def test_grace_counts_from_when_the_answer_could_be_given() -> None:
+    """CONTRACT §3.3: the broker was away between decision and acknowledgement for longer than the grace time."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    first = redeem(given(opened()), redeeming(0, rules=graceful))
+    state = fold(given(opened()), first.events, at(1))
+    for seconds in (50, 59.9):
+        assert redeem(state, redeeming(0, seconds, rules=graceful, answered_at=at(50))) == Decision(first.outcome, ())
+    late = redeem(state, redeeming(0, 60, rules=graceful, answered_at=at(50)))
+    assert kinds(late) == [TokenReuseDetected, FamilyRevoked]
+
+
 @pytest.mark.parametrize("grace", [0, 10])
 def test_a_clock_set_back_makes_no_grace(grace: int) -> None:
     """A replica's clock is minutes behind the one that rotated: that is no time within which a reuse is good."""

@@ -229,6 +229,21 @@ histories = st.builds(
 )
 
 
+def test_what_was_stored_late_could_be_answered_late() -> None:
+    """CONTRACT §3.3: the broker stored a redemption 20 s after its decision, and its presenter came again 5 s later."""
+    world = World(RULES)
+    world.ask("issue")
+    world.ask("present")
+    world.now += timedelta(seconds=25)
+    world.ask("present", back=1)
+    run: Run | None = None
+    graceful = replace(RULES, **GRACE)
+    for seq, commit in enumerate(world.log, 1):
+        run = follow(run, seq, commit, graceful, commit.at + timedelta(seconds=20))
+    assert run is not None and run.parting is not None
+    assert (run.parting.in_fact, run.parting.instead) == ("reuse_detected", "repeated")
+
+
 @dataclass
 class Case:
     policy: dict[str, Any]
