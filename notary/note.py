@@ -94,7 +94,10 @@ def parse(signed: str) -> Note:
     text, blank, lines = signed.rpartition("\n\n")
     if not blank or not lines.endswith("\n") or any(ord(character) < 0x20 for character in signed.replace("\n", "")):
         raise MalformedNote("not a signed note")
-    return Note(text + "\n", tuple(_signature(line) for line in lines[:-1].split("\n")))
+    signatures = tuple(_signature(line) for line in lines[:-1].split("\n"))
+    if len({(signature.name, signature.key_hash) for signature in signatures}) < len(signatures):
+        raise MalformedNote("one key signs it twice")
+    return Note(text + "\n", signatures)
 
 
 def parse_key(text: str) -> Key:
@@ -129,7 +132,7 @@ def _signature(line: str) -> Signature:
 
 def _key_parts(text: str) -> tuple[str, str, bytes]:
     parts = text.split("+", 2)  # base64 may hold a plus, a name may not
-    if len(parts) != 3 or not parts[0] or not _is_name(parts[0]):
+    if len(parts) != 3 or not parts[0] or not _is_name(parts[0]) or not text.isprintable():
         raise MalformedNote("not a key: NAME+HASH+KEY is")
     material = decode_base64(parts[2])
     if len(material) != 33 or material[:1] != ED25519:

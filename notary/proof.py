@@ -1,7 +1,8 @@
 """An inclusion proof as a file: that one message lies in the log, for somebody who has not got the log.
 
-JSON; hashes in base64. `hashes` is the audit path of RFC 6962 §2.1.1, and `checkpoint` the signed note of the tree that
-it leads to. Which message it is about is told by `seq` and the SHA-256 of its body (hexadecimal).
+JSON; hashes and the body in base64. `hashes` is the audit path of RFC 6962 §2.1.1, and `checkpoint` the signed note of
+the tree that it leads to. Which message it is about is told by `seq` and its body: the leaf is made from that, and so
+`body_sha256` (hexadecimal) is bound to the tree by it alone. A proof may be without: then who checks it has the body.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ class Proof(msgspec.Struct, frozen=True):
     hashes: tuple[bytes, ...]
     checkpoint: str
     v: int = 1
+    body: bytes | None = None
 
 
 class Unproven(Exception):
@@ -54,23 +56,33 @@ class Prover:
         size = self._checkpoint.size
         body_hash, leaf = hashlib.sha256(self._body).hexdigest(), leaf_hash(self._body)
         hashes = tuple(self._path.hashes())
-        proof = Proof(self._index + 1, self._index, size, body_hash, leaf, hashes, self._checkpoint.signed)
-        check(proof, ())
+        signed = self._checkpoint.signed
+        proof = Proof(self._index + 1, self._index, size, body_hash, leaf, hashes, signed, body=self._body)
+        _lead(proof, self._checkpoint)
         return proof
 
 
-def check(proof: Proof, keys: Sequence[Key], body: bytes | None = None) -> Checkpoint:
-    """The checkpoint that the proof leads to, signed by one of `keys` if there are any. With `body`, it is of that.
+def check(proof: Proof, keys: Sequence[Key] | None, body: bytes | None = None) -> Checkpoint:
+    """The checkpoint that the proof leads to, signed by one of `keys`; None leaves that open.
 
-    Raises `Unproven`, and `MalformedNote` for a malformed checkpoint.
+    `body` is the message's, if the proof does not hold it, and must be the same if it does. Raises `Unproven`, and
+    `MalformedNote` for a malformed checkpoint.
     """
     checkpoint = read_checkpoint(proof.checkpoint.encode())
-    if keys and not checkpoint.is_signed_by(keys):
+    shown = [each for each in (proof.body, body) if each is not None]
+    if not shown:
+        raise Unproven("it does not hold the message that it is about: name a file that does with --body")
+    for each in shown:
+        if (leaf_hash(each), hashlib.sha256(each).hexdigest()) != (proof.leaf_hash, proof.body_sha256):
+            raise Unproven("it is about another body")
+    _lead(proof, checkpoint)
+    if keys is not None and not checkpoint.is_signed_by(keys):
         raise Unproven("its checkpoint is signed by none of the known keys")
+    return checkpoint
+
+
+def _lead(proof: Proof, checkpoint: Checkpoint) -> None:
     if (proof.v, proof.leaf_index, proof.tree_size) != (1, proof.seq - 1, checkpoint.size):
         raise Unproven("its sequence, leaf index and tree size do not belong together")
-    if body is not None and (leaf_hash(body), hashlib.sha256(body).hexdigest()) != (proof.leaf_hash, proof.body_sha256):
-        raise Unproven("it is about another body")
     if not includes(checkpoint.root, checkpoint.size, proof.leaf_index, proof.leaf_hash, proof.hashes):
         raise Unproven("its hashes do not lead to the signed root")
-    return checkpoint

@@ -19,7 +19,7 @@ from events.stream import last_sequence
 from events.subjects import STREAM
 from heirloom import credentials
 from heirloom.backup import back_up
-from heirloom.commands.held_against import read_kept
+from heirloom.commands.held_against import KEY, UNSIGNED, named, read_kept
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
 from heirloom.commands.verify import verify_log
@@ -73,6 +73,8 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
 @click.command()
 @where
 @click.option("--checkpoint", "kept", type=FILE, help="A checkpoint you kept: the log must reach as far, and agree.")
+@KEY
+@UNSIGNED
 @click.option(
     "--end-families",
     is_flag=True,
@@ -85,7 +87,14 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
 )
 @click.argument("backup", metavar="FROM", type=DIRECTORY)
 def restore(
-    data: Path, nats: str | None, kept: Path | None, end_families: bool, cluster: int | None, backup: Path
+    data: Path,
+    nats: str | None,
+    kept: Path | None,
+    keys: tuple[str, ...],
+    unsigned: bool,
+    end_families: bool,
+    cluster: int | None,
+    backup: Path,
 ) -> None:
     """Restore a backup into an empty directory.
 
@@ -101,6 +110,7 @@ def restore(
     async def run() -> tuple[Manifest, int]:
         manifest = _checked(backup)
         check_room(data, backup, manifest)
+        terms = _terms(backup, manifest, kept, keys, unsigned)
         async with _target(nats, backup, manifest) as target:
             with draft_of(data) as draft:
                 scratch = draft if target is None else draft / "log"
@@ -109,7 +119,7 @@ def restore(
                 async with own_brokers(scratch, backup, manifest, copies) as connection:
                     with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
                         await restore_streams(connection, backup, manifest, copies, advance)
-                    await _verify(connection, backup, manifest, kept)
+                    await _verify(connection, terms)
                     ended = await _end_families(connection, manifest) if end_families else 0
                     if target is not None:
                         await hand_on(connection, target, manifest, cluster, draft)
@@ -128,6 +138,8 @@ def restore(
             f"whatever was committed after {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is not in it, revocations neither:"
             " if the service went on after that, restore with --end-families instead"
         )
+    if not keys:
+        click.echo("its checkpoints were held against a key of the backup's own at most: hold it against yours, --key")
     if not manifest.has_keys:
         click.echo(f"the backup holds no keys: put the keyring into {data} before you start the service")
 
@@ -153,12 +165,20 @@ def _checked(backup: Path) -> Manifest:
     return manifest
 
 
-async def _verify(connection: Connection, backup: Path, manifest: Manifest, kept: Path | None) -> None:
-    """The same as `heirloom audit verify`. Raises `Unusable`."""
+def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str, ...], unsigned: bool) -> Terms:
+    """What the log is held against: keys that one knows, or else those of the backup, and what was kept.
+
+    Raises `Unusable` and `MalformedNote`.
+    """
     public = manifest.file(PUBLIC)
-    known = [] if public is None else parse_keys(read_part(backup, public).decode())
-    checkpoint = None if kept is None else read_kept(kept, known)
-    terms = Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
+    own = [] if public is None else parse_keys(read_part(backup, public).decode(errors="replace"))
+    known = [] if unsigned else named(given) or own
+    checkpoint = None if kept is None else read_kept(kept, None if unsigned else known)
+    return Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
+
+
+async def _verify(connection: Connection, terms: Terms) -> None:
+    """The same as `heirloom audit verify`. Raises `Unusable`."""
     end = await last_sequence(connection)
     with progress("verifying", end) as advance:
         report = await verify_log(connection, end, advance, terms)

@@ -9,13 +9,14 @@ import msgspec
 
 from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
+from events.files import new_file
 from events.stream import last_sequence
 from events.subjects import CHECKPOINTS
-from heirloom.commands.held_against import KEY, trusted
+from heirloom.commands.held_against import KEY, NAME_A_KEY, UNSIGNED, trusted
 from heirloom.commands.options import DATA, FILE, where
 from heirloom.commands.reading import progress, reading
 from notary.checkpoint import Checkpoint, read_checkpoint
-from notary.key import PUBLIC
+from notary.key import PUBLIC, known_keys
 from notary.note import MalformedNote
 from notary.proof import Proof, Prover, Unproven, check
 
@@ -24,10 +25,11 @@ from notary.proof import Proof, Prover, Unproven, check
 @where
 @click.option("--seq", type=click.IntRange(1), required=True, help="Of this message.")
 @click.option("--into", type=FILE, help="Into this new file instead of standard output.")
-def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
+@click.option("--no-body", is_flag=True, help="Leave the message out: whoever checks the proof has it.")
+def prove(data: Path, nats: str | None, seq: int, into: Path | None, no_body: bool) -> None:
     """Write a proof that a message lies in the log.
 
-    It is for somebody who has not got the log, and checks it with `check-proof`.
+    It is for somebody who has not got the log, and checks it with `check-proof`. It holds the message.
     """
 
     if into is not None and into.exists():
@@ -46,14 +48,19 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
             return prover.proof()
 
     try:
-        text = msgspec.json.format(msgspec.json.encode(asyncio.run(run()))).decode()
+        proof = asyncio.run(run())
     except Unproven as unproven:
         raise click.ClickException(str(unproven)) from unproven
+    written = msgspec.structs.replace(proof, body=None) if no_body else proof
+    text = msgspec.json.format(msgspec.json.encode(written)).decode()
     if into is None:
         click.echo(text)
         return
     try:
-        into.write_text(text + "\n")
+        with new_file(into) as file:
+            file.write(f"{text}\n".encode())
+    except FileExistsError as error:
+        raise click.ClickException(f"{into} exists already; name another with --into") from error
     except OSError as error:
         raise click.ClickException(f"{into} cannot be written: {error.strerror}; name another with --into") from error
 
@@ -61,20 +68,30 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None) -> None:
 @click.command("check-proof")
 @DATA
 @KEY
-@click.option("--body", "body_file", type=FILE, help="It must be about this message body.")
+@UNSIGNED
+@click.option("--body", "body_file", type=FILE, help="The proof must be of this message body.")
 @click.argument("file", type=FILE)
-def check_proof(data: Path, keys: tuple[str, ...], body_file: Path | None, file: Path) -> None:
-    """Check a proof; needs neither the log nor the service. Exits 1 if it proves nothing."""
-    known = trusted(data, None, keys)
+def check_proof(data: Path, keys: tuple[str, ...], unsigned: bool, body_file: Path | None, file: Path) -> None:
+    """Check a proof; needs neither the log nor the service. Exits 1 if it proves nothing.
+
+    Who signed is a part of it: without a key that you know there is no proof.
+    """
+    known = None if unsigned else trusted(data, None, keys)
     try:
         proof = msgspec.json.decode(file.read_bytes(), type=Proof)
         body = None if body_file is None else body_file.read_bytes()
-        checkpoint = check(proof, known, body)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedNote, Unproven) as error:
+        checkpoint = check(proof, known or None, body)
+        if known == []:
+            raise Unproven(f"no notary's key is known: {NAME_A_KEY}")
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or file} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError, RecursionError, MalformedNote, Unproven) as error:
         raise click.ClickException(f"{file} proves nothing: {error}") from error
-    signed = "signed by a known key" if known else "signature not checked: name a key with --key"
-    body_is = f"the body of SHA-256 {proof.body_sha256}" if body is not None else "the leaf of this proof"
-    click.echo(f"{body_is} lies at sequence {proof.seq} of {checkpoint.origin}, size {checkpoint.size} ({signed})")
+    where = f"sequence {proof.seq} of {checkpoint.origin}, size {checkpoint.size}"
+    if known is None:
+        click.echo("NOT PROVEN: that this is the log of the notary it names. Nobody's signature was checked")
+    signed = "signature not checked" if known is None else "signed by a known key"
+    click.echo(f"the body of SHA-256 {proof.body_sha256} lies at {where} ({signed})")
 
 
 @click.command()
@@ -94,7 +111,10 @@ def checkpoint(data: Path, nats: str | None) -> None:
 def notary_key(data: Path) -> None:
     """Print the notary's public key, after those it had before. Keep it where the log's keeper cannot change it."""
     try:
+        known_keys(data / PUBLIC)  # whoever keeps a key keeps one that can be used
         click.echo((data / PUBLIC).read_text(), nl=False)
+    except (MalformedNote, ValueError) as error:
+        raise click.ClickException(f"{data / PUBLIC} cannot be used: {error}") from error
     except OSError as error:
         raise click.ClickException(f"no notary has run on {data}") from error
 

@@ -65,7 +65,8 @@ def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, ter
 
 def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
     if as_json:
-        print_json({**msgspec.to_builtins(report._asdict()), "seconds": round(seconds, 3)})
+        signed = {"signatures_checked": bool(terms.keys)}
+        print_json({**msgspec.to_builtins(report._asdict()), **signed, "seconds": round(seconds, 3)})
     else:
         counts = f"{report.commits:,} commits of {report.aggregates:,} aggregates, {report.families:,} of them families"
         click.echo(f"read {counts} ({seconds:.1f} s)")
