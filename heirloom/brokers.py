@@ -12,6 +12,7 @@ from events.files import write_private
 from heirloom import nats_server
 from heirloom.child import Child
 from heirloom.credentials import Credentials
+from heirloom.running import address
 from heirloom.tls import Tls
 
 ROUTES_USER = "route"
@@ -60,7 +61,7 @@ def brokers(
     data: Path, ports: list[int], known: Credentials, sync: str, host: str = nats_server.HOST, tls: Tls | None = None
 ) -> list[Child]:
     """One process for each port. More than one are a cluster, and must be started together."""
-    listens = [f"{host}:{port}" for port in ports]
+    listens = [address(host, port) for port in ports]
     if len(ports) == 1:
         text = nats_server.configuration(listens[0], data / "jetstream", known, sync, tls)
         return [_broker("the broker", data, text, listens[0], known)]

@@ -4,6 +4,7 @@ One process is asked over a pipe (`heirloom.report`); here the answers of all ar
 """
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from prometheus_client.metrics_core import Metric as Family
 from heirloom import __version__
 from heirloom.child import Child
 from heirloom.report import Metric, Report, Sample, gauge, only
+from heirloom.running import address
 
 LIVE_SECONDS = 2.0
 """An event loop that does not come round in that time is stuck."""
@@ -50,6 +52,10 @@ class Reply(NamedTuple):
     body: bytes
 
 
+class _IPv6Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 @asynccontextmanager
 async def observed(host: str, port: int, children: list[Child]) -> AsyncIterator[str]:
     """Answer HTTP for as long as the block lasts, about the children there are then; gives the address.
@@ -62,14 +68,15 @@ async def observed(host: str, port: int, children: list[Child]) -> AsyncIterator
         return asyncio.run_coroutine_threadsafe(_reply(path, children), loop).result(2 * LIVE_SECONDS)
 
     try:
-        server = ThreadingHTTPServer((host, port), partial(_Handler, reply))
+        server = (_IPv6Server if ":" in host else ThreadingHTTPServer)((host, port), partial(_Handler, reply))
     except OSError as error:
-        raise CannotListen(f"metrics cannot be told on {host}:{port}: {error.strerror}; choose another") from error
+        where = address(host, port)
+        raise CannotListen(f"metrics cannot be told on {where}: {error.strerror}; choose another") from error
     server.daemon_threads = True
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     serving.start()
     try:
-        yield f"{host}:{server.server_address[1]}"
+        yield address(host, server.server_address[1])
     finally:
         await asyncio.to_thread(server.shutdown)
         server.server_close()

@@ -29,7 +29,12 @@ class Running(msgspec.Struct, frozen=True):
         return f"{'nats' if self.tls is None else 'tls'}://{self.host}"
 
 
+def address(host: str, port: int) -> str:
+    """Host and port as URLs and the broker's configuration have them: an IPv6 address in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def host_of(url: str) -> str:
     """Host and port, without credentials; of a cluster, all of them with commas between."""
     parts = [urlsplit(one) for one in url.split(",")]
-    return ",".join(f"{part.hostname}:{part.port or 4222}" for part in parts)
+    return ",".join(address(part.hostname or "", part.port or 4222) for part in parts)

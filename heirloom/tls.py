@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.bus import PINNED_CERTIFICATE, SHOWN_KEY
+from service import clock
 
 
 class CannotSecure(Exception):
@@ -35,15 +36,20 @@ class Tls(NamedTuple):
             os.environ[SHOWN_KEY] = self.key
 
 
-def required(host: str, certificate: Path | None, key: Path | None, ca: Path | None) -> Tls | None:
-    """What the broker on that address uses. Raises `CannotSecure`; also for plaintext where others could listen."""
+def required(
+    host: str, certificate: Path | None, key: Path | None, ca: Path | None, otherwise: str = "leave --host at 127.0.0.1"
+) -> Tls | None:
+    """What the broker on that address uses. Raises `CannotSecure`; also for plaintext where others could listen.
+
+    `otherwise` is what else a person may do then.
+    """
     if certificate is None or key is None:
         if certificate is not None or key is not None or ca is not None:
             raise CannotSecure("--tls-cert and --tls-key belong together, and --tls-ca to both")
         if not is_loopback(host):
             raise CannotSecure(
                 f"on {host} passwords and tokens would cross the network in the clear: "
-                "give --tls-cert and --tls-key, or leave --host at 127.0.0.1"
+                f"give --tls-cert and --tls-key, or {otherwise}"
             )
         return None
     for path in filter(None, (certificate, key, ca)):
@@ -57,7 +63,22 @@ def required(host: str, certificate: Path | None, key: Path | None, ca: Path | N
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise CannotSecure(f"{certificate}, {key}: not a certificate and its key in PEM ({reason})") from error
+    for path in filter(None, (certificate, ca)):
+        _check_dates(path)
     return Tls(str(certificate.resolve()), str(key.resolve()), str(ca.resolve()) if ca is not None else None)
+
+
+def _check_dates(path: Path) -> None:
+    """Every connection would be refused by a certificate out of its time. Raises `CannotSecure` with the date."""
+    from cryptography import x509  # takes a while to import, and only who has a certificate should pay
+
+    now = clock.now()
+    for certificate in x509.load_pem_x509_certificates(path.read_bytes()):
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if now > end:
+            raise CannotSecure(f"the certificate in {path} expired on {end:%Y-%m-%d %H:%M} UTC; renew it")
+        if now < begin:
+            raise CannotSecure(f"the certificate in {path} is not valid before {begin:%Y-%m-%d %H:%M} UTC")
 
 
 def is_loopback(host: str) -> bool:

@@ -22,7 +22,7 @@ from heirloom.copies import CopyKeeper
 from heirloom.manifest import DRAFT
 from heirloom.processes import processes
 from heirloom.room import keep_room
-from heirloom.running import RUNNING, Running, host_of
+from heirloom.running import RUNNING, Running, address, host_of
 from heirloom.staging import staged_in_memory
 from heirloom.tls import Tls
 from service import keyring
@@ -31,7 +31,8 @@ from service.skew import TOLERATED_SECONDS
 log = logging.getLogger("heirloom.up")
 
 DRAIN_SECONDS = 15
-EVERYWHERE = "0.0.0.0"  # noqa: S104  # a person's choice
+EVERYWHERE = {"0.0.0.0": nats_server.HOST, "::": "::1"}  # noqa: S104  # a person's choice
+"""By what a broker that listens on every address is reached from here."""
 
 
 class CannotStart(Exception):
@@ -148,8 +149,8 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
     ports = await _ports(data, options.port, options.cluster)
     if options.tls is not None:
         options.tls.be_trusted()
-    near = nats_server.HOST if options.host == EVERYWHERE else options.host
-    where = Running(",".join(f"{near}:{port}" for port in ports), os.getpid(), ours=True, tls=options.tls)
+    near = EVERYWHERE.get(options.host, options.host)
+    where = Running(",".join(address(near, port) for port in ports), os.getpid(), ours=True, tls=options.tls)
     children = brokers(data, ports, known, options.sync, options.host, options.tls)
     return where, [*children, *_processes(data, known.url("service", where.host), where, options)]
 

@@ -1,5 +1,6 @@
 """`heirloom broker-config`: everything a broker of your own needs to work like the embedded one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -8,11 +9,14 @@ from events.files import write_private
 from heirloom import credentials, nats_server
 from heirloom.brokers import Node, cluster_configuration
 from heirloom.commands.address import Address
-from heirloom.commands.options import DATA
+from heirloom.commands.options import DATA, FILE
+from heirloom.running import address
+from heirloom.tls import CannotSecure, Tls, required
 from heirloom.up import CannotStart, locked, prepare
 from service.keyring import KeyringError
 
 ROUTES_PORT = 6222
+OTHERWISE = "--insecure inside a private network"
 
 
 @click.command("broker-config")
@@ -25,6 +29,16 @@ ROUTES_PORT = 6222
     show_default=True,
     help="Where the broker listens.",
 )
+@click.option("--tls-cert", type=FILE, help="The brokers' certificate, PEM; routes between a cluster's use it too.")
+@click.option("--tls-key", type=FILE, help="Its key.")
+@click.option("--tls-ca", type=FILE, help="Every connection must show a certificate of this authority too.")
+@click.option("--insecure", is_flag=True, help="Without TLS on an address that others reach: inside a private network.")
+@click.option(
+    "--monitor",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Serve nats-server's monitoring, for a health check, on this port of the loopback interface alone.",
+)
 @click.option("--store", type=click.Path(path_type=Path), help="Where the broker keeps the log; otherwise in --data.")
 @click.option(
     "--node",
@@ -33,7 +47,17 @@ ROUTES_PORT = 6222
     metavar="NAME",
     help="For a cluster, once for each broker: the name under which the others reach it. They listen to them on 6222.",
 )
-def broker_config(data: Path, listen: tuple[str, int], store: Path | None, nodes: tuple[str, ...]) -> None:
+def broker_config(
+    data: Path,
+    listen: tuple[str, int],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
+    insecure: bool,
+    monitor: int | None,
+    store: Path | None,
+    nodes: tuple[str, ...],
+) -> None:
     """Configure a nats-server that you run yourself.
 
     Makes keyring, credentials and nats.conf in the data directory; what exists of the first two is kept. Then start it
@@ -43,27 +67,34 @@ def broker_config(data: Path, listen: tuple[str, int], store: Path | None, nodes
     if len(nodes) not in (0, 3) or len(set(nodes)) < len(nodes):
         raise click.UsageError("a cluster has three brokers: give --node three times, with different names")
     try:
+        tls = None if insecure else required(listen[0], tls_cert, tls_key, tls_ca, OTHERWISE)
         prepare(data.resolve())
         with locked(data.resolve()):  # a running service starts its broker again with what is written here
-            _configure(data, listen, store or data.resolve() / "jetstream", nodes)
-    except (CannotStart, KeyringError) as error:
+            for name, text in _configured(data, listen, store or data.resolve() / "jetstream", nodes, tls):
+                _write(data / f"{name}.conf", text + (f'http: "127.0.0.1:{monitor}"\n' if monitor else ""))
+    except (CannotStart, CannotSecure, KeyringError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _configure(data: Path, listen: tuple[str, int], log: Path, nodes: tuple[str, ...]) -> None:
+def _configured(
+    data: Path, listen: tuple[str, int], log: Path, nodes: tuple[str, ...], tls: Tls | None
+) -> Iterator[tuple[str, str]]:
+    """Each broker's name and configuration."""
     known = credentials.ensure(data)
     if not nodes:
-        _write(data / "nats.conf", nats_server.configuration(_joined(*listen), log, known))
+        yield "nats", nats_server.configuration(address(*listen), log, known, tls=tls)
         return
-    here, routes = _joined(*listen), _joined(listen[0], ROUTES_PORT)
+    here, routes = address(*listen), address(listen[0], ROUTES_PORT)
     members = [Node(name, here, routes, f"{name}:{ROUTES_PORT}") for name in nodes]
     for node in members:
         others = [other for other in members if other is not node]
-        _write(data / f"{node.name}.conf", cluster_configuration(node, others, log, known))
+        text = cluster_configuration(node, others, log, known, tls=tls)
+        yield node.name, text if tls is None else text.replace(*_routes_by(tls))
 
 
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _routes_by(tls: Tls) -> tuple[str, str]:
+    """Routes carry all that the brokers hold, and lead over the network here."""
+    return "  no_advertise: true\n", f"  no_advertise: true\n  {tls.configuration()}"
 
 
 def _write(config: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from events.stream import JetStreamMissing, tenants
 from events.subjects import TENANT
@@ -26,21 +27,57 @@ DATA = click.option(
 )
 
 
+MAX_URLS_BYTES = 1 << 16
+
+
 def nats_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """A URL, or some with commas between, as it is. A refusal repeats nothing of it: it may hold a password."""
-    for one in (value or "nats://host").split(","):
-        if not re.fullmatch(r"(nats|tls|ws|wss)://[^/]+/?", one):
-            raise click.BadParameter("it takes a URL such as nats://USER:PASSWORD@HOST:4222")
+    """A URL, or some with commas between, as it is or from the file after an `@`.
+
+    A refusal repeats nothing of it: it may hold a password.
+    """
+    if value is None:
+        return None
+    if value.startswith("@"):
+        value = _read_urls(Path(value[1:]))
+    for one in value.split(","):
+        if not re.fullmatch(r"(nats|tls|ws|wss)://[^/\s]+/?", one):
+            raise click.BadParameter("it takes a URL such as nats://USER:PASSWORD@HOST:4222, or @FILE with one")
     return value
 
 
-NATS = click.option(
-    "--nats",
-    metavar="URL",
-    is_eager=True,
-    callback=nats_url,
-    help="A broker of your own, with credentials, instead of --data.",
-)
+def _read_urls(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_URLS_BYTES).decode().strip()
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:  # no text, or no path
+        raise click.BadParameter("the file after the @ is no text file") from error
+
+
+def nats_option(
+    text: str, callback: Callable[[click.Context, click.Parameter, str | None], str | None] = nats_url
+) -> Callable[[F], F]:
+    """`--nats`, or HEIRLOOM_NATS: other users see the command line, passwords included, and neither of the others."""
+    return click.option(
+        "--nats",
+        metavar="URL|@FILE",
+        envvar="HEIRLOOM_NATS",
+        is_eager=True,
+        callback=callback,
+        help=f"{text} With a password in it, name a file, or set HEIRLOOM_NATS: other users see command lines.",
+    )
+
+
+def _unless_data(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """What the command line says is meant, whatever the environment says."""
+    from_environment = ctx.get_parameter_source("nats") is ParameterSource.ENVIRONMENT
+    if from_environment and ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
+        return None
+    return nats_url(ctx, param, value)
+
+
+NATS = nats_option("A broker of your own, with credentials, instead of --data.", _unless_data)
 
 
 def _tenant(ctx: click.Context, _param: click.Parameter, value: str | None) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
-from heirloom.commands.options import FILE, nats_url
+from heirloom.commands.options import FILE, nats_option
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
 from heirloom.running import Running, host_of
@@ -49,7 +49,7 @@ INSECURE = (
 @click.option("--tls-key", type=FILE, help="Its key.")
 @click.option("--tls-ca", type=FILE, help="Every connection must show a certificate of this authority too.")
 @click.option("--seed", type=FILE, help="Tenants and clients to apply at start.")
-@click.option("--nats", metavar="URL", callback=nats_url, help="A broker of your own instead of the embedded one.")
+@nats_option("A broker of your own instead of the embedded one.")
 @click.option(
     "--insecure", is_flag=True, help="With --nats: serve there whatever strangers may do on that broker; for a laptop."
 )

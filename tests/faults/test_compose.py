@@ -57,9 +57,20 @@ def test_its_brokers_are_configured_as_the_ones_tested_here(tmp_path: Path) -> N
     for node in nodes:
         file = tmp_path / f"{node.name}.conf"
         others = [other for other in nodes if other is not node]
-        assert file.read_text() == cluster_configuration(node, others, Path("/log"), known)
+        monitoring = 'http: "127.0.0.1:8222"\n'
+        assert file.read_text() == cluster_configuration(node, others, Path("/log"), known) + monitoring
         checked = subprocess.run([binary(), "-t", "--config", file], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_nobody_outside_is_shown_its_brokers() -> None:
+    """Monitoring lists users and inboxes: it listens on the loopback interface, and no port is published at all."""
+    compose = _compose()
+    for service in compose["services"].values():
+        assert "ports" not in service and service.get("network_mode") != "host"
+        assert not {"--http_port", "-m", "--https_port", "-ms"} & {str(word) for word in service.get("command", [])}
+    for node in NODES:
+        assert "http://127.0.0.1:8222/healthz" in " ".join(compose["services"][node]["healthcheck"]["test"])
 
 
 def test_its_service_is_started_with_options_there_are() -> None:

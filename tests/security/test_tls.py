@@ -28,10 +28,10 @@ class Authority(NamedTuple):
     name: x509.Name
     key: ec.EllipticCurvePrivateKey
 
-    def sign(self, name: str) -> tuple[Path, Path]:
-        """A certificate for the loopback address, and its key."""
+    def sign(self, name: str, ends_in: float = 3600) -> tuple[Path, Path]:
+        """A certificate for the loopback address, good for so many seconds from now, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        unsigned = _unsigned(_named(name), self.name, key).add_extension(
+        unsigned = _unsigned(_named(name), self.name, key, ends_in).add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
         )
         certificate, secret = self.directory / f"{name}.pem", self.directory / f"{name}.key"
@@ -60,7 +60,9 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _unsigned(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _unsigned(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, ends_in: float = 3600
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -68,8 +70,8 @@ def _unsigned(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivat
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now + datetime.timedelta(seconds=ends_in - 7200))
+        .not_valid_after(now + datetime.timedelta(seconds=ends_in))
     )
 
 
@@ -132,7 +134,16 @@ def test_what_cannot_be_secure_is_refused(
         ours.sign(name)
     files = [tmp_path / name if name else None for name in which]
     with pytest.raises(CannotSecure, match=why):
-        required(host, *files)
+        required(host, files[0], files[1], files[2])
+
+
+@pytest.mark.parametrize(("ends_in", "why"), [(-60, "expired on "), (7260, "is not valid before ")])
+def test_a_certificate_out_of_its_time_is_refused_with_its_date(tmp_path: Path, ends_in: int, why: str) -> None:
+    """Before anything is started: a broker that has one is connected to by nobody, and `up` would wait for ever."""
+    certificate, key = authority(tmp_path).sign("broker", ends_in)
+    when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=ends_in if ends_in < 0 else ends_in - 7200)
+    with pytest.raises(CannotSecure, match=rf"{certificate} {why}{when:%Y-%m-%d %H}:\d\d UTC"):
+        required("127.0.0.1", certificate, key, None)
 
 
 def test_loopback_needs_no_certificate() -> None:

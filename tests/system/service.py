@@ -65,6 +65,7 @@ class Service:
         file = data.parent / f"{data.name}.toml"
         file.write_text(seed)
         self._output = data.parent / f"{data.name}.out"
+        self._near = "[::1]" if "::1" in options else "127.0.0.1"
         self._command = [str(HEIRLOOM), "up", "--data", str(data), "--port", "0", "--seed", str(file), *options]
 
     def start(self) -> None:
@@ -75,7 +76,7 @@ class Service:
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if not line.startswith(("ready nats://127.0.0.1:", "ready tls://127.0.0.1:")):
+        if not line.startswith((f"ready nats://{self._near}:", f"ready tls://{self._near}:")):
             self.kill()
             raise AssertionError(f"{line!r}; it said:\n{self.said()}")
 

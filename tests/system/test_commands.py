@@ -1,18 +1,22 @@
 """The commands as a person meets them: what they say when something is in the way, and that they say it in one line."""
 
+import asyncio
 import json
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import nats
 import pytest
 
 from bench.machine import children
+from heirloom.nats_server import binary
 from service import keyring
 from tests.broker import Broker
+from tests.security.test_tls import authority
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, SEED, Service, running
 
 
@@ -210,6 +214,84 @@ def test_a_broker_that_is_none() -> None:
     assert "nats://USER:PASSWORD@HOST:4222" in said and "hunter2" not in said
     said = heirloom("audit", "checkpoint", "--nats", "nats://auditor:hunter2@127.0.0.1:1", status=1)
     assert said == "Error: no broker answers at 127.0.0.1:1\n"
+
+
+def test_a_brokers_url_from_the_environment_or_a_file(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users see the command line, passwords included, and neither of these; what the command line says counts."""
+    url, families = heirloom("url", "--data", service.data, "--role", "auditor").strip(), ("audit", "families")
+    file = tmp_path / "url"
+    file.write_text(url + "\n")
+    asked = heirloom(*families, "--tenant", "acme", "--nats", f"@{file}", "--json")
+    monkeypatch.setenv("HEIRLOOM_NATS", url)
+    assert heirloom(*families, "--tenant", "acme", "--json") == asked
+    monkeypatch.setenv("HEIRLOOM_NATS", f"@{file}")
+    assert heirloom(*families, "--tenant", "acme", "--json") == asked
+    monkeypatch.setenv("HEIRLOOM_NATS", "nats://auditor:hunter2@127.0.0.1:1")
+    assert heirloom(*families, "--tenant", "acme", "--data", service.data, "--json") == asked
+    said = heirloom("up", "--data", tmp_path / "data", status=1)
+    assert "no broker answers at 127.0.0.1:1" in said and "hunter2" not in said
+    monkeypatch.delenv("HEIRLOOM_NATS")
+    file.write_text("auditor:hunter2@host")
+    for wrong in (file, tmp_path / "none", tmp_path):
+        said = heirloom(*families, "--nats", f"@{wrong}", status=2)
+        assert "--nats" in said and "hunter2" not in said
+
+
+def test_no_process_has_a_password_on_its_command_line(nats_server: Broker, tmp_path: Path) -> None:
+    """Nor those that `up` starts: other users of the machine see it there."""
+    file = tmp_path / "url"
+    file.write_text(nats_server.url.replace("//", "//service:hunter2@"))
+    service = Service(tmp_path / "data", "--nats", f"@{file}", "--insecure")
+    service.start()
+    try:
+        processes = [service._process.pid, *service.pids("")]
+        assert len(processes) == 4
+        for pid in processes:
+            assert b"hunter2" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    finally:
+        service.stop()
+
+
+def test_a_broker_that_others_reach_is_not_configured_without_tls(tmp_path: Path) -> None:
+    """Passwords and tokens would cross the network in the clear, unless that is what somebody says."""
+    elsewhere = "broker-config", "--data", tmp_path / "data", "--listen", "0.0.0.0:4222"
+    said = heirloom(*elsewhere, status=1)
+    assert said.count("\n") == 1 and "in the clear" in said and "--tls-cert" in said and "--insecure" in said
+    assert not (tmp_path / "data").exists()
+    ours = authority(tmp_path)
+    certificate, key = ours.sign("broker")
+    for nodes in ((), ("--node", "a", "--node", "b", "--node", "c")):
+        heirloom(*elsewhere, "--tls-cert", certificate, "--tls-key", key, *nodes)
+        config = tmp_path / "data" / ("a.conf" if nodes else "nats.conf")
+        checked = subprocess.run([binary(), "-t", "--config", config], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+        assert config.read_text().count(f'cert_file: "{certificate}"') == (2 if nodes else 1), "routes are in the clear"
+    heirloom(*elsewhere, "--insecure")
+    assert "cert_file" not in (tmp_path / "data" / "nats.conf").read_text()
+
+
+async def test_an_address_of_ipv6(tmp_path: Path) -> None:
+    """In brackets wherever it stands beside a port (RFC 3986 §3.2.2): configuration, up.json, `ready`, `url`."""
+    service = Service(tmp_path / "data", "--host", "::1", "--metrics", "[::1]:0", "--no-notary")
+    service.start()
+    try:
+        assert service.host.startswith("[::1]:")
+        url = heirloom("url", "--data", service.data, "--client", "acme/web").strip()
+        assert url.endswith(f"@{service.host}")
+        connection = await nats.connect(url, inbox_prefix="_INBOX.acme.web")
+        reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
+        assert "access_token" in json.loads(reply.data)
+        await connection.close()
+        assert "alice" in heirloom("audit", "families", "--tenant", "acme", "--data", service.data)
+        metrics = json.loads((service.data / "up.json").read_text())["metrics"]
+        assert metrics.startswith("[::1]:")
+        answer = await asyncio.to_thread(urllib.request.urlopen, f"http://{metrics}/livez", timeout=10)
+        with answer:
+            assert answer.status == 200
+    finally:
+        service.stop()
 
 
 async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None:
