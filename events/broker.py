@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
+import msgspec
 from faststream import AckPolicy
 from faststream.nats import NatsBroker, NatsMessage, NatsResponse
 from faststream.nats.subscriber.usecases.core_subscriber import ConcurrentCoreSubscriber
@@ -12,6 +13,8 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from events.bus import Connection
+from events.headers import UnreadableHeaders, legible
+from events.subjects import ILLEGIBLE, is_legible
 
 Handle = Callable[[str, bytes], Awaitable[tuple[bytes, dict[str, str]]]]
 """`(subject, body)` → the reply's body and headers. Answers every request; raises nothing."""
@@ -66,5 +69,18 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str, max_worke
     )
     async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
         # FastStream's own decoding and path parameters are lax or slow; the subject and the raw body say all
-        reply, headers = await handle(message.raw_message.subject, body)
+        received = message.raw_message
+        try:
+            legible(received.headers)
+        except UnreadableHeaders as unreadable:
+            return _invalid(str(unreadable))
+        if not is_legible(received.subject):
+            return _invalid(ILLEGIBLE)
+        reply, headers = await handle(received.subject, body)
         return NatsResponse(reply, headers=headers)
+
+
+def _invalid(reason: str) -> NatsResponse:
+    """What nobody needs to look at (CONTRACT §2)."""
+    body = msgspec.json.encode({"error": "invalid_request", "error_description": reason})
+    return NatsResponse(body, headers={"Nats-Service-Error": "invalid_request", "Nats-Service-Error-Code": "400"})

@@ -11,18 +11,24 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
 from nats.protocol.parser import PERMISSIONS_ERR
 
 from events.broker_version import BrokerLeft, BrokerTooOld, is_enough, refusal
 from events.ending import end
+from events.headers import Unread, UnreadableHeaders, unreadable
 from events.wire import Parser, Taker
 
 log = logging.getLogger("heirloom.bus")
 
 LINES_BYTES = len(b"NATS/1.0\r\n\r\n")
 """What headers have around them."""
+MAX_SUBJECTS = 4000
+"""Characters. For a line of more than 4096 the broker ends the connection."""
+LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
+ALSO_ANY_BYTE = "surrogateescape"
+"""How `as_text` keeps the bytes that are no text."""
 
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
@@ -33,7 +39,8 @@ class Connection(Client):
     """A NATS connection that one malformed message cannot end, and whose hot paths are short.
 
     nats-py decodes subjects and headers inside its read loop, and an undecodable byte there ends the loop for good:
-    any client allowed to publish one request could silence a whole replica. Such a message is dropped here, alone.
+    any client allowed to publish one request could silence a whole replica. Here a subject may hold any byte that the
+    broker lets into it, and whatever a message does to those who take it, the loop goes on.
     """
 
     def __init__(self) -> None:
@@ -94,32 +101,51 @@ class Connection(Client):
         self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """As nats-py's, at half its price: header names are not checked again, which are constants here."""
+        if _misleads(subject) or _misleads(reply) or len(subject) + len(reply) > MAX_SUBJECTS:
+            raise BadSubjectError
         # added up and not formatted: of nats-py's own names, which are an enumeration's, that would give another text
         lines = "".join([name + ": " + value + "\r\n" for name, value in headers.items()]) if headers else ""
         if len(lines) + len(payload) > self._max_payload - LINES_BYTES:
             raise MaxPayloadError  # the broker counts the headers in, and would end the connection for good
-        simple = lines.count("\n") == lines.count("\r") == len(headers or ())  # no value holds a line's end
-        if not simple or self._status != Client.CONNECTED:
+        if headers and not lines.count("\n") == lines.count("\r") == len(headers):  # a value holds a line's end
+            clean = {name.translate(LINE_ENDS): value.translate(LINE_ENDS) for name, value in headers.items()}
+            await self.publish(subject, payload, reply, clean)
+            return
+        if self._status != Client.CONNECTED:
             await super().publish(subject, payload, reply, headers)
             return
         if lines:
             head = f"NATS/1.0\r\n{lines}\r\n".encode()
             sizes = f"HPUB {subject} {reply} {len(head)} {len(head) + len(payload)}\r\n"
-            command = b"".join((sizes.encode(), head, payload, b"\r\n"))
+            command = b"".join((sizes.encode(errors=ALSO_ANY_BYTE), head, payload, b"\r\n"))
         else:
-            command = b"".join((f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, b"\r\n"))
+            sizes = f"PUB {subject} {reply} {len(payload)}\r\n"
+            command = b"".join((sizes.encode(errors=ALSO_ANY_BYTE), payload, b"\r\n"))
         await self._send_command(command)
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 
     def headers_of(self, lines: bytes | None) -> dict[str, str]:
-        """A message's headers, as a taker gets them, by their names."""
-        return self._parse_header_lines(lines.partition(b"\r\n")[2]) if lines else {}
+        """A message's headers, as a taker gets them, by their names. Raises `UnreadableHeaders`, before parsing."""
+        if not lines:
+            return {}
+        if (reason := unreadable(lines)) is not None:
+            raise UnreadableHeaders(reason)
+        return self._parse_header_lines(lines.partition(b"\r\n")[2])
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """As nats-py's, of what it can read; `legible` says of what it cannot."""
+        if headers and (reason := unreadable(headers)) is not None:
+            return Unread(reason)
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError):
+            return Unread("the message's headers are malformed")
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         try:
             await super()._process_msg(sid, subject, reply, data, headers or b"")
-        except (ValueError, IndexError) as error:
+        except Exception as error:  # whatever a message does to its taker, the next ones are others'
             self.malformed(len(data), error)
 
     async def connect(self, *arguments: Any, **options: Any) -> None:
@@ -150,6 +176,12 @@ class Connection(Client):
             log.error("%s", reason)
         raise BrokerLeft(reason)
 
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        """As nats-py's, whatever bytes the subjects hold."""
+        return self.msg_class(self, as_text(subject), as_text(reply), data, headers, _sid=sid)
+
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
             self.denied.set()
@@ -159,6 +191,16 @@ class Connection(Client):
     def malformed(self, size: int, error: Exception) -> None:
         """A message of so many bytes is dropped, and nothing else."""
         log.warning("dropped a malformed message", extra={"bytes": size, "error": type(error).__name__})
+
+
+def as_text(subject: bytes) -> str:
+    """A subject, which may hold any byte; `publish` makes the very same bytes of it again."""
+    return subject.decode(errors=ALSO_ANY_BYTE)
+
+
+def _misleads(subject: str) -> bool:
+    """Whether the broker could take it for another subject, or for two: it loses a CR where its reading is cut."""
+    return " " in subject or "\t" in subject or "\r" in subject or "\n" in subject
 
 
 async def _untaken(_message: Msg) -> None:

@@ -21,6 +21,15 @@ CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FAMILY_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
+ILLEGIBLE = "the subject may hold visible ASCII characters alone"
+"""What is wrong with a request's subject that is not `is_legible`."""
+
+
+def is_legible(subject: str) -> bool:
+    """Whether names could be read out of it: the broker lets any byte but LF, space and tab into a subject."""
+    return subject.isascii() and subject.isprintable()
+
+
 class Aggregate(NamedTuple):
     """One consistency boundary: `filter` matches every subject its commits may have."""
 

@@ -1,18 +1,28 @@
-"""What a broker sends, taken apart: nats-py's parser, with a short way for messages.
+"""What a broker sends, taken apart by the broker's own grammar (ADR 0021).
 
-nats-py tries one regular expression after the other on every message, and makes a coroutine of each. Here a message is
-cut out by the lengths that its own line tells, and handed at once to whoever listens for it. All other lines are
-nats-py's to understand.
+nats-server separates the words of a line by spaces and tabs alone, ends a line at LF, and takes every other byte into
+a subject. Python's `bytes.split()` and the white space of nats-py's regular expressions split at VT, FF and CR as well:
+whoever may publish could then write the subscription's number and the reply subject of the message himself. So no line
+is left to nats-py's parser, and nothing behind this one splits a line again.
+
+A message is cut out by the lengths that its own line announces, and handed at once to whoever listens for it.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import msgspec
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser as NatsParser
 
 Taker = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Takes a message as it came: subject, reply subject, body, and headers if it has any."""
+
+MAX_LINE = 64 << 10
+"""Bytes. A broker's control lines are of 4 KiB unless it is told otherwise; the longest names a cluster's servers."""
+MAX_MESSAGE = 64 << 20
+"""Bytes. The most that nats-server can be told to let through (`max_payload`), headers included."""
+MAX_DIGITS = 18
 
 
 class Receiver(Protocol):
@@ -26,6 +36,24 @@ class Receiver(Protocol):
     def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
     ) -> Awaitable[None]: ...
+
+    def _process_info(self, info: dict[str, Any]) -> Awaitable[None]: ...
+
+    def _process_err(self, err_msg: str) -> Awaitable[None]: ...
+
+    def _process_ping(self) -> Awaitable[None]: ...
+
+    def _process_pong(self) -> Awaitable[None]: ...
+
+
+class Announced(NamedTuple):
+    """What a MSG or HMSG line says of the message behind it. `head` of its `size` bytes are headers."""
+
+    subject: bytes
+    sid: int
+    reply: bytes
+    head: int
+    size: int
 
 
 class Parser(NatsParser):
@@ -41,7 +69,11 @@ class Parser(NatsParser):
         self._wanted = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        """Hand over every message that is whole by now. Raises `ProtocolError` for what no broker sends."""
+        """Hand over every message that is whole by now.
+
+        Raises `ProtocolError` for what no broker sends: behind such a line nobody knows where the next one begins, so
+        the connection ends, and begins anew.
+        """
         if self._held:
             self._held.append(data)
             self._size += len(data)
@@ -57,31 +89,83 @@ class Parser(NatsParser):
     async def _hand_over(self, data: bytes) -> int:
         """How many bytes are done with. To go on, so many as `_wanted` must be there of the rest."""
         takers, begin = self.nc.takers, 0
-        while (end := data.find(b"\r\n", begin)) >= 0:
-            words, start = data[begin:end].split(), end + 2
-            kind = words[0] if words else b""
-            if kind != b"MSG" and kind != b"HMSG":
-                await super().parse(data[begin:start])
+        while (end := data.find(b"\n", begin)) >= 0:
+            words, start = _words(data[begin:end]), end + 1
+            if words[0] != b"MSG" and words[0] != b"HMSG":
+                await self._control(words[0], data[begin + len(words[0]) : end - 1])
                 begin = start
                 continue
-            try:
-                sid, stop = int(words[2]), start + int(words[-1])
-                body = start + int(words[-2]) if kind == b"HMSG" else start
-            except (ValueError, IndexError) as error:
-                raise ProtocolError("nats: malformed MSG") from error
+            subject, sid, reply, head, size = _announced(words)
+            body, stop = start + head, start + size
             if stop + 2 > len(data):
                 self._wanted = stop + 2 - begin
                 return begin
-            reply = words[3] if len(words) > (4 if body == start else 5) else b""
-            headers = data[start:body] if body > start else None
-            take = takers.get(sid)
+            if data[stop : stop + 2] != b"\r\n":
+                raise ProtocolError("nats: a message is longer than its line announced")
+            headers = data[start:body] if head else None
             begin = stop + 2
+            take = takers.get(sid)
             if take is None:
-                await self.nc._process_msg(sid, words[1], reply, data[body:stop], headers)  # noqa: SLF001  # its name
+                await self.nc._process_msg(sid, subject, reply, data[body:stop], headers)  # noqa: SLF001  # its name
                 continue
             try:
-                take(words[1], reply, data[body:stop], headers)
-            except (ValueError, IndexError) as error:
-                self.nc.malformed(stop - start, error)
+                take(subject, reply, data[body:stop], headers)
+            except Exception as error:  # whatever a message does to its taker, the next ones are others'
+                self.nc.malformed(size, error)
+        if len(data) - begin > MAX_LINE:
+            raise ProtocolError("nats: a line without an end")
         self._wanted = 0
         return begin
+
+    async def _control(self, verb: bytes, rest: bytes) -> None:
+        """A line that is no message."""
+        match verb:
+            case b"PING":
+                await self.nc._process_ping()  # noqa: SLF001  # nats-py's names, here and below
+            case b"PONG":
+                await self.nc._process_pong()  # noqa: SLF001
+            case b"+OK":
+                pass
+            case b"-ERR":
+                await self.nc._process_err(rest.strip(b" \t").decode("utf-8", "replace").lower())  # noqa: SLF001
+            case b"INFO":
+                await self.nc._process_info(_info(rest))  # noqa: SLF001
+            case _:
+                raise ProtocolError("nats: unknown protocol")
+
+
+def _words(line: bytes) -> list[bytes]:
+    """Of a line without its LF, at least one. Raises `ProtocolError`."""
+    if line[-1:] != b"\r":
+        raise ProtocolError("nats: a line does not end with CR LF")
+    words = line[:-1].split(b" ")
+    if b"" in words or b"\t" in line:
+        words = [word for word in line[:-1].replace(b"\t", b" ").split(b" ") if word]
+    if not words:
+        raise ProtocolError("nats: an empty line")
+    return words
+
+
+def _announced(words: list[bytes]) -> Announced:
+    """`MSG subject sid [reply] size` and `HMSG subject sid [reply] headers size`. Raises `ProtocolError`."""
+    sizes = 2 if words[0] == b"HMSG" else 1
+    if not 3 <= len(words) - sizes <= 4:
+        raise ProtocolError("nats: malformed MSG")
+    head, size = _number(words[-2]) if sizes == 2 else 0, _number(words[-1])
+    if head > size or size > MAX_MESSAGE:
+        raise ProtocolError("nats: malformed MSG")
+    return Announced(words[1], _number(words[2]), words[3] if len(words) - sizes == 4 else b"", head, size)
+
+
+def _number(word: bytes) -> int:
+    """Decimal digits and nothing else: `int` alone takes signs, underscores and white space too."""
+    if not word.isdigit() or len(word) > MAX_DIGITS:
+        raise ProtocolError("nats: malformed MSG")
+    return int(word)
+
+
+def _info(text: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("nats: malformed INFO") from error

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from nats.errors import Error as NatsError
@@ -12,9 +13,11 @@ from nats.micro import add_service
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
 
-from events.bus import Connection
+from events.bus import Connection, as_text
+from events.headers import UnreadableHeaders, legible
 from events.histogram import Histogram
 from events.log import Unavailable
+from events.subjects import ILLEGIBLE, is_legible
 from service.client_authentication import ClientAuthentication
 from service.context import Context
 from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
@@ -131,29 +134,39 @@ class Server:
     async def _listen(self, service: Service, subject: str, name: str, endpoint: Endpoint) -> None:
         """The micro service tells what there is; requests come past its queue and its task."""
 
+        def received(subject: str, reply: str, body: bytes, headers: Callable[[], dict[str, str]]) -> None:
+            try:
+                asked = _asked(subject, body, headers())
+            except (OAuthError, UnreadableHeaders) as error:
+                self._begin(self._refuse(name, reply, refusal_of(error)), self._refusals)
+            else:
+                self._accept(name, endpoint, asked, reply)
+
         def take(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-            asked = _asked(subject.decode(), body, self._connection.headers_of(headers))
-            self._accept(name, endpoint, asked, reply.decode())
+            received(as_text(subject), as_text(reply), body, partial(self._connection.headers_of, headers))
 
         async def early(request: MicroRequest) -> None:  # it came before its subscription was handed over
-            asked = _asked(request.subject, request.data, request.headers or {})
-            self._accept(name, endpoint, asked, request._msg.reply)  # noqa: SLF001
+            message = request._msg  # noqa: SLF001
+            received(message.subject, message.reply, message.data, partial(legible, message.headers))
 
         await service.add_endpoint(name=name, subject=subject, handler=early)
         self._connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
 
     def _accept(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
         if len(self._tasks) < IN_FLIGHT:
-            task, under_way = asyncio.create_task(self._answer(name, endpoint, asked, reply)), self._tasks
+            self._begin(self._answer(name, endpoint, asked, reply), self._tasks)
         else:
-            task, under_way = asyncio.create_task(self._refuse(name, reply)), self._refusals
+            busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
+            self._begin(self._refuse(name, reply, busy), self._refusals)
+
+    def _begin(self, answering: Coroutine[Any, Any, None], under_way: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(answering)
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    async def _refuse(self, name: str, reply: str) -> None:
-        busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
-        await self._respond(reply, busy.body(), busy.headers())
-        self.figures[name].took(0.0, busy.code)
+    async def _refuse(self, name: str, reply: str, refusal: OAuthError) -> None:
+        await self._respond(reply, refusal.body(), refusal.headers())
+        self.figures[name].took(0.0, refusal.code)
 
     async def _answer(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
         started = time.perf_counter()
@@ -197,7 +210,9 @@ class Server:
 
 
 def _asked(subject: str, body: bytes, headers: dict[str, str]) -> Request:
-    """Who asks is what the subject says; it says so of clients alone."""
+    """Who asks is what the subject says; it says so of clients alone. Raises `invalid_request`."""
+    if not is_legible(subject):
+        raise OAuthError("invalid_request", ILLEGIBLE)
     fields = subject.split(".")
     client_id = fields[3] if fields[2] == "client" else ""
     return Request(fields[1], client_id, body, headers)
@@ -232,6 +247,8 @@ def refusal_of(error: Exception) -> OAuthError:
     match error:
         case OAuthError():
             return error
+        case UnreadableHeaders():
+            return OAuthError("invalid_request", str(error))
         case Unavailable():
             return OAuthError("temporarily_unavailable", "the log does not answer now; try again")
         case _:

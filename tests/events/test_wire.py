@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser as NatsParser
 
-from events.wire import Parser, Taker
+from events.wire import MAX_LINE, MAX_MESSAGE, Parser, Taker
 
 names = st.text("abcXYZ019._-$", min_size=1, max_size=12).map(str.encode)
 replies = st.one_of(st.just(b""), names)
@@ -81,23 +81,66 @@ def test_as_nats_py_understands_it(data: bytes, cuts: list[int], listening: bool
     assert ours.all == theirs.all
 
 
-@pytest.mark.parametrize("line", [b"MSG\r\n", b"MSG a b 3\r\n", b"HMSG a 1 x 3\r\n", b"\r\n", b"HELLO\r\n"])
-async def test_what_no_broker_sends(line: bytes) -> None:
-    """Ends the connection, which then begins anew."""
+BEHIND = b"hello\r\n"
+MALFORMED = [
+    *(b"MSG\r\n", b"MSG a b 3\r\n", b"HMSG a 1 x 3\r\n", b"\r\n", b" \t\r\n", b"HELLO\r\n"),
+    *(b"MSG a 1 +5\r\n", b"MSG a 1_0 5\r\n", b"MSG a 1 \x0b5\r\n", b"MSG a -1 5\r\n"),
+    *(b"MSG a 1 b c 5\r\n", b"MSG 1 5\r\n", b"HMSG a 1 6 5\r\n", b"HMSG a 1 5\r\n"),
+    *(b"MSG\x0ba 1 5\r\n", b"MSG\x0ca\x0c1\x0c5\r\n", b"HMSG\x0ba 1 2 5\r\n", b"msg a 1 5\r\n"),
+    *(b"MSG a 1 4\r\n", b"PING\n", b"MSG a 1 5\n", b"MSG a 1 99999999999999999999\r\n"),
+    *(b"MSG a 1 %d\r\n" % (MAX_MESSAGE + 1), b"MSG a 1 %b\r\n" % (b"9" * 5000)),
+    *(b"INFO\r\n", b"INFO {\r\n", b"INFO []\r\n", b'INFO {"a": "\xff"}\r\n', b"INFO " + b"[" * 5000 + b"\r\n"),
+]
+
+
+@pytest.mark.parametrize("line", MALFORMED)
+@pytest.mark.parametrize("listening", [True, False])
+async def test_what_no_broker_sends(line: bytes, listening: bool) -> None:
+    """Ends the connection, which then begins anew. It becomes no message, by nats-py's parser either."""
+    heard = Heard(listening)
     with pytest.raises(ProtocolError):
-        await Parser(Heard(True)).parse(line)
+        await Parser(heard).parse(line + BEHIND)
+    assert heard.all == []
 
 
-async def test_a_message_its_taker_cannot_read() -> None:
-    """It alone is dropped."""
+async def test_control_bytes_separate_nothing() -> None:
+    """A client's `PUB a<VT>3<VT>tokens… 2` once reached subscription 3, with a reply subject in the log."""
+    heard = Heard(True)
+    await Parser(heard).parse(
+        b"MSG oauth.a\x0b3\x0btokens.public.jwks 2 2\r\nhi\r\nMSG \x0c\x1f\r\x00 7 r\x0b1 0\r\n\r\n"
+    )
+    assert heard.all == [
+        (2, b"oauth.a\x0b3\x0btokens.public.jwks", b"", b"hi", None),
+        (7, b"\x0c\x1f\r\x00", b"r\x0b1", b"", None),
+    ]
+
+
+async def test_a_line_without_an_end() -> None:
+    """Whatever a broker sends, no more of a line is kept than any broker needs."""
+    parser = Parser(Heard(True))
+    with pytest.raises(ProtocolError):
+        for _ in range(MAX_LINE):
+            await parser.parse(b"MSG " * 32)
+
+
+@pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"", 0, 1, ""), KeyError(), RuntimeError()])
+async def test_a_message_its_taker_cannot_read(error: Exception) -> None:
+    """It alone is dropped, whatever it does to its taker."""
     heard = Heard(True)
 
-    def choke(subject: bytes, *_: bytes | None) -> None:
-        subject.decode()
+    def choke(*_: bytes | None) -> None:
+        raise error
 
     heard.takers[2] = choke
     await Parser(heard).parse(b"MSG \xff 2 1\r\na\r\nMSG a 3 1\r\nb\r\n")
-    assert heard.all == [(1, UnicodeDecodeError), (3, b"a", b"", b"b", None)]
+    assert heard.all == [(1, type(error)), (3, b"a", b"", b"b", None)]
+
+
+async def test_an_error_with_any_bytes() -> None:
+    """The broker's complaint may hold what a stranger wrote."""
+    heard = Heard(True)
+    await Parser(heard).parse(b"-ERR 'Permissions \xff\x0b'\r\n-ERR\r\n+OK\r\n")
+    assert heard.all == ["'permissions \ufffd\x0b'", ""]
 
 
 async def test_another_connection_begins() -> None:
