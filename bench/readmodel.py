@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from bench.load import Worker, busy, percentile
 from bench.machine import Figure
 from bench.refresh import families
-from bench.service import TENANT, Service
+from bench.service import ANYTHING, TENANT, Service
 from events import bus
 from events.stream import last_sequence
 from events.subjects import EVERYTHING, STREAM
@@ -62,7 +62,7 @@ class _Position(msgspec.Struct):
 
 async def rebuild(service: Service) -> Rebuild:
     """Of the log as it is now; the service is idle meanwhile."""
-    url = service.known.url("service", service.host)
+    url = service.known.url(ANYTHING, service.host)
     connection = await bus.connect(url, "heirloom bench")
     plain = await service.as_service()  # our own connection skips the headers
     try:
@@ -114,7 +114,7 @@ def _cpu_seconds() -> float:
 async def lag(service: Service, in_flight: int, seconds: float) -> Lag:
     """Under full load."""
     auditor = await service.as_auditor()
-    log = await bus.connect(service.known.url("service", service.host), "heirloom bench")
+    log = await bus.connect(service.known.url(ANYTHING, service.host), "heirloom bench")
     try:
         async with families(service, in_flight) as opened:
             workers: list[Worker] = [family.refresh for family in opened]

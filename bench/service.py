@@ -14,6 +14,7 @@ from heirloom import credentials
 from heirloom.commands.apply import apply_seed
 from heirloom.credentials import Credentials
 from heirloom.reach import open_bus
+from heirloom.roles import LOG_ACCOUNT, ROLES, Role
 from heirloom.seed import Seed
 from heirloom.up import Options, running
 
@@ -23,6 +24,8 @@ SEED = Seed(
     [(TENANT, {"issuer": "https://acme.example"})],
     [(TENANT, CLIENT, {"grant_types": ["authorization_code", "refresh_token"], "scope": SCOPE, "may_issue": True})],
 )
+
+ANYTHING = "bench"
 
 SYNCS = {"default": "2m", "always": "always"}
 """When the embedded broker calls a commit stored: its own default, and an fsync for every acknowledgement."""
@@ -47,8 +50,8 @@ class Service(NamedTuple):
         return await nats.connect(self.known.url("auditor", self.host), inbox_prefix="_INBOX.role.auditor")
 
     async def as_service(self) -> Client:
-        """A connection with the service's own credentials: to the log."""
-        return await nats.connect(self.known.url("service", self.host))
+        """A connection that may do anything in the log's account. The service has no such role."""
+        return await nats.connect(self.known.url(ANYTHING, self.host))
 
 
 @contextlib.asynccontextmanager
@@ -56,6 +59,7 @@ async def serving(sync: str) -> AsyncIterator[Service]:
     """The service and its notary on a broker of its own, `sync` one of `SYNCS`. Nothing is left when the block ends."""
     with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
         data = Path(directory)
+        ROLES[ANYTHING] = Role(LOG_ACCOUNT, publish=(">",), subscribe=(">",))
         async with running(Options(data, port=0, sync=SYNCS[sync], notary=True)) as where:
             async with open_bus(data, None, "operator") as bus:
                 await apply_seed(bus, SEED)

@@ -19,6 +19,7 @@ from events.other_streams import refuse_other_streams
 from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.doors import try_doors
+from heirloom.own_connection import connect_as
 from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
 from heirloom.tracing import Parts
@@ -66,9 +67,10 @@ class Disconnected(Exception):
 
 
 class _Buses(NamedTuple):
-    """The connections: for the log, for what clients ask, and for what operators order."""
+    """The connections: to the log and the other replicas, to the read model, to clients, and to operators."""
 
     log: bus.Connection
+    inquiry: bus.Connection
     api: bus.Connection
     admin: bus.Connection
 
@@ -86,7 +88,7 @@ async def run_replica(
     async with contextlib.AsyncExitStack() as leaving:
         leaving.callback(journal.flush)
         leaving.push_async_callback(asyncio.to_thread, parts.end)
-        buses = await _connected(settings.url, failure, leaving)
+        buses = await _connected(settings, failure, leaving)
         if settings.try_doors and settings.credentials is None:
             await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
@@ -132,14 +134,18 @@ async def run_replica(
         await _first(stop.wait(), failure)
 
 
-async def _connected(url: str, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
-    async def connected(name: str, *, echo: bool = True) -> bus.Connection:
-        connection = await bus.connect(url, name, echo=echo, on_change=partial(_closed_is_failed, failure))
+async def _connected(settings: Settings, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
+    async def connected(role: str, name: str) -> bus.Connection:
+        change = partial(_closed_is_failed, failure)
+        connection = await connect_as(role, name, settings.url, settings.credentials, echo=False, on_change=change)
         leaving.push_async_callback(connection.close)
         return connection
 
     buses = _Buses(
-        await connected("heirloom log"), await connected("heirloom api", echo=False), await connected("heirloom admin")
+        await connected("service", "heirloom log"),
+        await connected("inquiry", "heirloom inquiry"),
+        await connected("endpoints", "heirloom api"),
+        await connected("endpoints", "heirloom admin"),
     )
     leaving.callback(failure.cancel)  # what is closed by us is no failure
     return buses
@@ -156,10 +162,10 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew) -> Co
     with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
         await skew.measure(buses.log)
     families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry, skew)
-    news = News(buses.api, families.recent, replicas.is_alone)
+    news = News(buses.log, families.recent, replicas.is_alone)
     await news.start()
     families.spread, families.ahead = news.spread, skew.ahead
-    return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.log), completed, skew)
+    return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.inquiry), completed, skew)
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

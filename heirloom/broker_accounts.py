@@ -73,10 +73,8 @@ def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
 
 
 def _permissions(name: str, role: Role) -> str:
-    publish = f"{{ allow: {_list(role.publish)}, deny: {_list(role.denied)} }}"
     listens = (*role.subscribe, f"{inbox(name)}.>")
-    answers = ", allow_responses: true" if role.answers else ""
-    return f"{{ publish: {publish}, subscribe: {_list(listens)}{answers} }}"
+    return f"{{ publish: {_list(role.publish)}, subscribe: {_list(listens)} }}"
 
 
 def _account(name: str, users: list[str], exports: list[str], imports: list[str], more: str = "") -> str:

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from events import bus
 from events.files import write_private
 from heirloom import nats_server
 from heirloom.child import Child
 from heirloom.credentials import Credentials
+from heirloom.own_connection import connect_as
 from heirloom.running import address
 from heirloom.tls import Tls
 
@@ -85,7 +85,7 @@ def _broker(name: str, directory: Path, configuration: str, listen: str, known: 
 
     async def answers() -> bool:
         try:
-            connection = await bus.connect(known.url("service", listen), "up", patient=False)
+            connection = await connect_as("keeper", "up", f"nats://{listen}", known, patient=False)
             await connection.jetstream().account_info()
         except Exception:  # whatever it is, it is not ready yet; the process itself is watched
             return False

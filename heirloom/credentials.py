@@ -1,6 +1,7 @@
 """The embedded broker's credentials: made at the first start, mode 0600, shown only by `heirloom url` (CONTRACT §7)."""
 
 import base64
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,6 +66,12 @@ def ensure(data: Path) -> Credentials:
 
 def _passwords(roles: Iterable[str]) -> dict[str, str]:
     return {role: secrets.token_urlsafe(24) for role in roles}
+
+
+def of_environment() -> Credentials | None:
+    """Those of the directory that HEIRLOOM_DATA names; None where it is unset. Raises `KeyringError`."""
+    data = os.environ.get("HEIRLOOM_DATA")
+    return load(Path(data)) if data else None
 
 
 def load(data: Path) -> Credentials:

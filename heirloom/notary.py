@@ -1,9 +1,9 @@
 """The notary as a process: `python -m heirloom.notary`, started by `heirloom up` or by an orchestrator.
 
-Reads HEIRLOOM_NATS_URL (with the credentials of its role, `notary`), HEIRLOOM_NOTARY_KEY and HEIRLOOM_NOTARY_STATE
-(files, made at the first start; keep the state on another disk than the log if you can) and HEIRLOOM_NOTARY_SECONDS (4:
-how long a commit waits for its checkpoint). Prints `ready`. SIGTERM ends it with 0; a log it may not sign, with status
-78.
+Reads HEIRLOOM_NATS_URL, HEIRLOOM_DATA (the directory of the credentials; unset where the URL holds some),
+HEIRLOOM_NOTARY_KEY and HEIRLOOM_NOTARY_STATE (files, made at the first start; keep the state on another disk than the
+log if you can) and HEIRLOOM_NOTARY_SECONDS (4: how long a commit waits for its checkpoint). Prints `ready`. SIGTERM
+ends it with 0; a log it may not sign, with status 78.
 """
 
 import asyncio
@@ -18,17 +18,19 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.broker_version import BrokerTooOld
-from events.bus import connect
 from events.ending import end
 from events.log import Unavailable
+from heirloom import credentials
 from heirloom.child import REFUSED
+from heirloom.credentials import Credentials
 from heirloom.figures import of_notary
+from heirloom.own_connection import connect_as
 from heirloom.process import run, stop_requested
 from heirloom.report import Report, Reporter
-from heirloom.roles import inbox
 from notary.key import NoKey
 from notary.notary import Notary, Refusal
 from service.journal import Journal, install
+from service.keyring import KeyringError
 
 log = logging.getLogger("heirloom.notary")
 
@@ -43,6 +45,7 @@ class Settings(NamedTuple):
     key: Path
     state: Path
     seconds: float
+    credentials: Credentials | None = None
 
 
 async def main() -> None:
@@ -53,7 +56,7 @@ async def main() -> None:
     try:
         reporter = Reporter()
         await run_notary(_settings(), reporter, stop_requested(reporter.asked))
-    except (NoKey, Refusal, BrokerTooOld) as refusal:
+    except (NoKey, Refusal, BrokerTooOld, KeyringError) as refusal:
         log.error("%s", refusal)
         journal.flush()
         print(f"heirloom: {refusal}", file=sys.stderr, flush=True)
@@ -72,7 +75,7 @@ async def run_notary(settings: Settings, reporter: Reporter, stop: asyncio.Event
 
 
 async def _vouch(settings: Settings, reporter: Reporter) -> None:
-    connection = await connect(settings.url, "heirloom notary", inbox_prefix=inbox("notary"))
+    connection = await connect_as("notary", "heirloom notary", settings.url, settings.credentials)
     try:
         notary = Notary(connection, settings.key, settings.state)
         await notary.start()
@@ -98,9 +101,10 @@ async def _vouch(settings: Settings, reporter: Reporter) -> None:
 def _settings() -> Settings:
     try:
         paths = Path(os.environ["HEIRLOOM_NOTARY_KEY"]), Path(os.environ["HEIRLOOM_NOTARY_STATE"])
-        return Settings(os.environ["HEIRLOOM_NATS_URL"], *paths, float(os.environ.get("HEIRLOOM_NOTARY_SECONDS", "4")))
+        url, seconds = os.environ["HEIRLOOM_NATS_URL"], float(os.environ.get("HEIRLOOM_NOTARY_SECONDS", "4"))
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
+    return Settings(url, *paths, seconds, credentials.of_environment())
 
 
 if __name__ == "__main__":

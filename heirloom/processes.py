@@ -1,10 +1,9 @@
-"""What `heirloom up` runs besides the brokers: replicas, the projector, the notary, each with its own credentials."""
+"""What `heirloom up` runs besides the brokers: replicas, the projector, the notary."""
 
 import os
 import sys
 from pathlib import Path
 
-from heirloom import credentials
 from heirloom.child import Child
 from notary import key as notary_files
 
@@ -14,7 +13,6 @@ READ_MODEL = "read-model.db"
 def processes(
     data: Path,
     url: str,
-    host: str,
     *,
     replicas: int,
     copies: int,
@@ -25,8 +23,8 @@ def processes(
 ) -> list[Child]:
     """In the order in which they start. `copies` is how many brokers must hold the log, `max_clock_skew` in seconds.
 
-    `url` is the broker's with the service's credentials, `host` without any; where the credentials are `ours`, each
-    process has those of its role. `doors`: the replicas try them first (`heirloom.doors`).
+    Where the credentials are `ours`, they lie in `data`; otherwise `url` holds some, if the broker wants any. `doors`:
+    the replicas try them first (`heirloom.doors`).
     """
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
@@ -43,19 +41,15 @@ def processes(
     if not doors:
         env["HEIRLOOM_INSECURE"] = "1"
 
-    def as_role(role: str) -> dict[str, str]:
-        return env | {"HEIRLOOM_NATS_URL": credentials.load(data).url(role, host)} if ours else env
-
     python = [sys.executable, "-m"]
     children = [
         Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
         for number in range(1, replicas + 1)
     ]
-    projector = as_role("projector")
-    children.append(Child("the projector", [*python, "heirloom.projector"], projector, errors=data / "projector.log"))
+    children.append(Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"))
     if notary:  # nobody waits for it: it vouches for what has happened
         command, errors = [*python, "heirloom.notary"], data / "notary.log"
-        children.append(Child("the notary", command, as_role("notary"), errors=errors, is_ready=_at_once))
+        children.append(Child("the notary", command, env, errors=errors, is_ready=_at_once))
     return children
 
 

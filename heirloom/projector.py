@@ -1,8 +1,8 @@
 """The projector as a process: `python -m heirloom.projector`, started by `heirloom up` or by an orchestrator.
 
-Follows the log into a read model and answers the audit queries from it. Reads HEIRLOOM_NATS_URL (with the credentials
-of its role, `projector`) and HEIRLOOM_READ_MODEL (the SQLite file). Prints `ready` when queries answer and it has
-caught up with the log as it was at the start. SIGTERM drains it; it exits 0.
+Follows the log into a read model and answers the audit queries from it. Reads HEIRLOOM_NATS_URL, HEIRLOOM_DATA (the
+directory of the credentials; unset where the URL holds some) and HEIRLOOM_READ_MODEL (the SQLite file). Prints `ready`
+when queries answer and it has caught up with the log as it was at the start. SIGTERM drains it; it exits 0.
 """
 
 import asyncio
@@ -19,18 +19,21 @@ from nats.errors import Error as NatsError
 
 from events.broker import Broker
 from events.broker_version import BrokerTooOld
-from events.bus import Connection, connect
+from events.bus import Connection
 from events.ending import end
 from events.stream import last_sequence
+from heirloom import credentials
+from heirloom.credentials import Credentials
 from heirloom.figures import of_projector
+from heirloom.own_connection import connect_as
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
-from heirloom.roles import inbox
 from heirloom.what_if_query import WhatIf
 from projections.audit import Audit
 from projections.follower import Follower
 from projections.progress import Progress
 from service.journal import Journal, install
+from service.keyring import KeyringError
 
 log = logging.getLogger("heirloom.projector")
 
@@ -40,6 +43,7 @@ class Settings(NamedTuple):
 
     url: str
     read_model: Path
+    credentials: Credentials | None = None
 
 
 async def main() -> None:
@@ -48,9 +52,9 @@ async def main() -> None:
     install(journal)
     logging.getLogger("heirloom.faststream").setLevel(logging.WARNING)
     try:
-        settings = Settings(os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_READ_MODEL"]))
-    except KeyError as error:
-        sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
+        settings = _settings()
+    except KeyringError as error:
+        sys.exit(f"heirloom: {error}")
     reporter = Reporter()
     stop, ready = stop_requested(reporter.asked), asyncio.Event()
     serving = asyncio.create_task(run_projector(settings, reporter, stop, ready))
@@ -71,7 +75,7 @@ async def main() -> None:
 async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Follow and answer until `stop`; sets `ready` when caught up with the log. Drains before it returns."""
     stopped = asyncio.create_task(stop.wait())
-    connecting = asyncio.create_task(_connect(settings.url))
+    connecting = asyncio.create_task(_connect(settings))
     await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
         connecting.cancel()
@@ -97,12 +101,20 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
                 await leave()
 
 
-async def _connect(url: str) -> tuple[Connection, Connection]:
-    own = inbox("projector")
+async def _connect(settings: Settings) -> tuple[Connection, Connection]:
+    url, known = settings.url, settings.credentials
     return (
-        await connect(url, "heirloom projector", inbox_prefix=own),
-        await connect(url, "heirloom audit", inbox_prefix=own),
+        await connect_as("projector", "heirloom projector", url, known),
+        await connect_as("audit", "heirloom audit", url, known),
     )
+
+
+def _settings() -> Settings:
+    try:
+        url, read_model = os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_READ_MODEL"])
+    except KeyError as error:
+        sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
+    return Settings(url, read_model, credentials.of_environment())
 
 
 if __name__ == "__main__":

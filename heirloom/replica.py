@@ -1,9 +1,9 @@
 """A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
 
-Reads HEIRLOOM_NATS_URL (with the service's credentials), HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1),
-HEIRLOOM_MAX_CLOCK_SKEW (300, seconds; the same for every replica) and HEIRLOOM_DATA (the directory of the embedded
-broker's credentials; unset on a broker of your own). Before it serves, it tries what strangers may do on that broker
-(`heirloom.doors`), unless HEIRLOOM_INSECURE is set. Prints `ready`.
+Reads HEIRLOOM_NATS_URL, HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1), HEIRLOOM_MAX_CLOCK_SKEW (300, seconds;
+the same for every replica) and HEIRLOOM_DATA (the directory of the credentials; unset where the URL holds some). Before
+it serves, it tries what strangers may do on that broker (`heirloom.doors`), unless HEIRLOOM_INSECURE is set. Prints
+`ready`.
 SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with one line.
 """
 
@@ -61,10 +61,9 @@ def _settings() -> Settings:
         url, keyring = os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_KEYRING"])
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
-    data = os.environ.get("HEIRLOOM_DATA")
     required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
-    known = credentials.load(Path(data)) if data else None
     skew = int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS))
+    known = credentials.of_environment()
     return Settings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ, skew)
 
 

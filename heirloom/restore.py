@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from events import bus
 from events.bus import Connection
 from events.family import FamilyState
 from events.files import write_private
@@ -35,6 +34,7 @@ from heirloom.manifest import (
     pieces,
     read_part,
 )
+from heirloom.own_connection import connect_as
 from heirloom.snapshot import CHUNK_BYTES, consumers_of, give_back, remove_consumer, state_of, take
 from heirloom.unpacked import unpacked_size
 from notary import key as notary_files
@@ -103,7 +103,7 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
     try:
         await asyncio.gather(*(broker.start() for broker in started))
         where = ",".join(f"{nats_server.HOST}:{port}" for port in ports)
-        connection = await bus.connect(known.url("service", where), "heirloom restore")
+        connection = await connect_as("backup", "heirloom restore", f"nats://{where}", known)
         try:
             yield connection
         finally:

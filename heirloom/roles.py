@@ -1,12 +1,14 @@
-"""Who may say what on the bus: the table from which the broker's configuration is made (docs/security.md).
+"""Who may publish and receive what on the bus: the table from which the broker's configuration is made.
 
 An account is a world of its own: what its members publish, and the reply subjects they choose, stay in it, save for
-what it imports. The log's account is the service's; whoever only asks lives in another.
+what it imports. The log's account is the service's; whoever only asks lives in another. Within the log's account, what
+listens to strangers may publish replies and nothing else (docs/security.md, ADR 0022).
 """
 
 from typing import NamedTuple
 
 from events.stream import REVOKED, REVOKED_STORED
+from events.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
 
 LOG_ACCOUNT = "HEIRLOOM"
 """Holds JetStream and the log."""
@@ -17,60 +19,105 @@ API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"
 """Under what name other accounts reach the log's stream: to NATS tools, the JetStream domain HEIRLOOM."""
 
-SYSTEM = ("$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.JSZ")
+KICK, CONNZ, JSZ = "$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.JSZ"
+SYSTEM = (KICK, CONNZ, JSZ)
 """What the service asks of the servers themselves: to end a connection, who is connected, what is in their stores."""
-STREAMS = ("TOKENS", "CHECKPOINTS")
+STREAMS = (STREAM, CHECKPOINTS)
 """The log, and what vouches for it."""
-ENDINGS = ("DELETE", "PURGE", "MSG.DELETE")
-"""How a stream, or what is in it, is destroyed."""
+BESIDE = ("REPLICAS", "KV_heirloom-assertions")
+"""The streams that the service keeps beside the log, and forgets."""
+REACTOR = "reactor"
+"""The durable consumer of the log that all replicas share."""
+REPLIES = "_R_.>"
+"""The reply subjects of requests from other accounts."""
+CALLOUT_REPLIES = "$SYS._INBOX.>"
+"""Where the broker waits for what it is told about a connection (auth callout)."""
 
 
 class Role(NamedTuple):
-    """What a role may publish, and subscribe to besides its own inbox.
-
-    `answers`: it may also reply to whoever asks it, once. `denied` is taken out of `publish`.
-    """
+    """What a role may publish, and subscribe to besides its own inbox."""
 
     account: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...] = ()
-    denied: tuple[str, ...] = ()
-    answers: bool = False
 
 
-def _reads(stream: str) -> tuple[str, ...]:
+def inbox(role: str) -> str:
+    """The prefix of a role's inbox: replies carry tokens, so nobody else may listen there."""
+    return f"_INBOX.role.{role}"
+
+
+def _stream(name: str, *operations: str) -> tuple[str, ...]:
+    return tuple(f"{API}.STREAM.{operation}.{name}" for operation in operations)
+
+
+def _reads(name: str) -> tuple[str, ...]:
     """Asking for what is in a stream: of its leader, or of any replica."""
-    return f"{API}.STREAM.INFO.{stream}", f"{API}.STREAM.MSG.GET.{stream}", f"{API}.DIRECT.GET.{stream}"
+    return *_stream(name, "INFO", "MSG.GET"), f"{API}.DIRECT.GET.{name}"
 
 
-def _consumes(stream: str) -> tuple[str, ...]:
-    """Having it delivered, by a consumer of one's own."""
+def _consumes(name: str) -> tuple[str, ...]:
+    """Having it delivered, by a consumer of one's own.
+
+    Who may make one can have the broker publish what the stream holds anywhere, so it listens to no stranger.
+    """
     return (
-        f"{API}.CONSUMER.CREATE.{stream}.>",
-        f"{API}.CONSUMER.MSG.NEXT.{stream}.*",
-        f"{API}.CONSUMER.DELETE.{stream}.*",
+        f"{API}.CONSUMER.CREATE.{name}.>",
+        f"{API}.CONSUMER.MSG.NEXT.{name}.*",
+        f"{API}.CONSUMER.DELETE.{name}.*",
     )
 
 
-ROLES: dict[str, Role] = {
-    # processes of the service
+_APPENDS = (EVERYTHING, *_reads(STREAM), *_consumes(STREAM))
+
+OWN: dict[str, Role] = {
+    # a replica's connections: to the log and the other replicas; to whoever asks it; to the read model
     "service": Role(
         LOG_ACCOUNT,
-        publish=("tokens.>", "heirloom.>", "audit.>", "$JS.>", "$KV.>", "_INBOX.>", "_R_.>", "$SYS._INBOX.>", *SYSTEM),
-        subscribe=("oauth.>", "admin.>", "heirloom.>", REVOKED_STORED, "$SRV.>", "$SYS.REQ.USER.AUTH", "_INBOX.>"),
-        denied=tuple(f"{API}.STREAM.{what}.{log}" for what in ENDINGS for log in STREAMS),
+        publish=(
+            *_APPENDS,
+            *(subject for name in STREAMS for subject in _stream(name, "INFO", "CREATE", "UPDATE")),
+            *(subject for name in BESIDE for subject in _stream(name, "INFO", "CREATE", "UPDATE", "PURGE")),
+            f"{API}.INFO",
+            f"{API}.STREAM.LIST",
+            f"{API}.CONSUMER.DURABLE.CREATE.{STREAM}.{REACTOR}",
+            f"{API}.CONSUMER.INFO.{STREAM}.{REACTOR}",
+            f"$JS.ACK.{STREAM}.{REACTOR}.>",
+            "$KV.heirloom-assertions.*",
+            "heirloom.>",
+            KICK,
+            CONNZ,
+            f"{inbox('service')}.>",  # what replicas ask each other
+        ),
+        subscribe=("heirloom.>", REVOKED_STORED),
     ),
-    "projector": Role(
+    "endpoints": Role(
         LOG_ACCOUNT,
-        publish=(*_reads("TOKENS"), *_consumes("TOKENS")),
-        subscribe=("audit.>",),
-        answers=True,
+        publish=(REPLIES, CALLOUT_REPLIES),
+        subscribe=("oauth.>", "admin.>", "$SRV.>", "$SYS.REQ.USER.AUTH"),
     ),
-    "notary": Role(
+    "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
+    # the projector's: to the log, and to whoever asks it
+    "projector": Role(LOG_ACCOUNT, publish=(*_reads(STREAM), *_consumes(STREAM))),
+    "audit": Role(LOG_ACCOUNT, publish=(REPLIES, f"{inbox('inquiry')}.>"), subscribe=("audit.>",)),
+    "notary": Role(LOG_ACCOUNT, publish=(*_reads(STREAM), *_reads(CHECKPOINTS), CHECKPOINT)),
+    # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
+    "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
+    "backup": Role(
         LOG_ACCOUNT,
-        publish=(*_reads("TOKENS"), *_reads("CHECKPOINTS"), "tokens.checkpoint"),
+        publish=(
+            *_APPENDS,
+            *(subject for name in (*STREAMS, *BESIDE) for subject in _stream(name, "SNAPSHOT", "RESTORE")),
+            *(subject for name in (CHECKPOINTS, *BESIDE) for subject in _reads(name)),
+            *(f"{API}.CONSUMER.NAMES.{name}" for name in (*STREAMS, *BESIDE)),
+            *(f"{API}.CONSUMER.DELETE.{name}.*" for name in (*STREAMS, *BESIDE)),
+            "$JS.SNAPSHOT.>",
+        ),
     ),
-    # who is shown a URL
+}
+"""The service's own connections and commands."""
+
+SHOWN: dict[str, Role] = {
     "operator": Role("OPERATORS", publish=("admin.>", "oauth.*.public.>")),
     "auditor": Role(
         "AUDITORS",
@@ -85,17 +132,13 @@ ROLES: dict[str, Role] = {
     "edge": Role("EDGES", publish=("oauth.*.edge.>", "oauth.*.public.>")),
     "resource": Role(
         "RESOURCES",
-        publish=("oauth.*.edge.introspect", "oauth.*.public.>", f"{LOG_API}.DIRECT.GET.TOKENS.{REVOKED}"),
+        publish=("oauth.*.edge.introspect", "oauth.*.public.>", f"{LOG_API}.DIRECT.GET.{STREAM}.{REVOKED}"),
         subscribe=(REVOKED,),
     ),
 }
-
-SHOWN = ("operator", "auditor", "edge", "resource")
 """The roles of people and programs outside: `heirloom url --role` (CONTRACT §7)."""
 
+ROLES = OWN | SHOWN
+
 CLIENT_IMPORTS = ("oauth.*.client.>", "oauth.*.public.>")
-
-
-def inbox(role: str) -> str:
-    """The prefix of a role's inbox: replies carry tokens, so nobody else may listen there."""
-    return "_INBOX" if role == "service" else f"_INBOX.role.{role}"
+"""What the clients' account reaches; a client's own permissions name its tenant and itself."""

@@ -25,8 +25,9 @@ class Running(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        """Where to connect, without credentials."""
-        return f"{'nats' if self.tls is None else 'tls'}://{self.host}"
+        """Where to connect, without credentials; of a cluster, all of them with commas between."""
+        scheme = "nats" if self.tls is None else "tls"
+        return ",".join(f"{scheme}://{one}" for one in self.host.split(","))
 
 
 def address(host: str, port: int) -> str:
@@ -35,6 +36,6 @@ def address(host: str, port: int) -> str:
 
 
 def host_of(url: str) -> str:
-    """Host and port, without credentials; of a cluster, all of them with commas between."""
-    parts = [urlsplit(one) for one in url.split(",")]
+    """Host and port, without credentials; of a cluster, all of them with commas between, each a URL or not."""
+    parts = [urlsplit(one if "//" in one else f"//{one}") for one in url.split(",")]
     return ",".join(address(part.hostname or "", part.port or 4222) for part in parts)

@@ -12,14 +12,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from events import bus
 from events.broker_version import BrokerTooOld
 from events.ending import end
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
 from heirloom.copies import CopyKeeper
+from heirloom.credentials import Credentials
 from heirloom.manifest import DRAFT
+from heirloom.own_connection import connect_as
 from heirloom.processes import processes
 from heirloom.room import keep_room
 from heirloom.running import RUNNING, Running, address, host_of
@@ -102,7 +103,7 @@ async def _looked_after(ours: list[Child], data: Path, host: str) -> AsyncIterat
     async with contextlib.AsyncExitStack() as leaving:
         keeping = [asyncio.create_task(keep_room(ours, hands), name="keeping room on the disks")]
         if len(ours) > 1:
-            connection = await bus.connect(credentials.load(data).url("service", host), "up")
+            connection = await connect_as("keeper", "up", f"nats://{host}", credentials.load(data))
             leaving.push_async_callback(connection.close)
             keeper = CopyKeeper(connection, dict(zip(node_names(len(ours)), ours, strict=True)), hands)
             await keeper.look()  # before anybody is served from a copy that lacks something
@@ -152,16 +153,14 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
     near = EVERYWHERE.get(options.host, options.host)
     where = Running(",".join(address(near, port) for port in ports), os.getpid(), ours=True, tls=options.tls)
     children = brokers(data, ports, known, options.sync, options.host, options.tls)
-    return where, [*children, *_processes(data, known.url("service", where.host), where, options)]
+    return where, [*children, *_processes(data, where.url, where, options)]
 
 
 async def _on(data: Path, options: Options) -> tuple[Running, list[Child]]:
     """On a broker somebody else runs: with the credentials in its URL, or else with those of `broker-config`."""
     url = options.nats or ""
     ours = urlsplit(url).username is None and (data / credentials.FILE).exists()
-    if ours:
-        url = credentials.ensure(data).url("service", host_of(url))
-    await _reachable(url)
+    await _reachable(url, credentials.ensure(data) if ours else None)
     where = Running(host_of(url), os.getpid(), ours)
     return where, _processes(data, url, where, options)
 
@@ -170,7 +169,6 @@ def _processes(data: Path, url: str, where: Running, options: Options) -> list[C
     return processes(
         data,
         url,
-        where.host,
         replicas=options.replicas,
         copies=options.cluster,
         notary=options.notary,
@@ -267,9 +265,9 @@ async def _ports(data: Path, wanted: int, count: int) -> list[int]:
     return ports
 
 
-async def _reachable(url: str) -> None:
+async def _reachable(url: str, known: Credentials | None) -> None:
     try:
-        connection = await bus.connect(url, "up", patient=False)
+        connection = await connect_as("keeper", "up", url, known, patient=False)
     except BrokerTooOld as error:
         raise CannotStart(str(error)) from error
     except Exception as error:

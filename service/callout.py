@@ -113,7 +113,7 @@ class Callout:
         own = f"oauth.{tenant}.client.{client_id}"
         permissions = {
             "pub": {
-                "allow": [f"{own}.>", "oauth.*.public.>"],
+                "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
                 "deny": [] if itself else [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF],
             },
             "sub": {"allow": [f"_INBOX.{tenant}.{client_id}.>"]},

@@ -28,11 +28,12 @@ class Completed:
         self._waiting: dict[int, asyncio.Event] = {}
 
     async def start(self) -> None:
-        """Listen to all replicas, this one among them."""
+        """Listen to the other replicas."""
         await self._connection.listen(f"{SUBJECT}.*", self._heard)
 
     async def tell(self, seq: int) -> None:
-        """Every family that the cut-off ends has ended."""
+        """Every family that the cut-off ends has ended. The connection need not receive what it publishes."""
+        self._note(seq)
         with contextlib.suppress(NatsError):  # the consumer tells it too, later
             await self._connection.publish(f"{SUBJECT}.{seq}")
 
@@ -55,7 +56,9 @@ class Completed:
             self._waiting.pop(seq, None)
 
     def _heard(self, subject: bytes, _reply: bytes, _body: bytes, _headers: bytes | None) -> None:
-        seq = int(subject[subject.rindex(b".") + 1 :])
+        self._note(int(subject[subject.rindex(b".") + 1 :]))
+
+    def _note(self, seq: int) -> None:
         self._known[seq] = None
         if len(self._known) > KEPT:
             del self._known[next(iter(self._known))]

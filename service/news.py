@@ -1,8 +1,9 @@
 """Replicas tell each other what they append, so that a family that moves between them need not be read again.
 
 Clients ask whichever replica the broker chooses, so with two of them every other refresh would begin with a read of the
-log. The news of a commit is sent before the answer that it allows, on the same connection: with one broker it is there
-before the client can ask again. It may be lost or late all the same; then the log is read.
+log. The news of a commit is published before the answer that it allows, on another connection, since what answers may
+publish nothing else: with one broker it is there, nearly always, before the client can ask again. It may be lost or
+late all the same; then the log is read.
 """
 
 import contextlib

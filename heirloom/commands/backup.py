@@ -59,7 +59,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     """
 
     async def run() -> Manifest:
-        async with open_bus(data, _with_credentials(data, nats), "service") as connection:
+        async with open_bus(data, _with_credentials(data, nats), "backup") as connection:
             log = await state_of(connection, STREAM)
             with _bytes("backing up", 0 if log is None else log.bytes) as advance:
                 return await back_up(connection, data, into, advance, keys=not no_keys)
@@ -152,8 +152,8 @@ async def _target(nats: str | None, backup: Path, manifest: Manifest) -> AsyncIt
         return
     known = credentials_in(backup, manifest)
     if known is not None and urlsplit(nats).username is None:
-        nats = known.url("service", urlsplit(nats).netloc)
-    async with open_bus(backup, nats, "service") as connection:
+        nats = known.url("backup", urlsplit(nats).netloc)
+    async with open_bus(backup, nats, "backup") as connection:
         await refuse_to_overwrite(connection, manifest)
         yield connection
 
@@ -197,7 +197,7 @@ def _with_credentials(directory: Path, nats: str | None) -> str | None:
     if nats is None or urlsplit(nats).username is not None or not (directory / credentials.FILE).exists():
         return nats
     parts = urlsplit(nats)
-    return credentials.load(directory).url("service", parts.netloc)
+    return credentials.load(directory).url("backup", parts.netloc)
 
 
 def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:

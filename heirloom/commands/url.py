@@ -19,7 +19,7 @@ from heirloom.roles import SHOWN, inbox
 @click.command()
 @DATA
 @click.option("--client", metavar="TENANT/CLIENT_ID", help="A registered client.")
-@click.option("--role", type=click.Choice(SHOWN), help="A role that is not a client.")
+@click.option("--role", type=click.Choice(list(SHOWN)), help="A role that is not a client.")
 def url(data: Path, client: str | None, role: str | None) -> None:
     """Print a NATS URL with a caller's credentials. Keep it secret: it is a password."""
     if (client is None) == (role is None):

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from events import bus
 from events.bus import Connection
 from heirloom import credentials
 from heirloom.brokers import node_names
 from heirloom.nats_server import is_free
+from heirloom.own_connection import connect_as
 from tests.faults.orders import Orders
 from tests.faults.up import Setup
 from tests.system.service import Service
+from tests.witness import WITNESS
 
 SEED = """
 [[tenant]]
@@ -101,8 +102,8 @@ class Stack(Service):
     @contextlib.asynccontextmanager
     async def undisturbed(self, host: str | None = None) -> AsyncIterator[Connection]:
         """A connection of the service's account that no proxy disturbs, to that broker or to any."""
-        known = credentials.load(self.data)
-        connection = await bus.connect(known.url("service", host or ",".join(self.hosts)), "witness")
+        known, hosts = credentials.load(self.data), [host] if host else self.hosts
+        connection = await connect_as(WITNESS, "witness", ",".join(f"nats://{one}" for one in hosts), known)
         try:
             yield connection
         finally:

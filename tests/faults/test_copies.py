@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 import pytest
 
-from events import bus, stream
+from events import stream
 from events.bus import Connection
 from heirloom import credentials
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child
 from heirloom.copies import CopyKeeper, copies
 from heirloom.nats_server import HOST, free_ports
+from heirloom.own_connection import connect_as
+from heirloom.roles import ROLES
 from tests.faults.copies import all_whole, copy_on, leader_of
 from tests.faults.disks import damaged, log_files
+from tests.witness import ANYTHING, WITNESS
 
 NODES = node_names(3)
 MESSAGES, MESSAGE_BYTES = 12, 900_000
@@ -37,8 +40,9 @@ class Cluster(NamedTuple):
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     """With a log of two files in three copies."""
+    monkeypatch.setitem(ROLES, WITNESS, ANYTHING)
     known = credentials.ensure(tmp_path)
     ports = free_ports(len(NODES))
     nodes = dict(zip(NODES, brokers(tmp_path, ports, known, "2m"), strict=True))
@@ -46,7 +50,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         for node in nodes.values():
             leaving.push_async_callback(node.stop, 5)
         await asyncio.gather(*(node.start() for node in nodes.values()))
-        connection = await bus.connect(known.url("service", ",".join(f"{HOST}:{port}" for port in ports)), "test")
+        connection = await connect_as(WITNESS, "test", ",".join(f"nats://{HOST}:{port}" for port in ports), known)
         leaving.push_async_callback(connection.close)
         await stream.ensure(connection, stream.Required(3))
         for number in range(MESSAGES):

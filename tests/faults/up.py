@@ -8,7 +8,9 @@ import msgspec
 
 from heirloom import cli, up
 from heirloom.child import Child
+from heirloom.roles import ROLES
 from tests.faults.orders import BUG, FILE
+from tests.witness import ANYTHING, WITNESS
 
 
 class Setup(msgspec.Struct):
@@ -21,6 +23,7 @@ class Setup(msgspec.Struct):
 def main() -> None:
     """The command line after SETUP is that of `heirloom`."""
     setup = msgspec.json.decode(sys.argv.pop(1), type=Setup)
+    ROLES[WITNESS] = ANYTHING
     processes = up._processes
 
     def arranged(data: Path, *arguments: Any, **options: Any) -> list[Child]:

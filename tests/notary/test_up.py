@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from events import bus
-from events.reader import read
+from events.direct_reader import read_direct
 from events.subjects import CHECKPOINTS
-from heirloom import credentials
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import known_keys
 from tests.system.service import Service, running
@@ -17,9 +15,9 @@ from tests.system.service import Service, running
 
 async def first_checkpoint(service: Service) -> Checkpoint:
     """Once it is in the log."""
-    connection = await bus.connect(credentials.load(service.data).url("service", service.host), "test")
+    connection = await service.own("notary")
     try:
-        async for batch in read(connection, stream=CHECKPOINTS):
+        async for batch in read_direct(connection, stream=CHECKPOINTS):
             for stored in batch.commits:
                 return read_checkpoint(stored.body)
     finally:

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from events import bus
 from heirloom import credentials
+from heirloom.roles import BESIDE, STREAMS
 from tests import leaks
 from tests.operations.collector import Collector
 from tests.operations.http import get
@@ -104,8 +104,7 @@ def hidden(service: Service) -> dict[str, str]:
 
 async def messages(connection: Client) -> AsyncIterator[bytes]:
     """Every message of every stream, with its subject and headers: on the disk they are compressed."""
-    names = json.loads((await connection.request("$JS.API.STREAM.NAMES", b"", timeout=5)).data)["streams"]
-    for name in names:
+    for name in (*STREAMS, *BESIDE):
         seq = 1
         while True:
             request = msgspec.json.encode({"seq": seq, "next_by_subj": ">"})
@@ -136,7 +135,7 @@ async def test_no_canary_is_found(service: Service, collector: Collector) -> Non
     written["rows"] = rows(service.data / "read-model.db")
     written["metrics"] = (await get(service, "/metrics")).body.encode()
     written["ps"] = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
-    connection = await bus.connect(credentials.load(service.data).url("service", service.host), "canary")
+    connection = await service.own("backup")
     written["streams"] = b"\n".join([message async for message in messages(connection)])
     await connection.close()
     written["traces"] = b"\n".join(collector.bodies)

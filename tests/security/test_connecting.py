@@ -268,7 +268,7 @@ async def test_the_revocation_feed(door: Door) -> None:
     resource = await nats.connect(known.url("resource", door.service.host), inbox_prefix="_INBOX.role.resource")
     feed = await resource.subscribe("tokens.*.family.*.revoked")
     await resource.flush()
-    log = await nats.connect(known.url("service", door.service.host))
+    log = await door.service.own()
     with pytest.raises(BadRequestError):  # a commit that comes too late
         late = {"Nats-Expected-Last-Subject-Sequence": "7"}
         await log.jetstream().publish("tokens.acme.family.late.revoked", b"", headers=late)

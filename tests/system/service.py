@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from events import bus
 from heirloom import credentials
+from heirloom.own_connection import connect_as
 from heirloom.running import RUNNING
 from heirloom.staging import staged_at
 from tests import leaks
@@ -120,6 +121,10 @@ class Service:
         """kill -9 of one child."""
         os.kill(self.pids(what)[0], signal.SIGKILL)
 
+    async def own(self, role: str = "service") -> bus.Connection:
+        """A connection as one of the service's own roles."""
+        return await connect_as(role, "test", f"nats://{self.host}", credentials.load(self.data))
+
     @contextlib.asynccontextmanager
     async def client(self, client_id: str = "web", tenant: str = "acme") -> AsyncIterator["Caller"]:
         """Connected as a client, with that client's credentials and inbox."""
@@ -139,6 +144,13 @@ class Service:
             yield Caller(connection, "")
         finally:
             await connection.close()
+
+
+def overstepped(data: Path) -> list[str]:
+    """What the broker has refused to our own connections: what a role lacks is a wait without an answer."""
+    said = (data / "nats.log").read_text() if (data / "nats.log").exists() else ""
+    ours = (line for line in said.splitlines() if " Violation - " in line and ":heirloom " in line)
+    return [line for line in ours if '"HEIRLOOM/user:' in line]
 
 
 class Caller:
@@ -199,6 +211,7 @@ def running(data: Path, *options: str, seed: str = SEED) -> Iterator[Service]:
     finally:
         service.stop()
     assert not staged_at(data / "jetstream").is_symlink(), "what was in memory is still there"
+    assert overstepped(data) == [], "the broker refused one of the service's own connections something"
     assert not leaks.tokens(leaks.files(data))
     assert not leaks.values(leaks.files(data), service.secrets)
     assert [path.name for path in leaks.files(data) if path.stat().st_mode & 0o077] == [], "others may read these"

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events import bus, subjects
+from events import subjects
 from events.family import codec
 from events.log import Log
-from heirloom import credentials
 from service import base62, keyring
 from service.tokens import Tokens, new_id, new_seed
 from tests.system.service import Service
@@ -148,8 +147,7 @@ async def test_an_authentic_token_of_a_generation_never_issued(service: Service)
 
 
 async def _seed(service: Service, family_id: str) -> str:
-    url = credentials.load(service.data).url("service", service.host)
-    connection = await bus.connect(url, "thief")
+    connection = await service.own()
     stored = await Log(connection).last_from_leader(subjects.family("acme", family_id))
     await connection.close()
     assert stored is not None

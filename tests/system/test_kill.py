@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from nats.errors import Error as NatsError
 
-from heirloom import credentials
 from tests.system.service import PATIENCE_SECONDS, Caller, Service
 
 DIES_BEFORE_REPLYING = """
@@ -61,9 +60,8 @@ async def test_killed_between_append_and_reply(alone: Service) -> None:
 
 
 def _doomed_replica(service: Service) -> "subprocess.Popen[str]":
-    url = credentials.load(service.data).url("service", service.host)
     environment = os.environ | {
-        "HEIRLOOM_NATS_URL": url,
+        "HEIRLOOM_NATS_URL": f"nats://{service.host}",
         "HEIRLOOM_KEYRING": str(service.data / "keyring.json"),
         "HEIRLOOM_DATA": str(service.data),
     }
