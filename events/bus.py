@@ -79,6 +79,12 @@ class Connection(Client):
         del self.takers[subscription._id]  # noqa: SLF001  # as above
         await subscription.unsubscribe()
 
+    async def _select_next_server(self) -> None:
+        """Close what is left of the attempt before; nats-py leaves that to the garbage collector."""
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
+        await super()._select_next_server()
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         """As nats-py's, and for good.
 

@@ -30,8 +30,12 @@ class Remembered(dict[str, bytes]):
             self._others.execute("CREATE TABLE aggregate (name TEXT PRIMARY KEY, last BLOB) WITHOUT ROWID")
             self._others.execute("CREATE TABLE progress (made BLOB)")
         else:
-            with _opened(saved) as file:
-                file.backup(self._others)
+            try:
+                with _opened(saved) as file:
+                    file.backup(self._others)
+            except Unusable:
+                self.close()
+                raise
         for setting in (f"cache_size=-{PAGES_KIB}", "journal_mode=OFF", "synchronous=OFF"):
             self._others.execute(f"PRAGMA {setting}")
 
@@ -40,6 +44,10 @@ class Remembered(dict[str, bytes]):
             return b""
         row = self._others.execute("SELECT last FROM aggregate WHERE name = ?", (name,)).fetchone()
         return row[0] if row else b""
+
+    def close(self) -> None:
+        """Let go of what does not lie in memory; nothing can be had from it any more."""
+        self._others.close()
 
     def make_room(self) -> None:
         """Now and then. Raises `Unusable`."""

@@ -6,6 +6,7 @@ a checkpoint vouches for everything before it, but only says between which seque
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,7 +108,11 @@ def main() -> None:
 
 def _work() -> None:
     work = msgspec.json.decode(sys.argv[1], type=Work)
-    remembered = Remembered(Path(work.resumed) if work.resumed else None)
+    with closing(Remembered(Path(work.resumed) if work.resumed else None)) as remembered:
+        _verify(work, remembered)
+
+
+def _verify(work: Work, remembered: Remembered) -> None:
     verifier = LogVerifier(work.progress, remembered)
     ended = False
 

@@ -33,12 +33,12 @@ OPEN = (
 )
 DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE seq = ?"
 RENEW = (
-    "UPDATE families SET generation = ?1, expires_at = max(?2, ?3, access_until), access_until = max(access_until, ?3),"
-    " renewed = ?4 WHERE seq = ?5"
+    "UPDATE families SET generation = ?, expires_at = max(?, ?, access_until), access_until = max(access_until, ?),"
+    " renewed = ? WHERE seq = ?"
 )
 EXTEND = (
-    "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?1), access_until = max(access_until, ?1)"
-    " WHERE seq = ?2"
+    "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?), access_until = max(access_until, ?)"
+    " WHERE seq = ?"
 )
 END = "UPDATE families SET revoked_at = ?, reason = ? WHERE seq = ?"
 STATEMENTS = (OPEN, DENY, RENEW, EXTEND, END)
@@ -88,11 +88,11 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         tenant = names[commit.tenant]
         rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end, access_end))
     elif end is not None:
-        rows[RENEW].append((commit.generation, end, access_end, commit.seq, commit.opened))
+        rows[RENEW].append((commit.generation, end, access_end, access_end, commit.seq, commit.opened))
     elif isinstance(first, DeviceAuthorizationDenied):
         rows[DENY].append((first.sub, commit.at, commit.opened))
     elif access_end:
-        rows[EXTEND].append((access_end, commit.opened))
+        rows[EXTEND].append((access_end, access_end, commit.opened))
     if commit.revokes:
         for event in commit.events:
             if isinstance(event, FamilyRevoked):

@@ -32,8 +32,8 @@ JOIN names AS types ON types.id = h.types
 JOIN names AS actor ON actor.id = h.actor
 LEFT JOIN names AS terms ON terms.id = h.terms
 """
-BY_JTI = "substr(h.jti, 1, 3) = substr(?1, 1, 3) AND h.jti = ?1"
-"""The condition for a packed `jti`: the index holds its beginning only, the row tells whether it is the one."""
+BY_JTI = "substr(h.jti, 1, 3) = substr(:wanted, 1, 3) AND h.jti = :wanted"
+"""The condition for the packed jti `:wanted`: the index holds its beginning only, the row tells if it is the one."""
 
 _CREDENTIAL = """
 SELECT seq, at, generation, patience FROM history WHERE patience IS NOT NULL AND seq = (

@@ -181,11 +181,15 @@ class ReadModel:
 
 
 def open_for_queries(path: Path) -> sqlite3.Connection:
-    """A connection that can only read, for one thread at a time."""
+    """A connection that can only read, for one thread at a time. Raises `sqlite3.DatabaseError`."""
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
     connection.isolation_level = None
     connection.row_factory = sqlite3.Row
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB // 8}")
+    try:
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB // 8}")
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
     return connection
 
 

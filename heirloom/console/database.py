@@ -1,6 +1,7 @@
 """The read model as Datasette sees it: views alone, read only, and always the file that lies there now."""
 
 import asyncio
+import secrets
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from projections.views import VIEWS
 
 T = TypeVar("T")
 
+INTERNAL = "_internal"
+"""What Datasette calls the database in which it notes the tables of the others."""
 NAME = "read-model"
 """In the console's addresses."""
 MAX_VALUE_BYTES = 4 * 1024 * 1024
@@ -28,6 +31,25 @@ _READING = {
     sqlite3.SQLITE_PRAGMA,
     sqlite3.SQLITE_TRANSACTION,
 }
+
+
+class InternalDatabase(Database):  # type: ignore[misc]  # Datasette ships no types
+    """Datasette's own, in memory. Its connections are closed at the end; Datasette leaves that to the collector."""
+
+    def __init__(self, datasette: Datasette) -> None:
+        super().__init__(datasette, memory_name=secrets.token_hex())
+        self._connections: list[sqlite3.Connection] = []
+
+    def connect(self, write: bool = False) -> sqlite3.Connection:
+        """One for each thread."""
+        connection: sqlite3.Connection = super().connect(write)
+        self._connections.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Once no thread uses them."""
+        for connection in self._connections:
+            connection.close()
 
 
 class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no types

@@ -12,7 +12,7 @@ from datasette.app import Datasette
 from datasette.plugins import pm
 
 from heirloom.console import plugin
-from heirloom.console.database import NAME, ReadModelDatabase, connect
+from heirloom.console.database import INTERNAL, NAME, InternalDatabase, ReadModelDatabase, connect
 from heirloom.console.gate import Gate
 from heirloom.console.login import Login
 from heirloom.console.options import CannotServe, Options, check, is_wildcard
@@ -43,6 +43,9 @@ async def create(options: Options, token: str | None) -> Console:
         cache_headers=False,
     )
     datasette.remove_database("_memory")
+    datasette.remove_database(INTERNAL)
+    internal = InternalDatabase(datasette)
+    datasette.add_database(internal, name=INTERNAL)
     read_model = ReadModelDatabase(datasette, options.read_model, options.tenant)
     datasette.add_database(read_model, name=NAME)
     datasette.jinja_env.globals |= {"tenant": options.tenant, "has_login": token is not None}
@@ -56,6 +59,7 @@ async def create(options: Options, token: str | None) -> Console:
     def close() -> None:
         datasette.executor.shutdown()
         read_model.close()
+        internal.close()
 
     names = frozenset(("localhost", "127.0.0.1", "::1") if is_loopback(options.host) else ()) | {
         name.lower() for name in (options.host, *options.names)

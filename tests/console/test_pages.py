@@ -281,5 +281,5 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
             with closing(sqlite3.connect(path)) as db:
                 db.execute("CREATE TABLE recipes (name TEXT)")
     with pytest.raises(Unusable, match=r"/model\b"):
-        connect(path)
+        connect(path).close()
     assert not list(tmp_path.glob("missing*"))

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -58,9 +59,11 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
         verifier.check(messages[start : start + 7])
         held.make_room()
         held.save(path, msgspec.json.encode(verifier.progress()))
+        held.close()
         progress, held = interrupted(path), Remembered(path)
     verifier = LogVerifier(progress, held)
     verifier.end(len(LOG))
+    held.close()
     assert verifier.report() == undisturbed(messages)
     assert (verifier.report().fault is None) == (altered == 0)
 
@@ -77,6 +80,7 @@ def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         sizes += [sys.getsizeof(name) + sys.getsizeof(last) for name, last in held.items()]
         held.make_room()
         assert len(held) <= 5
+    held.close()
     assert max(sizes) < 1000
     assert verifier.report().aggregates == 15
 
@@ -141,7 +145,8 @@ def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, 
     assert "held against other keys or another checkpoint" in other.output
     progress = interrupted(broken_off)
     forged = progress._replace(seen=progress.seen._replace(last_leaf=b"another"))
-    Remembered(broken_off).save(tmp_path / "forged", msgspec.json.encode(forged))
+    with closing(Remembered(broken_off)) as held:
+        held.save(tmp_path / "forged", msgspec.json.encode(forged))
     assert "another commit at 7" in heirloom(nats_server.url, "--resume", str(tmp_path / "forged")).output
     asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
     another = heirloom(nats_server.url, "--resume", str(broken_off))
@@ -152,10 +157,10 @@ def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, 
 
 def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
     """Where there is no room, or no such directory."""
-    with pytest.raises(Unusable, match="cannot be written"):
-        Remembered().save(tmp_path / "missing" / "state", b"")
-    full = Remembered()
-    full._others.execute("PRAGMA max_page_count=1")
-    full["aggregate"] = bytes(100_000)
-    with pytest.raises(Unusable, match="no room for what is remembered"):
-        full.save(tmp_path / "state", b"")
+    with closing(Remembered()) as held, pytest.raises(Unusable, match="cannot be written"):
+        held.save(tmp_path / "missing" / "state", b"")
+    with closing(Remembered()) as full:
+        full._others.execute("PRAGMA max_page_count=1")
+        full["aggregate"] = bytes(100_000)
+        with pytest.raises(Unusable, match="no room for what is remembered"):
+            full.save(tmp_path / "state", b"")

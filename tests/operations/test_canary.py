@@ -5,6 +5,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -119,7 +120,7 @@ async def messages(connection: Client) -> AsyncIterator[bytes]:
 
 def rows(path: Path) -> bytes:
     """A database as text; in its file a long value may be in pieces."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return "\n".join(database.iterdump()).encode()
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,5 @@ async def test_a_file_that_cannot_be_used_is_replaced(nats_server: Broker, tmp_p
         running.process.terminate()
         assert await running.process.wait() == 0
     assert b"another log" in said.read_bytes()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT seq FROM checkpoint").fetchone() == (len(LOG),)
-    connection.close()

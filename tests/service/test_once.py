@@ -47,3 +47,4 @@ async def test_one_that_lives_behind_many_that_do_not(tmp_path: Path, monkeypatc
     assert await _lives(context, "acme", "alice", None)
     assert not await _lives(context, "acme", "bob", None)
     await asked.audit.close()
+    asked.model.close()

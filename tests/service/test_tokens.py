@@ -79,7 +79,7 @@ def test_nested_json_is_no_token() -> None:
     key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
     header, _, signature = key.sign({"iss": "https://acme.example"}).encode().split(b".")
     deep = base64.urlsafe_b64encode(b'{"kid":' + b"[" * 5999)
-    with pytest.raises(RecursionError):
+    with pytest.raises((RecursionError, msgspec.DecodeError)):  # some Pythons allow more depth
         msgspec.json.decode(base64.urlsafe_b64decode(deep))
     assert kid_of(deep) is None
     assert key.verify(header, deep, signature) is None
