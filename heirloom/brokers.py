@@ -11,11 +11,14 @@ from events.files import write_private
 from heirloom import nats_server
 from heirloom.child import Child
 from heirloom.credentials import Credentials
+from heirloom.log_file import DEFAULT_LIMITS, Limits
 from heirloom.own_connection import connect_as
 from heirloom.running import address
 from heirloom.tls import Tls
 
 ROUTES_USER = "route"
+BROKER_LOG = "nats.log"
+"""The broker's own log, which also has what it says before it has read its configuration."""
 
 
 class Node(NamedTuple):
@@ -58,12 +61,19 @@ cluster {{
 
 
 def brokers(
-    data: Path, ports: list[int], known: Credentials, sync: str, host: str = nats_server.HOST, tls: Tls | None = None
+    data: Path,
+    ports: list[int],
+    known: Credentials,
+    sync: str,
+    host: str = nats_server.HOST,
+    tls: Tls | None = None,
+    logs: Limits = DEFAULT_LIMITS,
 ) -> list[Child]:
     """One process for each port. More than one are a cluster, and must be started together."""
     listens = [address(host, port) for port in ports]
     if len(ports) == 1:
         text = nats_server.configuration(listens[0], data / "jetstream", known, sync, tls)
+        text += logs.configuration(data / BROKER_LOG)
         return [_broker("the broker", data, text, listens[0], known)]
     routes = [f"{nats_server.HOST}:{port}" for port in nats_server.free_ports(len(ports))]
     names = node_names(len(ports))
@@ -74,6 +84,7 @@ def brokers(
         directory.mkdir(mode=0o700, exist_ok=True)
         others = [other for other in nodes if other is not node]
         text = cluster_configuration(node, others, directory / "jetstream", known, sync, tls)
+        text += logs.configuration(directory / BROKER_LOG)
         children.append(_broker(f"broker {node.name}", directory, text, node.listen, known))
     return children
 
@@ -98,7 +109,7 @@ def _broker(name: str, directory: Path, configuration: str, listen: str, known: 
         dict(os.environ),
         is_ready=answers,
         pid_file=directory / "nats.pid",
-        errors=directory / "nats.log",
+        errors=directory / BROKER_LOG,
         reports=False,
     )
 

@@ -123,7 +123,7 @@ class Child:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
-                env=self._env,
+                env=self._env | ({"HEIRLOOM_LOG": str(self._errors)} if self._errors else {}),
                 stdin=asyncio.subprocess.PIPE,  # its end tells the child that its parent is gone
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

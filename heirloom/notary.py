@@ -24,6 +24,7 @@ from heirloom import credentials
 from heirloom.child import REFUSED
 from heirloom.credentials import Credentials
 from heirloom.figures import of_notary
+from heirloom.log_file import log_file
 from heirloom.own_connection import connect_as
 from heirloom.process import run, stop_requested
 from heirloom.report import Report, Reporter
@@ -50,7 +51,7 @@ class Settings(NamedTuple):
 
 async def main() -> None:
     """Vouch until told to stop."""
-    journal = Journal()
+    journal = Journal(log_file())
     install(journal)
     os.nice(MODEST)
     try:

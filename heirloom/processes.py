@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from heirloom.child import Child
+from heirloom.log_file import DEFAULT_LIMITS, Limits
 from notary import key as notary_files
 
 READ_MODEL = "read-model.db"
@@ -20,6 +21,7 @@ def processes(
     ours: bool,
     doors: bool,
     max_clock_skew: int,
+    logs: Limits = DEFAULT_LIMITS,
 ) -> list[Child]:
     """In the order in which they start. `copies` is how many brokers must hold the log, `max_clock_skew` in seconds.
 
@@ -36,6 +38,7 @@ def processes(
         "HEIRLOOM_NOTARY_STATE": str(data / notary_files.STATE),
         "HEIRLOOM_PARENT": "1",
     }
+    env |= logs.environment()
     if ours:
         env["HEIRLOOM_DATA"] = str(data)
     if not doors:

@@ -25,6 +25,7 @@ from events.stream import last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
 from heirloom.figures import of_projector
+from heirloom.log_file import log_file
 from heirloom.own_connection import connect_as
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
@@ -48,7 +49,7 @@ class Settings(NamedTuple):
 
 async def main() -> None:
     """Serve until told to stop."""
-    journal = Journal()
+    journal = Journal(log_file())
     install(journal)
     logging.getLogger("heirloom.faststream").setLevel(logging.WARNING)
     try:

@@ -21,6 +21,7 @@ from events.stream import JetStreamMissing, Required, WeakStream
 from heirloom import credentials
 from heirloom.app import Disconnected, Settings, run_replica
 from heirloom.doors import OpenDoors, Untried
+from heirloom.log_file import log_file
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
 from heirloom.tracing import TracingMissing
@@ -32,7 +33,7 @@ from service.skew import TOLERATED_SECONDS
 
 async def main() -> None:
     """Serve until told to stop."""
-    journal = Journal()
+    journal = Journal(log_file())
     install(journal)
     try:
         settings = _settings()

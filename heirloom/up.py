@@ -19,6 +19,7 @@ from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
 from heirloom.copies import CopyKeeper
 from heirloom.credentials import Credentials
+from heirloom.log_file import DEFAULT_LIMITS, Limits
 from heirloom.manifest import DRAFT
 from heirloom.own_connection import connect_as
 from heirloom.processes import processes
@@ -61,6 +62,7 @@ class Options(NamedTuple):
     tls: Tls | None = None
     insecure: bool = False
     max_clock_skew: int = TOLERATED_SECONDS
+    logs: Limits = DEFAULT_LIMITS
 
 
 @contextlib.asynccontextmanager
@@ -152,7 +154,7 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
         options.tls.be_trusted()
     near = EVERYWHERE.get(options.host, options.host)
     where = Running(",".join(address(near, port) for port in ports), os.getpid(), ours=True, tls=options.tls)
-    children = brokers(data, ports, known, options.sync, options.host, options.tls)
+    children = brokers(data, ports, known, options.sync, options.host, options.tls, options.logs)
     return where, [*children, *_processes(data, where.url, where, options)]
 
 
@@ -175,6 +177,7 @@ def _processes(data: Path, url: str, where: Running, options: Options) -> list[C
         ours=where.ours,
         doors=options.nats is not None and not options.insecure,
         max_clock_skew=options.max_clock_skew,
+        logs=options.logs,
     )
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
 from heirloom.commands.options import FILE, nats_option
+from heirloom.log_file import DEFAULT_LIMITS, Limits
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
 from heirloom.running import Running, host_of
@@ -88,6 +89,22 @@ INSECURE = (
     show_default=True,
     help="How far a replica's clock may be from the broker's; one that is further off answers nothing.",
 )
+@click.option(
+    "--log-size",
+    type=click.IntRange(1, 10_000),
+    metavar="MIB",
+    default=DEFAULT_LIMITS.bytes >> 20,
+    show_default=True,
+    help="How large a file of a process's log may become; the next lines go to another one.",
+)
+@click.option(
+    "--log-files",
+    type=click.IntRange(1, 1_000),
+    metavar="N",
+    default=DEFAULT_LIMITS.files,
+    show_default=True,
+    help="How many such files are kept of each process.",
+)
 def up(
     data: Path,
     port: int,
@@ -104,6 +121,8 @@ def up(
     tls_key: Path | None,
     tls_ca: Path | None,
     max_clock_skew: int,
+    log_size: int,
+    log_files: int,
 ) -> None:
     """Run the service: broker, replicas, read model, notary.
 
@@ -117,7 +136,7 @@ def up(
     try:
         tls = required(host, tls_cert, tls_key, tls_ca)
         broker = nats, replicas, how, notary, metrics, int(cluster), host, tls
-        options = Options(data, port, *broker, insecure, max_clock_skew)
+        options = Options(data, port, *broker, insecure, max_clock_skew, Limits(log_size << 20, log_files))
         if insecure and nats is not None:
             click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
         asyncio.run(_up(options, plan))
