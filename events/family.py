@@ -83,7 +83,7 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     """A token came into being: an access or ID token by its `jti`, a refresh token by its `generation`.
 
     `client_id` is the holder of an access token that was exchanged (RFC 8693) or given besides the latest, `act` who
-    acted before it.
+    acted before it, `exchanged_from` the `jti` of each token that it came of; both the latest first.
 
     Of a refresh token, `key` is the id of the MAC key it is computed under, `expires_at` its own end if it is never
     redeemed, and `family_expires_at` the end that no rotation moves.
@@ -99,6 +99,7 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     family_expires_at: datetime | None = None
     client_id: str | None = None
     act: tuple[str, ...] = ()
+    exchanged_from: tuple[str, ...] = ()
 
 
 class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):

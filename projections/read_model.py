@@ -13,7 +13,19 @@ from sqlite_utils import Database, Migrations
 
 from events.commit import digest
 from events.stored import Stored
-from projections import activity, checkpoint, cut_offs, families, history, incidents, names, revocations, views, words
+from projections import (
+    activity,
+    checkpoint,
+    cut_offs,
+    exchanges,
+    families,
+    history,
+    incidents,
+    names,
+    revocations,
+    views,
+    words,
+)
 from projections.commit import FamilyCommit, Unprojectable, read_commit
 from projections.opened import Opened
 from projections.rows import Rows
@@ -24,15 +36,16 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "families-4": families.create,
     "history-3": history.create,
     "revocations-1": revocations.create,
+    "exchanges-1": exchanges.create,
     "incidents-3": incidents.create,
     "activity-1": activity.create,
     "cut-offs-2": cut_offs.create,
     "words-2": words.create,
     "views-2": views.create,
 }
-OF_FAMILIES = (families, history, revocations, incidents, activity, words)
+OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, words)
 """In the order their rows are written."""
-OF_LIVING = (families, history, activity)
+OF_LIVING = (families, history, exchanges, activity)
 """The ones among them that a commit concerns which revokes nothing: nearly every one."""
 OF_CUT_OFFS = (cut_offs, words)
 PROJECTIONS = (*OF_FAMILIES, cut_offs)

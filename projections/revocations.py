@@ -74,8 +74,11 @@ def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
 
 
 def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "at"], until: int) -> set[str]:
-    """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then."""
-    query = f"SELECT jti FROM revocations WHERE family = ? AND {column} <= ? AND jti IS NOT NULL"  # noqa: S608
+    """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then, or that was
+    exchanged from one (RFC 8693)."""
+    query = f"""WITH revoked AS (
+        SELECT jti FROM revocations WHERE family = ?1 AND {column} <= ?2 AND jti IS NOT NULL
+    ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = ?1 AND came_of IN revoked"""  # noqa: S608
     return {row["jti"] for row in db.execute(query, (family, until))}
 
 

@@ -176,7 +176,9 @@ def _code(db: sqlite3.Connection, family: int) -> Life | None:
 
 
 def _revoked(db: sqlite3.Connection, family: int, jti: str | None) -> list[Decision]:
-    query = "SELECT at, seq, jti FROM revocations WHERE family = ? AND (jti IS NULL OR jti = ?)"
+    """Of the family, of the token alone, or of one that it was exchanged from (RFC 8693)."""
+    query = """SELECT at, seq, jti FROM revocations WHERE family = ?1 AND (
+        jti IS NULL OR jti = ?2 OR jti IN (SELECT came_of FROM exchanges WHERE family = ?1 AND jti = ?2))"""
     found = db.execute(query, (family, jti))
     return [Decision(row["at"], row["seq"], "TokenRevoked" if row["jti"] else "FamilyRevoked") for row in found]
 

@@ -1,6 +1,7 @@
 """Recognising an access token of ours, signed or opaque (RFC 9068 §4)."""
 
-from typing import Annotated, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -8,10 +9,10 @@ from events import subjects
 from events.family import FamilyState
 from service import clock
 from service.context import Context
-from service.decide.claimed import Claimed, is_borne_out
+from service.decide.claimed import Claimed, is_borne_out, is_revoked
 from service.opaque import recognise_opaque
 from service.registry import Tenant
-from service.response import claims_of
+from service.response import Exchanged, claims_of
 from service.signing import kid_of
 
 NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
@@ -44,6 +45,7 @@ class Claims(msgspec.Struct, frozen=True):
     auth_time: int | None = None
     act: Actor | None = None
     sub_type: str | None = None
+    exchanged_from: tuple[str, ...] = ()
 
     @property
     def actors(self) -> tuple[str, ...]:
@@ -59,50 +61,55 @@ class Claims(msgspec.Struct, frozen=True):
         """What it is for (RFC 7519 §4.1.3)."""
         return (self.aud,) if isinstance(self.aud, str) else self.aud
 
-    @property
-    def claimed(self) -> Claimed:
-        """What the log must bear out."""
-        return Claimed(self.sub, self.client_id, self.jti, self.scope, self.actors)
+
+class Recognised(NamedTuple):
+    """An access token's claims, and what of them the log must bear out."""
+
+    claims: Claims
+    claimed: Claimed
 
 
-async def recognise(context: Context, tenant: Tenant, token: str) -> Claims | None:
-    """The claims if this tenant's key signed the token, whatever the time; None otherwise. Raises `Unavailable`.
+async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised | None:
+    """The token if this tenant's key signed it, whatever the time; None otherwise. Raises `Unavailable`.
 
     Whether the log bears them out is for whoever decides on the family's state (`is_borne_out`).
     What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so.
     """
-    claims = await _issued(context, tenant, token)
-    holder = await context.registry.client(tenant, claims.client_id) if claims is not None else None
-    if claims is None or holder is None or holder.state.disabled:
+    issued = await _issued(context, tenant, token)
+    holder = await context.registry.client(tenant, issued.claims.client_id) if issued is not None else None
+    if issued is None or holder is None or holder.state.disabled:
         return None
     void_until = holder.state.void_until
-    return None if void_until is not None and claims.iat <= void_until.timestamp() else claims
+    return None if void_until is not None and issued.claims.iat <= void_until.timestamp() else issued
 
 
 async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claims, FamilyState] | None:
     """The claims if the token is good now, as the log's leader has it, with its family. Raises `Unavailable`."""
-    claims = await recognise(context, tenant, token)
-    if claims is None or claims.exp <= clock.now().timestamp():
+    recognised = await recognise(context, tenant, token)
+    if recognised is None or recognised.claims.exp <= clock.now().timestamp():
         return None
+    claims, claimed = recognised
     state = (await context.families.load(tenant.name, claims.sid)).state
-    if state is None or not is_borne_out(state, claims.claimed):
-        return None
-    if state.revoked is not None or claims.jti in state.revoked_jtis:
+    if state is None or not is_borne_out(state, claimed) or is_revoked(state, claimed):
         return None
     return claims, state
 
 
-async def _issued(context: Context, tenant: Tenant, token: str) -> Claims | None:
-    if token.startswith("hat_"):
-        issued = await recognise_opaque(context, tenant, token)
-        if issued is None:
-            return None
-        claims = claims_of(tenant, issued.client_id, issued.family_id, issued.state, issued.access, issued.act)
-        return msgspec.convert(claims, Claims)
-    return _signed(tenant, token)
+async def _issued(context: Context, tenant: Tenant, token: str) -> Recognised | None:
+    return await _opaque(context, tenant, token) if token.startswith("hat_") else _signed(tenant, token)
 
 
-def _signed(tenant: Tenant, token: str) -> Claims | None:
+async def _opaque(context: Context, tenant: Tenant, token: str) -> Recognised | None:
+    issued = await recognise_opaque(context, tenant, token)
+    if issued is None:
+        return None
+    exchanged = Exchanged(issued.act, issued.exchanged_from)
+    claims = claims_of(tenant, issued.client_id, issued.family_id, issued.state, issued.access, exchanged)
+    # its commit has told all of it, and the token's own MAC that it is this commit's
+    return _recognised(msgspec.convert(claims, Claims), lambda seed: seed == issued.state.seed)
+
+
+def _signed(tenant: Tenant, token: str) -> Recognised | None:
     parts = token.encode("ascii", "replace").split(b".")
     if len(parts) != 3:
         return None
@@ -112,6 +119,14 @@ def _signed(tenant: Tenant, token: str) -> Claims | None:
     if claims is None or claims.get("iss") != tenant.issuer:
         return None
     try:
-        return msgspec.convert(claims, Claims)
+        proof = tenant.vouchers.proof_of(claims)
+        return None if proof is None else _recognised(msgspec.convert(claims, Claims), proof)
     except (msgspec.ValidationError, RecursionError):
         return None
+
+
+def _recognised(claims: Claims, vouched: Callable[[str], bool]) -> Recognised:
+    scope, actors = claims.scope, claims.actors
+    return Recognised(
+        claims, Claimed(claims.sub, claims.client_id, claims.jti, scope, vouched, actors, claims.exchanged_from)
+    )

@@ -21,6 +21,7 @@ class Issued(NamedTuple):
     access: AccessToken
     client_id: str
     act: tuple[str, ...]
+    exchanged_from: tuple[str, ...]
 
 
 async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issued | None:
@@ -35,7 +36,7 @@ async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issu
         if isinstance(event, TokenIssued) and event.kind == "access" and event.jti is not None:
             access = AccessToken(event.jti, event.scope, event.audience, commit.at, event.expires_at)
             holder = event.client_id or commit.state.client_id
-            return Issued(presented.family_id, commit.state, access, holder, event.act)
+            return Issued(presented.family_id, commit.state, access, holder, event.act, event.exchanged_from)
     return None
 
 

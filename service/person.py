@@ -10,7 +10,10 @@ from service.request import at_most, required
 MAX_SUB = 255
 MAX_ACR = 255
 MAX_AMR = 16
-MAX_NONCE = 512
+MAX_NONCE, MAX_NONCE_BYTES = 512, 1024
+
+_JOINERS = {0x200C: None, 0x200D: None}
+"""Marks that are not seen, and that names are written with (ZWNJ, ZWJ)."""
 
 
 class PersonRequest(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ def person_of(parameters: PersonRequest) -> Person:
     """Raises `invalid_request` for a missing, over-long or unprintable `sub`, and over-long others."""
     sub = required(parameters.sub, "sub")
     at_most(sub, MAX_SUB, "sub")
-    if not sub.isprintable():
+    if not sub.translate(_JOINERS).isprintable():
         raise OAuthError("invalid_request", "the parameter sub has a character that cannot be printed")
     amr = parameters.amr or ()
     if len(amr) > MAX_AMR or any(not 0 < len(method) <= MAX_ACR for method in amr):
@@ -46,4 +49,6 @@ def person_of(parameters: PersonRequest) -> Person:
         raise OAuthError("invalid_request", "auth_time must be a NumericDate")
     acr = at_most(parameters.acr, MAX_ACR, "acr")
     nonce = at_most(parameters.nonce, MAX_NONCE, "nonce")
+    if nonce is not None and len(msgspec.json.encode(nonce)) > MAX_NONCE_BYTES:
+        raise OAuthError("invalid_request", f"the parameter nonce has more than {MAX_NONCE_BYTES} bytes of JSON")
     return Person(sub, acr, amr, parameters.auth_time, nonce)

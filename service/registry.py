@@ -27,6 +27,7 @@ from service.rate import Bucket
 from service.signing import SigningKey
 from service.subjects import Subjects
 from service.tokens import Tokens
+from service.vouchers import Vouchers
 
 log = logging.getLogger("heirloom.registry")
 
@@ -49,6 +50,7 @@ class Tenant:
         self.codes = Tokens(keyring, name, "code")
         self.device_codes = Tokens(keyring, name, "device")
         self.opaque_tokens = Tokens(keyring, name, "access")
+        self.vouchers = Vouchers(keyring, name)
         self.clients: dict[str, Client] = {}
         self.longest_ttl = 0
         """Seconds. The longest that any access token of the tenant's was ever given."""

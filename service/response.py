@@ -1,6 +1,6 @@
 """The successful token response (RFC 6749 §5.1), and the tokens in it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,17 @@ from service.scope import OPENID, still
 from service.signing import SigningKey
 
 
+class Exchanged(NamedTuple):
+    """Where an access token comes from (RFC 8693): who has acted with it, and the `jti` of each that it came of; both
+    the latest first."""
+
+    act: tuple[str, ...]
+    exchanged_from: tuple[str, ...]
+
+
+NOT_EXCHANGED = Exchanged((), ())
+
+
 async def token_response(
     context: Context,
     tenant: Tenant,
@@ -24,7 +35,7 @@ async def token_response(
     concluded: Concluded,
     *,
     nonce: str | None = None,
-    act: tuple[str, ...] = (),
+    exchanged: Exchanged = NOT_EXCHANGED,
     with_id_token: bool = True,
     more: dict[str, str] | None = None,
 ) -> bytes:
@@ -35,7 +46,9 @@ async def token_response(
     granted, state = _granted(concluded)
     access = granted.access
     response: dict[str, Any] = {
-        "access_token": await _access_token(context, tenant, client, family_id, state, granted, concluded.seq, act),
+        "access_token": await _access_token(
+            context, tenant, client, family_id, state, granted, concluded.seq, exchanged
+        ),
         "token_type": "Bearer",
         "expires_in": max(round((access.expires_at - clock.now()).total_seconds()), 0),
         "scope": access.scope,
@@ -48,7 +61,7 @@ async def token_response(
 
 
 def claims_of(
-    tenant: Tenant, client_id: str, family_id: str, state: FamilyState, access: AccessToken, act: tuple[str, ...]
+    tenant: Tenant, client_id: str, family_id: str, state: FamilyState, access: AccessToken, exchanged: Exchanged
 ) -> dict[str, Any]:
     """An access token's claims (RFC 9068 §2.2). They follow from the log alone, so a retry signs the very same ones."""
     claims: dict[str, Any] = {
@@ -64,8 +77,10 @@ def claims_of(
     }
     if not is_of_a_person(state):
         claims["sub_type"] = "client"  # RFC 9700 §4.15: a person may be called as the client is
-    if act:
-        claims["act"] = _actors(act)
+    if exchanged.act:
+        claims["act"] = _actors(exchanged.act)
+    if exchanged.exchanged_from:
+        claims["exchanged_from"] = exchanged.exchanged_from
     return claims | _authentication(state)
 
 
@@ -87,12 +102,14 @@ async def _access_token(
     state: FamilyState,
     granted: Granted,
     seq: int,
-    act: tuple[str, ...],
+    exchanged: Exchanged,
 ) -> str:
+    key = granted.key or tenant.mac_key
     if client.rules.access_token_format == "jwt":
-        return signing_key(tenant).sign(claims_of(tenant, client.client_id, family_id, state, granted.access, act))
+        claims = claims_of(tenant, client.client_id, family_id, state, granted.access, exchanged)
+        return signing_key(tenant).sign(tenant.vouchers.vouch(key, state.seed, claims))
     issued_at = seq or await sequence_of(context, tenant, family_id, granted.access.jti)
-    return tenant.opaque_tokens.mint(granted.key or tenant.mac_key, family_id, issued_at, state.seed)
+    return tenant.opaque_tokens.mint(key, family_id, issued_at, state.seed)
 
 
 def _id_token(

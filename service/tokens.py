@@ -85,10 +85,10 @@ class Tokens:
         return hmac.compare_digest(presented.long_tag, self._long_tag(presented.key, presented.claim, seed))
 
     def _short_tag(self, key: int, claim: str) -> str:
-        return _tag(self._short_mac(key), claim, _SHORT)
+        return tag_of(self._short_mac(key), claim.encode(), _SHORT)
 
     def _long_tag(self, key: int, claim: str, seed: str) -> str:
-        return _tag(self._long_mac(key, seed), claim, _LONG)
+        return tag_of(self._long_mac(key, seed), claim.encode(), _LONG)
 
     def _new_short_mac(self, key: int) -> hmac.HMAC:
         return hmac.new(self._keyring.derive(key, self._short), digestmod="sha256")
@@ -113,9 +113,10 @@ def short_digest(data: bytes) -> str:
     return base62.encode(hashlib.sha256(data).digest()[:16])
 
 
-def _tag(mac: hmac.HMAC, claim: str, characters: int) -> str:
+def tag_of(mac: hmac.HMAC, said: bytes, characters: int) -> str:
+    """So many characters of the MAC over that; `mac` has taken in its key, and nothing else."""
     mac = mac.copy()
-    mac.update(claim.encode())
+    mac.update(said)
     return _as_text(mac.digest()[:characters])
 
 

@@ -18,6 +18,7 @@ from events.family import (
 )
 from service.decide.issue import First, first_tokens
 from service.decide.outcome import Decision, Done, Granted, Refused, invalid_grant, key_used_otherwise
+from service.decide.size import check_size
 from service.errors import OAuthError
 from service.policy import Rules
 from service.scope import narrow_resources, still
@@ -70,9 +71,14 @@ def authorize(state: FamilyState | None, command: Authorize) -> Decision:
     """`Done`, with `GrantAuthorized` and `AuthorizationCodeIssued`. The family must not exist yet."""
     if state is not None:
         return Decision(Refused(OAuthError("server_error", "the new family's id is taken; try again")))
+    grant = command.grant
+    try:
+        check_size(grant.sub, grant.scope, grant.audience, grant.acr, grant.amr)
+    except OAuthError as error:
+        return Decision(Refused(error))
     expires_at = command.now + timedelta(seconds=CODE_SECONDS)
     code = AuthorizationCodeIssued(expires_at, command.code_challenge, command.redirect_uri, command.nonce)
-    return Decision(Done(), (command.grant, code))
+    return Decision(Done(), (grant, code))
 
 
 def redeem_code(state: FamilyState | None, command: RedeemCode) -> Decision:

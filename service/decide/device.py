@@ -11,6 +11,7 @@ from events.family import (
     GrantAuthorized,
 )
 from service.decide.outcome import Decision, Done, Refused, invalid_grant
+from service.decide.size import check_size
 from service.errors import OAuthError
 from service.scope import narrow, narrow_resources
 
@@ -61,6 +62,7 @@ def answer_device(state: FamilyState | None, command: AnswerDevice) -> Decision:
     try:
         scope = narrow(command.scope, state.scope)
         audience = narrow_resources(command.resource, state.audience, state.audience)
+        check_size(command.sub, scope, audience, command.acr, command.amr)
     except OAuthError as error:
         return Decision(Refused(error))
     granted = GrantAuthorized(

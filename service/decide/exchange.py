@@ -4,8 +4,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.family import AccessToken, FamilyState, TokenIssued
-from service.decide.claimed import Claimed, is_borne_out
+from service.decide.claimed import Claimed, is_borne_out, is_revoked
 from service.decide.outcome import Decision, Granted, Refused
+from service.decide.size import check_size
 from service.errors import OAuthError
 from service.policy import Rules
 from service.scope import narrow, still
@@ -45,6 +46,7 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
         return Decision(Refused(invalid_subject_token()))
     try:
         scope = _scope(command)
+        check_size(state.sub, scope, command.audience, state.acr, state.amr)
     except OAuthError as error:
         return Decision(Refused(error))
     expires_at = min(command.now + timedelta(seconds=command.rules.access_token_ttl), command.subject_expires_at)
@@ -57,6 +59,7 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
         jti=command.jti,
         client_id=command.client_id,
         act=command.act,
+        exchanged_from=(subject.jti, *subject.exchanged_from),
     )
     return Decision(Granted(access, None, 0), (issued,))
 
@@ -86,6 +89,4 @@ def invalid_subject_token() -> OAuthError:
 
 
 def _is_alive(state: FamilyState, command: Exchange) -> bool:
-    if state.revoked is not None or command.subject.jti in state.revoked_jtis:
-        return False
-    return command.subject_expires_at > command.now
+    return not is_revoked(state, command.subject) and command.subject_expires_at > command.now

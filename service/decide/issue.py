@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from events.family import AccessToken, FamilyEvent, FamilyState, GrantAuthorized, TokenIssued
 from service.decide.outcome import Decision, Granted, Refused
+from service.decide.size import check_size
 from service.errors import OAuthError
 from service.policy import Rules
 from service.scope import OFFLINE_ACCESS, OPENID
@@ -52,6 +53,10 @@ def issue(state: FamilyState | None, command: Issue) -> Decision:
     """`Granted`, with `GrantAuthorized` and a `TokenIssued` for each token. The family must not exist yet."""
     if state is not None:
         return Decision(Refused(OAuthError("server_error", "the new family's id is taken; try again")))
+    try:
+        check_size(command.sub, command.scope, command.audience, command.acr, command.amr)
+    except OAuthError as error:
+        return Decision(Refused(error))
     authorized = GrantAuthorized(
         client_id=command.client_id,
         sub=command.sub,

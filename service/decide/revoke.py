@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
-from service.decide.claimed import Claimed, is_borne_out
+from service.decide.claimed import Claimed, is_borne_out, is_revoked
 from service.decide.outcome import Decision, Done, Refused
 from service.decide.redeem import forged
 from service.errors import OAuthError
@@ -76,7 +76,7 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
     if state is None or not is_borne_out(state, token) or token.client_id != command.client_id:
         return Decision(Done())
     kept_until = command.expires_at + command.skew
-    if state.revoked is not None or token.jti in state.revoked_jtis or kept_until <= command.now:
+    if is_revoked(state, token) or kept_until <= command.now:
         return Decision(Done())
     kept = sum(until > command.now for until in state.revoked_jtis.values())
     if command.client_id != state.client_id and kept >= KEPT_FOR_OTHERS:

@@ -8,6 +8,7 @@ from events.family import DEVICE_GRANT, FamilyState
 from service.context import Context
 from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS, StartDevice, start_device
 from service.decide.outcome import Decision, Done
+from service.decide.size import check_size
 from service.errors import OAuthError
 from service.request import Request, parameters_of
 from service.scope import REGISTERED, audience_of, narrow
@@ -36,6 +37,7 @@ async def handle(context: Context, request: Request) -> bytes:
         raise OAuthError("unauthorized_client", "this client is not registered for the device flow")
     scope = narrow(parameters.scope, client.rules.scope, REGISTERED)
     audience = audience_of(parameters.resource, client.rules.audiences)
+    check_size("", scope, audience, None, ())
     seed = new_seed()
 
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:

@@ -53,14 +53,15 @@ async def handle(context: Context, request: Request) -> bytes:
 
 
 async def _revoke_access_token(context: Context, tenant: Tenant, client: Client, request: Request, token: str) -> bytes:
-    claims = await recognise(context, tenant, token)
-    if claims is None:
+    recognised = await recognise(context, tenant, token)
+    if recognised is None:
         return DONE
+    claims, claimed = recognised
     expires_at, apart = clock.of(claims.exp), 2 * context.skew.tolerated
     cause = f"revocation of access token {claims.jti} by {request.actor}"
 
     def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        command = RevokeAccessToken(now, client.client_id, claims.claimed, expires_at, apart, cause)
+        command = RevokeAccessToken(now, client.client_id, claimed, expires_at, apart, cause)
         return revoke_access_token(state, command)
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)

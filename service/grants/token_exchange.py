@@ -13,7 +13,7 @@ from service.grants.parameters import TokenRequest
 from service.policy import ANY
 from service.registry import Client, Tenant
 from service.request import Request, required
-from service.response import token_response
+from service.response import Exchanged, token_response
 from service.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is_audience, parse_resources
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -32,9 +32,10 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         raise OAuthError("invalid_request", f"requested_token_type must be {ACCESS_TOKEN}")
     if parameters.actor_token is not None:
         raise OAuthError("invalid_request", "actor_token is not supported: the actor is the client that asks")
-    claims = await recognise(context, tenant, token)
-    if claims is None:
+    recognised = await recognise(context, tenant, token)
+    if recognised is None:
         raise invalid_subject_token()
+    claims, subject = recognised
     act = (client.client_id, *claims.actors)
     if len(act) > MAX_ACTORS:
         raise OAuthError("invalid_request", f"a token passes through at most {MAX_ACTORS} actors")
@@ -49,7 +50,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             rules=client.rules,
             client_id=client.client_id,
             known_as=known_as,
-            subject=claims.claimed,
+            subject=subject,
             subject_audience=claims.audience,
             subject_expires_at=expires_at,
             owner_scope=owner.rules.scope if owner is not None else "",
@@ -61,8 +62,11 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         return exchange(state, command)
 
     concluded = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
+    exchanged = Exchanged(act, (subject.jti, *subject.exchanged_from))
     more = {"issued_token_type": ACCESS_TOKEN}
-    return await token_response(context, tenant, client, claims.sid, concluded, act=act, with_id_token=False, more=more)
+    return await token_response(
+        context, tenant, client, claims.sid, concluded, exchanged=exchanged, with_id_token=False, more=more
+    )
 
 
 def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from events import client, family, subjects
 from events import subject as person
 from events.commit import Codec, Commit, digest
@@ -100,10 +102,10 @@ class LogMaker:
         """The reverse."""
         self._order_client(client_id, client.ClientEnabled())
 
-    def exchange(self, family_id: str, jti: str, client_id: str) -> None:
+    def exchange(self, family_id: str, jti: str, client_id: str, came_of: tuple[str, ...] = ()) -> None:
         """Another client swaps an access token of the family for one of its own, for five minutes (RFC 8693)."""
-        end = self.now + timedelta(minutes=5)
-        self.commit(family_id, TokenIssued("access", "read", AUDIENCE, end, jti=jti, client_id=client_id))
+        issued = TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti, client_id=client_id)
+        self.commit(family_id, replace(issued, exchanged_from=came_of))
 
     def _order_client(self, client_id: str, event: client.ClientEvent) -> None:
         name = f"tokens.acme.client.{client_id}"
@@ -137,6 +139,19 @@ def swapped_log() -> list[Stored]:
     made.exchange("f", "after", "orders")
     made.disable_client("web", "lost as well")  # its own tokens end with the family
     made.rotate("f")
+    made.reuse("f")
+    return made.log
+
+
+def chained_log() -> list[Stored]:
+    """`orders` swapped the family's first token, `billing` what that gave; the first is revoked alone at sequence 6."""
+    made = LogMaker()
+    made.open("f")
+    made.rotate("f")
+    made.exchange("f", "once", "orders", ("f-0",))
+    made.exchange("f", "twice", "billing", ("once", "f-0"))
+    made.exchange("f", "sibling", "orders", ("f-1",))
+    made.commit("f", TokenRevoked("f-0", made.now + timedelta(minutes=4)))
     made.reuse("f")
     return made.log
 

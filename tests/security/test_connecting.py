@@ -145,7 +145,7 @@ async def test_by_assertion(door: Door) -> None:
 async def test_by_access_token(door: Door, form: str) -> None:
     """The client's own gives all its rights, a person's none to get or vouch for anything, be he called as the client
     is; one for others opens nothing."""
-    await door.register(access_token_format=form)
+    await door.register(access_token_format=form, audiences=["https://api.example"])
     own, persons = await door.token(), await door.token(sub="alice")
     namesake = await door.token(sub=door.client_id)
     async with door.opened(password=own) as caller:

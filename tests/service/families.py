@@ -54,6 +54,11 @@ def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **field
     return Redeem(now=at(seconds), rules=rules, generation=generation, **(chosen | fields))
 
 
+def claimed(sub: str, client_id: str, jti: str, scope: str, actors: tuple[str, ...] = (), **fields: Any) -> Claimed:
+    """What a token says that the service has vouched for, in such a family."""
+    return Claimed(sub, client_id, jti, scope, lambda seed: seed == "seed", actors, **fields)
+
+
 def exchanging(subject: Claimed, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
     """`orders` asks for a token of its own, and may; the subject token lives until five minutes after the start."""
     chosen: dict[str, Any] = {

@@ -1,5 +1,7 @@
 """Whose signature counts, and for how long."""
 
+from typing import Any
+
 import pytest
 
 from events.key import KeyState
@@ -7,6 +9,7 @@ from service import access_token, clock
 from service.keyring import Keyring
 from service.registry import LEEWAY_SECONDS, Tenant, TenantKey
 from service.signing import SigningKey
+from service.vouchers import Vouchers
 from tests.service.families import START, at
 
 KEYS = Keyring({1: b"a" * 32})
@@ -14,8 +17,9 @@ TTL = 600
 
 
 def _token(key: SigningKey) -> str:
-    claims = {"iss": "urn:heirloom:acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0, "exp": 1 << 33}
-    return key.sign(claims | {"jti": "j", "sid": "f", "scope": "read"})
+    claims: dict[str, Any] = {"iss": "urn:heirloom:acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0}
+    claims |= {"exp": 1 << 33, "jti": "j", "sid": "f", "scope": "read"}
+    return key.sign(Vouchers(KEYS, "acme").vouch(KEYS.first, "seed", claims))
 
 
 def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:

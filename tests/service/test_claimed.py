@@ -4,18 +4,22 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from events.family import DeviceAuthorizationStarted, FamilyRevoked, TokenIssued, TokenRevoked
 from service.access_token import Claims
-from service.decide.claimed import Claimed, is_borne_out
+from service.decide.claimed import Claimed, is_borne_out, is_revoked
 from service.decide.exchange import exchange
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.revoke import RevokeAccessToken, revoke_access_token
-from tests.service.families import at, exchanging, given, opened
+from tests.service.families import RULES, at, claimed, exchanging, given, opened
 
-GENUINE = Claimed("alice", "web", "an earlier one", "read write")
-EXCHANGED = Claimed("alice", "orders", "exchanged", "read", ("orders", "web"))
+GENUINE = claimed("alice", "web", "an earlier one", "read write")
+EXCHANGED = claimed("alice", "orders", "exchanged", "read", ("orders", "web"))
 FORGED = [
+    GENUINE._replace(vouched=lambda _seed: False),
+    GENUINE._replace(jti="jti-0", vouched=lambda seed: seed == "another family's"),
+    EXCHANGED._replace(vouched=lambda _seed: False),
     GENUINE._replace(sub="mallory"),
     GENUINE._replace(client_id="orders"),
     GENUINE._replace(scope="root admin"),
@@ -67,9 +71,32 @@ def test_an_exchange_gives_no_more_than_the_subject_token_has() -> None:
     for scope, given_scope in ((None, "read write"), ("read", "read")):
         decision = exchange(state, exchanging(GENUINE, scope))
         assert isinstance(decision.outcome, Granted) and decision.outcome.access.scope == given_scope
-        issued = TokenIssued("access", given_scope, ("bank",), at(300), jti="new", client_id="orders", act=("orders",))
+        issued = TokenIssued(
+            "access",
+            given_scope,
+            ("bank",),
+            at(300),
+            jti="new",
+            client_id="orders",
+            act=("orders",),
+            exchanged_from=(GENUINE.jti,),
+        )
         assert decision.events == (issued,)
     assert refusal(exchange(state, exchanging(GENUINE, "offline_access"))) == "invalid_scope"
+
+
+def test_what_was_exchanged_dies_with_what_it_came_of() -> None:
+    """RFC 7009 §2.1, RFC 8693 §2.2.1: whichever of the tokens before it is revoked; the others of the family live."""
+    twice = claimed("alice", "billing", "twice", "read", ("billing", "orders"), exchanged_from=("once", GENUINE.jti))
+    once = claimed("alice", "orders", "once", "read", ("orders",), exchanged_from=(GENUINE.jti,))
+    for revoked, dead in ((GENUINE.jti, (once, twice)), ("once", (once, twice)), ("twice", (twice,)), ("else", ())):
+        state = given(opened(), (TokenRevoked(revoked, at(300)),))
+        for token in (once, twice):
+            assert is_revoked(state, token) == (token in dead)
+            answer = exchange(state, exchanging(token, rules=replace(RULES, may_exchange=("orders", "billing"))))
+            assert isinstance(answer.outcome, Refused if token in dead else Granted)
+    (issued,) = exchange(given(opened()), exchanging(once)).events
+    assert isinstance(issued, TokenIssued) and issued.exchanged_from == ("once", GENUINE.jti)
 
 
 def test_a_dead_subject_token_is_exchanged_no_more() -> None:
@@ -94,6 +121,6 @@ def test_claims_of_another_form_are_none(changes: dict[str, object]) -> None:
     """Before anything is made of them: no family has such a name, and no moment such a number."""
     claims: dict[str, object] = {"iss": "acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0, "exp": 1}
     claims |= {"jti": "j", "sid": "family", "scope": "read", "act": {"sub": "orders", "act": {"sub": "web"}}}
-    assert msgspec.convert(claims, Claims).claimed.actors == ("orders", "web")
+    assert msgspec.convert(claims, Claims).actors == ("orders", "web")
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(claims | changes, Claims)

@@ -8,20 +8,19 @@ import pytest
 
 from events.family import TokenRevoked, fold
 from service import clock
-from service.decide.claimed import Claimed
 from service.decide.outcome import Decision, Done
 from service.decide.revoke import RevokeAccessToken, revoke_access_token
 from service.errors import OAuthError
 from service.journal import Journal, install
 from service.skew import Skew
-from tests.service.families import at, given, opened
+from tests.service.families import at, claimed, given, opened
 
 APART = timedelta(seconds=60)
 
 
 def revoking(jti: str, seconds: float, expires: float = 300) -> RevokeAccessToken:
     """At that time by the clock of the replica that is asked."""
-    return RevokeAccessToken(at(seconds), "web", Claimed("alice", "web", jti, "read"), at(expires), APART, "a test")
+    return RevokeAccessToken(at(seconds), "web", claimed("alice", "web", jti, "read"), at(expires), APART, "a test")
 
 
 def test_a_replica_ahead_does_not_bring_a_revoked_token_back() -> None:

@@ -6,15 +6,14 @@ import pytest
 from msgspec.structs import replace
 
 from events.family import GrantAuthorized, TokenIssued
-from service.decide.claimed import Claimed
 from service.decide.exchange import Exchange, exchange
 from service.decide.outcome import Granted, Refused
 from service.errors import OAuthError
 from service.policy import ANY
 from service.scope import audience_of, check_audience, narrow_resources, still
-from tests.service.families import RULES, at, exchanging, given, opened
+from tests.service.families import RULES, at, claimed, exchanging, given, opened
 
-TOKEN = Claimed("alice", "web", "an earlier one", "read write")
+TOKEN = claimed("alice", "web", "an earlier one", "read write")
 STRANGER = replace(RULES, may_exchange=())
 ISSUER, API = "https://acme.example", "https://api.example"
 
@@ -109,5 +108,5 @@ def test_the_clients_own_token_is_exchanged_for_itself() -> None:
         GrantAuthorized("orders", "orders", "read", (ISSUER,), "client_credentials", "seed"),
         TokenIssued("access", "read", (ISSUER,), at(300), jti="own"),
     )
-    outcome = exchange(given(own), exchanging(Claimed("orders", "orders", "own", "read"), rules=STRANGER)).outcome
+    outcome = exchange(given(own), exchanging(claimed("orders", "orders", "own", "read"), rules=STRANGER)).outcome
     assert isinstance(outcome, Granted) and outcome.access.audience == ("bank",)

@@ -20,7 +20,6 @@ from events.family import (
     TokenRotated,
     fold,
 )
-from service.decide.claimed import Claimed
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
@@ -34,7 +33,7 @@ from service.decide.revoke import (
     revoke_access_token,
     revoke_refresh_token,
 )
-from tests.service.families import KEY, RULES, at, given, issuing, opened, redeeming
+from tests.service.families import KEY, RULES, at, claimed, given, issuing, opened, redeeming
 
 
 def kinds(decision: Decision) -> list[type[FamilyEvent]]:
@@ -289,7 +288,7 @@ APART = timedelta(seconds=60)
 def revoking(jti: str, seconds: float, client_id: str = "web") -> RevokeAccessToken:
     """Its holder gives an access token back, at that time; it would have lived until five minutes after the start."""
     actors = () if client_id == "web" else (client_id,)
-    token = Claimed("alice", client_id, jti, "read", actors)
+    token = claimed("alice", client_id, jti, "read", actors)
     return RevokeAccessToken(at(seconds), client_id, token, at(300), APART, "a test")
 
 

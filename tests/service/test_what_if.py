@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from events.commit import Commit
 from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthorized, Retry, TokenRedeemed, codec, fold
-from service.decide.claimed import Claimed
 from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.exchange import exchange
@@ -22,7 +21,7 @@ from service.decide.redeem import Redeem, ends_at, redeem
 from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
 from service.decide.what_if import Run, follow, verdict
 from service.policy import Rules
-from tests.service.families import RULES, START, exchanging, issuing
+from tests.service.families import RULES, START, claimed, exchanging, issuing
 
 CHALLENGE = s256("v" * 43)
 
@@ -59,11 +58,11 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
             return cut_off(state, CutOff("policy_changed", "ClientConfigured at sequence 9"), rules)
         case "exchange":
             later = asked.now + timedelta(seconds=60)
-            command = exchanging(Claimed("alice", "web", "other", "read"), "read", rules=rules, client_id="web")
+            command = exchanging(claimed("alice", "web", "other", "read"), "read", rules=rules, client_id="web")
             return exchange(state, command._replace(now=asked.now, subject_expires_at=later, jti=f"x {jti}"))
         case "revoke access token":
             later = asked.now + timedelta(seconds=60)
-            token = Claimed("alice", "web", jti, "read")
+            token = claimed("alice", "web", jti, "read")
             return revoke_access_token(
                 state, RevokeAccessToken(asked.now, "web", token, later, timedelta(0), "sign-out")
             )

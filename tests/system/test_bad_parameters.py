@@ -339,18 +339,37 @@ async def test_sixteen_kibibytes(world: World, kind: Kind) -> None:
 
 
 async def test_values_of_just_the_longest(world: World) -> None:
-    """Every limit is the last good value, all of them at once."""
+    """Every limit is the last good value, as many at once as one token holds; it can be presented wherever it may be.
+
+    CONTRACT §2: a token of 17 KB was issued, and introspect, revoke and exchange refused it as too large.
+    """
     resources = [_TARGET + f"{number:02}".rjust(512 - len(_TARGET), "x") for number in range(16)]
-    longest = {"sub": "s" * 255, "acr": "a" * 255, "amr": ["m" * 255] * 16, "auth_time": (1 << 40) - 1}
-    longest |= {"nonce": "n" * 512, "resource": resources[:8], "scope": SCOPE}
+    longest = {"sub": "s" * 255, "acr": "a" * 255, "amr": ["m" * 100] * 16, "auth_time": (1 << 40) - 1}
+    longest |= {"nonce": "n" * 512, "resource": resources[:3], "scope": SCOPE}
     tokens = await world["web"].ask("issue", longest, seconds=1)
     assert "error" not in tokens, tokens
     told = claims((await world["web"].refresh(tokens["refresh_token"]))["access_token"])
     assert {name: told[name] for name in ("sub", "acr", "amr", "auth_time")} == {
         name: longest[name] for name in ("sub", "acr", "amr", "auth_time")
     }
-    assert told["aud"] == resources[:8]
-    assert "error" not in await world["web"].ask("issue", {"sub": "s", "scope": "read", "resource": resources})
+    assert told["aud"] == resources[:3]
+    exchanged = (await world["orders"].ask("token", swap(tokens["access_token"]), seconds=1))["access_token"]
+    for token in (tokens["access_token"], exchanged):
+        assert len(token) < 8192 and await world["orders"].active(token)
+    assert await world["web"].ask("revoke", {"token": tokens["access_token"]}, seconds=1) == {}
+    assert not await world["orders"].active(exchanged), "and so is the revoked one's effect"
+
+
+@pytest.mark.parametrize("kind", ["issue", "authorize", "approve", "device_authorization", "client_credentials"])
+async def test_a_grant_that_no_token_would_hold(world: World, kind: str) -> None:
+    """CONTRACT §2: each value is good by itself, and together they are `invalid_request`; nothing is written."""
+    good = await KINDS[kind].good(world)
+    many = [_TARGET + f"{number:02}".rjust(512 - len(_TARGET), "x") for number in range(16)]
+    large = {"acr": "a" * 255, "amr": ["m" * 255] * 16} if kind == "approve" else {"resource": many}
+    before = await world.workspace.sequence()
+    await _refused(world, KINDS[kind], good | large, IR)
+    assert await world.workspace.sequence() == before
+    await _accepted(world, KINDS[kind], good)
 
 
 @pytest.mark.parametrize("name", ["authorization_code", "device_code"])

@@ -446,7 +446,8 @@ async def test_rfc8725_3_forged_access_tokens(
 
 
 async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, callers: Callers) -> None:
-    """Whoever has a leaked key can sign anything; the log knows whose family it is, who is in it, and what it may."""
+    """RFC 9068 §4: whoever has a leaked key can sign anything; what the family never issued is inactive, whatever it
+    claims: another `jti`, holder, actor, end or audience, with the tag of a genuine token or without (ADR 0029)."""
     real = (await callers.app.issue())["access_token"]
     key, told = _signing_key(workspace, _header(real)["kid"]), claims(real)
     for changes in (
@@ -456,8 +457,16 @@ async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, call
         {"scope": "root admin", "jti": "x"},
         {"act": {"no": "sub"}, "exp": 1 << 60},
         {"sid": "*"},
+        {"jti": "never issued"},
+        {"jti": "never issued", "client_id": "orders", "act": {"sub": "orders"}},
+        {"client_id": "orders", "act": {"sub": "orders"}},
+        {"exp": told["exp"] + 3600},
+        {"aud": "https://elsewhere.example"},
+        {"acr": "gold"},
     ):
         await _nothing_comes_of(callers, workspace, key.sign(told | changes), real)
+    untagged = {name: value for name, value in told.items() if name != "tag"}
+    await _nothing_comes_of(callers, workspace, key.sign(untagged), real)
     assert await callers.orders.active(key.sign(told))
 
 

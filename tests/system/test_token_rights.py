@@ -251,3 +251,28 @@ async def test_access_denied_is_a_bad_request(world: World, web: Caller) -> None
     reply = await web.connection.request(f"oauth.{world.workspace.name}.client.web.token", body, timeout=5)
     assert reply.headers is not None
     assert (reply.headers["Nats-Service-Error"], reply.headers["Nats-Service-Error-Code"]) == ("access_denied", "400")
+
+
+@pytest.mark.parametrize("form", ["jwt", "opaque"])
+async def test_an_exchanged_token_dies_with_the_one_it_came_of(world: World, web: Caller, form: str) -> None:
+    """RFC 7009 §2.1: revoking the subject token ends what was exchanged from it, and from that; its siblings live."""
+    for client_id in ("named", "api"):
+        settings = CLIENTS[client_id] | {"access_token_format": form, "may_exchange": ["web", "named"]}
+        await world.workspace.register(client_id, **settings)
+    first = await web.issue()
+    second = await web.refresh(first["refresh_token"])
+    once = (await world["named"].ask("token", swap(first["access_token"])))["access_token"]
+    twice = (await world["api"].ask("token", swap(once)))["access_token"]
+    sibling = (await world["named"].ask("token", swap(second["access_token"])))["access_token"]
+    assert [await world["api"].active(token) for token in (once, twice, sibling)] == [True, True, True]
+    assert await web.ask("revoke", {"token": first["access_token"]}) == {}
+    for token in (once, twice):
+        assert await world["api"].ask("introspect", {"token": token}) == INACTIVE
+        assert (await world["api"].ask("token", swap(token)))["error"] == "invalid_request"
+        answer = await world.workspace.audit("token", token=token, min_seq=await world.workspace.sequence())
+        assert (answer["valid"], answer["verdict"], answer["decided_by"]["type"]) == (False, "revoked", "TokenRevoked")
+    assert await world["api"].active(sibling) and await web.active(second["access_token"])
+    answer = await world.workspace.audit("token", token=sibling, min_seq=await world.workspace.sequence())
+    assert answer["valid"]
+    for client_id in ("named", "api"):
+        await world.workspace.register(client_id, **CLIENTS[client_id])

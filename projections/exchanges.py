@@ -1,0 +1,27 @@
+"""Which access token came of which (RFC 8693): one that is revoked takes along what was exchanged from it."""
+
+from sqlite_utils import Database
+
+from events.family import TokenIssued
+from projections.commit import FamilyCommit
+from projections.names import Names
+from projections.rows import Rows
+
+ADD = "INSERT INTO exchanges (family, jti, came_of) VALUES (?, ?, ?)"
+STATEMENTS = (ADD,)
+INDEXES: tuple[str, ...] = ()
+
+
+def create(db: Database) -> None:
+    """A row for every token `came_of` which `jti` was made, at first or second hand, within a family."""
+    db.execute("""
+        CREATE TABLE exchanges (
+            family INTEGER NOT NULL, jti TEXT NOT NULL, came_of TEXT NOT NULL, PRIMARY KEY (family, jti, came_of)
+        ) WITHOUT ROWID""")
+
+
+def apply(commit: FamilyCommit, _names: Names, rows: Rows) -> None:
+    """Few commits have any."""
+    access = commit.access
+    if isinstance(access, TokenIssued) and access.jti is not None and access.exchanged_from:
+        rows[ADD].extend((commit.opened, access.jti, came_of) for came_of in dict.fromkeys(access.exchanged_from))

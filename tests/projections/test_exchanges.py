@@ -1,0 +1,49 @@
+"""An access token that was exchanged ends with the one it came of (RFC 8693), for whoever audits it as well."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.projections.asked import Asked
+from tests.projections.logs import chained_log
+
+
+@pytest.fixture
+async def chained(tmp_path: Path) -> AsyncIterator[Asked]:
+    """The log of a token, one that came of it, and one that came of that."""
+    asked = Asked(tmp_path / "model")
+    asked.apply(chained_log())
+    asked.audit.open(tmp_path / "model")
+    yield asked
+    await asked.audit.close()
+    asked.model.close()
+
+
+@pytest.mark.parametrize(
+    ("jti", "verdict", "decided_by"),
+    [
+        ("f-0", "revoked", 6),
+        ("once", "revoked", 6),
+        ("twice", "revoked", 6),
+        ("sibling", "valid", 5),
+        ("f-1", "valid", 2),
+    ],
+)
+async def test_what_came_of_a_revoked_token_was_not_valid(
+    chained: Asked, jti: str, verdict: str, decided_by: int
+) -> None:
+    """RFC 7009 §2.1: by the commit that revoked the one before it; valid until then."""
+    after = await chained("token", jti=jti, at="2026-11-20T12:00:05.5Z")
+    assert (after["verdict"], after["decided_by"]["seq"]) == (verdict, decided_by)
+    assert (await chained("token", jti=jti, at="2026-11-20T12:00:04.5Z"))["valid"]
+
+
+async def test_no_list_of_living_tokens_names_them(chained: Asked) -> None:
+    """Neither the family as of then, nor what a thief could have used."""
+    before = await chained("as_of", family_id="f", seq=5)
+    assert {token["jti"] for token in before["access_tokens"]} == {"f-0", "f-1", "once", "twice", "sibling"}
+    after = await chained("as_of", family_id="f", seq=6)
+    assert {token["jti"] for token in after["access_tokens"]} == {"f-1", "sibling"}
+    struck = await chained("blast_radius", family_id="f")
+    assert {token["jti"] for token in struck["alive"] if "jti" in token} == {"f-1", "sibling"}
