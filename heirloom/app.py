@@ -30,6 +30,7 @@ from service.client_assertion import BUCKET, UsedAssertions
 from service.client_authentication import ClientAuthentication
 from service.completed import Completed
 from service.connecting import Connecting
+from service.connection_counts import ConnectionCounts
 from service.context import Context
 from service.disconnecting import Connections
 from service.holding import Holdings
@@ -108,13 +109,16 @@ async def run_replica(
         await _first(context.registry.ready.wait(), failure)
         if settings.credentials is not None:
             connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
-            callout = Callout(connecting, holdings, settings.credentials.issuer_seed)
+            counts = ConnectionCounts(connections, context.registry.max_connections)
+            callout = Callout(connecting, holdings, counts, settings.credentials.issuer_seed)
             await callout.start(buses.api)
             _leave_by(leaving, callout.drain)
             if settings.try_doors:  # here the broker can ask about clients, and nobody is served yet
                 await _first(try_doors(settings.url, settings.credentials), failure)
             await holdings.start(buses.log)
             _leave_by(leaving, holdings.stop)
+            await counts.start()
+            _leave_by(leaving, counts.stop)
         server = Server(buses.api, context, authentication, journal, __version__, parts.around)
         await context.replicas.start(server.settled, settings.required.replicas)
         _leave_by(leaving, context.replicas.stop)

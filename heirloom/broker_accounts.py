@@ -16,6 +16,10 @@ from heirloom.roles import (
 )
 
 SYSTEM_ACCOUNT = "SYS"
+MAX_SUBSCRIPTIONS = 1_000
+"""Of each connection of clients and of the roles that are shown; the broker ends one that subscribes to more."""
+MAX_CONNECTIONS = 1_000
+"""Of all holders of roles in one account. Clients have their own bound, in the registry."""
 ANSWERED_BY_SEVERAL = (
     *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
     *(subject for subject in SYSTEM if ".PING." in subject),
@@ -39,7 +43,7 @@ def accounts(credentials: Credentials) -> str:
             exported.setdefault(REVOKED_STORED, []).append(account)
             mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
             imports.append(f'{{ stream: {{ account: {LOG_ACCOUNT}, subject: "{REVOKED_STORED}" }}, to: "{mapped}" }}')
-        others.append(_account(account, _users(members, credentials), [], imports))
+        others.append(_account(account, _users(members, credentials), [], imports, _limits(bool(members))))
     processes = {name: role for name, role in ROLES.items() if role.account == LOG_ACCOUNT}
     exports = [_export(subject, to) for subject, to in exported.items()]
     system = [_service_import(SYSTEM_ACCOUNT, subject, subject) for subject in SYSTEM]
@@ -48,6 +52,11 @@ def accounts(credentials: Credentials) -> str:
     return "\n".join(
         ["accounts {", _account(SYSTEM_ACCOUNT, [], lent, []), log, *others, "}", f"system_account: {SYSTEM_ACCOUNT}"]
     )
+
+
+def _limits(connections: bool) -> str:
+    held = f"max_connections: {MAX_CONNECTIONS}, " if connections else ""
+    return f"limits: {{ {held}max_subscriptions: {MAX_SUBSCRIPTIONS} }}"
 
 
 def _in_log_account(subject: str) -> str:

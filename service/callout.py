@@ -20,6 +20,7 @@ from events.bus import Connection
 from events.log import Unavailable
 from service import clock
 from service.connecting import Admitted, Connecting, Offered
+from service.connection_counts import ConnectionCounts
 from service.disconnecting import ACCOUNT
 from service.errors import OAuthError
 from service.holding import Holdings
@@ -53,11 +54,15 @@ _decoder = msgspec.json.Decoder(_Claims)
 
 
 class Callout:
-    """Answers the broker's questions. `issuer_seed` signs the answers; `holdings` hears who comes with a token."""
+    """Answers the broker's questions. `issuer_seed` signs the answers; `holdings` hears who comes with a token.
 
-    def __init__(self, connecting: Connecting, holdings: Holdings, issuer_seed: str) -> None:
+    `counts` knows how many connections each client has.
+    """
+
+    def __init__(self, connecting: Connecting, holdings: Holdings, counts: ConnectionCounts, issuer_seed: str) -> None:
         self._connecting = connecting
         self._holdings = holdings
+        self._counts = counts
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,6 +95,8 @@ class Callout:
     async def _answer(self, message: Msg, asked: _Asked) -> None:
         try:
             admitted = await self._connecting.admit(asked.connect_opts)
+            if not self._counts.takes(admitted.tenant, admitted.client_id):
+                raise OAuthError("slow_down", "the client has as many connections as it may (max_connections)")
             if admitted.holding is not None:
                 self._holdings.opened(admitted.holding)
             answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
@@ -117,6 +124,7 @@ class Callout:
                 "deny": [] if itself else [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF],
             },
             "sub": {"allow": [f"_INBOX.{tenant}.{client_id}.>"]},
+            # nats-server forgets the limits of such an answer; the account has its own (`heirloom.broker_accounts`)
             "subs": -1,
             "data": -1,
             "payload": -1,

@@ -7,7 +7,7 @@ told to end those connections. Asking needs no memory, so any replica does it, a
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.aio.msg import Msg
@@ -32,6 +32,16 @@ AGAIN_SECONDS = 7.0
 class _Connected(msgspec.Struct):
     cid: int
     authorized_user: str = ""
+    start: str = ""
+
+
+class Listed(NamedTuple):
+    """One connection: where it is, whose, and since when (RFC 3339, the server's clock)."""
+
+    server: str
+    cid: int
+    user: str
+    start: str
 
 
 class _Page(msgspec.Struct):
@@ -51,20 +61,25 @@ _decoder = msgspec.json.Decoder(_Reply)
 
 
 class Connections:
-    """All there are to the broker, of registered clients. `when_listed` hears whose each is that `list_all` finds."""
+    """All there are to the broker, of registered clients.
+
+    `when_listed` hears whose each is that `list_all` finds, and `when_counted` receives each that `count_all` finds.
+    """
 
     def __init__(self, connection: Connection, registry: Registry) -> None:
         self._connection = connection
         self._registry = registry
         self._inbox = connection.new_inbox()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listed: set[int] = set()
+        self._pages: dict[str, set[int]] = {"list": set(), "count": set()}
         self.when_listed: Callable[[str], None] = lambda _user: None
+        self.when_counted: Callable[[Listed], None] = lambda _listed: None
 
     async def start(self) -> None:
         """Listen for the servers' answers."""
         await self._connection.subscribe(f"{self._inbox}.end.>", cb=self._end_found)
-        await self._connection.subscribe(f"{self._inbox}.list.*", cb=self._list_found)
+        for kind in self._pages:
+            await self._connection.subscribe(f"{self._inbox}.{kind}.*", cb=self._page_found)
 
     def end_client(self, tenant: str, client_id: str) -> None:
         """End a disabled client's, and those that come about while that is not yet known everywhere."""
@@ -76,8 +91,25 @@ class Connections:
 
     async def list_all(self) -> None:
         """Look through all there are; one that comes or goes meanwhile may be passed over."""
-        self._listed.clear()
-        await self._list_from(0)
+        await self._look_through("list")
+
+    async def count_all(self) -> None:
+        """As `list_all`, for `when_counted`."""
+        await self._look_through("count")
+
+    async def kick(self, listed: Listed) -> None:
+        """End that one."""
+        try:
+            await self._kick(listed.server, listed.cid)
+        except NatsError as error:
+            log.warning("a connection is not ended: %s", type(error).__name__)
+
+    async def _kick(self, server: str, cid: int) -> None:
+        # a server does nothing for those who do not ask for its answer, though nobody listens for it
+        kicked = f"{self._inbox}.ended"
+        await self._connection.publish(
+            f"$SYS.REQ.SERVER.{server}.KICK", msgspec.json.encode({"cid": cid}), reply=kicked
+        )
 
     async def stop(self) -> None:
         """End nothing more."""
@@ -99,10 +131,14 @@ class Connections:
     async def _ask_to_end(self, user: str) -> None:
         await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
 
-    async def _list_from(self, offset: int) -> None:
-        if offset not in self._listed:  # each server with a full page wants the next one, and all answer each
-            self._listed.add(offset)
-            await self._ask({"offset": offset}, f"list.{offset}")
+    async def _look_through(self, kind: str) -> None:
+        self._pages[kind].clear()
+        await self._ask_for_page(kind, 0)
+
+    async def _ask_for_page(self, kind: str, offset: int) -> None:
+        if offset not in self._pages[kind]:  # each server with a full page wants the next one, and all answer each
+            self._pages[kind].add(offset)
+            await self._ask({"offset": offset}, f"{kind}.{offset}")
 
     async def _ask(self, which: dict[str, Any], reply: str) -> None:
         question = {"acc": ACCOUNT, "auth": True, "limit": AT_ONCE} | which
@@ -115,10 +151,7 @@ class Connections:
         user = "/".join(message.subject.removeprefix(f"{self._inbox}.end.").split("."))
         reply = _decoder.decode(message.data)
         for connected in reply.data.connections:
-            kick = msgspec.json.encode({"cid": connected.cid})
-            # a server does nothing for those who do not ask for its answer, though nobody listens for it
-            kicked = f"{self._inbox}.ended"
-            await self._connection.publish(f"$SYS.REQ.SERVER.{reply.server.id}.KICK", kick, reply=kicked)
+            await self._kick(reply.server.id, connected.cid)
         if reply.data.connections:
             tenant, client_id, *_ = user.split("/")
             log.info(
@@ -128,9 +161,13 @@ class Connections:
         if len(reply.data.connections) == AT_ONCE:
             await self._ask_to_end(user)
 
-    async def _list_found(self, message: Msg) -> None:
-        found = _decoder.decode(message.data).data.connections
-        for connected in found:
-            self.when_listed(connected.authorized_user)
-        if len(found) == AT_ONCE:
-            await self._list_from(int(message.subject.rsplit(".", 1)[-1]) + AT_ONCE)
+    async def _page_found(self, message: Msg) -> None:
+        *_, kind, offset = message.subject.split(".")
+        reply = _decoder.decode(message.data)
+        for connected in reply.data.connections:
+            if kind == "list":
+                self.when_listed(connected.authorized_user)
+            else:
+                self.when_counted(Listed(reply.server.id, connected.cid, connected.authorized_user, connected.start))
+        if len(reply.data.connections) == AT_ONCE:
+            await self._ask_for_page(kind, int(offset) + AT_ONCE)

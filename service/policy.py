@@ -27,6 +27,7 @@ class Rules(msgspec.Struct, frozen=True):
     required_acr: tuple[str, ...] | None = None
     requests_per_second: int = 10_000
     family_requests_per_second: int = 3_000
+    max_connections: int = 100
     redirect_uris: tuple[str, ...] = ()
     jwks: dict[str, Any] | None = None
     token_endpoint_auth_method: AuthMethod = "client_secret_basic"

@@ -141,6 +141,12 @@ class Registry:
         client = known.clients.get(client_id) if known is not None else None
         return client is not None and client.state.disabled
 
+    def max_connections(self, tenant: str, client_id: str) -> int | None:
+        """How many connections that client may have, as far as is known here."""
+        known = self._tenants.get(tenant)
+        client = known.clients.get(client_id) if known is not None else None
+        return client.rules.max_connections if client is not None else None
+
     async def tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""
         tenant = self._tenants.get(name)

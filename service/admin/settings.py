@@ -19,6 +19,8 @@ P = TypeVar("P", bound=Policy)
 
 TEN_YEARS = 315_360_000
 FASTEST = 1_000_000
+MOST_HELD = 100_000
+"""Connections of one client."""
 MAX_ISSUER = 512
 MAX_AUDIENCES = 64
 MAX_CLIENTS = 64
@@ -59,6 +61,10 @@ def _duration(least: int) -> Callable[[int], str | None]:
 
 def _rate(rate: int) -> str | None:
     return None if 1 <= rate <= FASTEST else f"must be 1 to {FASTEST} a second"
+
+
+def _bound(count: int) -> str | None:
+    return None if 1 <= count <= MOST_HELD else f"must be 1 to {MOST_HELD}"
 
 
 def _scope(scope: str) -> str | None:
@@ -110,6 +116,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "required_acr": _acr,
     "requests_per_second": _rate,
     "family_requests_per_second": _rate,
+    "max_connections": _bound,
 }
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import nats
@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import BadRequestError
 
 from heirloom import credentials
+from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
 from tests.system.service import Caller, Service
 
 ISSUER = "https://acme.example"
@@ -320,3 +321,51 @@ async def test_who_asks_too_much_is_told_to_slow_down(door: Door) -> None:
     for _ in range(3):
         async with door.service.client(door.client_id):
             pass  # connecting is no request
+
+
+async def test_a_client_may_hold_so_many_connections(door: Door) -> None:
+    """Its own (`max_connections`): one more is refused, by whatever proof it comes, until another has ended."""
+    await door.register(max_connections=2)
+    password = credentials.load(door.service.data).client_url("acme", door.client_id, "x").split(":")[2].split("@")[0]
+    token = await door.token()
+    async with AsyncExitStack() as held:
+        opened = [await held.enter_async_context(door.opened(password=password)) for _ in range(2)]
+        async with asyncio.timeout(20):
+            while not all(caller.connection.is_connected for caller in opened) or await _is_let_in(door, token):
+                await asyncio.sleep(0.1)  # two replicas let in what each of them knows, and end what is too much
+        await opened[0].connection.close()
+        async with asyncio.timeout(20):
+            while not await _is_let_in(door, token):
+                await asyncio.sleep(0.1)
+
+
+async def _is_let_in(door: Door, token: str) -> bool:
+    try:
+        async with door.opened(password=token) as caller:
+            await caller.connection.flush(1)
+    except NatsError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("who", ["client", "resource"])
+async def test_a_connection_may_hold_so_many_subscriptions(service: Service, who: str) -> None:
+    """The broker ends one that subscribes to more: each costs it memory, and 200,000 of them a third of a gigabyte."""
+    async with service.client("web") if who == "client" else service.role(who) as caller:
+        prefix = caller.connection._inbox_prefix.decode()
+        for number in range(MAX_SUBSCRIPTIONS):
+            await caller.connection.subscribe(f"{prefix}.{number}")
+        await caller.connection.flush()
+        assert caller.connection.is_connected
+        known = caller.connection.stats["reconnects"]
+        await caller.connection.subscribe(f"{prefix}.more")
+        async with asyncio.timeout(10):
+            while not caller.connection.is_closed and caller.connection.stats["reconnects"] == known:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_bound_of_none_is_no_bound(door: Door) -> None:
+    """At least one, and at most what one broker holds."""
+    for value in (0, -1, 1_000_000, "many"):
+        request = {"client_id": door.client_id, "max_connections": value}
+        assert (await door.operator.ask("admin.acme.client.put", request))["error"] == "invalid_request"

@@ -1,0 +1,105 @@
+"""How many connections each client has, on every server of the broker, and that they stay within its bound.
+
+The servers are asked once a second, and only after somebody was let in or turned away. In between, those that this
+replica has let in since count as well. What several replicas let in at the same moment can be more than the bound: the
+newest are then ended, by the servers' own order, which is the same to every replica.
+"""
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from events.ending import end
+from service.disconnecting import Listed
+
+log = logging.getLogger("heirloom.callout")
+
+ASK_SECONDS = 1.0
+"""Between two questions; so long the servers have to answer one, as well."""
+
+
+class Who(NamedTuple):
+    """A client."""
+
+    tenant: str
+    client_id: str
+
+    @classmethod
+    def of(cls, user: str) -> "Who":
+        """Whom the broker's user acts for; whatever token it came with, it counts as the client's."""
+        tenant, _, rest = user.partition("/")
+        return cls(tenant, rest.partition("/")[0])
+
+
+class Lists(Protocol):
+    """Asks the servers, and ends what they have."""
+
+    when_counted: Callable[[Listed], None]
+
+    async def count_all(self) -> None:
+        """Ask; `when_counted` receives each connection."""
+
+    async def kick(self, listed: Listed) -> None:
+        """End one."""
+
+
+class ConnectionCounts:
+    """`bound` gives how many a client may have; None where nothing is known of it."""
+
+    def __init__(self, connections: Lists, bound: Callable[[str, str], int | None]) -> None:
+        self._connections = connections
+        self._bound = bound
+        self._counted: Counter[Who] = Counter()
+        self._since: Counter[Who] = Counter()
+        self._found: dict[tuple[str, int], Listed] = {}
+        self._stale = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        connections.when_counted = self._note
+
+    async def start(self) -> None:
+        """Count those there are, and go on counting."""
+        self._tasks.add(asyncio.create_task(self._count_for_ever(), name="counting connections"))
+
+    async def stop(self) -> None:
+        """Count no more."""
+        await end(self._tasks)
+
+    def takes(self, tenant: str, client_id: str) -> bool:
+        """Whether the client may have one more; if so, it is counted."""
+        who, bound = Who(tenant, client_id), self._bound(tenant, client_id)
+        self._stale.set()
+        if bound is not None and self._counted[who] + self._since[who] >= bound:
+            return False
+        self._since[who] += 1
+        return True
+
+    def _note(self, listed: Listed) -> None:
+        self._found[listed.server, listed.cid] = listed
+
+    async def _count_for_ever(self) -> None:
+        while True:
+            self._found, self._since = {}, Counter()
+            self._stale.clear()
+            await self._connections.count_all()
+            await asyncio.sleep(ASK_SECONDS)
+            await self._end_excess()
+            await self._stale.wait()
+
+    async def _end_excess(self) -> None:
+        theirs: defaultdict[Who, list[Listed]] = defaultdict(list)
+        for listed in self._found.values():
+            theirs[Who.of(listed.user)].append(listed)
+        self._counted = Counter({who: len(found) for who, found in theirs.items()})
+        for who, found in theirs.items():
+            bound = self._bound(*who)
+            if bound is None or len(found) <= bound:
+                continue
+            log.warning(
+                "a client has more connections than it may: the newest are ended",
+                extra={"tenant": who.tenant, "client": who.client_id, "count": len(found), "bound": bound},
+            )
+            for listed in sorted(found, key=lambda one: (one.start, one.server, one.cid))[bound:]:
+                await self._connections.kick(listed)
+            self._stale.set()

@@ -1,0 +1,96 @@
+"""A client's connections stay within its bound, whichever replica lets them in; what the broker does is in
+`security/test_connecting`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from service import connection_counts
+from service.connection_counts import ConnectionCounts
+from service.disconnecting import Listed
+
+
+class Servers:
+    """Two servers of a broker, and what they have."""
+
+    def __init__(self) -> None:
+        self.open: list[Listed] = []
+        self.asked = 0
+        self.when_counted: Callable[[Listed], None] = lambda _listed: None
+
+    async def count_all(self) -> None:
+        """All answer."""
+        self.asked += 1
+        for listed in self.open:
+            self.when_counted(listed)
+
+    async def kick(self, listed: Listed) -> None:
+        """It ends."""
+        self.open.remove(listed)
+
+    def connect(self, user: str, at: int, server: str = "one") -> None:
+        """Let in by whichever replica."""
+        self.open.append(Listed(server, len(self.open), user, f"2026-11-29T12:00:{at:02}Z"))
+
+
+@pytest.fixture
+def servers() -> Servers:
+    """With nobody."""
+    return Servers()
+
+
+@pytest.fixture
+async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ConnectionCounts]:
+    """Of a replica that has started; clients of acme may have two connections each."""
+    monkeypatch.setattr(connection_counts, "ASK_SECONDS", 0)
+    counts = ConnectionCounts(servers, lambda tenant, _client_id: 2 if tenant == "acme" else None)
+    await counts.start()
+    await _counted()
+    yield counts
+    await counts.stop()
+
+
+async def _counted() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_one_more_than_it_may_is_refused(servers: Servers, counts: ConnectionCounts) -> None:
+    """Those just let in count before any server has told of them; each client has its own bound."""
+    assert [counts.takes("acme", "web") for _ in range(3)] == [True, True, False]
+    assert counts.takes("acme", "other") and counts.takes("globex", "web")
+
+
+async def test_those_of_tokens_count_as_the_clients(servers: Servers, counts: ConnectionCounts) -> None:
+    """A token of its own for each connection gives a client no more of them."""
+    servers.connect("acme/web", 1)
+    servers.connect("acme/web/family/jti/1700000000", 2, "two")
+    counts.takes("acme", "other")
+    await _counted()
+    assert not counts.takes("acme", "web")
+
+
+async def test_who_has_left_makes_room(servers: Servers, counts: ConnectionCounts) -> None:
+    """Also where the connection was never opened that a replica had let in."""
+    assert counts.takes("acme", "web") and counts.takes("acme", "web")
+    assert not counts.takes("acme", "web")
+    await _counted()
+    assert counts.takes("acme", "web")
+
+
+async def test_what_replicas_let_in_at_once_is_ended_by_age(servers: Servers, counts: ConnectionCounts) -> None:
+    """Each let in two: the two newest end, and every replica would choose the same."""
+    for at, server in ((4, "one"), (1, "two"), (3, "two"), (2, "one")):
+        servers.connect("acme/web", at, server)
+    servers.connect("acme/other", 9)
+    counts.takes("acme", "web")
+    await _counted()
+    assert sorted(listed.start[-3:-1] for listed in servers.open) == ["01", "02", "09"]
+
+
+async def test_nobody_is_asked_while_nobody_comes(servers: Servers, counts: ConnectionCounts) -> None:
+    """What costs the broker something follows from connecting alone."""
+    before = servers.asked
+    await _counted()
+    assert servers.asked == before
