@@ -4,6 +4,7 @@ import base64
 import os
 import secrets
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -34,9 +35,9 @@ class Credentials(msgspec.Struct, frozen=True):
         """A NATS URL for the service or a role; `host` with port, or several with commas between."""
         return _urls(f"{user}:{self.passwords[user]}", host)
 
-    def client_url(self, tenant: str, client_id: str, host: str) -> str:
-        """A NATS URL for a client; `host` as above."""
-        password = client_password(base64.b64decode(self.client_key), tenant, client_id)
+    def client_url(self, tenant: str, client_id: str, host: str, void_until: datetime | None = None) -> str:
+        """A NATS URL for a client; `host` as above, `void_until` as of `client_password`."""
+        password = client_password(base64.b64decode(self.client_key), tenant, client_id, void_until)
         # nothing here needs percent-encoding, which NATS clients do not agree on
         return _urls(f"{tenant}.{client_id}:{password}", host)
 

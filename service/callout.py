@@ -116,14 +116,14 @@ class Callout:
             log.info("the broker could not be answered: %s", type(error).__name__)
 
     def _user_jwt(self, user: str, admitted: Admitted) -> str:
-        tenant, client_id, holding, itself = admitted
-        own = f"oauth.{tenant}.client.{client_id}"
+        tenant, client_id, holding, inboxes = admitted
+        own, inbox = f"oauth.{tenant}.client.{client_id}", f"_INBOX.{tenant}.{client_id}"
         permissions = {
             "pub": {
                 "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
-                "deny": [] if itself else [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF],
+                "deny": [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF] if inboxes else [],
             },
-            "sub": {"allow": [f"_INBOX.{tenant}.{client_id}.>"]},
+            "sub": {"allow": [f"{inbox}.{name}.>" for name in inboxes] or [f"{inbox}.>"]},
             # nats-server forgets the limits of such an answer; the account has its own (`heirloom.broker_accounts`)
             "subs": -1,
             "data": -1,

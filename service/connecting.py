@@ -6,7 +6,10 @@ NATS token.
 """
 
 import base64
+import hashlib
 import hmac
+import re
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +24,8 @@ from service.errors import invalid_client
 from service.holding import Holding
 
 MAX_PROOF = 8192
+ONE_WORD = re.compile(r"[A-Za-z0-9_-]+")
+"""What is one token of a subject, and no wildcard."""
 PROBE = ("-", "doors")
 """A client of no tenant: the service tries as that one, before it serves, what the broker lets every client do."""
 
@@ -34,15 +39,16 @@ class Offered(msgspec.Struct):
 
 
 class Admitted(NamedTuple):
-    """The client, by which token if by one, and whether it speaks for itself.
+    """The client, by which token if by one, and the names of the inboxes below the client's that are its own alone.
 
-    Who holds a person's token is not the client: others see that token too.
+    Without any it speaks for itself, and the client's inbox is its own. Who holds a person's token is not the client:
+    others see that token too, and must not receive what the client is given.
     """
 
     tenant: str
     client_id: str
     holding: Holding | None = None
-    itself: bool = True
+    inboxes: tuple[str, ...] = ()
 
 
 class Connecting:
@@ -62,7 +68,7 @@ class Connecting:
             raise invalid_client()
         if not offered.user:
             return await self._by_token(self._issuer_of(proof), None, proof)
-        expected = client_password(self._client_key, tenant, client_id)
+        expected = client_password(self._client_key, tenant, client_id, await self._void_until(tenant, client_id))
         if hmac.compare_digest(proof.encode(), expected.encode()):
             if (tenant, client_id) != PROBE:
                 await self._context.known(tenant, client_id)
@@ -86,14 +92,29 @@ class Connecting:
         if client_id not in (None, claims.client_id) or claims.actors or claims.audience != (tenant.issuer,):
             raise invalid_client()
         # the grant tells, not the subject: a person may be called as the client is
-        itself = not is_of_a_person(family)
+        inboxes = (claims.jti, digest(token)) if is_of_a_person(family) else ()
+        if not all(map(ONE_WORD.fullmatch, inboxes)):
+            raise invalid_client()
         holding = Holding(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
-        return Admitted(tenant.name, claims.client_id, holding, itself)
+        return Admitted(tenant.name, claims.client_id, holding, inboxes)
+
+    async def _void_until(self, tenant_name: str, client_id: str) -> datetime | None:
+        """Until when what was given to the client is void. Raises `Unavailable`."""
+        if (tenant_name, client_id) == PROBE:
+            return None
+        tenant = await self._context.registry.tenant(tenant_name)
+        client = await self._context.registry.client(tenant, client_id) if tenant is not None else None
+        return client.state.void_until if client is not None else None
 
     def _issuer_of(self, token: str) -> str:
         """The name of the tenant whose token this claims to be; empty for none."""
         issuer = _claimed_issuer(token)
         return next((tenant.name for tenant in self._context.registry.tenants() if tenant.issuer == issuer), "")
+
+
+def digest(token: str) -> str:
+    """What an inbox is called for a token that does not say its `jti`: whoever holds it can make the same."""
+    return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 
 def _claimed_issuer(token: str) -> str | None:

@@ -4,16 +4,20 @@ import asyncio
 import contextlib
 import re
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
 from nats.errors import Error as NatsError
 
-from events import bus
-from events.subjects import CLIENT_ID, TENANT
+from events import bus, subjects
+from events.client import codec
+from events.subjects import CLIENT_ID, STREAM, TENANT
 from heirloom.commands.options import DATA
-from heirloom.reach import find
-from heirloom.roles import SHOWN, inbox
+from heirloom.reach import find, open_bus
+from heirloom.roles import LOG_API, SHOWN, inbox
+
+ANSWER_SECONDS = 5
 
 
 @click.command()
@@ -30,7 +34,9 @@ def url(data: Path, client: str | None, role: str | None) -> None:
         refusal = f"no broker lets the role {role} in; is the service still up?"
     else:
         tenant, client_id = _split(client or "")
-        addresses, prefix = known.client_url(tenant, client_id, where.host), f"_INBOX.{tenant}.{client_id}"
+        void_until = asyncio.run(_void_until(data, tenant, client_id))
+        addresses = known.client_url(tenant, client_id, where.host, void_until)
+        prefix = f"_INBOX.{tenant}.{client_id}"
         refusal = (
             f"the service does not know the client {client}, or has disabled it; register it with `heirloom apply`"
         )
@@ -45,6 +51,17 @@ def _split(client: str) -> tuple[str, str]:
     if match is None:
         raise click.UsageError("--client is TENANT/CLIENT_ID, for example acme/web")
     return match[1], match[2]
+
+
+async def _void_until(data: Path, tenant: str, client_id: str) -> datetime | None:
+    """Until when what was given to the client is void, its passwords too. Raises `click.ClickException`."""
+    async with open_bus(data, None, "auditor") as connection:
+        newest = f"{LOG_API}.DIRECT.GET.{STREAM}.{subjects.client(tenant, client_id).live}"
+        try:
+            found = await connection.request(newest, timeout=ANSWER_SECONDS)
+        except NatsError as error:
+            raise click.ClickException("the log cannot be read now; repeat the command") from error
+    return codec.decode(found.data).state.void_until if found.data else None
 
 
 async def _answering(addresses: str, prefix: str, refusal: str) -> str:

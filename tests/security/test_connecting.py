@@ -1,13 +1,14 @@
 """A client connects by any proof of its own, as itself alone, and no longer than that proof is good."""
 
 import asyncio
+import base64
 import itertools
 import json
 import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import nats
@@ -20,7 +21,8 @@ from nats.js.errors import BadRequestError
 
 from heirloom import credentials
 from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
-from tests.system.service import Caller, Service
+from service.connecting import digest
+from tests.system.service import HEIRLOOM, Caller, Service
 
 ISSUER = "https://acme.example"
 _numbers = itertools.count()
@@ -58,6 +60,10 @@ class Door:
                 connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
                 await asyncio.sleep(0)
 
+    def of_a_person(self, token: str) -> AbstractAsyncContextManager[Caller]:
+        """A connection by a person's token, with that connection's own inbox."""
+        return self.opened(password=token, inbox_prefix=f"_INBOX.acme.{self.client_id}.{digest(token)}")
+
     async def is_shut(self, **options: Any) -> str:
         """What the broker says to somebody it does not let in."""
         with pytest.raises(NatsError) as refused:
@@ -73,6 +79,13 @@ class Door:
             else:
                 answer = await caller.ask("token", {"grant_type": "client_credentials", "scope": "read"} | parameters)
         return str(answer["access_token"])
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a JWT says."""
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
 
 
 async def ended(caller: Caller, seconds: float) -> None:
@@ -152,7 +165,7 @@ async def test_by_access_token(door: Door, form: str) -> None:
     async with door.opened(password=own) as caller:
         assert await caller.issue(scope="read")
     for token in (namesake, persons):
-        async with door.opened(password=token) as caller:
+        async with door.of_a_person(token) as caller:
             assert await caller.active(token)
             for what, request in (
                 ("issue", {"sub": "mallory", "scope": "read"}),
@@ -168,6 +181,73 @@ async def test_by_access_token(door: Door, form: str) -> None:
     if form == "jwt":  # it names its issuer
         async with door.opened(user=None, token=own) as caller:
             assert await caller.active(own)
+
+
+async def test_a_persons_token_receives_nothing_of_its_clients(door: Door) -> None:
+    """RFC 9700 §4.9.1: all tokens of all the client's people arrive in the client's inbox, and in other people's."""
+    await door.register()
+    alices, bobs = await door.token(sub="alice"), await door.token(sub="bob")
+    jti = claims_of(alices)["jti"]
+    clients = f"_INBOX.acme.{door.client_id}"
+    refused: list[str] = []
+
+    async def noted(error: Exception) -> None:
+        refused.append(str(error))
+
+    async with door.opened(password=alices, inbox_prefix=f"{clients}.{jti}") as person:
+        assert await person.active(alices), "by its jti, as by the digest of its token"
+        person.connection._error_cb = noted
+        others = f"{clients}.{claims_of(bobs)['jti']}.>", f"{clients}.{digest(bobs)}.>"
+        not_its_own = (f"{clients}.>", f"{clients}.*", f"{clients}.*.*", f"{clients}.*.>", "_INBOX.>", *others)
+        heard = [await person.connection.subscribe(subject) for subject in not_its_own]
+        async with door.service.client(door.client_id) as client, door.of_a_person(bobs) as bob:
+            await client.issue(scope="read")
+            await bob.active(bobs)
+        await person.connection.flush()
+        assert len(refused) == len(not_its_own)
+        assert not any(subscription.pending_msgs for subscription in heard)
+
+
+async def test_an_answer_starts_no_request(door: Door) -> None:
+    """Where one's answer goes is one's own to say: not to the service, though it would be a valid request there."""
+    await door.register(scope="read offline_access")
+    async with door.service.client(door.client_id) as caller, door.service.role("auditor") as auditor:
+        token = (await caller.issue(scope="read"))["access_token"]
+        before = (await auditor.ask("audit.acme.position", {}))["log_seq"]
+        what = f"oauth.acme.client.{door.client_id}"
+        for target in (
+            f"{what}.issue",
+            "oauth.acme.client.web.issue",
+            "tokens.acme.tenant",
+            "admin.acme.subject.block",
+        ):
+            await caller.connection.publish(f"{what}.introspect", json.dumps({"token": token}).encode(), reply=target)
+        assert await caller.active(token)
+        assert (await auditor.ask("audit.acme.position", {}))["log_seq"] == before
+
+
+async def test_a_password_of_heirloom_url_ends_with_the_client(door: Door) -> None:
+    """Disabled and enabled again, it is void as all else that was given to the client; then there is another."""
+    await door.register()
+
+    async def shown() -> str:
+        command = str(HEIRLOOM), "url", "--data", str(door.service.data), "--client", f"acme/{door.client_id}"
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        return (await process.communicate())[0].decode().split(":")[2].split("@")[0]
+
+    first = await shown()
+    async with door.opened(password=first) as caller:
+        assert await caller.issue(scope="read")
+    passwords = {first}
+    for _ in range(2):
+        await door.operator.ask("admin.acme.client.disable", {"client_id": door.client_id}, seconds=30)
+        await door.operator.ask("admin.acme.client.enable", {"client_id": door.client_id}, seconds=30)
+        for password in passwords:
+            await door.is_shut(password=password)
+        passwords.add(newer := await shown())
+        async with door.opened(password=newer):
+            pass
+    assert len(passwords) == 3
 
 
 async def test_the_connection_ends_with_the_token(door: Door) -> None:
@@ -188,8 +268,8 @@ async def test_the_connection_ends_with_the_tokens_revocation(door: Door, form: 
         persons = [first["access_token"], second["access_token"]]
         own, others = await door.token(), await door.token()
         async with (
-            door.opened(password=persons[0]) as single,
-            door.opened(password=persons[1]) as of_family,
+            door.of_a_person(persons[0]) as single,
+            door.of_a_person(persons[1]) as of_family,
             door.opened(password=own) as by_own,
             door.opened(password=others) as stays,
         ):
