@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  # full width
 """How a cell must not begin (OWASP, CSV injection)."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from events.visible_text import visible
 from heirloom import __version__
 from heirloom.commands.lazily import LazyGroup
 
@@ -43,6 +44,14 @@ class Commands(LazyGroup):
             if error.errno != errno.EPIPE:  # whoever reads no more need not be told
                 click.echo(f"Error: cannot write the answer: {error.strerror}", err=True)
             sys.exit(1)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's. An error may repeat what others chose, and is shown on a terminal."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = visible(error.message, keep="\n")  # type: ignore[misc]  # what click shows
+            raise
 
 
 def _cannot_be_written() -> bool:

@@ -8,6 +8,7 @@ import click
 
 from events.settings import ClientSettings, TenantSettings
 from events.subjects import CLIENT_ID, TENANT
+from events.visible_text import unknown_name
 from service.admin.settings import for_client, for_tenant, parse
 from service.errors import OAuthError
 
@@ -55,7 +56,8 @@ class _SeedReader:
 
     def read(self, content: dict[str, Any]) -> Seed:
         for name in content.keys() - {"tenant", "client"}:
-            self._fault(self._line(None, 0, name), f"{name}: only [[tenant]] and [[client]] are known")
+            known = "only [[tenant]] and [[client]] are known"
+            self._fault(self._line(None, 0, name), f"{unknown_name(name)}: {known}")
         tenants = [self._tenant(number, table) for number, table in self._tables(content, "tenant")]
         clients = [self._client(number, table) for number, table in self._tables(content, "client")]
         defined = {name for name, _ in tenants}

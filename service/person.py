@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.errors import OAuthError
-from service.request import at_most, required
+from service.request import at_most, check_text, required
 
 MAX_SUB = 255
 MAX_ACR = 255
@@ -45,6 +45,8 @@ def person_of(parameters: PersonRequest) -> Person:
     amr = parameters.amr or ()
     if len(amr) > MAX_AMR or any(not 0 < len(method) <= MAX_ACR for method in amr):
         raise OAuthError("invalid_request", f"amr must be at most {MAX_AMR} short strings (RFC 8176)")
+    for method in amr:
+        check_text(method, "amr")
     if parameters.auth_time is not None and not 0 <= parameters.auth_time < 1 << 40:
         raise OAuthError("invalid_request", "auth_time must be a NumericDate")
     acr = at_most(parameters.acr, MAX_ACR, "acr")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from events import strict
+from events.visible_text import has_controls
 from service.errors import OAuthError, invalid_client
 
 T = TypeVar("T")
@@ -83,7 +84,14 @@ def required(value: str | None, name: str) -> str:
 
 
 def at_most(value: str | None, limit: int, name: str) -> str | None:
-    """The value. Raises `invalid_request` when it is longer than `limit` characters."""
+    """The value. Raises `invalid_request` when it is longer than `limit` characters, or `check_text` refuses it."""
     if value is not None and len(value) > limit:
         raise OAuthError("invalid_request", f"the parameter {name} is longer than {limit} characters")
+    return None if value is None else check_text(value, name)
+
+
+def check_text(value: str, name: str) -> str:
+    """The value. Raises `invalid_request` for a control character: it would be logged, and shown on a terminal."""
+    if has_controls(value):
+        raise OAuthError("invalid_request", f"the parameter {name} has a control character")
     return value

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from heirloom.commands.options import FILE, THE_TENANT, where
-from heirloom.commands.tables import print_json
+from heirloom.commands.tables import plain, print_json
 from heirloom.reach import answer_to, open_bus
 
 ANSWER_SECONDS = 45
@@ -242,7 +241,7 @@ def _show(answer: dict[str, Any]) -> None:
     if "changed" in answer:
         answer = {"result": "changed" if answer.pop("changed") else "unchanged"} | answer
     for name, value in answer.items():
-        table.add_row(LABELS.get(name, name), Text(str(value)))
+        table.add_row(LABELS.get(name, name), plain(str(value)))
     Console(highlight=False).print(table)
     if "client_secret" in answer:
         click.echo("The secret is shown this once; only its hash is kept.", err=True)

@@ -22,6 +22,7 @@ from heirloom.backup import back_up
 from heirloom.commands.held_against import KEY, UNSIGNED, named, read_kept
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
+from heirloom.commands.tables import say
 from heirloom.commands.verify import verify_log
 from heirloom.manifest import Manifest, Unusable, check, read_manifest, read_part
 from heirloom.reach import open_bus
@@ -67,7 +68,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     manifest = _told(run)
     size = sum(part.size for part in manifest.parts)
     keys = "and every key" if manifest.has_keys else "without the keys"
-    click.echo(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
+    say(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
 
 
 @click.command()

@@ -12,6 +12,7 @@ from events.commit import UnreadableCommit
 from events.subjects import FAMILY_ID, TENANT
 from heirloom.commands.options import where
 from heirloom.commands.reading import INTERRUPTED, progress, reading
+from heirloom.commands.tables import say
 from heirloom.commands.when import Until
 from heirloom.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
 from heirloom.export_lines import BadExport, Place
@@ -81,7 +82,7 @@ def export(
             raise  # whoever read standard output reads no more
         raise click.ClickException(f"{error.filename or file}: {error.strerror}") from error
     if file is not None:
-        click.echo(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
+        say(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
 
 
 async def _export(

@@ -16,6 +16,7 @@ from heirloom.commands.tables import (
     print_family,
     print_incidents,
     print_revocations,
+    say,
 )
 from heirloom.reach import open_bus
 
@@ -69,7 +70,7 @@ def position(data: Path, nats: str | None, tenant: str, form: str | None) -> Non
 
 def _print_position(answer: Answer) -> None:
     obstacle = f"; it goes no further: {answer['obstacle']}" if "obstacle" in answer else ""
-    click.echo(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
+    say(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
 
 
 async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> Answer:

@@ -15,6 +15,7 @@ from events.subjects import CHECKPOINTS
 from heirloom.commands.held_against import KEY, NAME_A_KEY, UNSIGNED, trusted
 from heirloom.commands.options import DATA, FILE, where
 from heirloom.commands.reading import progress, reading
+from heirloom.commands.tables import say
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import PUBLIC, known_keys
 from notary.note import MalformedNote
@@ -91,7 +92,7 @@ def check_proof(data: Path, keys: tuple[str, ...], unsigned: bool, body_file: Pa
     if known is None:
         click.echo("NOT PROVEN: that this is the log of the notary it names. Nobody's signature was checked")
     signed = "signature not checked" if known is None else "signed by a known key"
-    click.echo(f"the body of SHA-256 {proof.body_sha256} lies at {where} ({signed})")
+    say(f"the body of SHA-256 {proof.body_sha256} lies at {where} ({signed})")
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """The audit's answers as tables for people."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -10,6 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from events.visible_text import visible
 
 Answer: TypeAlias = dict[str, Any]
 Row: TypeAlias = tuple[str | Text, ...]
@@ -24,9 +27,21 @@ FOLDING = {"scope", "cause", "more", "subject", "what"}
 """What may take several lines of a cell; everything else is there to be copied, and stays whole."""
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Lines of text, of which others may have chosen a part."""
+    click.echo(visible(text, keep="\n"), err=err)
+
+
 def print_json(answer: Answer) -> None:
-    """For pipes."""
-    click.echo(msgspec.json.encode(answer).decode())
+    """For pipes, and for terminals: what is not seen is written as JSON's escapes."""
+    click.echo(_INVISIBLE.sub(_escape, msgspec.json.encode(answer).decode()))
+
+
+_INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def print_families(answer: Answer) -> None:
@@ -74,7 +89,7 @@ def print_rows(columns: tuple[str, ...], rows: Sequence[Row]) -> None:
         justify: Literal["left", "right"] = "right" if column in NUMBERS else "left"
         table.add_column(column, justify=justify, no_wrap=column not in FOLDING, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(cell if isinstance(cell, Text) else plain(cell) for cell in row))
     screen.print(table)
 
 
@@ -206,7 +221,7 @@ def _is_code(entry: Answer) -> bool:
 
 def plain(text: str, style: str = "") -> Text:
     """What clients chose may hold anything, terminal commands included."""
-    return Text("".join(character if character.isprintable() else "\ufffd" for character in text), style)
+    return Text(visible(text), style)
 
 
 def when(time: str | None) -> str:

@@ -19,7 +19,7 @@ from events.subjects import STREAM
 from events.verify import Report
 from heirloom.commands.held_against import held_against, told
 from heirloom.commands.reading import INTERRUPTED, progress, reading
-from heirloom.commands.tables import print_json
+from heirloom.commands.tables import print_json, say
 from notary.merkle import leaf_hash
 from notary.verify import LogVerifier, Progress, Terms, Work, interrupted
 from notary.vouched import Place, read_vouched
@@ -76,7 +76,7 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
     if report.fault is not None:
         others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
         where = "sequence" if report.fault.stream == STREAM else f"{report.fault.stream} sequence"
-        click.echo(f"BAD: {where} {report.fault.seq}: {report.fault.why}{others}", err=as_json)
+        say(f"BAD: {where} {report.fault.seq}: {report.fault.why}{others}", err=as_json)
 
 
 def _broken_off(save: Path) -> str:

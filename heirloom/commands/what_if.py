@@ -11,7 +11,7 @@ import msgspec
 from events.pipe import ChildGone
 from heirloom.commands.asking import query, show
 from heirloom.commands.reading import progress, reading
-from heirloom.commands.tables import Answer, Row, plain, print_facts, print_page, when
+from heirloom.commands.tables import Answer, Row, plain, print_facts, print_page, say, when
 from heirloom.commands.when import Until
 from heirloom.period import Moment, is_inverted
 from heirloom.what_if import Findings, Terms, changes_of
@@ -101,7 +101,7 @@ def _print(answer: Answer) -> None:
         }
     )
     for caveat in answer["caveats"]:
-        click.echo(f"note: {caveat}")
+        say(f"note: {caveat}")
     if named:
         click.echo()
         columns = "seq", "when", "family", "client", "subject", "gen", "what", "in fact", "instead"

@@ -4,6 +4,7 @@ Everything but the login page and the style sheet needs a session. What is not n
 own introspection pages among it.
 """
 
+import asyncio
 import importlib.resources
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -11,8 +12,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from datasette.utils.asgi import Request, Response
 
+from heirloom.console.csv_guard import guarding
 from heirloom.console.database import NAME
-from heirloom.console.login import SESSION_SECONDS, Login, TooManyGuesses
+from heirloom.console.login import SESSION_SECONDS, SLOW_SECONDS, Login, TooManyGuesses
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -65,7 +67,7 @@ class Gate:
         if response is not None:
             await response.asgi_send(guarded)
         else:
-            await self._app({**scope, "actor": {"id": "security"}}, receive, guarded)
+            await self._app({**scope, "actor": {"id": "security"}}, receive, guarding(guarded))
 
     async def _answer(self, request: Request) -> Response | None:
         """What the gate says itself; None where Datasette is asked."""
@@ -109,6 +111,7 @@ class Gate:
         try:
             cookie = self._login.open(form.get("token", ""), address)
         except TooManyGuesses as wait:
+            await asyncio.sleep(SLOW_SECONDS)
             headers = {"retry-after": str(wait.seconds)}
             return await self._login_page(429, onward, f"{str(wait).capitalize()}.", headers)
         if cookie is None:

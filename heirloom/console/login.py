@@ -13,15 +13,16 @@ SESSION_SECONDS = 8 * 3600
 """A working day; then the token is asked for again."""
 GUESSES = 10
 GUESSES_SECONDS = 300
-"""So many wrong tokens from one address within that time, and it has to wait."""
+"""So many wrong tokens from one address within that time, and each further wrong one is answered late."""
+SLOW_SECONDS = 0.5
 _ADDRESSES = 10_000
 
 
 class TooManyGuesses(Exception):
-    """That address has to wait so many `seconds`."""
+    """That was a wrong token, after many from that address; it had better wait so many `seconds`."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many wrong tokens; try again in {seconds} seconds")
+        super().__init__(f"that is not the token, after too many wrong ones; guesses are slow for {seconds} seconds")
         self.seconds = seconds
 
 
@@ -36,15 +37,18 @@ class Login:
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
 
     def open(self, token: str, address: str) -> str | None:
-        """The cookie of a new session, or None for a wrong token. Raises `TooManyGuesses`."""
+        """The cookie of a new session, or None for a wrong token. Raises `TooManyGuesses` for a wrong one alone.
+
+        Whoever has the token comes in, whatever others at the same address do: it is not one that can be guessed.
+        """
+        if hmac.compare_digest(_digest(token.strip()), self._token):
+            return self._signer.sign(secrets.token_hex(16)).decode()
         now = self._clock()
         wrong = self._wrong.get(address, deque())
         while wrong and wrong[0] <= now - GUESSES_SECONDS:
             wrong.popleft()
         if len(wrong) >= GUESSES:
             raise TooManyGuesses(int(wrong[0] + GUESSES_SECONDS - now) + 1)
-        if hmac.compare_digest(_digest(token.strip()), self._token):
-            return self._signer.sign(secrets.token_hex(16)).decode()
         wrong.append(now)
         self._wrong[address] = wrong
         self._wrong.move_to_end(address)

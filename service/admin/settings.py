@@ -9,6 +9,7 @@ import msgspec
 from events import strict
 from events.settings import TOKEN_EXCHANGE, ClientSettings, Policy, TenantSettings
 from events.subjects import CLIENT_ID
+from events.visible_text import has_controls, unknown_name
 from service.client_keys import fault_of
 from service.errors import OAuthError
 from service.policy import ANY, Rules, resolve
@@ -33,7 +34,7 @@ def parse(kind: type[P], given: dict[str, Any]) -> P:
     known: dict[str, Any] = {}
     for name, value in given.items():
         if name not in kind.__struct_fields__:
-            faults.append(f"{name}: unknown setting{_meant(name, kind.__struct_fields__)}")
+            faults.append(f"{unknown_name(name)}: unknown setting{_meant(name, kind.__struct_fields__)}")
             continue
         try:
             known[name] = msgspec.convert(value, hints[name])
@@ -98,7 +99,9 @@ def _clients(names: tuple[str, ...]) -> str | None:
 
 
 def _acr(values: tuple[str, ...]) -> str | None:
-    return None if values and all(0 < len(value) <= 255 for value in values) else "must name at least one acr"
+    if not values or not all(0 < len(value) <= 255 for value in values):
+        return "must name at least one acr"
+    return "must be without control characters" if any(map(has_controls, values)) else None
 
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from nats.aio.msg import Msg
 
 from events import bus
+from heirloom.cli import main
 from heirloom.commands.apply import apply_seed
 from heirloom.seed import Seed
 from tests.broker import Broker
@@ -64,3 +67,16 @@ async def test_a_tenant_that_cannot_be_asked_for_now_is_not_taken_for_none(opera
     with pytest.raises(click.ClickException) as refused:
         await apply_seed(operator, seed)
     assert refused.value.message == NOT_NOW["error_description"]
+
+
+def test_what_a_file_holds_is_no_command_to_the_terminal(tmp_path: Path) -> None:
+    """Nor is a token that was pasted as a setting's name repeated."""
+    file = tmp_path / "seed.toml"
+    settings = '"a\\u001b[2J" = 1\n"hrt_0123456789abcdefghij" = true\n"\\u009b" = 1\n'
+    file.write_text(f'[[tenant]]\nname = "acme"\n{settings}["\\u001b]0;x"]\n')
+    done = CliRunner().invoke(main, ["apply", str(file)])
+    assert done.exit_code == 1
+    assert "unknown setting" in done.output
+    assert "\x1b" not in done.output
+    assert "\x9b" not in done.output
+    assert "hrt_" not in done.output

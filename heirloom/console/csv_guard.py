@@ -1,0 +1,38 @@
+"""CSV of the console, with the export's guard: Datasette writes each row as it is, in a chunk of its own."""
+
+import csv
+import io
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from heirloom.cells import cell
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+def guarded_rows(body: bytes) -> bytes:
+    """Rows of CSV, with no cell that a spreadsheet takes for a formula; a number stays one."""
+    rows = csv.reader(io.StringIO(body.decode(), newline=""))
+    guarded = io.StringIO(newline="")
+    csv.writer(guarded).writerows([text if _NUMBER.fullmatch(text) else cell(text) for text in row] for row in rows)
+    return guarded.getvalue().encode()
+
+
+def guarding(send: Send) -> Send:
+    """Sends an answer of Datasette's on; one that is streamed as plain text is CSV, and guarded."""
+    is_text = False
+
+    async def guarded(message: Message) -> None:
+        nonlocal is_text
+        if message["type"] == "http.response.start":
+            headers = {name.lower(): value for name, value in message["headers"]}
+            is_text = headers.get(b"content-type", b"").startswith(b"text/plain")
+        elif is_text and message.get("more_body") and message.get("body"):
+            message = {**message, "body": guarded_rows(message["body"])}
+        await send(message)
+
+    return guarded
