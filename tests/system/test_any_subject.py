@@ -21,8 +21,12 @@ async def _refused(caller: Caller, subject: bytes, headers: dict[str, str] | Non
 
 async def test_a_subject_of_any_bytes_is_answered(service: Service) -> None:
     """By OAuth endpoints, audit and administration; once such a byte ended a replica's connection (RFC 6749 §5.2)."""
-    async with service.client() as web, service.role("operator") as operator, service.role("auditor") as auditor:
-        anyone = Caller(web.connection, "")
+    async with (
+        service.client() as web,
+        service.role("operator") as operator,
+        service.role("auditor") as auditor,
+        service.role("resource") as anyone,
+    ):
         asked: list[tuple[Caller, bytes]] = []
         for byte in ODD:
             asked += [(anyone, b"oauth." + name + b".public.jwks") for name in (byte, b"a" + byte + b"3" + byte + b"b")]
