@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 SELDOM_RUN := '/(mypy|mypyc|pip|selenium|setuptools|pygments/lexers|_?tests)/' # two fifths of what there is to compile
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and each would compile everything anew
 
-.PHONY: setup demo test check bench bench-scale picture fuzz faults faults-bugs sbom audit-dependencies lock clean
+.PHONY: setup demo test check bench bench-scale picture fuzz fuzz-bus faults faults-bugs sbom audit-dependencies lock clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,9 @@ picture: setup # the console's, for the README; needs Chromium
 
 fuzz: setup # a million arbitrary inputs to the parsers, a tenth of that to the endpoints; N=… and SEED=…
 	$(BIN)/python -m tests.fuzz $(or $(N),1000000) $(SEED)
+
+fuzz-bus: setup # a million arbitrary PUB and HPUB lines to a running service; N=… and SEED=…
+	$(BIN)/python -m tests.fuzz bus $(or $(N),1000000) $(SEED)
 
 faults: setup # a cluster of three under every fault there is; SECONDS=1200 and SEED=…
 	$(BIN)/python -m tests.faults --seconds $(or $(SECONDS),1200) $(if $(SEED),--seed $(SEED))

@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz [INPUTS [SEED]]`: every parser, then every endpoint of a service of its own."""
+"""`python -m tests.fuzz [INPUTS [SEED]]`: every parser, then every endpoint of a service of its own.
+
+`python -m tests.fuzz bus [LINES [SEED]]`: lines of the broker's protocol, from everybody who may connect.
+"""
 
 import asyncio
 import secrets
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.fuzz.bus import fuzz_bus
 from tests.fuzz.endpoints import fuzz_endpoints
 from tests.fuzz.run import Crash, Figures, fuzz_parsers
 from tests.operations.seed import EVERYTHING
@@ -38,6 +42,24 @@ def main(inputs: int, seed: int) -> None:
     )
 
 
+def over_the_bus(lines: int, seed: int) -> None:
+    """As `main`, with lines that are no requests."""
+    print(f"seed {seed}", flush=True)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as directory, _service(Path(directory)) as service:
+        sent = asyncio.run(fuzz_bus(service, lines, seed))
+    for who, count in sent.lines.items():
+        print(f"  {who:28} {count:>9,}")
+    print(f"  connections ended for it     {sent.ended:>9,}")
+    for outcome, count in sent.bystander.most_common():
+        print(f"  a bystander: {outcome:15} {count:>9,}")
+    taken = time.perf_counter() - started
+    print(
+        f"{sent.lines.total():,} lines in {taken:.0f} s: the log as before but for {sent.commits:,} commits of the"
+        " client's own requests; no connection of the service lost; every request of the bystander answered"
+    )
+
+
 @contextmanager
 def _service(directory: Path) -> Iterator[Service]:
     """Not searched for tokens at its end: some requests name a token as the person they are about, so it is kept."""
@@ -59,7 +81,8 @@ def _tell(name: str, figures: Figures) -> None:
 
 if __name__ == "__main__":
     try:
-        given = [int(argument) for argument in sys.argv[1:]]
-        main(given[0] if given else 1_000_000, given[1] if given[1:] else secrets.randbelow(10**9))
+        fuzz = over_the_bus if sys.argv[1:2] == ["bus"] else main
+        given = [int(argument) for argument in sys.argv[1:] if argument != "bus"]
+        fuzz(given[0] if given else 1_000_000, given[1] if given[1:] else secrets.randbelow(10**9))
     except (Crash, ExceptionGroup) as crash:
         sys.exit(f"broken: {crash.exceptions[0] if isinstance(crash, ExceptionGroup) else crash}")
