@@ -7,6 +7,7 @@ import msgspec
 from events.family import AccessToken, FamilyState, is_of_a_person
 from service import clock
 from service.context import Context
+from service.decide.lifetime import expires_in
 from service.decide.outcome import Granted, Refused
 from service.errors import OAuthError
 from service.families import Concluded
@@ -50,7 +51,7 @@ async def token_response(
             context, tenant, client, family_id, state, granted, concluded.seq, exchanged
         ),
         "token_type": "Bearer",
-        "expires_in": max(round((access.expires_at - clock.now()).total_seconds()), 0),
+        "expires_in": expires_in(access, clock.now()),
         "scope": access.scope,
     }
     if granted.generation is not None:

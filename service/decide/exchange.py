@@ -1,10 +1,11 @@
 """Token exchange: a service swaps a person's access token for a narrower one of its own (RFC 8693)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from events.family import AccessToken, FamilyState, TokenIssued
 from service.decide.claimed import Claimed, is_borne_out, is_revoked
+from service.decide.lifetime import access_expiry
 from service.decide.outcome import Decision, Granted, Refused
 from service.decide.size import check_size
 from service.errors import OAuthError
@@ -49,7 +50,7 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
         check_size(state.sub, scope, command.audience, state.acr, state.amr)
     except OAuthError as error:
         return Decision(Refused(error))
-    expires_at = min(command.now + timedelta(seconds=command.rules.access_token_ttl), command.subject_expires_at)
+    expires_at = min(access_expiry(command.now, command.rules.access_token_ttl), command.subject_expires_at)
     access = AccessToken(command.jti, scope, command.audience, command.now, expires_at)
     issued = TokenIssued(
         "access",

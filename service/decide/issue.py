@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.family import AccessToken, FamilyEvent, FamilyState, GrantAuthorized, TokenIssued
+from service.decide.lifetime import access_expiry
 from service.decide.outcome import Decision, Granted, Refused
 from service.decide.size import check_size
 from service.errors import OAuthError
@@ -121,7 +122,7 @@ def access_and_id_token(
     granted: str,
 ) -> tuple[AccessToken, tuple[FamilyEvent, ...]]:
     """An access token of `scope`, and an ID token where the grant holds `openid` (OpenID Connect Core §12.2)."""
-    expires_at = now + timedelta(seconds=rules.access_token_ttl)
+    expires_at = access_expiry(now, rules.access_token_ttl)
     access = AccessToken(jti, scope, audience, now, expires_at)
     issued = TokenIssued("access", scope, audience, expires_at, jti=jti)
     if for_a_person and OPENID in granted.split(" "):

@@ -1,0 +1,32 @@
+"""How long an access token lives, whatever the fraction of a second at which it is given."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given as for_any
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from service import clock
+from service.decide.issue import issue
+from service.decide.lifetime import expires_in
+from service.decide.outcome import Granted
+from tests.service.families import RULES, issuing
+
+SECOND = datetime(2026, 1, 1, 12, tzinfo=UTC)
+fractions = st.integers(1, 999_999)
+
+
+@for_any(fraction=fractions, ttl=st.integers(1, 600), late=st.integers(0, 4_000_000))
+def test_a_token_lives_as_long_as_its_answer_promises(fraction: int, ttl: int, late: int) -> None:
+    """RFC 6749 §5.1, RFC 7519 §4.1.4: at `expires_in` after the answer, however late that was, it is not over `exp`."""
+    now = SECOND + timedelta(microseconds=fraction)
+    outcome = issue(None, issuing(replace(RULES, access_token_ttl=ttl))._replace(now=now)).outcome
+    assert isinstance(outcome, Granted)
+    access = outcome.access
+    answered = now + timedelta(microseconds=late)
+    promised = expires_in(access, answered)
+    exp = int(access.expires_at.timestamp())
+    assert (answered + timedelta(seconds=promised)).timestamp() <= exp or promised == 0
+    assert promised <= ttl and (promised == ttl or late > 500_000)
+    assert now.timestamp() + ttl < exp < now.timestamp() + ttl + 2
+    assert access.expires_at == clock.of(exp), "the log and the token say the same"
