@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from events import subjects
 from events.commit import VERSION, Commit, digest
-from events.family import FamilyState, codec, fold, is_of_a_person, revokes
+from events.family import FamilyRevoked, FamilyState, codec, fold, is_of_a_person, revokes
 from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
@@ -18,6 +18,7 @@ from service.tally import Tally
 from service.tokens import new_id
 
 PATIENCE_SECONDS = 1.9
+APPROVED = "approval of a device for a blocked person"
 
 
 class Concluded(NamedTuple):
@@ -93,14 +94,18 @@ class Families:
             if not decision.events:
                 return Concluded(decision.outcome, loaded.state, decision, 0)
             state = fold(loaded.state, decision.events, now)
+            person = await self._person(tenant, loaded.state, state, loaded.seq)
+            if person is not None and person.blocked:
+                if not _approves(loaded.state, state):
+                    return Concluded(blocked(), loaded.state, decision, 0)
+                # the device's request is answered, and dead for good
+                decision = Decision(blocked(), (*decision.events[:-1], FamilyRevoked("subject_blocked", APPROVED)))
+                state = fold(loaded.state, decision.events, now)
             name = aggregate.name if loaded.state is None else None
             body = codec.encode(
                 Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state, name)
             )
             subject = aggregate.revoked if revokes(decision.events) else aggregate.live
-            person = await self._person(tenant, loaded.state, state)
-            if person is not None and person.blocked:
-                return Concluded(blocked(), loaded.state, decision, 0)
             guard = None
             if loaded.state is None and person is not None:
                 guard = subjects.subject(tenant, state.sub).filter, person.seq
@@ -123,16 +128,21 @@ class Families:
             await self.spread(tenant, family_id, seq, body)
             return Concluded(decision.outcome, state, decision, seq)
 
-    async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState) -> Known | None:
-        """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so."""
+    async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> Known | None:
+        """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so.
+
+        `before` is the family as of its last commit, which is at `seq`.
+        """
         if not is_of_a_person(after):
             return None
         if before is None and after.sub:
             person = self._people.known(tenant, after.sub)
             return await self._people.newest(tenant, after.sub) if person.blocked else person
-        if before is not None and after.device is not None and after.code_redeemed and not before.code_redeemed:
-            # it began without a person, so nothing kept it from being approved after a block: it ends here
+        if _approves(before, after):
             return await self._people.newest(tenant, after.sub)
+        if before is not None and after.device is not None and after.code_redeemed and not before.code_redeemed:
+            # its last commit is the approval, which may have raced with a block that has been lifted since
+            return await self._people.newest(tenant, after.sub, blocked_at=seq)
         return None
 
     async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> Loaded:
@@ -144,3 +154,9 @@ class Families:
         if stored_at is not None:
             stored_at += timedelta(seconds=self.ahead())
         return from_commit(stored.seq, stored.body, from_leader=leader, stored_at=stored_at)
+
+
+def _approves(before: FamilyState | None, after: FamilyState) -> bool:
+    """Whether a person has said yes to a device, whose family began without one: no block has kept that from it."""
+    approved = after.device is not None and after.device.status == "approved"
+    return approved and (before is None or not before.sub)

@@ -10,6 +10,8 @@ from events.bus import Connection
 from service.decide.device import INTERVAL_SECONDS
 
 SUBJECT = "heirloom.polled"
+STEP_SECONDS, LONGEST_SECONDS = 5, 60
+TOLERATED_SECONDS = 1.0
 KEPT = 20_000
 """Devices. One that is forgotten may poll at once, which costs nobody anything."""
 
@@ -26,11 +28,11 @@ class Polling:
         await self._connection.subscribe(SUBJECT, cb=self._heard)
 
     async def too_soon(self, family_id: str) -> bool:
-        """Note a poll; whether it came before its time. Then the interval grows by 5 seconds for good."""
+        """Note a poll; whether it came before its time."""
         now = asyncio.get_running_loop().time()
         last, interval = self._polls.get(family_id, (-1e9, INTERVAL_SECONDS))
-        early = now - last < interval
-        self._note(family_id, now, interval + 5 if early else interval)
+        early, interval = judge(now - last, interval)
+        self._note(family_id, now, interval)
         try:
             await self._connection.publish(SUBJECT, f"{family_id} {self._polls[family_id][1]}".encode())
         except NatsError:
@@ -46,3 +48,14 @@ class Polling:
         self._polls.move_to_end(family_id)
         if len(self._polls) > KEPT:
             self._polls.popitem(last=False)
+
+
+def judge(seconds: float, interval: int) -> tuple[bool, int]:
+    """Whether a poll that comes so long after the one before is early, and how long to wait from now on.
+
+    Who is early must wait 5 seconds longer (RFC 8628 §3.5), up to a minute; who keeps his time gets 5 of them back. A
+    request may have been on its way longer than the next one: so much is tolerated.
+    """
+    if seconds < interval - TOLERATED_SECONDS:
+        return True, min(interval + STEP_SECONDS, LONGEST_SECONDS)
+    return False, max(interval - STEP_SECONDS, INTERVAL_SECONDS)

@@ -37,9 +37,24 @@ class Subjects:
         """From memory."""
         return self._known.get((tenant, subjects.subject_digest(sub)), NOTHING)
 
-    async def newest(self, tenant: str, sub: str) -> Known:
-        """From the log's leader. Raises `Unavailable`."""
+    async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> Known:
+        """From the log's leader. Whoever was blocked at the sequence `blocked_at` counts as blocked.
+
+        Raises `Unavailable`.
+        """
         stored = await self._log.last_from_leader(subjects.subject(tenant, sub))
         if stored is not None:
             self.apply(tenant, subjects.subject_digest(sub), stored)
-        return self.known(tenant, sub)
+        known = self.known(tenant, sub)
+        if blocked_at is None or known.blocked:
+            return known
+        return known._replace(blocked=await self._was_blocked(stored, blocked_at))
+
+    async def _was_blocked(self, stored: Stored | None, seq: int) -> bool:
+        """Whether the person whose newest commit that is was blocked as of `seq`."""
+        while stored is not None:
+            commit = codec.decode(stored.body)
+            if stored.seq < seq:
+                return commit.state.blocked
+            stored = await self._log.at(commit.prev_seq) if commit.prev_seq else None
+        return False

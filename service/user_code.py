@@ -5,12 +5,15 @@ Eight consonants say about 34 bits; the code is good for ten minutes and only a 
 
 import hmac
 import secrets
+import unicodedata
 
 from service import base62
 from service.keyring import Keyring
 
 ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 LENGTH = 8
+LONGEST = 64
+"""Characters in all that are looked at."""
 
 
 def new_user_code() -> str:
@@ -20,9 +23,15 @@ def new_user_code() -> str:
 
 
 def family_of(keyring: Keyring, tenant: str, user_code: str) -> str | None:
-    """The family the code stands for, however it was typed; None for what no code can be."""
-    letters = "".join(character for character in user_code.upper() if character not in " -")
-    if len(letters) != LENGTH or any(character not in ALPHABET for character in letters):
+    """The family the code stands for, however it was typed; None for what no code can be.
+
+    Whatever is no letter of a code is passed over, and full-width letters are what they look like (RFC 8628 §6.1).
+    """
+    if len(user_code) > LONGEST:
+        return None
+    plain = unicodedata.normalize("NFKC", user_code)
+    letters = "".join(character.upper() for character in plain if character.isascii() and character.upper() in ALPHABET)
+    if len(letters) != LENGTH:
         return None
     key = keyring.derive(keyring.first, f"user-code/{tenant}")
     return base62.encode(hmac.digest(key, letters.encode(), "sha256")[:16])

@@ -18,6 +18,7 @@ from events.family import (
 )
 from service.decide.issue import First, first_tokens
 from service.decide.outcome import Decision, Done, Granted, Refused, invalid_grant, key_used_otherwise
+from service.decide.redeem import within_grace
 from service.decide.size import check_size
 from service.errors import OAuthError
 from service.policy import Rules
@@ -55,7 +56,10 @@ class RedeemCode(NamedTuple):
 
 
 class RedeemDeviceCode(NamedTuple):
-    """`client_id` presents an authentic device code (RFC 8628 §3.4). `resource` as in `RedeemCode`."""
+    """`client_id` presents an authentic device code (RFC 8628 §3.4). `resource` as in `RedeemCode`.
+
+    `answered_at` is when the broker had stored the redemption, if that is the family's last commit.
+    """
 
     now: datetime
     rules: Rules
@@ -64,7 +68,7 @@ class RedeemDeviceCode(NamedTuple):
     retry: Retry | None
     jti: str
     key: int
-    cause: str
+    answered_at: datetime | None = None
 
 
 def authorize(state: FamilyState | None, command: Authorize) -> Decision:
@@ -88,7 +92,7 @@ def redeem_code(state: FamilyState | None, command: RedeemCode) -> Decision:
     if state.revoked is not None:
         return Decision(invalid_grant())
     if state.code_redeemed:
-        return _again(state, command, "authorization_code")
+        return _again(state, command)
     code = state.code
     if code is None or code.expires_at <= command.now or code.redirect_uri != command.redirect_uri:
         return Decision(invalid_grant())
@@ -102,7 +106,7 @@ def redeem_device_code(state: FamilyState | None, command: RedeemDeviceCode) -> 
     if state is None or state.client_id != command.client_id or state.device is None or state.revoked is not None:
         return Decision(invalid_grant())
     if state.code_redeemed:
-        return _again(state, command, "device_code")
+        return _polled_again(state, command)
     if state.device.expires_at <= command.now:
         return Decision(Refused(OAuthError("expired_token", "the device code has expired; start again")))
     match state.device.status:
@@ -142,12 +146,33 @@ def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, creden
     return Decision(granted, (TokenRedeemed(credential, 0, command.retry), *issued))
 
 
-def _again(state: FamilyState, command: RedeemCode | RedeemDeviceCode, credential: Credential) -> Decision:
+def _again(state: FamilyState, command: RedeemCode) -> Decision:
     """A lost answer asked for once more, or a copied code."""
-    repeated = command.retry is not None and state.retry is not None and command.retry.key == state.retry.key
-    if repeated and command.retry != state.retry:
-        return Decision(key_used_otherwise())
-    if repeated and state.access is not None:
-        return Decision(Granted(state.access, state.generation, state.key))
-    reuse = TokenReuseDetected(0, state.generation or 0, command.client_id, credential)
+    repeated = _repeated(state, command)
+    if repeated is not None:
+        return repeated
+    reuse = TokenReuseDetected(0, state.generation or 0, command.client_id, "authorization_code")
     return Decision(invalid_grant(), (reuse, FamilyRevoked("code_reuse", command.cause)))
+
+
+def _polled_again(state: FamilyState, command: RedeemDeviceCode) -> Decision:
+    """A device polls again where an answer was lost (RFC 8628 §3.5): that is no theft, and ends nothing.
+
+    The same answer within the grace time, as long as no refresh token was presented; after that it is refused.
+    """
+    repeated = _repeated(state, command)
+    if repeated is not None:
+        return repeated
+    never_refreshed = not state.generation and command.rules.refresh_token_rotation == "rotate"
+    if never_refreshed and state.access and within_grace(state, command.now, command.answered_at, command.rules):
+        return Decision(Granted(state.access, state.generation, state.key))
+    return Decision(invalid_grant())
+
+
+def _repeated(state: FamilyState, command: RedeemCode | RedeemDeviceCode) -> Decision | None:
+    """The answer to a request that came with the `Idempotency-Key` of the redemption; None for any other."""
+    if command.retry is None or state.retry is None or command.retry.key != state.retry.key:
+        return None
+    if command.retry != state.retry:
+        return Decision(key_used_otherwise())
+    return Decision(Granted(state.access, state.generation, state.key)) if state.access is not None else None

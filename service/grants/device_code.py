@@ -2,13 +2,13 @@
 
 from datetime import datetime
 
-from events.family import FamilyState
 from service.context import Context
 from service.decide.code import RedeemDeviceCode, redeem_device_code
 from service.decide.outcome import Decision, invalid_grant
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest
 from service.grants.retry import retry_of
+from service.recent import Loaded
 from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
@@ -24,7 +24,8 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if presented is None:
         raise invalid_grant().error
 
-    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+    def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+        state = loaded.state
         if state is not None and not tenant.device_codes.is_minted_for(presented, state.seed):
             return Decision(invalid_grant())
         command = RedeemDeviceCode(
@@ -35,11 +36,11 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             retry=retry,
             jti=commit_id,
             key=tenant.mac_key,
-            cause=f"second redemption of the device code by {request.actor}",
+            answered_at=loaded.answered_at,
         )
         return redeem_device_code(state, command)
 
-    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
     try:
         return await token_response(context, tenant, client, presented.family_id, concluded)
     except OAuthError as error:

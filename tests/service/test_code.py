@@ -1,12 +1,14 @@
 """Codes and their time: given events, when one is presented late, then a refusal that writes nothing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from events.family import (
     DEVICE_GRANT,
+    AccessToken,
     AuthorizationCodeIssued,
     DeviceAuthorizationStarted,
     FamilyEvent,
@@ -18,6 +20,7 @@ from service.decide.code import CODE_SECONDS, RedeemCode, RedeemDeviceCode, rede
 from service.decide.device import DEVICE_CODE_SECONDS, AnswerDevice, answer_device
 from service.decide.outcome import Decision, Granted, Refused
 from service.decide.redeem import redeem
+from service.policy import Rules
 from tests.service.families import RULES, at, given, redeeming
 
 VERIFIER = "v" * 43
@@ -45,7 +48,7 @@ def code_at(state: FamilyState, seconds: float) -> Decision:
 
 
 def device_at(state: FamilyState, seconds: float) -> Decision:
-    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, None, "jti-0", 1, "a test"))
+    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, None, "jti-0", 1))
 
 
 def refusal(decision: Decision) -> str:
@@ -90,3 +93,39 @@ def test_idle_time_counts_from_the_redemption_of_the_code(idle: Idle) -> None:
     state = fold(idle.state, redeemed(idle.state, idle.redeemed).events, at(idle.redeemed))
     assert isinstance(redeem(state, redeeming(0, idle.redeemed + 29, rules=rules)).outcome, Granted)
     assert refusal(redeem(state, redeeming(0, idle.redeemed + 30, rules=rules))) == "invalid_grant"
+
+
+def polled(state: FamilyState, seconds: float, rules: Rules, **more: Any) -> Decision:
+    return redeem_device_code(state, RedeemDeviceCode(at(seconds), rules, "web", None, None, "another", 1, **more))
+
+
+def gave(decision: Decision) -> tuple[AccessToken, int | None]:
+    assert isinstance(decision.outcome, Granted)
+    return decision.outcome.access, decision.outcome.generation
+
+
+def test_a_device_that_polls_again_ends_nothing() -> None:
+    """RFC 8628 §3.5: its answer was lost. Refused, and nothing is written, also after many rotations."""
+    state = with_device(approved_after=10)
+    state = fold(state, device_at(state, 20).events, at(20))
+    assert refusal(polled(state, 21, RULES)) == "invalid_grant"
+    for generation in range(3):
+        state = fold(state, redeem(state, redeeming(generation, 30)).events, at(30))
+    assert refusal(polled(state, 31, RULES)) == "invalid_grant"
+
+
+@pytest.mark.parametrize("scope", [SCOPE, "read"], ids=["refresh token", "none"])
+def test_a_device_that_polls_again_within_the_grace_time_gets_the_same(scope: str) -> None:
+    """RFC 8628 §3.5, CONTRACT §3: from when the answer could be given, until its refresh token was presented."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    state = with_device(approved_after=10)
+    state = replace(state, scope=scope)
+    first = device_at(state, 20)
+    state = fold(state, first.events, at(20))
+    assert gave(polled(state, 29.9, graceful)) == gave(first)
+    assert refusal(polled(state, 30, graceful)) == "invalid_grant"
+    assert gave(polled(state, 39.9, graceful, answered_at=at(30))) == gave(first)
+    if scope == SCOPE:
+        assert refusal(polled(state, 21, replace(graceful, refresh_token_rotation="reuse"))) == "invalid_grant"
+        state = fold(state, redeem(state, redeeming(0, 22)).events, at(22))
+        assert refusal(polled(state, 23, graceful)) == "invalid_grant"

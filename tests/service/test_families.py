@@ -7,20 +7,24 @@ from typing import NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from events import bus, stream
+from events import bus, stream, subjects
+from events import subject as person
 from events.commit import digest
 from events.family import FamilyRevoked, FamilyState, TokenReuseDetected
 from events.log import Conflict, Log
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
+from service.aggregates import change
+from service.decide.code import RedeemDeviceCode, redeem_device_code
+from service.decide.device import AnswerDevice, StartDevice, answer_device, start_device
 from service.decide.issue import issue
-from service.decide.outcome import Decision, Granted
+from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import redeem
 from service.families import Decide, Families
 from service.news import News
 from service.recent import Loaded, Recent
-from service.subjects import Subjects
+from service.subjects import Known, Subjects
 from tests.broker import Broker
 from tests.service.families import RULES, issuing, redeeming
 
@@ -32,6 +36,7 @@ class Replica(NamedTuple):
     connection: bus.Connection
     conflicts: list[Conflict]
     reads: list[Aggregate]
+    log: Log
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ async def _replica(url: str) -> Replica:
             raise
 
     log.append = watched  # the same, and it keeps count
-    return Replica(Families(log, Subjects(log)), connection, conflicts, reads)
+    return Replica(Families(log, Subjects(log)), connection, conflicts, reads, log)
 
 
 async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
@@ -167,3 +172,43 @@ def test_older_news_than_what_is_known() -> None:
     from_here = Loaded(2, digest(b""), None, False)
     recent.remember(key, from_here)
     assert recent.get(key) == from_here
+
+
+@pytest.mark.parametrize("raced", [False, True])
+async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, raced: bool
+) -> None:
+    """RFC 8628 §3.3: also where the block was stored between the look for it and the approval, and lifted since."""
+    one, other = replicas
+
+    def started(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return start_device(state, StartDevice(now, "web", "read", ("aud",), "seed"))
+
+    def approved(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return answer_device(state, AnswerDevice(now, True, "alice", None, None, None, (), None))
+
+    def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+        return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+
+    async def say(*events: person.SubjectEvent) -> None:
+        aggregate = subjects.subject("acme", "alice")
+        await change(one.log, aggregate, person.codec, person.evolve, lambda _: events, "operator")
+
+    await one.families.decide("acme", "f1", "client:web", started)
+    await say(person.SubjectBlocked("alice"))
+    if raced:
+        monkeypatch.setattr(Subjects, "newest", _nobody_is_blocked)
+    concluded = await one.families.decide("acme", "f1", "client:login", approved)
+    monkeypatch.undo()
+    assert isinstance(concluded.outcome, Done if raced else Refused)
+    await say(person.SubjectUnblocked("alice"))
+    for replica in (one, other):
+        concluded = await replica.families.decide("acme", "f1", "client:web", polled)
+        assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
+    await one.families.decide("acme", "f2", "client:web", started)
+    await one.families.decide("acme", "f2", "client:login", approved)
+    assert isinstance((await other.families.decide("acme", "f2", "client:web", polled)).outcome, Granted)
+
+
+async def _nobody_is_blocked(*_: object) -> Known:
+    return Known(0, False)

@@ -528,7 +528,7 @@ async def test_parameters_of_another_family(world: World) -> None:
 
 
 async def test_an_expired_credential(world: World) -> None:
-    """`invalid_grant` for a refresh token, `invalid_request` for a subject token, success for revocation; no event."""
+    """`invalid_grant` for a refresh token, `invalid_request` for a subject token, success for revocation."""
     brief = world["brief"]
     tokens = await brief.issue()
     async with asyncio.timeout(5):
@@ -537,14 +537,15 @@ async def test_an_expired_credential(world: World) -> None:
     before = await world.workspace.sequence()
     assert (await brief.refresh(tokens["refresh_token"], key="k"))["error"] == IG
     assert (await world["orders"].ask("token", swap(tokens["access_token"]), seconds=1))["error"] == IR
-    assert await brief.ask("revoke", {"token": tokens["access_token"]}, seconds=1) == {}
     assert await world.workspace.sequence() == before
+    for _ in range(2):  # once it is written all the same: another replica's clock may call the token alive
+        assert await brief.ask("revoke", {"token": tokens["access_token"]}, seconds=1) == {}
+    assert await world.workspace.sequence() == before + 1
 
 
 USED_TWICE: dict[str, tuple[str, list[str]]] = {
     "refresh_token": ("reuse_detected", ["TokenReuseDetected", "FamilyRevoked"]),
     "authorization_code": ("code_reuse", ["TokenReuseDetected", "FamilyRevoked"]),
-    "device_code": ("code_reuse", ["TokenReuseDetected", "FamilyRevoked"]),
 }
 
 
@@ -565,6 +566,18 @@ async def test_a_credential_used_twice(world: World, name: str) -> None:
     for _ in range(12):
         await _refused(world, kind, request, IG)
     assert await world.workspace.sequence() <= before + 1 + 3
+
+
+async def test_a_device_code_used_twice(world: World) -> None:
+    """`invalid_grant`, and nothing is written: a device polls again where an answer was lost (RFC 8628 §3.5)."""
+    kind = KINDS["device_code"]
+    request = await kind.good(world)
+    tokens = await world[kind.client_id].ask(kind.endpoint, request)
+    before = await world.workspace.sequence()
+    for _ in range(3):
+        await _refused(world, kind, request, IG)
+    assert await world.workspace.sequence() == before
+    assert await world[kind.client_id].active(tokens["access_token"])
 
 
 async def test_a_subject_token_used_twice(world: World) -> None:

@@ -241,9 +241,13 @@ async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: 
     async with service.client("tv", tenant.name) as tv, service.client("login", tenant.name) as login:
         started = await tv.ask("device_authorization", {"scope": "read"})
         await tenant.order("subject.block", sub="alice")
-        await login.ask("authorize", {"user_code": started["user_code"], "sub": "alice", "approved": True})
-        answer = await tv.ask("token", {"grant_type": device, "device_code": started["device_code"]})
-        assert answer["error"] == "invalid_grant"
+        approval = {"user_code": started["user_code"], "sub": "alice", "approved": True}
+        assert (await login.ask("authorize", approval))["error"] == "invalid_grant"
+        await tenant.order("subject.unblock", sub="alice")
+        for _ in range(2):  # dead for good, whoever approves it now
+            answer = await tv.ask("token", {"grant_type": device, "device_code": started["device_code"]})
+            assert answer["error"] == "invalid_grant"
+            assert (await login.ask("authorize", approval))["error"] == "invalid_grant"
 
 
 async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:

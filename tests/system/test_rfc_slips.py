@@ -116,17 +116,10 @@ async def test_rfc6749_10_4_a_refresh_token_is_bound_to_its_client(workspace: Wo
     assert "access_token" in await callers.app.refresh(second["refresh_token"])
 
 
-@pytest.mark.parametrize("grant", ["authorization_code", "device_code"])
-async def test_rfc6749_4_1_2_a_code_used_twice_kills_what_it_gave(
-    workspace: Workspace, callers: Callers, grant: str
-) -> None:
+async def test_rfc6749_4_1_2_a_code_used_twice_kills_what_it_gave(workspace: Workspace, callers: Callers) -> None:
     """Everything that came of it, also what was refreshed or exchanged since; the history says why."""
     app, login = callers.app, callers.login
-    request = (
-        redemption(await code_for(login, "app"))
-        if grant == "authorization_code"
-        else poll(await device_code(app, login))
-    )
+    request = redemption(await code_for(login, "app"))
     first = await app.ask("token", request)
     second = await app.refresh(first["refresh_token"])
     exchanged = await callers.orders.ask("token", swap(second["access_token"]))
