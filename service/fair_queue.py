@@ -1,0 +1,107 @@
+"""Who is served next, when more is asked than can be worked on at once: everybody in turn (ADR 0034).
+
+Tenants take turns, and within a tenant its clients, each in the order in which it asked. So whoever asks seldom waits for
+one request of each other asker at most, however many more they have waiting.
+"""
+
+from collections import deque
+from collections.abc import Sized
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+Work = TypeVar("Work")
+Counted = TypeVar("Counted")
+Queue = TypeVar("Queue", bound=Sized)
+
+Asker: TypeAlias = tuple[str, str]
+"""A tenant's name, and a client's."""
+
+
+class Limits(NamedTuple):
+    """How much is worked on at once, and how much waits: in all, of one tenant, and of one client."""
+
+    at_once: int
+    of_tenant: int
+    of_client: int
+    waiting: int
+    waiting_of_tenant: int
+    waiting_of_client: int
+
+
+class FairQueue(Generic[Work]):
+    """Counts what is under way and keeps what waits. Nothing ever waits that the limits would let begin."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._of_tenant: dict[str, int] = {}
+        self._of_client: dict[Asker, int] = {}
+        self._waiting: dict[str, dict[str, deque[Work]]] = {}
+        """Whose turn it is next comes first, among the tenants and among each one's clients."""
+        self._waiting_of: dict[str, int] = {}
+        self.under_way = 0
+        self.waiting = 0
+
+    def begins(self, asker: Asker) -> bool:
+        """Whether a request of the asker's may begin; then it is under way, until it has `ended`."""
+        tenant, _ = asker
+        of_tenant, of_client = self._of_tenant.get(tenant, 0), self._of_client.get(asker, 0)
+        limits = self._limits
+        if self.under_way >= limits.at_once or of_tenant >= limits.of_tenant or of_client >= limits.of_client:
+            return False
+        self.under_way += 1
+        self._of_tenant[tenant], self._of_client[asker] = of_tenant + 1, of_client + 1
+        return True
+
+    def waits(self, asker: Asker, work: Work) -> bool:
+        """Whether there was room for `work`, which could not begin. An asker with nothing that waits always has room."""
+        tenant, client = asker
+        limits, of_tenant = self._limits, self._waiting_of.get(tenant, 0)
+        queue = self._waiting.setdefault(tenant, {}).setdefault(client, deque())
+        if queue and (
+            self.waiting >= limits.waiting
+            or of_tenant >= limits.waiting_of_tenant
+            or len(queue) >= limits.waiting_of_client
+        ):
+            return False
+        queue.append(work)
+        self.waiting += 1
+        self._waiting_of[tenant] = of_tenant + 1
+        return True
+
+    def ended(self, asker: Asker) -> tuple[Asker, Work] | None:
+        """A request of the asker's is through. What begins instead, if anything waits that may."""
+        tenant, _ = asker
+        self.under_way -= 1
+        _less(self._of_tenant, tenant)
+        _less(self._of_client, asker)
+        return self._next() if self.waiting else None
+
+    def _next(self) -> tuple[Asker, Work] | None:
+        """The first that may begin; its client, and its tenant, are last in turn from now on.
+
+        Only those at their limit are passed over, and there are no more of them than fit into what is under way.
+        """
+        for tenant, clients in self._waiting.items():
+            for client, queue in clients.items():
+                if self.begins((tenant, client)):
+                    work = queue.popleft()
+                    self.waiting -= 1
+                    _less(self._waiting_of, tenant)
+                    _to_the_end(clients, client)
+                    _to_the_end(self._waiting, tenant)
+                    return (tenant, client), work
+        return None
+
+
+def _less(counts: dict[Counted, int], key: Counted) -> None:
+    """One less; what nothing is left of is forgotten."""
+    if counts[key] > 1:
+        counts[key] -= 1
+    else:
+        del counts[key]
+
+
+def _to_the_end(queues: dict[str, Queue], name: str) -> None:
+    """Last in turn; out of the queue, if nothing waits."""
+    queue = queues.pop(name)
+    if queue:
+        queues[name] = queue
