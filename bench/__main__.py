@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import appends, connections, disk, edge, peers, readmodel, refresh, report, scale, signature
+from bench import appends, connections, disk, edge, fairness, peers, readmodel, refresh, report, scale, signature
 from bench.goals import goals
 from bench.machine import Figure
 from bench.service import SYNCS, Service, serving
@@ -23,13 +23,15 @@ from heirloom.up import CannotStart
 IN_FLIGHT = (1, 16, 64)
 FAMILIES = (64, 5000)
 SMALL = 500
+FAIR_SECONDS = 15
+"""Long enough for a p99 of ten requests a second."""
 TURNS = 3
-NAMES = ("refresh", "appends", "signature", "edge", "connections", "disk", "readmodel", "peers")
+NAMES = ("refresh", "appends", "signature", "edge", "fairness", "connections", "disk", "readmodel", "peers")
 
 JSON = click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here too."
 )
-ON_DEFAULT = {"edge", "connections", "disk", "readmodel"}
+ON_DEFAULT = {"edge", "fairness", "connections", "disk", "readmodel"}
 
 Doing = Callable[[str], None]
 
@@ -135,6 +137,9 @@ async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: D
     if "edge" in names:
         doing(f"refreshes by secret and by subject, {max(IN_FLIGHT)} in flight")
         yield await edge.measure(service, max(IN_FLIGHT), seconds)
+    if "fairness" in names:
+        doing("a client beside one that floods")
+        yield await fairness.measure(service, max(FAIR_SECONDS, seconds))
     if "connections" in names:
         doing("connections")
         for figure in await connections.measure(service, seconds):

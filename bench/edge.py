@@ -51,7 +51,7 @@ async def _load(service: Service, opened: list[Family], seconds: float) -> Load:
 
 async def secret_of(service: Service) -> str:
     """A secret for the client of all measurements."""
-    ((tenant, client_id, settings),) = SEED.clients
+    tenant, client_id, settings = SEED.clients[0]
     request = msgspec.json.encode(settings | {"client_id": client_id, "rotate_secret": True})
     async with open_bus(service.data, None, "operator") as bus:
         reply = await bus.request(f"admin.{tenant}.client.put", request, timeout=10)

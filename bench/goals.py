@@ -7,6 +7,7 @@ from typing import Literal
 from bench.appends import Appends
 from bench.disk import Disk
 from bench.edge import Edge
+from bench.fairness import Fairness
 from bench.long_log import GENERATIONS
 from bench.machine import Figure
 from bench.questions import Fresh, Question
@@ -61,6 +62,9 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
                 ratio = figure.secret_us / figure.subject_us
                 what = "service CPU, refresh by client_secret_basic ÷ by subject"
                 found.append(Goal(what, ratio, "≤", 1.3, "", figure.others))
+            case Fairness():
+                ratio = figure.flooded_p99_ms / figure.idle_p99_ms
+                found.append(Goal("p99 of a client at 10 requests/s, another floods ÷ alone", ratio, "≤", 3, ""))
             case Rebuild():
                 ratio = figure.per_second / figure.reading_per_second
                 found.append(Goal("rebuild of the read model ÷ nats-py reading alone", ratio, "≥", 0.5, ""))

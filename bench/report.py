@@ -11,6 +11,7 @@ from bench.appends import Appends
 from bench.connections import Connections
 from bench.disk import Disk
 from bench.edge import Edge
+from bench.fairness import PER_SECOND, Fairness
 from bench.goals import Goal
 from bench.load import Load
 from bench.machine import Figure, this_machine
@@ -36,6 +37,7 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
         _connections(figure for figure in figures if isinstance(figure, Connections)),
         _disk(figure for figure in figures if isinstance(figure, Disk)),
         _edge(figure for figure in figures if isinstance(figure, Edge)),
+        _fairness(figure for figure in figures if isinstance(figure, Fairness)),
         _rebuilds(figure for figure in figures if isinstance(figure, Rebuild)),
         _lags(figure for figure in figures if isinstance(figure, Lag)),
         _wholes(figure for figure in figures if isinstance(figure, Whole)),
@@ -136,6 +138,16 @@ def _edge(figures: Iterable[Edge]) -> Table:
     for figure in figures:
         cpu = f"{figure.subject_us:.0f}", f"{figure.secret_us:.0f}", f"{figure.others:.1f}"
         table.add_row(figure.sync, str(figure.in_flight), *cpu, _counts(figure.errors))
+    return table
+
+
+def _fairness(figures: Iterable[Fairness]) -> Table:
+    title = f"Introspections of a client at {PER_SECOND} a second, beside one that floods"
+    table = _table(title, "the other", "per s", "p50 ms", "p99 ms")
+    for figure in figures:
+        table.add_row("idle", "0", f"{figure.idle_p50_ms:.2f}", f"{figure.idle_p99_ms:.2f}")
+        flooded = f"{figure.flooded_p50_ms:.2f}", f"{figure.flooded_p99_ms:.2f}"
+        table.add_row("floods", f"{figure.flood_per_second:,.0f}", *flooded)
     return table
 
 

@@ -1,4 +1,4 @@
-"""The whole service in a temporary directory, with one tenant and one client, and connections to it."""
+"""The whole service in a temporary directory, with one tenant and two clients, and connections to it."""
 
 import contextlib
 import tempfile
@@ -18,11 +18,14 @@ from heirloom.roles import LOG_ACCOUNT, ROLES, Role
 from heirloom.seed import Seed
 from heirloom.up import Options, running
 
-TENANT, CLIENT = "acme", "web"
+TENANT, CLIENT, QUIET = "acme", "web", "quiet"
 SCOPE = "read write offline_access"
 SEED = Seed(
     [(TENANT, {"issuer": "https://acme.example"})],
-    [(TENANT, CLIENT, {"grant_types": ["authorization_code", "refresh_token"], "scope": SCOPE, "may_issue": True})],
+    [
+        (TENANT, client, {"grant_types": ["authorization_code", "refresh_token"], "scope": SCOPE, "may_issue": True})
+        for client in (CLIENT, QUIET)
+    ],
 )
 
 ANYTHING = "bench"
@@ -40,10 +43,10 @@ class Service(NamedTuple):
     known: Credentials
     processes: dict[str, list[int]]
 
-    async def as_client(self) -> Client:
-        """A connection with the client's credentials."""
-        url = self.known.client_url(TENANT, CLIENT, self.host)
-        return await nats.connect(url, inbox_prefix=f"_INBOX.{TENANT}.{CLIENT}")
+    async def as_client(self, client: str = CLIENT) -> Client:
+        """A connection with a client's credentials."""
+        url = self.known.client_url(TENANT, client, self.host)
+        return await nats.connect(url, inbox_prefix=f"_INBOX.{TENANT}.{client}")
 
     async def as_auditor(self) -> Client:
         """A connection with the auditor's credentials."""

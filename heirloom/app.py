@@ -33,6 +33,7 @@ from service.connecting import Connecting
 from service.connection_counts import ConnectionCounts
 from service.context import Context
 from service.disconnecting import Connections
+from service.door import Door
 from service.holding import Holdings
 from service.journal import Journal
 from service.keyring import Keyring
@@ -169,7 +170,8 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew) -> Co
     news = News(buses.log, families.recent, replicas.is_alone)
     await news.start()
     families.spread, families.ahead = news.spread, skew.ahead
-    return Context(the_log, registry, families, keys, polling, replicas, ReadModel(buses.inquiry), completed, skew)
+    inquiry = ReadModel(buses.inquiry)
+    return Context(the_log, registry, families, keys, polling, replicas, inquiry, completed, skew, Door(registry))
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

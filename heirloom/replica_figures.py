@@ -39,6 +39,7 @@ def _of_requests(server: Server) -> list[Metric]:
     return [
         histogram("request_duration_seconds", "From receiving a request to its reply.", times),
         gauge("requests_in_flight", "Requests being worked on.", only(server.in_flight)),
+        gauge("requests_waiting", "Requests that wait for their turn.", only(server.waiting)),
     ]
 
 

@@ -27,9 +27,9 @@ from service.context import Context
 from service.decide.outcome import Decision
 from service.errors import OAuthError
 from service.families import Concluded, DecideOn, Families
+from service.received import Endpoint
 from service.recent import Loaded
 from service.request import Request
-from service.server import Endpoint
 
 _parent = TraceContextTextMapPropagator()
 

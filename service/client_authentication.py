@@ -122,18 +122,28 @@ class ClientAuthentication:
     async def authenticate(self, request: Request, endpoint: str) -> Request:
         """The same request with the client that asks.
 
-        Raises `invalid_client`, `invalid_request`, `temporarily_unavailable`, and `Unavailable`.
+        Raises `invalid_client`, `invalid_request`, `slow_down`, `temporarily_unavailable`, and `Unavailable`.
         """
         proof = presented(endpoint, request.headers, check(request.body))
         await self.prove(request.tenant, proof, endpoint)
         return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
 
     async def prove(self, tenant_name: str, proof: Presented, endpoint: str = "") -> None:
-        """Return if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`."""
+        """Return if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
+
+        What is right by what is known here is never refused for what others do. For all else the log is looked into,
+        at a rate for all of the tenant's; what is more gets `slow_down`.
+        """
         registry = self._context.registry
+        tenant = registry.known_tenant(tenant_name)
+        was_known = tenant is not None and proof.client_id in tenant.clients
+        if not was_known:
+            self._context.door.look(tenant_name)
         tenant = await registry.tenant(tenant_name)
         client = await registry.client(tenant, proof.client_id) if tenant is not None else None
         if not await self._holds(endpoint, tenant, client, proof):
+            if was_known:
+                self._context.door.look(tenant_name)
             client = await self._newer(tenant, client)
             if client is None or not await self._holds(endpoint, tenant, client, proof):
                 raise invalid_client()

@@ -71,7 +71,7 @@ class Connecting:
         expected = client_password(self._client_key, tenant, client_id, await self._void_until(tenant, client_id))
         if hmac.compare_digest(proof.encode(), expected.encode()):
             if (tenant, client_id) != PROBE:
-                await self._context.known(tenant, client_id)
+                await self._context.caller(tenant, client_id)
         elif assertion := read(proof):
             if assertion.claims.sub != client_id:
                 raise invalid_client()

@@ -1,7 +1,7 @@
 """Who is served next, when more is asked than can be worked on at once: everybody in turn (ADR 0034).
 
-Tenants take turns, and within a tenant its clients, each in the order in which it asked. So whoever asks seldom waits for
-one request of each other asker at most, however many more they have waiting.
+Tenants take turns, and within a tenant its clients; each is served in the order in which it asked. So whoever asks
+seldom waits for one request of each other asker at most, however many more they have waiting.
 """
 
 from collections import deque
@@ -52,7 +52,7 @@ class FairQueue(Generic[Work]):
         return True
 
     def waits(self, asker: Asker, work: Work) -> bool:
-        """Whether there was room for `work`, which could not begin. An asker with nothing that waits always has room."""
+        """Whether there was room for `work`, which could not begin. An asker with nothing waiting always has room."""
         tenant, client = asker
         limits, of_tenant = self._limits, self._waiting_of.get(tenant, 0)
         queue = self._waiting.setdefault(tenant, {}).setdefault(client, deque())

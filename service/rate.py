@@ -3,11 +3,13 @@
 A bucket holds one second's worth: so much at once after a rest, and the rate from then on.
 """
 
+from collections import OrderedDict
 from collections.abc import Hashable
 
 from service.errors import OAuthError
 
 KEPT = 20_000
+"""More than a replica answers in a second."""
 
 
 class Bucket:
@@ -31,19 +33,25 @@ class Bucket:
 
 
 class Buckets:
-    """At most `kept`. Whoever is forgotten begins anew, which his client's own bucket bounds."""
+    """At most `kept`: those of whoever asked last.
+
+    Whoever is forgotten begins anew with a full bucket. Since more are kept than a replica can answer in a second, the
+    forgotten one had not asked for a second, and its bucket was full.
+    """
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._buckets: dict[Hashable, Bucket] = {}
+        self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
 
     def of(self, asker: Hashable) -> Bucket:
         """That asker's bucket."""
         bucket = self._buckets.get(asker)
-        if bucket is None:
-            bucket = self._buckets[asker] = Bucket()
-            if len(self._buckets) > self._kept:
-                del self._buckets[next(iter(self._buckets))]
+        if bucket is not None:
+            self._buckets.move_to_end(asker)
+            return bucket
+        bucket = self._buckets[asker] = Bucket()
+        if len(self._buckets) > self._kept:
+            self._buckets.popitem(last=False)
         return bucket
 
 

@@ -55,6 +55,10 @@ class Tenant:
         self.longest_ttl = 0
         """Seconds. The longest that any access token of the tenant's was ever given."""
         self.mac_key = keyring.first
+        self.from_edges, self.public, self.looked_for = Bucket(), Bucket(), Bucket()
+        """The rates of what is asked before it is known who asks (`service.door`)."""
+        self.public_replies: dict[str, tuple[float, bytes]] = {}
+        """What anyone is told, for as long as it is surely that (`service.endpoints.public`)."""
 
     @property
     def issuer(self) -> str:
@@ -147,6 +151,10 @@ class Registry:
         client = known.clients.get(client_id) if known is not None else None
         return client.rules.max_connections if client is not None else None
 
+    def known_tenant(self, name: str) -> Tenant | None:
+        """The tenant, from memory alone."""
+        return self._tenants.get(name)
+
     async def tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""
         tenant = self._tenants.get(name)
@@ -222,6 +230,7 @@ class Registry:
         tenant = self._tenants.get(name)
         if tenant is None:
             tenant = self._tenants[name] = Tenant(name, self._keyring)
+        tenant.public_replies.clear()
         match kind:
             case "tenant":
                 self._apply_tenant(tenant, stored)

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
@@ -15,20 +15,21 @@ from nats.micro.service import EndpointStats, Service
 
 from events.bus import Connection, as_text
 from events.headers import UnreadableHeaders, legible
-from events.histogram import Histogram
 from events.log import Unavailable
-from events.subjects import ILLEGIBLE, is_legible
 from service.client_authentication import ClientAuthentication
 from service.context import Context
 from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
 from service.errors import OAuthError
+from service.fair_queue import Asker, FairQueue, Limits
+from service.figures import Figures
 from service.journal import Journal
-from service.replicas import REQUEST_SECONDS
+from service.received import Endpoint, Received
 from service.request import Request
 
 log = logging.getLogger("heirloom.server")
 
-Endpoint = Callable[[Context, Request], Awaitable[bytes]]
+Turns: TypeAlias = FairQueue[Callable[[Asker], None]]
+"""What waits begins when it is called, with its asker."""
 Around = Callable[[str, Endpoint], Endpoint]
 """What is put around each endpoint, by its name."""
 
@@ -47,10 +48,14 @@ PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
 LATE_SECONDS = 0.2
 """How long after it was told to stop the broker's last requests may still arrive."""
-IN_FLIGHT = 2_000
-"""Requests being worked on at once; one more is refused at once instead of waiting in a queue nobody sees."""
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""The bounds of the latency histograms."""
+READING = frozenset({"introspect", "edge-introspect", "jwks", "metadata"})
+"""What appends nothing."""
+READS = Limits(at_once=32, of_tenant=24, of_client=8, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600)
+"""Being worked on, and waiting for that. A few fill a processor core, and more would only wait in it, unfairly."""
+WRITES = Limits(
+    at_once=256, of_tenant=192, of_client=64, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600
+)
+"""Of these most wait for the disk, and those that do so together share it."""
 
 
 def endpoints() -> dict[str, tuple[str, Endpoint]]:
@@ -86,6 +91,8 @@ class Server:
         self._journal = journal
         self._version = version
         self._around = around or as_it_is
+        reads, writes = Turns(READS), Turns(WRITES)
+        self._turns = {name: reads if name in READING else writes for name in endpoints()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals: set[asyncio.Task[None]] = set()
         self.figures = {name: Figures() for name in endpoints()}
@@ -108,7 +115,12 @@ class Server:
     @property
     def in_flight(self) -> int:
         """Requests being worked on now."""
-        return len(self._tasks)
+        return sum(turns.under_way for turns in set(self._turns.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for others to be through."""
+        return sum(turns.waiting for turns in set(self._turns.values()))
 
     async def settled(self) -> None:
         """Return when the requests that are under way now are answered."""
@@ -134,60 +146,82 @@ class Server:
     async def _listen(self, service: Service, subject: str, name: str, endpoint: Endpoint) -> None:
         """The micro service tells what there is; requests come past its queue and its task."""
 
-        def received(subject: str, reply: str, body: bytes, headers: Callable[[], dict[str, str]]) -> None:
-            try:
-                asked = _asked(subject, body, headers())
-            except (OAuthError, UnreadableHeaders) as error:
-                self._begin(self._refuse(name, reply, refusal_of(error)), self._refusals)
-            else:
-                self._accept(name, endpoint, asked, reply)
-
         def take(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-            received(as_text(subject), as_text(reply), body, partial(self._connection.headers_of, headers))
+            self._receive(Received(name, endpoint, as_text(subject), as_text(reply), body, headers))
 
         async def early(request: MicroRequest) -> None:  # it came before its subscription was handed over
             message = request._msg  # noqa: SLF001
-            received(message.subject, message.reply, message.data, partial(legible, message.headers))
+            self._receive(Received(name, endpoint, message.subject, message.reply, message.data, message.headers))
 
         await service.add_endpoint(name=name, subject=subject, handler=early)
         self._connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
 
-    def _accept(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
-        if len(self._tasks) < IN_FLIGHT:
-            self._begin(self._answer(name, endpoint, asked, reply), self._tasks)
-        else:
-            busy = OAuthError("temporarily_unavailable", "too many requests are under way; try again")
-            self._begin(self._refuse(name, reply, busy), self._refusals)
+    def _receive(self, received: Received) -> None:
+        """It is worked on now, or waits for its turn; or it is refused, and nothing of it was read but its subject."""
+        try:
+            received.check()
+            asker, turns = self._asker(received), self._turns[received.name]
+            if turns.begins(asker):
+                self._begin(received, asker)
+            elif not turns.waits(asker, partial(self._begin, received)):
+                raise busy()
+        except OAuthError as refusal:
+            _run(self._refuse(received, refusal), self._refusals)
 
-    def _begin(self, answering: Coroutine[Any, Any, None], under_way: set[asyncio.Task[None]]) -> None:
-        task = asyncio.create_task(answering)
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
+    def _asker(self, received: Received) -> Asker:
+        """Whom it counts for. Raises `slow_down`."""
+        match received.proved_by:
+            case "client":
+                return self._context.door.client(received.tenant, received.client_id)
+            case "edge":
+                return self._context.door.edge(received.tenant)
+            case _:
+                return self._context.door.public(received.tenant)
 
-    async def _refuse(self, name: str, reply: str, refusal: OAuthError) -> None:
-        await self._respond(reply, refusal.body(), refusal.headers())
-        self.figures[name].took(0.0, refusal.code)
+    def _headers(self, received: Received) -> dict[str, str]:
+        """Raises `UnreadableHeaders`, and `invalid_request`."""
+        try:
+            if isinstance(received.headers, bytes):
+                return self._connection.headers_of(received.headers)
+            return legible(received.headers)
+        except (ValueError, IndexError) as error:
+            raise OAuthError("invalid_request", "the headers cannot be read") from error
 
-    async def _answer(self, name: str, endpoint: Endpoint, asked: Request, reply: str) -> None:
-        started = time.perf_counter()
-        outcome = "ok"
+    def _begin(self, received: Received, asker: Asker) -> None:
+        _run(self._answer(received, asker), self._tasks)
+
+    async def _refuse(self, received: Received, refusal: OAuthError) -> None:
+        """It is counted; no line is written about it, which would be the most that it costs."""
+        await self._respond(received.reply, refusal.body(), refusal.headers())
+        self.figures[received.name].took(0.0, refusal.code)
+
+    async def _answer(self, received: Received, asker: Asker) -> None:
+        outcome, turns = "ok", self._turns[received.name]
         body: bytes
         headers: dict[str, str] | None = None
+        tenant, client_id = received.tenant, received.client_id
         try:
+            received.check_wait()
             self._context.skew.require()
-            if name.startswith("edge-"):
-                asked = await self._authentication.authenticate(asked, name.removeprefix("edge-"))
-            body = await endpoint(self._context, asked)
-            if time.perf_counter() - started > REQUEST_SECONDS:
-                raise OAuthError("temporarily_unavailable", "this took too long to be told; try again")
+            asked = Request(tenant, client_id, received.body, self._headers(received))
+            if received.proved_by == "edge":
+                asked = await self._authentication.authenticate(asked, received.name.removeprefix("edge-"))
+                client_id = asked.client_id
+                asker = await _in_its_own_name(turns, asker, self._context.door.client(tenant, client_id))
+                received.check_wait()
+            body = await received.endpoint(self._context, asked)
+            received.check_time()
         except Exception as error:
             refusal = refusal_of(error)
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
-        if (instead := await self._respond(reply, body, headers)) is not None:
+        finally:
+            _end(turns, asker)
+        if (instead := await self._respond(received.reply, body, headers)) is not None:
             outcome = instead.code
-        took = time.perf_counter() - started
-        self.figures[name].took(took, outcome)
-        self._journal.decision(name, asked.tenant, asked.client_id, outcome, took)
+        took = time.perf_counter() - received.at
+        self.figures[received.name].took(took, outcome)
+        if outcome != "slow_down":  # who is told that asks a lot, and a line for each would be a lot of disk
+            self._journal.decision(received.name, tenant, client_id, outcome, took)
 
     async def _respond(self, reply: str, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
         """The reply is sent, or the refusal that is returned, where the broker takes no message of that size."""
@@ -209,37 +243,36 @@ class Server:
         return self.figures[endpoint.name].tell(endpoint)
 
 
-def _asked(subject: str, body: bytes, headers: dict[str, str]) -> Request:
-    """Who asks is what the subject says; it says so of clients alone. Raises `invalid_request`."""
-    if not is_legible(subject):
-        raise OAuthError("invalid_request", ILLEGIBLE)
-    fields = subject.split(".")
-    client_id = fields[3] if fields[2] == "client" else ""
-    return Request(fields[1], client_id, body, headers)
+def _run(work: Coroutine[None, None, None], under_way: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    under_way.add(task)
+    task.add_done_callback(under_way.discard)
 
 
-class Figures:
-    """One endpoint's: how long its answers took, by what came of them."""
+async def _in_its_own_name(turns: Turns, edge: Asker, client: Asker) -> Asker:
+    """Who came as nobody has proved which client it is: from now on it counts for that, and waits for its turn.
 
-    def __init__(self) -> None:
-        self.outcomes: dict[str, Histogram] = {"ok": Histogram(SECONDS)}
+    Raises `temporarily_unavailable` when too much waits; then it counts as before.
+    """
+    if not turns.begins(client):
+        turn: asyncio.Future[Asker] = asyncio.get_running_loop().create_future()
+        if not turns.waits(client, turn.set_result):
+            raise busy()
+        _end(turns, edge)
+        return await turn
+    _end(turns, edge)
+    return client
 
-    def took(self, seconds: float, outcome: str) -> None:
-        """A request was answered."""
-        times = self.outcomes.get(outcome)
-        if times is None:
-            times = self.outcomes[outcome] = Histogram(SECONDS)
-        times.observe(seconds)
 
-    def tell(self, stats: EndpointStats) -> dict[str, float]:
-        """For `nats micro stats`: what every service tells there, and the same in words of ours."""
-        answered = sum(times.count for times in self.outcomes.values())
-        seconds = sum(times.sum for times in self.outcomes.values())
-        mean = seconds / answered if answered else 0.0
-        refused = answered - self.outcomes["ok"].count
-        stats.num_requests, stats.num_errors = answered, refused
-        stats.processing_time, stats.average_processing_time = round(seconds * 1e9), round(mean * 1e9)
-        return {"answered": answered, "refused": refused, "mean_ms": round(mean * 1000, 3)}
+def _end(turns: Turns, asker: Asker) -> None:
+    if (following := turns.ended(asker)) is not None:
+        next_asker, begin = following
+        begin(next_asker)
+
+
+def busy() -> OAuthError:
+    """There is no room to wait in."""
+    return OAuthError("temporarily_unavailable", "too many requests are under way; try again")
 
 
 def refusal_of(error: Exception) -> OAuthError:

@@ -1,5 +1,7 @@
 """What anyone may know about an issuer: its keys (RFC 7517) and its metadata (RFC 8414)."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,19 +15,35 @@ from service.errors import OAuthError
 from service.registry import Tenant
 from service.request import Request
 
+KEPT_SECONDS = 1.0
+"""A retired key may be told of for so much longer."""
 MAX_SCOPES = 64 * 1024
 """Characters of all scopes together that are still told: of very many clients they would fill more than a message."""
 
 
 async def jwks(context: Context, request: Request) -> bytes:
     """The JWK Set: every key under which a token may live, and the next one before it is used."""
-    tenant = await _tenant(context, request)
-    return msgspec.json.encode({"keys": [known.key.public_jwk() for known in tenant.published(clock.now())]})
+    return _kept("jwks", jwks_of, await _tenant(context, request))
 
 
 async def metadata(context: Context, request: Request) -> bytes:
     """Authorization server metadata (RFC 8414 §2, RFC 8628 §4)."""
-    return msgspec.json.encode(metadata_of(await _tenant(context, request)))
+    return _kept("metadata", metadata_of, await _tenant(context, request))
+
+
+def _kept(what: str, tell: Callable[[Tenant], dict[str, Any]], tenant: Tenant) -> bytes:
+    """What is told of the tenant, made at most once for `KEPT_SECONDS` and every change of it or of its clients."""
+    until, reply = tenant.public_replies.get(what, (0.0, b""))
+    now = time.monotonic()
+    if now >= until:
+        reply = msgspec.json.encode(tell(tenant))
+        tenant.public_replies[what] = now + KEPT_SECONDS, reply
+    return reply
+
+
+def jwks_of(tenant: Tenant) -> dict[str, Any]:
+    """The JWK Set as of now (RFC 7517 §5)."""
+    return {"keys": [known.key.public_jwk() for known in tenant.published(clock.now())]}
 
 
 def metadata_of(tenant: Tenant) -> dict[str, Any]:

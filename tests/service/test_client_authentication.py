@@ -24,6 +24,7 @@ from service import clock
 from service.client_assertion import ASSERTION_TYPE, Claims, UsedAssertions, read
 from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
 from service.context import Context
+from service.door import Door
 from service.errors import OAuthError
 from service.keyring import Keyring
 from service.registry import Registry
@@ -262,7 +263,7 @@ def _authentication(secret: str) -> tuple[ClientAuthentication, _CountingLog]:
     issued = client_events.ClientSecretIssued(digest(secret)), client_events.ClientState(secret_hash=digest(secret))
     registry.apply(_commit(client_events.codec, "tokens.acme.client.web", 3, *issued))
     registry.current_as_of = asyncio.get_running_loop().time() + 3600
-    context = cast("Context", SimpleNamespace(log=log, registry=registry))
+    context = cast("Context", SimpleNamespace(log=log, registry=registry, door=Door(registry)))
     return ClientAuthentication(context, cast("UsedAssertions", None)), log
 
 

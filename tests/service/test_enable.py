@@ -80,6 +80,7 @@ class World:
             no_matter,
             *cast("tuple[Any, Any, Any]", (others,) * 3),
             no_matter,
+            no_matter,
         )
 
     async def _nobody_else(self, _seq: int) -> None:

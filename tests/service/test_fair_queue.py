@@ -38,8 +38,9 @@ class Asked(RuleBasedStateMachine):
     def ask(self, asker: Asker) -> None:
         """It begins, or waits, or there is no room; one that has nothing waiting always has room."""
         self.number += 1
-        assert (begins := self.queue.begins(asker)) == self.may_begin(asker)
-        if begins:
+        may_begin = self.may_begin(asker)
+        assert self.queue.begins(asker) == may_begin
+        if may_begin:
             self.under_way.append(asker)
             return
         total = sum(map(len, self.waiting.values()))

@@ -36,7 +36,9 @@ class World:
         """One that does not follow the log yet."""
         nothing = cast("Any", None)  # deciding about keys needs no more than this
         registry = Registry(self.log, KEYS)
-        return Context(self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing, nothing)
+        return Context(
+            self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing, nothing, nothing
+        )
 
     def follow(self, context: Context) -> None:
         """From now on it does."""

@@ -1,15 +1,23 @@
 """What anyone may know about an issuer, however many clients it has."""
 
-from typing import cast
+import time
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
+import pytest
 
-from events.client import ClientState
+from events.client import ClientConfigured, ClientEvent, ClientState, codec
+from events.commit import VERSION, Commit
 from events.settings import ClientSettings
 from events.stored import Stored
+from service import clock
+from service.context import Context
+from service.endpoints import public
 from service.endpoints.public import MAX_SCOPES, metadata_of
 from service.keyring import Keyring
-from service.registry import Client, Tenant
+from service.registry import Client, Registry, Tenant
+from service.request import Request
 
 
 def with_scopes(*scopes: str) -> Tenant:
@@ -38,3 +46,35 @@ def test_more_scopes_than_are_of_use_are_left_out() -> None:
     most = with_scopes(*(f"{number:064}" for number in range(MAX_SCOPES // 64)))
     assert len(cast("list[str]", metadata_of(most)["scopes_supported"])) == MAX_SCOPES // 64
     assert len(msgspec.json.encode(metadata_of(most))) < 2 * MAX_SCOPES
+
+
+async def test_what_anyone_is_told_is_made_once_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask: until something of the tenant changes, or a second is over, since retired keys go by time."""
+    tenant, made, now = with_scopes("read"), [0], [1000.0]
+
+    def tell(tenant: Tenant) -> dict[str, Any]:
+        made[0] += 1
+        return {"scopes": sorted(client.rules.scope for client in tenant.clients.values())}
+
+    monkeypatch.setattr(public, "metadata_of", tell)
+    monkeypatch.setattr(public, "jwks_of", tell)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    registry = Registry(cast("Any", None), Keyring({1: b"k" * 32}))
+    registry._tenants["acme"] = tenant
+
+    async def known(_name: str) -> Tenant:
+        return tenant
+
+    context = cast("Context", SimpleNamespace(registry=SimpleNamespace(tenant=known)))
+    asked = Request("acme", "", b"", {})
+    for _ in range(1000):
+        assert await public.metadata(context, asked) == await public.jwks(context, asked) == b'{"scopes":["read"]}'
+    assert made == [2]
+    events: tuple[ClientEvent, ...] = (ClientConfigured(ClientSettings()),)
+    commit = Commit(VERSION, "id", clock.now(), "operator", None, 0, events, ClientState())
+    registry.apply(Stored(9, "tokens.acme.client.other", codec.encode(commit)))
+    assert await public.metadata(context, asked) == b'{"scopes":["","read"]}'
+    assert made == [3]
+    now[0] += public.KEPT_SECONDS
+    await public.metadata(context, asked)
+    assert made == [4]

@@ -24,12 +24,23 @@ def test_a_lower_rate_holds_at_once() -> None:
     assert [bucket.takes(2, 1.0) for _ in range(3)] == [True, True, False]
 
 
-def test_the_longest_known_is_forgotten_first() -> None:
-    """Memory is bounded, however many askers there are."""
+def test_who_asked_last_is_remembered() -> None:
+    """Memory is bounded, however many askers there are; and those who make many are not a way to begin anew."""
     buckets = Buckets(kept=2)
     first, second = buckets.of("a"), buckets.of("b")
+    assert buckets.of("a") is first
     buckets.of("c")
-    assert buckets.of("b") is second and buckets.of("a") is not first
+    assert buckets.of("a") is first and buckets.of("b") is not second
+
+
+def test_nobody_asks_more_by_having_others_forgotten() -> None:
+    """While fewer ask in a second than are kept, whoever is forgotten had a full bucket."""
+    buckets, rate, allowed = Buckets(kept=100), 5, 0
+    for moment in range(640):  # ten seconds; 64 others a second, a new one each time
+        now = moment / 64
+        buckets.of(moment).takes(rate, now)
+        allowed += buckets.of("thief").takes(rate, now)
+    assert allowed <= 10 * rate + rate
 
 
 def test_the_refusal() -> None:

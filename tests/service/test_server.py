@@ -3,17 +3,22 @@
 import asyncio
 import io
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from events import bus, stream
+from service import received
 from service import server as server_module
 from service.client_authentication import ClientAuthentication
 from service.context import Context
+from service.door import EDGE, PUBLIC
 from service.errors import OAuthError
+from service.fair_queue import Asker, Limits
 from service.journal import Journal
+from service.rate import too_many
 from service.request import Request
 from service.server import Server
 from service.skew import Skew
@@ -22,49 +27,196 @@ from tests.broker import Broker
 SECRET = "hrt_" + "s" * 69
 
 
+class _Door:
+    """Lets everybody in but the client `often`."""
+
+    def client(self, tenant: str, client_id: str) -> Asker:
+        if client_id == "often":
+            raise too_many("client")
+        return tenant, client_id
+
+    def edge(self, tenant: str) -> Asker:
+        return tenant, EDGE
+
+    def public(self, tenant: str) -> Asker:
+        return tenant, PUBLIC
+
+
+class _Authentication:
+    """Takes a client's word for who it is."""
+
+    async def authenticate(self, request: Request, _endpoint: str) -> Request:
+        return request._replace(client_id=request.body.decode())
+
+
 async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, bus.Connection, bus.Connection]:
     serving = await bus.connect(nats_server.url, "service")
     asking = await bus.connect(nats_server.url, "client")
     await stream.ensure(asking, stream.Required())
-    nobody = cast("Any", None)  # the endpoints of these tests need neither log nor registry
-    context = cast("Context", SimpleNamespace(skew=Skew()))
+    context = cast(
+        "Context", SimpleNamespace(door=_Door(), skew=Skew())
+    )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
-    server = Server(serving, context, cast("ClientAuthentication", nobody), Journal(out), "0.0.0")
+    server = Server(serving, context, cast("ClientAuthentication", _Authentication()), Journal(out), "0.0.0")
     await server.start()
     await serving.flush()  # the broker knows of it before anybody asks
     return server, serving, asking
 
 
-async def _ask(connection: bus.Connection) -> tuple[dict[str, Any], dict[str, str]]:
-    reply = await connection.request("oauth.acme.client.web.token", b"{}", timeout=5)
+async def _ask(
+    connection: bus.Connection, subject: str = "client.web.token", body: bytes = b"{}"
+) -> tuple[dict[str, Any], dict[str, str]]:
+    reply = await connection.request(f"oauth.acme.{subject}", body, timeout=5)
     return json.loads(reply.data), reply.headers or {}
 
 
-async def test_a_full_server_refuses_at_once_and_drains_the_rest(
-    nats_server: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With two under way a third is `temporarily_unavailable` at once; a drain answers the two."""
-    release, working = asyncio.Event(), asyncio.Semaphore(0)
+class _Slow:
+    """An endpoint that tells who has begun, and ends one when it is told to."""
 
-    async def slow(_context: Context, _request: Request) -> bytes:
-        working.release()
-        await release.wait()
+    def __init__(self) -> None:
+        self.began: asyncio.Queue[str] = asyncio.Queue()
+        self.go = asyncio.Semaphore(0)
+
+    async def __call__(self, _context: Context, request: Request) -> bytes:
+        self.began.put_nowait(request.client_id)
+        await self.go.acquire()
         return b'{"done": true}'
 
-    monkeypatch.setattr(server_module, "IN_FLIGHT", 2)
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
+    """Answers at `token`, to two at once, while at most two of each client wait."""
+    slow = _Slow()
+    monkeypatch.setattr(server_module, "WRITES", Limits(2, 2, 2, 4, 4, 2))
     monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
-    server, serving, asking = await _serving(nats_server, io.BytesIO())
-    two = [asyncio.create_task(_ask(asking)) for _ in range(2)]
+    return slow
+
+
+async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        for _ in two:
-            await working.acquire()
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_full_server_refuses_at_once_and_drains_the_rest(nats_server: Broker, slow: _Slow) -> None:
+    """With two under way and two waiting a fifth is `temporarily_unavailable` at once; a drain answers the four."""
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    four = [asyncio.create_task(_ask(asking)) for _ in range(4)]
+    await _until(lambda: server.waiting == 2)
+    assert server.in_flight == slow.began.qsize() == 2
     refused, headers = await _ask(asking)
     assert refused["error"] == headers["Nats-Service-Error"] == "temporarily_unavailable"
     assert headers["Nats-Service-Error-Code"] == "503"
     draining = asyncio.create_task(server.drain())
-    release.set()
+    for _ in four:
+        slow.go.release()
     await draining
+    assert [body for body, _ in await asyncio.gather(*four)] == [{"done": True}] * 4
+    assert server.in_flight == server.waiting == 0
+    await serving.close()
+    await asking.close()
+
+
+async def test_one_client_keeps_no_other_waiting(nats_server: Broker, slow: _Slow) -> None:
+    """Who floods has all it is given; another's request comes next but one, on the bus and through an edge."""
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    flood = [asyncio.create_task(_ask(asking)) for _ in range(4)]
+    await _until(lambda: server.waiting == 2)
+    quiet = [asyncio.create_task(_ask(asking, "client.quiet.token"))]
+    await _until(lambda: server.waiting == 3)
+    began = []
+    for _ in range(2):
+        slow.go.release()
+        began += [await slow.began.get()]
+    quiet += [asyncio.create_task(_ask(asking, "edge.token", b"browser"))]
+    for _ in range(4):
+        slow.go.release()
+        began += [await slow.began.get()]
+    assert began == ["web", "web", "web", "quiet", "web", "browser"]
+    await asyncio.gather(*flood, *quiet)
+    await serving.close()
+    await asking.close()
+
+
+async def test_who_came_by_an_edge_waits_in_its_own_name(
+    nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client asks through an edge counts with what it asks itself, and takes no turn of another client's."""
+    monkeypatch.setattr(server_module, "WRITES", Limits(4, 4, 2, 4, 4, 2))
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    flood = [asyncio.create_task(_ask(asking, "edge.token", b"web")) for _ in range(4)]
+    await _until(lambda: server.waiting == 2)
+    assert {(await _ask(asking))[0]["error"], (await _ask(asking, "edge.token", b"web"))[0]["error"]} == {
+        "temporarily_unavailable"
+    }
+    settling = asyncio.create_task(server.settled())  # who is proved already may wait, and is under way all the same
+    for _ in range(3):
+        slow.go.release()
+    await _until(lambda: slow.began.qsize() == 4)
+    assert not settling.done()
+    slow.go.release()
+    await asyncio.gather(*flood, settling)
+    await serving.close()
+    await asking.close()
+
+
+async def test_what_has_waited_too_long_is_not_begun(
+    nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the log hangs, those who wait are refused together, not as many at once as are worked on."""
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    two = [asyncio.create_task(_ask(asking)) for _ in range(2)]
+    await _until(lambda: slow.began.qsize() == 2)
+    others = [asyncio.create_task(_ask(asking)) for _ in range(2)]
+    await _until(lambda: server.waiting == 2)
+    monkeypatch.setattr(received, "WAIT_SECONDS", 0.0)
+    slow.go.release()
+    refused = await asyncio.gather(*others)
+    assert {body["error"] for body, _ in refused} == {"temporarily_unavailable"} and slow.began.qsize() == 2
+    slow.go.release()
     assert [body for body, _ in await asyncio.gather(*two)] == [{"done": True}] * 2
+    await server.drain()
+    await serving.close()
+    await asking.close()
+
+
+async def test_who_asks_too_often_is_refused_unread(
+    nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`slow_down` before headers or body are looked at, and without a line in the request log."""
+    out = io.BytesIO()
+    server, serving, asking = await _serving(nats_server, out)
+
+    def unreadable(_lines: bytes | None) -> dict[str, str]:
+        raise AssertionError("headers were read")
+
+    monkeypatch.setattr(serving, "headers_of", unreadable)
+    reply = await asking.request("oauth.acme.client.often.token", b"{", headers={"A": "b"}, timeout=5)
+    assert json.loads(reply.data)["error"] == "slow_down"
+    assert (reply.headers or {})["Nats-Service-Error-Code"] == "429"
+    await server.drain()
+    assert server.figures["token"].outcomes["slow_down"].count == 1
+    server._journal.flush()
+    assert out.getvalue() == b"" and slow.began.empty()
+    await serving.close()
+    await asking.close()
+
+
+async def test_headers_that_cannot_be_read_are_refused(
+    nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`invalid_request`, and the place among those under way is free again."""
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+
+    def unreadable(_lines: bytes | None) -> dict[str, str]:
+        raise ValueError
+
+    monkeypatch.setattr(serving, "headers_of", unreadable)
+    for _ in range(5):
+        reply = await asking.request("oauth.acme.client.web.token", b"{}", headers={"A": "b"}, timeout=5)
+        assert json.loads(reply.data)["error"] == "invalid_request"
+    assert server.in_flight == 0 and slow.began.empty()
+    await server.drain()
     await serving.close()
     await asking.close()
 

@@ -1,0 +1,72 @@
+"""Who may come in at all: the rates, looked at before anything of a request but its subject (ADR 0034).
+
+All of them are token buckets of this replica's memory, of whom the log has: nobody makes one grow by inventing names.
+"""
+
+import time
+from collections.abc import Callable
+
+from service.fair_queue import Asker
+from service.rate import Bucket, too_many
+from service.registry import Registry
+
+EDGE_PER_SECOND = 10_000
+"""Requests of a tenant's that come from edges, before it is known whose they are."""
+PUBLIC_PER_SECOND = 1_000
+"""Questions for a tenant's keys and metadata."""
+LOOKS_PER_SECOND = 1_000
+"""Looks into the log for a tenant's clients that are not known here, or whose proof is wrong by what is known."""
+
+EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
+"""Askers that are no client, and could have no client's name: all of a tenant's together."""
+NOBODYS = "*"
+"""The tenant of all tenants that are not known."""
+
+
+class Door:
+    """Names whom a request counts for, and refuses it where that one asks too much: `slow_down`."""
+
+    def __init__(self, registry: Registry, now: Callable[[], float] = time.monotonic) -> None:
+        self._registry = registry
+        self._now = now
+        self._strangers = Bucket()
+
+    def client(self, tenant_name: str, client_id: str) -> Asker:
+        """A client that has proved who it is, at its own rate."""
+        tenant = self._registry.known_tenant(tenant_name)
+        client = tenant.clients.get(client_id) if tenant is not None else None
+        if client is None:
+            self.look(tenant_name)
+            return tenant_name if tenant is not None else NOBODYS, STRANGER
+        self._count(client.bucket, client.rules.requests_per_second, "client")
+        return tenant_name, client_id
+
+    def edge(self, tenant_name: str) -> Asker:
+        """Somebody at an edge, who has proved nothing."""
+        tenant = self._registry.known_tenant(tenant_name)
+        if tenant is None:
+            return self._stranger()
+        self._count(tenant.from_edges, EDGE_PER_SECOND, "tenant")
+        return tenant_name, EDGE
+
+    def public(self, tenant_name: str) -> Asker:
+        """Anybody."""
+        tenant = self._registry.known_tenant(tenant_name)
+        if tenant is None:
+            return self._stranger()
+        self._count(tenant.public, PUBLIC_PER_SECOND, "tenant")
+        return tenant_name, PUBLIC
+
+    def look(self, tenant_name: str) -> None:
+        """Somebody who is not known here, or whose proof is not right here, makes us look into the log."""
+        tenant = self._registry.known_tenant(tenant_name)
+        bucket = tenant.looked_for if tenant is not None else self._strangers
+        self._count(bucket, LOOKS_PER_SECOND, "tenant")
+
+    def _stranger(self) -> Asker:
+        self._count(self._strangers, LOOKS_PER_SECOND, "tenant")
+        return NOBODYS, STRANGER
+
+    def _count(self, bucket: Bucket, rate: int, whose: str) -> None:
+        if not bucket.takes(rate, self._now()):
+            raise too_many(whose)

@@ -1,0 +1,81 @@
+"""Rates are looked at before all else, and nobody makes a bucket, or another one's refusals, by inventing names."""
+
+from typing import Any, cast
+
+import pytest
+
+from events.client import ClientState
+from events.settings import ClientSettings
+from events.stored import Stored
+from service.door import EDGE_PER_SECOND, LOOKS_PER_SECOND, NOBODYS, PUBLIC_PER_SECOND, STRANGER, Door
+from service.errors import OAuthError
+from service.keyring import Keyring
+from service.registry import Client, Registry, Tenant
+
+RATE = 20
+
+
+class _Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Knows the tenants `acme` and `globex`, each with the clients `web` and `tv`."""
+    registry = Registry(cast("Any", None), Keyring({1: b"k" * 32}))
+    for name in ("acme", "globex"):
+        tenant = registry._tenants[name] = Tenant(name, Keyring({1: b"k" * 32}))
+        settings = ClientSettings(requests_per_second=RATE)
+        for client_id in ("web", "tv"):
+            stored = Stored(1, f"tokens.{name}.client.{client_id}", b"")
+            tenant.clients[client_id] = Client(client_id, ClientState(settings), tenant.rules_of(settings), stored)
+    return registry
+
+
+def spent(ask: Any, *names: str) -> int:
+    """How often that is let in at one moment."""
+    for count in range(20_000):
+        try:
+            ask(*names)
+        except OAuthError as refusal:
+            assert refusal.code == "slow_down"
+            return count
+    raise AssertionError("without end")
+
+
+def test_every_asker_has_a_rate_of_its_own(registry: Registry) -> None:
+    """Who has used up his own takes nothing from another client, tenant, or way to ask."""
+    clock = _Clock()
+    door = Door(registry, clock)
+    for tenant in ("acme", "globex"):
+        assert spent(door.client, tenant, "web") == spent(door.client, tenant, "tv") == RATE
+        assert spent(door.edge, tenant) == EDGE_PER_SECOND
+        assert spent(door.public, tenant) == PUBLIC_PER_SECOND
+        assert spent(door.look, tenant) == LOOKS_PER_SECOND
+    clock.now += 0.5
+    assert spent(door.client, "acme", "web") == RATE // 2
+    assert spent(door.public, "acme") == PUBLIC_PER_SECOND // 2
+
+
+def test_invented_names_share_one_rate_and_leave_nothing(registry: Registry) -> None:
+    """All tenants that are not known together, and of each tenant all clients: as askers they are one as well."""
+    door = Door(registry, _Clock())
+    names = (f"nobody-{number}" for number in range(100_000))
+    assert spent(lambda: door.public(next(names))) == LOOKS_PER_SECOND
+    for ask in (door.edge, door.look, lambda name: door.client(name, "web")):
+        assert spent(ask, next(names)) == 0
+    assert door.public("acme") != (NOBODYS, STRANGER), "a tenant that is known has its own"
+    assert spent(lambda: door.client("acme", next(names))) == LOOKS_PER_SECOND
+    assert door.client("acme", "web") == ("acme", "web") and door.client("globex", "nobody") == ("globex", STRANGER)
+    assert list(registry._tenants) == ["acme", "globex"] and len(registry._tenants["acme"].clients) == 2
+
+
+def test_no_client_can_be_called_as_those_who_are_none(registry: Registry) -> None:
+    """An asker that is no client has a name that no registration takes."""
+    door = Door(registry, _Clock())
+    askers = {door.edge("acme"), door.public("acme"), door.client("acme", "nobody"), door.public("nobody")}
+    assert len(askers) == 4
+    assert all("*" in client_id for _, client_id in askers)
