@@ -38,6 +38,23 @@ def read_plain(path: Path, limit: int) -> bytes:
     return content
 
 
+def make_empty(path: Path) -> None:
+    """Make an empty file for its owner alone, to be filled where it lies. Raises `FileExistsError`, also for a link."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE))
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a plain file that is there, at its end. Raises `OSError` for a link, and for whatever is no plain file."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "it is no plain file")
+        return os.fdopen(descriptor, "a+b")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 @contextlib.contextmanager
 def new_file(path: Path, *, replaces: bool = False, mode: int = PRIVATE) -> Iterator[BinaryIO]:
     """Write a file: it appears under its name when the block ends, whole and on the disk, or not at all.

@@ -4,10 +4,13 @@ So a log of any length is verified in the same memory. SQLite deletes its file b
 writes a copy that another verification goes on from.
 """
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from events.files import make_empty
 
 RECENT = 120_000
 """So many aggregates are held in memory, at about 800 bytes each."""
@@ -59,15 +62,16 @@ class Remembered(dict[str, bytes]):
         self._put_away()
         self._others.execute("DELETE FROM progress")
         self._others.execute("INSERT INTO progress VALUES (?)", (progress,))
-        draft = path.with_name(f".{path.name}.draft")
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            draft.unlink(missing_ok=True)
-            draft.touch(0o600)  # it holds what the log holds
+            make_empty(draft)  # it holds what the log holds
             with closing(sqlite3.connect(draft)) as file:
                 self._others.backup(file)
             draft.replace(path)
         except (OSError, sqlite3.Error) as error:
             raise Unusable(f"{path} cannot be written: {error}") from error
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _put_away(self) -> None:
         self._has_others = True

@@ -1,5 +1,6 @@
 """Exporting the log: what is wanted of it, where it goes, and going on where an export was (ADR 0010)."""
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
@@ -67,7 +68,7 @@ class Resumed(NamedTuple):
 
 def find_place(into: Path, form: str) -> Place | None:
     """The last commit of the export that is there, None where none is. Raises `BadExport`, `Missing`."""
-    if not into.exists():
+    if not os.path.lexists(into):
         return None
     return _parquet().last_place(into) if form == PARQUET else last_place(into, FORMS[form])
 

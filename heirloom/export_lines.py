@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
+from events.files import make_empty, open_plain, open_to_append
 from heirloom.cells import cell
 from projections.exported import COLUMNS, Record
 
@@ -60,11 +61,16 @@ class Lines:
         Without a `place`, what is in the file must be a part of the first record: nothing is taken away. Raises
         `BadExport`.
         """
-        begun = path.read_bytes() if place is None and path.exists() else b""
-        if place is not None:
-            os.truncate(path, place.offset)
-        stream = path.open("ab")
+        if place is None and not os.path.lexists(path):
+            make_empty(path)
+        stream = open_to_append(path)
         try:
+            begun = b""
+            if place is None:
+                stream.seek(0)
+                begun = stream.read()
+            else:
+                stream.truncate(place.offset)
             lines = cls(form, stream, begins=place is None, begun=begun)
             lines.write(last)
         except (BadExport, OSError):
@@ -91,7 +97,7 @@ class Lines:
 
 def last_place(path: Path, form: Form) -> Place | None:
     """The last commit in the file, None for one without a whole record. Raises `BadExport`."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         begin = file.seek(max(size - TAIL, 0))
         tail = file.read()

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from events.files import new_file
 from heirloom.export_lines import ANOTHER, BadExport, Place
 from projections.exported import COLUMNS, LISTS, NUMBERS, OBJECTS, TIMES, Record
 
@@ -36,7 +37,7 @@ class Parts:
     """Records in, parts out."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._rows: list[Record] = []
 
@@ -56,9 +57,8 @@ class Parts:
         schema = SCHEMA.with_metadata({LAST: msgspec.json.encode(place)})
         table = pa.Table.from_pylist([_row(record) for record in rows], schema=schema)
         path = self._directory / f"part-{rows[0]['seq']:020}-{last['seq']:020}.parquet"
-        beside = path.with_suffix(".unfinished")
-        pq.write_table(table, beside, row_group_size=len(rows), compression="zstd")
-        beside.replace(path)
+        with new_file(path, replaces=True) as file:
+            pq.write_table(table, file, row_group_size=len(rows), compression="zstd")
 
 
 def last_place(directory: Path) -> Place | None:

@@ -1,6 +1,6 @@
 """What a read model says, in one line: two builds of the same log up to the same commit have the same digest.
 
-Over the rows and not the file, whose pages lie as they happened to be written.
+Over the schema and the rows, and not the file, whose pages lie as they happened to be written.
 """
 
 import hashlib
@@ -16,6 +16,12 @@ from projections import checkpoint
 TOLD_EVERY = 10_000
 """Rows between two words on how far it is."""
 
+SCHEMA = """
+SELECT type, name, tbl_name, sql FROM sqlite_schema
+WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name
+"""
+"""Tables, indexes, triggers, and the views that people read: what is shown is as much the read model as its rows."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -28,11 +34,13 @@ class Digest(NamedTuple):
 
 
 def digest_of(db: sqlite3.Connection, advance: Callable[[int], None] = lambda _: None) -> Digest:
-    """Of all tables as they are at one moment; `advance` hears how many rows are behind it. Holds one row at a time."""
+    """Of the schema and all tables as they are at one moment, one row at a time; `advance` receives how many so far."""
     tables = Database(db, execute_plugins=False)
     seen, sha256 = 0, hashlib.sha256()
     db.execute("BEGIN")
     try:
+        for part in db.execute(SCHEMA):
+            sha256.update(_encode(tuple(part)))
         for table in sorted(tables.table_names()):
             columns = [column.name for column in tables.table(table).columns]
             sha256.update(_encode([table, columns]))

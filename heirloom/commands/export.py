@@ -1,6 +1,7 @@
 """`heirloom audit export`: the log's events for a data warehouse or a SIEM."""
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import closing, nullcontext
@@ -124,5 +125,5 @@ def _check(wanted: Wanted, form: str, file: Path | None, go_on: bool, follow: bo
         raise click.UsageError("--follow has no end: neither --until nor Parquet goes with it")
     if file is None and (go_on or form == PARQUET):
         raise click.UsageError("name where to write with --into")
-    if file is not None and file.exists() and not go_on:
+    if file is not None and os.path.lexists(file) and not go_on:
         raise click.ClickException(f"{file} exists already; go on with --resume, or name another with --into")

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import msgspec
 
 from events.bus import Connection
 from events.direct_reader import commit_at
+from events.files import make_empty
 from events.stored import Stored
 from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import FILE, where
@@ -47,7 +49,7 @@ def replay(
     if family_id is not None and resume:
         raise click.UsageError("one family is quickly replayed: do it again, into a new file")
     into = named or _default(resume)
-    if into.exists() and not resume:
+    if os.path.lexists(into) and (not resume or into.is_symlink()):
         raise click.ClickException(f"{into} exists already; go on with --resume, or name another with --into")
     filter = EVERYTHING if family_id is None else f"tokens.*.family.{family_id}.*"
     known = _known(into) if into.exists() else None
@@ -97,7 +99,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         return applied
     try:
         _mark(into, 0 if extent.filter == EVERYTHING else PART)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise click.ClickException(f"{into} cannot be written: {error}") from error
     outcome = await feed(connection, into, extent, advanced, by_asking)
     if outcome is not None:
@@ -116,6 +118,8 @@ def _obstacle(into: Path, outcome: Outcome) -> str:
 
 def _mark(into: Path, version: int) -> None:
     """Not through `ReadModel`, whose indexes are made when it is closed: a new file is filled without them."""
+    if not into.exists():
+        make_empty(into)  # for its owner alone: it holds what the log holds
     with closing(sqlite3.connect(into)) as file:
         file.execute(f"PRAGMA user_version = {version}")
 

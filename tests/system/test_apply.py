@@ -73,10 +73,11 @@ def test_what_a_file_holds_is_no_command_to_the_terminal(tmp_path: Path) -> None
     """Nor is a token that was pasted as a setting's name repeated."""
     file = tmp_path / "seed.toml"
     settings = '"a\\u001b[2J" = 1\n"hrt_0123456789abcdefghij" = true\n"\\u009b" = 1\n'
-    file.write_text(f'[[tenant]]\nname = "acme"\n{settings}["\\u001b]0;x"]\n')
+    file.write_text(f'[[tenant]]\nname = "acme"\n{settings}["\\u001b]0;x"]\n["eyJhbGciOiJFUzI1NiJ9"]\n')
     done = CliRunner().invoke(main, ["apply", str(file)])
     assert done.exit_code == 1
     assert "unknown setting" in done.output
     assert "\x1b" not in done.output
     assert "\x9b" not in done.output
     assert "hrt_" not in done.output
+    assert "eyJ" not in done.output
