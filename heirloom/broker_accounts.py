@@ -8,6 +8,8 @@ from heirloom.roles import (
     CLIENTS_ACCOUNT,
     LOG_ACCOUNT,
     LOG_API,
+    PERSON_IMPORTS,
+    PERSONS_ACCOUNT,
     ROLES,
     STREAMS,
     SYSTEM,
@@ -31,14 +33,14 @@ def accounts(credentials: Credentials) -> str:
     """In the broker's own notation. Nobody is a member of the system's account."""
     exported: dict[str, list[str]] = {}
     others: list[str] = []
-    for account in dict.fromkeys([*(role.account for role in ROLES.values()), CLIENTS_ACCOUNT]):
+    for account in dict.fromkeys([*(role.account for role in ROLES.values()), CLIENTS_ACCOUNT, PERSONS_ACCOUNT]):
         if account == LOG_ACCOUNT:
             continue
         members = {name: role for name, role in ROLES.items() if role.account == account}
-        asked = [subject for role in members.values() for subject in role.publish] or list(CLIENT_IMPORTS)
-        for subject in asked:
-            exported.setdefault(_in_log_account(subject), []).append(account)
-        imports = [_service_import(LOG_ACCOUNT, _in_log_account(subject), subject) for subject in asked]
+        asked = _asked(account, members)
+        for arriving in asked.values():
+            exported.setdefault(arriving, []).append(account)
+        imports = [_service_import(LOG_ACCOUNT, arriving, subject) for subject, arriving in asked.items()]
         if any(REVOKED in role.subscribe for role in members.values()):
             exported.setdefault(REVOKED_STORED, []).append(account)
             mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
@@ -59,8 +61,12 @@ def _limits(connections: bool) -> str:
     return f"limits: {{ {held}max_subscriptions: {MAX_SUBSCRIPTIONS} }}"
 
 
-def _in_log_account(subject: str) -> str:
-    return subject.replace(LOG_API, API, 1)
+def _asked(account: str, members: dict[str, Role]) -> dict[str, str]:
+    """What an account's members may publish to, and under what subject it arrives in the log's account."""
+    if account == PERSONS_ACCOUNT:
+        return PERSON_IMPORTS
+    published = [subject for role in members.values() for subject in role.publish] or list(CLIENT_IMPORTS)
+    return {subject: subject.replace(LOG_API, API, 1) for subject in published}
 
 
 def _export(subject: str, to: list[str]) -> str:

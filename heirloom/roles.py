@@ -14,6 +14,8 @@ LOG_ACCOUNT = "HEIRLOOM"
 """Holds JetStream and the log."""
 CLIENTS_ACCOUNT = "USERS"
 """Registered clients, each with a user JWT that the service signs."""
+PERSONS_ACCOUNT = "PERSONS"
+"""Who came with a person's access token, likewise."""
 
 API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"
@@ -142,3 +144,11 @@ ROLES = OWN | SHOWN
 
 CLIENT_IMPORTS = ("oauth.*.client.>", "oauth.*.public.>")
 """What the clients' account reaches; a client's own permissions name its tenant and itself."""
+
+PERSON_IMPORTS = {
+    "oauth.*.client.*.introspect": "oauth.*.person.*.introspect",
+    "oauth.*.client.*.revoke": "oauth.*.person.*.revoke",
+    "oauth.*.public.>": "oauth.*.public.>",
+}
+"""What the persons' account reaches, and under what subjects it arrives: so the broker itself says that it was not the
+client who asked."""

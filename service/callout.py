@@ -21,7 +21,7 @@ from events.log import Unavailable
 from service import clock
 from service.connecting import Admitted, Connecting, Offered
 from service.connection_counts import ConnectionCounts
-from service.disconnecting import ACCOUNT
+from service.disconnecting import ACCOUNT, PERSONS_ACCOUNT
 from service.errors import OAuthError
 from service.holding import Holdings
 from service.tokens import new_id
@@ -131,7 +131,8 @@ class Callout:
         }
         ends = {} if holding is None else {"exp": holding.until}
         name = f"{tenant}/{client_id}" if holding is None else holding.user
-        return self._sign({"aud": ACCOUNT, "sub": user, "name": name, "nats": permissions | _kind("user")} | ends)
+        account = PERSONS_ACCOUNT if inboxes else ACCOUNT
+        return self._sign({"aud": account, "sub": user, "name": name, "nats": permissions | _kind("user")} | ends)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         header = _b64(b'{"typ":"JWT","alg":"ed25519-nkey"}')

@@ -19,8 +19,9 @@ from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
 
-ACCOUNT = "USERS"
-"""Where clients live on the broker."""
+ACCOUNT, PERSONS_ACCOUNT = "USERS", "PERSONS"
+"""Where clients live on the broker, and who came with a person's token; their users' names are told apart from others'
+by the tenant's, before a slash."""
 ASK = "$SYS.REQ.SERVER.PING.CONNZ"
 AT_ONCE = 256
 TOLD_SECONDS = 0.5
@@ -141,7 +142,7 @@ class Connections:
             await self._ask({"offset": offset}, f"{kind}.{offset}")
 
     async def _ask(self, which: dict[str, Any], reply: str) -> None:
-        question = {"acc": ACCOUNT, "auth": True, "limit": AT_ONCE} | which
+        question = {"auth": True, "limit": AT_ONCE} | which
         try:
             await self._connection.publish(ASK, msgspec.json.encode(question), reply=f"{self._inbox}.{reply}")
         except NatsError as error:

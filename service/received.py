@@ -21,7 +21,8 @@ KEPT_OF_BODY = MAX_BODY + 1
 
 
 class Received:
-    """Who asks is what the subject says: `oauth.<tenant>.client.<client_id>.…`; of others than clients it says nothing.
+    """Who asks is what the subject says: `oauth.<tenant>.client.<client_id>.…`, or with `person` in the place of
+    `client` who shows a person's token of that client; of others it says nothing.
 
     `name` and `endpoint` are who answers, `at` is when it came.
     """
@@ -53,7 +54,7 @@ class Received:
         self.name = name
         self.endpoint = endpoint
         self.tenant, self.proved_by = fields[1], fields[2]
-        self.client_id = fields[3] if self.proved_by == "client" else ""
+        self.client_id = fields[3] if self.proved_by in ("client", "person") else ""
         self.reply = reply
         self.body = body[:KEPT_OF_BODY]
         self.headers = headers

@@ -16,12 +16,16 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Request(NamedTuple):
-    """`client_id` is who asks: proved by the subject, which the broker's permissions vouch for, or by the request."""
+    """`client_id` is who asks: proved by the subject, which the broker's permissions vouch for, or by the request.
+
+    `by_person` tells that a person's token speaks for the client, and not the client itself.
+    """
 
     tenant: str
     client_id: str
     body: bytes
     headers: dict[str, str]
+    by_person: bool = False
 
     @property
     def actor(self) -> str:

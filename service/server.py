@@ -44,11 +44,14 @@ ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
     "metadata": ("oauth.*.public.metadata", public.metadata),
 }
 PROVED_BY_SUBJECT = "oauth.*.client.*."
+PROVED_BY_A_PERSONS_TOKEN = "oauth.*.person.*."
+"""Where the broker puts what comes from its account of those who showed one (`heirloom.roles`)."""
+FOR_PERSONS = ("introspect", "revoke")
 PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
 LATE_SECONDS = 0.2
 """How long after it was told to stop the broker's last requests may still arrive."""
-READING = frozenset({"introspect", "edge-introspect", "jwks", "metadata"})
+READING = frozenset({"introspect", "edge-introspect", "person-introspect", "jwks", "metadata"})
 """What appends nothing."""
 READS = Limits(at_once=32, of_tenant=24, of_client=8, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600)
 """Being worked on, and waiting for that. A few fill a processor core, and more would only wait in it, unfairly."""
@@ -65,7 +68,8 @@ def endpoints() -> dict[str, tuple[str, Endpoint]]:
         for name, (subject, endpoint) in ENDPOINTS.items()
         if subject.startswith(PROVED_BY_SUBJECT)
     }
-    return ENDPOINTS | edge
+    person = {f"person-{name}": (f"{PROVED_BY_A_PERSONS_TOKEN}{name}", ENDPOINTS[name][1]) for name in FOR_PERSONS}
+    return ENDPOINTS | edge | person
 
 
 def as_it_is(_name: str, endpoint: Endpoint) -> Endpoint:
@@ -171,7 +175,7 @@ class Server:
     def _asker(self, received: Received) -> Asker:
         """Whom it counts for. Raises `slow_down`."""
         match received.proved_by:
-            case "client":
+            case "client" | "person":
                 return self._context.door.client(received.tenant, received.client_id)
             case "edge":
                 return self._context.door.edge(received.tenant)
@@ -203,7 +207,8 @@ class Server:
         try:
             received.check_wait()
             self._context.skew.require()
-            asked = Request(tenant, client_id, received.body, self._headers(received))
+            by_person = received.proved_by == "person"
+            asked = Request(tenant, client_id, received.body, self._headers(received), by_person)
             if received.proved_by == "edge":
                 asked = await self._authentication.authenticate(asked, received.name.removeprefix("edge-"))
                 client_id = asked.client_id

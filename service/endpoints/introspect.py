@@ -44,13 +44,14 @@ async def handle(context: Context, request: Request) -> bytes:
     elif found := await active_in(context, tenant, token):
         claims, state = found
         described = _access_token(claims, await _scope_today(context, tenant, claims, state))
-    if described is None or not _may_know(client, described["client_id"]):
+    if described is None or not _may_know(request, client, described["client_id"]):
         return INACTIVE
     return msgspec.json.encode({"active": True} | described)
 
 
-def _may_know(client: Client, owner: str) -> bool:
-    return client.rules.may_introspect or client.client_id == owner
+def _may_know(request: Request, client: Client, owner: str) -> bool:
+    """What the client may, who holds a person's token of it may not: others see that token too."""
+    return client.client_id == owner or (client.rules.may_introspect and not request.by_person)
 
 
 def _refresh_token(

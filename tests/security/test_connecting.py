@@ -250,6 +250,26 @@ async def test_a_password_of_heirloom_url_ends_with_the_client(door: Door) -> No
     assert len(passwords) == 3
 
 
+async def test_a_persons_token_asks_about_its_own_clients_tokens_alone(door: Door) -> None:
+    """RFC 7662 §4: what `may_introspect` lets the client see, nobody sees who was shown a person's token of it."""
+    await door.register(may_introspect=True)
+    own, persons = await door.token(), await door.token(sub="alice")
+    async with door.service.client("web") as web:
+        others = await web.issue(scope="read offline_access")
+        async with door.of_a_person(persons) as caller:
+            assert await caller.active(persons) and await caller.active(own)
+            for token in (others["access_token"], others["refresh_token"]):
+                assert await caller.ask("introspect", {"token": token}) == {"active": False}
+            assert await caller.ask("revoke", {"token": others["access_token"]}) == {}
+        async with door.opened(password=own) as caller:
+            assert await caller.active(others["access_token"]) and await caller.active(others["refresh_token"])
+    await door.register(may_introspect=False)
+    async with door.of_a_person(persons) as caller:
+        assert not await caller.active(others["access_token"])
+        await door.register(may_introspect=True)
+        assert not await caller.active(others["access_token"]), "however long the connection was there before"
+
+
 async def test_the_connection_ends_with_the_token(door: Door) -> None:
     """Not before, and not later."""
     await door.register(access_token_ttl=2)
