@@ -16,7 +16,7 @@ import msgspec
 from events.bus import Connection
 from events.files import new_file
 from events.subjects import STREAM
-from heirloom import __version__
+from heirloom import __version__, credentials
 from heirloom.manifest import (
     AFTER_THE_LOG,
     BEFORE_THE_LOG,
@@ -31,7 +31,10 @@ from heirloom.manifest import (
 )
 from heirloom.snapshot import SnapshotFailed, state_of, take
 from notary import key as notary_files
-from service import clock
+from notary.key import NoKey
+from notary.note import MalformedNote, parse_signer
+from service import clock, keyring
+from service.keyring import KeyringError
 
 
 async def back_up(
@@ -52,6 +55,7 @@ async def back_up(
         files = _copies(data, BEFORE_THE_LOG if keys else (notary_files.PUBLIC,), draft)
         streams = [await _take(connection, name, draft, advance) for name in await _present(connection)]
         files += _copies(data, AFTER_THE_LOG, draft) if keys else []
+        _check_files(draft, {part.name for part in files})
         manifest = Manifest(VERSION, made_at, __version__, _version(connection), tuple(streams), tuple(files))
         with new_file(draft / MANIFEST) as file:
             file.write(msgspec.json.format(msgspec.json.encode(manifest)))
@@ -68,6 +72,22 @@ def _check_place(data: Path, into: Path, keys: bool) -> None:
         raise Unusable(f"there is no keyring in {data}: name its directory with --data, or leave it out with --no-keys")
     if into.exists():
         raise Unusable(f"{into} exists already; name another directory")
+
+
+def _check_files(draft: Path, names: set[str]) -> None:
+    """What was copied serves when it is restored. Raises `Unusable`."""
+    readers: dict[str, Callable[[Path], object]] = {
+        KEYRING: keyring.load,
+        credentials.FILE: lambda path: credentials.load(path.parent),
+        notary_files.KEY: lambda path: parse_signer(path.read_text().strip()),
+        notary_files.STATE: notary_files.read_state,
+        notary_files.PUBLIC: notary_files.known_keys,
+    }
+    for name in sorted(names):
+        try:
+            readers[name](draft / name)
+        except (KeyringError, NoKey, MalformedNote, UnicodeDecodeError) as error:
+            raise Unusable(f"there is no use in a backup of {name}, which cannot be used itself: {error}") from error
 
 
 async def _present(connection: Connection) -> list[str]:

@@ -21,8 +21,10 @@ from events.subjects import EVERYTHING
 from heirloom.cli import main
 from heirloom.manifest import KEYRING, MANIFEST
 from heirloom.snapshot import give_back, state_of, take
+from notary.notary import Notary
 from service import keyring
 from tests.broker import Broker, broker
+from tests.notary.test_commands import families, write
 from tests.projections.logs import LogMaker, eventful_log
 from tests.projections.test_projector import publish
 from tests.system.service import Caller, running
@@ -189,3 +191,47 @@ def _keep_checkpoint(data: Path, into: Path) -> None:
             into.write_text(result.stdout)
             return
         assert time.monotonic() < deadline, f"not covered: {covered} by {result.output}"
+
+
+def test_a_backup_without_keys_can_be_verified(nats_server: Broker, tmp_path: Path) -> None:
+    """It holds the notary's public key: once the keyring is put back, a notary begins, and an honest log is not BAD."""
+    data, new = tmp_path / "data", tmp_path / "new"
+    data.mkdir()
+    keyring.create(data / KEYRING)
+    asyncio.run(write(nats_server.url, data, families("f1", "f2")))
+    made = heirloom("backup", "--data", data, "--nats", nats_server.url, "--no-keys", tmp_path / "backup")
+    assert made.exit_code == 0, made.output
+    assert {path.name for path in (tmp_path / "backup").iterdir()} & {KEYRING, "notary.key", "notary.state"} == set()
+    with broker(tmp_path / "another") as empty:
+        restored = heirloom("restore", "--data", new, "--nats", empty.url, tmp_path / "backup")
+        assert restored.exit_code == 0, restored.output
+        shutil.copy(data / KEYRING, new / KEYRING)
+        asyncio.run(_vouch(empty.url, new))
+        keys = [word for key in (new / "notary.pub").read_text().split() for word in ("--key", key)]
+        verified = heirloom("audit", "verify", "--nats", empty.url, *keys)
+        assert (verified.exit_code, len(keys)) == (0, 4), verified.output
+        assert "2 checkpoints agree" in verified.output
+
+
+async def _vouch(url: str, data: Path) -> None:
+    """One more commit, and a notary that starts where only the old public key is."""
+    connection = await bus.connect(url, "test")
+    more = families("f1", "f2", "f3").log[-1]
+    await connection.jetstream().publish(more.subject, more.body)
+    notary = Notary(connection, data / "notary.key", data / "notary.state")
+    await notary.start()
+    await notary.step()
+    await connection.close()
+
+
+@pytest.mark.parametrize("name", [KEYRING, "bus.json", "notary.key", "notary.pub", "notary.state"])
+def test_a_backup_of_what_cannot_be_used_is_not_made(name: str, nats_server: Broker, tmp_path: Path) -> None:
+    """It says so when it is made, not when it is needed."""
+    asyncio.run(write(nats_server.url, tmp_path, families("f1")))
+    keyring.create(tmp_path / KEYRING)
+    (tmp_path / name).write_bytes(b"\xff{")
+    (tmp_path / name).chmod(0o600)
+    made = heirloom("backup", "--data", tmp_path, "--nats", nats_server.url, tmp_path / "backup")
+    assert (made.exit_code, name in made.output) == (1, True), made.output
+    assert isinstance(made.exception, SystemExit)
+    assert not (tmp_path / "backup").exists()
