@@ -3,17 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from events import bus, stream, subjects
 from events import client as client_events
 from events import key as key_events
+from events import tenant as tenant_events
 from events.log import Log
+from events.settings import ClientSettings, TenantSettings
+from events.stored import Stored
 from service import keyring
 from service.aggregates import change
 from service.keyring import KeyringError
-from service.registry import Registry
+from service.registry import Registry, Tenant
+from service.signing import SigningKey
 from tests.broker import Broker
 
 
@@ -22,7 +27,8 @@ class World:
 
     def __init__(self, connection: bus.Connection, log: Log, file: Path) -> None:
         self.connection, self.log, self.file = connection, log, file
-        self.registry = Registry(log, keyring.create(file))
+        self.keys = keyring.create(file)
+        self.registry = Registry(log, self.keys)
 
     async def follow(self) -> BaseException:
         """Follow the log until something ends that; what it was."""
@@ -67,3 +73,89 @@ async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
     aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
     await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled, "operator")
     assert await world.follow() is unforeseen
+
+
+async def _settle(world: World, aggregate: subjects.Aggregate, *events: object) -> Stored:
+    """Append the events to a tenant's or a client's aggregate; the registry does not follow the log."""
+    events_of = tenant_events if aggregate.live.endswith(".tenant") else client_events
+    codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
+    return (await change(world.log, aggregate, codec, evolve, lambda _: events, "operator")).stored
+
+
+async def _known(world: World) -> Tenant:
+    """The tenant `acme` with its client `web`, which are in the log and, by a lease, in memory."""
+    acme = subjects.tenant("acme")
+    world.registry.apply(await _settle(world, acme, tenant_events.TenantConfigured(TenantSettings(access_token_ttl=1))))
+    web = client_events.ClientConfigured(ClientSettings())
+    world.registry.apply(await _settle(world, subjects.client("acme", "web"), web))
+    key = SigningKey(world.keys, "acme", world.keys.first, 1, "ES256")
+    published = key_events.KeyPublished("ES256", world.keys.first, 1, key.public_jwk()), key_events.KeyActivated()
+    aggregate = subjects.key("acme", key.kid)
+    written = await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: published, "operator")
+    world.registry.apply(written.stored)
+    world.registry.current_as_of = asyncio.get_running_loop().time()
+    world.registry._followed = written.stored.seq
+    tenant = await world.registry.tenant("acme")
+    assert tenant is not None
+    return tenant
+
+
+async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) -> None:
+    """A replica that slept through a command must not decide on what it remembers from before."""
+    tenant = await _known(world)
+    await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
+    remembered = await world.registry.client(tenant, "web")
+    assert remembered is not None and not remembered.state.disabled, "by its lease it may"
+    world.registry.current_as_of = float("-inf")
+    read = await world.registry.client(tenant, "web")
+    assert read is not None and read.state.disabled
+
+
+async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: World) -> None:
+    """The same for what a tenant sets for all its clients."""
+    await _known(world)
+    configured = tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
+    await _settle(world, subjects.tenant("acme"), configured)
+    found = await world.registry.tenant("acme")
+    assert found is not None and found.settings.access_token_ttl == 1, "by its lease it may"
+    world.registry.current_as_of = float("-inf")
+    found = await world.registry.tenant("acme")
+    assert found is not None and found.settings.access_token_ttl == 2
+
+
+@pytest.mark.parametrize(
+    "aggregate", [subjects.tenant("acme"), subjects.client("acme", "web")], ids=["tenant", "client"]
+)
+async def test_an_older_commit_applied_after_a_newer_one_changes_nothing(
+    world: World, aggregate: subjects.Aggregate
+) -> None:
+    """One is read from the log while the other is on its way here."""
+    tenant = await _known(world)
+    configured = (
+        tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
+        if aggregate == subjects.tenant("acme")
+        else client_events.ClientConfigured(ClientSettings(access_token_ttl=2))
+    )
+    older = await world.log.last_from_leader(aggregate)
+    newer = await _settle(world, aggregate, configured)
+    assert older is not None
+    for stored in (newer, older):
+        world.registry.apply(stored)
+    assert tenant.clients["web"].rules.access_token_ttl == 2
+
+
+@pytest.mark.parametrize("kind", ["tenant", "client", "key"])
+async def test_the_newest_setting_is_of_whatever_kind(world: World, kind: str) -> None:
+    """A lease is taken once everything up to it is applied: a client's or a key's counts as a tenant's does."""
+    await _known(world)
+    match kind:
+        case "tenant":
+            stored = await _settle(world, subjects.tenant("acme"), tenant_events.TenantConfigured(TenantSettings()))
+        case "client":
+            stored = await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
+        case _:
+            key = subjects.key("acme", "mac-9")
+            published = (key_events.KeyPublished("HS256", world.keys.first, 9, {}),)
+            written = await change(world.log, key, key_events.codec, key_events.evolve, lambda _: published, "operator")
+            stored = written.stored
+    assert await world.log.last_setting() == stored.seq

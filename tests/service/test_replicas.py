@@ -1,0 +1,202 @@
+"""Leases and their barrier: no replica decides on settings older than a command that was acknowledged (ADR 0004)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from events import bus
+from events.log import Log, Unavailable
+from service import replicas
+from service.registry import LEASE_SECONDS, Registry
+from service.replicas import REQUEST_SECONDS, Replicas, configuration
+from service.skew import Skew
+from tests.broker import Broker
+
+SOON = 0.2
+"""Seconds. The lease and the longest request of these tests, where a test waits for them."""
+
+
+class SlowLog:
+    """A log whose newest setting is `newest`; `before_read` runs before that is read."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.before_read: Callable[[], Any] = lambda: None
+
+    async def last_setting(self) -> int:
+        """As `Log.last_setting`."""
+        if (waiting := self.before_read()) is not None:
+            await waiting
+        return self.newest
+
+
+class SlowRegistry:
+    """A registry that has applied everything up to `applied`, and waits for the rest."""
+
+    def __init__(self) -> None:
+        self.current_as_of = float("-inf")
+        self.applied = 0
+        self.progress = asyncio.Condition()
+
+    async def reach(self, seq: int) -> None:
+        """As `Registry.reach`."""
+        async with self.progress:
+            await self.progress.wait_for(lambda: self.applied >= seq)
+
+    async def apply_up_to(self, seq: int) -> None:
+        """The log's follower has come so far."""
+        async with self.progress:
+            self.applied = seq
+            self.progress.notify_all()
+
+
+class RightClock:
+    """A clock like the broker's."""
+
+    async def measure(self, _connection: bus.Connection) -> None:
+        """As `Skew.measure`."""
+
+
+class Replica:
+    """One replica's leases over a slow log and a slow registry."""
+
+    def __init__(self, connection: bus.Connection) -> None:
+        self.connection, self.log, self.registry = connection, SlowLog(), SlowRegistry()
+        parts = cast("Log", self.log), cast("Registry", self.registry), cast("Skew", RightClock())
+        self.leases = Replicas(connection, *parts)
+        self.answered = asyncio.Event()
+        self.answered.set()
+
+    async def start(self) -> None:
+        """Take the first lease. Requests are under way while `answered` is not set."""
+
+        async def settled() -> None:
+            await self.answered.wait()
+
+        await self.leases.start(settled, 1)
+
+
+@asynccontextmanager
+async def serving(broker: Broker) -> AsyncIterator[Replica]:
+    """A replica that has a connection of its own."""
+    connection = await bus.connect(broker.url, "test", echo=False)
+    replica = Replica(connection)
+    await replica.start()
+    yield replica
+    await replica.leases.stop()
+    await connection.close()
+
+
+@pytest.fixture
+async def replica(nats_server: Broker) -> AsyncIterator[Replica]:
+    """Alone on a broker."""
+    async with serving(nats_server) as replica:
+        yield replica
+
+
+async def test_a_lease_counts_from_before_its_renewal(replica: Replica) -> None:
+    """What was read may be as old as the moment in which reading began."""
+    loop = asyncio.get_running_loop()
+    reading: list[float] = []
+
+    async def read_slowly() -> None:
+        reading.append(loop.time())
+        await asyncio.sleep(SOON)
+
+    replica.log.before_read = read_slowly
+    await replica.leases._renew()
+    assert replica.registry.current_as_of <= reading[0]
+
+
+async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decides from memory again once it has applied the newest setting."""
+    monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
+    before = replica.registry.current_as_of
+    replica.log.newest = 7
+    await replica.leases._renew()
+    assert replica.registry.current_as_of == before
+    await replica.registry.apply_up_to(7)
+    await replica.leases._renew()
+    assert replica.registry.current_as_of > before
+
+
+async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica) -> None:
+    """Otherwise a barrier in between asks nobody, and the replica decides on what it has read before."""
+    await replica.leases.stop()
+    assert await replica.leases._holders() == []
+    listed: list[list[str]] = []
+
+    async def look() -> None:
+        listed.append(await replica.leases._holders())
+
+    replica.log.before_read = look
+    await replica.leases._renew()
+    assert listed == [[replica.leases._id]]
+
+
+async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
+    nats_server: Broker, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a replica that does not answer: a request that it began in its lease's last moment may still be answered."""
+    async with serving(nats_server) as other:
+        other.answered.clear()
+        monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
+        monkeypatch.setattr(replicas, "REQUEST_SECONDS", 3 * SOON)
+        monkeypatch.setattr(replicas, "ASK_SECONDS", SOON / 4)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await replica.leases.barrier(0)
+        assert loop.time() - began >= 4 * SOON
+
+
+async def test_a_barrier_waits_for_requests_under_way(nats_server: Broker, replica: Replica) -> None:
+    """What a replica has begun to decide on older settings is answered before the command is (its own as well)."""
+    async with serving(nats_server) as other:
+        for busy in (other, replica):
+            busy.answered.clear()
+            barrier = asyncio.create_task(replica.leases.barrier(0))
+            await asyncio.wait((barrier,), timeout=SOON)
+            assert not barrier.done()
+            busy.answered.set()
+            async with asyncio.timeout(LEASE_SECONDS):
+                await barrier
+
+
+async def test_a_barrier_waits_until_the_setting_is_applied(nats_server: Broker, replica: Replica) -> None:
+    """On every replica that holds a lease."""
+    async with serving(nats_server) as other:
+        await replica.registry.apply_up_to(5)
+        barrier = asyncio.create_task(replica.leases.barrier(5))
+        await asyncio.wait((barrier,), timeout=SOON)
+        assert not barrier.done()
+        await other.registry.apply_up_to(5)
+        async with asyncio.timeout(LEASE_SECONDS):
+            await barrier
+
+
+async def test_a_broker_that_restarts_knows_who_may_be_deciding(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease outlives the broker that it was noted by, so a barrier after the restart still waits for its holder."""
+    monkeypatch.setattr(replicas, "RENEW_SECONDS", 60.0)  # nobody notes it anew
+    async with serving(nats_server) as replica:
+        nats_server.kill()
+        nats_server.start()
+        connection = await bus.connect(nats_server.url, "test")
+        assert await Replica(connection).leases._holders() == [replica.leases._id]
+        await connection.close()
+
+
+def test_an_entry_outlives_every_request_under_its_lease() -> None:
+    """Whom a barrier does not find listed, it does not wait for."""
+    assert configuration(1)["max_age"] >= (LEASE_SECONDS + REQUEST_SECONDS) * 1e9
+
+
+async def test_without_its_list_a_barrier_is_unavailable(nats_server: Broker, replica: Replica) -> None:
+    """Nobody found is not nobody there."""
+    await replica.connection.jetstream().delete_stream(replicas.STREAM)
+    with pytest.raises(Unavailable):
+        await replica.leases.barrier(0)
