@@ -9,8 +9,8 @@ EVERYTHING = "tokens.*.>"
 CHECKPOINTS = "CHECKPOINTS"
 """The stream of the notary's checkpoints: not a part of the log that they vouch for."""
 CHECKPOINT = "tokens.checkpoint"
-REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*")
-"""What every replica holds in memory: settings, clients, signing keys, cut-offs."""
+REGISTRY = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*", "tokens.*.subject.*", "tokens.*.role.*")
+"""What every replica holds in memory: settings, clients, signing keys, cut-offs, roles by name."""
 SETTINGS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.key.*")
 """The part of it that is decided on without asking the log."""
 CUT_OFFS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.subject.*")
@@ -18,6 +18,7 @@ CUT_OFFS = ("tokens.*.tenant", "tokens.*.client.*", "tokens.*.subject.*")
 
 TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ROLE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FAMILY_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
@@ -63,6 +64,11 @@ def client(tenant: str, client_id: str) -> Aggregate:
 def key(tenant: str, kid: str) -> Aggregate:
     """The life of one key, signing or MAC."""
     return _single(f"tokens.{tenant}.key.{kid}")
+
+
+def role(tenant: str, name: str) -> Aggregate:
+    """A role's credentials under a name of their own."""
+    return _single(f"tokens.{tenant}.role.{name}")
 
 
 def subject(tenant: str, sub: str) -> Aggregate:

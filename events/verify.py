@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from events import client, family, key, subject, tenant
+from events import client, family, key, role, subject, tenant
 from events.commit import VERSION
 from events.stored import Stored
 from events.subjects import STREAM
@@ -94,6 +94,7 @@ KINDS: dict[str, _Kind] = {
     "tenant": _Kind(3, tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
     "client": _Kind(4, client.ClientEvent, client.ClientState, _folding(client.evolve)),
     "key": _Kind(4, key.KeyEvent, key.KeyState, _folding(key.evolve)),
+    "role": _Kind(4, role.RoleEvent, role.RoleState, _folding(role.evolve)),
     "subject": _Kind(4, subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
 }
 """By the third part of the subject; the family's commits are told apart by a fifth one."""

@@ -105,6 +105,7 @@ async def run_replica(
             await connections.start()
             _leave_by(leaving, connections.stop)
             context.registry.when_disabled = partial(_end_client, connections, holdings)
+            context.registry.when_revoked = connections.end_role
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
         await _first(context.registry.ready.wait(), failure)

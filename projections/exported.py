@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, get_args
 
 import msgspec
 
-from events import client, family, key, subject, tenant
+from events import client, family, key, role, subject, tenant
 from events.commit import VERSION, UnreadableCommit
 from events.stored import Stored
 
@@ -22,6 +22,7 @@ WITHHELD = {
     "TokenRevoked.kept_until": "its `expires_at` and a setting of the service say it",
     "ClientSecretIssued.secret_hash": "a password hash can be guessed at",
     "ClientEnabled.void_until": "what the service compares an `iat` with, just before the commit's own time",
+    "RoleAdded.secret_hash": "the same",
     "KeyPublished.secret": "which entry of the keyring: of use to nobody outside",
     "ClientConfigured.longest_ttl": "the settings of the client's earlier events say it",
     "TenantConfigured.longest_ttl": "the settings of the tenant's earlier events say it",
@@ -49,7 +50,7 @@ COLUMNS = (
     *("kind", "jti", "generation", "current_generation", "from_generation", "to_generation", "credential"),
     *("expires_at", "family_expires_at", "key", "act", "redirect_uri", "reason", "cause"),
     *("settings", "alg", "number", "jwk"),
-    "void_until",
+    *("void_until", "role"),
 )
 """In this order; new ones come last."""
 
@@ -59,6 +60,7 @@ _UNIONS: dict[str, Any] = {
     "tenant": tenant.TenantEvent,
     "subject": subject.SubjectEvent,
     "key": key.KeyEvent,
+    "role": role.RoleEvent,
 }
 EVENTS: dict[str, type[msgspec.Struct]] = {
     event.__struct_config__.tag: event for union in _UNIONS.values() for event in get_args(union) or (union,)

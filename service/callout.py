@@ -35,6 +35,9 @@ AT_ONCE = 256
 FOR_THE_CLIENT_ITSELF = ("issue", "authorize", "token", "device_authorization")
 """Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
 
+UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
+"""nats-server forgets the limits of such an answer; the account has its own (`heirloom.broker_accounts`)."""
+
 
 class _ServerId(msgspec.Struct):
     id: str
@@ -116,7 +119,10 @@ class Callout:
             log.info("the broker could not be answered: %s", type(error).__name__)
 
     def _user_jwt(self, user: str, admitted: Admitted) -> str:
-        tenant, client_id, holding, inboxes = admitted
+        tenant, client_id, holding, inboxes, role = admitted
+        if role is not None:
+            rights = {"pub": {"allow": role.publish()}, "sub": {"allow": role.subscribe()}} | UNLIMITED | _kind("user")
+            return self._sign({"aud": role.account, "sub": user, "name": role.user, "nats": rights})
         own, inbox = f"oauth.{tenant}.client.{client_id}", f"_INBOX.{tenant}.{client_id}"
         permissions = {
             "pub": {
@@ -124,15 +130,12 @@ class Callout:
                 "deny": [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF] if inboxes else [],
             },
             "sub": {"allow": [f"{inbox}.{name}.>" for name in inboxes] or [f"{inbox}.>"]},
-            # nats-server forgets the limits of such an answer; the account has its own (`heirloom.broker_accounts`)
-            "subs": -1,
-            "data": -1,
-            "payload": -1,
         }
         ends = {} if holding is None else {"exp": holding.until}
         name = f"{tenant}/{client_id}" if holding is None else holding.user
         account = PERSONS_ACCOUNT if inboxes else ACCOUNT
-        return self._sign({"aud": account, "sub": user, "name": name, "nats": permissions | _kind("user")} | ends)
+        rights = permissions | UNLIMITED | _kind("user")
+        return self._sign({"aud": account, "sub": user, "name": name, "nats": rights} | ends)
 
     def _sign(self, claims: dict[str, Any]) -> str:
         header = _b64(b'{"typ":"JWT","alg":"ed25519-nkey"}')

@@ -1,5 +1,7 @@
 """Who connects to the broker: a client, by one of the proofs that the edge takes too, or by a token of ours.
 
+A role under a name of its own (`service.named_role`) is `<tenant>.role.<name>`, and its password its secret.
+
 A client's user is `<tenant>.<client_id>`, and its password one of: its client secret, a signed assertion
 (`private_key_jwt`, RFC 7523), an access token, or what `heirloom url` made. An access token may also come alone, as the
 NATS token.
@@ -14,7 +16,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from events import subjects
 from events.family import is_of_a_person
+from events.role import codec
 from service.access_token import active_in
 from service.client_assertion import read
 from service.client_authentication import ByAssertion, BySecret, ClientAuthentication
@@ -22,6 +26,8 @@ from service.client_password import client_password
 from service.context import Context
 from service.errors import invalid_client
 from service.holding import Holding
+from service.named_role import NamedRole, as_client
+from service.secret import matches
 
 MAX_PROOF = 8192
 ONE_WORD = re.compile(r"[A-Za-z0-9_-]+")
@@ -41,6 +47,8 @@ class Offered(msgspec.Struct):
 class Admitted(NamedTuple):
     """The client, by which token if by one, and the names of the inboxes below the client's that are its own alone.
 
+    Or a `role` under a name of its own, and then no client.
+
     Without any it speaks for itself, and the client's inbox is its own. Who holds a person's token is not the client:
     others see that token too, and must not receive what the client is given.
     """
@@ -49,6 +57,7 @@ class Admitted(NamedTuple):
     client_id: str
     holding: Holding | None = None
     inboxes: tuple[str, ...] = ()
+    role: NamedRole | None = None
 
 
 class Connecting:
@@ -68,6 +77,8 @@ class Connecting:
             raise invalid_client()
         if not offered.user:
             return await self._by_token(self._issuer_of(proof), None, proof)
+        if client_id.startswith("role."):
+            return await self._by_role(tenant, client_id.removeprefix("role."), proof)
         expected = client_password(self._client_key, tenant, client_id, await self._void_until(tenant, client_id))
         if hmac.compare_digest(proof.encode(), expected.encode()):
             if (tenant, client_id) != PROBE:
@@ -81,6 +92,18 @@ class Connecting:
         else:
             await self._authentication.prove(tenant, BySecret(None, client_id, proof))
         return Admitted(tenant, client_id)
+
+    async def _by_role(self, tenant: str, name: str, secret: str) -> Admitted:
+        """As the log has it at this moment: what was revoked lets nobody in, on any replica."""
+        if not subjects.TENANT.fullmatch(tenant) or not subjects.ROLE_NAME.fullmatch(name):
+            raise invalid_client()
+        stored = await self._context.log.last_from_leader(subjects.role(tenant, name))
+        state = codec.decode(stored.body).state if stored is not None else None
+        kept = state.secret_hash if state is not None and not state.revoked else None
+        if not matches(kept, secret) or state is None:
+            raise invalid_client()
+        named = NamedRole(tenant, name, state.role)
+        return Admitted(tenant, as_client(name), role=named)
 
     async def _by_token(self, tenant_name: str, client_id: str | None, token: str) -> Admitted:
         """An access token for us alone: one that others are meant to see could be shown here by them."""

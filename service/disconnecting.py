@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.ending import end
+from service.named_role import NamedRole
 from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
@@ -86,6 +87,10 @@ class Connections:
         """End a disabled client's, and those that come about while that is not yet known everywhere."""
         self._run(self._end_client(tenant, client_id))
 
+    def end_role(self, named: NamedRole) -> None:
+        """End a revoked role's, and those that come about while that is not yet known everywhere."""
+        self._run(self._end_role(named))
+
     def end_user(self, user: str) -> None:
         """End those of that user. The broker's users are named by `callout` and by `holding`."""
         self._run(self._ask_to_end(user))
@@ -129,8 +134,16 @@ class Connections:
         if self._registry.has_disabled(tenant, client_id):
             await self._ask_to_end(user)
 
-    async def _ask_to_end(self, user: str) -> None:
-        await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
+    async def _end_role(self, named: NamedRole) -> None:
+        await asyncio.sleep(TOLD_SECONDS)
+        await self._ask_to_end(named.user, named.account)
+        await asyncio.sleep(AGAIN_SECONDS)
+        known = self._registry.roles(named.tenant).get(named.name)
+        if known is not None and known.state.revoked:
+            await self._ask_to_end(named.user, named.account)
+
+    async def _ask_to_end(self, user: str, account: str = ACCOUNT) -> None:
+        await self._ask({"user": user, "acc": account}, f"end.{account}.{user.replace('/', '.')}")
 
     async def _look_through(self, kind: str) -> None:
         self._pages[kind].clear()
@@ -149,18 +162,19 @@ class Connections:
             log.warning("the broker is not asked who is connected: %s", type(error).__name__)
 
     async def _end_found(self, message: Msg) -> None:
-        user = "/".join(message.subject.removeprefix(f"{self._inbox}.end.").split("."))
+        account, *names = message.subject.removeprefix(f"{self._inbox}.end.").split(".")
+        user = "/".join(names)
         reply = _decoder.decode(message.data)
         for connected in reply.data.connections:
             await self._kick(reply.server.id, connected.cid)
         if reply.data.connections:
             tenant, client_id, *_ = user.split("/")
             log.info(
-                "connections are ended: their client is disabled, or their token is void",
+                "connections are ended: their client is disabled, their role revoked, or their token void",
                 extra={"tenant": tenant, "client": client_id, "count": len(reply.data.connections)},
             )
         if len(reply.data.connections) == AT_ONCE:
-            await self._ask_to_end(user)
+            await self._ask_to_end(user, account)
 
     async def _page_found(self, message: Msg) -> None:
         *_, kind, offset = message.subject.split(".")

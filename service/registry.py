@@ -14,6 +14,7 @@ import msgspec
 
 from events import client as client_events
 from events import key as key_events
+from events import role as role_events
 from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
@@ -22,6 +23,7 @@ from events.reader import read
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from service.keyring import Keyring
+from service.named_role import NamedRole, TenantRole
 from service.policy import Rules, resolve
 from service.rate import Bucket
 from service.signing import SigningKey
@@ -52,6 +54,7 @@ class Tenant:
         self.opaque_tokens = Tokens(keyring, name, "access")
         self.vouchers = Vouchers(keyring, name)
         self.clients: dict[str, Client] = {}
+        self.roles: dict[str, TenantRole] = {}
         self.longest_ttl = 0
         """Seconds. The longest that any access token of the tenant's was ever given."""
         self.mac_key = keyring.first
@@ -121,7 +124,7 @@ class Registry:
     """Tenants and clients as of the newest registry commit this replica has seen.
 
     `current_as_of` is a moment (of the event loop's clock) as of which nothing was missing here. `when_disabled` hears
-    of every client that is disabled.
+    of every client that is disabled, `when_revoked` of every role that is revoked.
     """
 
     def __init__(self, log: Log, keyring: Keyring) -> None:
@@ -131,6 +134,7 @@ class Registry:
         self.subjects = Subjects(log)
         self.current_as_of = float("-inf")
         self.when_disabled: Callable[[str, str], None] = lambda _tenant, _client_id: None
+        self.when_revoked: Callable[[NamedRole], None] = lambda _named: None
         self._followed = 0
         self._progress = asyncio.Condition()
         self.ready = asyncio.Event()
@@ -144,6 +148,11 @@ class Registry:
         known = self._tenants.get(tenant)
         client = known.clients.get(client_id) if known is not None else None
         return client is not None and client.state.disabled
+
+    def roles(self, tenant: str) -> dict[str, TenantRole]:
+        """The tenant's, by name, as far as they are known here; revoked ones too."""
+        known = self._tenants.get(tenant)
+        return known.roles if known is not None else {}
 
     def max_connections(self, tenant: str, client_id: str) -> int | None:
         """How many connections that client may have, as far as is known here."""
@@ -240,6 +249,8 @@ class Registry:
                 self._apply_key(tenant, rest[0], stored)
             case "subject":
                 self.subjects.apply(name, rest[0], stored)
+            case "role":
+                self._apply_role(tenant, rest[0], stored)
 
     def _apply_tenant(self, tenant: Tenant, stored: Stored) -> None:
         if tenant.configured is not None and tenant.configured.seq >= stored.seq:
@@ -260,6 +271,15 @@ class Registry:
         tenant.clients[client_id] = Client(client_id, state, tenant.rules_of(state.settings), stored)
         if state.disabled:
             self.when_disabled(tenant.name, client_id)
+
+    def _apply_role(self, tenant: Tenant, name: str, stored: Stored) -> None:
+        known = tenant.roles.get(name)
+        if known is not None and known.seq >= stored.seq:
+            return
+        state = role_events.codec.decode(stored.body).state
+        tenant.roles[name] = TenantRole(state, stored.seq)
+        if state.revoked:
+            self.when_revoked(NamedRole(tenant.name, name, state.role))
 
     def _apply_key(self, tenant: Tenant, kid: str, stored: Stored) -> None:
         commit = key_events.codec.decode(stored.body)

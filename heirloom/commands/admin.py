@@ -1,35 +1,18 @@
 """`heirloom admin …`: an operator's commands (CONTRACT §5). Each comes back when its effect is complete everywhere."""
 
-import asyncio
 import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from heirloom.commands.options import FILE, THE_TENANT, where
-from heirloom.commands.tables import plain, print_json
-from heirloom.reach import answer_to, open_bus
-
-ANSWER_SECONDS = 45
-"""The service itself gives up waiting for its effect a little earlier, and says so."""
+from heirloom.commands.admin_role import role
+from heirloom.commands.options import FILE
+from heirloom.commands.ordering import REASON, Place, ask, order, show
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-LABELS = {"seq": "sequence", "revoked_families": "families revoked", "kid": "key"}
-
-
-class Place(NamedTuple):
-    """Where an order goes, and how its answer is shown."""
-
-    data: Path
-    nats: str | None
-    tenant: str
-    as_json: bool
 
 
 @click.group()
@@ -38,6 +21,9 @@ def admin() -> None:
 
     Every command returns when its effect is complete on every replica.
     """
+
+
+admin.add_command(role)
 
 
 @admin.group("tenant")
@@ -70,14 +56,6 @@ def key() -> None:
     """The tenant's signing keys."""
 
 
-def _order(command: F) -> F:
-    """The options of every command."""
-    return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")(command)))
-
-
-REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
-
-
 def _settings(command: F) -> F:
     """The options of what is put."""
     given = click.option(
@@ -92,7 +70,7 @@ def _settings(command: F) -> F:
 
 
 @tenant_group.command("put")
-@_order
+@order
 @_settings
 def tenant_put(given: tuple[str, ...], file: Path | None, **place: Any) -> None:
     """Replace the tenant's settings, as a whole."""
@@ -100,7 +78,7 @@ def tenant_put(given: tuple[str, ...], file: Path | None, **place: Any) -> None:
 
 
 @client.command("put")
-@_order
+@order
 @_settings
 @click.argument("client_id")
 @click.option("--no-secret", is_flag=True, help="Make no secret, even if the client needs one.")
@@ -115,7 +93,7 @@ def client_put(
 
 
 @client.command("disable")
-@_order
+@order
 @click.argument("client_id")
 @REASON
 def client_disable(client_id: str, reason: str | None, **place: Any) -> None:
@@ -124,7 +102,7 @@ def client_disable(client_id: str, reason: str | None, **place: Any) -> None:
 
 
 @client.command("enable")
-@_order
+@order
 @click.argument("client_id")
 @REASON
 def client_enable(client_id: str, reason: str | None, **place: Any) -> None:
@@ -133,7 +111,7 @@ def client_enable(client_id: str, reason: str | None, **place: Any) -> None:
 
 
 @subject.command("block")
-@_order
+@order
 @click.argument("sub")
 @REASON
 def subject_block(sub: str, reason: str | None, **place: Any) -> None:
@@ -142,7 +120,7 @@ def subject_block(sub: str, reason: str | None, **place: Any) -> None:
 
 
 @subject.command("unblock")
-@_order
+@order
 @click.argument("sub")
 @REASON
 def subject_unblock(sub: str, reason: str | None, **place: Any) -> None:
@@ -151,7 +129,7 @@ def subject_unblock(sub: str, reason: str | None, **place: Any) -> None:
 
 
 @subject.command("revoke")
-@_order
+@order
 @click.argument("sub")
 @REASON
 def subject_revoke(sub: str, reason: str | None, **place: Any) -> None:
@@ -160,7 +138,7 @@ def subject_revoke(sub: str, reason: str | None, **place: Any) -> None:
 
 
 @consent.command("revoke")
-@_order
+@order
 @click.argument("sub")
 @click.argument("client_id")
 @REASON
@@ -170,7 +148,7 @@ def consent_revoke(sub: str, client_id: str, reason: str | None, **place: Any) -
 
 
 @family.command("revoke")
-@_order
+@order
 @click.argument("family_id", metavar="FAMILY_ID")
 @REASON
 def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
@@ -179,7 +157,7 @@ def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
 
 
 @key.command("rotate")
-@_order
+@order
 @click.option(
     "--use",
     type=click.Choice(["sig", "mac"]),
@@ -219,29 +197,5 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
 
 
 def _ask(place: Place, what: str, request: dict[str, Any]) -> None:
-    """Send the order and show the answer. Raises `click.ClickException` with the service's own words."""
-    given = {name: value for name, value in request.items() if value is not None}
-    subject = f"admin.{place.tenant}.{what}"
-
-    async def run() -> dict[str, Any]:
-        async with open_bus(place.data, place.nats, "operator") as connection:
-            return await answer_to(connection, "operator", subject, given, ANSWER_SECONDS)
-
-    answer = asyncio.run(run())
-    if place.as_json:
-        print_json(answer)
-    else:
-        _show(answer)
-
-
-def _show(answer: dict[str, Any]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    if "changed" in answer:
-        answer = {"result": "changed" if answer.pop("changed") else "unchanged"} | answer
-    for name, value in answer.items():
-        table.add_row(LABELS.get(name, name), plain(str(value)))
-    Console(highlight=False).print(table)
-    if "client_secret" in answer:
-        click.echo("The secret is shown this once; only its hash is kept.", err=True)
+    """Send the order and show the answer. Raises as `ask`."""
+    show(place, ask(place, what, request))

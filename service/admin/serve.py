@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from events.broker import Broker, Handle, serve
-from service.admin import client, consent, family, key, subject, tenant
+from service.admin import client, consent, family, key, role, subject, tenant
 from service.context import Context
 from service.server import refusal_of
 
@@ -20,6 +20,9 @@ OPERATIONS: dict[str, Operation] = {
     "consent.revoke": consent.revoke,
     "family.revoke": family.revoke_family,
     "key.rotate": key.rotate,
+    "role.add": role.add,
+    "role.list": role.listed,
+    "role.revoke": role.revoke,
 }
 QUEUE = "heirloom-admin"
 

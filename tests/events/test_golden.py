@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from events import client, family, key, subject, tenant
+from events import client, family, key, role, subject, tenant
 from events.commit import Codec
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -16,6 +16,7 @@ KINDS: dict[str, tuple[Any, Codec[Any, Any]]] = {
     "tenant": (tenant.TenantEvent, tenant.codec),
     "subject": (subject.SubjectEvent, subject.codec),
     "key": (key.KeyEvent, key.codec),
+    "role": (role.RoleEvent, role.codec),
 }
 EVENTS = {
     f"{kind}.{event.__struct_config__.tag}"

@@ -1,0 +1,67 @@
+"""What the commands that order something have in common: where the order goes, and how its answer is shown."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from heirloom.commands.options import THE_TENANT, where
+from heirloom.commands.tables import plain, print_json
+from heirloom.reach import answer_to, open_bus
+
+ANSWER_SECONDS = 45
+"""The service itself gives up waiting for its effect a little earlier, and says so."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LABELS = {"seq": "sequence", "revoked_families": "families revoked", "kid": "key", "inbox_prefix": "inbox prefix"}
+
+
+class Place(NamedTuple):
+    """Where an order goes, and how its answer is shown."""
+
+    data: Path
+    nats: str | None
+    tenant: str
+    as_json: bool
+
+
+def order(command: F) -> F:
+    """The options of every command."""
+    return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")(command)))
+
+
+REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
+
+
+def ask(place: Place, what: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Send the order. Raises `click.ClickException` with the service's own words."""
+    given = {name: value for name, value in request.items() if value is not None}
+    subject = f"admin.{place.tenant}.{what}"
+
+    async def run() -> dict[str, Any]:
+        async with open_bus(place.data, place.nats, "operator") as connection:
+            return await answer_to(connection, "operator", subject, given, ANSWER_SECONDS)
+
+    return asyncio.run(run())
+
+
+def show(place: Place, answer: dict[str, Any]) -> None:
+    """The answer's fields, as JSON or as a table."""
+    if place.as_json:
+        print_json(answer)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    if "changed" in answer:
+        answer = {"result": "changed" if answer.pop("changed") else "unchanged"} | answer
+    for name, value in answer.items():
+        table.add_row(LABELS.get(name, name), plain(str(value)))
+    Console(highlight=False).print(table)
+    if "client_secret" in answer:
+        click.echo("The secret is shown this once; only its hash is kept.", err=True)

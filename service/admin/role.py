@@ -1,0 +1,114 @@
+"""`admin.<tenant>.role.…`: credentials of a role under a name of their own, for one tenant (ADR 0024)."""
+
+import asyncio
+from typing import get_args
+
+import msgspec
+
+from events import role as role_events
+from events import subjects
+from events.log import Unavailable
+from events.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
+from service.admin.effect import MAX_REASON, known_tenant
+from service.aggregates import change
+from service.context import Context
+from service.errors import OAuthError
+from service.named_role import NamedRole, TenantRole
+from service.registry import LEASE_SECONDS
+from service.request import at_most, decode, required
+from service.secret import digest, new_secret
+
+MAX_ROLES = 1_000
+"""Names of one tenant, revoked ones included."""
+
+
+class RoleRequest(msgspec.Struct, frozen=True):
+    """`reason` is in the operator's own words."""
+
+    role: str | None = None
+    name: str | None = None
+    reason: str | None = None
+
+
+_decoder = msgspec.json.Decoder(RoleRequest)
+
+
+async def add(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq, user, secret, inbox_prefix}`: what connects as that role. The secret is told this once."""
+    asked = decode(body, _decoder)
+    name, role = _name(asked), _role(asked)
+    await known_tenant(context, tenant)
+    known = await _roles(context, tenant)
+    if name not in known and len(known) >= MAX_ROLES:
+        raise OAuthError("invalid_request", f"a tenant has at most {MAX_ROLES} names; use a revoked one again")
+    secret = new_secret()
+
+    def decide(state: RoleState | None) -> tuple[RoleEvent, ...]:
+        if state is not None and not state.revoked:
+            raise OAuthError("invalid_request", "there is a role of that name; revoke it first, or choose another")
+        return (RoleAdded(role, digest(secret)),)
+
+    aggregate = subjects.role(tenant, name)
+    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide, "operator")
+    context.registry.apply(written.stored)
+    named = NamedRole(tenant, name, role)
+    reply = {"user": f"{tenant}.role.{name}", "secret": secret, "inbox_prefix": named.inbox}
+    return msgspec.json.encode({"seq": written.stored.seq} | reply)
+
+
+async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{seq}`: nobody connects under that name from now on; who is connected is not within a second."""
+    asked = decode(body, _decoder)
+    name, reason = _name(asked), at_most(asked.reason, MAX_REASON, "reason")
+    await known_tenant(context, tenant)
+    aggregate = subjects.role(tenant, name)
+    if await context.log.last_from_leader(aggregate) is None:
+        raise OAuthError("invalid_request", "there is no such role")
+
+    def decide(state: RoleState | None) -> tuple[RoleEvent, ...]:
+        return (RoleRevoked(reason),) if state is not None and not state.revoked else ()
+
+    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide, "operator")
+    context.registry.apply(written.stored)
+    return msgspec.json.encode({"seq": written.stored.seq})
+
+
+async def listed(context: Context, tenant: str, body: bytes) -> bytes:
+    """`{items}`: each name with its role, whether it is `live` or `revoked`, and the sequence since which it is so."""
+    decode(body, _decoder)
+    await known_tenant(context, tenant)
+    known = await _roles(context, tenant)
+    return msgspec.json.encode({"items": [_item(name, found) for name, found in sorted(known.items())]})
+
+
+def _item(name: str, found: TenantRole) -> dict[str, str | int]:
+    status = "revoked" if found.state.revoked else "live"
+    return {"name": name, "role": found.state.role, "status": status, "seq": found.seq}
+
+
+async def _roles(context: Context, tenant: str) -> dict[str, TenantRole]:
+    """Those there are in the log by now. Raises `Unavailable`."""
+    newest = await context.log.last_from_leader(subjects.role(tenant, "*"))
+    if newest is not None:
+        try:
+            async with asyncio.timeout(LEASE_SECONDS):
+                await context.registry.reach(newest.seq)
+        except TimeoutError as error:
+            raise Unavailable("this replica is behind the log") from error
+    return context.registry.roles(tenant)
+
+
+def _name(asked: RoleRequest) -> str:
+    name = required(asked.name, "name")
+    if not subjects.ROLE_NAME.fullmatch(name):
+        raise OAuthError("invalid_request", f"name must be {subjects.ROLE_NAME.pattern}")
+    return name
+
+
+def _role(asked: RoleRequest) -> RoleKind:
+    role = required(asked.role, "role")
+    kinds: tuple[RoleKind, ...] = get_args(RoleKind)
+    for kind in kinds:
+        if kind == role:
+            return kind
+    raise OAuthError("invalid_request", f"role must be one of {', '.join(kinds)}")

@@ -1,0 +1,72 @@
+"""What a role under a name of its own may publish and subscribe to: its tenant's subjects, and its own inbox.
+
+It has a part of what `heirloom.roles` gives that role for all tenants, in the same account of the broker.
+"""
+
+from typing import NamedTuple
+
+from events.role import RoleKind, RoleState
+from events.subjects import STREAM
+
+
+class NamedRole(NamedTuple):
+    """One that was added, and not revoked."""
+
+    tenant: str
+    name: str
+    role: RoleKind
+
+    @property
+    def user(self) -> str:
+        """What the broker calls it; no client's name holds a colon."""
+        return f"{self.tenant}/{as_client(self.name)}"
+
+    @property
+    def inbox(self) -> str:
+        """The prefix of its inbox, which nobody else may subscribe to."""
+        return f"_INBOX.{self.tenant}.role.{self.name}"
+
+    @property
+    def account(self) -> str:
+        """Where it lives on the broker."""
+        return ACCOUNTS[self.role]
+
+    def publish(self) -> list[str]:
+        """Subjects."""
+        return [f"oauth.{self.tenant}.public.>", *(subject.format(self.tenant) for subject in _PUBLISH[self.role])]
+
+    def subscribe(self) -> list[str]:
+        """Subjects, its inbox among them."""
+        feed = [f"tokens.{self.tenant}.family.*.revoked"] if self.role == "resource" else []
+        return [f"{self.inbox}.>", *feed]
+
+
+class TenantRole(NamedTuple):
+    """What holds of a name, and since which commit."""
+
+    state: RoleState
+    seq: int
+
+
+def as_client(name: str) -> str:
+    """Where others have a client_id."""
+    return f"role:{name}"
+
+
+ACCOUNTS: dict[RoleKind, str] = {
+    "operator": "OPERATORS",
+    "auditor": "AUDITORS",
+    "edge": "EDGES",
+    "resource": "RESOURCES",
+}
+"""As `heirloom.roles` has them."""
+
+_PUBLISH: dict[RoleKind, tuple[str, ...]] = {
+    "operator": ("admin.{}.>",),
+    "auditor": ("audit.{}.>", f"$JS.HEIRLOOM.API.DIRECT.GET.{STREAM}.tokens.{{}}.>"),
+    "edge": ("oauth.{}.edge.>",),
+    "resource": (
+        "oauth.{}.edge.introspect",
+        f"$JS.HEIRLOOM.API.DIRECT.GET.{STREAM}.tokens.{{}}.family.*.revoked",
+    ),
+}

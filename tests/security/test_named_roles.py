@@ -1,0 +1,249 @@
+"""A role under a name of its own: its tenant's subjects, an inbox nobody else hears, an end of its own."""
+
+import asyncio
+import itertools
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from heirloom.roles import SHOWN, inbox
+from service.named_role import ACCOUNTS
+from tests.security.test_connecting import ended
+from tests.system.service import HEIRLOOM, Caller, Service
+
+_numbers = itertools.count()
+
+
+class Named(NamedTuple):
+    """What somebody was given who may connect under that name."""
+
+    name: str
+    user: str
+    secret: str
+    inbox_prefix: str
+
+
+async def added(service: Service, operator: Caller, role: str, name: str = "", tenant: str = "acme") -> Named:
+    """Credentials of its own."""
+    name = name or f"holder-{next(_numbers)}"
+    answer = await operator.ask(f"admin.{tenant}.role.add", {"role": role, "name": name})
+    service.secrets.append(answer["secret"])  # nothing that the service writes may hold it
+    return Named(name, answer["user"], answer["secret"], answer["inbox_prefix"])
+
+
+@asynccontextmanager
+async def connected(service: Service, named: Named) -> AsyncIterator[tuple[Caller, list[str]]]:
+    """As that holder; and what the broker refuses, in small letters."""
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error).lower())
+
+    connection = Client()
+    try:
+        await connection.connect(
+            f"nats://{service.host}",
+            user=named.user,
+            password=named.secret,
+            inbox_prefix=named.inbox_prefix,
+            allow_reconnect=False,
+            error_cb=note,
+        )
+        yield Caller(connection, ""), refused
+    finally:
+        await connection.close()
+        if connection._transport is not None:
+            connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
+            await asyncio.sleep(0)
+
+
+async def is_shut(service: Service, named: Named) -> bool:
+    """Whether it is not let in."""
+    try:
+        async with connected(service, named) as (caller, _):
+            await caller.connection.flush(1)
+    except NatsError:
+        return True
+    return False
+
+
+async def all_refused(caller: Caller, refused: list[str], publish: tuple[str, ...], subscribe: tuple[str, ...]) -> None:
+    """Fails where the broker allows one of them."""
+    for subject in publish:
+        await caller.connection.publish(subject, b"{}")
+    for subject in subscribe:
+        await caller.connection.subscribe(subject)
+    for _ in range(2):
+        await caller.connection.flush()
+    said = "\n".join(refused)
+    assert [subject for subject in (*publish, *subscribe) if f'"{subject.lower()}"' not in said] == []
+
+
+@pytest.fixture
+async def operator(service: Service) -> AsyncIterator[Caller]:
+    """Of all tenants."""
+    async with service.role("operator") as operator:
+        yield operator
+
+
+OTHERS = (
+    "admin.globex.role.list", "audit.globex.position", "oauth.globex.edge.introspect", "oauth.globex.public.jwks",
+    "tokens.acme.family.evil.live", "$JS.API.INFO", "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.globex.tenant",
+    "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.globex.family.x.revoked", "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS",
+    "$JS.HEIRLOOM.API.STREAM.INFO.TOKENS", "oauth.acme.client.web.issue",
+)  # fmt: skip
+"""What no name of acme's may publish to."""
+OWN = {
+    "operator": ("admin.acme.role.list", "audit.acme.position", "oauth.acme.edge.introspect"),
+    "auditor": ("audit.acme.position", "admin.acme.role.list", "oauth.acme.edge.introspect"),
+    "edge": ("oauth.acme.edge.introspect", "admin.acme.role.list", "audit.acme.position"),
+    "resource": ("oauth.acme.edge.introspect", "admin.acme.role.list", "oauth.acme.edge.token"),
+}
+"""What a role is answered on, and what others' it may not publish to."""
+
+
+@pytest.mark.parametrize("role", OWN)
+async def test_a_name_has_its_tenants_part_of_the_role(service: Service, operator: Caller, role: str) -> None:
+    """What it asks of its tenant is answered; another tenant's, another role's and the log are refused by name."""
+    answered, *denied = OWN[role]
+    async with connected(service, await added(service, operator, role)) as (caller, refused):
+        assert json.loads((await caller.connection.request(answered, b"{}", timeout=10)).data)
+        assert json.loads((await caller.connection.request("oauth.acme.public.jwks", b"", timeout=10)).data)["keys"]
+        assert refused == []
+        feeds = ("tokens.globex.family.*.revoked", "tokens.*.family.*.revoked", "tokens.>", ">", "_INBOX.>")
+        await all_refused(caller, refused, (*OTHERS, *denied), feeds)
+
+
+async def test_a_second_holder_hears_nothing_of_the_first(service: Service, operator: Caller) -> None:
+    """Neither its replies, nor those of the role without a name, nor the other way round."""
+    first, second = await added(service, operator, "resource"), await added(service, operator, "resource")
+    async with (
+        connected(service, first) as (one, _),
+        connected(service, second) as (other, refused),
+        service.role("resource") as nameless,
+    ):
+        inboxes = (f"{first.inbox_prefix}.>", f"{inbox('resource')}.>", "_INBOX.acme.>", "_INBOX.acme.role.>")
+        await all_refused(other, refused, (f"{first.inbox_prefix}.x",), inboxes)
+        heard: list[Any] = []
+
+        async def hear(message: Any) -> None:
+            heard.append(message)
+
+        for caller in (other, nameless):
+            await caller.connection.subscribe(f"{first.inbox_prefix}.>", cb=hear)
+            await caller.connection.subscribe(f"{caller.connection._inbox_prefix.decode()}.>", cb=hear)
+        assert (await one.ask("oauth.acme.edge.introspect", {"token": "x"}))["error"] == "invalid_client"
+        for caller in (other, nameless):
+            await caller.connection.flush()
+        assert heard == []
+
+
+async def test_a_name_hears_its_tenants_revocations_alone(service: Service, operator: Caller) -> None:
+    """The feed is its tenant's; the same subscription as the role's without a name is refused."""
+    async with (
+        connected(service, await added(service, operator, "resource")) as (resource, refused),
+        service.client() as web,
+    ):
+        heard: asyncio.Queue[str] = asyncio.Queue()
+
+        async def hear(message: Any) -> None:
+            heard.put_nowait(message.subject)
+
+        await resource.connection.subscribe("tokens.acme.family.*.revoked", cb=hear)
+        await resource.connection.flush()
+        tokens = await web.issue(scope="read offline_access")
+        await web.ask("revoke", {"token": tokens["refresh_token"]})
+        async with asyncio.timeout(10):
+            assert (await heard.get()).startswith("tokens.acme.family.")
+        assert refused == []
+
+
+async def test_a_revoked_name_is_out_at_once_and_stays_out(service: Service, operator: Caller) -> None:
+    """On every replica; others of the same role stay; added again it is somebody new."""
+    gone, stays = await added(service, operator, "edge"), await added(service, operator, "edge")
+    async with connected(service, gone) as (leaving, _), connected(service, stays) as (staying, _):
+        revoked = await operator.ask("admin.acme.role.revoke", {"name": gone.name, "reason": "sold"})
+        for _ in range(6):  # by whichever replica the broker asks
+            assert await is_shut(service, gone)
+        await ended(leaving, 5)
+        assert await operator.ask("admin.acme.role.revoke", {"name": gone.name}) == revoked, "it is so already"
+        assert staying.connection.is_connected
+        listed = (await operator.ask("admin.acme.role.list", {}))["items"]
+        status = {item["name"]: item["status"] for item in listed}
+        assert (status[gone.name], status[stays.name]) == ("revoked", "live")
+        assert "secret" not in json.dumps(listed)
+        again = await added(service, operator, "resource", gone.name)
+        assert await is_shut(service, gone) and not await is_shut(service, again)
+
+
+async def test_what_cannot_be_a_name(service: Service, operator: Caller) -> None:
+    """Refused with the reason; a name that is in use is nobody else's."""
+    named = await added(service, operator, "auditor")
+    for tenant, request in (
+        ("acme", {"role": "auditor", "name": named.name}),
+        ("acme", {"role": "service", "name": "x"}),
+        ("acme", {"role": "resource", "name": "a.b"}),
+        ("acme", {"role": "resource", "name": "*"}),
+        ("acme", {"role": "resource"}),
+        ("acme", {"name": "x"}),
+        ("nobody", {"role": "resource", "name": "x"}),
+    ):
+        assert (await operator.ask(f"admin.{tenant}.role.add", request))["error"] == "invalid_request"
+    assert (await operator.ask("admin.acme.role.revoke", {"name": "nobody"}))["error"] == "invalid_request"
+    for user, secret in (
+        (named.user, named.secret[::-1]),
+        (named.user, ""),
+        (named.user.replace("acme", "globex"), named.secret),
+        (named.user.replace(".role.", "."), named.secret),
+        ("acme.role.>", named.secret),
+        ("acme.role.*", named.secret),
+    ):
+        assert await is_shut(service, named._replace(user=user, secret=secret))
+
+
+def test_its_commands(service: Service) -> None:
+    """`heirloom admin role`: a URL that connects, the list, the end; and the log is whole with them in it."""
+
+    def heirloom(*arguments: str) -> str:
+        command = [str(HEIRLOOM), *arguments, "--data", str(service.data)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    told = json.loads(heirloom("admin", "role", "add", "resource", "api", "--tenant", "acme", "--json"))
+    service.secrets.append(told["secret"])
+    assert told["url"] == f"nats://acme.role.api:{told['secret']}@{service.host}"
+    assert asyncio.run(_is_let_in(told["url"]))
+    assert "api" in heirloom("admin", "role", "list", "--tenant", "acme")
+    heirloom("admin", "role", "revoke", "api", "--tenant", "acme", "--reason", "test")
+    assert not asyncio.run(_is_let_in(told["url"]))
+    heirloom("audit", "verify")
+
+
+async def _is_let_in(url: str) -> bool:
+    connection = Client()
+
+    async def quiet(_error: Exception) -> None:
+        pass
+
+    try:
+        await connection.connect(url, allow_reconnect=False, error_cb=quiet)
+        await connection.flush(2)
+    except NatsError:
+        return False
+    finally:
+        await connection.close()
+        if connection._transport is not None:
+            connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
+    return True
+
+
+def test_names_live_where_their_role_lives() -> None:
+    """The accounts that the service names are those of the broker's configuration."""
+    assert {name: role.account for name, role in SHOWN.items()} == ACCOUNTS
