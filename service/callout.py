@@ -98,7 +98,7 @@ class Callout:
     async def _answer(self, message: Msg, asked: _Asked) -> None:
         try:
             admitted = await self._connecting.admit(asked.connect_opts)
-            if not self._counts.takes(admitted.tenant, admitted.client_id):
+            if not await self._counts.takes(admitted.tenant, admitted.client_id):
                 raise OAuthError("slow_down", "the client has as many connections as it may (max_connections)")
             if admitted.holding is not None:
                 self._holdings.opened(admitted.holding)

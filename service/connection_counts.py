@@ -1,8 +1,9 @@
 """How many connections each client has, on every server of the broker, and that they stay within its bound.
 
-The servers are asked once a second, and only after somebody was let in or turned away. In between, those that this
-replica has let in since count as well. What several replicas let in at the same moment can be more than the bound: the
-newest are then ended, by the servers' own order, which is the same to every replica.
+The servers are asked twice a second, and only after somebody has come. In between, those that this replica has let in
+since count as well; whoever would be too many by that waits for what the servers say next, since some may have left.
+What several replicas let in at the same moment can be more than the bound: the newest are then ended, by the servers'
+own order, which is the same to every replica.
 """
 
 import asyncio
@@ -16,8 +17,11 @@ from service.disconnecting import Listed
 
 log = logging.getLogger("heirloom.callout")
 
-ASK_SECONDS = 1.0
+ASK_SECONDS = 0.5
 """Between two questions; so long the servers have to answer one, as well."""
+
+WAITING = 4
+"""Of one client, so that nobody else's connections wait behind it."""
 
 
 class Who(NamedTuple):
@@ -55,6 +59,9 @@ class ConnectionCounts:
         self._since: Counter[Who] = Counter()
         self._found: dict[tuple[str, int], Listed] = {}
         self._stale = asyncio.Event()
+        self._waiting: Counter[Who] = Counter()
+        self._begun = self._ended = 0
+        self._told = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         connections.when_counted = self._note
 
@@ -66,14 +73,31 @@ class ConnectionCounts:
         """Count no more."""
         await end(self._tasks)
 
-    def takes(self, tenant: str, client_id: str) -> bool:
+    async def takes(self, tenant: str, client_id: str) -> bool:
         """Whether the client may have one more; if so, it is counted."""
-        who, bound = Who(tenant, client_id), self._bound(tenant, client_id)
+        who = Who(tenant, client_id)
         self._stale.set()
-        if bound is not None and self._counted[who] + self._since[who] >= bound:
+        if self._has_all(who) and (self._waiting[who] >= WAITING or await self._has_all_next(who)):
             return False
         self._since[who] += 1
         return True
+
+    def _has_all(self, who: Who) -> bool:
+        bound = self._bound(*who)
+        return bound is not None and self._counted[who] + self._since[who] >= bound
+
+    async def _has_all_next(self, who: Who) -> bool:
+        """As `_has_all`, by a count that begins later than now."""
+        begun = self._begun
+        self._waiting[who] += 1
+        try:
+            async with self._told:
+                await self._told.wait_for(lambda: self._ended > begun)
+        finally:
+            self._waiting[who] -= 1
+            if not self._waiting[who]:
+                del self._waiting[who]
+        return self._has_all(who)
 
     def _note(self, listed: Listed) -> None:
         self._found[listed.server, listed.cid] = listed
@@ -82,9 +106,15 @@ class ConnectionCounts:
         while True:
             self._found, self._since = {}, Counter()
             self._stale.clear()
+            self._begun += 1
             await self._connections.count_all()
             await asyncio.sleep(ASK_SECONDS)
             await self._end_excess()
+            async with self._told:
+                self._ended = self._begun
+                self._told.notify_all()
+            if self._waiting:
+                continue
             await self._stale.wait()
 
     async def _end_excess(self) -> None:

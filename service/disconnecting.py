@@ -136,14 +136,14 @@ class Connections:
 
     async def _end_role(self, named: NamedRole) -> None:
         await asyncio.sleep(TOLD_SECONDS)
-        await self._ask_to_end(named.user, named.account)
+        await self._ask_to_end(named.user)
         await asyncio.sleep(AGAIN_SECONDS)
         known = self._registry.roles(named.tenant).get(named.name)
         if known is not None and known.state.revoked:
-            await self._ask_to_end(named.user, named.account)
+            await self._ask_to_end(named.user)
 
-    async def _ask_to_end(self, user: str, account: str = ACCOUNT) -> None:
-        await self._ask({"user": user, "acc": account}, f"end.{account}.{user.replace('/', '.')}")
+    async def _ask_to_end(self, user: str) -> None:
+        await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
 
     async def _look_through(self, kind: str) -> None:
         self._pages[kind].clear()
@@ -162,8 +162,7 @@ class Connections:
             log.warning("the broker is not asked who is connected: %s", type(error).__name__)
 
     async def _end_found(self, message: Msg) -> None:
-        account, *names = message.subject.removeprefix(f"{self._inbox}.end.").split(".")
-        user = "/".join(names)
+        user = "/".join(message.subject.removeprefix(f"{self._inbox}.end.").split("."))
         reply = _decoder.decode(message.data)
         for connected in reply.data.connections:
             await self._kick(reply.server.id, connected.cid)
@@ -174,7 +173,7 @@ class Connections:
                 extra={"tenant": tenant, "client": client_id, "count": len(reply.data.connections)},
             )
         if len(reply.data.connections) == AT_ONCE:
-            await self._ask_to_end(user, account)
+            await self._ask_to_end(user)
 
     async def _page_found(self, message: Msg) -> None:
         *_, kind, offset = message.subject.split(".")

@@ -48,6 +48,10 @@ class TenantRole(NamedTuple):
     seq: int
 
 
+MAX_CONNECTIONS = 100
+"""Of one name."""
+
+
 def as_client(name: str) -> str:
     """Where others have a client_id."""
     return f"role:{name}"

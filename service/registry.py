@@ -23,7 +23,7 @@ from events.reader import read
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from service.keyring import Keyring
-from service.named_role import NamedRole, TenantRole
+from service.named_role import MAX_CONNECTIONS, NamedRole, TenantRole, as_client
 from service.policy import Rules, resolve
 from service.rate import Bucket
 from service.signing import SigningKey
@@ -155,8 +155,10 @@ class Registry:
         return known.roles if known is not None else {}
 
     def max_connections(self, tenant: str, client_id: str) -> int | None:
-        """How many connections that client may have, as far as is known here."""
+        """How many connections that client, or role by its name, may have, as far as is known here."""
         known = self._tenants.get(tenant)
+        if client_id.startswith(as_client("")):
+            return MAX_CONNECTIONS
         client = known.clients.get(client_id) if known is not None else None
         return client.rules.max_connections if client is not None else None
 

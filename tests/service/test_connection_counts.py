@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from service import connection_counts
-from service.connection_counts import ConnectionCounts
+from service.connection_counts import WAITING, ConnectionCounts
 from service.disconnecting import Listed
 
 
@@ -52,31 +52,44 @@ async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def _counted() -> None:
-    for _ in range(10):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def test_one_more_than_it_may_is_refused(servers: Servers, counts: ConnectionCounts) -> None:
     """Those just let in count before any server has told of them; each client has its own bound."""
-    assert [counts.takes("acme", "web") for _ in range(3)] == [True, True, False]
-    assert counts.takes("acme", "other") and counts.takes("globex", "web")
+    for at in range(2):
+        assert await counts.takes("acme", "web")
+        servers.connect("acme/web", at)
+    assert not await counts.takes("acme", "web")
+    assert await counts.takes("acme", "other") and await counts.takes("globex", "web")
 
 
 async def test_those_of_tokens_count_as_the_clients(servers: Servers, counts: ConnectionCounts) -> None:
     """A token of its own for each connection gives a client no more of them."""
     servers.connect("acme/web", 1)
     servers.connect("acme/web/family/jti/1700000000", 2, "two")
-    counts.takes("acme", "other")
+    await counts.takes("acme", "other")
     await _counted()
-    assert not counts.takes("acme", "web")
+    assert not await counts.takes("acme", "web")
 
 
 async def test_who_has_left_makes_room(servers: Servers, counts: ConnectionCounts) -> None:
     """Also where the connection was never opened that a replica had let in."""
-    assert counts.takes("acme", "web") and counts.takes("acme", "web")
-    assert not counts.takes("acme", "web")
+    for _ in range(20):  # one after the other, however soon
+        assert await counts.takes("acme", "web")
+
+
+async def test_who_waits_for_room_keeps_nobody_waiting(servers: Servers, counts: ConnectionCounts) -> None:
+    """So many of one client wait for the next count, and all others are refused at once."""
+    for at in range(2):
+        servers.connect("acme/web", at)
+    await counts.takes("acme", "other")
     await _counted()
-    assert counts.takes("acme", "web")
+    asked = [asyncio.create_task(counts.takes("acme", "web")) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert sum(task.done() for task in asked) == 50 - WAITING
+    assert await asyncio.gather(*asked) == [False] * 50
 
 
 async def test_what_replicas_let_in_at_once_is_ended_by_age(servers: Servers, counts: ConnectionCounts) -> None:
@@ -84,7 +97,7 @@ async def test_what_replicas_let_in_at_once_is_ended_by_age(servers: Servers, co
     for at, server in ((4, "one"), (1, "two"), (3, "two"), (2, "one")):
         servers.connect("acme/web", at, server)
     servers.connect("acme/other", 9)
-    counts.takes("acme", "web")
+    await counts.takes("acme", "web")
     await _counted()
     assert sorted(listed.start[-3:-1] for listed in servers.open) == ["01", "02", "09"]
 
