@@ -24,6 +24,7 @@ log = logging.getLogger("heirloom.bus")
 
 LINES_BYTES = len(b"NATS/1.0\r\n\r\n")
 """What headers have around them."""
+NOT_NATS = "what answers there does not speak NATS"
 MAX_SUBJECTS = 4000
 """Characters. For a line of more than 4096 the broker ends the connection."""
 LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
@@ -166,6 +167,15 @@ class Connection(Client):
                 self._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
             raise
         self._was_connected = True
+
+    async def _process_connect_init(self) -> None:
+        """As nats-py's, whose search for a broker would end with any error that is not one of NATS."""
+        try:
+            await super()._process_connect_init()
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+            raise NatsError(NOT_NATS) from error
+        if not isinstance(self._max_payload, int):
+            raise NatsError(NOT_NATS)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Every server tells its version before it is told anything; one that is too old is left for another."""

@@ -4,13 +4,11 @@ One process is asked over a pipe (`heirloom.report`); here the answers of all ar
 """
 
 import asyncio
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from http import HTTPStatus
+from typing import NamedTuple
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -23,6 +21,12 @@ from heirloom.running import address
 
 LIVE_SECONDS = 2.0
 """An event loop that does not come round in that time is stuck."""
+
+MAX_CONNECTIONS = 64
+MAX_REQUEST = 8 << 10
+"""Bytes of a request line and its headers."""
+PATIENCE_SECONDS = 3 * LIVE_SECONDS
+"""For whoever connects and says nothing, or does not read."""
 
 
 class CannotListen(Exception):
@@ -52,34 +56,70 @@ class Reply(NamedTuple):
     body: bytes
 
 
-class _IPv6Server(ThreadingHTTPServer):
-    address_family = socket.AF_INET6
-
-
 @asynccontextmanager
 async def observed(host: str, port: int, children: list[Child]) -> AsyncIterator[str]:
     """Answer HTTP for as long as the block lasts, about the children there are then; gives the address.
 
     Raises `CannotListen`.
     """
-    loop = asyncio.get_running_loop()
-
-    def reply(path: str) -> Reply:
-        return asyncio.run_coroutine_threadsafe(_reply(path, children), loop).result(2 * LIVE_SECONDS)
-
+    connections = _Port(children)
     try:
-        server = (_IPv6Server if ":" in host else ThreadingHTTPServer)((host, port), partial(_Handler, reply))
+        server = await asyncio.start_server(connections.serve, host, port, limit=MAX_REQUEST)
     except OSError as error:
-        where = address(host, port)
-        raise CannotListen(f"metrics cannot be told on {where}: {error.strerror}; choose another") from error
-    server.daemon_threads = True
-    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    serving.start()
+        where, why = address(host, port), os.strerror(error.errno) if error.errno else str(error)
+        raise CannotListen(f"metrics cannot be told on {where}: {why}; choose another") from error
     try:
-        yield address(host, server.server_address[1])
+        yield address(host, server.sockets[0].getsockname()[1])
     finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
+        server.close()
+        connections.close()
+        await server.wait_closed()
+
+
+class _Port:
+    """Takes one request of each connection. There are few connections and none lasts: whoever is slow goes first."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        self._children = children
+        self._open: dict[asyncio.StreamWriter, None] = {}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer, or give up within `PATIENCE_SECONDS`."""
+        if len(self._open) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._open))  # a proper scrape is done within milliseconds
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                writer.write(_response(await self._answer(await reader.readuntil(b"\r\n\r\n"))))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+            writer.transport.abort()
+        finally:
+            self._open.pop(writer, None)
+
+    def close(self) -> None:
+        """Whoever is here goes."""
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _answer(self, head: bytes) -> Reply:
+        method, _, rest = head.partition(b" ")
+        if method != b"GET":
+            return Reply(405, "text/plain", b"there is nothing here but what GET gives\n")
+        return await _reply(rest.partition(b" ")[0].partition(b"?")[0].decode("latin1"), self._children)
+
+
+def _response(reply: Reply) -> bytes:
+    """HTTP/1.1, and the end of the connection."""
+    head = (
+        f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.content_type}\r\n"
+        f"Content-Length: {len(reply.body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + reply.body
 
 
 async def _reply(path: str, children: Sequence[Child]) -> Reply:
@@ -150,26 +190,3 @@ class _Collected(NamedTuple):
 
     def collect(self) -> Iterable[Family]:
         return self.families
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 5  # for whoever connects and says nothing
-    server_version, sys_version = "heirloom", ""
-
-    def __init__(self, reply: Callable[[str], Reply], *arguments: Any) -> None:
-        self._reply = reply
-        super().__init__(*arguments)
-
-    def do_GET(self) -> None:  # the library's name
-        try:
-            reply = self._reply(self.path.partition("?")[0])
-        except TimeoutError:
-            reply = Reply(503, "text/plain", b"heirloom up itself does not come round\n")
-        self.send_response(reply.status)
-        self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(len(reply.body)))
-        self.end_headers()
-        self.wfile.write(reply.body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Every scrape would be a line."""

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError, NoServersError
 
 from events import bus
 from events.broker_version import BrokerTooOld
@@ -56,6 +56,10 @@ async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus
         raise click.ClickException(f"the broker does not let this command in: {reason}") from error
     try:
         yield connection
+    except ConnectionClosedError as error:
+        raise click.ClickException(f"the broker at {host_of(nats)} has ended the connection") from error
+    except msgspec.DecodeError as error:
+        raise click.ClickException(f"what answers at {host_of(nats)} is not this service") from error
     finally:
         await connection.close()
 

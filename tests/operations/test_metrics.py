@@ -1,15 +1,20 @@
 """Metrics and health, as Prometheus and an orchestrator see them."""
 
 import asyncio
+import contextlib
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from heirloom import metrics_port
 from heirloom.cli import main
-from heirloom.metrics_port import Answer, rendered
+from heirloom.metrics_port import MAX_CONNECTIONS, Answer, rendered
 from heirloom.report import Report, Sample, counter, gauge, only
+from heirloom.running import RUNNING
 from tests.operations.http import Told, get, metrics, total
 from tests.paused import paused
 from tests.system.service import Service
@@ -103,3 +108,59 @@ def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert "cannot be told on 127.0.0.1" in result.output
     assert CliRunner().invoke(main, ["up", "--metrics", "nowhere"]).exit_code == 2
+
+
+async def test_silent_connections_keep_nobody_out(service: Service) -> None:
+    """933 of them once held a thread each, for as long as they sent a byte now and then."""
+    host, _, port = json.loads((service.data / RUNNING).read_text())["metrics"].rpartition(":")
+    silent = []
+    threads = _threads(service)
+    for number in range(4 * MAX_CONNECTIONS):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /metrics HTTP/1.1\r\nX-Slow: " if number % 2 else b"")
+        silent.append((reader, writer))
+    for path in ("/livez", "/metrics", "/readyz"):
+        assert (await get(service, path)).status == 200
+    assert _threads(service) == threads
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_who_says_nothing_has_his_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of the request must come within it, not only the next byte."""
+    monkeypatch.setattr(metrics_port, "PATIENCE_SECONDS", 0.3)
+    async with metrics_port.observed("127.0.0.1", 0, []) as address, asyncio.timeout(20):
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof() and not writer.is_closing():
+                writer.write(b"G")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+
+def _threads(service: Service) -> int:
+    """Of `heirloom up` itself."""
+    return len(list(Path(f"/proc/{service._process.pid}/task").iterdir()))
+
+
+async def test_what_is_no_request_for_metrics(service: Service) -> None:
+    """Is refused or left, at once, and the next one is answered."""
+    host, _, port = json.loads((service.data / RUNNING).read_text())["metrics"].rpartition(":")
+    for sent, begins in (
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"HTTP/1.1 405 "),
+        (b"GET /\xff\x00 HTTP/1.1\r\n\r\n", b"HTTP/1.1 404 "),
+        (b"\r\n\r\n", b"HTTP/1.1 405 "),
+        (b"GET /metrics?a=b HTTP/1.0\r\nHost: x\r\n\r\n", b"HTTP/1.1 200 "),
+        (b"GET /" + b"a" * 40_000, b""),
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        came = b""
+        with contextlib.suppress(ConnectionError):
+            came = await reader.read()
+        assert came[: len(begins)] == begins
+        assert bool(came) == bool(begins)
+        writer.close()
+    assert (await get(service, "/livez")).status == 200
