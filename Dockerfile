@@ -1,5 +1,5 @@
 FROM python:3.13-slim
-RUN useradd --uid 10001 --create-home heirloom && install -d -o heirloom /state /log
+RUN useradd --uid 10001 --create-home heirloom && install -d -m 700 -o heirloom /state /log
 WORKDIR /app
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.lock

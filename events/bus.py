@@ -18,6 +18,7 @@ from nats.protocol.parser import PERMISSIONS_ERR
 from events.broker_version import BrokerLeft, BrokerTooOld, is_enough, refusal
 from events.ending import end
 from events.headers import Unread, UnreadableHeaders, unreadable
+from events.peer import owner
 from events.wire import Parser, Taker
 
 log = logging.getLogger("heirloom.bus")
@@ -31,9 +32,15 @@ LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
 ALSO_ANY_BYTE = "surrogateescape"
 """How `as_text` keeps the bytes that are no text."""
 
+BROKER_OWNER = "HEIRLOOM_BROKER_OWNER"
+"""In the environment: the id of the user whose process the broker must be, here. Nobody else is told anything."""
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
 the key with which to show the same certificate, where the broker asks for one."""
+
+
+class NotOurBroker(NatsError):
+    """Somebody else's process listens where the broker should; it has been shown nothing."""
 
 
 class Connection(Client):
@@ -155,6 +162,18 @@ class Connection(Client):
         except Exception as error:  # whatever a message does to its taker, the next ones are others'
             self.malformed(len(data), error)
 
+    def _require_owner(self, expected: int) -> None:
+        writer = getattr(self._transport, "_io_writer", None)
+        connected = writer.get_extra_info("socket") if writer is not None else None
+        if connected is None or (found := owner(connected)) != expected:
+            uri = self._current_server.uri if self._current_server is not None else None
+            where = f"{uri.hostname}:{uri.port}" if uri is not None else "the broker's address"
+            whose = "an unknown user" if connected is None or found is None else f"user {found}"
+            raise NotOurBroker(
+                f"what listens on {where} is a process of {whose}, and the broker is one of user {expected}:"
+                " nothing was said to it; find out who took that port"
+            )
+
     async def connect(self, *arguments: Any, **options: Any) -> None:
         """As nats-py's, which leaves the socket open where it fails.
 
@@ -178,7 +197,12 @@ class Connection(Client):
             raise NatsError(NOT_NATS)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Every server tells its version before it is told anything; one that is too old is left for another."""
+        """Every server tells its version before it is told anything; one that is too old is left for another.
+
+        Nor is anything told to who is not the broker, where its owner is known. Raises `NotOurBroker`.
+        """
+        if initial_connection and (expected := os.environ.get(BROKER_OWNER)):
+            self._require_owner(int(expected))
         await super()._process_info(info, initial_connection)
         version = str(info.get("version", ""))
         if not initial_connection or is_enough(version) or self._current_server is None:
@@ -238,12 +262,14 @@ async def connect(
     name: str,
     *,
     inbox_prefix: str = "_INBOX",
+    nkey_seed: str | None = None,
     patient: bool = True,
     echo: bool = True,
     on_change: Callable[[str], Awaitable[None]] | None = None,
 ) -> Connection:
     """Connect to `url`, credentials included, or to any of several with commas between, a cluster's.
 
+    With an `nkey_seed` the connection proves itself by signing what the broker made up, which is of no use to others.
     `name` is what the broker's monitoring shows; whom to trust with `tls://`, the environment or the system tells.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
     last of their servers; both raise `BrokerTooOld`. Without `echo` a connection does not hear what it publishes
@@ -265,6 +291,7 @@ async def connect(
     options: dict[str, Any] = {
         "name": name,
         "inbox_prefix": inbox_prefix,
+        "nkeys_seed_str": nkey_seed,
         "error_cb": failed,
         "disconnected_cb": changed("disconnected"),
         "reconnected_cb": changed("reconnected"),

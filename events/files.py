@@ -15,6 +15,25 @@ from typing import BinaryIO
 PRIVATE = 0o600
 
 
+def exposed(path: Path, what: str) -> str | None:
+    """Why others have a part in a file or directory, and what to do; None where it is its owner's alone.
+
+    That is this user, or root, who also mounts secrets for a group (Kubernetes: `root:fsGroup`, 0440 or 0640). Root may
+    use everybody's. Raises `OSError`.
+    """
+    found = path.stat()
+    me, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
+    if found.st_uid not in (me, 0) and me != 0:
+        return f"{what} {path} belongs to another user ({found.st_uid}); run this as that user, or chown it"
+    is_directory = stat.S_ISDIR(found.st_mode)
+    is_mounted = found.st_uid == 0 != me and not is_directory
+    if mode & (0o037 if is_mounted else 0o077):
+        access = "open to" if is_directory or mode & 0o033 else "readable by"
+        another = ", or name a new directory in it" if is_directory else ""
+        return f"{what} {path} is {access} others; run: chmod {'700' if is_directory else '600'} {path}{another}"
+    return None
+
+
 def open_plain(path: Path) -> BinaryIO:
     """Open a file for reading. Raises `OSError` for a link, and for whatever is no plain file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

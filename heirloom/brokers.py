@@ -90,7 +90,7 @@ def brokers(
 
 
 def _broker(name: str, directory: Path, configuration: str, listen: str, known: Credentials) -> Child:
-    config = directory / "nats.conf"
+    config = directory / nats_server.CONFIGURATION
     config.unlink(missing_ok=True)
     write_private(config, configuration.encode())
 

@@ -117,6 +117,8 @@ class Child:
                 log.warning("%s did not end in %s s; killed", self.name, seconds)
                 process.kill()
                 await process.wait()
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)  # its number may soon be another process's
 
     async def _spawn(self) -> None:
         errors = self._errors.open("ab") if self._errors else None

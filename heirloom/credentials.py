@@ -3,15 +3,14 @@
 import base64
 import os
 import secrets
-from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import nkeys
 
-from events.files import replace, write_private
-from heirloom.roles import ROLES
+from events.files import exposed, replace, write_private
+from heirloom.roles import OWN, ROLES
 from service.client_password import client_password
 from service.keyring import KeyringError
 
@@ -19,21 +18,40 @@ FILE = "bus.json"
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """`passwords` of the service and of each role; what makes the clients' passwords; what signs user JWTs."""
+    """What makes the clients' passwords; what signs user JWTs; each role's proof.
+
+    `passwords` are of the roles that others are shown. `seeds` are nkeys, with which our own processes and commands
+    prove themselves as any role: who listens in the broker's place learns nothing of them.
+    """
 
     passwords: dict[str, str]
     client_key: str
     issuer_seed: str
+    seeds: dict[str, str] = {}
 
     @property
     def issuer(self) -> str:
         """The public nkey the broker trusts."""
-        public: bytes = nkeys.from_seed(self.issuer_seed.encode()).public_key
-        return public.decode()
+        return _public(self.issuer_seed)
 
     def url(self, user: str, host: str) -> str:
-        """A NATS URL for the service or a role; `host` with port, or several with commas between."""
+        """A NATS URL for a role that is shown; `host` with port, or several with commas between."""
         return _urls(f"{user}:{self.passwords[user]}", host)
+
+    def seed(self, role: str) -> str:
+        """Of a role's nkey. Raises `KeyringError`."""
+        try:
+            return self.seeds[role]
+        except KeyError:
+            raise KeyringError(
+                f"{FILE} is of an earlier version, without a key for {role}: start `heirloom up` once more, or"
+                " `heirloom broker-config` for a broker of your own"
+            ) from None
+
+    @property
+    def nkeys(self) -> dict[str, str]:
+        """The public key of each role."""
+        return {role: _public(seed) for role, seed in self.seeds.items()}
 
     def client_url(self, tenant: str, client_id: str, host: str, void_until: datetime | None = None) -> str:
         """A NATS URL for a client; `host` as above, `void_until` as of `client_password`."""
@@ -50,23 +68,31 @@ def ensure(data: Path) -> Credentials:
     """The credentials of this data directory, made where there are none yet. Raises `KeyringError`."""
     path = data / FILE
     if not path.exists():
-        seed: bytes = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_ACCOUNT)
-        made = Credentials(
-            passwords=_passwords(ROLES),
-            client_key=base64.b64encode(secrets.token_bytes(32)).decode(),
-            issuer_seed=seed.decode(),
-        )
+        client_key = base64.b64encode(secrets.token_bytes(32)).decode()
+        made = _complete(Credentials({}, client_key, _seed(nkeys.PREFIX_BYTE_ACCOUNT)))
         write_private(path, msgspec.json.format(msgspec.json.encode(made)))
     known = load(data)
-    missing = [role for role in ROLES if role not in known.passwords]
-    if missing:
-        known = msgspec.structs.replace(known, passwords=known.passwords | _passwords(missing))
-        replace(path, msgspec.json.format(msgspec.json.encode(known)))
-    return known
+    if (complete := _complete(known)) != known:
+        replace(path, msgspec.json.format(msgspec.json.encode(complete)))
+    return complete
 
 
-def _passwords(roles: Iterable[str]) -> dict[str, str]:
-    return {role: secrets.token_urlsafe(24) for role in roles}
+def _complete(known: Credentials) -> Credentials:
+    """With what new roles need, and without the passwords that our own processes once had."""
+    made = {role: secrets.token_urlsafe(24) for role in ROLES if role not in OWN}
+    passwords = made | {role: password for role, password in known.passwords.items() if role not in OWN}
+    seeds = {role: _seed(nkeys.PREFIX_BYTE_USER) for role in ROLES if role not in known.seeds} | known.seeds
+    return msgspec.structs.replace(known, passwords=passwords, seeds=seeds)
+
+
+def _seed(kind: int) -> str:
+    made: bytes = nkeys.encode_seed(secrets.token_bytes(32), kind)
+    return made.decode()
+
+
+def _public(seed: str) -> str:
+    public: bytes = nkeys.from_seed(seed.encode()).public_key
+    return public.decode()
 
 
 def of_environment() -> Credentials | None:
@@ -79,6 +105,8 @@ def load(data: Path) -> Credentials:
     """The credentials of this data directory. Raises `KeyringError`."""
     path = data / FILE
     try:
+        if (reason := exposed(path, "the file of credentials")) is not None:
+            raise KeyringError(reason)
         return decode(path.read_bytes(), path)
     except OSError as error:
         raise KeyringError(f"cannot read {path}: {error.strerror}") from error

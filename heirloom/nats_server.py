@@ -14,6 +14,12 @@ from heirloom.roles import LOG_ACCOUNT, ROLES
 from heirloom.tls import Tls
 
 HOST = "127.0.0.1"
+CONFIGURATION = "nats.conf"
+
+
+def owner() -> int | None:
+    """The id of the user whose process the embedded broker is, where the system tells that of a connection's end."""
+    return os.geteuid() if sys.platform == "linux" else None
 
 
 def binary() -> str:
@@ -58,6 +64,7 @@ def configuration(
     The disk alone limits the log, and `heirloom.room` looks after it: left to itself, nats-server takes three quarters
     of what is free as it starts, nothing at all on a disk that is full then, and never hears of room that comes later.
     """
+    users = [credentials.nkeys[role] for role in ROLES] + [role for role in ROLES if role in credentials.passwords]
     return f"""\
 listen: "{listen}"
 server_name: heirloom
@@ -71,7 +78,7 @@ jetstream {{
 {tls.configuration() if tls is not None else ""}{accounts(credentials)}
 authorization {{
   timeout: 3
-  auth_callout {{ issuer: {credentials.issuer}, account: {LOG_ACCOUNT}, auth_users: [ {", ".join(ROLES)} ] }}
+  auth_callout {{ issuer: {credentials.issuer}, account: {LOG_ACCOUNT}, auth_users: [ {", ".join(users)} ] }}
 }}
 """
 
@@ -82,8 +89,7 @@ def end_orphan(pid_file: Path) -> None:
         pid = int(pid_file.read_text())
     except (OSError, ValueError):
         return
-    command = _command_of(pid)
-    if "nats-server" in command and str(pid_file.parent) in command:
+    if _command_of(pid).strip().endswith(f"/nats-server --config {pid_file.parent / CONFIGURATION}"):
         os.kill(pid, signal.SIGTERM)
 
 

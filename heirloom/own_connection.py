@@ -5,13 +5,13 @@ from typing import Any
 from events import bus
 from heirloom.credentials import Credentials
 from heirloom.roles import inbox
-from heirloom.running import host_of
 
 
 async def connect_as(role: str, name: str, url: str, known: Credentials | None, **options: Any) -> bus.Connection:
     """Connect as `role` to the broker at `url`; `name` and `options` are those of `bus.connect`.
 
-    Without `known` credentials the broker is not ours, and `url` holds some if it wants any.
+    With `known` credentials the role proves itself by its nkey. Without, the broker is not ours, and `url` holds what
+    it wants.
     """
-    address = url if known is None else known.url(role, host_of(url))
-    return await bus.connect(address, name, inbox_prefix=inbox(role), **options)
+    seed = None if known is None else known.seed(role)
+    return await bus.connect(url, name, inbox_prefix=inbox(role), nkey_seed=seed, **options)

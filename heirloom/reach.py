@@ -17,7 +17,8 @@ from events.ending import end
 from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
-from heirloom.roles import API, LOG_API, inbox
+from heirloom.own_connection import connect_as
+from heirloom.roles import API, LOG_API
 from heirloom.running import RUNNING, Running, host_of
 from service.keyring import KeyringError
 
@@ -40,14 +41,19 @@ class _Denied(Exception):
 
 
 @contextlib.asynccontextmanager
-async def open_bus(data: Path, nats: str | None, role: str) -> AsyncIterator[bus.Connection]:
-    """A connection as `role`. Raises `click.ClickException` with one clear line."""
+async def open_bus(
+    data: Path, nats: str | None, role: str, known: Credentials | None = None
+) -> AsyncIterator[bus.Connection]:
+    """A connection as `role`, with the credentials of the data directory, of the URL, or those that are `known`.
+
+    Raises `click.ClickException` with one clear line.
+    """
     if nats is None:
         where = whereabouts(data)
-        nats = _credentials(data).url(role, where.host) if where.ours else where.url
+        nats, known = where.url, _credentials(data) if where.ours else None
     try:
-        connection = await bus.connect(nats, f"heirloom {role}", inbox_prefix=inbox(role), patient=False)
-    except BrokerTooOld as error:
+        connection = await connect_as(role, f"heirloom {role}", nats, known, patient=False)
+    except (BrokerTooOld, bus.NotOurBroker) as error:
         raise click.ClickException(str(error)) from error
     except NoServersError as error:
         raise click.ClickException(f"no broker answers at {host_of(nats)}") from error
@@ -135,12 +141,17 @@ def whereabouts(data: Path) -> Running:
     try:
         where = msgspec.json.decode((data / RUNNING).read_bytes(), type=Running)
     except (OSError, msgspec.DecodeError) as error:
-        raise click.ClickException(
-            f"no service runs on {data}: start one with `heirloom up --data {data}`, or name a broker with --nats"
-        ) from error
-    if where.tls is not None:
-        where.tls.be_trusted()
+        raise _nothing_runs(data) from error
+    if not where.is_alive(data):
+        raise _nothing_runs(data)
+    where.know_the_broker()
     return where
+
+
+def _nothing_runs(data: Path) -> click.ClickException:
+    return click.ClickException(
+        f"no service runs on {data}: start one with `heirloom up --data {data}`, or name a broker with --nats"
+    )
 
 
 def _credentials(data: Path) -> Credentials:

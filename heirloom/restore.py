@@ -102,8 +102,8 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
     started = brokers(data, ports, known, "2m")
     try:
         await asyncio.gather(*(broker.start() for broker in started))
-        where = ",".join(f"{nats_server.HOST}:{port}" for port in ports)
-        connection = await connect_as("backup", "heirloom restore", f"nats://{where}", known)
+        where = ",".join(f"nats://{nats_server.HOST}:{port}" for port in ports)
+        connection = await connect_as("backup", "heirloom restore", where, known)
         try:
             yield connection
         finally:

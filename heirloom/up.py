@@ -14,6 +14,7 @@ import msgspec
 
 from events.broker_version import BrokerTooOld
 from events.ending import end
+from events.files import exposed
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
@@ -24,7 +25,7 @@ from heirloom.manifest import DRAFT
 from heirloom.own_connection import connect_as
 from heirloom.processes import processes
 from heirloom.room import keep_room
-from heirloom.running import RUNNING, Running, address, host_of
+from heirloom.running import LOCK, RUNNING, Running, address, host_of
 from heirloom.staging import staged_in_memory
 from heirloom.tls import Tls
 from service import keyring
@@ -82,7 +83,7 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
                 progress("starting " + (ours[0].name if len(ours) == 1 else f"{len(ours)} brokers"))
                 started += ours
                 await asyncio.gather(*(broker.start() for broker in ours))  # a cluster is ready when most of it is
-                async with _looked_after(ours, data, where.host):
+                async with _looked_after(ours, data, where.url):
                     others = children[len(ours) :]
                     progress("starting " + ", ".join(child.name for child in others))
                     started += others
@@ -99,13 +100,13 @@ async def running(options: Options, progress: Callable[[str], None] = lambda _: 
 
 
 @contextlib.asynccontextmanager
-async def _looked_after(ours: list[Child], data: Path, host: str) -> AsyncIterator[None]:
+async def _looked_after(ours: list[Child], data: Path, url: str) -> AsyncIterator[None]:
     """The brokers that are ours, if any: there is room on their disks, and in a cluster every copy is whole."""
     hands = asyncio.Lock()
     async with contextlib.AsyncExitStack() as leaving:
         keeping = [asyncio.create_task(keep_room(ours, hands), name="keeping room on the disks")]
         if len(ours) > 1:
-            connection = await connect_as("keeper", "up", f"nats://{host}", credentials.load(data))
+            connection = await connect_as("keeper", "up", url, credentials.load(data))
             leaving.push_async_callback(connection.close)
             keeper = CopyKeeper(connection, dict(zip(node_names(len(ours)), ours, strict=True)), hands)
             await keeper.look()  # before anybody is served from a copy that lacks something
@@ -153,7 +154,11 @@ async def _on_own_broker(data: Path, options: Options) -> tuple[Running, list[Ch
     if options.tls is not None:
         options.tls.be_trusted()
     near = EVERYWHERE.get(options.host, options.host)
-    where = Running(",".join(address(near, port) for port in ports), os.getpid(), ours=True, tls=options.tls)
+    owner = nats_server.owner() if options.tls is None else None
+    where = Running(
+        ",".join(address(near, port) for port in ports), os.getpid(), ours=True, tls=options.tls, owner=owner
+    )
+    where.know_the_broker()
     children = brokers(data, ports, known, options.sync, options.host, options.tls, options.logs)
     return where, [*children, *_processes(data, where.url, where, options)]
 
@@ -223,7 +228,7 @@ def _is_broker(child: Child) -> bool:
 @contextlib.contextmanager
 def locked(data: Path) -> Iterator[None]:
     """Have the data directory for oneself: no service runs on it. Raises `CannotStart`."""
-    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -238,6 +243,8 @@ def prepare(data: Path) -> None:
     path = data / "keyring.json"
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (path.exists() or (data / credentials.FILE).exists()) and data.stat().st_uid == os.geteuid():
+            data.chmod(0o700)  # nothing of ours lies there yet
         if (data / DRAFT).exists():
             raise CannotStart(f"a restore into {data} was broken off: remove {data / DRAFT}, and restore again")
         if not path.exists() and any((data / log).exists() for log in ("jetstream", *node_names(3))):
@@ -245,6 +252,8 @@ def prepare(data: Path) -> None:
                 f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"
             )
         keyring.create(path)
+        if (reason := exposed(data, "the data directory")) is not None:
+            raise CannotStart(reason)
     except keyring.KeyringError as error:
         raise CannotStart(str(error)) from error
     except OSError as error:

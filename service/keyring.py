@@ -6,9 +6,7 @@ when a tenant is added. Each secret has an id (1 to 255) that tokens name; the l
 """
 
 import base64
-import os
 import secrets
-import stat
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from events.files import replace, write_private
+from events.files import exposed, replace, write_private
 
 SECRET_BYTES = 32
 
@@ -73,12 +71,12 @@ class Keyring:
 def load(path: Path) -> Keyring:
     """Read the keyring. Raises `KeyringError`."""
     try:
-        mode = path.stat().st_mode
+        reason = exposed(path, "the keyring")
         content = path.read_bytes()
     except OSError as error:
         raise KeyringError(f"cannot read the keyring {path}: {error.strerror}") from error
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-        raise KeyringError(f"the keyring {path} is readable by others; run: chmod 600 {path}")
+    if reason is not None:
+        raise KeyringError(reason)
     try:
         file = msgspec.json.decode(content, type=_File)
         known = {entry.id: base64.b64decode(entry.secret, validate=True) for entry in file.secrets}

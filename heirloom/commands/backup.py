@@ -24,6 +24,7 @@ from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
 from heirloom.commands.tables import say
 from heirloom.commands.verify import verify_log
+from heirloom.credentials import Credentials
 from heirloom.manifest import Manifest, Unusable, check, read_manifest, read_part
 from heirloom.reach import open_bus
 from heirloom.restore import (
@@ -60,7 +61,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     """
 
     async def run() -> Manifest:
-        async with open_bus(data, _with_credentials(data, nats), "backup") as connection:
+        async with open_bus(data, nats, "backup", _known(data, nats)) as connection:
             log = await state_of(connection, STREAM)
             with _bytes("backing up", 0 if log is None else log.bytes) as advance:
                 return await back_up(connection, data, into, advance, keys=not no_keys)
@@ -151,10 +152,8 @@ async def _target(nats: str | None, backup: Path, manifest: Manifest) -> AsyncIt
     if nats is None:
         yield None
         return
-    known = credentials_in(backup, manifest)
-    if known is not None and urlsplit(nats).username is None:
-        nats = known.url("backup", urlsplit(nats).netloc)
-    async with open_bus(backup, nats, "backup") as connection:
+    known = credentials_in(backup, manifest) if urlsplit(nats).username is None else None
+    async with open_bus(backup, nats, "backup", known) as connection:
         await refuse_to_overwrite(connection, manifest)
         yield connection
 
@@ -193,12 +192,11 @@ async def _end_families(connection: Connection, manifest: Manifest) -> int:
         return await end_every_family(connection, cause, advance)
 
 
-def _with_credentials(directory: Path, nats: str | None) -> str | None:
+def _known(directory: Path, nats: str | None) -> Credentials | None:
     """A URL without credentials is of a broker that knows those made here (`heirloom broker-config`)."""
     if nats is None or urlsplit(nats).username is not None or not (directory / credentials.FILE).exists():
-        return nats
-    parts = urlsplit(nats)
-    return credentials.load(directory).url("backup", parts.netloc)
+        return None
+    return credentials.load(directory)
 
 
 def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:

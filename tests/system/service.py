@@ -107,6 +107,11 @@ class Service:
         host: str = json.loads((self.data / RUNNING).read_text())["host"]
         return host
 
+    @property
+    def pid(self) -> int:
+        """Of `heirloom up` itself."""
+        return self._process.pid
+
     def pids(self, what: str) -> list[int]:
         """The processes of this service whose command line holds `what`."""
         listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
@@ -150,7 +155,7 @@ def overstepped(data: Path) -> list[str]:
     """What the broker has refused to our own connections: what a role lacks is a wait without an answer."""
     said = (data / "nats.log").read_text() if (data / "nats.log").exists() else ""
     ours = (line for line in said.splitlines() if " Violation - " in line and ":heirloom " in line)
-    return [line for line in ours if '"HEIRLOOM/user:' in line]
+    return [line for line in ours if '"HEIRLOOM/' in line]
 
 
 class Caller:
