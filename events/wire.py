@@ -9,7 +9,7 @@ A message is cut out by the lengths that its own line announces, and handed at o
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from nats.errors import ProtocolError
@@ -22,7 +22,8 @@ MAX_LINE = 64 << 10
 """Bytes. A broker's control lines are of 4 KiB unless it is told otherwise; the longest names a cluster's servers."""
 MAX_MESSAGE = 64 << 20
 """Bytes. The most that nats-server can be told to let through (`max_payload`), headers included."""
-MAX_DIGITS = 18
+MAX_DIGITS = 36
+"""Of the numbers in a line together."""
 
 
 class Receiver(Protocol):
@@ -44,16 +45,6 @@ class Receiver(Protocol):
     def _process_ping(self) -> Awaitable[None]: ...
 
     def _process_pong(self) -> Awaitable[None]: ...
-
-
-class Announced(NamedTuple):
-    """What a MSG or HMSG line says of the message behind it. `head` of its `size` bytes are headers."""
-
-    subject: bytes
-    sid: int
-    reply: bytes
-    head: int
-    size: int
 
 
 class Parser(NatsParser):
@@ -100,7 +91,7 @@ class Parser(NatsParser):
             if stop + 2 > len(data):
                 self._wanted = stop + 2 - begin
                 return begin
-            if data[stop : stop + 2] != b"\r\n":
+            if not data.startswith(b"\r\n", stop):
                 raise ProtocolError("nats: a message is longer than its line announced")
             headers = data[start:body] if head else None
             begin = stop + 2
@@ -136,7 +127,7 @@ class Parser(NatsParser):
 
 def _words(line: bytes) -> list[bytes]:
     """Of a line without its LF, at least one. Raises `ProtocolError`."""
-    if line[-1:] != b"\r":
+    if not line.endswith(b"\r"):
         raise ProtocolError("nats: a line does not end with CR LF")
     words = line[:-1].split(b" ")
     if b"" in words or b"\t" in line:
@@ -146,22 +137,31 @@ def _words(line: bytes) -> list[bytes]:
     return words
 
 
-def _announced(words: list[bytes]) -> Announced:
-    """`MSG subject sid [reply] size` and `HMSG subject sid [reply] headers size`. Raises `ProtocolError`."""
-    sizes = 2 if words[0] == b"HMSG" else 1
-    if not 3 <= len(words) - sizes <= 4:
-        raise ProtocolError("nats: malformed MSG")
-    head, size = _number(words[-2]) if sizes == 2 else 0, _number(words[-1])
-    if head > size or size > MAX_MESSAGE:
-        raise ProtocolError("nats: malformed MSG")
-    return Announced(words[1], _number(words[2]), words[3] if len(words) - sizes == 4 else b"", head, size)
+def _announced(words: list[bytes]) -> tuple[bytes, int, bytes, int, int]:
+    """`MSG subject sid [reply] size` and `HMSG subject sid [reply] headers size`, where a reply is left out as `b""`.
 
-
-def _number(word: bytes) -> int:
-    """Decimal digits and nothing else: `int` alone takes signs, underscores and white space too."""
-    if not word.isdigit() or len(word) > MAX_DIGITS:
+    Gives subject, sid, reply, and how many bytes headers and message have, the headers' 0 where there are none.
+    Numbers are digits and nothing else: `int` alone takes signs, underscores and white space too. Raises
+    `ProtocolError`.
+    """
+    match words:
+        case [b"MSG", subject, sid, size]:
+            reply, head = b"", b"0"
+        case [b"MSG", subject, sid, reply, size]:
+            head = b"0"
+        case [b"HMSG", subject, sid, head, size]:
+            reply = b""
+        case [b"HMSG", subject, sid, reply, head, size]:
+            pass
+        case _:
+            raise ProtocolError("nats: malformed MSG")
+    digits = sid + head + size
+    if not (sid and head and size and digits.isdigit()) or len(digits) > MAX_DIGITS:
         raise ProtocolError("nats: malformed MSG")
-    return int(word)
+    headers, whole = int(head), int(size)
+    if headers > whole or whole > MAX_MESSAGE:
+        raise ProtocolError("nats: malformed MSG")
+    return subject, int(sid), reply, headers, whole
 
 
 def _info(text: bytes) -> dict[str, Any]:
