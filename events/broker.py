@@ -61,8 +61,12 @@ async def _raw(message: NatsMessage) -> bytes:
     return message.body
 
 
-def serve(broker: Broker, subject: str, handle: Handle, *, queue: str, max_workers: int = 16) -> None:
-    """Answer requests on `subject` with `handle`, at most `max_workers` at once."""
+WORKERS = 512
+"""Requests on one subject that are taken at once; most of them wait for their turn."""
+
+
+def serve(broker: Broker, subject: str, handle: Handle, *, queue: str, max_workers: int = WORKERS) -> None:
+    """Answer requests on `subject` with `handle`, at most `max_workers` at once; whose turn it is `handle` decides."""
 
     @broker.subscriber(
         subject, queue=queue, decoder=_raw, max_workers=max_workers, ack_policy=AckPolicy.MANUAL, title=subject

@@ -10,6 +10,7 @@ import msgspec
 
 from events.bus import Connection
 from events.direct_reader import read_direct
+from events.fair_queue import Limits, NoRoom, Turns
 from events.pipe import ChildGone, Pipe
 from events.reader import Batch
 from events.stream import last_sequence
@@ -50,12 +51,16 @@ class WhatIfRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limit: Limit = 100
 
 
+LIMITS = Limits(at_once=1, of_tenant=1, of_client=1, waiting=8, waiting_of_tenant=1, waiting_of_client=1)
+"""Histories being followed, each by a process of its own, and waiting for that; tenants take turns."""
+
+
 class WhatIf:
     """Answers on the bus, one at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._busy = asyncio.Lock()
+        self._turns = Turns(LIMITS)
 
     async def __call__(self, tenant: str, body: bytes) -> bytes:
         """The findings. Raises `Refused`, and `JetStreamMissing`."""
@@ -71,19 +76,21 @@ class WhatIf:
             raise Refused("invalid_request", "since is after until")
         if request.min_seq is not None:
             await self._reach(request.min_seq)
-        if self._busy.locked():
-            raise Refused("temporarily_unavailable", "another history is being followed; ask again", 503)
         now = datetime.now(UTC)
         now = min(until, now) if isinstance(until, datetime) else now
         terms = Terms(tenant, request.policy, now, request.client_id, since, until, request.limit)
-        async with self._busy:
-            try:
+        try:
+            if self._turns.waiting >= LIMITS.waiting:  # also of tenants that one could invent
+                raise NoRoom
+            async with self._turns.of((tenant, "")):
                 return msgspec.json.encode(await find_out(self._connection, terms, lambda _: None, ON_THE_BUS))
-            except TooLong as error:
-                advice = "ask from a later sequence on, or use the command `heirloom audit what-if`"
-                raise Refused("invalid_request", f"{error}: {advice}") from error
-            except (CannotTell, ChildGone) as error:
-                raise Refused("server_error", str(error), 503) from error
+        except NoRoom as error:
+            raise Refused("temporarily_unavailable", "other histories are being followed; ask again", 503) from error
+        except TooLong as error:
+            advice = "ask from a later sequence on, or use the command `heirloom audit what-if`"
+            raise Refused("invalid_request", f"{error}: {advice}") from error
+        except (CannotTell, ChildGone) as error:
+            raise Refused("server_error", str(error), 503) from error
 
     async def _reach(self, seq: int) -> None:
         """Wait until the log goes that far. Raises `Refused` where it does not in time."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from events.broker import Broker, serve
+from events.fair_queue import Limits, NoRoom, Turns
 from events.stream import JetStreamMissing
 from projections import lists, period
 from projections.as_of import as_of, diff
@@ -61,8 +62,11 @@ QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
 
 QUEUE = "heirloom-audit"
 CONNECTIONS = 4
-WORKERS = 64
-"""Requests at once; one that waits for its sequence holds no database connection."""
+LIMITS = Limits(at_once=CONNECTIONS, of_tenant=3, of_client=2, waiting=512, waiting_of_tenant=128, waiting_of_client=64)
+"""Questions being looked up, and waiting for that: in all, of a tenant, and of one kind about a tenant.
+
+One that waits for its sequence holds no place.
+"""
 MAX_REPLY = 900 * 1024
 """The broker takes messages of 1 MiB; longer answers come in more pages, and what has no pages is refused."""
 
@@ -79,7 +83,8 @@ class Audit:
         self._progress = progress
         self._log_end = log_end
         self._connections: asyncio.Queue[sqlite3.Connection] | None = None
-        asked = {name: partial(self._ask, kind, query) for name, (kind, query) in QUERIES.items()}
+        self._turns = Turns(LIMITS)
+        asked = {name: partial(self._ask, name) for name in QUERIES}
         self._queries: dict[str, Query] = {**asked, **(others or {}), "position": self._position}
 
     def open(self, path: Path) -> None:
@@ -103,7 +108,7 @@ class Audit:
     def serve(self, broker: Broker) -> None:
         """Answer every query on the broker."""
         for query in self._queries:
-            serve(broker, f"audit.*.{query}", self.answer, queue=QUEUE, max_workers=WORKERS)
+            serve(broker, f"audit.*.{query}", self.answer, queue=QUEUE)
 
     async def answer(self, subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
         """The reply's body and headers for a request on `audit.<tenant>.<query>`. Raises nothing."""
@@ -112,6 +117,8 @@ class Audit:
             return _sendable(await self._queries[query](tenant, body)), {}
         except Refused as refused:
             refusal = refused
+        except NoRoom:
+            refusal = Refused("temporarily_unavailable", "too many questions about this tenant wait; ask again", 503)
         except BadCursor:
             refusal = Refused("invalid_request", "the cursor does not belong to this query")
         except JetStreamMissing:
@@ -121,10 +128,12 @@ class Audit:
             refusal = Refused("server_error", "the query failed; the service's log says more", 503)
         return refusal.body(), refusal.headers()
 
-    async def _ask(self, kind: type[Request], query: Callable[..., Answer], tenant: str, body: bytes) -> bytes:
+    async def _ask(self, name: str, tenant: str, body: bytes) -> bytes:
+        kind, query = QUERIES[name]
         request = await self._receive(body, kind)
         limit: int = getattr(request, "limit", 1)
-        return await self._look_up(lambda db, limit: query(db, tenant, request, limit, _now()), limit)
+        async with self._turns.of((tenant, name)):
+            return await self._look_up(lambda db, limit: query(db, tenant, request, limit, _now()), limit)
 
     async def _position(self, _tenant: str, body: bytes) -> bytes:
         await self._receive(body, Request)

@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
+from events.fair_queue import Limits, NoRoom, Turns
 from events.log import Unavailable
 from service import clock
 from service.connecting import Admitted, Connecting, Offered
@@ -30,8 +31,12 @@ log = logging.getLogger("heirloom.callout")
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
 REFUSED = "Authorization Violation"
-AT_ONCE = 256
-"""Connections being decided on at once; one more is refused, and comes again."""
+LIMITS = Limits(
+    at_once=128, of_tenant=32, of_client=32, waiting=2_000, waiting_of_tenant=1_000, waiting_of_client=1_000
+)
+"""Connections being decided on, and waiting for that: in all, and of one host."""
+PATIENCE_SECONDS = 2.5
+"""A little less than the broker's. Who is not answered hears of a time-out and comes again; who is refused need not."""
 FOR_THE_CLIENT_ITSELF = ("issue", "authorize", "token", "device_authorization")
 """Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
 
@@ -43,10 +48,15 @@ class _ServerId(msgspec.Struct):
     id: str
 
 
+class _ClientInfo(msgspec.Struct):
+    host: str = ""
+
+
 class _Asked(msgspec.Struct):
     server_id: _ServerId
     user_nkey: str
     connect_opts: Offered
+    client_info: _ClientInfo
 
 
 class _Claims(msgspec.Struct):
@@ -68,6 +78,7 @@ class Callout:
         self._counts = counts
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
+        self._turns = Turns(LIMITS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
 
@@ -86,14 +97,21 @@ class Callout:
         # the broker's own JWT, on a subject of an account where only this service may publish
         payload = message.data.split(b".")[1]
         asked = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))).nats
-        if len(self._tasks) >= AT_ONCE:
-            log.warning("too many connections are being decided on: one is refused")
-            await self._say(message, asked, {"error": REFUSED})
-            return
         # who is not known here is looked up in the log, and nobody else should wait for that
-        task = asyncio.create_task(self._answer(message, asked))
+        task = asyncio.create_task(self._answer_in_turn(message, asked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _answer_in_turn(self, message: Msg, asked: _Asked) -> None:
+        """Hosts take turns, so that one that floods keeps no other one's clients out."""
+        loop = asyncio.get_running_loop()
+        came_at, host = loop.time(), asked.client_info.host
+        try:
+            async with self._turns.of((host, "")):
+                if loop.time() - came_at < PATIENCE_SECONDS:
+                    await self._answer(message, asked)
+        except NoRoom:
+            log.info("a connection is not decided on: too many of its host wait", extra={"host": host})
 
     async def _answer(self, message: Msg, asked: _Asked) -> None:
         try:

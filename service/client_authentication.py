@@ -169,7 +169,8 @@ class ClientAuthentication:
             return False
         if client.rules.jwks is None or not assertion.is_signed_by(client.rules.jwks):
             return False
-        # last, so that only the client itself can use up its assertions
+        # last, so that only the client itself can use up its assertions, and its rate
+        self._context.door.assertion(client)
         return await self._used.use(tenant.name, client.client_id, assertion.claims.jti)
 
     async def _newer(self, tenant: Tenant | None, client: Client | None) -> Client | None:

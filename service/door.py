@@ -6,9 +6,9 @@ All of them are token buckets of this replica's memory, of whom the log has: nob
 import time
 from collections.abc import Callable
 
-from service.fair_queue import Asker
+from events.fair_queue import Asker
 from service.rate import Bucket, too_many
-from service.registry import Registry
+from service.registry import Client, Registry
 
 EDGE_PER_SECOND = 10_000
 """Requests of a tenant's that come from edges, before it is known whose they are."""
@@ -16,6 +16,8 @@ PUBLIC_PER_SECOND = 1_000
 """Questions for a tenant's keys and metadata."""
 LOOKS_PER_SECOND = 1_000
 """Looks into the log for a tenant's clients that are not known here, or whose proof is wrong by what is known."""
+ASSERTIONS_PER_SECOND = 200
+"""Of a client's: each is a durable write of the broker's, kept for a quarter of an hour."""
 
 EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
 """Askers that are no client, and could have no client's name: all of a tenant's together."""
@@ -56,6 +58,10 @@ class Door:
             return self._stranger()
         self._count(tenant.public, PUBLIC_PER_SECOND, "tenant")
         return tenant_name, PUBLIC
+
+    def assertion(self, client: Client) -> None:
+        """A client has signed one."""
+        self._count(client.assertions, ASSERTIONS_PER_SECOND, "client")
 
     def look(self, tenant_name: str) -> None:
         """Somebody who is not known here, or whose proof is not right here, makes us look into the log."""

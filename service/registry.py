@@ -114,6 +114,7 @@ class Client(msgspec.Struct):
     rules: Rules
     stored: Stored
     bucket: Bucket = msgspec.field(default_factory=Bucket)
+    assertions: Bucket = msgspec.field(default_factory=Bucket)
 
 
 class KeyMismatch(Exception):

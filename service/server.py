@@ -14,13 +14,13 @@ from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
 
 from events.bus import Connection, as_text
+from events.fair_queue import Asker, FairQueue, Limits
 from events.headers import UnreadableHeaders, legible
 from events.log import Unavailable
 from service.client_authentication import ClientAuthentication
 from service.context import Context
 from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
 from service.errors import OAuthError
-from service.fair_queue import Asker, FairQueue, Limits
 from service.figures import Figures
 from service.journal import Journal
 from service.received import Endpoint, Received

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 from events.broker import Broker, Handle, serve
+from events.fair_queue import Limits, NoRoom, Turns
 from service.admin import client, consent, family, key, role, subject, tenant
 from service.context import Context
+from service.errors import OAuthError
 from service.server import refusal_of
 
 Operation = Callable[[Context, str, bytes], Awaitable[bytes]]
@@ -25,19 +27,30 @@ OPERATIONS: dict[str, Operation] = {
     "role.revoke": role.revoke,
 }
 QUEUE = "heirloom-admin"
+LIMITS = Limits(at_once=32, of_tenant=12, of_client=8, waiting=256, waiting_of_tenant=128, waiting_of_client=64)
+"""Orders being carried out, and waiting for that: in all, of a tenant, and of one kind for a tenant.
+
+A cut-off may take half a minute; others of its tenant, and other tenants' orders, go on meanwhile.
+"""
 
 
 def serve_admin(broker: Broker, context: Context) -> None:
     """Answer `admin.<tenant>.<operation>`."""
+    turns = Turns(LIMITS)
     for name, operation in OPERATIONS.items():
-        serve(broker, f"admin.*.{name}", _handle(context, operation), queue=QUEUE)
+        serve(broker, f"admin.*.{name}", _handle(context, turns, name, operation), queue=QUEUE)
 
 
-def _handle(context: Context, operation: Operation) -> Handle:
+def _handle(context: Context, turns: Turns, name: str, operation: Operation) -> Handle:
     async def handle(subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
+        tenant = subject.split(".")[1]
         try:
             context.skew.require()
-            return await operation(context, subject.split(".")[1], body), {}
+            async with turns.of((tenant, name)):
+                return await operation(context, tenant, body), {}
+        except NoRoom:
+            busy = OAuthError("temporarily_unavailable", "too many orders for this tenant are under way; try again")
+            return busy.body(), busy.headers()
         except Exception as error:
             refusal = refusal_of(error)
             return refusal.body(), refusal.headers()

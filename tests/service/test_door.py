@@ -7,7 +7,15 @@ import pytest
 from events.client import ClientState
 from events.settings import ClientSettings
 from events.stored import Stored
-from service.door import EDGE_PER_SECOND, LOOKS_PER_SECOND, NOBODYS, PUBLIC_PER_SECOND, STRANGER, Door
+from service.door import (
+    ASSERTIONS_PER_SECOND,
+    EDGE_PER_SECOND,
+    LOOKS_PER_SECOND,
+    NOBODYS,
+    PUBLIC_PER_SECOND,
+    STRANGER,
+    Door,
+)
 from service.errors import OAuthError
 from service.keyring import Keyring
 from service.registry import Client, Registry, Tenant
@@ -35,7 +43,7 @@ def registry() -> Registry:
     return registry
 
 
-def spent(ask: Any, *names: str) -> int:
+def spent(ask: Any, *names: Any) -> int:
     """How often that is let in at one moment."""
     for count in range(20_000):
         try:
@@ -58,6 +66,13 @@ def test_every_asker_has_a_rate_of_its_own(registry: Registry) -> None:
     clock.now += 0.5
     assert spent(door.client, "acme", "web") == RATE // 2
     assert spent(door.public, "acme") == PUBLIC_PER_SECOND // 2
+
+
+def test_a_clients_assertions_are_bounded(registry: Registry) -> None:
+    """Each is a write that the broker keeps for a while (RFC 7523 §3): so many a second, none of them another's."""
+    door = Door(registry, _Clock())
+    web, tv = (registry._tenants["acme"].clients[name] for name in ("web", "tv"))
+    assert spent(door.assertion, web) == spent(door.assertion, tv) == ASSERTIONS_PER_SECOND
 
 
 def test_invented_names_share_one_rate_and_leave_nothing(registry: Registry) -> None:

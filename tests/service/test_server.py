@@ -10,13 +10,13 @@ from typing import Any, cast
 import pytest
 
 from events import bus, stream
+from events.fair_queue import Asker, Limits
 from service import received
 from service import server as server_module
 from service.client_authentication import ClientAuthentication
 from service.context import Context
 from service.door import EDGE, PUBLIC
 from service.errors import OAuthError
-from service.fair_queue import Asker, Limits
 from service.journal import Journal
 from service.rate import too_many
 from service.request import Request

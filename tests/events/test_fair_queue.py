@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.fair_queue import Asker, FairQueue, Limits
+from events.fair_queue import Asker, FairQueue, Limits
 
 LIMITS = Limits(at_once=6, of_tenant=4, of_client=2, waiting=12, waiting_of_tenant=8, waiting_of_client=5)
 

@@ -4,8 +4,10 @@ Tenants take turns, and within a tenant its clients; each is served in the order
 seldom waits for one request of each other asker at most, however many more they have waiting.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Sized
+from collections.abc import AsyncIterator, Sized
+from contextlib import asynccontextmanager
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 Work = TypeVar("Work")
@@ -105,3 +107,44 @@ def _to_the_end(queues: dict[str, Queue], name: str) -> None:
     queue = queues.pop(name)
     if queue:
         queues[name] = queue
+
+
+class NoRoom(Exception):
+    """The asker has as much waiting as it may."""
+
+
+class Turns:
+    """A fair queue for coroutines: `async with turns.of(asker)` is entered in its turn."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(limits)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._queue.waiting
+
+    @asynccontextmanager
+    async def of(self, asker: Asker) -> AsyncIterator[None]:
+        """Raises `NoRoom`."""
+        if not self._queue.begins(asker):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if not self._queue.waits(asker, turn):
+                raise NoRoom
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it was given in the same moment
+                    self._pass_on(asker)
+                raise
+        try:
+            yield
+        finally:
+            self._pass_on(asker)
+
+    def _pass_on(self, asker: Asker) -> None:
+        while (following := self._queue.ended(asker)) is not None:
+            asker, turn = following
+            if not turn.done():  # who was to wait may have been cancelled
+                turn.set_result(None)
+                return
