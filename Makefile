@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-HALF = $(PIP) --require-hashes --no-compile --no-deps -r
+LOCKED = $(PIP) --require-hashes --no-compile --only-binary :all:
+FROM_SOURCE := nkeys # all that has no wheel; what builds it is locked, and installed before
+HALF = $(LOCKED) --no-binary $(FROM_SOURCE) --no-build-isolation --no-deps -r
 STAMP := .venv/.installed
 SELDOM_RUN := '/(mypy|mypyc|pip|selenium|setuptools|pygments/lexers|_?tests)/' # two fifths of what there is to compile
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and each would compile everything anew
@@ -14,8 +16,8 @@ setup: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Heirloom needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	sed -n '/^pip==/,/[^\]$$/p' requirements.lock > .venv/pip.lock
-	$(PIP) --require-hashes --no-compile -r .venv/pip.lock # the one that Python brings takes half as long again
+	sed -nE '/^(pip|setuptools|wheel|packaging)==/,/[^\]$$/p' requirements.lock > .venv/tools.lock
+	$(LOCKED) -r .venv/tools.lock # the pip that Python brings takes half as long again
 	awk '/^[a-z]/ {n++} {print > ".venv/half-" n % 2 ".lock"}' requirements.lock
 	$(HALF) .venv/half-0.lock & $(HALF) .venv/half-1.lock && wait $$! # pip uses one core
 	$(BIN)/python -m pip check # a half cannot know whether the lock file is complete
@@ -56,9 +58,8 @@ faults: setup # a cluster of three under every fault there is; SECONDS=1200 and 
 faults-bugs: setup # every seeded bug must be caught
 	$(BIN)/python -m tests.faults --bugs $(if $(SEED),--seed $(SEED))
 
-sbom: setup # CycloneDX, of what the lock file pins
-	@mkdir -p build
-	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible --output-format JSON --output-file build/sbom.cdx.json
+sbom: setup # CycloneDX: what the lock file pins, its licences and dependencies, and the broker's Go modules
+	$(BIN)/python .ci/sbom.py build/sbom.cdx.json
 
 audit-dependencies: setup # fails with 1 on a known vulnerability, with 2 when the advisory database says nothing
 	$(BIN)/python .ci/audit_dependencies.py

