@@ -1,13 +1,19 @@
 """The log: load an aggregate's last commit, append the next one. `reader` and `direct_reader` read it in order."""
 
+import asyncio
 import base64
+from contextlib import aclosing
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
 
 from events.appender import Appender, Conflict, Unavailable
 from events.bus import Connection
+from events.commit import Commit
+from events.direct_reader import read_direct
+from events.grammar import Foreign, read_commit
 from events.stored import Stored
 from events.stream import JetStreamMissing, last_sequence
 from events.subjects import SETTINGS, STREAM, Aggregate
@@ -16,6 +22,21 @@ __all__ = ["Conflict", "Log", "Unavailable"]
 
 READ_SECONDS = 1.0
 NO_MESSAGE = 10037
+
+
+class Head(NamedTuple):
+    """Where an aggregate stands: its last commit, None where it has none, and the sequence that an append must expect.
+
+    The two differ where foreign messages lie on top (`events.grammar`): what they hold is not the aggregate's, but the
+    broker counts them.
+    """
+
+    stored: Stored | None
+    commit: Commit[Any, Any] | None
+    expected: int
+
+
+NOTHING = Head(None, None, 0)
 
 
 class _StoredMessage(msgspec.Struct):
@@ -61,11 +82,46 @@ class Log:
         """Make ready to append."""
         await self.appender.start()
 
-    async def last(self, aggregate: Aggregate) -> Stored | None:
-        """The last commit, from any replica: good enough to be an append's expected sequence, never an answer.
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """Where the aggregate stands, as the stream's leader has it: whatever is answered without an append is decided
+        on this.
 
-        None when there is none. Raises `Unavailable`.
+        Not from the `leader`, it is good enough to be an append's expected sequence, and never an answer. Raises
+        `Unavailable`, and `UnreadableCommit` for a commit of a later version.
         """
+        last = await (self._from_leader({"last_by_subj": aggregate.filter}) if leader else self._last(aggregate))
+        if last is None:
+            return NOTHING
+        found = read_commit(last)
+        if not isinstance(found, Foreign):
+            return Head(last, found, last.seq)
+        stored = await self._last_before(aggregate, last.seq)
+        commit = None if stored is None else read_commit(stored)
+        assert not isinstance(commit, Foreign)
+        return Head(stored, commit, last.seq)
+
+    async def _last_before(self, aggregate: Aggregate, seq: int) -> Stored | None:
+        """The aggregate's last commit before that sequence: read from its beginning, as the broker knows no way back.
+
+        What the replica that answers lacks is had from the leader.
+        """
+        found, read = None, 0
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                everything = read_direct(self._connection, stream=self._stream, filter=aggregate.filter, until=seq - 1)
+                async with aclosing(everything) as batches:
+                    async for batch in batches:
+                        read = batch.commits[-1].seq
+                        commits = [each for each in batch.commits if not isinstance(read_commit(each), Foreign)]
+                        found = commits[-1] if commits else found
+                while (following := await self.next_after(aggregate, read)) is not None and following.seq < seq:
+                    read = following.seq
+                    found = found if isinstance(read_commit(following), Foreign) else following
+        except TimeoutError as error:
+            raise Unavailable("the log cannot be read now") from error
+        return found
+
+    async def _last(self, aggregate: Aggregate) -> Stored | None:
         request = msgspec.json.encode({"last_by_subj": aggregate.filter})
         try:
             reply = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}", request, timeout=READ_SECONDS)
@@ -80,23 +136,24 @@ class Log:
         raise Unavailable(f"the log answered status {headers.get('Status')}")
 
     async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
-        """The last commit as the stream's leader has it: whatever is answered without an append is decided on this.
+        """The last commit of `head`. None when there is none. Raises `Unavailable` and `UnreadableCommit`."""
+        return (await self.head(aggregate)).stored
 
-        None when there is none. Raises `Unavailable`.
-        """
-        return await self._from_leader({"last_by_subj": aggregate.filter})
+    async def newest(self, filter: str) -> Stored | None:
+        """The newest message of all those under `filter`, commit or not, from the leader. Raises `Unavailable`."""
+        return await self._from_leader({"last_by_subj": filter})
 
     async def at(self, seq: int) -> Stored | None:
-        """The commit of that sequence, from the leader. None when there is none. Raises `Unavailable`."""
+        """The message of that sequence, from the leader. None when there is none. Raises `Unavailable`."""
         return await self._from_leader({"seq": seq})
 
     async def next_after(self, aggregate: Aggregate, seq: int) -> Stored | None:
-        """The aggregate's next commit after that sequence, from the leader. Raises `Unavailable`."""
+        """The aggregate's next message after that sequence, from the leader. Raises `Unavailable`."""
         return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})
 
     async def last_setting(self) -> int:
         """The sequence of the newest commit about a tenant, client or key, 0 for none. Raises `Unavailable`."""
-        newest = [await self._from_leader({"last_by_subj": filter}) for filter in SETTINGS]
+        newest = [await self.newest(filter) for filter in SETTINGS]
         return max((stored.seq for stored in newest if stored is not None), default=0)
 
     async def last_sequence(self) -> int:

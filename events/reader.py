@@ -187,7 +187,7 @@ class _Reader:
             fields = reply.split(b".")
             self._pending = int(fields[-1] if len(fields) == 9 else fields[-2])
             seq = int(fields[5] if len(fields) == 9 else fields[7])
-            self._arrived.append(Stored(seq, subject.decode(), body))
+            self._arrived.append(Stored(seq, subject.decode(errors="replace"), body))
             self._owe_one_less()
         else:
             self._status(subject.decode(), (headers or b"").removeprefix(b"NATS/1.0 ")[:3])

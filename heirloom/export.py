@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
+from events.grammar import Foreign, read_commit
 from events.stored import Stored
 from events.subjects import EVERYTHING
 from heirloom.export_lines import ANOTHER, FORMS, BadExport, Lines, Place, last_place
@@ -47,8 +48,10 @@ class Wanted(NamedTuple):
         return EVERYTHING if self.tenant is None else f"tokens.{self.tenant}.>"
 
     def of(self, stored: Stored) -> list[Record]:
-        """The commit's records, if its time is within. Raises `UnreadableCommit`."""
+        """The commit's records, if its time is within; none of what is foreign. Raises `UnreadableCommit`."""
         found = list(records(stored))
+        if not found:
+            return []
         at = found[0]["at"]
         early = isinstance(self.since, datetime) and at < self.since
         late = isinstance(self.until, datetime) and at > self.until
@@ -99,12 +102,20 @@ def open_sink(into: Path | None, form: str, resumed: Resumed | None) -> Sink:
 
 
 async def pour(
-    connection: Connection, sink: Sink, wanted: Wanted, after: int, end: int | None, advance: Callable[[int], None]
+    connection: Connection,
+    sink: Sink,
+    wanted: Wanted,
+    extent: tuple[int, int | None],
+    advance: Callable[[int], None],
+    found: Callable[[Foreign], None],
 ) -> None:
-    """Write what comes after the sequence `after`, up to `end` (None: for ever); `advance` hears how far.
+    """Write what comes after the first sequence of `extent`, up to the second (None: for ever).
+
+    `advance` hears how far it is; `found` receives each foreign message that was stepped over.
 
     Raises `UnreadableCommit`, `Unavailable`, and `BadExport` where the file begins as another export.
     """
+    after, end = extent
     start = max(wanted.since if isinstance(wanted.since, int) else 1, after + 1)
     if isinstance(wanted.until, int):
         end = min(end, wanted.until) if end is not None else wanted.until
@@ -112,7 +123,11 @@ async def pour(
         return
     async with aclosing(read_direct(connection, start, filter=wanted.filter, until=end)) as batches:
         async for batch in batches:
-            sink.write([record for stored in batch.commits for record in wanted.of(stored)])
+            told = [(stored, wanted.of(stored)) for stored in batch.commits]
+            sink.write([record for _, records in told for record in records])
+            for stored in (stored for stored, records in told if not records):
+                if isinstance(foreign := read_commit(stored), Foreign):
+                    found(foreign)
             advance(batch.commits[-1].seq)
 
 

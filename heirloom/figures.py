@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from events.bus import Connection
 from events.stream import JetStreamMissing
-from heirloom.report import Metric, Report, counter, gauge, only
+from events.subjects import STREAM
+from heirloom.report import Metric, Report, Sample, counter, gauge, only
 from projections.progress import Progress
 
 BEHIND = 1000
@@ -24,7 +25,8 @@ async def of_projector(
 ) -> Report:
     """How far the read model is behind the log. Without the log nobody can say."""
     figures = [
-        gauge("projection_applied_sequence", "The commit applied last to the read model.", only(progress.applied))
+        gauge("projection_applied_sequence", "The commit applied last to the read model.", only(progress.applied)),
+        foreign_messages(STREAM, progress.foreign),
     ]
     obstacles = [] if progress.obstacle is None else [f"the read model goes no further: {progress.obstacle}"]
     try:
@@ -43,6 +45,12 @@ def of_notary(vouched_seconds_ago: float, connections: Iterable[Connection]) -> 
     """How long ago the whole log was last vouched for; nobody waits for it, so it is always ready."""
     age = gauge("checkpoint_age_seconds", "Since all of the log was vouched for.", only(vouched_seconds_ago))
     return Report((age, *of_process(connections)))
+
+
+def foreign_messages(stream: str, count: int) -> Metric:
+    """What lies in a stream and is nothing of ours: somebody else has written there."""
+    what = "Messages of a stream that are no commits, or checkpoints no known key signed; they were stepped over."
+    return counter("foreign_messages", what, Sample({"stream": stream}, count))
 
 
 def of_process(connections: Iterable[Connection]) -> list[Metric]:

@@ -13,14 +13,13 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from events.bus import Connection
 from events.family import FamilyState
-from events.log import Log
-from events.stored import Stored
+from events.log import Head, Log
 from events.subjects import Aggregate
 from heirloom import __version__
 from service.context import Context
@@ -69,15 +68,12 @@ class TracedLog(Log):
         super().__init__(connection)
         self.append = _appending(self.append)
 
-    async def last(self, aggregate: Aggregate) -> Stored | None:
-        """Of any replica."""
-        with _span("load", {"heirloom.leader": False}) as span:
-            return _found(span, await super().last(aggregate))
-
-    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
-        """Of the leader."""
-        with _span("load", {"heirloom.leader": True}) as span:
-            return _found(span, await super().last_from_leader(aggregate))
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """Of the leader, or of any replica."""
+        with _span("load", {"heirloom.leader": leader}) as span:
+            head = await super().head(aggregate, leader=leader)
+            span.set_attribute("heirloom.seq", head.expected)
+            return head
 
 
 class TracedFamilies(Families):
@@ -113,11 +109,6 @@ def _of(family_id: str, state: FamilyState | None) -> dict[str, AttributeValue]:
     generation = None if state is None else state.generation
     known: dict[str, AttributeValue] = {"heirloom.family": family_id}
     return known if generation is None else known | {"heirloom.generation": generation}
-
-
-def _found(span: Span, stored: Stored | None) -> Stored | None:
-    span.set_attribute("heirloom.seq", 0 if stored is None else stored.seq)
-    return stored
 
 
 def _span(name: str, attributes: Mapping[str, AttributeValue], **more: Any) -> Any:

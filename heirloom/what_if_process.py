@@ -11,10 +11,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from events import client as client_events
-from events import tenant as tenant_events
 from events.commit import UnreadableCommit
-from events.family import FamilyCommit, codec
+from events.family import FamilyCommit
+from events.grammar import Foreign, read_commit
 from events.piped import serve
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
@@ -55,17 +54,23 @@ class History:
         self._runs.execute("BEGIN")
 
     def take(self, stored: Stored) -> None:
-        """The next commit of the log. Raises `UnreadableCommit`, and `ValueError` for one that cannot follow."""
+        """The next of the log; what is foreign decided nothing.
+
+        Raises `UnreadableCommit`, and `ValueError` for a commit that cannot follow.
+        """
+        commit = read_commit(stored)
+        if isinstance(commit, Foreign):
+            return
         _, _, kind, *name = stored.subject.split(".")
         match kind:
             case "tenant":
-                self._tenant = tenant_events.codec.decode(stored.body).state.settings
+                self._tenant = commit.state.settings
                 self._rules.clear()
             case "client":
-                self._clients[name[0]] = client_events.codec.decode(stored.body).state.settings
+                self._clients[name[0]] = commit.state.settings
                 self._rules.pop(name[0], None)
             case "family":
-                self._take_family(name[0], stored, codec.decode(stored.body))
+                self._take_family(name[0], stored, commit)
 
     def findings(self) -> Findings:
         """As far as the commits went."""

@@ -32,7 +32,7 @@ class Refusal(Exception):
 
 async def newest_checkpoint(checkpoints: Log) -> Stored | None:
     """As it lies in its stream. None when there is none; raises `Unavailable`."""
-    return await checkpoints.last_from_leader(_EACH)
+    return await checkpoints.newest(CHECKPOINT)
 
 
 class Notary:

@@ -1,13 +1,15 @@
 """A commit as the projections see it: what happened, without the state it is carried in for loading."""
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from events import grammar
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientEvent, ClientSecretIssued
-from events.commit import VERSION
+from events.commit import Commit, UnreadableCommit
 from events.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
+from events.grammar import Foreign
 from events.stored import Stored
 from events.subject import SubjectEvent
 
@@ -45,13 +47,6 @@ class FamilyCommit(msgspec.Struct, gc=False):
     access_until: int = 0
 
 
-class _Family(msgspec.Struct, gc=False):
-    v: int
-    at: datetime
-    actor: str
-    events: tuple[FamilyEvent, ...]
-
-
 class CutOffCommit(NamedTuple):
     """An order against a person or a client; `name` is the last part of its subject, a client's id."""
 
@@ -63,44 +58,28 @@ class CutOffCommit(NamedTuple):
     events: tuple[SubjectEvent | ClientDisabled | ClientEnabled, ...]
 
 
-class _CutOff(msgspec.Struct):
-    v: int
-    at: datetime
-    actor: str
-    events: tuple[SubjectEvent | ClientEvent, ...]
-
-
-class _Other(msgspec.Struct):
-    v: int
-
-
-_family = msgspec.json.Decoder(_Family)
-_cut_off = msgspec.json.Decoder(_CutOff)
-_other = msgspec.json.Decoder(_Other)
-
-
-def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | None:
-    """The commit, or None for one that the read model has no use for.
+def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | Foreign | None:
+    """The commit, None for one that the read model has no use for, or what is foreign.
 
     Raises `Unprojectable` for what this version cannot read.
     """
-    kind = stored.subject.split(".", 4)
     try:
-        if kind[2] in ("subject", "client"):
-            return _cut_off_commit(stored, kind[1], kind[3])
-        if kind[2] != "family":
-            _known_version(_other.decode(stored.body).v)
-            return None
-        read = _family.decode(stored.body)
-        _known_version(read.v)
-        return _family_commit(stored.seq, kind[1], kind[3], kind[4] == "revoked", read)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError, TypeError) as error:
+        read = grammar.read_commit(stored)
+    except UnreadableCommit as error:
         raise Unprojectable(str(error)) from error
+    if isinstance(read, Foreign):
+        return read
+    kind = stored.subject.split(".", 4)
+    if kind[2] in ("subject", "client"):
+        return _cut_off_commit(stored.seq, kind[1], kind[3], read)
+    if kind[2] != "family":
+        return None
+    return _family_commit(stored.seq, kind[1], kind[3], kind[4] == "revoked", read)
 
 
-def _family_commit(seq: int, tenant: str, family_id: str, revokes: bool, read: _Family) -> FamilyCommit:
-    if not read.events:
-        raise Unprojectable("a commit without events")
+def _family_commit(
+    seq: int, tenant: str, family_id: str, revokes: bool, read: Commit[FamilyEvent, Any]
+) -> FamilyCommit:
     generation = refresh_end = access = None
     for event in read.events:
         if isinstance(event, TokenIssued):
@@ -118,16 +97,11 @@ def _family_commit(seq: int, tenant: str, family_id: str, revokes: bool, read: _
     return FamilyCommit(seq, tenant, family_id, revokes, microseconds(read.at), read.actor, read.events, *ends)
 
 
-def _cut_off_commit(stored: Stored, tenant: str, name: str) -> CutOffCommit | None:
-    read = _cut_off.decode(stored.body)
-    _known_version(read.v)
+def _cut_off_commit(
+    seq: int, tenant: str, name: str, read: Commit[SubjectEvent | ClientEvent, Any]
+) -> CutOffCommit | None:
     events = tuple(event for event in read.events if not isinstance(event, ClientConfigured | ClientSecretIssued))
-    return CutOffCommit(stored.seq, tenant, name, microseconds(read.at), read.actor, events) if events else None
-
-
-def _known_version(version: int) -> None:
-    if version != VERSION:
-        raise Unprojectable(f"commit version {version}, this program reads version {VERSION}")
+    return CutOffCommit(seq, tenant, name, microseconds(read.at), read.actor, events) if events else None
 
 
 def microseconds(time: datetime) -> int:

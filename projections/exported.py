@@ -1,13 +1,13 @@
 """The log for others: one flat record for each event, without what nobody outside has a use for (ADR 0010)."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import msgspec
 
-from events import client, family, key, role, subject, tenant
-from events.commit import VERSION, UnreadableCommit
+from events import grammar
+from events.commit import UnreadableCommit
+from events.grammar import Foreign, read_commit
 from events.stored import Stored
 
 Record: TypeAlias = dict[str, Any]
@@ -54,17 +54,7 @@ COLUMNS = (
 )
 """In this order; new ones come last."""
 
-_UNIONS: dict[str, Any] = {
-    "family": family.FamilyEvent,
-    "client": client.ClientEvent,
-    "tenant": tenant.TenantEvent,
-    "subject": subject.SubjectEvent,
-    "key": key.KeyEvent,
-    "role": role.RoleEvent,
-}
-EVENTS: dict[str, type[msgspec.Struct]] = {
-    event.__struct_config__.tag: event for union in _UNIONS.values() for event in get_args(union) or (union,)
-}
+EVENTS: dict[str, type[msgspec.Struct]] = {event.__struct_config__.tag: event for event in grammar.EVENTS}
 """Type → event."""
 
 _FIELDS = {
@@ -73,31 +63,15 @@ _FIELDS = {
 }
 
 
-class _Commit(msgspec.Struct):
-    v: int
-    id: str
-    at: datetime
-    actor: str
-    prev: str | None
-
-
-def _decoder(union: Any) -> msgspec.json.Decoder[Any]:
-    events = msgspec.defstruct("_Events", [("events", tuple[union, ...])], bases=(_Commit,))
-    return msgspec.json.Decoder(events)
-
-
-_DECODERS = {kind: _decoder(union) for kind, union in _UNIONS.items()}
-
-
 def records(stored: Stored) -> Sequence[Record]:
-    """A record for each event of the commit, in their order. Raises `UnreadableCommit`."""
-    _, name, kind, *rest = stored.subject.split(".")
+    """A record for each event of the commit, in their order; none of what is foreign. Raises `UnreadableCommit`."""
     try:
-        commit = _DECODERS[kind].decode(stored.body)
-    except (KeyError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        commit = read_commit(stored)
+    except UnreadableCommit as error:
         raise UnreadableCommit(f"sequence {stored.seq}: {error}") from error
-    if commit.v != VERSION:
-        raise UnreadableCommit(f"sequence {stored.seq}: commit version {commit.v} is unknown")
+    if isinstance(commit, Foreign):
+        return ()
+    _, name, kind, *rest = stored.subject.split(".")
     aggregate: Record = {
         "seq": stored.seq,
         "at": commit.at,

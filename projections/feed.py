@@ -12,6 +12,7 @@ import msgspec
 from events.bus import Connection
 from events.direct_reader import read_direct
 from events.ending import end
+from events.grammar import Foreign
 from events.pipe import ChildGone, Pipe
 from events.reader import Batch, read
 from events.stored import Stored
@@ -53,8 +54,11 @@ async def feed(
     extent: Extent,
     advance: Callable[[int], None],
     reading: Reading = by_consumer,
+    found: Callable[[Foreign], None] = lambda _: None,
 ) -> Outcome | None:
     """Have that much of the log written to the read model at `path`; `advance` hears the sequence applied last.
+
+    `found` receives each foreign message that was stepped over.
 
     Gives what ended it before its end, or None. The file is closed then.
     """
@@ -68,6 +72,8 @@ async def feed(
         except ChildGone as gone:
             ended.set_result(Outcome(0, unwritable=f"the writer ended: {gone}"))
             return
+        for foreign in outcome.foreign:
+            found(foreign)
         advance(outcome.applied)
         if not outcome.is_well:
             ended.set_result(outcome)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from events.bus import Connection
 from events.direct_reader import commit_at
+from events.grammar import Foreign
 from events.stream import JetStreamMissing, last_sequence
 from projections.audit import Audit
 from projections.feed import Extent, feed
@@ -53,7 +54,9 @@ class Follower:
                 continue
             self._advance(applied, end)
             extent = Extent(applied + 1)
-            outcome = await feed(self._connection, self._path, extent, lambda applied: self._advance(applied, end))
+            outcome = await feed(
+                self._connection, self._path, extent, lambda applied: self._advance(applied, end), found=self._found
+            )
             assert outcome is not None  # it goes on for ever otherwise
             if outcome.halted is not None:
                 log.error("%s", outcome.halted)
@@ -70,9 +73,17 @@ class Follower:
             log.warning("the read model is built anew: %s", fault)
         if fault or not self._path.exists():
             await self._rebuild()
-        applied = _prepare(self._path)
+        applied, self._progress.foreign = _prepare(self._path)
         await self._audit.swap(self._path)
         return applied
+
+    def _found(self, foreign: Foreign) -> None:
+        self._progress.foreign += 1
+        log.warning(
+            "sequence %d is no commit and is stepped over: %s (%s); heirloom audit verify names them all",
+            *(foreign.seq, foreign.reason, foreign.subject),
+            extra={"seq": foreign.seq},
+        )
 
     async def _hindered(self, obstacle: str) -> None:
         """Say so, to everybody who asks, and let some time pass before the next attempt."""
@@ -116,7 +127,7 @@ class Follower:
         end = await self._end_of_log()
         if end > 0:
             # where it halts, what it has is right; whoever goes on from there halts again
-            await feed(self._connection, beside, Extent(until=end), lambda _: None)
+            await feed(self._connection, beside, Extent(until=end), lambda _: None, found=self._found)
         _prepare(beside)
         _delete(self._path)
         beside.replace(self._path)
@@ -132,11 +143,12 @@ class Follower:
                 await asyncio.sleep(next(pauses))
 
 
-def _prepare(path: Path) -> int:
-    """Make the read model if there is none; the sequence it stands at."""
+def _prepare(path: Path) -> tuple[int, int]:
+    """Make the read model if there is none; the sequence it stands at, and how many messages it stepped over."""
     model = ReadModel(path)
+    foreign = model.foreign
     model.close()
-    return model.applied
+    return model.applied, foreign
 
 
 def _delete(path: Path) -> None:

@@ -8,10 +8,14 @@ PATIENCE_SECONDS = 5.0
 
 
 class Progress:
-    """`applied` is the sequence applied last; `obstacle` says why it goes no further, if something is in the way."""
+    """`applied` is the sequence applied last; `obstacle` says why it goes no further, if something is in the way.
+
+    `foreign` counts the messages up to there that are no commits and were stepped over.
+    """
 
     def __init__(self) -> None:
         self.applied = 0
+        self.foreign = 0
         self.obstacle: str | None = None
         self._waiting: list[tuple[int, asyncio.Future[bool]]] = []
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
+from events import grammar
 from events.commit import digest
+from events.grammar import Foreign
 from events.stored import Stored
 from projections import (
     activity,
@@ -19,6 +21,7 @@ from projections import (
     cut_offs,
     exchanges,
     families,
+    foreign,
     history,
     incidents,
     names,
@@ -41,7 +44,8 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "activity-1": activity.create,
     "cut-offs-2": cut_offs.create,
     "words-2": words.create,
-    "views-2": views.create,
+    "foreign-1": foreign.create,
+    "views-3": views.create,
 }
 OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, words)
 """In the order their rows are written."""
@@ -49,7 +53,7 @@ OF_LIVING = (families, history, exchanges, activity)
 """The ones among them that a commit concerns which revokes nothing: nearly every one."""
 OF_CUT_OFFS = (cut_offs, words)
 PROJECTIONS = (*OF_FAMILIES, cut_offs)
-STATEMENTS = tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS)
+STATEMENTS = tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign.STATEMENTS
 
 CACHE_KIB = 64 * 1024
 
@@ -93,6 +97,8 @@ class ReadModel:
 
     def __init__(self, path: Path, *, gapless: bool = True) -> None:
         self._gapless = gapless
+        self.stepped_over: list[Foreign] = []
+        """What was foreign; whoever reports it takes it from here."""
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.OperationalError as error:
@@ -119,6 +125,7 @@ class ReadModel:
         """
         rows = Rows(STATEMENTS)
         seen = self.applied
+        self.stepped_over = [found for found in self.stepped_over if found.seq <= seen]  # the rest was not written
         fresh = [stored for stored in commits if stored.seq > seen]
         for index, stored in enumerate(fresh):
             try:
@@ -130,6 +137,11 @@ class ReadModel:
             seen = stored.seq
         if fresh:
             self._write(fresh, rows)
+
+    @property
+    def foreign(self) -> int:
+        """How many messages of the log were stepped over, in all."""
+        return foreign.count(self._connection)
 
     def close(self) -> None:
         """Let go of the file; it is complete in itself then, and can be asked."""
@@ -155,6 +167,10 @@ class ReadModel:
         commit = read_commit(stored)
         if commit is None:
             return
+        if isinstance(commit, Foreign):
+            foreign.apply(commit, rows)
+            self.stepped_over.append(commit)
+            return
         if isinstance(commit, FamilyCommit):
             known = self._opened.by(commit, self._names[commit.tenant])
             commit.opened, commit.renewed, commit.access_until = known
@@ -163,6 +179,13 @@ class ReadModel:
         else:
             for of_cut_offs in OF_CUT_OFFS:
                 of_cut_offs.apply(commit, self._names, rows)
+
+    def _step_over(self, stored: Stored) -> None:
+        """The service cannot have written it: the log would have refused an append that follows nothing."""
+        rows, found = Rows(STATEMENTS), grammar.foreign(stored, "a commit that cannot follow what came before it")
+        foreign.apply(found, rows)
+        self.stepped_over.append(found)
+        self._write([stored], rows)
 
     def _write(self, commits: list[Stored], rows: Rows) -> None:
         try:
@@ -177,10 +200,11 @@ class ReadModel:
             self._load()
             self.apply(commits)
             return
-        except sqlite3.IntegrityError as error:
+        except sqlite3.IntegrityError:
             self._forget()
             if len(commits) == 1:
-                raise Halted(commits[0].seq, f"it does not fit what came before ({error})") from error
+                self._step_over(commits[0])
+                return
             for stored in commits:  # one by one, to come as far as possible and to name the culprit
                 self.apply([stored])
             return

@@ -72,6 +72,7 @@ VIEWS = {
         SELECT c.seq, {_time("c.at")} AS at, tenant.text AS tenant, {_word("c.type")} AS type,
             {_word("c.actor")} AS actor, {_word("c.client")} AS client_id, c.sub, c.reason
         FROM cut_offs AS c JOIN names AS tenant ON tenant.id = c.tenant""",
+    "readable_foreign_messages": "SELECT seq, tenant, subject, reason FROM foreign_messages",
     "readable_activity": f"""
         SELECT {_time("a.at")} AS hour, tenant.text AS tenant, {", ".join(f"a.{count}" for count in COUNTS)}
         FROM activity AS a JOIN names AS tenant ON tenant.id = a.tenant""",

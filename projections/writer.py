@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from events.grammar import Foreign
 from events.piped import serve
 from events.stored import Stored
 from projections.read_model import Halted, ReadModel, Unusable
@@ -16,12 +17,13 @@ PART = "part"
 
 class Outcome(msgspec.Struct, omit_defaults=True):
     """How far the read model is after a batch, and what keeps it there: a commit it halted at, a file that cannot be
-    written now, or a file that is damaged."""
+    written now, or a file that is damaged. `foreign` is what it stepped over."""
 
     applied: int
     halted: str | None = None
     unwritable: str | None = None
     damaged: str | None = None
+    foreign: tuple[Foreign, ...] = ()
 
     @property
     def is_well(self) -> bool:
@@ -39,7 +41,8 @@ def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
         return Outcome(model.applied, unwritable=str(error))
     except sqlite3.DatabaseError as error:
         return Outcome(model.applied, damaged=str(error))
-    return Outcome(model.applied)
+    found, model.stepped_over = tuple(model.stepped_over), []
+    return Outcome(model.applied, foreign=found)
 
 
 def main() -> None:

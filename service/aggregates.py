@@ -41,8 +41,8 @@ async def change(
     """
     for _ in range(ATTEMPTS):
         guarded = await guard() if guard is not None else None
-        last = await log.last_from_leader(aggregate)
-        state = codec.decode(last.body).state if last is not None else None
+        head = await log.head(aggregate)
+        last, state = head.stored, head.commit.state if head.commit is not None else None
         events = decide(state)
         if not events and last is not None:
             return Written(last, changed=False)
@@ -55,7 +55,7 @@ async def change(
         name = aggregate.name if last is None else None
         body = codec.encode(Commit(VERSION, new_id(), clock.now(), actor, prev, prev_seq, events, after, name))
         try:
-            seq = await log.append(aggregate.live, aggregate.filter, body, prev_seq, guard=guarded)
+            seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
         except Conflict:
             continue
         return Written(Stored(seq, aggregate.live, body), changed=True)

@@ -12,7 +12,7 @@ from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
 from service.rate import Buckets
-from service.recent import Loaded, Recent, from_commit
+from service.recent import Loaded, Recent, from_head
 from service.subjects import Known, Subjects
 from service.tally import Tally
 from service.tokens import new_id
@@ -110,7 +110,7 @@ class Families:
             if loaded.state is None and person is not None:
                 guard = subjects.subject(tenant, state.sub).filter, person.seq
             try:
-                seq = await self._log.append(subject, aggregate.filter, body, loaded.seq, guard=guard)
+                seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)
             except Conflict:
                 self.tally.conflicts += 1
                 self.recent.forget(key)
@@ -146,14 +146,8 @@ class Families:
         return None
 
     async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> Loaded:
-        last = self._log.last_from_leader if leader else self._log.last
-        stored = await last(aggregate)
-        if stored is None:
-            return Loaded(0, None, None, leader)
-        stored_at = stored.stored_at
-        if stored_at is not None:
-            stored_at += timedelta(seconds=self.ahead())
-        return from_commit(stored.seq, stored.body, from_leader=leader, stored_at=stored_at)
+        head = await self._log.head(aggregate, leader=leader)
+        return from_head(head, from_leader=leader, ahead=timedelta(seconds=self.ahead()))
 
 
 def _approves(before: FamilyState | None, after: FamilyState) -> bool:

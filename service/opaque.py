@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from events import subjects
 from events.commit import Commit, UnreadableCommit
-from events.family import AccessToken, FamilyEvent, FamilyState, TokenIssued, codec
+from events.family import AccessToken, FamilyEvent, FamilyState, TokenIssued
+from events.grammar import Foreign, read_commit
 from service.context import Context
 from service.errors import OAuthError
 from service.registry import Tenant
@@ -62,6 +63,7 @@ async def _commit(
     if stored is None or stored.subject not in (aggregate.live, aggregate.revoked):
         return None
     try:
-        return codec.decode(stored.body)
+        commit = read_commit(stored)
     except UnreadableCommit:
         return None
+    return None if isinstance(commit, Foreign) else commit

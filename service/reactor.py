@@ -24,6 +24,7 @@ from events import tenant as tenant_events
 from events.bus import Connection
 from events.ending import end
 from events.family import FamilyState
+from events.grammar import Foreign, read_commit
 from events.log import Log, Unavailable
 from events.stored import Stored
 from service.completed import CONSUMER
@@ -125,6 +126,8 @@ class Reactor:
             raise
 
     async def _enforce(self, stored: Stored) -> None:
+        if isinstance(read_commit(stored), Foreign):
+            return  # it orders nothing; whoever follows the whole log reports it
         found = await cut_off_of(self._context.log, stored)
         if found is None:
             return
@@ -211,8 +214,10 @@ async def _enabled_after(log: Log, disabled: Stored) -> int | None:
     _, tenant, _, client_id = disabled.subject.split(".")
     aggregate, seq = subjects.client(tenant, client_id), disabled.seq
     while (stored := await log.next_after(aggregate, seq)) is not None:
-        events = client_events.codec.decode(stored.body).events
-        if any(isinstance(event, client_events.ClientEnabled) for event in events):
+        commit = read_commit(stored)
+        if not isinstance(commit, Foreign) and any(
+            isinstance(event, client_events.ClientEnabled) for event in commit.events
+        ):
             return stored.seq
         seq = stored.seq
     return None

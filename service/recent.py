@@ -4,11 +4,12 @@ What is remembered may be old. It serves as the expectation of an append, which 
 """
 
 from collections import OrderedDict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from events.commit import digest
 from events.family import FamilyState, codec
+from events.log import Head
 
 Entry = TypeVar("Entry")
 
@@ -24,6 +25,7 @@ class Loaded(NamedTuple):
     `answered_at` is when the answer to its latest redemption could be given, by this machine's clock: when the broker
     had stored it. None where another commit followed, or where it is remembered here: then it is no earlier than the
     decision.
+    `foreign_seq` is that of a foreign message that lies on top of it, 0 for none.
     """
 
     seq: int
@@ -31,13 +33,23 @@ class Loaded(NamedTuple):
     state: FamilyState | None
     from_leader: bool
     answered_at: datetime | None = None
+    foreign_seq: int = 0
+
+    @property
+    def expected(self) -> int:
+        """What the next append must expect."""
+        return self.foreign_seq or self.seq
 
 
-def from_commit(seq: int, body: bytes, *, from_leader: bool, stored_at: datetime | None = None) -> Loaded:
-    """From its last commit, stored at that time. Raises `UnreadableCommit`."""
-    commit = codec.decode(body)
-    redeemed = commit.state.redeemed_at == commit.at
-    return Loaded(seq, digest(body), commit.state, from_leader, stored_at if redeemed else None)
+def from_head(head: Head, *, from_leader: bool, ahead: timedelta) -> Loaded:
+    """From where the log says that it stands; this machine's clock is `ahead` of the broker's."""
+    if head.stored is None or head.commit is None:
+        return Loaded(0, None, None, from_leader, foreign_seq=head.expected)
+    seq, stored_at = head.stored.seq, head.stored.stored_at
+    redeemed = stored_at is not None and head.commit.state.redeemed_at == head.commit.at
+    answered_at = stored_at + ahead if redeemed and stored_at is not None else None
+    foreign_seq = head.expected if head.expected != seq else 0
+    return Loaded(seq, digest(head.stored.body), head.commit.state, from_leader, answered_at, foreign_seq)
 
 
 class Recent:
@@ -52,7 +64,8 @@ class Recent:
         known, told = self._known.get(key), self._told.pop(key, None)
         if told is None or (known is not None and known.seq >= told[0]):
             return known
-        return from_commit(*told, from_leader=False)
+        seq, body = told
+        return Loaded(seq, digest(body), codec.decode(body).state, from_leader=False)
 
     def remember(self, key: Key, what: Loaded) -> None:
         """It has just been appended here."""

@@ -18,7 +18,8 @@ from events import role as role_events
 from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
-from events.log import Log, Unavailable
+from events.grammar import Foreign, aggregate_on, read_commit
+from events.log import Head, Log, Unavailable
 from events.reader import read
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
@@ -35,6 +36,8 @@ log = logging.getLogger("heirloom.registry")
 
 LEEWAY_SECONDS = 60
 """How long a retired key stays published beyond its last token's end, for clocks that differ."""
+AGAIN_SECONDS = 0.2
+"""Between two attempts to read under a foreign message."""
 LEASE_SECONDS = 3.0
 """How long after it was certainly current the memory may be decided on (`service.replicas`)."""
 
@@ -183,7 +186,7 @@ class Registry:
 
     async def know_keys(self, tenant: str) -> None:
         """Return when every key that the tenant has in the log is known here. Raises `Unavailable`."""
-        newest = await self._log.last_from_leader(subjects.key(tenant, "*"))
+        newest = await self._log.newest(subjects.key(tenant, "*").filter)
         if newest is None:
             return
         await self.caught_up(newest.seq)  # the newest commit alone may be about a key that does not sign
@@ -214,7 +217,7 @@ class Registry:
         try:
             async for batch in read(connection, filters=subjects.REGISTRY, last_per_subject=True):
                 for stored in batch.commits:
-                    self.apply(stored)
+                    await self._take(stored)
                 if batch.commits:
                     async with self._progress:
                         self._followed = batch.commits[-1].seq
@@ -223,6 +226,25 @@ class Registry:
                     self.ready.set()
         except Exception as error:
             failed(error)  # to go on with what is not understood would be to decide on a guess
+
+    async def _take(self, stored: Stored) -> None:
+        """Apply what lies in the log. Under a foreign message, that may be its aggregate's last commit."""
+        if not isinstance(read_commit(stored), Foreign):
+            self.apply(stored)
+            return
+        aggregate = aggregate_on(stored.subject)
+        while aggregate is not None:
+            try:
+                head = await self._log.head(aggregate)
+            except Unavailable:
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            if head.stored is not None:
+                self.apply(head.stored)
+            _, tenant, kind, *rest = stored.subject.split(".")
+            if kind == "subject":
+                self.subjects.apply(tenant, rest[0], head)  # a family may begin on what lies there now
+            return
 
     async def reach(self, seq: int) -> None:
         """Return when every registry commit up to `seq` is applied; `seq` is one, or 0."""
@@ -238,6 +260,9 @@ class Registry:
 
         Raises `UnreadableCommit`, `KeyMismatch` and `KeyringError`.
         """
+        commit = read_commit(stored)
+        if isinstance(commit, Foreign):
+            return
         _, name, kind, *rest = stored.subject.split(".")
         tenant = self._tenants.get(name)
         if tenant is None:
@@ -251,7 +276,7 @@ class Registry:
             case "key":
                 self._apply_key(tenant, rest[0], stored)
             case "subject":
-                self.subjects.apply(name, rest[0], stored)
+                self.subjects.apply(name, rest[0], Head(stored, commit, stored.seq))
             case "role":
                 self._apply_role(tenant, rest[0], stored)
 

@@ -6,13 +6,13 @@ What is known here may be old: it serves as the guard of an append, which the lo
 from typing import NamedTuple
 
 from events import subjects
-from events.log import Log
+from events.log import Head, Log
 from events.stored import Stored
 from events.subject import codec
 
 
 class Known(NamedTuple):
-    """A person as of the aggregate's sequence `seq` (0: nothing was ever cut off)."""
+    """A person as of the aggregate's sequence `seq` (0: nothing was ever cut off), foreign messages among it."""
 
     seq: int
     blocked: bool
@@ -28,10 +28,11 @@ class Subjects:
         self._log = log
         self._known: dict[tuple[str, str], Known] = {}
 
-    def apply(self, tenant: str, digest: str, stored: Stored) -> None:
-        """Take in a commit; older ones than what is known are passed over. Raises `UnreadableCommit`."""
-        if stored.seq > self._known.get((tenant, digest), NOTHING).seq:
-            self._known[tenant, digest] = Known(stored.seq, codec.decode(stored.body).state.blocked)
+    def apply(self, tenant: str, digest: str, head: Head) -> None:
+        """Take in where the person stands; older than what is known is passed over."""
+        if head.expected > self._known.get((tenant, digest), NOTHING).seq:
+            blocked = head.commit is not None and head.commit.state.blocked
+            self._known[tenant, digest] = Known(head.expected, blocked)
 
     def known(self, tenant: str, sub: str) -> Known:
         """From memory."""
@@ -42,13 +43,12 @@ class Subjects:
 
         Raises `Unavailable`.
         """
-        stored = await self._log.last_from_leader(subjects.subject(tenant, sub))
-        if stored is not None:
-            self.apply(tenant, subjects.subject_digest(sub), stored)
+        head = await self._log.head(subjects.subject(tenant, sub))
+        self.apply(tenant, subjects.subject_digest(sub), head)
         known = self.known(tenant, sub)
         if blocked_at is None or known.blocked:
             return known
-        return known._replace(blocked=await self._was_blocked(stored, blocked_at))
+        return known._replace(blocked=await self._was_blocked(head.stored, blocked_at))
 
     async def _was_blocked(self, stored: Stored | None, seq: int) -> bool:
         """Whether the person whose newest commit that is was blocked as of `seq`."""

@@ -12,7 +12,7 @@ import click
 from events.commit import UnreadableCommit
 from events.subjects import FAMILY_ID, TENANT
 from heirloom.commands.options import where
-from heirloom.commands.reading import INTERRUPTED, progress, reading
+from heirloom.commands.reading import INTERRUPTED, progress, reading, stepped_over
 from heirloom.commands.tables import say
 from heirloom.commands.when import Until
 from heirloom.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
@@ -102,7 +102,9 @@ async def _export(
         bar = nullcontext(lambda _: None) if file is None or follow else progress("exporting", end)
         with closing(open_sink(file, form, resumed)) as sink, bar as advance:
             last = 0 if place is None else place.seq
-            writing = asyncio.create_task(pour(connection, sink, wanted, last, None if follow else end, advanced))
+            writing = asyncio.create_task(
+                pour(connection, sink, wanted, (last, None if follow else end), advanced, stepped_over)
+            )
             if follow:
                 for signum in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(signum, writing.cancel)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from events.bus import Connection
+from events.grammar import Foreign
 from events.log import Unavailable
 from events.stream import JetStreamMissing
 from heirloom.reach import open_bus, reach_log
@@ -40,3 +41,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def stepped_over(foreign: Foreign) -> None:
+    """Tell a person, on standard error, of a message of the log that is no commit."""
+    click.echo(f"stepped over sequence {foreign.seq}: it is no commit: {foreign.reason} ({foreign.subject})", err=True)

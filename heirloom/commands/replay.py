@@ -14,12 +14,14 @@ import click
 import msgspec
 
 from events.bus import Connection
+from events.commit import UnreadableCommit
 from events.direct_reader import commit_at
 from events.files import make_empty
+from events.grammar import Foreign, read_commit
 from events.stored import Stored
 from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import FILE, where
-from heirloom.commands.reading import INTERRUPTED, progress, reading
+from heirloom.commands.reading import INTERRUPTED, progress, reading, stepped_over
 from heirloom.commands.when import Until
 from projections.feed import Extent, by_asking, feed
 from projections.read_model import ReadModel, Unusable
@@ -101,7 +103,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         _mark(into, 0 if extent.filter == EVERYTHING else PART)
     except (sqlite3.Error, OSError) as error:
         raise click.ClickException(f"{into} cannot be written: {error}") from error
-    outcome = await feed(connection, into, extent, advanced, by_asking)
+    outcome = await feed(connection, into, extent, advanced, by_asking, stepped_over)
     if outcome is not None:
         raise click.ClickException(_obstacle(into, outcome))
     return applied
@@ -154,8 +156,8 @@ def _not_after(time: datetime) -> Callable[[Stored], bool]:
 
     def wanted(stored: Stored) -> bool:
         try:
-            return decode(stored.body).at <= time
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return decode(stored.body).at <= time or isinstance(read_commit(stored), Foreign)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnreadableCommit):
             return True  # whoever must understand it will say what is wrong
 
     return wanted

@@ -27,6 +27,7 @@ _INCIDENTS = f"SELECT * FROM readable_incidents ORDER BY seq DESC LIMIT {NEWEST}
 _REASONS = """
 SELECT reason, count(*) AS times FROM (SELECT * FROM readable_revocations ORDER BY seq DESC LIMIT 10000)
 WHERE at >= ? AND revoked = 'family' GROUP BY reason ORDER BY times DESC, reason"""  # of a bounded number of rows
+_FOREIGN = "SELECT count(*) AS number FROM readable_foreign_messages"
 _NEWEST_COMMIT = "SELECT seq, at FROM readable_history ORDER BY seq DESC LIMIT 1"
 
 _WIDTH, _HEIGHT, _GAP = 336, 72, 3
@@ -58,6 +59,7 @@ def look(db: sqlite3.Connection, now: datetime) -> dict[str, Any]:
         counted = {row["hour"]: row for row in db.execute(_ACTIVITY, (hours[0],))}
         incidents = db.execute(_INCIDENTS).fetchall()
         reasons = db.execute(_REASONS, (hours[0],)).fetchall()
+        foreign = db.execute(_FOREIGN).fetchone()["number"]
         newest = db.execute(_NEWEST_COMMIT).fetchone()
         tenants = [row["tenant"] for row in db.execute("SELECT tenant FROM readable_tenants ORDER BY tenant")]
     finally:
@@ -74,6 +76,7 @@ def look(db: sqlite3.Connection, now: datetime) -> dict[str, Any]:
         "reasons": reasons,
         "since": hours[0],
         "tenants": tenants,
+        "foreign": foreign,
         "newest": newest,
         "age": None if newest is None else _age(now - datetime.fromisoformat(newest["at"])),
         "now": _rfc3339(now),

@@ -95,6 +95,18 @@ TABLES: dict[str, Any] = {
         },
         ["type", "actor", "client_id", "tenant"],
     ),
+    "readable_foreign_messages": _table(
+        "Foreign messages",
+        "One row for each message of the log that is no commit: somebody who is not the service wrote it. It was "
+        "stepped over, and `heirloom audit verify` names it too.",
+        {
+            "seq": "Its sequence in the log",
+            "tenant": "What its subject names in the place of an issuer",
+            "subject": "As much of its subject as can safely be shown",
+            "reason": "Why it is no commit",
+        },
+        ["tenant", "reason"],
+    ),
     "readable_activity": _table(
         "Activity",
         "One row for each hour and tenant in which something happened.",

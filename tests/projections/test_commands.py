@@ -124,8 +124,9 @@ async def test_what_keeps_a_replay_is_told_of_its_file(
     """Not only in SQLite's words: which file it is about, and what to do."""
     await publish(nats_server, LOG[:1])
 
-    async def feed(*_: object) -> Outcome:
-        return Outcome(0, **{form: "database or disk is full"})
+    async def feed(*_: object, **__: object) -> Outcome:
+        said = "database or disk is full"
+        return Outcome(0, unwritable=said) if form == "unwritable" else Outcome(0, damaged=said)
 
     monkeypatch.setattr("heirloom.commands.replay.feed", feed)
     said = (await replay(nats_server, "--into", str(tmp_path / "file"))).output

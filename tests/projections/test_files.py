@@ -98,9 +98,9 @@ async def test_an_older_version_answers_while_the_new_one_is_built(
         db.execute("UPDATE _sqlite_migrations SET name = 'words-0' WHERE name LIKE 'words-%'")
         db.execute("ALTER TABLE words RENAME TO sayings")
 
-    async def held(*arguments: Any) -> Any:
+    async def held(*arguments: Any, **found: Any) -> Any:
         await go_on.wait()
-        return await feed(*arguments)
+        return await feed(*arguments, **found)
 
     monkeypatch.setattr(follower, "feed", held)
     await publish(nats_server, LOG)

@@ -11,7 +11,7 @@ from events import bus, stream, subjects
 from events import subject as person
 from events.commit import digest
 from events.family import FamilyRevoked, FamilyState, TokenReuseDetected
-from events.log import Conflict, Log
+from events.log import Conflict, Head, Log
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
@@ -55,13 +55,9 @@ async def _replica(url: str) -> Replica:
     reads: list[Aggregate] = []
 
     class Watched(Log):
-        async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+        async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
             reads.append(aggregate)
-            return await super().last_from_leader(aggregate)
-
-        async def last(self, aggregate: Aggregate) -> Stored | None:
-            reads.append(aggregate)
-            return await super().last(aggregate)
+            return await super().head(aggregate, leader=leader)
 
     log = Watched(connection)
     await log.start()
