@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from msgspec.structs import replace
 from nats.aio.client import Client
 
 from events import client, family, subject, subjects, tenant
@@ -33,6 +34,8 @@ from events.stored import Stored
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 STEP = timedelta(seconds=1.3)
+PATIENCE = timedelta(days=7)
+"""How long what must be used in time lasts here, where a family's next commit may be hours away."""
 ALIVE = 4000
 GENERATIONS = 10
 PEOPLE = 20_000
@@ -116,7 +119,7 @@ class Teller:
         grant = "authorization_code" if fate == "code" else "issue"
         granted = GrantAuthorized(client_id, sub, scope, AUDIENCE, grant, self._id(), acr="1", amr=("pwd",))
         if fate == "code":
-            code = AuthorizationCodeIssued(self.now + timedelta(minutes=1), self._id() * 2)
+            code = AuthorizationCodeIssued(self.now + PATIENCE, self._id() * 2)
             yield granted, code
             yield TokenRedeemed("authorization_code", 0), self._first(scope, lasts), self._access(scope)
         else:
@@ -133,7 +136,7 @@ class Teller:
                 yield TokenReuseDetected(shown, rotations, client_id), FamilyRevoked("reuse_detected", cause)
                 yield (TokenReuseDetected(shown, rotations, client_id),)
             case "token":
-                access = self._access(scope)
+                access = replace(self._access(scope), expires_at=self.now + PATIENCE)
                 yield TokenRedeemed("refresh_token", rotations), access
                 yield (TokenRevoked(access.jti or "", access.expires_at),)
             case "forged":

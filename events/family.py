@@ -14,6 +14,11 @@ from events.commit import Codec, Commit
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
+RECORDED_AFTER_THE_END = 3
+"""How many later presentations of a dead family's old tokens are recorded: enough to see that somebody still tries."""
+REVOKED_ONE_BY_ONE = 100
+"""Access tokens of one family that may be revoked one by one at a time: every commit of the family carries them."""
+
 CLIENT_GRANT = "client_credentials"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 

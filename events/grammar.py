@@ -19,8 +19,11 @@ _SHOWN = 100
 """So many characters of a foreign message's subject are shown."""
 
 
-class Foreign(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """The message at `seq` is no commit, and why. `subject` is as much of its subject as can safely be printed."""
+class Foreign(msgspec.Struct, frozen=True, order=True):
+    """The message at `seq` of its `stream` is no commit (or no checkpoint), and why.
+
+    `subject` is as much of its subject as can safely be printed.
+    """
 
     seq: int
     subject: str

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from events.bus import Connection
 from events.stream import JetStreamMissing
-from events.subjects import STREAM
+from events.subjects import CHECKPOINTS, STREAM
 from heirloom.report import Metric, Report, Sample, counter, gauge, only
 from projections.progress import Progress
 
@@ -41,10 +41,10 @@ async def of_projector(
     return Report((*figures, *of_process(connections)), tuple(obstacles))
 
 
-def of_notary(vouched_seconds_ago: float, connections: Iterable[Connection]) -> Report:
+def of_notary(vouched_seconds_ago: float, foreign: int, connections: Iterable[Connection]) -> Report:
     """How long ago the whole log was last vouched for; nobody waits for it, so it is always ready."""
     age = gauge("checkpoint_age_seconds", "Since all of the log was vouched for.", only(vouched_seconds_ago))
-    return Report((age, *of_process(connections)))
+    return Report((age, foreign_messages(CHECKPOINTS, foreign), *of_process(connections)))
 
 
 def foreign_messages(stream: str, count: int) -> Metric:

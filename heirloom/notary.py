@@ -83,7 +83,7 @@ async def _vouch(settings: Settings, reporter: Reporter) -> None:
         vouched_at = time.time()
 
         async def report() -> Report:
-            return of_notary(time.time() - vouched_at, (connection,))
+            return of_notary(time.time() - vouched_at, len(notary.foreign), (connection,))
 
         reporter.gather = report
         print("ready", flush=True)

@@ -12,27 +12,21 @@ from pathlib import Path
 
 from events.bus import Connection
 from events.direct_reader import read_direct
+from events.grammar import Foreign
 from events.log import Conflict, Log
-from events.stored import Stored
-from events.subjects import CHECKPOINT, CHECKPOINTS, Aggregate
+from events.subjects import CHECKPOINT, CHECKPOINTS
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.key import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
 from notary.merkle import leaf_hash
+from notary.newest import newest_checkpoint
 from notary.note import MalformedNote
 from notary.witness import Testimony, Witness
 
 log = logging.getLogger("heirloom.notary")
 
-_EACH = Aggregate(CHECKPOINT, CHECKPOINT, CHECKPOINT)
-
 
 class Refusal(Exception):
     """The log is not the one that was signed: an incident, and a person must decide. It names both sizes."""
-
-
-async def newest_checkpoint(checkpoints: Log) -> Stored | None:
-    """As it lies in its stream. None when there is none; raises `Unavailable`."""
-    return await checkpoints.newest(CHECKPOINT)
 
 
 class Notary:
@@ -51,6 +45,8 @@ class Notary:
         except MalformedNote as error:
             raise NoKey(f"{key.with_name(PUBLIC)} holds a line that is no key: {error}") from error
         self._looked_at = -1, -1
+        self.foreign: set[int] = set()
+        """What lies in the checkpoints' stream and no known key has signed, as far as it was seen."""
         if self._state.origin != self._signer.key.name:
             raise Refusal(f"{state} is of {self._state.origin}, the key in {key} is of {self._signer.key.name}")
 
@@ -63,12 +59,12 @@ class Notary:
 
         Raises `Refusal`, and `Unavailable` when the log cannot be read or written now.
         """
-        stored = await newest_checkpoint(self._checkpoints)
+        stored = await self._checkpoints.newest(CHECKPOINT)
         last = 0 if stored is None else stored.seq
         end = await self._log.last_sequence()  # after it: what is vouched for was there before
         if (end, last) == self._looked_at:
             return None
-        newest = None if stored is None else self._read(stored)
+        newest = await newest_checkpoint(self._checkpoints.at, last, self._known, self._step_over)
         covered = 0 if newest is None else newest.size
         await self._stand(end, covered)
         if covered < self._state.size:
@@ -119,14 +115,10 @@ class Notary:
             return None  # another notary was first; what is still uncovered is seen the next time
         return checkpoint
 
-    def _read(self, stored: Stored) -> Checkpoint:
-        try:
-            checkpoint = read_checkpoint(stored.body)
-        except MalformedNote as error:
-            raise self._refusal(f"what lies in {CHECKPOINTS} at {stored.seq} is no checkpoint: {error}") from error
-        if not checkpoint.is_signed_by(self._known):
-            raise self._refusal(f"no known key has signed the checkpoint of {checkpoint.size} at {stored.seq}")
-        return checkpoint
+    def _step_over(self, found: Foreign) -> None:
+        if found.seq not in self.foreign:
+            self.foreign.add(found.seq)
+            log.warning("%s sequence %d is stepped over: %s", found.stream, found.seq, found.reason)
 
     def _refusal(self, why: str) -> Refusal:
         return Refusal(

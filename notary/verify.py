@@ -82,7 +82,13 @@ class LogVerifier:
         if found is not None and (report.fault is None or report.fault.seq > found.last):
             seq, stream = (found.checkpoint, CHECKPOINTS) if found.checkpoint else (found.first, STREAM)
             report = report._replace(fault=Fault(seq, found.why, stream=stream), faulty=max(report.faulty, 1))
-        return report._replace(checkpoints=self._witness.checkpoints, covered=self._witness.covered)
+        seen = self._witness
+        return report._replace(
+            checkpoints=seen.checkpoints - seen.strangers,
+            covered=seen.covered,
+            strangers=report.strangers + seen.strangers,
+            foreign=report.foreign + seen.foreign,
+        )
 
     def _read(self, commits: Sequence[Stored]) -> None:
         for stored in commits:

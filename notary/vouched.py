@@ -1,18 +1,19 @@
 """Reading the log together with what vouches for it: each checkpoint right after the last commit that it covers."""
 
 from bisect import bisect_right
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
 from events.bus import Connection
 from events.direct_reader import read_direct
+from events.grammar import Foreign
 from events.reader import Batch
 from events.stored import Stored
 from events.stream import JetStreamMissing, last_sequence
 from events.subjects import CHECKPOINTS
-from notary.checkpoint import read_checkpoint
-from notary.note import MalformedNote
+from notary.newest import read_known
+from notary.note import Key
 
 
 class Place(NamedTuple):
@@ -22,11 +23,16 @@ class Place(NamedTuple):
     checkpoints: int = 0
 
 
-async def read_vouched(connection: Connection, end: int, after: Place = Place()) -> AsyncGenerator[Batch, None]:  # noqa: B008  # a value
+async def read_vouched(
+    connection: Connection,
+    end: int,
+    after: Place = Place(),  # noqa: B008  # a value
+    keys: Sequence[Key] = (),
+) -> AsyncGenerator[Batch, None]:
     """The log up to sequence `end`, and the checkpoints in it; a checkpoint's subject tells it from a commit.
 
-    One that covers more than there is comes last; what was signed since `end` does not come. A log without the
-    checkpoints' stream has none.
+    One that covers more than there is comes last; what was signed since `end` does not come. What none of the `keys`,
+    if there are any, has signed comes at once, and holds up no other. A log without the checkpoints' stream has none.
     """
     try:
         last = await last_sequence(connection, CHECKPOINTS)
@@ -38,13 +44,13 @@ async def read_vouched(connection: Connection, end: int, after: Place = Place())
         due = await anext(checkpoints, None)
         async for commits, pending in batches:
             merged: list[Stored] = []
-            while due is not None and commits and (size := _size(due)) <= commits[-1].seq:
+            while due is not None and commits and (size := _size(due, keys)) <= commits[-1].seq:
                 place = bisect_right(commits, size, key=_seq)
                 merged += [*commits[:place], due]
                 commits = commits[place:]
                 due = await anext(checkpoints, None)
             yield Batch(merged + commits if merged else commits, pending)
-        while due is not None and not end < _size(due) <= grown:
+        while due is not None and not end < _size(due, keys) <= grown:
             yield Batch([due], 0)
             due = await anext(checkpoints, None)
 
@@ -58,11 +64,9 @@ async def _checkpoints(connection: Connection, after: int, last: int) -> AsyncGe
                 yield stored
 
 
-def _size(stored: Stored) -> int:
-    try:
-        return read_checkpoint(stored.body).size
-    except MalformedNote:
-        return 0  # whoever checks it says so
+def _size(stored: Stored, keys: Sequence[Key]) -> int:
+    checkpoint = read_known(stored, keys)
+    return 0 if isinstance(checkpoint, Foreign) else checkpoint.size
 
 
 def _seq(stored: Stored) -> int:

@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from events.grammar import Foreign
 from events.stored import Stored
-from notary.checkpoint import Checkpoint, read_checkpoint
+from events.verify import MANY
+from notary.checkpoint import Checkpoint
 from notary.merkle import Tree, leaf_hash
-from notary.note import Key, MalformedNote
+from notary.newest import is_shown_again, read_known
+from notary.note import Key
 
 
 class Contradiction(NamedTuple):
@@ -24,7 +27,8 @@ class Contradiction(NamedTuple):
 class Testimony(NamedTuple):
     """What was seen up to the end of `tree`, whose last leaf has this hash.
 
-    So many `checkpoints`, the largest of size `newest`; the largest that agrees with the log `covered` so much of it.
+    So many messages in the checkpoints' stream (`checkpoints`), `strangers` of them no checkpoints, the first of which
+    are `foreign`; the largest is of size `newest`; the largest that agrees with the log `covered` so much of it.
     """
 
     tree: Tree = Tree()
@@ -33,12 +37,15 @@ class Testimony(NamedTuple):
     newest: int = 0
     covered: int = 0
     contradiction: Contradiction | None = None
+    strangers: int = 0
+    foreign: tuple[Foreign, ...] = ()
 
 
 class Witness:
     """Feed it the log from where it was `seen` before, and each checkpoint once the log has been read up to its size.
 
-    With `keys`, a checkpoint must be signed by one of them. `kept` is one from elsewhere that must agree as well.
+    With `keys`, a checkpoint must be signed by one of them; what is not is stepped over. `kept` is one from elsewhere
+    that must agree as well.
     """
 
     def __init__(
@@ -47,7 +54,10 @@ class Witness:
         kept: Checkpoint | None = None,
         seen: Testimony = Testimony(),  # noqa: B008
     ) -> None:
-        self.tree, self.last_leaf, self.checkpoints, self._newest, self.covered, self.contradiction = seen
+        self.tree, self.last_leaf = seen.tree, seen.last_leaf
+        self.checkpoints, self._newest = seen.checkpoints, seen.newest
+        self.covered, self.contradiction = seen.covered, seen.contradiction
+        self.strangers, self.foreign = seen.strangers, seen.foreign
         self._keys = tuple(keys)
         self._kept = kept
         if kept is not None and kept.size == self.tree.size:
@@ -55,7 +65,16 @@ class Witness:
 
     def testimony(self) -> Testimony:
         """So far."""
-        return Testimony(self.tree, self.last_leaf, self.checkpoints, self._newest, self.covered, self.contradiction)
+        return Testimony(
+            self.tree,
+            self.last_leaf,
+            self.checkpoints,
+            self._newest,
+            self.covered,
+            self.contradiction,
+            self.strangers,
+            self.foreign,
+        )
 
     def read(self, commits: Sequence[Stored]) -> None:
         """The next messages of the log."""
@@ -77,20 +96,23 @@ class Witness:
         self.checkpoints += 1
         if stored.seq != self.checkpoints:
             self._refuse(self.checkpoints, f"missing; the checkpoints go on at {stored.seq}")
-        try:
-            checkpoint = read_checkpoint(stored.body)
-        except MalformedNote as error:
-            self._refuse(stored.seq, f"no checkpoint: {error}")
+        checkpoint = read_known(stored, self._keys)
+        if isinstance(checkpoint, Foreign):
+            self._step_over(checkpoint)
             return
-        if self._keys and not checkpoint.is_signed_by(self._keys):
-            self._refuse(stored.seq, f"a checkpoint of {checkpoint.origin} that no known key has signed")
-        elif checkpoint.size <= self._newest:
-            self._refuse(stored.seq, f"a checkpoint of size {checkpoint.size} after one of size {self._newest}")
-        elif checkpoint.size > self.tree.size:
+        if checkpoint.size <= self._newest:
+            self._step_over(is_shown_again(stored, checkpoint.size, self._newest))
+            return
+        if checkpoint.size > self.tree.size:
             self._miss(checkpoint)
         else:
             self._compare(checkpoint)
-        self._newest = max(self._newest, checkpoint.size)
+        self._newest = checkpoint.size
+
+    def _step_over(self, found: Foreign) -> None:
+        self.strangers += 1
+        if len(self.foreign) < MANY:
+            self.foreign += (found,)
 
     def end(self, size: int) -> None:
         """There is nothing more; the log is said to have so many messages."""

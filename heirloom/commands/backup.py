@@ -17,16 +17,18 @@ from events.bus import Connection
 from events.log import Unavailable
 from events.stream import last_sequence
 from events.subjects import STREAM
+from events.verify import Report
 from heirloom import credentials
 from heirloom.backup import back_up
 from heirloom.commands.held_against import KEY, UNSIGNED, named, read_kept
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
+from heirloom.commands.restorable import obstacle
 from heirloom.commands.tables import say
 from heirloom.commands.verify import verify_log
 from heirloom.credentials import Credentials
 from heirloom.manifest import Manifest, Unusable, check, read_manifest, read_part
-from heirloom.reach import open_bus
+from heirloom.reach import open_bus, reach_log
 from heirloom.restore import (
     check_room,
     credentials_in,
@@ -58,18 +60,26 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     """Back up the running service into a new directory.
 
     It holds the log and every key: whoever has it can mint tokens. Keep it as you keep the keyring.
+    The log is verified: exits 1 if the backup would not be restored as it is, and says why.
     """
 
-    async def run() -> Manifest:
-        async with open_bus(data, nats, "backup", _known(data, nats)) as connection:
+    async def run() -> tuple[Manifest, str | None]:
+        known = _known(data, nats)
+        async with open_bus(data, nats, "backup", known) as connection:
             log = await state_of(connection, STREAM)
             with _bytes("backing up", 0 if log is None else log.bytes) as advance:
-                return await back_up(connection, data, into, advance, keys=not no_keys)
+                manifest = await back_up(connection, data, into, advance, keys=not no_keys)
+        async with open_bus(data, nats, "auditor", known) as connection:
+            await reach_log(connection)
+            terms = _terms(into, manifest, None, (), unsigned=False)
+            return manifest, obstacle(await _report(connection, manifest.log.last_seq, terms))
 
-    manifest = _told(run)
+    manifest, why = _told(run)
     size = sum(part.size for part in manifest.parts)
     keys = "and every key" if manifest.has_keys else "without the keys"
     say(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
+    if why is not None:
+        raise click.ClickException(f"the backup {into} is there, and would not be restored as it is: {why}")
 
 
 @click.command()
@@ -87,6 +97,13 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     type=click.Choice([1, 3]),
     help="Copies of the log, each on a broker of its own; otherwise one, or with --nats as many as there were.",
 )
+@click.option(
+    "--accept-foreign",
+    "accepted",
+    multiple=True,
+    metavar="SEQ",
+    help="Restore although the message at this sequence is no commit. A refusal names which to give, one by one.",
+)
 @click.argument("backup", metavar="FROM", type=DIRECTORY)
 def restore(
     data: Path,
@@ -96,6 +113,7 @@ def restore(
     unsigned: bool,
     end_families: bool,
     cluster: int | None,
+    accepted: tuple[str, ...],
     backup: Path,
 ) -> None:
     """Restore a backup into an empty directory.
@@ -121,7 +139,7 @@ def restore(
                 async with own_brokers(scratch, backup, manifest, copies) as connection:
                     with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
                         await restore_streams(connection, backup, manifest, copies, advance)
-                    await _verify(connection, terms)
+                    await _verify(connection, terms, accepted)
                     ended = await _end_families(connection, manifest) if end_families else 0
                     if target is not None:
                         await hand_on(connection, target, manifest, cluster, draft)
@@ -133,6 +151,8 @@ def restore(
     manifest, ended = _told(run)
     log = manifest.log
     click.echo(f"restored and verified: {log.messages:,} commits, the last of them {log.last_seq:,}")
+    if accepted:
+        say(f"accepted, although foreign: {', '.join(accepted)}; heirloom audit verify goes on naming them")
     if end_families:
         click.echo(f"{ended:,} families ended; the notary begins anew with a new key")
     else:
@@ -177,13 +197,16 @@ def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str
     return Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
 
 
-async def _verify(connection: Connection, terms: Terms) -> None:
-    """The same as `heirloom audit verify`. Raises `Unusable`."""
-    end = await last_sequence(connection)
+async def _verify(connection: Connection, terms: Terms, accepted: tuple[str, ...]) -> None:
+    """The same as `heirloom audit verify`, but for what is accepted. Raises `Unusable`."""
+    report = await _report(connection, await last_sequence(connection), terms)
+    if (why := obstacle(report, accepted)) is not None:
+        raise Unusable(why)
+
+
+async def _report(connection: Connection, end: int, terms: Terms) -> Report:
     with progress("verifying", end) as advance:
-        report = await verify_log(connection, end, advance, terms)
-    if report.fault is not None:
-        raise Unusable(f"the log of the backup is not whole: sequence {report.fault.seq}: {report.fault.why}")
+        return await verify_log(connection, end, advance, terms)
 
 
 async def _end_families(connection: Connection, manifest: Manifest) -> int:

@@ -1,8 +1,10 @@
 """`heirloom audit prove`, `check-proof`, `checkpoint` and `notary-key`: evidence to hand on and to keep."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -10,15 +12,17 @@ import msgspec
 from events.bus import Connection
 from events.direct_reader import commit_at, read_direct
 from events.files import new_file
+from events.stored import Stored
 from events.stream import last_sequence
 from events.subjects import CHECKPOINTS
 from heirloom.commands.held_against import KEY, NAME_A_KEY, UNSIGNED, trusted
 from heirloom.commands.options import DATA, FILE, where
-from heirloom.commands.reading import progress, reading
+from heirloom.commands.reading import progress, reading, stepped_over
 from heirloom.commands.tables import say
-from notary.checkpoint import Checkpoint, read_checkpoint
+from notary.checkpoint import Checkpoint
 from notary.key import PUBLIC, known_keys
-from notary.note import MalformedNote
+from notary.newest import newest_checkpoint
+from notary.note import Key, MalformedNote
 from notary.proof import Proof, Prover, Unproven, check
 
 
@@ -27,7 +31,8 @@ from notary.proof import Proof, Prover, Unproven, check
 @click.option("--seq", type=click.IntRange(1), required=True, help="Of this message.")
 @click.option("--into", type=FILE, help="Into this new file instead of standard output.")
 @click.option("--no-body", is_flag=True, help="Leave the message out: whoever checks the proof has it.")
-def prove(data: Path, nats: str | None, seq: int, into: Path | None, no_body: bool) -> None:
+@KEY
+def prove(data: Path, nats: str | None, seq: int, into: Path | None, no_body: bool, keys: tuple[str, ...]) -> None:
     """Write a proof that a message lies in the log.
 
     It is for somebody who has not got the log, and checks it with `check-proof`. It holds the message.
@@ -38,7 +43,7 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None, no_body: bo
 
     async def run() -> Proof:
         async with reading(data, nats) as (connection, _):
-            checkpoint = await _newest(connection)
+            checkpoint = await _newest(connection, trusted(data, nats, keys))
             prover = Prover(seq, checkpoint)
             with progress("reading", checkpoint.size) as advance:
                 async with aclosing(read_direct(connection, until=checkpoint.size)) as batches:
@@ -97,12 +102,13 @@ def check_proof(data: Path, keys: tuple[str, ...], unsigned: bool, body_file: Pa
 
 @click.command()
 @where
-def checkpoint(data: Path, nats: str | None) -> None:
+@KEY
+def checkpoint(data: Path, nats: str | None, keys: tuple[str, ...]) -> None:
     """Print the newest signed checkpoint. Keep it: `audit verify --checkpoint` holds the log against it."""
 
     async def run() -> Checkpoint:
         async with reading(data, nats) as (connection, _):
-            return await _newest(connection)
+            return await _newest(connection, trusted(data, nats, keys))
 
     click.echo(asyncio.run(run()).signed, nl=False)
 
@@ -120,11 +126,13 @@ def notary_key(data: Path) -> None:
         raise click.ClickException(f"no notary has run on {data}") from error
 
 
-async def _newest(connection: Connection) -> Checkpoint:
-    stored = await commit_at(connection, await last_sequence(connection, CHECKPOINTS), CHECKPOINTS)
-    if stored is None:
+async def _newest(connection: Connection, keys: list[Key]) -> Checkpoint:
+    """Of those that a known key has signed, if any are known; what it steps over is told."""
+
+    def at(seq: int) -> Coroutine[Any, Any, Stored | None]:
+        return commit_at(connection, seq, CHECKPOINTS)
+
+    last = await last_sequence(connection, CHECKPOINTS)
+    if (newest := await newest_checkpoint(at, last, keys, stepped_over)) is None:
         raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")
-    try:
-        return read_checkpoint(stored.body)
-    except MalformedNote as error:
-        raise click.ClickException(f"the newest checkpoint cannot be read: {error}") from error
+    return newest

@@ -12,6 +12,7 @@ from events.bus import Connection
 from events.grammar import Foreign
 from events.log import Unavailable
 from events.stream import JetStreamMissing
+from events.subjects import STREAM
 from heirloom.reach import open_bus, reach_log
 
 INTERRUPTED = 130
@@ -44,5 +45,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def stepped_over(foreign: Foreign) -> None:
-    """Tell a person, on standard error, of a message of the log that is no commit."""
-    click.echo(f"stepped over sequence {foreign.seq}: it is no commit: {foreign.reason} ({foreign.subject})", err=True)
+    """Tell a person, on standard error, of a message that is no commit, or no checkpoint."""
+    click.echo(f"stepped over {described(foreign)}", err=True)
+
+
+def described(foreign: Foreign) -> str:
+    """Where it lies, and why it is foreign."""
+    where = "sequence" if foreign.stream == STREAM else f"{foreign.stream} sequence"
+    return f"{where} {foreign.seq}: {foreign.reason} (on {foreign.subject})"

@@ -18,9 +18,10 @@ from events.stream import created
 from events.subjects import STREAM
 from events.verify import Report
 from heirloom.commands.held_against import held_against, told
-from heirloom.commands.reading import INTERRUPTED, progress, reading
+from heirloom.commands.reading import INTERRUPTED, described, progress, reading
 from heirloom.commands.tables import print_json, say
 from notary.merkle import leaf_hash
+from notary.note import parse_key
 from notary.verify import LogVerifier, Progress, Terms, Work, interrupted
 from notary.vouched import Place, read_vouched
 
@@ -39,7 +40,7 @@ BATCH = 600
 def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, terms: Terms) -> None:
     """Read the whole log and check it.
 
-    Chain, generations, states, checkpoints: exits 1 at the first lie.
+    Chain, generations, states, rules, checkpoints: exits 1 at the first lie, and for each message that is no commit.
     Ctrl-C writes down how far it is, and --resume goes on from there.
     """
     save = resume or Path(f"heirloom-verify-{int(time.time())}.state")
@@ -59,7 +60,7 @@ def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, ter
     if resume is not None:
         resume.unlink(missing_ok=True)
     _show(report, seconds, terms, as_json)
-    if report.fault is not None:
+    if report.fault is not None or report.strangers:
         sys.exit(1)
 
 
@@ -71,8 +72,13 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
         counts = f"{report.commits:,} commits of {report.aggregates:,} aggregates, {report.families:,} of them families"
         click.echo(f"read {counts} ({seconds:.1f} s)")
         if report.fault is None:
-            click.echo("whole: every commit follows from the one before it, every state from its events")
+            but = " but for what is foreign" if report.strangers else ""
+            click.echo(f"whole{but}: every commit follows from the one before it, every state from its events")
             click.echo(told(report, terms))
+    for foreign in report.foreign:
+        click.echo(f"FOREIGN: {described(foreign)}", err=as_json)
+    if report.strangers > len(report.foreign):
+        click.echo(f"FOREIGN: and {report.strangers - len(report.foreign):,} more", err=as_json)
     if report.fault is not None:
         others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
         where = "sequence" if report.fault.stream == STREAM else f"{report.fault.stream} sequence"
@@ -84,7 +90,8 @@ def _broken_off(save: Path) -> str:
         made = interrupted(save)
     except Unusable:
         return "interrupted; there is nothing to go on from"
-    so_far = "with" if made.tally.faults or made.seen.contradiction else "without"
+    tally, seen = made.tally, made.seen
+    so_far = "with" if tally.faults or tally.strangers or seen.contradiction or seen.strangers else "without"
     return (
         f"interrupted at sequence {made.tally.seq:,}, {so_far} a fault so far;"
         f" to go on: the same command with --resume {save}"
@@ -122,8 +129,9 @@ async def verify_log(
 
     pipe = await Pipe.start("notary.verify", msgspec.json.encode(work).decode())
     try:
+        keys = [parse_key(key) for key in terms.keys]
         place = Place(beginning.tally.seq, beginning.seen.checkpoints)
-        async with aclosing(read_vouched(connection, end, place)) as batches:
+        async with aclosing(read_vouched(connection, end, place, keys)) as batches:
             await pipe.pour(batches, answered, BATCH)
         heard(await (await pipe.hand_over([])))
     except ChildGone as gone:

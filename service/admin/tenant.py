@@ -44,7 +44,7 @@ async def _nobody_elses(context: Context, tenant: str, issuer: str) -> tuple[str
 
     So of two tenants that ask for one issuer at once, one comes too late. Raises `invalid_request`, `Unavailable`.
     """
-    newest = await context.log.last_from_leader(subjects.EVERY_TENANT)
+    newest = await context.log.newest(subjects.EVERY_TENANT.filter)
     seq = newest.seq if newest is not None else 0
     await context.registry.caught_up(seq)
     if any(known.issuer == issuer and known.name != tenant for known in context.registry.tenants()):

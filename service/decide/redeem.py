@@ -6,6 +6,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from events.family import (
+    RECORDED_AFTER_THE_END,
     FamilyEvent,
     FamilyRevoked,
     FamilyState,
@@ -21,9 +22,6 @@ from service.decide.outcome import Decision, Granted, Refused, invalid_grant, ke
 from service.errors import OAuthError
 from service.policy import Rules
 from service.scope import narrow, narrow_resources, still
-
-RECORDED_AFTER_THE_END = 3
-"""How many later presentations of a dead family's old tokens are recorded: enough to see that somebody still tries."""
 
 
 class Redeem(NamedTuple):

@@ -3,14 +3,13 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.family import FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
+from events.family import REVOKED_ONE_BY_ONE, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
 from service.decide.claimed import Claimed, is_borne_out, is_revoked
 from service.decide.outcome import Decision, Done, Refused
 from service.decide.redeem import forged
 from service.errors import OAuthError
 
-KEPT = 100
-"""Access tokens of one family that may be revoked one by one at a time: every commit of the family carries them."""
+KEPT = REVOKED_ONE_BY_ONE
 KEPT_FOR_OTHERS = KEPT // 2
 """Who has exchanged tokens of the family may use up so many, and never what its own client needs."""
 TOO_MANY = (

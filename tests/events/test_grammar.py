@@ -1,14 +1,17 @@
 """What is a commit, and what is foreign (ADR 0026)."""
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from events import grammar, verify
 from events.commit import Commit, UnreadableCommit
 from events.grammar import Foreign, kind_of, read_commit
 from events.stored import Stored
+from tests.events.test_golden import GOLDEN
 from tests.projections.logs import LogMaker, eventful_log
 
 LOG = eventful_log()
@@ -21,6 +24,14 @@ def with_fields(stored: Stored, **fields: Any) -> Stored:
     """The commit with other fields, or (None given as `...`) without them."""
     body = msgspec.json.decode(stored.body) | fields
     return replace(stored, body=msgspec.json.encode({name: field for name, field in body.items() if field != "gone"}))
+
+
+def test_what_is_verified_and_what_is_read_are_the_same_kinds() -> None:
+    """A new kind of aggregate is one to all readers, and every event of it is known."""
+    assert set(verify.KINDS) == set(grammar.KINDS)
+    tags = {event.__struct_config__.tag for event in grammar.EVENTS}
+    golden = {json.loads(file.read_bytes()).get("type") for file in GOLDEN.glob("*.json")} - {None}
+    assert golden <= tags
 
 
 def test_every_commit_of_ours_is_a_commit() -> None:

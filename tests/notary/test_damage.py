@@ -86,9 +86,8 @@ def test_one_byte_of_a_checkpoint_flipped() -> None:
     body = messages[place].body
     for index in range(len(body)):
         flipped = replace(messages[place], body=body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :])
-        fault = report([*messages[:place], flipped, *messages[place + 1 :]], len(LOG)).fault
-        assert fault is not None
-        assert (fault.seq, fault.stream) == (2, CHECKPOINTS)
+        seen = report([*messages[:place], flipped, *messages[place + 1 :]], len(LOG))
+        assert [(found.seq, found.stream) for found in seen.foreign] == [(2, CHECKPOINTS)]
 
 
 def test_a_commit_dropped() -> None:
@@ -135,10 +134,9 @@ def test_a_checkpoint_signed_again_over_another_history() -> None:
     """By a stranger it is no checkpoint; by a thief of the key it is betrayed by the one that was kept."""
     other = rotated_log(0, 4, 3, 2, 1, 0).log
     assert [digest(stored.body) for stored in other[:13]] == [digest(stored.body) for stored in LOG[:13]]
-    assert found(other, checkpoints_of(other, STRANGER, *SIZES)) == (
-        1,
-        "a checkpoint of heirloom/1 that no known key has signed",
-    )
+    seen = verify(other, checkpoints_of(other, STRANGER, *SIZES))
+    assert (seen.fault, seen.checkpoints, seen.covered, seen.strangers) == (None, 0, 0, 3)
+    assert {found.reason for found in seen.foreign} == {"a checkpoint that no known key has signed"}
     stolen = checkpoints_of(other, SIGNER, *SIZES)
     assert verify(other, stolen).fault is None
     assert found(other, stolen, kept=KEPT) == (
@@ -150,10 +148,11 @@ def test_a_checkpoint_signed_again_over_another_history() -> None:
 
 def test_checkpoints_that_go_back_or_are_missing() -> None:
     """One of a smaller size than the one before, one twice, one that was removed from its stream."""
-    fault = verify(LOG, [*VOUCHED[:2], *checkpoints_of(LOG, SIGNER, 5)]).fault
-    assert fault is not None
-    assert (fault.seq, fault.stream, fault.why) == (3, CHECKPOINTS, "a checkpoint of size 5 after one of size 12")
-    assert found(LOG, [VOUCHED[0], VOUCHED[0]])[0] == 2
+    seen = verify(LOG, [*VOUCHED[:2], *checkpoints_of(LOG, SIGNER, 5)])
+    (back,) = seen.foreign
+    assert (back.seq, back.stream, back.reason) == (3, CHECKPOINTS, "a checkpoint of size 5 after one of size 12")
+    assert (seen.fault, seen.covered) == (None, 12)
+    assert [again.seq for again in verify(LOG, [VOUCHED[0], VOUCHED[0]]).foreign] == [2]
     messages = [stored for stored in in_place(LOG, VOUCHED) if (stored.seq, stored.subject) != (2, CHECKPOINT)]
     fault = report(messages, len(LOG)).fault
     assert fault is not None
@@ -172,3 +171,17 @@ def test_a_checkpoint_in_the_place_of_a_commit() -> None:
     """It does not pass for one from the checkpoints' own stream."""
     disguised = replace(LOG[8], subject=CHECKPOINT, body=VOUCHED[0].signed.encode())
     assert report([*LOG[:8], disguised, *LOG[9:]], len(LOG)).fault is not None
+
+
+def test_junk_among_the_checkpoints_hides_none() -> None:
+    """Of one who may write there and has no key: it is named, and the real ones agree as before."""
+    huge = checkpoints_of(LOG, STRANGER, len(LOG))[0]
+    huge = huge._replace(signed=huge.signed.replace(f"\n{len(LOG)}\n", "\n999999\n"))
+    messages = in_place(LOG, VOUCHED)
+    for place in (0, 9, 15, len(messages) + 3):
+        messages.insert(place, Stored(0, CHECKPOINT, huge.signed.encode()))
+    places = [place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT]
+    for seq, place in enumerate(places, 1):
+        messages[place] = replace(messages[place], seq=seq)
+    seen = report(messages, len(LOG))
+    assert (seen.fault, seen.strangers, seen.checkpoints, seen.covered) == (None, 4, 3, SIZES[-1])

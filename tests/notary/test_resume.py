@@ -104,7 +104,7 @@ def heirloom(url: str, *arguments: str) -> Result:
 def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What Ctrl-C leaves behind when seven commits and a checkpoint had been read."""
 
-    async def seven(connection: bus.Connection, end: int, after: Place) -> AsyncGenerator[Batch, None]:
+    async def seven(connection: bus.Connection, end: int, after: Place, _keys: object) -> AsyncGenerator[Batch, None]:
         async for batch in read_vouched(connection, 7, after):
             yield batch
         os.kill(os.getpid(), signal.SIGINT)

@@ -32,17 +32,18 @@ from tests.system.service import Caller, running
 LOG = eventful_log()
 
 
-def heirloom(*arguments: str | Path) -> Result:
+def heirloom(*arguments: str | Path | int) -> Result:
     """Run the command in this process."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG) -> Path:
+def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG, *, whole: bool = True) -> Path:
     """A backup of a broker with that log."""
     asyncio.run(publish(server, list(log)))
     keyring.create(directory / KEYRING)
     result = heirloom("backup", "--data", directory, "--nats", server.url, directory / "backup")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == (0 if whole else 1), result.output
+    assert whole or "would not be restored as it is" in result.output
     return directory / "backup"
 
 
@@ -96,7 +97,7 @@ def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
 
 def test_a_log_that_is_not_whole_is_not_restored(nats_server: Broker, tmp_path: Path) -> None:
     """The backup is undamaged, but what was backed up had been tampered with."""
-    backup = backed_up(nats_server, tmp_path, [*LOG, replace(LOG[20], seq=len(LOG) + 1)])
+    backup = backed_up(nats_server, tmp_path, [*LOG, replace(LOG[20], seq=len(LOG) + 1)], whole=False)
     result = heirloom("restore", "--data", tmp_path / "new", backup)
     assert result.exit_code == 1
     assert f"sequence {len(LOG) + 1}" in result.output
@@ -108,6 +109,7 @@ def test_families_end_when_their_fate_is_lost(nats_server: Broker, tmp_path: Pat
     made = LogMaker()
     for number in range(70):
         made.open(f"f{number}")
+    made.rotate("f1")
     made.reuse("f1")
     backup = backed_up(nats_server, tmp_path, made.log)
     with broker(tmp_path / "another") as empty:
@@ -119,6 +121,21 @@ def test_families_end_when_their_fate_is_lost(nats_server: Broker, tmp_path: Pat
     revoked = codec.decode(last.body).state.revoked
     assert revoked is not None
     assert revoked.reason == "operator"
+
+
+def test_what_is_foreign_is_accepted_by_name(nats_server: Broker, tmp_path: Path) -> None:
+    """The backup says when it is made that it would not be restored as it is; the refusal says what would have it."""
+    junk = Stored(len(LOG) + 1, "tokens.public.jwks", b"{}")
+    more = Stored(len(LOG) + 2, "tokens.acme.family.f2.live", b"junk")
+    backup = backed_up(nats_server, tmp_path, [*LOG, junk, more], whole=False)
+    refused = heirloom("restore", "--data", tmp_path / "new", backup)
+    assert refused.exit_code == 1 and not (tmp_path / "new").exists()
+    assert f"restore with --accept-foreign {junk.seq} --accept-foreign {more.seq}" in " ".join(refused.output.split())
+    one = heirloom("restore", "--data", tmp_path / "new", "--accept-foreign", junk.seq, backup)
+    assert one.exit_code == 1 and f"--accept-foreign {more.seq}" in one.output and "tokens.public" not in one.output
+    both = "--accept-foreign", junk.seq, "--accept-foreign", more.seq
+    restored = heirloom("restore", "--data", tmp_path / "new", *both, backup)
+    assert restored.exit_code == 0, restored.output
 
 
 async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path: Path) -> None:

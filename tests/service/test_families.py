@@ -12,7 +12,6 @@ from events import subject as person
 from events.commit import digest
 from events.family import FamilyRevoked, FamilyState, TokenReuseDetected
 from events.log import Conflict, Head, Log
-from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
 from service.aggregates import change

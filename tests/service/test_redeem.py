@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.family import (
+    RECORDED_AFTER_THE_END,
     FamilyEvent,
     FamilyRevoked,
     FamilyState,
@@ -22,7 +23,7 @@ from events.family import (
 )
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
-from service.decide.redeem import RECORDED_AFTER_THE_END, Redeem, redeem
+from service.decide.redeem import Redeem, redeem
 from service.decide.revoke import (
     KEPT,
     KEPT_FOR_OTHERS,
