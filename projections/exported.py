@@ -41,7 +41,7 @@ NUMBERS = (
     *("seq", "index", "generation", "current_generation", "from_generation", "to_generation"),
     *("auth_time", "key", "number"),
 )
-LISTS = ("audience", "amr", "act")
+LISTS = ("audience", "amr", "act", "exchanged_from")
 OBJECTS = ("settings", "jwk")
 
 COLUMNS = (
@@ -50,7 +50,7 @@ COLUMNS = (
     *("kind", "jti", "generation", "current_generation", "from_generation", "to_generation", "credential"),
     *("expires_at", "family_expires_at", "key", "act", "redirect_uri", "reason", "cause"),
     *("settings", "alg", "number", "jwk"),
-    *("void_until", "role"),
+    *("void_until", "role", "exchanged_from"),
 )
 """In this order; new ones come last."""
 

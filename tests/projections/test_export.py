@@ -37,7 +37,7 @@ def export(broker: Broker, *options: str) -> Result:
 
 STATES: dict[str, dict[str, Any]] = {
     kind: msgspec.json.decode((GOLDEN / f"{kind}.commit.json").read_bytes())["state"]
-    for kind in ("family", "client", "tenant", "subject", "key")
+    for kind in ("family", "client", "tenant", "subject", "key", "role")
 }
 
 
