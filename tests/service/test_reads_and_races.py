@@ -15,7 +15,7 @@ from events import client as client_events
 from events import subject as subject_events
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled
 from events.family import FamilyState
-from events.log import Log, Unavailable
+from events.log import Head, Log, Unavailable
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
@@ -39,16 +39,18 @@ from tests.service.families import issuing
 
 
 class StaleLog(Log):
-    """A log whose other replicas all lag: `last` gives what was the last commit when the aggregate was first read."""
+    """A log whose other replicas all lag: they give what was the last commit when it was first read there."""
 
     def __init__(self, connection: bus.Connection) -> None:
         super().__init__(connection)
-        self.remembered: dict[Aggregate, Stored | None] = {}
+        self.remembered: dict[Aggregate, Head] = {}
 
-    async def last(self, aggregate: Aggregate) -> Stored | None:
-        """What a replica may give that has not heard of newer ones."""
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """Not from the leader, what a replica may give that has not heard of newer ones."""
+        if leader:
+            return await super().head(aggregate)
         if aggregate not in self.remembered:
-            self.remembered[aggregate] = await super().last(aggregate)
+            self.remembered[aggregate] = await super().head(aggregate, leader=False)
         return self.remembered[aggregate]
 
 
@@ -86,7 +88,7 @@ async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
     """Introspection answers what this gives (RFC 7662 §2.2): a revoked family must not look alive."""
     families = Families(log, Subjects(log))
     await families.decide("acme", "f1", "client:web", _begin, new=True)
-    await log.last(subjects.family("acme", "f1"))
+    await log.head(subjects.family("acme", "f1"), leader=False)
     await families.decide("acme", "f1", "operator", _end)
     loaded = await families.load("acme", "f1")
     assert loaded.state is not None and loaded.state.revoked is not None
@@ -95,7 +97,7 @@ async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
 async def test_what_writes_nothing_is_decided_on_the_leader(log: StaleLog) -> None:
     """On a replica that remembers nothing, while what it reads first lags."""
     await Families(log, Subjects(log)).decide("acme", "f1", "client:web", _begin, new=True)
-    await log.last(subjects.family("acme", "f1"))
+    await log.head(subjects.family("acme", "f1"), leader=False)
     await Families(log, Subjects(log)).decide("acme", "f1", "operator", _end)
     concluded = await Families(log, Subjects(log)).decide("acme", "f1", "client:web", _look)
     assert concluded.state is not None and concluded.state.revoked is not None
@@ -106,7 +108,7 @@ async def test_who_was_unblocked_may_begin_where_the_block_is_remembered(log: St
     people = Subjects(log)
     aggregate = subjects.subject("acme", "alice")
     blocked = await _append(log, aggregate, SubjectBlocked("alice"))
-    people.apply("acme", subjects.subject_digest("alice"), blocked)
+    people.apply("acme", subjects.subject_digest("alice"), Head(blocked, subject_events.codec.decode(blocked.body), 1))
     families = Families(log, people)
     refused = await families.decide("acme", "f1", "client:web", _begin, new=True)
     assert isinstance(refused.outcome, Refused)
