@@ -17,7 +17,7 @@ from events import bus
 from events.family import codec
 from events.subjects import STREAM
 from heirloom import credentials
-from heirloom.roles import inbox
+from heirloom.own_connection import connect_as
 from tests import raw
 from tests.fuzz.parsers import QUESTIONS, REQUESTS
 from tests.fuzz.run import Crash
@@ -172,8 +172,8 @@ async def _stand_by(service: Service, stop: asyncio.Event) -> Counter[str]:
 
 @asynccontextmanager
 async def _own(service: Service) -> AsyncIterator[bus.Connection]:
-    url = credentials.load(service.data).url("service", service.host)
-    connection = await bus.connect(url, "fuzz", inbox_prefix=inbox("service"))
+    known = credentials.load(service.data)
+    connection = await connect_as("service", "fuzz", f"nats://{service.host}", known)
     try:
         yield connection
     finally:
