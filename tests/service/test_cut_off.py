@@ -1,9 +1,10 @@
 """What a cut-off means: which families end by it, and that it ends each once."""
 
 import pytest
+from msgspec.structs import replace
 
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientSecretIssued, ClientState
-from events.family import DeviceAuthorizationStarted, FamilyRevoked
+from events.family import DeviceAuthorizationStarted, FamilyRevoked, GrantAuthorized, RevocationReason
 from events.settings import ClientSettings, TenantSettings
 from events.subject import (
     ConsentWithdrawn,
@@ -106,3 +107,17 @@ def test_a_policy_ends_whom_it_must() -> None:
     waiting = DeviceAuthorizationStarted("tv", "read", (), "seed", at(600))
     assert not cut_off(given((waiting,)), TIGHTENED, GOLD).events
     assert cut_off(given((waiting,)), CutOff("client_disabled", "…", client_id="tv"), RULES).events
+
+
+@pytest.mark.parametrize("reason", ["subject_blocked", "subject_revoked", "consent_withdrawn"])
+def test_what_is_ordered_about_a_person_leaves_a_client_of_that_name_alone(reason: RevocationReason) -> None:
+    """RFC 9700 §4.15: the `sub` of `client_credentials` is a `client_id`; a client's own order does end its tokens."""
+    beginning, *tokens = opened("web")
+    assert isinstance(beginning, GrantAuthorized)
+    own = given((replace(beginning, sub="web", grant="client_credentials"), *tokens))
+    persons = given((replace(beginning, sub="web"), *tokens))
+    order = CutOff(reason, "an order at sequence 7", "web")
+    assert cut_off(own, order, RULES).events == ()
+    assert cut_off(persons, order, RULES).events == (FamilyRevoked(reason, "an order at sequence 7"),)
+    disabled = CutOff("client_disabled", "ClientDisabled at sequence 7", client_id="web")
+    assert len(cut_off(own, disabled, RULES).events) == 1

@@ -23,7 +23,7 @@ from events.family import (
 )
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
-from service.decide.redeem import Redeem, redeem
+from service.decide.redeem import Redeem, is_accepted, redeem
 from service.decide.revoke import (
     KEPT,
     KEPT_FOR_OTHERS,
@@ -330,3 +330,30 @@ def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
     assert revoke_access_token(state, revoking("jti-0", 2)).events == ()
     later = revoke_access_token(state, revoking("jti-9", 400)._replace(expires_at=at(700)))
     assert set(fold(state, later.events, at(400)).revoked_jtis) == {"jti-9"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "answer"),
+    [
+        ({"scope": "read offline_access"}, None, "read offline_access"),
+        ({"scope": "read offline_access"}, "write", "invalid_scope"),
+        ({"scope": "offline_access read more"}, None, "read offline_access"),
+        ({"scope": "read write"}, None, "invalid_grant"),
+        ({"scope": "read", "require_offline_access": False}, None, "read"),
+        ({"scope": "more", "require_offline_access": False}, None, "invalid_grant"),
+        ({"grant_types": ("client_credentials",)}, None, "invalid_grant"),
+        ({"audiences": ("https://elsewhere.example",)}, None, "invalid_target"),
+        ({"required_acr": ("gold",)}, None, "invalid_grant"),
+    ],
+)
+def test_a_grant_is_worth_what_its_client_may_today(changes: dict[str, Any], asked: str | None, answer: str) -> None:
+    """RFC 6749 §6, RFC 7591 §2, RFC 7662 §2.2: and what a refresh would refuse is not called active."""
+    state, rules = given(opened()), replace(RULES, **changes)
+    decision = redeem(state, redeeming(0, rules=rules, scope=asked))
+    if isinstance(decision.outcome, Granted):
+        assert decision.outcome.access.scope == answer and is_accepted(state, rules, at(1))
+        return
+    assert refusal(decision) == answer
+    assert is_accepted(state, rules, at(1)) == (asked is not None)
+    revoked = [type(event) for event in decision.events]
+    assert revoked == ([FamilyRevoked] if "required_acr" in changes else []), "nothing else is a fact of the family's"
