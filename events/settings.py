@@ -40,6 +40,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     requests_per_second: int | None = None
     family_requests_per_second: int | None = None
     max_connections: int | None = None
+    max_pending_devices: int | None = None
     redirect_uris: tuple[str, ...] | None = None
     jwks: dict[str, Any] | None = None
     token_endpoint_auth_method: AuthMethod | None = None

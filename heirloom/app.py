@@ -46,6 +46,8 @@ from service.replicas import STREAM as LEASES
 from service.replicas import Replicas
 from service.server import Server
 from service.skew import TOLERATED_SECONDS, Skew
+from service.waiting import STREAM as DEVICES
+from service.waiting import Waiting
 
 log = logging.getLogger("heirloom.replica")
 
@@ -94,10 +96,10 @@ async def run_replica(
         if settings.try_doors and settings.credentials is None:
             await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
-        context = await _context(buses, keys, parts, Skew(settings.max_clock_skew))
+        context = await _context(buses, keys, parts, Skew(settings.max_clock_skew), settings.required.replicas)
         used = UsedAssertions(buses.log)
         await used.start(settings.required.replicas)
-        await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES))
+        await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES))
         authentication = ClientAuthentication(context, used)
         connections = Connections(buses.log, context.registry)
         holdings = Holdings(context.families, context.registry, connections)
@@ -157,7 +159,7 @@ async def _connected(settings: Settings, failure: "asyncio.Future[None]", leavin
     return buses
 
 
-async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew) -> Context:
+async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copies: int) -> Context:
     """What every endpoint works with, listening to the log and to the other replicas."""
     the_log = parts.log(buses.log)
     await the_log.start()
@@ -168,11 +170,14 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew) -> Co
     with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
         await skew.measure(buses.log)
     families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry, skew)
+    waiting = Waiting(buses.log)
+    await waiting.start(copies)
     news = News(buses.log, families.recent, replicas.is_alone)
     await news.start()
     families.spread, families.ahead = news.spread, skew.ahead
     inquiry = ReadModel(buses.inquiry)
-    return Context(the_log, registry, families, keys, polling, replicas, inquiry, completed, skew, Door(registry))
+    door = Door(registry)
+    return Context(the_log, registry, families, keys, polling, replicas, inquiry, completed, skew, door, waiting)
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

@@ -28,6 +28,8 @@ STREAMS = (STREAM, CHECKPOINTS)
 """The log, and what vouches for it."""
 BESIDE = ("REPLICAS", "KV_heirloom-assertions")
 """The streams that the service keeps beside the log, and forgets."""
+WAITING = "DEVICES"
+"""The stream in memory of devices that wait for a person."""
 REACTOR = "reactor"
 """The durable consumer of the log that all replicas share."""
 REPLIES = "_R_.>"
@@ -80,6 +82,7 @@ OWN: dict[str, Role] = {
             *_APPENDS,
             *(subject for name in STREAMS for subject in _stream(name, "INFO", "CREATE", "UPDATE")),
             *(subject for name in BESIDE for subject in _stream(name, "INFO", "CREATE", "UPDATE", "PURGE")),
+            *_stream(WAITING, "INFO", "CREATE", "UPDATE", "PURGE", "MSG.GET"),
             f"{API}.INFO",
             f"{API}.STREAM.LIST",
             f"{API}.CONSUMER.DURABLE.CREATE.{STREAM}.{REACTOR}",

@@ -82,17 +82,19 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
     first, end, access_end = commit.events[0], commit.refresh_end, commit.access_end or 0
     if isinstance(first, _BEGINNINGS):
-        sub, grant = (first.sub, first.grant) if isinstance(first, GrantAuthorized) else ("", DEVICE_GRANT)
-        terms = names[first.client_id], sub, names[first.scope], names[grant]
+        # what a device asked for and a person answered may be one commit
+        begun = next((event for event in commit.events if isinstance(event, GrantAuthorized)), first)
+        sub, grant = (begun.sub, begun.grant) if isinstance(begun, GrantAuthorized) else ("", DEVICE_GRANT)
+        terms = names[begun.client_id], sub, names[begun.scope], names[grant]
         end = max(end, access_end) if end else _provisional_end(commit)
         tenant = names[commit.tenant]
         rows[OPEN].append((commit.seq, commit.at, tenant, commit.family_id, *terms, commit.generation, end, access_end))
     elif end is not None:
         rows[RENEW].append((commit.generation, end, access_end, access_end, commit.seq, commit.opened))
-    elif isinstance(first, DeviceAuthorizationDenied):
-        rows[DENY].append((first.sub, commit.at, commit.opened))
-    elif access_end:
+    elif access_end and not isinstance(first, DeviceAuthorizationDenied):
         rows[EXTEND].append((access_end, access_end, commit.opened))
+    if isinstance(denied := commit.events[-1], DeviceAuthorizationDenied):
+        rows[DENY].append((denied.sub, commit.at, commit.opened))
     if commit.revokes:
         for event in commit.events:
             if isinstance(event, FamilyRevoked):

@@ -167,7 +167,7 @@ def _code(db: sqlite3.Connection, family: int) -> Life | None:
     if given is None:
         return None
     ends = _revoked(db, family, None)
-    for row in rows[1:]:
+    for row in rows:
         for type in ("TokenRedeemed", "DeviceAuthorizationDenied"):
             if type in row["types"].split(" "):
                 ends.append(Decision(row["at"], row["seq"], type))

@@ -13,6 +13,7 @@ from service.read_model import ReadModel
 from service.registry import Client, Registry, Tenant
 from service.replicas import Replicas
 from service.skew import Skew
+from service.waiting import Waiting
 
 
 class Context(NamedTuple):
@@ -28,6 +29,7 @@ class Context(NamedTuple):
     completed: Completed
     skew: Skew
     door: Door
+    waiting: Waiting
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks. Raises `invalid_client` where either is unknown or may not ask."""

@@ -107,7 +107,9 @@ class Families:
             )
             subject = aggregate.revoked if revokes(decision.events) else aggregate.live
             guard = None
-            if loaded.state is None and person is not None:
+            if (
+                loaded.state is None and person is not None and state.device is None
+            ):  # a device's family has a known name
                 guard = subjects.subject(tenant, state.sub).filter, person.seq
             try:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)
@@ -135,11 +137,11 @@ class Families:
         """
         if not is_of_a_person(after):
             return None
+        if _approves(before, after):
+            return await self._people.newest(tenant, after.sub)
         if before is None and after.sub:
             person = self._people.known(tenant, after.sub)
             return await self._people.newest(tenant, after.sub) if person.blocked else person
-        if _approves(before, after):
-            return await self._people.newest(tenant, after.sub)
         if before is not None and after.device is not None and after.code_redeemed and not before.code_redeemed:
             # its last commit is the approval, which may have raced with a block that has been lifted since
             return await self._people.newest(tenant, after.sub, blocked_at=seq)

@@ -28,6 +28,7 @@ class Rules(msgspec.Struct, frozen=True):
     requests_per_second: int = 10_000
     family_requests_per_second: int = 3_000
     max_connections: int = 100
+    max_pending_devices: int = 1_000
     redirect_uris: tuple[str, ...] = ()
     jwks: dict[str, Any] | None = None
     token_endpoint_auth_method: AuthMethod = "client_secret_basic"

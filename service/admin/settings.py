@@ -120,6 +120,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "requests_per_second": _rate,
     "family_requests_per_second": _rate,
     "max_connections": _bound,
+    "max_pending_devices": _bound,
 }
 
 

@@ -108,7 +108,7 @@ def redeem_device_code(state: FamilyState | None, command: RedeemDeviceCode) -> 
     if state.code_redeemed:
         return _polled_again(state, command)
     if state.device.expires_at <= command.now:
-        return Decision(Refused(OAuthError("expired_token", "the device code has expired; start again")))
+        return Decision(expired())
     match state.device.status:
         case "pending":
             return Decision(Refused(OAuthError("authorization_pending", "nobody has approved this device yet")))
@@ -116,6 +116,11 @@ def redeem_device_code(state: FamilyState | None, command: RedeemDeviceCode) -> 
             return Decision(Refused(OAuthError("access_denied", "the person did not approve this device")))
         case "approved":
             return _redeemed(state, command, "device_code")
+
+
+def expired() -> Refused:
+    """What a device hears whose request nobody answered in time, or that the broker has forgotten (RFC 8628 §3.5)."""
+    return Refused(OAuthError("expired_token", "the device code has expired; start again"))
 
 
 def s256(verifier: str) -> str:

@@ -1,6 +1,6 @@
 """Device authorization: a device asks, a person answers elsewhere (RFC 8628)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from events.family import (
@@ -9,6 +9,7 @@ from events.family import (
     DeviceAuthorizationStarted,
     FamilyState,
     GrantAuthorized,
+    fold,
 )
 from service.decide.outcome import Decision, Done, Refused, invalid_grant
 from service.decide.size import check_size
@@ -19,20 +20,14 @@ DEVICE_CODE_SECONDS = 600
 INTERVAL_SECONDS = 5
 
 
-class StartDevice(NamedTuple):
-    """Begin a family that waits for approval."""
-
-    now: datetime
-    client_id: str
-    scope: str
-    audience: tuple[str, ...]
-    seed: str
-
-
 class AnswerDevice(NamedTuple):
-    """What the person said. `scope` and `resource` may grant less than the device asked for."""
+    """What the person said. `scope` and `resource` may grant less than the device asked for.
+
+    `waiting` is what the device asked for, where that is not in the log yet.
+    """
 
     now: datetime
+    waiting: DeviceAuthorizationStarted | None
     approved: bool
     sub: str
     scope: str | None
@@ -42,17 +37,18 @@ class AnswerDevice(NamedTuple):
     auth_time: int | None
 
 
-def start_device(state: FamilyState | None, command: StartDevice) -> Decision:
-    """`Done`, with `DeviceAuthorizationStarted`. `Refused` when the user code has been in use before."""
-    if state is not None:
-        return Decision(Refused(OAuthError("server_error", "the user code is taken; try again")))
-    expires_at = command.now + timedelta(seconds=DEVICE_CODE_SECONDS)
-    started = DeviceAuthorizationStarted(command.client_id, command.scope, command.audience, command.seed, expires_at)
-    return Decision(Done(), (started,))
-
-
 def answer_device(state: FamilyState | None, command: AnswerDevice) -> Decision:
-    """`Done`, with `GrantAuthorized` or `DeviceAuthorizationDenied`; an answer is given once."""
+    """`Done`, with `GrantAuthorized` or `DeviceAuthorizationDenied`; an answer is given once.
+
+    What the device asked for goes before it where the log has nothing of it.
+    """
+    if state is not None or command.waiting is None:
+        return _answer(state, command)
+    answer = _answer(fold(None, (command.waiting,), command.now), command)
+    return Decision(answer.outcome, (command.waiting, *answer.events)) if answer.events else answer
+
+
+def _answer(state: FamilyState | None, command: AnswerDevice) -> Decision:
     if state is None or state.device is None or state.device.status != "pending" or state.revoked is not None:
         return Decision(invalid_grant())
     if state.device.expires_at <= command.now:

@@ -93,16 +93,19 @@ async def _answer_device(
     if family_id is None or parameters.approved is None:
         raise OAuthError("invalid_request", "user_code must be as shown on the device, and approved true or false")
     resource, approved = parse_resources(parameters.resource), parameters.approved
+    waiting = await context.waiting.find(tenant.name, family_id)
 
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         command = AnswerDevice(
-            now, approved, person.sub, parameters.scope, resource, person.acr, person.amr, person.auth_time
+            now, waiting, approved, person.sub, parameters.scope, resource, person.acr, person.amr, person.auth_time
         )
         return answer_device(state, command)
 
     concluded = await context.families.decide(tenant.name, family_id, actor, decide)
     if isinstance(concluded.outcome, Refused):
         raise concluded.outcome.error
+    if waiting is not None:
+        await context.waiting.remove(tenant.name, family_id, waiting.client_id)
     return b"{}"
 
 

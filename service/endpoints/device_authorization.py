@@ -1,13 +1,13 @@
 """`device_authorization`: a device without a browser asks (RFC 8628 §3.1)."""
 
-from datetime import datetime
+from datetime import timedelta
 
 import msgspec
 
-from events.family import DEVICE_GRANT, FamilyState
+from events.family import DEVICE_GRANT, DeviceAuthorizationStarted
+from service import clock
 from service.context import Context
-from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS, StartDevice, start_device
-from service.decide.outcome import Decision, Done
+from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS
 from service.decide.size import check_size
 from service.errors import OAuthError
 from service.request import Request, parameters_of
@@ -38,16 +38,16 @@ async def handle(context: Context, request: Request) -> bytes:
     scope = narrow(parameters.scope, client.rules.scope, REGISTERED)
     audience = audience_of(parameters.resource, client.rules.audiences)
     check_size("", scope, audience, None, ())
-    seed = new_seed()
-
-    def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        return start_device(state, StartDevice(now, client.client_id, scope, audience, seed))
+    seed, now = new_seed(), clock.now()
+    expires_at = now + timedelta(seconds=DEVICE_CODE_SECONDS)
+    started = DeviceAuthorizationStarted(client.client_id, scope, audience, seed, expires_at)
 
     for _ in range(ATTEMPTS):
         user_code = new_user_code()
         family_id = family_of(context.keyring, tenant.name, user_code) or ""
-        concluded = await context.families.decide(tenant.name, family_id, request.actor, decide)
-        if isinstance(concluded.outcome, Done):  # else the code has been in use before
+        if (await context.families.load(tenant.name, family_id)).state is not None:
+            continue  # the code has been in use before
+        if await context.waiting.add(tenant.name, family_id, started, client.rules.max_pending_devices):
             break
     else:
         raise OAuthError("temporarily_unavailable", "no free user code was found; try again")

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
+from service import clock
 from service.context import Context
-from service.decide.code import RedeemDeviceCode, redeem_device_code
+from service.decide.code import RedeemDeviceCode, expired, redeem_device_code
 from service.decide.outcome import Decision, invalid_grant
 from service.errors import OAuthError
+from service.families import Concluded
 from service.grants.parameters import TokenRequest
 from service.grants.retry import retry_of
 from service.recent import Loaded
@@ -13,6 +15,7 @@ from service.registry import Client, Tenant
 from service.request import Request, required
 from service.response import token_response
 from service.scope import parse_resources
+from service.waiting import state_of
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
@@ -26,7 +29,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
 
     def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
         state = loaded.state
-        if state is not None and not tenant.device_codes.is_minted_for(presented, state.seed):
+        if state is None:
+            return Decision(expired())
+        if not tenant.device_codes.is_minted_for(presented, state.seed):
             return Decision(invalid_grant())
         command = RedeemDeviceCode(
             now=now,
@@ -41,6 +46,13 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         return redeem_device_code(state, command)
 
     concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
+    if concluded.state is None:
+        waiting = await context.waiting.find(tenant.name, presented.family_id)
+        if waiting is not None:
+            asked = Loaded(0, None, state_of(waiting), from_leader=True)
+            concluded = Concluded(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)
+        else:  # it is answered in this very moment, or gone
+            concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
     try:
         return await token_response(context, tenant, client, presented.family_id, concluded)
     except OAuthError as error:

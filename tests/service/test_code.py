@@ -71,7 +71,7 @@ def test_a_device_code_expires(approved_after: float | None) -> None:
 
 def test_a_device_is_approved_too_late() -> None:
     """RFC 8628 §3.3: an answer after the code's time is refused."""
-    answer = AnswerDevice(at(DEVICE_CODE_SECONDS), True, "alice", None, None, None, (), None)
+    answer = AnswerDevice(at(DEVICE_CODE_SECONDS), None, True, "alice", None, None, None, (), None)
     assert refusal(answer_device(with_device(approved_after=None), answer)) == "invalid_grant"
 
 

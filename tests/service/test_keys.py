@@ -37,7 +37,17 @@ class World:
         nothing = cast("Any", None)  # deciding about keys needs no more than this
         registry = Registry(self.log, KEYS)
         return Context(
-            self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing, nothing, nothing
+            self.log,
+            registry,
+            nothing,
+            KEYS,
+            nothing,
+            cast("Any", replicas),
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
         )
 
     def follow(self, context: Context) -> None:

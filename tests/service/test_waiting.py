@@ -1,0 +1,80 @@
+"""Devices that wait for a person, on a real broker: bounded, exact, and nothing in the log before an answer."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from events import bus
+from events.family import DeviceAuthorizationStarted
+from events.stream import last_sequence
+from service import clock, waiting
+from service.errors import OAuthError
+from service.waiting import STREAM, Waiting
+from tests.broker import Broker
+
+ASKED = DeviceAuthorizationStarted("tv", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
+
+
+@pytest.fixture
+async def two(nats_server: Broker, connection: bus.Connection) -> AsyncIterator[tuple[Waiting, Waiting]]:
+    """Those of two replicas."""
+    other = await bus.connect(nats_server.url, "other")
+    replicas = Waiting(connection), Waiting(other)
+    for replica in replicas:
+        await replica.start(1)
+    yield replicas
+    await other.close()
+
+
+async def test_one_waits_on_every_replica_until_it_is_answered(
+    two: tuple[Waiting, Waiting], connection: bus.Connection
+) -> None:
+    """RFC 8628 §3.1: of its tenant alone, under a name that nobody else gets; the log holds nothing of it."""
+    one, other = two
+    assert await one.add("acme", "f1", ASKED, 10)
+    assert not await other.add("acme", "f1", replace(ASKED, client_id="radio"), 10)
+    assert await other.find("acme", "f1") == ASKED
+    assert await other.find("globex", "f1") is None
+    await other.remove("acme", "f1", "tv")
+    assert await one.find("acme", "f1") is None
+    assert await last_sequence(connection) == 0
+
+
+async def test_a_client_that_begins_without_end_is_stopped(
+    two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 8628 §5.2: per client `slow_down`, which others do not feel; in all `temporarily_unavailable`."""
+    one, other = two
+    for number in range(3):
+        assert await (one, other)[number % 2].add("acme", f"f{number}", ASKED, 3)
+    with pytest.raises(OAuthError, match="slow_down"):
+        await other.add("acme", "f3", ASKED, 3)
+    assert await other.add("acme", "f4", replace(ASKED, client_id="radio"), 3)
+    monkeypatch.setattr(waiting, "MOST", 4)
+    with pytest.raises(OAuthError, match="temporarily_unavailable"):
+        await one.add("acme", "f5", replace(ASKED, client_id="radio"), 3)
+
+
+async def test_it_lies_in_memory_and_expires(connection: bus.Connection, two: tuple[Waiting, Waiting]) -> None:
+    """With its code's time, by the broker's clock; and no more than so many lie there."""
+    config = (await connection.jetstream().stream_info(STREAM)).config
+    assert (config.storage, config.max_age, config.max_msgs) == ("memory", 605, waiting.MOST)
+
+
+async def test_a_broker_that_starts_anew_has_forgotten_it(nats_server: Broker) -> None:
+    """The device is told `expired_token` then (RFC 8628 §3.5), and can begin again."""
+    connection = await bus.connect(nats_server.url, "test")
+    replica = Waiting(connection)
+    await replica.start(1)
+    assert await replica.add("acme", "f1", ASKED, 10)
+    await connection.close()
+    nats_server.stop()
+    nats_server.start()
+    connection = await bus.connect(nats_server.url, "test")
+    replica = Waiting(connection)
+    await replica.start(1)
+    assert await replica.find("acme", "f1") is None
+    assert await replica.add("acme", "f1", ASKED, 10)
+    await connection.close()
