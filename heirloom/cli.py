@@ -45,10 +45,25 @@ class Commands(LazyGroup):
                 click.echo(f"Error: cannot write the answer: {error.strerror}", err=True)
             sys.exit(1)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's. No name or path holds a NUL."""
+        if any("\0" in argument for argument in args):
+            raise click.UsageError("an argument holds a NUL character", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's. An error may repeat what others chose, and is shown on a terminal."""
+        """As click's. An error may repeat what others chose, and is shown on a terminal.
+
+        A file that a command cannot use, and says nothing of itself, is named.
+        """
         try:
             return super().invoke(ctx)
+        except UnicodeEncodeError as error:
+            raise click.ClickException("an argument, or a file, holds bytes that are no text in UTF-8") from error
+        except OSError as error:
+            if not isinstance(error.filename, str | os.PathLike):
+                raise  # the standard streams have no name
+            raise click.ClickException(visible(f"{error.filename}: {error.strerror}")) from error
         except click.ClickException as error:
             error.message = visible(error.message, keep="\n")  # type: ignore[misc]  # what click shows
             raise

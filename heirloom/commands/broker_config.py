@@ -10,6 +10,7 @@ from heirloom import credentials, nats_server
 from heirloom.brokers import Node, cluster_configuration
 from heirloom.commands.address import Address
 from heirloom.commands.options import DATA, FILE
+from heirloom.commands.tables import say
 from heirloom.running import address
 from heirloom.tls import CannotSecure, Tls, required
 from heirloom.up import CannotStart, locked, prepare
@@ -100,4 +101,4 @@ def _routes_by(tls: Tls) -> tuple[str, str]:
 def _write(config: Path, text: str) -> None:
     config.unlink(missing_ok=True)
     write_private(config, text.encode())
-    click.echo(f"{config} is ready")
+    say(f"{config} is ready")
