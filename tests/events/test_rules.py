@@ -5,9 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from events.commit import Commit, digest
 from events.family import (
+    DEVICE_GRANT,
+    AuthorizationCodeIssued,
+    DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
     ForgeryDetected,
@@ -74,6 +78,7 @@ def verify(*steps: Step, doubled: bytes = b"") -> Report:
 BEGUN = Step(0, OPENED)
 ONCE = Step(1, rotated(0, START + timedelta(seconds=1)))
 ENDED = Step(2, (FamilyRevoked("operator", "a test"),))
+WAITING = Step(0, (DeviceAuthorizationStarted("tv", "read", AUDIENCE, "s", END),))
 AT_3 = START + timedelta(seconds=3)
 
 
@@ -95,6 +100,13 @@ AT_3 = START + timedelta(seconds=3)
         ((BEGUN, Step(3, (ForgeryDetected(9, 0, "you"), FamilyRevoked("forgery", "x")))), "another client"),
         ((BEGUN, Step(999, (TokenRevoked("0", START),))), "revoked that had expired"),
         ((BEGUN, ONCE, ENDED, *[Step(3, (TokenReuseDetected(0, 1, "web"),))] * 4), "more was recorded"),
+        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), replace(access(AT_3, "x"), audience=("x",))))), "target"),
+        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), access(START - timedelta(1), "x")))), "already expired"),
+        ((BEGUN, Step(3, (TokenReuseDetected(0, 0, "web"), FamilyRevoked("reuse_detected", "x")))), "called reused"),
+        ((BEGUN, Step(3, (TokenRedeemed("authorization_code", 0), access(AT_3, "x")))), "no authorization_code"),
+        ((BEGUN, Step(3, (AuthorizationCodeIssued(END, "c"),))), "a code for nothing"),
+        ((Step(0, (OPENED[0], replace(OPENED[1], expires_at=END + timedelta(1)))),), "outlives the end"),
+        ((WAITING, Step(3, (GrantAuthorized("tv", "ann", "admin", AUDIENCE, DEVICE_GRANT, "s"),))), "had not asked"),
         ((BEGUN, Step(-301, rotated(0, START))), "the commit before it"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
