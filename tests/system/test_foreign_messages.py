@@ -1,0 +1,79 @@
+"""Messages in a running service's log that are no commits, written with the appender's own credentials (ADR 0026).
+
+The one door left is the appender itself; should it ever be turned, the service goes on, and the evidence says so.
+"""
+
+import base64
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from tests.system.service import HEIRLOOM, Service, running
+
+FOREIGN = {
+    "tokens.public.jwks": b"{}",
+    "tokens.acme.tenant": b"{}",
+    "tokens.acme.client.web": b"\xff\x00",
+    "tokens.acme.client.nobody": b'{"v":1}',
+    "tokens.acme.key.unknown": b"{}",
+    "tokens.acme.family.unknown.live": b"{}",
+    "tokens.acme.family.unknown.revoked": b"[]",
+    "tokens.acme.family.a\x0bb.live": b"{}",
+    "tokens.acme.something.else": b"{}",
+}
+
+
+def _heirloom(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HEIRLOOM, *arguments, "--data", service.data], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+async def _write(service: Service, family_id: str) -> list[int]:
+    """The sequences of the foreign messages, among them two on top of a family that lives."""
+    subjects = FOREIGN | {f"tokens.acme.family.{family_id}.{end}": b"{}" for end in ("live", "revoked")}
+    connection = await service.own()
+    written = []
+    for subject, body in subjects.items():
+        reply = await connection.request(subject, body, timeout=5)
+        written.append(json.loads(reply.data)["seq"])
+    await connection.close()
+    return written
+
+
+async def test_a_service_goes_on_and_its_evidence_names_them(tmp_path: Path) -> None:
+    """Refresh, block, disable and start anew as ever; `verify` exits 1, and a backup is restored by their names."""
+    with running(tmp_path / "data") as service:
+        async with service.client() as web, service.client("other") as other:
+            first, second = await web.issue("alice"), await other.issue("bob", "read offline_access")
+        foreign = await _write(service, json.loads(_claims(first["access_token"]))["sid"])
+        assert service.stop() == 0
+        service.start()
+        async with service.client() as web, service.role("operator") as operator, service.client("api") as api:
+            renewed = await web.refresh(first["refresh_token"])
+            assert await api.active(renewed["refresh_token"]) and await api.active(second["refresh_token"])
+            blocked = await operator.ask("admin.acme.subject.block", {"sub": "alice"})
+            assert blocked["revoked_families"] == 1
+            disabled = await operator.ask("admin.acme.client.disable", {"client_id": "other"})
+            assert disabled["revoked_families"] == 1
+            for token in (renewed["refresh_token"], renewed["access_token"], second["refresh_token"]):
+                assert not await api.active(token)
+        verified = _heirloom(service, "audit", "verify")
+        assert verified.returncode == 1
+        for seq in foreign:
+            assert re.search(rf"\b{seq}\b", verified.stdout + verified.stderr), verified
+        backed_up = _heirloom(service, "backup", str(tmp_path / "backup"))
+        assert backed_up.returncode == 1 and "--accept-foreign" in backed_up.stdout + backed_up.stderr
+    into = tmp_path / "restored"
+    restore = [str(HEIRLOOM), "restore", "--data", str(into), str(tmp_path / "backup")]
+    refused = subprocess.run(restore, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and not into.exists()
+    accepting = [part for seq in foreign for part in ("--accept-foreign", str(seq))]
+    restored = subprocess.run([*restore, *accepting], capture_output=True, text=True, check=False)
+    assert restored.returncode == 0, restored.stderr
+
+
+def _claims(token: str) -> bytes:
+    payload = token.split(".")[1]
+    return base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
