@@ -111,13 +111,14 @@ class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
     """A credential was accepted (RFC 6749 §4.1.3, §6).
 
     `retry` tells a repetition of this very request (CONTRACT §2). `expires_at` is the new end of a refresh token that
-    stays valid after its use (rotation policy `reuse`).
+    stays valid after its use (rotation policy `reuse`), `family_expires_at` as in `TokenRotated`.
     """
 
     credential: Credential
     generation: int
     retry: "Retry | None" = None
     expires_at: datetime | None = None
+    family_expires_at: datetime | None = None
 
 
 class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
@@ -361,9 +362,15 @@ def _decided(state: FamilyState, status: Literal["approved", "denied"]) -> Devic
 
 
 def _redeemed(state: FamilyState, event: TokenRedeemed, at: datetime) -> FamilyState:
-    expires_at = event.expires_at or state.expires_at
     if event.credential == "refresh_token":
-        return replace(state, redeemed_at=at, retry=event.retry, expires_at=expires_at, code=None)
+        return replace(
+            state,
+            redeemed_at=at,
+            retry=event.retry,
+            expires_at=event.expires_at or state.expires_at,
+            family_expires_at=event.family_expires_at or state.family_expires_at,
+            code=None,
+        )
     return replace(state, redeemed_at=at, retry=event.retry, code_redeemed=True)
 
 

@@ -80,10 +80,10 @@ def a_successor_follows_a_redemption(state: FamilyState, _event: TokenRotated, a
     return None if state.redeemed_at == at else "a generation was rotated that nobody had redeemed"
 
 
-def rotation_extends_no_family(state: FamilyState, event: TokenRotated, _at: datetime) -> str | None:
+def a_refresh_extends_no_family(state: FamilyState, event: TokenRotated | TokenRedeemed, _at: datetime) -> str | None:
     """The end that a family was promised only ever comes nearer (§4, `refresh_token_ttl`)."""
     promised = state.family_expires_at
-    if promised is None:
+    if promised is None or event.expires_at is None:
         return None
     end = event.family_expires_at or promised
     return "it outlives the end of its family" if end > promised or event.expires_at > end else None
@@ -187,8 +187,11 @@ def a_code_begins_a_family(state: FamilyState, _event: AuthorizationCodeIssued, 
 
 
 RULES: dict[type, tuple[Rule, ...]] = {
-    TokenRedeemed: (the_newest_is_redeemed, nothing_is_redeemed_too_late, a_code_is_redeemed_once),
-    TokenRotated: (a_successor_follows_a_redemption, rotation_extends_no_family),
+    TokenRedeemed: (
+        *(the_newest_is_redeemed, nothing_is_redeemed_too_late),
+        *(a_code_is_redeemed_once, a_refresh_extends_no_family),
+    ),
+    TokenRotated: (a_successor_follows_a_redemption, a_refresh_extends_no_family),
     TokenReuseDetected: (few_records_after_the_end, a_reuse_is_of_an_older_one, another_client_changes_nothing),
     ForgeryDetected: (few_records_after_the_end, a_forgery_was_never_issued, another_client_changes_nothing),
     TokenRevoked: (a_token_is_revoked_once,),

@@ -114,17 +114,12 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
     access, issued = access_and_id_token(now, rules, state.client_id, scope, audience, command.jti, True, granted)
     family_expires_at = _family_expires_at(state, rules)
     expires_at = token_expiry(now, family_expires_at, rules)
+    brought_forward = family_expires_at if family_expires_at != state.family_expires_at else None
     if rules.refresh_token_rotation == "reuse":
-        redeemed = TokenRedeemed("refresh_token", generation, command.retry, expires_at)
+        redeemed = TokenRedeemed("refresh_token", generation, command.retry, expires_at, brought_forward)
         return Decision(Granted(access, generation, state.key), (redeemed, *issued))
     redeemed = TokenRedeemed("refresh_token", generation, command.retry)
-    rotated = TokenRotated(
-        generation,
-        generation + 1,
-        expires_at,
-        command.key,
-        family_expires_at if family_expires_at != state.family_expires_at else None,
-    )
+    rotated = TokenRotated(generation, generation + 1, expires_at, command.key, brought_forward)
     return Decision(Granted(access, generation + 1, command.key), (redeemed, rotated, *issued))
 
 

@@ -1,7 +1,7 @@
 """Histories that the service cannot have written, with right chains and states: each breaks one rule (ADR 0027)."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -43,6 +43,11 @@ OPENED: tuple[FamilyEvent, ...] = (
     TokenIssued("refresh", SCOPE, AUDIENCE, END, generation=0, key=1, family_expires_at=END),
     access(START, "0"),
 )
+
+
+def used(expires_at: datetime, family_expires_at: datetime | None = None) -> TokenRedeemed:
+    """A refresh token that stays, by the policy `reuse`."""
+    return TokenRedeemed("refresh_token", 0, None, expires_at, family_expires_at)
 
 
 def rotated(generation: int, at: Any, **fields: Any) -> tuple[FamilyEvent, ...]:
@@ -90,6 +95,9 @@ AT_3 = START + timedelta(seconds=3)
         ((BEGUN, Step(14 * 86400 + 1, rotated(0, END))), "had expired"),
         ((BEGUN, Step(3, (TokenRotated(0, 1, END, 1), access(AT_3, "x")))), "nobody had redeemed"),
         ((BEGUN, Step(3, rotated(0, AT_3, family_expires_at=END + timedelta(1)))), "outlives the end"),
+        ((BEGUN, Step(3, (used(END + timedelta(1)), access(AT_3, "x")))), "outlives the end"),
+        ((BEGUN, Step(3, (used(END, END + timedelta(1)), access(AT_3, "x")))), "outlives the end"),
+        ((BEGUN, Step(3, (used(END, AT_3), access(AT_3, "x")))), "outlives the end"),
         ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), access(AT_3, "x", "admin")))), "beyond the grant"),
         ((BEGUN, Step(3, (access(AT_3, "x"),))), "issued for nothing"),
         ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), access(AT_3, "0")))), "given twice"),

@@ -205,6 +205,40 @@ def test_rotation_never_extends_the_family() -> None:
     assert state.expires_at == at(2000) == state.family_expires_at
 
 
+@pytest.mark.parametrize("rotation", ["rotate", "reuse"])
+def test_a_family_that_was_shortened_stays_so_when_the_policy_is_made_longer_again(rotation: str) -> None:
+    """CONTRACT §4 `refresh_token_ttl`: shortened, refreshed, lengthened: the end of the refresh stays."""
+    keep = replace(RULES, refresh_token_rotation=rotation, refresh_token_idle_ttl=0)
+    short, long = replace(keep, refresh_token_ttl=500), replace(keep, refresh_token_ttl=9999)
+    state = after(given(opened()), redeeming(0, 100, rules=short))
+    newest = 1 if rotation == "rotate" else 0
+    state = after(state, redeeming(newest, 200, rules=long))
+    newest += newest
+    assert state.expires_at == state.family_expires_at == at(500)
+    assert isinstance(redeem(state, redeeming(newest, 499, rules=long)).outcome, Granted)
+    assert refusal(redeem(state, redeeming(newest, 500, rules=long))) == "invalid_grant"
+
+
+@pytest.mark.parametrize("end", [1000, 500, 100], ids=["its own", "its family's today", "idle"])
+def test_a_refresh_token_at_its_exact_end_is_dead(end: int) -> None:
+    """RFC 6749 §10.4: the moment of the end is no moment of the life, for whoever presents it or asks about it."""
+    rules = replace(RULES, refresh_token_ttl=max(end, 500), refresh_token_idle_ttl=100 if end == 100 else 0)
+    state, moment = given(opened()), timedelta(microseconds=1)
+    assert is_accepted(state, rules, at(end) - moment) and not is_accepted(state, rules, at(end))
+    decision = redeem(state, redeeming(0, end, rules=rules))
+    assert refusal(decision) == "invalid_grant" and decision.events == ()
+
+
+def test_a_token_that_stays_is_the_same_text_whatever_became_of_the_keys() -> None:
+    """CONTRACT §3, policy `reuse`: after a rotation of MAC keys the client still has, and gets, the one it holds."""
+    keep = replace(RULES, refresh_token_rotation="reuse")
+    command = redeeming(0, 50, rules=keep, key=2, retry=KEY)
+    state, decision = after(given(opened()), command), redeem(given(opened()), command)
+    for outcome in (decision.outcome, redeem(state, command._replace(now=at(51))).outcome):
+        assert isinstance(outcome, Granted) and (outcome.generation, outcome.key) == (0, 1)
+    assert state.key == 1
+
+
 def test_scope_narrows_for_one_request_or_sticks() -> None:
     """CONTRACT §4 `scope_narrowing`: per request, or sticky and widened again up to the grant; never more."""
 
@@ -257,6 +291,14 @@ def test_a_refresh_token_is_issued_where_policy_says(
     """CONTRACT §4: `offline_access`, `refresh_token_ttl` 0, the client's grant types."""
     outcome = issue(None, issuing(replace(RULES, **rules), **command)).outcome
     assert isinstance(outcome, Granted) and (outcome.generation == 0) == has_refresh
+
+
+def test_a_client_alone_gets_no_id_token() -> None:
+    """OpenID Connect Core §2, RFC 6749 §4.4: an ID token is about a person, also in the log; a person gets one."""
+    rules = replace(RULES, scope="openid read")
+    for refreshable, given_out in ((False, ["access"]), (True, ["access", "id"])):
+        events = issue(None, issuing(rules, refreshable=refreshable)).events
+        assert [event.kind for event in events if isinstance(event, TokenIssued)] == given_out
 
 
 def test_revoking_is_once_and_by_the_owner() -> None:
