@@ -158,11 +158,11 @@ async def _second_over() -> datetime:
     """
     apart = timedelta(seconds=CLOCKS_APART_SECONDS)
     began = clock.now()
-    end = (began + apart).replace(microsecond=999_999)
-    await asyncio.sleep((end + apart - began).total_seconds())
-    if clock.now() <= end:
+    over = (began + apart).replace(microsecond=0) + timedelta(seconds=1)
+    await asyncio.sleep((over + apart - began).total_seconds())
+    if clock.now() < over:
         raise OAuthError("temporarily_unavailable", "the clock was set back meanwhile; repeat the command")
-    return end
+    return over - timedelta(microseconds=1)
 
 
 async def _switch(

@@ -141,6 +141,26 @@ async def test_a_clock_that_is_set_back(world: World, monkeypatch: pytest.Monkey
     assert (await world.state()).disabled
 
 
+@pytest.mark.parametrize("microsecond", [0, 500_000, 999_999])
+async def test_no_replicas_clock_is_still_in_the_second_that_is_void(
+    monkeypatch: pytest.MonkeyPatch, microsecond: int
+) -> None:
+    """Just before a second's end too, when a faster clock has begun the next one: an `iat` tells no more than that."""
+    apart = timedelta(seconds=client.CLOCKS_APART_SECONDS)
+    began = clock.now().replace(microsecond=microsecond)
+    now = [began]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += timedelta(seconds=seconds)
+
+    monkeypatch.setattr(clock, "now", lambda: now[0])
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    void_until = await client._second_over()
+    fastest, slowest = began + apart, now[0] - apart
+    assert int(fastest.timestamp()) <= void_until.timestamp(), "what was given before is void"
+    assert int(slowest.timestamp()) > void_until.timestamp(), "what is given from now on is not"
+
+
 async def test_who_is_not_disabled_is_not_enabled(world: World) -> None:
     """Nothing is written, and nothing waited for."""
     seq = await world.log.last_sequence()
