@@ -168,6 +168,7 @@ class Behind:
         self._connection = connection
         self.at = at
         self.refused = asyncio.Event()
+        self.leader_is_silent = False
 
     async def answer(self, message: Msg) -> None:
         """Have the broker answer whoever asked, to what is left of the question."""
@@ -179,6 +180,8 @@ class Behind:
             else:
                 question["seq"] = BEYOND
                 self.refused.set()
+        elif self.leader_is_silent:
+            return
         await self._connection.publish(f"$JS.API.{operation}", msgspec.json.encode(question), reply=message.reply)
 
 
@@ -199,6 +202,26 @@ async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest
     monkeypatch.setattr("events.direct_reader.PATIENCE_SECONDS", 0.3)
     with pytest.raises(Unavailable, match="less than the log's leader"):
         await everything(connection, until=END, filter=filter)
+    await connection.close()
+
+
+async def test_a_leader_that_says_nothing_is_not_an_end(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the answering replica has no more and nobody says whether the log has: what is read is not all of it."""
+    monkeypatch.setattr("events.stream.ANSWER_SECONDS", 0.1)
+    connection = await bus.connect(nats_server.url, "test")
+    await write(connection)
+    replica = Behind(connection, 20)
+    replica.leader_is_silent = True
+    await connection.subscribe(f"{BEHIND}.>", cb=replica.answer)
+    connection.jetstream_api = BEHIND
+    with monkeypatch.context() as patient:
+        patient.setattr("events.direct_reader.PATIENCE_SECONDS", 0.3)
+        with pytest.raises(Unavailable, match="stopped before sequence 21"):
+            await everything(connection, until=END)
+    reading = asyncio.create_task(everything(connection, until=END))
+    await replica.refused.wait()
+    replica.at, replica.leader_is_silent = END, False
+    assert await reading == LOG
     await connection.close()
 
 

@@ -81,6 +81,31 @@ def test_as_nats_py_understands_it(data: bytes, cuts: list[int], listening: bool
     assert ours.all == theirs.all
 
 
+OF_EACH_KIND = b"".join(
+    (
+        _message(b"a", 2, b"", b"body"),
+        _message(b"a.b", 7, b"reply", b"\r\n"),
+        b"PING\r\n",
+        _with_headers(b"c", 2, b"reply", b"NATS/1.0\r\nA: b\r\n\r\n", b"MSG a 2 5\r\n"),
+        b"-ERR 'Slow Consumer'\r\n",
+        _with_headers(b"c", 7, b"", b"NATS/1.0\r\n\r\n", b""),
+        b'INFO {"max_payload":1}\r\n',
+        _message(b"a", 2, b"", b""),
+    )
+)
+
+
+@pytest.mark.parametrize("width", [0, 1, 2, 3])
+async def test_every_cut_gives_the_same(width: int) -> None:
+    """Between a body and its line end, within it, within a number or a header: a piece that ends there is no end."""
+    whole = Heard(True)
+    await Parser(whole).parse(OF_EACH_KIND)
+    for cut in range(len(OF_EACH_KIND) + 1):
+        heard, middle = Heard(True), cut + width
+        await _parse(Parser(heard), [OF_EACH_KIND[:cut], OF_EACH_KIND[cut:middle], OF_EACH_KIND[middle:]])
+        assert heard.all == whole.all, OF_EACH_KIND[:cut]
+
+
 BEHIND = b"hello\r\n"
 MALFORMED = [
     *(b"MSG\r\n", b"MSG a b 3\r\n", b"HMSG a 1 x 3\r\n", b"\r\n", b" \t\r\n", b"HELLO\r\n"),

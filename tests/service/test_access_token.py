@@ -1,36 +1,79 @@
 """Whose signature counts, and for how long."""
 
-from typing import Any
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from events.client import ClientState
 from events.key import KeyState
+from events.settings import TenantSettings
 from service import access_token, clock
+from service.context import Context
+from service.endpoints.public import jwks_of
 from service.keyring import Keyring
+from service.recent import Loaded
 from service.registry import LEEWAY_SECONDS, Tenant, TenantKey
 from service.signing import SigningKey
 from service.vouchers import Vouchers
-from tests.service.families import START, at
+from tests.service.families import START, at, given, opened
 
 KEYS = Keyring({1: b"a" * 32})
 TTL = 600
 
 
-def _token(key: SigningKey) -> str:
+def _token(key: SigningKey, **changes: Any) -> str:
     claims: dict[str, Any] = {"iss": "urn:heirloom:acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0}
-    claims |= {"exp": 1 << 33, "jti": "j", "sid": "f", "scope": "read"}
+    claims |= {"exp": 1 << 33, "jti": "j", "sid": "f", "scope": "read"} | changes
     return key.sign(Vouchers(KEYS, "acme").vouch(KEYS.first, "seed", claims))
+
+
+def _acme(status: str = "active") -> tuple[Tenant, SigningKey]:
+    """The tenant with its one key, which has stood there since the start."""
+    tenant = Tenant("acme", KEYS)
+    key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
+    state = KeyState("ES256", KEYS.first, 1, key.public_jwk(), cast("Any", status))
+    tenant.keys[key.kid] = TenantKey(key, state, START, 1)
+    return tenant, key
 
 
 def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what leaked would sign for ever. The lifetime that counts is the longest that tokens were given."""
-    tenant = Tenant("acme", KEYS)
-    key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
-    state = KeyState("ES256", KEYS.first, 1, key.public_jwk(), "retired")
-    tenant.keys[key.kid] = TenantKey(key, state, START, 1)
+    tenant, key = _acme("retired")
     for ttl in (TTL, 1, None):
         tenant.gave(ttl)
     last = TTL + LEEWAY_SECONDS
     for seconds, good in ((0, True), (last - 1, True), (last, False), (last + 10_000, False)):
         monkeypatch.setattr(clock, "now", lambda seconds=seconds: at(seconds))
         assert (access_token._signed(tenant, _token(key)) is not None) == good
+        assert (jwks_of(tenant)["keys"] != []) == good, "nor is it published any longer"
+
+
+def test_a_token_of_an_issuer_that_was_renamed_is_void() -> None:
+    """RFC 9068 §4: `iss` is the issuer's name of today, to the letter, whichever of its keys has signed."""
+    tenant, key = _acme()
+    assert access_token._signed(tenant, _token(key)) is not None
+    tenant.settings = TenantSettings(issuer="https://acme.example")
+    assert access_token._signed(tenant, _token(key)) is None
+    assert access_token._signed(tenant, _token(key, iss="https://acme.example/")) is None
+    assert access_token._signed(tenant, _token(key, iss="https://acme.example")) is not None
+
+
+async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7519 §4.1.4: "on or after" `exp` it is not accepted."""
+    tenant, key = _acme()
+    exp = int(START.timestamp()) + 300
+    token = _token(key, exp=exp, jti="jti-0", aud="https://acme.example")
+
+    async def holder(*_: object) -> Any:
+        return SimpleNamespace(state=ClientState())
+
+    async def load(*_: object) -> Loaded:
+        return Loaded(1, None, given(opened()), True)
+
+    parts = SimpleNamespace(registry=SimpleNamespace(client=holder), families=SimpleNamespace(load=load))
+    end = START.replace(microsecond=0) + timedelta(seconds=300)
+    for now, active in ((end - timedelta(microseconds=1), True), (end, False)):
+        monkeypatch.setattr(clock, "now", lambda now=now: now)
+        assert (await access_token.active_in(cast("Context", parts), tenant, token) is not None) == active

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import hmac
 import json
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ import msgspec
 import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from nats.js.errors import APIError
 
 from events import client as client_events
 from events import key as key_events
@@ -21,10 +24,10 @@ from events.settings import TenantSettings
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
-from service.client_assertion import ASSERTION_TYPE, Claims, UsedAssertions, read
+from service.client_assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, read
 from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
 from service.context import Context
-from service.door import Door
+from service.door import LOOKS_PER_SECOND, Door
 from service.errors import OAuthError
 from service.keyring import Keyring
 from service.registry import Registry
@@ -235,6 +238,25 @@ def test_claims(change: dict[str, Any], good: bool) -> None:
     assert claims.are_good("web", (ISSUER,), NOW) is good
 
 
+async def test_every_client_of_every_tenant_has_assertions_of_its_own() -> None:
+    """RFC 7523 §3 `jti`: two issuers' clients of one name, and two clients, may call theirs the same."""
+    kept: set[str] = set()
+
+    async def publish(subject: str, body: bytes, **_: object) -> None:
+        assert body == b""
+        if subject in kept:
+            raise APIError(code=400, err_code=TAKEN[0])
+        kept.add(subject)
+
+    connection = SimpleNamespace(jetstream=lambda: SimpleNamespace(publish=publish))
+    used = UsedAssertions(cast("Any", connection))
+    names = [("acme", "web", "1"), ("globex", "web", "1"), ("acme", "app", "1"), ("acme", "web", "2")]
+    names += [("acme", "we", "b1"), ("acme", "web1", "")]
+    for first in (True, False):
+        assert [await used.use(*name) for name in names] == [first] * len(names)
+    assert not [subject for subject in kept if "acme" in subject or "web" in subject], "digests alone are kept"
+
+
 class _CountingLog:
     """A log that has nothing; counts who looks."""
 
@@ -250,7 +272,9 @@ def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: A
     return Stored(seq, subject, codec.encode(commit))
 
 
-def _authentication(secret: str) -> tuple[ClientAuthentication, _CountingLog]:
+def _authentication(
+    secret: str, now: Callable[[], float] = time.monotonic
+) -> tuple[ClientAuthentication, _CountingLog]:
     """Of a replica that knows tenant `acme` with the client `web`, and whose log has nothing newer."""
     log = _CountingLog()
     registry = Registry(cast("Log", log), Keyring({1: b"k" * 32}))
@@ -263,8 +287,21 @@ def _authentication(secret: str) -> tuple[ClientAuthentication, _CountingLog]:
     issued = client_events.ClientSecretIssued(digest(secret)), client_events.ClientState(secret_hash=digest(secret))
     registry.apply(_commit(client_events.codec, "tokens.acme.client.web", 3, *issued))
     registry.current_as_of = asyncio.get_running_loop().time() + 3600
-    context = cast("Context", SimpleNamespace(log=log, registry=registry, door=Door(registry)))
+    context = cast("Context", SimpleNamespace(log=log, registry=registry, door=Door(registry, now)))
     return ClientAuthentication(context, cast("UsedAssertions", None)), log
+
+
+@pytest.mark.parametrize("client_id", ["web", "nobody"])
+async def test_a_wrong_secret_counts_once(client_id: str) -> None:
+    """It is one look into the log, at the tenant's rate of looks, whether the client is known or not."""
+    authentication, log = _authentication(new_secret(), now=lambda: 1000.0)
+    codes = []
+    for _ in range(LOOKS_PER_SECOND + 1):
+        with pytest.raises(OAuthError) as refused:
+            await authentication.prove("acme", BySecret(None, client_id, "guess"))
+        codes.append(refused.value.code)
+    assert codes == ["invalid_client"] * LOOKS_PER_SECOND + ["slow_down"]
+    assert log.looks == LOOKS_PER_SECOND
 
 
 async def test_wrong_secrets_lock_nobody_out() -> None:

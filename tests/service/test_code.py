@@ -12,16 +12,19 @@ from events.family import (
     AuthorizationCodeIssued,
     DeviceAuthorizationStarted,
     FamilyEvent,
+    FamilyRevoked,
     FamilyState,
     GrantAuthorized,
+    Retry,
+    TokenReuseDetected,
     fold,
 )
 from service.decide.code import CODE_SECONDS, RedeemCode, RedeemDeviceCode, redeem_code, redeem_device_code, s256
 from service.decide.device import DEVICE_CODE_SECONDS, AnswerDevice, answer_device
-from service.decide.outcome import Decision, Granted, Refused
+from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import redeem
 from service.policy import Rules
-from tests.service.families import RULES, at, given, redeeming
+from tests.service.families import KEY, RULES, at, given, redeeming
 
 VERIFIER = "v" * 43
 SCOPE = "read offline_access"
@@ -129,3 +132,84 @@ def test_a_device_that_polls_again_within_the_grace_time_gets_the_same(scope: st
         assert refusal(polled(state, 21, replace(graceful, refresh_token_rotation="reuse"))) == "invalid_grant"
         state = fold(state, redeem(state, redeeming(0, 22)).events, at(22))
         assert refusal(polled(state, 23, graceful)) == "invalid_grant"
+
+
+def redeemed(retry: Retry | None, seconds: float, presented: FamilyState) -> Decision:
+    command = RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, retry, f"jti-{seconds}", 1, "a test")
+    return redeem_code(presented, command)
+
+
+@pytest.mark.parametrize("other", [None, Retry("another", KEY.body)], ids=["no key", "another key"])
+def test_a_code_redeemed_again_under_another_key_ends_its_family(other: Retry | None) -> None:
+    """RFC 6749 §4.1.2, CONTRACT §2: only the very key of the redemption makes the second one a repetition."""
+    state = fold(with_code(), redeemed(KEY, 1, with_code()).events, at(1))
+    assert isinstance(redeemed(KEY, 2, state).outcome, Granted)
+    again = redeemed(other, 2, state)
+    assert isinstance(again.outcome, Refused) and again.outcome.error.code == "invalid_grant"
+    assert again.events == (
+        TokenReuseDetected(0, 0, "web", "authorization_code"),
+        FamilyRevoked("code_reuse", "a test"),
+    )
+
+
+def test_the_same_key_with_another_question_about_a_code_is_an_invalid_request() -> None:
+    """CONTRACT §2: whoever asks for something else under the key is told so; no family ends by that."""
+    state = fold(with_code(), redeemed(KEY, 1, with_code()).events, at(1))
+    assert refusal(redeemed(Retry(KEY.key, "something else"), 2, state)) == "invalid_request"
+
+
+A, B = "https://a.example", "https://b.example"
+
+
+def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
+    """Alice's, ten seconds after the device has asked."""
+    chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None} | fields
+    return AnswerDevice(now=at(10), approved=approved, sub="alice", **chosen)
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_an_answer_revives_no_device_family_that_was_revoked_while_it_waited(approved: bool) -> None:
+    """RFC 8628 §3.3: an operator has ended it; nothing that a person says later begins it anew."""
+    ended = fold(with_device(approved_after=None), (FamilyRevoked("operator", "a test"),), at(5))
+    assert refusal(answer_device(ended, answer(approved))) == "invalid_grant"
+    assert refusal(device_at(ended, 20)) == "invalid_grant"
+
+
+def test_a_device_family_revoked_after_its_approval_gives_no_tokens() -> None:
+    """RFC 8628 §3.5: nor does one whose tokens have been fetched."""
+    approved = with_device(approved_after=10)
+    for state in (approved, fold(approved, device_at(approved, 20).events, at(20))):
+        assert refusal(device_at(fold(state, (FamilyRevoked("operator", "a test"),), at(25)), 30)) == "invalid_grant"
+
+
+def test_a_person_grants_a_device_a_part_of_what_it_asked_for() -> None:
+    """RFC 8628 §3.3, RFC 8707 §2: one of two resources, a part of the scope, and never what was not asked for."""
+    asked = given((DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_CODE_SECONDS)),))
+    approved = answer_device(asked, answer(resource=(B,), scope="read"))
+    assert isinstance(approved.outcome, Done)
+    state = fold(asked, approved.events, at(10))
+    outcome = device_at(state, 20).outcome
+    assert isinstance(outcome, Granted)
+    assert (outcome.access.audience, outcome.access.scope) == ((B,), "read")
+    assert refusal(answer_device(asked, answer(resource=(A, "https://c.example")))) == "invalid_target"
+    assert refusal(answer_device(asked, answer(scope="read admin"))) == "invalid_scope"
+
+
+def test_how_and_when_a_person_was_authenticated_stays_with_the_devices_family() -> None:
+    """OpenID Connect Core §2 `auth_time`: what the login service tells of the approval is in every token."""
+    waiting = with_device(approved_after=None)
+    told = answer(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000)
+    state = fold(waiting, answer_device(waiting, told).events, at(10))
+    state = fold(state, device_at(state, 20).events, at(20))
+    state = fold(state, redeem(state, redeeming(0, 30)).events, at(30))
+    assert (state.acr, state.amr, state.auth_time) == ("mfa", ("pwd", "otp"), 1_700_000_000)
+
+
+def test_another_clients_poll_learns_nothing_of_a_device() -> None:
+    """RFC 8628 §3.4: whatever has become of the code, and the answer is the same one."""
+    waiting = with_device(approved_after=None)
+    denied = fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10))
+    approved = with_device(approved_after=10)
+    for state in (waiting, denied, approved, fold(approved, device_at(approved, 20).events, at(20))):
+        command = RedeemDeviceCode(at(21), RULES, "other", None, None, "jti-0", 1)
+        assert refusal(redeem_device_code(state, command)) == "invalid_grant"

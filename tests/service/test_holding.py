@@ -34,8 +34,14 @@ class World:
         self.ended: list[str] = []
         self.disabled: set[tuple[str, str]] = set()
         asked = SimpleNamespace(load=self._load), SimpleNamespace(has_disabled=lambda *who: who in self.disabled)
-        self.connections = SimpleNamespace(end_user=self.ended.append, when_listed=None)
+        self.connections = SimpleNamespace(
+            end_user=self.ended.append, when_listed=None, list_all=self._list_all, connected=[]
+        )
         self.holdings = Holdings(*cast("Any", (*asked, self.connections)))
+
+    async def _list_all(self) -> None:
+        for user in self.connections.connected:
+            self.connections.when_listed(user)
 
     async def _load(self, _tenant: str, _family_id: str) -> Loaded:
         answer = self.answers.pop(0)
@@ -112,11 +118,15 @@ async def test_connections_that_were_there_before(world: World) -> None:
 
 
 async def test_what_a_disabled_client_holds(world: World) -> None:
-    """Its tokens of other clients' families too, at once, and where it was disabled while it connected."""
+    """Its tokens of other clients' families too, at once, and where it was disabled while it connected; not those of
+    another tenant's client of that name."""
     world.answers = [LIVE, LIVE]
     world.holdings.opened(ONE)
     world.holdings.opened(ONE._replace(client_id="other"))
     await world.settled()
+    world.holdings.end_client("globex", "web")
+    await world.told()
+    assert world.ended == []
     world.holdings.end_client("acme", "web")
     await world.told()
     assert world.ended == [ONE.user]
@@ -125,6 +135,29 @@ async def test_what_a_disabled_client_holds(world: World) -> None:
     world.holdings.opened(OTHER)
     await world.settled()
     assert world.ended == [ONE.user, OTHER.user]
+
+
+async def test_what_was_revoked_while_the_broker_was_away(world: World) -> None:
+    """RFC 7009 §2.1: a replica that comes back looks at every connection there is, since it has heard of nothing."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    bus = SimpleNamespace(stats={"reconnects": 0}, listen=nothing, flush=nothing)
+    world.answers, world.connections.connected = [LIVE], [ONE.user]
+    await world.holdings.start(cast("Any", bus))
+    while world.answers:
+        await asyncio.sleep(0)
+    world.answers = [ONE_ENDED]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert world.ended == [] and world.answers, "nothing is looked at while nothing was missed"
+    bus.stats["reconnects"] += 1
+    async with asyncio.timeout(5):
+        while not world.ended:
+            await asyncio.sleep(0)
+    assert world.ended == [ONE.user]
+    await world.holdings.stop()
 
 
 async def test_nothing_is_kept_of_a_token_whose_time_is_over(world: World) -> None:

@@ -12,7 +12,8 @@ from events.settings import ClientSettings
 from service.admin.settings import parse
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest, decoder
-from service.request import decode, idempotency_key
+from service.grants.retry import retry_of
+from service.request import Request, decode, idempotency_key
 
 TEXT = st.text(alphabet=st.sampled_from('ab:"\\{},é\n'), max_size=6)
 
@@ -93,3 +94,18 @@ def test_a_refused_setting_is_not_repeated(name: str) -> None:
     with pytest.raises(OAuthError, match=name) as refused:
         parse(ClientSettings, {name: [secret] if name == "grant_types" else secret})
     assert secret not in str(refused.value.description)
+
+
+@pytest.mark.parametrize("name", TokenRequest.__struct_fields__)
+def test_a_repetition_is_one_of_everything_that_was_asked(name: str) -> None:
+    """CONTRACT §2: with another verifier, redirect URI or whatever parameter it is another request under that key.
+
+    But for `client_id`, which only repeats who asks.
+    """
+    request = Request("acme", "web", b"", {"Idempotency-Key": "k"})
+    asked = TokenRequest(**dict.fromkeys(TokenRequest.__struct_fields__, "one"))
+    same, other = retry_of(request, asked), retry_of(request, msgspec.structs.replace(asked, **{name: "other"}))
+    left_out = retry_of(request, msgspec.structs.replace(asked, **{name: None}))
+    assert same is not None and other is not None and left_out is not None
+    assert same.key == other.key == left_out.key
+    assert {same.body == other.body, same.body == left_out.body} == {name == "client_id"}
