@@ -161,17 +161,24 @@ def test_the_same_key_with_another_question_about_a_code_is_an_invalid_request()
 A, B = "https://a.example", "https://b.example"
 
 
+WAITING = DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_CODE_SECONDS))
+
+
 def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
     """Alice's, ten seconds after the device has asked."""
-    chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None} | fields
-    return AnswerDevice(now=at(10), approved=approved, sub="alice", **chosen)
+    chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None}
+    return AnswerDevice(now=at(10), approved=approved, sub="alice", **(chosen | {"waiting": None} | fields))
 
 
+@pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
 @pytest.mark.parametrize("approved", [True, False])
-def test_an_answer_revives_no_device_family_that_was_revoked_while_it_waited(approved: bool) -> None:
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_answer_revives_no_device_family_that_was_revoked(
+    waiting: DeviceAuthorizationStarted | None, approved: bool, answered: bool
+) -> None:
     """RFC 8628 §3.3: an operator has ended it; nothing that a person says later begins it anew."""
-    ended = fold(with_device(approved_after=None), (FamilyRevoked("operator", "a test"),), at(5))
-    assert refusal(answer_device(ended, answer(approved))) == "invalid_grant"
+    ended = fold(with_device(approved_after=3 if answered else None), (FamilyRevoked("operator", "a test"),), at(5))
+    assert refusal(answer_device(ended, answer(approved, waiting=waiting))) == "invalid_grant"
     assert refusal(device_at(ended, 20)) == "invalid_grant"
 
 
@@ -184,22 +191,21 @@ def test_a_device_family_revoked_after_its_approval_gives_no_tokens() -> None:
 
 def test_a_person_grants_a_device_a_part_of_what_it_asked_for() -> None:
     """RFC 8628 §3.3, RFC 8707 §2: one of two resources, a part of the scope, and never what was not asked for."""
-    asked = given((DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_CODE_SECONDS)),))
-    approved = answer_device(asked, answer(resource=(B,), scope="read"))
-    assert isinstance(approved.outcome, Done)
-    state = fold(asked, approved.events, at(10))
-    outcome = device_at(state, 20).outcome
-    assert isinstance(outcome, Granted)
-    assert (outcome.access.audience, outcome.access.scope) == ((B,), "read")
-    assert refusal(answer_device(asked, answer(resource=(A, "https://c.example")))) == "invalid_target"
-    assert refusal(answer_device(asked, answer(scope="read admin"))) == "invalid_scope"
+    for asked, waiting in ((None, WAITING), (given((WAITING,)), None)):
+        approved = answer_device(asked, answer(resource=(B,), scope="read", waiting=waiting))
+        assert isinstance(approved.outcome, Done)
+        outcome = device_at(fold(asked, approved.events, at(10)), 20).outcome
+        assert isinstance(outcome, Granted)
+        assert (outcome.access.audience, outcome.access.scope) == ((B,), "read")
+        beyond = answer(resource=(A, "https://c.example"), waiting=waiting)
+        assert refusal(answer_device(asked, beyond)) == "invalid_target"
+        assert refusal(answer_device(asked, answer(scope="read admin", waiting=waiting))) == "invalid_scope"
 
 
 def test_how_and_when_a_person_was_authenticated_stays_with_the_devices_family() -> None:
     """OpenID Connect Core §2 `auth_time`: what the login service tells of the approval is in every token."""
-    waiting = with_device(approved_after=None)
-    told = answer(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000)
-    state = fold(waiting, answer_device(waiting, told).events, at(10))
+    told = answer(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
+    state = fold(None, answer_device(None, told).events, at(10))
     state = fold(state, device_at(state, 20).events, at(20))
     state = fold(state, redeem(state, redeeming(0, 30)).events, at(30))
     assert (state.acr, state.amr, state.auth_time) == ("mfa", ("pwd", "otp"), 1_700_000_000)

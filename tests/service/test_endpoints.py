@@ -1,6 +1,7 @@
 """What endpoints and grants refuse by themselves, whatever the decision behind them would say."""
 
 import time
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -56,10 +57,9 @@ class World:
         self.register("web", may_authorize=True, grant_types=("authorization_code", DEVICE_GRANT, "refresh_token"))
         families = SimpleNamespace(load=self._load, decide=self._decide, decide_on=self._decide_on, buckets=Buckets())
         registry = SimpleNamespace(tenant=self._tenant, client=self._client)
-        none = cast("Any", None)
-        self.context = Context(
-            none, cast("Any", registry), cast("Any", families), KEYS, none, none, none, none, none, none
-        )
+        parts = SimpleNamespace(registry=registry, families=families, keyring=KEYS)
+        parts.caller = partial(Context.caller, cast("Context", parts))
+        self.context = cast("Context", parts)
 
     def register(self, client_id: str, *, disabled: bool = False, **settings: Any) -> None:
         """A client of the tenant's."""
