@@ -92,7 +92,8 @@ class History:
         known = self._runs.execute("SELECT run FROM runs WHERE family_id = ?", (family_id,)).fetchone()
         if known is None and not self._is_asked_for(seq, commit):
             return
-        rules = self._rules_of(commit.state.client_id).instead
+        # what was redeemed in fact was within what its client might ask for then, which no policy of these changes
+        rules = replace(self._rules_of(commit.state.client_id).instead, scope=commit.state.scope)
         run = _encode(follow(None if known is None else _decode(known[0]), seq, commit, rules, stored.stored_at))
         if known is None:
             self._runs.execute("INSERT INTO runs VALUES (?, ?, ?)", (seq, family_id, run))

@@ -109,7 +109,7 @@ async def test_tokens_that_are_not_good_here(service: Service) -> None:
             assert (await stranger.refresh(token))["error"] == "invalid_grant"
             assert await stranger.ask("introspect", {"token": token}) == {"active": False}
             assert await stranger.ask("introspect", {"token": mine["access_token"]}) == {"active": False}
-        assert (await other.ask("revoke", {"token": token}))["error"] == "invalid_grant"
+        assert await other.ask("revoke", {"token": token}) == {}
         assert await globex.ask("revoke", {"token": token}) == {}
         assert await _sequence(service) == before
         assert "error" not in await web.refresh(token)
