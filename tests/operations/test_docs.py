@@ -12,7 +12,9 @@ from heirloom.cli import main
 from tests.operations.http import metrics
 from tests.system.service import Service
 
-TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+TOP = Path(__file__).parents[2]
+TEXT = (TOP / "docs" / "operations.md").read_text()
+SECURITY = (TOP / "docs" / "security.md").read_text()
 COMMANDS = sorted(set(re.findall(r"(?:^    |`)(heirloom [^`#>\n]+)", TEXT, re.M)))
 MAKES = re.compile(r"_(?:bucket|count|sum)$")
 
@@ -31,6 +33,13 @@ def test_every_command_is_one(command: str) -> None:
         parameter.name for parameter in found.params if isinstance(parameter, click.Argument) and parameter.required
     }
     assert all(given.get(name or "") for name in needed)
+
+
+@pytest.mark.parametrize("row", [row for row in SECURITY.splitlines() if "`tests/" in row])
+def test_what_holds_an_attack_is_tested(row: str) -> None:
+    """Every test that docs/security.md names is there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)`", row)
+    assert named and all((TOP / file).is_file() for file in named)
 
 
 async def test_every_metric_is_named(service: Service) -> None:
