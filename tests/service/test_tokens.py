@@ -18,8 +18,12 @@ from service.signing import SigningKey, kid_of
 from service.tokens import Tokens, new_id, new_seed
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
-TOKENS = Tokens(KEYS, "acme", "refresh")
 URL_SAFE = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_".encode()
+
+
+def _tokens() -> Tokens:
+    """New each time: it remembers what it has derived."""
+    return Tokens(KEYS, "acme", "refresh")
 
 
 @given(st.binary(min_size=1, max_size=60))
@@ -34,17 +38,17 @@ def test_base62_gives_back_every_byte_string(data: bytes) -> None:
 def test_a_minted_token_is_recognised_and_always_the_same(generation: int, key: int) -> None:
     """Minting twice gives one token; recognising it gives back what it was minted for."""
     family, seed = new_id(), new_seed()
-    token = TOKENS.mint(key, family, generation, seed)
-    presented = TOKENS.recognise(token)
-    assert token == TOKENS.mint(key, family, generation, seed)
+    token = _tokens().mint(key, family, generation, seed)
+    presented = _tokens().recognise(token)
+    assert token == _tokens().mint(key, family, generation, seed)
     assert presented is not None
     assert (presented.key, presented.family_id, presented.number) == (key, family, generation)
-    assert TOKENS.is_minted_for(presented, seed)
+    assert _tokens().is_minted_for(presented, seed)
 
 
 def test_a_token_has_the_form_that_leak_scanners_know() -> None:
     """`hrt_`, a base62 body, six base62 characters of CRC-32 over what precedes them (CONTRACT §1)."""
-    token = TOKENS.mint(1, new_id(), 0, new_seed())
+    token = _tokens().mint(1, new_id(), 0, new_seed())
     body, checksum = token[:-6], token[-6:]
     assert token.startswith("hrt_") and token[4:].isalnum()
     assert checksum == base62.encode_int(zlib.crc32(body.encode()), 6)
@@ -54,13 +58,13 @@ def test_a_token_has_the_form_that_leak_scanners_know() -> None:
 def test_no_altered_token_is_recognised(data: st.DataObject) -> None:
     """Any one character changed, with the checksum mended, fails at a tag before anything is read."""
     seed = new_seed()
-    token = TOKENS.mint(1, new_id(), 3, seed)
+    token = _tokens().mint(1, new_id(), 3, seed)
     place = data.draw(st.integers(4, len(token) - 7))
     other = data.draw(st.sampled_from([c for c in base62.ALPHABET if c != token[place]]))
     altered = token[:place] + other + token[place + 1 : -6]
     altered += base62.encode_int(zlib.crc32(altered.encode()), 6)
-    presented = TOKENS.recognise(altered)
-    assert presented is None or not TOKENS.is_minted_for(presented, seed)
+    presented = _tokens().recognise(altered)
+    assert presented is None or not _tokens().is_minted_for(presented, seed)
 
 
 def test_a_jwt_altered_where_nothing_is_encoded_is_not_that_token() -> None:
@@ -88,8 +92,8 @@ def test_nested_json_is_no_token() -> None:
 
 def test_keyring_alone_cannot_mint() -> None:
     """Whoever has the keys but not the family's seed makes tokens whose long tag fails."""
-    presented = TOKENS.recognise(TOKENS.mint(1, new_id(), 1, new_seed()))
-    assert presented is not None and not TOKENS.is_minted_for(presented, new_seed())
+    presented = _tokens().recognise(_tokens().mint(1, new_id(), 1, new_seed()))
+    assert presented is not None and not _tokens().is_minted_for(presented, new_seed())
 
 
 @pytest.mark.parametrize(
@@ -99,14 +103,14 @@ def test_keyring_alone_cannot_mint() -> None:
 )
 def test_other_keys_recognise_nothing(others: Tokens) -> None:
     """A token is good under its own tenant's key only."""
-    assert others.recognise(TOKENS.mint(1, new_id(), 0, new_seed())) is None
+    assert others.recognise(_tokens().mint(1, new_id(), 0, new_seed())) is None
 
 
 @given(st.text(max_size=120))
 def test_garbage_is_not_recognised(text: str) -> None:
     """Arbitrary text, also non-ASCII, is refused without an error."""
-    assert TOKENS.recognise(text) is None
-    assert TOKENS.recognise("hrt_" + text) is None
+    assert _tokens().recognise(text) is None
+    assert _tokens().recognise("hrt_" + text) is None
 
 
 @pytest.mark.parametrize(

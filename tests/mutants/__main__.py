@@ -1,0 +1,66 @@
+"""`python -m tests.mutants [GROUP|MODULE ...]`: exits 1 where a fault goes unnoticed that `listed.toml` does not list."""
+
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.mutants.groups import GROUPS, Group
+from tests.mutants.listed import FILE, gone, listed
+from tests.mutants.survivors import Mutant, MutmutFailed, Outcome, run
+
+
+def main(wanted: list[str]) -> int:
+    """Prints a table by module, then what survives, and what is listed and does not."""
+    console, known = Console(), listed()
+    outcomes: list[Outcome] = []
+    for group in _groups(wanted):
+        with console.status(f"{group.name}: {', '.join(group.modules)}"):
+            outcomes += run(group, os.cpu_count() or 1)
+    console.print(_table(outcomes, known))
+    survivors = [mutant for outcome in outcomes for mutant in outcome.survivors]
+    unlisted = [mutant for mutant in survivors if mutant not in known]
+    for mutant in unlisted:
+        console.print(f"survives: {_shown(mutant)}", markup=False, highlight=False)
+    for mutant in gone(known, set(survivors), {outcome.module for outcome in outcomes}):
+        console.print(f"listed, and survives no more: {_shown(mutant)}", markup=False, highlight=False)
+    if unlisted:
+        console.print(f"{len(unlisted)} faults go unnoticed: test them, or list them in {FILE.name} with the reason")
+    return 1 if unlisted else 0
+
+
+def _groups(wanted: list[str]) -> list[Group]:
+    found = [
+        group for group in GROUPS if not wanted or group.name in wanted or not set(wanted).isdisjoint(group.sources())
+    ]
+    unknown = set(wanted) - {name for group in found for name in (group.name, *group.sources())}
+    if unknown:
+        groups = ", ".join(group.name for group in GROUPS)
+        sys.exit(f"nothing is known of {', '.join(sorted(unknown))}; there are {groups}, and the modules in them")
+    return found
+
+
+def _table(outcomes: list[Outcome], known: dict[Mutant, str]) -> Table:
+    table = Table("module", box=None)
+    for column in ("mutants", "killed", "listed", "unlisted", "share"):
+        table.add_column(column, justify="right")
+    for outcome in outcomes:
+        harmless = sum(mutant in known for mutant in outcome.survivors)
+        mutants, left = outcome.counts.total(), len(outcome.survivors) - harmless
+        killed = mutants - len(outcome.survivors)
+        share = killed / (killed + left) if killed + left else 1.0
+        table.add_row(outcome.module, *(f"{count:,}" for count in (mutants, killed, harmless, left)), f"{share:.1%}")
+    return table
+
+
+def _shown(mutant: Mutant) -> str:
+    lines = [f"  - {line}" for line in mutant.was.splitlines()] + [f"  + {line}" for line in mutant.now.splitlines()]
+    return "\n".join([f"{mutant.module} {mutant.function}", *lines])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except MutmutFailed as failure:
+        sys.exit(f"the tests do not pass, or mutmut cannot run them. {failure}")

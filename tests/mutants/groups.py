@@ -1,0 +1,70 @@
+"""What is mutated, and the tests that must notice it: the module's own, so that a run takes minutes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Group(NamedTuple):
+    """Modules whose mutants are tested together. Paths and patterns are relative to the root."""
+
+    name: str
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    def sources(self) -> list[str]:
+        """The modules' files."""
+        return [path for pattern in self.modules for path in _found(pattern) if not path.endswith("__init__.py")]
+
+    def test_files(self) -> list[str]:
+        """The tests' files."""
+        return [path for pattern in self.tests for path in _found(pattern)]
+
+
+DECIDING = tuple(
+    f"tests/service/test_{name}.py"
+    for name in (
+        "claimed", "clocks", "code", "cut_off", "enable", "exchange", "lifetime", "recorded", "redeem", "revoke",
+        "size", "what_if",
+    )
+)  # fmt: skip
+
+GROUPS = (
+    Group("decide", ("service/decide/*.py",), (*DECIDING, "tests/service/test_user_code.py")),
+    Group("family", ("events/family.py",), ("tests/events/test_golden.py", *DECIDING)),
+    Group("tokens", ("service/tokens.py",), ("tests/service/test_tokens.py", "tests/service/test_keys.py")),
+    Group(
+        "leases",
+        ("service/replicas.py", "service/completed.py"),
+        ("tests/service/test_replicas.py", "tests/service/test_completed.py"),
+    ),
+    Group(
+        "registry",
+        ("service/registry.py",),
+        tuple(
+            f"tests/service/test_{name}.py"
+            for name in ("registry", "replicas", "keys", "lifetimes", "enable", "reads_and_races", "access_token")
+        ),
+    ),
+    Group(
+        "families",
+        ("service/families.py",),
+        ("tests/service/test_families.py", "tests/service/test_reads_and_races.py"),
+    ),
+    Group(
+        "clients",
+        ("service/client_authentication.py", "service/client_assertion.py"),
+        ("tests/service/test_client_authentication.py", "tests/service/test_registration.py"),
+    ),
+    Group("callout", ("service/callout.py",), ("tests/service/test_turns.py", "tests/service/test_callout.py")),
+    Group("appender", ("events/appender.py",), ("tests/events/test_appender.py",)),
+    Group("log", ("events/log.py",), ("tests/events/test_appender.py", "tests/service/test_reads_and_races.py")),
+    Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
+    Group("verify", ("events/verify.py",), ("tests/events/test_verify.py", "tests/events/test_rules.py")),
+    Group("notary", ("notary/*.py",), ("tests/notary/test_*.py",)),
+)
+
+
+def _found(pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))

@@ -1,0 +1,127 @@
+"""Runs mutmut over a group, in a directory of the group's own, and says which mutants no test noticed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.stats import status_by_exit_code
+from mutmut.utils.format_utils import orig_function_and_class_names_from_key
+
+from tests.mutants.groups import ROOT, Group
+
+DIRECTORY = ROOT / "build" / "mutants"
+PACKAGES = ("events", "service", "projections", "notary", "heirloom", "bench")
+NOTICED = {"killed", "timeout", "segfault", "suspicious"}
+TIMES_AS_LONG = 8.0
+"""A test that takes so many times as long as it did without a fault has noticed one: it hangs."""
+
+
+class Mutant(NamedTuple):
+    """One that no test noticed: in which function, and the lines before and after."""
+
+    module: str
+    function: str
+    was: str
+    now: str
+
+
+class Outcome(NamedTuple):
+    """Of one module: how many mutants there are by what became of them, and the unnoticed ones."""
+
+    module: str
+    counts: Counter[str]
+    survivors: list[Mutant]
+
+
+class MutmutFailed(Exception):
+    """It did not come to an end; the text is its last output."""
+
+
+def run(group: Group, processes: int) -> list[Outcome]:
+    """Go on where the last run ended. Raises `MutmutFailed`, as where a test fails without any mutant."""
+    directory = DIRECTORY / group.name
+    _prepare(directory, group)
+    with (directory / "output.log").open("w") as output:
+        mutmut = subprocess.Popen(
+            [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(processes)],
+            cwd=directory,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            failed = mutmut.wait() != 0
+        finally:  # and the brokers of tests that it ended half-way
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(mutmut.pid, signal.SIGKILL)
+    if failed:
+        raise MutmutFailed(f"{group.name}: {(directory / 'output.log').read_text()[-3000:]}")
+    with contextlib.chdir(directory):
+        return [_outcome(module) for module in group.sources()]
+
+
+def _prepare(directory: Path, group: Group) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (*PACKAGES, "tests"):
+        if not (directory / name).is_symlink():
+            (directory / name).symlink_to(ROOT / name)
+    pytest = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    mutmut = {
+        "source_paths": group.sources(),
+        "pytest_add_cli_args_test_selection": group.test_files(),
+        "also_copy": list(PACKAGES),
+        "process_isolation": "forkserver",  # so that nothing is remembered of the run without faults
+        "timeout_multiplier": TIMES_AS_LONG,
+        "use_git_change_detection": False,
+        "on_dependency_change": "ignore",
+    }
+    (directory / "pyproject.toml").write_text(_toml("tool.pytest.ini_options", pytest) + _toml("tool.mutmut", mutmut))
+    _forget_what_other_tests_missed(directory, group)
+
+
+def _toml(table: str, values: dict[str, Any]) -> str:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join([f"[{table}]", *lines, "", ""])
+
+
+def _forget_what_other_tests_missed(directory: Path, group: Group) -> None:
+    """mutmut knows when a function has changed, but not when a test has: the unnoticed ones are then tried again."""
+    files = (ROOT / path for path in group.test_files())
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    marker = directory / "tests.sha256"
+    if marker.exists() and marker.read_text() == digest:
+        return
+    (directory / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    for module in group.sources():
+        meta = directory / "mutants" / f"{module}.meta"
+        if meta.exists():
+            content = json.loads(meta.read_text())
+            for name, code in content["exit_code_by_key"].items():
+                if status_by_exit_code[code] not in NOTICED:
+                    content["exit_code_by_key"][name] = None
+            meta.write_text(json.dumps(content))
+    marker.write_text(digest)
+
+
+def _outcome(module: str) -> Outcome:
+    codes = json.loads(Path("mutants", f"{module}.meta").read_text())["exit_code_by_key"]
+    statuses = {name: status_by_exit_code[code] for name, code in codes.items()}
+    survivors = [_mutant(module, name) for name, status in statuses.items() if status not in NOTICED]
+    return Outcome(module, Counter(statuses.values()), survivors)
+
+
+def _mutant(module: str, name: str) -> Mutant:
+    function, owner = orig_function_and_class_names_from_key(name)
+    diff = get_diff_for_mutant(name, path=module).splitlines()[2:]
+    was, now = ("\n".join(line[1:].strip() for line in diff if line.startswith(sign)) for sign in "-+")
+    return Mutant(module, f"{owner}.{function}" if owner else function, was, now)
