@@ -110,5 +110,5 @@ def test_names_are_written_with_joiners(sub: str) -> None:
     """A person may be called so; characters that hide or reorder what is read are still refused."""
     assert person_of(PersonRequest(sub=sub)).sub == sub
     for hidden in ("\u200b", "\u202e", "\ufeff", "\n", "\x1b"):
-        with pytest.raises(OAuthError, match="cannot be printed"):
+        with pytest.raises(OAuthError, match=r"cannot be printed|control character"):
             person_of(PersonRequest(sub=sub + hidden))
