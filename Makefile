@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 SELDOM_RUN := '/(mypy|mypyc|pip|selenium|setuptools|pygments/lexers|_?tests)/' # two fifths of what there is to compile
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and each would compile everything anew
 
-.PHONY: setup demo test check bench bench-scale picture fuzz fuzz-bus faults faults-bugs sbom audit-dependencies lock clean
+.PHONY: setup demo test check bench bench-scale picture fuzz fuzz-bus faults faults-bugs mutants sbom audit-dependencies lock clean
 
 setup: $(STAMP)
 
@@ -57,6 +57,9 @@ faults: setup # a cluster of three under every fault there is; SECONDS=1200 and 
 
 faults-bugs: setup # every seeded bug must be caught
 	$(BIN)/python -m tests.faults --bugs $(if $(SEED),--seed $(SEED))
+
+mutants: setup # faults put into the code one at a time, each to be noticed by the module's own tests; goes on where it stopped; MODULES="decide notary/merkle.py"
+	@$(BIN)/python -m tests.mutants $(MODULES)
 
 sbom: setup # CycloneDX: what the lock file pins, its licences and dependencies, and the broker's Go modules
 	$(BIN)/python .ci/sbom.py build/sbom.cdx.json

@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [GROUP|MODULE ...]`: exits 1 where a fault goes unnoticed that `listed.toml` does not list."""
+"""`python -m tests.mutants [GROUP|MODULE ...]`: exits 1 for a fault that goes unnoticed and is not listed."""
 
 import os
 import sys

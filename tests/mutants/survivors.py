@@ -24,6 +24,8 @@ NOTICED = {"killed", "timeout", "segfault", "suspicious"}
 TIMES_AS_LONG = 8.0
 """A test that takes so many times as long as it did without a fault has noticed one: it hangs."""
 
+SHOWN_LINES = 40
+
 
 class Mutant(NamedTuple):
     """One that no test noticed: in which function, and the lines before and after."""
@@ -65,7 +67,7 @@ def run(group: Group, processes: int) -> list[Outcome]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(mutmut.pid, signal.SIGKILL)
     if failed:
-        raise MutmutFailed(f"{group.name}: {(directory / 'output.log').read_text()[-3000:]}")
+        raise MutmutFailed(f"{group.name}: {_last_words((directory / 'output.log').read_text())}")
     with contextlib.chdir(directory):
         return [_outcome(module) for module in group.sources()]
 
@@ -79,6 +81,7 @@ def _prepare(directory: Path, group: Group) -> None:
     mutmut = {
         "source_paths": group.sources(),
         "pytest_add_cli_args_test_selection": group.test_files(),
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler"],
         "also_copy": list(PACKAGES),
         "process_isolation": "forkserver",  # so that nothing is remembered of the run without faults
         "timeout_multiplier": TIMES_AS_LONG,
@@ -111,6 +114,11 @@ def _forget_what_other_tests_missed(directory: Path, group: Group) -> None:
                     content["exit_code_by_key"][name] = None
             meta.write_text(json.dumps(content))
     marker.write_text(digest)
+
+
+def _last_words(output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip() and not "\u2800" <= line[0] <= "\u28ff"]  # a spinner
+    return "\n".join(lines[-SHOWN_LINES:])
 
 
 def _outcome(module: str) -> Outcome:
