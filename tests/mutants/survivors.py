@@ -21,6 +21,8 @@ from tests.mutants.groups import ROOT, Group
 DIRECTORY = ROOT / "build" / "mutants"
 PACKAGES = ("events", "service", "projections", "notary", "heirloom", "bench")
 NOTICED = {"killed", "timeout", "segfault", "suspicious"}
+COSTLY = ("cacheprovider", "faulthandler", "threadexception", "unraisableexception", "xdist")
+"""Plugins of pytest that take half of a mutant's time, and notice none."""
 TIMES_AS_LONG = 8.0
 """A test that takes so many times as long as it did without a fault has noticed one: it hangs."""
 
@@ -81,7 +83,7 @@ def _prepare(directory: Path, group: Group) -> None:
     mutmut = {
         "source_paths": group.sources(),
         "pytest_add_cli_args_test_selection": group.test_files(),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:faulthandler"],
+        "pytest_add_cli_args": [argument for plugin in COSTLY for argument in ("-p", f"no:{plugin}")],
         "also_copy": list(PACKAGES),
         "process_isolation": "forkserver",  # so that nothing is remembered of the run without faults
         "timeout_multiplier": TIMES_AS_LONG,

@@ -15,7 +15,7 @@ from service import base62, keyring
 from service.connecting import _claimed_issuer
 from service.keyring import Keyring, KeyringError
 from service.signing import SigningKey, kid_of
-from service.tokens import Tokens, new_id, new_seed
+from service.tokens import Tokens, new_id, new_seed, short_digest
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
 URL_SAFE = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_".encode()
@@ -88,6 +88,35 @@ def test_nested_json_is_no_token() -> None:
     assert kid_of(deep) is None
     assert key.verify(header, deep, signature) is None
     assert _claimed_issuer(f"x.{deep.decode()}.x") is None
+
+
+def _mended(text: str) -> str:
+    """With the checksum that belongs to it."""
+    return text + base62.encode_int(zlib.crc32(text.encode()), 6)
+
+
+def test_what_is_longer_or_not_ascii_is_no_token_whatever_its_checksum_and_short_tag() -> None:
+    """Tags are compared in constant time, which only ASCII can be: refused before, and not by an error."""
+    token = _tokens().mint(1, new_id(), 3, new_seed())
+    assert _tokens().recognise(_mended(token[:-6])) is not None
+    for altered in (token[:-6] + "0", token[:-7] + "\u00e9", token[:40] + "\u00e9" + token[41:-6]):
+        assert _tokens().recognise(_mended(altered)) is None
+
+
+def test_what_is_derived_is_remembered_within_a_bound() -> None:
+    """Whoever may open families makes as many seeds as he likes."""
+    tokens = _tokens()
+    assert (tokens._short_mac.cache_parameters()["maxsize"], tokens._long_mac.cache_parameters()["maxsize"]) == (
+        256,
+        4096,
+    )
+
+
+def test_ids_seeds_and_digests_have_the_length_that_the_bounds_count_on() -> None:
+    """22 characters each; a digest is 128 bits of SHA-256, and tells one request from another."""
+    assert {len(made()) for made in (new_id, new_seed) for _ in range(20)} == {22}
+    assert short_digest(b"abc") == base62.encode(bytes.fromhex("ba7816bf8f01cfea414140de5dae2223"))
+    assert len(short_digest(b"")) == 22
 
 
 def test_keyring_alone_cannot_mint() -> None:
