@@ -2,17 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events import client
+from events import client, family, rules
 from events.commit import VERSION, Commit, digest
+from events.grammar import kind_of
 from events.stored import Stored
-from events.verify import KINDS, Fault, Report, Verifier
-from tests.projections.logs import LogMaker, eventful_log
+from events.verify import FAMILY, KINDS, Fault, Report, Verifier, _folding, _Kind, _Last, _recalled
+from tests.projections.logs import START, LogMaker, eventful_log
 
 LOG = eventful_log()
 TARGET = next(stored.seq for stored in LOG if ".family.f2." in stored.subject and b"TokenRotated" in stored.body)
@@ -229,3 +230,112 @@ def test_a_commit_that_was_made_unreadable_is_altered_not_foreign() -> None:
         assert fault is not None and (fault.seq, fault.accuser) == (seq, seq + 1)
     report = verify([*made.log[:3], replace(made.log[3], body=b"{}")])
     assert report.fault is None and [found.seq for found in report.foreign] == [4]
+
+
+def test_a_commit_as_this_version_writes_it_is_read_whole() -> None:
+    """Every field of it, in its order: encoded once more it is the same bytes, which is what makes checking fast."""
+    folding = _folding(client.evolve)
+    kinds = {
+        "family": _Kind(family.FamilyEvent, family.FamilyState, rules.follow),
+        "client": _Kind(client.ClientEvent, client.ClientState, folding),
+    }
+    assert kinds["family"].fold is rules.follow
+    checked = 0
+    for stored in LOG:
+        found = kind_of(stored.subject)
+        if found is None or found.name not in kinds:
+            continue
+        kind = kinds[found.name]
+        commit = kind.decode(stored.body)
+        assert msgspec.json.encode(commit) == stored.body
+        state = bytes(commit.state)
+        assert msgspec.json.encode(kind.decode_state(state)) == state
+        checked += 1
+    assert checked > len(LOG) / 2
+
+
+def test_events_are_folded_one_after_the_other() -> None:
+    """Onto the state before them; that breaks no rule of an aggregate that has none."""
+    assert _folding(lambda state, event: (*state, event))((1,), (2, 3), START) == ((1, 2, 3), None)
+
+
+@pytest.mark.parametrize(
+    "at", [None, START, START + timedelta(microseconds=1), datetime(1969, 12, 31, tzinfo=UTC)], ids=str
+)
+def test_what_is_remembered_of_an_aggregate_is_recalled(at: datetime | None) -> None:
+    """Its last commit's place, digest, state and time, whatever clock gave that; and no state where none is known."""
+    made = LogMaker()
+    made.open("f")
+    state = family.codec.decode(made.log[0].body).state
+    for known, encoded in ((state, msgspec.json.encode(state)), (None, b"")):
+        last = _Last(FAMILY, 2**40, digest(made.log[0].body), known, encoded, at)
+        assert _recalled(FAMILY, last.remembered()) == last
+    assert _recalled(FAMILY, b"") is None
+
+
+def two_families(length: int) -> list[Stored]:
+    """Of so many commits each: `f` at the odd sequences, `g` at the even ones."""
+    made = LogMaker()
+    for number in range(length):
+        for name in ("f", "g"):
+            if number:
+                made.rotate(name)
+            else:
+                made.open(name)
+    return made.log
+
+
+def test_each_family_that_looked_foreign_is_counted_and_no_stranger_is_left() -> None:
+    """What was a commit once is a fault of its aggregate; what never was stays a stranger."""
+    log = [*two_families(4), Stored(9, "tokens.public.jwks", b"{}")]
+    for seq in (3, 4):
+        log[seq - 1] = replace(log[seq - 1], body=b"{}")
+    report = verify(log)
+    assert (report.faulty, report.strangers, [found.seq for found in report.foreign]) == (2, 1, [9])
+    assert report.fault is not None and (report.fault.seq, report.fault.accuser) == (3, 5)
+    assert report.fault.why == (
+        "altered: commit 5 was chained to another body than this: " + verify([replace(log[2], seq=1)]).foreign[0].reason
+    )
+
+
+def test_of_three_commits_the_middle_one_is_named() -> None:
+    """It accuses the first, and the third accuses it: then the first is good. Of two aggregates, each has its own."""
+    made = LogMaker()
+    for _ in range(3):
+        for name in ("web", "app"):
+            made.configure_client(name)
+    log = made.log
+    for seq in (3, 4):
+        prev = digest(log[seq - 3].body).encode()
+        log[seq - 1] = replace(log[seq - 1], body=log[seq - 1].body.replace(prev, b"0" * 64))
+    assert verify(log[:4]).fault == Fault(1, "altered: commit 3 was chained to another body than this", 3)
+    report = verify(log)
+    assert report.faulty == 2
+    assert report.fault == Fault(3, "altered: commit 5 was chained to another body than this", 5)
+
+
+def test_the_first_of_a_familys_faults_is_named() -> None:
+    """Later ones are a consequence, or come after it."""
+    log = two_families(5)
+    for seq in (1, 7):
+        log[seq - 1] = replace(log[seq - 1], body=log[seq - 1].body.replace(b"client:web", b"client:wbe"))
+    report = verify(log)
+    assert (report.faulty, report.fault) == (1, Fault(1, "altered: commit 3 was chained to another body than this", 3))
+
+
+def test_a_key_twice_is_found_at_any_depth() -> None:
+    """In the midst as well as at the top (RFC 8259 §4)."""
+    body = LOG[TARGET - 1].body
+    assert body.count(b'"to_generation":1') == 1
+    doubled = body.replace(b'"to_generation":1', b'"to_generation":7,"to_generation":1')
+    fault = verify([*LOG[: TARGET - 1], replace(LOG[TARGET - 1], body=doubled)]).fault
+    assert fault == Fault(TARGET, "it holds a JSON key twice, and readers differ on which one counts")
+
+
+def test_a_state_that_is_none_is_no_commits() -> None:
+    """A last commit that carries such a one is no commit at all."""
+    body = LOG[TARGET - 1].body
+    start = body.index(b'"state":') + len(b'"state":')
+    for state in (b"7", b"[]", b'{"generation":"x"}'):
+        report = verify([*LOG[: TARGET - 1], replace(LOG[TARGET - 1], body=body[:start] + state + b"}")])
+        assert [found.seq for found in report.foreign] == [TARGET]

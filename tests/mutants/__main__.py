@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.mutants.groups import GROUPS, Group
-from tests.mutants.listed import FILE, gone, listed
+from tests.mutants.listed import FILE, Listed, listed
 from tests.mutants.survivors import Mutant, MutmutFailed, Outcome, run
 
 
@@ -20,10 +20,10 @@ def main(wanted: list[str]) -> int:
             outcomes += run(group, os.cpu_count() or 1)
     console.print(_table(outcomes, known))
     survivors = [mutant for outcome in outcomes for mutant in outcome.survivors]
-    unlisted = [mutant for mutant in survivors if mutant not in known]
+    unlisted = [mutant for mutant in survivors if not known.holds(mutant)]
     for mutant in unlisted:
         console.print(f"survives: {_shown(mutant)}", markup=False, highlight=False)
-    for mutant in gone(known, set(survivors), {outcome.module for outcome in outcomes}):
+    for mutant in known.gone(set(survivors), {outcome.module for outcome in outcomes}):
         console.print(f"listed, and survives no more: {_shown(mutant)}", markup=False, highlight=False)
     if unlisted:
         console.print(f"{len(unlisted)} faults go unnoticed: test them, or list them in {FILE.name} with the reason")
@@ -41,12 +41,12 @@ def _groups(wanted: list[str]) -> list[Group]:
     return found
 
 
-def _table(outcomes: list[Outcome], known: dict[Mutant, str]) -> Table:
+def _table(outcomes: list[Outcome], known: Listed) -> Table:
     table = Table("module", box=None)
     for column in ("mutants", "killed", "listed", "unlisted", "share"):
         table.add_column(column, justify="right")
     for outcome in outcomes:
-        harmless = sum(mutant in known for mutant in outcome.survivors)
+        harmless = sum(known.holds(mutant) for mutant in outcome.survivors)
         mutants, left = outcome.counts.total(), len(outcome.survivors) - harmless
         killed = mutants - len(outcome.survivors)
         share = killed / (killed + left) if killed + left else 1.0

@@ -1,27 +1,44 @@
 """The survivors that were looked at and found harmless, each with its reason (`listed.toml`)."""
 
+import re
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.mutants.survivors import Mutant
 
 FILE = Path(__file__).with_name("listed.toml")
 
 
-def listed() -> dict[Mutant, str]:
-    """Why each is harmless. A survivor is known by its function and the lines before and after, which do not move."""
-    found: dict[Mutant, str] = {}
-    for module, entries in tomllib.loads(FILE.read_text()).items():
+SENTENCE = re.compile(r'f?"[^"]* [^"]*"')
+"""A string of more than one word."""
+
+
+class Listed(NamedTuple):
+    """Why each is harmless; and the modules in which a string of several words is a sentence for a person."""
+
+    reasons: dict[Mutant, str]
+    worded: frozenset[str]
+
+    def holds(self, mutant: Mutant) -> bool:
+        """Whether it is listed, or changes nothing but the wording of such a sentence."""
+        was, now = (SENTENCE.sub("", line) for line in (mutant.was, mutant.now))
+        return mutant in self.reasons or (mutant.module in self.worded and was == now)
+
+    def gone(self, survivors: Collection[Mutant], modules: Collection[str]) -> list[Mutant]:
+        """Those listed of these modules that do not survive any more, or are not made."""
+        return sorted(mutant for mutant in self.reasons if mutant.module in modules and mutant not in survivors)
+
+
+def listed() -> Listed:
+    """What the file holds. A survivor is known by its function and the lines before and after, which do not move."""
+    content = tomllib.loads(FILE.read_text())
+    reasons: dict[Mutant, str] = {}
+    worded = frozenset(content.pop("sentences")["in"])
+    for module, entries in content.items():
         for entry in entries:
-            for now in entry["now"]:
-                mutant = Mutant(module, entry["in"], entry["was"], now)
-                if not entry["why"].strip():
-                    raise ValueError(f"no reason is given for {mutant}")
-                found[mutant] = entry["why"]
-    return found
-
-
-def gone(known: Collection[Mutant], survivors: Collection[Mutant], modules: Collection[str]) -> list[Mutant]:
-    """Those listed of these modules that do not survive any more, or are not made."""
-    return sorted(mutant for mutant in known if mutant.module in modules and mutant not in survivors)
+            if not entry["why"].strip():
+                raise ValueError(f"no reason is given for {entry}")
+            reasons |= {Mutant(module, entry["function"], entry["was"], now): entry["why"] for now in entry["now"]}
+    return Listed(reasons, worded)

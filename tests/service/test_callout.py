@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from events.fair_queue import NoRoom
 from events.log import Unavailable
 from service import clock
-from service.callout import SUBJECT, Callout
+from service.callout import SUBJECT, Callout, _b64
 from service.connecting import Admitted, Offered
 from service.errors import invalid_client
 from service.holding import Holding
@@ -212,7 +212,9 @@ async def test_whatever_is_wrong_the_answer_is_the_same(
     assert answer == {"aud": "SERVER", "sub": USER, "nats": REFUSAL}
     assert not world.opened, "a connection that is not let in holds nothing"
     (record,) = caplog.records
+    assert record.getMessage().startswith("a connection was refused")
     assert (record.exc_info is not None) == isinstance(why, ZeroDivisionError)
+    assert has_room or "max_connections" in getattr(record, "why", "")
     assert getattr(record, "why", "slow_down").startswith(str(why) if why and record.exc_info is None else "slow_down")
 
 
@@ -224,6 +226,7 @@ async def test_a_broker_that_is_gone_meanwhile_is_no_fault(world: World, caplog:
     await world.asked(message)
     await world.callout.drain()
     assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert caplog.records[0].getMessage().endswith(": Error")
     assert user_of(await world.answer(Message()))["name"] == "acme/web"
 
 
@@ -240,8 +243,11 @@ async def test_every_replica_may_answer_and_a_stopped_one_answers_what_it_took(w
     assert not world.callout._tasks
 
 
-async def test_the_host_that_asks_is_the_one_that_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_host_that_asks_is_the_one_that_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Of too many of one host nobody is answered, and no other host notices; without a host it is one of its own."""
+    caplog.set_level(logging.INFO)
     hosts: list[tuple[str, str]] = []
 
     def of(asker: tuple[str, str]) -> Any:
@@ -256,6 +262,9 @@ async def test_the_host_that_asks_is_the_one_that_waits(world: World, monkeypatc
     assert user_of(await world.answer(other))["name"] == "acme/web"
     assert not crowded.answer
     assert hosts == [("192.0.2.1", ""), ("", "")]
+    (record,) = caplog.records
+    assert "too many of its host" in record.getMessage()
+    assert getattr(record, "host", None) == "192.0.2.1"
 
 
 async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,3 +274,8 @@ async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: py
     await world.asked(message)
     await world.callout.drain()
     assert len(message.answer) == 0 and not world.offered
+
+
+def test_nothing_but_padding_is_taken_off() -> None:
+    """RFC 7515 §2: base64url with all trailing `=` omitted, and no letter with them."""
+    assert (_b64(bytes([0, 0, 23])), _b64(bytes(1)), _b64(bytes(2))) == (b"AAAX", b"AA", b"AAA")
