@@ -40,12 +40,12 @@ class Message:
         } | said
         self.data = b"header." + encoded({"nats": question}) + b".signature"
         self.answer = b""
-        self.is_away = False
+        self.fails: Exception | None = None
 
     async def respond(self, answer: bytes) -> None:
         """As nats-py's."""
-        if self.is_away:
-            raise NatsError
+        if self.fails is not None:
+            raise self.fails
         self.answer = answer
 
 
@@ -222,7 +222,7 @@ async def test_a_broker_that_is_gone_meanwhile_is_no_fault(world: World, caplog:
     """The question died with its connection; the next one is answered."""
     caplog.set_level(logging.INFO)
     message = Message()
-    message.is_away = True
+    message.fails = NatsError()
     await world.asked(message)
     await world.callout.drain()
     assert [record.levelname for record in caplog.records] == ["INFO"]
@@ -279,3 +279,19 @@ async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: py
 def test_nothing_but_padding_is_taken_off() -> None:
     """RFC 7515 §2: base64url with all trailing `=` omitted, and no letter with them."""
     assert (_b64(bytes([0, 0, 23])), _b64(bytes(1)), _b64(bytes(2))) == (b"AAAX", b"AA", b"AAA")
+
+
+async def test_a_question_of_any_length_is_read(world: World) -> None:
+    """A JWT has no padding, and what is missing is put back (RFC 7515 §2)."""
+    for length in range(12):
+        await world.answer(Message(user_nkey="U" * length))
+
+
+async def test_one_answer_that_fails_lets_the_others_be_given(world: World) -> None:
+    """A replica that stops waits for each of them."""
+    broken, other = Message(), Message()
+    broken.fails = RuntimeError("a fault of nats-py")
+    await world.asked(broken)
+    await world.asked(other)
+    await world.callout.drain()
+    assert user_of(claims_of(other.answer))["name"] == "acme/web"

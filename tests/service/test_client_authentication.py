@@ -20,7 +20,7 @@ from events import key as key_events
 from events import tenant as tenant_events
 from events.commit import VERSION, Codec, Commit
 from events.log import Log
-from events.settings import TenantSettings
+from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
@@ -31,6 +31,7 @@ from service.door import LOOKS_PER_SECOND, Door
 from service.errors import OAuthError
 from service.keyring import Keyring
 from service.registry import Registry
+from service.request import Checked, Request
 from service.secret import digest, new_secret
 from service.server import ENDPOINTS, endpoints
 from service.signing import SigningKey
@@ -258,13 +259,15 @@ async def test_every_client_of_every_tenant_has_assertions_of_its_own() -> None:
 
 
 class _CountingLog:
-    """A log that has nothing; counts who looks."""
+    """A log that has nothing newer, or `newest`; counts who looks, and for what."""
 
-    looks = 0
+    def __init__(self) -> None:
+        self.looks, self.newest, self.asked = 0, cast("Stored | None", None), set[str]()
 
-    async def last_from_leader(self, _aggregate: Aggregate) -> Stored | None:
+    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
         self.looks += 1
-        return None
+        self.asked.add(aggregate.live)
+        return self.newest
 
 
 def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: Any) -> Stored:
@@ -331,3 +334,155 @@ async def test_who_guesses_learns_no_names(tenant: str, client_id: str, monkeypa
         await authentication.prove(tenant, BySecret(None, client_id, "guess"))
     assert refused.value.description == "client authentication failed"
     assert compared == [(50, 50)] and log.looks == 1
+
+
+BY_KEY = ClientSettings(token_endpoint_auth_method="private_key_jwt", jwks=_jwks(KEYS["ES256"]))
+OTHERS: dict[str, client_events.ClientState] = {
+    "signer": client_events.ClientState(BY_KEY, secret_hash=digest("secret")),
+    "keyless": client_events.ClientState(ClientSettings(token_endpoint_auth_method="private_key_jwt")),
+    "app": client_events.ClientState(ClientSettings(token_endpoint_auth_method="none"), secret_hash=digest("secret")),
+    "post": client_events.ClientState(
+        ClientSettings(token_endpoint_auth_method="client_secret_post"), secret_hash=digest("secret")
+    ),
+    "gone": client_events.ClientState(secret_hash=digest("secret"), disabled=True),
+    "gone app": client_events.ClientState(ClientSettings(token_endpoint_auth_method="none"), disabled=True),
+}
+
+
+class _Used:
+    """Assertions that were used, on any replica."""
+
+    def __init__(self) -> None:
+        self.known: set[tuple[str, ...]] = set()
+
+    async def use(self, *name: str) -> bool:
+        """As `UsedAssertions.use`."""
+        first = name not in self.known
+        self.known.add(name)
+        return first
+
+
+def _world() -> tuple[ClientAuthentication, _CountingLog, _Used]:
+    """As `_authentication`, with a client of every kind."""
+    authentication, log = _authentication("secret")
+    registry, used = authentication._context.registry, _Used()
+    for seq, (client_id, state) in enumerate(OTHERS.items(), 10):
+        event = client_events.ClientConfigured(state.settings)
+        registry.apply(_commit(client_events.codec, f"tokens.acme.client.{client_id}", seq, event, state))
+    authentication._used = cast("UsedAssertions", used)
+    return authentication, log, used
+
+
+def _assertion(client_id: str, key: Key = KEYS["ES256"], **claims: Any) -> ByAssertion:
+    now = clock.now().timestamp()
+    good = {"iss": client_id, "sub": client_id, "aud": "urn:heirloom:acme", "exp": now + 60, "jti": "1"}
+    assertion = read(_signed(key, "ES256", None, good | claims))
+    assert assertion is not None
+    return ByAssertion(client_id, assertion)
+
+
+async def test_an_assertion_proves_its_client_once() -> None:
+    """For the issuer or the token endpoint, signed by a key that is registered, and not used (RFC 7523 §3)."""
+    authentication, log, used = _world()
+    await authentication.prove("acme", _assertion("signer"))
+    assert used.known == {("acme", "signer", "1")} and log.looks == 0
+    await authentication.prove("acme", _assertion("signer", aud="nats:oauth.acme.edge.token", jti="2"))
+    for wrong in (
+        _assertion("signer"),
+        _assertion("signer", jti="3", aud="nats:oauth.globex.edge.token"),
+        _assertion("signer", jti="4", exp=clock.now().timestamp() - 1),
+        _assertion("signer", ECKey.generate_key("P-256"), jti="5"),
+        _assertion("keyless", jti="6"),
+        _assertion("web", jti="7"),
+        _assertion("app", jti="8"),
+        _assertion("nobody", jti="9"),
+    ):
+        with pytest.raises(OAuthError, match="invalid_client"):
+            await authentication.prove("acme", wrong)
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.prove("nowhere", _assertion("signer", jti="10"))
+    assert {jti for *_, jti in used.known} == {"1", "2"}, "only the client itself can use up its assertions"
+
+
+async def test_assertions_have_a_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is remembered by the broker, so the client that signs them is counted, and it alone."""
+    authentication, _, used = _world()
+    monkeypatch.setattr("service.door.ASSERTIONS_PER_SECOND", 1)
+    codes = []
+    for number in range(5):
+        try:
+            await authentication.prove("acme", _assertion("signer", jti=str(number)))
+        except OAuthError as refused:
+            codes.append(refused.code)
+    assert "slow_down" in codes and len(used.known) < 5
+    await authentication.prove("acme", BySecret(None, "web", "secret"))
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["token", "revoke", "device_authorization", "introspect", "authorize", "issue", ""]
+)
+async def test_a_name_alone_proves_a_public_client_where_it_may(endpoint: str) -> None:
+    """RFC 6749 §2.1: at three endpoints, and never a client that has another method, or is disabled."""
+    authentication, _, _ = _world()
+    may = endpoint in ("token", "revoke", "device_authorization")
+    for client_id in ("app", "web", "signer", "gone app", "nobody"):
+        if may and client_id == "app":
+            await authentication.prove("acme", ByName(client_id), endpoint)
+            continue
+        with pytest.raises(OAuthError, match="invalid_client"):
+            await authentication.prove("acme", ByName(client_id), endpoint)
+
+
+async def test_a_secret_is_good_by_the_registered_method_alone() -> None:
+    """RFC 7591 §2 `token_endpoint_auth_method`; to the broker there is but one way to show it."""
+    authentication, _, _ = _world()
+    for method, client_id, good in (
+        ("client_secret_basic", "web", True),
+        ("client_secret_post", "post", True),
+        (None, "web", True),
+        (None, "post", True),
+        ("client_secret_post", "web", False),
+        ("client_secret_basic", "post", False),
+        (None, "signer", False),
+        (None, "app", False),
+        (None, "gone", False),
+        ("client_secret_basic", "gone", False),
+    ):
+        proof = BySecret(cast("Any", method), client_id, "secret")
+        if good:
+            await authentication.prove("acme", proof)
+            continue
+        with pytest.raises(OAuthError, match="invalid_client"):
+            await authentication.prove("acme", proof)
+
+
+async def test_a_new_secret_works_at_once_and_only_a_newer_registration_is_taken() -> None:
+    """On a replica that has not received it: the log is asked, for exactly this client, before anybody is refused."""
+    authentication, log, _ = _world()
+    state = client_events.ClientState(secret_hash=digest("new"))
+    new = client_events.ClientSecretIssued(digest("new")), state
+    for seq in (2, 3):  # what is known here is of sequence 3
+        log.newest = _commit(client_events.codec, "tokens.acme.client.web", seq, *new)
+        with pytest.raises(OAuthError, match="invalid_client"):
+            await authentication.prove("acme", BySecret(None, "web", "new"))
+    log.newest = _commit(client_events.codec, "tokens.acme.client.web", 4, *new)
+    await authentication.prove("acme", BySecret(None, "web", "new"))
+    assert (log.looks, log.asked) == (3, {"tokens.acme.client.web"})
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.prove("acme", BySecret(None, "web", "secret"))
+
+
+async def test_at_the_edge_a_request_becomes_its_clients() -> None:
+    """Tenant, client, body and headers; the body is not looked through a second time."""
+    authentication, _, _ = _world()
+    body, headers = b'{"grant_type":"x"}', _basic("web:secret")
+    found = await authentication.authenticate(Request("acme", "", body, headers), "token")
+    assert found == Request("acme", "web", body, headers) and isinstance(found.body, Checked)
+    named = b'{"client_id":"app"}'
+    assert (await authentication.authenticate(Request("acme", "", named, {}), "token")).client_id == "app"
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.authenticate(Request("acme", "", named, {}), "introspect")
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.authenticate(Request("acme", "", body, _basic("web:wrong")), "token")
+    with pytest.raises(OAuthError, match="invalid_request"):
+        await authentication.authenticate(Request("acme", "", b"[]", headers), "token")
