@@ -22,7 +22,7 @@ from nats.js.errors import BadRequestError
 from heirloom import credentials
 from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
 from service.connecting import digest
-from tests.system.service import HEIRLOOM, Caller, Service
+from tests.system.service import Caller, Service
 
 ISSUER = "https://acme.example"
 _numbers = itertools.count()
@@ -231,9 +231,7 @@ async def test_a_password_of_heirloom_url_ends_with_the_client(door: Door) -> No
     await door.register()
 
     async def shown() -> str:
-        command = str(HEIRLOOM), "url", "--data", str(door.service.data), "--client", f"acme/{door.client_id}"
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        return (await process.communicate())[0].decode().split(":")[2].split("@")[0]
+        return (await door.service.url(door.client_id)).split(":")[2].split("@")[0]
 
     first = await shown()
     async with door.opened(password=first) as caller:

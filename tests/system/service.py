@@ -1,5 +1,6 @@
 """The whole service as its users run it: `heirloom up` as a process, callers with their own credentials."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -130,10 +131,18 @@ class Service:
         """A connection as one of the service's own roles."""
         return await connect_as(role, "test", f"nats://{self.host}", credentials.load(self.data))
 
+    async def url(self, client_id: str = "web", tenant: str = "acme") -> str:
+        """What `heirloom url` shows of a client now: after a disabling there is another password."""
+        command = str(HEIRLOOM), "url", "--data", str(self.data), "--client", f"{tenant}/{client_id}"
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        return (await process.communicate())[0].decode().strip()
+
     @contextlib.asynccontextmanager
-    async def client(self, client_id: str = "web", tenant: str = "acme") -> AsyncIterator["Caller"]:
-        """Connected as a client, with that client's credentials and inbox."""
-        url = credentials.load(self.data).client_url(tenant, client_id, self.host)
+    async def client(
+        self, client_id: str = "web", tenant: str = "acme", url: str | None = None
+    ) -> AsyncIterator["Caller"]:
+        """Connected as a client, with that client's inbox, and the credentials it has before it is ever disabled."""
+        url = url or credentials.load(self.data).client_url(tenant, client_id, self.host)
         connection = await bus.connect(url, client_id, inbox_prefix=f"_INBOX.{tenant}.{client_id}")
         try:
             yield Caller(connection, f"oauth.{tenant}.client.{client_id}")

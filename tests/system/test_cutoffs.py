@@ -207,8 +207,11 @@ async def test_consent_withdrawn(service: Service, tenant: Tenant) -> None:
         assert elsewhere["seq"] > withdrawn["seq"] and elsewhere["revoked_families"] == 1
 
 
-async def test_a_client_disabled_and_enabled(tenant: Tenant) -> None:
-    """Refused everywhere at once, its families dead, its own tokens too; enabled again it begins anew."""
+async def test_a_client_disabled_and_enabled(service: Service, tenant: Tenant) -> None:
+    """Refused everywhere at once, its families dead, its own tokens too; enabled again it begins anew.
+
+    With another password: the connection that was ended tries its old one in vain.
+    """
     tokens = await tenant.issue()
     own = await tenant.web.ask("token", {"grant_type": "client_credentials"})
     begun = (tenant.issue(f"person{number}", 3) for number in range(60))
@@ -225,12 +228,14 @@ async def test_a_client_disabled_and_enabled(tenant: Tenant) -> None:
     enabled = await tenant.order("client.enable", client_id="web")
     assert enabled["seq"] > disabled["seq"] and enabled["revoked_families"] == 0
     assert await tenant.order("client.enable", client_id="web") == enabled
-    await _until(lambda: tenant.web.connection.is_connected)
-    assert await tenant.is_dead(tokens) and not await tenant.web.active(own["access_token"])
-    anew = await asyncio.gather(*(tenant.issue() for _ in range(20)))
-    assert all("error" not in answer for answer in anew)
-    assert all([await tenant.web.active(tokens["access_token"]) for tokens in anew])
-    assert len(await tenant.living(client_id="web")) == 20
+    async with service.client("web", tenant.name, await service.url("web", tenant.name)) as web:
+        assert not tenant.web.connection.is_connected
+        tenant.web = web
+        assert await tenant.is_dead(tokens) and not await tenant.web.active(own["access_token"])
+        anew = await asyncio.gather(*(tenant.issue() for _ in range(20)))
+        assert all("error" not in answer for answer in anew)
+        assert all([await tenant.web.active(tokens["access_token"]) for tokens in anew])
+        assert len(await tenant.living(client_id="web")) == 20
 
 
 async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: Tenant) -> None:
@@ -268,7 +273,8 @@ async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Te
         assert not await api.active(exchanged) and await api.active(tokens["access_token"])
         await tenant.order("client.enable", client_id="other")
         assert not await api.active(exchanged)
-        async with service.client("other", tenant.name) as again:
+        anew = await service.url("other", tenant.name)
+        async with service.client("other", tenant.name, anew) as again:
             assert await api.active((await again.ask("token", request))["access_token"])
 
 
