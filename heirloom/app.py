@@ -34,6 +34,8 @@ from service.connection_counts import ConnectionCounts
 from service.context import Context
 from service.disconnecting import Connections
 from service.door import Door
+from service.guesses import STREAM as GUESSES
+from service.guesses import Guesses
 from service.holding import Holdings
 from service.journal import Journal
 from service.keyring import Keyring
@@ -99,7 +101,7 @@ async def run_replica(
         context = await _context(buses, keys, parts, Skew(settings.max_clock_skew), settings.required.replicas)
         used = UsedAssertions(buses.log)
         await used.start(settings.required.replicas)
-        await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES))
+        await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
         authentication = ClientAuthentication(context, used)
         connections = Connections(buses.log, context.registry)
         holdings = Holdings(context.families, context.registry, connections)
@@ -170,14 +172,17 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copie
     with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
         await skew.measure(buses.log)
     families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry, skew)
-    waiting = Waiting(buses.log)
+    waiting, guesses = Waiting(buses.log), Guesses(buses.log)
     await waiting.start(copies)
+    await guesses.start(copies)
     news = News(buses.log, families.recent, replicas.is_alone)
     await news.start()
     families.spread, families.ahead = news.spread, skew.ahead
     inquiry = ReadModel(buses.inquiry)
     door = Door(registry)
-    return Context(the_log, registry, families, keys, polling, replicas, inquiry, completed, skew, door, waiting)
+    return Context(
+        the_log, registry, families, keys, polling, replicas, inquiry, completed, skew, door, waiting, guesses
+    )
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

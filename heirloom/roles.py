@@ -28,8 +28,8 @@ STREAMS = (STREAM, CHECKPOINTS)
 """The log, and what vouches for it."""
 BESIDE = ("REPLICAS", "KV_heirloom-assertions")
 """The streams that the service keeps beside the log, and forgets."""
-WAITING = "DEVICES"
-"""The stream in memory of devices that wait for a person."""
+WAITING, GUESSES = "DEVICES", "GUESSES"
+"""The streams in memory of devices that wait for a person, and of wrong user codes."""
 REACTOR = "reactor"
 """The durable consumer of the log that all replicas share."""
 REPLIES = "_R_.>"
@@ -83,6 +83,7 @@ OWN: dict[str, Role] = {
             *(subject for name in STREAMS for subject in _stream(name, "INFO", "CREATE", "UPDATE")),
             *(subject for name in BESIDE for subject in _stream(name, "INFO", "CREATE", "UPDATE", "PURGE")),
             *_stream(WAITING, "INFO", "CREATE", "UPDATE", "PURGE", "MSG.GET"),
+            *_stream(GUESSES, "INFO", "CREATE", "UPDATE", "MSG.DELETE"),
             f"{API}.INFO",
             f"{API}.STREAM.LIST",
             f"{API}.CONSUMER.DURABLE.CREATE.{STREAM}.{REACTOR}",

@@ -7,6 +7,7 @@ from service.completed import Completed
 from service.door import Door
 from service.errors import OAuthError
 from service.families import Families
+from service.guesses import Guesses
 from service.keyring import Keyring
 from service.polling import Polling
 from service.read_model import ReadModel
@@ -30,6 +31,7 @@ class Context(NamedTuple):
     skew: Skew
     door: Door
     waiting: Waiting
+    guesses: Guesses
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
         """The tenant and the client that asks. Raises `invalid_client` where either is unknown or may not ask."""

@@ -10,12 +10,11 @@ import contextlib
 from typing import Any
 
 import msgspec
-from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.family import DeviceAuthorizationStarted, FamilyState, fold
 from events.log import NO_MESSAGE, Conflict, Log, Unavailable
-from events.stream import ensure_exactly
+from events.memory_stream import MemoryStream
 from events.subjects import Aggregate
 from service import clock
 from service.decide.device import DEVICE_CODE_SECONDS
@@ -53,32 +52,29 @@ class _Found(msgspec.Struct):
 _decoder = msgspec.json.Decoder(DeviceAuthorizationStarted)
 
 
-def configuration(replicas: int) -> dict[str, Any]:
-    """Of the stream in memory."""
-    return {
-        "name": STREAM,
-        "subjects": ["heirloom.device.*.*.*"],
-        "retention": "limits",
-        "storage": "memory",
-        "num_replicas": replicas,
-        "discard": "new",
-        "max_msgs": MOST,
-        "max_msgs_per_subject": 1,
-        "max_age": (DEVICE_CODE_SECONDS + LATE_SECONDS) * 1_000_000_000,
-    }
+CONFIGURATION: dict[str, Any] = {
+    "name": STREAM,
+    "subjects": ["heirloom.device.*.*.*"],
+    "retention": "limits",
+    "storage": "memory",
+    "discard": "new",
+    "max_msgs": MOST,
+    "max_msgs_per_subject": 1,
+    "max_age": (DEVICE_CODE_SECONDS + LATE_SECONDS) * 1_000_000_000,
+}
 
 
 class Waiting:
     """The requests that nobody has answered yet, of all replicas."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._stream = Log(connection, STREAM)
+        self._stream = MemoryStream(connection, CONFIGURATION)
+        self._messages = Log(connection, STREAM)
 
     async def start(self, replicas: int) -> None:
         """Make the stream, or verify the one there is. Raises `WeakStream` and `JetStreamMissing`."""
-        await ensure_exactly(self._connection, configuration(replicas), mends=True)
-        await self._stream.start()
+        await self._stream.start(replicas)
+        await self._messages.start()
 
     async def add(self, tenant: str, family_id: str, started: DeviceAuthorizationStarted, most: int) -> bool:
         """Keep one more; False where another one has that family id.
@@ -94,15 +90,15 @@ class Waiting:
             raise OAuthError("temporarily_unavailable", "too many devices wait for approval; try again later")
         place = _place(tenant, family_id)
         try:
-            await self._stream.append(f"{of_client}.{family_id}", place.filter, msgspec.json.encode(started), 0)
+            await self._messages.append(f"{of_client}.{family_id}", place.filter, msgspec.json.encode(started), 0)
         except Conflict:
             return False
         return True
 
     async def find(self, tenant: str, family_id: str) -> DeviceAuthorizationStarted | None:
         """What was asked, as the stream's leader has it; None where nobody waits. Raises `Unavailable`."""
-        request = msgspec.json.encode({"last_by_subj": _place(tenant, family_id).filter})
-        answer = msgspec.json.decode(await self._ask("MSG.GET", request), type=_Found)
+        found = await self._stream.ask("MSG.GET", last_by_subj=_place(tenant, family_id).filter)
+        answer = msgspec.json.decode(found, type=_Found)
         if answer.message is not None:
             return _decoder.decode(base64.b64decode(answer.message.data))
         if answer.error is not None and answer.error.err_code == NO_MESSAGE:
@@ -111,24 +107,15 @@ class Waiting:
 
     async def remove(self, tenant: str, family_id: str, client_id: str) -> None:
         """It has been answered, which is in the log. What stays for want of a broker counts until it expires."""
-        request = msgspec.json.encode({"filter": f"heirloom.device.{tenant}.{client_id}.{family_id}"})
-        with contextlib.suppress(NatsError):
-            await self._connection.request(f"$JS.API.STREAM.PURGE.{STREAM}", request, timeout=1)
+        with contextlib.suppress(Unavailable):
+            await self._stream.ask("PURGE", filter=f"heirloom.device.{tenant}.{client_id}.{family_id}")
 
     async def _count(self, filter: str) -> tuple[int, int]:
         """How many wait, of all and under the filter."""
-        request = msgspec.json.encode({"subjects_filter": filter})
-        info = msgspec.json.decode(await self._ask("INFO", request), type=_Info)
+        info = msgspec.json.decode(await self._stream.ask("INFO", subjects_filter=filter), type=_Info)
         if info.state is None:
             raise Unavailable("who waits cannot be read now")
         return info.state.messages, len(info.state.subjects or ())
-
-    async def _ask(self, operation: str, request: bytes) -> bytes:
-        try:
-            reply = await self._connection.request(f"$JS.API.STREAM.{operation}.{STREAM}", request, timeout=1)
-        except NatsError as error:
-            raise Unavailable("who waits cannot be read now") from error
-        return reply.data
 
 
 def state_of(started: DeviceAuthorizationStarted) -> FamilyState:

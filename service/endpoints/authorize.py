@@ -9,10 +9,11 @@ from datetime import datetime
 import msgspec
 
 from events.family import FamilyState, GrantAuthorized
+from service import clock
 from service.context import Context
 from service.decide.code import CODE_SECONDS, Authorize, authorize
 from service.decide.device import AnswerDevice, answer_device
-from service.decide.outcome import Decision, Refused
+from service.decide.outcome import Decision, Outcome, Refused
 from service.errors import OAuthError
 from service.person import Person, PersonRequest, person_of
 from service.registry import Client, Tenant
@@ -49,7 +50,7 @@ async def handle(context: Context, request: Request) -> bytes:
         raise OAuthError("unauthorized_client", "this client may not authorize; an operator sets may_authorize")
     person = person_of(parameters)
     if parameters.user_code is not None:
-        return await _answer_device(context, tenant, request.actor, parameters, person)
+        return await _answer_device(context, tenant, request, parameters, person)
     client = await context.registry.client(tenant, required(parameters.client_id, "client_id"))
     if client is None or client.state.disabled:
         raise OAuthError("invalid_request", "the parameter client_id names no client of this tenant")
@@ -87,26 +88,48 @@ async def _give_code(
 
 
 async def _answer_device(
-    context: Context, tenant: Tenant, actor: str, parameters: AuthorizeRequest, person: Person
+    context: Context, tenant: Tenant, request: Request, parameters: AuthorizeRequest, person: Person
 ) -> bytes:
+    """What finds nobody who waits is a guess, and counts (RFC 8628 §5.1); what the log did not answer is none."""
     family_id = family_of(context.keyring, tenant.name, parameters.user_code or "")
     if family_id is None or parameters.approved is None:
         raise OAuthError("invalid_request", "user_code must be as shown on the device, and approved true or false")
-    resource, approved = parse_resources(parameters.resource), parameters.approved
-    waiting = await context.waiting.find(tenant.name, family_id)
+    resource = parse_resources(parameters.resource)
+    asked = AnswerDevice(
+        now=clock.now(),
+        waiting=None,
+        approved=parameters.approved,
+        sub=person.sub,
+        scope=parameters.scope,
+        resource=resource,
+        acr=person.acr,
+        amr=person.amr,
+        auth_time=person.auth_time,
+    )
+    number = await context.guesses.count(tenant.name, request.client_id, person.sub)
+    is_guess = False
+    try:
+        outcome = await answer(context, tenant.name, family_id, request.actor, asked)
+        is_guess = isinstance(outcome, Refused) and outcome.error.code == "invalid_grant"
+    finally:
+        if not is_guess:
+            await context.guesses.take_back(number)
+    if isinstance(outcome, Refused):
+        raise outcome.error
+    return b"{}"
+
+
+async def answer(context: Context, tenant: str, family_id: str, actor: str, asked: AnswerDevice) -> Outcome:
+    """Put the person's answer into the log, with what the device asked for; from then on nobody waits any more."""
+    waiting = await context.waiting.find(tenant, family_id)
 
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        command = AnswerDevice(
-            now, waiting, approved, person.sub, parameters.scope, resource, person.acr, person.amr, person.auth_time
-        )
-        return answer_device(state, command)
+        return answer_device(state, asked._replace(now=now, waiting=waiting))
 
-    concluded = await context.families.decide(tenant.name, family_id, actor, decide)
-    if isinstance(concluded.outcome, Refused):
-        raise concluded.outcome.error
-    if waiting is not None:
-        await context.waiting.remove(tenant.name, family_id, waiting.client_id)
-    return b"{}"
+    concluded = await context.families.decide(tenant, family_id, actor, decide)
+    if waiting is not None and not isinstance(concluded.outcome, Refused):
+        await context.waiting.remove(tenant, family_id, waiting.client_id)
+    return concluded.outcome
 
 
 def _challenge(parameters: AuthorizeRequest) -> str:

@@ -7,7 +7,7 @@ from service.context import Context
 from service.decide.code import RedeemDeviceCode, expired, redeem_device_code
 from service.decide.outcome import Decision, invalid_grant
 from service.errors import OAuthError
-from service.families import Concluded
+from service.families import Concluded, DecideOn
 from service.grants.parameters import TokenRequest
 from service.grants.retry import retry_of
 from service.recent import Loaded
@@ -45,17 +45,22 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         )
         return redeem_device_code(state, command)
 
-    concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
-    if concluded.state is None:
-        waiting = await context.waiting.find(tenant.name, presented.family_id)
-        if waiting is not None:
-            asked = Loaded(0, None, state_of(waiting), from_leader=True)
-            concluded = Concluded(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)
-        else:  # it is answered in this very moment, or gone
-            concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
+    concluded = await poll(context, tenant.name, presented.family_id, request.actor, decide)
     try:
         return await token_response(context, tenant, client, presented.family_id, concluded)
     except OAuthError as error:
         if error.code == "authorization_pending" and await context.polling.too_soon(presented.family_id):
             raise OAuthError("slow_down", "polled too soon; wait 5 seconds longer from now on") from error
         raise
+
+
+async def poll(context: Context, tenant: str, family_id: str, actor: str, decide: DecideOn) -> Concluded:
+    """Decide on what the log has, and where it has nothing on what waits: then nothing is written."""
+    concluded = await context.families.decide_on(tenant, family_id, actor, decide)
+    if concluded.state is not None:
+        return concluded
+    waiting = await context.waiting.find(tenant, family_id)
+    if waiting is None:  # it is answered in this very moment, or gone
+        return await context.families.decide_on(tenant, family_id, actor, decide)
+    asked = Loaded(0, None, state_of(waiting), from_leader=True)
+    return Concluded(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)

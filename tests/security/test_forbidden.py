@@ -33,6 +33,17 @@ ALWAYS_TRIED = (
     "$JS.API.STREAM.PURGE.TOKENS", "$JS.API.STREAM.MSG.DELETE.TOKENS", "$JS.API.STREAM.DELETE.CHECKPOINTS",
     "$JS.API.CONSUMER.CREATE.TOKENS", "$JS.API.CONSUMER.CREATE.TOKENS.evil",
     "$JS.API.CONSUMER.DURABLE.CREATE.TOKENS.evil",
+    "heirloom.device.acme.tv.evil", "heirloom.device.>", "heirloom.guess.acme.login.evil",
+    *(
+        f"{api}.{what}"
+        for api in ("$JS.API", "$JS.HEIRLOOM.API") for stream in ("DEVICES", "GUESSES")
+        for what in (
+            f"STREAM.MSG.GET.{stream}", f"DIRECT.GET.{stream}", f"DIRECT.GET.{stream}.heirloom.device.acme.tv.evil",
+            f"CONSUMER.CREATE.{stream}", f"CONSUMER.CREATE.{stream}.evil", f"CONSUMER.MSG.NEXT.{stream}.evil",
+            f"STREAM.INFO.{stream}", f"STREAM.SNAPSHOT.{stream}", f"STREAM.RESTORE.{stream}",
+            f"STREAM.PURGE.{stream}", f"STREAM.MSG.DELETE.{stream}", f"STREAM.DELETE.{stream}",
+        )
+    ),
     "$JS.HEIRLOOM.API.CONSUMER.CREATE.TOKENS.evil", "$JS.ACK.TOKENS.reactor.1.1.1.1.1",
     "$SYS.REQ.USER.AUTH", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.HEIRLOOM.CONNZ", "$SYS.REQ.CLAIMS.UPDATE",
     "oauth.acme.client.other.token", "oauth.globex.client.web.issue", "oauth.globex.public.evil.x",
@@ -127,6 +138,19 @@ def test_an_inbox_is_one_roles_alone() -> None:
         assert not any(_overlap(subject, "_INBOX.>") for subject in role.subscribe)
         others = {publisher for publisher, rights in OWN.items() if f"{inbox(name)}.>" in rights.publish}
         assert others <= {name} | ({"audit"} if name == "inquiry" else set())
+
+
+def test_what_waits_for_a_person_is_read_by_the_log_connection_alone() -> None:
+    """A device's seed lies there, and the family its user code stands for: backups and auditors have no way to it."""
+    api = ("STREAM.MSG.GET.DEVICES", "STREAM.SNAPSHOT.DEVICES", "DIRECT.GET.DEVICES", "DIRECT.GET.DEVICES.>")
+    consuming = ("CONSUMER.CREATE.DEVICES", "CONSUMER.CREATE.DEVICES.>", "CONSUMER.MSG.NEXT.DEVICES.*")
+    reads = [f"$JS.API.{what}" for what in (*api, *consuming)]
+    may = {
+        (name, read) for read in reads for name, role in ROLES.items() if any(_overlap(read, p) for p in role.publish)
+    }
+    assert may == {("service", "$JS.API.STREAM.MSG.GET.DEVICES")}
+    hears = {name for name, role in ROLES.items() if any(_overlap("heirloom.device.>", s) for s in role.subscribe)}
+    assert hears == {"service"}
 
 
 class Intruder:

@@ -72,7 +72,7 @@ class World:
             barrier=self._nobody_else, wait=self._wait, ended=self._none_ended
         )  # the parts of other processes
         no_matter = cast("Any", None)
-        three, more = cast("tuple[Any, Any, Any]", (others,) * 3), (no_matter,) * 3
+        three, more = cast("tuple[Any, Any, Any]", (others,) * 3), (no_matter,) * 4
         self.context = Context(log, Registry(log, keys), no_matter, keys, no_matter, *three, *more)
 
     async def _nobody_else(self, _seq: int) -> None:

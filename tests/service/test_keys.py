@@ -48,6 +48,7 @@ class World:
             nothing,
             nothing,
             nothing,
+            nothing,
         )
 
     def follow(self, context: Context) -> None:

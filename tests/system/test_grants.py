@@ -3,6 +3,7 @@
 import asyncio
 import json
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -276,6 +277,25 @@ async def test_a_device_is_denied(service: Service, login: Caller) -> None:
         assert (await app.ask("device_authorization", {}))["error"] == "unauthorized_client"
         await login.ask("authorize", {"user_code": started["user_code"], "sub": "alice", "approved": False})
         assert (await tv.ask("token", poll))["error"] == "access_denied"
+
+
+async def test_nobody_finds_a_device_by_trying(service: Service, login: Caller) -> None:
+    """RFC 8628 §5.1: after five wrong codes no more of this person's are looked at, right or wrong; others' are."""
+    async with connected(service, "tv") as tv:
+        started = await tv.ask("device_authorization", {})
+        poll = {"grant_type": DEVICE, "device_code": started["device_code"]}
+        tries = [
+            {"user_code": f"BBBB-BBB{letter}", "sub": "mallory", "approved": letter != "C"} for letter in "BCDFGHJKLM"
+        ]
+        answers = await asyncio.gather(*(login.ask("authorize", each) for each in tries))
+        assert Counter(answer["error"] for answer in answers) == {"invalid_grant": 5, "slow_down": 5}
+        right = {"user_code": started["user_code"], "sub": "mallory", "approved": True}
+        for answer in (right, right | {"approved": False}, right | {"scope": "admin"}):
+            assert (await login.ask("authorize", answer))["error"] == "slow_down"
+        assert (await tv.ask("token", poll))["error"] in ("authorization_pending", "slow_down")
+        assert "code" in await login.ask("authorize", grant(sub="mallory")), "an app's grant has no code to guess"
+        assert await login.ask("authorize", right | {"sub": "alice"}) == {}
+        assert "access_token" in await tv.ask("token", poll)
 
 
 def swap(token: str, /, **changes: Any) -> dict[str, Any]:
