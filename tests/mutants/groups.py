@@ -59,7 +59,7 @@ GROUPS = (
     ),
     Group("callout", ("service/callout.py",), ("tests/service/test_turns.py", "tests/service/test_callout.py")),
     Group("appender", ("events/appender.py",), ("tests/events/test_appender.py",)),
-    Group("log", ("events/log.py",), ("tests/events/test_appender.py", "tests/service/test_reads_and_races.py")),
+    Group("log", ("events/log.py",), ("tests/events/test_log.py", "tests/service/test_foreign.py")),
     Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
     Group("verify", ("events/verify.py",), ("tests/events/test_verify.py", "tests/events/test_rules.py")),
     Group("notary", ("notary/*.py",), ("tests/notary/test_*.py",)),

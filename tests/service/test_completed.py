@@ -1,13 +1,17 @@
 """Whoever ordered a cut-off hears when it is complete, by one of two ways, and not before."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.client import JetStreamContext
 
 from events import bus
-from events.log import Log
+from events.log import Log, Unavailable
 from events.subjects import STREAM
 from service import completed
 from service.completed import CONSUMER, Completed
@@ -66,3 +70,39 @@ async def test_not_all_is_remembered(world: World, monkeypatch: pytest.MonkeyPat
         await world.one.tell(seq)
         assert await world.one.wait(seq)
     assert list(world.one._known) == [6, 7]
+
+
+async def _fails(*_: Any) -> int:
+    raise NatsError
+
+
+async def _is_away(*_: Any) -> int:
+    raise Unavailable("away")
+
+
+async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of those who wait for it, and nobody else; afterwards nothing is kept of them."""
+    monkeypatch.setattr(completed, "LOOK_SECONDS", 3600.0)
+    away = SimpleNamespace(publish=_fails), SimpleNamespace(finished=_is_away)
+    one = Completed(cast("Any", away[0]), cast("Any", away[1]))
+    waiting = [asyncio.create_task(one.wait(seq)) for seq in (7, 7, 8)]
+    await asyncio.sleep(0)
+    await one.tell(7)
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waiting[:2]) == [True, True]
+    assert not waiting[2].done() and list(one._waiting) == [8]
+    one._heard(b"heirloom.completed.8", b"", b"", None)
+    async with asyncio.timeout(10):
+        assert await waiting[2]
+    assert not one._waiting
+
+
+async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the caller hears that it takes too long, also from a broker that is away."""
+    monkeypatch.setattr(completed, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(completed, "LOOK_SECONDS", 0.01)
+    one = Completed(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)))
+    assert not await one.wait(7)
+    assert not one._waiting

@@ -1,11 +1,14 @@
 """Leases and their barrier: no replica decides on settings older than a command that was acknowledged (ADR 0004)."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from nats.errors import Error as NatsError
 
 from events import bus
 from events.log import Log, Unavailable
@@ -56,8 +59,12 @@ class SlowRegistry:
 class RightClock:
     """A clock like the broker's."""
 
-    async def measure(self, _connection: bus.Connection) -> None:
+    def __init__(self, connection: bus.Connection) -> None:
+        self.connection = connection
+
+    async def measure(self, connection: bus.Connection) -> None:
         """As `Skew.measure`."""
+        assert connection is self.connection
 
 
 class Replica:
@@ -65,7 +72,7 @@ class Replica:
 
     def __init__(self, connection: bus.Connection) -> None:
         self.connection, self.log, self.registry = connection, SlowLog(), SlowRegistry()
-        parts = cast("Log", self.log), cast("Registry", self.registry), cast("Skew", RightClock())
+        parts = cast("Log", self.log), cast("Registry", self.registry), cast("Skew", RightClock(connection))
         self.leases = Replicas(connection, *parts)
         self.answered = asyncio.Event()
         self.answered.set()
@@ -138,7 +145,7 @@ async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica
 
 
 async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
-    nats_server: Broker, replica: Replica, monkeypatch: pytest.MonkeyPatch
+    nats_server: Broker, replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of a replica that does not answer: a request that it began in its lease's last moment may still be answered."""
     async with serving(nats_server) as other:
@@ -148,8 +155,11 @@ async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
         monkeypatch.setattr(replicas, "ASK_SECONDS", SOON / 4)
         loop = asyncio.get_running_loop()
         began = loop.time()
+        caplog.set_level(logging.INFO, "heirloom.replicas")
         await replica.leases.barrier(0)
         assert loop.time() - began >= 4 * SOON
+        named = [record for record in caplog.records if "did not answer" in record.getMessage()]
+        assert [getattr(record, "replica", None) for record in named] == [other.leases._id]
 
 
 async def test_a_barrier_waits_for_requests_under_way(nats_server: Broker, replica: Replica) -> None:
@@ -200,3 +210,79 @@ async def test_without_its_list_a_barrier_is_unavailable(nats_server: Broker, re
     await replica.connection.jetstream().delete_stream(replicas.STREAM)
     with pytest.raises(Unavailable):
         await replica.leases.barrier(0)
+
+
+async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica: Replica) -> None:
+    """Only then may it remember what another one could have changed."""
+    assert replica.leases.is_alone()
+    async with serving(nats_server) as other:
+        await replica.leases._renew()
+        assert not replica.leases.is_alone() and not other.leases.is_alone()
+    await replica.leases._renew()
+    assert replica.leases.is_alone()
+
+
+async def test_a_barrier_waits_no_longer_for_its_own_replica_than_for_others(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it does not get on with a request, its lease is over as well."""
+    monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
+    monkeypatch.setattr(replicas, "REQUEST_SECONDS", SOON)
+    replica.answered.clear()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(10):
+        await replica.leases.barrier(0)
+    assert loop.time() - began >= 2 * SOON
+
+
+async def test_an_answer_that_does_not_arrive_is_no_fault(replica: Replica) -> None:
+    """Whoever asked asks again, or waits for the lease to end."""
+
+    async def respond(_body: bytes) -> None:
+        raise NatsError
+
+    await replica.leases._answer(cast("Any", SimpleNamespace(data=b"0", respond=respond)))
+
+
+async def test_a_lease_is_kept(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that serves renews it again and again."""
+    await replica.leases.stop()
+    monkeypatch.setattr(replicas, "RENEW_SECONDS", 0.01)
+    await replica.start()
+    for _ in range(2):
+        before = replica.registry.current_as_of
+        async with asyncio.timeout(10):
+            while replica.registry.current_as_of == before:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_lease_that_is_not_renewed_is_noted(replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
+    """With the kind of failure; the replica goes on trying."""
+
+    async def is_away() -> None:
+        raise Unavailable("away")
+
+    caplog.set_level(logging.INFO, "heirloom.replicas")
+    replica.log.before_read = is_away
+    await replica.leases._renew()
+    assert [record.getMessage() for record in caplog.records] == ["the lease is not renewed: Unavailable"]
+
+
+@pytest.mark.parametrize("answer", [NatsError(), b"{}"], ids=["silence", "an error"])
+async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes) -> None:
+    """For a second; and where it does not say, that is not nobody."""
+    asked: list[tuple[Any, ...]] = []
+
+    async def request(*question: Any, **options: float) -> Any:
+        asked.append((*question, options))
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(data=answer)
+
+    connection = SimpleNamespace(jetstream=lambda timeout: None, request=request)
+    nothing = cast("Any", None)
+    with pytest.raises(Unavailable, match="who else serves cannot be read now"):
+        await Replicas(cast("Any", connection), nothing, nothing, nothing)._holders()
+    question = b'{"subjects_filter":"heirloom.replica.*"}'
+    assert asked == [("$JS.API.STREAM.INFO.REPLICAS", question, {"timeout": 1})]

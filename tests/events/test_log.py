@@ -1,0 +1,173 @@
+"""What the log asks the broker, and what it makes of each answer: none, an error, a message, silence."""
+
+import base64
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
+
+from events import bus
+from events.log import READ_SECONDS, Head, Log, Unavailable
+from events.stored import Stored
+from events.subjects import SETTINGS, family
+from tests.projections.logs import LogMaker
+
+MADE = LogMaker()
+MADE.open("f")
+BODY, SUBJECT = MADE.log[0].body, MADE.log[0].subject
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+FAMILY = family("acme", "f")
+LEADER = "$JS.API.STREAM.MSG.GET.TOKENS"
+DIRECT = "$JS.API.DIRECT.GET.TOKENS"
+SILENT: tuple[type[Exception], ...] = (NoRespondersError, TimeoutError, OutboundBufferLimitError)
+
+
+class Broker:
+    """Answers each question with the next of `answers`, and keeps what it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, Any]] = []
+
+    def new_inbox(self) -> str:
+        """As `bus.Connection.new_inbox`; the appender wants one."""
+        return "_INBOX.x"
+
+    async def request(self, subject: str, body: bytes, **options: float) -> Any:
+        """As `bus.Connection.request`."""
+        assert options == {"timeout": READ_SECONDS}
+        self.asked.append((subject, msgspec.json.decode(body) if body else None))
+        answer = self.answers.pop(0)
+        if isinstance(answer, type):
+            raise answer
+        return answer
+
+
+def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
+    """A log whose broker answers so."""
+    broker = Broker(*answers)
+    return Log(cast("bus.Connection", broker), stream), broker
+
+
+def said(value: Any) -> Any:
+    """An answer of the JetStream API."""
+    return SimpleNamespace(headers=None, data=msgspec.json.encode(value))
+
+
+def message(seq: int, subject: str = SUBJECT, body: bytes = BODY) -> Any:
+    """The leader's."""
+    data = base64.b64encode(body).decode()
+    return said({"message": {"subject": subject, "seq": seq, "data": data, "time": AT}})
+
+
+def direct(seq: int) -> Any:
+    """Any replica's."""
+    headers = {"Nats-Sequence": str(seq), "Nats-Subject": SUBJECT, "Nats-Time-Stamp": "2026-11-20T12:00:00Z"}
+    return SimpleNamespace(headers=headers, data=BODY)
+
+
+def error(code: int) -> Any:
+    """As the API reports one."""
+    return said({"error": {"code": 404, "err_code": code, "description": "what it was"}})
+
+
+NOTHING = error(10037)
+
+
+async def test_the_head_is_the_leaders() -> None:
+    """What is answered is decided on it: the whole commit, its place, and when the broker stored it."""
+    log, broker = log_of(message(7))
+    stored = Stored(7, SUBJECT, BODY, AT)
+    head = await log.head(FAMILY)
+    assert (head.stored, head.expected) == (stored, 7)
+    assert head.commit is not None and head.commit.id == "commit1"
+    assert broker.asked == [(LEADER, {"last_by_subj": "tokens.acme.family.f.*"})]
+    log, _ = log_of(message(7))
+    assert await log.last_from_leader(FAMILY) == stored
+
+
+async def test_an_expected_sequence_may_be_any_replicas() -> None:
+    """A read that no answer hangs on."""
+    log, broker = log_of(direct(7), SimpleNamespace(headers={"Status": "404"}, data=b""))
+    head = await log.head(FAMILY, leader=False)
+    assert (head.stored, head.expected) == (Stored(7, SUBJECT, BODY, AT), 7)
+    assert await log.head(FAMILY, leader=False) == Head(None, None, 0)
+    assert broker.asked == [(DIRECT, {"last_by_subj": "tokens.acme.family.f.*"})] * 2
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"Status": "408"}, {"Status": "503"}], ids=str)
+async def test_what_no_replica_says_is_not_nothing(headers: dict[str, str] | None) -> None:
+    """Only 404 means that there is no message."""
+    log, _ = log_of(SimpleNamespace(headers=headers, data=b""))
+    with pytest.raises(Unavailable, match=f"status {(headers or {}).get('Status')}"):
+        await log.head(FAMILY, leader=False)
+
+
+async def test_no_message_is_one_error_alone() -> None:
+    """10037; any other, as 10008 (no leader), or an answer without either, means that nothing is known."""
+    log, _ = log_of(NOTHING)
+    assert await log.head(FAMILY) == Head(None, None, 0)
+    for code in (10008, 10059, 0):
+        log, _ = log_of(error(code))
+        with pytest.raises(Unavailable, match="what it was"):
+            await log.head(FAMILY)
+    log, _ = log_of(said({}))
+    with pytest.raises(Unavailable, match="gave no answer"):
+        await log.head(FAMILY)
+
+
+@pytest.mark.parametrize("silent", SILENT, ids=lambda error: error.__name__)
+async def test_silence_is_unavailable(silent: type[Exception]) -> None:
+    """Of the leader, of a replica, and of a consumer; not so in the appender, which then looks once more."""
+    log, _ = log_of(silent, silent, silent, silent)
+    with pytest.raises(Unavailable, match="leader cannot be read now"):
+        await log.head(FAMILY)
+    with pytest.raises(Unavailable, match="log cannot be read now"):
+        await log.head(FAMILY, leader=False)
+    with pytest.raises(Unavailable, match="leader cannot be read now"):
+        await log.finished("reactor")
+    assert await log._next_after("tokens.>", 1) is None
+
+
+async def test_messages_are_found_by_place_and_by_what_they_are_under() -> None:
+    """Each question in the broker's own words, to the leader of that stream."""
+    found = Stored(7, SUBJECT, BODY, AT)
+    log, broker = log_of(message(7), message(7), message(7), message(7), NOTHING, stream="OTHER")
+    assert await log.newest("tokens.acme.key.*") == found
+    assert await log.at(7) == found
+    assert await log.next_after(FAMILY, 6) == found
+    assert await log._next_after("tokens.acme.>", 6) == (7, BODY)
+    assert await log._next_after("tokens.acme.>", 7) is None
+    assert {subject for subject, _ in broker.asked} == {"$JS.API.STREAM.MSG.GET.OTHER"}
+    assert [question for _, question in broker.asked] == [
+        {"last_by_subj": "tokens.acme.key.*"},
+        {"seq": 7},
+        {"next_by_subj": "tokens.acme.family.f.*", "seq": 7},
+        {"next_by_subj": "tokens.acme.>", "seq": 7},
+        {"next_by_subj": "tokens.acme.>", "seq": 8},
+    ]
+
+
+async def test_the_newest_setting_is_of_a_tenant_a_client_or_a_key() -> None:
+    """Whichever is newest; 0 where there is none."""
+    for newest in range(len(SETTINGS)):
+        log, broker = log_of(*(message(9 if place == newest else 3) for place in range(len(SETTINGS))))
+        assert await log.last_setting() == 9
+        assert [question for _, question in broker.asked] == [{"last_by_subj": filter} for filter in SETTINGS]
+    log, _ = log_of(*[NOTHING] * len(SETTINGS))
+    assert await log.last_setting() == 0
+    log, _ = log_of(*[NOTHING] * (len(SETTINGS) - 1), message(3))
+    assert await log.last_setting() == 3
+
+
+async def test_a_consumer_has_finished_what_it_acknowledged_without_a_gap() -> None:
+    """Its floor in the stream; a consumer that is not there has finished nothing that is known."""
+    log, broker = log_of(said({"ack_floor": {"stream_seq": 12, "consumer_seq": 5}}), said({}), error(10014))
+    assert await log.finished("reactor") == 12
+    assert broker.asked == [("$JS.API.CONSUMER.INFO.TOKENS.reactor", None)]
+    assert await log.finished("reactor") == 0
+    with pytest.raises(Unavailable, match="what it was"):
+        await log.finished("reactor")
