@@ -200,8 +200,27 @@ async def test_a_broker_that_restarts_knows_who_may_be_deciding(
         await connection.close()
 
 
+async def test_leases_as_an_earlier_version_kept_them_are_mended(nats_server: Broker) -> None:
+    """Their stream holds nothing that must not be changed."""
+    connection = await bus.connect(nats_server.url, "test")
+    await connection.jetstream().add_stream(name=replicas.STREAM, subjects=["heirloom.replica.*"], max_age=1000)
+    async with serving(nats_server) as replica:
+        assert await replica.leases._holders() == [replica.leases._id]
+    await connection.close()
+
+
 def test_an_entry_outlives_every_request_under_its_lease() -> None:
-    """Whom a barrier does not find listed, it does not wait for."""
+    """Whom a barrier does not find listed, it does not wait for; and of one replica one entry is enough."""
+    assert configuration(3) == {
+        "name": "REPLICAS",
+        "subjects": ["heirloom.replica.*"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": 3,
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_age": 7_000_000_000,
+    }
     assert configuration(1)["max_age"] >= (LEASE_SECONDS + REQUEST_SECONDS) * 1e9
 
 
@@ -218,6 +237,10 @@ async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica:
     async with serving(nats_server) as other:
         await replica.leases._renew()
         assert not replica.leases.is_alone() and not other.leases.is_alone()
+        await replica.leases.barrier(0)
+        for leases in (replica.leases, other.leases):
+            assert len(leases._tasks) == 1, "the one that keeps the lease; what was asked is done"
+    assert await replica.leases._holders() == [replica.leases._id], "who stops gives back its own lease alone"
     await replica.leases._renew()
     assert replica.leases.is_alone()
 
@@ -280,9 +303,13 @@ async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes)
             raise answer
         return SimpleNamespace(data=answer)
 
-    connection = SimpleNamespace(jetstream=lambda timeout: None, request=request)
+    connection = SimpleNamespace(jetstream=lambda **options: asked.append((options,)), request=request)
     nothing = cast("Any", None)
+    leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing)
+    assert asked.pop() == ({"timeout": 1},)
+    assert leases.is_alone()
+    await leases._apply(0)  # nothing is under way before it serves
     with pytest.raises(Unavailable, match="who else serves cannot be read now"):
-        await Replicas(cast("Any", connection), nothing, nothing, nothing)._holders()
+        await leases._holders()
     question = b'{"subjects_filter":"heirloom.replica.*"}'
     assert asked == [("$JS.API.STREAM.INFO.REPLICAS", question, {"timeout": 1})]
