@@ -13,18 +13,20 @@ import msgspec
 import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from nats.errors import TimeoutError
 from nats.js.errors import APIError
 
+from events import bus
 from events import client as client_events
 from events import key as key_events
 from events import tenant as tenant_events
 from events.commit import VERSION, Codec, Commit
-from events.log import Log
+from events.log import Log, Unavailable
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
-from service.client_assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, read
+from service.client_assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, bucket, read
 from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
 from service.context import Context
 from service.door import LOOKS_PER_SECOND, Door
@@ -35,6 +37,7 @@ from service.request import Checked, Request
 from service.secret import digest, new_secret
 from service.server import ENDPOINTS, endpoints
 from service.signing import SigningKey
+from tests.broker import Broker
 
 NOW = 1_800_000_000.0
 ISSUER = "https://acme.example"
@@ -486,3 +489,74 @@ async def test_at_the_edge_a_request_becomes_its_clients() -> None:
         await authentication.authenticate(Request("acme", "", body, _basic("web:wrong")), "token")
     with pytest.raises(OAuthError, match="invalid_request"):
         await authentication.authenticate(Request("acme", "", b"[]", headers), "token")
+
+
+def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None:
+    """Not by age, nor by number; and what is in it is neither deleted nor overwritten."""
+    assert bucket(3) == {
+        "name": "KV_heirloom-assertions",
+        "subjects": ["$KV.heirloom-assertions.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": 3,
+        "discard": "new",
+        "compression": "none",
+        "max_age": 900_000_000_000,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_msgs_per_subject": 1,
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_msg_ttl": True,
+    }
+
+
+async def test_an_assertion_used_on_one_replica_is_used_on_all(nats_server: Broker) -> None:
+    """Also when both take it at the same moment: the broker decides (RFC 7523 §3)."""
+    connection = await bus.connect(nats_server.url, "test")
+    replicas = [UsedAssertions(connection) for _ in range(2)]
+    for replica in replicas:
+        await replica.start(1)
+    assert sorted(await asyncio.gather(*(replica.use("acme", "web", "1") for replica in replicas))) == [False, True]
+    assert await replicas[0].use("acme", "web", "2")
+    await connection.close()
+
+
+@pytest.mark.parametrize("error", [APIError(code=503, err_code=10077), TimeoutError()], ids=["refused", "silent"])
+async def test_what_cannot_be_remembered_proves_nothing_now(error: Exception) -> None:
+    """It could be used again elsewhere; whoever asks may ask once more, soon."""
+    asked: list[dict[str, Any]] = []
+
+    async def publish(_subject: str, _body: bytes, **options: Any) -> None:
+        asked.append(options)
+        raise error
+
+    connection = SimpleNamespace(jetstream=lambda: SimpleNamespace(publish=publish))
+    with pytest.raises(Unavailable, match="assertions cannot be remembered now"):
+        await UsedAssertions(cast("Any", connection)).use("acme", "web", "1")
+    assert asked == [{"timeout": 1, "headers": {"Nats-Expected-Last-Subject-Sequence": "0"}}]
+
+
+def test_an_authorization_is_read_to_the_letter() -> None:
+    """As long as it may be, no letter outside of the alphabet, several blanks between (RFC 7235 §2.1)."""
+    longest = base64.b64encode(b"web:" + b"x" * 3068).decode()
+    assert len(longest) == 4096
+    assert presented("token", {"Authorization": "Basic " + longest}, {}).client_id == "web"
+    assert presented("token", {"Authorization": "Basic  " + longest[:8]}, {}).client_id == "web"
+    text = base64.b64encode(b"web:secret").decode()
+    with pytest.raises(OAuthError, match="invalid_client"):
+        presented("token", {"Authorization": f"Basic {text[:4]}!{text[4:]}"}, {})
+
+
+def test_what_is_presented_is_the_assertion_itself() -> None:
+    """It is judged later, once its client is known."""
+    found = presented("token", {}, {"client_assertion": TEXT, "client_assertion_type": ASSERTION_TYPE})
+    assert isinstance(found, ByAssertion) and found.assertion.claims.sub == "web"
+
+
+async def test_at_authorize_the_client_id_is_not_the_callers() -> None:
+    """So the caller's name is the one it proves."""
+    authentication, _, _ = _world()
+    body = b'{"client_id":"app"}'
+    found = await authentication.authenticate(Request("acme", "", body, _basic("web:secret")), "authorize")
+    assert found.client_id == "web"
