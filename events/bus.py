@@ -27,7 +27,7 @@ LINES_BYTES = len(b"NATS/1.0\r\n\r\n")
 """What headers have around them."""
 NOT_NATS = "what answers there does not speak NATS"
 MAX_SUBJECTS = 4000
-"""Characters. For a line of more than 4096 the broker ends the connection."""
+"""Characters. For a line of more than 4096 a broker ends the connection, unless it is told otherwise."""
 LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
 ALSO_ANY_BYTE = "surrogateescape"
 """How `as_text` keeps the bytes that are no text."""
@@ -59,8 +59,8 @@ class Connection(Client):
         """Who `listen`s, by the number of the subscription."""
         self.denied = asyncio.Event()
         """The broker has said that these credentials may not do something; what was asked gets no answer."""
-        self.when_denied: Callable[[str], None] = lambda _what: None
-        """Receives each of those refusals, in the broker's words."""
+        self.when_denied: Callable[[str], None] | None = None
+        """Receives each of those refusals, in the broker's words; then nobody else does."""
         self._was_connected = False
         self._left: set[str] = set()
         self._ps = Parser(self)
@@ -225,7 +225,9 @@ class Connection(Client):
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
             self.denied.set()
-            self.when_denied(err_msg)
+            if self.when_denied is not None:
+                self.when_denied(err_msg)
+                return
         await super()._process_err(err_msg)
 
     def malformed(self, size: int, error: Exception) -> None:

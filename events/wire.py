@@ -19,7 +19,7 @@ Taker = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Takes a message as it came: subject, reply subject, body, and headers if it has any."""
 
 MAX_LINE = 64 << 10
-"""Bytes. A broker's control lines are of 4 KiB unless it is told otherwise; the longest names a cluster's servers."""
+"""Bytes. A broker's control lines are of 4 KiB, our own's of 16; the longest names a cluster's servers."""
 MAX_MESSAGE = 64 << 20
 """Bytes. The most that nats-server can be told to let through (`max_payload`), headers included."""
 MAX_DIGITS = 36

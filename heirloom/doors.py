@@ -1,11 +1,11 @@
 """The doors of a broker, tried before the service serves: what strangers may do there (CONTRACT §7, docs/security.md).
 
 A broker answers at once, and in order, what it does not allow: so after a ping, all that it has not refused is open.
-Whatever is tried does nothing where it is open: no stream stores it, and no service listens to it.
+Whatever is tried does nothing where it is open: no stream stores it, the broker itself takes it for a malformed
+request, and no service listens to it.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -16,33 +16,20 @@ from nats.errors import NoServersError
 
 from events import bus
 from heirloom.credentials import Credentials
-from heirloom.roles import ROLES, SHOWN
+from heirloom.probes import Probe, may, probes
+from heirloom.roles import ROLES, SHOWN, inbox
 from heirloom.running import host_of
 from service.connecting import PROBE
 
-log = logging.getLogger("heirloom.replica")
-
 ATTEMPTS = 5
+PAUSE_SECONDS = 0.2
 """A broker that does not answer now may answer later: what was not tried is not shut."""
 OF_NO_STREAM = {"Nats-Expected-Stream": "heirloom-doors"}
 """JetStream does not store what expects to be stored in a stream of another name."""
-PUBLISH = {
-    "tokens.doors.family.doors.live": "publish to tokens.>, the log",
-    "tokens.checkpoint": "publish checkpoints of the log",
-    "admin.doors.doors.doors": "publish to admin.>, an operator's orders",
-    "$JS.API.STREAM.NAMES": "publish to $JS.API.>",
-    "$JS.API.CONSUMER.CREATE.DOORS.doors": "make consumers",
-    "oauth.doors.client.doors.doors": "publish another client's requests",
-    "_INBOX.doors.doors": "publish to another's inbox",
-}
-SUBSCRIBE = {
-    "tokens.>": "subscribe to tokens.>, the log",
-    "admin.>": "subscribe to admin.>, an operator's orders",
-    "oauth.>": "subscribe to oauth.>, everybody's requests",
-    "$JS.API.>": "subscribe to $JS.API.>",
-    "_INBOX.>": "subscribe to another's inbox",
-}
-"""By the subject that is tried: what no stranger may do, in words."""
+MALFORMED = b"{"
+"""No request to the broker: without a body, some orders of its own would be obeyed."""
+REFUSALS = ("authorization violation", "authentication revoked", "authentication expired")
+"""How a broker words that it knows somebody and does not let him in. All else may be otherwise in a moment."""
 
 
 class OpenDoors(Exception):
@@ -56,7 +43,13 @@ class OpenDoors(Exception):
 
 
 class Untried(Exception):
-    """The broker did not tell whether it lets somebody in."""
+    """The broker did not tell whether it lets somebody in, and why."""
+
+    def __init__(self, host: str, who: str, reason: str) -> None:
+        super().__init__(
+            f"the broker at {host} does not say whether it lets in {who}: {reason}. Start again when it does, or leave"
+            " that server out of the URL; with --insecure the service serves there untried"
+        )
 
 
 class _Stranger(NamedTuple):
@@ -65,6 +58,7 @@ class _Stranger(NamedTuple):
     who: str
     url: str
     may_publish: tuple[str, ...] = ()
+    may_subscribe: tuple[str, ...] = ()
 
 
 async def try_doors(url: str, known: Credentials | None) -> None:
@@ -87,38 +81,41 @@ def _strangers(scheme: str, host: str, known: Credentials | None) -> Iterator[_S
     yield _Stranger("anybody with a made-up name and password", f"{scheme}://{made_up}@{host}")
     if known is not None:
         for role in SHOWN:
-            yield _Stranger(f"the role {role}", known.url(role, host), ROLES[role].publish)
+            own = (*ROLES[role].subscribe, f"{inbox(role)}.>")
+            yield _Stranger(f"the role {role}", known.url(role, host), ROLES[role].publish, own)
         yield _Stranger("every client", known.client_url(*PROBE, host))
 
 
 async def _open_to(stranger: _Stranger) -> str:
     """What that stranger may do and should not, in words; empty for nothing. Raises `Untried`."""
-    tried = {subject: what for subject, what in PUBLISH.items() if not _matches(stranger.may_publish, subject)}
-    for _ in range(ATTEMPTS):
+    by_right = {True: stranger.may_publish, False: stranger.may_subscribe}
+    tried = [probe for probe in probes() if not may(by_right[probe.publishes], probe.subject)]
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        await asyncio.sleep(attempt * PAUSE_SECONDS)
         try:
             refused = await _refused_to(stranger.url, tried)
-        except TimeoutError:
-            continue
-        except NoServersError:
-            log.warning("no broker answers at %s: its doors are not tried", host_of(stranger.url))
-            return ""
-        except (NatsError, OSError):  # not let in
-            return ""
-        opened = [what for subject, what in (tried | SUBSCRIBE).items() if f'"{subject.lower()}"' not in refused]
-        return f"{stranger.who} may {', '.join(opened)}" if opened else ""
-    raise Untried(f"the broker at {host_of(stranger.url)} does not say whether it lets in {stranger.who}; start again")
+        except (TimeoutError, NatsError, OSError) as error:
+            reason = _reason(error)
+            if any(refusal in reason.lower() for refusal in REFUSALS):
+                return ""
+        else:
+            opened = dict.fromkeys(probe.what for probe in tried if _refusal(probe) not in refused)
+            return f"{stranger.who} may {', '.join(opened)}" if opened else ""
+    raise Untried(host_of(stranger.url), stranger.who, reason)
 
 
-async def _refused_to(url: str, tried: Iterable[str]) -> str:
-    """All that the broker answers, in small letters, to who publishes what is `tried` and subscribes to the rest."""
+async def _refused_to(url: str, tried: Iterable[Probe]) -> str:
+    """All that the broker answers, in small letters, to who tries that."""
     refused: list[str] = []
     connection = await bus.connect(url, "heirloom doors", patient=False)
     try:
         connection.when_denied = refused.append
-        for subject in tried:
-            await connection.publish(subject, headers=OF_NO_STREAM)
-        for subject in SUBSCRIBE:
-            await connection.subscribe(subject)
+        for probe in tried:
+            if probe.publishes:
+                await connection.publish(probe.subject, MALFORMED, headers=OF_NO_STREAM)
+            else:
+                await (await connection.subscribe(probe.subject)).unsubscribe()
         await connection.flush()  # nats-py sends this ping before what it has not sent yet
         await connection.flush()
     finally:
@@ -126,12 +123,11 @@ async def _refused_to(url: str, tried: Iterable[str]) -> str:
     return "\n".join(refused).lower()
 
 
-def _matches(patterns: tuple[str, ...], subject: str) -> bool:
-    """Whether one of the patterns is about that subject, which has no wildcard."""
-    return any(_is_about(pattern.split("."), subject.split(".")) for pattern in patterns)
+def _refusal(probe: Probe) -> str:
+    return f'for {"publish" if probe.publishes else "subscription"} to "{probe.subject.lower()}"'
 
 
-def _is_about(pattern: list[str], subject: list[str]) -> bool:
-    head = pattern[:-1] if pattern[-1] == ">" else pattern
-    long_enough = len(subject) > len(head) if pattern[-1] == ">" else len(subject) == len(head)
-    return long_enough and all(part in ("*", given) for part, given in zip(head, subject, strict=False))
+def _reason(error: Exception) -> str:
+    if isinstance(error, NoServersError):
+        return "no server answers there"
+    return str(error).removeprefix("nats: ").strip("'\"") or type(error).__name__

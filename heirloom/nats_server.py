@@ -15,6 +15,8 @@ from heirloom.tls import Tls
 
 HOST = "127.0.0.1"
 CONFIGURATION = "nats.conf"
+MAX_CONTROL_LINE = 16 << 10
+"""Bytes. A client connects with a proof of up to 8 KiB (`service.connecting.MAX_PROOF`), all of it in one line."""
 
 
 def owner() -> int | None:
@@ -68,7 +70,7 @@ def configuration(
     return f"""\
 listen: "{listen}"
 server_name: heirloom
-max_control_line: 4096
+max_control_line: {MAX_CONTROL_LINE}
 max_payload: 1048576
 jetstream {{
   store_dir: "{store}"

@@ -21,7 +21,7 @@ from nats.js.errors import BadRequestError
 
 from heirloom import credentials
 from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
-from service.connecting import digest
+from service.connecting import MAX_PROOF, digest
 from tests.system.service import Caller, Service
 
 ISSUER = "https://acme.example"
@@ -153,6 +153,40 @@ async def test_by_assertion(door: Door) -> None:
     await door.is_shut(password=assertion(exp=int(time.time()) - 1))
     await door.is_shut(password=assertion(sub="other", iss="other"))
     await door.is_shut(password=assertion(), user="acme.web")
+
+
+async def test_by_an_assertion_of_just_the_longest(door: Door) -> None:
+    """CONTRACT §2: whatever was issued can be presented; the broker's line has room for what the service takes."""
+    key = ECKey.generate_key("P-256")
+    keys = {"keys": [key.as_dict(private=False)]}
+    await door.register(token_endpoint_auth_method="private_key_jwt", jwks=keys)
+
+    def assertion(length: int) -> str:
+        claims = {"iss": door.client_id, "sub": door.client_id, "aud": ISSUER, "exp": int(time.time()) + 60}
+        for pad in range(length * 3 // 4, 0, -1):
+            proof = jwt.encode({"alg": "ES256"}, claims | {"jti": f"{next(_numbers)}", "pad": "x" * pad}, key)
+            if len(proof) <= length:
+                return proof
+        raise AssertionError
+
+    longest = assertion(MAX_PROOF)
+    assert len(longest) > MAX_PROOF - 3
+    async with door.opened(password=longest) as caller:
+        assert await caller.issue(scope="read")
+    assert "Authorization Violation" in await door.is_shut(password=assertion(MAX_PROOF) + "xxx")
+
+
+async def test_by_the_longest_access_token(door: Door) -> None:
+    """A grant of nearly 4,000 bytes of JSON makes a token of almost 6 KB, with which its holder connects."""
+    scope = " ".join(f"right{number:035}" for number in range(2048 // 41))
+    await door.register(scope=scope)
+    large = {"sub": "s" * 255, "scope": scope, "acr": "a" * 255, "amr": [f"{number:085}" for number in range(14)]}
+    token = await door.token(**large)
+    assert 5400 < len(token) < MAX_PROOF
+    async with door.of_a_person(token) as caller:
+        assert await answers(caller, token)
+    async with door.opened(user=None, token=token, inbox_prefix=f"_INBOX.acme.{door.client_id}.{digest(token)}"):
+        pass
 
 
 @pytest.mark.parametrize("form", ["jwt", "opaque"])

@@ -39,6 +39,20 @@ async def test_a_subject_of_any_bytes_is_answered(service: Service) -> None:
         assert "access_token" in await web.issue()
 
 
+async def test_a_subject_of_the_brokers_longest_line_is_answered(service: Service) -> None:
+    """CONNECT with a long proof needs a long line, so a subject may have it as well: longer than we publish to."""
+    async with service.client() as web, service.role("resource") as anyone, service.role("auditor") as auditor:
+        for caller, subject in ((anyone, b"oauth.%b.public.jwks"), (auditor, b"audit.%b.families")):
+            connection = caller.connection
+            inbox = connection.new_inbox()
+            reply = await connection.subscribe(inbox, max_msgs=1)
+            await connection.flush()
+            assert connection._transport is not None
+            connection._transport.write(b"PUB %b %b 2\r\n{}\r\n" % (subject % (b"a" * 16_000), inbox.encode()))
+            assert (await reply.next_msg(10)).data.startswith(b"{")
+        assert "access_token" in await web.issue()
+
+
 @pytest.mark.parametrize(
     "headers", [{"A": "x" * 8192}, {f"a{number}": "b" for number in range(65)}], ids=["long", "many"]
 )
