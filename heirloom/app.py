@@ -46,6 +46,7 @@ from service.read_model import ReadModel
 from service.registry import Registry
 from service.replicas import STREAM as LEASES
 from service.replicas import Replicas
+from service.seal import Seal
 from service.server import Server
 from service.skew import TOLERATED_SECONDS, Skew
 from service.waiting import STREAM as DEVICES
@@ -166,16 +167,18 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copie
     the_log = parts.log(buses.log)
     await the_log.start()
     registry = Registry(the_log, keys)
-    polling, completed = Polling(buses.log), Completed(buses.log, the_log)
+    seal = Seal(keys)
+    polling, completed = Polling(buses.log, seal), Completed(buses.log, the_log, seal)
     await polling.start()
     await completed.start()
     with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
         await skew.measure(buses.log)
-    families, replicas = parts.families(the_log, registry.subjects), Replicas(buses.log, the_log, registry, skew)
+    families = parts.families(the_log, registry.subjects)
+    replicas = Replicas(buses.log, the_log, registry, skew, seal)
     waiting, guesses = Waiting(buses.log), Guesses(buses.log)
     await waiting.start(copies)
     await guesses.start(copies)
-    news = News(buses.log, families.recent, replicas.is_alone)
+    news = News(buses.log, families.recent, replicas.is_alone, seal)
     await news.start()
     families.spread, families.ahead = news.spread, skew.ahead
     inquiry = ReadModel(buses.inquiry)

@@ -7,6 +7,7 @@ from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.log import Log, Unavailable
+from service.seal import Seal
 
 CONSUMER = "reactor"
 """The durable consumer that hands cut-offs out; what it has seen acknowledged without a gap is complete as well."""
@@ -21,8 +22,9 @@ LOOK_SECONDS = 0.25
 class Completed:
     """What this replica has heard of, by the sequences of the commits that cut off."""
 
-    def __init__(self, connection: Connection, log: Log) -> None:
+    def __init__(self, connection: Connection, log: Log, seal: Seal) -> None:
         self._connection = connection
+        self._seal = seal
         self._log = log
         self._known: dict[int, None] = {}
         self._waiting: dict[int, asyncio.Event] = {}
@@ -34,8 +36,9 @@ class Completed:
     async def tell(self, seq: int) -> None:
         """Every family that the cut-off ends has ended. The connection need not receive what it publishes."""
         self._note(seq)
+        subject = f"{SUBJECT}.{seq}"
         with contextlib.suppress(NatsError):  # the consumer tells it too, later
-            await self._connection.publish(f"{SUBJECT}.{seq}")
+            await self._connection.publish(subject, self._seal.close(subject, b""))
 
     async def wait(self, seq: int) -> bool:
         """Until the cut-off is complete, however many others are not. False when that takes too long."""
@@ -55,7 +58,9 @@ class Completed:
         finally:
             self._waiting.pop(seq, None)
 
-    def _heard(self, subject: bytes, _reply: bytes, _body: bytes, _headers: bytes | None) -> None:
+    def _heard(self, subject: bytes, _reply: bytes, sealed: bytes, _headers: bytes | None) -> None:
+        if self._seal.open(subject, sealed) is None:
+            return  # nobody who could know has said so
         self._note(int(subject[subject.rindex(b".") + 1 :]))
 
     def _note(self, seq: int) -> None:

@@ -7,21 +7,29 @@ late all the same; then the log is read.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable
 
 from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from service.recent import Recent
+from service.seal import Seal
+
+log = logging.getLogger("heirloom.replicas")
 
 SUBJECT = "heirloom.appended"
 
 
 class News:
-    """To and from the other replicas, through a connection that does not hear itself."""
+    """To and from the other replicas, through a connection that does not receive what it publishes itself.
 
-    def __init__(self, connection: Connection, recent: Recent, is_alone: Callable[[], bool]) -> None:
+    What nobody of them has sealed is dropped: an old commit under a newer sequence would revive a family that ended.
+    """
+
+    def __init__(self, connection: Connection, recent: Recent, is_alone: Callable[[], bool], seal: Seal) -> None:
         self._connection = connection
+        self._seal = seal
         self._recent = recent
         self._is_alone = is_alone
 
@@ -32,9 +40,13 @@ class News:
     async def spread(self, tenant: str, family_id: str, seq: int, body: bytes) -> None:
         """A commit of that family was appended as `seq`."""
         if not self._is_alone():
+            subject = f"{SUBJECT}.{tenant}.{family_id}.{seq}"
             with contextlib.suppress(NatsError):  # it is only news
-                await self._connection.publish(f"{SUBJECT}.{tenant}.{family_id}.{seq}", body)
+                await self._connection.publish(subject, self._seal.close(subject, body))
 
-    def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+    def _heard(self, subject: bytes, _reply: bytes, sealed: bytes, _headers: bytes | None) -> None:
+        if (body := self._seal.open(subject, sealed)) is None:
+            log.warning("dropped news of a commit that no replica has published")
+            return
         _, _, tenant, family_id, seq = subject.decode().split(".")
         self._recent.hear((tenant, family_id), int(seq), body)

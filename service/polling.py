@@ -8,6 +8,7 @@ from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from service.decide.device import INTERVAL_SECONDS
+from service.seal import Seal
 
 SUBJECT = "heirloom.polled"
 STEP_SECONDS, LONGEST_SECONDS = 5, 60
@@ -19,8 +20,9 @@ KEPT = 20_000
 class Polling:
     """The last poll of each device and how far apart its polls must be: in memory, of those that polled last."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, seal: Seal) -> None:
         self._connection = connection
+        self._seal = seal
         self._polls: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     async def start(self) -> None:
@@ -34,13 +36,16 @@ class Polling:
         early, interval = judge(now - last, interval)
         self._note(family_id, now, interval)
         try:
-            await self._connection.publish(SUBJECT, f"{family_id} {self._polls[family_id][1]}".encode())
+            poll = f"{family_id} {self._polls[family_id][1]}".encode()
+            await self._connection.publish(SUBJECT, self._seal.close(SUBJECT, poll))
         except NatsError:
             return early  # no broker: the device will hear of that by other means
         return early
 
     async def _heard(self, message: Msg) -> None:
-        family_id, interval = message.data.decode().split(" ")
+        if (poll := self._seal.open(SUBJECT.encode(), message.data)) is None:
+            return
+        family_id, interval = poll.decode().split(" ")
         self._note(family_id, asyncio.get_running_loop().time(), int(interval))
 
     def _note(self, family_id: str, now: float, interval: int) -> None:

@@ -22,6 +22,7 @@ from events.ending import end
 from events.log import Log, Unavailable
 from events.stream import ensure_exactly
 from service.registry import LEASE_SECONDS, Registry
+from service.seal import Seal
 from service.skew import Skew
 from service.tokens import new_id
 
@@ -58,8 +59,9 @@ def configuration(replicas: int) -> dict[str, Any]:
 class Replicas:
     """This replica's lease, and the barrier over everybody's."""
 
-    def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew) -> None:
+    def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew, seal: Seal) -> None:
         self._connection = connection
+        self._seal = seal
         self._log = log
         self._registry = registry
         self._skew = skew
@@ -108,14 +110,16 @@ class Replicas:
                 async with asyncio.timeout_at(safe_at):
                     await self._apply(seq)
             return
+        subject, question = f"heirloom.applied.{replica}", b"%d" % seq
+        sealed = self._seal.close(subject, question)
         while (left := safe_at - loop.time()) > 0:
             try:
-                await self._connection.request(
-                    f"heirloom.applied.{replica}", b"%d" % seq, timeout=min(left, ASK_SECONDS)
-                )
-                return
+                reply = await self._connection.request(subject, sealed, timeout=min(left, ASK_SECONDS))
+                if self._seal.open(_answer_to(subject), reply.data) == question:
+                    return
             except NatsError:
-                await asyncio.sleep(0.1)
+                pass
+            await asyncio.sleep(0.1)
             if replica not in await self._holders():
                 return
         log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
@@ -125,9 +129,11 @@ class Replicas:
         await self._settled()
 
     async def _answer(self, message: Msg) -> None:
-        await self._apply(int(message.data))
+        if (question := self._seal.open(message.subject.encode(), message.data)) is None:
+            return
+        await self._apply(int(question))
         with contextlib.suppress(NatsError):
-            await message.respond(b"")
+            await message.respond(self._seal.close(_answer_to(message.subject).decode(), question))
 
     async def _holders(self) -> list[str]:
         request = b'{"subjects_filter":"heirloom.replica.*"}'
@@ -163,6 +169,11 @@ class Replicas:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _answer_to(subject: str) -> bytes:
+    """What an answer is sealed for: it goes to an inbox, and must not pass for a question."""
+    return f"{subject}.answer".encode()
 
 
 async def _nothing() -> None:

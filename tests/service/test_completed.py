@@ -15,7 +15,11 @@ from events.log import Log, Unavailable
 from events.subjects import STREAM
 from service import completed
 from service.completed import CONSUMER, Completed
+from service.keyring import Keyring
+from service.seal import Seal
 from tests.broker import Broker
+
+SEAL = Seal(Keyring({1: bytes(32)}))
 
 
 class World:
@@ -36,7 +40,7 @@ async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await jetstream.add_consumer(STREAM, shared)
     for _ in range(2):
         await jetstream.publish("tokens.acme.subject.x", b"a cut-off")
-    one, other = (Completed(connection, Log(connection)) for connection in connections)
+    one, other = (Completed(connection, Log(connection), SEAL) for connection in connections)
     for replica, connection in zip((one, other), connections, strict=True):
         await replica.start()
         await connection.flush()
@@ -86,14 +90,14 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
     """Each of those who wait for it, and nobody else; afterwards nothing is kept of them."""
     monkeypatch.setattr(completed, "LOOK_SECONDS", 3600.0)
     away = SimpleNamespace(publish=_fails), SimpleNamespace(finished=_is_away)
-    one = Completed(cast("Any", away[0]), cast("Any", away[1]))
+    one = Completed(cast("Any", away[0]), cast("Any", away[1]), SEAL)
     waiting = [asyncio.create_task(one.wait(seq)) for seq in (7, 7, 8)]
     await asyncio.sleep(0)
     await one.tell(7)
     async with asyncio.timeout(10):
         assert await asyncio.gather(*waiting[:2]) == [True, True]
     assert not waiting[2].done() and list(one._waiting) == [8]
-    one._heard(b"heirloom.completed.8", b"", b"", None)
+    one._heard(b"heirloom.completed.8", b"", SEAL.close("heirloom.completed.8", b""), None)
     async with asyncio.timeout(10):
         assert await waiting[2]
     assert not one._waiting
@@ -103,6 +107,14 @@ async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyP
     """After a while the caller hears that it takes too long, also from a broker that is away."""
     monkeypatch.setattr(completed, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(completed, "LOOK_SECONDS", 0.01)
-    one = Completed(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)))
+    one = Completed(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
     assert not await one.wait(7)
     assert not one._waiting
+
+
+async def test_only_a_replica_says_that_one_is_complete(world: World) -> None:
+    """Whoever else can publish there would have an unfinished cut-off acknowledged (CONTRACT §5)."""
+    for body in (b"", SEAL.close("heirloom.completed.1", b"")):
+        await world.other._connection.publish("heirloom.completed.2", body)
+    await world.other._connection.flush()
+    assert not await world.one.wait(2)

@@ -20,12 +20,17 @@ from service.decide.device import AnswerDevice, answer_device
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import redeem
+from service.decide.revoke import Revoke, revoke
 from service.families import Decide, Families
+from service.keyring import Keyring
 from service.news import News
 from service.recent import Loaded, Recent
+from service.seal import Seal
 from service.subjects import Known, Subjects
 from tests.broker import Broker
 from tests.service.families import RULES, issuing, redeeming
+
+SEAL = Seal(Keyring({1: bytes(32)}))
 
 
 class Replica(NamedTuple):
@@ -138,7 +143,7 @@ async def test_grace_counts_from_the_time_of_storing(
 async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:
     """The news of a commit is there before whoever has its answer can ask again."""
     for replica in replicas:
-        news = News(replica.connection, replica.families.recent, lambda: False)
+        news = News(replica.connection, replica.families.recent, lambda: False, SEAL)
         await news.start()
         await replica.connection.flush()
         replica.families.spread = news.spread
@@ -147,13 +152,45 @@ async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Re
         assert (replica.conflicts, replica.reads) == ([], [])
 
 
+async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[Replica, Replica]) -> None:
+    """An old commit under the newest sequence passes the log's comparison: CONTRACT §3.5, dead is dead."""
+    one, other = replicas
+    await News(other.connection, other.families.recent, lambda: False, SEAL).start()
+    await other.connection.flush()
+
+    def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return issue(state, issuing())
+
+    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return revoke(state, Revoke("operator", "a test"))
+
+    def present(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return redeem(state, redeeming(0))
+
+    aggregate = subjects.family("acme", "f1")
+    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    alive = await one.families._log.last_from_leader(aggregate)
+    assert alive is not None
+    ended = (await one.families.decide("acme", "f1", "operator", end)).seq
+    for seq in (ended + 1, ended + 2, ended):
+        subject = f"heirloom.appended.acme.f1.{seq}"
+        for body in (alive.body, bytes(32) + alive.body, SEAL.close("heirloom.appended.acme.f1.1", alive.body)):
+            await one.connection.publish(subject, body)
+        await one.connection.flush()
+        await other.connection.flush()
+        concluded = await other.families.decide("acme", "f1", "client:web", present)
+        assert isinstance(concluded.outcome, Refused)
+    last = await one.families._log.last_from_leader(aggregate)
+    assert last is not None and last.seq == ended
+
+
 async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -> None:
     """Nothing goes over the bus then."""
     one, other = replicas
     heard: list[bytes] = []
     await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
     await other.connection.flush()
-    one.families.spread = News(one.connection, one.families.recent, lambda: True).spread
+    one.families.spread = News(one.connection, one.families.recent, lambda: True, SEAL).spread
     await _in_turn((one, one))
     await one.connection.flush()
     await other.connection.flush()

@@ -8,16 +8,20 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events import bus
 from events.log import Log, Unavailable
 from service import replicas
+from service.keyring import Keyring
 from service.registry import LEASE_SECONDS, Registry
 from service.replicas import REQUEST_SECONDS, Replicas, configuration
+from service.seal import Seal
 from service.skew import Skew
 from tests.broker import Broker
 
+SEAL = Seal(Keyring({1: bytes(32)}))
 SOON = 0.2
 """Seconds. The lease and the longest request of these tests, where a test waits for them."""
 
@@ -73,7 +77,7 @@ class Replica:
     def __init__(self, connection: bus.Connection) -> None:
         self.connection, self.log, self.registry = connection, SlowLog(), SlowRegistry()
         parts = cast("Log", self.log), cast("Registry", self.registry), cast("Skew", RightClock(connection))
-        self.leases = Replicas(connection, *parts)
+        self.leases = Replicas(connection, *parts, SEAL)
         self.answered = asyncio.Event()
         self.answered.set()
 
@@ -265,7 +269,9 @@ async def test_an_answer_that_does_not_arrive_is_no_fault(replica: Replica) -> N
     async def respond(_body: bytes) -> None:
         raise NatsError
 
-    await replica.leases._answer(cast("Any", SimpleNamespace(data=b"0", respond=respond)))
+    subject = "heirloom.applied.x"
+    asked = SimpleNamespace(subject=subject, data=SEAL.close(subject, b"0"), respond=respond)
+    await replica.leases._answer(cast("Any", asked))
 
 
 async def test_a_lease_is_kept(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +311,7 @@ async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes)
 
     connection = SimpleNamespace(jetstream=lambda **options: asked.append((options,)), request=request)
     nothing = cast("Any", None)
-    leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing)
+    leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing, SEAL)
     assert asked.pop() == ({"timeout": 1},)
     assert leases.is_alone()
     await leases._apply(0)  # nothing is under way before it serves
@@ -313,3 +319,37 @@ async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes)
         await leases._holders()
     question = b'{"subjects_filter":"heirloom.replica.*"}'
     assert asked == [("$JS.API.STREAM.INFO.REPLICAS", question, {"timeout": 1})]
+
+
+async def test_nobody_else_answers_for_a_replica(nats_server: Broker, replica: Replica) -> None:
+    """A barrier would end before the replica that it asks has applied the setting."""
+    async with serving(nats_server) as other:
+        await replica.registry.apply_up_to(5)
+        connection = await bus.connect(nats_server.url, "nobody")
+
+        async def answer(message: Msg) -> None:
+            for body in (b"", b"5", message.data):
+                await message.respond(body)
+
+        await connection.subscribe(f"heirloom.applied.{other.leases._id}", cb=answer)
+        await connection.flush()
+        barrier = asyncio.create_task(replica.leases.barrier(5))
+        await asyncio.wait((barrier,), timeout=SOON)
+        assert not barrier.done()
+        await connection.close()
+        await other.registry.apply_up_to(5)
+        async with asyncio.timeout(LEASE_SECONDS):
+            await barrier
+
+
+async def test_nobody_else_asks_a_replica(nats_server: Broker, replica: Replica) -> None:
+    """Each question for what never comes would wait for ever."""
+    connection = await bus.connect(nats_server.url, "nobody")
+    before = len(replica.leases._tasks)
+    for body in (b"", b"999999", b"junk"):
+        await connection.publish(f"heirloom.applied.{replica.leases._id}", body, reply="_INBOX.nobody.x")
+    await connection.flush()
+    await replica.connection.flush()
+    await asyncio.sleep(0)
+    assert len(replica.leases._tasks) <= before
+    await connection.close()
