@@ -28,13 +28,13 @@ from events.family import (
 )
 
 TOLERATED_SKEW = timedelta(seconds=300)
-"""So far may the clocks of two replicas be apart."""
+"""So far were the clocks of two replicas apart before they shared the broker's (ADR 0031)."""
 
 Rule = Callable[[FamilyState, Any, datetime], str | None]
 
 
 def time_goes_on(before: datetime, at: datetime) -> str | None:
-    """Commits of one aggregate are in order of time, but for clocks that differ."""
+    """Commits of one aggregate are in order of time, but for clocks that differed."""
     return None if at >= before - TOLERATED_SKEW else f"it is of {at}, the commit before it of {before}"
 
 

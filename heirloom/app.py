@@ -180,7 +180,7 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copie
     await guesses.start(copies)
     news = News(buses.log, families.recent, replicas.is_alone, seal)
     await news.start()
-    families.spread, families.ahead = news.spread, skew.ahead
+    families.spread = news.spread
     inquiry = ReadModel(buses.inquiry)
     door = Door(registry)
     return Context(

@@ -89,7 +89,10 @@ async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claim
     if recognised is None or recognised.claims.exp <= clock.now().timestamp():
         return None
     claims, claimed = recognised
-    state = (await context.families.load(tenant.name, claims.sid)).state
+    loaded = await context.families.load(tenant.name, claims.sid)
+    state = loaded.state
+    if claims.exp <= loaded.no_earlier(clock.now()).timestamp():
+        return None  # its revocation may be forgotten
     if state is None or not is_borne_out(state, claimed) or is_revoked(state, claimed):
         return None
     return claims, state

@@ -53,7 +53,8 @@ async def change(
             raise ValueError("an aggregate begins with an event")
         prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
         name = aggregate.name if last is None else None
-        body = codec.encode(Commit(VERSION, new_id(), clock.now(), actor, prev, prev_seq, events, after, name))
+        now = clock.now() if head.commit is None else max(clock.now(), head.commit.at)  # no log goes back in time
+        body = codec.encode(Commit(VERSION, new_id(), now, actor, prev, prev_seq, events, after, name))
         try:
             seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
         except Conflict:

@@ -17,6 +17,7 @@ from events.bus import Connection
 from events.log import Unavailable
 from events.stream import ensure_exactly
 from service.client_keys import keys_of, weakness
+from service.skew import TOLERATED_SECONDS
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
@@ -28,8 +29,8 @@ LONGEST_SECONDS = 600
 LEEWAY_SECONDS = 30
 
 BUCKET = "heirloom-assertions"
-KEPT_SECONDS = 900
-"""Longer than any assertion is good for."""
+KEPT_SECONDS = LONGEST_SECONDS + 2 * TOLERATED_SECONDS + 300
+"""Longer than any assertion is good for, also where two clocks are as far apart as is tolerated; with a margin."""
 TAKEN = (10071, 10164)
 
 
@@ -134,8 +135,8 @@ class UsedAssertions:
         self._jetstream: JetStreamContext = connection.jetstream()
 
     async def start(self, replicas: int) -> None:
-        """Make the bucket that remembers them. Raises `WeakStream` when there is one that is otherwise."""
-        await ensure_exactly(self._connection, bucket(replicas))
+        """Make the bucket that remembers them, or change the one there is. Raises `WeakStream` if that is in vain."""
+        await ensure_exactly(self._connection, bucket(replicas), mends=True)
 
     async def use(self, tenant: str, client_id: str, jti: str) -> bool:
         """Whether this is the first time. The bucket holds a digest alone. Raises `Unavailable`."""

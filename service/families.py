@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
 from events import subjects
@@ -54,8 +54,6 @@ class Families:
         self.buckets = Buckets()
         self.recent = Recent()
         self.spread: Spread = _to_nobody
-        self.ahead: Callable[[], float] = lambda: 0.0
-        """By how many seconds this machine's clock is ahead of the broker's."""
 
     async def load(self, tenant: str, family_id: str) -> Loaded:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
@@ -85,7 +83,7 @@ class Families:
         while True:
             if loaded is None:
                 loaded = await self._load(aggregate, leader=False)
-            now, commit_id = clock.now(), new_id()
+            now, commit_id = loaded.no_earlier(clock.now()), new_id()
             decision = decide(loaded, now, commit_id)
             if not loaded.from_leader and (not decision.events or isinstance(decision.outcome, Refused)):
                 # on a replica that has not seen the newest rotations, its token looks forged: look before crying
@@ -126,7 +124,7 @@ class Families:
                 self.recent.forget(key)
                 raise
             self.tally.committed(decision.events)
-            self.recent.remember(key, Loaded(seq, digest(body), state, False))
+            self.recent.remember(key, Loaded(seq, digest(body), state, False, at=now))
             await self.spread(tenant, family_id, seq, body)
             return Concluded(decision.outcome, state, decision, seq)
 
@@ -149,7 +147,7 @@ class Families:
 
     async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> Loaded:
         head = await self._log.head(aggregate, leader=leader)
-        return from_head(head, from_leader=leader, ahead=timedelta(seconds=self.ahead()))
+        return from_head(head, from_leader=leader)
 
 
 def _approves(before: FamilyState | None, after: FamilyState) -> bool:

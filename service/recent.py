@@ -4,7 +4,7 @@ What is remembered may be old. It serves as the expectation of an append, which 
 """
 
 from collections import OrderedDict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from events.commit import digest
@@ -22,9 +22,9 @@ Key: TypeAlias = tuple[str, str]
 class Loaded(NamedTuple):
     """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body.
 
-    `answered_at` is when the answer to its latest redemption could be given, by this machine's clock: when the broker
-    had stored it. None where another commit followed, or where it is remembered here: then it is no earlier than the
-    decision.
+    `at` is that commit's time. `answered_at` is when the answer to its latest redemption could be given: when the
+    broker had stored it. None where another commit followed, or where it is remembered here: then it is no earlier than
+    the decision.
     `foreign_seq` is that of a foreign message that lies on top of it, 0 for none.
     """
 
@@ -34,22 +34,27 @@ class Loaded(NamedTuple):
     from_leader: bool
     answered_at: datetime | None = None
     foreign_seq: int = 0
+    at: datetime | None = None
 
     @property
     def expected(self) -> int:
         """What the next append must expect."""
         return self.foreign_seq or self.seq
 
+    def no_earlier(self, now: datetime) -> datetime:
+        """`now`, or the last commit's time if that is later: what was over by then stays so, whatever a clock shows."""
+        return now if self.at is None else max(now, self.at)
 
-def from_head(head: Head, *, from_leader: bool, ahead: timedelta) -> Loaded:
-    """From where the log says that it stands; this machine's clock is `ahead` of the broker's."""
+
+def from_head(head: Head, *, from_leader: bool) -> Loaded:
+    """From where the log says that it stands."""
     if head.stored is None or head.commit is None:
         return Loaded(0, None, None, from_leader, foreign_seq=head.expected)
-    seq, stored_at = head.stored.seq, head.stored.stored_at
-    redeemed = stored_at is not None and head.commit.state.redeemed_at == head.commit.at
-    answered_at = stored_at + ahead if redeemed and stored_at is not None else None
+    commit, seq = head.commit, head.stored.seq
+    redeemed = commit.state.redeemed_at == commit.at
+    answered_at = head.stored.stored_at if redeemed else None
     foreign_seq = head.expected if head.expected != seq else 0
-    return Loaded(seq, digest(head.stored.body), head.commit.state, from_leader, answered_at, foreign_seq)
+    return Loaded(seq, digest(head.stored.body), commit.state, from_leader, answered_at, foreign_seq, commit.at)
 
 
 class Recent:
@@ -65,7 +70,8 @@ class Recent:
         if told is None or (known is not None and known.seq >= told[0]):
             return known
         seq, body = told
-        return Loaded(seq, digest(body), codec.decode(body).state, from_leader=False)
+        commit = codec.decode(body)
+        return Loaded(seq, digest(body), commit.state, from_leader=False, at=commit.at)
 
     def remember(self, key: Key, what: Loaded) -> None:
         """It has just been appended here."""

@@ -27,7 +27,7 @@ from service.secret import digest, new_secret
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 CLOCKS_APART_SECONDS = 0.25
-"""So far may the replicas' clocks be apart for what a client is given to be told by its `iat`."""
+"""More than replicas differ in what they take for the broker's time: an `iat` tells a client's tokens apart."""
 
 
 async def put(context: Context, tenant_name: str, body: bytes) -> bytes:

@@ -40,7 +40,7 @@ async def handle(context: Context, request: Request) -> bytes:
         family = await context.families.load(tenant.name, presented.family_id)
         if family.state is not None and tenant.refresh_tokens.is_minted_for(presented, family.state.seed):
             owner = await context.registry.client(tenant, family.state.client_id)
-            described = _refresh_token(tenant, owner, family.state, presented, clock.now())
+            described = _refresh_token(tenant, owner, family.state, presented, family.no_earlier(clock.now()))
     elif found := await active_in(context, tenant, token):
         claims, state = found
         described = _access_token(claims, await _scope_today(context, tenant, claims, state))

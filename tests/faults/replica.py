@@ -15,10 +15,10 @@ from tests.faults.orders import BUG, obey, orders, put
 
 
 def _take_orders() -> None:
-    now, acknowledged, decide = clock.now, Appender._acknowledged, Families.decide
+    machine, acknowledged, decide = clock.machine, Appender._acknowledged, Families.decide
 
     def wrong_now() -> datetime:
-        return now() + timedelta(seconds=orders.clock)
+        return machine() + timedelta(seconds=orders.clock)
 
     def deaf(*arguments: Any) -> None:
         if random.random() >= orders.deafness:
@@ -30,7 +30,7 @@ def _take_orders() -> None:
             os._exit(9)
         return concluded
 
-    put(clock, "now", wrong_now)
+    put(clock, "machine", wrong_now)
     put(Appender, "_acknowledged", deaf)
     put(Families, "decide", dying)
 

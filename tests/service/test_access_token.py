@@ -1,6 +1,6 @@
 """Whose signature counts, and for how long."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -61,7 +61,7 @@ def test_a_token_of_an_issuer_that_was_renamed_is_void() -> None:
 
 
 async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 7519 §4.1.4: "on or after" `exp` it is not accepted."""
+    """RFC 7519 §4.1.4: "on or after" `exp` it is not accepted. RFC 7009 §2.2: nor when a clock is set back."""
     tenant, key = _acme()
     exp = int(START.timestamp()) + 300
     token = _token(key, exp=exp, jti="jti-0", aud="https://acme.example")
@@ -69,11 +69,17 @@ async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.Monk
     async def holder(*_: object) -> Any:
         return SimpleNamespace(state=ClientState())
 
+    last: list[datetime | None] = [None]
+
     async def load(*_: object) -> Loaded:
-        return Loaded(1, None, given(opened()), True)
+        return Loaded(1, None, given(opened()), True, at=last[0])
 
     parts = SimpleNamespace(registry=SimpleNamespace(client=holder), families=SimpleNamespace(load=load))
     end = START.replace(microsecond=0) + timedelta(seconds=300)
     for now, active in ((end - timedelta(microseconds=1), True), (end, False)):
         monkeypatch.setattr(clock, "now", lambda now=now: now)
         assert (await access_token.active_in(cast("Context", parts), tenant, token) is not None) == active
+    monkeypatch.setattr(clock, "now", lambda: end - timedelta(seconds=1))
+    for last[0], active in ((end - timedelta(microseconds=1), True), (end, False)):
+        found = await access_token.active_in(cast("Context", parts), tenant, token)
+        assert (found is not None) == active, "dead once its family was written to by a later time"

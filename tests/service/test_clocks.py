@@ -2,18 +2,20 @@
 
 import io
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from events import bus, stream
 from events.family import TokenRevoked, fold
-from service import clock
+from service import client_assertion, clock
+from service.admin.client import CLOCKS_APART_SECONDS
 from service.decide.outcome import Decision, Done
 from service.decide.revoke import RevokeAccessToken, revoke_access_token
 from service.errors import OAuthError
 from service.journal import Journal, install
-from service.skew import Skew
-from tests.service.families import at, claimed, given, opened
+from service.skew import SETTLED_SECONDS, TOLERATED_SECONDS, Skew
+from tests.service.families import START, at, claimed, given, opened
 
 APART = timedelta(seconds=60)
 
@@ -50,11 +52,74 @@ def test_older_logs_forget_as_they_did() -> None:
     assert set(fold(state, (TokenRevoked("jti-1", at(700)),), at(300)).revoked_jtis) == {"jti-1"}
 
 
-def measured(skew: Skew, ahead: float, seconds: float = 0.0) -> None:
-    """The broker's answer took so long, and its clock shows that this machine's is so far ahead."""
-    now = time.monotonic()
-    told = clock.now() - timedelta(seconds=ahead + seconds / 2)
-    skew.measured(now - seconds, now, told)
+class Clocks:
+    """The broker's clock, the one that nobody sets, and this machine's, `ahead` of the broker's; in seconds."""
+
+    def __init__(self) -> None:
+        self.steady, self.broker, self.ahead = 5000.0, START, 0.0
+
+    def machine(self) -> datetime:
+        """As `clock.machine`."""
+        return self.broker + timedelta(seconds=self.ahead)
+
+    def pass_(self, seconds: float) -> None:
+        """On all of them."""
+        self.steady += seconds
+        self.broker += timedelta(seconds=seconds)
+
+    def measure(self, skew: Skew, going: float = 0.0, coming: float = 0.0) -> None:
+        """The question is on its way for so long, and the answer for so long."""
+        asked_at = self.steady
+        self.pass_(going)
+        told = self.broker
+        self.pass_(coming)
+        skew.measured(asked_at, self.steady, told)
+
+    def off(self) -> float:
+        """How far the service's time is from the broker's."""
+        return abs((clock.now() - self.broker).total_seconds())
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    """All of them right."""
+    given = Clocks()
+    monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
+    monkeypatch.setattr(clock, "machine", given.machine)
+    monkeypatch.setattr(time, "monotonic", lambda: given.steady)
+    return given
+
+
+@pytest.mark.parametrize("ahead", [200, -200, 299])
+def test_all_replicas_decide_by_one_clock(clocks: Clocks, ahead: float) -> None:
+    """Whatever their machines' clocks show within what is tolerated: what is compared is compared with one time."""
+    clocks.ahead = ahead
+    assert abs(clock.now() - clocks.machine()) < timedelta(milliseconds=1), "the broker has not been asked yet"
+    skew = Skew()
+    clocks.measure(skew, 0.001, 0.001)
+    skew.require()
+    assert clocks.off() < 0.001
+    clocks.pass_(0.9)
+    clocks.ahead = -ahead
+    assert clocks.off() < 0.001, "nobody sets the service's time between two measurements"
+
+
+def test_a_slow_answer_moves_no_clock(clocks: Clocks) -> None:
+    """RFC 7662 §2.2: replicas that are busy still say the same of one moment (an enabled client's `iat`, to 0.25 s)."""
+    skew = Skew()
+    clocks.measure(skew, 0.001, 0.001)
+    for going, coming in ((0, 2), (2, 0), (0.01, 1.5)):
+        clocks.measure(skew, going, coming)
+        assert clocks.off() < 0.001 < CLOCKS_APART_SECONDS
+
+
+def test_a_slow_first_answer_is_made_good(clocks: Clocks) -> None:
+    """By the first quick one."""
+    skew = Skew()
+    clocks.measure(skew, 0, 2)
+    assert 0.9 < clocks.off() < 1.1
+    clocks.measure(skew, 0.001, 0.001)
+    assert clocks.off() < 0.003
 
 
 def test_nothing_is_right_before_the_brokers_time_is_known() -> None:
@@ -67,38 +132,95 @@ def test_nothing_is_right_before_the_brokers_time_is_known() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "is_right"), [(0, True), (9.5, True), (-9.5, True), (10.5, False), (-10.5, False)])
-def test_as_far_apart_as_is_tolerated(ahead: float, is_right: bool) -> None:
+def test_as_far_apart_as_is_tolerated(clocks: Clocks, ahead: float, is_right: bool) -> None:
     """Ahead or behind; the time that the answer took counts against the replica."""
-    skew = Skew(10)
-    measured(skew, ahead)
+    skew, clocks.ahead = Skew(10), ahead
+    clocks.measure(skew)
     assert skew.is_right() is is_right
     assert skew.wrong == (not is_right)
     assert (skew.obstacle() is None) is is_right
-    measured(skew, ahead, seconds=2)
+    clocks.measure(skew, 1, 1)
     assert skew.is_right() is (is_right and abs(ahead) < 9)
 
 
-def test_a_clock_that_jumps_is_noticed_by_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_is_noticed_by_the_next_request(clocks: Clocks) -> None:
     """Not by the next measurement: a request between the two would be answered by a wrong clock."""
-    skew, now = Skew(10), clock.now
-    measured(skew, 0)
+    skew = Skew(10)
+    clocks.measure(skew)
     skew.require()
-    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=1))
+    clocks.ahead = 3600
     with pytest.raises(OAuthError, match="clock"):
         skew.require()
 
 
-def test_a_wrong_clock_is_told_once_and_so_is_its_end() -> None:
-    """In the journal, with how far off it is."""
+def journal_of(clocks: Clocks, skew: Skew, *aheads: float) -> list[str]:
+    """The lines that measurements write with this machine's clock so far ahead."""
     out = io.BytesIO()
     journal = Journal(out)
     install(journal)
-    skew = Skew(10)
-    for ahead in (3600, 3600, -1, -1):
-        measured(skew, ahead)
+    for clocks.ahead in aheads:
+        clocks.measure(skew)
     journal.flush()
-    lines = out.getvalue().decode().splitlines()
+    return out.getvalue().decode().splitlines()
+
+
+def test_a_wrong_clock_is_told_once_and_so_is_its_end(clocks: Clocks) -> None:
+    """In the journal, with how far off it is."""
+    skew = Skew(10)
+    lines = journal_of(clocks, skew, 3600, 3600, -1, -1)
     assert len(lines) == 2
     assert "3600.0 s ahead of the broker's" in lines[0] and '"level":"error"' in lines[0]
     assert "right again" in lines[1]
     assert skew.wrong == 2
+
+
+def jump(clocks: Clocks, hours: float) -> None:
+    """Of the broker's clock, and of this machine's with it: they are one machine."""
+    clocks.broker += timedelta(hours=hours)
+
+
+def test_a_broker_whose_clock_jumps_is_not_followed(clocks: Clocks) -> None:
+    """RFC 7009 §2.2: an hour ahead, revocations would be forgotten. Nothing is answered until it is back."""
+    skew = Skew()
+    clocks.measure(skew)
+    jump(clocks, 1)
+    lines = journal_of(clocks, skew, 0, 0)
+    assert len(lines) == 1 and "the broker's clock jumped by 3600.0 s" in lines[0]
+    assert skew.wrong == 2 and "jumped" in str(skew.obstacle())
+    assert abs(clocks.off() - 3600) < 1, "the service's time is not taken there"
+    with pytest.raises(OAuthError, match="clock"):
+        skew.require()
+    jump(clocks, -1)
+    clocks.measure(skew)
+    skew.require()
+    assert clocks.off() < 0.001 and skew.wrong == 2
+
+
+def test_a_broker_that_keeps_to_another_time_is_followed(clocks: Clocks) -> None:
+    """A machine that slept, or a clock that was repaired; while it wanders on, the wait begins anew."""
+    skew = Skew()
+    clocks.measure(skew)
+    jump(clocks, 1)
+    clocks.measure(skew)
+    clocks.pass_(SETTLED_SECONDS - 1)
+    jump(clocks, 1)
+    clocks.measure(skew)
+    clocks.pass_(SETTLED_SECONDS - 1)
+    clocks.measure(skew)
+    assert not skew.is_right()
+    clocks.pass_(1)
+    clocks.measure(skew)
+    assert skew.is_right() and skew.obstacle() is None and clocks.off() < 0.001
+
+
+def test_a_used_assertion_is_remembered_for_as_long_as_any_clock_takes_it() -> None:
+    """RFC 7523 §3: used at +300 s, it must still be known at −300 s when it ends there; with a margin."""
+    assert client_assertion.KEPT_SECONDS >= client_assertion.LONGEST_SECONDS + 2 * TOLERATED_SECONDS + 60
+
+
+async def test_a_bucket_of_before_is_changed_at_the_start(connection: bus.Connection) -> None:
+    """One that forgets sooner lets a used assertion in again (RFC 7523 §3)."""
+    await stream.ensure_exactly(connection, client_assertion.bucket(1) | {"max_age": 900 * 10**9})
+    await client_assertion.UsedAssertions(connection).start(1)
+    found = {found["name"]: found for found in await stream.every_configuration(connection)}
+    assert found["KV_heirloom-assertions"]["max_age"] == client_assertion.KEPT_SECONDS * 10**9

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
 
+from events import bus, subjects
 from events import client as client_events
-from events import subjects
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientState, evolve
 from events.log import Log
 from events.settings import ClientSettings
@@ -22,6 +22,7 @@ from service.decide.enable import Enable, enable
 from service.errors import OAuthError
 from service.keyring import Keyring
 from service.registry import Registry
+from service.skew import Skew
 from tests.broker import Broker
 from tests.service.families import at
 from tests.service.tenants import log_of_acme
@@ -139,6 +140,44 @@ async def test_a_clock_that_is_set_back(world: World, monkeypatch: pytest.Monkey
     with pytest.raises(OAuthError, match="set back"):
         await client.enable(world.context, "acme", WEB)
     assert (await world.state()).disabled
+
+
+@pytest.mark.parametrize("ahead", [200, -200])
+async def test_what_a_replica_gave_by_a_machine_ahead_stays_void(
+    nats_server: Broker, world: World, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """CONTRACT §5: the machine of one replica is 200 s ahead of that of the other, which disables and enables."""
+    world.complete.set()
+    machine = datetime.now
+    monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
+
+    async def on_a_machine(seconds: float) -> None:
+        monkeypatch.setattr(clock, "machine", lambda: machine(UTC) + timedelta(seconds=seconds))
+        await Skew().measure(connection)
+
+    connection = await bus.connect(nats_server.url, "test")
+    await on_a_machine(ahead)
+    given = int(clock.now().timestamp())
+    await on_a_machine(0)
+    await client.disable(world.context, "acme", WEB)
+    await client.enable(world.context, "acme", WEB)
+    await on_a_machine(-ahead)
+    void_until = (await world.state()).void_until
+    assert void_until is not None and given <= void_until.timestamp() < int(clock.now().timestamp())
+    await connection.close()
+
+
+async def test_no_registration_goes_back_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log whose commits do is called BAD by `audit verify`."""
+    world.complete.set()
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
+    await client.disable(world.context, "acme", WEB)
+    before = (await world.log.head(AGGREGATE)).commit
+    monkeypatch.setattr(clock, "now", now)
+    await client.enable(world.context, "acme", WEB)
+    after = (await world.log.head(AGGREGATE)).commit
+    assert before is not None and after is not None and before.prev != after.prev and after.at >= before.at
 
 
 @pytest.mark.parametrize("microsecond", [0, 500_000, 999_999])

@@ -45,8 +45,8 @@ async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An hour ahead it would forget revocations (RFC 7009 §2.2): it is quiet, not ready, counted, and comes back."""
-    right = clock.now
-    monkeypatch.setattr(clock, "now", lambda: right() + timedelta(hours=1))
+    right = clock.machine
+    monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(hours=1))
     keyring.create(tmp_path / "keyring.json")
     settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     reporter, stop, ready = Reporter(), asyncio.Event(), asyncio.Event()
@@ -60,10 +60,41 @@ async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
     assert "its clock is 3600.0 s ahead of the broker's, more than 300 s" in report.obstacles
     figures = {metric.name: metric.samples[0].value for metric in report.metrics if metric.samples}
     assert figures["heirloom_clock_wrong"] >= 1 and 3599 < figures["heirloom_clock_ahead_seconds"] < 3601
-    monkeypatch.setattr(clock, "now", right)
+    monkeypatch.setattr(clock, "machine", right)
     answer = json.loads((await connection.request("admin.acme.tenant.put", b"{}", timeout=5)).data)
     assert "seq" in answer
     assert (await reporter.gather()).obstacles == ()
+    await connection.close()
+    stop.set()
+    await serving
+
+
+async def test_a_replica_gives_tokens_by_the_brokers_clock(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine is 200 s ahead, which is tolerated: an `iat` is by one clock on all replicas (RFC 7519 §4.1.6)."""
+    right = clock.machine
+    monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(seconds=200))
+    monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
+    keyring.create(tmp_path / "keyring.json")
+    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    stop, ready = asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), Reporter(), stop, ready))
+    await asyncio.wait_for(ready.wait(), 10)
+    connection = await bus.connect(nats_server.url, "test")
+
+    async def ask(subject: str, **parameters: object) -> dict[str, Any]:
+        answer = await connection.request(subject, json.dumps(parameters).encode(), timeout=5)
+        return dict(json.loads(answer.data))
+
+    await ask("admin.acme.tenant.put")
+    await ask("admin.acme.client.put", client_id="web", grant_types=["client_credentials"], scope="read")
+    await ask("admin.acme.client.put", client_id="api", may_introspect=True)
+    given = await ask("oauth.acme.client.web.token", grant_type="client_credentials")
+    monkeypatch.setattr(clock, "machine", right)
+    asked = "oauth.acme.client.api.introspect"
+    about = await ask(asked, token=given["access_token"])
+    assert about["active"] and about["iat"] <= right().timestamp() + 60, "the time is the broker's"
     await connection.close()
     stop.set()
     await serving
