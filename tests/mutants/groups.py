@@ -25,8 +25,8 @@ class Group(NamedTuple):
 DECIDING = tuple(
     f"tests/service/test_{name}.py"
     for name in (
-        "claimed", "clocks", "code", "cut_off", "enable", "exchange", "lifetime", "recorded", "redeem", "size",
-        "what_if",
+        "claimed", "clocks", "code", "cut_off", "enable", "exchange", "lifetime", "outcome", "recorded", "redeem",
+        "size", "what_if",
     )
 )  # fmt: skip
 

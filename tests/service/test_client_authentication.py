@@ -347,6 +347,7 @@ OTHERS: dict[str, client_events.ClientState] = {
     "post": client_events.ClientState(
         ClientSettings(token_endpoint_auth_method="client_secret_post"), secret_hash=digest("secret")
     ),
+    "both": client_events.ClientState(ClientSettings(jwks=_jwks(KEYS["ES256"])), secret_hash=digest("secret")),
     "gone": client_events.ClientState(secret_hash=digest("secret"), disabled=True),
     "gone app": client_events.ClientState(ClientSettings(token_endpoint_auth_method="none"), disabled=True),
 }
@@ -372,8 +373,7 @@ def _world() -> tuple[ClientAuthentication, _CountingLog, _Used]:
     for seq, (client_id, state) in enumerate(OTHERS.items(), 10):
         event = client_events.ClientConfigured(state.settings)
         registry.apply(_commit(client_events.codec, f"tokens.acme.client.{client_id}", seq, event, state))
-    authentication._used = cast("UsedAssertions", used)
-    return authentication, log, used
+    return ClientAuthentication(authentication._context, cast("UsedAssertions", used)), log, used
 
 
 def _assertion(client_id: str, key: Key = KEYS["ES256"], **claims: Any) -> ByAssertion:
@@ -398,6 +398,7 @@ async def test_an_assertion_proves_its_client_once() -> None:
         _assertion("keyless", jti="6"),
         _assertion("web", jti="7"),
         _assertion("app", jti="8"),
+        _assertion("both", jti="11"),
         _assertion("nobody", jti="9"),
     ):
         with pytest.raises(OAuthError, match="invalid_client"):
@@ -560,3 +561,47 @@ async def test_at_authorize_the_client_id_is_not_the_callers() -> None:
     body = b'{"client_id":"app"}'
     found = await authentication.authenticate(Request("acme", "", body, _basic("web:secret")), "authorize")
     assert found.client_id == "web"
+
+
+@pytest.mark.parametrize(
+    ("headers", "parameters", "why"),
+    [
+        (_basic("web:x"), {"client_assertion_type": ASSERTION_TYPE}, "by one method, not by several"),
+        ({}, {"client_assertion": TEXT}, "belong together"),
+        ({}, {"client_id": 5}, "client_id must be a string"),
+    ],
+    ids=["several", "half", "no string"],
+)
+def test_what_is_wrong_with_the_request_itself_is_told(
+    headers: dict[str, str], parameters: dict[str, Any], why: str
+) -> None:
+    """RFC 6749 §5.2: it tells nothing about a client."""
+    with pytest.raises(OAuthError, match=why):
+        presented("token", headers, parameters)
+
+
+async def test_who_is_right_by_what_is_known_here_needs_no_look() -> None:
+    """However many looks others have made necessary; and those of one tenant are none of another's."""
+    authentication, log = _authentication("secret", now=lambda: 1000.0)
+    for client_id in ("nobody", *["web"] * LOOKS_PER_SECOND):
+        with pytest.raises(OAuthError):
+            await authentication.prove("acme", BySecret(None, client_id, "guess"))
+    with pytest.raises(OAuthError, match="slow_down"):
+        await authentication.prove("acme", BySecret(None, "nobody", "guess"))
+    await authentication.prove("acme", BySecret(None, "web", "secret"))
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.prove("globex", BySecret(None, "web", "secret"))
+    assert log.looks == LOOKS_PER_SECOND + 1
+
+
+async def test_a_newer_registration_counts_whatever_its_method() -> None:
+    """A client that became public, or has keys, a moment ago."""
+    authentication, log, _ = _world()
+    public = client_events.ClientState(ClientSettings(token_endpoint_auth_method="none"))
+    for seq, state, proof in (
+        (100, public, ByName("web")),
+        (101, client_events.ClientState(BY_KEY), _assertion("web")),
+    ):
+        event = client_events.ClientConfigured(state.settings)
+        log.newest = _commit(client_events.codec, "tokens.acme.client.web", seq, event, state)
+        await authentication.prove("acme", proof, "token")

@@ -10,12 +10,14 @@ from events.family import (
     DEVICE_GRANT,
     AccessToken,
     AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
     FamilyState,
     GrantAuthorized,
     Retry,
+    TokenRedeemed,
     TokenReuseDetected,
     fold,
 )
@@ -167,7 +169,7 @@ WAITING = DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_COD
 def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
     """Alice's, ten seconds after the device has asked."""
     chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None}
-    return AnswerDevice(now=at(10), approved=approved, sub="alice", **(chosen | {"waiting": None} | fields))
+    return AnswerDevice(now=at(10), approved=approved, **(chosen | {"sub": "alice", "waiting": None} | fields))
 
 
 @pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
@@ -219,3 +221,75 @@ def test_another_clients_poll_learns_nothing_of_a_device() -> None:
     for state in (waiting, denied, approved, fold(approved, device_at(approved, 20).events, at(20))):
         command = RedeemDeviceCode(at(21), RULES, "other", None, None, "jti-0", 1)
         assert refusal(redeem_device_code(state, command)) == "invalid_grant"
+
+
+def test_a_device_hears_how_its_request_stands() -> None:
+    """RFC 8628 §3.5: `authorization_pending`, then `access_denied` or tokens; the redemption is a device code's."""
+    waiting = with_device(approved_after=None)
+    for state, code, why in (
+        (waiting, "authorization_pending", "nobody has approved"),
+        (fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10)), "access_denied", "did not"),
+    ):
+        refused = device_at(state, 20)
+        assert refusal(refused) == code
+        assert isinstance(refused.outcome, Refused) and why in refused.outcome.error.description
+    assert device_at(with_device(approved_after=10), 20).events[0] == TokenRedeemed("device_code", 0)
+    assert code_at(with_code(), 20).events[0] == TokenRedeemed("authorization_code", 0)
+
+
+def test_a_repetition_gets_the_very_same_answer() -> None:
+    """CONTRACT §2: of the same Idempotency-Key; access token, generation and the key of its tags."""
+    first = redeemed(KEY, 1, with_code())
+    assert redeemed(KEY, 2, fold(with_code(), first.events, at(1))) == Decision(first.outcome)
+    approved = with_device(approved_after=10)
+    graceful = replace(RULES, refresh_token_grace=10)
+    told = polled(approved, 20, RULES)._replace(events=())
+    for retry, rules in ((KEY, RULES), (None, graceful)):
+        command = RedeemDeviceCode(at(20), rules, "web", None, retry, "another", 1)
+        state = fold(approved, redeem_device_code(approved, command).events, at(20))
+        assert redeem_device_code(state, command._replace(now=at(21), jti="other")) == told
+    unlike = RedeemDeviceCode(at(21), RULES, "web", None, Retry(KEY.key, "something else"), "other", 1)
+    command = unlike._replace(now=at(20), retry=KEY)
+    state = fold(approved, redeem_device_code(approved, command).events, at(20))
+    assert refusal(redeem_device_code(state, unlike)) == "invalid_request"
+
+
+def test_a_codes_reuse_names_the_generation_that_there_was() -> None:
+    """For the audit: how far its family had come."""
+    state = fold(with_code(), code_at(with_code(), 1).events, at(1))
+    state = fold(state, redeem(state, redeeming(0, 2)).events, at(2))
+    assert code_at(state, 3).events[0] == TokenReuseDetected(0, 1, "web", "authorization_code")
+
+
+@pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
+def test_an_answer_is_written_whole(waiting: DeviceAuthorizationStarted | None) -> None:
+    """Who has said what, with what the device asked for before it where the log has nothing of that."""
+    asked = given((WAITING,)) if waiting is None else None
+    before = () if waiting is None else (waiting,)
+    denied = answer_device(asked, answer(approved=False, waiting=waiting))
+    assert denied == Decision(Done(), (*before, DeviceAuthorizationDenied("alice")))
+    told = answer(waiting=waiting, acr="mfa", amr=("pwd",), auth_time=7)
+    grant = GrantAuthorized("web", "alice", SCOPE, (A, B), DEVICE_GRANT, "seed", "mfa", ("pwd",), 7)
+    assert answer_device(asked, told) == Decision(Done(), (*before, grant))
+
+
+def test_an_answer_to_no_request_is_refused() -> None:
+    """Where nobody has asked, and about a family that began otherwise."""
+    assert refusal(answer_device(None, answer())) == "invalid_grant"
+    assert refusal(answer_device(with_code(), answer())) == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"acr": "a" * 4000},
+        {"amr": ("a" * 4000,)},
+        {"sub": "a" * 4000},
+        {"waiting": replace(WAITING, scope="a" * 4000)},
+        {"waiting": replace(WAITING, audience=("https://a.example/" + "a" * 4000,))},
+    ],
+    ids=lambda large: next(iter(large)),
+)
+def test_an_answer_that_makes_no_presentable_token_is_refused(large: dict[str, Any]) -> None:
+    """CONTRACT §2: whichever of its parts is too large."""
+    assert refusal(answer_device(None, answer(**{"waiting": WAITING} | large))) == "invalid_request"

@@ -121,3 +121,9 @@ def test_what_is_ordered_about_a_person_leaves_a_client_of_that_name_alone(reaso
     assert cut_off(persons, order, RULES).events == (FamilyRevoked(reason, "an order at sequence 7"),)
     disabled = CutOff("client_disabled", "ClientDisabled at sequence 7", client_id="web")
     assert len(cut_off(own, disabled, RULES).events) == 1
+
+
+def test_a_tenants_cut_off_names_the_event_and_its_place() -> None:
+    """For the audit: which order ended the families, and why."""
+    tighter = TenantConfigured(TenantSettings(required_acr=("gold",)))
+    assert of_tenant((tighter,), TenantState(TenantSettings()), 7) == TIGHTENED
