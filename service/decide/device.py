@@ -1,6 +1,6 @@
 """Device authorization: a device asks, a person answers elsewhere (RFC 8628)."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.family import (
@@ -14,6 +14,7 @@ from events.family import (
 from service.decide.outcome import Decision, Done, Refused, invalid_grant
 from service.decide.size import check_size
 from service.errors import OAuthError
+from service.policy import Rules
 from service.scope import narrow, narrow_resources
 
 DEVICE_CODE_SECONDS = 600
@@ -35,6 +36,15 @@ class AnswerDevice(NamedTuple):
     acr: str | None
     amr: tuple[str, ...]
     auth_time: int | None
+
+
+def still_may(started: DeviceAuthorizationStarted, rules: Rules, void_until: datetime | None) -> bool:
+    """Whether what a client asked for may be approved: under its rules of today, and if no disabling came between.
+
+    What was asked before a disabling is as dead as what was given before (`void_until`).
+    """
+    asked_at = started.expires_at - timedelta(seconds=DEVICE_CODE_SECONDS)
+    return DEVICE_GRANT in rules.grant_types and (void_until is None or asked_at > void_until)
 
 
 def answer_device(state: FamilyState | None, command: AnswerDevice) -> Decision:

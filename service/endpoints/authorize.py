@@ -8,12 +8,12 @@ from datetime import datetime
 
 import msgspec
 
-from events.family import FamilyState, GrantAuthorized
+from events.family import DeviceAuthorizationStarted, FamilyState, GrantAuthorized
 from service import clock
 from service.context import Context
 from service.decide.code import CODE_SECONDS, Authorize, authorize
-from service.decide.device import AnswerDevice, answer_device
-from service.decide.outcome import Decision, Outcome, Refused
+from service.decide.device import AnswerDevice, answer_device, still_may
+from service.decide.outcome import Decision, Outcome, Refused, invalid_grant
 from service.errors import OAuthError
 from service.person import Person, PersonRequest, person_of
 from service.registry import Client, Tenant
@@ -122,6 +122,8 @@ async def _answer_device(
 async def answer(context: Context, tenant: str, family_id: str, actor: str, asked: AnswerDevice) -> Outcome:
     """Put the person's answer into the log, with what the device asked for; from then on nobody waits any more."""
     waiting = await context.waiting.find(tenant, family_id)
+    if waiting is not None and not await _still_may(context, tenant, waiting):
+        return invalid_grant()
 
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return answer_device(state, asked._replace(now=now, waiting=waiting))
@@ -130,6 +132,15 @@ async def answer(context: Context, tenant: str, family_id: str, actor: str, aske
     if waiting is not None and not isinstance(concluded.outcome, Refused):
         await context.waiting.remove(tenant, family_id, waiting.client_id)
     return concluded.outcome
+
+
+async def _still_may(context: Context, tenant_name: str, waiting: DeviceAuthorizationStarted) -> bool:
+    """Whether the device's client may have now what it asked for then."""
+    tenant = await context.registry.tenant(tenant_name)
+    client = await context.registry.client(tenant, waiting.client_id) if tenant is not None else None
+    return (
+        client is not None and not client.state.disabled and still_may(waiting, client.rules, client.state.void_until)
+    )
 
 
 def _challenge(parameters: AuthorizeRequest) -> str:

@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from events import bus, stream
-from events.family import DeviceAuthorizationStarted, codec
+from events.client import ClientState
+from events.family import DEVICE_GRANT, DeviceAuthorizationStarted, codec
 from events.log import Log, Unavailable
 from events.stored import Stored
 from events.subjects import family
@@ -35,6 +36,11 @@ from tests.service.families import RULES
 TENANT, ROUNDS, MINUTES = "acme", 12, 10
 
 
+async def _registered(*_: object) -> SimpleNamespace:
+    """A tenant, or a client that may ask for what these devices ask for."""
+    return SimpleNamespace(state=ClientState(), rules=replace(RULES, grant_types=(DEVICE_GRANT,)))
+
+
 class Replica:
     """What of a replica has to do with devices."""
 
@@ -43,7 +49,8 @@ class Replica:
         self.log = Log(connection)
         self.waiting, self.guesses = Waiting(connection), Guesses(connection)
         families = Families(self.log, Subjects(self.log))
-        parts = SimpleNamespace(families=families, waiting=self.waiting, guesses=self.guesses)
+        registry = SimpleNamespace(tenant=_registered, client=_registered)
+        parts = SimpleNamespace(families=families, waiting=self.waiting, guesses=self.guesses, registry=registry)
         self._context = cast("Context", parts)
 
     async def start(self) -> None:

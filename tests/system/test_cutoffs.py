@@ -255,6 +255,28 @@ async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: 
             assert (await login.ask("authorize", approval))["error"] == "invalid_grant"
 
 
+async def test_a_device_of_a_client_that_was_disabled(service: Service, tenant: Tenant) -> None:
+    """What it asked for before is dead for good, while the client is disabled and afterwards, and so without its grant.
+
+    RFC 8628 §3.3: the device only waited, so no family of the log told the disabling of it.
+    """
+    device = "urn:ietf:params:oauth:grant-type:device_code"
+    await tenant.put("tv", grant_types=[device], token_endpoint_auth_method="none")
+    await tenant.put("login", may_authorize=True)
+    async with service.client("tv", tenant.name) as tv, service.client("login", tenant.name) as login:
+        approvals = [
+            {"user_code": (await tv.ask("device_authorization", {"scope": "read"}))["user_code"], "approved": True}
+            for _ in range(3)
+        ]
+        await tenant.put("tv", grant_types=["refresh_token"], token_endpoint_auth_method="none")
+        assert (await login.ask("authorize", approvals[0] | {"sub": "a"}))["error"] == "invalid_grant"
+        await tenant.put("tv", grant_types=[device], token_endpoint_auth_method="none")
+        await tenant.order("client.disable", client_id="tv")
+        assert (await login.ask("authorize", approvals[1] | {"sub": "b"}))["error"] == "invalid_grant"
+        await tenant.order("client.enable", client_id="tv")
+        assert (await login.ask("authorize", approvals[2] | {"sub": "c"}))["error"] == "invalid_grant"
+
+
 async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
     """Its token is void, though the family is another's and lives (RFC 8693), and stays so; later ones are good."""
     exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
