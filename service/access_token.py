@@ -13,6 +13,7 @@ from service.decide.claimed import Claimed, is_borne_out, is_revoked
 from service.opaque import recognise_opaque
 from service.registry import Tenant
 from service.response import Exchanged, claims_of
+from service.scope import allowed_of
 from service.signing import kid_of
 
 NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
@@ -73,14 +74,27 @@ async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised 
     """The token if this tenant's key signed it, whatever the time; None otherwise. Raises `Unavailable`.
 
     Whether the log bears them out is for whoever decides on the family's state (`is_borne_out`).
-    What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so.
+    What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so; and so is
+    what was exchanged from that, whoever holds it.
     """
     issued = await _issued(context, tenant, token)
-    holder = await context.registry.client(tenant, issued.claims.client_id) if issued is not None else None
-    if issued is None or holder is None or holder.state.disabled:
+    if issued is None:
         return None
-    void_until = holder.state.void_until
-    return None if void_until is not None and issued.claims.iat <= void_until.timestamp() else issued
+    for client_id in {issued.claims.client_id, *issued.claims.actors}:
+        client = await context.registry.client(tenant, client_id)
+        if client is None or client.state.disabled:
+            return None
+        void_until = client.state.void_until
+        if void_until is not None and issued.claims.iat <= void_until.timestamp():
+            return None
+    return issued
+
+
+async def audience_today(context: Context, tenant: Tenant, claims: Claims) -> tuple[str, ...]:
+    """What the token is for, of what its holder's tokens may be for today (RFC 8707 §2.2). Raises `Unavailable`."""
+    holder = await context.registry.client(tenant, claims.client_id)
+    allowed = holder.rules.audiences if holder is not None else ()
+    return allowed_of(claims.audience, (*allowed, claims.client_id) if claims.actors else allowed)
 
 
 async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claims, FamilyState] | None:
@@ -93,6 +107,8 @@ async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claim
     state = loaded.state
     if claims.exp <= loaded.no_earlier(clock.now()).timestamp():
         return None  # its revocation may be forgotten
+    if not await audience_today(context, tenant, claims):
+        return None
     if state is None or not is_borne_out(state, claimed) or is_revoked(state, claimed):
         return None
     return claims, state

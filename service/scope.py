@@ -86,7 +86,7 @@ def narrow_resources(
 
     Raises `invalid_target`.
     """
-    left = granted if ANY in audiences else tuple(name for name in granted if name in audiences)
+    left = allowed_of(granted, audiences)
     if not left:
         raise OAuthError("invalid_target", "the client may have no token any more for what was granted")
     if requested is None:
@@ -94,6 +94,11 @@ def narrow_resources(
     if not set(left).issuperset(requested):
         raise OAuthError("invalid_target", "the resource is outside of what was granted")
     return requested
+
+
+def allowed_of(granted: tuple[str, ...], audiences: tuple[str, ...]) -> tuple[str, ...]:
+    """What is left of what was granted for a client whose tokens may be for `audiences` today."""
+    return granted if ANY in audiences else tuple(name for name in granted if name in audiences)
 
 
 def is_audience(name: str) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 
 from events.family import FamilyState
 from service import clock
-from service.access_token import Claims, active_in
+from service.access_token import Claims, active_in, audience_today
 from service.context import Context
 from service.decide.redeem import ends_at, given_at, is_accepted
 from service.registry import Client, Tenant
@@ -43,7 +43,8 @@ async def handle(context: Context, request: Request) -> bytes:
             described = _refresh_token(tenant, owner, family.state, presented, family.no_earlier(clock.now()))
     elif found := await active_in(context, tenant, token):
         claims, state = found
-        described = _access_token(claims, await _scope_today(context, tenant, claims, state))
+        scope = await _scope_today(context, tenant, claims, state)
+        described = _access_token(claims, scope, await audience_today(context, tenant, claims))
     if described is None or not _may_know(request, client, described["client_id"]):
         return INACTIVE
     return msgspec.json.encode({"active": True} | described)
@@ -67,7 +68,7 @@ def _refresh_token(
         "client_id": state.client_id,
         "sub": state.sub,
         "scope": still(state.scope, owner.rules.scope),
-        "aud": audience[0] if len(audience) == 1 else audience,
+        "aud": _aud(audience),
         "iss": tenant.issuer,
         "iat": int(given_at(state).timestamp()),
         "exp": int(ends_at(state, owner.rules).timestamp()),
@@ -84,11 +85,16 @@ async def _scope_today(context: Context, tenant: Tenant, claims: Claims, state: 
     return scope
 
 
-def _access_token(claims: Claims, scope: str) -> dict[str, Any] | None:
+def _access_token(claims: Claims, scope: str, audience: tuple[str, ...]) -> dict[str, Any] | None:
     """None where all of its scope was taken from the client since: it is good for nothing any more."""
     if claims.scope and not scope:
         return None
     known: dict[str, Any] = {
         name: value for name in claims.__struct_fields__ if (value := getattr(claims, name)) not in (None, ())
     }
-    return known | {"scope": scope, "token_type": "Bearer"}
+    return known | {"scope": scope, "aud": _aud(audience), "token_type": "Bearer"}
+
+
+def _aud(audience: tuple[str, ...]) -> str | tuple[str, ...]:
+    """RFC 7519 §4.1.3: one is told alone."""
+    return audience[0] if len(audience) == 1 else audience

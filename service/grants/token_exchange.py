@@ -4,7 +4,7 @@ from datetime import datetime
 
 from events.family import FamilyState
 from service import clock
-from service.access_token import recognise
+from service.access_token import audience_today, recognise
 from service.context import Context
 from service.decide.exchange import Exchange, exchange, invalid_subject_token
 from service.decide.outcome import Decision
@@ -36,6 +36,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if recognised is None:
         raise invalid_subject_token()
     claims, subject = recognised
+    subject_audience = await audience_today(context, tenant, claims)
+    if not subject_audience:
+        raise invalid_subject_token()
     act = (client.client_id, *claims.actors)
     if len(act) > MAX_ACTORS:
         raise OAuthError("invalid_request", f"a token passes through at most {MAX_ACTORS} actors")
@@ -51,7 +54,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             client_id=client.client_id,
             known_as=known_as,
             subject=subject,
-            subject_audience=claims.audience,
+            subject_audience=subject_audience,
             subject_expires_at=expires_at,
             owner_scope=owner.rules.scope if owner is not None else "",
             scope=parameters.scope,

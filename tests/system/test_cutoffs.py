@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from nats.errors import Error as NatsError
 
 from tests.paused import paused
 from tests.system.service import PATIENCE_SECONDS, Caller, Service
+from tests.system.workspace import swap
 
 FAMILIES = 2000
 _names = (f"tenant{number}" for number in itertools.count())
@@ -298,6 +300,27 @@ async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Te
         anew = await service.url("other", tenant.name)
         async with service.client("other", tenant.name, anew) as again:
             assert await api.active((await again.ask("token", request))["access_token"])
+
+
+@pytest.mark.parametrize("form", ["jwt", "opaque"])
+async def test_what_came_through_a_disabled_client(service: Service, tenant: Tenant, form: str) -> None:
+    """RFC 8693 §4.1: whoever acted counts, not the holder alone: what a thief of one service passed on is void, too."""
+    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+    for name, source in (("first", "web"), ("second", "first")):
+        await tenant.put(name, grant_types=[exchange], may_exchange=[source], access_token_format=form)
+    await tenant.put("api", may_introspect=True)
+    token = (await tenant.issue())["access_token"]
+    async with AsyncExitStack() as stack:
+        first, second, api = [
+            await stack.enter_async_context(service.client(name, tenant.name)) for name in ("first", "second", "api")
+        ]
+        for holder in (first, second):
+            token = (await holder.ask("token", swap(token)))["access_token"]
+        assert await api.active(token)
+        for change in ("client.disable", "client.enable"):
+            await tenant.order(change, client_id="first")
+            assert not await api.active(token)
+            assert (await second.ask("token", swap(token)))["error"] == "invalid_request"
 
 
 async def test_authentication_required_to_be_stronger(tenant: Tenant) -> None:

@@ -173,6 +173,27 @@ async def test_a_person_and_a_client_of_one_name_are_told_apart(world: World, we
     assert [told.get("sub_type") for told in described] == ["client", None, "client"]
 
 
+@pytest.mark.parametrize("form", ["jwt", "opaque"])
+async def test_a_target_taken_from_a_client_is_in_no_answer(world: World, web: Caller, form: str) -> None:
+    """RFC 8707 §2.2, RFC 7662 §2.2: of `aud` what the holder's tokens may be for today; it can come back."""
+    settings = CLIENTS["web"] | {"access_token_format": form}
+    await world.workspace.register("web", **settings | {"audiences": [API, OTHER_API]})
+    both, other = [
+        (await web.ask("issue", {"sub": "alice", "scope": "read", "resource": resource}))["access_token"]
+        for resource in ([API, OTHER_API], OTHER_API)
+    ]
+    exchanged = (await world["named"].ask("token", swap(other)))["access_token"]
+    assert (await world["api"].ask("introspect", {"token": both}))["aud"] == [API, OTHER_API]
+    await world.workspace.register("web", **settings)
+    assert (await world["api"].ask("introspect", {"token": both}))["aud"] == API
+    assert await world["api"].ask("introspect", {"token": other}) == INACTIVE
+    assert (await world["named"].ask("token", swap(other)))["error"] == "invalid_request"
+    assert await world["api"].active(exchanged), "it is for its own holder"
+    await world.workspace.register("web", **settings | {"audiences": [OTHER_API]})
+    assert (await world["api"].ask("token", swap(both)))["error"] == "invalid_request", "it is for another now"
+    assert await world["api"].active(other)
+
+
 @pytest.mark.parametrize("what", ["subject.block", "subject.revoke", "consent.revoke"])
 async def test_a_persons_cut_off_leaves_a_client_of_that_name_alone(world: World, web: Caller, what: str) -> None:
     """RFC 9700 §4.15: who was blocked as `web` is a person; the client's own tokens live, and it gets new ones."""
