@@ -23,6 +23,7 @@ from heirloom import credentials
 from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
 from service.connecting import MAX_PROOF, digest
 from tests.system.service import Caller, Service
+from tests.system.workspace import ACCESS_TOKEN, EXCHANGE
 
 ISSUER = "https://acme.example"
 _numbers = itertools.count()
@@ -192,8 +193,9 @@ async def test_by_the_longest_access_token(door: Door) -> None:
 @pytest.mark.parametrize("form", ["jwt", "opaque"])
 async def test_by_access_token(door: Door, form: str) -> None:
     """The client's own gives all its rights, a person's none to get or vouch for anything, be he called as the client
-    is; one for others opens nothing."""
-    await door.register(access_token_format=form, audiences=["https://api.example"])
+    is; one for others opens nothing, nor one that is for us and for others, nor one that was exchanged."""
+    grant_types = ["refresh_token", "client_credentials", EXCHANGE]
+    await door.register(access_token_format=form, audiences=["https://api.example"], grant_types=grant_types)
     own, persons = await door.token(), await door.token(sub="alice")
     namesake = await door.token(sub=door.client_id)
     async with door.opened(password=own) as caller:
@@ -211,6 +213,11 @@ async def test_by_access_token(door: Door, form: str) -> None:
     await door.is_shut(password=persons)
     await door.is_shut(password=own, user="acme.web")
     await door.is_shut(password=await door.token(resource="https://api.example"))
+    await door.is_shut(password=await door.token(resource=[ISSUER, "https://api.example"]))
+    exchanged = await door.token(
+        grant_type=EXCHANGE, subject_token=own, subject_token_type=ACCESS_TOKEN, audience=ISSUER, scope="read"
+    )
+    await door.is_shut(password=exchanged)
     await door.is_shut(password=own[:-4] + "AAAA")
     if form == "jwt":  # it names its issuer
         async with door.opened(user=None, token=own) as caller:
@@ -353,11 +360,15 @@ async def test_whoever_let_it_in_may_be_gone(door: Door) -> None:
 
 
 async def test_a_disabled_client_is_disconnected(door: Door) -> None:
-    """Within a second of the order's acknowledgement at the latest, however it connected; others stay."""
+    """Within a second of the order's acknowledgement at the latest, however it connected; others stay, and another
+    tenant's client of the same name."""
     secret = await door.register(secret=True)
+    namesake = {"client_id": door.client_id, "may_issue": True, "scope": "read offline_access"}
+    await door.operator.ask("admin.globex.client.put", namesake)
     proofs = [secret, await door.token()]
     async with (
         door.service.client() as other,
+        door.service.client(door.client_id, "globex") as globex,
         door.opened(password=proofs[0]) as first,
         door.opened(password=proofs[1]) as second,
     ):
@@ -366,6 +377,8 @@ async def test_a_disabled_client_is_disconnected(door: Door) -> None:
         await ended(first, 1)
         await ended(second, 1)
         assert await other.issue(scope="read offline_access")
+        assert await globex.issue(scope="read offline_access")
+        assert [caller.connection.stats["reconnects"] for caller in (other, globex)] == [0, 0]
     for proof in proofs:
         await door.is_shut(password=proof)
 

@@ -17,6 +17,7 @@ from events.family import (
     FamilyRevoked,
     FamilyState,
     GrantAuthorized,
+    TokenIssued,
     fold,
 )
 from events.settings import ClientSettings, TenantSettings
@@ -63,7 +64,7 @@ class World:
 
     def register(self, client_id: str, *, disabled: bool = False, **settings: Any) -> None:
         """A client of the tenant's."""
-        registered = ClientSettings(scope=SCOPE, **settings)
+        registered = ClientSettings(**({"scope": SCOPE} | settings))
         state = ClientState(registered, disabled=disabled)
         stored = Stored(1, f"tokens.acme.client.{client_id}", b"")
         self.tenant.clients[client_id] = Client(client_id, state, self.tenant.rules_of(registered), stored)
@@ -238,3 +239,13 @@ async def test_a_public_client_gets_nothing_for_itself() -> None:
             with pytest.raises(OAuthError, match="unauthorized_client"):
                 await asked
             assert world.written == []
+
+
+async def test_a_client_that_asks_for_openid_for_itself_gets_no_id_token() -> None:
+    """OpenID Connect Core §2: there is no person to tell of; neither the answer nor the log has one."""
+    world = World()
+    world.register("app", scope="openid read", grant_types=("client_credentials",))
+    asked = world.asks({"grant_type": "client_credentials", "scope": "openid read"}, "app")
+    answer = msgspec.json.decode(await token.handle(world.context, asked))
+    assert answer["scope"] == "openid read" and "id_token" not in answer
+    assert [event.kind for event in world.written if isinstance(event, TokenIssued)] == ["access"]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from nats.errors import Error as NatsError
 
+from events.subjects import STREAM
 from tests.paused import paused
 from tests.system.service import PATIENCE_SECONDS, Caller, Service
 from tests.system.workspace import swap
@@ -372,21 +374,49 @@ async def test_orders_about_nobody(tenant: Tenant) -> None:
 
 
 async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant) -> None:
-    """One of two stops as if for ever and comes back: what it still has to answer, it refuses."""
+    """One of two stops as if for ever and comes back, and the broker has given up what delivered it the registry: it
+    does not decide on what it remembers, neither about a client nor about a tenant, since its lease is over."""
     await tenant.issue()
     sleeper = service.pids("heirloom.replica")[0]
-    with paused(sleeper):
-        # half of these lie with the sleeper, and so may half of the orders
-        orders = [asyncio.create_task(tenant.order("client.disable", client_id="web")) for _ in range(8)]
-        done, pending = await asyncio.wait(orders, timeout=30, return_when=asyncio.FIRST_COMPLETED)
-        assert "error" not in done.pop().result()
-        late = [asyncio.create_task(tenant.issue()) for _ in range(12)]
-        with contextlib.suppress(NatsError):  # the broker may have ended the connection by now
-            await tenant.web.connection.flush()
+    async with service.client("other", tenant.name) as other:
+        with paused(sleeper):
+            await _no_reader(service)
+            # half of these lie with the sleeper, and so may half of the orders
+            configured, orders = await _acknowledged(tenant, "tenant.put", access_token_ttl=77)
+            disabled, more = await _acknowledged(tenant, "client.disable", client_id="web")
+            assert "error" not in disabled | configured
+            late = [asyncio.create_task(tenant.issue()) for _ in range(12)]
+            request = {"sub": "alice", "scope": "read"}
+            meanwhile = [asyncio.create_task(other.ask("issue", request)) for _ in range(12)]
+            await other.connection.flush()
+            with contextlib.suppress(NatsError):  # the broker may have ended the connection by now
+                await tenant.web.connection.flush()
+        answers = await asyncio.gather(*meanwhile)
+    assert {answer["expires_in"] for answer in answers} == {77}
     for answer in await asyncio.gather(*late, return_exceptions=True):
-        assert isinstance(answer, NatsError) or answer["error"] == "invalid_client"  # type: ignore[index]
-    assert all("error" not in answer for answer in await asyncio.gather(*pending))
+        assert isinstance(answer, NatsError) or answer.get("error") == "invalid_client"  # type: ignore[union-attr]
+    assert all("error" not in answer for answer in await asyncio.gather(*orders, *more))
     assert not await tenant.living(client_id="web")
+    assert len(await tenant.living(client_id="web", status=None)) == 1, "nothing has begun that had to be ended"
+
+
+async def _acknowledged(
+    tenant: Tenant, what: str, **request: Any
+) -> tuple[dict[str, Any], set[asyncio.Task[dict[str, Any]]]]:
+    """The first answer to an order that is given several times, and those that are still to come."""
+    orders = [asyncio.create_task(tenant.order(what, **request)) for _ in range(12)]
+    done, pending = await asyncio.wait(orders, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    return done.pop().result(), pending
+
+
+async def _no_reader(service: Service) -> None:
+    """Have the broker forget who reads the log in order, as it does after half a minute of silence: they begin anew."""
+    backup = await service.own("backup")
+    listed = await backup.request(f"$JS.API.CONSUMER.NAMES.{STREAM}", b"")
+    for name in json.loads(listed.data)["consumers"]:
+        if name.startswith("reader-"):
+            await backup.request(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"")
+    await backup.close()
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -118,6 +118,8 @@ async def test_by_name(edge: Edge, service: Service) -> None:
     assert second["refresh_token"] != first["refresh_token"]
     assert await edge.ask("issue", {"sub": "alice", "scope": "read"} | name) == FAILED
     assert await edge.ask("introspect", {"token": second["refresh_token"]} | name) == FAILED
+    own = await edge.ask("token", {"grant_type": "client_credentials", "scope": "read"} | name)
+    assert own["error"] == "unauthorized_client", "RFC 6749 §4.4: it would be a token for whoever knows the name"
     assert await edge.ask("revoke", {"token": second["refresh_token"]} | name) == {}
 
 

@@ -59,6 +59,13 @@ tenant = "grants"
 client_id = "tv"
 grant_types = ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"]
 scope = "read offline_access"
+audiences = ["https://a.example", "https://b.example"]
+
+[[client]]
+tenant = "grants"
+client_id = "radio"
+grant_types = ["urn:ietf:params:oauth:grant-type:device_code"]
+scope = "read"
 
 [[client]]
 tenant = "grants"
@@ -247,9 +254,10 @@ async def test_only_a_trusted_client_authorizes(app: Caller, login: Caller) -> N
 
 
 async def test_a_device_is_approved(service: Service, login: Caller) -> None:
-    """RFC 8628: pending, too fast, approved with less than was asked, once."""
+    """RFC 8628: pending, too fast, approved with less than was asked, once; the tokens tell of the approval."""
     async with connected(service, "tv") as tv:
-        started = await tv.ask("device_authorization", {"scope": "read offline_access"})
+        resources = ["https://a.example", "https://b.example"]
+        started = await tv.ask("device_authorization", {"scope": "read offline_access", "resource": resources})
         assert {"device_code", "user_code", "verification_uri", "expires_in", "interval"} <= set(started)
         poll = {"grant_type": DEVICE, "device_code": started["device_code"]}
         assert (await tv.ask("token", poll))["error"] == "authorization_pending"
@@ -257,11 +265,13 @@ async def test_a_device_is_approved(service: Service, login: Caller) -> None:
         answers = [(await tv.ask("token", poll))["error"] for _ in range(4)]
         assert "slow_down" in answers
         typed = started["user_code"].lower().replace("-", " ")
-        answer = {"user_code": typed, "sub": "alice", "approved": True, "acr": "mfa"}
+        answer = {"user_code": typed, "sub": "alice", "approved": True, "acr": "mfa", "auth_time": 1_700_000_000}
+        answer["resource"] = resources[1]
         assert await login.ask("authorize", answer) == {}
         assert (await login.ask("authorize", answer))["error"] == "invalid_grant"
         tokens = await tv.ask("token", poll, key="k")
-        assert claims(tokens["access_token"])["acr"] == "mfa"
+        told = claims(tokens["access_token"])
+        assert (told["acr"], told["auth_time"], told["aud"]) == ("mfa", 1_700_000_000, resources[1])
         assert (await tv.ask("token", poll, key="k"))["refresh_token"] == tokens["refresh_token"]
         assert "access_token" in await tv.refresh(tokens["refresh_token"])
         assert (await tv.ask("token", poll))["error"] == "invalid_grant"
@@ -269,13 +279,15 @@ async def test_a_device_is_approved(service: Service, login: Caller) -> None:
 
 
 async def test_a_device_is_denied(service: Service, login: Caller) -> None:
-    """RFC 8628 §3.5 `access_denied`; another client's poll learns nothing."""
-    async with connected(service, "tv") as tv, connected(service, "app") as app:
+    """RFC 8628 §3.5 `access_denied`; another client's poll learns nothing, before and after."""
+    async with connected(service, "tv") as tv, connected(service, "radio") as radio, connected(service, "app") as app:
         started = await tv.ask("device_authorization", {})
         poll = {"grant_type": DEVICE, "device_code": started["device_code"]}
         assert (await app.ask("token", poll))["error"] == "unauthorized_client"
         assert (await app.ask("device_authorization", {}))["error"] == "unauthorized_client"
+        assert (await radio.ask("token", poll))["error"] == "invalid_grant"
         await login.ask("authorize", {"user_code": started["user_code"], "sub": "alice", "approved": False})
+        assert (await radio.ask("token", poll))["error"] == "invalid_grant"
         assert (await tv.ask("token", poll))["error"] == "access_denied"
 
 
