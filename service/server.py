@@ -49,8 +49,9 @@ PROVED_BY_A_PERSONS_TOKEN = "oauth.*.person.*."
 FOR_PERSONS = ("introspect", "revoke")
 PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
-LATE_SECONDS = 0.2
-"""How long after it was told to stop the broker's last requests may still arrive."""
+LATE_SECONDS, LOOKS = 0.2, 10
+"""How long after it was told to stop the broker's last requests may still arrive, and in how many parts that is waited:
+each begins with an answer of the broker's, so that it takes longer where the broker or this replica is slow."""
 READING = frozenset({"introspect", "edge-introspect", "person-introspect", "jwks", "metadata"})
 """What appends nothing."""
 READS = Limits(at_once=32, of_tenant=24, of_client=8, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600)
@@ -140,12 +141,14 @@ class Server:
         subscriptions = [endpoint._subscription for endpoint in self._service._endpoints]  # noqa: SLF001
         for subscription in subscriptions:
             await self._connection._send_unsubscribe(subscription._id)  # noqa: SLF001
-        await self._connection.flush()
-        await asyncio.sleep(LATE_SECONDS)
+        for _ in range(LOOKS):
+            await self._connection.flush()
+            await asyncio.sleep(LATE_SECONDS / LOOKS)
         await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
+        await self._connection.flush()
         while under_way := self._tasks | self._refusals:
             await asyncio.wait(under_way)
-        await self._connection.flush()
+            await self._connection.flush()  # the answers are sent; what has arrived before that is under way now
 
     async def _listen(self, service: Service, subject: str, name: str, endpoint: Endpoint) -> None:
         """The micro service tells what there is; requests come past its queue and its task."""

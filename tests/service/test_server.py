@@ -102,8 +102,8 @@ async def test_a_full_server_refuses_at_once_and_drains_the_rest(nats_server: Br
     """With two under way and two waiting a fifth is `temporarily_unavailable` at once; a drain answers the four."""
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     four = [asyncio.create_task(_ask(asking)) for _ in range(4)]
-    await _until(lambda: server.waiting == 2)
-    assert server.in_flight == slow.began.qsize() == 2
+    await _until(lambda: server.waiting == slow.began.qsize() == 2)
+    assert server.in_flight == 2
     refused, headers = await _ask(asking)
     assert refused["error"] == headers["Nats-Service-Error"] == "temporarily_unavailable"
     assert headers["Nats-Service-Error-Code"] == "503"
@@ -113,6 +113,39 @@ async def test_a_full_server_refuses_at_once_and_drains_the_rest(nats_server: Br
     await draining
     assert [body for body, _ in await asyncio.gather(*four)] == [{"done": True}] * 4
     assert server.in_flight == server.waiting == 0
+    await serving.close()
+    await asking.close()
+
+
+async def test_what_the_broker_hands_over_late_is_answered(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had chosen this replica before it was told to stop: until the very end of a drain such a request may come."""
+
+    async def endpoint(_context: Context, _request: Request) -> bytes:
+        await asyncio.sleep(0.02)
+        return b"{}"
+
+    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
+    server, serving, asking = await _serving(nats_server, io.BytesIO())
+    inbox, take = asking.new_inbox(), next(iter(serving.takers.values()))
+    answers = await asking.subscribe(inbox)
+    await asking.flush()
+    flush, late = serving.flush, server_module.LOOKS + len(server_module.endpoints()) + 4
+    sent = late
+
+    async def flush_and_receive(*arguments: Any) -> None:
+        nonlocal late
+        await flush(*arguments)
+        if late:
+            late -= 1
+            take(b"oauth.acme.client.web.token", inbox.encode(), b"{}", None)
+
+    monkeypatch.setattr(serving, "flush", flush_and_receive)
+    await server.drain()
+    assert (late, server.in_flight, server.waiting) == (0, 0, 0)
+    for _ in range(sent):
+        assert (await answers.next_msg(5)).data == b"{}"
     await serving.close()
     await asking.close()
 

