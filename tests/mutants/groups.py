@@ -22,17 +22,15 @@ class Group(NamedTuple):
         return [path for pattern in self.tests for path in _found(pattern)]
 
 
-DECIDING = tuple(
-    f"tests/service/test_{name}.py"
-    for name in (
-        "claimed", "clocks", "code", "cut_off", "enable", "exchange", "lifetime", "outcome", "recorded", "redeem",
-        "size", "what_if",
-    )
+DECIDING = (
+    "claimed", "code", "cut_off", "enable", "exchange", "lifetime", "outcome", "recorded", "redeem", "size",
 )  # fmt: skip
+DECIDED = tuple(f"tests/service/test_{name}.py" for name in (*DECIDING, "clocks", "whole"))
 
 GROUPS = (
-    Group("decide", ("service/decide/*.py",), (*DECIDING, "tests/service/test_user_code.py")),
-    Group("family", ("events/family.py",), ("tests/events/test_golden.py", *DECIDING)),
+    Group("decide", tuple(f"service/decide/{name}.py" for name in (*DECIDING, "device", "issue", "revoke")), DECIDED),
+    Group("what_if", ("service/decide/what_if.py",), ("tests/service/test_what_if.py",)),
+    Group("family", ("events/family.py",), ("tests/events/test_golden.py", *DECIDED)),
     Group("tokens", ("service/tokens.py",), ("tests/service/test_tokens.py", "tests/service/test_keys.py")),
     Group(
         "leases",

@@ -123,7 +123,9 @@ def test_what_is_ordered_about_a_person_leaves_a_client_of_that_name_alone(reaso
     assert len(cut_off(own, disabled, RULES).events) == 1
 
 
-def test_a_tenants_cut_off_names_the_event_and_its_place() -> None:
+def test_a_cut_off_by_policy_names_the_event_and_its_place() -> None:
     """For the audit: which order ended the families, and why."""
     tighter = TenantConfigured(TenantSettings(required_acr=("gold",)))
     assert of_tenant((tighter,), TenantState(TenantSettings()), 7) == TIGHTENED
+    of_the_client = CutOff("policy_changed", "ClientConfigured at sequence 7", client_id="web")
+    assert of_client("web", (ClientConfigured(acr("gold")),), ClientState(), 7) == of_the_client

@@ -3,6 +3,7 @@
 import pytest
 
 from events.family import FamilyRevoked, ForgeryDetected, TokenIssued
+from service.decide.code import expired
 from service.decide.outcome import Decision, Done, Refused, blocked, invalid_grant, key_used_otherwise
 from service.decide.redeem import is_accepted
 from service.decide.revoke import RevokeRefreshToken, revoke_refresh_token
@@ -14,9 +15,10 @@ from tests.service.families import RULES, at, given, opened
     [
         (blocked(), "invalid_grant", "the subject is blocked"),
         (invalid_grant(), "invalid_grant", "the token is not valid, or not valid any more"),
+        (expired(), "expired_token", "the device code has expired; start again"),
         (key_used_otherwise(), "invalid_request", "this Idempotency-Key was already used with another request"),
     ],
-    ids=["blocked", "invalid", "key"],
+    ids=["blocked", "invalid", "expired", "key"],
 )
 def test_what_a_refused_client_hears(refused: Refused, code: str, description: str) -> None:
     """RFC 6749 §5.2: the code is what a client acts on; the description is for its developer."""
