@@ -339,3 +339,37 @@ def test_a_state_that_is_none_is_no_commits() -> None:
     for state in (b"7", b"[]", b'{"generation":"x"}'):
         report = verify([*LOG[: TARGET - 1], replace(LOG[TARGET - 1], body=body[:start] + state + b"}")])
         assert [found.seq for found in report.foreign] == [TARGET]
+
+
+@pytest.mark.parametrize("where", ["honest", "altered", "foreign", "gap"])
+def test_what_is_remembered_between_any_two_messages_changes_nothing(where: str) -> None:
+    """A verification may be interrupted anywhere, also behind what is bad."""
+    bad = replace(LOG[TARGET - 1], body=LOG[TARGET - 1].body.replace(b"client:web", b"client:wbe"))
+    log = {
+        "honest": LOG,
+        "altered": [*LOG[: TARGET - 1], bad, *LOG[TARGET:]],
+        "foreign": [*LOG[: TARGET - 1], replace(LOG[TARGET - 1], body=b"{}"), *LOG[TARGET:]],
+        "gap": [*LOG[: TARGET - 1], *LOG[TARGET:]],
+    }[where]
+    verifier = Verifier()
+    for stored in log:
+        verifier.check(stored)
+        verifier.remember()
+    assert verifier.report() == verify(log)
+
+
+def test_a_gap_is_the_streams_own_fault() -> None:
+    """No aggregate is blamed for it; and what lies on no aggregate's subject is named as that."""
+    verifier = Verifier()
+    verifier.check(LOG[0])
+    verifier.check(Stored(4, "tokens.public.jwks", b"{}"))
+    assert verifier.tally.faults == {"": Fault(2, "missing; the stream goes on at 4")}
+    assert [found.reason for found in verifier.report().foreign] == ["no aggregate lies on this subject"]
+
+
+def test_a_first_commit_that_is_chained_to_something_is_found() -> None:
+    """There was nothing before it: what it accuses lies at no sequence."""
+    made = LogMaker()
+    made.open("f")
+    first = replace(made.log[0], body=made.log[0].body.replace(b'"prev":null', b'"prev":"' + b"0" * 64 + b'"'))
+    assert verify([first]).fault == Fault(0, "altered: commit 1 was chained to another body than this", 1)
