@@ -23,6 +23,8 @@ PACKAGES = ("events", "service", "projections", "notary", "heirloom", "bench")
 NOTICED = {"killed", "timeout", "segfault", "suspicious"}
 COSTLY = ("cacheprovider", "faulthandler", "threadexception", "unraisableexception", "xdist")
 """Plugins of pytest that take half of a mutant's time, and notice none."""
+STEADY = ("--hypothesis-profile=ci",)
+"""The same examples each time, however long each takes."""
 TIMES_AS_LONG = 8.0
 """A test that takes so many times as long as it did without a fault has noticed one: it hangs."""
 
@@ -83,7 +85,7 @@ def _prepare(directory: Path, group: Group) -> None:
     mutmut = {
         "source_paths": group.sources(),
         "pytest_add_cli_args_test_selection": group.test_files(),
-        "pytest_add_cli_args": [argument for plugin in COSTLY for argument in ("-p", f"no:{plugin}")],
+        "pytest_add_cli_args": [*STEADY, *(argument for plugin in COSTLY for argument in ("-p", f"no:{plugin}"))],
         "also_copy": list(PACKAGES),
         "process_isolation": "forkserver",  # so that nothing is remembered of the run without faults
         "timeout_multiplier": TIMES_AS_LONG,
