@@ -57,7 +57,7 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
         return _after_the_end(state, command)
     if ends_at(state, command.rules) <= command.now:
         return Decision(invalid_grant())
-    if command.retry is not None and state.retry is not None and command.retry.key == state.retry.key:
+    if _has_key_of_latest(state, command) and command.generation + 1 >= state.generation:
         return _repeated(state, command.retry)
     if command.generation < state.generation:
         return _again(state, command) if _within_grace(state, command) else _reused(state, command)
@@ -126,11 +126,16 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
 def _scope(state: FamilyState, command: Redeem, granted: str) -> str:
     """What the new access token may do. Narrowing that sticks can be undone, up to the grant."""
     if command.scope is None and command.rules.scope_narrowing == "sticky" and state.access is not None:
-        return still(state.access.scope, command.rules.scope)
+        return still(state.access.scope, command.rules.scope) or granted  # all that was kept may have been taken
     return narrow(command.scope, granted)
 
 
-def _repeated(state: FamilyState, retry: Retry) -> Decision:
+def _has_key_of_latest(state: FamilyState, command: Redeem) -> bool:
+    """Whether its `Idempotency-Key` is that of the latest redemption. That excuses no generation from before."""
+    return command.retry is not None and state.retry is not None and command.retry.key == state.retry.key
+
+
+def _repeated(state: FamilyState, retry: Retry | None) -> Decision:
     if state.retry != retry:
         return Decision(key_used_otherwise())
     return _replay(state)

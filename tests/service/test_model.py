@@ -142,7 +142,8 @@ class Family(RuleBasedStateMachine):
         idle = self.now >= self.redeemed_at + timedelta(seconds=IDLE)
         if idle or self.now >= START + timedelta(seconds=TTL):
             return "invalid_grant"
-        if key is not None and self.last is not None and key == self.last[1]:
+        same_key = key is not None and self.last is not None and key == self.last[1]
+        if same_key and generation >= self.newest - 1:
             return "replayed" if self.last == (generation, key, scope) else "invalid_request"
         if generation == self.newest:
             return "invalid_scope" if scope == "read admin" else "rotated"

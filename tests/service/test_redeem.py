@@ -161,6 +161,20 @@ def test_grace_with_a_narrower_scope_gives_another_access_token_and_no_fork() ->
     assert (decision.outcome.generation, decision.outcome.access.scope) == (1, "read")
 
 
+@pytest.mark.parametrize(
+    ("generation", "expected"),
+    [(0, [TokenReuseDetected, FamilyRevoked]), (1, "invalid_request"), (2, "invalid_request")],
+)
+def test_a_thief_who_has_the_key_too_is_found_out(generation: int, expected: Any) -> None:
+    """CONTRACT §3.2: an older generation than the newest's parent is a reuse, whatever key it comes with.
+
+    A thief who saw the client's requests has its key of today: it was told `invalid_request`, and could try on.
+    """
+    state = after(after(given(opened()), redeeming(0)), redeeming(1, 2, retry=KEY))
+    decision = redeem(state, redeeming(generation, 3, retry=Retry(KEY.key, "other body")))
+    assert (kinds(decision) or refusal(decision)) == expected
+
+
 def test_rotation_policy_reuse_echoes_the_token() -> None:
     """CONTRACT §3: only `TokenRedeemed` and `TokenIssued`; the token stays valid, its idle time starts anew."""
     keep = replace(RULES, refresh_token_rotation="reuse", refresh_token_idle_ttl=100)
@@ -255,6 +269,10 @@ def test_scope_narrows_for_one_request_or_sticks() -> None:
     assert scope_after("request", "read", None) == "read write offline_access"
     assert scope_after("sticky", "read", None) == "read"
     assert scope_after("sticky", "read", "read write") == "read write"
+    state = after(given(opened()), redeeming(0, rules=replace(RULES, scope_narrowing="sticky"), scope="write"))
+    rules = replace(RULES, scope_narrowing="sticky", scope="read offline_access")
+    granted = redeem(state, redeeming(1, 2, rules=rules)).outcome
+    assert isinstance(granted, Granted) and granted.access.scope == "read offline_access", "never an empty one"
     refused = redeem(given(opened()), redeeming(0, scope="read admin"))
     assert refusal(refused) == "invalid_scope" and refused.events == ()
 
