@@ -1,12 +1,12 @@
-"""What no family's history holds, whatever the states in its commits say (CONTRACT §3): a rule, a function.
+"""What no family's history holds, whatever the states in its commits say (CONTRACT §3): a rule of an event, a function.
 
 `evolve` says what an event does to a state; these say which events the service can have written. A rule takes the state
 before the event, the event and the commit's time, and gives why that is impossible, or None.
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any
 
 from events.family import (
     RECORDED_AFTER_THE_END,
@@ -14,7 +14,6 @@ from events.family import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
-    FamilyEvent,
     FamilyRevoked,
     FamilyState,
     ForgeryDetected,
@@ -24,18 +23,9 @@ from events.family import (
     TokenReuseDetected,
     TokenRevoked,
     TokenRotated,
-    evolve,
 )
 
-TOLERATED_SKEW = timedelta(seconds=300)
-"""So far were the clocks of two replicas apart before they shared the broker's (ADR 0031)."""
-
 Rule = Callable[[FamilyState, Any, datetime], str | None]
-
-
-def time_goes_on(before: datetime, at: datetime) -> str | None:
-    """Commits of one aggregate are in order of time, but for clocks that differed."""
-    return None if at >= before - TOLERATED_SKEW else f"it is of {at}, the commit before it of {before}"
 
 
 def few_records_after_the_end(state: FamilyState, _event: Any, _at: datetime) -> str | None:
@@ -214,74 +204,3 @@ OF_TOKENS: dict[str, tuple[Rule, ...]] = {
     "id": (no_scope_beyond_the_grant, a_token_lives),
 }
 """Of `TokenIssued`, by its `kind`."""
-
-
-class _Shape(NamedTuple):
-    """What the types of a commit's events say by themselves: there are few such shapes."""
-
-    detects: bool
-    ends: bool
-    only_records: bool
-    gives_nothing: bool
-
-
-_DETECTIONS = frozenset({TokenReuseDetected, ForgeryDetected})
-_CAUSES = {"reuse_detected": TokenReuseDetected, "code_reuse": TokenReuseDetected, "forgery": ForgeryDetected}
-_FEW = 1000
-_shapes: dict[tuple[type, ...], _Shape] = {}
-
-
-def _shape(types: tuple[type, ...]) -> _Shape:
-    known = _shapes.get(types)
-    if known is None:
-        gives_nothing = TokenRedeemed in types and TokenIssued not in types
-        detects = not _DETECTIONS.isdisjoint(types)
-        known = _Shape(detects, FamilyRevoked in types, _DETECTIONS.issuperset(types), gives_nothing)
-        if len(_shapes) < _FEW:
-            _shapes[types] = known
-    return known
-
-
-def redemptions_give_tokens(_state: FamilyState | None, _events: tuple[FamilyEvent, ...], shape: _Shape) -> str | None:
-    """Presenting the newest generation consumes it and returns its successor (§3.1)."""
-    return "something was redeemed, and nothing was given for it" if shape.gives_nothing else None
-
-
-def detections_end_the_family(state: FamilyState | None, events: tuple[FamilyEvent, ...], shape: _Shape) -> str | None:
-    """In the same commit (§3.2, §3.7); and none ends for a detection without one."""
-    if shape.detects and not shape.ends and (state is None or state.revoked is None):
-        return "what was detected did not end the family"
-    if shape.ends:
-        for event in events:
-            cause = _CAUSES.get(event.reason) if isinstance(event, FamilyRevoked) else None
-            if cause is not None and not any(isinstance(other, cause) for other in events):
-                return "the family ended for a detection, and there was none"
-    return None
-
-
-def nothing_lives_after_the_end(
-    state: FamilyState | None, _events: tuple[FamilyEvent, ...], shape: _Shape
-) -> str | None:
-    """A family that is dead stays dead (§3.5)."""
-    ended = state is not None and state.revoked is not None
-    return "the family had ended" if ended and not shape.only_records else None
-
-
-OF_COMMITS = (redemptions_give_tokens, detections_end_the_family, nothing_lives_after_the_end)
-
-
-def follow(
-    state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime
-) -> tuple[FamilyState | None, str | None]:
-    """The state after the events of one commit, and why they cannot follow the state before, by the first rule that
-    says so. Raises `ValueError` as `evolve` does."""
-    shape, why = _shape(tuple(map(type, events))), None
-    for of_commit in OF_COMMITS:
-        why = why or of_commit(state, events, shape)
-    for event in events:
-        if state is not None and why is None:
-            for rule in OF_TOKENS[event.kind] if isinstance(event, TokenIssued) else RULES[type(event)]:
-                if (why := rule(state, event, at)) is not None:
-                    break
-        state = evolve(state, event, at)
-    return state, why

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events import grammar, verify
+from events import chain, grammar
 from events.commit import Commit, UnreadableCommit
 from events.grammar import Foreign, kind_of, read_commit
 from events.stored import Stored
@@ -28,7 +28,7 @@ def with_fields(stored: Stored, **fields: Any) -> Stored:
 
 def test_what_is_verified_and_what_is_read_are_the_same_kinds() -> None:
     """A new kind of aggregate is one to all readers, and every event of it is known."""
-    assert set(verify.KINDS) == set(grammar.KINDS)
+    assert set(chain.KINDS) == set(grammar.KINDS)
     tags = {event.__struct_config__.tag for event in grammar.EVENTS}
     golden = {json.loads(file.read_bytes()).get("type") for file in GOLDEN.glob("*.json")} - {None}
     assert golden <= tags

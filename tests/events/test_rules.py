@@ -1,5 +1,6 @@
 """Histories that the service cannot have written, with right chains and states: each breaks one rule (ADR 0027)."""
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,9 +12,11 @@ from events.commit import Commit, digest
 from events.family import (
     DEVICE_GRANT,
     AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
+    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
     TokenIssued,
@@ -22,7 +25,7 @@ from events.family import (
     TokenRevoked,
     TokenRotated,
     codec,
-    fold,
+    evolve,
     revokes,
 )
 from events.stored import Stored
@@ -64,12 +67,21 @@ class Step:
     events: tuple[FamilyEvent, ...]
 
 
+def forged(state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime) -> FamilyState:
+    """The state that a forger gives: without the events that `evolve` refuses."""
+    for event in events:
+        with contextlib.suppress(ValueError):
+            state = evolve(state, event, at)
+    assert state is not None
+    return state
+
+
 def verify(*steps: Step, doubled: bytes = b"") -> Report:
     """The report on a family of these commits, well chained and folded. `doubled` is put into the last body."""
     state, prev, verifier = None, None, Verifier()
     for seq, step in enumerate(steps, 1):
         at = START + timedelta(seconds=step.seconds)
-        state = fold(state, step.events, at)
+        state = forged(state, step.events, at)
         name = None if prev else "tokens.acme.family.f"
         body = codec.encode(Commit(1, f"c{seq}", at, "client:web", prev, seq - 1, step.events, state, name))
         if seq == len(steps):
@@ -85,6 +97,10 @@ ONCE = Step(1, rotated(0, START + timedelta(seconds=1)))
 ENDED = Step(2, (FamilyRevoked("operator", "a test"),))
 WAITING = Step(0, (DeviceAuthorizationStarted("tv", "read", AUDIENCE, "s", END),))
 AT_3 = START + timedelta(seconds=3)
+APPROVAL = GrantAuthorized("tv", "ann", "read", AUDIENCE, DEVICE_GRANT, "s")
+DENIAL = DeviceAuthorizationDenied("ann")
+SKIPPED = TokenRedeemed("refresh_token", 0), TokenRotated(0, 2, END, 1), access(AT_3, "x")
+FROM_ANOTHER = TokenRedeemed("refresh_token", 1), TokenRotated(0, 1, END, 1), access(AT_3, "x")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +132,17 @@ AT_3 = START + timedelta(seconds=3)
         ((Step(0, (OPENED[0], replace(OPENED[1], expires_at=END + timedelta(1)))),), "outlives the end"),
         ((WAITING, Step(3, (GrantAuthorized("tv", "ann", "admin", AUDIENCE, DEVICE_GRANT, "s"),))), "had not asked"),
         ((BEGUN, Step(-301, rotated(0, START))), "the commit before it"),
+        ((BEGUN, ENDED, Step(3, ENDED.events)), "a family ends once"),
+        ((BEGUN, Step(3, ENDED.events * 2)), "a family ends once"),
+        ((WAITING, Step(2, (APPROVAL,)), Step(3, (APPROVAL,))), "a family begins once"),
+        ((WAITING, Step(3, (APPROVAL, APPROVAL))), "a family begins once"),
+        ((WAITING, Step(2, (DENIAL,)), Step(3, (APPROVAL,))), "a family begins once"),
+        ((WAITING, Step(2, (APPROVAL,)), Step(3, (DENIAL,))), "a family begins once"),
+        ((BEGUN, Step(3, (OPENED[0],))), "a family begins once"),
+        ((BEGUN, Step(3, SKIPPED)), "rotated 0 → 2 at generation 0"),
+        ((BEGUN, ONCE, Step(3, FROM_ANOTHER)), "rotated 0 → 1 at generation 1"),
+        ((BEGUN, ONCE, Step(3, (OPENED[1],))), "generation 0 issued after 1"),
+        ((Step(0, (OPENED[0], replace(OPENED[1], generation=1))),), "generation 1 issued after None"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

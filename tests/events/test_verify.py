@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events import client, family, rules
+from events import client, family
+from events.chain import FAMILY, KINDS, Kind, Last, _folding, recalled
 from events.commit import VERSION, Commit, digest
+from events.following import follow
 from events.grammar import kind_of
 from events.stored import Stored
-from events.verify import FAMILY, KINDS, Fault, Report, Verifier, _folding, _Kind, _Last, _recalled
+from events.verify import Fault, Report, Verifier
 from tests.projections.logs import START, LogMaker, eventful_log
 
 LOG = eventful_log()
@@ -144,6 +146,27 @@ def test_a_version_that_left_out_what_it_did_not_know_is_found() -> None:
     assert fault == Fault(2, "its state is not what its events make of the state before")
 
 
+def test_of_three_commits_the_middle_one_is_named() -> None:
+    """Whatever was done to it, also to what it says of the one before: that one is whole, and is not accused."""
+    made = LogMaker()
+    made.open("f")
+    made.rotate("f")
+    made.rotate("f")
+    first, middle, last = made.log
+    for old, new in (
+        (b'"actor":"client:web"', b'"actor":"client:wbe"'),
+        (digest(first.body).encode(), digest(b"another").encode()),
+        (b'"prev_seq":1', b'"prev_seq":0'),
+        (b'"v":1', b'"v":7'),
+    ):
+        assert old in middle.body
+        fault = verify([first, replace(middle, body=middle.body.replace(old, new)), last]).fault
+        assert fault is not None and fault.seq == 2, (old, fault)
+    unchained = replace(middle, body=middle.body.replace(digest(first.body).encode(), b"0" * 64))
+    why = "altered: commit 3 was chained to another body than this"
+    assert verify([first, unchained, last]).fault == Fault(2, why, 3)
+
+
 def test_a_family_that_forks_is_found() -> None:
     """Two commits that follow the same one: what the compare-and-swap exists to prevent."""
     one, other = LogMaker(), LogMaker()
@@ -236,10 +259,10 @@ def test_a_commit_as_this_version_writes_it_is_read_whole() -> None:
     """Every field of it, in its order: encoded once more it is the same bytes, which is what makes checking fast."""
     folding = _folding(client.evolve)
     kinds = {
-        "family": _Kind(family.FamilyEvent, family.FamilyState, rules.follow),
-        "client": _Kind(client.ClientEvent, client.ClientState, folding),
+        "family": Kind(family.FamilyEvent, family.FamilyState, follow),
+        "client": Kind(client.ClientEvent, client.ClientState, folding),
     }
-    assert kinds["family"].fold is rules.follow
+    assert kinds["family"].fold is follow
     checked = 0
     for stored in LOG:
         found = kind_of(stored.subject)
@@ -262,15 +285,15 @@ def test_events_are_folded_one_after_the_other() -> None:
 @pytest.mark.parametrize(
     "at", [None, START, START + timedelta(microseconds=1), datetime(1969, 12, 31, tzinfo=UTC)], ids=str
 )
-def test_what_is_remembered_of_an_aggregate_is_recalled(at: datetime | None) -> None:
+def test_what_is_remembered_of_an_aggregate_isrecalled(at: datetime | None) -> None:
     """Its last commit's place, digest, state and time, whatever clock gave that; and no state where none is known."""
     made = LogMaker()
     made.open("f")
     state = family.codec.decode(made.log[0].body).state
     for known, encoded in ((state, msgspec.json.encode(state)), (None, b"")):
-        last = _Last(FAMILY, 2**40, digest(made.log[0].body), known, encoded, at)
-        assert _recalled(FAMILY, last.remembered()) == last
-    assert _recalled(FAMILY, b"") is None
+        last = Last(FAMILY, 2**40, digest(made.log[0].body), known, encoded, at)
+        assert recalled(FAMILY, last.remembered()) == last
+    assert recalled(FAMILY, b"") is None
 
 
 def two_families(length: int) -> list[Stored]:

@@ -59,7 +59,11 @@ GROUPS = (
     Group("appender", ("events/appender.py",), ("tests/events/test_appender.py",)),
     Group("log", ("events/log.py",), ("tests/events/test_log.py", "tests/service/test_foreign.py")),
     Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
-    Group("verify", ("events/verify.py",), ("tests/events/test_verify.py", "tests/events/test_rules.py")),
+    Group(
+        "verify",
+        ("events/verify.py", "events/chain.py", "events/following.py"),
+        ("tests/events/test_verify.py", "tests/events/test_rules.py", "tests/events/test_following.py"),
+    ),
     Group("notary", ("notary/*.py",), ("tests/notary/test_*.py",)),
 )
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
-from events import rules
 from events.family import AccessToken, FamilyState, Retry, fold
+from events.following import follow
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted, Refused
 from service.decide.redeem import Redeem, redeem
@@ -130,7 +130,7 @@ class Family(RuleBasedStateMachine):
     def _take(self, decision: Decision) -> None:
         if decision.events:
             self.events_after_death += len(decision.events) if self.dead else 0
-            assert rules.follow(self.state, decision.events, self.now)[1] is None, "a history of ours keeps the rules"
+            assert follow(self.state, decision.events, self.now)[1] is None, "a history of ours keeps the rules"
             self.state = fold(self.state, decision.events, self.now)
 
     def _expected(self, generation: int, key: str | None, scope: str | None) -> str:

@@ -1,0 +1,168 @@
+"""One commit after another of an aggregate: whether the next one follows from the last (CONTRACT §6, §7).
+
+`prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can follow the state
+before them (`events.following`), and the state after them is the one the commit carries.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from events import client, family, key, role, subject, tenant
+from events.commit import VERSION
+from events.following import follow, time_goes_on
+from events.grammar import belongs_on
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+Checked = tuple[Any, bytes, datetime]
+"""The state after a commit, its encoding, and the commit's time."""
+Fold = Callable[[Any, tuple[Any, ...], datetime], tuple[Any, str | None]]
+"""The state after a commit's events, and which rule they break, if one."""
+
+
+class Kind:
+    """How to check one kind of aggregate."""
+
+    def __init__(self, event: Any, state: Any, fold: Fold) -> None:
+        fields = [("v", int), ("id", str), ("at", datetime), ("actor", str), ("prev", str | None), ("prev_seq", int)]
+        fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
+        last = ("aggregate", str | None, None)
+        commit = msgspec.defstruct("Commit", [*fields, last], gc=False, omit_defaults=True)
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(commit).decode
+        self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(state).decode
+        self.fold = fold
+
+
+def _folding(evolve: Callable[[Any, Any], Any]) -> Fold:
+    def fold(state: Any, events: tuple[Any, ...], _at: datetime) -> tuple[Any, str | None]:
+        for event in events:
+            state = evolve(state, event)
+        return state, None
+
+    return fold
+
+
+FAMILY = Kind(family.FamilyEvent, family.FamilyState, follow)
+KINDS: dict[str, Kind] = {
+    "family": FAMILY,
+    "tenant": Kind(tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
+    "client": Kind(client.ClientEvent, client.ClientState, _folding(client.evolve)),
+    "key": Kind(key.KeyEvent, key.KeyState, _folding(key.evolve)),
+    "role": Kind(role.RoleEvent, role.RoleState, _folding(role.evolve)),
+    "subject": Kind(subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
+}
+"""By the third part of the subject."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class BadCommit(Exception):
+    """This very commit is bad."""
+
+
+class Astray(BadCommit):
+    """It follows another message than the aggregate's last commit: that one."""
+
+    def __init__(self, followed: int, last: int) -> None:
+        super().__init__(f"it follows sequence {followed}, the aggregate's last commit is at {last}")
+        self.followed = followed
+
+
+class BrokenChain(Exception):
+    """The commit before this one is not the one it was chained to; all else of this one follows."""
+
+    def __init__(self, checked: Checked) -> None:
+        super().__init__("chained to another body")
+        self.checked = checked
+
+
+class Last(msgspec.Struct, gc=False):
+    """An aggregate's last commit: its sequence, its digest in hex, and the state it left with its encoding, None and no
+    bytes where that is nothing that can be known."""
+
+    kind: Kind
+    seq: int
+    digest: str
+    state: Any
+    encoded: bytes
+    at: datetime | None
+
+    def remembered(self) -> bytes:
+        """What `recalled` reads."""
+        at = 0 if self.at is None else (self.at - _EPOCH) // _MICROSECOND
+        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + at.to_bytes(8, signed=True) + self.encoded
+
+
+def recalled(kind: Kind, remembered: bytes) -> Last | None:
+    """What was remembered of an aggregate; None for no bytes."""
+    if not remembered:
+        return None
+    encoded, at = remembered[48:], int.from_bytes(remembered[40:48], signed=True)
+    state = kind.decode_state(encoded) if encoded else None
+    seq, digest = int.from_bytes(remembered[:8]), remembered[8:40].hex()
+    return Last(kind, seq, digest, state, encoded, _EPOCH + at * _MICROSECOND if at else None)
+
+
+def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_part: str) -> Checked:
+    """The next commit of an aggregate; `before` is the one before it, if there is one.
+
+    Raises `BadCommit`, `Astray` where it follows another message, and `BrokenChain` where the one before is altered.
+    """
+    try:
+        commit = kind.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadCommit(f"unreadable: {error}") from error
+    if not commit.events:
+        raise BadCommit("it holds no events")
+    if commit.v != VERSION:
+        raise BadCommit(f"commit version {commit.v}, this program reads version {VERSION}")
+    if commit.aggregate is not None and commit.aggregate != aggregate:
+        raise BadCommit(f"it is of {commit.aggregate}, and lies on {aggregate}")
+    expected_seq, digest, state = (before.seq, before.digest, before.state) if before else (0, None, None)
+    if commit.prev_seq != expected_seq:
+        raise Astray(commit.prev_seq, expected_seq)
+    try:
+        folded, why = kind.fold(state, commit.events, commit.at)
+    except (ValueError, TypeError) as error:
+        raise BadCommit(f"its events cannot follow: {error}") from error
+    written = bytes(commit.state)
+    commit.state = folded
+    is_as_we_write = _encode(commit) == body
+    if not is_as_we_write and not _means(kind, written, folded):
+        raise BadCommit("its state is not what its events make of the state before")
+    checked = folded, written if is_as_we_write else _encode(folded), commit.at
+    if commit.prev != digest:
+        raise BrokenChain(checked)
+    if kind is FAMILY and last_part != belongs_on(commit.events):
+        raise BadCommit(f"its events do not belong on …{last_part}")
+    if why is None and before is not None and before.at is not None:
+        why = time_goes_on(before.at, commit.at)
+    if why is not None:
+        raise BadCommit(why)
+    if not is_as_we_write and _has_a_key_twice(body):
+        raise BadCommit("it holds a JSON key twice, and readers differ on which one counts")
+    return checked
+
+
+def _has_a_key_twice(body: bytes) -> bool:
+    """Asked of a commit that is not written as this version writes it."""
+    found = False
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found |= len({key for key, _ in pairs}) != len(pairs)
+
+    json.loads(body, object_pairs_hook=look)
+    return found
+
+
+def _means(kind: Kind, written: bytes, folded: Any) -> bool:
+    """Whether a state written otherwise, by another version perhaps, says the same."""
+    try:
+        return bool(kind.decode_state(written) == folded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
