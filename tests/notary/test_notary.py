@@ -287,6 +287,44 @@ def test_its_key_is_its_own(tmp_path: Path) -> None:
         open_key(key, state)
 
 
+def test_a_first_start_that_dies_between_its_files_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is written, the key is not: nothing was signed, so the next start makes both; a key alone is none."""
+    from events.files import replace
+    from notary.key import open_key
+
+    key, state = tmp_path / "notary.key", tmp_path / "notary.state"
+    written = list[Path]()
+
+    def dying(path: Path, content: bytes, mode: int = 0o600) -> None:
+        if written:
+            raise KeyboardInterrupt
+        replace(path, content, mode)
+        written.append(path)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("notary.key.replace", dying)
+        open_key(key, state)
+    assert written == [state] and not key.exists()
+    signer = open_key(key, state)
+    assert read_state(state) == State(signer.key.name)
+    assert open_key(key, state).key == signer.key
+
+
+async def test_another_checkpoint_of_the_size_it_signed_last_ends_it(bench: Bench) -> None:
+    """Its own state is of that size, so nothing is read on: the two are held against each other all the same."""
+    notary = await bench.notary()
+    await bench.write("a", "b", "c")
+    await notary.step()
+    again = await bench.notary()
+    other = checkpoints_of(rotated_log(0).log, notary._signer, 3)[0]
+    await bench.replace(CHECKPOINTS, other.signed)
+    for refusing in (notary, again):
+        with pytest.raises(Refusal, match="history differs somewhere in 1 to 3"):
+            await refusing.step()
+
+
 async def test_the_process_killed_and_killed_again(bench: Bench, nats_server: Broker) -> None:
     """kill -9 as soon as a checkpoint shows, and a restart, and a log that was restored: exit status 78."""
     sizes: list[int] = []

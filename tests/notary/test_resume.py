@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -66,6 +67,25 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
     held.close()
     assert verifier.report() == undisturbed(messages)
     assert (verifier.report().fault is None) == (altered == 0)
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+@pytest.mark.parametrize("stop", [16, 17, 18])
+def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bool) -> None:
+    """Or one commit before or after it: the kept one is held against the log, and what that found is not forgotten."""
+    (kept,) = checkpoints_of(LOG if agrees else rotated_log(0).log, SIGNER, 17)
+    reports = []
+    for stops in ([], [stop]):
+        progress = Progress("", Terms((str(SIGNER.key),), kept.signed))
+        with closing(Remembered()) as held:
+            for start, end in pairwise([0, *stops, len(LOG)]):
+                verifier = LogVerifier(progress, held)
+                verifier.check(LOG[start:end])
+                progress = verifier.progress()
+            verifier.end(len(LOG))
+            reports.append(verifier.report())
+    assert reports[0] == reports[1]
+    assert (reports[0].covered, reports[0].fault is None) == ((17, True) if agrees else (0, False))
 
 
 def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

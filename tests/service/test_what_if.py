@@ -6,12 +6,22 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.commit import Commit
-from events.family import FamilyCommit, FamilyRevoked, FamilyState, GrantAuthorized, Retry, TokenRedeemed, codec, fold
+from events.family import (
+    FamilyCommit,
+    FamilyRevoked,
+    FamilyState,
+    GrantAuthorized,
+    Retry,
+    TokenRedeemed,
+    TokenReuseDetected,
+    codec,
+    fold,
+)
 from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.exchange import exchange
@@ -24,6 +34,8 @@ from service.policy import Rules
 from tests.service.families import RULES, START, claimed, exchanging, issuing
 
 CHALLENGE = s256("v" * 43)
+ENDS = (FamilyRevoked, TokenReuseDetected)
+"""What a refused presentation leaves: the end, or, of one that comes after it, the reuse alone."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -142,7 +154,7 @@ class BruteForce:
             was, would = (isinstance(answer and answer.outcome, Granted) for answer in (in_fact, instead))
             if was and not would:
                 return "would_have_died", *ends, number
-            if would and not was and any(isinstance(event, FamilyRevoked) for event in in_fact.events):
+            if would and not was and any(isinstance(event, ENDS) for event in in_fact.events):
                 outcome = "would_have_lived" if state.revoked is None else "would_have_ended_otherwise"
                 return outcome, *ends, number
         if ends[0] == ends[1]:
@@ -253,7 +265,7 @@ class Case:
     parting: tuple[str, str] | None
 
 
-NEWEST, PARENT, OLD, FORGED = (("present", back, None, None) for back in (0, 1, 2, -1))
+NEWEST, PARENT, OLD, EARLY, FORGED = (("present", back, None, None) for back in (0, 1, 2, 3, -1))
 ROTATE, REUSE = ({"refresh_token_rotation": rotation} for rotation in ("rotate", "reuse"))
 MFA = {"required_acr": ("mfa",)}
 GRACE = {"refresh_token_grace": 10}
@@ -286,6 +298,31 @@ GRACE = {"refresh_token_grace": 10}
             "would_have_lived",
             "live",
             ("reuse_detected", "repeated"),
+        ),
+        # generations of a time of reuse lie between those of rotations: each stands for one of its own run
+        Case(
+            {},
+            [NEWEST, ("configure", REUSE), NEWEST, NEWEST, ("configure", {}), NEWEST, NEWEST, NEWEST, PARENT],
+            ROTATE | GRACE,
+            "would_have_lived",
+            "live",
+            ("reuse_detected", "repeated"),
+        ),
+        Case(
+            {},
+            [NEWEST, NEWEST, ("configure", REUSE), NEWEST, ("configure", {}), NEWEST, NEWEST, EARLY],
+            ROTATE | GRACE,
+            "same",
+            "reuse_detected",
+            None,
+        ),
+        Case(
+            {},
+            [NEWEST, ("configure", REUSE), NEWEST, ("configure", {}), NEWEST, NEWEST, OLD],
+            REUSE,
+            "would_have_lived",
+            "live",
+            ("reuse_detected", "redeemed"),
         ),
         Case(
             {},
@@ -348,8 +385,16 @@ def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
     assert run.instead.expires_at == brute.state.expires_at
 
 
+LATE_REUSE = [
+    *[("wait", 1), ("present", 0, None, None), ("configure", {"required_acr": ("mfa",)})],
+    *[("other", "cut off"), ("present", 1, None, None)],
+]
+"""A reuse after the end, of a family that would have lived: it leaves `TokenReuseDetected` alone."""
+
+
 @settings(max_examples=300, deadline=None)
 @given(histories, policies)
+@example(happened("issue", "pwd", {}, LATE_REUSE), {"refresh_token_grace": 10, "required_acr": None})
 def test_it_agrees_with_deciding_every_recorded_request_once_more(world: World, changes: dict[str, Any]) -> None:
     """On any history, under any policy; but for a family that never had a refresh token no policy decides anything."""
     run = what_if(world.log, [asked.rules for asked, _ in world.recorded], changes)

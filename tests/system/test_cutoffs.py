@@ -335,7 +335,9 @@ async def test_authentication_required_to_be_stronger(tenant: Tenant) -> None:
     await tenant.put(required_acr=["gold"])
     assert await tenant.is_dead(middling) and not await tenant.is_dead(strong)
     assert await tenant.web.active(own["access_token"])
-    found = (await tenant.auditor.ask(f"audit.{tenant.name}.revocations", {"reason": "policy_changed"}))["items"]
+    now = (await tenant.auditor.ask(f"audit.{tenant.name}.position", {}))["log_seq"]
+    question = {"reason": "policy_changed", "min_seq": now}
+    found = (await tenant.auditor.ask(f"audit.{tenant.name}.revocations", question))["items"]
     assert [item["cause"].split()[0] for item in found] == ["ClientConfigured", "TenantConfigured"]
 
 
