@@ -146,7 +146,7 @@ def test_a_version_that_left_out_what_it_did_not_know_is_found() -> None:
     assert fault == Fault(2, "its state is not what its events make of the state before")
 
 
-def test_of_three_commits_the_middle_one_is_named() -> None:
+def test_of_a_familys_three_commits_the_middle_one_is_named() -> None:
     """Whatever was done to it, also to what it says of the one before: that one is whole, and is not accused."""
     made = LogMaker()
     made.open("f")
