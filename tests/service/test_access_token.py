@@ -17,7 +17,7 @@ from service.recent import Loaded
 from service.registry import LEEWAY_SECONDS, Tenant, TenantKey
 from service.signing import SigningKey
 from service.vouchers import Vouchers
-from tests.service.families import START, at, given, opened
+from tests.service.families import RULES, START, at, given, opened
 
 KEYS = Keyring({1: b"a" * 32})
 TTL = 600
@@ -67,7 +67,7 @@ async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.Monk
     token = _token(key, exp=exp, jti="jti-0", aud="https://acme.example")
 
     async def holder(*_: object) -> Any:
-        return SimpleNamespace(state=ClientState())
+        return SimpleNamespace(state=ClientState(), rules=RULES)
 
     last: list[datetime | None] = [None]
 
