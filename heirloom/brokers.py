@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.files import write_private
-from heirloom import nats_server
+from heirloom import broker_log, nats_server
+from heirloom.broker_log import BrokerLog
 from heirloom.child import Child
 from heirloom.credentials import Credentials
 from heirloom.log_file import DEFAULT_LIMITS, Limits
@@ -73,8 +74,8 @@ def brokers(
     listens = [address(host, port) for port in ports]
     if len(ports) == 1:
         text = nats_server.configuration(listens[0], data / "jetstream", known, sync, tls)
-        text += logs.configuration(data / BROKER_LOG)
-        return [_broker("the broker", data, text, listens[0], known)]
+        text += broker_log.CONFIGURATION
+        return [_broker("the broker", data, text, listens[0], known, logs)]
     routes = [f"{nats_server.HOST}:{port}" for port in nats_server.free_ports(len(ports))]
     names = node_names(len(ports))
     nodes = [Node(name, listen, route, route) for name, listen, route in zip(names, listens, routes, strict=True)]
@@ -84,12 +85,12 @@ def brokers(
         directory.mkdir(mode=0o700, exist_ok=True)
         others = [other for other in nodes if other is not node]
         text = cluster_configuration(node, others, directory / "jetstream", known, sync, tls)
-        text += logs.configuration(directory / BROKER_LOG)
-        children.append(_broker(f"broker {node.name}", directory, text, node.listen, known))
+        text += broker_log.CONFIGURATION
+        children.append(_broker(f"broker {node.name}", directory, text, node.listen, known, logs))
     return children
 
 
-def _broker(name: str, directory: Path, configuration: str, listen: str, known: Credentials) -> Child:
+def _broker(name: str, directory: Path, configuration: str, listen: str, known: Credentials, logs: Limits) -> Child:
     config = directory / nats_server.CONFIGURATION
     config.unlink(missing_ok=True)
     write_private(config, configuration.encode())
@@ -110,6 +111,7 @@ def _broker(name: str, directory: Path, configuration: str, listen: str, known: 
         is_ready=answers,
         pid_file=directory / "nats.pid",
         errors=directory / BROKER_LOG,
+        record=BrokerLog(directory / BROKER_LOG, logs).record,
         reports=False,
     )
 

@@ -34,7 +34,8 @@ class ChildFailed(Exception):
 class Child:
     """One process. `is_ready` tells from outside; without it the process says `ready` on its standard output.
 
-    `reports` says whether it can be asked (`heirloom.report`).
+    `reports` says whether it can be asked (`heirloom.report`). `record` takes down what such a process says on its
+    standard output, to the end.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Child:
         pid_file: Path | None = None,
         errors: Path | None = None,
         reports: bool = True,
+        record: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.name = name
         self.reports = reports
@@ -57,6 +59,8 @@ class Child:
         self._errors = errors
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._record = record
+        self._recording: asyncio.Task[None] | None = None
         self._questions = itertools.count(1)
         self._asked: asyncio.Task[Report | None] | None = None
 
@@ -117,6 +121,8 @@ class Child:
                 log.warning("%s did not end in %s s; killed", self.name, seconds)
                 process.kill()
                 await process.wait()
+        if self._recording is not None:
+            await self._recording
         if self._pid_file is not None:
             self._pid_file.unlink(missing_ok=True)  # its number may soon be another process's
 
@@ -136,6 +142,8 @@ class Child:
         finally:
             if errors is not None:
                 errors.close()
+        if self._record is not None and self._process.stdout is not None:
+            self._recording = asyncio.create_task(self._record(self._process.stdout))
         if self._pid_file is not None:
             self._pid_file.write_text(str(self._process.pid))
         await (self._said_ready() if self._is_ready is None else self._seen_ready(self._is_ready))
@@ -157,6 +165,8 @@ class Child:
     async def _last_words(self) -> str:
         assert self._process is not None
         code = await self._process.wait()
+        if self._recording is not None:
+            await self._recording
         words = self._errors.read_text(errors="replace").strip().splitlines() if self._errors else []
         said = next((line for line in reversed(words) if line.startswith(("heirloom: ", "nats-server: "))), None)
         if said is None and words and not words[-1].startswith("{"):

@@ -1,7 +1,8 @@
 """The `*.log` files that `heirloom up` has its processes write: bounded, and never on the disk's last gigabyte.
 
 A process writes to its standard error, which `heirloom up` has made a file (HEIRLOOM_LOG); here it goes on to another
-one when that is full, and drops lines where the disk has little room left: the log of tokens needs it more.
+one when that is full, and drops lines where the disk has little room left: the log of tokens needs it more. What the
+broker says is written by `heirloom up` (`heirloom.broker_log`).
 """
 
 import contextlib
@@ -25,35 +26,35 @@ class Limits(NamedTuple):
         """For the processes of the service."""
         return {"HEIRLOOM_LOG_BYTES": str(self.bytes), "HEIRLOOM_LOG_FILES": str(self.files)}
 
-    def configuration(self, file: Path) -> str:
-        """For nats-server, which keeps them itself."""
-        return f'logfile: "{file}"\nlogfile_size_limit: {self.bytes}\nlogfile_max_num: {self.files}\n'
-
 
 DEFAULT_LIMITS = Limits()
 
 
 class LogFile:
-    """Standard error, as the file that it is."""
+    """Standard error, as the file that it is, or another descriptor of such a file."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, descriptor: int = ERRORS) -> None:
         self._path = path
         self._limits = limits
+        self._descriptor = descriptor
         self._dropped = 0
 
-    def write(self, lines: bytes) -> None:
-        """Append whole lines, or count them where there is no room; the first ones after that say how many."""
+    def write(self, lines: bytes, reserve: int | None = None) -> None:
+        """Append whole lines, or count them where there is no room; the first ones after that say how many.
+
+        `reserve` is how many bytes are left free on the disk, if not as many as by default; 0 tries in any case.
+        """
         try:
-            there = os.fstatvfs(ERRORS)
-            if there.f_bavail * there.f_frsize < RESERVE + len(lines):
+            there, kept = os.fstatvfs(self._descriptor), RESERVE if reserve is None else reserve
+            if kept and there.f_bavail * there.f_frsize < kept + len(lines):
                 self._dropped += lines.count(b"\n")
                 return
             if self._dropped:
                 lines = b'{"event":"log lines dropped: the disk is nearly full","count":%d}\n' % self._dropped + lines
-            if os.fstat(ERRORS).st_size + len(lines) > self._limits.bytes:
+            if os.fstat(self._descriptor).st_size + len(lines) > self._limits.bytes:
                 self._begin_another()
             while lines:
-                lines = lines[os.write(ERRORS, lines) :]
+                lines = lines[os.write(self._descriptor, lines) :]
             self._dropped = 0
         except OSError:  # the disk is full, or somebody took the directory away
             self._dropped += lines.count(b"\n")
@@ -68,7 +69,7 @@ class LogFile:
                 self._numbered(number - 1).replace(self._numbered(number))
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if self._limits.files == 1 else 0)
         another = os.open(self._path, flags, 0o600)
-        os.dup2(another, ERRORS)
+        os.dup2(another, self._descriptor, inheritable=self._descriptor == ERRORS)
         os.close(another)
 
     def _numbered(self, number: int) -> Path:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from heirloom.broker_log import is_of_a_connection
 from heirloom.child import Child, ChildFailed
 
 log = logging.getLogger("heirloom.up")
@@ -55,7 +56,7 @@ class Store:
         except FileNotFoundError:  # somebody took it away
             begin, said = 0, b""
         self._heard = begin + len(said)
-        self._failed |= FAILED in said
+        self._failed |= any(FAILED in line and not is_of_a_connection(line) for line in said.splitlines())
         return self._failed and time.monotonic() > self._rest_until
 
     async def leave(self) -> None:

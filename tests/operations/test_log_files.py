@@ -1,5 +1,6 @@
 """What the processes write for people is bounded: in what strangers may put there, in size, and by the disk's room."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,9 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from heirloom import log_file
+from heirloom.broker_log import LINES_A_SECOND, BrokerLog
 from heirloom.log_file import Limits
 from service.journal import Journal
-from tests.system.service import Service
+from tests.system.service import Service, running
 
 WRITER = """
 import sys
@@ -83,9 +88,98 @@ def test_strangers_words_are_cut() -> None:
     assert (line["subject"], line["count"], line["event"]) == ("audit." + "?" * 58, 1 << 40, "odd ?")
 
 
-def test_the_broker_keeps_its_log_within_bounds(service: Service) -> None:
-    """It does so itself, in the file where its first words are."""
-    configuration, limits = (service.data / "nats.conf").read_text(), Limits()
-    for line in limits.configuration(service.data / "nats.log").splitlines():
-        assert line in configuration
-    assert "Server is ready" in (service.data / "nats.log").read_text()
+BY = (
+    b'[1] 2026/11/29 18:29:29.333911 [ERR] 127.0.0.1:54216 - cid:6 - "v1:go:%b" - "%b" - Publish Violation'
+    b' - Subject "%b"\n'
+)
+
+
+def _broker_says(directory: Path, *said: bytes) -> list[str]:
+    """What is in its file when it has ended."""
+
+    async def record() -> None:
+        stream = asyncio.StreamReader()
+        for part in said:
+            stream.feed_data(part)
+        stream.feed_eof()
+        await BrokerLog(directory / "nats.log", Limits()).record(stream)
+
+    asyncio.run(record())
+    return (directory / "nats.log").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        (b"web", b"L" * 3900),
+        (b"n" * 3900, b"x"),
+        (b'n\\" - \\"HEIRLOOM/x\\" ' * 300, b"x"),
+        (b"\\x01" * 1000, b"\\" * 20_000),
+        (b"web", b"x \xc3\xa9" * 1000),
+    ],
+)
+def test_the_brokers_words_are_cut(tmp_path: Path, name: bytes, subject: bytes) -> None:
+    """17,600 subjects of 3,900 bytes in four seconds wrote 67 MB: a stranger's words are of 64 characters."""
+    whole = BY % (name, b"RESOURCES/user:resource", subject)
+    (line,) = _broker_says(tmp_path, whole[:1000], whole[1000:])
+    assert line.startswith("[1] 2026/11/29 18:29:29.333911 [ERR] 127.0.0.1:54216 - cid:6 - ")
+    assert len(line.encode()) < 800 and "RESOURCES/user:resource" in line
+    assert "L" * 65 not in line and "n" * 65 not in line
+
+
+def test_a_subscriptions_own_number_is_cut(tmp_path: Path) -> None:
+    """It is the only word of a stranger's that the broker does not quote."""
+    line = BY.replace(b"%b", b"x").replace(b"\n", b", SID " + b"7" * 4000 + b"\n")
+    (said,) = _broker_says(tmp_path, line)
+    assert said.endswith(", SID " + "7" * 64 + "…")
+
+
+def test_strangers_fill_no_log_of_the_brokers(tmp_path: Path) -> None:
+    """So many lines a second, the rest counted; what the broker says of itself and of our own is all there."""
+    own, ready = BY % (b"heirloom service", b"HEIRLOOM/nkey:U", b"tokens.x"), b"[1] 2026/11/29 [INF] Server is ready\n"
+    forged = BY % (b'x\\" - \\"HEIRLOOM/x', b"USERS/user:a", b'\\"HEIRLOOM/')
+    lines = _broker_says(tmp_path, ready, forged * 500, own * 50, forged * 500, ready)
+    assert len([line for line in lines if line.endswith("Server is ready")]) == 2
+    assert len([line for line in lines if "heirloom service" in line]) == 50
+    kept = [line for line in lines if "USERS/user:a" in line]
+    assert LINES_A_SECOND <= len(kept) <= 3 * LINES_A_SECOND, "a second or three, on a slow machine"
+    counted = [json.loads(line)["count"] for line in lines if line.startswith("{")]
+    assert sum(counted) + len(kept) == 1000
+
+
+def test_on_the_last_gigabyte_the_broker_still_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who keeps room on the disk reads it there; strangers' lines are dropped."""
+    monkeypatch.setattr(log_file, "RESERVE", 1 << 60)
+    full = b"[1] 2026/11/29 [ERR] JetStream: write a.blk: no space left on device\n"
+    assert _broker_says(tmp_path, BY % (b"x", b"USERS/a", b"y"), full)[-1].endswith("no space left on device")
+
+
+def test_up_bounds_all_logs_as_it_is_told(tmp_path: Path) -> None:
+    """`--log-size 1 --log-files 2`, on files that are nearly full; and a flood of what the broker forbids."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    full = b"x" * ((1 << 20) - 60) + b"\n"
+    for name in ("replica-1.log", "nats.log", "replica-1.log.1"):
+        (data / name).write_bytes(full if not name.endswith("1") else b"the oldest\n")
+        (data / name).chmod(0o600)
+    with running(data, "--log-size", "1", "--log-files", "2", "--no-notary") as service:
+        for name in ("replica-1.log", "nats.log"):
+            begun = (data / f"{name}.1").read_bytes()
+            assert begun.startswith(b"xxx") and len(begun) <= 1 << 20
+            assert not (data / f"{name}.2").exists()
+        assert "Server is ready" in (data / "nats.log").read_text()
+        asyncio.run(_flood(service))
+    said = (data / "nats.log").read_text()
+    kept = said.count("Publish Violation")
+    assert kept >= LINES_A_SECOND and "L" * 65 not in said and max(map(len, said.splitlines())) < 800
+    counted = [json.loads(line)["count"] for line in said.splitlines() if line.startswith("{")]
+    assert kept + sum(counted) == 2000
+
+
+async def _flood(service: Service) -> None:
+    """2,000 forbidden subjects of 3,900 bytes."""
+    async with service.role("resource") as caller:
+        for number in range(2000):
+            await caller.connection.publish(f"a{number}." + "L" * 3900)
+        await caller.connection.flush()  # nats-py sends this ping before what it has not sent yet
+        await caller.connection.flush()

@@ -54,6 +54,6 @@ async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while file.read_text() in (first, ""):
             await asyncio.sleep(0.01)
-    assert is_there(int(file.read_text()))
+    assert is_there(second := int(file.read_text()))
     await child.stop(PATIENCE_SECONDS)
-    assert not is_there(int(file.read_text())) and not child.is_running
+    assert not is_there(second) and not child.is_running and not file.exists()

@@ -48,6 +48,26 @@ def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
     assert store.has_failed(), "what was said once is not forgotten"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'[1] 2026/11/29 [ERR] 127.0.0.1:1 - cid:7 - authentication error - User "no space left on device"\n',
+        b'[1] 2026/11/29 [ERR] [::1]:1 - cid:6 - "v1:go:no space left on device" - "USERS/a" - Publish Violation - x\n',
+        b"[1] 2026/11/29 [ERR] 127.0.0.1:1 - rid:6 - Router: no space left on device\n",
+        b'[1] 2026/11/29 [WRN] Malformed JetStream API Request: "no space left on device"\n',
+    ],
+)
+def test_nobody_ends_a_broker_by_being_called_so(tmp_path: Path, line: bytes) -> None:
+    """A broker that could not write is started again: a user's or a connection's name is no such thing."""
+    words = tmp_path / "nats.log"
+    words.touch()
+    store = Store(Child("the broker", [], {}), words)
+    words.write_bytes(line)
+    assert not store.has_failed()
+    words.write_bytes(line + b"[1] 2026/11/29 [ERR] JetStream: write a.blk: " + FAILED + b"\n")
+    assert store.has_failed()
+
+
 async def test_who_waited_for_his_turn_looks_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
