@@ -396,3 +396,9 @@ def test_a_first_commit_that_is_chained_to_something_is_found() -> None:
     made.open("f")
     first = replace(made.log[0], body=made.log[0].body.replace(b'"prev":null', b'"prev":"' + b"0" * 64 + b'"'))
     assert verify([first]).fault == Fault(0, "altered: commit 1 was chained to another body than this", 1)
+
+
+def test_a_later_version_is_told() -> None:
+    """It is no fault of the log's, so whoever reads must know which program can."""
+    fault = verify(altered(b'"v":1', b'"v":7')).fault
+    assert fault is not None and fault.why == "commit version 7, this program reads version 1"

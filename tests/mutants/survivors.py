@@ -20,7 +20,7 @@ from tests.mutants.groups import ROOT, Group
 
 DIRECTORY = ROOT / "build" / "mutants"
 PACKAGES = ("events", "service", "projections", "notary", "heirloom", "bench")
-NOTICED = {"killed", "timeout", "segfault", "suspicious"}
+NOTICED = {"killed", "timeout", "segfault"}
 COSTLY = ("cacheprovider", "faulthandler", "threadexception", "unraisableexception", "xdist")
 """Plugins of pytest that take half of a mutant's time, and notice none."""
 STEADY = ("--hypothesis-profile=ci",)
