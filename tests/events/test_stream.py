@@ -117,7 +117,7 @@ def test_a_log_loses_nothing() -> None:
         "republish": {"src": "tokens.*.family.*.revoked", "dest": "revoked.{{wildcard(1)}}.{{wildcard(2)}}"},
     } == WANTED
     checkpoints = stream.configuration(stream.Required(), CHECKPOINTS)
-    same = {name: WANTED[name] for name in WANTED.keys() - {"name", "subjects", "num_replicas", "republish"}}
+    same = {name: wanted[name] for name in wanted.keys() - {"name", "subjects", "num_replicas", "republish"}}
     assert checkpoints == {"name": CHECKPOINTS, "subjects": [CHECKPOINT], "num_replicas": 1} | same
 
 

@@ -1,5 +1,7 @@
 """The answers that tell nothing beyond themselves, and what a revocation by a forged token leaves."""
 
+from collections.abc import Callable
+
 import pytest
 
 from events.family import FamilyRevoked, ForgeryDetected, TokenIssued
@@ -13,16 +15,17 @@ from tests.service.families import RULES, at, given, opened
 @pytest.mark.parametrize(
     ("refused", "code", "description"),
     [
-        (blocked(), "invalid_grant", "the subject is blocked"),
-        (invalid_grant(), "invalid_grant", "the token is not valid, or not valid any more"),
-        (expired(), "expired_token", "the device code has expired; start again"),
-        (key_used_otherwise(), "invalid_request", "this Idempotency-Key was already used with another request"),
+        (blocked, "invalid_grant", "the subject is blocked"),
+        (invalid_grant, "invalid_grant", "the token is not valid, or not valid any more"),
+        (expired, "expired_token", "the device code has expired; start again"),
+        (key_used_otherwise, "invalid_request", "this Idempotency-Key was already used with another request"),
     ],
     ids=["blocked", "invalid", "expired", "key"],
 )
-def test_what_a_refused_client_hears(refused: Refused, code: str, description: str) -> None:
+def test_what_a_refused_client_hears(refused: Callable[[], Refused], code: str, description: str) -> None:
     """RFC 6749 §5.2: the code is what a client acts on; the description is for its developer."""
-    assert (refused.error.code, refused.error.description) == (code, description)
+    error = refused().error
+    assert (error.code, error.description) == (code, description)
 
 
 def test_a_forged_token_that_is_revoked_ends_its_family() -> None:
