@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from events.family import FamilyRevoked, ForgeryDetected, TokenIssued
+from events.family import RECORDED_AFTER_THE_END, FamilyRevoked, ForgeryDetected, TokenIssued
 from service.decide.code import expired
 from service.decide.outcome import Decision, Done, Refused, blocked, invalid_grant, key_used_otherwise
-from service.decide.redeem import is_accepted
+from service.decide.redeem import forged, is_accepted
 from service.decide.revoke import RevokeRefreshToken, revoke_refresh_token
 from tests.service.families import RULES, at, given, opened
 
@@ -32,6 +33,16 @@ def test_a_forged_token_that_is_revoked_ends_its_family() -> None:
     """CONTRACT §3.7: its signing key leaked, and that is written down, by whom it was presented and why."""
     decision = revoke_refresh_token(given(opened()), RevokeRefreshToken("web", 9, "a test"))
     assert decision == Decision(Done(), (ForgeryDetected(9, 0, "web"), FamilyRevoked("forgery", "a test")))
+    rotated = replace(given(opened()), generation=3)
+    assert forged(rotated, 9, "web", "a test")[0] == ForgeryDetected(9, 3, "web")
+
+
+def test_what_comes_after_the_end_is_written_down_a_few_times() -> None:
+    """CONTRACT §3.5: whoever has forged tokens makes no log grow without end."""
+    ended = given(opened(), (FamilyRevoked("operator", "a test"),))
+    last = replace(ended, afterwards=RECORDED_AFTER_THE_END - 1)
+    assert forged(last, 9, "web", "a test") == (ForgeryDetected(9, 0, "web"),)
+    assert forged(replace(ended, afterwards=RECORDED_AFTER_THE_END), 9, "web", "a test") == ()
 
 
 def test_no_token_of_an_ended_family_or_of_none_is_accepted() -> None:
