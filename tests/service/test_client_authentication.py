@@ -26,7 +26,7 @@ from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
-from service.client_assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, bucket, read
+from service.client_assertion import ASSERTION_TYPE, KEPT_SECONDS, TAKEN, Claims, UsedAssertions, bucket, read
 from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
 from service.context import Context
 from service.door import LOOKS_PER_SECOND, Door
@@ -502,7 +502,7 @@ def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None
         "num_replicas": 3,
         "discard": "new",
         "compression": "none",
-        "max_age": 900_000_000_000,
+        "max_age": KEPT_SECONDS * 10**9,
         "max_msgs": -1,
         "max_bytes": -1,
         "max_msgs_per_subject": 1,
