@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from events.subjects import CHECKPOINT, REGISTRY
-from heirloom.roles import CLIENT_IMPORTS, PERSON_IMPORTS, ROLES, Role, inbox
+from heirloom.roles import CLIENT_IMPORTS, LOG_API, PERSON_IMPORTS, ROLES, Role, inbox
 from service import news
 
 FOR_EVERYBODY = "oauth.*.public.>"
@@ -39,6 +39,8 @@ KINDS = {
     "$KV.": "$KV.heirloom-assertions.*, which assertions were used",
     "$JS.API.CONSUMER.": "$JS.API.CONSUMER.>, which makes consumers",
     "$JS.API.": "$JS.API.>",
+    f"{LOG_API}.": f"{LOG_API}.>, the log's stream",
+    "$SYS.REQ.SERVER.": "$SYS.REQ.SERVER.>, the servers themselves",
     "_INBOX.": "another's inbox",
 }
 """By how a subject begins, what it is in words; the first that fits."""
