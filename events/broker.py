@@ -2,34 +2,52 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 
 import msgspec
 from faststream import AckPolicy
 from faststream.nats import NatsBroker, NatsMessage, NatsResponse
-from faststream.nats.subscriber.usecases.core_subscriber import ConcurrentCoreSubscriber
+from faststream.nats.subscriber.usecases.core_subscriber import CoreSubscriber
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
-from events.bus import Connection
+from events.bus import Connection, as_text
+from events.gate import Asker, Gate
 from events.headers import UnreadableHeaders, legible
+from events.strict import MAX_BODY
 from events.subjects import ILLEGIBLE, is_legible
+
+log = logging.getLogger("heirloom.faststream")
 
 Handle = Callable[[str, bytes], Awaitable[tuple[bytes, dict[str, str]]]]
 """`(subject, body)` → the reply's body and headers. Answers every request; raises nothing."""
 
 
 class Broker(NatsBroker):
-    """A FastStream broker that does not open a connection of its own, so malformed messages cannot end it."""
+    """A FastStream broker that does not open a connection of its own, so malformed messages cannot end it.
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(logger=logging.getLogger("heirloom.faststream"), log_level=logging.DEBUG)
+    Requests come past nats-py's queue and FastStream's workers, where a flood would lie before everybody's turn: what
+    is more than `gate` lets in is answered `slow_down` in the reading loop.
+    """
+
+    def __init__(self, connection: Connection, gate: Gate) -> None:
+        super().__init__(logger=log, log_level=logging.DEBUG)
         self._given = connection
+        self._gate = gate
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def _connect(self) -> Client:
         self.config.connect(self._given)
         return self._given
+
+    async def start(self) -> None:
+        """Listen. What comes before its subscription is handed over is answered one by one."""
+        await super().start()
+        for subscriber, subscription in self._listening():
+            self._given.hand_over(subscription, partial(self._take, subscriber))
 
     async def stop(
         self,
@@ -37,40 +55,70 @@ class Broker(NatsBroker):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """Answer what has arrived, then end. FastStream alone drops the requests that wait for a worker."""
-        subscribers = [
-            subscriber for subscriber in self.subscribers if isinstance(subscriber, ConcurrentCoreSubscriber)
-        ]
-        for subscriber in subscribers:
-            if isinstance(subscriber.subscription, Subscription) and self._given.is_connected:
-                await subscriber.subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no types there
+        """Answer what has arrived, then end."""
+        listening = self._listening()
+        for subscriber, subscription in listening:
+            if self._given.is_connected:
+                await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no types there
             subscriber.subscription = None  # drained, or gone with the connection
-        quiet = 0
-        while quiet < 2:  # a request between queue and worker is in neither: look twice
-            quiet = 0 if any(_busy(subscriber) for subscriber in subscribers) else quiet + 1
-            await asyncio.sleep(0.01)
+        while self._under_way:
+            await asyncio.wait(set(self._under_way))
+        for _, subscription in listening:
+            self._given.takers.pop(subscription._id, None)  # noqa: SLF001  # as `hand_over` calls it
         await super().stop(exc_type, exc_val, exc_tb)
 
+    def _listening(self) -> list[tuple[CoreSubscriber, Subscription]]:
+        return [
+            (subscriber, subscriber.subscription)
+            for subscriber in self.subscribers
+            if isinstance(subscriber, CoreSubscriber) and isinstance(subscriber.subscription, Subscription)
+        ]
 
-def _busy(subscriber: ConcurrentCoreSubscriber) -> bool:
-    waiting = subscriber.receive_stream.statistics().current_buffer_used
-    return waiting > 0 or subscriber.limiter.value < subscriber.max_workers
+    def _take(
+        self, subscriber: CoreSubscriber, subject: bytes, reply: bytes, body: bytes, headers: bytes | None
+    ) -> None:
+        asker = Asker.of(as_text(subject), as_text(reply))
+        if self._gate.admits(asker):
+            # of a body that is too large so much is kept that it is seen to be
+            self._run(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
+        elif reply:
+            self._run(self._refuse(as_text(reply)))
+
+    async def _answer(
+        self,
+        subscriber: CoreSubscriber,
+        asker: Asker,
+        subject: bytes,
+        reply: bytes,
+        body: bytes,
+        headers: bytes | None,
+    ) -> None:
+        try:
+            parsed = await self._given._process_headers(headers or b"")  # noqa: SLF001  # as nats-py calls it
+            await subscriber.consume(self._given._build_message(0, subject, reply, body, parsed))  # noqa: SLF001
+        finally:
+            self._gate.ended(asker)
+
+    async def _refuse(self, reply: str) -> None:
+        try:
+            await self._given.publish(reply, SLOW_DOWN.body, headers=SLOW_DOWN.headers)
+        except NatsError as error:  # the connection is gone
+            log.info("a reply could not be sent: %s", type(error).__name__)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
 
 async def _raw(message: NatsMessage) -> bytes:
     return message.body
 
 
-WORKERS = 512
-"""Requests on one subject that are taken at once; most of them wait for their turn."""
+def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
+    """Answer requests on `subject` with `handle`, which decides whose turn it is."""
 
-
-def serve(broker: Broker, subject: str, handle: Handle, *, queue: str, max_workers: int = WORKERS) -> None:
-    """Answer requests on `subject` with `handle`, at most `max_workers` at once; whose turn it is `handle` decides."""
-
-    @broker.subscriber(
-        subject, queue=queue, decoder=_raw, max_workers=max_workers, ack_policy=AckPolicy.MANUAL, title=subject
-    )
+    @broker.subscriber(subject, queue=queue, decoder=_raw, ack_policy=AckPolicy.MANUAL, title=subject)
     async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
         # FastStream's own decoding and path parameters are lax or slow; the subject and the raw body say all
         received = message.raw_message
@@ -86,5 +134,12 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str, max_worke
 
 def _invalid(reason: str) -> NatsResponse:
     """What nobody needs to look at (CONTRACT §2)."""
-    body = msgspec.json.encode({"error": "invalid_request", "error_description": reason})
-    return NatsResponse(body, headers={"Nats-Service-Error": "invalid_request", "Nats-Service-Error-Code": "400"})
+    return _refusal("invalid_request", reason, "400")
+
+
+def _refusal(code: str, reason: str, status: str) -> NatsResponse:
+    body = msgspec.json.encode({"error": code, "error_description": reason})
+    return NatsResponse(body, headers={"Nats-Service-Error": code, "Nats-Service-Error-Code": status})
+
+
+SLOW_DOWN = _refusal("slow_down", "too many requests about this tenant at once; wait a moment and try again", "429")

@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from events import bus, stream
 from events.broker import Broker
 from events.ending import end
+from events.gate import Gate
 from events.log import Unavailable
 from events.other_streams import refuse_other_streams
 from heirloom import __version__, tracing
@@ -24,7 +25,7 @@ from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
 from heirloom.tracing import Parts
 from service import keyring
-from service.admin.serve import serve_admin
+from service.admin.serve import ORDERS_PER_SECOND, serve_admin
 from service.callout import Callout
 from service.client_assertion import BUCKET, UsedAssertions
 from service.client_authentication import ClientAuthentication
@@ -131,7 +132,7 @@ async def run_replica(
         _leave_by(leaving, context.replicas.stop)
         reacting = asyncio.create_task(Reactor(buses.log, context).run())
         _leave_by(leaving, partial(end, (reacting,)))
-        admin = Broker(buses.admin)
+        admin = Broker(buses.admin, Gate(ORDERS_PER_SECOND))
         serve_admin(admin, context)
         await admin.start()
         _leave_by(leaving, admin.stop)

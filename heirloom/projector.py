@@ -21,6 +21,7 @@ from events.broker import Broker
 from events.broker_version import BrokerTooOld
 from events.bus import Connection
 from events.ending import end
+from events.gate import Gate
 from events.stream import last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
@@ -30,7 +31,7 @@ from heirloom.own_connection import connect_as
 from heirloom.process import run, stop_requested
 from heirloom.report import Reporter
 from heirloom.what_if_query import WhatIf
-from projections.audit import Audit
+from projections.audit import QUESTIONS_PER_SECOND, Audit
 from projections.follower import Follower
 from projections.progress import Progress
 from service.journal import Journal, install
@@ -85,7 +86,7 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
     progress = Progress()
     reporter.gather = partial(of_projector, progress, partial(last_sequence, log_bus), (log_bus, audit_bus))
     audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
-    broker = Broker(audit_bus)
+    broker = Broker(audit_bus, Gate(QUESTIONS_PER_SECOND))
     audit.serve(broker)
     await broker.start()
     following = asyncio.create_task(Follower(log_bus, settings.read_model, progress, audit, ready).follow())

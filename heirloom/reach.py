@@ -28,12 +28,12 @@ T = TypeVar("T")
 class Refused(click.ClickException):
     """The service answered with an error; the message is its own words.
 
-    `is_for_now`: it may answer otherwise when it is asked again (`temporarily_unavailable`).
+    `is_for_now`: it may answer otherwise when it is asked again (`temporarily_unavailable`, `slow_down`).
     """
 
     def __init__(self, error: str, description: str) -> None:
         super().__init__(description)
-        self.is_for_now = error == "temporarily_unavailable"
+        self.is_for_now = error in ("temporarily_unavailable", "slow_down")
 
 
 class _Denied(Exception):

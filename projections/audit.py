@@ -61,6 +61,8 @@ QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
 """What is asked of the read model alone: `(db, tenant, request, limit, now in microseconds)` → the answer."""
 
 QUEUE = "heirloom-audit"
+QUESTIONS_PER_SECOND = 500
+"""About one tenant, at each projector."""
 CONNECTIONS = 4
 LIMITS = Limits(at_once=CONNECTIONS, of_tenant=3, of_client=2, waiting=512, waiting_of_tenant=128, waiting_of_client=64)
 """Questions being looked up, and waiting for that: in all, of a tenant, and of one kind about a tenant.

@@ -6,8 +6,9 @@ All of them are token buckets of this replica's memory, of whom the log has: nob
 import time
 from collections.abc import Callable
 
+from events.buckets import Bucket
 from events.fair_queue import Asker
-from service.rate import Bucket, too_many
+from service.rate import too_many
 from service.registry import Client, Registry
 
 EDGE_PER_SECOND = 10_000

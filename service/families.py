@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
 from events import subjects
+from events.buckets import Buckets
 from events.commit import VERSION, Commit, digest
 from events.family import FamilyRevoked, FamilyState, codec, fold, is_of_a_person, revokes
 from events.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.outcome import Decision, Outcome, Refused, blocked
-from service.rate import Buckets
 from service.recent import Loaded, Recent, from_head
 from service.subjects import Known, Subjects
 from service.tally import Tally

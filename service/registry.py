@@ -17,6 +17,7 @@ from events import key as key_events
 from events import role as role_events
 from events import subjects
 from events import tenant as tenant_events
+from events.buckets import Bucket
 from events.bus import Connection
 from events.grammar import Foreign, aggregate_on, read_commit
 from events.log import Head, Log, Unavailable
@@ -26,7 +27,6 @@ from events.stored import Stored
 from service.keyring import Keyring
 from service.named_role import MAX_CONNECTIONS, NamedRole, TenantRole, as_client
 from service.policy import Rules, resolve
-from service.rate import Bucket
 from service.signing import SigningKey
 from service.subjects import Subjects
 from service.tokens import Tokens

@@ -27,6 +27,8 @@ OPERATIONS: dict[str, Operation] = {
     "role.revoke": role.revoke,
 }
 QUEUE = "heirloom-admin"
+ORDERS_PER_SECOND = 200
+"""About one tenant, at each replica; an order may add a commit to the log, which keeps it for ever."""
 LIMITS = Limits(at_once=32, of_tenant=12, of_client=8, waiting=256, waiting_of_tenant=128, waiting_of_client=64)
 """Orders being carried out, and waiting for that: in all, of a tenant, and of one kind for a tenant.
 

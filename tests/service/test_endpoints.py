@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from events.buckets import Buckets
 from events.client import ClientState
 from events.family import (
     DEVICE_GRANT,
@@ -30,7 +31,6 @@ from service.endpoints import authorize, introspect, revoke, token
 from service.errors import OAuthError
 from service.families import Concluded, Decide, DecideOn
 from service.keyring import Keyring
-from service.rate import Buckets
 from service.recent import Loaded
 from service.registry import Client, Tenant
 from service.request import Request

@@ -1,6 +1,7 @@
 """Token buckets: a second's worth at once, the rate from then on, in bounded memory."""
 
-from service.rate import Bucket, Buckets, too_many
+from events.buckets import Bucket, Buckets
+from service.rate import too_many
 
 
 def test_a_second_at_once_and_then_the_rate() -> None:
