@@ -108,26 +108,40 @@ class Callout:
         came_at, host = loop.time(), asked.client_info.host
         try:
             async with self._turns.of((host, "")):
-                if loop.time() - came_at < PATIENCE_SECONDS:
-                    await self._answer(message, asked)
+                in_time = loop.time() - came_at < PATIENCE_SECONDS
+                admitted = await self._admit(message, asked) if in_time else None
         except NoRoom:
             log.info("a connection is not decided on: too many of its host wait", extra={"host": host})
+            return
+        if admitted is not None:  # who waits for a count of its connections holds no turn of its host's
+            await self._let_in(message, asked, admitted)
 
-    async def _answer(self, message: Msg, asked: _Asked) -> None:
+    async def _admit(self, message: Msg, asked: _Asked) -> Admitted | None:
+        """Who it is; None where it has been refused."""
         try:
-            admitted = await self._connecting.admit(asked.connect_opts)
-            if not await self._counts.takes(admitted.tenant, admitted.client_id):
-                raise OAuthError("slow_down", "the client has as many connections as it may (max_connections)")
+            return await self._connecting.admit(asked.connect_opts)
+        except Exception as error:
+            await self._refuse(message, asked, error)
+            return None
+
+    async def _let_in(self, message: Msg, asked: _Asked, admitted: Admitted) -> None:
+        try:
+            if not await self._counts.takes(admitted.tenant, admitted.counted):
+                raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
             if admitted.holding is not None:
                 self._holdings.opened(admitted.holding)
             answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
-        except (OAuthError, Unavailable) as error:
+        except Exception as error:
+            await self._refuse(message, asked, error)
+        else:
+            await self._say(message, asked, answer)
+
+    async def _refuse(self, message: Msg, asked: _Asked, error: Exception) -> None:
+        if isinstance(error, OAuthError | Unavailable):
             log.info("a connection was refused", extra={"why": str(error)})
-            answer = {"error": REFUSED}
-        except Exception:
-            log.exception("a connection was refused for a reason nobody foresaw")
-            answer = {"error": REFUSED}
-        await self._say(message, asked, answer)
+        else:
+            log.error("a connection was refused for a reason nobody foresaw", exc_info=error)
+        await self._say(message, asked, {"error": REFUSED})
 
     async def _say(self, message: Msg, asked: _Asked, answer: dict[str, str]) -> None:
         claims = {"aud": asked.server_id.id, "sub": asked.user_nkey, "nats": answer | _kind("authorization_response")}

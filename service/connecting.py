@@ -59,6 +59,11 @@ class Admitted(NamedTuple):
     inboxes: tuple[str, ...] = ()
     role: NamedRole | None = None
 
+    @property
+    def counted(self) -> str:
+        """As whom its connections are counted: a client, a role, or a person, who takes none of his client's."""
+        return self.holding.person if self.holding is not None and self.inboxes else self.client_id
+
 
 class Connecting:
     """The one registry's answer to the broker. `client_key` makes the passwords of `heirloom url`."""

@@ -1,4 +1,4 @@
-"""How many connections each client has, on every server of the broker, and that they stay within its bound.
+"""How many connections each client has, on every server of the broker, and each person with a token of one.
 
 The servers are asked twice a second, and only after somebody has come. In between, those that this replica has let in
 since count as well; whoever would be too many by that waits for what the servers say next, since some may have left.
@@ -13,27 +13,32 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from events.ending import end
-from service.disconnecting import Listed
+from service.disconnecting import PERSONS_ACCOUNT, Listed
+from service.holding import AS_PERSON, Holding
 
 log = logging.getLogger("heirloom.callout")
 
 ASK_SECONDS = 0.5
 """Between two questions; so long the servers have to answer one, as well."""
 
+MOST_OF_PERSON = 5
+"""Connections of one person's grant, whichever of its tokens opened them."""
 WAITING = 4
 """Of one client, so that nobody else's connections wait behind it."""
 
 
 class Who(NamedTuple):
-    """A client."""
+    """A client, or somebody else of the tenant's, under a name that no client has."""
 
     tenant: str
     client_id: str
 
     @classmethod
-    def of(cls, user: str) -> "Who":
-        """Whom the broker's user acts for; whatever token it came with, it counts as the client's."""
-        tenant, _, rest = user.partition("/")
+    def of(cls, listed: Listed) -> "Who":
+        """Whom the broker's user acts for: its client, whatever token of its own it came with, or a person."""
+        tenant, _, rest = listed.user.partition("/")
+        if listed.account == PERSONS_ACCOUNT and (holding := Holding.of(listed.user)) is not None:
+            return cls(tenant, holding.person)
         return cls(tenant, rest.partition("/")[0])
 
 
@@ -82,8 +87,11 @@ class ConnectionCounts:
         self._since[who] += 1
         return True
 
+    def _may_have(self, who: Who) -> int | None:
+        return MOST_OF_PERSON if who.client_id.startswith(AS_PERSON) else self._bound(*who)
+
     def _has_all(self, who: Who) -> bool:
-        bound = self._bound(*who)
+        bound = self._may_have(who)
         return bound is not None and self._counted[who] + self._since[who] >= bound
 
     async def _has_all_next(self, who: Who) -> bool:
@@ -120,10 +128,10 @@ class ConnectionCounts:
     async def _end_excess(self) -> None:
         theirs: defaultdict[Who, list[Listed]] = defaultdict(list)
         for listed in self._found.values():
-            theirs[Who.of(listed.user)].append(listed)
+            theirs[Who.of(listed)].append(listed)
         self._counted = Counter({who: len(found) for who, found in theirs.items()})
         for who, found in theirs.items():
-            bound = self._bound(*who)
+            bound = self._may_have(who)
             if bound is None or len(found) <= bound:
                 continue
             log.warning(

@@ -35,15 +35,17 @@ class _Connected(msgspec.Struct):
     cid: int
     authorized_user: str = ""
     start: str = ""
+    account: str = ""
 
 
 class Listed(NamedTuple):
-    """One connection: where it is, whose, and since when (RFC 3339, the server's clock)."""
+    """One connection: where it is, whose, since when (RFC 3339, the server's clock), and in which account."""
 
     server: str
     cid: int
     user: str
     start: str
+    account: str = ACCOUNT
 
 
 class _Page(msgspec.Struct):
@@ -182,6 +184,9 @@ class Connections:
             if kind == "list":
                 self.when_listed(connected.authorized_user)
             else:
-                self.when_counted(Listed(reply.server.id, connected.cid, connected.authorized_user, connected.start))
+                listed = Listed(
+                    reply.server.id, connected.cid, connected.authorized_user, connected.start, connected.account
+                )
+                self.when_counted(listed)
         if len(reply.data.connections) == AT_ONCE:
             await self._ask_for_page(kind, int(offset) + AT_ONCE)

@@ -15,6 +15,8 @@ EDGE_PER_SECOND = 10_000
 """Requests of a tenant's that come from edges, before it is known whose they are."""
 PUBLIC_PER_SECOND = 1_000
 """Questions for a tenant's keys and metadata."""
+PERSONS_PER_SECOND = 1_000
+"""Of those who show a person's token of one client, together: nothing that arrives says which person asks."""
 LOOKS_PER_SECOND = 1_000
 """Looks into the log for a tenant's clients that are not known here, or whose proof is wrong by what is known."""
 ASSERTIONS_PER_SECOND = 200
@@ -22,6 +24,8 @@ ASSERTIONS_PER_SECOND = 200
 
 EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
 """Askers that are no client, and could have no client's name: all of a tenant's together."""
+PERSONS = "*persons of "
+"""Before a client's name: all who show a person's token of that client."""
 NOBODYS = "*"
 """The tenant of all tenants that are not known."""
 
@@ -39,10 +43,18 @@ class Door:
         tenant = self._registry.known_tenant(tenant_name)
         client = tenant.clients.get(client_id) if tenant is not None else None
         if client is None:
-            self.look(tenant_name)
-            return tenant_name if tenant is not None else NOBODYS, STRANGER
+            return self._unknown(tenant_name)
         self._count(client.bucket, client.rules.requests_per_second, "client")
         return tenant_name, client_id
+
+    def person(self, tenant_name: str, client_id: str) -> Asker:
+        """Somebody with a person's token of that client: all of those together, and never the client itself."""
+        tenant = self._registry.known_tenant(tenant_name)
+        client = tenant.clients.get(client_id) if tenant is not None else None
+        if client is None:
+            return self._unknown(tenant_name)
+        self._count(client.persons, PERSONS_PER_SECOND, "client's people")
+        return tenant_name, PERSONS + client_id
 
     def edge(self, tenant_name: str) -> Asker:
         """Somebody at an edge, who has proved nothing."""
@@ -69,6 +81,10 @@ class Door:
         tenant = self._registry.known_tenant(tenant_name)
         bucket = tenant.looked_for if tenant is not None else self._strangers
         self._count(bucket, LOOKS_PER_SECOND, "tenant")
+
+    def _unknown(self, tenant_name: str) -> Asker:
+        self.look(tenant_name)
+        return tenant_name if self._registry.known_tenant(tenant_name) is not None else NOBODYS, STRANGER
 
     def _stranger(self) -> Asker:
         self._count(self._strangers, LOOKS_PER_SECOND, "tenant")

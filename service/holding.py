@@ -22,6 +22,9 @@ from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
 
+AS_PERSON = "person:"
+"""Before a family's id, where others have a client_id: no client could be called so."""
+
 
 class Holding(NamedTuple):
     """Whose token it is, of which family, its `jti`, and when it ends (a NumericDate)."""
@@ -36,6 +39,14 @@ class Holding(NamedTuple):
     def user(self) -> str:
         """The name on the broker."""
         return "/".join(map(str, self))
+
+    @property
+    def person(self) -> str:
+        """As whom it is counted where it is a person's, and not its client's: no client could be called so.
+
+        By the family, so that a new token is not room for more connections.
+        """
+        return f"{AS_PERSON}{self.family_id}"
 
     @classmethod
     def of(cls, user: str) -> "Holding | None":
@@ -132,7 +143,10 @@ class Holdings:
         self._connections.end_user(holding.user)
 
     def _remember(self, holding: Holding) -> None:
-        self._known.setdefault((holding.tenant, holding.family_id), set()).add(holding)
+        held = self._known.setdefault((holding.tenant, holding.family_id), set())
+        if holding in held:  # who connects again and again has one timer
+            return
+        held.add(holding)
         seconds = holding.until - clock.now().timestamp()
         asyncio.get_running_loop().call_later(max(seconds, 0), self._forget, holding)
 

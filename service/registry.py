@@ -117,6 +117,7 @@ class Client(msgspec.Struct):
     rules: Rules
     stored: Stored
     bucket: Bucket = msgspec.field(default_factory=Bucket)
+    persons: Bucket = msgspec.field(default_factory=Bucket)
     assertions: Bucket = msgspec.field(default_factory=Bucket)
 
 

@@ -178,8 +178,10 @@ class Server:
     def _asker(self, received: Received) -> Asker:
         """Whom it counts for. Raises `slow_down`."""
         match received.proved_by:
-            case "client" | "person":
+            case "client":
                 return self._context.door.client(received.tenant, received.client_id)
+            case "person":
+                return self._context.door.person(received.tenant, received.client_id)
             case "edge":
                 return self._context.door.edge(received.tenant)
             case _:

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from service import connection_counts
-from service.connection_counts import WAITING, ConnectionCounts
-from service.disconnecting import Listed
+from service.connecting import Admitted
+from service.connection_counts import MOST_OF_PERSON, WAITING, ConnectionCounts
+from service.disconnecting import ACCOUNT, PERSONS_ACCOUNT, Listed
+from service.holding import Holding
 
 
 class Servers:
@@ -29,9 +31,9 @@ class Servers:
         """It ends."""
         self.open.remove(listed)
 
-    def connect(self, user: str, at: int, server: str = "one") -> None:
+    def connect(self, user: str, at: int, server: str = "one", account: str = ACCOUNT) -> None:
         """Let in by whichever replica."""
-        self.open.append(Listed(server, len(self.open), user, f"2026-11-29T12:00:{at:02}Z"))
+        self.open.append(Listed(server, len(self.open), user, f"2026-11-29T12:00:{at:02}Z", account))
 
 
 @pytest.fixture
@@ -72,6 +74,24 @@ async def test_those_of_tokens_count_as_the_clients(servers: Servers, counts: Co
     await counts.takes("acme", "other")
     await _counted()
     assert not await counts.takes("acme", "web")
+
+
+async def test_one_persons_token_takes_none_of_its_clients_connections(
+    servers: Servers, counts: ConnectionCounts
+) -> None:
+    """Each person's grant has a few of its own, whichever of its tokens it shows, and whatever the client may have."""
+    jtis = [f"jti-{at}" for at in range(MOST_OF_PERSON)]
+    persons = [Admitted("acme", "web", Holding("acme", "web", "family", jti, 1_700_000_000), (jti,)) for jti in jtis]
+    assert {admitted.counted for admitted in persons} == {"person:family"}
+    for at, admitted in enumerate(persons):
+        assert await counts.takes("acme", admitted.counted)
+        assert admitted.holding is not None
+        servers.connect(admitted.holding.user, at, account=PERSONS_ACCOUNT)
+    await _counted()
+    assert not await counts.takes("acme", persons[0].counted)
+    assert await counts.takes("acme", "person:another")
+    assert [await counts.takes("acme", "web") for _ in range(2)] == [True, True]
+    assert len(servers.open) == MOST_OF_PERSON
 
 
 async def test_who_has_left_makes_room(servers: Servers, counts: ConnectionCounts) -> None:

@@ -12,6 +12,7 @@ from service.door import (
     EDGE_PER_SECOND,
     LOOKS_PER_SECOND,
     NOBODYS,
+    PERSONS_PER_SECOND,
     PUBLIC_PER_SECOND,
     STRANGER,
     Door,
@@ -60,6 +61,7 @@ def test_every_asker_has_a_rate_of_its_own(registry: Registry) -> None:
     door = Door(registry, clock)
     for tenant in ("acme", "globex"):
         assert spent(door.client, tenant, "web") == spent(door.client, tenant, "tv") == RATE
+        assert spent(door.person, tenant, "web") == PERSONS_PER_SECOND
         assert spent(door.edge, tenant) == EDGE_PER_SECOND
         assert spent(door.public, tenant) == PUBLIC_PER_SECOND
         assert spent(door.look, tenant) == LOOKS_PER_SECOND
@@ -94,3 +96,14 @@ def test_no_client_can_be_called_as_those_who_are_none(registry: Registry) -> No
     askers = {door.edge("acme"), door.public("acme"), door.client("acme", "nobody"), door.public("nobody")}
     assert len(askers) == 4
     assert all("*" in client_id for _, client_id in askers)
+
+
+def test_a_persons_token_takes_none_of_its_clients_rate_or_turns(registry: Registry) -> None:
+    """Whoever holds one may ask without end; what its client gets and vouches for goes on."""
+    door = Door(registry, _Clock())
+    assert spent(door.person, "acme", "web") == PERSONS_PER_SECOND
+    asker = door.client("acme", "web")
+    assert asker == ("acme", "web")
+    assert door.person("acme", "tv") not in (asker, door.client("acme", "tv"))
+    assert door.person("acme", "nobody") == ("acme", STRANGER)
+    assert door.person("nowhere", "web") == (NOBODYS, STRANGER)

@@ -168,3 +168,22 @@ async def test_nothing_is_kept_of_a_token_whose_time_is_over(world: World) -> No
     async with asyncio.timeout(5):
         while world.holdings._known:
             await asyncio.sleep(0)
+
+
+async def test_who_connects_again_and_again_has_one_timer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing grows by connections of one token until it ends."""
+    timers: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def counted(seconds: float, *arguments: Any) -> asyncio.TimerHandle:
+        timers.append(seconds)
+        return call_later(seconds, *arguments)
+
+    world.answers = [LIVE] * 20
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "call_later", counted)
+        for _ in range(20):
+            world.holdings.opened(ONE)
+    await world.settled()
+    assert len(timers) == 1

@@ -194,10 +194,10 @@ async def test_a_host_that_floods_keeps_no_other_one_out(monkeypatch: pytest.Mon
     monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
     callout, slow = Callout(nobody, nobody, nobody, "seed"), Slow()
 
-    async def answer(_message: Any, asked: Any) -> None:
+    async def admit(_message: Any, asked: Any) -> None:
         await slow(asked.client_info.host)
 
-    monkeypatch.setattr(callout, "_answer", answer)
+    monkeypatch.setattr(callout, "_admit", admit)
 
     def comes(host: str) -> asyncio.Task[None]:
         asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host=host)))
@@ -211,3 +211,29 @@ async def test_a_host_that_floods_keeps_no_other_one_out(monkeypatch: pytest.Mon
     async with ended(slow, *flood, other):
         pass
     assert len(slow.began) == 3
+
+
+async def test_who_waits_for_a_count_holds_no_turn_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with as many connections as it may keeps no other one of the same host out meanwhile."""
+    monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 1, 1, 4, 2, 2))
+    monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
+    slow, nobody = Slow(), cast("Any", None)
+
+    async def admit(_message: Any, _asked: Any) -> Any:
+        return SimpleNamespace(tenant="acme", counted="web")
+
+    async def takes(_tenant: str, counted: str) -> bool:
+        await slow(counted)
+        return False
+
+    async def refuse(*_: Any) -> None:
+        pass
+
+    callout = Callout(nobody, nobody, cast("Any", SimpleNamespace(takes=takes)), "seed")
+    monkeypatch.setattr(callout, "_admit", admit)
+    monkeypatch.setattr(callout, "_refuse", refuse)
+    asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host="192.0.2.1")))
+    two = [asyncio.create_task(callout._answer_in_turn(nobody, asked)) for _ in range(2)]
+    await slow.until("web", "web")
+    async with ended(slow, *two):
+        pass
