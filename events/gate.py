@@ -12,7 +12,7 @@ from typing import NamedTuple
 from events.buckets import Buckets
 from events.subjects import is_legible
 
-MOST, MOST_OF_TENANT = 2_048, 256
+MOST, MOST_OF_TENANT = 2_048, 512
 """Requests under way and waiting: in all, and about one tenant."""
 OWN_INBOXES = "_INBOX."
 """Where replies to connections of the service's own account go; the broker renames all others' reply subjects."""

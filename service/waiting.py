@@ -5,8 +5,11 @@ the family's first commit tells both, what was asked and the answer (ADR 0032). 
 them by starting anew, the device is told `expired_token`.
 """
 
+import asyncio
 import base64
 import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -23,6 +26,10 @@ from service.errors import OAuthError
 STREAM = "DEVICES"
 MOST = 50_000
 """Of all clients together."""
+MOST_OF_TENANT = 5_000
+"""Of a tenant's clients together; so many names fit into one answer of the broker's."""
+COUNTED_SECONDS = 1.0
+"""So long a count holds, with what was added here since: counting fetches the names of all of a tenant's."""
 LATE_SECONDS = 5
 """How much longer than its code a request is kept: it is stored a moment after it was begun."""
 
@@ -64,12 +71,30 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
+class _Counts:
+    """How many wait, in all and of a tenant's clients: by the broker's word, `at` that time, and what came since."""
+
+    def __init__(self, at: float, of_all: int, names: Iterable[str]) -> None:
+        self.at = at
+        self.of_all = of_all
+        self.of_client = Counter(name.split(".")[3] for name in names)
+        self.of_tenant = self.of_client.total()
+
+    def add(self, client_id: str) -> None:
+        """One more."""
+        self.of_all += 1
+        self.of_tenant += 1
+        self.of_client[client_id] += 1
+
+
 class Waiting:
     """The requests that nobody has answered yet, of all replicas."""
 
     def __init__(self, connection: Connection) -> None:
         self._stream = MemoryStream(connection, CONFIGURATION)
         self._messages = Log(connection, STREAM)
+        self._counts: dict[str, _Counts] = {}
+        self._counting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self, replicas: int) -> None:
         """Make the stream, or verify the one there is. Raises `WeakStream` and `JetStreamMissing`."""
@@ -79,15 +104,19 @@ class Waiting:
     async def add(self, tenant: str, family_id: str, started: DeviceAuthorizationStarted, most: int) -> bool:
         """Keep one more; False where another one has that family id.
 
-        Raises `slow_down` where `most` of the client's wait already, `temporarily_unavailable` where too many of all
-        do, and `Unavailable`.
+        Raises `slow_down` where `most` of the client's wait already, or as many of its tenant's as may,
+        `temporarily_unavailable` where too many of all do, and `Unavailable`. Replicas hear of each other's, and of
+        what has been answered, within a second.
         """
         of_client = f"heirloom.device.{tenant}.{started.client_id}"
-        of_all, own = await self._count(f"{of_client}.*")
-        if own >= most:
+        counts = await self._count(tenant)
+        if counts.of_client[started.client_id] >= most:
             raise OAuthError("slow_down", "too many devices of this client wait for approval; try again later", "429")
-        if of_all >= MOST:
+        if counts.of_tenant >= MOST_OF_TENANT:
+            raise OAuthError("slow_down", "too many devices of this tenant wait for approval; try again later", "429")
+        if counts.of_all >= MOST:
             raise OAuthError("temporarily_unavailable", "too many devices wait for approval; try again later")
+        counts.add(started.client_id)
         place = _place(tenant, family_id)
         try:
             await self._messages.append(f"{of_client}.{family_id}", place.filter, msgspec.json.encode(started), 0)
@@ -110,12 +139,18 @@ class Waiting:
         with contextlib.suppress(Unavailable):
             await self._stream.ask("PURGE", filter=f"heirloom.device.{tenant}.{client_id}.{family_id}")
 
-    async def _count(self, filter: str) -> tuple[int, int]:
-        """How many wait, of all and under the filter."""
-        info = msgspec.json.decode(await self._stream.ask("INFO", subjects_filter=filter), type=_Info)
-        if info.state is None:
-            raise Unavailable("who waits cannot be read now")
-        return info.state.messages, len(info.state.subjects or ())
+    async def _count(self, tenant: str) -> _Counts:
+        """Of a tenant that there is. Raises `Unavailable`."""
+        async with self._counting[tenant]:  # who comes meanwhile asks nothing himself
+            now = asyncio.get_running_loop().time()
+            counts = self._counts.get(tenant)
+            if counts is None or now - counts.at >= COUNTED_SECONDS:
+                found = await self._stream.ask("INFO", subjects_filter=f"heirloom.device.{tenant}.*.*")
+                info = msgspec.json.decode(found, type=_Info)
+                if info.state is None:
+                    raise Unavailable("who waits cannot be read now")
+                counts = self._counts[tenant] = _Counts(now, info.state.messages, info.state.subjects or ())
+            return counts
 
 
 def state_of(started: DeviceAuthorizationStarted) -> FamilyState:

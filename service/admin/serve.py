@@ -29,7 +29,7 @@ OPERATIONS: dict[str, Operation] = {
 QUEUE = "heirloom-admin"
 ORDERS_PER_SECOND = 200
 """About one tenant, at each replica; an order may add a commit to the log, which keeps it for ever."""
-LIMITS = Limits(at_once=32, of_tenant=12, of_client=8, waiting=256, waiting_of_tenant=128, waiting_of_client=64)
+LIMITS = Limits(at_once=32, of_tenant=12, of_client=8, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256)
 """Orders being carried out, and waiting for that: in all, of a tenant, and of one kind for a tenant.
 
 A cut-off may take half a minute; others of its tenant, and other tenants' orders, go on meanwhile.

@@ -15,13 +15,14 @@ from service.errors import OAuthError
 from service.policy import ANY, Rules, resolve
 from service.scope import is_audience, parse_scope
 from service.uri import page_fault, redirect_fault
+from service.waiting import MOST_OF_TENANT
 
 P = TypeVar("P", bound=Policy)
 
 TEN_YEARS = 315_360_000
 FASTEST = 1_000_000
-MOST_HELD = 100_000
-"""Connections of one client."""
+MOST_CONNECTIONS = 10_000
+"""Of one client; the broker takes 65,536 in all."""
 MAX_ISSUER = 512
 MAX_AUDIENCES = 64
 MAX_CLIENTS = 64
@@ -64,8 +65,11 @@ def _rate(rate: int) -> str | None:
     return None if 1 <= rate <= FASTEST else f"must be 1 to {FASTEST} a second"
 
 
-def _bound(count: int) -> str | None:
-    return None if 1 <= count <= MOST_HELD else f"must be 1 to {MOST_HELD}"
+def _bound(most: int) -> Callable[[int], str | None]:
+    def check(count: int) -> str | None:
+        return None if 1 <= count <= most else f"must be 1 to {most}"
+
+    return check
 
 
 def _scope(scope: str) -> str | None:
@@ -119,8 +123,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "required_acr": _acr,
     "requests_per_second": _rate,
     "family_requests_per_second": _rate,
-    "max_connections": _bound,
-    "max_pending_devices": _bound,
+    "max_connections": _bound(MOST_CONNECTIONS),
+    "max_pending_devices": _bound(MOST_OF_TENANT),
 }
 
 

@@ -1,7 +1,9 @@
 """Devices that wait for a person, on a real broker: bounded, exact, and nothing in the log before an answer."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -45,16 +47,43 @@ async def test_one_waits_on_every_replica_until_it_is_answered(
 async def test_a_client_that_begins_without_end_is_stopped(
     two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RFC 8628 §5.2: per client `slow_down`, which others do not feel; in all `temporarily_unavailable`."""
+    """RFC 8628 §5.2: per client and tenant `slow_down`, which others do not feel; in all `temporarily_unavailable`."""
+    monkeypatch.setattr(waiting, "COUNTED_SECONDS", 0)
     one, other = two
     for number in range(3):
         assert await (one, other)[number % 2].add("acme", f"f{number}", ASKED, 3)
     with pytest.raises(OAuthError, match="slow_down"):
         await other.add("acme", "f3", ASKED, 3)
     assert await other.add("acme", "f4", replace(ASKED, client_id="radio"), 3)
-    monkeypatch.setattr(waiting, "MOST", 4)
-    with pytest.raises(OAuthError, match="temporarily_unavailable"):
+    monkeypatch.setattr(waiting, "MOST_OF_TENANT", 4)
+    with pytest.raises(OAuthError, match="devices of this tenant"):
         await one.add("acme", "f5", replace(ASKED, client_id="radio"), 3)
+    assert await one.add("globex", "f5", ASKED, 3)
+    monkeypatch.setattr(waiting, "MOST", 5)
+    with pytest.raises(OAuthError, match="temporarily_unavailable"):
+        await one.add("globex", "f6", ASKED, 3)
+
+
+async def test_counting_costs_the_broker_nothing_however_often_one_begins(
+    two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of those that wait are fetched once in a while, and not for each request, let in or refused."""
+    monkeypatch.setattr(waiting, "COUNTED_SECONDS", 3600)
+    one, other = two
+    assert await other.add("acme", "f0", ASKED, 10)
+    asked: list[str] = []
+    ask = one._stream.ask
+
+    async def counted(operation: str, **request: Any) -> bytes:
+        asked.append(operation)
+        return await ask(operation, **request)
+
+    monkeypatch.setattr(one._stream, "ask", counted)
+    begun = [one.add("acme", f"f{number}", ASKED, 10) for number in range(1, 31)]
+    outcomes = await asyncio.gather(*begun, return_exceptions=True)
+    assert [outcome for outcome in outcomes if outcome is True] == [True] * 9
+    assert {str(outcome).partition(":")[0] for outcome in outcomes if outcome is not True} == {"slow_down"}
+    assert asked == ["INFO"]
 
 
 async def test_it_lies_in_memory_and_expires(connection: bus.Connection, two: tuple[Waiting, Waiting]) -> None:
