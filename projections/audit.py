@@ -64,7 +64,9 @@ QUEUE = "heirloom-audit"
 QUESTIONS_PER_SECOND = 500
 """About one tenant, at each projector."""
 CONNECTIONS = 4
-LIMITS = Limits(at_once=CONNECTIONS, of_tenant=3, of_client=2, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256)
+LIMITS = Limits(
+    at_once=CONNECTIONS, of_tenant=3, of_client=2, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256
+)
 """Questions being looked up, and waiting for that: in all, of a tenant, and of one kind about a tenant.
 
 One that waits for its sequence holds no place.

@@ -133,3 +133,11 @@ def test_audiences_and_whose_tokens_may_be_exchanged_are_settings() -> None:
             parse(ClientSettings, {"may_exchange": names})
     with pytest.raises(OAuthError, match="may_exchange: unknown setting"):
         parse(TenantSettings, {"may_exchange": ["web"]})
+
+
+@pytest.mark.parametrize(("name", "most"), [("max_pending_devices", 5_000), ("max_connections", 10_000)])
+def test_no_setting_lets_a_client_have_what_is_there_for_all(name: str, most: int) -> None:
+    """A tenant's devices, and the connections that the broker takes in all, stay bounded whatever is registered."""
+    assert getattr(for_client({name: most}, TenantSettings()), name) == most
+    with pytest.raises(OAuthError, match=f"{name}: must be 1 to {most}"):
+        for_client({name: most + 1}, TenantSettings())
