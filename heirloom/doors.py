@@ -6,6 +6,7 @@ request, and no service listens to it.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from heirloom.roles import ROLES, SHOWN, inbox
 from heirloom.running import host_of
 from service.connecting import PROBE
 
+log = logging.getLogger("heirloom.replica")
+
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
 """A broker that does not answer now may answer later: what was not tried is not shut."""
@@ -30,6 +33,9 @@ MALFORMED = b"{"
 """No request to the broker: without a body, some orders of its own would be obeyed."""
 REFUSALS = ("authorization violation", "authentication revoked", "authentication expired")
 """How a broker words that it knows somebody and does not let him in. All else may be otherwise in a moment."""
+
+
+AWAY = "no server answers there"
 
 
 class OpenDoors(Exception):
@@ -43,9 +49,10 @@ class OpenDoors(Exception):
 
 
 class Untried(Exception):
-    """The broker did not tell whether it lets somebody in, and why."""
+    """The broker did not tell whether it lets somebody in, and why; `is_away`: nobody answers there at all."""
 
     def __init__(self, host: str, who: str, reason: str) -> None:
+        self.is_away = reason == AWAY
         super().__init__(
             f"the broker at {host} does not say whether it lets in {who}: {reason}. Start again when it does, or leave"
             " that server out of the URL; with --insecure the service serves there untried"
@@ -66,13 +73,27 @@ async def try_doors(url: str, known: Credentials | None) -> None:
 
     Without the credentials that are made here (`known`) nobody's are known on that broker: it is tried with none, and
     with wrong ones. With them, the replica answers the broker's questions about clients already.
+
+    A server of a cluster that is away keeps nobody from serving beside the others: that it was not tried is logged.
     """
-    for server in url.split(","):
+    away: list[Untried] = []
+    servers = url.split(",")
+    for server in servers:
         host = host_of(server)
         strangers = list(_strangers(urlsplit(server).scheme, host, known))
-        found = await asyncio.gather(*(_open_to(stranger) for stranger in strangers))
+        try:
+            found = await asyncio.gather(*(_open_to(stranger) for stranger in strangers))
+        except Untried as untried:
+            if not untried.is_away:
+                raise
+            away.append(untried)
+            continue
         if said := [line for line in found if line]:
             raise OpenDoors(host, said)
+    if len(away) == len(servers):
+        raise away[0]
+    for passed_over in away:
+        log.warning("a server's doors were not tried: %s", passed_over)
 
 
 def _strangers(scheme: str, host: str, known: Credentials | None) -> Iterator[_Stranger]:
@@ -129,5 +150,5 @@ def _refusal(probe: Probe) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, NoServersError):
-        return "no server answers there"
+        return AWAY
     return str(error).removeprefix("nats: ").strip("'\"") or type(error).__name__

@@ -186,13 +186,20 @@ async def test_an_unclear_answer_is_not_taken_for_a_shut_door(monkeypatch: pytes
         await try_doors(url, None)
 
 
-async def test_a_server_that_is_down_is_not_shut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It may come back open, when nobody tries it: its URL is not served on."""
+async def test_a_server_that_is_down_is_not_shut(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may come back open: alone it is not served on; beside others that are shut it is, as a cluster must."""
     monkeypatch.setattr(doors, "PAUSE_SECONDS", 0)
-    with configured(tmp_path, "authorization { user: service, password: secret }") as server:
-        await try_doors(server.url, None)
+    with configured(tmp_path / "down", "authorization { user: service, password: secret }") as down:
+        await try_doors(down.url, None)
     with pytest.raises(Untried, match=r"no server answers there.*--insecure"):
-        await try_doors(server.url, None)
+        await try_doors(down.url, None)
+    with configured(tmp_path / "up", "authorization { user: service, password: secret }") as up:
+        await try_doors(f"{down.url},{up.url}", None)
+    assert [record.message for record in caplog.records if "not tried" in record.message]
+    with configured(tmp_path / "open", "") as up, pytest.raises(OpenDoors):
+        await try_doors(f"{down.url},{up.url}", None)
 
 
 async def test_a_broker_that_asks_for_a_password_is_shut(tmp_path: Path) -> None:
