@@ -61,7 +61,9 @@ def presented(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]
     assertion, kind = _text(parameters, "client_assertion"), _text(parameters, "client_assertion_type")
     named = None if endpoint in CLIENT_ID_IS_ANOTHERS else _text(parameters, "client_id")
     if len(authorizations) + (secret is not None) + (assertion is not None or kind is not None) > 1:
-        raise OAuthError("invalid_request", "a client authenticates by one method, not by several (RFC 6749 §2.3)")
+        raise OAuthError(
+            "invalid_request", "a client authenticates by one method, not by several (RFC 6749 section 2.3)"
+        )
     if (assertion is None) != (kind is None):
         raise OAuthError("invalid_request", "client_assertion and client_assertion_type belong together")
     found: Presented

@@ -12,6 +12,7 @@ MAX_KEYS = 16
 MAX_BYTES = 12 * 1024
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 4096
 MIN_EXPONENT, MAX_EXPONENT = 65537, (1 << 32) - 1
+RSA_ALGORITHMS = ("PS256", "RS256")
 CURVES = {"EC": ("P-256",), "OKP": ("Ed25519",)}
 """Those that the algorithms of `service.client_assertion` are for."""
 
@@ -25,12 +26,16 @@ def fault_of(jwks: dict[str, Any]) -> str | None:
     try:
         keys = keys_of(jwks)
     except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-        return "is not a JWK Set (RFC 7517 §5)"
+        return "is not a JWK Set (RFC 7517 section 5)"
     if any(key.is_private or key.key_type == "oct" for key in keys):
         return "must hold public keys only"
     if not 1 <= len(keys) <= MAX_KEYS:
         return f"must hold 1 to {MAX_KEYS} keys"
-    return next((fault for key in keys if (fault := weakness(key)) is not None), None)
+    if (fault := next((fault for key in keys if (fault := weakness(key)) is not None), None)) is not None:
+        return fault
+    if any(key.key_type == "RSA" and key.get("alg") not in RSA_ALGORITHMS for key in keys):
+        return f"an RSA key must name its alg, {' or '.join(RSA_ALGORITHMS)} (RFC 8725 section 3.1)"
+    return None
 
 
 def keys_of(jwks: dict[str, Any]) -> "list[Key]":
@@ -53,7 +58,7 @@ def weakness(key: "Key") -> str | None:
     assert isinstance(key, RSAKey)
     numbers = key.public_key.public_numbers()
     if not MIN_RSA_BITS <= numbers.n.bit_length() <= MAX_RSA_BITS:
-        return f"an RSA key must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits (RFC 7518 §3.3)"
+        return f"an RSA key must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits (RFC 7518 section 3.3)"
     if numbers.n % 2 == 0 or numbers.e % 2 == 0 or not MIN_EXPONENT <= numbers.e <= MAX_EXPONENT:
         return f"an RSA key's exponent must be odd and {MIN_EXPONENT} or more, of at most 32 bits"
     return None

@@ -1,5 +1,6 @@
 """Every error code a caller may see, once, with the status it is told with (CONTRACT §2)."""
 
+import re
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -28,6 +29,10 @@ _STATUS: dict[Code, str] = {
 }
 
 
+_NOT_TOLD = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+"""What may not stand in an `error_description` (RFC 6749 §5.2): in a header it stands between quotation marks."""
+
+
 class OAuthError(Exception):
     """A refusal. `description` is for the caller's developer: it never repeats a token nor tells whether one exists.
 
@@ -41,8 +46,9 @@ class OAuthError(Exception):
         self.description = description
 
     def body(self) -> bytes:
-        """RFC 6749 §5.2."""
-        return msgspec.json.encode({"error": self.code, "error_description": self.description})
+        """RFC 6749 §5.2; with a question mark for each character that may not be told."""
+        description = _NOT_TOLD.sub("?", self.description)
+        return msgspec.json.encode({"error": self.code, "error_description": description})
 
     def headers(self) -> dict[str, str]:
         """What NATS micro clients look at."""

@@ -37,6 +37,12 @@ class Rules(msgspec.Struct, frozen=True):
     may_introspect: bool = False
     may_exchange: tuple[str, ...] = ()
 
+    @property
+    def gives_codes_to_anybody(self) -> bool:
+        """A public client with codes and without redirect URIs: whoever uses its name gets them (RFC 6749 §3.1.2.2)."""
+        is_public = self.token_endpoint_auth_method == "none"
+        return is_public and "authorization_code" in self.grant_types and not self.redirect_uris
+
 
 def longest_before(ttl: int, *before: int | None) -> int | None:
     """Seconds: the longest of the lifetimes `before`, where it is longer than `ttl`. None among them was not set."""

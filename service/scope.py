@@ -21,7 +21,7 @@ def parse_scope(scope: str) -> tuple[str, ...]:
     if not scope:
         return ()
     if len(scope) > MAX_SCOPE or not _SCOPE.fullmatch(scope):
-        raise OAuthError("invalid_scope", "scope must be a list of space-delimited tokens (RFC 6749 §3.3)")
+        raise OAuthError("invalid_scope", "scope must be a list of space-delimited tokens (RFC 6749 section 3.3)")
     return tuple(dict.fromkeys(scope.split(" ")))
 
 
@@ -55,7 +55,7 @@ def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] |
     if not 1 <= len(resources) <= MAX_RESOURCES:
         raise OAuthError("invalid_target", f"resource names between 1 and {MAX_RESOURCES} targets")
     if not all(len(uri) <= MAX_RESOURCE and is_resource(uri) for uri in resources):
-        raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707 §2)")
+        raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707 section 2)")
     return resources
 
 

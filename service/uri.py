@@ -5,6 +5,7 @@ what it gives is another URI than the one that was registered. Here a text eithe
 """
 
 import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import NamedTuple
 
 _HEX = r"%[0-9A-Fa-f]{2}"
@@ -18,6 +19,10 @@ _URI = re.compile(
     rf"(?:\?(?P<query>(?:{_CHARACTER}|[/?])*))?"
     rf"(?:#(?P<fragment>(?:{_CHARACTER}|[/?])*))?"
 )
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?")
+_NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
+"""A name that ends in one is an IPv4 address for a browser, or nothing."""
+_MAX_NAME = 253
 _LOOPBACK_ADDRESSES = ("127.0.0.1", "[::1]")
 _LOOPBACK = (*_LOOPBACK_ADDRESSES, "localhost")
 _NEVER_A_PAGE = frozenset({"javascript", "data", "vbscript", "blob", "file", "about", "filesystem"})
@@ -38,7 +43,7 @@ class Uri(NamedTuple):
     @property
     def is_web(self) -> bool:
         """`https` with a host and nobody's name before it, or `http` on this machine (RFC 8252 §8.3)."""
-        if not self.host or self.userinfo is not None or not _is_port(self.port):
+        if not _is_host(self.host) or self.userinfo is not None or not _is_port(self.port):
             return False
         return self.scheme == "https" or (self.scheme == "http" and self.host in _LOOPBACK)
 
@@ -59,6 +64,8 @@ def parse(text: str) -> Uri | None:
     if found is None:
         return None
     uri = Uri(**found.groupdict())
+    if uri.host is not None and uri.host.startswith("[") and not _is_address(IPv6Address, uri.host[1:-1]):
+        return None
     # without a host a path beginning with // would be another URI's host (RFC 3986 §3.3)
     if uri.host is None and (uri.path.startswith("//") or not uri.path):
         return None
@@ -69,12 +76,12 @@ def redirect_fault(text: str) -> str | None:
     """Why this cannot be a redirect URI (RFC 6749 §3.1.2, RFC 8252 §7), or None."""
     uri = parse(text)
     if uri is None or uri.fragment is not None:
-        return "each must be an absolute URI without a fragment (RFC 6749 §3.1.2)"
+        return "each must be an absolute URI without a fragment (RFC 6749 section 3.1.2)"
     if uri.is_web or (uri.is_private_use and uri.scheme.lower() not in _NEVER_A_PAGE):
         return None
     return (
         "each must be https with a host and no user, http on the loopback, or an app's own scheme with a dot,"
-        " as com.example.app:/callback (RFC 8252 §7)"
+        " as com.example.app:/callback (RFC 8252 section 7)"
     )
 
 
@@ -90,6 +97,24 @@ def is_resource(text: str) -> bool:
     """Whether it is an absolute URI without a fragment (RFC 8707 §2)."""
     uri = parse(text)
     return uri is not None and uri.fragment is None and bool(uri.host or uri.path)
+
+
+def _is_host(host: str | None) -> bool:
+    """An address in brackets, which `parse` has seen, an IPv4 address, or a name in the DNS (RFC 1123 §2.1)."""
+    if not host or host.startswith("["):
+        return bool(host)
+    labels = host.split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        return _is_address(IPv4Address, host)
+    return len(host) <= _MAX_NAME and all(map(_LABEL.fullmatch, labels))
+
+
+def _is_address(kind: type[IPv4Address] | type[IPv6Address], text: str) -> bool:
+    try:
+        kind(text)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _is_port(port: str | None) -> bool:

@@ -26,6 +26,9 @@ MOST_CONNECTIONS = 10_000
 MAX_ISSUER = 512
 MAX_AUDIENCES = 64
 MAX_CLIENTS = 64
+NO_REDIRECT_URIS = (
+    "redirect_uris: a public client with authorization_code must register some (RFC 6749 section 3.1.2.2)"
+)
 
 
 def parse(kind: type[P], given: dict[str, Any]) -> P:
@@ -92,7 +95,7 @@ def _issuer(issuer: str) -> str | None:
 
 def _audiences(audiences: tuple[str, ...]) -> str | None:
     if len(audiences) > MAX_AUDIENCES or not all(is_audience(name) for name in audiences):
-        return f"must be at most {MAX_AUDIENCES} resources (RFC 8707) or names (RFC 8693 §2.1), or {ANY} for any"
+        return f"must be at most {MAX_AUDIENCES} resources (RFC 8707) or names (RFC 8693 section 2.1), or {ANY} for any"
     return None
 
 
@@ -138,6 +141,8 @@ def for_client(given: dict[str, Any], tenant: TenantSettings) -> ClientSettings:
     if rules.token_endpoint_auth_method == "private_key_jwt" and rules.jwks is None:
         raise OAuthError("invalid_request", "jwks: a client with private_key_jwt proves itself by its keys (RFC 7523)")
     _no_exchange_without_proof(rules)
+    if rules.gives_codes_to_anybody:
+        raise OAuthError("invalid_request", NO_REDIRECT_URIS)
     return settings
 
 

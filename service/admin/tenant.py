@@ -48,7 +48,9 @@ async def _nobody_elses(context: Context, tenant: str, issuer: str) -> tuple[str
     seq = newest.seq if newest is not None else 0
     await context.registry.caught_up(seq)
     if any(known.issuer == issuer and known.name != tenant for known in context.registry.tenants()):
-        raise OAuthError("invalid_request", "issuer: another tenant has that one; each is one issuer (RFC 8414 §2)")
+        raise OAuthError(
+            "invalid_request", "issuer: another tenant has that one; each is one issuer (RFC 8414 section 2)"
+        )
     return subjects.EVERY_TENANT.filter, seq
 
 

@@ -86,7 +86,7 @@ def _scope(command: Exchange) -> str:
 
 def invalid_subject_token() -> OAuthError:
     """What a client hears whose subject token is not good: it tells nothing about why."""
-    return OAuthError("invalid_request", "the subject_token is not valid (RFC 8693 §2.2.2)")
+    return OAuthError("invalid_request", "the subject_token is not valid (RFC 8693 section 2.2.2)")
 
 
 def _is_alive(state: FamilyState, command: Exchange) -> bool:

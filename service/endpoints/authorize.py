@@ -56,6 +56,8 @@ async def handle(context: Context, request: Request) -> bytes:
         raise OAuthError("invalid_request", "the parameter client_id names no client of this tenant")
     if "authorization_code" not in client.rules.grant_types:
         raise OAuthError("unauthorized_client", "that client is not registered for authorization_code")
+    if client.rules.gives_codes_to_anybody:
+        raise OAuthError("unauthorized_client", "that client is public, and has registered no redirect_uris")
     return await _give_code(context, tenant, client, request.actor, parameters, person)
 
 

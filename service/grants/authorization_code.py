@@ -23,7 +23,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     code = required(parameters.code, "code")
     verifier = required(parameters.code_verifier, "code_verifier")
     if not _VERIFIER.fullmatch(verifier):
-        raise OAuthError("invalid_request", "code_verifier must be 43 to 128 unreserved characters (RFC 7636 §4.1)")
+        raise OAuthError(
+            "invalid_request", "code_verifier must be 43 to 128 unreserved characters (RFC 7636 section 4.1)"
+        )
     resource = parse_resources(parameters.resource)
     retry = retry_of(request, parameters)
     presented = tenant.codes.recognise(code)

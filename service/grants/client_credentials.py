@@ -15,7 +15,7 @@ from service.scope import OFFLINE_ACCESS, OPENID, REGISTERED, audience_of, narro
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
     """A token response whose subject is the client."""
     if client.rules.token_endpoint_auth_method == "none":
-        raise OAuthError("unauthorized_client", "a public client has no credentials of its own (RFC 6749 §4.4)")
+        raise OAuthError("unauthorized_client", "a public client has no credentials of its own (RFC 6749 section 4.4)")
     registered = client.rules.scope
     command = partial(
         Issue,

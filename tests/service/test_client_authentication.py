@@ -179,6 +179,16 @@ def test_assertions_of_every_algorithm(alg: str) -> None:
     assert unknown is not None and not unknown.is_signed_by(_jwks(key))
 
 
+@pytest.mark.parametrize(("alg", "other"), [("PS256", "RS256"), ("RS256", "PS256")])
+def test_a_key_proves_nothing_by_another_algorithm_than_its_own(alg: str, other: str) -> None:
+    """RFC 8725 §3.1: what a key says that it is for is all that it is for."""
+    key = KEYS[alg]
+    keys = {"keys": [key.as_dict(private=False) | {"alg": alg}]}
+    for used in (alg, other):
+        assertion = read(_signed(key, used))
+        assert assertion is not None and assertion.is_signed_by(keys) is (used == alg)
+
+
 def test_assertions_whose_header_says_what_it_may_not() -> None:
     """RFC 8725: no key from the token, no extension, no algorithm that is not on the list."""
     key = KEYS["ES256"]

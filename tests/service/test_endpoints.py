@@ -204,6 +204,20 @@ async def test_no_code_is_given_for_a_disabled_client(disabled: bool) -> None:
         assert b'"code"' in await asked
 
 
+@pytest.mark.parametrize("uris", [(), ("https://app.example/cb",)])
+async def test_a_public_client_without_redirect_uris_gets_no_code(uris: tuple[str, ...]) -> None:
+    """RFC 6749 §3.1.2.2: where an older log has one, or its tenant's default made it public since."""
+    world = World()
+    world.register("app", token_endpoint_auth_method="none", redirect_uris=uris)
+    asked = authorize.handle(world.context, world.asks(AUTHORIZATION))
+    if uris:
+        assert b'"code"' in await asked
+    else:
+        with pytest.raises(OAuthError, match="redirect_uris"):
+            await asked
+        assert world.written == []
+
+
 @pytest.mark.parametrize(
     ("given_uri", "good"),
     [

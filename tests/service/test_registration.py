@@ -27,7 +27,7 @@ STRONG: dict[str, Key] = {
 
 
 def jwks(*keys: Key) -> dict[str, Any]:
-    return {"keys": [key.as_dict(private=False) for key in keys]}
+    return {"keys": [key.as_dict(private=False) | ({"alg": "PS256"} if key.key_type == "RSA" else {}) for key in keys]}
 
 
 def _rsa(bits: int, exponent: int) -> Key:
@@ -58,6 +58,25 @@ WEAK: dict[str, Key] = {
 def test_keys_that_prove_a_client_are_taken(key: Key) -> None:
     """RFC 7518 §3.3, §3.4, RFC 8037."""
     assert for_client(BY_KEYS | {"jwks": jwks(key)}, TenantSettings()).jwks == jwks(key)
+
+
+@pytest.mark.parametrize("alg", [{}, {"alg": "RSA-OAEP"}, {"alg": "ES256"}, {"alg": "RS384"}], ids=str)
+def test_an_rsa_key_is_for_one_algorithm(alg: dict[str, str]) -> None:
+    """RFC 8725 §3.1: which one, the key must say; PS256 and RS256 take the same."""
+    key = STRONG["RSA 2048"].as_dict(private=False) | alg
+    with pytest.raises(OAuthError, match="jwks: an RSA key must name its alg, PS256 or RS256"):
+        for_client(BY_KEYS | {"jwks": {"keys": [key]}}, TenantSettings())
+
+
+def test_a_public_client_with_codes_has_redirect_uris() -> None:
+    """RFC 6749 §3.1.2.2: else whoever uses its name is sent its codes. Also where a default makes it so."""
+    public = TenantSettings(token_endpoint_auth_method="none")
+    for given, tenant in ((PUBLIC, TenantSettings()), ({}, public), ({"redirect_uris": []}, public)):
+        with pytest.raises(OAuthError, match="redirect_uris: a public client"):
+            for_client(given, tenant)
+    for_client(PUBLIC | {"grant_types": ["refresh_token"]}, TenantSettings())
+    for_client(PUBLIC, TenantSettings(redirect_uris=("https://app.example/cb",)))
+    for_client({}, TenantSettings())
 
 
 @pytest.mark.parametrize("key", WEAK.values(), ids=WEAK)

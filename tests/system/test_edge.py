@@ -79,9 +79,9 @@ def assertion(key: Key, client_id: str, *, alg: str = "ES256", **changes: Any) -
     return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": signed}
 
 
-def jwks(key: Key) -> dict[str, Any]:
+def jwks(key: Key, **names: str) -> dict[str, Any]:
     """What a client registers."""
-    return {"keys": [key.as_dict(private=False)]}
+    return {"keys": [key.as_dict(private=False) | names]}
 
 
 def refresh(token: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ async def test_by_name(edge: Edge, service: Service) -> None:
 async def test_private_key_jwt(edge: Edge, alg: str, new_key: Callable[[], Key]) -> None:
     """A signed assertion, for the issuer or the token endpoint."""
     key = new_key()
-    client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
+    client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key, alg=alg))
     for audience in (ISSUER, [ISSUER], "nats:oauth.acme.edge.token"):
         proof = assertion(key, client_id, alg=alg, aud=audience)
         assert "error" not in await edge.ask("token", {"grant_type": "client_credentials"} | proof)
