@@ -170,4 +170,5 @@ def test_a_token_is_exchanged() -> None:
     late = exchange(given(opened()), exchanging(subject, "read", 299)).outcome
     assert isinstance(late, Granted) and late.access.expires_at == at(300)
     over = exchange(given(opened()), exchanging(subject, "read", 300)).outcome
-    assert isinstance(over, Refused) and over.error.description == "the subject_token is not valid (RFC 8693 section 2.2.2)"
+    assert isinstance(over, Refused)
+    assert over.error.description == "the subject_token is not valid (RFC 8693 section 2.2.2)"
