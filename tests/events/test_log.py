@@ -12,6 +12,7 @@ from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutErro
 from events import bus
 from events.log import READ_SECONDS, Head, Log, Unavailable
 from events.stored import Stored
+from events.stream import JetStreamMissing
 from events.subjects import SETTINGS, family
 from tests.projections.logs import LogMaker
 
@@ -38,7 +39,7 @@ class Broker:
 
     async def request(self, subject: str, body: bytes, **options: float) -> Any:
         """As `bus.Connection.request`."""
-        assert options == {"timeout": READ_SECONDS}
+        assert options == {"timeout": READ_SECONDS} and isinstance(body, bytes)
         self.asked.append((subject, msgspec.json.decode(body) if body else None))
         answer = self.answers.pop(0)
         if isinstance(answer, type):
@@ -171,3 +172,20 @@ async def test_a_consumer_has_finished_what_it_acknowledged_without_a_gap() -> N
     assert await log.finished("reactor") == 0
     with pytest.raises(Unavailable, match="what it was"):
         await log.finished("reactor")
+
+
+async def test_the_newest_sequence_is_that_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where there is no JetStream to say it, it is not 0."""
+    log, broker = log_of(stream="OTHER")
+
+    async def last_sequence(connection: Any, name: str) -> int:
+        assert connection is broker
+        if name != "OTHER":
+            raise JetStreamMissing("what it was")
+        return 7
+
+    monkeypatch.setattr("events.log.last_sequence", last_sequence)
+    assert await log.last_sequence() == 7
+    log._stream = "TOKENS"
+    with pytest.raises(Unavailable, match="what it was"):
+        await log.last_sequence()
