@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from events import client, family, key, subject, tenant
 from events.commit import Codec, UnreadableCommit
+from events.grammar import Foreign
 from events.verify import Verifier
 from heirloom import credentials
 from heirloom.manifest import MANIFEST, Unusable, read_manifest
@@ -144,8 +145,14 @@ def _of_log() -> dict[str, Parser]:
     found = {f"commit: {kind}": Parser(bodies, codec.decode, (UnreadableCommit,)) for kind, codec in CODECS.items()}
     return found | {
         "verification": Parser(bodies, _verify),
-        "projection": Parser(bodies, lambda data: read_commit(replace(LOG[1], body=data)), (Unprojectable,)),
+        "projection": Parser(bodies, _project, (Unprojectable,)),
     }
+
+
+def _project(data: bytes) -> object:
+    """None for what the read model steps over."""
+    read = read_commit(replace(LOG[1], body=data))
+    return None if isinstance(read, Foreign) else read
 
 
 def _verify(data: bytes) -> None:
