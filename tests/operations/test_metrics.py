@@ -20,7 +20,7 @@ from tests.paused import paused
 from tests.system.service import Service
 
 PROCESSES = {"broker", "replica-1", "replica-2", "projector", "notary"}
-LABELS = {"process", "version", "endpoint", "outcome", "kind", "credential", "reason", "le"}
+LABELS = {"process", "version", "endpoint", "outcome", "kind", "credential", "reason", "le", "stream"}
 """None of them has more values than the code has words."""
 
 
