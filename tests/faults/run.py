@@ -93,7 +93,8 @@ async def _run(stack: Stack, links: Links, plan: Plan, directory: Path, tell: Ca
             violations.append(Violation("every node catches up", "after the last fault"))
         elif stack.brokers > 1:
             violations += copies_differ({node: await copies.copy_on(witness, node, len(log)) for node in stack.nodes})
-        applied = await _applied(witness, len(log))
+        async with stack.undisturbed(role="inquiry") as inquiry:  # audit answers no inbox of the witness
+            applied = await _applied(inquiry, len(log))
     history.close()
     tell("checking")
     await asyncio.to_thread(stack.stop)

@@ -100,10 +100,10 @@ class Stack(Service):
         (self.data / "the-projector.orders").touch()
 
     @contextlib.asynccontextmanager
-    async def undisturbed(self, host: str | None = None) -> AsyncIterator[Connection]:
+    async def undisturbed(self, host: str | None = None, role: str = WITNESS) -> AsyncIterator[Connection]:
         """A connection of the service's account that no proxy disturbs, to that broker or to any."""
         known, hosts = credentials.load(self.data), [host] if host else self.hosts
-        connection = await connect_as(WITNESS, "witness", ",".join(f"nats://{one}" for one in hosts), known)
+        connection = await connect_as(role, "witness", ",".join(f"nats://{one}" for one in hosts), known)
         try:
             yield connection
         finally:
