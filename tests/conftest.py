@@ -6,10 +6,14 @@ import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from events import bus, stream
 from tests.broker import Broker, broker
+
+hypothesis.settings.register_profile("heirloom", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("heirloom")
 
 TESTS = Path(__file__).parent
 ON_SERVICES = ("system", "operations", "security")
