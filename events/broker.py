@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 from events.bus import Connection, as_text
 from events.gate import Asker, Gate
 from events.headers import UnreadableHeaders, legible
+from events.own_inbox import OwnInbox, of_anybody
 from events.strict import MAX_BODY
 from events.subjects import ILLEGIBLE, is_legible
 
@@ -30,13 +31,15 @@ class Broker(NatsBroker):
     """A FastStream broker that does not open a connection of its own, so malformed messages cannot end it.
 
     Requests come past nats-py's queue and FastStream's workers, where a flood would lie before everybody's turn: what
-    is more than `gate` lets in is answered `slow_down` in the reading loop.
+    is more than `gate` lets in is answered `slow_down` in the reading loop. One whose reply would go elsewhere than to
+    its asker's `own_inbox` is dropped before that, and counts for nobody.
     """
 
-    def __init__(self, connection: Connection, gate: Gate) -> None:
+    def __init__(self, connection: Connection, gate: Gate, own_inbox: OwnInbox = of_anybody) -> None:
         super().__init__(logger=log, log_level=logging.DEBUG)
         self._given = connection
         self._gate = gate
+        self._own_inbox = own_inbox
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def _connect(self) -> Client:
@@ -67,6 +70,10 @@ class Broker(NatsBroker):
             self._given.takers.pop(subscription._id, None)  # noqa: SLF001  # as `hand_over` calls it
         await super().stop(exc_type, exc_val, exc_tb)
 
+    def may_reply(self, subject: str, reply: str) -> bool:
+        """Whether no answer of ours would go to others than its asker."""
+        return not reply or self._own_inbox(subject, reply)
+
     def _listening(self) -> list[tuple[CoreSubscriber, Subscription]]:
         return [
             (subscriber, subscriber.subscription)
@@ -77,12 +84,15 @@ class Broker(NatsBroker):
     def _take(
         self, subscriber: CoreSubscriber, subject: bytes, reply: bytes, body: bytes, headers: bytes | None
     ) -> None:
-        asker = Asker.of(as_text(subject), as_text(reply))
+        asked, answered = as_text(subject), as_text(reply)
+        if not self.may_reply(asked, answered):
+            return
+        asker = Asker.of(asked, answered)
         if self._gate.admits(asker):
             # of a body that is too large so much is kept that it is seen to be
             self._run(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
         elif reply:
-            self._run(self._refuse(as_text(reply)))
+            self._run(self._refuse(answered))
 
     async def _answer(
         self,
@@ -122,6 +132,9 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
     async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
         # FastStream's own decoding and path parameters are lax or slow; the subject and the raw body say all
         received = message.raw_message
+        if not broker.may_reply(received.subject, received.reply):  # it came before its subscription was handed over
+            message.reply_to = ""  # FastStream replies to nobody then
+            return NatsResponse(b"")
         try:
             legible(received.headers)
         except UnreadableHeaders as unreadable:

@@ -14,8 +14,9 @@ from events.subjects import is_legible
 
 MOST, MOST_OF_TENANT = 2_048, 512
 """Requests under way and waiting: in all, and about one tenant."""
-OWN_INBOXES = "_INBOX."
-"""Where replies to connections of the service's own account go; the broker renames all others' reply subjects."""
+OWN_INBOX = "_INBOX.role.inquiry."
+"""Where the service awaits what it asks itself. On a broker of ours nobody else's request with such a reply subject is
+answered (`events.own_inbox`)."""
 
 
 class Asker(NamedTuple):
@@ -28,7 +29,7 @@ class Asker(NamedTuple):
     def of(cls, subject: str, reply: str) -> "Asker":
         """By the subject of the request, `<what>.<tenant>.…`, and its reply subject."""
         tenant = subject.split(".")[1] if is_legible(subject) else ""
-        return cls(tenant, reply.startswith(OWN_INBOXES))
+        return cls(tenant, reply.startswith(OWN_INBOX))
 
 
 class Gate:

@@ -13,6 +13,8 @@ import msgspec
 T = TypeVar("T")
 
 MAX_BODY = 16 * 1024
+MAX_PAYLOAD = 65_536
+"""Bytes of a message in the broker's accounts of those who ask for tokens, either way, headers included."""
 _any_decoder = msgspec.json.Decoder(dict[str, Any])
 _VALUE = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
 

@@ -23,9 +23,12 @@ from heirloom.doors import try_doors
 from heirloom.own_connection import connect_as
 from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
+from heirloom.roles import ASKING
+from heirloom.roles import answering as answering_role
 from heirloom.tracing import Parts
 from service import keyring
 from service.admin.serve import ORDERS_PER_SECOND, serve_admin
+from service.askers import ACCOUNTS, ANYBODY, Answering
 from service.callout import Callout
 from service.client_assertion import BUCKET, UsedAssertions
 from service.client_authentication import ClientAuthentication
@@ -75,12 +78,18 @@ class Disconnected(Exception):
 
 
 class _Buses(NamedTuple):
-    """The connections: to the log and the other replicas, to the read model, to clients, and to operators."""
+    """The connections: to the log and the other replicas, to the read model, to the broker's questions, to those who
+    ask, in each of their accounts, and to operators (one of these, where the broker is ours)."""
 
     log: bus.Connection
     inquiry: bus.Connection
-    api: bus.Connection
-    admin: bus.Connection
+    callout: bus.Connection
+    answering: list[Answering]
+    admin: Answering
+
+    def all(self) -> list[bus.Connection]:
+        """Each once."""
+        return [self.log, self.inquiry, self.callout, *{each.connection for each in (*self.answering, self.admin)}]
 
 
 async def run_replica(
@@ -119,7 +128,7 @@ async def run_replica(
             connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
             counts = ConnectionCounts(connections, context.registry.max_connections)
             callout = Callout(connecting, holdings, counts, settings.credentials.issuer_seed)
-            await callout.start(buses.api)
+            await callout.start(buses.callout)
             _leave_by(leaving, callout.drain)
             if settings.try_doors:  # here the broker can ask about clients, and nobody is served yet
                 await _first(try_doors(settings.url, settings.credentials), failure)
@@ -127,18 +136,18 @@ async def run_replica(
             _leave_by(leaving, holdings.stop)
             await counts.start()
             _leave_by(leaving, counts.stop)
-        server = Server(buses.api, context, authentication, journal, __version__, parts.around)
+        server = Server(buses.answering, context, authentication, journal, __version__, parts.around)
         await context.replicas.start(server.settled, settings.required.replicas)
         _leave_by(leaving, context.replicas.stop)
         reacting = asyncio.create_task(Reactor(buses.log, context).run())
         _leave_by(leaving, partial(end, (reacting,)))
-        admin = Broker(buses.admin, Gate(ORDERS_PER_SECOND))
+        admin = Broker(buses.admin.connection, Gate(ORDERS_PER_SECOND), buses.admin.askers.own_inbox)
         serve_admin(admin, context)
         await admin.start()
         _leave_by(leaving, admin.stop)
         await server.start()
         _leave_by(leaving, server.drain)
-        reporter.gather = partial(of_replica, server, context, buses)
+        reporter.gather = partial(of_replica, server, context, buses.all())
         log.info("serving")
         ready.set()
         leaving.callback(log.info, "draining")
@@ -153,14 +162,17 @@ async def _connected(settings: Settings, failure: "asyncio.Future[None]", leavin
         leaving.push_async_callback(connection.close)
         return connection
 
-    buses = _Buses(
-        await connected("service", "heirloom log"),
-        await connected("inquiry", "heirloom inquiry"),
-        await connected("endpoints", "heirloom api"),
-        await connected("endpoints", "heirloom admin"),
-    )
+    log_bus, inquiry = await connected("service", "heirloom log"), await connected("inquiry", "heirloom inquiry")
+    callout = await connected("callout", "heirloom callout")
+    if settings.credentials is None:  # nothing is known of its accounts
+        answering = [Answering(await connected("endpoints", "heirloom api"), ANYBODY)]
+        admin = Answering(await connected("endpoints", "heirloom admin"), ANYBODY)
+    else:
+        asking = {name: await connected(answering_role(name), f"heirloom {name.lower()}") for name in ASKING}
+        answering = [Answering(asking[account], askers) for account, askers in ACCOUNTS.items()]
+        admin = Answering(asking["OPERATORS"], ACCOUNTS["OPERATORS"])
     leaving.callback(failure.cancel)  # what is closed by us is no failure
-    return buses
+    return _Buses(log_bus, inquiry, callout, answering, admin)
 
 
 async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copies: int) -> Context:

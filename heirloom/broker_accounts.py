@@ -1,27 +1,27 @@
 """The accounts section of the broker's configuration, made from the role table."""
 
 from events.stream import REVOKED, REVOKED_STORED
+from events.strict import MAX_PAYLOAD
 from heirloom.credentials import Credentials
 from heirloom.roles import (
     API,
-    CLIENT_IMPORTS,
-    CLIENTS_ACCOUNT,
+    ASKING,
     LOG_ACCOUNT,
     LOG_API,
-    PERSON_IMPORTS,
-    PERSONS_ACCOUNT,
     ROLES,
+    SHOWN,
     STREAMS,
     SYSTEM,
     Role,
     inbox,
 )
+from service.named_role import below
 
 SYSTEM_ACCOUNT = "SYS"
-MAX_SUBSCRIPTIONS = 1_000
-"""Of each connection of clients and of the roles that are shown; the broker ends one that subscribes to more."""
-MAX_CONNECTIONS = 1_000
-"""Of all holders of roles in one account. Clients have their own bound, in the registry."""
+MAX_SUBSCRIPTIONS = 32
+"""Of each connection in the accounts of those who ask; the broker ends one that subscribes to more."""
+UNBOUNDED = ("OPERATORS", "AUDITORS")
+"""Where answers are longer than `MAX_PAYLOAD`, which bounds them as well; the broker takes 1 MiB there."""
 ANSWERED_BY_SEVERAL = (
     *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
     *(subject for subject in SYSTEM if ".PING." in subject),
@@ -33,11 +33,9 @@ def accounts(credentials: Credentials) -> str:
     """In the broker's own notation. Nobody is a member of the system's account."""
     exported: dict[str, list[str]] = {}
     others: list[str] = []
-    for account in dict.fromkeys([*(role.account for role in ROLES.values()), CLIENTS_ACCOUNT, PERSONS_ACCOUNT]):
-        if account == LOG_ACCOUNT:
-            continue
+    for account in ASKING:
         members = {name: role for name, role in ROLES.items() if role.account == account}
-        asked = _asked(account, members)
+        asked = _asked(members)
         for arriving in asked.values():
             exported.setdefault(arriving, []).append(account)
         imports = [_service_import(LOG_ACCOUNT, arriving, subject) for subject, arriving in asked.items()]
@@ -45,7 +43,7 @@ def accounts(credentials: Credentials) -> str:
             exported.setdefault(REVOKED_STORED, []).append(account)
             mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
             imports.append(f'{{ stream: {{ account: {LOG_ACCOUNT}, subject: "{REVOKED_STORED}" }}, to: "{mapped}" }}')
-        others.append(_account(account, _users(members, credentials), [], imports, _limits(bool(members))))
+        others.append(_account(account, _users(members, credentials), [], imports, _limits(account)))
     processes = {name: role for name, role in ROLES.items() if role.account == LOG_ACCOUNT}
     exports = [_export(subject, to) for subject, to in exported.items()]
     system = [_service_import(SYSTEM_ACCOUNT, subject, subject) for subject in SYSTEM]
@@ -56,17 +54,20 @@ def accounts(credentials: Credentials) -> str:
     )
 
 
-def _limits(connections: bool) -> str:
-    held = f"max_connections: {MAX_CONNECTIONS}, " if connections else ""
-    return f"limits: {{ {held}max_subscriptions: {MAX_SUBSCRIPTIONS} }}"
+def _limits(account: str) -> str:
+    """No bound on the connections of all its members, which some could use up; each has its own (`service`)."""
+    payload = "" if account in UNBOUNDED else f", max_payload: {MAX_PAYLOAD}"
+    return f"limits: {{ max_subscriptions: {MAX_SUBSCRIPTIONS}{payload} }}"
 
 
-def _asked(account: str, members: dict[str, Role]) -> dict[str, str]:
-    """What an account's members may publish to, and under what subject it arrives in the log's account."""
-    if account == PERSONS_ACCOUNT:
-        return PERSON_IMPORTS
-    published = [subject for role in members.values() for subject in role.publish] or list(CLIENT_IMPORTS)
-    return {subject: subject.replace(LOG_API, API, 1) for subject in published}
+def _asked(members: dict[str, Role]) -> dict[str, str]:
+    """What an account's members may ask of the log itself, and under what subject that arrives in its account.
+
+    Everything else is answered inside the account: nats-server loses others' answers when somebody asks another
+    account for one with wildcards in its reply subject (ADR 0038).
+    """
+    published = (subject for role in members.values() for subject in role.publish)
+    return {subject: subject.replace(LOG_API, API, 1) for subject in published if subject.startswith(LOG_API)}
 
 
 def _export(subject: str, to: list[str]) -> str:
@@ -89,7 +90,8 @@ def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
 
 
 def _permissions(name: str, role: Role) -> str:
-    listens = (*role.subscribe, f"{inbox(name)}.>")
+    own = below(inbox(name)) if name in SHOWN else [f"{inbox(name)}.>"]
+    listens = (*role.subscribe, *own)
     return f"{{ publish: {_list(role.publish)}, subscribe: {_list(listens)} }}"
 
 

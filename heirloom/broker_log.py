@@ -37,7 +37,7 @@ def is_of_a_connection(line: bytes) -> bool:
 
 
 class BrokerLog:
-    """One broker's file. It has all that the broker says of itself and of the service's own connections."""
+    """One broker's file. It has all that the broker says of itself and of the connections in the log's account."""
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self._path = path

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from events.subjects import CHECKPOINT, REGISTRY
-from heirloom.roles import CLIENT_IMPORTS, LOG_API, PERSON_IMPORTS, ROLES, Role, inbox
+from heirloom.roles import LOG_API, ROLES, Role, inbox
 from service import news
 
 FOR_EVERYBODY = "oauth.*.public.>"
@@ -19,13 +19,12 @@ DEEPER = (
     *REGISTRY,
     CHECKPOINT,
     "admin.*.*.*",
-    *CLIENT_IMPORTS,
-    *PERSON_IMPORTS.values(),
     f"{news.SUBJECT}.*.*.*",
     "heirloom.applied.*",
     "heirloom.replica.*",
     "$JS.API.STREAM.NAMES",
     "_INBOX.*.>",
+    "_R_.>",
 )
 """What is of use to a thief below the table's own subjects: a right to that alone is one too many as well."""
 KINDS = {

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from events.broker_version import BrokerTooOld
 from events.bus import Connection
 from events.ending import end
 from events.gate import Gate
+from events.own_inbox import OwnInbox, of_anybody, of_role
 from events.stream import last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
@@ -82,13 +84,16 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
     if not connecting.done():
         connecting.cancel()
         return
-    log_bus, audit_bus = await connecting
+    log_bus, audit_buses = await connecting
+    buses = (log_bus, *(asked for asked, _ in audit_buses))
     progress = Progress()
-    reporter.gather = partial(of_projector, progress, partial(last_sequence, log_bus), (log_bus, audit_bus))
+    reporter.gather = partial(of_projector, progress, partial(last_sequence, log_bus), buses)
     audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
-    broker = Broker(audit_bus, Gate(QUESTIONS_PER_SECOND))
-    audit.serve(broker)
-    await broker.start()
+    gate = Gate(QUESTIONS_PER_SECOND)  # one for all connections: the rates are of this process
+    brokers = [Broker(asked, gate, own_inbox) for asked, own_inbox in audit_buses]
+    for broker in brokers:
+        audit.serve(broker)
+        await broker.start()
     following = asyncio.create_task(Follower(log_bus, settings.read_model, progress, audit, ready).follow())
     try:
         await asyncio.wait((following, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -98,17 +103,23 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
     finally:
         log.info("draining")
         progress.give_up_waiting("the projector is stopping")
-        for leave in (broker.stop, partial(end, (following,)), audit.close, log_bus.close, audit_bus.close):
+        leaves: list[Callable[[], Awaitable[None]]] = [broker.stop for broker in brokers]
+        leaves += [partial(end, (following,)), audit.close, *(one.close for one in buses)]
+        for leave in leaves:
             with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
                 await leave()
 
 
-async def _connect(settings: Settings) -> tuple[Connection, Connection]:
+async def _connect(settings: Settings) -> tuple[Connection, list[tuple[Connection, OwnInbox]]]:
+    """To the log, and to each account that asks, with the inboxes there."""
     url, known = settings.url, settings.credentials
-    return (
-        await connect_as("projector", "heirloom projector", url, known),
-        await connect_as("audit", "heirloom audit", url, known),
-    )
+    log_bus = await connect_as("projector", "heirloom projector", url, known)
+    if known is None:
+        return log_bus, [(await connect_as("audit", "heirloom audit", url, known), of_anybody)]
+    return log_bus, [
+        (await connect_as("audit", "heirloom audit", url, known), of_role("inquiry")),
+        (await connect_as("audit-auditors", "heirloom auditors", url, known), of_role("auditor")),
+    ]
 
 
 def _settings() -> Settings:

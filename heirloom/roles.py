@@ -32,8 +32,8 @@ WAITING, GUESSES = "DEVICES", "GUESSES"
 """The streams in memory of devices that wait for a person, and of wrong user codes."""
 REACTOR = "reactor"
 """The durable consumer of the log that all replicas share."""
-REPLIES = "_R_.>"
-"""The reply subjects of requests from other accounts."""
+INBOXES = "_INBOX.>"
+"""Where those of an account await replies."""
 CALLOUT_REPLIES = "$SYS._INBOX.>"
 """Where the broker waits for what it is told about a connection (auth callout)."""
 
@@ -97,15 +97,12 @@ OWN: dict[str, Role] = {
         ),
         subscribe=("heirloom.>", REVOKED_STORED),
     ),
-    "endpoints": Role(
-        LOG_ACCOUNT,
-        publish=(REPLIES, CALLOUT_REPLIES),
-        subscribe=("oauth.>", "admin.>", "$SRV.>", "$SYS.REQ.USER.AUTH"),
-    ),
+    "callout": Role(LOG_ACCOUNT, publish=(CALLOUT_REPLIES,), subscribe=("$SYS.REQ.USER.AUTH",)),
     "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
     # the projector's: to the log, and to whoever asks it
     "projector": Role(LOG_ACCOUNT, publish=(*_reads(STREAM), *_consumes(STREAM))),
-    "audit": Role(LOG_ACCOUNT, publish=(REPLIES, f"{inbox('inquiry')}.>"), subscribe=("audit.>",)),
+    "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
+    "audit-auditors": Role("AUDITORS", publish=(INBOXES,), subscribe=("audit.>",)),
     "notary": Role(LOG_ACCOUNT, publish=(*_reads(STREAM), *_reads(CHECKPOINTS), CHECKPOINT)),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
     "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
@@ -121,7 +118,7 @@ OWN: dict[str, Role] = {
         ),
     ),
 }
-"""The service's own connections and commands."""
+"""The service's own connections and commands, in the log's account; the projector's in the auditors'."""
 
 SHOWN: dict[str, Role] = {
     "operator": Role("OPERATORS", publish=("admin.>", "oauth.*.public.>")),
@@ -144,15 +141,32 @@ SHOWN: dict[str, Role] = {
 }
 """The roles of people and programs outside: `heirloom url --role` (CONTRACT §7)."""
 
-ROLES = OWN | SHOWN
+CLIENTS_ASK = ("oauth.*.client.>", "oauth.*.public.>")
+"""What is asked in the clients' account; a client's own permissions name its tenant and itself."""
+PERSONS_ASK = ("oauth.*.client.*.introspect", "oauth.*.client.*.revoke", "oauth.*.public.>")
+"""What is asked in the persons' account: so the broker itself says that it was not the client who asked."""
 
-CLIENT_IMPORTS = ("oauth.*.client.>", "oauth.*.public.>")
-"""What the clients' account reaches; a client's own permissions name its tenant and itself."""
 
-PERSON_IMPORTS = {
-    "oauth.*.client.*.introspect": "oauth.*.person.*.introspect",
-    "oauth.*.client.*.revoke": "oauth.*.person.*.revoke",
-    "oauth.*.public.>": "oauth.*.public.>",
+ASKING = tuple(dict.fromkeys([CLIENTS_ACCOUNT, PERSONS_ACCOUNT, *(role.account for role in SHOWN.values())]))
+"""The accounts of those who ask (`service.askers`)."""
+
+
+def answering(account: str) -> str:
+    """The role of a replica's connection that answers those of an account, inside it."""
+    return f"endpoints-{account.lower()}"
+
+
+def _asked(account: str) -> tuple[str, ...]:
+    if account in (CLIENTS_ACCOUNT, PERSONS_ACCOUNT):
+        return CLIENTS_ASK if account == CLIENTS_ACCOUNT else PERSONS_ASK
+    asked = (subject for role in SHOWN.values() if role.account == account for subject in role.publish)
+    return tuple(subject for subject in asked if subject.startswith(("oauth.", "admin.")))
+
+
+ANSWERING = {
+    answering(account): Role(account, publish=(INBOXES,), subscribe=(*_asked(account), "$SRV.>")) for account in ASKING
 }
-"""What the persons' account reaches, and under what subjects it arrives: so the broker itself says that it was not the
-client who asked."""
+"""A replica's connections to those who ask: each may publish replies in that account, and nothing else."""
+
+OWN |= ANSWERING
+ROLES = OWN | SHOWN

@@ -25,6 +25,7 @@ from service.connection_counts import ConnectionCounts
 from service.disconnecting import ACCOUNT, PERSONS_ACCOUNT
 from service.errors import OAuthError
 from service.holding import Holdings
+from service.named_role import below
 from service.tokens import new_id
 
 log = logging.getLogger("heirloom.callout")
@@ -156,12 +157,13 @@ class Callout:
             rights = {"pub": {"allow": role.publish()}, "sub": {"allow": role.subscribe()}} | UNLIMITED | _kind("user")
             return self._sign({"aud": role.account, "sub": user, "name": role.user, "nats": rights})
         own, inbox = f"oauth.{tenant}.client.{client_id}", f"_INBOX.{tenant}.{client_id}"
+        own_inboxes = [f"{inbox}.{name}" for name in inboxes] or [inbox]
         permissions = {
             "pub": {
                 "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
                 "deny": [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF] if inboxes else [],
             },
-            "sub": {"allow": [f"{inbox}.{name}.>" for name in inboxes] or [f"{inbox}.>"]},
+            "sub": {"allow": [subject for own in own_inboxes for subject in below(own)]},
         }
         ends = {} if holding is None else {"exp": holding.until}
         name = f"{tenant}/{client_id}" if holding is None else holding.user

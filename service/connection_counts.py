@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from events.ending import end
 from service.disconnecting import PERSONS_ACCOUNT, Listed
 from service.holding import AS_PERSON, Holding
+from service.named_role import as_client
 
 log = logging.getLogger("heirloom.callout")
 
@@ -28,7 +29,7 @@ WAITING = 4
 
 
 class Who(NamedTuple):
-    """A client, or somebody else of the tenant's, under a name that no client has."""
+    """A client, or somebody else of the tenant's, under a name that no client has: a role's, or a person's."""
 
     tenant: str
     client_id: str
@@ -40,6 +41,10 @@ class Who(NamedTuple):
         if listed.account == PERSONS_ACCOUNT and (holding := Holding.of(listed.user)) is not None:
             return cls(tenant, holding.person)
         return cls(tenant, rest.partition("/")[0])
+
+    def counts_as(self) -> tuple["Who", ...]:
+        """Itself, and for a role by its name all names of the tenant together."""
+        return (self, Who(self.tenant, as_client(""))) if self.client_id.startswith(as_client("")) else (self,)
 
 
 class Lists(Protocol):
@@ -84,13 +89,16 @@ class ConnectionCounts:
         self._stale.set()
         if self._has_all(who) and (self._waiting[who] >= WAITING or await self._has_all_next(who)):
             return False
-        self._since[who] += 1
+        self._since.update(who.counts_as())
         return True
 
     def _may_have(self, who: Who) -> int | None:
         return MOST_OF_PERSON if who.client_id.startswith(AS_PERSON) else self._bound(*who)
 
     def _has_all(self, who: Who) -> bool:
+        return any(self._is_full(one) for one in who.counts_as())
+
+    def _is_full(self, who: Who) -> bool:
         bound = self._may_have(who)
         return bound is not None and self._counted[who] + self._since[who] >= bound
 
@@ -128,7 +136,8 @@ class ConnectionCounts:
     async def _end_excess(self) -> None:
         theirs: defaultdict[Who, list[Listed]] = defaultdict(list)
         for listed in self._found.values():
-            theirs[Who.of(listed)].append(listed)
+            for who in Who.of(listed).counts_as():
+                theirs[who].append(listed)
         self._counted = Counter({who: len(found) for who, found in theirs.items()})
         for who, found in theirs.items():
             bound = self._may_have(who)

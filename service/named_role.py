@@ -38,7 +38,7 @@ class NamedRole(NamedTuple):
     def subscribe(self) -> list[str]:
         """Subjects, its inbox among them."""
         feed = [f"tokens.{self.tenant}.family.*.revoked"] if self.role == "resource" else []
-        return [f"{self.inbox}.>", *feed]
+        return [*below(self.inbox), *feed]
 
 
 class TenantRole(NamedTuple):
@@ -52,9 +52,28 @@ MAX_CONNECTIONS = 100
 """Of one name."""
 
 
+MAX_CONNECTIONS_OF_ALL = 200
+"""Of all names of one tenant together."""
+MAX_CONNECTIONS_OF_A_PASSWORD = 1_000
+"""Of all holders of a role for every tenant."""
+
+
+def below(inbox: str) -> list[str]:
+    """What its owner may subscribe to: a subject of a thousand parts would cost the broker a node for each."""
+    return [f"{inbox}.*", f"{inbox}.*.*", f"{inbox}.*.*.*"]
+
+
 def as_client(name: str) -> str:
     """Where others have a client_id."""
     return f"role:{name}"
+
+
+def bound_of_role(tenant: str, client_id: str) -> int | None:
+    """How many connections a role may have, by its name (`as_client`), all of a tenant (`as_client("")`), or by the
+    password for all tenants, whose user stands in the place of the tenant; None for a client."""
+    if client_id.startswith(as_client("")):
+        return MAX_CONNECTIONS if client_id != as_client("") else MAX_CONNECTIONS_OF_ALL
+    return MAX_CONNECTIONS_OF_A_PASSWORD if not client_id and tenant in ACCOUNTS else None
 
 
 ACCOUNTS: dict[RoleKind, str] = {

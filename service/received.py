@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from events.bus import Connection
 from events.headers import unreadable
 from events.strict import MAX_BODY
 from events.subjects import ILLEGIBLE, is_legible
@@ -21,22 +22,26 @@ KEPT_OF_BODY = MAX_BODY + 1
 
 
 class Received:
-    """Who asks is what the subject says: `oauth.<tenant>.client.<client_id>.…`, or with `person` in the place of
-    `client` who shows a person's token of that client; of others it says nothing.
+    """Who asks is what the subject says: `oauth.<tenant>.client.<client_id>.…`; the endpoint's name says where it
+    was not the client, but a person's token of that client; of others neither says anything.
 
-    `name` and `endpoint` are who answers, `at` is when it came.
+    `name` and `endpoint` are who answers, `at` is when it came, `connection` the one by which it is answered.
     """
+
+    connection: Connection
 
     __slots__ = (
         "_is_legible",
         "at",
         "body",
         "client_id",
+        "connection",
         "endpoint",
         "headers",
         "name",
         "proved_by",
         "reply",
+        "subject",
         "tenant",
     )
 
@@ -53,8 +58,11 @@ class Received:
         self._is_legible = is_legible(subject)
         self.name = name
         self.endpoint = endpoint
+        self.subject = subject
         self.tenant, self.proved_by = fields[1], fields[2]
-        self.client_id = fields[3] if self.proved_by in ("client", "person") else ""
+        self.client_id = fields[3] if self.proved_by == "client" else ""
+        if name.startswith("person-"):
+            self.proved_by = "person"
         self.reply = reply
         self.body = body[:KEPT_OF_BODY]
         self.headers = headers

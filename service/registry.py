@@ -25,7 +25,7 @@ from events.reader import read
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from service.keyring import Keyring
-from service.named_role import MAX_CONNECTIONS, NamedRole, TenantRole, as_client
+from service.named_role import NamedRole, TenantRole, bound_of_role
 from service.policy import Rules, resolve
 from service.signing import SigningKey
 from service.subjects import Subjects
@@ -160,10 +160,10 @@ class Registry:
         return known.roles if known is not None else {}
 
     def max_connections(self, tenant: str, client_id: str) -> int | None:
-        """How many connections that client, or role by its name, may have, as far as is known here."""
+        """How many connections that client, or role, may have, as far as is known here."""
+        if (of_role := bound_of_role(tenant, client_id)) is not None:
+            return of_role
         known = self._tenants.get(tenant)
-        if client_id.startswith(as_client("")):
-            return MAX_CONNECTIONS
         client = known.clients.get(client_id) if known is not None else None
         return client.rules.max_connections if client is not None else None
 

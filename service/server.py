@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,13 +13,14 @@ from nats.micro import add_service
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
 
-from events.bus import Connection, as_text
+from events.bus import as_text
 from events.fair_queue import Asker, FairQueue, Limits
 from events.headers import UnreadableHeaders, legible
 from events.log import Unavailable
+from events.strict import MAX_PAYLOAD
+from service.askers import Answering, endpoints
 from service.client_authentication import ClientAuthentication
 from service.context import Context
-from service.endpoints import authorize, device_authorization, introspect, issue, public, revoke, token
 from service.errors import OAuthError
 from service.figures import Figures
 from service.journal import Journal
@@ -33,25 +34,14 @@ Turns: TypeAlias = FairQueue[Callable[[Asker], None]]
 Around = Callable[[str, Endpoint], Endpoint]
 """What is put around each endpoint, by its name."""
 
-ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
-    "token": ("oauth.*.client.*.token", token.handle),
-    "issue": ("oauth.*.client.*.issue", issue.handle),
-    "authorize": ("oauth.*.client.*.authorize", authorize.handle),
-    "device_authorization": ("oauth.*.client.*.device_authorization", device_authorization.handle),
-    "revoke": ("oauth.*.client.*.revoke", revoke.handle),
-    "introspect": ("oauth.*.client.*.introspect", introspect.handle),
-    "jwks": ("oauth.*.public.jwks", public.jwks),
-    "metadata": ("oauth.*.public.metadata", public.metadata),
-}
-PROVED_BY_SUBJECT = "oauth.*.client.*."
-PROVED_BY_A_PERSONS_TOKEN = "oauth.*.person.*."
-"""Where the broker puts what comes from its account of those who showed one (`heirloom.roles`)."""
-FOR_PERSONS = ("introspect", "revoke")
-PROVED_BY_REQUEST = "oauth.*.edge."
 QUEUE = "heirloom"
 LATE_SECONDS, LOOKS = 0.2, 10
 """How long after it was told to stop the broker's last requests may still arrive, and in how many parts that is waited:
 each begins with an answer of the broker's, so that it takes longer where the broker or this replica is slow."""
+FOREIGN_REPLY = "foreign_reply"
+"""What came of a request whose reply subject is not below its asker's own inbox."""
+LARGEST_REPLY = MAX_PAYLOAD - 1024
+"""Bytes of a body: the broker would end the connection for more than `MAX_PAYLOAD`, with the headers."""
 READING = frozenset({"introspect", "edge-introspect", "person-introspect", "jwks", "metadata"})
 """What appends nothing."""
 READS = Limits(at_once=32, of_tenant=24, of_client=8, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600)
@@ -62,35 +52,24 @@ WRITES = Limits(
 """Of these most wait for the disk, and those that do so together share it."""
 
 
-def endpoints() -> dict[str, tuple[str, Endpoint]]:
-    """What is listened to: the table, and every endpoint of a client's once more for those whom no subject proves."""
-    edge = {
-        f"edge-{name}": (PROVED_BY_REQUEST + subject.removeprefix(PROVED_BY_SUBJECT), endpoint)
-        for name, (subject, endpoint) in ENDPOINTS.items()
-        if subject.startswith(PROVED_BY_SUBJECT)
-    }
-    person = {f"person-{name}": (f"{PROVED_BY_A_PERSONS_TOKEN}{name}", ENDPOINTS[name][1]) for name in FOR_PERSONS}
-    return ENDPOINTS | edge | person
-
-
 def as_it_is(_name: str, endpoint: Endpoint) -> Endpoint:
     """Nothing around it."""
     return endpoint
 
 
 class Server:
-    """Answers every request it receives, also while it drains."""
+    """Answers every request it receives, also while it drains: inside each account that asks."""
 
     def __init__(
         self,
-        connection: Connection,
+        answering: Sequence[Answering],
         context: Context,
         authentication: ClientAuthentication,
         journal: Journal,
         version: str,
         around: Around | None = None,
     ) -> None:
-        self._connection = connection
+        self._answering = answering
         self._context = context
         self._authentication = authentication
         self._journal = journal
@@ -101,21 +80,24 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals: set[asyncio.Task[None]] = set()
         self.figures = {name: Figures() for name in endpoints()}
-        self._service: Service | None = None
+        self._services: list[tuple[Answering, Service]] = []
 
     async def start(self) -> None:
         """Listen. Returns when the broker knows of every endpoint."""
-        self._service = await add_service(
-            self._connection,
-            name="heirloom",
-            version=self._version,
-            description="OAuth 2.0 tokens; every decision is an event in the log",
-            queue_group=QUEUE,
-            stats_handler=self._stats,
-        )
-        for name, (subject, endpoint) in endpoints().items():
-            await self._listen(self._service, subject, name, self._around(name, endpoint))
-        await self._connection.flush()
+        asked = {name: (subject, self._around(name, endpoint)) for name, (subject, endpoint) in endpoints().items()}
+        for answering in self._answering:
+            service = await add_service(
+                answering.connection,
+                name="heirloom",
+                version=self._version,
+                description="OAuth 2.0 tokens; every decision is an event in the log",
+                queue_group=QUEUE,
+                stats_handler=self._stats,
+            )
+            self._services.append((answering, service))
+            for name in answering.askers.asks:
+                await self._listen(answering, service, name, *asked[name])
+            await answering.connection.flush()
 
     @property
     def in_flight(self) -> int:
@@ -134,37 +116,57 @@ class Server:
 
     async def drain(self) -> None:
         """Take no new request, and answer every one already received."""
-        if self._service is None:
-            return
         # the service's own stop() drops what the broker has already handed to us, and a request that was being handed
         # over just then arrives a moment after the broker has confirmed: so listening ends a little later than asking
-        subscriptions = [endpoint._subscription for endpoint in self._service._endpoints]  # noqa: SLF001
-        for subscription in subscriptions:
-            await self._connection._send_unsubscribe(subscription._id)  # noqa: SLF001
+        subscriptions = []
+        for answering, service in self._open():
+            listening = [endpoint._subscription for endpoint in service._endpoints]  # noqa: SLF001
+            for subscription in listening:
+                await answering.connection._send_unsubscribe(subscription._id)  # noqa: SLF001
+            subscriptions += listening
         for _ in range(LOOKS):
-            await self._connection.flush()
+            await self._flush()
             await asyncio.sleep(LATE_SECONDS / LOOKS)
         await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
-        await self._connection.flush()
+        await self._flush()
         while under_way := self._tasks | self._refusals:
             await asyncio.wait(under_way)
-            await self._connection.flush()  # the answers are sent; what has arrived before that is under way now
+            await self._flush()  # the answers are sent; what has arrived before that is under way now
 
-    async def _listen(self, service: Service, subject: str, name: str, endpoint: Endpoint) -> None:
+    async def _flush(self) -> None:
+        """The broker has answered on every connection."""
+        await asyncio.gather(*(answering.connection.flush() for answering, _ in self._open()))
+
+    def _open(self) -> list[tuple[Answering, Service]]:
+        """One that the broker has ended for good keeps nobody from answering on the others."""
+        return [each for each in self._services if not each[0].connection.is_closed]
+
+    async def _listen(
+        self, answering: Answering, service: Service, name: str, subject: str, endpoint: Endpoint
+    ) -> None:
         """The micro service tells what there is; requests come past its queue and its task."""
 
         def take(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-            self._receive(Received(name, endpoint, as_text(subject), as_text(reply), body, headers))
+            came = Received(name, endpoint, as_text(subject), as_text(reply), body, headers)
+            self._receive(answering, came)
 
         async def early(request: MicroRequest) -> None:  # it came before its subscription was handed over
             message = request._msg  # noqa: SLF001
-            self._receive(Received(name, endpoint, message.subject, message.reply, message.data, message.headers))
+            came = Received(name, endpoint, message.subject, message.reply, message.data, message.headers)
+            self._receive(answering, came)
 
         await service.add_endpoint(name=name, subject=subject, handler=early)
-        self._connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
+        answering.connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
 
-    def _receive(self, received: Received) -> None:
-        """It is worked on now, or waits for its turn; or it is refused, and nothing of it was read but its subject."""
+    def _receive(self, answering: Answering, received: Received) -> None:
+        """It is worked on now, or waits for its turn; or it is refused, and nothing of it was read but its subject.
+
+        Whose answer would go to others gets none, anywhere.
+        """
+        received.connection = answering.connection
+        if received.reply and not answering.askers.own_inbox(received.subject, received.reply):
+            self.figures[received.name].took(0.0, FOREIGN_REPLY)
+            return
         try:
             received.check()
             asker, turns = self._asker(received), self._turns[received.name]
@@ -191,7 +193,7 @@ class Server:
         """Raises `UnreadableHeaders`, and `invalid_request`."""
         try:
             if isinstance(received.headers, bytes):
-                return self._connection.headers_of(received.headers)
+                return received.connection.headers_of(received.headers)
             return legible(received.headers)
         except (ValueError, IndexError) as error:
             raise OAuthError("invalid_request", "the headers cannot be read") from error
@@ -201,7 +203,7 @@ class Server:
 
     async def _refuse(self, received: Received, refusal: OAuthError) -> None:
         """It is counted; no line is written about it, which would be the most that it costs."""
-        await self._respond(received.reply, refusal.body(), refusal.headers())
+        await self._respond(received, refusal.body(), refusal.headers())
         self.figures[received.name].took(0.0, refusal.code)
 
     async def _answer(self, received: Received, asker: Asker) -> None:
@@ -226,23 +228,25 @@ class Server:
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
         finally:
             _end(turns, asker)
-        if (instead := await self._respond(received.reply, body, headers)) is not None:
+        if (instead := await self._respond(received, body, headers)) is not None:
             outcome = instead.code
         took = time.perf_counter() - received.at
         self.figures[received.name].took(took, outcome)
         if outcome != "slow_down":  # who is told that asks a lot, and a line for each would be a lot of disk
             self._journal.decision(received.name, tenant, client_id, outcome, took)
 
-    async def _respond(self, reply: str, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
+    async def _respond(self, received: Received, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
         """The reply is sent, or the refusal that is returned, where the broker takes no message of that size."""
-        if not reply:
+        if not received.reply:
             return None  # nobody asked for one
         try:
-            await self._connection.publish(reply, body, headers=headers)
+            if len(body) > LARGEST_REPLY:
+                raise MaxPayloadError
+            await received.connection.publish(received.reply, body, headers=headers)
         except MaxPayloadError:
             log.error("a reply of %d bytes is larger than the broker's messages may be", len(body))
             refusal = OAuthError("server_error", "the answer is too large for one message")
-            await self._respond(reply, refusal.body(), refusal.headers())
+            await self._respond(received, refusal.body(), refusal.headers())
             return refusal
         except NatsError as error:  # the connection is gone
             log.info("a reply could not be sent: %s", type(error).__name__)

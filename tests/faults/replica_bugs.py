@@ -8,7 +8,7 @@ import msgspec
 
 from events import appender, family
 from events.appender import Appender, Conflict
-from service import families, server
+from service import askers, families
 from service.context import Context
 from service.decide import outcome, redeem
 from service.endpoints import revoke
@@ -151,8 +151,8 @@ def revocation_told_before_commit() -> None:
         task.add_done_callback(_forget)
         return b"{}"
 
-    subject, _ = server.ENDPOINTS["revoke"]
-    server.ENDPOINTS["revoke"] = (subject, hasty)
+    subject, _ = askers.ENDPOINTS["revoke"]
+    askers.ENDPOINTS["revoke"] = (subject, hasty)
 
 
 def any_key_is_a_retry() -> None:

@@ -18,7 +18,8 @@ from nats.aio.client import Client
 from events.reader import read
 from heirloom import credentials
 from heirloom.own_connection import connect_as
-from heirloom.roles import CLIENT_IMPORTS, LOG_ACCOUNT, OWN, ROLES, inbox
+from heirloom.roles import ASKING, CLIENTS_ASK, LOG_ACCOUNT, OWN, ROLES, SHOWN, answering, inbox
+from service.named_role import below
 from tests.system.service import Service
 
 CLIENT = "client"
@@ -69,9 +70,10 @@ class Rights(NamedTuple):
         return _matches(self.subscribe, subject)
 
 
-RIGHTS = {name: Rights(role.publish, (*role.subscribe, f"{inbox(name)}.>")) for name, role in ROLES.items()} | {
-    CLIENT: Rights(("oauth.acme.client.web.>", "oauth.acme.public.>"), ("_INBOX.acme.web.>",))
-}
+RIGHTS = {
+    name: Rights(role.publish, (*role.subscribe, *(below(inbox(name)) if name in SHOWN else [f"{inbox(name)}.>"])))
+    for name, role in ROLES.items()
+} | {CLIENT: Rights(("oauth.acme.client.web.>", "oauth.acme.public.>"), tuple(below("_INBOX.acme.web")))}
 
 
 def _matches(patterns: tuple[str, ...], subject: str) -> bool:
@@ -91,7 +93,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 STRANGERS = (
-    *CLIENT_IMPORTS,
+    *CLIENTS_ASK,
     *(subject for role in ROLES.values() if role.account != LOG_ACCOUNT for subject in role.publish),
 )
 ANSWERING = [
@@ -111,7 +113,7 @@ TRIED = tuple(
         [
             *ALWAYS_TRIED,
             *(_one_of(pattern) for rights in RIGHTS.values() for pattern in (*rights.publish, *rights.subscribe)),
-            *(_one_of(pattern) for pattern in CLIENT_IMPORTS),
+            *(_one_of(pattern) for pattern in CLIENTS_ASK),
         ]
     )
 )
@@ -122,10 +124,10 @@ CONCRETE = tuple(subject for subject in TRIED if not {"*", ">"} & set(subject.sp
 
 def test_what_receives_from_strangers_publishes_replies_alone() -> None:
     """So that no fault of a parser of ours reaches the log: by no subject, no consumer, no reply of JetStream's."""
-    assert ANSWERING == ["endpoints", "audit"]
-    replies = {"_R_.>", "$SYS._INBOX.>", f"{inbox('inquiry')}.>"}
+    assert set(ANSWERING) == {"audit", "audit-auditors", *map(answering, ASKING)}
     for name in ANSWERING:
-        assert set(OWN[name].publish) <= replies
+        outside = OWN[name].account != LOG_ACCOUNT  # where nothing of the service's awaits a reply
+        assert OWN[name].publish == (("_INBOX.>",) if outside else (f"{inbox('inquiry')}.>",))
     for name, role in OWN.items():
         appends = any(_overlap(subject, "tokens.>") for subject in role.publish)
         delivers = any(subject.startswith("$JS.") for subject in role.publish)

@@ -19,7 +19,7 @@ from service.callout import SUBJECT, Callout, _b64
 from service.connecting import Admitted, Offered
 from service.errors import invalid_client
 from service.holding import Holding
-from service.named_role import NamedRole
+from service.named_role import NamedRole, below
 
 SEED = nkeys.encode_seed(b"s" * 32, nkeys.PREFIX_BYTE_ACCOUNT).decode()
 USER = "UABC"
@@ -147,7 +147,7 @@ async def test_a_client_may_use_its_own_subjects_and_inbox_alone(world: World) -
         "aud": "USERS",
         "sub": USER,
         "name": "acme/web",
-        "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], ["_INBOX.acme.web.>"]),
+        "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web")),
     }
     assert (world.offered, world.opened, world.counted) == ([Offered("acme.web")], [], [("acme", "web")])
 
@@ -164,7 +164,7 @@ async def test_a_persons_token_may_ask_and_give_back_but_not_get(world: World) -
         "nats": unlimited(
             ["oauth.acme.client.web.>", "oauth.acme.public.>"],
             [f"oauth.acme.client.web.{endpoint}" for endpoint in denied],
-            ["_INBOX.acme.web.jti.>", "_INBOX.acme.web.digest.>"],
+            [*below("_INBOX.acme.web.jti"), *below("_INBOX.acme.web.digest")],
         ),
     }
     assert world.opened == [HOLDING]
@@ -175,7 +175,7 @@ async def test_a_clients_own_token_ends_with_its_connection(world: World) -> Non
     world.admitted = Admitted("acme", "web", HOLDING)
     user = user_of(await world.answer(Message()))
     assert (user["aud"], user["exp"], user["name"]) == ("USERS", HOLDING.until, HOLDING.user)
-    assert user["nats"] == unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], ["_INBOX.acme.web.>"])
+    assert user["nats"] == unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web"))
 
 
 async def test_a_named_role_has_its_own_rights_in_its_account(world: World) -> None:

@@ -26,6 +26,7 @@ from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
+from service.askers import ENDPOINTS, endpoints
 from service.client_assertion import ASSERTION_TYPE, KEPT_SECONDS, TAKEN, Claims, UsedAssertions, bucket, read
 from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
 from service.context import Context
@@ -35,7 +36,6 @@ from service.keyring import Keyring
 from service.registry import Registry
 from service.request import Checked, Request
 from service.secret import digest, new_secret
-from service.server import ENDPOINTS, endpoints
 from service.signing import SigningKey
 from tests.broker import Broker
 

@@ -11,6 +11,7 @@ from service.connecting import Admitted
 from service.connection_counts import MOST_OF_PERSON, WAITING, ConnectionCounts
 from service.disconnecting import ACCOUNT, PERSONS_ACCOUNT, Listed
 from service.holding import Holding
+from service.named_role import ACCOUNTS, as_client, bound_of_role
 
 
 class Servers:
@@ -42,11 +43,17 @@ def servers() -> Servers:
     return Servers()
 
 
+def _bound(tenant: str, client_id: str) -> int | None:
+    if client_id == as_client(""):
+        return 3
+    return 2 if tenant in ("acme", "operator") else None
+
+
 @pytest.fixture
 async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ConnectionCounts]:
     """Of a replica that has started; clients of acme may have two connections each."""
     monkeypatch.setattr(connection_counts, "ASK_SECONDS", 0)
-    counts = ConnectionCounts(servers, lambda tenant, _client_id: 2 if tenant == "acme" else None)
+    counts = ConnectionCounts(servers, _bound)
     await counts.start()
     await _counted()
     yield counts
@@ -127,3 +134,37 @@ async def test_nobody_is_asked_while_nobody_comes(servers: Servers, counts: Conn
     before = servers.asked
     await _counted()
     assert servers.asked == before
+
+
+async def test_all_names_of_a_tenant_have_a_bound_together(servers: Servers, counts: ConnectionCounts) -> None:
+    """So that no tenant's operator makes names until the machine's operator, and other tenants, find no place."""
+    for at, name in enumerate(("one", "one", "two")):
+        assert await counts.takes("acme", f"role:{name}")
+        servers.connect(f"acme/role:{name}", at)
+    assert not await counts.takes("acme", "role:three")
+    assert await counts.takes("globex", "role:one") and await counts.takes("acme", "web")
+
+
+async def test_names_let_in_at_once_are_ended_by_age(servers: Servers, counts: ConnectionCounts) -> None:
+    """By the bound of them all, as by each one's own."""
+    for at, name in enumerate(("one", "two", "three", "four", "one")):
+        servers.connect(f"acme/role:{name}", at)
+    await counts.takes("acme", "other")
+    await _counted()
+    assert sorted(listed.start[-3:-1] for listed in servers.open) == ["00", "01", "02"]
+
+
+async def test_holders_of_one_password_are_ended_by_age(servers: Servers, counts: ConnectionCounts) -> None:
+    """The broker lets them in without asking."""
+    for at in range(3):
+        servers.connect("operator", at)
+    await counts.takes("acme", "other")
+    await _counted()
+    assert sorted(listed.start[-3:-1] for listed in servers.open) == ["00", "01"]
+
+
+def test_roles_have_bounds_and_clients_their_own() -> None:
+    """A tenant is not a role because it is called so."""
+    assert (bound_of_role("acme", "role:one"), bound_of_role("acme", as_client(""))) == (100, 200)
+    assert {bound_of_role(role, "") for role in ACCOUNTS} == {1_000}
+    assert bound_of_role("acme", "web") is bound_of_role("acme", "") is bound_of_role("operator", "web") is None

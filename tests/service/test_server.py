@@ -11,8 +11,9 @@ import pytest
 
 from events import bus, stream
 from events.fair_queue import Asker, Limits
-from service import received
+from service import askers, received
 from service import server as server_module
+from service.askers import ANYBODY, Answering
 from service.client_authentication import ClientAuthentication
 from service.context import Context
 from service.door import EDGE, PUBLIC
@@ -57,7 +58,8 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, bus.Co
         "Context", SimpleNamespace(door=_Door(), skew=Skew())
     )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
-    server = Server(serving, context, cast("ClientAuthentication", _Authentication()), Journal(out), "0.0.0")
+    answering, authentication = [Answering(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())
+    server = Server(answering, context, authentication, Journal(out), "0.0.0")
     await server.start()
     await serving.flush()  # the broker knows of it before anybody asks
     return server, serving, asking
@@ -88,7 +90,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
     """Answers at `token`, to two at once, while at most two of each client wait."""
     slow = _Slow()
     monkeypatch.setattr(server_module, "WRITES", Limits(2, 2, 2, 4, 4, 2))
-    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
+    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
     return slow
 
 
@@ -126,12 +128,12 @@ async def test_what_the_broker_hands_over_late_is_answered(
         await asyncio.sleep(0.02)
         return b"{}"
 
-    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
+    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     inbox, take = asking.new_inbox(), next(iter(serving.takers.values()))
     answers = await asking.subscribe(inbox)
     await asking.flush()
-    flush, late = serving.flush, server_module.LOOKS + len(server_module.endpoints()) + 4
+    flush, late = serving.flush, server_module.LOOKS + len(ANYBODY.asks) + 4
     sent = late
 
     async def flush_and_receive(*arguments: Any) -> None:
@@ -262,7 +264,7 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
     async def broken(_context: Context, _request: Request) -> bytes:
         raise RuntimeError(f"cannot work on {SECRET}")
 
-    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", broken))
+    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", broken))
     out = io.BytesIO()
     journal = Journal(out)
     server_module.log.addHandler(journal)
@@ -289,7 +291,7 @@ async def test_an_answer_too_large_for_a_message_is_a_server_error(
     async def endless(_context: Context, _request: Request) -> bytes:
         return b"x" * (serving.max_payload + 1)
 
-    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", endless))
+    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", endless))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     body, headers = await _ask(asking)
     assert body == {"error": "server_error", "error_description": "the answer is too large for one message"}
@@ -315,7 +317,7 @@ async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch
         await asyncio.sleep(0.002)
         return b"{}"
 
-    monkeypatch.setitem(server_module.ENDPOINTS, "token", ("oauth.*.client.*.token", refuses_the_first))
+    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", refuses_the_first))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     answers = [await _ask(asking) for _ in range(3)]
     await server.settled()  # what is answered is counted a moment later

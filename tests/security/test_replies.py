@@ -1,0 +1,86 @@
+"""Whoever asks with a reply subject that is not its own gets nothing, nobody else receives it, and nobody loses his."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import nats.errors
+import pytest
+from nats.aio.msg import Msg
+
+from events import bus
+from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
+from tests.system.service import Caller, Service
+
+WILDCARDS = ("_INBOX.>", "_INBOX.*.*.*.*", "_INBOX.acme.web.>", ">", "*")
+FOREIGN = ("_INBOX.acme.web.others", "_INBOX.globex.web.others", "tokens.acme.tenant")
+
+
+@contextlib.asynccontextmanager
+async def _listening(caller: Caller, inbox: str) -> AsyncIterator[list[str]]:
+    received: list[str] = []
+
+    async def take(message: Msg) -> None:
+        received.append(message.subject)
+
+    await caller.connection.subscribe(f"{inbox}.*", cb=take)
+    await caller.connection.subscribe(f"{inbox}.*.*", cb=take)
+    await caller.connection.flush()
+    yield received
+    await caller.connection.flush()
+
+
+@pytest.mark.parametrize("wildcard", WILDCARDS)
+async def test_a_reply_subject_with_wildcards_loses_nobody_his_answer(service: Service, wildcard: str) -> None:
+    """nats-server 2.15.1 would take the one answer for all that wait below it, were it asked across accounts."""
+    async with service.client() as web, service.client("other") as other:
+        for _ in range(10):
+            asked = [asyncio.create_task(web.ask("introspect", {"token": "hrt_x"})) for _ in range(5)]
+            for _ in range(5):
+                await other.connection.publish("oauth.acme.client.other.token", b"{}", reply=wildcard)
+            assert [answer["active"] for answer in await asyncio.gather(*asked)] == [False] * 5
+
+
+@pytest.mark.parametrize("reply", [*WILDCARDS, *FOREIGN])
+async def test_nobody_receives_what_was_asked_for_another(service: Service, reply: str) -> None:
+    """Neither the one that is named, nor the asker; what it asks afterwards is answered."""
+    async with service.client() as web, service.client("other") as other:
+        async with _listening(web, "_INBOX.acme.web") as webs, _listening(other, "_INBOX.acme.other") as others:
+            await other.connection.publish("oauth.acme.client.other.introspect", b"{}", reply=reply)
+            assert not (await other.ask("introspect", {"token": "hrt_x"}))["active"]
+            await web.connection.flush()
+        assert not webs and len(others) == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "subject", "theirs"),
+    [
+        ("auditor", "audit.acme.position", "_INBOX.role.inquiry.x"),
+        ("operator", "admin.acme.role.list", "_INBOX.role.service.x"),
+        ("edge", "oauth.acme.edge.introspect", "_INBOX.role.resource.x"),
+    ],
+)
+async def test_a_role_gets_answers_below_its_own_inbox_alone(
+    service: Service, role: str, subject: str, theirs: str
+) -> None:
+    """As a client does."""
+    async with service.role(role) as caller, _listening(caller, f"_INBOX.role.{role}") as received:
+        for reply in (theirs, *WILDCARDS):
+            await caller.connection.publish(subject, b"{}", reply=reply)
+        await caller.connection.request(subject, b"{}", timeout=10)
+        assert len(received) == 1
+
+
+async def test_nobody_fills_the_broker_with_subscriptions(service: Service) -> None:
+    """A message to one subject is worth as many as listen to it; a subject is as deep as its owner makes it."""
+    async with service.client("other") as other:
+        await other.connection.subscribe("_INBOX.acme.other." + ".".join("a" * 1000))
+        assert isinstance(other.connection, bus.Connection)
+        await asyncio.wait_for(other.connection.denied.wait(), 10)
+        with contextlib.suppress(nats.errors.Error):
+            for _ in range(MAX_SUBSCRIPTIONS + 1):
+                await other.connection.subscribe("_INBOX.acme.other.same")
+            await other.connection.flush()
+        async with asyncio.timeout(10):
+            while not other.connection.stats["reconnects"] and other.connection.is_connected:
+                await asyncio.sleep(0.02)
