@@ -12,8 +12,8 @@ OwnInbox: TypeAlias = Callable[[str, str], bool]
 
 MAX_REPLY = 512
 """Characters of a reply subject."""
-_INBOX = re.compile(r"_INBOX(?:\.[!-)+,\-/-=?-~]+)+")
-"""Visible ASCII; no wildcard, no empty token."""
+_INBOX = re.compile(r"_INBOX(?:\.[^.*> \t\r\n]+)+")
+"""No wildcard, no empty token, and nothing that ends a subject; otherwise any byte, as the broker has it."""
 
 
 def of_anybody(_subject: str, reply: str) -> bool:
