@@ -19,6 +19,6 @@ def access_expiry(now: datetime, ttl: int) -> datetime:
 
 
 def expires_in(access: AccessToken, now: datetime) -> int:
-    """Whole seconds that the token still lives, and never more than its policy gave it."""
+    """Whole seconds until `exp`, which is a microsecond before `expires_at`; never more than its policy gave it."""
     given = access.expires_at - access.issued_at - ON_ITS_WAY
-    return max(min(access.expires_at - now, given) // _SECOND, 0)
+    return max(min(access.expires_at - _MICROSECOND - now, given) // _SECOND, 0)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import example
 from hypothesis import given as for_any
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ fractions = st.integers(1, 999_999)
 
 
 @for_any(fraction=fractions, ttl=st.integers(1, 600), late=st.integers(0, 4_000_000))
+@example(fraction=1, ttl=1, late=1_000_000)
 def test_a_token_lives_as_long_as_its_answer_promises(fraction: int, ttl: int, late: int) -> None:
     """RFC 6749 §5.1, RFC 7519 §4.1.4: at `expires_in` after the answer, however late that was, it is not over `exp`."""
     now = SECOND + timedelta(microseconds=fraction)
