@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from heirloom import log_file
 from heirloom.broker_log import LINES_A_SECOND, BrokerLog
 from heirloom.log_file import Limits
 from service.journal import Journal
-from tests.system.service import Service, running
+from tests.system.service import PATIENCE_SECONDS, Service, running
 
 WRITER = """
 import sys
@@ -164,8 +165,12 @@ def test_up_bounds_all_logs_as_it_is_told(tmp_path: Path) -> None:
         (data / name).chmod(0o600)
     with running(data, "--log-size", "1", "--log-files", "2", "--no-notary") as service:
         for name in ("replica-1.log", "nats.log"):
-            begun = (data / f"{name}.1").read_bytes()
-            assert begun.startswith(b"xxx") and len(begun) <= 1 << 20
+            before = data / f"{name}.1"
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not before.exists() or not before.read_bytes().startswith(b"xxx"):
+                assert time.monotonic() < deadline, "the full file has given way to another"
+                time.sleep(0.05)  # what the process writes may come a moment after it is ready
+            assert before.stat().st_size <= 1 << 20
             assert not (data / f"{name}.2").exists()
         assert "Server is ready" in (data / "nats.log").read_text()
         asyncio.run(_flood(service))
