@@ -2,7 +2,7 @@
 
 Clients ask whichever replica the broker chooses, so with two of them every other refresh would begin with a read of the
 log. The news of a commit is published before the answer that it allows, on another connection, since what answers may
-publish nothing else: with one broker it is there, nearly always, before the client can ask again. It may be lost or
+publish nothing else: with one broker it should be there before the client can ask again. It may be lost or
 late all the same; then the log is read.
 """
 
