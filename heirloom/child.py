@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import itertools
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -22,6 +23,7 @@ RESTART_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 REFUSED = 78
 """The exit status of a process that only a person can help: it is not started again."""
 
+Record = Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]]
 
 ANSWER_BYTES = 1 << 20
 """A report is not longer."""
@@ -48,7 +50,7 @@ class Child:
         pid_file: Path | None = None,
         errors: Path | None = None,
         reports: bool = True,
-        record: Callable[[asyncio.StreamReader], Coroutine[Any, Any, None]] | None = None,
+        record: Record | None = None,
     ) -> None:
         self.name = name
         self.reports = reports
@@ -128,12 +130,13 @@ class Child:
 
     async def _spawn(self) -> None:
         errors = self._errors.open("ab") if self._errors else None
+        said = self._begin_recording(self._record) if self._record else None
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 env=self._env | ({"HEIRLOOM_LOG": str(self._errors)} if self._errors else {}),
                 stdin=asyncio.subprocess.PIPE,  # its end tells the child that its parent is gone
-                stdout=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE if said is None else said,
                 stderr=errors,
                 limit=ANSWER_BYTES,
                 start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
@@ -142,11 +145,17 @@ class Child:
         finally:
             if errors is not None:
                 errors.close()
-        if self._record is not None and self._process.stdout is not None:
-            self._recording = asyncio.create_task(self._record(self._process.stdout))
+            if said is not None:
+                os.close(said)
         if self._pid_file is not None:
             self._pid_file.write_text(str(self._process.pid))
         await (self._said_ready() if self._is_ready is None else self._seen_ready(self._is_ready))
+
+    def _begin_recording(self, record: Record) -> int:
+        """The end to write to. It is a pipe: a broker opens its standard output by name, and uvloop makes sockets."""
+        pipe, said = os.pipe()
+        self._recording = asyncio.create_task(_recorded(record, pipe))
+        return said
 
     async def _said_ready(self) -> None:
         assert self._process is not None and self._process.stdout is not None
@@ -190,6 +199,17 @@ class Child:
                 await self._spawn()
             except (ChildFailed, OSError) as error:  # a full disk, perhaps, where even its number cannot be noted
                 log.error("%s does not come up: %s", self.name, error)
+
+
+async def _recorded(record: Record, pipe: int) -> None:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", buffering=0)
+    )
+    try:
+        await record(reader)
+    finally:
+        transport.close()
 
 
 def _die_with_parent() -> None:

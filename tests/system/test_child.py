@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from heirloom import process
 from heirloom.child import Child
 
 PATIENCE_SECONDS = 20
@@ -57,3 +58,26 @@ async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path:
     assert is_there(second := int(file.read_text()))
     await child.stop(PATIENCE_SECONDS)
     assert not is_there(second) and not child.is_running and not file.exists()
+
+
+def test_what_is_recorded_comes_through_a_pipe_on_every_loop() -> None:
+    """A broker opens its standard output by name, which no socket allows; uvloop makes sockets."""
+    recorded: list[bytes] = []
+
+    async def record(said: asyncio.StreamReader) -> None:
+        recorded.append(await said.read())
+
+    async def ready() -> bool:
+        return True
+
+    async def main() -> None:
+        opens = [sys.executable, "-c", "open('/dev/stdout', 'w').write('heard')"]
+        child = Child("it", opens, dict(os.environ), is_ready=ready, record=record, reports=False)
+        await child.start()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not recorded:
+                await asyncio.sleep(0.01)
+        await child.stop(PATIENCE_SECONDS)
+
+    process.run(main())
+    assert b"".join(recorded) == b"heard"
