@@ -1,12 +1,13 @@
 """Who is served next, when more is asked than can be worked on at once: everybody in turn (ADR 0034).
 
 Tenants take turns, and within a tenant its clients; each is served in the order in which it asked. So whoever asks
-seldom waits for one request of each other asker at most, however many more they have waiting.
+seldom waits for one request of each other asker at most, however many more they have waiting. Who is alone need not be
+held back for others, and may have more worked on at once.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sized
+from collections.abc import AsyncIterator, Callable, Sized
 from contextlib import asynccontextmanager
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -19,7 +20,10 @@ Asker: TypeAlias = tuple[str, str]
 
 
 class Limits(NamedTuple):
-    """How much is worked on at once, and how much waits: in all, of one tenant, and of one client."""
+    """How much is worked on at once, and how much waits: in all, of one tenant, and of one client.
+
+    `alone`: so much is worked on at once of an asker that is alone, if that is more.
+    """
 
     at_once: int
     of_tenant: int
@@ -27,13 +31,19 @@ class Limits(NamedTuple):
     waiting: int
     waiting_of_tenant: int
     waiting_of_client: int
+    alone: int = 0
 
 
 class FairQueue(Generic[Work]):
-    """Counts what is under way and keeps what waits. Nothing ever waits that the limits would let begin."""
+    """Counts what is under way and keeps what waits.
 
-    def __init__(self, limits: Limits) -> None:
+    When something has ended, `following` begins what may, as often as it gives anything. Then nothing waits that the
+    limits would let begin, but for somebody who has been alone since.
+    """
+
+    def __init__(self, limits: Limits, is_alone: Callable[[Asker], bool] = lambda _: False) -> None:
         self._limits = limits
+        self._is_alone = is_alone
         self._of_tenant: dict[str, int] = {}
         self._of_client: dict[Asker, int] = {}
         self._waiting: dict[str, dict[str, deque[Work]]] = {}
@@ -44,10 +54,17 @@ class FairQueue(Generic[Work]):
 
     def begins(self, asker: Asker) -> bool:
         """Whether a request of the asker's may begin; then it is under way, until it has `ended`."""
+        tenant, client = asker
+        if self.waiting and client in self._waiting.get(tenant, ()):
+            return False
+        return self._begins(asker)
+
+    def _begins(self, asker: Asker) -> bool:
         tenant, _ = asker
         of_tenant, of_client = self._of_tenant.get(tenant, 0), self._of_client.get(asker, 0)
         limits = self._limits
-        if self.under_way >= limits.at_once or of_tenant >= limits.of_tenant or of_client >= limits.of_client:
+        within = self.under_way < limits.at_once and of_tenant < limits.of_tenant and of_client < limits.of_client
+        if not within and (self.under_way >= limits.alone or not self._is_alone(asker)):
             return False
         self.under_way += 1
         self._of_tenant[tenant], self._of_client[asker] = of_tenant + 1, of_client + 1
@@ -69,22 +86,21 @@ class FairQueue(Generic[Work]):
         self._waiting_of[tenant] = of_tenant + 1
         return True
 
-    def ended(self, asker: Asker) -> tuple[Asker, Work] | None:
-        """A request of the asker's is through. What begins instead, if anything waits that may."""
+    def ended(self, asker: Asker) -> None:
+        """A request of the asker's is through."""
         tenant, _ = asker
         self.under_way -= 1
         _less(self._of_tenant, tenant)
         _less(self._of_client, asker)
-        return self._next() if self.waiting else None
 
-    def _next(self) -> tuple[Asker, Work] | None:
-        """The first that may begin; its client, and its tenant, are last in turn from now on.
+    def following(self) -> tuple[Asker, Work] | None:
+        """What begins now, if anything waits that may; its client, and its tenant, are last in turn from now on.
 
         Only those at their limit are passed over, and there are no more of them than fit into what is under way.
         """
         for tenant, clients in self._waiting.items():
             for client, queue in clients.items():
-                if self.begins((tenant, client)):
+                if self._begins((tenant, client)):
                     work = queue.popleft()
                     self.waiting -= 1
                     _less(self._waiting_of, tenant)
@@ -143,8 +159,10 @@ class Turns:
             self._pass_on(asker)
 
     def _pass_on(self, asker: Asker) -> None:
-        while (following := self._queue.ended(asker)) is not None:
-            asker, turn = following
-            if not turn.done():  # who was to wait may have been cancelled
+        self._queue.ended(asker)
+        while (following := self._queue.following()) is not None:
+            next_asker, turn = following
+            if turn.done():  # who was to wait may have been cancelled
+                self._queue.ended(next_asker)
+            else:
                 turn.set_result(None)
-                return

@@ -22,6 +22,9 @@ LOOKS_PER_SECOND = 1_000
 ASSERTIONS_PER_SECOND = 200
 """Of a client's: each is a durable write of the broker's, kept for a quarter of an hour."""
 
+COMPANY_SECONDS = 2.0
+"""For so long after another one's request nobody is alone."""
+
 EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
 """Askers that are no client, and could have no client's name: all of a tenant's together."""
 PERSONS = "*persons of "
@@ -37,6 +40,12 @@ class Door:
         self._registry = registry
         self._now = now
         self._strangers = Bucket()
+        self._latest: Asker | None = None
+        self._alone_from = float("-inf")
+
+    def is_alone(self, asker: Asker) -> bool:
+        """Whether no other client, and nobody with a person's token, has been let in for a while."""
+        return asker == self._latest and self._now() >= self._alone_from
 
     def client(self, tenant_name: str, client_id: str) -> Asker:
         """A client that has proved who it is, at its own rate."""
@@ -45,7 +54,7 @@ class Door:
         if client is None:
             return self._unknown(tenant_name)
         self._count(client.bucket, client.rules.requests_per_second, "client")
-        return tenant_name, client_id
+        return self._came((tenant_name, client_id))
 
     def person(self, tenant_name: str, client_id: str) -> Asker:
         """Somebody with a person's token of that client: all of those together, and never the client itself."""
@@ -54,7 +63,7 @@ class Door:
         if client is None:
             return self._unknown(tenant_name)
         self._count(client.persons, PERSONS_PER_SECOND, "client's people")
-        return tenant_name, PERSONS + client_id
+        return self._came((tenant_name, PERSONS + client_id))
 
     def edge(self, tenant_name: str) -> Asker:
         """Somebody at an edge, who has proved nothing."""
@@ -81,6 +90,11 @@ class Door:
         tenant = self._registry.known_tenant(tenant_name)
         bucket = tenant.looked_for if tenant is not None else self._strangers
         self._count(bucket, LOOKS_PER_SECOND, "tenant")
+
+    def _came(self, asker: Asker) -> Asker:
+        if asker != self._latest:
+            self._latest, self._alone_from = asker, self._now() + COMPANY_SECONDS
+        return asker
 
     def _unknown(self, tenant_name: str) -> Asker:
         self.look(tenant_name)

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from events.fair_queue import Asker, FairQueue, Limits
 
-LIMITS = Limits(at_once=6, of_tenant=4, of_client=2, waiting=12, waiting_of_tenant=8, waiting_of_client=5)
+LIMITS = Limits(at_once=6, of_tenant=4, of_client=2, waiting=12, waiting_of_tenant=8, waiting_of_client=5, alone=5)
 
 askers = st.tuples(st.sampled_from(["acme", "globex", "initech"]), st.sampled_from(["app", "web", "tv"]))
 
@@ -18,7 +18,8 @@ class Asked(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: FairQueue[int] = FairQueue(LIMITS)
+        self.queue: FairQueue[int] = FairQueue(LIMITS, lambda asker: asker == self.alone)
+        self.alone: Asker | None = None
         self.under_way: list[Asker] = []
         self.waiting: dict[Asker, list[int]] = {}
         self.passed_over: Counter[tuple[Asker, Asker]] = Counter()
@@ -27,6 +28,8 @@ class Asked(RuleBasedStateMachine):
 
     def may_begin(self, asker: Asker) -> bool:
         """By the limits."""
+        if asker == self.alone and len(self.under_way) < LIMITS.alone:
+            return True
         of_tenant = [other for other in self.under_way if other[0] == asker[0]]
         return (
             len(self.under_way) < LIMITS.at_once
@@ -38,7 +41,9 @@ class Asked(RuleBasedStateMachine):
     def ask(self, asker: Asker) -> None:
         """It begins, or waits, or there is no room; one that has nothing waiting always has room."""
         self.number += 1
-        may_begin = self.may_begin(asker)
+        if asker != self.alone:
+            self.alone = None
+        may_begin = self.may_begin(asker) and asker not in self.waiting
         assert self.queue.begins(asker) == may_begin
         if may_begin:
             self.under_way.append(asker)
@@ -51,17 +56,28 @@ class Asked(RuleBasedStateMachine):
         if room or not own:
             self.waiting.setdefault(asker, []).append(self.number)
 
+    @rule(asker=askers)
+    def be_alone(self, asker: Asker) -> None:
+        """For a while nobody else has asked, and nothing of others waits."""
+        if set(self.waiting) <= {asker}:
+            self.alone = asker
+
     @rule(which=st.integers(min_value=0))
     def end(self, which: int) -> None:
-        """The asker's oldest begins, if any may; nobody is passed over again and again."""
-        if not self.under_way:
-            return
-        ended = self.under_way.pop(which % len(self.under_way))
+        """What may begins then."""
+        if self.under_way:
+            self.queue.ended(self.under_way.pop(which % len(self.under_way)))
+            while self.begin():
+                pass
+            assert not any(self.may_begin(asker) for asker in self.waiting)
+
+    def begin(self) -> bool:
+        """An asker's oldest begins, if any may; nobody is passed over again and again."""
         might = [asker for asker in self.waiting if self.may_begin(asker)]
-        following = self.queue.ended(ended)
+        following = self.queue.following()
         assert (following is not None) == bool(might)
         if following is None:
-            return
+            return False
         began, number = following
         assert began in might and self.waiting[began].pop(0) == number
         for asker in might:
@@ -74,11 +90,12 @@ class Asked(RuleBasedStateMachine):
         if not self.waiting[began]:
             del self.waiting[began]
         self.under_way.append(began)
+        return True
 
     @invariant()
     def nobody_waits_who_may_begin(self) -> None:
-        """And all is counted."""
-        assert not any(self.may_begin(asker) for asker in self.waiting)
+        """But who is alone since; and all is counted."""
+        assert not any(self.may_begin(asker) for asker in self.waiting if asker != self.alone)
         assert self.queue.under_way == len(self.under_way)
         assert self.queue.waiting == sum(map(len, self.waiting.values()))
 
@@ -87,7 +104,7 @@ class Asked(RuleBasedStateMachine):
         while self.under_way:
             self.end(0)
         assert not self.waiting
-        empty: FairQueue[int] = FairQueue(LIMITS)
+        empty: FairQueue[int] = FairQueue(LIMITS, self.queue._is_alone)
         assert vars(self.queue) == vars(empty)
 
 
@@ -100,8 +117,8 @@ def begun(queue: FairQueue[int], ends: int) -> list[Asker]:
     under_way = [asker for asker, count in queue._of_client.items() for _ in range(count)]
     began = []
     for _ in range(ends):
-        following = queue.ended(under_way.pop(0))
-        if following is not None:
+        queue.ended(under_way.pop(0))
+        while (following := queue.following()) is not None:
             under_way.append(following[0])
             began.append(following[0])
     return began
@@ -138,3 +155,16 @@ def test_a_flood_leaves_places_to_others() -> None:
     assert queue.under_way == LIMITS.of_client and queue.begins(("acme", "quiet"))
     fill(queue, ("acme", "other"))
     assert queue.under_way == LIMITS.of_tenant and queue.begins(("globex", "quiet"))
+
+
+def test_who_is_alone_has_more_until_another_one_comes() -> None:
+    """What waited begins together then; and when another one comes, no more of it than of anybody begins."""
+    alone = False
+    queue = FairQueue[int](LIMITS, lambda _: alone)
+    fill(queue, ("acme", "flood"))
+    assert (queue.under_way, queue.waiting) == (LIMITS.of_client, 5)
+    alone = True
+    assert not queue.begins(("acme", "flood")), "others of its own have waited longer"
+    assert len(begun(queue, 1)) == 4 and queue.under_way == LIMITS.alone
+    alone = False
+    assert begun(queue, 3) == [] and begun(queue, 1) == [("acme", "flood")]

@@ -9,6 +9,7 @@ from events.settings import ClientSettings
 from events.stored import Stored
 from service.door import (
     ASSERTIONS_PER_SECOND,
+    COMPANY_SECONDS,
     EDGE_PER_SECOND,
     LOOKS_PER_SECOND,
     NOBODYS,
@@ -107,3 +108,20 @@ def test_a_persons_token_takes_none_of_its_clients_rate_or_turns(registry: Regis
     assert door.person("acme", "tv") not in (asker, door.client("acme", "tv"))
     assert door.person("acme", "nobody") == ("acme", STRANGER)
     assert door.person("nowhere", "web") == (NOBODYS, STRANGER)
+
+
+def test_nobody_is_alone_for_a_while_after_another_one(registry: Registry) -> None:
+    """Clients count, and people with a token of one; at an edge only who has proved a client."""
+    clock = _Clock()
+    door = Door(registry, clock)
+    web, person = door.client("acme", "web"), ("acme", "*persons of web")
+    clock.now += COMPANY_SECONDS
+    assert door.is_alone(web) and not door.is_alone(person)
+    door.edge("acme"), door.public("acme"), door.client("acme", "nobody")
+    assert door.is_alone(door.client("acme", "web"))
+    for asks, tenant in ((door.client, "globex"), (door.person, "acme")):
+        came = asks(tenant, "web")
+        assert not door.is_alone(web) and not door.is_alone(came)
+        assert not door.is_alone(door.client("acme", "web")), "the other one was here just now"
+        clock.now += COMPANY_SECONDS
+        assert door.is_alone(web) and not door.is_alone(came)
