@@ -1,13 +1,15 @@
-"""Reading the log in order by batched direct get (NATS ADR-31): an auditor's way, who may ask and nothing else.
+"""Reading the log in order by batched direct get (NATS ADR-31): the way of whoever may ask and nothing else.
 
-Whoever may create a consumer may have messages delivered anywhere; whoever asks for them gets them in his own inbox.
+Whoever may create a consumer may have messages delivered anywhere; whoever asks for them from an account of his own
+gets them there, in his own inbox.
 Some requests are under way, so a reader holds a bounded number of commits and the broker does not idle while they are
 worked on. Any replica may answer. One that lacks the newest commits is asked again: the stream's leader says which ones
 there are.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 import msgspec
@@ -32,16 +34,29 @@ PATIENCE_SECONDS = 30.0
 """How long a broker may be away, or a replica behind."""
 
 
+async def a_moment() -> None:
+    """The pause of who is in no hurry."""
+    await asyncio.sleep(AGAIN_SECONDS)
+
+
 async def read_direct(
-    connection: Connection, start: int = 1, *, stream: str = STREAM, filter: str = EVERYTHING, until: int | None = None
+    connection: Connection,
+    start: int = 1,
+    *,
+    stream: str = STREAM,
+    filter: str = EVERYTHING,
+    until: int | None = None,
+    pause: Callable[[], Awaitable[None]] = a_moment,
 ) -> AsyncGenerator[Batch, None]:
     """The commits from sequence `start` on whose subject matches, in batches that are not empty.
 
     With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes
-    on for ever. A sequence that is missing is left out. Raises `Unavailable` when nobody has answered, or a replica
-    has lacked what the leader has, for too long.
+    on for ever, and at the end `pause` lies between two looks. A sequence that is missing is left out. Raises
+    `Unavailable` when nobody has answered, or a replica has lacked what the leader has, for too long; who reads for
+    ever waits for ever.
     """
     reader = _Reader(connection, stream, filter, start, until)
+    reader.pause = pause
     await reader.open()
     try:
         while not reader.is_done:
@@ -60,6 +75,8 @@ async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> S
 
 
 class _Reader:
+    pause: Callable[[], Awaitable[None]]
+
     def __init__(self, connection: Connection, stream: str, filter: str, start: int, until: int | None) -> None:
         self._connection = connection
         self._stream = stream
@@ -73,6 +90,7 @@ class _Reader:
         self._count = 0
         self._news = asyncio.Event()
         self._has_until = False
+        self._is_at_end = False
         self._progress_at = asyncio.get_running_loop().time()
 
     async def open(self) -> None:
@@ -85,6 +103,8 @@ class _Reader:
 
     async def next_batch(self) -> Batch | None:
         """The answer to the oldest request; None where it brought nothing, or none came."""
+        if self._is_at_end:
+            await self.pause()
         try:
             await self._ask()
         except NatsError:
@@ -101,6 +121,7 @@ class _Reader:
         if self._until is not None and self._next > self._until:
             self.is_done = True
             return Batch(commits, 0)
+        self._is_at_end = request.left == 0 and self._until is None
         if request.left == 0:
             await self._at_the_end()
         elif (following := next(iter(self._requests.values()), None)) and following.start > self._next:
@@ -110,7 +131,7 @@ class _Reader:
 
     async def _ask(self) -> None:
         # what a request for the whole log begins with is known before the one ahead of it has been answered
-        in_flight = IN_FLIGHT if self._is_whole else 1
+        in_flight = IN_FLIGHT if self._is_whole and not self._is_at_end else 1
         while len(self._requests) < in_flight:
             ahead = next(reversed(self._requests.values()), None)
             start = self._next if ahead is None else max(ahead.start + REQUEST_SIZE, self._next)
@@ -162,7 +183,6 @@ class _Reader:
         self._requests.clear()
         if self._until is None:
             self._progress_at = asyncio.get_running_loop().time()
-            await asyncio.sleep(AGAIN_SECONDS)
         elif self._is_whole:
             more = True  # unless the leader says otherwise
             with suppress(NatsError, JetStreamMissing):
@@ -180,6 +200,7 @@ class _Reader:
     async def _again(self, why: str) -> None:
         self._requests.clear()
         self._has_until = False
-        if asyncio.get_running_loop().time() - self._progress_at > PATIENCE_SECONDS:
-            raise Unavailable(f"reading stopped before sequence {self._next}: {why}, for {PATIENCE_SECONDS:.0f} s")
+        patience = PATIENCE_SECONDS if self._until is not None else math.inf
+        if asyncio.get_running_loop().time() - self._progress_at > patience:
+            raise Unavailable(f"reading stopped before sequence {self._next}: {why}, for {patience:.0f} s")
         await asyncio.sleep(AGAIN_SECONDS)

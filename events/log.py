@@ -187,7 +187,7 @@ class Log:
         request = msgspec.json.encode(query)
         try:
             reply = await self._connection.request(
-                f"$JS.API.STREAM.MSG.GET.{self._stream}", request, timeout=READ_SECONDS
+                f"{self._connection.jetstream_api}.STREAM.MSG.GET.{self._stream}", request, timeout=READ_SECONDS
             )
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error

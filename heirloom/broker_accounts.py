@@ -2,10 +2,10 @@
 
 from events.stream import REVOKED, REVOKED_STORED
 from events.strict import MAX_PAYLOAD
+from events.subjects import CHECKPOINT
 from heirloom.credentials import Credentials
 from heirloom.roles import (
     API,
-    ASKING,
     LOG_ACCOUNT,
     LOG_API,
     ROLES,
@@ -33,7 +33,7 @@ def accounts(credentials: Credentials) -> str:
     """In the broker's own notation. Nobody is a member of the system's account."""
     exported: dict[str, list[str]] = {}
     others: list[str] = []
-    for account in ASKING:
+    for account in dict.fromkeys(role.account for role in ROLES.values() if role.account != LOG_ACCOUNT):
         members = {name: role for name, role in ROLES.items() if role.account == account}
         asked = _asked(members)
         for arriving in asked.values():
@@ -61,13 +61,14 @@ def _limits(account: str) -> str:
 
 
 def _asked(members: dict[str, Role]) -> dict[str, str]:
-    """What an account's members may ask of the log itself, and under what subject that arrives in its account.
+    """What an account's members may ask of the log or append, and under what subject that arrives in its account.
 
     Everything else is answered inside the account: nats-server loses others' answers when somebody asks another
     account for one with wildcards in its reply subject (ADR 0038).
     """
     published = (subject for role in members.values() for subject in role.publish)
-    return {subject: subject.replace(LOG_API, API, 1) for subject in published if subject.startswith(LOG_API)}
+    reaches = (LOG_API, CHECKPOINT)
+    return {subject: subject.replace(LOG_API, API, 1) for subject in published if subject.startswith(reaches)}
 
 
 def _export(subject: str, to: list[str]) -> str:

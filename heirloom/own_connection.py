@@ -4,7 +4,7 @@ from typing import Any
 
 from events import bus
 from heirloom.credentials import Credentials
-from heirloom.roles import inbox
+from heirloom.roles import LOG_ACCOUNT, LOG_API, ROLES, inbox
 
 
 async def connect_as(role: str, name: str, url: str, known: Credentials | None, **options: Any) -> bus.Connection:
@@ -14,4 +14,7 @@ async def connect_as(role: str, name: str, url: str, known: Credentials | None, 
     it wants.
     """
     seed = None if known is None else known.seed(role)
-    return await bus.connect(url, name, inbox_prefix=inbox(role), nkey_seed=seed, **options)
+    connection = await bus.connect(url, name, inbox_prefix=inbox(role), nkey_seed=seed, **options)
+    if known is not None and ROLES[role].account != LOG_ACCOUNT:
+        connection.jetstream_api = LOG_API
+    return connection

@@ -1,8 +1,9 @@
 """Who may publish and receive what on the bus: the table from which the broker's configuration is made.
 
 An account is a world of its own: what its members publish, and the reply subjects they choose, stay in it, save for
-what it imports. The log's account is the service's; whoever only asks lives in another. Within the log's account, what
-listens to strangers may publish replies and nothing else (docs/security.md, ADR 0022).
+what it imports. The log's account is the service's; whoever only asks lives in another, and so does whoever only reads
+the log, since the broker publishes what it is asked for under any reply subject, the log's own too. Within the log's
+account, what listens to strangers may publish replies and nothing else (docs/security.md, ADR 0022, ADR 0039).
 """
 
 from typing import NamedTuple
@@ -16,6 +17,10 @@ CLIENTS_ACCOUNT = "USERS"
 """Registered clients, each with a user JWT that the service signs."""
 PERSONS_ACCOUNT = "PERSONS"
 """Who came with a person's access token, likewise."""
+AUDITORS_ACCOUNT = "AUDITORS"
+"""Auditors, and the projector, which answers them."""
+NOTARIES_ACCOUNT = "NOTARIES"
+"""The notary alone: nobody else hears what the log answers it."""
 
 API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"
@@ -55,15 +60,15 @@ def _stream(name: str, *operations: str) -> tuple[str, ...]:
     return tuple(f"{API}.STREAM.{operation}.{name}" for operation in operations)
 
 
-def _reads(name: str) -> tuple[str, ...]:
+def _reads(name: str, api: str = API) -> tuple[str, ...]:
     """Asking for what is in a stream: of its leader, or of any replica."""
-    return *_stream(name, "INFO", "MSG.GET"), f"{API}.DIRECT.GET.{name}"
+    return tuple(f"{api}.{operation}.{name}" for operation in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"))
 
 
 def _consumes(name: str) -> tuple[str, ...]:
     """Having it delivered, by a consumer of one's own.
 
-    Who may make one can have the broker publish what the stream holds anywhere, so it listens to no stranger.
+    Who may make one can have the broker publish what the stream holds anywhere: that is for who may append anyway.
     """
     return (
         f"{API}.CONSUMER.CREATE.{name}.>",
@@ -100,10 +105,12 @@ OWN: dict[str, Role] = {
     "callout": Role(LOG_ACCOUNT, publish=(CALLOUT_REPLIES,), subscribe=("$SYS.REQ.USER.AUTH",)),
     "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
     # the projector's: to the log, and to whoever asks it
-    "projector": Role(LOG_ACCOUNT, publish=(*_reads(STREAM), *_consumes(STREAM))),
+    "projector": Role(AUDITORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
-    "audit-auditors": Role("AUDITORS", publish=(INBOXES,), subscribe=("audit.>",)),
-    "notary": Role(LOG_ACCOUNT, publish=(*_reads(STREAM), *_reads(CHECKPOINTS), CHECKPOINT)),
+    "audit-auditors": Role(AUDITORS_ACCOUNT, publish=(INBOXES,), subscribe=("audit.>",)),
+    "notary": Role(
+        NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)
+    ),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
     "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
     "backup": Role(
@@ -118,12 +125,12 @@ OWN: dict[str, Role] = {
         ),
     ),
 }
-"""The service's own connections and commands, in the log's account; the projector's in the auditors'."""
+"""The service's own connections and commands."""
 
 SHOWN: dict[str, Role] = {
     "operator": Role("OPERATORS", publish=("admin.>", "oauth.*.public.>")),
     "auditor": Role(
-        "AUDITORS",
+        AUDITORS_ACCOUNT,
         publish=(
             "audit.>",
             "oauth.*.public.>",

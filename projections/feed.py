@@ -1,20 +1,20 @@
 """Feeding the log to the process that writes the read model, which works on one batch while the next is read."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
 from events.bus import Connection
-from events.direct_reader import read_direct
+from events.direct_reader import a_moment, read_direct
 from events.ending import end
 from events.grammar import Foreign
 from events.pipe import ChildGone, Pipe
-from events.reader import Batch, read
+from events.reader import Batch
 from events.stored import Stored
 from events.subjects import EVERYTHING
 from projections.writer import PART, Outcome
@@ -25,27 +25,15 @@ _decode = msgspec.json.Decoder(Outcome).decode
 class Extent(NamedTuple):
     """Which of the log: from sequence `start` to `until` (None: for ever), as long as `wanted` says yes.
 
-    With another `filter` than the whole log the read model has gaps and knows it.
+    With another `filter` than the whole log the read model has gaps and knows it. For ever, `pause` lies between two
+    looks at the log's end.
     """
 
     start: int = 1
     until: int | None = None
     filter: str = EVERYTHING
     wanted: Callable[[Stored], bool] | None = None
-
-
-Reading: TypeAlias = Callable[[Connection, Extent], AsyncGenerator[Batch, None]]
-
-
-def by_consumer(connection: Connection, extent: Extent) -> AsyncGenerator[Batch, None]:
-    """Hears at once what is new, and costs the broker a third of the other way; for the service's own processes."""
-    filters = () if extent.filter == EVERYTHING else (extent.filter,)
-    return read(connection, extent.start, filters=filters, until=extent.until)
-
-
-def by_asking(connection: Connection, extent: Extent) -> AsyncGenerator[Batch, None]:
-    """For whoever may have no consumer: an auditor."""
-    return read_direct(connection, extent.start, filter=extent.filter, until=extent.until)
+    pause: Callable[[], Awaitable[None]] = a_moment
 
 
 async def feed(
@@ -53,7 +41,6 @@ async def feed(
     path: Path,
     extent: Extent,
     advance: Callable[[int], None],
-    reading: Reading = by_consumer,
     found: Callable[[Foreign], None] = lambda _: None,
 ) -> Outcome | None:
     """Have that much of the log written to the read model at `path`; `advance` hears the sequence applied last.
@@ -80,7 +67,8 @@ async def feed(
 
     part = [] if extent.filter == EVERYTHING else [PART]
     pipe = await Pipe.start("projections.writer", str(path), *part)
-    pouring = asyncio.create_task(_pour(reading(connection, extent), extent, pipe, answered))
+    batches = read_direct(connection, extent.start, filter=extent.filter, until=extent.until, pause=extent.pause)
+    pouring = asyncio.create_task(_pour(batches, extent, pipe, answered))
     try:
         await asyncio.wait((pouring, ended), return_when=asyncio.FIRST_COMPLETED)
         if pouring.done():

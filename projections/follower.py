@@ -53,7 +53,7 @@ class Follower:
                 await self._hindered(f"the read model {self._path.name} cannot be made: {error}")
                 continue
             self._advance(applied, end)
-            extent = Extent(applied + 1)
+            extent = Extent(applied + 1, pause=self._progress.pause)
             outcome = await feed(
                 self._connection, self._path, extent, lambda applied: self._advance(applied, end), found=self._found
             )

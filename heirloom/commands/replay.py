@@ -23,7 +23,7 @@ from events.subjects import EVERYTHING, FAMILY_ID
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import INTERRUPTED, progress, reading, stepped_over
 from heirloom.commands.when import Until
-from projections.feed import Extent, by_asking, feed
+from projections.feed import Extent, feed
 from projections.read_model import ReadModel, Unusable
 from projections.writer import Outcome
 
@@ -103,7 +103,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         _mark(into, 0 if extent.filter == EVERYTHING else PART)
     except (sqlite3.Error, OSError) as error:
         raise click.ClickException(f"{into} cannot be written: {error}") from error
-    outcome = await feed(connection, into, extent, advanced, by_asking, stepped_over)
+    outcome = await feed(connection, into, extent, advanced, stepped_over)
     if outcome is not None:
         raise click.ClickException(_obstacle(into, outcome))
     return applied

@@ -9,17 +9,22 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import nats
 import pytest
 from nats.aio.client import Client
 
+from events.commit import VERSION, Commit
 from events.reader import read
+from events.role import RoleAdded, RoleState, codec
+from events.stream import last_sequence
 from heirloom import credentials
 from heirloom.own_connection import connect_as
 from heirloom.roles import ASKING, CLIENTS_ASK, LOG_ACCOUNT, OWN, ROLES, SHOWN, answering, inbox
 from service.named_role import below
+from service.tokens import new_id
 from tests.system.service import Service
 
 CLIENT = "client"
@@ -96,6 +101,9 @@ STRANGERS = (
     *CLIENTS_ASK,
     *(subject for role in ROLES.values() if role.account != LOG_ACCOUNT for subject in role.publish),
 )
+APPENDING = {"service", "backup"}
+KEEPER = "keeper"
+"""`heirloom up`, which has everybody's seeds. What the broker answers it is about the broker, and no commit."""
 ANSWERING = [
     name
     for name, role in OWN.items()
@@ -153,6 +161,16 @@ def test_what_waits_for_a_person_is_read_by_the_log_connection_alone() -> None:
     assert may == {("service", "$JS.API.STREAM.MSG.GET.DEVICES")}
     hears = {name for name, role in ROLES.items() if any(_overlap("heirloom.device.>", s) for s in role.subscribe)}
     assert hears == {"service"}
+
+
+def test_nobody_in_the_logs_account_reads_it_who_may_not_append() -> None:
+    """The broker answers under any reply subject there, the log's too: what is stored could be stored once more."""
+    reads = {
+        name
+        for name, role in ROLES.items()
+        if role.account == LOG_ACCOUNT and re.search(r"\.(GET|CONSUMER)\.", " ".join(role.publish))
+    }
+    assert reads == APPENDING and all(_matches(ROLES[name].publish, "tokens.acme.tenant") for name in reads)
 
 
 class Intruder:
@@ -220,7 +238,7 @@ async def test_whatever_is_not_allowed_is_refused(service: Service, role: str) -
     assert await _log(service) == before
 
 
-@pytest.mark.parametrize("role", [role for role in RIGHTS if role not in OWN or role in ANSWERING])
+@pytest.mark.parametrize("role", sorted(RIGHTS.keys() - APPENDING - {KEEPER}))
 async def test_no_reply_becomes_an_event(service: Service, role: str) -> None:
     """A reply subject of the log's, or of another's request, stays in the asker's own account: it leads nowhere."""
     before = await _log(service)
@@ -241,13 +259,42 @@ async def test_no_reply_becomes_an_event(service: Service, role: str) -> None:
     assert await _log(service) == before
 
 
-async def test_a_reader_of_the_log_cannot_have_it_delivered_into_itself(service: Service) -> None:
-    """The projector makes consumers; one that delivers into the log is refused by the broker."""
+@pytest.mark.parametrize("role", ["notary", "projector", "auditor"])
+async def test_no_stored_commit_is_stored_once_more(service: Service, role: str) -> None:
+    """A family's first commit expects nothing of the family: shown to the log again, it would begin anew what ended."""
+    async with service.client() as web:
+        issued = await web.issue("alice", "read offline_access")
+        family = await web.refresh(issued["refresh_token"])
+        assert "error" in await web.refresh(issued["refresh_token"]) and not await web.active(family["refresh_token"])
     before = await _log(service)
-    async with _as(service, "projector") as intruder:
-        request = json.dumps(DELIVER_INTO_THE_LOG).encode()
-        answer = await intruder.connection.request("$JS.API.CONSUMER.CREATE.TOKENS.evil", request)
-        assert json.loads(answer.data)["error"]["err_code"] == 10081
+    connection = await service.own()
+    last = await last_sequence(connection)
+    async for batch in read(connection, until=last):
+        commits = [stored for stored in batch.commits if ".family." in stored.subject]
+    await connection.close()
+    async with _as(service, role) as intruder:
+        for stored in commits[-3:]:
+            live = stored.subject.replace(".revoked", ".live")
+            request = json.dumps({"seq": stored.seq}).encode()
+            await intruder.connection.publish("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS", request, reply=live)
+        await intruder.connection.flush()
+        assert not intruder.refused
+    assert await _log(service) == before
+
+
+async def test_what_the_notary_publishes_is_no_commit(service: Service) -> None:
+    """Neither where it is, nor shown to the log by the broker: a commit that makes an operator makes nobody one."""
+    before = await _log(service)
+    added, state, name = RoleAdded("operator", "x"), RoleState("operator", "x"), "tokens.acme.role.evil"
+    body = codec.encode(Commit(VERSION, new_id(), datetime.now(UTC), "operator", None, 0, (added,), state, name))
+    async with _as(service, "notary") as intruder:
+        stored = json.loads((await intruder.connection.request("tokens.checkpoint", body)).data)
+        request = json.dumps({"seq": stored["seq"]}).encode()
+        for evil in (name, "tokens.acme.family.evil.live"):
+            for subject in ("DIRECT.GET.CHECKPOINTS", "STREAM.MSG.GET.CHECKPOINTS"):
+                await intruder.connection.publish(f"$JS.HEIRLOOM.API.{subject}", request, reply=evil)
+        await intruder.connection.flush()
+        assert not intruder.refused
     assert await _log(service) == before
 
 
