@@ -18,6 +18,7 @@ from bench.service import ANYTHING, TENANT, Service
 from events import bus
 from events.stream import last_sequence
 from events.subjects import EVERYTHING, STREAM
+from heirloom.own_connection import connect_as
 from projections.feed import Extent, feed
 
 ROUNDS = 3
@@ -62,8 +63,7 @@ class _Position(msgspec.Struct):
 
 async def rebuild(service: Service) -> Rebuild:
     """Of the log as it is now; the service is idle meanwhile."""
-    url = service.known.url(ANYTHING, service.host)
-    connection = await bus.connect(url, "heirloom bench")
+    connection = await connect_as("projector", "heirloom bench", f"nats://{service.host}", service.known)
     plain = await service.as_service()  # our own connection skips the headers
     try:
         end = await last_sequence(connection)

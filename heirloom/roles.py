@@ -108,9 +108,7 @@ OWN: dict[str, Role] = {
     "projector": Role(AUDITORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
     "audit-auditors": Role(AUDITORS_ACCOUNT, publish=(INBOXES,), subscribe=("audit.>",)),
-    "notary": Role(
-        NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)
-    ),
+    "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
     "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
     "backup": Role(

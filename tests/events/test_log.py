@@ -29,6 +29,8 @@ SILENT: tuple[type[Exception], ...] = (NoRespondersError, TimeoutError, Outbound
 class Broker:
     """Answers each question with the next of `answers`, and keeps what it was asked."""
 
+    jetstream_api = "$JS.API"
+
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, Any]] = []

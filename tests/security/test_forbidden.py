@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -25,9 +25,19 @@ from heirloom.own_connection import connect_as
 from heirloom.roles import ASKING, CLIENTS_ASK, LOG_ACCOUNT, OWN, ROLES, SHOWN, answering, inbox
 from service.named_role import below
 from service.tokens import new_id
-from tests.system.service import Service
+from tests.security.conftest import SEED
+from tests.system.service import Service, running
 
 CLIENT = "client"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One of its own: what is tried leaves junk among the checkpoints, which `verify` names for ever."""
+    with running(tmp_path_factory.mktemp("forbidden") / "data", "--replicas", "2", "--notary", seed=SEED) as service:
+        yield service
+
+
 DELIVER_INTO_THE_LOG = {
     "stream_name": "TOKENS",
     "config": {"name": "evil", "ack_policy": "none", "deliver_subject": "tokens.acme.family.evil.live"},
