@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import itertools
 import logging
 import os
 import signal
@@ -11,10 +10,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from events.ending import end
-from heirloom.report import Report
+from heirloom.report import Report, Reports
 
 log = logging.getLogger("heirloom.up")
 
@@ -63,8 +60,7 @@ class Child:
         self._watch: asyncio.Task[None] | None = None
         self._record = record
         self._recording: asyncio.Task[None] | None = None
-        self._questions = itertools.count(1)
-        self._asked: asyncio.Task[Report | None] | None = None
+        self._reports: Reports | None = None
 
     @property
     def words(self) -> Path | None:
@@ -82,24 +78,10 @@ class Child:
         Raises `TimeoutError` when there is one and it does not answer in that time. Who asks while another's question
         is not answered yet gets the answer to that one.
         """
-        if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(self._ask())
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(self._asked)
-
-    async def _ask(self) -> Report | None:
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None or not self.is_running:
+        if self._reports is None or not self.is_running:
             return None
-        question = next(self._questions)
-        process.stdin.write(b"%d\n" % question)
-        while line := await process.stdout.readline():
-            if line == b"ready\n":
-                continue  # nobody waited for it to say so
-            report = msgspec.json.decode(line, type=Report)
-            if report.question == question:
-                return report
-        return None
+        async with asyncio.timeout(seconds):
+            return await self._reports.ask()
 
     async def start(self) -> None:
         """Start it and wait until it is ready; from then on it is started again whenever it dies.
@@ -123,6 +105,8 @@ class Child:
                 log.warning("%s did not end in %s s; killed", self.name, seconds)
                 process.kill()
                 await process.wait()
+        if self._reports is not None:
+            await end((self._reports.reading,))
         if self._recording is not None:
             await self._recording
         if self._pid_file is not None:
@@ -147,22 +131,19 @@ class Child:
                 errors.close()
             if said is not None:
                 os.close(said)
+        self._reports = Reports(self._process) if said is None else None
         if self._pid_file is not None:
             self._pid_file.write_text(str(self._process.pid))
-        await (self._said_ready() if self._is_ready is None else self._seen_ready(self._is_ready))
+        if self._is_ready is not None:
+            await self._seen_ready(self._is_ready)
+        elif self._reports is None or not await self._reports.ready():
+            raise ChildFailed(await self._last_words())
 
     def _begin_recording(self, record: Record) -> int:
         """The end to write to. It is a pipe: a broker opens its standard output by name, and uvloop makes sockets."""
         pipe, said = os.pipe()
         self._recording = asyncio.create_task(_recorded(record, pipe))
         return said
-
-    async def _said_ready(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            if line.strip() == b"ready":
-                return
-        raise ChildFailed(await self._last_words())
 
     async def _seen_ready(self, is_ready: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         assert self._process is not None

@@ -1,13 +1,15 @@
 """What a process of `heirloom up` tells its parent when asked: what it has counted, and what keeps it from being ready.
 
 The question is a line on the child's standard input, the answer a line of JSON on its standard output, with the
-question's number in it. So nobody listens anywhere, it works while the broker is away, and a child that does not
-answer is one whose event loop is stuck.
+question's number in it; there it also says, in a line of its own, that it is `ready`. So nobody listens anywhere, it
+works while the broker is away, and a child that does not answer is one whose event loop is stuck.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal
 
@@ -92,6 +94,52 @@ class Reporter:
         line = msgspec.json.encode(msgspec.structs.replace(report, question=question)) + b"\n"
         sys.stdout.flush()
         os.write(sys.stdout.fileno(), line)
+
+
+class Reports:
+    """The parent's side: the one reader of what a process says, who hands out each line to whom it is for."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._questions, self._said = process.stdin, process.stdout
+        self._question = 0
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[bool] = loop.create_future()
+        self._answer: asyncio.Future[Report | None] = loop.create_future()
+        self._answer.set_result(None)
+        self.reading = loop.create_task(self._read(), name="what a process says")
+
+    async def ready(self) -> bool:
+        """Wait until it says so; False where it ends first."""
+        return await asyncio.shield(self._ready)
+
+    async def ask(self) -> Report | None:
+        """What it reports; None where it ends first. Who asks while it has not answered gets the same answer."""
+        if self.reading.done():
+            return None
+        if self._answer.done():
+            self._question += 1
+            self._answer = asyncio.get_running_loop().create_future()
+            self._questions.write(b"%d\n" % self._question)
+        return await asyncio.shield(self._answer)
+
+    async def _read(self) -> None:
+        try:
+            while not self._said.at_eof():
+                with contextlib.suppress(ValueError):  # too long, or no report: it answers nobody
+                    self._take(await self._said.readline())
+        finally:
+            if not self._ready.done():
+                self._ready.set_result(False)
+            if not self._answer.done():
+                self._answer.set_result(None)
+
+    def _take(self, line: bytes) -> None:
+        if line.strip() == b"ready":
+            if not self._ready.done():
+                self._ready.set_result(True)
+        elif (report := msgspec.json.decode(line, type=Report)).question == self._question and not self._answer.done():
+            self._answer.set_result(report)
 
 
 async def _starting() -> Report:

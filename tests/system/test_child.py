@@ -20,6 +20,15 @@ if not mark.exists():
     print("ready", flush=True)
 time.sleep(600)
 """
+ANSWERS_FIRST = """
+import sys
+print("no report", flush=True)
+for obstacles in ('"it is starting"', ""):
+    question = int(sys.stdin.readline())
+    print('{"metrics":[],"obstacles":[%s],"question":%d}' % (obstacles, question), flush=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 def is_there(pid: int) -> bool:
@@ -42,6 +51,34 @@ async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None
     assert not patient.done()
     patient.cancel()
     await asyncio.wait((patient,))
+    await child.stop(PATIENCE_SECONDS)
+
+
+async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
+    """What it answers and that it is ready are read from one stream by one task, whichever comes first."""
+    child = Child("it", [sys.executable, "-c", ANSWERS_FIRST], dict(os.environ))
+    starting = asyncio.create_task(child.start())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not child.is_running:
+            await asyncio.sleep(0.01)
+        one, other = await asyncio.gather(child.ask(PATIENCE_SECONDS), child.ask(PATIENCE_SECONDS))
+        assert one is not None and one == other and one.obstacles == ("it is starting",)
+        assert not starting.done()
+        second = await child.ask(PATIENCE_SECONDS)
+        assert second is not None and second.question == 2 and not second.obstacles
+        await starting
+    await child.stop(PATIENCE_SECONDS)
+
+
+async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
+    """Whose question died with the one before is answered that there is none."""
+    file = tmp_path / "pid"
+    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file)
+    await child.start()
+    asking = asyncio.create_task(child.ask(PATIENCE_SECONDS))
+    await asyncio.sleep(0)
+    os.kill(int(file.read_text()), 9)
+    assert await asking is None
     await child.stop(PATIENCE_SECONDS)
 
 
