@@ -89,8 +89,9 @@ class Replicas:
         self._run(self._keep())
 
     async def stop(self) -> None:
-        """Give the lease back; nothing is decided any more."""
+        """Give the lease back. What is still decided is looked up in the log: no barrier asks this replica any more."""
         await end(self._tasks)
+        self._registry.current_as_of = float("-inf")
         with contextlib.suppress(NatsError, Unavailable):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
 

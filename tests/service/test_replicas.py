@@ -134,6 +134,21 @@ async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypa
     assert replica.registry.current_as_of > before
 
 
+async def test_who_gave_its_lease_back_decides_nothing_from_memory(replica: Replica) -> None:
+    """From before it is taken off the list: a barrier that does not find it there waits for nothing of it."""
+    left: list[float] = []
+    purge = replica.leases._jetstream.purge_stream
+
+    async def look(*arguments: Any, **options: Any) -> bool:
+        left.append(replica.registry.current_as_of)
+        return await purge(*arguments, **options)
+
+    assert replica.registry.current_as_of > float("-inf")
+    replica.leases._jetstream.purge_stream = look  # type: ignore[method-assign]
+    await replica.leases.stop()
+    assert left == [float("-inf")] and await replica.leases._holders() == []
+
+
 async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica) -> None:
     """Otherwise a barrier in between asks nobody, and the replica decides on what it has read before."""
     await replica.leases.stop()
