@@ -23,8 +23,8 @@ from events.subjects import ILLEGIBLE, is_legible
 
 log = logging.getLogger("heirloom.faststream")
 
-Handle = Callable[[str, bytes], Awaitable[tuple[bytes, dict[str, str]]]]
-"""`(subject, body)` → the reply's body and headers. Answers every request; raises nothing."""
+Handle = Callable[[str, bytes, Asker], Awaitable[tuple[bytes, dict[str, str]]]]
+"""`(subject, body, who asks)` → the reply's body and headers. Answers every request; raises nothing."""
 
 
 class Broker(NatsBroker):
@@ -141,7 +141,7 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
             return _invalid(str(unreadable))
         if not is_legible(received.subject):
             return _invalid(ILLEGIBLE)
-        reply, headers = await handle(received.subject, body)
+        reply, headers = await handle(received.subject, body, Asker.of(received.subject, received.reply))
         return NatsResponse(reply, headers=headers)
 
 

@@ -1,7 +1,7 @@
 """Who may ask for what is asked rarely (administration, audit), looked at before anything of a request but its subject.
 
-A tenant has a rate, and so many of its requests are under way or wait. What the service itself asks counts apart: no
-auditor's flood keeps a cut-off from finding out what to end.
+A tenant has a rate, and so many of its requests are under way or wait. What the service itself asks counts apart in all
+of that, and whoever answers is told who asks: no auditor's flood keeps a cut-off from finding out what to end.
 """
 
 import time
@@ -13,7 +13,7 @@ from events.buckets import Buckets
 from events.subjects import is_legible
 
 MOST, MOST_OF_TENANT = 2_048, 512
-"""Requests under way and waiting: in all, and about one tenant."""
+"""Requests under way and waiting: in all, and about one tenant; so many of the service's own besides."""
 OWN_INBOX = "_INBOX.role.inquiry."
 """Where the service awaits what it asks itself. On a broker of ours nobody else's request with such a reply subject is
 answered (`events.own_inbox`)."""
@@ -40,21 +40,21 @@ class Gate:
         self._now = now
         self._buckets = Buckets()
         self._under_way: Counter[Asker] = Counter()
-        self._in_all = 0
+        self._in_all: Counter[bool] = Counter()
 
     def admits(self, asker: Asker) -> bool:
         """Whether one more may come in; then it is under way until it has `ended`."""
-        if self._in_all >= MOST or self._under_way[asker] >= MOST_OF_TENANT:
+        if self._in_all[asker.is_own] >= MOST or self._under_way[asker] >= MOST_OF_TENANT:
             return False
         if not self._buckets.of(asker).takes(self._rate, self._now()):
             return False
-        self._in_all += 1
+        self._in_all[asker.is_own] += 1
         self._under_way[asker] += 1
         return True
 
     def ended(self, asker: Asker) -> None:
         """One that was let in is answered."""
-        self._in_all -= 1
+        self._in_all[asker.is_own] -= 1
         self._under_way[asker] -= 1
         if not self._under_way[asker]:
             del self._under_way[asker]

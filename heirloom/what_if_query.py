@@ -11,6 +11,7 @@ import msgspec
 from events.bus import Connection
 from events.direct_reader import read_direct
 from events.fair_queue import Limits, NoRoom, Turns
+from events.gate import Asker
 from events.pipe import ChildGone, Pipe
 from events.reader import Batch
 from events.stream import last_sequence
@@ -62,9 +63,9 @@ class WhatIf:
         self._connection = connection
         self._turns = Turns(LIMITS)
 
-    async def __call__(self, tenant: str, body: bytes) -> bytes:
+    async def __call__(self, asker: Asker, body: bytes) -> bytes:
         """The findings. Raises `Refused`, and `JetStreamMissing`."""
-        request = decode(body, WhatIfRequest)
+        request, tenant = decode(body, WhatIfRequest), asker.tenant
         try:
             changes_of(request.policy)
         except OAuthError as error:

@@ -13,6 +13,7 @@ import msgspec
 
 from events.broker import Broker, serve
 from events.fair_queue import Limits, NoRoom, Turns
+from events.gate import Asker
 from events.stream import JetStreamMissing
 from projections import lists, period
 from projections.as_of import as_of, diff
@@ -43,7 +44,7 @@ log = logging.getLogger("heirloom.audit")
 
 R = TypeVar("R", bound=Request)
 Answer = dict[str, Any]
-Query = Callable[[str, bytes], Awaitable[bytes]]
+Query = Callable[[Asker, bytes], Awaitable[bytes]]
 
 QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
     "family": (FamilyRequest, family),
@@ -63,14 +64,13 @@ QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
 QUEUE = "heirloom-audit"
 QUESTIONS_PER_SECOND = 500
 """About one tenant, at each projector."""
-CONNECTIONS = 4
-LIMITS = Limits(
-    at_once=CONNECTIONS, of_tenant=3, of_client=2, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256
-)
+LIMITS = Limits(at_once=4, of_tenant=3, of_client=2, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256)
 """Questions being looked up, and waiting for that: in all, of a tenant, and of one kind about a tenant.
 
 One that waits for its sequence holds no place.
 """
+OWN = Limits(at_once=2, of_tenant=2, of_client=1, waiting=2_048, waiting_of_tenant=512, waiting_of_client=512)
+"""The same for what the service itself asks: beside all others', on connections and in turns of its own."""
 MAX_REPLY = 900 * 1024
 """The broker takes messages of 1 MiB; longer answers come in more pages, and what has no pages is refused."""
 
@@ -78,7 +78,7 @@ MAX_REPLY = 900 * 1024
 class Audit:
     """Answers from a read model that is as far as `progress` says. `log_end` gives the log's last sequence.
 
-    `others` are queries that are answered otherwise: `(tenant, body)` → the reply; they may raise `Refused`.
+    `others` are queries that are answered otherwise: `(asker, body)` → the reply; they may raise `Refused`.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class Audit:
         self._progress = progress
         self._log_end = log_end
         self._connections: asyncio.Queue[sqlite3.Connection] | None = None
-        self._turns = Turns(LIMITS)
+        self._turns, self._own_turns = Turns(LIMITS), Turns(OWN)
         asked = {name: partial(self._ask, name) for name in QUERIES}
         self._queries: dict[str, Query] = {**asked, **(others or {}), "position": self._position}
 
     def open(self, path: Path) -> None:
         """Answer from this file from now on."""
         connections: asyncio.Queue[sqlite3.Connection] = asyncio.Queue()
-        for _ in range(CONNECTIONS):
+        for _ in range(LIMITS.at_once + OWN.at_once):
             connections.put_nowait(open_for_queries(path))
         self._connections = connections
 
@@ -114,11 +114,11 @@ class Audit:
         for query in self._queries:
             serve(broker, f"audit.*.{query}", self.answer, queue=QUEUE)
 
-    async def answer(self, subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
+    async def answer(self, subject: str, body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
         """The reply's body and headers for a request on `audit.<tenant>.<query>`. Raises nothing."""
-        _, tenant, query = subject.split(".")
+        query = subject.rpartition(".")[2]
         try:
-            return _sendable(await self._queries[query](tenant, body)), {}
+            return _sendable(await self._queries[query](asker, body)), {}
         except Refused as refused:
             refusal = refused
         except NoRoom:
@@ -132,14 +132,15 @@ class Audit:
             refusal = Refused("server_error", "the query failed; the service's log says more", 503)
         return refusal.body(), refusal.headers()
 
-    async def _ask(self, name: str, tenant: str, body: bytes) -> bytes:
+    async def _ask(self, name: str, asker: Asker, body: bytes) -> bytes:
         kind, query = QUERIES[name]
         request = await self._receive(body, kind)
         limit: int = getattr(request, "limit", 1)
-        async with self._turns.of((tenant, name)):
-            return await self._look_up(lambda db, limit: query(db, tenant, request, limit, _now()), limit)
+        turns = self._own_turns if asker.is_own else self._turns
+        async with turns.of((asker.tenant, name)):
+            return await self._look_up(lambda db, limit: query(db, asker.tenant, request, limit, _now()), limit)
 
-    async def _position(self, _tenant: str, body: bytes) -> bytes:
+    async def _position(self, _asker: Asker, body: bytes) -> bytes:
         await self._receive(body, Request)
         applied = self._progress.applied
         end = max(await self._log_end(), applied)
@@ -183,7 +184,7 @@ def _what_is_the_matter(error: str) -> str | None:
 
 async def _let_go(connections: asyncio.Queue[sqlite3.Connection] | None) -> None:
     if connections is not None:
-        for _ in range(CONNECTIONS):
+        for _ in range(LIMITS.at_once + OWN.at_once):
             (await connections.get()).close()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from events.broker import Broker, Handle, serve
 from events.fair_queue import Limits, NoRoom, Turns
+from events.gate import Asker
 from service.admin import client, consent, family, key, role, subject, tenant
 from service.context import Context
 from service.errors import OAuthError
@@ -44,8 +45,8 @@ def serve_admin(broker: Broker, context: Context) -> None:
 
 
 def _handle(context: Context, turns: Turns, name: str, operation: Operation) -> Handle:
-    async def handle(subject: str, body: bytes) -> tuple[bytes, dict[str, str]]:
-        tenant = subject.split(".")[1]
+    async def handle(_subject: str, body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
+        tenant = asker.tenant
         try:
             context.skew.require()
             async with turns.of((tenant, name)):

@@ -18,7 +18,7 @@ ACME, GLOBEX = Asker("acme", False), Asker("globex", False)
 
 
 def test_each_tenant_has_its_rate() -> None:
-    """And the service, which asks what a cut-off is to end, has one of its own beside an auditor's flood."""
+    """And the service, which asks what a cut-off is to end, has one of its own."""
     now = [100.0]
     asked = Gate(2, lambda: now[0])
     assert [asked.admits(ACME) for _ in range(4)] == [True, True, False, False]
@@ -38,6 +38,17 @@ def test_what_waits_is_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.Monke
     for asker in (ACME, ACME, GLOBEX):
         asked.ended(asker)
     assert not asked._under_way and asked.admits(GLOBEX)
+
+
+def test_the_services_own_questions_have_room_beside_everybodys_flood() -> None:
+    """However many auditors, of however many tenants, have filled theirs; and their own is bounded as well."""
+    asked = Gate(10_000, lambda: 100.0)
+    tenants = [f"t{number}" for number in range(gate.MOST // gate.MOST_OF_TENANT)]
+    for is_own in (False, True):
+        askers = [Asker(tenant, is_own) for tenant in ("acme", *tenants) for _ in range(gate.MOST_OF_TENANT + 1)]
+        assert sum(map(asked.admits, askers)) == gate.MOST
+    asked.ended(Asker("acme", True))
+    assert not asked.admits(ACME) and asked.admits(Asker("globex", True))
 
 
 def test_whom_a_request_counts_for() -> None:
@@ -75,7 +86,7 @@ async def test_a_flood_about_one_tenant_lies_before_nobody_elses_request(nats_se
     replies: Counter[str] = Counter()
     all_told = asyncio.Event()
 
-    async def handle(subject: str, _body: bytes) -> tuple[bytes, dict[str, str]]:
+    async def handle(subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
         handled[subject.split(".")[1]] += 1
         return b'{"items":[]}', {}
 
@@ -99,7 +110,7 @@ async def test_a_flood_about_one_tenant_lies_before_nobody_elses_request(nats_se
 async def test_what_is_refused_says_so(nats_server: Server) -> None:
     """In the words of every other refusal (CONTRACT §2)."""
 
-    async def handle(_subject: str, _body: bytes) -> tuple[bytes, dict[str, str]]:
+    async def handle(_subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
         return b"{}", {}
 
     async with _answering(nats_server, handle, 1) as asking:
@@ -109,12 +120,33 @@ async def test_what_is_refused_says_so(nats_server: Server) -> None:
         assert refused.headers == {"Nats-Service-Error": "slow_down", "Nats-Service-Error-Code": "429"}
 
 
+async def test_whoever_answers_is_told_who_asks(nats_server: Server) -> None:
+    """So that the service's own question need not wait in anybody else's turn."""
+    askers: list[Asker] = []
+    told = asyncio.Event()
+
+    async def handle(_subject: str, _body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
+        askers.append(asker)
+        return b"{}", {}
+
+    async def hear(_message: Msg) -> None:
+        told.set()
+
+    async with _answering(nats_server, handle, 10) as asking:
+        await asking.request("admin.acme.list", b"{}", timeout=30)
+        await asking.subscribe(f"{gate.OWN_INBOX}x", cb=hear)
+        await asking.publish("admin.acme.list", b"{}", reply=f"{gate.OWN_INBOX}x")
+        async with asyncio.timeout(30):
+            await told.wait()
+    assert askers == [ACME, Asker("acme", True)]
+
+
 async def test_what_was_let_in_is_answered_before_the_end(nats_server: Server) -> None:
     """Also what waits for its turn (CONTRACT §7: a drain answers what has arrived)."""
     go = asyncio.Event()
     began: Counter[str] = Counter()
 
-    async def handle(_subject: str, _body: bytes) -> tuple[bytes, dict[str, str]]:
+    async def handle(_subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
         began["all"] += 1
         await go.wait()
         return b"{}", {}

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from events.gate import Asker
 from projections.audit import Audit
 from projections.progress import Progress
 from projections.read_model import ReadModel
@@ -38,7 +39,7 @@ class Asked:
 
     async def raw(self, query: str, body: bytes, tenant: str = "acme") -> dict[str, Any]:
         """The answer to any bytes; its headers must agree with it."""
-        reply, headers = await self.audit.answer(f"audit.{tenant}.{query}", body)
+        reply, headers = await self.audit.answer(f"audit.{tenant}.{query}", body, Asker(tenant, is_own=False))
         answer: dict[str, Any] = msgspec.json.decode(reply)
         assert headers.get("Nats-Service-Error") == answer.get("error")
         return answer

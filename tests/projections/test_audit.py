@@ -292,7 +292,7 @@ async def test_every_list_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
     ask.audit._connections.put_nowait(connection)  # type: ignore[union-attr]
-    for _ in range(audit_queries.CONNECTIONS):
+    for _ in range(audit_queries.LIMITS.at_once + audit_queries.OWN.at_once):
         for query in ("families", "revocations", "incidents"):
             for extra in ({}, {"sub": "user1"}, {"client_id": "web"}, {"sub": "user1", "client_id": "web"}):
                 await ask(query, since="2026-01-01T00:00:00Z", **extra)

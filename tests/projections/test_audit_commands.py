@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from events.bus import Connection
+from events.gate import Asker
 from heirloom.cli import main
 from heirloom.commands.asking import ask_in_full
 from projections import page
@@ -136,7 +137,7 @@ class _Wire:
         self.denied = asyncio.Event()
 
     async def request(self, subject: str, body: bytes, **_: object) -> Msg:
-        reply, _headers = await self._audit.answer(subject, body)
+        reply, _headers = await self._audit.answer(subject, body, Asker.of(subject, ""))
         return Msg(_client=Client(), data=reply)
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from events import bus
+from events.gate import Asker
 from events.stream import last_sequence
 from projections import follower
 from projections.audit import Audit
@@ -48,7 +49,9 @@ async def following(broker: Broker, path: Path) -> AsyncIterator[Ask]:
     task = asyncio.create_task(Follower(connection, path, progress, audit, asyncio.Event()).follow())
 
     async def ask(query: str, **parameters: Any) -> dict[str, Any]:
-        body, _ = await audit.answer(f"audit.acme.{query}", msgspec.json.encode(parameters))
+        body, _ = await audit.answer(
+            f"audit.acme.{query}", msgspec.json.encode(parameters), Asker("acme", is_own=False)
+        )
         answer: dict[str, Any] = msgspec.json.decode(body)
         return answer
 

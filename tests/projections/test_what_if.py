@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from events import bus
+from events.gate import Asker
 from heirloom import what_if_query
 from heirloom.what_if import Findings, Terms
 from heirloom.what_if_query import CannotTell, TooLong, WhatIf, find_out
@@ -53,7 +54,7 @@ async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
     with pytest.raises(CannotTell, match="sequence 21: "):
         await find_out(connection, terms(), lambda _: None)
     with pytest.raises(Refused, match="sequence 21: "):
-        await WhatIf(connection)("acme", b'{"policy": {"refresh_token_grace": 1}}')
+        await WhatIf(connection)(Asker("acme", False), b'{"policy": {"refresh_token_grace": 1}}')
     await connection.close()
 
 
@@ -66,10 +67,10 @@ async def test_an_answer_waits_for_the_sequence_it_is_asked_for(
     asked = {"policy": {"refresh_token_rotation": "reuse"}, "min_seq": len(LOG)}
     monkeypatch.setattr(what_if_query, "PATIENCE_SECONDS", 0.01)
     with pytest.raises(Refused, match="min_seq: it is at sequence 20") as refused:
-        await WhatIf(connection)("acme", msgspec.json.encode(asked))
+        await WhatIf(connection)(Asker("acme", False), msgspec.json.encode(asked))
     assert (refused.value.code, refused.value.status) == ("temporarily_unavailable", 503)
     monkeypatch.setattr(what_if_query, "PATIENCE_SECONDS", 60)
-    waiting = asyncio.create_task(WhatIf(connection)("acme", msgspec.json.encode(asked)))
+    waiting = asyncio.create_task(WhatIf(connection)(Asker("acme", False), msgspec.json.encode(asked)))
     await asyncio.sleep(0.1)
     await publish(nats_server, LOG[20:])
     assert msgspec.json.decode(await waiting)["thefts_let_through"] == 1

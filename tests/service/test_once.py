@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pytest
 
+from events.gate import OWN_INBOX, Asker
 from projections import page
 from service.admin.once import _lives
 from service.read_model import ReadModel
@@ -24,7 +25,7 @@ class Told(ReadModel):
 
     async def _ask(self, subject: str, parameters: dict[str, Any], kind: type[P]) -> P:
         given = {name: value for name, value in parameters.items() if value is not None}
-        reply, _ = await self._asked.audit.answer(subject, msgspec.json.encode(given))
+        reply, _ = await self._asked.audit.answer(subject, msgspec.json.encode(given), Asker.of(subject, OWN_INBOX))
         return msgspec.json.decode(reply, type=kind)
 
 

@@ -10,7 +10,9 @@ import msgspec
 import nkeys
 import pytest
 
+from events.broker import Handle
 from events.fair_queue import Limits, NoRoom, Turns
+from events.gate import OWN_INBOX, Asker
 from heirloom import what_if_query
 from heirloom.what_if_query import WhatIf
 from projections import audit as audit_queries
@@ -42,6 +44,11 @@ class Slow:
         for _ in range(100):
             await asyncio.sleep(0)
         assert self.began == list(began)
+
+
+async def asked(handle: Handle, subject: str, reply: str = "") -> tuple[bytes, dict[str, str]]:
+    """The answer to a request on that subject, which would go to `reply`."""
+    return await handle(subject, b"{}", Asker.of(subject, reply))
 
 
 @asynccontextmanager
@@ -116,15 +123,15 @@ async def test_one_tenants_cut_offs_keep_no_other_one_waiting(monkeypatch: pytes
     context = cast("Any", SimpleNamespace(skew=SimpleNamespace(require=lambda: None)))
     blocks = admin._handle(context, turns, "subject.block", block)
     puts = admin._handle(context, turns, "client.put", block)
-    flood = [asyncio.create_task(cast("Any", blocks("admin.acme.subject.block", b"{}"))) for _ in range(4)]
+    flood = [asyncio.create_task(asked(blocks, "admin.acme.subject.block")) for _ in range(4)]
     await slow.until("acme", "acme")
     others = [
-        asyncio.create_task(cast("Any", handle(subject, b"{}")))
+        asyncio.create_task(asked(handle, subject))
         for handle, subject in ((puts, "admin.acme.client.put"), (blocks, "admin.globex.subject.block"))
     ]
     await slow.until("acme", "acme", "acme", "globex")
     async with ended(slow, *flood, *others):
-        body, headers = await blocks("admin.acme.subject.block", b"{}")
+        body, headers = await asked(blocks, "admin.acme.subject.block")
         assert msgspec.json.decode(body)["error"] == "temporarily_unavailable"
         assert headers["Nats-Service-Error-Code"] == "503"
 
@@ -139,25 +146,48 @@ async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pyte
         return 0
 
     audit = Audit(Progress(), log_end)
-    asked: list[str] = []
+    kinds: list[str] = []
 
     async def look_up(*_arguments: Any) -> bytes:
-        return await slow(asked.pop(0))
+        return await slow(kinds.pop(0))
 
     monkeypatch.setattr(audit, "_look_up", look_up)
-    asked += ["acme search"] * 2
-    flood = [asyncio.create_task(audit.answer("audit.acme.search", b"{}")) for _ in range(4)]
+    kinds += ["acme search"] * 2
+    flood = [asyncio.create_task(asked(audit.answer, "audit.acme.search")) for _ in range(4)]
     await slow.until("acme search", "acme search")
-    asked += ["acme families", "globex search"]
+    kinds += ["acme families", "globex search"]
     others = [
-        asyncio.create_task(audit.answer(subject, b"{}")) for subject in ("audit.acme.families", "audit.globex.search")
+        asyncio.create_task(asked(audit.answer, subject)) for subject in ("audit.acme.families", "audit.globex.search")
     ]
     await slow.until("acme search", "acme search", "acme families", "globex search")
-    asked += ["acme search"] * 2
+    kinds += ["acme search"] * 2
     async with ended(slow, *flood, *others):
-        body, headers = await audit.answer("audit.acme.search", b"{}")
+        body, headers = await asked(audit.answer, "audit.acme.search")
         assert msgspec.json.decode(body)["error"] == "temporarily_unavailable"
         assert headers["Nats-Service-Error-Code"] == "503"
+
+
+async def test_what_the_service_asks_waits_for_no_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own tenant and kind neither: a cut-off asks for families (ADR 0034), beside auditors of all tenants."""
+    slow = Slow()
+    monkeypatch.setattr(audit_queries, "QUERIES", {"families": (Request, None)})
+
+    async def log_end() -> int:
+        return 0
+
+    audit = Audit(Progress(), log_end)
+    monkeypatch.setattr(audit, "_look_up", lambda *_arguments: slow("looked up"))
+    flood = [
+        asyncio.create_task(asked(audit.answer, f"audit.{tenant}.families"))
+        for tenant in ("acme", "globex", "initech")
+        for _ in range(audit_queries.LIMITS.waiting_of_client)
+    ]
+    filled = ["looked up"] * audit_queries.LIMITS.at_once
+    await slow.until(*filled)
+    own = asyncio.create_task(asked(audit.answer, "audit.acme.families", OWN_INBOX + "x"))
+    await slow.until(*filled, "looked up")
+    async with ended(slow, *flood, own):
+        pass
 
 
 async def test_histories_are_followed_one_at_a_time_and_tenants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,15 +201,18 @@ async def test_histories_are_followed_one_at_a_time_and_tenants_take_turns(monke
     monkeypatch.setattr(what_if_query, "find_out", find_out)
     ask = WhatIf(cast("Any", None))
     policy = b'{"policy": {"refresh_token_grace": 1}}'
-    flood = [asyncio.create_task(ask("acme", policy)) for _ in range(2)]
+    flood = [asyncio.create_task(ask(Asker("acme", False), policy)) for _ in range(2)]
     await slow.until("acme")
-    other = asyncio.create_task(ask("globex", policy))
+    other = asyncio.create_task(ask(Asker("globex", False), policy))
     await slow.until("acme")
-    invented = [asyncio.create_task(ask(f"t{number}", policy)) for number in range(what_if_query.LIMITS.waiting - 2)]
+    invented = [
+        asyncio.create_task(ask(Asker(f"t{number}", False), policy))
+        for number in range(what_if_query.LIMITS.waiting - 2)
+    ]
     await slow.until("acme")
     for tenant in ("acme", "t99"):
         with pytest.raises(Exception, match="other histories are being followed"):
-            await ask(tenant, policy)
+            await ask(Asker(tenant, False), policy)
     slow.go.release()
     slow.go.release()
     await slow.until("acme", "acme", "globex")
