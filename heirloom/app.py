@@ -226,9 +226,12 @@ def _fail(failure: "asyncio.Future[None]", error: BaseException) -> None:
 
 
 async def _first(work: Coroutine[Any, Any, object], failure: "asyncio.Future[None]") -> None:
-    """Wait for the work, or raise what failed meanwhile."""
+    """Wait for the work, and raise what it raises, or what failed meanwhile."""
     task = asyncio.create_task(work)
-    await asyncio.wait((task, failure), return_when=asyncio.FIRST_COMPLETED)
-    task.cancel()
-    if failure.done():
-        failure.result()
+    try:
+        await asyncio.wait((task, failure), return_when=asyncio.FIRST_COMPLETED)
+        if failure.done():
+            failure.result()
+        await task
+    finally:
+        await end((task,))

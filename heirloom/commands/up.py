@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from heirloom import credentials
 from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
 from heirloom.commands.options import FILE, nats_option
+from heirloom.credentials import Credentials
 from heirloom.log_file import DEFAULT_LIMITS, Limits
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
@@ -160,15 +162,15 @@ async def _serve(options: Options, plan: Seed | None, stop: asyncio.Event, ready
         async with running(options, status.update) as where:
             status.stop()
             if plan is not None:
-                await _apply(options, plan)
+                await _apply(options, plan, credentials.load(options.data) if where.ours else None)
             print(f"ready {where.url.split(',')[0]}", flush=True)
             _hint(where, options.data)
             ready.set()
             await stop.wait()
 
 
-async def _apply(options: Options, plan: Seed) -> None:
-    async with open_bus(options.data, options.nats, "operator") as connection:
+async def _apply(options: Options, plan: Seed, known: Credentials | None) -> None:
+    async with open_bus(options.data, options.nats, "operator", known) as connection:
         await apply_seed(connection, plan)
 
 

@@ -43,6 +43,23 @@ def test_an_open_broker_is_not_served_on(nats_server: Broker, tmp_path: Path) ->
     assert not (tmp_path / "data" / "projector.log").exists(), "audit queries were answered there"
 
 
+def test_a_broker_that_knows_our_credentials_is_served_on_only_when_shut(tmp_path: Path) -> None:
+    """What `broker-config` writes, and the same with one line more, by which everybody is an operator."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    text = accounts(credentials.ensure(data))
+    with configured(tmp_path / "open", text + "\nno_auth_user: operator") as server:
+        command: list[str | Path] = [HEIRLOOM, "up", "--data", data, "--nats", server.url, "--no-notary"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "anybody without credentials may publish to admin.>" in done.stderr
+    assert not (data / "projector.log").exists(), "audit queries were answered there"
+    with configured(tmp_path / "shut", text) as server:
+        service = Service(data, "--nats", server.url, "--no-notary")
+        service.start()
+        assert service.stop() == 0
+
+
 async def test_nothing_is_stored_by_trying(connection: bus.Connection, nats_server: Broker) -> None:
     """On a broker with a log that lets anybody write it; what the service keeps beside the log is neither purged."""
     jetstream, beside = (
