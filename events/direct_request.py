@@ -6,7 +6,9 @@ import msgspec
 
 from events.stored import Stored
 
-_END, _NOTHING = b"204", b"404"
+NOTHING = b"404"
+"""The status of an answer where there is no such message."""
+_END = b"204"
 _SUBJECT, _SEQUENCE, _STORED_AT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ", b"\r\nNats-Time-Stamp: "
 _BEFORE, _LEFT = b"\r\nNats-Last-Sequence: ", b"\r\nNats-Num-Pending: "
 
@@ -26,14 +28,14 @@ class Request:
 
     def take(self, headers: bytes, body: bytes) -> None:
         """A part of the answer: every message tells which one went before it, 0 for none."""
-        if headers.startswith(b"NATS/1.0\r\n"):
-            seq, subject, stored_at = _place(headers)
+        if (place := place_of(headers)) is not None:
+            seq, subject, stored_at = place
             if seq != self._last + 1 and _number(headers, _BEFORE) != self._last:
                 self._is_torn = True
             self._last = seq
             self.commits.append(Stored(seq, subject, body, stored_at))
             return
-        self.status = headers[9:12]
+        self.status = status_of(headers)
         if self.status == _END:
             self.left = _number(headers, _LEFT)
             self._is_torn |= _number(headers, _BEFORE) != self._last
@@ -41,15 +43,27 @@ class Request:
     @property
     def is_answered(self) -> bool:
         """Whether the answer is an answer, and whole: nothing of it was lost on its way."""
-        return self.status in (_END, _NOTHING) and not self._is_torn
+        return self.status in (_END, NOTHING) and not self._is_torn
 
 
-def _place(headers: bytes) -> tuple[int, str, datetime]:
-    """A message's sequence, subject and time: the broker writes them after the headers it was stored with."""
-    subject, _, rest = headers.rpartition(_SUBJECT)[2].partition(_SEQUENCE)
+def place_of(headers: bytes) -> tuple[int, str, datetime] | None:
+    """A message's sequence, subject and time: the broker writes them behind whatever it was stored with.
+
+    None for an answer that is no message. Nothing else tells: of what a message was stored with every byte is a
+    stranger's, the first line too.
+    """
+    _, is_there, rest = headers.rpartition(_SUBJECT)
+    if not is_there:
+        return None
+    subject, _, rest = rest.partition(_SEQUENCE)
     time = rest.partition(_STORED_AT)[2]
     stored_at = msgspec.convert(time[: time.index(b"\r")].decode(), datetime)
     return int(rest[: rest.index(b"\r")]), subject.decode(errors="replace"), stored_at
+
+
+def status_of(headers: bytes) -> bytes:
+    """Of an answer that is no message."""
+    return headers[9:12]
 
 
 def _number(headers: bytes, name: bytes) -> int:

@@ -14,13 +14,13 @@ from events.bus import Connection
 from events.commit import Commit
 from events.direct_reader import read_direct
 from events.grammar import Foreign, read_commit
+from events.newest import READ_SECONDS, Newest
 from events.stored import Stored
 from events.stream import JetStreamMissing, last_sequence
 from events.subjects import SETTINGS, STREAM, Aggregate
 
 __all__ = ["Conflict", "Log", "Unavailable"]
 
-READ_SECONDS = 1.0
 NO_MESSAGE = 10037
 
 
@@ -75,11 +75,13 @@ class Log:
     def __init__(self, connection: Connection, stream: str = STREAM) -> None:
         self._connection = connection
         self._stream = stream
+        self._newest = Newest(connection, stream)
         self.appender = Appender(connection, self._next_after)
         self.append = self.appender.append
 
     async def start(self) -> None:
-        """Make ready to append."""
+        """Make ready to append, and to ask replicas that do not lead."""
+        await self._newest.start()
         await self.appender.start()
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
@@ -89,7 +91,7 @@ class Log:
         Not from the `leader`, it is good enough to be an append's expected sequence, and never an answer. Raises
         `Unavailable`, and `UnreadableCommit` for a commit of a later version.
         """
-        last = await (self._from_leader({"last_by_subj": aggregate.filter}) if leader else self._last(aggregate))
+        last = await (self.newest(aggregate.filter) if leader else self._newest.under(aggregate.filter))
         if last is None:
             return NOTHING
         found = read_commit(last)
@@ -120,20 +122,6 @@ class Log:
         except TimeoutError as error:
             raise Unavailable("the log cannot be read now") from error
         return found
-
-    async def _last(self, aggregate: Aggregate) -> Stored | None:
-        request = msgspec.json.encode({"last_by_subj": aggregate.filter})
-        try:
-            reply = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}", request, timeout=READ_SECONDS)
-        except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
-            raise Unavailable("the log cannot be read now") from error
-        headers = reply.headers or {}
-        if "Nats-Sequence" in headers:
-            stored_at = msgspec.convert(headers["Nats-Time-Stamp"], datetime)
-            return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data, stored_at)
-        if headers.get("Status") == "404":
-            return None
-        raise Unavailable(f"the log answered status {headers.get('Status')}")
 
     async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
         """The last commit of `head`. None when there is none. Raises `Unavailable` and `UnreadableCommit`."""

@@ -13,9 +13,7 @@ from datetime import datetime
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.client import JetStreamContext
 
 from events import client as client_events
 from events import subject as subject_events
@@ -26,6 +24,7 @@ from events.ending import end
 from events.family import FamilyState
 from events.grammar import Foreign, read_commit
 from events.log import Log, Unavailable
+from events.pulled import Pulled
 from events.stored import Stored
 from service.completed import CONSUMER
 from service.context import Context
@@ -54,6 +53,7 @@ class Reactor:
     """This replica's part of it."""
 
     def __init__(self, connection: Connection, context: Context) -> None:
+        self._connection = connection
         self._jetstream = connection.jetstream(timeout=2)
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,14 +73,14 @@ class Reactor:
                         max_ack_pending=16,
                     ),
                 )
-                await self._take(await self._jetstream.pull_subscribe_bind(CONSUMER, subjects.STREAM))
+                await self._take(Pulled(self._connection, subjects.STREAM, CONSUMER))
             except NatsError as error:
                 log.info("waiting for the log: %s", type(error).__name__)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
                 await end(self._tasks)
 
-    async def _take(self, consumer: JetStreamContext.PullSubscription) -> None:
+    async def _take(self, handed_out: Pulled) -> None:
         free = asyncio.Semaphore(AT_ONCE)
 
         async def finish(message: Msg) -> None:
@@ -89,20 +89,18 @@ class Reactor:
             finally:
                 free.release()
 
+        await handed_out.start()
         try:
             while True:
                 await free.acquire()
-                try:
-                    (message,) = await consumer.fetch(1, timeout=5)
-                except NatsTimeoutError:
+                if (message := await handed_out.next()) is None:
                     free.release()
                     continue
                 task = asyncio.create_task(finish(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         finally:
-            with contextlib.suppress(NatsError):
-                await consumer.unsubscribe()
+            await handed_out.close()
 
     async def _finish(self, message: Msg) -> None:
         stored = Stored(message.metadata.sequence.stream, message.subject, message.data)

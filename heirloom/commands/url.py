@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import sys
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import click
 from nats.errors import Error as NatsError
 
 from events import bus, subjects
-from events.client import codec
-from events.subjects import CLIENT_ID, STREAM, TENANT
+from events.commit import UnreadableCommit
+from events.direct_reader import read_direct
+from events.grammar import Foreign, read_commit
+from events.log import Unavailable
+from events.stream import JetStreamMissing
+from events.subjects import CLIENT_ID, TENANT
 from heirloom.commands.options import DATA
-from heirloom.reach import find, open_bus
-from heirloom.roles import LOG_API, SHOWN, inbox
-
-ANSWER_SECONDS = 5
+from heirloom.reach import find, open_bus, reach_log
+from heirloom.roles import SHOWN, inbox
 
 
 @click.command()
@@ -55,13 +58,17 @@ def _split(client: str) -> tuple[str, str]:
 
 async def _void_until(data: Path, tenant: str, client_id: str) -> datetime | None:
     """Until when what was given to the client is void, its passwords too. Raises `click.ClickException`."""
-    async with open_bus(data, None, "auditor") as connection:
-        newest = f"{LOG_API}.DIRECT.GET.{STREAM}.{subjects.client(tenant, client_id).live}"
-        try:
-            found = await connection.request(newest, timeout=ANSWER_SECONDS)
-        except NatsError as error:
-            raise click.ClickException("the log cannot be read now; repeat the command") from error
-    return codec.decode(found.data).state.void_until if found.data else None
+    filter, last = subjects.client(tenant, client_id).filter, None
+    try:
+        async with open_bus(data, None, "auditor") as connection:
+            end = await reach_log(connection)
+            async with aclosing(read_direct(connection, filter=filter, until=end)) as batches:
+                async for batch in batches:
+                    commits = [commit for each in batch.commits if not isinstance(commit := read_commit(each), Foreign)]
+                    last = commits[-1] if commits else last
+    except (Unavailable, JetStreamMissing, UnreadableCommit, NatsError) as error:
+        raise click.ClickException(f"the log cannot be read now ({error}); repeat the command") from error
+    return last.state.void_until if last is not None else None
 
 
 async def _answering(addresses: str, prefix: str, refusal: str) -> str:

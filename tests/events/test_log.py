@@ -1,6 +1,7 @@
 """What the log asks the broker, and what it makes of each answer: none, an error, a message, silence."""
 
 import base64
+import itertools
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,10 +11,12 @@ import pytest
 from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
 
 from events import bus
-from events.log import READ_SECONDS, Head, Log, Unavailable
+from events.log import Head, Log, Unavailable
+from events.newest import READ_SECONDS
 from events.stored import Stored
 from events.stream import JetStreamMissing
 from events.subjects import SETTINGS, family
+from events.wire import Taker
 from tests.projections.logs import LogMaker
 
 MADE = LogMaker()
@@ -23,6 +26,7 @@ AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FAMILY = family("acme", "f")
 LEADER = "$JS.API.STREAM.MSG.GET.TOKENS"
 DIRECT = "$JS.API.DIRECT.GET.TOKENS"
+SILENCE = object()
 SILENT: tuple[type[Exception], ...] = (NoRespondersError, TimeoutError, OutboundBufferLimitError)
 
 
@@ -34,10 +38,12 @@ class Broker:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, Any]] = []
+        self._ids = itertools.count()
+        self._takers: dict[str, Taker] = {}
 
     def new_inbox(self) -> str:
-        """As `bus.Connection.new_inbox`; the appender wants one."""
-        return "_INBOX.x"
+        """As `bus.Connection.new_inbox`; the appender wants one too."""
+        return f"_INBOX.{next(self._ids)}"
 
     async def request(self, subject: str, body: bytes, **options: float) -> Any:
         """As `bus.Connection.request`."""
@@ -47,6 +53,19 @@ class Broker:
         if isinstance(answer, type):
             raise answer
         return answer
+
+    async def listen(self, subject: str, take: Taker) -> None:
+        """As `bus.Connection.listen`."""
+        self._takers[subject] = take
+
+    async def publish(self, subject: str, body: bytes, reply: str) -> None:
+        """As `bus.Connection.publish`: the answer comes where it is awaited; none does for `SILENCE`."""
+        self.asked.append((subject, msgspec.json.decode(body)))
+        answer = self.answers.pop(0)
+        if isinstance(answer, type):
+            raise answer
+        if answer is not SILENCE:
+            self._takers[f"{reply.rpartition('.')[0]}.*"](reply.encode(), b"", answer.data, answer.headers)
 
 
 def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
@@ -68,8 +87,13 @@ def message(seq: int, subject: str = SUBJECT, body: bytes = BODY) -> Any:
 
 def direct(seq: int) -> Any:
     """Any replica's."""
-    headers = {"Nats-Sequence": str(seq), "Nats-Subject": SUBJECT, "Nats-Time-Stamp": "2026-11-20T12:00:00Z"}
-    return SimpleNamespace(headers=headers, data=BODY)
+    place = f"Nats-Subject: {SUBJECT}\r\nNats-Sequence: {seq}\r\nNats-Time-Stamp: 2026-11-20T12:00:00Z"
+    return SimpleNamespace(headers=f"NATS/1.0\r\nNats-Stream: TOKENS\r\n{place}\r\n\r\n".encode(), data=BODY)
+
+
+def status(line: bytes | None) -> Any:
+    """Any replica's, without a message."""
+    return SimpleNamespace(headers=line, data=b"")
 
 
 def error(code: int) -> Any:
@@ -94,18 +118,22 @@ async def test_the_head_is_the_leaders() -> None:
 
 async def test_an_expected_sequence_may_be_any_replicas() -> None:
     """A read that no answer hangs on."""
-    log, broker = log_of(direct(7), SimpleNamespace(headers={"Status": "404"}, data=b""))
+    log, broker = log_of(direct(7), status(b"NATS/1.0 404 Message Not Found\r\n\r\n"))
+    await log.start()
     head = await log.head(FAMILY, leader=False)
     assert (head.stored, head.expected) == (Stored(7, SUBJECT, BODY, AT), 7)
     assert await log.head(FAMILY, leader=False) == Head(None, None, 0)
     assert broker.asked == [(DIRECT, {"last_by_subj": "tokens.acme.family.f.*"})] * 2
 
 
-@pytest.mark.parametrize("headers", [None, {}, {"Status": "408"}, {"Status": "503"}], ids=str)
-async def test_what_no_replica_says_is_not_nothing(headers: dict[str, str] | None) -> None:
+@pytest.mark.parametrize(
+    ("line", "named"), [(None, ""), (b"NATS/1.0 408\r\n\r\n", "408"), (b"NATS/1.0 503\r\n\r\n", "503")]
+)
+async def test_what_no_replica_says_is_not_nothing(line: bytes | None, named: str) -> None:
     """Only 404 means that there is no message."""
-    log, _ = log_of(SimpleNamespace(headers=headers, data=b""))
-    with pytest.raises(Unavailable, match=f"status {(headers or {}).get('Status')}"):
+    log, _ = log_of(status(line))
+    await log.start()
+    with pytest.raises(Unavailable, match=f"status {named}$"):
         await log.head(FAMILY, leader=False)
 
 
@@ -123,11 +151,15 @@ async def test_no_message_is_one_error_alone() -> None:
 
 
 @pytest.mark.parametrize("silent", SILENT, ids=lambda error: error.__name__)
-async def test_silence_is_unavailable(silent: type[Exception]) -> None:
+async def test_silence_is_unavailable(silent: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the leader, of a replica, and of a consumer; not so in the appender, which then looks once more."""
-    log, _ = log_of(silent, silent, silent, silent)
+    monkeypatch.setattr("events.newest.READ_SECONDS", 0)
+    log, _ = log_of(silent, silent, SILENCE, silent, silent)
+    await log.start()
     with pytest.raises(Unavailable, match="leader cannot be read now"):
         await log.head(FAMILY)
+    with pytest.raises(Unavailable, match="log cannot be read now"):
+        await log.head(FAMILY, leader=False)
     with pytest.raises(Unavailable, match="log cannot be read now"):
         await log.head(FAMILY, leader=False)
     with pytest.raises(Unavailable, match="leader cannot be read now"):

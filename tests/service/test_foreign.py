@@ -24,6 +24,7 @@ from service.families import Families
 from service.registry import Registry
 from service.subjects import Subjects
 from tests.broker import Broker
+from tests.events.foreign_headers import HEADERS, store
 from tests.service.families import issuing, redeeming
 
 JUNK = (b"{}", b"\xff\x00 no JSON", b'{"v":1,"events":[],"state":{}}')
@@ -89,6 +90,20 @@ async def test_a_family_goes_on_under_what_is_foreign(world: World, last_part: s
     assert isinstance(await world.refresh(1, world.elsewhere()), Granted)
     commit = codec.decode((await world.log.head(FAMILY)).stored.body)  # type: ignore[union-attr]  # there is one
     assert commit.prev_seq == newest - 1, "chained to the commit before"
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+async def test_a_family_goes_on_under_whatever_headers(world: World, nats_server: Broker, headers: bytes) -> None:
+    """Refreshed and revoked on a replica that does not remember it, as the leader and as any replica has it."""
+    await world.open()
+    await store(world.connection, nats_server.url, "tokens.acme.family.f.live", headers)
+    assert isinstance(await world.refresh(0, world.elsewhere()), Granted)
+    await store(world.connection, nats_server.url, "tokens.acme.family.f.revoked", headers)
+
+    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return revoke(state, Revoke("operator", "a test"))
+
+    assert (await world.elsewhere().decide("acme", "f", "operator", end)).seq == 5
 
 
 async def test_what_is_foreign_resurrects_nobody(world: World) -> None:

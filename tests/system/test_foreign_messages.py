@@ -4,6 +4,7 @@ The one door left is the appender itself; should it ever be turned, the service 
 """
 
 import base64
+import itertools
 import json
 import re
 import subprocess
@@ -35,8 +36,9 @@ async def _write(service: Service, family_id: str) -> list[int]:
     subjects = FOREIGN | {f"tokens.acme.family.{family_id}.{end}": b"{}" for end in ("live", "revoked")}
     connection = await service.own()
     written = []
+    headers = itertools.cycle(({}, {"Status": "503"}, {"Status": "404"}, {"A": "b" * 9000}))
     for subject, body in subjects.items():
-        reply = await connection.request(subject, body, timeout=5)
+        reply = await connection.request(subject, body, timeout=5, headers=next(headers))
         written.append(json.loads(reply.data)["seq"])
     await connection.close()
     return written
@@ -59,6 +61,8 @@ async def test_a_service_goes_on_and_its_evidence_names_them(tmp_path: Path) -> 
             assert disabled["revoked_families"] == 1
             for token in (renewed["refresh_token"], renewed["access_token"], second["refresh_token"]):
                 assert not await api.active(token)
+        for shown in (("url", "--client", "acme/web"), ("audit", "export", "--into", str(tmp_path / "exported"))):
+            assert _heirloom(service, *shown).returncode == 0, _heirloom(service, *shown)
         verified = _heirloom(service, "audit", "verify")
         assert verified.returncode == 1
         for seq in foreign:
