@@ -5,6 +5,7 @@ Whatever is wrong with it, the answer is the same `invalid_client`, and nothing 
 
 import base64
 import binascii
+import hmac
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_plus
 
@@ -12,6 +13,7 @@ from events import subjects
 from events.settings import AuthMethod
 from service import clock
 from service.client_assertion import ASSERTION_TYPE, Assertion, UsedAssertions, read
+from service.client_password import client_password
 from service.context import Context
 from service.errors import OAuthError, invalid_client
 from service.registry import Client, Tenant
@@ -48,7 +50,15 @@ class ByName(NamedTuple):
     client_id: str
 
 
-Presented: TypeAlias = BySecret | ByAssertion | ByName
+class ByPassword(NamedTuple):
+    """Its secret, or what `client_password` computes under `client_key`: the broker has one place for both."""
+
+    client_id: str
+    password: str
+    client_key: bytes
+
+
+Presented: TypeAlias = BySecret | ByAssertion | ByName | ByPassword
 
 
 def presented(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]) -> Presented:
@@ -130,8 +140,8 @@ class ClientAuthentication:
         await self.prove(request.tenant, proof, endpoint)
         return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
 
-    async def prove(self, tenant_name: str, proof: Presented, endpoint: str = "") -> None:
-        """Return if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
+    async def prove(self, tenant_name: str, proof: Presented, endpoint: str = "") -> Client:
+        """The client, if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
 
         What is right by what is known here is never refused for what others do. For all else the log is looked into,
         at a rate for all of the tenant's; what is more gets `slow_down`.
@@ -143,12 +153,15 @@ class ClientAuthentication:
             self._context.door.look(tenant_name)
         tenant = await registry.tenant(tenant_name)
         client = await registry.client(tenant, proof.client_id) if tenant is not None else None
-        if not await self._holds(endpoint, tenant, client, proof):
+        holds = await self._holds(endpoint, tenant, client, proof)
+        if not holds:
             if was_known:
                 self._context.door.look(tenant_name)
             client = await self._newer(tenant, client)
-            if client is None or not await self._holds(endpoint, tenant, client, proof):
-                raise invalid_client()
+            holds = client is not None and await self._holds(endpoint, tenant, client, proof)
+        if client is None or not holds:
+            raise invalid_client()
+        return client
 
     async def _holds(self, endpoint: str, tenant: Tenant | None, client: Client | None, proof: Presented) -> bool:
         may = client is not None and not client.state.disabled
@@ -162,6 +175,13 @@ class ClientAuthentication:
                 if tenant is None or client is None or method != "private_key_jwt":
                     return False
                 return await self._is_signed(tenant, client, proof.assertion)
+            case ByPassword():
+                void_until = client.state.void_until if client is not None else None
+                name = tenant.name if tenant is not None else ""
+                computed = client_password(proof.client_key, name, proof.client_id, void_until)
+                is_computed = hmac.compare_digest(proof.password.encode(), computed.encode()) and may
+                secret = BySecret(None, proof.client_id, proof.password)
+                return await self._holds(endpoint, tenant, client, secret) or is_computed
             case ByName():
                 return method == "none" and endpoint in FOR_PUBLIC_CLIENTS
 

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import hmac
 import re
-from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +20,7 @@ from events.family import is_of_a_person
 from events.role import codec
 from service.access_token import active_in
 from service.client_assertion import read
-from service.client_authentication import ByAssertion, BySecret, ClientAuthentication
+from service.client_authentication import ByAssertion, ByPassword, ClientAuthentication
 from service.client_password import client_password
 from service.context import Context
 from service.errors import invalid_client
@@ -30,6 +29,8 @@ from service.named_role import NamedRole, as_client
 from service.secret import matches
 
 MAX_PROOF = 8192
+PASSWORD = 43
+"""Characters of a secret of ours, and of what is computed; a token of ours, or anybody's assertion, has more."""
 ONE_WORD = re.compile(r"[A-Za-z0-9_-]+")
 """What is one token of a subject, and no wildcard."""
 PROBE = ("-", "doors")
@@ -74,7 +75,7 @@ class Connecting:
         self._client_key = client_key
 
     async def admit(self, offered: Offered) -> Admitted:
-        """Raises `invalid_client`, whatever is wrong, `temporarily_unavailable`, and `Unavailable`."""
+        """Raises `invalid_client`, whatever is wrong, `slow_down`, `temporarily_unavailable`, and `Unavailable`."""
         self._context.skew.require()
         tenant, _, client_id = offered.user.partition(".")
         proof = offered.password or offered.auth_token
@@ -84,24 +85,33 @@ class Connecting:
             return await self._by_token(self._issuer_of(proof), None, proof)
         if client_id.startswith("role."):
             return await self._by_role(tenant, client_id.removeprefix("role."), proof)
-        expected = client_password(self._client_key, tenant, client_id, await self._void_until(tenant, client_id))
-        if hmac.compare_digest(proof.encode(), expected.encode()):
-            if (tenant, client_id) != PROBE:
-                await self._context.caller(tenant, client_id)
-        elif assertion := read(proof):
+        if (tenant, client_id) == PROBE:
+            return self._as_probe(proof)
+        presented: ByAssertion | ByPassword = ByPassword(client_id, proof, self._client_key)
+        if assertion := read(proof):
             if assertion.claims.sub != client_id:
                 raise invalid_client()
-            await self._authentication.prove(tenant, ByAssertion(client_id, assertion))
-        elif proof.startswith("hat_") or proof.count(".") == 2:
+            presented = ByAssertion(client_id, assertion)
+        elif len(proof) > PASSWORD and (proof.startswith("hat_") or proof.count(".") == 2):
             return await self._by_token(tenant, client_id, proof)
-        else:
-            await self._authentication.prove(tenant, BySecret(None, client_id, proof))
+        await self._authentication.prove(tenant, presented)
         return Admitted(tenant, client_id)
 
+    def _as_probe(self, proof: str) -> Admitted:
+        if not hmac.compare_digest(proof.encode(), client_password(self._client_key, *PROBE).encode()):
+            raise invalid_client()
+        return Admitted(*PROBE)
+
     async def _by_role(self, tenant: str, name: str, secret: str) -> Admitted:
-        """As the log has it at this moment: what was revoked lets nobody in, on any replica."""
+        """As the log has it at this moment: what was revoked lets nobody in, on any replica.
+
+        Who is right by what is known here never waits for others' guesses.
+        """
         if not subjects.TENANT.fullmatch(tenant) or not subjects.ROLE_NAME.fullmatch(name):
             raise invalid_client()
+        known = self._context.registry.roles(tenant).get(name)
+        if not matches(known.state.secret_hash if known is not None and not known.state.revoked else None, secret):
+            self._context.door.look(tenant)
         stored = await self._context.log.last_from_leader(subjects.role(tenant, name))
         state = codec.decode(stored.body).state if stored is not None else None
         kept = state.secret_hash if state is not None and not state.revoked else None
@@ -112,6 +122,8 @@ class Connecting:
 
     async def _by_token(self, tenant_name: str, client_id: str | None, token: str) -> Admitted:
         """An access token for us alone: one that others are meant to see could be shown here by them."""
+        if self._context.registry.known_tenant(tenant_name) is None:
+            self._context.door.look(tenant_name)
         tenant = await self._context.registry.tenant(tenant_name)
         found = await active_in(self._context, tenant, token) if tenant is not None else None
         if tenant is None or found is None:
@@ -125,14 +137,6 @@ class Connecting:
             raise invalid_client()
         holding = Holding(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
         return Admitted(tenant.name, claims.client_id, holding, inboxes)
-
-    async def _void_until(self, tenant_name: str, client_id: str) -> datetime | None:
-        """Until when what was given to the client is void. Raises `Unavailable`."""
-        if (tenant_name, client_id) == PROBE:
-            return None
-        tenant = await self._context.registry.tenant(tenant_name)
-        client = await self._context.registry.client(tenant, client_id) if tenant is not None else None
-        return client.state.void_until if client is not None else None
 
     def _issuer_of(self, token: str) -> str:
         """The name of the tenant whose token this claims to be; empty for none."""
