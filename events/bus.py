@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import BadSubjectError, MaxPayloadError
@@ -197,7 +197,8 @@ class Connection(Client):
             raise NatsError(NOT_NATS)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Every server tells its version before it is told anything; one that is too old is left for another.
+        """Every server tells its version before it is told anything; one that is too old is left for another, and where
+        all that were asked for are, `BrokerTooOld` is raised.
 
         Nor is anything told to who is not the broker, where its owner is known. Raises `NotOurBroker`.
         """
@@ -207,14 +208,19 @@ class Connection(Client):
         version = str(info.get("version", ""))
         if not initial_connection or is_enough(version) or self._current_server is None:
             return
-        address = f"{self._current_server.uri.hostname}:{self._current_server.uri.port}"
+        address = _address(self._current_server)
         reason = refusal(str(info.get("server_name", "")), address, version)
-        if not self._was_connected:
+        is_new = address not in self._left
+        self._left.add(address)
+        if not self._was_connected and self._left.issuperset(self._named()):
             raise BrokerTooOld(reason)
-        if address not in self._left:  # it is tried again and again
-            self._left.add(address)
+        if is_new:  # it is tried again and again
             log.error("%s", reason)
         raise BrokerLeft(reason)
+
+    def _named(self) -> set[str]:
+        """The servers that were asked for, without those that these have told of."""
+        return {_address(server) for server in self._server_pool if not server.discovered}
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -238,6 +244,10 @@ class Connection(Client):
 def as_text(subject: bytes) -> str:
     """A subject, which may hold any byte; `publish` makes the very same bytes of it again."""
     return subject.decode(errors=ALSO_ANY_BYTE)
+
+
+def _address(server: Srv) -> str:
+    return f"{server.uri.hostname}:{server.uri.port}"
 
 
 def _misleads(subject: str) -> bool:
@@ -274,8 +284,8 @@ async def connect(
     With an `nkey_seed` the connection proves itself by signing what the broker made up, which is of no use to others.
     `name` is what the broker's monitoring shows; whom to trust with `tls://`, the environment or the system tells.
     `patient` connections wait for a broker that comes and goes, for ever; others raise what nats-py raises at the
-    last of their servers; both raise `BrokerTooOld`. Without `echo` a connection does not hear what it publishes
-    itself.
+    last of their servers. Both raise `BrokerTooOld` where all servers are, and others where none of the rest will do.
+    Without `echo` a connection does not hear what it publishes itself.
     `on_change` hears `disconnected`, `reconnected` and `closed`.
     """
 
@@ -314,11 +324,13 @@ async def connect(
     if certificate := os.environ.get(PINNED_CERTIFICATE):
         url = url.replace("nats://", "tls://")
         options["tls"] = _pinned(certificate, os.environ.get(SHOWN_KEY))
-    *others, last = [url.split(",")] if patient else [[server] for server in url.split(",")]
-    for servers in others:
-        with contextlib.suppress(NatsError, OSError):
+    faults: list[Exception] = []
+    for servers in [url.split(",")] if patient else [[server] for server in url.split(",")]:
+        try:
             return await _connected(servers, options)
-    return await _connected(last, options)
+        except (BrokerTooOld, NatsError, OSError) as fault:
+            faults.append(fault)
+    raise next((fault for fault in faults if isinstance(fault, BrokerTooOld)), faults[-1])
 
 
 async def _connected(servers: list[str], options: dict[str, Any]) -> Connection:

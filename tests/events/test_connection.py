@@ -99,8 +99,10 @@ def test_versions_are_compared_as_numbers(version: str, enough: bool) -> None:
 async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A broker that says it is of that version and otherwise is the given one: where, and all it was told."""
     told: list[bytes] = []
+    relays: set[asyncio.Task[None] | None] = set()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.add(asyncio.current_task())
         upstream, downstream = await asyncio.open_connection("127.0.0.1", int(broker.url.rsplit(":", 1)[-1]))
         line = await upstream.readline()
         own = b'"version":"' + ".".join(map(str, LOWEST)).encode()
@@ -111,6 +113,7 @@ async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, lis
             while data := await reader.read(4096):
                 told.append(data)
                 downstream.write(data)
+            downstream.close()  # so the broker's side ends too
 
         sending = asyncio.create_task(forward())
         try:
@@ -126,6 +129,7 @@ async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, lis
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", told
     finally:
         server.close()
+        await asyncio.gather(*(relay for relay in relays if relay is not None))
 
 
 @pytest.mark.parametrize("patient", [True, False])
@@ -136,6 +140,36 @@ async def test_a_broker_that_refuses_good_batches_is_refused(nats_server: Broker
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await bus.connect(f"nats://user:secret@{address}", "test", patient=patient)
     assert told == []
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_a_broker_that_is_too_old_is_left_for_another_at_the_start(
+    nats_server: Broker, patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it stands among the servers; only where none of them will do the start is refused (CONTRACT §6)."""
+    monkeypatch.setattr("nats.aio.client.shuffle", lambda _pool: None)
+    async with _telling("2.14.3", nats_server) as (old, told), _telling("2.9.0", nats_server) as (older, _):
+        good = nats_server.url.removeprefix("nats://")
+        for servers in ((old, good), (good, old), (old, older, good)):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                connection = await bus.connect(
+                    ",".join(f"nats://x:y@{one}" for one in servers), "test", patient=patient
+                )
+            assert connection.connected_url is not None
+            assert connection.connected_url.netloc.endswith(good)
+            await connection.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(BrokerTooOld):
+                await bus.connect(f"nats://{old},nats://{older}", "test", patient=patient)
+    assert told == []
+
+
+async def test_what_is_known_of_a_server_goes_before_one_that_is_away(nats_server: Broker) -> None:
+    """A person is told of the version, and not that nobody answers at the other."""
+    async with _telling("2.14.3", nats_server) as (address, _told):
+        for servers in (f"nats://{address},nats://127.0.0.1:1", f"nats://127.0.0.1:1,nats://{address}"):
+            with pytest.raises(BrokerTooOld):
+                await bus.connect(servers, "test", patient=False)
 
 
 async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: pytest.LogCaptureFixture) -> None:
