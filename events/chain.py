@@ -6,18 +6,16 @@ before them (`events.following`), and the state after them is the one the commit
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from events import client, family, key, role, subject, tenant
-from events.commit import VERSION
+from events.commit import VERSION, Time
 from events.following import follow, time_goes_on
 from events.grammar import belongs_on
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 Checked = tuple[Any, bytes, datetime]
 """The state after a commit, its encoding, and the commit's time."""
 Fold = Callable[[Any, tuple[Any, ...], datetime], tuple[Any, str | None]]
@@ -28,7 +26,7 @@ class Kind:
     """How to check one kind of aggregate."""
 
     def __init__(self, event: Any, state: Any, fold: Fold) -> None:
-        fields = [("v", int), ("id", str), ("at", datetime), ("actor", str), ("prev", str | None), ("prev_seq", int)]
+        fields = [("v", int), ("id", str), ("at", Time), ("actor", str), ("prev", str | None), ("prev_seq", int)]
         fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
         last = ("aggregate", str | None, None)
         commit = msgspec.defstruct("Commit", [*fields, last], gc=False, omit_defaults=True)
@@ -58,6 +56,7 @@ KINDS: dict[str, Kind] = {
 """By the third part of the subject."""
 
 _encode = msgspec.json.Encoder().encode
+_decode_time = msgspec.json.Decoder(datetime | None).decode
 
 
 class BadCommit(Exception):
@@ -73,10 +72,11 @@ class Astray(BadCommit):
 
 
 class BrokenChain(Exception):
-    """The commit before this one is not the one it was chained to; all else of this one follows."""
+    """The commit before this one, at `accused`, is not the one it was chained to; all else of this one follows."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, accused: int, checked: Checked) -> None:
         super().__init__("chained to another body")
+        self.accused = accused
         self.checked = checked
 
 
@@ -93,18 +93,16 @@ class Last(msgspec.Struct, gc=False):
 
     def remembered(self) -> bytes:
         """What `recalled` reads."""
-        at = 0 if self.at is None else (self.at - _EPOCH) // _MICROSECOND
-        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + at.to_bytes(8, signed=True) + self.encoded
+        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + self.encoded
 
 
 def recalled(kind: Kind, remembered: bytes) -> Last | None:
     """What was remembered of an aggregate; None for no bytes."""
     if not remembered:
         return None
-    encoded, at = remembered[48:], int.from_bytes(remembered[40:48], signed=True)
+    at, _, encoded = remembered[40:].partition(b"\n")
     state = kind.decode_state(encoded) if encoded else None
-    seq, digest = int.from_bytes(remembered[:8]), remembered[8:40].hex()
-    return Last(kind, seq, digest, state, encoded, _EPOCH + at * _MICROSECOND if at else None)
+    return Last(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, encoded, _decode_time(at))
 
 
 def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_part: str) -> Checked:
@@ -134,17 +132,18 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
     is_as_we_write = _encode(commit) == body
     if not is_as_we_write and not _means(kind, written, folded):
         raise BadCommit("its state is not what its events make of the state before")
-    checked = folded, written if is_as_we_write else _encode(folded), commit.at
-    if commit.prev != digest:
-        raise BrokenChain(checked)
     if kind is FAMILY and last_part != belongs_on(commit.events):
         raise BadCommit(f"its events do not belong on …{last_part}")
-    if why is None and before is not None and before.at is not None:
-        why = time_goes_on(before.at, commit.at)
     if why is not None:
         raise BadCommit(why)
     if not is_as_we_write and _has_a_key_twice(body):
         raise BadCommit("it holds a JSON key twice, and readers differ on which one counts")
+    checked = folded, written if is_as_we_write else _encode(folded), commit.at
+    if commit.prev != digest:
+        raise BrokenChain(expected_seq, checked)
+    # of two times that are out of order either may be wrong: that of a commit before it which is altered is
+    if before is not None and before.at is not None and (why := time_goes_on(before.at, commit.at)) is not None:
+        raise BadCommit(why)
     return checked
 
 

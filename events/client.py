@@ -1,12 +1,11 @@
 """A client's registration: the aggregate `tokens.<tenant>.client.<client_id>`."""
 
-from datetime import datetime
 from typing import TypeAlias, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
-from events.commit import Codec, Commit
+from events.commit import Codec, Commit, Time
 from events.settings import ClientSettings
 
 
@@ -34,7 +33,7 @@ class ClientDisabled(_Event, frozen=True, tag="ClientDisabled"):
     """Nothing is issued to the client any more, and what it holds `at` that time is void."""
 
     reason: str | None = None
-    at: datetime | None = None
+    at: Time | None = None
 
 
 class ClientEnabled(_Event, frozen=True, tag="ClientEnabled"):
@@ -44,7 +43,7 @@ class ClientEnabled(_Event, frozen=True, tag="ClientEnabled"):
     """
 
     reason: str | None = None
-    void_until: datetime | None = None
+    void_until: Time | None = None
 
 
 ClientEvent: TypeAlias = ClientConfigured | ClientSecretIssued | ClientDisabled | ClientEnabled
@@ -59,7 +58,7 @@ class ClientState(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: ClientSettings = ClientSettings()
     secret_hash: str | None = None
     disabled: bool = False
-    void_until: datetime | None = None
+    void_until: Time | None = None
     longest_ttl: int | None = None
 
 

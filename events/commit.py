@@ -6,7 +6,7 @@ Every commit holds the SHA-256 of the aggregate's previous message body (`prev`)
 
 import hashlib
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ E = TypeVar("E")
 S = TypeVar("S")
 
 VERSION = 1
+Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment as the log holds it: without a zone it is none, as it could be compared with no other."""
 
 
 class Commit(msgspec.Struct, Generic[E, S], frozen=True, omit_defaults=True):
@@ -24,7 +26,7 @@ class Commit(msgspec.Struct, Generic[E, S], frozen=True, omit_defaults=True):
 
     v: int
     id: str
-    at: datetime
+    at: Time
     actor: str
     prev: str | None
     prev_seq: int

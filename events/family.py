@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from events.commit import Codec, Commit
+from events.commit import Codec, Commit, Time
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
@@ -62,7 +62,7 @@ class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized", omit_defaults=
 class AuthorizationCodeIssued(_Event, frozen=True, tag="AuthorizationCodeIssued"):
     """A code was handed out for the grant (RFC 6749 §4.1.2), bound to a redirect URI and a challenge (RFC 7636)."""
 
-    expires_at: datetime
+    expires_at: Time
     code_challenge: str
     redirect_uri: str | None = None
     nonce: str | None = None
@@ -75,7 +75,7 @@ class DeviceAuthorizationStarted(_Event, frozen=True, tag="DeviceAuthorizationSt
     scope: str
     audience: tuple[str, ...]
     seed: str
-    expires_at: datetime
+    expires_at: Time
 
 
 class DeviceAuthorizationDenied(_Event, frozen=True, tag="DeviceAuthorizationDenied"):
@@ -97,11 +97,11 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
     kind: Literal["access", "refresh", "id"]
     scope: str
     audience: tuple[str, ...]
-    expires_at: datetime
+    expires_at: Time
     jti: str | None = None
     generation: int | None = None
     key: int = 0
-    family_expires_at: datetime | None = None
+    family_expires_at: Time | None = None
     client_id: str | None = None
     act: tuple[str, ...] = ()
     exchanged_from: tuple[str, ...] = ()
@@ -117,8 +117,8 @@ class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
     credential: Credential
     generation: int
     retry: "Retry | None" = None
-    expires_at: datetime | None = None
-    family_expires_at: datetime | None = None
+    expires_at: Time | None = None
+    family_expires_at: Time | None = None
 
 
 class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
@@ -129,9 +129,9 @@ class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
 
     from_generation: int
     to_generation: int
-    expires_at: datetime
+    expires_at: Time
     key: int
-    family_expires_at: datetime | None = None
+    family_expires_at: Time | None = None
 
 
 class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
@@ -154,9 +154,9 @@ class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
     """
 
     jti: str
-    expires_at: datetime
+    expires_at: Time
     reason: RevocationReason = "client_request"
-    kept_until: datetime | None = None
+    kept_until: Time | None = None
 
 
 class FamilyRevoked(_Event, frozen=True, tag="FamilyRevoked"):
@@ -202,14 +202,14 @@ class AccessToken(msgspec.Struct, frozen=True):
     jti: str
     scope: str
     audience: tuple[str, ...]
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: Time
+    expires_at: Time
 
 
 class Code(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an authorization code is bound to, kept until the first refresh."""
 
-    expires_at: datetime
+    expires_at: Time
     code_challenge: str
     redirect_uri: str | None = None
     nonce: str | None = None
@@ -218,14 +218,14 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
 class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a device authorization stands."""
 
-    expires_at: datetime
+    expires_at: Time
     status: Literal["pending", "approved", "denied"] = "pending"
 
 
 class Revocation(msgspec.Struct, frozen=True):
     """When and why the family ended."""
 
-    at: datetime
+    at: Time
     reason: RevocationReason
 
 
@@ -246,19 +246,19 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
     audience: tuple[str, ...]
     grant: str
     seed: str
-    opened_at: datetime
+    opened_at: Time
     acr: str | None = None
     amr: tuple[str, ...] = ()
     auth_time: int | None = None
     generation: int | None = None
     key: int = 0
-    expires_at: datetime | None = None
-    family_expires_at: datetime | None = None
-    redeemed_at: datetime | None = None
+    expires_at: Time | None = None
+    family_expires_at: Time | None = None
+    redeemed_at: Time | None = None
     retry: Retry | None = None
     access: AccessToken | None = None
     revoked: Revocation | None = None
-    revoked_jtis: dict[str, datetime] = {}
+    revoked_jtis: dict[str, Time] = {}
     afterwards: int = 0
     code: Code | None = None
     device: Device | None = None

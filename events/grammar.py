@@ -5,13 +5,12 @@ A commit of a later version is not foreign: it happened, and who does not unders
 """
 
 import re
-from datetime import datetime
 from typing import Any, NamedTuple, NoReturn, get_args
 
 import msgspec
 
 from events import client, family, key, role, subject, tenant
-from events.commit import VERSION, Codec, Commit, UnreadableCommit
+from events.commit import VERSION, Codec, Commit, Time, UnreadableCommit
 from events.stored import Stored
 from events.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME, STREAM, TENANT, Aggregate, subject_digest
 
@@ -72,7 +71,7 @@ class _Envelope(msgspec.Struct):
 
     v: int
     id: str
-    at: datetime
+    at: Time
     actor: str
     prev: str | None
     prev_seq: int

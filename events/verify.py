@@ -73,8 +73,8 @@ class Verifier:
     """Feed it the whole log in order with `check`; `report` says what it found so far.
 
     What `remembered` holds of an aggregate is one byte string: the last commit's sequence (8 bytes), digest (32), time
-    (8, microseconds since 1970) and state; no bytes for an aggregate it does not know. It lags behind until it is told
-    to `remember`. With the `tally` of another verification it goes on where that one was.
+    (JSON, then a line feed) and state; no bytes for an aggregate it does not know. It lags behind until it is told to
+    `remember`. With the `tally` of another verification it goes on where that one was.
     """
 
     def __init__(
@@ -110,16 +110,16 @@ class Verifier:
         state, encoded, at = None, b"", None
         try:
             state, encoded, at = check(kind, aggregate, body, before, last_part)
-        except BadCommit as bad:
+        except (BadCommit, BrokenChain) as bad:
             if self._is_foreign(stored):
                 return
-            if isinstance(bad, Astray) and bad.followed in tally.foreign:
+            if isinstance(bad, BrokenChain):
+                state, encoded, at = bad.checked
+                self._accuse(aggregate, bad.accused, seq)
+            elif isinstance(bad, Astray) and bad.followed in tally.foreign:
                 self._unmask(aggregate, bad.followed, seq)
             else:
                 self._blame(aggregate, Fault(seq, str(bad)))
-        except BrokenChain as broken:
-            state, encoded, at = broken.checked
-            self._accuse(aggregate, before.seq if before else 0, seq)
         if before is None:
             tally.aggregates += 1
             tally.families += kind is FAMILY

@@ -1,18 +1,24 @@
 """Verification finds what was done to a log, and where."""
 
+import inspect
+import re
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
+from typing import get_type_hints
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events import client, family
 from events.chain import FAMILY, KINDS, Kind, Last, _folding, recalled
-from events.commit import VERSION, Commit, digest
+from events.commit import VERSION, Commit, UnreadableCommit, digest
 from events.following import follow
-from events.grammar import kind_of
+from events.grammar import Foreign, kind_of, read_commit
 from events.stored import Stored
 from events.verify import Fault, Report, Verifier
 from tests.projections.logs import START, LogMaker, eventful_log
@@ -179,11 +185,12 @@ def test_a_family_that_forks_is_found() -> None:
 
 
 def test_every_kind_of_aggregate_can_be_checked() -> None:
-    """An aggregate that has a module of events and subjects has a check."""
+    """Whatever has subjects of its own: each function of `events.subjects` that makes an aggregate."""
     from events import subjects
 
-    named = {name for name in ("family", "tenant", "client", "key", "subject") if callable(getattr(subjects, name))}
-    assert named <= KINDS.keys()
+    functions = inspect.getmembers(subjects, inspect.isfunction)
+    made = {name for name, function in functions if get_type_hints(function).get("return") is subjects.Aggregate}
+    assert made - {"_single"} == KINDS.keys()
 
 
 def test_it_remembers_little_of_a_family() -> None:
@@ -283,9 +290,18 @@ def test_events_are_folded_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "at", [None, START, START + timedelta(microseconds=1), datetime(1969, 12, 31, tzinfo=UTC)], ids=str
+    "at",
+    [
+        None,
+        START,
+        START + timedelta(microseconds=1),
+        datetime(1969, 12, 31, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, tzinfo=timezone(timedelta(hours=-14))),
+    ],
+    ids=str,
 )
-def test_what_is_remembered_of_an_aggregate_isrecalled(at: datetime | None) -> None:
+def test_what_is_remembered_of_an_aggregate_is_recalled(at: datetime | None) -> None:
     """Its last commit's place, digest, state and time, whatever clock gave that; and no state where none is known."""
     made = LogMaker()
     made.open("f")
@@ -390,12 +406,134 @@ def test_a_gap_is_the_streams_own_fault() -> None:
     assert [found.reason for found in verifier.report().foreign] == ["no aggregate lies on this subject"]
 
 
-def test_a_first_commit_that_is_chained_to_something_is_found() -> None:
-    """There was nothing before it: what it accuses lies at no sequence."""
+def test_a_first_commit_that_is_chained_to_something_is_foreign() -> None:
+    """As the grammar has it; where another commit follows, it was one once and is altered."""
+    log = two_families(2)[::2]
+    first = replace(log[0], body=log[0].body.replace(b'"prev":null', b'"prev":"' + b"0" * 64 + b'"'))
+    report = verify([first])
+    assert report.fault is None and [found.seq for found in report.foreign] == [1]
+    fault = verify([first, replace(log[1], seq=2)]).fault
+    assert fault is not None and (fault.seq, fault.accuser) == (1, 2)
+
+
+@pytest.mark.parametrize("place", ["tokens.acme.family.f.junk", "tokens.acme.family.f.revoked"])
+def test_what_is_foreign_accuses_nobody(place: str) -> None:
+    """Though it names a family's last commit as the one before it, with another digest: the chain goes past it."""
     made = LogMaker()
     made.open("f")
-    first = replace(made.log[0], body=made.log[0].body.replace(b'"prev":null', b'"prev":"' + b"0" * 64 + b'"'))
-    assert verify([first]).fault == Fault(0, "altered: commit 1 was chained to another body than this", 1)
+    made.rotate("f")
+    ahead = deepcopy(made)
+    ahead.rotate("f")
+    body = ahead.log[2].body.replace(digest(made.log[1].body).encode(), b"0" * 64)
+    made.log.append(Stored(3, place, body))
+    made.rotate("f")
+    report = verify(made.log)
+    assert (report.fault, [found.seq for found in report.foreign]) == (None, [3])
+
+
+def test_what_is_bad_by_itself_accuses_nobody() -> None:
+    """A key given twice makes a commit bad, whatever lies before it: also if it is chained to another body."""
+    log = two_families(2)[::2]
+    body = log[1].body.replace(digest(log[0].body).encode(), b"0" * 64).replace(b'"v":1', b'"v":1,"v":1')
+    fault = verify([log[0], Stored(2, log[1].subject, body)]).fault
+    assert fault == Fault(2, "it holds a JSON key twice, and readers differ on which one counts")
+
+
+def test_an_altered_time_is_the_altered_commits_fault() -> None:
+    """Its successor is of an earlier time and chained to another body: that one is whole."""
+    made = LogMaker()
+    for _ in range(3):
+        made.configure_client("web")
+    later = replace(made.log[1], body=made.log[1].body.replace(b'"2026-', b'"2027-'))
+    fault = verify([made.log[0], later, made.log[2]]).fault
+    assert fault == Fault(2, "altered: commit 3 was chained to another body than this", 3)
+
+
+@pytest.mark.parametrize("time", [b"2026-11-20T12:00:01", b"2026-11-20T12:00:01.5"])
+def test_a_time_without_a_zone_is_none(time: bytes) -> None:
+    """It could be compared with no other."""
+    made = LogMaker()
+    made.configure_client("web")
+    made.configure_client("web")
+    last = replace(made.log[1], body=made.log[1].body.replace(b"2026-11-20T12:00:01Z", time))
+    report = verify([made.log[0], last])
+    assert (report.fault, [found.seq for found in report.foreign]) == (None, [2])
+
+
+PLACES = [f"tokens.acme.family.{name}.{last}" for name in "fg" for last in ("live", "revoked", "junk")]
+PLACES += ["tokens.acme.client.web", "tokens.acme.client.web.live", "tokens.acme.family.f", "tokens.public.jwks"]
+SUBSTITUTES = [
+    (rb'"prev":("\w+"|null)', b'"prev":"' + b"0" * 64 + b'"'),
+    (rb'"prev":("\w+"|null)', b'"prev":null'),
+    (rb'"prev_seq":\d+', b'"prev_seq":0'),
+    (rb'"prev_seq":\d+', b'"prev_seq":2'),
+    (rb'"at":"[^"]+"', b'"at":"2027-01-01T00:00:00Z"'),
+    (rb'"at":"[^"]+"', b'"at":"1970-01-01T00:00:00Z"'),
+    (rb'"at":"[^"]+"', b'"at":"1969-12-31T00:00:00Z"'),
+    (rb'"at":"[^"]+"', b'"at":"0001-01-01T00:00:00+14:00"'),
+    (rb'"at":"[^"]+"', b'"at":"9999-12-31T23:59:59-14:00"'),
+    (rb'"v":1', b'"v":7'),
+    (rb'"v":1', b'"v":1,"v":1'),
+    (rb'"read"', b'"write"'),
+    (rb"^.*$", b"{}"),
+]
+"""What may be changed in a commit: whoever may append can write each of them."""
+
+
+@st.composite
+def logs_with_strangers(draw: st.DrawFn) -> list[Stored]:
+    """Of two families and a client, with messages among them that somebody made of what the next commit would be."""
+    made = LogMaker()
+    for name in "fg":
+        made.open(name)
+    made.configure_client("web")
+    acts: list[Callable[[LogMaker], None]] = [
+        lambda made: made.rotate("f"),
+        lambda made: made.rotate("g"),
+        lambda made: made.configure_client("web"),
+    ]
+    for act in draw(st.lists(st.sampled_from(acts), min_size=1, max_size=8)):
+        if draw(st.booleans()):
+            ahead = deepcopy(made)
+            act(ahead)
+            stored = ahead.log[-1]
+            for old, new in draw(st.lists(st.sampled_from(SUBSTITUTES), max_size=2)):
+                stored = replace(stored, body=re.sub(old, new, stored.body))
+            made.log.append(replace(stored, subject=draw(st.sampled_from([stored.subject, *PLACES]))))
+        else:
+            act(made)
+    return made.log
+
+
+@settings(max_examples=400, deadline=None)
+@given(logs_with_strangers())
+def test_the_verdict_depends_on_no_memory(log: list[Stored]) -> None:
+    """Of however few aggregates the last state is kept as it was decoded, or of none."""
+    verdicts = []
+    for recent in (0, 1, 10_000):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("events.verify.RECENT", recent)
+            verifier = Verifier()
+            for stored in log:
+                verifier.check(stored)
+            verdicts.append(msgspec.structs.asdict(verifier.tally))
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+
+
+@settings(max_examples=400, deadline=None)
+@given(logs_with_strangers())
+def test_what_the_grammar_calls_foreign_is_stepped_over(log: list[Stored]) -> None:
+    """By verification as by every other reader; but for what a later commit follows, which was one once."""
+    report = verify(log)
+    stepped_over = {found.seq for found in report.foreign}
+    for stored in log:
+        try:
+            is_foreign = isinstance(read_commit(stored), Foreign)
+        except UnreadableCommit:
+            is_foreign = False
+        assert stored.seq not in stepped_over or is_foreign
+        if is_foreign and report.fault is None:
+            assert stored.seq in stepped_over
 
 
 def test_a_later_version_is_told() -> None:
