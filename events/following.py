@@ -3,7 +3,7 @@
 The rules of an event are in `events.rules`; those of a commit as a whole are here.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -31,13 +31,10 @@ from events.rules import (
     nothing_is_redeemed_too_late,
 )
 
-TOLERATED_SKEW = timedelta(seconds=300)
-"""So far were the clocks of two replicas apart before they shared the broker's (ADR 0031)."""
-
 
 def time_goes_on(before: datetime, at: datetime) -> str | None:
-    """Commits of one aggregate are in order of time, but for clocks that differed."""
-    return None if at >= before or before - at <= TOLERATED_SKEW else f"it is of {at}, the commit before it of {before}"
+    """No commit is of an earlier time than the one before it of its aggregate: whoever writes sees to that."""
+    return None if at >= before else f"it is of {at}, the commit before it of {before}"
 
 
 class _Shape(NamedTuple):

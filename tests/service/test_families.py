@@ -159,6 +159,19 @@ async def test_no_family_goes_back_in_time(
     assert head.commit is not None and head.commit.at == first
 
 
+async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do clients, keys, roles and people, which are all written so: whichever replica writes next."""
+    one, other = replicas
+    now, aggregate = clock.now, subjects.subject("acme", "alice")
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
+    blocked, unblocked = person.SubjectBlocked("alice", "lost"), person.SubjectUnblocked("alice")
+    written = [await change(one.log, aggregate, person.codec, person.evolve, lambda _: (blocked,), "operator")]
+    monkeypatch.setattr(clock, "now", now)
+    written += [await change(other.log, aggregate, person.codec, person.evolve, lambda _: (unblocked,), "operator")]
+    first, second = (person.codec.decode(each.stored.body).at for each in written)
+    assert second == first
+
+
 async def _at(
     replica: Replica, decide: Callable[[FamilyState | None, datetime], Decision], *, new: bool = False
 ) -> datetime:
