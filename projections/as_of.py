@@ -89,19 +89,19 @@ def state_at(db: sqlite3.Connection, family: dict[str, Any], bound: Bound) -> di
         given = [row for row in rows if row["jti"] is not None] if state["status"] == "live" else []
         alive = [row["seq"] for row in given if _access_end(row) > bound.clock]
         revoked = revocations.tokens_revoked(db, family["opened_seq"], bound.column, bound.value) if alive else set()
-        holders = cut_offs.Holders(db, family["opened_seq"])
+        actors = cut_offs.Actors(db, family["opened_seq"])
         tokens = ((seq, history.access_token_of(db, seq)) for seq in alive)
         state["access_tokens"] = [
             token
             for seq, token in tokens
-            if token["jti"] not in revoked and not _is_void(holders.voided(token.get("holder"), seq), bound)
+            if token["jti"] not in revoked and not _is_void(actors.voiding(token, seq), bound)
         ]
     return state
 
 
-def _is_void(voided: cut_offs.Order | None, bound: Bound) -> bool:
-    """Whether that had been ordered."""
-    return voided is not None and (voided.seq if bound.column == "seq" else voided.at) <= bound.value
+def _is_void(voiding: list[cut_offs.Order], bound: Bound) -> bool:
+    """Whether any of that had been ordered."""
+    return any((order.seq if bound.column == "seq" else order.at) <= bound.value for order in voiding)
 
 
 def _both(

@@ -57,14 +57,14 @@ def _alive(
 ) -> list[dict[str, Any]]:
     """The access tokens that could be used at that time, with the seconds each had left."""
     revoked = revocations.tokens_revoked(db, family["opened_seq"], "at", strike)
-    holders = cut_offs.Holders(db, family["opened_seq"])
+    actors = cut_offs.Actors(db, family["opened_seq"])
     tokens = []
     for row in before:
         if row["jti"] is not None and (end := history.after(row["at"], row["lifetime"])) > strike:
             token = history.access_token(row)
             token["expires_at"] = token.pop("access_expires_at")
-            voided = holders.voided(token.get("holder"), row["seq"])
-            if token["jti"] not in revoked and (voided is None or voided.at > strike):
+            is_void = any(order.at <= strike for order in actors.voiding(token, row["seq"]))
+            if token["jti"] not in revoked and not is_void:
                 tokens.append({"kind": "access", **token, "seconds_left": (end - strike) / history.SECOND})
     return tokens
 

@@ -19,7 +19,7 @@ INDEXES = (
     "CREATE INDEX cut_offs_by_client ON cut_offs (tenant, client, seq) WHERE sub IS NULL",
 )
 
-_AGAINST_HOLDER = """
+_AGAINST_ACTOR = """
 SELECT c.seq, c.at, type.text AS type
 FROM families AS f
 JOIN cut_offs AS c ON c.tenant = f.tenant AND c.client = (SELECT id FROM names WHERE text = ?) AND c.sub IS NULL
@@ -72,31 +72,36 @@ class Order(NamedTuple):
     seq: int
 
 
-class Holders:
-    """The clients that hold access tokens of a family (its opening sequence) which another client began (RFC 8693)."""
+class Actors:
+    """The clients that act with access tokens of a family (its opening sequence) which another began (RFC 8693)."""
 
     def __init__(self, db: sqlite3.Connection, family: int) -> None:
         self._db = db
         self._family = family
         self._orders: dict[str, list[sqlite3.Row]] = {}
 
-    def voided(self, holder: str | None, given: int) -> Order | None:
-        """What voided, for good, the token that a commit gave to `holder`: its disabling then, or the first one after.
+    def voiding(self, token: dict[str, Any], given: int) -> list[Order]:
+        """What voided, for good, the access token (as it is told) that a commit gave: of each client that holds it or
+        has acted with it, its disabling then, or the first one after.
 
-        None for what nothing voided, and for the family's own client, which such an order takes the family from.
+        None of the family's own client, which such an order takes the family from.
         """
+        acted = {token.get("holder"), *token.get("act", ())} - {None}
+        return [order for order in (self._against(client, given) for client in acted) if order is not None]
+
+    def _against(self, client: str, given: int) -> Order | None:
         found = None
-        for order in self._of(holder) if holder is not None else ():
+        for order in self._of(client):
             if order["type"] == ClientDisabled.__name__:
                 found = found or Order(order["at"], order["seq"])
             elif order["seq"] < given:
                 found = None
         return found
 
-    def _of(self, holder: str) -> list[sqlite3.Row]:
-        if holder not in self._orders:
-            self._orders[holder] = self._db.execute(_AGAINST_HOLDER, (holder, self._family)).fetchall()
-        return self._orders[holder]
+    def _of(self, client: str) -> list[sqlite3.Row]:
+        if client not in self._orders:
+            self._orders[client] = self._db.execute(_AGAINST_ACTOR, (client, self._family)).fetchall()
+        return self._orders[client]
 
 
 def _item(row: sqlite3.Row) -> dict[str, Any]:

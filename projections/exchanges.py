@@ -4,6 +4,7 @@ from sqlite_utils import Database
 
 from events.family import TokenIssued
 from projections.commit import FamilyCommit
+from projections.history import packed
 from projections.names import Names
 from projections.rows import Rows
 
@@ -13,10 +14,10 @@ INDEXES: tuple[str, ...] = ()
 
 
 def create(db: Database) -> None:
-    """A row for every token `came_of` which `jti` was made, at first or second hand, within a family."""
+    """A row for every token `came_of` which `jti` (packed as in the history) was made, at first or second hand."""
     db.execute("""
         CREATE TABLE exchanges (
-            family INTEGER NOT NULL, jti TEXT NOT NULL, came_of TEXT NOT NULL, PRIMARY KEY (family, jti, came_of)
+            family INTEGER NOT NULL, jti NOT NULL, came_of TEXT NOT NULL, PRIMARY KEY (family, jti, came_of)
         ) WITHOUT ROWID""")
 
 
@@ -24,4 +25,6 @@ def apply(commit: FamilyCommit, _names: Names, rows: Rows) -> None:
     """Few commits have any."""
     access = commit.access
     if isinstance(access, TokenIssued) and access.jti is not None and access.exchanged_from:
-        rows[ADD].extend((commit.opened, access.jti, came_of) for came_of in dict.fromkeys(access.exchanged_from))
+        rows[ADD].extend(
+            (commit.opened, packed(access.jti), came_of) for came_of in dict.fromkeys(access.exchanged_from)
+        )

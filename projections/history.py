@@ -49,11 +49,13 @@ _JTI, _PACKED = 22, 17
 
 
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an access token may do; `holder` is the client it was exchanged for (RFC 8693)."""
+    """What an access token may do; `holder` is the client it was exchanged for (RFC 8693), `act` who has acted with it,
+    the latest first."""
 
     scope: str
     audience: tuple[str, ...]
     holder: str | None = None
+    act: tuple[str, ...] = ()
 
 
 def create(db: Database) -> None:
@@ -76,7 +78,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """One row."""
     at, access, access_end, terms, jti, lifetime = commit.at, commit.access, commit.access_end, None, None, None
     if access is not None and access_end is not None and access.jti is not None:
-        terms, jti = names[_terms(access.scope, access.audience, access.client_id)], packed(access.jti)
+        terms, jti = names[_terms(access.scope, access.audience, access.client_id, access.act)], packed(access.jti)
         lifetime = (access_end - at) / SECOND
     end = _credential_end(commit)
     patience = None if end is None else (end - at) / SECOND
@@ -158,6 +160,8 @@ def access_token(row: sqlite3.Row) -> dict[str, Any]:
     told = {"scope": terms.scope, "audience": terms.audience, "jti": unpacked(row["jti"])}
     if terms.holder is not None:
         told["holder"] = terms.holder
+    if terms.act:
+        told["act"] = terms.act
     return told | {"access_expires_at": moment(after(row["at"], row["lifetime"]))}
 
 
@@ -181,8 +185,8 @@ def _credential_end(commit: FamilyCommit) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _terms(scope: str, audience: tuple[str, ...], holder: str | None) -> str:
-    return msgspec.json.encode(Terms(scope, audience, holder)).decode()
+def _terms(scope: str, audience: tuple[str, ...], holder: str | None, act: tuple[str, ...]) -> str:
+    return msgspec.json.encode(Terms(scope, audience, holder, act)).decode()
 
 
 @lru_cache(maxsize=4096)

@@ -37,15 +37,15 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": names.create,
     "checkpoint-1": checkpoint.create,
     "families-4": families.create,
-    "history-3": history.create,
+    "history-4": history.create,
     "revocations-1": revocations.create,
-    "exchanges-1": exchanges.create,
+    "exchanges-2": exchanges.create,
     "incidents-3": incidents.create,
     "activity-1": activity.create,
     "cut-offs-2": cut_offs.create,
     "words-2": words.create,
     "foreign-1": foreign.create,
-    "views-3": views.create,
+    "views-4": views.create,
 }
 OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, words)
 """In the order their rows are written."""

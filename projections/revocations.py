@@ -7,6 +7,7 @@ from sqlite_utils import Database
 
 from events.family import FamilyRevoked, TokenRevoked
 from projections.commit import FamilyCommit, moment
+from projections.history import unpacked
 from projections.names import Names
 from projections.page import NAMED, Condition, Page, select_page
 from projections.rows import Rows
@@ -79,7 +80,7 @@ def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "
     query = f"""WITH revoked AS (
         SELECT jti FROM revocations WHERE family = ?1 AND {column} <= ?2 AND jti IS NOT NULL
     ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = ?1 AND came_of IN revoked"""  # noqa: S608
-    return {row["jti"] for row in db.execute(query, (family, until))}
+    return {unpacked(row["jti"]) for row in db.execute(query, (family, until))}
 
 
 def has_tokens_revoked(db: sqlite3.Connection, family: int, after: int, until: int) -> bool:

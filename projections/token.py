@@ -127,10 +127,10 @@ def _access(db: sqlite3.Connection, family: int, claim: Claim) -> Life | None:
     told = history.access_token(row)
     told["kind"] = "access"
     ends = _revoked(db, family, told["jti"])
+    voiding = cut_offs.Actors(db, family).voiding(told, row["seq"])
+    ends.extend(Decision(order.at, order.seq, "ClientDisabled") for order in voiding)
     if "holder" in told:
         told["client_id"] = told.pop("holder")
-        if (voided := cut_offs.Holders(db, family).voided(told["client_id"], row["seq"])) is not None:
-            ends.append(Decision(voided.at, voided.seq, "ClientDisabled"))
     del told["access_expires_at"]
     end = history.after(row["at"], row["lifetime"])
     return Life(Decision(row["at"], row["seq"], "TokenIssued"), end, ends, told)
@@ -178,8 +178,8 @@ def _code(db: sqlite3.Connection, family: int) -> Life | None:
 def _revoked(db: sqlite3.Connection, family: int, jti: str | None) -> list[Decision]:
     """Of the family, of the token alone, or of one that it was exchanged from (RFC 8693)."""
     query = """SELECT at, seq, jti FROM revocations WHERE family = ?1 AND (
-        jti IS NULL OR jti = ?2 OR jti IN (SELECT came_of FROM exchanges WHERE family = ?1 AND jti = ?2))"""
-    found = db.execute(query, (family, jti))
+        jti IS NULL OR jti = ?2 OR jti IN (SELECT came_of FROM exchanges WHERE family = ?1 AND jti = ?3))"""
+    found = db.execute(query, (family, jti, None if jti is None else history.packed(jti)))
     return [Decision(row["at"], row["seq"], "TokenRevoked" if row["jti"] else "FamilyRevoked") for row in found]
 
 

@@ -49,7 +49,9 @@ VIEWS = {
             {_word("f.client")} AS client_id, f.sub, {_word("h.types")} AS events, {_word("h.actor")} AS actor,
             h.generation, json_extract({_word("h.terms")}, '$.scope') AS scope,
             json_extract({_word("h.terms")}, '$.audience') AS audience, h.jti,
-            json_extract({_word("h.terms")}, '$.holder') AS holder,
+            json_extract({_word("h.terms")}, '$.holder') AS holder, json_extract({_word("h.terms")}, '$.act') AS act,
+            (SELECT CASE WHEN count(*) THEN json_group_array(e.came_of) END
+                FROM exchanges AS e WHERE e.family = h.family AND e.jti = h.jti) AS exchanged_from,
             {_later("h.at", "h.lifetime")} AS access_expires_at, {_later("h.at", "h.patience")} AS credential_expires_at
         FROM history AS h
         JOIN families AS f ON f.seq = h.family

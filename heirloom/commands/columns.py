@@ -24,7 +24,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "diff": ("seq", *_WHO, "changes", "before", "after"),
     "subject": (
         *("family_id", "client_id", "at", "seq", "types", "actor", "generation"),
-        *("scope", "audience", "jti", "holder", "access_expires_at"),
+        *("scope", "audience", "jti", "holder", "act", "access_expires_at"),
     ),
     "activity": ("hour", "begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged"),
     "search": ("at", "seq", "type", *_WHO, "reason", "actor", "cause", "jti", *_INCIDENT),

@@ -88,11 +88,13 @@ SELECT 'access' AS kind, jti, generation, scope, audience,
 FROM commits
 WHERE access_expires_at > struck_at AND NOT EXISTS (
     SELECT 1 FROM readable_revocations AS r
-    WHERE r.family_id = commits.family_id AND r.jti = commits.jti AND r.at <= struck_at)
+    WHERE r.family_id = commits.family_id AND r.tenant = commits.tenant AND r.at <= struck_at
+    AND (r.jti = commits.jti OR instr(commits.exchanged_from, json_quote(r.jti))))
 AND NOT EXISTS (
     SELECT 1 FROM readable_cut_offs AS c
-    WHERE commits.holder <> commits.client_id AND c.tenant = commits.tenant AND c.sub IS NULL
-    AND c.client_id = commits.holder AND c.type = 'ClientDisabled' AND c.at <= struck_at
+    WHERE c.client_id <> commits.client_id AND c.tenant = commits.tenant AND c.sub IS NULL
+    AND (c.client_id = commits.holder OR instr(commits.act, json_quote(c.client_id)))
+    AND c.type = 'ClientDisabled' AND c.at <= struck_at
     AND NOT EXISTS (
         SELECT 1 FROM readable_cut_offs AS e
         WHERE e.tenant = c.tenant AND e.sub IS NULL AND e.client_id = c.client_id

@@ -50,6 +50,8 @@ TABLES: dict[str, Any] = {
             "audience": "Where that access token is accepted",
             "jti": "That access token's id",
             "holder": "The client that token was exchanged for (RFC 8693); empty for the family's own",
+            "act": "The clients that have acted with that token, the latest first",
+            "exchanged_from": "The ids of the tokens that it came of: it ends with any of them",
             "access_expires_at": "When that access token ends",
             "credential_expires_at": "When the refresh token, code or device code given then ends",
         },

@@ -2,12 +2,14 @@
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from events.stored import Stored
 from heirloom.console.dashboard import look
 from heirloom.console.database import connect
 from heirloom.console.queries import QUERIES
@@ -17,7 +19,7 @@ from projections.read_model import ReadModel, Unusable, open_for_queries
 from projections.request import FamilyRequest
 from projections.views import VIEWS
 from tests.console.site import LOG, Site, make, site
-from tests.projections.logs import START, LogMaker, swapped_log
+from tests.projections.logs import START, LogMaker, chained_log, passed_on_log, swapped_log
 
 
 async def test_every_page_there_is(console: Site) -> None:
@@ -74,13 +76,17 @@ async def test_the_blast_radius_is_that_of_the_audit(console: Site, read_model: 
             assert audited or family_id == "c1"
 
 
-def test_the_blast_radius_leaves_out_what_a_disabled_client_held(tmp_path: Path) -> None:
-    """As the audit does."""
+@pytest.mark.parametrize("log", [swapped_log, chained_log, passed_on_log])
+def test_the_blast_radius_leaves_out_what_was_exchanged_and_is_void(
+    log: Callable[[], list[Stored]], tmp_path: Path
+) -> None:
+    """As the audit does: what a disabled client held or has acted with, and what came of a revoked token."""
     model = ReadModel(tmp_path / "swapped")
-    model.apply(swapped_log())
+    model.apply(log())
     model.close()
-    with closing(open_for_queries(tmp_path / "swapped")) as db:
+    with closing(connect(tmp_path / "swapped")) as db:
         rows = db.execute(QUERIES["blast_radius"]["sql"], {"family_id": "f", "tenant": ""}).fetchall()
+    with closing(open_for_queries(tmp_path / "swapped")) as db:
         audited = blast_radius(db, "acme", FamilyRequest(family_id="f"), 200, 0)["alive"]
     assert [row["jti"] for row in rows] == [token.get("jti") for token in audited]
 

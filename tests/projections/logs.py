@@ -30,6 +30,8 @@ from events.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 AUDIENCE = ("https://api.example",)
+ONCE = "once000000000000000000"
+"""The id of an exchanged token, as long as those of the service, which the read model packs."""
 
 
 class LogMaker:
@@ -39,6 +41,7 @@ class LogMaker:
         self._named = named
         self.log: list[Stored] = []
         self._last: dict[str, tuple[Stored, Any]] = {}
+        self._act: dict[str, tuple[str, ...]] = {}
 
     @property
     def now(self) -> datetime:
@@ -103,9 +106,13 @@ class LogMaker:
         self._order_client(client_id, client.ClientEnabled())
 
     def exchange(self, family_id: str, jti: str, client_id: str, came_of: tuple[str, ...] = ()) -> None:
-        """Another client swaps an access token of the family for one of its own, for five minutes (RFC 8693)."""
+        """Another client swaps an access token of the family for one of its own, for five minutes (RFC 8693).
+
+        `came_of` are the `jti` of that one and of those it came of itself, as far as they matter.
+        """
         issued = TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti, client_id=client_id)
-        self.commit(family_id, replace(issued, exchanged_from=came_of))
+        self._act[jti] = client_id, *(self._act.get(came_of[0], ()) if came_of else ())
+        self.commit(family_id, replace(issued, act=self._act[jti], exchanged_from=came_of))
 
     def _order_client(self, client_id: str, event: client.ClientEvent) -> None:
         name = f"tokens.acme.client.{client_id}"
@@ -148,10 +155,24 @@ def chained_log() -> list[Stored]:
     made = LogMaker()
     made.open("f")
     made.rotate("f")
-    made.exchange("f", "once", "orders", ("f-0",))
-    made.exchange("f", "twice", "billing", ("once", "f-0"))
+    made.exchange("f", ONCE, "orders", ("f-0",))
+    made.exchange("f", "twice", "billing", (ONCE, "f-0"))
     made.exchange("f", "sibling", "orders", ("f-1",))
     made.commit("f", TokenRevoked("f-0", made.now + timedelta(minutes=4)))
+    made.reuse("f")
+    return made.log
+
+
+def passed_on_log() -> list[Stored]:
+    """`orders` swapped a token, and `billing` what that gave; then `orders` is disabled at sequence 4, for a while."""
+    made = LogMaker()
+    made.open("f")
+    made.exchange("f", ONCE, "orders", ("f-0",))
+    made.exchange("f", "twice", "billing", (ONCE, "f-0"))
+    made.disable_client("orders", "stolen")
+    made.enable_client("orders")
+    made.exchange("f", "again", "orders", ("f-0",))
+    made.exchange("f", "and again", "billing", ("again", "f-0"))
     made.reuse("f")
     return made.log
 
