@@ -8,7 +8,7 @@ them by starting anew, the device is told `expired_token`.
 import asyncio
 import base64
 import contextlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -94,7 +94,7 @@ class Waiting:
         self._stream = MemoryStream(connection, CONFIGURATION)
         self._messages = Log(connection, STREAM)
         self._counts: dict[str, _Counts] = {}
-        self._counting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._counting: dict[str, asyncio.Task[_Counts]] = {}
 
     async def start(self, replicas: int) -> None:
         """Make the stream, or verify the one there is. Raises `WeakStream` and `JetStreamMissing`."""
@@ -141,16 +141,25 @@ class Waiting:
 
     async def _count(self, tenant: str) -> _Counts:
         """Of a tenant that there is. Raises `Unavailable`."""
-        async with self._counting[tenant]:  # who comes meanwhile asks nothing himself
-            now = asyncio.get_running_loop().time()
-            counts = self._counts.get(tenant)
-            if counts is None or now - counts.at >= COUNTED_SECONDS:
-                found = await self._stream.ask("INFO", subjects_filter=f"heirloom.device.{tenant}.*.*")
-                info = msgspec.json.decode(found, type=_Info)
-                if info.state is None:
-                    raise Unavailable("who waits cannot be read now")
-                counts = self._counts[tenant] = _Counts(now, info.state.messages, info.state.subjects or ())
+        counts = self._counts.get(tenant)
+        if counts is not None and asyncio.get_running_loop().time() - counts.at < COUNTED_SECONDS:
             return counts
+        counting = self._counting.get(tenant)
+        if counting is None:  # who comes meanwhile asks nothing himself, and fails with it
+            counting = self._counting[tenant] = asyncio.create_task(self._counted(tenant))
+        return await asyncio.shield(counting)
+
+    async def _counted(self, tenant: str) -> _Counts:
+        try:
+            now = asyncio.get_running_loop().time()
+            found = await self._stream.ask("INFO", subjects_filter=f"heirloom.device.{tenant}.*.*")
+            info = msgspec.json.decode(found, type=_Info)
+            if info.state is None:
+                raise Unavailable("who waits cannot be read now")
+            counts = self._counts[tenant] = _Counts(now, info.state.messages, info.state.subjects or ())
+            return counts
+        finally:
+            del self._counting[tenant]
 
 
 def state_of(started: DeviceAuthorizationStarted) -> FamilyState:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from events import bus
 from events.family import DeviceAuthorizationStarted
+from events.log import Unavailable
 from events.stream import last_sequence
 from service import clock, waiting
 from service.errors import OAuthError
@@ -84,6 +85,34 @@ async def test_counting_costs_the_broker_nothing_however_often_one_begins(
     assert [outcome for outcome in outcomes if outcome is True] == [True] * 9
     assert {str(outcome).partition(":")[0] for outcome in outcomes if outcome is not True} == {"slow_down"}
     assert asked == ["INFO"]
+
+
+async def test_a_count_that_fails_fails_once_for_all_who_wait_for_it(
+    two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a leader each would wait in turn for as long as the broker is asked. Who leaves takes nobody along."""
+    one, _ = two
+    asked: list[str] = []
+    fails = asyncio.Event()
+    ask = one._stream.ask
+
+    async def silent(operation: str, **_request: Any) -> bytes:
+        asked.append(operation)
+        await fails.wait()
+        raise Unavailable("no leader")
+
+    with monkeypatch.context() as without_leader:
+        without_leader.setattr(one._stream, "ask", silent)
+        begun = [asyncio.create_task(one.add("acme", f"f{number}", ASKED, 100)) for number in range(64)]
+        while not asked:
+            await asyncio.sleep(0)
+        begun[0].cancel()
+        await asyncio.sleep(0)
+        fails.set()
+        outcomes = await asyncio.gather(*begun, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, *[Unavailable] * 63]
+    assert asked == ["INFO"]
+    assert one._stream.ask == ask and await one.add("acme", "f", ASKED, 100), "the next one counts anew"
 
 
 async def test_it_lies_in_memory_and_expires(connection: bus.Connection, two: tuple[Waiting, Waiting]) -> None:
