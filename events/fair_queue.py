@@ -41,9 +41,10 @@ class FairQueue(Generic[Work]):
     limits would let begin, but for somebody who has been alone since.
     """
 
-    def __init__(self, limits: Limits, is_alone: Callable[[Asker], bool] = lambda _: False) -> None:
+    def __init__(self, limits: Limits, alone: Callable[[], Asker | None] = lambda: None) -> None:
+        """`alone` tells who is; None for nobody."""
         self._limits = limits
-        self._is_alone = is_alone
+        self._alone = alone
         self._of_tenant: dict[str, int] = {}
         self._of_client: dict[Asker, int] = {}
         self._waiting: dict[str, dict[str, deque[Work]]] = {}
@@ -64,7 +65,7 @@ class FairQueue(Generic[Work]):
         of_tenant, of_client = self._of_tenant.get(tenant, 0), self._of_client.get(asker, 0)
         limits = self._limits
         within = self.under_way < limits.at_once and of_tenant < limits.of_tenant and of_client < limits.of_client
-        if not within and (self.under_way >= limits.alone or not self._is_alone(asker)):
+        if not within and (self.under_way >= limits.alone or asker != self._alone()):
             return False
         self.under_way += 1
         self._of_tenant[tenant], self._of_client[asker] = of_tenant + 1, of_client + 1
@@ -96,18 +97,29 @@ class FairQueue(Generic[Work]):
     def following(self) -> tuple[Asker, Work] | None:
         """What begins now, if anything waits that may; its client, and its tenant, are last in turn from now on.
 
-        Only those at their limit are passed over, and there are no more of them than fit into what is under way.
+        Passed over are tenants at their limit, and in the others clients at theirs: no more of either than fit into
+        what is under way.
         """
-        for tenant, clients in self._waiting.items():
-            for client, queue in clients.items():
-                if self._begins((tenant, client)):
-                    work = queue.popleft()
-                    self.waiting -= 1
-                    _less(self._waiting_of, tenant)
-                    _to_the_end(clients, client)
-                    _to_the_end(self._waiting, tenant)
-                    return (tenant, client), work
+        limits = self._limits
+        if self.under_way < limits.at_once:
+            for tenant, clients in self._waiting.items():
+                if self._of_tenant.get(tenant, 0) < limits.of_tenant:
+                    for client in clients:
+                        if self._begins((tenant, client)):
+                            return self._next_of(tenant, client)
+        alone = self._alone()
+        if alone is not None and alone[1] in self._waiting.get(alone[0], ()) and self._begins(alone):
+            return self._next_of(*alone)
         return None
+
+    def _next_of(self, tenant: str, client: str) -> tuple[Asker, Work]:
+        clients = self._waiting[tenant]
+        work = clients[client].popleft()
+        self.waiting -= 1
+        _less(self._waiting_of, tenant)
+        _to_the_end(clients, client)
+        _to_the_end(self._waiting, tenant)
+        return (tenant, client), work
 
 
 def _less(counts: dict[Counted, int], key: Counted) -> None:

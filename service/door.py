@@ -43,9 +43,9 @@ class Door:
         self._latest: Asker | None = None
         self._alone_from = float("-inf")
 
-    def is_alone(self, asker: Asker) -> bool:
-        """Whether no other client, and nobody with a person's token, has been let in for a while."""
-        return asker == self._latest and self._now() >= self._alone_from
+    def alone(self) -> Asker | None:
+        """The client, or who has a person's token, beside whom no other one has been let in for a while."""
+        return self._latest if self._now() >= self._alone_from else None
 
     def client(self, tenant_name: str, client_id: str) -> Asker:
         """A client that has proved who it is, at its own rate."""

@@ -78,7 +78,7 @@ class Server:
         self._journal = journal
         self._version = version
         self._around = around or as_it_is
-        reads, writes = Turns(READS, context.door.is_alone), Turns(WRITES)
+        reads, writes = Turns(READS, context.door.alone), Turns(WRITES)
         self._turns = {name: reads if name in READING else writes for name in endpoints()}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusals: set[asyncio.Task[None]] = set()

@@ -1,7 +1,9 @@
 """Everybody in turn: limits hold, nothing is lost or waits without need, and no asker keeps another one waiting."""
 
 from collections import Counter
+from typing import Any, NoReturn
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -18,7 +20,7 @@ class Asked(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: FairQueue[int] = FairQueue(LIMITS, lambda asker: asker == self.alone)
+        self.queue: FairQueue[int] = FairQueue(LIMITS, lambda: self.alone)
         self.alone: Asker | None = None
         self.under_way: list[Asker] = []
         self.waiting: dict[Asker, list[int]] = {}
@@ -104,7 +106,7 @@ class Asked(RuleBasedStateMachine):
         while self.under_way:
             self.end(0)
         assert not self.waiting
-        empty: FairQueue[int] = FairQueue(LIMITS, self.queue._is_alone)
+        empty: FairQueue[int] = FairQueue(LIMITS, self.queue._alone)
         assert vars(self.queue) == vars(empty)
 
 
@@ -159,12 +161,37 @@ def test_a_flood_leaves_places_to_others() -> None:
 
 def test_who_is_alone_has_more_until_another_one_comes() -> None:
     """What waited begins together then; and when another one comes, no more of it than of anybody begins."""
-    alone = False
-    queue = FairQueue[int](LIMITS, lambda _: alone)
+    alone: Asker | None = None
+    queue = FairQueue[int](LIMITS, lambda: alone)
     fill(queue, ("acme", "flood"))
     assert (queue.under_way, queue.waiting) == (LIMITS.of_client, 5)
-    alone = True
+    alone = ("acme", "flood")
     assert not queue.begins(("acme", "flood")), "others of its own have waited longer"
     assert len(begun(queue, 1)) == 4 and queue.under_way == LIMITS.alone
-    alone = False
+    alone = None
     assert begun(queue, 3) == [] and begun(queue, 1) == [("acme", "flood")]
+
+
+class Untouched(dict[str, Any]):
+    """Of which nobody may go through the entries."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("all that wait were gone through")
+
+    items = values = keys = __iter__
+
+
+@pytest.mark.parametrize("alone", [None, ("globex", "web"), ("acme", "w3")])
+def test_what_cannot_begin_is_not_gone_through(alone: Asker | None) -> None:
+    """Not the clients of a tenant at its limit, however many wait, and nothing at all where no place is free."""
+    queue = FairQueue[int](LIMITS, lambda: alone)
+    for number in range(LIMITS.of_tenant):
+        assert queue.begins(("acme", f"c{number}"))
+    for number in range(100):
+        assert queue.waits(("acme", f"w{number}"), number)
+    queue._waiting["acme"] = Untouched(queue._waiting["acme"])
+    assert queue.following() == ((alone, 3) if alone == ("acme", "w3") else None)
+    while queue.under_way < LIMITS.at_once:
+        assert queue.begins(("globex", f"c{queue.under_way}"))
+    queue._waiting = Untouched(queue._waiting)
+    assert queue.following() is None

@@ -116,12 +116,12 @@ def test_nobody_is_alone_for_a_while_after_another_one(registry: Registry) -> No
     door = Door(registry, clock)
     web, person = door.client("acme", "web"), ("acme", "*persons of web")
     clock.now += COMPANY_SECONDS
-    assert door.is_alone(web) and not door.is_alone(person)
+    assert door.alone() == web
     door.edge("acme"), door.public("acme"), door.client("acme", "nobody")
-    assert door.is_alone(door.client("acme", "web"))
-    for asks, tenant in ((door.client, "globex"), (door.person, "acme")):
-        came = asks(tenant, "web")
-        assert not door.is_alone(web) and not door.is_alone(came)
-        assert not door.is_alone(door.client("acme", "web")), "the other one was here just now"
+    assert door.alone() == door.client("acme", "web")
+    for asks, tenant, other in ((door.client, "globex", ("globex", "web")), (door.person, "acme", person)):
+        assert asks(tenant, "web") == other and door.alone() is None
+        door.client("acme", "web")
+        assert door.alone() is None, "the other one was here just now"
         clock.now += COMPANY_SECONDS
-        assert door.is_alone(web) and not door.is_alone(came)
+        assert door.alone() == web
