@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from events import bus
 from events.bus import Connection
 from heirloom import credentials
 from heirloom.brokers import node_names
 from heirloom.nats_server import is_free
-from heirloom.own_connection import connect_as
+from heirloom.roles import inbox
 from tests.faults.orders import Orders
 from tests.faults.up import Setup
 from tests.system.service import Service
@@ -102,8 +103,9 @@ class Stack(Service):
     @contextlib.asynccontextmanager
     async def undisturbed(self, host: str | None = None, role: str = WITNESS) -> AsyncIterator[Connection]:
         """A connection of the service's account that no proxy disturbs, to that broker or to any."""
-        known, hosts = credentials.load(self.data), [host] if host else self.hosts
-        connection = await connect_as(role, "witness", ",".join(f"nats://{one}" for one in hosts), known)
+        url = ",".join(f"nats://{one}" for one in ([host] if host else self.hosts))
+        seed = credentials.load(self.data).seed(role)
+        connection = await bus.connect(url, "witness", inbox_prefix=inbox(role), nkey_seed=seed)
         try:
             yield connection
         finally:

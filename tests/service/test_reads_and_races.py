@@ -125,7 +125,7 @@ async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
         error = {"error": {"code": 503, "err_code": code, "description": "JetStream system temporarily unavailable"}}
         return Msg(cast("Any", None), "", "", msgspec.json.encode(error))
 
-    connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test"))
+    connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test", jetstream_api="$JS.API"))
     with pytest.raises(Unavailable):
         await Log(connection).last_from_leader(subjects.family("acme", "f1"))
 
