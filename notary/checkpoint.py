@@ -18,6 +18,9 @@ from typing import NamedTuple
 from notary.merkle import Tree
 from notary.note import Key, MalformedNote, Note, Signer, decode_base64, parse
 
+LONGEST = 16 * 1024
+"""Bytes of a checkpoint that is taken for one, others' signatures under it included: ours has less than 300."""
+
 
 class Checkpoint(NamedTuple):
     """The tree of the log up to sequence `size` has this `root`; `signed` is the note that says so."""
@@ -45,6 +48,8 @@ def read_checkpoint(body: bytes) -> Checkpoint:
 
     Extension lines are taken, and ignored.
     """
+    if len(body) > LONGEST:
+        raise MalformedNote(f"longer than {LONGEST} bytes")
     try:
         signed = body.decode()
     except UnicodeDecodeError as error:

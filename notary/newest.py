@@ -1,7 +1,12 @@
 """The newest checkpoint in its stream, under whatever else lies there (ADR 0026)."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
+from msgspec.structs import replace
+
+from events.bus import Connection
+from events.direct_reader import read_direct
 from events.grammar import Foreign, foreign
 from events.stored import Stored
 from events.subjects import CHECKPOINTS
@@ -14,13 +19,8 @@ LOOK_BACK = 1000
 
 def read_known(stored: Stored, keys: Sequence[Key]) -> Checkpoint | Foreign:
     """The checkpoint that a message holds, signed by one of `keys` if there are any, or why it is none."""
-    try:
-        checkpoint = read_checkpoint(stored.body)
-    except MalformedNote as error:
-        return foreign(stored, f"no checkpoint: {error}", CHECKPOINTS)
-    if keys and not checkpoint.is_signed_by(keys):
-        return foreign(stored, "a checkpoint that no known key has signed", CHECKPOINTS)
-    return checkpoint
+    read = _read(stored)
+    return read if isinstance(read, Foreign) else _known(stored, read, keys)
 
 
 def is_shown_again(stored: Stored, size: int, newest: int) -> Foreign:
@@ -29,24 +29,49 @@ def is_shown_again(stored: Stored, size: int, newest: int) -> Foreign:
 
 
 async def newest_checkpoint(
-    at: Callable[[int], Awaitable[Stored | None]], last: int, keys: Sequence[Key], found: Callable[[Foreign], None]
+    connection: Connection, last: int, keys: Sequence[Key], found: Callable[[Foreign], None]
 ) -> Checkpoint | None:
-    """The one that covers most; None where there is none. `at` reads the stream, whose newest sequence is `last`.
+    """Of the last `LOOK_BACK` messages up to sequence `last`, the checkpoint that covers most; None without any.
 
-    `found` receives what is stepped over on the way: what no known key has signed, and an older one shown again.
+    `found` receives what lies above it: what no known key has signed, and older ones shown again. Raises `Unavailable`.
     """
-    newest: tuple[Stored, Checkpoint] | None = None
-    for seq in range(last, max(last - LOOK_BACK, 0), -1):
-        if (stored := await at(seq)) is None:
+    read: list[tuple[Stored, Checkpoint | Foreign]] = []
+    start = max(last - LOOK_BACK, 0) + 1
+    async with aclosing(read_direct(connection, start, stream=CHECKPOINTS, until=last)) as batches:
+        async for batch in batches:
+            read += [(replace(stored, body=b""), _read(stored)) for stored in batch.commits]
+    return largest(read, keys, found)
+
+
+def largest(
+    read: Sequence[tuple[Stored, Checkpoint | Foreign]], keys: Sequence[Key], found: Callable[[Foreign], None]
+) -> Checkpoint | None:
+    """As `newest_checkpoint`, of messages in their order. A signature is checked only where it may matter."""
+    newest, place = None, 0
+    for stored, checkpoint in reversed(read):
+        if isinstance(checkpoint, Foreign) or (newest is not None and checkpoint.size < newest.size):
             continue
-        checkpoint = read_known(stored, keys)
-        if isinstance(checkpoint, Foreign):
-            found(checkpoint)
-        elif newest is None:
-            newest = stored, checkpoint
-        elif checkpoint.size < newest[1].size:
-            break
-        else:
-            found(is_shown_again(newest[0], newest[1].size, checkpoint.size))
-            newest = stored, checkpoint
-    return None if newest is None else newest[1]
+        if isinstance(_known(stored, checkpoint, keys), Checkpoint):
+            newest, place = checkpoint, stored.seq
+    for stored, checkpoint in read:
+        if stored.seq <= place:
+            continue
+        known = checkpoint if isinstance(checkpoint, Foreign) else _known(stored, checkpoint, keys)
+        if newest is not None and isinstance(known, Checkpoint):
+            known = is_shown_again(stored, known.size, newest.size)
+        if isinstance(known, Foreign):
+            found(known)
+    return newest
+
+
+def _read(stored: Stored) -> Checkpoint | Foreign:
+    try:
+        return read_checkpoint(stored.body)
+    except MalformedNote as error:
+        return foreign(stored, f"no checkpoint: {error}", CHECKPOINTS)
+
+
+def _known(stored: Stored, checkpoint: Checkpoint, keys: Sequence[Key]) -> Checkpoint | Foreign:
+    if keys and not checkpoint.is_signed_by(keys):
+        return foreign(stored, "a checkpoint that no known key has signed", CHECKPOINTS)
+    return checkpoint

@@ -64,7 +64,7 @@ class Notary:
         end = await self._log.last_sequence()  # after it: what is vouched for was there before
         if (end, last) == self._looked_at:
             return None
-        newest = await newest_checkpoint(self._checkpoints.at, last, self._known, self._step_over)
+        newest = await newest_checkpoint(self._connection, last, self._known, self._step_over)
         covered = 0 if newest is None else newest.size
         await self._stand(end, covered)
         if covered < self._state.size:

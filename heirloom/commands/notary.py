@@ -1,18 +1,15 @@
 """`heirloom audit prove`, `check-proof`, `checkpoint` and `notary-key`: evidence to hand on and to keep."""
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
 from events.bus import Connection
-from events.direct_reader import commit_at, read_direct
+from events.direct_reader import read_direct
 from events.files import new_file
-from events.stored import Stored
 from events.stream import last_sequence
 from events.subjects import CHECKPOINTS
 from heirloom.commands.held_against import KEY, NAME_A_KEY, UNSIGNED, trusted
@@ -128,11 +125,7 @@ def notary_key(data: Path) -> None:
 
 async def _newest(connection: Connection, keys: list[Key]) -> Checkpoint:
     """Of those that a known key has signed, if any are known; what it steps over is told."""
-
-    def at(seq: int) -> Coroutine[Any, Any, Stored | None]:
-        return commit_at(connection, seq, CHECKPOINTS)
-
     last = await last_sequence(connection, CHECKPOINTS)
-    if (newest := await newest_checkpoint(at, last, keys, stepped_over)) is None:
+    if (newest := await newest_checkpoint(connection, last, keys, stepped_over)) is None:
         raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")
     return newest

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from events import bus, stream
+from events.grammar import Foreign
 from events.reader import read
 from events.stored import Stored
 from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
@@ -20,6 +21,7 @@ from heirloom.child import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key import NoKey, State, read_state, write_state
 from notary.merkle import continues, leaf_hash, prove_consistency
+from notary.newest import newest_checkpoint
 from notary.notary import Notary, Refusal
 from notary.note import Signer
 from notary.verify import LogVerifier, Progress
@@ -235,6 +237,23 @@ async def test_junk_ends_no_notary(bench: Bench) -> None:
     await bench.write("e")
     again = await (await bench.notary()).step()
     assert again is not None and again.size == 5
+
+
+async def test_however_many_old_ones_are_shown_again_the_largest_counts(bench: Bench) -> None:
+    """In whichever order: a smaller one below is no end of the search."""
+    notary = await bench.notary()
+    signed = []
+    for commit in ("a", "b", "c"):
+        await bench.write(commit)
+        checkpoint = await notary.step()
+        assert checkpoint is not None
+        signed.append(checkpoint)
+    for old in (signed[0], signed[1], signed[1], signed[0], signed[1]):
+        await bench.connection.jetstream().publish(CHECKPOINT, old.signed.encode())
+    found: list[Foreign] = []
+    assert await newest_checkpoint(bench.connection, 8, [], found.append) == signed[2]
+    assert [foreign.seq for foreign in found] == [4, 5, 6, 7, 8]
+    assert await (await bench.notary()).step() is None
 
 
 async def test_a_person_can_begin_anew(bench: Bench) -> None:
