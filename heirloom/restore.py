@@ -60,12 +60,21 @@ def is_empty(data: Path) -> bool:
 
 @contextmanager
 def draft_of(data: Path) -> Iterator[Path]:
-    """A directory to fill; what is in it comes to lie in `data` when the block ends well, and is gone otherwise."""
+    """A directory to fill; what is in it comes to lie in `data` when the block ends well, and is gone otherwise.
+
+    Raises `Unusable` where another restore has one.
+    """
     is_new = not data.exists()
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = data / DRAFT
     try:
         draft.mkdir(mode=0o700)
+    except FileExistsError:
+        raise Unusable(
+            f"another restore into {data} is under way, or was broken off: unless it runs, remove {draft}, and restore"
+            " again"
+        ) from None
+    try:
         yield draft
         os.sync()
         for entry in sorted(draft.iterdir(), key=lambda entry: entry.name == KEYRING):

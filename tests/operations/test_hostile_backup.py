@@ -16,6 +16,7 @@ from events import bus, stream
 from events.stream import Required, every_configuration
 from heirloom import up
 from heirloom.manifest import DRAFT, KEYRING, MANIFEST, Unusable, read_manifest
+from heirloom.restore import draft_of
 from heirloom.unpacked import unpacked_size
 from service import keyring
 from service.client_assertion import UsedAssertions
@@ -203,6 +204,17 @@ async def _configurations(url: str) -> tuple[dict[str, Document], list[str]]:
     consumers = [consumer.name for consumer in await connection.jetstream().consumers_info("TOKENS")]
     await connection.close()
     return found, consumers
+
+
+def test_a_second_restore_leaves_the_first_alone(tmp_path: Path) -> None:
+    """Both found the directory empty; the second is refused with what to do, and the first ends well."""
+    data = tmp_path / "data"
+    with draft_of(data) as draft:
+        (draft / "log").write_text("a restore under way")
+        with pytest.raises(Unusable, match="is under way, or was broken off: unless it runs, remove"), draft_of(data):
+            raise AssertionError("begun beside the first")
+        assert (draft / "log").exists()
+    assert [entry.name for entry in data.iterdir()] == ["log"]
 
 
 def test_a_restore_that_was_killed_is_no_service(tmp_path: Path) -> None:
