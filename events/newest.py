@@ -23,7 +23,7 @@ class Newest:
 
     def __init__(self, connection: Connection, stream: str) -> None:
         self._connection = connection
-        self._subject = f"$JS.API.DIRECT.GET.{stream}"
+        self._stream = stream
         self._inbox = connection.new_inbox()
         self._ids = itertools.count(1)
         self._unanswered: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
@@ -36,9 +36,10 @@ class Newest:
         """None when there is none. Raises `Unavailable`."""
         inbox = f"{self._inbox}.{next(self._ids)}"
         answer = self._unanswered[inbox.encode()] = asyncio.get_running_loop().create_future()
+        subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
         try:
             async with asyncio.timeout(READ_SECONDS):
-                await self._connection.publish(self._subject, msgspec.json.encode({"last_by_subj": filter}), inbox)
+                await self._connection.publish(subject, msgspec.json.encode({"last_by_subj": filter}), inbox)
                 headers, body = await answer
         except (NatsError, TimeoutError) as error:
             raise Unavailable("the log cannot be read now") from error
