@@ -4,7 +4,7 @@ from datetime import datetime
 
 from events.family import FamilyState
 from service import clock
-from service.access_token import audience_today, recognise
+from service.access_token import Claims, audience_today, recognise
 from service.context import Context
 from service.decide.exchange import Exchange, exchange, invalid_subject_token
 from service.decide.outcome import Decision
@@ -45,9 +45,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     audience, expires_at = _audience(client, parameters), clock.of(claims.exp)
     own = (name for name in client.state.settings.audiences or () if name not in (ANY, tenant.issuer))
     known_as = client.client_id, *own
+    owner_scope = await _owner_scope(context, tenant, claims)
 
     def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-        owner = tenant.clients.get(state.client_id) if state is not None else None
         command = Exchange(
             now=now,
             rules=client.rules,
@@ -56,7 +56,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             subject=subject,
             subject_audience=subject_audience,
             subject_expires_at=expires_at,
-            owner_scope=owner.rules.scope if owner is not None else "",
+            owner_scope=owner_scope,
             scope=parameters.scope,
             audience=audience,
             act=act,
@@ -70,6 +70,16 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     return await token_response(
         context, tenant, client, claims.sid, concluded, exchanged=exchanged, with_id_token=False, more=more
     )
+
+
+async def _owner_scope(context: Context, tenant: Tenant, claims: Claims) -> str:
+    """What the client is registered for today that the family is of, which never changes. Raises `Unavailable`."""
+    client_id = claims.client_id
+    if claims.actors:  # it was exchanged before, and its holder is another one
+        state = (await context.families.load(tenant.name, claims.sid)).state
+        client_id = state.client_id if state is not None else ""
+    owner = await context.registry.client(tenant, client_id)
+    return owner.rules.scope if owner is not None else ""
 
 
 def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:

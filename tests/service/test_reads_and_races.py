@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
 from events.subjects import Aggregate
+from service import keyring
+from service.access_token import Actor, Claims
 from service.admin import client as client_admin
 from service.admin import effect
 from service.admin.once import cut_off_once
@@ -31,7 +34,9 @@ from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.revoke import Revoke, revoke
 from service.errors import OAuthError
 from service.families import Families
+from service.grants import token_exchange
 from service.reactor import Reactor
+from service.registry import Registry
 from service.secret import digest
 from service.subjects import Subjects
 from tests.broker import Broker
@@ -128,6 +133,30 @@ async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
     connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test", jetstream_api="$JS.API"))
     with pytest.raises(Unavailable):
         await Log(connection).last_from_leader(subjects.family("acme", "f1"))
+
+
+# token exchange
+
+
+@pytest.mark.parametrize("act", [None, Actor("orders")])
+async def test_what_the_familys_client_may_today_is_not_taken_from_an_old_memory(
+    log: StaleLog, tmp_path: Path, act: Actor | None
+) -> None:
+    """Also of a token that was exchanged before, whose holder is another client (RFC 7591 §2, RFC 8693 §2.1)."""
+    registry, people = Registry(log, keyring.create(tmp_path / "keyring.json")), Subjects(log)
+    families = Families(log, people)
+    await families.decide("acme", "f1", "client:web", _begin, new=True)
+    for client_id, scope in (("web", "read write"), ("orders", "read write"), ("web", "read")):
+        configured = ClientConfigured(ClientSettings(scope=scope))
+        stored = await _append(log, subjects.client("acme", client_id), configured)
+        if scope != "read":  # that one has not reached this replica
+            registry.apply(stored)
+    tenant = registry.known_tenant("acme")
+    assert tenant is not None and tenant.clients["web"].rules.scope == "read write"
+    context = cast("Context", SimpleNamespace(families=families, registry=registry))
+    holder = "orders" if act else "web"
+    claims = Claims("iss", "alice", "aud", holder, 0, 1, "jti", "f1", "read write", act=act)
+    assert await token_exchange._owner_scope(context, tenant, claims) == "read"
 
 
 # the reactor
