@@ -111,7 +111,7 @@ async def run_replica(
         await stream.ensure(buses.log, settings.required)
         context = await _context(buses, keys, parts, Skew(settings.max_clock_skew), settings.required.replicas)
         used = UsedAssertions(buses.log)
-        await used.start(settings.required.replicas)
+        await used.start(settings.required.replicas, settings.max_clock_skew)
         await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
         authentication = ClientAuthentication(context, used)
         connections = Connections(buses.log, context.registry)

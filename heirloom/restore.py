@@ -43,6 +43,7 @@ from service.completed import CONSUMER
 from service.decide.outcome import Decision
 from service.decide.revoke import Revoke, revoke
 from service.families import Families
+from service.skew import MOST_TOLERATED_SECONDS
 from service.subjects import Subjects
 
 STOP_SECONDS = 30
@@ -183,7 +184,9 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
 
 
 def _configuration(name: str, replicas: int) -> dict[str, Any]:
-    return configuration(Required(replicas), name) if name in SUBJECTS else bucket(replicas)
+    if name in SUBJECTS:
+        return configuration(Required(replicas), name)
+    return bucket(replicas, MOST_TOLERATED_SECONDS)  # a replica that starts on it forgets what it need not know
 
 
 async def end_every_family(connection: Connection, cause: str, advance: Advance) -> int:

@@ -17,7 +17,6 @@ from events.bus import Connection
 from events.log import Unavailable
 from events.stream import ensure_exactly
 from service.client_keys import keys_of, weakness
-from service.skew import TOLERATED_SECONDS
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
@@ -29,13 +28,17 @@ LONGEST_SECONDS = 600
 LEEWAY_SECONDS = 30
 
 BUCKET = "heirloom-assertions"
-KEPT_SECONDS = LONGEST_SECONDS + 2 * TOLERATED_SECONDS + 300
-"""Longer than any assertion is good for, also where two clocks are as far apart as is tolerated; with a margin."""
+MARGIN_SECONDS = 300
 TAKEN = (10071, 10164)
 
 
-def bucket(replicas: int) -> dict[str, Any]:
-    """The configuration of the bucket's stream: the least that NATS tools take for a bucket."""
+def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
+    """The configuration of the bucket's stream: the least that NATS tools take for a bucket.
+
+    It remembers each for longer than any is good for, also where two clocks are as far apart as is tolerated
+    (`--max-clock-skew`, each from the broker's).
+    """
+    kept_seconds = LONGEST_SECONDS + 2 * tolerated_seconds + MARGIN_SECONDS
     return {
         "name": f"KV_{BUCKET}",
         "subjects": [f"$KV.{BUCKET}.>"],
@@ -44,7 +47,7 @@ def bucket(replicas: int) -> dict[str, Any]:
         "num_replicas": replicas,
         "discard": "new",
         "compression": "none",
-        "max_age": KEPT_SECONDS * 1_000_000_000,
+        "max_age": kept_seconds * 1_000_000_000,
         "max_msgs": -1,
         "max_bytes": -1,
         "max_msgs_per_subject": 1,
@@ -134,9 +137,9 @@ class UsedAssertions:
         self._connection = connection
         self._jetstream: JetStreamContext = connection.jetstream()
 
-    async def start(self, replicas: int) -> None:
+    async def start(self, replicas: int, tolerated_seconds: int) -> None:
         """Make the bucket that remembers them, or change the one there is. Raises `WeakStream` if that is in vain."""
-        await ensure_exactly(self._connection, bucket(replicas), mends=True)
+        await ensure_exactly(self._connection, bucket(replicas, tolerated_seconds), mends=True)
 
     async def use(self, tenant: str, client_id: str, jti: str) -> bool:
         """Whether this is the first time. The bucket holds a digest alone. Raises `Unavailable`."""

@@ -18,7 +18,8 @@ from service.errors import OAuthError
 
 log = logging.getLogger("heirloom.skew")
 
-TOLERATED_SECONDS = 300
+TOLERATED_SECONDS, MOST_TOLERATED_SECONDS = 300, 86_400
+"""By default, and the most that can be chosen."""
 SETTLED_SECONDS = 60
 """So long must the broker's clock have kept to another course before that one is followed."""
 UNKNOWN = "the broker's time cannot be read now"

@@ -22,7 +22,7 @@ from heirloom.running import Running, host_of
 from heirloom.seed import Seed, read_seed
 from heirloom.tls import CannotSecure, required
 from heirloom.up import CannotStart, Options, running
-from service.skew import TOLERATED_SECONDS
+from service.skew import MOST_TOLERATED_SECONDS, TOLERATED_SECONDS
 
 INSECURE = (
     "nobody tries what strangers may do on the broker at {}; if it is open, whoever reaches it is an operator there,"
@@ -85,7 +85,7 @@ INSECURE = (
 )
 @click.option(
     "--max-clock-skew",
-    type=click.IntRange(2, 86_400),
+    type=click.IntRange(2, MOST_TOLERATED_SECONDS),
     metavar="SECONDS",
     default=TOLERATED_SECONDS,
     show_default=True,

@@ -20,6 +20,7 @@ from heirloom.restore import draft_of
 from heirloom.unpacked import unpacked_size
 from service import keyring
 from service.client_assertion import UsedAssertions
+from service.skew import MOST_TOLERATED_SECONDS
 from tests.broker import broker
 from tests.operations.test_backup import LOG, heirloom
 from tests.projections.test_projector import publish
@@ -43,7 +44,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 async def _spy_on(url: str) -> None:
     connection = await bus.connect(url, "test")
-    await UsedAssertions(connection).start(1)
+    await UsedAssertions(connection).start(1, 300)
     config = ConsumerConfig(durable_name=SPY, deliver_subject="revoked.acme.f1")
     await connection.jetstream().add_consumer("TOKENS", config)
     await connection.close()
@@ -188,7 +189,10 @@ def test_streams_are_restored_as_the_code_configures_them(backup: Path, tmp_path
     assert sorted(found) == ["CHECKPOINTS", "KV_heirloom-assertions", "TOKENS"]
     for name in ("CHECKPOINTS", "TOKENS"):
         assert stream.differences(found[name], Required(), name) == []
-    assert "republish" not in found["KV_heirloom-assertions"]
+    used = found["KV_heirloom-assertions"]
+    assert "republish" not in used and used["max_age"] >= 2 * MOST_TOLERATED_SECONDS * 10**9, (
+        "what is good is forgotten"
+    )
     assert consumers == []
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [KEYRING]
 

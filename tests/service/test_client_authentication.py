@@ -27,7 +27,7 @@ from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
 from service.askers import ENDPOINTS, endpoints
-from service.client_assertion import ASSERTION_TYPE, KEPT_SECONDS, TAKEN, Claims, UsedAssertions, bucket, read
+from service.client_assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, bucket, read
 from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
 from service.context import Context
 from service.door import LOOKS_PER_SECOND, Door
@@ -504,7 +504,7 @@ async def test_at_the_edge_a_request_becomes_its_clients() -> None:
 
 def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None:
     """Not by age, nor by number; and what is in it is neither deleted nor overwritten."""
-    assert bucket(3) == {
+    assert bucket(3, 300) == {
         "name": "KV_heirloom-assertions",
         "subjects": ["$KV.heirloom-assertions.>"],
         "retention": "limits",
@@ -512,7 +512,7 @@ def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None
         "num_replicas": 3,
         "discard": "new",
         "compression": "none",
-        "max_age": KEPT_SECONDS * 10**9,
+        "max_age": 1500 * 10**9,
         "max_msgs": -1,
         "max_bytes": -1,
         "max_msgs_per_subject": 1,
@@ -527,7 +527,7 @@ async def test_an_assertion_used_on_one_replica_is_used_on_all(nats_server: Brok
     connection = await bus.connect(nats_server.url, "test")
     replicas = [UsedAssertions(connection) for _ in range(2)]
     for replica in replicas:
-        await replica.start(1)
+        await replica.start(1, 300)
     assert sorted(await asyncio.gather(*(replica.use("acme", "web", "1") for replica in replicas))) == [False, True]
     assert await replicas[0].use("acme", "web", "2")
     await connection.close()
