@@ -1,10 +1,11 @@
 """Load, decide, append for the small aggregates of the registry: settings, clients, keys."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from events.commit import VERSION, Codec, Commit, digest
-from events.log import Conflict, Log
+from events.log import Conflict, Log, Unavailable
 from events.stored import Stored
 from events.subjects import Aggregate
 from service import clock
@@ -13,7 +14,8 @@ from service.tokens import new_id
 E = TypeVar("E")
 S = TypeVar("S")
 
-ATTEMPTS = 16
+PATIENCE_SECONDS = 1.9
+"""How long others may come first."""
 
 
 class Written(NamedTuple):
@@ -36,10 +38,11 @@ async def change(
     """Append the events `decide` gives for the aggregate's state; nothing when it gives none and there is a state.
 
     A `guard` is asked first each time: it gives a filter that takes in the aggregate, and its last sequence, which
-    must still be the last when the commit is stored. Decides again when another commit came first. Raises `Conflict`
-    when that never ends, and `Unavailable`.
+    must still be the last when the commit is stored. Decides again when another commit came first. Raises
+    `Unavailable`, also when that goes on for too long.
     """
-    for _ in range(ATTEMPTS):
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while True:
         guarded = await guard() if guard is not None else None
         head = await log.head(aggregate)
         last, state = head.stored, head.commit.state if head.commit is not None else None
@@ -58,6 +61,7 @@ async def change(
         try:
             seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
         except Conflict:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable("too many orders about one thing at once") from None
             continue
         return Written(Stored(seq, aggregate.live, body), changed=True)
-    raise Conflict(aggregate.filter)

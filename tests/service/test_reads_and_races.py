@@ -16,7 +16,7 @@ from events import client as client_events
 from events import subject as subject_events
 from events.client import ClientConfigured, ClientDisabled, ClientEnabled
 from events.family import FamilyState
-from events.log import Head, Log, Unavailable
+from events.log import Conflict, Head, Log, Unavailable
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
 from events.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
@@ -38,6 +38,7 @@ from service.grants import token_exchange
 from service.reactor import Reactor
 from service.registry import Registry
 from service.secret import digest
+from service.server import refusal_of
 from service.subjects import Subjects
 from tests.broker import Broker
 from tests.service.families import issuing
@@ -234,6 +235,24 @@ async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: Sta
     with pytest.raises(OAuthError, match=f"sequence {ordered.seq}"):
         await cut_off_once(context, "acme", event)
     assert await log.last_sequence() == ordered.seq
+
+
+async def test_an_order_that_always_comes_too_late_may_be_given_again(
+    log: StaleLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others come first, again and again: it is `temporarily_unavailable`, and no fault of the service's."""
+    monkeypatch.setattr("service.aggregates.PATIENCE_SECONDS", 0.05)
+    came_first = 0
+
+    async def too_late(_subject: str, filter: str, *_: object, **__: object) -> int:
+        nonlocal came_first
+        came_first += 1
+        raise Conflict(filter)
+
+    monkeypatch.setattr(log, "append", too_late)
+    with pytest.raises(Unavailable) as raised:
+        await _append(log, subjects.subject("acme", "alice"), SubjectBlocked("alice"))
+    assert came_first > 1 and refusal_of(raised.value).code == "temporarily_unavailable"
 
 
 async def test_what_was_ordered_about_one_client_is_not_taken_for_another(log: StaleLog) -> None:
