@@ -5,56 +5,18 @@ before them (`events.following`), and the state after them is the one the commit
 """
 
 import json
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from events import client, family, key, role, subject, tenant
-from events.commit import VERSION, Time
-from events.following import follow, time_goes_on
+from events.commit import VERSION
+from events.following import time_goes_on
 from events.grammar import belongs_on
+from events.kinds import FAMILY, Kind
 
 Checked = tuple[Any, bytes, datetime]
 """The state after a commit, its encoding, and the commit's time."""
-Fold = Callable[[Any, tuple[Any, ...], datetime], tuple[Any, str | None]]
-"""The state after a commit's events, and which rule they break, if one."""
-
-
-class Kind:
-    """How to check one kind of aggregate."""
-
-    def __init__(self, event: Any, state: Any, fold: Fold) -> None:
-        fields = [("v", int), ("id", str), ("at", Time), ("actor", str), ("prev", str | None), ("prev_seq", int)]
-        fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
-        last = ("aggregate", str | None, None)
-        commit = msgspec.defstruct("Commit", [*fields, last], gc=False, omit_defaults=True)
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(commit).decode
-        self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(state).decode
-        self.fold = fold
-
-
-def _folding(evolve: Callable[[Any, Any], Any]) -> Fold:
-    def fold(state: Any, events: tuple[Any, ...], _at: datetime) -> tuple[Any, str | None]:
-        for event in events:
-            state = evolve(state, event)
-        return state, None
-
-    return fold
-
-
-FAMILY = Kind(family.FamilyEvent, family.FamilyState, follow)
-KINDS: dict[str, Kind] = {
-    "family": FAMILY,
-    "tenant": Kind(tenant.TenantEvent, tenant.TenantState, _folding(tenant.evolve)),
-    "client": Kind(client.ClientEvent, client.ClientState, _folding(client.evolve)),
-    "key": Kind(key.KeyEvent, key.KeyState, _folding(key.evolve)),
-    "role": Kind(role.RoleEvent, role.RoleState, _folding(role.evolve)),
-    "subject": Kind(subject.SubjectEvent, subject.SubjectState, _folding(subject.evolve)),
-}
-"""By the third part of the subject."""
-
 _encode = msgspec.json.Encoder().encode
 _decode_time = msgspec.json.Decoder(datetime | None).decode
 
@@ -111,7 +73,7 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
     Raises `BadCommit`, `Astray` where it follows another message, and `BrokenChain` where the one before is altered.
     """
     try:
-        commit = kind.decode(body)
+        commit = kind.decode_unfolded(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCommit(f"unreadable: {error}") from error
     if not commit.events:

@@ -6,7 +6,7 @@ Every commit holds the SHA-256 of the aggregate's previous message body (`prev`)
 
 import hashlib
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -40,9 +40,10 @@ class UnreadableCommit(Exception):
 
 
 class Codec(Generic[E, S]):
-    """Encodes and decodes the commits of one kind of aggregate."""
+    """Encodes and decodes the commits of one kind of aggregate; `event` and `state` are the types of what they hold."""
 
     def __init__(self, commit_type: Any) -> None:
+        self.event, self.state = get_args(commit_type)
         self._decoder: msgspec.json.Decoder[Commit[E, S]] = msgspec.json.Decoder(commit_type)
         self._encoder = msgspec.json.Encoder()
 

@@ -3,6 +3,7 @@
 The rules of an event are in `events.rules`; those of a commit as a whole are here.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -30,6 +31,20 @@ from events.rules import (
     no_target_beyond_the_grant,
     nothing_is_redeemed_too_late,
 )
+
+Fold = Callable[[Any, tuple[Any, ...], datetime], tuple[Any, str | None]]
+"""The state after a commit's events, and which rule they break, if one."""
+
+
+def folding(evolve: Callable[[Any, Any], Any]) -> Fold:
+    """Of an aggregate whose histories have no rules."""
+
+    def fold(state: Any, events: tuple[Any, ...], _at: datetime) -> tuple[Any, str | None]:
+        for event in events:
+            state = evolve(state, event)
+        return state, None
+
+    return fold
 
 
 def time_goes_on(before: datetime, at: datetime) -> str | None:

@@ -5,14 +5,15 @@ A commit of a later version is not foreign: it happened, and who does not unders
 """
 
 import re
-from typing import Any, NamedTuple, NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 import msgspec
 
-from events import client, family, key, role, subject, tenant
-from events.commit import VERSION, Codec, Commit, Time, UnreadableCommit
+from events import family
+from events.commit import VERSION, Commit, Time, UnreadableCommit
+from events.kinds import FAMILY, KINDS, Kind
 from events.stored import Stored
-from events.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME, STREAM, TENANT, Aggregate, subject_digest
+from events.subjects import STREAM, TENANT, Aggregate, subject_digest
 
 _SHOWN = 100
 """So many characters of a foreign message's subject are shown."""
@@ -30,35 +31,7 @@ class Foreign(msgspec.Struct, frozen=True, order=True):
     stream: str = STREAM
 
 
-class Kind(NamedTuple):
-    """One kind of aggregate: in how many parts its subjects are, what its id may be, and its commits."""
-
-    name: str
-    parts: int
-    id: re.Pattern[str]
-    codec: Codec[Any, Any]
-
-
-FAMILY = Kind("family", 5, FAMILY_ID, family.codec)
-KINDS = {
-    kind.name: kind
-    for kind in (
-        FAMILY,
-        Kind("tenant", 3, re.compile("tenant"), tenant.codec),
-        Kind("client", 4, CLIENT_ID, client.codec),
-        Kind("key", 4, re.compile("[A-Za-z0-9_-]{1,64}"), key.codec),
-        Kind("role", 4, ROLE_NAME, role.codec),
-        Kind("subject", 4, re.compile("[0-9a-f]{32}"), subject.codec),
-    )
-}
-EVENTS: tuple[Any, ...] = (
-    *get_args(family.FamilyEvent),
-    tenant.TenantEvent,
-    *get_args(client.ClientEvent),
-    *get_args(key.KeyEvent),
-    *get_args(role.RoleEvent),
-    *get_args(subject.SubjectEvent),
-)
+EVENTS = tuple(event for kind in KINDS.values() for event in get_args(kind.codec.event) or (kind.codec.event,))
 _event_types = {event.__struct_config__.tag for event in EVENTS}
 
 

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.chain import FAMILY, KINDS, Astray, BadCommit, BrokenChain, Last, check, recalled
+from events.chain import Astray, BadCommit, BrokenChain, Last, check, recalled
 from events.commit import UnreadableCommit
 from events.grammar import Foreign, foreign, kind_of, read_commit
+from events.kinds import FAMILY
 from events.stored import Stored
 from events.subjects import STREAM
 
@@ -102,7 +103,7 @@ class Verifier:
             self._step_over(foreign(stored, "no aggregate lies on this subject"))
             return
         else:
-            kind = KINDS[found.name]
+            kind = found
             aggregate = aggregate if kind is FAMILY else place
             before = self._recent.get(aggregate) or recalled(kind, self._remembered[aggregate])
         if kind is not FAMILY and self._is_foreign(stored):

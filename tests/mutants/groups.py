@@ -65,7 +65,7 @@ GROUPS = (
     Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
     Group(
         "verify",
-        ("events/verify.py", "events/chain.py", "events/following.py"),
+        ("events/verify.py", "events/chain.py", "events/following.py", "events/kinds.py"),
         ("tests/events/test_verify.py", "tests/events/test_rules.py", "tests/events/test_following.py"),
     ),
     Group("notary", ("notary/*.py",), ("tests/notary/test_*.py",)),
