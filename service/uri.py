@@ -25,7 +25,6 @@ _NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
 _MAX_NAME = 253
 _LOOPBACK_ADDRESSES = ("127.0.0.1", "[::1]")
 _LOOPBACK = (*_LOOPBACK_ADDRESSES, "localhost")
-_NEVER_A_PAGE = frozenset({"javascript", "data", "vbscript", "blob", "file", "about", "filesystem"})
 MAX_URI = 2048
 
 
@@ -77,7 +76,7 @@ def redirect_fault(text: str) -> str | None:
     uri = parse(text)
     if uri is None or uri.fragment is not None:
         return "each must be an absolute URI without a fragment (RFC 6749 section 3.1.2)"
-    if uri.is_web or (uri.is_private_use and uri.scheme.lower() not in _NEVER_A_PAGE):
+    if uri.is_web or uri.is_private_use:  # so no javascript, data, file, blob: these have no dot
         return None
     return (
         "each must be https with a host and no user, http on the loopback, or an app's own scheme with a dot,"
