@@ -29,7 +29,7 @@ def of_client(subject: str, reply: str) -> bool:
 
 
 def of_person(subject: str, reply: str) -> bool:
-    """An inbox below a client's: each token has one."""
+    """An inbox below a client's: each token has one, and nothing that arrives says which of them asks."""
     return reply.count(".") > 3 and of_client(subject, reply)
 
 
