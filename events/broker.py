@@ -70,9 +70,12 @@ class Broker(NatsBroker):
             self._given.takers.pop(subscription._id, None)  # noqa: SLF001  # as `hand_over` calls it
         await super().stop(exc_type, exc_val, exc_tb)
 
-    def may_reply(self, subject: str, reply: str) -> bool:
-        """Whether no answer of ours would go to others than its asker."""
-        return not reply or self._own_inbox(subject, reply)
+    def drops(self, subject: str, reply: str) -> bool:
+        """Whether an answer would go to others than its asker: then there is none, and that is counted."""
+        if not reply or self._own_inbox(subject, reply):
+            return False
+        self._gate.foreign_replies += 1
+        return True
 
     def _listening(self) -> list[tuple[CoreSubscriber, Subscription]]:
         return [
@@ -85,7 +88,7 @@ class Broker(NatsBroker):
         self, subscriber: CoreSubscriber, subject: bytes, reply: bytes, body: bytes, headers: bytes | None
     ) -> None:
         asked, answered = as_text(subject), as_text(reply)
-        if not self.may_reply(asked, answered):
+        if self.drops(asked, answered):
             return
         asker = Asker.of(asked, answered)
         if self._gate.admits(asker):
@@ -132,7 +135,7 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
     async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
         # FastStream's own decoding and path parameters are lax or slow; the subject and the raw body say all
         received = message.raw_message
-        if not broker.may_reply(received.subject, received.reply):  # it came before its subscription was handed over
+        if broker.drops(received.subject, received.reply):  # it came before its subscription was handed over
             message.reply_to = ""  # FastStream replies to nobody then
             return NatsResponse(b"")
         try:

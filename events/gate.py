@@ -41,6 +41,8 @@ class Gate:
         self._buckets = Buckets()
         self._under_way: Counter[Asker] = Counter()
         self._in_all: Counter[bool] = Counter()
+        self.foreign_replies = 0
+        """Requests that were dropped before, as their answer would have gone to others (`events.own_inbox`)."""
 
     def admits(self, asker: Asker) -> bool:
         """Whether one more may come in; then it is under way until it has `ended`."""

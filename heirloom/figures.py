@@ -8,6 +8,7 @@ import resource
 from collections.abc import Awaitable, Callable, Iterable
 
 from events.bus import Connection
+from events.gate import Gate
 from events.stream import JetStreamMissing
 from events.subjects import CHECKPOINTS, STREAM
 from heirloom.report import Metric, Report, Sample, counter, gauge, only
@@ -21,12 +22,13 @@ NO_LEADER = "the log's leader does not answer"
 
 
 async def of_projector(
-    progress: Progress, last_sequence: Callable[[], Awaitable[int]], connections: Iterable[Connection]
+    progress: Progress, gate: Gate, last_sequence: Callable[[], Awaitable[int]], connections: Iterable[Connection]
 ) -> Report:
     """How far the read model is behind the log. Without the log nobody can say."""
     figures = [
         gauge("projection_applied_sequence", "The commit applied last to the read model.", only(progress.applied)),
         foreign_messages(STREAM, progress.foreign),
+        foreign_replies(gate),
     ]
     obstacles = [] if progress.obstacle is None else [f"the read model goes no further: {progress.obstacle}"]
     try:
@@ -51,6 +53,12 @@ def foreign_messages(stream: str, count: int) -> Metric:
     """What lies in a stream and is nothing of ours: somebody else has written there."""
     what = "Messages of a stream that are no commits, or checkpoints no known key signed; they were stepped over."
     return counter("foreign_messages", what, Sample({"stream": stream}, count))
+
+
+def foreign_replies(gate: Gate) -> Metric:
+    """Somebody tried to have an answer sent to another."""
+    what = "Orders and audit queries that were dropped: their answer would have gone to others than their asker."
+    return counter("foreign_replies", what, only(gate.foreign_replies))
 
 
 def of_process(connections: Iterable[Connection]) -> list[Metric]:

@@ -87,9 +87,9 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
     log_bus, audit_buses = await connecting
     buses = (log_bus, *(asked for asked, _ in audit_buses))
     progress = Progress()
-    reporter.gather = partial(of_projector, progress, partial(last_sequence, log_bus), buses)
-    audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
     gate = Gate(QUESTIONS_PER_SECOND)  # one for all connections: the rates are of this process
+    reporter.gather = partial(of_projector, progress, gate, partial(last_sequence, log_bus), buses)
+    audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
     brokers = [Broker(asked, gate, own_inbox) for asked, own_inbox in audit_buses]
     for broker in brokers:
         audit.serve(broker)

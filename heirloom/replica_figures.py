@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Iterable
 
 from events.bus import Connection
+from events.gate import Gate
 from events.log import Log, Unavailable
-from heirloom.figures import ANSWER_SECONDS, NO_LEADER, of_process
+from heirloom.figures import ANSWER_SECONDS, NO_LEADER, foreign_replies, of_process
 from heirloom.report import Metric, Report, Sample, counter, gauge, histogram, only
 from service.context import Context
 from service.server import Server
@@ -13,7 +14,7 @@ from service.skew import Skew
 from service.tally import Tally
 
 
-async def of_replica(server: Server, context: Context, connections: Iterable[Connection]) -> Report:
+async def of_replica(server: Server, gate: Gate, context: Context, connections: Iterable[Connection]) -> Report:
     """What a replica has done, and whether it may decide."""
     obstacles = []
     the_log = context.log
@@ -27,7 +28,7 @@ async def of_replica(server: Server, context: Context, connections: Iterable[Con
     if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
     counted = *_of_requests(server), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
-    return Report((*counted, *of_process(connections)), tuple(obstacles))
+    return Report((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
 
 
 def _of_requests(server: Server) -> list[Metric]:

@@ -66,11 +66,16 @@ async def _known(serving: bus.Connection) -> None:
     await serving.flush()
 
 
+def _still(rate: int) -> Gate:
+    """One whose clock stands still."""
+    return Gate(rate, lambda: 100.0)
+
+
 @asynccontextmanager
-async def _answering(server: Server, handle: Handle, rate: int) -> AsyncIterator[bus.Connection]:
-    """A connection to ask on `admin.<tenant>.list`, where the clock stands still."""
+async def _answering(server: Server, handle: Handle, asked: Gate) -> AsyncIterator[bus.Connection]:
+    """A connection to ask on `admin.<tenant>.list`."""
     serving, asking = await bus.connect(server.url, "service"), await bus.connect(server.url, "operator")
-    broker = Broker(serving, Gate(rate, lambda: 100.0))
+    broker = Broker(serving, asked)
     serve(broker, "admin.*.list", handle, queue="orders")
     await broker.start()
     await _known(serving)
@@ -96,7 +101,7 @@ async def test_a_flood_about_one_tenant_lies_before_nobody_elses_request(nats_se
         if replies.total() == 2_000:
             all_told.set()
 
-    async with _answering(nats_server, handle, 10) as asking:
+    async with _answering(nats_server, handle, _still(10)) as asking:
         await asking.subscribe("_INBOX.told", cb=told)
         for _ in range(2_000):
             await asking.publish("admin.acme.list", b"{}", reply="_INBOX.told")
@@ -113,11 +118,33 @@ async def test_what_is_refused_says_so(nats_server: Server) -> None:
     async def handle(_subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
         return b"{}", {}
 
-    async with _answering(nats_server, handle, 1) as asking:
+    async with _answering(nats_server, handle, _still(1)) as asking:
         await asking.request("admin.acme.list", b"{}", timeout=30)
         refused = await asking.request("admin.acme.list", b"{}", timeout=30)
         assert json.loads(refused.data)["error"] == "slow_down"
         assert refused.headers == {"Nats-Service-Error": "slow_down", "Nats-Service-Error-Code": "429"}
+
+
+@pytest.mark.parametrize("handed_over", [True, False])
+async def test_an_answer_that_would_go_to_others_is_counted_and_not_given(
+    nats_server: Server, monkeypatch: pytest.MonkeyPatch, handed_over: bool
+) -> None:
+    """Also for what comes before its subscription is handed over; the next request is answered."""
+    handled: list[str] = []
+
+    async def handle(subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
+        handled.append(subject)
+        return b"{}", {}
+
+    if not handed_over:
+        monkeypatch.setattr(Broker, "_listening", lambda _: [])
+    asked = _still(10)
+    async with _answering(nats_server, handle, asked) as asking:
+        for reply in ("tokens.acme.tenant", "_INBOX.>", "elsewhere"):
+            await asking.publish("admin.acme.list", b"{}", reply=reply)
+        await asking.request("admin.globex.list", b"{}", timeout=30)
+        assert handled == ["admin.globex.list"]
+        assert asked.foreign_replies == 3
 
 
 async def test_whoever_answers_is_told_who_asks(nats_server: Server) -> None:
@@ -132,7 +159,7 @@ async def test_whoever_answers_is_told_who_asks(nats_server: Server) -> None:
     async def hear(_message: Msg) -> None:
         told.set()
 
-    async with _answering(nats_server, handle, 10) as asking:
+    async with _answering(nats_server, handle, _still(10)) as asking:
         await asking.request("admin.acme.list", b"{}", timeout=30)
         await asking.subscribe(f"{gate.OWN_INBOX}x", cb=hear)
         await asking.publish("admin.acme.list", b"{}", reply=f"{gate.OWN_INBOX}x")
