@@ -30,7 +30,7 @@ DECIDED = tuple(f"tests/service/test_{name}.py" for name in (*DECIDING, "clocks"
 GROUPS = (
     Group("decide", tuple(f"service/decide/{name}.py" for name in (*DECIDING, "device", "issue", "revoke")), DECIDED),
     Group("what_if", ("service/decide/what_if.py",), ("tests/service/test_what_if.py",)),
-    Group("family", ("events/family.py",), ("tests/events/test_golden.py", *DECIDED)),
+    Group("family", ("events/family.py",), ("tests/events/test_family.py", "tests/events/test_golden.py")),
     Group("tokens", ("service/tokens.py",), ("tests/service/test_tokens.py", "tests/service/test_keys.py")),
     Group(
         "leases",
