@@ -273,7 +273,7 @@ def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> Famil
     """The state after `event`, committed at `at`. Raises `ValueError` for an event that cannot follow `state`."""
     if state is None:
         if isinstance(event, GrantAuthorized | DeviceAuthorizationStarted):
-            return _begin(state, event, at)
+            return _begin(None, event, at)
         raise ValueError(f"a family begins with GrantAuthorized, not with {type(event).__name__}")
     match event:  # what a refresh is made of comes first
         case TokenRedeemed():
