@@ -18,8 +18,8 @@ PRIVATE = 0o600
 def exposed(path: Path, what: str) -> str | None:
     """Why others have a part in a file or directory, and what to do; None where it is its owner's alone.
 
-    That is this user, or root, who also mounts secrets for a group (Kubernetes: `root:fsGroup`, 0440 or 0640). Root may
-    use everybody's. Raises `OSError`.
+    That is this user, or root, who also mounts secrets for a group that this user is in (Kubernetes: `root:fsGroup`,
+    0440 or 0640). Root may use everybody's, and needs no group to. Raises `OSError`.
     """
     found = path.stat()
     me, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
