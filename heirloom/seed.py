@@ -30,15 +30,22 @@ def refused(file: str, faults: list[str]) -> click.ClickException:
     return click.ClickException(f"{file} is refused; nothing was applied:\n  " + "\n  ".join(faults))
 
 
-def read_seed(file: Path) -> Seed:
-    """The file's tenants and clients. Raises `click.ClickException` naming every fault; then nothing is applied."""
+def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
+    """A file's text, and what it holds. Raises `click.ClickException`."""
     try:
         text = file.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except OSError as error:
         raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"{file} is not TOML: {error}") from error
+    except ValueError as error:  # Python reads no integer of more than 4,300 digits
+        raise click.ClickException(f"{file} holds a number that is too long") from error
+
+
+def read_seed(file: Path) -> Seed:
+    """The file's tenants and clients. Raises `click.ClickException` naming every fault; then nothing is applied."""
+    text, content = read_toml(file)
     reader = _SeedReader(str(file), text)
     seed = reader.read(content)
     if reader.faults:

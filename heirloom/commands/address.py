@@ -15,6 +15,6 @@ class Address(click.ParamType[tuple[str, int]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """From the command line. Fails with the usage's exit code."""
         host, _, port = str(value).rpartition(":")
-        if not port.isdecimal() or int(port) > 65535:
+        if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
             self.fail(f"{value!r} is neither PORT nor HOST:PORT", param, ctx)
         return host.strip("[]") or nats_server.HOST, int(port)

@@ -1,7 +1,6 @@
 """`heirloom admin …`: an operator's commands (CONTRACT §5). Each comes back when its effect is complete everywhere."""
 
 import json
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import click
 from heirloom.commands.admin_role import role
 from heirloom.commands.options import FILE
 from heirloom.commands.ordering import REASON, Place, ask, order, show
+from heirloom.seed import read_toml
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -177,22 +177,17 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     """The file's settings, and those given one by one over them. There is one at least: the others are reset."""
     if file is None and not given:
         raise click.UsageError("all settings are replaced: name those that are not the default by --set or --file")
-    settings: dict[str, Any] = {}
-    if file is not None:
-        try:
-            settings = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise click.ClickException(f"cannot read {file}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise click.ClickException(f"{file} is not TOML: {error}") from error
+    settings = read_toml(file)[1] if file is not None else {}
     for setting in given:
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise click.UsageError(f"--set takes NAME=VALUE, not {setting!r}")
         try:
             settings[name] = json.loads(value)
-        except ValueError:
+        except json.JSONDecodeError:
             settings[name] = value
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"--set {name}: a number that is too long, or a value that is too deep") from error
     return settings
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -40,9 +41,17 @@ def nats_url(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     if value.startswith("@"):
         value = _read_urls(Path(value[1:]))
     for one in value.split(","):
-        if not re.fullmatch(r"(nats|tls|ws|wss)://[^/\s]+/?", one):
+        if not re.fullmatch(r"(nats|tls|ws|wss)://[^/\s]+/?", one) or not _has_good_port(one):
             raise click.BadParameter("it takes a URL such as nats://USER:PASSWORD@HOST:4222, or @FILE with one")
     return value
+
+
+def _has_good_port(url: str) -> bool:
+    """Or none: then it is 4222."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # no number, or too large a one; or brackets that hold no address
+        return False
 
 
 def _read_urls(file: Path) -> str:

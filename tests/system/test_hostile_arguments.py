@@ -15,7 +15,12 @@ HOSTILE = {
     "an escape": "a\x1b[2J\x9b",
     "a line": "a\nb",
     "a path without end": "x" * 5000,
-    "a number without end": "9" * 4000,
+    "a number without end": "9" * 5000,
+    "a port without end": "1:" + "9" * 5000,
+    "a URL with such a port": "nats://1:" + "9" * 5000,
+    "a setting without end": "name=" + "9" * 5000,
+    "a deep setting": "name=" + "[" * 100_000,
+    "TOML with a number without end": "long",
     "a negative number": "-1",
     "nothing": "",
     "a device": "/dev/null",
@@ -23,8 +28,10 @@ HOSTILE = {
     "deep JSON": "deep",
     "no text": "binary",
 }
-SELDOM = {"up", "console", "demo"}
+SELDOM = {"console", "demo"}
 """These would serve, or wait for a browser."""
+BEFORE: dict[tuple[str, ...], list[str]] = {("up",): ["--nats", "nats://127.0.0.1:1"]}
+"""Where it does not serve."""
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -52,6 +59,7 @@ def command_at(path: tuple[str, ...]) -> click.Command:
 def hostile_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with files that are none of ours, to be named; nothing is served there."""
     (tmp_path / "deep").write_bytes(b'{"seq":' + b"[" * 200_000)
+    (tmp_path / "long").write_text("name = " + "9" * 5000)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\0" * 100)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEIRLOOM_TENANT", "acme")
@@ -68,7 +76,7 @@ def test_no_argument_ends_in_a_traceback(path: tuple[str, ...], hostile_files: P
         tried = [[value for _ in arguments]]
         tried += [[option.opts[0], value, *("x" for _ in arguments)] for option in options]
         for words in tried:
-            done = CliRunner().invoke(main, [*path, *words])
+            done = CliRunner().invoke(main, [*path, *BEFORE.get(path, ()), *words])
             if done.exception is not None and not isinstance(done.exception, SystemExit):
                 failures.append((what, words[:1], repr(done.exception)[:200]))
             elif "\x1b[2J" in done.output or "\x9b" in done.output or "Traceback" in done.output:
