@@ -498,7 +498,7 @@ def logs_with_strangers(draw: st.DrawFn) -> list[Stored]:
     return made.log
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(logs_with_strangers())
 def test_the_verdict_depends_on_no_memory(log: list[Stored]) -> None:
     """Of however few aggregates the last state is kept as it was decoded, or of none."""
@@ -513,7 +513,7 @@ def test_the_verdict_depends_on_no_memory(log: list[Stored]) -> None:
     assert verdicts[0] == verdicts[1] == verdicts[2]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(logs_with_strangers())
 def test_what_the_grammar_calls_foreign_is_stepped_over(log: list[Stored]) -> None:
     """By verification as by every other reader; but for what a later commit follows, which was one once."""

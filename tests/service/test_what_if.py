@@ -29,7 +29,7 @@ from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted
 from service.decide.redeem import Redeem, ends_at, redeem
 from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
-from service.decide.what_if import Run, follow, verdict
+from service.decide.what_if import Held, Run, follow, verdict
 from service.policy import Rules
 from tests.service.families import RULES, START, claimed, exchanging, issuing
 
@@ -201,7 +201,8 @@ presenting = st.tuples(
     st.sampled_from([None, None, "a", "b"]),
     st.sampled_from([None, None, None, "read", "read admin"]),
 )
-configuring = st.tuples(st.just("configure"), policies)
+registered = st.fixed_dictionaries({}, optional={"scope": st.sampled_from(["read write", "read offline_access"])})
+configuring = st.tuples(st.just("configure"), st.builds(dict.__or__, policies, registered))
 others = st.tuples(
     st.just("other"),
     st.sampled_from(["exchange", "revoke access token", "cut off", "cut off", "sign out", "redeem_code"]),
@@ -269,6 +270,10 @@ NEWEST, PARENT, OLD, EARLY, FORGED = (("present", back, None, None) for back in 
 ROTATE, REUSE = ({"refresh_token_rotation": rotation} for rotation in ("rotate", "reuse"))
 MFA = {"required_acr": ("mfa",)}
 GRACE = {"refresh_token_grace": 10}
+FREE, BOUND = ({"require_offline_access": required} for required in (False, True))
+LESS = {"scope": "read"}
+AGAIN = ("present", 1, None, "write")
+"""The parent once more, for another scope: within the grace time that is one more access token."""
 
 
 @pytest.mark.parametrize(
@@ -359,6 +364,32 @@ GRACE = {"refresh_token_grace": 10}
             None,
         ),
         Case({}, [NEWEST, ("other", "sign out")], GRACE | REUSE, "same", "client_request", None),
+        # the client may not have offline_access for a while, and only the other policy asks for it: in fact there is a
+        # generation more, for which another token is asked that leaves the other history where it was
+        Case(
+            FREE,
+            [
+                NEWEST,
+                ("configure", FREE | LESS),
+                NEWEST,
+                ("configure", FREE | REUSE | GRACE),
+                AGAIN,
+                ("wait", 11),
+                NEWEST,
+            ],
+            BOUND,
+            "would_have_died",
+            "live",
+            ("redeemed", "invalid_grant"),
+        ),
+        Case(
+            FREE,
+            [NEWEST, NEWEST, ("configure", FREE | LESS), NEWEST, ("configure", FREE | REUSE | GRACE), AGAIN, OLD],
+            BOUND,
+            "would_have_died",
+            "live",
+            ("redeemed", "invalid_grant"),
+        ),
     ],
 )
 def test_what_would_have_become_of_a_family(case: Case) -> None:
@@ -369,6 +400,14 @@ def test_what_would_have_become_of_a_family(case: Case) -> None:
     assert (found.outcome, found.instead) == (case.outcome, case.instead)
     assert (run.parting and (run.parting.in_fact, run.parting.instead)) == case.parting
     agree(world, run, case.changes)
+
+
+def test_a_life_in_step_is_one_entry() -> None:
+    """However long it is: what must be remembered of a family does not grow with every refresh."""
+    world = happened("issue", "pwd", {}, [NEWEST] * 20)
+    rules = [asked.rules for asked, _ in world.recorded]
+    assert what_if(world.log, rules, GRACE).held == (Held(0, 20, 0, 1),)
+    assert what_if(world.log, rules, REUSE).held == (Held(0, 20, 0, 0),)
 
 
 def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
