@@ -92,6 +92,18 @@ class _Buses(NamedTuple):
         return [self.log, self.inquiry, self.callout, *{each.connection for each in (*self.answering, self.admin)}]
 
 
+class _Ending(NamedTuple):
+    """What ends connections to the broker: those of clients and roles, and those that tokens opened."""
+
+    connections: Connections
+    holdings: Holdings
+
+    def end_void(self, tenant: str, client_id: str) -> None:
+        """What that client or role has no right to any more."""
+        self.connections.end_void(tenant, client_id)
+        self.holdings.end_client(tenant, client_id)
+
+
 async def run_replica(
     settings: Settings, journal: Journal, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
@@ -115,30 +127,21 @@ async def run_replica(
         await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
         authentication = ClientAuthentication(context, used)
         connections = Connections(buses.log, context.registry)
-        holdings = Holdings(context.families, context.registry, connections)
+        ending = _Ending(connections, Holdings(context.families, context.registry, connections))
         if settings.credentials is not None:
             await connections.start()
             _leave_by(leaving, connections.stop)
-            context.registry.when_disabled = partial(_end_client, connections, holdings)
-            context.registry.when_revoked = connections.end_role
+            context.registry.when_voided = ending.end_void
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
         await _first(context.registry.ready.wait(), failure)
-        if settings.credentials is not None:
-            connecting = Connecting(context, authentication, base64.b64decode(settings.credentials.client_key))
-            counts = ConnectionCounts(connections, context.registry.max_connections)
-            callout = Callout(connecting, holdings, counts, settings.credentials.issuer_seed)
-            await callout.start(buses.callout)
-            _leave_by(leaving, callout.drain)
-            if settings.try_doors:  # here the broker can ask about clients, and nobody is served yet
-                await _first(try_doors(settings.url, settings.credentials), failure)
-            await holdings.start(buses.log)
-            _leave_by(leaving, holdings.stop)
-            await counts.start()
-            _leave_by(leaving, counts.stop)
         server = Server(buses.answering, context, authentication, journal, __version__, parts.around)
         await context.replicas.start(server.settled, settings.required.replicas)
         _leave_by(leaving, context.replicas.stop)
+        if settings.credentials is not None:
+            await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)
+            if settings.try_doors:  # here the broker can ask about clients, and nobody is served yet
+                await _first(try_doors(settings.url, settings.credentials), failure)
         reacting = asyncio.create_task(Reactor(buses.log, context).run())
         _leave_by(leaving, partial(end, (reacting,)))
         gate = Gate(ORDERS_PER_SECOND)
@@ -154,6 +157,26 @@ async def run_replica(
         leaving.callback(log.info, "draining")
         leaving.callback(failure.cancel)  # what fails from here on keeps nobody from draining
         await _first(stop.wait(), failure)
+
+
+async def _answer_the_broker(
+    credentials: Credentials,
+    buses: _Buses,
+    context: Context,
+    authentication: ClientAuthentication,
+    ending: _Ending,
+    leaving: contextlib.AsyncExitStack,
+) -> None:
+    """Decide who connects, under the lease there is. Whoever asks meanwhile is answered before what that takes ends."""
+    connecting = Connecting(context, authentication, base64.b64decode(credentials.client_key))
+    counts = ConnectionCounts(ending.connections, context.registry.max_connections)
+    callout = Callout(connecting, ending.holdings, counts, credentials.issuer_seed)
+    await ending.holdings.start(buses.log)
+    _leave_by(leaving, ending.holdings.stop)
+    await counts.start()
+    _leave_by(leaving, counts.stop)
+    await callout.start(buses.callout)
+    _leave_by(leaving, callout.drain)
 
 
 async def _connected(settings: Settings, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
@@ -208,11 +231,6 @@ def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[
             await leave()
 
     leaving.push_async_callback(leave_if_there_is_a_broker)
-
-
-def _end_client(connections: Connections, holdings: Holdings, tenant: str, client_id: str) -> None:
-    connections.end_client(tenant, client_id)
-    holdings.end_client(tenant, client_id)
 
 
 async def _closed_is_failed(failure: "asyncio.Future[None]", what: str) -> None:

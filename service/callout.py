@@ -127,8 +127,8 @@ class Callout:
 
     async def _let_in(self, message: Msg, asked: _Asked, admitted: Admitted) -> None:
         try:
-            if not await self._counts.takes(admitted.tenant, admitted.counted):
-                raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
+            if not self._counts.takes(admitted.tenant, admitted.counted):
+                await self._wait_for_room(asked.connect_opts, admitted)
             if admitted.holding is not None:
                 self._holdings.opened(admitted.holding)
             answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
@@ -136,6 +136,12 @@ class Callout:
             await self._refuse(message, asked, error)
         else:
             await self._say(message, asked, answer)
+
+    async def _wait_for_room(self, offered: Offered, admitted: Admitted) -> None:
+        """Raises `slow_down`, and as `Connecting.confirm`: what let it in may have become void meanwhile."""
+        if not await self._counts.takes_later(admitted.tenant, admitted.counted):
+            raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
+        await self._connecting.confirm(offered, admitted)
 
     async def _refuse(self, message: Msg, asked: _Asked, error: Exception) -> None:
         if isinstance(error, OAuthError | Unavailable):
@@ -152,7 +158,7 @@ class Callout:
             log.info("the broker could not be answered: %s", type(error).__name__)
 
     def _user_jwt(self, user: str, admitted: Admitted) -> str:
-        tenant, client_id, holding, inboxes, role = admitted
+        tenant, client_id, holding, inboxes, role, _ = admitted
         if role is not None:
             rights = {"pub": {"allow": role.publish()}, "sub": {"allow": role.subscribe()}} | UNLIMITED | _kind("user")
             return self._sign({"aud": role.account, "sub": user, "name": role.user, "nats": rights})

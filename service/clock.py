@@ -3,6 +3,8 @@
 import time
 from datetime import UTC, datetime
 
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
 _broker_ahead_of_steady: float | None = None
 
 

@@ -59,6 +59,8 @@ class Admitted(NamedTuple):
     holding: Holding | None = None
     inboxes: tuple[str, ...] = ()
     role: NamedRole | None = None
+    asserted: int = 0
+    """The sequence of the registration by which its assertion held; 0 where it showed something else."""
 
     @property
     def counted(self) -> str:
@@ -88,14 +90,28 @@ class Connecting:
         if (tenant, client_id) == PROBE:
             return self._as_probe(proof)
         presented: ByAssertion | ByPassword = ByPassword(client_id, proof, self._client_key)
-        if assertion := read(proof):
+        assertion = read(proof)
+        if assertion is not None:
             if assertion.claims.sub != client_id:
                 raise invalid_client()
             presented = ByAssertion(client_id, assertion)
         elif len(proof) > PASSWORD and (proof.startswith("hat_") or proof.count(".") == 2):
             return await self._by_token(tenant, client_id, proof)
-        await self._authentication.prove(tenant, presented)
-        return Admitted(tenant, client_id)
+        client = await self._authentication.prove(tenant, presented)
+        return Admitted(tenant, client_id, asserted=client.stored.seq if assertion else 0)
+
+    async def confirm(self, offered: Offered, admitted: Admitted) -> None:
+        """Return if who was admitted a while ago still is. Raises as `admit`.
+
+        An assertion is good once, so the registration by which it held must be the one there is: the client may have
+        been disabled since, and enabled.
+        """
+        if not admitted.asserted:
+            await self.admit(offered)
+            return
+        _, client = await self._context.caller(admitted.tenant, admitted.client_id)
+        if client.stored.seq != admitted.asserted:
+            raise invalid_client()
 
     def _as_probe(self, proof: str) -> Admitted:
         if not hmac.compare_digest(proof.encode(), client_password(self._client_key, *PROBE).encode()):

@@ -7,6 +7,7 @@ told to end those connections. Asking needs no memory, so any replica does it, a
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ from nats.errors import Error as NatsError
 
 from events.bus import Connection
 from events.ending import end
-from service.named_role import NamedRole
+from service.clock import FOR_EVER
 from service.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
@@ -33,8 +34,8 @@ AGAIN_SECONDS = 7.0
 
 class _Connected(msgspec.Struct):
     cid: int
+    start: str
     authorized_user: str = ""
-    start: str = ""
     account: str = ""
 
 
@@ -46,6 +47,11 @@ class Listed(NamedTuple):
     user: str
     start: str
     account: str = ACCOUNT
+
+    @property
+    def began(self) -> datetime:
+        """When it was begun; whoever opened it was let in later."""
+        return datetime.fromisoformat(self.start)
 
 
 class _Page(msgspec.Struct):
@@ -65,33 +71,27 @@ _decoder = msgspec.json.Decoder(_Reply)
 
 
 class Connections:
-    """All there are to the broker, of registered clients.
-
-    `when_listed` hears whose each is that `list_all` finds, and `when_counted` receives each that `count_all` finds.
-    """
+    """All there are to the broker. Each of `when_listed` receives each one that `list_all` finds."""
 
     def __init__(self, connection: Connection, registry: Registry) -> None:
         self._connection = connection
         self._registry = registry
         self._inbox = connection.new_inbox()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pages: dict[str, set[int]] = {"list": set(), "count": set()}
-        self.when_listed: Callable[[str], None] = lambda _user: None
-        self.when_counted: Callable[[Listed], None] = lambda _listed: None
+        self._pages: set[int] = set()
+        self.when_listed: list[Callable[[Listed], None]] = []
 
     async def start(self) -> None:
         """Listen for the servers' answers."""
         await self._connection.subscribe(f"{self._inbox}.end.>", cb=self._end_found)
-        for kind in self._pages:
-            await self._connection.subscribe(f"{self._inbox}.{kind}.*", cb=self._page_found)
+        await self._connection.subscribe(f"{self._inbox}.list.*", cb=self._page_found)
 
-    def end_client(self, tenant: str, client_id: str) -> None:
-        """End a disabled client's, and those that come about while that is not yet known everywhere."""
-        self._run(self._end_client(tenant, client_id))
+    def end_void(self, tenant: str, client_id: str) -> None:
+        """End a disabled client's or revoked role's, and those that come about while that is not yet known everywhere.
 
-    def end_role(self, named: NamedRole) -> None:
-        """End a revoked role's, and those that come about while that is not yet known everywhere."""
-        self._run(self._end_role(named))
+        Where it is enabled, or added again, meanwhile: those that were begun before.
+        """
+        self._run(self._end_void(f"{tenant}/{client_id}"))
 
     def end_user(self, user: str) -> None:
         """End those of that user. The broker's users are named by `callout` and by `holding`."""
@@ -99,25 +99,20 @@ class Connections:
 
     async def list_all(self) -> None:
         """Look through all there are; one that comes or goes meanwhile may be passed over."""
-        await self._look_through("list")
-
-    async def count_all(self) -> None:
-        """As `list_all`, for `when_counted`."""
-        await self._look_through("count")
+        self._pages.clear()
+        await self._ask_for_page(0)
 
     async def kick(self, listed: Listed) -> None:
         """End that one."""
         try:
-            await self._kick(listed.server, listed.cid)
+            await self._kick(listed)
         except NatsError as error:
             log.warning("a connection is not ended: %s", type(error).__name__)
 
-    async def _kick(self, server: str, cid: int) -> None:
+    async def _kick(self, listed: Listed) -> None:
         # a server does nothing for those who do not ask for its answer, though nobody listens for it
-        kicked = f"{self._inbox}.ended"
-        await self._connection.publish(
-            f"$SYS.REQ.SERVER.{server}.KICK", msgspec.json.encode({"cid": cid}), reply=kicked
-        )
+        subject, kicked = f"$SYS.REQ.SERVER.{listed.server}.KICK", f"{self._inbox}.ended"
+        await self._connection.publish(subject, msgspec.json.encode({"cid": listed.cid}), reply=kicked)
 
     async def stop(self) -> None:
         """End nothing more."""
@@ -128,33 +123,18 @@ class Connections:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _end_client(self, tenant: str, client_id: str) -> None:
-        user = f"{tenant}/{client_id}"
-        await asyncio.sleep(TOLD_SECONDS)
-        await self._ask_to_end(user)
-        await asyncio.sleep(AGAIN_SECONDS)
-        if self._registry.has_disabled(tenant, client_id):
+    async def _end_void(self, user: str) -> None:
+        for seconds in (TOLD_SECONDS, AGAIN_SECONDS):
+            await asyncio.sleep(seconds)
             await self._ask_to_end(user)
-
-    async def _end_role(self, named: NamedRole) -> None:
-        await asyncio.sleep(TOLD_SECONDS)
-        await self._ask_to_end(named.user)
-        await asyncio.sleep(AGAIN_SECONDS)
-        known = self._registry.roles(named.tenant).get(named.name)
-        if known is not None and known.state.revoked:
-            await self._ask_to_end(named.user)
 
     async def _ask_to_end(self, user: str) -> None:
         await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
 
-    async def _look_through(self, kind: str) -> None:
-        self._pages[kind].clear()
-        await self._ask_for_page(kind, 0)
-
-    async def _ask_for_page(self, kind: str, offset: int) -> None:
-        if offset not in self._pages[kind]:  # each server with a full page wants the next one, and all answer each
-            self._pages[kind].add(offset)
-            await self._ask({"offset": offset}, f"{kind}.{offset}")
+    async def _ask_for_page(self, offset: int) -> None:
+        if offset not in self._pages:  # each server with a full page wants the next one, and all answer each
+            self._pages.add(offset)
+            await self._ask({"offset": offset}, f"list.{offset}")
 
     async def _ask(self, which: dict[str, Any], reply: str) -> None:
         question = {"auth": True, "limit": AT_ONCE} | which
@@ -165,28 +145,32 @@ class Connections:
 
     async def _end_found(self, message: Msg) -> None:
         user = "/".join(message.subject.removeprefix(f"{self._inbox}.end.").split("."))
-        reply = _decoder.decode(message.data)
-        for connected in reply.data.connections:
-            await self._kick(reply.server.id, connected.cid)
-        if reply.data.connections:
-            tenant, client_id, *_ = user.split("/")
+        tenant, client_id, *token = user.split("/")
+        until = FOR_EVER if token else self._registry.void_until(tenant, client_id)
+        found = _listed(message.data)
+        void = [listed for listed in found if until is not None and listed.began <= until]
+        for listed in void:
+            await self._kick(listed)
+        if void:
             log.info(
                 "connections are ended: their client is disabled, their role revoked, or their token void",
-                extra={"tenant": tenant, "client": client_id, "count": len(reply.data.connections)},
+                extra={"tenant": tenant, "client": client_id, "count": len(void)},
             )
-        if len(reply.data.connections) == AT_ONCE:
+        if void and len(found) == AT_ONCE:  # the oldest come first, so others may be behind them
             await self._ask_to_end(user)
 
     async def _page_found(self, message: Msg) -> None:
-        *_, kind, offset = message.subject.split(".")
-        reply = _decoder.decode(message.data)
-        for connected in reply.data.connections:
-            if kind == "list":
-                self.when_listed(connected.authorized_user)
-            else:
-                listed = Listed(
-                    reply.server.id, connected.cid, connected.authorized_user, connected.start, connected.account
-                )
-                self.when_counted(listed)
-        if len(reply.data.connections) == AT_ONCE:
-            await self._ask_for_page(kind, int(offset) + AT_ONCE)
+        found = _listed(message.data)
+        for receive in self.when_listed:
+            for listed in found:
+                receive(listed)
+        if len(found) == AT_ONCE:
+            await self._ask_for_page(int(message.subject.rpartition(".")[2]) + AT_ONCE)
+
+
+def _listed(page: bytes) -> list[Listed]:
+    reply = _decoder.decode(page)
+    return [
+        Listed(reply.server.id, connected.cid, connected.authorized_user, connected.start, connected.account)
+        for connected in reply.data.connections
+    ]

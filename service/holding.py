@@ -1,12 +1,14 @@
 """Connections that an access token opened, and their end with the token's revocation (RFC 7009 §2.1).
 
 The broker's user of such a connection is named for the token, so whoever knows the name can have it ended. Every
-replica hears of what is revoked, and knows the names: of those it let in, and of all there were when it started.
+replica hears of what is revoked, and knows the names: of those it let in, and of all that the servers list
+(`service.connection_counts`), at its start first of all. So it does not matter which replica is gone.
 """
 
 import asyncio
 import logging
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import NamedTuple
 
 from events.bus import Connection
@@ -16,7 +18,7 @@ from events.family import FamilyState, codec
 from events.log import Unavailable
 from events.stream import REVOKED_STORED
 from service import clock
-from service.disconnecting import AGAIN_SECONDS, TOLD_SECONDS, Connections
+from service.disconnecting import AGAIN_SECONDS, TOLD_SECONDS, Connections, Listed
 from service.families import Families
 from service.registry import Registry
 
@@ -67,25 +69,23 @@ class Holdings:
         self._connections = connections
         self._known: dict[tuple[str, str], set[Holding]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        connections.when_listed = self._listed
+        connections.when_listed.append(self._listed)
 
     async def start(self, connection: Connection) -> None:
-        """Hear of revocations from now on, and look at the connections that are there already."""
+        """Hear of revocations from now on. The connections that are there already are listed after that."""
         await connection.listen(REVOKED_STORED, self._heard)
         await connection.flush()
-        self._run(self._list_after_reconnecting(connection))
-        await self._connections.list_all()
+        self._run(self._look_after_reconnecting(connection))
 
     def opened(self, holding: Holding) -> None:
         """A connection is about to be let in with that token."""
         self._remember(holding)
         # a revocation may have been heard of before there was a connection to end
-        self._run(self._end_if_void(holding, AGAIN_SECONDS))
+        self._run(self._end_if_void(holding, clock.now(), AGAIN_SECONDS))
 
     def end_client(self, tenant: str, client_id: str) -> None:
         """A client is disabled: what it holds is void, also in a family that another client began (RFC 8693)."""
-        everywhere = [holding for family in self._known.values() for holding in family]
-        for holding in everywhere:
+        for holding in self._all():
             if (holding.tenant, holding.client_id) == (tenant, client_id):
                 self._end_soon(holding)
 
@@ -93,19 +93,25 @@ class Holdings:
         """End nothing more."""
         await end(self._tasks)
 
-    async def _list_after_reconnecting(self, connection: Connection) -> None:
+    async def _look_after_reconnecting(self, connection: Connection) -> None:
         """What was revoked while there was no connection has not been heard of."""
         known = connection.stats["reconnects"]
         while True:
             await asyncio.sleep(AGAIN_SECONDS)
             if connection.stats["reconnects"] != known:
                 known = connection.stats["reconnects"]
-                await self._connections.list_all()
+                for holding in self._all():
+                    self._run(self._end_if_void(holding, clock.now()))
 
-    def _listed(self, user: str) -> None:
-        if (holding := Holding.of(user)) is not None:
+    def _listed(self, listed: Listed) -> None:
+        """What is known here already is ended when its revocation is heard."""
+        holding = Holding.of(listed.user)
+        if holding is not None and holding not in self._known.get((holding.tenant, holding.family_id), ()):
             self._remember(holding)
-            self._run(self._end_if_void(holding, 0))
+            self._run(self._end_if_void(holding, listed.began))
+
+    def _all(self) -> list[Holding]:
+        return [holding for family in self._known.values() for holding in family]
 
     def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         _, tenant, family_id = subject.decode().split(".")
@@ -121,8 +127,8 @@ class Holdings:
             if _is_void(holding, state):
                 self._end_soon(holding)
 
-    async def _end_if_void(self, holding: Holding, seconds: float) -> None:
-        """Look after so many seconds, and again while the log's leader does not answer."""
+    async def _end_if_void(self, holding: Holding, began: datetime, seconds: float = 0) -> None:
+        """Look after so many seconds, and again while the log's leader does not answer; the connection `began` then."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -130,8 +136,8 @@ class Holdings:
             except Unavailable:
                 seconds = AGAIN_SECONDS
                 continue
-            disabled = self._registry.has_disabled(holding.tenant, holding.client_id)
-            if disabled or state is None or _is_void(holding, state):
+            until = self._registry.void_until(holding.tenant, holding.client_id)
+            if (until is not None and began <= until) or state is None or _is_void(holding, state):
                 self._end(holding)
             return
 

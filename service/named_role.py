@@ -3,10 +3,12 @@
 It has a part of what `heirloom.roles` gives that role for all tenants, in the same account of the broker.
 """
 
+from datetime import datetime
 from typing import NamedTuple
 
 from events.role import RoleKind, RoleState
 from events.subjects import STREAM
+from service import clock
 
 
 class NamedRole(NamedTuple):
@@ -42,10 +44,16 @@ class NamedRole(NamedTuple):
 
 
 class TenantRole(NamedTuple):
-    """What holds of a name, and since which commit."""
+    """What holds of a name, and since which commit, which was made `at` that time."""
 
     state: RoleState
     seq: int
+    at: datetime
+
+    @property
+    def void_until(self) -> datetime:
+        """A connection that was begun before is not this holder's: a revoked name may be added again, for another."""
+        return clock.FOR_EVER if self.state.revoked else self.at
 
 
 MAX_CONNECTIONS = 100

@@ -24,8 +24,9 @@ from events.log import Head, Log, Unavailable
 from events.reader import read
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
+from service.clock import FOR_EVER
 from service.keyring import Keyring
-from service.named_role import NamedRole, TenantRole, bound_of_role
+from service.named_role import TenantRole, as_client, bound_of_role
 from service.policy import Rules, resolve
 from service.signing import SigningKey
 from service.subjects import Subjects
@@ -120,6 +121,11 @@ class Client(msgspec.Struct):
     persons: Bucket = msgspec.field(default_factory=Bucket)
     assertions: Bucket = msgspec.field(default_factory=Bucket)
 
+    @property
+    def void_until(self) -> datetime | None:
+        """A connection that was begun before has no right to be."""
+        return FOR_EVER if self.state.disabled else self.state.void_until
+
 
 class KeyMismatch(Exception):
     """The log names a signing key this keyring does not make: it is not the keyring of this log."""
@@ -128,8 +134,9 @@ class KeyMismatch(Exception):
 class Registry:
     """Tenants and clients as of the newest registry commit this replica has seen.
 
-    `current_as_of` is a moment (of the event loop's clock) as of which nothing was missing here. `when_disabled` hears
-    of every client that is disabled, `when_revoked` of every role that is revoked.
+    `current_as_of` is a moment (of the event loop's clock) as of which nothing was missing here. `when_voided` receives
+    tenant and client_id of every client that is disabled, or was since it was last known here; and a role's, as
+    `named_role` has it, that is revoked or was.
     """
 
     def __init__(self, log: Log, keyring: Keyring) -> None:
@@ -138,8 +145,7 @@ class Registry:
         self._tenants: dict[str, Tenant] = {}
         self.subjects = Subjects(log)
         self.current_as_of = float("-inf")
-        self.when_disabled: Callable[[str, str], None] = lambda _tenant, _client_id: None
-        self.when_revoked: Callable[[NamedRole], None] = lambda _named: None
+        self.when_voided: Callable[[str, str], None] = lambda _tenant, _client_id: None
         self._followed = 0
         self._progress = asyncio.Condition()
         self.ready = asyncio.Event()
@@ -148,11 +154,15 @@ class Registry:
         """Those that are configured."""
         return [tenant for tenant in self._tenants.values() if tenant.configured is not None]
 
-    def has_disabled(self, tenant: str, client_id: str) -> bool:
-        """Whether that client is disabled, as far as is known here."""
+    def void_until(self, tenant: str, client_id: str) -> datetime | None:
+        """Connections of that client or role that were begun before have no right to be, as far as is known here."""
         known = self._tenants.get(tenant)
-        client = known.clients.get(client_id) if known is not None else None
-        return client is not None and client.state.disabled
+        if known is None:
+            return None
+        role = as_client("")
+        of_role = known.roles.get(client_id.removeprefix(role)) if client_id.startswith(role) else None
+        one = of_role or known.clients.get(client_id)
+        return one.void_until if one is not None else None
 
     def roles(self, tenant: str) -> dict[str, TenantRole]:
         """The tenant's, by name, as far as they are known here; revoked ones too."""
@@ -298,17 +308,17 @@ class Registry:
         state = client_events.codec.decode(stored.body).state
         tenant.gave(state.longest_ttl, state.settings.access_token_ttl)
         tenant.clients[client_id] = Client(client_id, state, tenant.rules_of(state.settings), stored)
-        if state.disabled:
-            self.when_disabled(tenant.name, client_id)
+        if state.disabled or (known is not None and known.state.void_until != state.void_until):
+            self.when_voided(tenant.name, client_id)
 
     def _apply_role(self, tenant: Tenant, name: str, stored: Stored) -> None:
         known = tenant.roles.get(name)
         if known is not None and known.seq >= stored.seq:
             return
-        state = role_events.codec.decode(stored.body).state
-        tenant.roles[name] = TenantRole(state, stored.seq)
-        if state.revoked:
-            self.when_revoked(NamedRole(tenant.name, name, state.role))
+        commit = role_events.codec.decode(stored.body)
+        tenant.roles[name] = TenantRole(commit.state, stored.seq, commit.at)
+        if commit.state.revoked or known is not None:
+            self.when_voided(tenant.name, as_client(name))
 
     def _apply_key(self, tenant: Tenant, kid: str, stored: Stored) -> None:
         commit = key_events.codec.decode(stored.body)

@@ -58,9 +58,13 @@ class World:
         self.opened: list[Holding] = []
         self.counted: list[tuple[str, str]] = []
         self.has_room = True
+        self.gets_room = False
+        self.confirmed: list[tuple[Offered, Admitted]] = []
+        self.is_void: Exception | None = None
         self.drained = False
-        counts, holdings = SimpleNamespace(takes=self._takes), SimpleNamespace(opened=self.opened.append)
-        connecting = SimpleNamespace(admit=self._admit)
+        counts = SimpleNamespace(takes=self._takes, takes_later=self._takes_later)
+        holdings = SimpleNamespace(opened=self.opened.append)
+        connecting = SimpleNamespace(admit=self._admit, confirm=self._confirm)
         self.callout = Callout(cast("Any", connecting), cast("Any", holdings), cast("Any", counts), SEED)
         self.subscribed: list[tuple[str, str]] = []
         self.asked = NOTHING
@@ -90,9 +94,18 @@ class World:
             raise self.admitted
         return self.admitted
 
-    async def _takes(self, tenant: str, client_id: str) -> bool:
+    async def _confirm(self, offered: Offered, admitted: Admitted) -> None:
+        self.confirmed.append((offered, admitted))
+        if self.is_void is not None:
+            raise self.is_void
+
+    def _takes(self, tenant: str, client_id: str) -> bool:
         self.counted.append((tenant, client_id))
         return self.has_room
+
+    async def _takes_later(self, tenant: str, client_id: str) -> bool:
+        assert self.counted[-1] == (tenant, client_id)
+        return self.gets_room
 
 
 @pytest.fixture
@@ -150,6 +163,7 @@ async def test_a_client_may_use_its_own_subjects_and_inbox_alone(world: World) -
         "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web")),
     }
     assert (world.offered, world.opened, world.counted) == ([Offered("acme.web")], [], [("acme", "web")])
+    assert not world.confirmed, "nothing can have changed since"
 
 
 async def test_a_persons_token_may_ask_and_give_back_but_not_get(world: World) -> None:
@@ -216,6 +230,19 @@ async def test_whatever_is_wrong_the_answer_is_the_same(
     assert (record.exc_info is not None) == isinstance(why, ZeroDivisionError)
     assert has_room or "max_connections" in getattr(record, "why", "")
     assert getattr(record, "why", "slow_down").startswith(str(why) if why and record.exc_info is None else "slow_down")
+
+
+@pytest.mark.parametrize("is_void", [None, invalid_client(), ZeroDivisionError("a fault of ours")])
+async def test_who_waited_for_room_proves_itself_anew(world: World, is_void: Exception | None) -> None:
+    """What let it in may have become void meanwhile, and nobody else would end what it opens then."""
+    world.admitted, world.has_room, world.gets_room = Admitted("acme", "web", HOLDING), False, True
+    world.is_void = is_void
+    answer = await world.answer(Message())
+    assert world.confirmed == [(Offered("acme.web"), world.admitted)]
+    if is_void is None:
+        assert user_of(answer)["name"] == HOLDING.user and world.opened == [HOLDING]
+    else:
+        assert answer == {"aud": "SERVER", "sub": USER, "nats": REFUSAL} and not world.opened
 
 
 async def test_a_broker_that_is_gone_meanwhile_is_no_fault(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Who is let in at the broker's door, and what a guess costs; on a broker it is in `security/test_connecting`."""
 
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,14 +9,18 @@ import pytest
 
 from events import client as client_events
 from events import role as role_events
+from events.settings import ClientSettings
 from events.stored import Stored
+from service import clock
+from service.client_authentication import ClientAuthentication
 from service.client_password import client_password
 from service.connecting import PROBE, Admitted, Connecting, Offered
+from service.context import Context
 from service.door import LOOKS_PER_SECOND
 from service.errors import OAuthError
 from service.named_role import NamedRole
 from service.secret import digest, new_secret
-from tests.service.test_client_authentication import _authentication, _commit
+from tests.service.test_client_authentication import BY_KEY, KEYS, _authentication, _commit, _signed, _Used
 
 KEY = b"k" * 32
 SECRET = new_secret()
@@ -25,12 +30,14 @@ class Door:
     """A replica that knows tenant `acme` with its client `web` and its role `eve`, where the clock stands still."""
 
     def __init__(self) -> None:
-        self.authentication, self.log = _authentication(SECRET, now=lambda: 1000.0)
-        self.context = cast("Any", self.authentication._context)
+        authentication, self.log = _authentication(SECRET, now=lambda: 1000.0)
+        self.context = cast("Any", authentication._context)
         self.context.skew = SimpleNamespace(require=lambda: None)
+        self.context.caller = partial(Context.caller, self.context)
         self.registry = self.context.registry
         self.eve = self.role(4, SECRET)
-        self.connecting = Connecting(self.context, self.authentication, KEY)
+        authentication = ClientAuthentication(self.context, cast("Any", _Used()))
+        self.connecting = Connecting(self.context, authentication, KEY)
 
     def client(self, seq: int, state: client_events.ClientState) -> None:
         """The log has that registration of the client, and the replica knows."""
@@ -111,6 +118,45 @@ async def test_what_heirloom_url_made_is_void_after_a_disabling(door: Door) -> N
     door.client(6, client_events.ClientState(void_until=until))
     assert await door.refused("acme.web", before) == ("invalid_client", 1)
     assert (await door.connecting.admit(Offered("acme.web", after)))[:2] == ("acme", "web")
+
+
+async def test_who_waited_is_let_in_by_what_holds_then(door: Door) -> None:
+    """A secret, a computed password and a role's secret are looked at again."""
+    waited = [Offered("acme.web", SECRET), Offered("acme.web", client_password(KEY, "acme", "web"))]
+    admitted = [await door.connecting.admit(offered) for offered in waited]
+    door.client(5, client_events.ClientState(ClientSettings(max_connections=7), secret_hash=digest(SECRET)))
+    for offered, before in zip(waited, admitted, strict=True):
+        await door.connecting.confirm(offered, before)
+    until = clock.now()
+    door.client(6, client_events.ClientState(secret_hash=digest(new_secret()), void_until=until))  # and enabled again
+    for offered, before in zip(waited, admitted, strict=True):
+        with pytest.raises(OAuthError, match="invalid_client"):
+            await door.connecting.confirm(offered, before)
+
+
+async def test_a_role_that_waited_while_it_was_revoked(door: Door) -> None:
+    """Though the name was added again at once: it is somebody else's."""
+    door.log.newest, offered = door.eve, Offered("acme.role.eve", SECRET)
+    admitted = await door.connecting.admit(offered)
+    await door.connecting.confirm(offered, admitted)
+    door.log.newest = door.role(6, new_secret())
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await door.connecting.confirm(offered, admitted)
+
+
+async def test_an_assertion_is_not_shown_twice_to_wait(door: Door) -> None:
+    """It is good once (RFC 7523 §3), so the registration is looked at: the same, or the client proves itself anew."""
+    claims = {"iss": "web", "sub": "web", "aud": "urn:heirloom:acme", "exp": clock.now().timestamp() + 60, "jti": "1"}
+    offered = Offered("acme.web", _signed(KEYS["ES256"], "ES256", None, claims))
+    door.client(5, client_events.ClientState(BY_KEY))
+    admitted = await door.connecting.admit(offered)
+    await door.connecting.confirm(offered, admitted)
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await door.connecting.admit(offered)
+    for seq, disabled in ((6, True), (7, False)):
+        door.client(seq, client_events.ClientState(BY_KEY, disabled=disabled, void_until=clock.now()))
+        with pytest.raises(OAuthError, match="invalid_client"):
+            await door.connecting.confirm(offered, admitted)
 
 
 async def test_the_service_tries_the_doors_as_a_client_of_no_tenant(door: Door) -> None:

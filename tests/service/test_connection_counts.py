@@ -5,6 +5,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service import connection_counts
 from service.connecting import Admitted
@@ -19,22 +21,35 @@ class Servers:
 
     def __init__(self) -> None:
         self.open: list[Listed] = []
-        self.asked = 0
-        self.when_counted: Callable[[Listed], None] = lambda _listed: None
+        self.asked = self.let_in = self.kicked = 0
+        self.when_listed: list[Callable[[Listed], None]] = []
+        self.is_slow = False
+        self.answering = asyncio.Semaphore()
 
-    async def count_all(self) -> None:
-        """All answer."""
+    async def list_all(self) -> None:
+        """All answer, with those they had when they were asked."""
         self.asked += 1
-        for listed in self.open:
-            self.when_counted(listed)
+        found = list(self.open)
+        await self.answering.acquire()
+        if not self.is_slow:
+            self.answering.release()
+        for receive in self.when_listed:
+            for listed in found:
+                receive(listed)
 
     async def kick(self, listed: Listed) -> None:
         """It ends."""
         self.open.remove(listed)
+        self.kicked += 1
+
+    def slow_down(self) -> None:
+        """From now on they answer only when they are let (`answering`)."""
+        self.is_slow, self.answering = True, asyncio.Semaphore(0)
 
     def connect(self, user: str, at: int, server: str = "one", account: str = ACCOUNT) -> None:
         """Let in by whichever replica."""
-        self.open.append(Listed(server, len(self.open), user, f"2026-11-29T12:00:{at:02}Z", account))
+        self.let_in += 1
+        self.open.append(Listed(server, self.let_in, user, f"2026-11-29T12:00:{at:02}Z", account))
 
 
 @pytest.fixture
@@ -60,6 +75,11 @@ async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     await counts.stop()
 
 
+async def comes(counts: ConnectionCounts, tenant: str, client_id: str) -> bool:
+    """As the callout asks: whether one more is let in, now or after the next count."""
+    return counts.takes(tenant, client_id) or await counts.takes_later(tenant, client_id)
+
+
 async def _counted() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
@@ -68,19 +88,81 @@ async def _counted() -> None:
 async def test_one_more_than_it_may_is_refused(servers: Servers, counts: ConnectionCounts) -> None:
     """Those just let in count before any server has told of them; each client has its own bound."""
     for at in range(2):
-        assert await counts.takes("acme", "web")
+        assert await comes(counts, "acme", "web")
         servers.connect("acme/web", at)
-    assert not await counts.takes("acme", "web")
-    assert await counts.takes("acme", "other") and await counts.takes("globex", "web")
+    assert not await comes(counts, "acme", "web")
+    assert await comes(counts, "acme", "other") and await comes(counts, "globex", "web")
+
+
+async def test_who_was_let_in_counts_until_the_servers_have_answered(
+    servers: Servers, counts: ConnectionCounts
+) -> None:
+    """Also those who came before the servers were asked, whom no count that is known has found."""
+    servers.slow_down()
+    for at in range(2):
+        assert counts.takes("acme", "web")
+        servers.connect("acme/web", at)
+    await _counted()
+    assert servers.asked == 2 and not counts.takes("acme", "web")
+    servers.answering.release()
+    await _counted()
+    assert not counts.takes("acme", "web")
+    servers.open.pop()
+    servers.answering.release()
+    servers.answering.release()
+    assert await counts.takes_later("acme", "web")
+
+
+@given(st.lists(st.sampled_from(["comes", "comes", "goes", "answer"]), max_size=60))
+def test_one_replica_lets_in_no_more_than_the_bound(steps: list[str]) -> None:
+    """Whenever they come and go, and however long the servers take: nobody who was let in has to be ended."""
+    asyncio.run(_follow(steps))
+
+
+async def _follow(steps: list[str]) -> None:
+    servers = Servers()
+    servers.slow_down()
+    counts = ConnectionCounts(servers, _bound)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection_counts, "ASK_SECONDS", 0)
+        await counts.start()
+        for at, step in enumerate(steps):
+            if step == "comes" and counts.takes("acme", "web"):
+                servers.connect("acme/web", at)
+            elif step == "goes" and servers.open:
+                servers.open.pop(0)
+            elif step == "answer":
+                servers.answering.release()
+            await _counted()
+            assert len(servers.open) <= 2 and not servers.kicked
+        servers.is_slow = False
+        servers.answering.release()
+        assert await comes(counts, "acme", "web") == (len(servers.open) < 2), "and whoever left made room"
+        await counts.stop()
+
+
+async def test_who_waits_for_a_count_that_never_comes(servers: Servers, counts: ConnectionCounts) -> None:
+    """A replica that ends waits for nobody who waits for it."""
+    servers.slow_down()
+    for at in range(2):
+        servers.connect("acme/web", at)
+        assert counts.takes("acme", "web")
+    waiting = asyncio.create_task(counts.takes_later("acme", "web"))
+    await _counted()
+    assert not waiting.done()
+    await counts.stop()
+    async with asyncio.timeout(10):
+        assert not await waiting
+    assert not await counts.takes_later("acme", "web") and await comes(counts, "acme", "other")
 
 
 async def test_those_of_tokens_count_as_the_clients(servers: Servers, counts: ConnectionCounts) -> None:
     """A token of its own for each connection gives a client no more of them."""
     servers.connect("acme/web", 1)
     servers.connect("acme/web/family/jti/1700000000", 2, "two")
-    await counts.takes("acme", "other")
+    await comes(counts, "acme", "other")
     await _counted()
-    assert not await counts.takes("acme", "web")
+    assert not await comes(counts, "acme", "web")
 
 
 async def test_one_persons_token_takes_none_of_its_clients_connections(
@@ -91,29 +173,29 @@ async def test_one_persons_token_takes_none_of_its_clients_connections(
     persons = [Admitted("acme", "web", Holding("acme", "web", "family", jti, 1_700_000_000), (jti,)) for jti in jtis]
     assert {admitted.counted for admitted in persons} == {"person:family"}
     for at, admitted in enumerate(persons):
-        assert await counts.takes("acme", admitted.counted)
+        assert await comes(counts, "acme", admitted.counted)
         assert admitted.holding is not None
         servers.connect(admitted.holding.user, at, account=PERSONS_ACCOUNT)
     await _counted()
-    assert not await counts.takes("acme", persons[0].counted)
-    assert await counts.takes("acme", "person:another")
-    assert [await counts.takes("acme", "web") for _ in range(2)] == [True, True]
+    assert not await comes(counts, "acme", persons[0].counted)
+    assert await comes(counts, "acme", "person:another")
+    assert [await comes(counts, "acme", "web") for _ in range(2)] == [True, True]
     assert len(servers.open) == MOST_OF_PERSON
 
 
 async def test_who_has_left_makes_room(servers: Servers, counts: ConnectionCounts) -> None:
     """Also where the connection was never opened that a replica had let in."""
     for _ in range(20):  # one after the other, however soon
-        assert await counts.takes("acme", "web")
+        assert await comes(counts, "acme", "web")
 
 
 async def test_who_waits_for_room_keeps_nobody_waiting(servers: Servers, counts: ConnectionCounts) -> None:
     """So many of one client wait for the next count, and all others are refused at once."""
     for at in range(2):
         servers.connect("acme/web", at)
-    await counts.takes("acme", "other")
+    await comes(counts, "acme", "other")
     await _counted()
-    asked = [asyncio.create_task(counts.takes("acme", "web")) for _ in range(50)]
+    asked = [asyncio.create_task(comes(counts, "acme", "web")) for _ in range(50)]
     await asyncio.sleep(0)
     assert sum(task.done() for task in asked) == 50 - WAITING
     assert await asyncio.gather(*asked) == [False] * 50
@@ -124,7 +206,7 @@ async def test_what_replicas_let_in_at_once_is_ended_by_age(servers: Servers, co
     for at, server in ((4, "one"), (1, "two"), (3, "two"), (2, "one")):
         servers.connect("acme/web", at, server)
     servers.connect("acme/other", 9)
-    await counts.takes("acme", "web")
+    await comes(counts, "acme", "web")
     await _counted()
     assert sorted(listed.start[-3:-1] for listed in servers.open) == ["01", "02", "09"]
 
@@ -136,20 +218,36 @@ async def test_nobody_is_asked_while_nobody_comes(servers: Servers, counts: Conn
     assert servers.asked == before
 
 
+async def test_who_comes_elsewhere_is_found_after_a_while(
+    servers: Servers, counts: ConnectionCounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica that let somebody in may be gone before anybody comes to this one."""
+    monkeypatch.setattr(connection_counts, "AGAIN_SECONDS", 0)
+    counts.takes("acme", "other")  # from the next count on it waits no longer than that
+    await _counted()
+    listed: list[Listed] = []
+    servers.when_listed.append(listed.append)
+    servers.connect("acme/web", 1)
+    async with asyncio.timeout(10):
+        while not listed:
+            await asyncio.sleep(0)
+    assert {each.user for each in listed} == {"acme/web"}
+
+
 async def test_all_names_of_a_tenant_have_a_bound_together(servers: Servers, counts: ConnectionCounts) -> None:
     """So that no tenant's operator makes names until the machine's operator, and other tenants, find no place."""
     for at, name in enumerate(("one", "one", "two")):
-        assert await counts.takes("acme", f"role:{name}")
+        assert await comes(counts, "acme", f"role:{name}")
         servers.connect(f"acme/role:{name}", at)
-    assert not await counts.takes("acme", "role:three")
-    assert await counts.takes("globex", "role:one") and await counts.takes("acme", "web")
+    assert not await comes(counts, "acme", "role:three")
+    assert await comes(counts, "globex", "role:one") and await comes(counts, "acme", "web")
 
 
 async def test_names_let_in_at_once_are_ended_by_age(servers: Servers, counts: ConnectionCounts) -> None:
     """By the bound of them all, as by each one's own."""
     for at, name in enumerate(("one", "two", "three", "four", "one")):
         servers.connect(f"acme/role:{name}", at)
-    await counts.takes("acme", "other")
+    await comes(counts, "acme", "other")
     await _counted()
     assert sorted(listed.start[-3:-1] for listed in servers.open) == ["00", "01", "02"]
 
@@ -158,7 +256,7 @@ async def test_holders_of_one_password_are_ended_by_age(servers: Servers, counts
     """The broker lets them in without asking."""
     for at in range(3):
         servers.connect("operator", at)
-    await counts.takes("acme", "other")
+    await comes(counts, "acme", "other")
     await _counted()
     assert sorted(listed.start[-3:-1] for listed in servers.open) == ["00", "01"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +12,10 @@ from msgspec.structs import replace
 from events.commit import VERSION, Commit
 from events.family import FamilyCommit, FamilyState, Revocation, codec
 from events.log import Unavailable
+from service import clock
 from service import holding as holdings
+from service.clock import FOR_EVER
+from service.disconnecting import Listed
 from service.holding import Holding, Holdings
 from service.recent import Loaded
 from tests.service.families import given, opened
@@ -32,16 +35,15 @@ class World:
     def __init__(self) -> None:
         self.answers: list[FamilyState | Unavailable | None] = []
         self.ended: list[str] = []
-        self.disabled: set[tuple[str, str]] = set()
-        asked = SimpleNamespace(load=self._load), SimpleNamespace(has_disabled=lambda *who: who in self.disabled)
-        self.connections = SimpleNamespace(
-            end_user=self.ended.append, when_listed=None, list_all=self._list_all, connected=[]
-        )
+        self.void: dict[tuple[str, str], datetime] = {}
+        asked = SimpleNamespace(load=self._load), SimpleNamespace(void_until=lambda *who: self.void.get(who))
+        self.connections = SimpleNamespace(end_user=self.ended.append, when_listed=[])
         self.holdings = Holdings(*cast("Any", (*asked, self.connections)))
 
-    async def _list_all(self) -> None:
-        for user in self.connections.connected:
-            self.connections.when_listed(user)
+    def list(self, user: str, began: datetime | None = None) -> None:
+        """The servers have such a connection."""
+        (receive,) = self.connections.when_listed
+        receive(Listed("one", 1, user, (began or clock.now()).isoformat()))
 
     async def _load(self, _tenant: str, _family_id: str) -> Loaded:
         answer = self.answers.pop(0)
@@ -108,8 +110,9 @@ async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ende
 async def test_connections_that_were_there_before(world: World) -> None:
     """Those of void tokens end, the others when theirs are revoked; whoever came by another proof is left alone."""
     world.answers = [ONE_ENDED, ONE_ENDED]
-    for user in (ONE.user, OTHER.user, "acme/web"):
-        world.connections.when_listed(user)
+    for _ in range(2):  # the servers are asked again and again, and the log once
+        for user in (ONE.user, OTHER.user, "acme/web"):
+            world.list(user)
     await world.settled()
     assert world.ended == [ONE.user]
     world.hear(ENDED)
@@ -130,22 +133,36 @@ async def test_what_a_disabled_client_holds(world: World) -> None:
     world.holdings.end_client("acme", "web")
     await world.told()
     assert world.ended == [ONE.user]
-    world.disabled.add(("acme", "web"))
+    world.void["acme", "web"] = FOR_EVER
     world.answers = [LIVE]
     world.holdings.opened(OTHER)
     await world.settled()
     assert world.ended == [ONE.user, OTHER.user]
 
 
+async def test_what_a_client_held_before_it_was_enabled_again(world: World) -> None:
+    """Nobody here has heard of its disabling, or it came while others had not: it is void all the same."""
+    enabled = world.void["acme", "web"] = clock.now() + timedelta(minutes=1)
+    world.answers = [LIVE, LIVE, LIVE]
+    world.list(ONE.user, enabled - timedelta(seconds=1))
+    world.list(OTHER.user, enabled + timedelta(seconds=1))
+    await world.settled()
+    assert world.ended == [ONE.user]
+    world.holdings.opened(ONE._replace(jti="jti-3"))
+    await world.settled()
+    assert world.ended == [ONE.user, ONE._replace(jti="jti-3").user]
+
+
 async def test_what_was_revoked_while_the_broker_was_away(world: World) -> None:
-    """RFC 7009 §2.1: a replica that comes back looks at every connection there is, since it has heard of nothing."""
+    """RFC 7009 §2.1: a replica that comes back looks at every connection it knows, since it has heard of nothing."""
 
     async def nothing(*_: object) -> None:
         pass
 
     bus = SimpleNamespace(stats={"reconnects": 0}, listen=nothing, flush=nothing)
-    world.answers, world.connections.connected = [LIVE], [ONE.user]
+    world.answers = [LIVE]
     await world.holdings.start(cast("Any", bus))
+    world.list(ONE.user)
     while world.answers:
         await asyncio.sleep(0)
     world.answers = [ONE_ENDED]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,12 +11,14 @@ import pytest
 from events import bus, stream, subjects
 from events import client as client_events
 from events import key as key_events
+from events import role as role_events
 from events import tenant as tenant_events
 from events.log import Log
 from events.settings import ClientSettings, TenantSettings
 from events.stored import Stored
-from service import keyring
+from service import clock, keyring
 from service.aggregates import change
+from service.clock import FOR_EVER
 from service.keyring import KeyringError
 from service.registry import Registry, Tenant
 from service.signing import SigningKey
@@ -69,10 +72,49 @@ async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
     def fail(_tenant: str, _client_id: str) -> None:
         raise unforeseen
 
-    world.registry.when_disabled = fail
+    world.registry.when_voided = fail
     aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
     await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled, "operator")
     assert await world.follow() is unforeseen
+
+
+async def test_who_is_to_end_is_told_however_late_the_replica_is(world: World) -> None:
+    """Of a disabling that it learns of by the enabling alone, too; what was begun before that has no right to be."""
+    voided: list[tuple[str, str]] = []
+    world.registry.when_voided = lambda *who: voided.append(who)
+    web = subjects.client("acme", "web")
+    world.registry.apply(await _settle(world, web, client_events.ClientConfigured(ClientSettings())))
+    assert not voided and world.registry.void_until("acme", "web") is None
+    until = datetime(2026, 11, 29, 12, 0, 5, 1, tzinfo=UTC)
+    disabled, enabled = client_events.ClientDisabled(at=until), client_events.ClientEnabled(void_until=until)
+    world.registry.apply(await _settle(world, web, disabled, enabled))
+    assert voided == [("acme", "web")] and world.registry.void_until("acme", "web") == until
+    world.registry.apply(await _settle(world, web, client_events.ClientConfigured(ClientSettings(max_connections=3))))
+    assert voided == [("acme", "web")]
+    world.registry.apply(await _settle(world, web, disabled))
+    assert voided == 2 * [("acme", "web")] and world.registry.void_until("acme", "web") == FOR_EVER
+
+
+async def test_whose_role_it_was_is_told_too(world: World) -> None:
+    """A name that was revoked and added again is another's; no client is meant that is called as the role is."""
+    voided: list[tuple[str, str]] = []
+    world.registry.when_voided = lambda *who: voided.append(who)
+    eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
+
+    async def settle(*events: role_events.RoleEvent) -> None:
+        written = await change(world.log, eve, role_events.codec, role_events.evolve, lambda _: events, "operator")
+        world.registry.apply(written.stored)
+
+    await settle(added)
+    assert not voided
+    await settle(role_events.RoleRevoked())
+    assert world.registry.void_until("acme", "role:eve") == FOR_EVER
+    before = clock.now()
+    await settle(added)
+    assert voided == 2 * [("acme", "role:eve")]
+    until = world.registry.void_until("acme", "role:eve")
+    assert until is not None and before <= until <= clock.now()
+    assert world.registry.void_until("acme", "eve") is None
 
 
 async def _settle(world: World, aggregate: subjects.Aggregate, *events: object) -> Stored:

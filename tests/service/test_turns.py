@@ -255,17 +255,19 @@ async def test_who_waits_for_a_count_holds_no_turn_of_its_host(monkeypatch: pyte
     async def admit(_message: Any, _asked: Any) -> Any:
         return SimpleNamespace(tenant="acme", counted="web")
 
-    async def takes(_tenant: str, counted: str) -> bool:
+    async def takes_later(_tenant: str, counted: str) -> bool:
         await slow(counted)
         return False
 
     async def refuse(*_: Any) -> None:
         pass
 
-    callout = Callout(nobody, nobody, cast("Any", SimpleNamespace(takes=takes)), "seed")
+    callout = Callout(
+        nobody, nobody, cast("Any", SimpleNamespace(takes=lambda *_: False, takes_later=takes_later)), "seed"
+    )
     monkeypatch.setattr(callout, "_admit", admit)
     monkeypatch.setattr(callout, "_refuse", refuse)
-    asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host="192.0.2.1")))
+    asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host="192.0.2.1"), connect_opts=nobody))
     two = [asyncio.create_task(callout._answer_in_turn(nobody, asked)) for _ in range(2)]
     await slow.until("web", "web")
     async with ended(slow, *two):
