@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import logging
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,15 @@ hypothesis.settings.load_profile("heirloom")
 
 TESTS = Path(__file__).parent
 ON_SERVICES = ("system", "operations", "security")
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """What a command sets for its own process, and is called within this one, is of that test alone."""
+    logger = logging.getLogger("heirloom")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -20,6 +20,18 @@ from heirloom import credentials
 from heirloom.tls import CannotSecure, required
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority(NamedTuple):
     """One that signs certificates, in a directory."""
@@ -31,8 +43,12 @@ class Authority(NamedTuple):
     def sign(self, name: str, ends_in: float = 3600) -> tuple[Path, Path]:
         """A certificate for the loopback address, good for so many seconds from now, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        unsigned = _unsigned(_named(name), self.name, key, ends_in).add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        unsigned = (  # Python 3.13 takes nothing less (RFC 5280 §4.2.1.1)
+            _unsigned(_named(name), self.name, key, ends_in)
+            .add_extension(address, critical=False)
+            .add_extension(signer, critical=False)
         )
         certificate, secret = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         certificate.write_bytes(unsigned.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -50,7 +66,12 @@ def authority(directory: Path) -> Authority:
     """A new one."""
     key = ec.generate_private_key(ec.SECP256R1())
     made = Authority(directory, _named("test authority"), key)
-    unsigned = _unsigned(made.name, made.name, key).add_extension(x509.BasicConstraints(True, None), critical=True)
+    unsigned = (
+        _unsigned(made.name, made.name, key)
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_SIGNS, critical=True)
+    )
     signed = unsigned.sign(key, hashes.SHA256())
     made.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     return made

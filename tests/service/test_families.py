@@ -11,9 +11,10 @@ from events import bus, stream, subjects
 from events import subject as person
 from events.commit import digest
 from events.family import DeviceAuthorizationStarted, FamilyRevoked, FamilyState, TokenReuseDetected
-from events.log import Conflict, Head, Log
+from events.log import Conflict, Head, Log, Unavailable
 from events.subjects import Aggregate
 from service import clock
+from service import families as families_module
 from service.aggregates import change
 from service.decide.code import RedeemDeviceCode, redeem_device_code
 from service.decide.device import AnswerDevice, answer_device
@@ -296,3 +297,146 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
 
 async def _nobody_is_blocked(*_: object) -> Known:
     return Known(0, False)
+
+
+def _begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    return issue(state, issuing()._replace(now=now))
+
+
+def _presented(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    return redeem(state, redeeming(0)._replace(now=now))
+
+
+async def _person(log: Log, *events: person.SubjectEvent) -> None:
+    aggregate = subjects.subject("acme", "alice")
+    await change(log, aggregate, person.codec, person.evolve, lambda _: events, "operator")
+
+
+async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica, Replica]) -> None:
+    """The first commit names its family and follows nothing; the second follows it. What is concluded is remembered."""
+    one, _ = replicas
+    aggregate = subjects.family("acme", "f1")
+    first = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    begun = await one.log.head(aggregate)
+    second = await one.families.decide("acme", "f1", "client:tv", _presented)
+    refreshed = await one.log.head(aggregate)
+    assert begun.stored is not None and refreshed.stored is not None
+    assert begun.commit is not None and refreshed.commit is not None
+    assert begun.commit.aggregate == aggregate.name and refreshed.commit.aggregate is None
+    assert (begun.commit.prev, begun.commit.prev_seq) == (None, 0)
+    assert (refreshed.commit.prev, refreshed.commit.prev_seq) == (digest(begun.stored.body), begun.stored.seq)
+    assert (begun.commit.actor, refreshed.commit.actor) == ("client:web", "client:tv")
+    for concluded, head in ((first, begun), (second, refreshed)):
+        assert head.commit is not None and head.stored is not None
+        assert (concluded.state, concluded.seq) == (head.commit.state, head.stored.seq)
+        assert concluded.decision.events == head.commit.events and concluded.outcome == concluded.decision.outcome
+    remembered = Loaded(refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at)
+    assert one.families.recent.get(("acme", "f1")) == remembered
+    assert one.families.tally.conflicts == 0 and one.families.tally.rotated == 1
+    assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
+
+
+async def test_what_writes_nothing_has_no_sequence(replicas: tuple[Replica, Replica]) -> None:
+    """It is decided on what the leader has, and tells the state it found."""
+    one, _ = replicas
+    begun = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    nothing = Decision(Done(), ())
+    looked = await one.families.decide("acme", "f1", "client:web", lambda *_: nothing)
+    assert looked == (nothing.outcome, begun.state, nothing, 0)
+
+
+async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Replica, Replica]) -> None:
+    """The block is stored after the look at the person and before the append: the log refuses it (CONTRACT §3.6)."""
+    one, other = replicas
+    await _person(other.log, person.SubjectBlocked("alice"))
+    concluded = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
+    assert (concluded.state, concluded.seq) == (None, 0)
+    assert isinstance(concluded.decision.outcome, Granted), "as it was decided before that was known"
+    assert (await one.log.head(subjects.family("acme", "f1"))).commit is None
+    assert len(one.conflicts) == one.families.tally.conflicts == 1
+
+
+async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_written(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    """The cut-off ends the family; the device's poll only finds the person blocked."""
+    one, other = replicas
+    asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
+    answer = AnswerDevice(clock.now(), asked, True, "alice", None, None, None, (), None)
+    await one.families.decide("acme", "f1", "client:login", lambda state, *_: answer_device(state, answer))
+    await _person(other.log, person.SubjectBlocked("alice"))
+    before = await one.log.head(subjects.family("acme", "f1"))
+
+    def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+        return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+
+    for replica in replicas:
+        concluded = await replica.families.decide("acme", "f1", "client:web", polled)
+        assert isinstance(concluded.outcome, Refused) and concluded.seq == 0
+        assert before.commit is not None and concluded.state == before.commit.state
+        assert isinstance(concluded.decision.outcome, Granted)
+    assert await one.log.head(subjects.family("acme", "f1")) == before
+
+
+async def test_others_that_are_always_faster_make_it_unavailable(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while: until then it is decided again on what the leader has, each time."""
+    one, _ = replicas
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    monkeypatch.setattr(families_module, "PATIENCE_SECONDS", 0.2)
+    refused, read = 0, list[bool]()
+
+    async def too_late(*_: object, **__: object) -> int:
+        nonlocal refused
+        refused += 1
+        raise Conflict
+
+    async def head(_log: Log, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        read.append(leader)
+        return await Log.head(one.log, aggregate, leader=leader)
+
+    monkeypatch.setattr(one.log, "append", too_late)
+    monkeypatch.setattr(type(one.log), "head", head)
+    with pytest.raises(Unavailable, match="one family at once"):
+        await one.families.decide("acme", "f1", "client:web", _presented)
+    assert refused == one.families.tally.conflicts > 2
+    assert set(read) == {True} and len(read) == refused - 1
+    assert one.families.recent.get(("acme", "f1")) is None
+
+
+async def test_what_the_log_may_have_taken_is_not_remembered(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost: the next request looks where the family stands."""
+    one, _ = replicas
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+
+    async def lost(*_: object, **__: object) -> int:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(one.log, "append", lost)
+    with pytest.raises(Unavailable, match="no answer"):
+        await one.families.decide("acme", "f1", "client:web", _presented)
+    assert one.families.recent.get(("acme", "f1")) is None
+
+
+async def test_what_is_not_remembered_is_read_from_any_replica_first(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good enough to append on; a refusal is decided again on what the leader has."""
+    one, other = replicas
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    read = list[bool]()
+
+    async def head(_log: Log, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        read.append(leader)
+        return await Log.head(other.log, aggregate, leader=leader)
+
+    monkeypatch.setattr(type(other.log), "head", head)
+    assert isinstance((await other.families.decide("acme", "f1", "client:web", _presented)).outcome, Granted)
+    assert read == [False]
+    other.families.recent.forget(("acme", "f1"))
+    await other.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
+    assert read == [False, False, True]
