@@ -15,8 +15,8 @@ from events.following import time_goes_on
 from events.grammar import belongs_on
 from events.kinds import FAMILY, Kind
 
-Checked = tuple[Any, bytes, datetime]
-"""The state after a commit, its encoding, and the commit's time."""
+Checked = tuple[Any, datetime]
+"""The state after a commit, and the commit's time."""
 _encode = msgspec.json.Encoder().encode
 _decode_time = msgspec.json.Decoder(datetime | None).decode
 
@@ -43,19 +43,19 @@ class BrokenChain(Exception):
 
 
 class Last(msgspec.Struct, gc=False):
-    """An aggregate's last commit: its sequence, its digest in hex, and the state it left with its encoding, None and no
-    bytes where that is nothing that can be known."""
+    """An aggregate's last commit: its sequence, its digest in hex, and the state it left, None where that cannot be
+    known."""
 
     kind: Kind
     seq: int
     digest: str
     state: Any
-    encoded: bytes
     at: datetime | None
 
     def remembered(self) -> bytes:
         """What `recalled` reads."""
-        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + self.encoded
+        state = b"" if self.state is None else _encode(self.state)
+        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + state
 
 
 def recalled(kind: Kind, remembered: bytes) -> Last | None:
@@ -64,7 +64,7 @@ def recalled(kind: Kind, remembered: bytes) -> Last | None:
         return None
     at, _, encoded = remembered[40:].partition(b"\n")
     state = kind.decode_state(encoded) if encoded else None
-    return Last(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, encoded, _decode_time(at))
+    return Last(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, _decode_time(at))
 
 
 def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_part: str) -> Checked:
@@ -89,7 +89,7 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
         folded, why = kind.fold(state, commit.events, commit.at)
     except (ValueError, TypeError) as error:
         raise BadCommit(f"its events cannot follow: {error}") from error
-    written = bytes(commit.state)
+    written = commit.state
     commit.state = folded
     is_as_we_write = _encode(commit) == body
     if not is_as_we_write and not _means(kind, written, folded):
@@ -100,7 +100,7 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
         raise BadCommit(why)
     if not is_as_we_write and _has_a_key_twice(body):
         raise BadCommit("it holds a JSON key twice, and readers differ on which one counts")
-    checked = folded, written if is_as_we_write else _encode(folded), commit.at
+    checked = folded, commit.at
     if commit.prev != digest:
         raise BrokenChain(expected_seq, checked)
     # of two times that are out of order either may be wrong: that of a commit before it which is altered is
@@ -121,7 +121,7 @@ def _has_a_key_twice(body: bytes) -> bool:
     return found
 
 
-def _means(kind: Kind, written: bytes, folded: Any) -> bool:
+def _means(kind: Kind, written: msgspec.Raw, folded: Any) -> bool:
     """Whether a state written otherwise, by another version perhaps, says the same."""
     try:
         return bool(kind.decode_state(written) == folded)

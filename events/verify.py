@@ -108,14 +108,14 @@ class Verifier:
             before = self._recent.get(aggregate) or recalled(kind, self._remembered[aggregate])
         if kind is not FAMILY and self._is_foreign(stored):
             return
-        state, encoded, at = None, b"", None
+        state, at = None, None
         try:
-            state, encoded, at = check(kind, aggregate, body, before, last_part)
+            state, at = check(kind, aggregate, body, before, last_part)
         except (BadCommit, BrokenChain) as bad:
             if self._is_foreign(stored):
                 return
             if isinstance(bad, BrokenChain):
-                state, encoded, at = bad.checked
+                state, at = bad.checked
                 self._accuse(aggregate, bad.accused, seq)
             elif isinstance(bad, Astray) and bad.followed in tally.foreign:
                 self._unmask(aggregate, bad.followed, seq)
@@ -124,7 +124,7 @@ class Verifier:
         if before is None:
             tally.aggregates += 1
             tally.families += kind is FAMILY
-        self._recent[aggregate] = Last(kind, seq, hashlib.sha256(body).hexdigest(), state, encoded, at)
+        self._recent[aggregate] = Last(kind, seq, hashlib.sha256(body).hexdigest(), state, at)
         if len(self._recent) > RECENT:
             self.remember()
 
