@@ -15,6 +15,8 @@ from events.subject import SubjectEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 class Unprojectable(Exception):
@@ -110,5 +112,5 @@ def microseconds(time: datetime) -> int:
 
 
 def moment(time: int) -> datetime:
-    """The reverse of `microseconds`."""
-    return _EPOCH + timedelta(microseconds=time)
+    """The reverse of `microseconds`. For a time beyond all years in UTC, which a forger may write, the nearest one."""
+    return _EPOCH + timedelta(microseconds=min(max(time, _FIRST), _LAST))

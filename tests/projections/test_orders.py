@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from msgspec.structs import replace
 
 from events.family import FamilyRevoked, ForgeryDetected, GrantAuthorized, TokenIssued, TokenRevoked
 from events.subject import ConsentWithdrawn
@@ -101,6 +102,21 @@ async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_f
     disabled = 3 if withdrawn_first else 2
     assert told(await ask("token", jti="meanwhile", at=at(4))) == (False, "revoked", disabled, "ClientDisabled")
     assert [token["jti"] for token in (await ask("as_of", family_id="f", seq=4))["access_tokens"]] == ["f-0"]
+
+
+@pytest.mark.parametrize("time", [b"9999-12-31T23:59:59-14:00", b"0001-01-01T00:00:00+14:00"])
+async def test_a_time_that_no_calendar_has_in_utc_silences_no_audit(asking: Asking, time: bytes) -> None:
+    """Whoever can append may write one: it is told as the last or the first there is."""
+    made = LogMaker()
+    made.open("f")
+    made.open("g")
+    forged = made.log[1].body.replace(b'"at":"2026-11-20T12:00:01Z"', b'"at":"' + time + b'"')
+    made.log[1] = replace(made.log[1], body=forged)
+    ask = await asking(made)
+    assert {item["family_id"] for item in (await ask("families"))["items"]} == {"f", "g"}
+    year = time[:4].decode()
+    for question, parameters in (("family", {"family_id": "g"}), ("as_of", {"family_id": "g", "seq": 2})):
+        assert (await ask(question, **parameters))["opened_at"].startswith(year)
 
 
 async def test_a_forgery_after_the_end_is_an_incident(asking: Asking) -> None:
