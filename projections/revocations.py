@@ -78,9 +78,9 @@ def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "
     """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then, or that was
     exchanged from one (RFC 8693)."""
     query = f"""WITH revoked AS (
-        SELECT jti FROM revocations WHERE family = ?1 AND {column} <= ?2 AND jti IS NOT NULL
-    ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = ?1 AND came_of IN revoked"""  # noqa: S608
-    return {unpacked(row["jti"]) for row in db.execute(query, (family, until))}
+        SELECT jti FROM revocations WHERE family = :family AND {column} <= :until AND jti IS NOT NULL
+    ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = :family AND came_of IN revoked"""  # noqa: S608
+    return {unpacked(row["jti"]) for row in db.execute(query, {"family": family, "until": until})}
 
 
 def has_tokens_revoked(db: sqlite3.Connection, family: int, after: int, until: int) -> bool:

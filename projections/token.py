@@ -177,9 +177,10 @@ def _code(db: sqlite3.Connection, family: int) -> Life | None:
 
 def _revoked(db: sqlite3.Connection, family: int, jti: str | None) -> list[Decision]:
     """Of the family, of the token alone, or of one that it was exchanged from (RFC 8693)."""
-    query = """SELECT at, seq, jti FROM revocations WHERE family = ?1 AND (
-        jti IS NULL OR jti = ?2 OR jti IN (SELECT came_of FROM exchanges WHERE family = ?1 AND jti = ?3))"""
-    found = db.execute(query, (family, jti, None if jti is None else history.packed(jti)))
+    query = """SELECT at, seq, jti FROM revocations WHERE family = :family AND (jti IS NULL OR jti = :jti
+        OR jti IN (SELECT came_of FROM exchanges WHERE family = :family AND jti = :packed))"""
+    packed = None if jti is None else history.packed(jti)
+    found = db.execute(query, {"family": family, "jti": jti, "packed": packed})
     return [Decision(row["at"], row["seq"], "TokenRevoked" if row["jti"] else "FamilyRevoked") for row in found]
 
 
