@@ -81,7 +81,7 @@ async def answer_to(
     try:
         reply = await _unless_denied(connection, connection.request(subject, body, timeout=seconds))
     except _Denied as denied:
-        raise click.ClickException(_may(role)) from denied
+        raise click.ClickException(_may(role, subject)) from denied
     except NoRespondersError as error:
         raise click.ClickException(f"no service answers on {subject}: start `heirloom up` on this broker") from error
     except NatsError as error:
@@ -105,8 +105,17 @@ async def _unless_denied(connection: bus.Connection, asking: Coroutine[Any, Any,
         await end(tasks)
 
 
-def _may(role: str) -> str:
-    return f"these credentials may not ask that; `heirloom url --role {role}` shows some that may"
+def _may(role: str, subject: str) -> str:
+    tenant = subject.split(".")[1]
+    return (
+        f"these credentials may not ask that: it takes the role {role}, as `heirloom admin role add {role} NAME"
+        f" --tenant {tenant}` gives it to one holder (`heirloom url --role {role}` shows what is for all tenants)"
+    )
+
+
+_NOT_THE_LOG = (
+    "these credentials may not read the log, which is every tenant's; `heirloom url --role auditor` shows some that may"
+)
 
 
 async def reach_log(connection: bus.Connection) -> int:
@@ -115,7 +124,7 @@ async def reach_log(connection: bus.Connection) -> int:
         try:
             return await _unless_denied(connection, last_sequence(connection))
         except _Denied as denied:
-            raise JetStreamMissing(_may("auditor")) from denied
+            raise JetStreamMissing(_NOT_THE_LOG) from denied
         except NoLeader as silent:
             raise JetStreamMissing(
                 "there is no answer about the log: its cluster has no leader, or these credentials may not read it;"

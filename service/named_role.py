@@ -3,12 +3,39 @@
 It has a part of what `heirloom.roles` gives that role for all tenants, in the same account of the broker.
 """
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 
 from events.role import RoleKind, RoleState
-from events.subjects import STREAM
+from events.subjects import ROLE_NAME, STREAM, TENANT
 from service import clock
+
+
+class Holder(NamedTuple):
+    """Who connects under a name of the tenant."""
+
+    tenant: str
+    name: str
+
+    @property
+    def login(self) -> str:
+        """The NATS user with which it connects."""
+        return f"{self.tenant}.role.{self.name}"
+
+    @property
+    def inbox(self) -> str:
+        """The prefix of its inbox, which nobody else may subscribe to."""
+        return f"_INBOX.{self.login}"
+
+
+_LOGIN = re.compile(rf"({TENANT.pattern})\.role\.({ROLE_NAME.pattern})")
+
+
+def holder_of(login: str) -> Holder | None:
+    """Who connects as that NATS user; None for whoever has no such name."""
+    match = _LOGIN.fullmatch(login)
+    return None if match is None else Holder(match[1], match[2])
 
 
 class NamedRole(NamedTuple):
@@ -24,9 +51,14 @@ class NamedRole(NamedTuple):
         return f"{self.tenant}/{as_client(self.name)}"
 
     @property
+    def holder(self) -> Holder:
+        """Who connects under it."""
+        return Holder(self.tenant, self.name)
+
+    @property
     def inbox(self) -> str:
-        """The prefix of its inbox, which nobody else may subscribe to."""
-        return f"_INBOX.{self.tenant}.role.{self.name}"
+        """The prefix of its holder's inbox."""
+        return self.holder.inbox
 
     @property
     def account(self) -> str:

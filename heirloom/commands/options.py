@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from events.stream import JetStreamMissing, tenants
 from events.subjects import TENANT
+from heirloom.own_connection import named_in
 from heirloom.reach import open_bus, reach_log
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,7 +99,9 @@ def _tenant(ctx: click.Context, _param: click.Parameter, value: str | None) -> s
 
 
 async def _only_tenant(data: Path, nats: str | None) -> str:
-    """The tenant there is. Raises `click.ClickException` where there are several, or none to be seen."""
+    """The one of these credentials, or the only one there is. Raises `click.ClickException` where none is seen."""
+    if nats is not None and (holder := named_in(nats)) is not None:
+        return holder.tenant
     async with open_bus(data, nats, "auditor") as connection:
         try:
             await reach_log(connection)

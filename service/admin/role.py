@@ -13,7 +13,7 @@ from service.admin.effect import MAX_REASON, known_tenant
 from service.aggregates import change
 from service.context import Context
 from service.errors import OAuthError
-from service.named_role import NamedRole, TenantRole
+from service.named_role import Holder, TenantRole
 from service.registry import LEASE_SECONDS
 from service.request import at_most, decode, required
 from service.secret import digest, new_secret
@@ -51,8 +51,8 @@ async def add(context: Context, tenant: str, body: bytes) -> bytes:
     aggregate = subjects.role(tenant, name)
     written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide, "operator")
     context.registry.apply(written.stored)
-    named = NamedRole(tenant, name, role)
-    reply = {"user": f"{tenant}.role.{name}", "secret": secret, "inbox_prefix": named.inbox}
+    holder = Holder(tenant, name)
+    reply = {"user": holder.login, "secret": secret, "inbox_prefix": holder.inbox}
     return msgspec.json.encode({"seq": written.stored.seq} | reply)
 
 

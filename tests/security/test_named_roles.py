@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -224,6 +225,40 @@ def test_its_commands(service: Service) -> None:
     heirloom("admin", "role", "revoke", "api", "--tenant", "acme", "--reason", "test")
     assert not asyncio.run(_is_let_in(told["url"]))
     heirloom("audit", "verify")
+
+
+def test_heirlooms_own_commands_take_its_url(service: Service) -> None:
+    """Each asks as its holder, in its holder's inbox, about its tenant; what is every tenant's is refused in a line."""
+    urls: dict[str, str] = {}
+
+    def heirloom(*arguments: str, role: str = "") -> subprocess.CompletedProcess[str]:
+        url = {"HEIRLOOM_NATS": urls[role]} if role else {}
+        data = () if role else ("--data", str(service.data))
+        command = [str(HEIRLOOM), *arguments, *data]
+        environment = os.environ | url
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+
+    for role in ("auditor", "operator"):
+        added = heirloom("admin", "role", "add", role, f"by-url-{role}", "--tenant", "acme", "--json")
+        told = json.loads(added.stdout)
+        service.secrets.append(told["secret"])
+        urls[role] = told["url"]
+    for tenant in ((), ("--tenant", "acme")):
+        asked = heirloom("audit", "families", *tenant, role="auditor")
+        assert asked.returncode == 0, asked
+        ordered = heirloom("admin", "role", "list", *tenant, role="operator")
+        assert ordered.returncode == 0 and "by-url-auditor" in ordered.stdout, ordered
+    for command, role in (
+        (("audit", "families"), "operator"),
+        (("admin", "role", "list"), "auditor"),
+        (("audit", "families", "--tenant", "globex"), "auditor"),
+    ):
+        refused = heirloom(*command, role=role)
+        assert refused.returncode == 1 and "`heirloom admin role add" in refused.stderr, refused
+    for reading in (("verify",), ("export", "--tenant", "acme"), ("checkpoint",), ("prove", "--seq", "1")):
+        refused = heirloom("audit", *reading, role="auditor")
+        assert refused.returncode == 1 and "every tenant's" in refused.stderr, refused
+        assert not refused.stdout
 
 
 async def _is_let_in(url: str) -> bool:
