@@ -14,6 +14,12 @@ _SECRET = re.compile(
     r"|(?:[a-z]{1,2}[A-Z]{1,2}){3,}"  # mixed as no word is
     r"|[\w+/=.~-]{33,}"
 )
+_TOKEN = re.compile(
+    r"h(?:rt|ac|dc|at)_[0-9A-Za-z]{69}"  # a whole one of ours, of whichever service
+    r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{20}"  # a JWT that is signed
+)
+_SHORTEST_TOKEN = 30
+LOOKS_LIKE_A_TOKEN = "holds what looks like a token, and would be kept in the log for good"
 NOT_REPEATED = "(a name that is not repeated here: it looks like a secret)"
 LONGEST_NAME = 40
 
@@ -21,6 +27,11 @@ LONGEST_NAME = 40
 def has_controls(text: str) -> bool:
     """Whether it holds a character that is not text: a control, a line separator, a bidirectional override."""
     return _CONTROLS.search(text) is not None
+
+
+def holds_token(text: str) -> bool:
+    """Whether a whole token seems to stand in it, which must not come into the log."""
+    return len(text) >= _SHORTEST_TOKEN and _TOKEN.search(text) is not None
 
 
 def visible(text: str, keep: str = "") -> str:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from events import strict
-from events.visible_text import has_controls
+from events.visible_text import LOOKS_LIKE_A_TOKEN, has_controls, holds_token
 from service.errors import OAuthError, invalid_client
 
 T = TypeVar("T")
@@ -95,7 +95,12 @@ def at_most(value: str | None, limit: int, name: str) -> str | None:
 
 
 def check_text(value: str, name: str) -> str:
-    """The value. Raises `invalid_request` for a control character: it would be logged, and shown on a terminal."""
+    """The value, which will be in the log, and be shown on a terminal: without a control character, or a token.
+
+    Raises `invalid_request`.
+    """
     if has_controls(value):
         raise OAuthError("invalid_request", f"the parameter {name} has a control character")
+    if holds_token(value):
+        raise OAuthError("invalid_request", f"the parameter {name} {LOOKS_LIKE_A_TOKEN}")
     return value

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from service.errors import OAuthError
 from service.policy import ANY
+from service.request import check_text
 from service.uri import is_resource
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
@@ -48,7 +49,8 @@ def still(granted: str, registered: str) -> str:
 
 
 def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The resources in their order, each once; None when none is named. Raises `invalid_target` (RFC 8707 §2)."""
+    """The resources in their order, each once; None when none is named. Raises `invalid_target` (RFC 8707 §2),
+    and `invalid_request` for a token in the place of one."""
     if resource is None:
         return None
     resources = (resource,) if isinstance(resource, str) else tuple(dict.fromkeys(resource))
@@ -56,6 +58,8 @@ def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] |
         raise OAuthError("invalid_target", f"resource names between 1 and {MAX_RESOURCES} targets")
     if not all(len(uri) <= MAX_RESOURCE and is_resource(uri) for uri in resources):
         raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707 section 2)")
+    for uri in resources:
+        check_text(uri, "resource")
     return resources
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from events.visible_text import unknown_name
 from heirloom.commands.admin_role import role
 from heirloom.commands.options import FILE
 from heirloom.commands.ordering import REASON, Place, ask, order, show
@@ -181,7 +182,7 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     for setting in given:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise click.UsageError(f"--set takes NAME=VALUE, not {setting!r}")
+            raise click.UsageError(f"--set takes NAME=VALUE, not {unknown_name(setting)}")
         try:
             settings[name] = json.loads(value)
         except json.JSONDecodeError:

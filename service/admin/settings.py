@@ -9,7 +9,7 @@ import msgspec
 from events import strict
 from events.settings import TOKEN_EXCHANGE, ClientSettings, Policy, TenantSettings
 from events.subjects import CLIENT_ID
-from events.visible_text import has_controls, unknown_name
+from events.visible_text import LOOKS_LIKE_A_TOKEN, has_controls, holds_token, unknown_name
 from service.client_keys import fault_of
 from service.errors import OAuthError
 from service.policy import ANY, Rules, resolve
@@ -44,6 +44,9 @@ def parse(kind: type[P], given: dict[str, Any]) -> P:
             known[name] = msgspec.convert(value, hints[name])
         except msgspec.ValidationError as error:
             faults.append(f"{name}: {strict.reason(error)}")
+            continue
+        if holds_token(str(value)):
+            faults.append(f"{name}: {LOOKS_LIKE_A_TOKEN}")
             continue
         if (check := _CHECKS.get(name)) is not None and known[name] is not None and (fault := check(known[name])):
             faults.append(f"{name}: {fault}")

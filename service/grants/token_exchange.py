@@ -12,7 +12,7 @@ from service.errors import OAuthError
 from service.grants.parameters import TokenRequest
 from service.policy import ANY
 from service.registry import Client, Tenant
-from service.request import Request, required
+from service.request import Request, check_text, required
 from service.response import Exchanged, token_response
 from service.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is_audience, parse_resources
 
@@ -91,6 +91,8 @@ def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:
         raise OAuthError(
             "invalid_target", f"audience must name at most {MAX_RESOURCES} targets of at most {MAX_RESOURCE} characters"
         )
+    for name in audience:
+        check_text(name, "audience")
     wanted = tuple(dict.fromkeys((*resources, *audience))) or (client.client_id,)
     check_audience(wanted, (*client.rules.audiences, client.client_id))
     return wanted

@@ -13,7 +13,11 @@ from service.admin.settings import parse
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest, decoder
 from service.grants.retry import retry_of
-from service.request import Request, decode, idempotency_key
+from service.keyring import Keyring
+from service.person import PersonRequest, person_of
+from service.request import Request, at_most, decode, idempotency_key
+from service.scope import parse_resources
+from service.tokens import FORM, Tokens
 
 TEXT = st.text(alphabet=st.sampled_from('ab:"\\{},é\n'), max_size=6)
 
@@ -94,6 +98,50 @@ def test_a_refused_setting_is_not_repeated(name: str) -> None:
     with pytest.raises(OAuthError, match=name) as refused:
         parse(ClientSettings, {name: [secret] if name == "grant_types" else secret})
     assert secret not in str(refused.value.description)
+
+
+JWT = f"eyJ{'h' * 30}.eyJ{'p' * 60}.{'s' * 86}"
+FAMILY, SEED = "f" * 22, "e" * 22
+KEPT = [Tokens(Keyring({1: b"k" * 32}), "acme", kind).mint(1, FAMILY, 3, SEED) for kind in FORM] + [JWT]
+AROUND = ["{}", "seen {} at the door", "https://api.example/?access_token%3D{}", "x{}", "{}."]
+
+
+def _take(name: str, text: str) -> None:
+    many: Any = (text,)
+    match name:
+        case "reason":
+            at_most(text, 500, name)
+        case "sub" | "acr" | "nonce":
+            person_of(PersonRequest(**({"sub": "alice"} | {name: text})))  # type: ignore[arg-type]
+        case "amr":
+            person_of(PersonRequest(sub="alice", amr=many))
+        case "resource":
+            parse_resources(("https://api.example/", text))
+        case "jwks":
+            parse(ClientSettings, {name: {"keys": [{"kty": "EC", "kid": text}]}})
+        case _:
+            parse(ClientSettings, {name: text if name == "scope" else many})
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("token", KEPT, ids=[*FORM, "jwt"])
+def test_no_token_is_taken_for_text(token: str, around: str) -> None:
+    """What an operator or a client writes in its own words is in the log for good: a live token would be, too."""
+    for name in ("reason", "sub", "acr", "nonce", "amr", "jwks", "scope", "audiences", "required_acr", "redirect_uris"):
+        with pytest.raises(OAuthError, match=f"{name}.* looks like a token") as refused:
+            _take(name, around.format(token))
+        assert refused.value.code == "invalid_request"
+        assert token not in refused.value.body().decode()
+    with pytest.raises(OAuthError, match=r"resource .* looks like a token"):
+        _take("resource", f"https://api.example/{token}")
+
+
+@pytest.mark.parametrize(
+    "text", ["hrt_", f"hrt_{'a' * 26}…", "eyJ0.b.c", f"eyJ{'a' * 90}", "what_is_a_token_and_for_whom"]
+)
+def test_what_is_no_token_is_text(text: str) -> None:
+    """A part of one, or a nonce that is a JSON object in base64."""
+    assert at_most(text, 500, "reason") == text
 
 
 @pytest.mark.parametrize("name", TokenRequest.__struct_fields__)
