@@ -165,7 +165,7 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
         if faults := differences(mended, required, name):
             raise WeakStream(faults, name)
         if mended["compression"] != info["config"].get("compression", "none"):
-            log.warning("%s", COMPRESSED_BEFORE, extra={"stream": name})
+            log.warning(COMPRESSED_BEFORE, extra={"stream": name})
         info = await _api(connection, f"STREAM.UPDATE.{name}", mended)
     if "error" in info:
         raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")

@@ -174,6 +174,10 @@ async def test_a_stream_is_created_verified_or_mended_exactly() -> None:
         connection, _ = api(*answers)
         with pytest.raises(stream.WeakStream, match=r"stream TOKENS is.*max_age is 5, must be 0"):
             await stream.ensure_exactly(connection, WANTED, mends=mends)
+    connection, made = api({"config": THERE | {"max_age": 5}})
+    with pytest.raises(stream.WeakStream, match="stream CHECKPOINTS is"):
+        await stream.ensure_exactly(connection, THERE)
+    assert len(made.asked) == 1, "nothing is changed unless that is asked for"
     for answers in ((refused(10047),), (MISSING, refused(10047))):
         connection, _ = api(*answers)
         with pytest.raises(stream.JetStreamMissing, match="refuses the stream TOKENS: what it was"):
@@ -187,6 +191,86 @@ async def test_a_refusal_of_the_logs_own_streams_is_told() -> None:
         with pytest.raises(stream.JetStreamMissing, match=f"refuses the stream TOKENS: {told}"):
             await stream.ensure(connection, stream.Required())
         assert made.asked == [("STREAM.INFO.TOKENS", {})]
+
+
+HERE = stream.configuration(stream.Required())
+"""The log's stream, and the checkpoints', as a broker has them."""
+THERE = stream.configuration(stream.Required(), CHECKPOINTS)
+WITHOUT_FEED = {name: value for name, value in HERE.items() if name != "republish"}
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (WITHOUT_FEED, 0),
+        (WITHOUT_FEED | {"compression": "s2"}, 1),
+        ({name: value for name, value in HERE.items() if name != "compression"}, 0),
+        (HERE | {"compression": "s2"}, 1),
+    ],
+    ids=["no feed", "compressed without feed", "no word of compression", "compressed"],
+)
+async def test_what_an_earlier_version_did_otherwise_is_mended(
+    found: dict[str, Any], told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream is changed to what it must be, and nothing else about it; who starts the service hears of the cost."""
+    connection, made = api({"config": found}, {"config": HERE}, {"config": THERE})
+    await stream.ensure(connection, stream.Required())
+    asked = [("STREAM.INFO.TOKENS", {}), ("STREAM.UPDATE.TOKENS", HERE), ("STREAM.INFO.CHECKPOINTS", {})]
+    assert made.asked == asked
+    warnings = [(record.getMessage(), vars(record)["stream"]) for record in caplog.records]
+    assert warnings == [(stream.COMPRESSED_BEFORE, "TOKENS")] * told
+
+
+@pytest.mark.parametrize(
+    ("found", "differences"),
+    [
+        ({"max_age": 5}, ["max_age is 5, must be 0"]),
+        ({"max_age": 5, "compression": "s2"}, ["max_age is 5, must be 0"]),
+    ],
+    ids=["not to be mended", "to be mended, and then still"],
+)
+async def test_a_stream_of_ours_that_stays_weak_is_left_alone(found: dict[str, Any], differences: list[str]) -> None:
+    """Each of the two, by its name; nothing of it is changed."""
+    for answers, name in (
+        ([{"config": HERE | found}], STREAM),
+        ([{"config": HERE}, {"config": THERE | found}], CHECKPOINTS),
+    ):
+        connection, made = api(*answers)
+        with pytest.raises(stream.WeakStream, match=f"^stream {name} is") as weak:
+            await stream.ensure(connection, stream.Required())
+        assert weak.value.differences == differences
+        assert [operation for operation, _ in made.asked] == ["STREAM.INFO.TOKENS", "STREAM.INFO.CHECKPOINTS"][
+            : len(answers)
+        ]
+
+
+async def test_a_feed_of_another_form_is_not_taken_for_none() -> None:
+    """It would publish what revokes elsewhere; checkpoints have none to be given."""
+    connection, made = api({"config": HERE | {"republish": {"src": ">", "dest": "x.>"}}})
+    with pytest.raises(stream.WeakStream, match="republish is"):
+        await stream.ensure(connection, stream.Required())
+    connection, made = api({"config": HERE}, {"config": THERE | {"compression": "s2"}}, {"config": THERE})
+    await stream.ensure(connection, stream.Required())
+    assert made.asked[-1] == ("STREAM.UPDATE.CHECKPOINTS", THERE)
+
+
+async def test_room_for_checkpoints_is_made_where_there_are_none() -> None:
+    """And where all else about the log is as it must be."""
+    before = WITHOUT_FEED | {"subjects": stream.BEFORE_CHECKPOINTS}
+    look = ("STREAM.INFO.TOKENS", {"subjects_filter": CHECKPOINT})
+    states: list[dict[str, Any]] = [{"state": {}}, {"state": {"subjects": None}}, {}]
+    for told in states:
+        connection, made = api({"config": before}, told, {"config": HERE}, {"config": THERE})
+        await stream.ensure(connection, stream.Required())
+        assert made.asked[1:3] == [look, ("STREAM.UPDATE.TOKENS", HERE)]
+    connection, made = api({"config": before}, {"state": {"subjects": {CHECKPOINT: 1}}})
+    with pytest.raises(stream.WeakStream) as weak:
+        await stream.ensure(connection, stream.Required())
+    assert weak.value.differences == ["checkpoints lie among its commits, where only a version before 0.1.0 reads them"]
+    connection, made = api({"config": before | {"max_age": 5}})
+    with pytest.raises(stream.WeakStream) as weak:
+        await stream.ensure(connection, stream.Required())
+    assert weak.value.differences == ["max_age is 5, must be 0"] and len(made.asked) == 1
 
 
 async def test_all_streams_are_listed_page_by_page() -> None:

@@ -11,7 +11,7 @@ from tests.mutants.survivors import Mutant
 FILE = Path(__file__).with_name("listed.toml")
 
 
-STRING = re.compile(r'"[^"]*"')
+STRING, LETTER = re.compile(r'"[^"]*"'), re.compile("[A-Za-z]")
 
 
 class Listed(NamedTuple):
@@ -44,4 +44,4 @@ def listed() -> Listed:
 
 
 def _unworded(string: re.Match[str]) -> str:
-    return "" if " " in string[0] else string[0]
+    return "" if " " in string[0] and LETTER.search(string[0]) else string[0]  # " " alone separates scopes
