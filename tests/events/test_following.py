@@ -11,15 +11,27 @@ from events import following
 from events.family import (
     AccessToken,
     Code,
+    FamilyRevoked,
     FamilyState,
+    ForgeryDetected,
     Retry,
     Revocation,
+    RevocationReason,
     TokenIssued,
     TokenRedeemed,
+    TokenReuseDetected,
     TokenRotated,
     fold,
 )
-from events.following import REFRESHES, follow, plainly_refreshed
+from events.following import (
+    REFRESHES,
+    detections_end_the_family,
+    follow,
+    nothing_lives_after_the_end,
+    plainly_refreshed,
+    redemptions_give_tokens,
+    time_goes_on,
+)
 from tests.events.test_rules import OPENED, SCOPE, access, rotated
 from tests.projections.logs import AUDIENCE, START
 
@@ -124,3 +136,108 @@ def test_what_is_not_plain_is_looked_at_step_by_step() -> None:
     assert plainly_refreshed(STATE, nearer, AT) is None
     after, why = follow(STATE, nearer, AT)
     assert after is not None and (after.family_expires_at, why) == (SOON, None)
+
+
+ENDED = replace(STATE, revoked=Revocation(START, "operator"))
+REUSE, FORGERY = TokenReuseDetected(0, 1, "web"), ForgeryDetected(5, 0, "web")
+NOT_ENDED, NONE_THERE = (
+    "what was detected did not end the family",
+    "the family ended for a detection, and there was none",
+)
+
+
+def ended_for(reason: RevocationReason) -> FamilyRevoked:
+    """By that."""
+    return FamilyRevoked(reason, "a test")
+
+
+@pytest.mark.parametrize(
+    ("state", "events", "told"),
+    [
+        (None, (REUSE,), NOT_ENDED),
+        (STATE, (REUSE,), NOT_ENDED),
+        (STATE, (FORGERY,), NOT_ENDED),
+        (ENDED, (REUSE,), None),
+        (ENDED, (FORGERY,), None),
+        (STATE, (REUSE, ended_for("reuse_detected")), None),
+        (STATE, (ended_for("reuse_detected"), REUSE), None),
+        (STATE, (REUSE, ended_for("code_reuse")), None),
+        (STATE, (FORGERY, ended_for("forgery")), None),
+        (STATE, (FORGERY, ended_for("reuse_detected")), NONE_THERE),
+        (STATE, (REUSE, ended_for("forgery")), NONE_THERE),
+        (STATE, (ended_for("code_reuse"),), NONE_THERE),
+        (STATE, (ended_for("operator"), ended_for("forgery")), NONE_THERE),
+        (STATE, (REUSE, ended_for("operator")), None),
+        (STATE, (ended_for("operator"),), None),
+        (STATE, PLAIN, None),
+    ],
+)
+def test_a_detection_ends_the_family(state: FamilyState | None, events: tuple[Any, ...], told: str | None) -> None:
+    """CONTRACT §3.2, §3.7: in the same commit; and it is there that a family ended for."""
+    assert detections_end_the_family(state, events, shape_of(*events)) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "events", "told"),
+    [
+        (None, OPENED, None),
+        (STATE, PLAIN, None),
+        (ENDED, PLAIN, "the family had ended"),
+        (ENDED, (REUSE, FORGERY), None),
+        (ENDED, (REUSE, PLAIN[2]), "the family had ended"),
+    ],
+)
+def test_nothing_but_records_follows_the_end(
+    state: FamilyState | None, events: tuple[Any, ...], told: str | None
+) -> None:
+    """CONTRACT §3.5."""
+    assert nothing_lives_after_the_end(state, events, shape_of(*events)) == told
+
+
+def test_a_redemption_gives_something() -> None:
+    """CONTRACT §3.1."""
+    for events, told in (
+        (PLAIN, None),
+        (PLAIN[2:], None),
+        (PLAIN[:2], "something was redeemed, and nothing was given"),
+    ):
+        said = redemptions_give_tokens(STATE, events, shape_of(*events))
+        assert said is None if told is None else said is not None and said.startswith(told)
+
+
+def shape_of(*events: Any) -> Any:
+    """As `follow` finds it, and finds it again."""
+    types = tuple(map(type, events))
+    found = following._shape(types)
+    assert following._shape(types) == found
+    return found
+
+
+def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger may choose them."""
+    remembered: dict[Any, Any] = {}
+    monkeypatch.setattr(following, "_shapes", remembered)
+    monkeypatch.setattr(following, "_FEW", 2)
+    for number in range(4):
+        shape_of(*[REUSE] * number)
+    assert list(remembered) == [(), (TokenReuseDetected,)]
+
+
+@pytest.mark.parametrize(("later", "told"), [(timedelta(0), False), (-timedelta(microseconds=1), True)])
+def test_time_goes_on(later: timedelta, told: bool) -> None:
+    """Or two commits are of one time."""
+    said = time_goes_on(AT, AT + later)
+    assert said == (f"it is of {AT + later}, the commit before it of {AT}" if told else None)
+
+
+def test_the_first_rule_that_is_broken_is_named() -> None:
+    """And the state after all of the events is given nevertheless."""
+    for state, events, told in (
+        (STATE, (TokenRedeemed("refresh_token", 0), PLAIN[1]), "something was redeemed"),
+        (ENDED, (TokenRedeemed("refresh_token", 1),), "something was redeemed"),
+        (STATE, (TokenRedeemed("refresh_token", 1), replace(PLAIN[2], scope="admin")), "generation 1 was redeemed"),
+        (STATE, (PLAIN[0], replace(PLAIN[2], scope="admin")), "a token's scope"),
+    ):
+        after, why = follow(state, events, AT)
+        assert why is not None and why.startswith(told)
+        assert after is not None and (after.redeemed_at == AT or state is ENDED)
