@@ -41,8 +41,7 @@ GROUPS = (
         "registry",
         ("service/registry.py",),
         tuple(
-            f"tests/service/test_{name}.py"
-            for name in ("registry", "replicas", "keys", "lifetimes", "enable", "reads_and_races", "access_token")
+            f"tests/service/test_{name}.py" for name in ("registry_in_memory", "registry", "lifetimes", "access_token")
         ),
     ),
     Group(
@@ -65,8 +64,13 @@ GROUPS = (
     Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
     Group(
         "verify",
-        ("events/verify.py", "events/chain.py", "events/following.py", "events/kinds.py"),
-        ("tests/events/test_verify.py", "tests/events/test_rules.py", "tests/events/test_following.py"),
+        ("events/verify.py", "events/chain.py", "events/kinds.py"),
+        ("tests/events/test_verify.py", "tests/events/test_rules.py"),
+    ),
+    Group(
+        "rules",
+        ("events/rules.py", "events/following.py"),
+        tuple(f"tests/events/test_{name}.py" for name in ("rules_one_by_one", "rules", "following")),
     ),
     Group("notary", ("notary/*.py",), ("tests/notary/test_*.py",)),
 )
