@@ -55,7 +55,7 @@ def read_checkpoint(body: bytes) -> Checkpoint:
     except UnicodeDecodeError as error:
         raise MalformedNote("not UTF-8") from error
     origin, size, root = _lines(parse(signed))
-    if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size) or not size.isascii():
+    if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size):
         raise MalformedNote("the second line is no tree size")
     hash = decode_base64(root)
     if len(hash) != 32:

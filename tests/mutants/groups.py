@@ -72,7 +72,16 @@ GROUPS = (
         ("events/rules.py", "events/following.py"),
         tuple(f"tests/events/test_{name}.py" for name in ("rules_one_by_one", "rules", "following")),
     ),
-    Group("notary", ("notary/*.py",), ("tests/notary/test_*.py",)),
+    Group(
+        "proofs",
+        tuple(f"notary/{name}.py" for name in ("merkle", "note", "checkpoint", "proof")),
+        tuple(f"tests/notary/test_{name}.py" for name in ("merkle", "note", "checkpoint", "proof")),
+    ),
+    Group(
+        "notary",
+        tuple(f"notary/{name}.py" for name in ("key", "newest", "notary", "verify", "vouched", "witness")),
+        ("tests/notary/test_*.py",),
+    ),
 )
 
 

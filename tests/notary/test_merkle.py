@@ -14,7 +14,9 @@ from notary.merkle import (
     consistency_path,
     continues,
     includes,
+    inclusion_path,
     leaf_hash,
+    node_hash,
     prove_consistency,
     prove_inclusion,
 )
@@ -107,3 +109,75 @@ def test_what_is_no_beginning(old: int, size: int) -> None:
     with pytest.raises(ValueError, match="beginning"):
         prove_consistency(LEAVES[:3], old, size)
     assert not includes(TREES[3].root(), 3, 3, LEAVES[3], [])
+
+
+def largest_power_below(size: int) -> int:
+    """RFC 6962 §2.1: k < n <= 2k."""
+    return max(1 << n for n in range(10) if 1 << n < size)
+
+
+def mth(leaves: list[bytes]) -> bytes:
+    """RFC 6962 §2.1, word for word."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = largest_power_below(len(leaves))
+    return node_hash(mth(leaves[:k]), mth(leaves[k:]))
+
+
+def path(m: int, leaves: list[bytes]) -> list[bytes]:
+    """RFC 6962 §2.1.1, word for word."""
+    if len(leaves) == 1:
+        return []
+    k = largest_power_below(len(leaves))
+    if m < k:
+        return [*path(m, leaves[:k]), mth(leaves[k:])]
+    return [*path(m - k, leaves[k:]), mth(leaves[:k])]
+
+
+def subproof(m: int, leaves: list[bytes], complete: bool = True) -> list[bytes]:
+    """RFC 6962 §2.1.2, word for word."""
+    if m == len(leaves):
+        return [] if complete else [mth(leaves)]
+    k = largest_power_below(len(leaves))
+    if m <= k:
+        return [*subproof(m, leaves[:k], complete), mth(leaves[k:])]
+    return [*subproof(m - k, leaves[k:], False), mth(leaves[:k])]
+
+
+@pytest.mark.parametrize("size", range(1, 18))
+def test_every_proof_of_a_small_tree_is_as_the_rfc_writes_it(size: int) -> None:
+    """Each leaf, and each beginning; a proof of anything else is none."""
+    leaves = LEAVES[:size]
+    root = mth(leaves)
+    assert Tree().add(*leaves) == TREES[size] and TREES[size].root() == root
+    for known in range(size):
+        assert TREES[known].add(*leaves[known:]) == TREES[size], "however many leaves are added at once"
+    for index, leaf in enumerate(leaves):
+        proof = prove_inclusion(leaves, index, size)
+        assert proof == path(index, leaves) and includes(root, size, index, leaf, tuple(proof))
+        assert [index == other for other in range(-1, size + 1)] == [
+            includes(root, size, other, leaf, proof) for other in range(-1, size + 1)
+        ]
+        assert not includes(EMPTY_ROOT, size, index, leaf, proof)
+    for old in range(1, size + 1):
+        proof, old_root = prove_consistency(leaves, old, size), mth(leaves[:old])
+        assert proof == subproof(old, leaves) and continues(old_root, old, root, size, tuple(proof))
+        assert not continues(old_root, old, EMPTY_ROOT, size, proof)
+        assert not continues(EMPTY_ROOT, old, root, size, proof)
+        assert not continues(old_root, old, root, size, [*proof, EMPTY_ROOT])
+
+
+@pytest.mark.parametrize("index", [-1, 3, 4])
+def test_a_leaf_that_there_is_not(index: int) -> None:
+    """It is said which, and how many there are."""
+    with pytest.raises(ValueError, match=f"^there is no leaf {index} in a tree of 3$"):
+        inclusion_path(index, 3)
+    with pytest.raises(ValueError, match=r"^a tree of 3 has no beginning of 4$"):
+        consistency_path(4, 3)
+
+
+def test_the_log_may_go_on_behind_the_tree() -> None:
+    """Whoever reads on gives later leaves, too, which change no proof."""
+    for size in range(1, 9):
+        for index in range(size):
+            assert prove_inclusion(LEAVES[:20], index, size) == path(index, LEAVES[:size])

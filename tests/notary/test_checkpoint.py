@@ -1,0 +1,86 @@
+"""Checkpoints by the letter of their format."""
+
+import base64
+
+import pytest
+
+from notary.checkpoint import LONGEST, read_checkpoint, sign
+from notary.merkle import Tree, leaf_hash
+from notary.note import MalformedNote, Signer, parse
+
+SIGNER = Signer.fresh("a")
+ROOT = base64.b64encode(bytes(32)).decode()
+
+
+def test_a_checkpoint() -> None:
+    """Origin, size and root come back, and the signature is the origin's."""
+    signer = Signer.fresh("heirloom/1")
+    tree = Tree().add(leaf_hash(b"one"))
+    checkpoint = sign(signer, tree)
+    again = read_checkpoint(checkpoint.signed.encode())
+    assert again == checkpoint == ("heirloom/1", 1, tree.root(), checkpoint.signed)
+    assert again.is_signed_by([signer.key])
+    assert not again.is_signed_by([Signer.fresh("heirloom/1").key])
+    assert sign(signer, tree) == checkpoint
+    foreign = read_checkpoint(Signer.fresh("x").sign(parse(checkpoint.signed).text).encode())
+    assert not foreign.is_signed_by([signer.key])
+
+
+def test_one_of_several_keys_is_enough() -> None:
+    """Of those that are the origin's; a checkpoint is signed for nobody else."""
+    checkpoint, other = sign(SIGNER, Tree()), Signer.fresh("a")
+    assert checkpoint.is_signed_by([other.key, SIGNER.key]) and checkpoint.is_signed_by([SIGNER.key, other.key])
+    assert not checkpoint.is_signed_by([])
+    assert not checkpoint._replace(origin="b").is_signed_by([SIGNER.key])
+
+
+@pytest.mark.parametrize("size", ["0", "1", "10", "9" * 19])
+@pytest.mark.parametrize("more", ["", "an extension\n", "one\ntwo\n"])
+def test_a_checkpoint_of_any_size_is_read(size: str, more: str) -> None:
+    """Extension lines are taken, and ignored."""
+    signed = SIGNER.sign(f"a\n{size}\n{ROOT}\n{more}")
+    assert read_checkpoint(signed.encode()) == ("a", int(size), bytes(32), signed)
+
+
+THREE = "a checkpoint has three lines: origin, size and root"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a\n1\n", THREE),
+        (f"a\n\n1\n{ROOT}\n", THREE),
+        (f"a\n1\n{ROOT}\n\n", THREE),
+        (f"\n1\n{ROOT}\n", THREE),
+        *[
+            (f"a\n{size}\n{ROOT}\n", "the second line is no tree size")
+            for size in ("01", "-1", "\u0661", "x", "9" * 20)
+        ],
+        ("a\n1\nAA==\n", "the third line is no SHA-256 hash"),
+        (f"a\n1\n{base64.b64encode(bytes(33)).decode()}\n", "the third line is no SHA-256 hash"),
+        ("a\n1\nAA=\n", "not base64"),
+    ],
+)
+def test_a_malformed_checkpoint_is_none(text: str, told: str) -> None:
+    """Even when it is signed."""
+    with pytest.raises(MalformedNote, match=f"^{told}"):
+        read_checkpoint(SIGNER.sign(text).encode())
+
+
+def test_what_is_no_text_is_no_checkpoint() -> None:
+    """It is said so."""
+    with pytest.raises(MalformedNote, match=r"^not UTF-8$"):
+        read_checkpoint(b"\xff")
+
+
+def test_a_checkpoint_of_any_length_is_not_read() -> None:
+    """Whoever may write to the log may write a long one."""
+    bare = len(SIGNER.sign(f"a\n1\n{ROOT}\n\n"))
+    for more, is_read in ((0, True), (1, False)):
+        body = SIGNER.sign(f"a\n1\n{ROOT}\n" + "x" * (LONGEST - bare - 2 + more) + "\n").encode()
+        assert len(body) == LONGEST + more
+        if is_read:
+            assert read_checkpoint(body).size == 1
+        else:
+            with pytest.raises(MalformedNote, match=f"^longer than {LONGEST} bytes$"):
+                read_checkpoint(body)
