@@ -125,7 +125,7 @@ def access_and_id_token(
     expires_at = access_expiry(now, rules.access_token_ttl)
     access = AccessToken(jti, scope, audience, now, expires_at)
     issued = TokenIssued("access", scope, audience, expires_at, jti=jti)
-    if for_a_person and OPENID in granted.split(" "):
+    if for_a_person and OPENID in granted.split():
         return access, (issued, TokenIssued("id", OPENID, (client_id,), expires_at, jti=jti))
     return access, (issued,)
 
@@ -137,7 +137,7 @@ def has_refresh_token(rules: Rules, scope: str) -> bool:
 
 def may_refresh(rules: Rules, scope: str) -> bool:
     """Whether there may be a refresh token for such a grant (OpenID Connect Core §11 for `offline_access`)."""
-    offline = not rules.require_offline_access or OFFLINE_ACCESS in scope.split(" ")
+    offline = not rules.require_offline_access or OFFLINE_ACCESS in scope.split()
     return "refresh_token" in rules.grant_types and offline
 
 

@@ -43,7 +43,7 @@ ACCEPTED = ("redeemed", "repeated")
 def presentation(commit: FamilyCommit) -> Presentation | None:
     """The presentation that this commit decided on, if it was one. Raises `ValueError` for half of one."""
     state = commit.state
-    newest = -1 if state.generation is None else state.generation  # none was given: any that is presented is forged
+    newest = state.generation
     refusal = "" if state.revoked is None else state.revoked.reason
     for event in commit.events:
         match event:
@@ -54,10 +54,13 @@ def presentation(commit: FamilyCommit) -> Presentation | None:
                 return Presentation(event.generation, "redeemed", scope, resource, event.retry)
             case TokenReuseDetected(credential="refresh_token") | ForgeryDetected():
                 return Presentation(event.generation, refusal)
-            case FamilyRevoked(reason="policy_changed") if newest >= 0 and commit.actor == f"client:{state.client_id}":
-                return Presentation(newest, refusal)  # a cut-off has the actor who ordered it
-            case TokenIssued(kind="access", client_id=str(), act=()):
+            case FamilyRevoked(reason="policy_changed") if newest is not None and _is_by_its_client(commit):
+                return Presentation(newest, refusal)
+            case TokenIssued(kind="access", client_id=str(), act=()) if newest is not None:
                 return Presentation(newest - 1, "repeated", event.scope, event.audience)
-            case _:
-                pass
     return None
+
+
+def _is_by_its_client(commit: FamilyCommit) -> bool:
+    """A cut-off has the actor who ordered it."""
+    return commit.actor == f"client:{commit.state.client_id}"

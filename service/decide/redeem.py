@@ -98,9 +98,7 @@ def ends_at(state: FamilyState, rules: Rules) -> datetime:
 
 def given_at(state: FamilyState) -> datetime:
     """When the current refresh token was given: its idle time counts from then. A code is redeemed after it began."""
-    if state.redeemed_at is not None:
-        return state.redeemed_at
-    return state.access.issued_at if state.access is not None else state.opened_at
+    return state.redeemed_at or state.opened_at
 
 
 def _redeemed(state: FamilyState, command: Redeem) -> Decision:

@@ -22,7 +22,7 @@ from events.family import (
     fold,
 )
 from service.decide.code import CODE_SECONDS, RedeemCode, RedeemDeviceCode, redeem_code, redeem_device_code, s256
-from service.decide.device import DEVICE_CODE_SECONDS, AnswerDevice, answer_device
+from service.decide.device import DEVICE_CODE_SECONDS, AnswerDevice, answer_device, still_may
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import redeem
 from service.policy import Rules
@@ -52,7 +52,7 @@ def code_at(state: FamilyState, seconds: float) -> Decision:
     return redeem_code(state, RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test"))
 
 
-def device_at(state: FamilyState, seconds: float) -> Decision:
+def device_at(state: FamilyState | None, seconds: float) -> Decision:
     return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, None, "jti-0", 1))
 
 
@@ -293,3 +293,72 @@ def test_an_answer_to_no_request_is_refused() -> None:
 def test_an_answer_that_makes_no_presentable_token_is_refused(large: dict[str, Any]) -> None:
     """CONTRACT §2: whichever of its parts is too large."""
     assert refusal(answer_device(None, answer(**{"waiting": WAITING} | large))) == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("grant_types", "void_until", "may"),
+    [
+        ((DEVICE_GRANT,), None, True),
+        (("refresh_token",), None, False),
+        ((DEVICE_GRANT,), -1, True),
+        ((DEVICE_GRANT,), 0, False),
+        ((DEVICE_GRANT,), 1, False),
+        (("refresh_token",), -1, False),
+    ],
+)
+def test_what_was_asked_before_a_disabling_is_approved_no_more(
+    grant_types: tuple[Any, ...], void_until: float | None, may: bool
+) -> None:
+    """CONTRACT §5: it is as void as what was given before; nor is what its client may not have today."""
+    rules = replace(RULES, grant_types=grant_types)
+    assert still_may(WAITING, rules, None if void_until is None else at(void_until)) == may
+
+
+@pytest.mark.parametrize(
+    ("state", "changes"),
+    [
+        (None, {}),
+        (with_code(), {"client_id": "other"}),
+        (replace(with_code(), grant="issue"), {}),
+        (fold(with_code(), (FamilyRevoked("operator", "a test"),), at(1)), {}),
+        (with_code(), {"redirect_uri": "https://web.example/cb"}),
+        (with_code(), {"code_verifier": "w" * 43}),
+        (replace(with_code(), code=None), {}),
+    ],
+    ids=["no family", "another client", "no code's", "ended", "another redirection", "another verifier", "no code"],
+)
+def test_a_code_is_good_for_whom_it_was_made_alone(state: FamilyState | None, changes: dict[str, Any]) -> None:
+    """RFC 6749 §4.1.3, RFC 7636 §4.6: whatever is wrong, the answer is the same, and nothing is written."""
+    command = RedeemCode(at(1), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test")
+    assert refusal(redeem_code(state, command._replace(**changes))) == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, with_code(), fold(with_device(approved_after=10), (FamilyRevoked("operator", "a test"),), at(11))],
+    ids=["no family", "no device's", "ended"],
+)
+def test_a_device_code_of_no_living_device_is_refused(state: FamilyState | None) -> None:
+    """RFC 8628 §3.5."""
+    assert refusal(device_at(state, 20)) == "invalid_grant"
+
+
+def test_a_verifier_is_held_against_its_challenge() -> None:
+    """RFC 7636 appendix B, with the example there."""
+    assert s256("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+def test_a_code_is_worth_what_its_client_may_today() -> None:
+    """RFC 7591 §2: a part of the scope or of the targets was taken; where all was, nothing is given, nor written."""
+    for scope, answer in (("read", "read"), ("more", "invalid_grant")):
+        command = RedeemCode(at(1), replace(RULES, scope=scope), "web", VERIFIER, None, None, None, "jti", 1, "a test")
+        decision = redeem_code(with_code(), command)
+        if isinstance(decision.outcome, Granted):
+            assert decision.outcome.access.scope == answer
+        else:
+            assert refusal(decision) == answer
+    elsewhere = replace(RULES, audiences=("https://elsewhere.example",))
+    command = RedeemCode(at(1), elsewhere, "web", VERIFIER, None, None, None, "jti", 1, "a test")
+    assert refusal(redeem_code(with_code(), command)) == "invalid_target"
+    without = replace(with_code(), scope="")
+    assert isinstance(redeem_code(without, command._replace(rules=RULES)).outcome, Granted), "there is nothing to lose"

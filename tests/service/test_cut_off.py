@@ -17,6 +17,7 @@ from events.subject import (
 )
 from events.tenant import TenantConfigured, TenantState
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
+from service.decide.outcome import Decision, Done
 from service.policy import Rules
 from tests.service.families import RULES, at, given, opened
 
@@ -91,11 +92,11 @@ def test_of_a_policy(before: ClientSettings, after: ClientSettings, tighter: boo
 
 def test_a_family_ends_once() -> None:
     """The first time with its cause, then never again; an unknown one not at all."""
-    state = given(opened())
-    events = cut_off(state, BLOCKED, RULES).events
-    assert events == (FamilyRevoked("subject_blocked", "SubjectBlocked at sequence 7"),)
-    assert cut_off(given(opened(), events), BLOCKED, RULES).events == ()
-    assert cut_off(None, BLOCKED, RULES).events == ()
+    events = (FamilyRevoked("subject_blocked", "SubjectBlocked at sequence 7"),)
+    assert cut_off(given(opened()), BLOCKED, RULES) == Decision(Done(), events)
+    assert cut_off(given(opened(), events), BLOCKED, RULES) == Decision(Done())
+    assert cut_off(None, BLOCKED, RULES) == Decision(Done())
+    assert cut_off(given(opened(acr="gold")), TIGHTENED, GOLD) == Decision(Done())
 
 
 def test_a_policy_ends_whom_it_must() -> None:

@@ -50,8 +50,9 @@ def test_what_one_clock_has_said_another_does_not_take_back() -> None:
 @pytest.mark.parametrize("seen", [ClientState(), evolve(DISABLED, ClientEnabled()), evolve(None, ClientDisabled())])
 def test_disabled_once_more_meanwhile(seen: ClientState) -> None:
     """Of that disabling nobody knows that it is complete."""
-    with pytest.raises(OAuthError, match="disabled meanwhile"):
+    with pytest.raises(OAuthError, match="disabled meanwhile") as refused:
         enable(DISABLED, Enable(seen, at(12)))
+    assert refused.value.code == "temporarily_unavailable"
 
 
 def test_older_logs_are_read_as_they_were_written() -> None:

@@ -110,3 +110,30 @@ def test_the_clients_own_token_is_exchanged_for_itself() -> None:
     )
     outcome = exchange(given(own), exchanging(claimed("orders", "orders", "own", "read"), rules=STRANGER)).outcome
     assert isinstance(outcome, Granted) and outcome.access.audience == ("bank",)
+
+
+@pytest.mark.parametrize("large", ["sub", "scope", "audience", "acr", "amr"])
+def test_an_exchange_that_makes_no_presentable_token_is_refused(large: str) -> None:
+    """CONTRACT §2: whichever part is too large; a family from an earlier log may have such a one."""
+    long = "a" * 4000
+    fields: dict[str, Any] = {"sub": "alice", "scope": "read", "acr": None, "amr": ()}
+    fields |= {"amr": {"amr": (long,)}, "audience": {}}.get(large, {large: long})
+    state = replace(given(opened(scope=fields["scope"])), **fields)
+    subject = claimed(state.sub, "web", "jti-0", fields["scope"])
+    rules = replace(RULES, scope=fields["scope"], may_exchange=("web",))
+    command = exchanging(subject, rules=rules, owner_scope=fields["scope"])
+    assert len(exchange(given(opened()), exchanging(TOKEN)).events) == 1
+    refused = exchange(state, command._replace(audience=(long,) if large == "audience" else ("bank",)))
+    assert isinstance(refused.outcome, Refused) and refused.events == ()
+    assert refused.outcome.error.code == "invalid_request"
+    assert "acr and amr together are longer than 4000 bytes" in refused.outcome.error.description
+
+
+def test_a_refusal_of_scope_says_whose_scope_it_is() -> None:
+    """For the developer of the client."""
+    for asked, registered, told in ((None, "admin", "nothing of the subject token's scope"), ("admin", "read", "asks")):
+        outcome = exchange(
+            given(opened()), exchanging(TOKEN, asked, rules=replace(RULES, scope=registered, may_exchange=("web",)))
+        ).outcome
+        assert isinstance(outcome, Refused) and told in outcome.error.description
+        assert asked is None or "subject token has" in outcome.error.description

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import example
 from hypothesis import given as for_any
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from service import clock
 from service.decide.issue import issue
-from service.decide.lifetime import expires_in
+from service.decide.lifetime import access_expiry, expires_in
 from service.decide.outcome import Granted
 from tests.service.families import RULES, issuing
 
@@ -32,3 +33,10 @@ def test_a_token_lives_as_long_as_its_answer_promises(fraction: int, ttl: int, l
     assert promised <= ttl and (promised == ttl or late > 500_000)
     assert now.timestamp() + ttl < exp < now.timestamp() + ttl + 2
     assert access.expires_at == clock.of(exp), "the log and the token say the same"
+
+
+@pytest.mark.parametrize(("fraction", "more"), [(1, 1), (499_999, 1), (500_000, 1), (500_001, 2), (999_999, 2)])
+def test_a_token_ends_with_the_first_second_that_keeps_the_promise(fraction: int, more: int) -> None:
+    """No later one: half a second is left for the answer's way."""
+    ends = access_expiry(SECOND + timedelta(microseconds=fraction), 60)
+    assert ends == SECOND + timedelta(seconds=60 + more, microseconds=1)

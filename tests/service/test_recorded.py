@@ -1,9 +1,19 @@
 """What was asked, read back from the log: given a family, when a token is presented, then its commit tells so."""
 
+import pytest
 from msgspec.structs import replace
 
 from events.commit import Commit
-from events.family import FamilyCommit, FamilyState, TokenIssued, fold
+from events.family import (
+    FamilyCommit,
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
+    TokenIssued,
+    TokenRedeemed,
+    fold,
+)
 from service.decide.outcome import Decision
 from service.decide.recorded import Presentation, presentation
 from service.decide.redeem import Redeem, redeem
@@ -66,3 +76,26 @@ def test_what_is_none() -> None:
     assert presentation(committed(state, revoke(state, Revoke("client_request", "sign-out")))) is None
     exchanged = TokenIssued("access", "read", AUDIENCE, at(60), jti="x", client_id="other", act=("other",))
     assert presentation(Commit(1, "a commit", START, "client:other", None, 0, (exchanged,), state)) is None
+
+
+def written(state: FamilyState, event: FamilyEvent) -> FamilyCommit:
+    """A commit of this event that left this state, whatever came before."""
+    return Commit(1, "a commit", START, "client:web", None, 0, (event,), state)
+
+
+def test_a_family_that_has_no_refresh_token() -> None:
+    """Any that is presented of it is forged; nothing else that happens to it comes of one."""
+    without = tuple(event for event in opened() if getattr(event, "kind", None) != "refresh")
+    state = given(without)
+    assert read_back(state, redeeming(0)) == Presentation(0, "forgery")
+    beside = TokenIssued("access", "read", AUDIENCE, at(60), jti="x", client_id="web")
+    for event in (FamilyRevoked("policy_changed", "a test"), beside):
+        assert presentation(written(fold(state, (event,), START), event)) is None
+
+
+def test_half_a_redemption_and_a_forgery_that_ended_nothing() -> None:
+    """The one is an error; of the other there is no reason to tell."""
+    state = given(opened())
+    with pytest.raises(ValueError, match="a redemption without an access token"):
+        presentation(written(replace(state, access=None), TokenRedeemed("refresh_token", 0)))
+    assert presentation(written(state, ForgeryDetected(5, 0, "web"))) == Presentation(5, "")

@@ -28,7 +28,7 @@ from service import keyring
 from service import registry as registry_module
 from service.clock import FOR_EVER
 from service.keyring import Keyring
-from service.named_role import MAX_CONNECTIONS
+from service.named_role import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_A_PASSWORD
 from service.registry import LEEWAY_SECONDS, Client, KeyMismatch, Registry, Tenant, TenantKey
 from service.signing import SigningKey
 from service.subjects import NOTHING, Known
@@ -257,6 +257,7 @@ def test_a_client_is_known_with_its_rules() -> None:
     assert made.max_connections("acme", "web") == 7
     assert (made.max_connections("acme", "other"), made.max_connections("other", "web")) == (None, None)
     assert made.max_connections("acme", "role:eve") == MAX_CONNECTIONS
+    assert made.max_connections("operator", "") == MAX_CONNECTIONS_OF_A_PASSWORD
     made.apply(client(2, settings=ClientSettings(access_token_ttl=9000)))
     assert acme.clients["web"] is known and acme.longest_ttl == 5000
     made.apply(client(3, settings=ClientSettings(access_token_ttl=9000)))
@@ -366,6 +367,12 @@ def test_a_person_is_known_by_the_guard_of_an_append() -> None:
     made = registry(blocked(5))
     assert made.subjects.known("acme", "alice") == Known(5, True)
     assert made.subjects.known("acme", "bob") == NOTHING
+
+
+async def test_what_is_known_of_a_person_is_asked_of_the_log() -> None:
+    """By whoever must not decide on memory."""
+    log = Table(blocked(5))
+    assert await registry(log=log).subjects.newest("acme", "alice") == Known(5, True)
 
 
 def test_what_is_no_commit_changes_nothing() -> None:

@@ -9,16 +9,22 @@ from events.family import (
     AccessToken,
     AuthorizationCodeIssued,
     FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
     GrantAuthorized,
     TokenIssued,
     TokenRedeemed,
+    TokenReuseDetected,
     TokenRotated,
+    fold,
 )
 from service.decide.code import Authorize, RedeemCode, authorize, redeem_code, s256
 from service.decide.exchange import exchange
 from service.decide.issue import issue
 from service.decide.outcome import Decision, Done, Granted, Refused
 from service.decide.redeem import redeem
+from service.policy import Rules
 from tests.service.families import KEY, RULES, at, claimed, exchanging, given, issuing, opened, redeeming
 
 SCOPE = "read openid offline_access"
@@ -95,7 +101,8 @@ def test_the_name_of_a_new_family_is_its_own(begin: str) -> None:
         else authorize(given(opened()), Authorize(at(0), grant, CHALLENGE, None, None))
     )
     assert isinstance(decision.outcome, Refused) and decision.events == ()
-    assert decision.outcome.error.code == "server_error" and "id is taken" in decision.outcome.error.description
+    assert decision.outcome.error.code == "server_error"
+    assert decision.outcome.error.description == "the new family's id is taken; try again"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,76 @@ def test_a_refresh_token_that_stays() -> None:
     redeemed, *others = decision.events
     assert redeemed == TokenRedeemed("refresh_token", 0, KEY, at(1010))
     assert others == [issued, an_id("jti-1", 10)]
+
+
+GRACEFUL = replace(WIDE, refresh_token_grace=10)
+
+
+def rotated(rules: Rules = GRACEFUL, **asked: Any) -> FamilyState:
+    """Ten seconds after the start its first refresh token was presented, under that key; the answer may be lost."""
+    state = given((code_family()[0], refresh(0, 5), access("jti-0", 0)[1]))
+    return fold(state, redeem(state, redeeming(0, 10, rules=rules, key=6, **asked)).events, at(10))
+
+
+def test_a_repetition_that_asks_for_less() -> None:
+    """CONTRACT §3.3: the successor there is, its holder's access token beside the first, and an ID token."""
+    asked = redeeming(0, 12, rules=GRACEFUL, scope="read openid", resource=(B,), jti="beside", key=7)
+    token, issued = access("beside", 12, "read openid", (B,))
+    beside = replace(issued, client_id="web")
+    assert redeem(rotated(), asked) == Decision(Granted(token, 1, 6), (beside, an_id("beside", 12)))
+    target = redeem(rotated(), asked._replace(scope=None)).outcome
+    assert isinstance(target, Granted) and target.access.audience == (B,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"scope": "admin"}, "invalid_scope"),
+        ({"resource": ("https://c.example",)}, "invalid_target"),
+        ({"rules": replace(GRACEFUL, scope="read")}, "invalid_grant"),
+    ],
+    ids=["scope", "target", "grant"],
+)
+def test_a_repetition_that_asks_for_more_is_refused(fields: dict[str, Any], code: str) -> None:
+    """And it ends nothing."""
+    decision = redeem(rotated(), redeeming(0, 12, **({"rules": GRACEFUL} | fields)))
+    assert refused(decision) == (code,)
+
+
+def test_a_repetition_keeps_to_a_scope_that_sticks() -> None:
+    """CONTRACT §4 `scope_narrowing`: who does not say which gets what the redemption gave."""
+    sticky = replace(GRACEFUL, scope_narrowing="sticky")
+    state = rotated(sticky, scope="read")
+    assert redeem(state, redeeming(0, 12, rules=sticky)) == Decision(Granted(access("jti-1", 10, "read")[0], 1, 6))
+
+
+def refused(decision: Decision) -> tuple[str | FamilyEvent, ...]:
+    """With which code, and what was written."""
+    assert isinstance(decision.outcome, Refused)
+    return decision.outcome.error.code, *decision.events
+
+
+def test_a_reuse_is_written_whole() -> None:
+    """CONTRACT §3.2, §3.5: of which generation, when which was the newest, by whom, and why the family ended."""
+    state = rotated(WIDE)
+    reuse = TokenReuseDetected(0, 1, "web")
+    decision = redeem(state, redeeming(0, 12))
+    assert refused(decision) == ("invalid_grant", reuse, FamilyRevoked("reuse_detected", "a test"))
+    ended = fold(state, decision.events, at(12))
+    for generation, recorded in ((0, (reuse,)), (1, ()), (7, (ForgeryDetected(7, 1, "web"),))):
+        assert refused(redeem(ended, redeeming(generation, 13))) == ("invalid_grant", *recorded)
+
+
+def test_a_forgery_is_written_whole() -> None:
+    """CONTRACT §3.7: by whom it was presented, and which request ended the family."""
+    forgery = ForgeryDetected(5, 0, "web"), FamilyRevoked("forgery", "a test")
+    assert refused(redeem(given(opened()), redeeming(5))) == ("invalid_grant", *forgery)
+
+
+def test_what_no_redemption_gave_is_not_given_again() -> None:
+    """A state of half a redemption, from a log that somebody else wrote."""
+    half = replace(given(opened()), access=None, retry=KEY)
+    assert refused(redeem(half, redeeming(0, retry=KEY))) == ("invalid_grant",)
 
 
 def test_a_token_is_exchanged() -> None:
