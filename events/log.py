@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
+from nats.errors import NoRespondersError, OutboundBufferLimitError
 
 from events.appender import Appender, Conflict, Unavailable
 from events.bus import Connection

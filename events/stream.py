@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from nats.errors import NoRespondersError, TimeoutError
+from nats.errors import NoRespondersError
 from nats.js.errors import ServiceUnavailableError
 
 from events.bus import Connection

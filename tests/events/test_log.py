@@ -1,7 +1,9 @@
 """What the log asks the broker, and what it makes of each answer: none, an error, a message, silence."""
 
+import asyncio
 import base64
 import itertools
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +15,7 @@ from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutErro
 from events import bus
 from events.log import Head, Log, Unavailable
 from events.newest import READ_SECONDS
+from events.reader import Batch
 from events.stored import Stored
 from events.stream import JetStreamMissing
 from events.subjects import SETTINGS, family
@@ -223,3 +226,83 @@ async def test_the_newest_sequence_is_that_of_the_stream(monkeypatch: pytest.Mon
     log._stream = "TOKENS"
     with pytest.raises(Unavailable, match="what it was"):
         await log.last_sequence()
+
+
+class Direct:
+    """As `read_direct`: what some replica has, in these batches; `closed` tells that nobody reads on."""
+
+    def __init__(self, *batches: list[Stored], hangs: bool = False) -> None:
+        self.batches, self.hangs = batches, hangs
+        self.asked: list[tuple[Any, dict[str, Any]]] = []
+        self.closed = False
+
+    async def read(self, connection: Any, **asked: Any) -> AsyncIterator[Batch]:
+        """Each of them."""
+        self.asked.append((connection, asked))
+        try:
+            for commits in self.batches:
+                yield Batch(commits, 1)
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+def at(seq: int, body: bytes = BODY) -> Stored:
+    """A message of the family's: a first commit, wherever it lies."""
+    return Stored(seq, SUBJECT, body, AT)
+
+
+def strange(seq: int) -> Stored:
+    """One that is no commit."""
+    return at(seq, b"{}")
+
+
+def leads(stored: Stored) -> Any:
+    """The leader's answer."""
+    return message(stored.seq, body=stored.body)
+
+
+@pytest.mark.parametrize(
+    ("batches", "leader", "found"),
+    [
+        ([], [NOTHING], 0),
+        ([], [leads(at(9))], 0),
+        ([], [leads(at(8)), NOTHING], 8),
+        ([[at(1), strange(2)]], [NOTHING], 1),
+        ([[at(1), strange(2), at(3)], [strange(4)]], [NOTHING], 3),
+        ([[strange(1)], [at(3)]], [NOTHING], 3),
+        ([[strange(1)]], [NOTHING], 0),
+        ([[at(1)]], [leads(at(4)), leads(strange(5)), leads(strange(9))], 4),
+        ([[at(1)]], [leads(strange(5)), leads(strange(9))], 1),
+        ([[at(1)]], [leads(at(3)), leads(at(5)), leads(at(8)), leads(at(10))], 8),
+    ],
+)
+async def test_under_foreign_messages_lies_the_last_commit(
+    monkeypatch: pytest.MonkeyPatch, batches: list[list[Stored]], leader: list[Any], found: int
+) -> None:
+    """Whatever a replica has of it, and the rest from the leader; an append expects the foreign one that is newest."""
+    log, broker = log_of(leads(strange(9)), *leader, stream="OTHER")
+    replica = Direct(*batches)
+    monkeypatch.setattr("events.log.read_direct", replica.read)
+    head = await log.head(FAMILY)
+    assert head.expected == 9 and broker.answers == [] and replica.closed
+    assert head.stored == (at(found) if found else None)
+    assert (head.commit.id if head.commit else None) == ("commit1" if found else None)
+    assert replica.asked == [(broker, {"stream": "OTHER", "filter": FAMILY.filter, "until": 8})]
+    read = batches[-1][-1].seq if batches else 0
+    known = [read, *(msgspec.json.decode(answer.data)["message"]["seq"] for answer in leader[:-1])]
+    assert [question for _, question in broker.asked[1:]] == [
+        {"next_by_subj": FAMILY.filter, "seq": seq + 1} for seq in known
+    ]
+
+
+async def test_a_replica_that_is_silent_under_foreign_messages_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of the aggregate then; nobody is left reading."""
+    log, _ = log_of()
+    replica = Direct([at(1)], hangs=True)
+    monkeypatch.setattr("events.log.read_direct", replica.read)
+    monkeypatch.setattr("events.log.READ_SECONDS", 0.01)
+    with pytest.raises(Unavailable, match=r"^the log cannot be read now"):
+        await log._last_before(FAMILY, 9)
+    assert replica.closed

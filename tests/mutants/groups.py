@@ -56,11 +56,7 @@ GROUPS = (
     ),
     Group("callout", ("service/callout.py",), ("tests/service/test_turns.py", "tests/service/test_callout.py")),
     Group("appender", ("events/appender.py",), ("tests/events/test_appender.py",)),
-    Group(
-        "log",
-        ("events/log.py", "events/newest.py"),
-        ("tests/events/test_log.py", "tests/events/test_foreign_headers.py", "tests/service/test_foreign.py"),
-    ),
+    Group("log", ("events/log.py", "events/newest.py"), ("tests/events/test_log.py",)),
     Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
     Group(
         "verify",
