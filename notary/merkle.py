@@ -137,7 +137,7 @@ def continues(old_root: bytes, old: int, root: bytes, size: int, hashes: Sequenc
     path, given = consistency_path(old, size), list(hashes)
     if len(given) != len(path):
         return False
-    if path and path[0][1] == old and path[0][0] > 0:
+    if path and path[0][1] == old:
         before = after = given.pop(0)
         path.pop(0)
     else:
