@@ -71,8 +71,11 @@ class Broker(NatsBroker):
         await super().stop(exc_type, exc_val, exc_tb)
 
     def drops(self, subject: str, reply: str) -> bool:
-        """Whether an answer would go to others than its asker: then there is none, and that is counted."""
-        if not reply or self._own_inbox(subject, reply):
+        """Whether an answer would go to others than its asker, or to nobody: then there is none, and that is counted.
+
+        What the broker answers somebody who named this subject for his own answer names nobody to be answered.
+        """
+        if self._own_inbox(subject, reply):
             return False
         self._gate.foreign_replies += 1
         return True
@@ -94,7 +97,7 @@ class Broker(NatsBroker):
         if self._gate.admits(asker):
             # of a body that is too large so much is kept that it is seen to be
             self._run(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
-        elif reply:
+        else:
             self._run(self._refuse(answered))
 
     async def _answer(

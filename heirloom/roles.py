@@ -17,10 +17,9 @@ CLIENTS_ACCOUNT = "USERS"
 """Registered clients, each with a user JWT that the service signs."""
 PERSONS_ACCOUNT = "PERSONS"
 """Who came with a person's access token, likewise."""
-AUDITORS_ACCOUNT = "AUDITORS"
-"""Auditors, and the projector, which answers them."""
-NOTARIES_ACCOUNT = "NOTARIES"
-"""The notary alone: nobody else hears what the log answers it."""
+PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT = "PROJECTORS", "NOTARIES"
+"""The projector's connection to the log, and the notary's. Each is alone there: of two that ask the log from one
+account, one could ask in such a way that the other's answers are lost (ADR 0038)."""
 
 API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"
@@ -105,9 +104,9 @@ OWN: dict[str, Role] = {
     "callout": Role(LOG_ACCOUNT, publish=(CALLOUT_REPLIES,), subscribe=("$SYS.REQ.USER.AUTH",)),
     "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
     # the projector's: to the log, and to whoever asks it
-    "projector": Role(AUDITORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
+    "projector": Role(PROJECTORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
-    "audit-auditors": Role(AUDITORS_ACCOUNT, publish=(INBOXES,), subscribe=("audit.>",)),
+    "audit-auditors": Role("AUDITORS", publish=(INBOXES,), subscribe=("audit.>",)),
     "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
     "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
@@ -128,7 +127,7 @@ OWN: dict[str, Role] = {
 SHOWN: dict[str, Role] = {
     "operator": Role("OPERATORS", publish=("admin.>", "oauth.*.public.>")),
     "auditor": Role(
-        AUDITORS_ACCOUNT,
+        "AUDITORS",
         publish=(
             "audit.>",
             "oauth.*.public.>",

@@ -167,7 +167,7 @@ class Server:
         Whose answer would go to others gets none, anywhere.
         """
         received.connection = answering.connection
-        if received.reply and not answering.askers.own_inbox(received.subject, received.reply):
+        if not answering.askers.own_inbox(received.subject, received.reply):
             self.figures[received.name].took(0.0, FOREIGN_REPLY)
             return
         try:
@@ -240,8 +240,6 @@ class Server:
 
     async def _respond(self, received: Received, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
         """The reply is sent, or the refusal that is returned, where the broker takes no message of that size."""
-        if not received.reply:
-            return None  # nobody asked for one
         try:
             if len(body) > LARGEST_REPLY:
                 raise MaxPayloadError

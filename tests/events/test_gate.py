@@ -129,7 +129,7 @@ async def test_what_is_refused_says_so(nats_server: Server) -> None:
 async def test_an_answer_that_would_go_to_others_is_counted_and_not_given(
     nats_server: Server, monkeypatch: pytest.MonkeyPatch, handed_over: bool
 ) -> None:
-    """Also for what comes before its subscription is handed over; the next request is answered."""
+    """Nor what names nobody to be answered, as an answer of the broker's that was sent here. The next is answered."""
     handled: list[str] = []
 
     async def handle(subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
@@ -140,11 +140,11 @@ async def test_an_answer_that_would_go_to_others_is_counted_and_not_given(
         monkeypatch.setattr(Broker, "_listening", lambda _: [])
     asked = _still(10)
     async with _answering(nats_server, handle, asked) as asking:
-        for reply in ("tokens.acme.tenant", "_INBOX.>", "elsewhere"):
+        for reply in ("tokens.acme.tenant", "_INBOX.>", "elsewhere", ""):
             await asking.publish("admin.acme.list", b"{}", reply=reply)
         await asking.request("admin.globex.list", b"{}", timeout=30)
         assert handled == ["admin.globex.list"]
-        assert asked.foreign_replies == 3
+        assert asked.foreign_replies == 4
 
 
 async def test_whoever_answers_is_told_who_asks(nats_server: Server) -> None:

@@ -9,11 +9,34 @@ import pytest
 from nats.aio.msg import Msg
 
 from events import bus
+from events.stream import last_sequence
 from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
+from heirloom.roles import LOG_API, OWN, ROLES
 from tests.system.service import Caller, Service
 
 WILDCARDS = ("_INBOX.>", "_INBOX.*.*.*.*", "_INBOX.acme.web.>", ">", "*")
 FOREIGN = ("_INBOX.acme.web.others", "_INBOX.globex.web.others", "tokens.acme.tenant")
+
+
+def test_each_of_our_readers_is_alone_in_its_account() -> None:
+    """Answers from another account are lost to all below a wildcard: an auditor's could cost the projector its own."""
+    for name, role in OWN.items():
+        if any(subject.startswith(LOG_API) for subject in role.publish):
+            assert [other for other, its in ROLES.items() if its.account == role.account] == [name]
+
+
+async def test_what_names_nobody_to_be_answered_is_no_request(service: Service) -> None:
+    """Such are the broker's own answers, which who may have the log read can have published under any subject."""
+    log = await service.own()
+    async with service.client() as web:
+        before = await last_sequence(log)
+        await web.connection.publish("oauth.acme.client.web.issue", b'{"sub":"alice","scope":"read"}')
+        await web.ask("introspect", {"token": "hrt_x"})
+        await web.ask(
+            "token", {"grant_type": "refresh_token", "refresh_token": "hrt_x"}
+        )  # waits among those that write
+        assert await last_sequence(log) == before
+    await log.close()
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +64,7 @@ async def test_a_reply_subject_with_wildcards_loses_nobody_his_answer(service: S
             assert [answer["active"] for answer in await asyncio.gather(*asked)] == [False] * 5
 
 
-@pytest.mark.parametrize("reply", [*WILDCARDS, *FOREIGN])
+@pytest.mark.parametrize("reply", [*WILDCARDS, *FOREIGN, ""])
 async def test_nobody_receives_what_was_asked_for_another(service: Service, reply: str) -> None:
     """Neither the one that is named, nor the asker; what it asks afterwards is answered."""
     async with service.client() as web, service.client("other") as other:
