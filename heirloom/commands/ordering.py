@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from heirloom.commands.options import THE_TENANT, where
-from heirloom.commands.tables import plain, print_json
+from heirloom.commands.tables import print_facts, print_json
 from heirloom.reach import answer_to, open_bus
 
 ANSWER_SECONDS = 45
@@ -51,17 +49,12 @@ def ask(place: Place, what: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(place: Place, answer: dict[str, Any]) -> None:
-    """The answer's fields, as JSON or as a table."""
+    """The answer's fields, as JSON or a line each."""
     if place.as_json:
         print_json(answer)
         return
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
     if "changed" in answer:
         answer = {"result": "changed" if answer.pop("changed") else "unchanged"} | answer
-    for name, value in answer.items():
-        table.add_row(LABELS.get(name, name), plain(str(value)))
-    Console(highlight=False).print(table)
+    print_facts({LABELS.get(name, name): value for name, value in answer.items()})
     if "client_secret" in answer:
         click.echo("The secret is shown this once; only its hash is kept.", err=True)

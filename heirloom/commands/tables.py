@@ -172,14 +172,16 @@ def newest(reason: str, generation: int) -> str:
 
 
 def print_facts(facts: Answer) -> None:
-    """What is known, a line each; what is not known is left out."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, fact in facts.items():
-        if fact is not None:
-            table.add_row(name, fact if isinstance(fact, Text) else plain(str(fact)))
-    console().print(table)
+    """What is known, a line each; what is not known is left out.
+
+    No line is folded here: it may be a credential, shown this once; what a terminal folds it copies whole.
+    """
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    width = max(map(cell_len, known), default=0) + GAP
+    screen = console()
+    for name, fact in known.items():
+        value = fact if isinstance(fact, Text) else plain(str(fact))
+        screen.print(Text.assemble((name.ljust(width), "dim"), value), soft_wrap=True)
 
 
 def _status(item: Answer) -> Text:

@@ -1,8 +1,11 @@
 """Tables where there is little room: whatever a person may want to copy is there as a whole."""
 
+from pathlib import Path
+
 import pytest
 
-from heirloom.commands.tables import print_incidents
+from heirloom.commands.ordering import Place, show
+from heirloom.commands.tables import print_incidents, print_rows
 
 FAMILY = "il800hsq10JjMVDl9f6NTk"
 INCIDENT = {
@@ -32,3 +35,24 @@ def test_no_value_is_cut(
     shown = capsys.readouterr().out
     assert shown.count("\n") == lines
     assert FAMILY in shown and "2026-11-21 01:49:38.262Z" in shown and "generation 0 shown again" in shown
+
+
+SECRET = "3q2-7wA9" * 5 + "xyz"
+URL = f"nats://acme.role.billing-api:{SECRET}@broker.example.org:4222"
+ADDED = {"seq": 8, "user": "acme.role.billing-api", "secret": SECRET, "inbox_prefix": "_INBOX.acme", "url": URL}
+
+
+@pytest.mark.parametrize(("terminal", "width"), [(True, 40), (True, 80), (False, 40), (False, 80)])
+def test_what_is_shown_once_can_be_copied(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool, width: int
+) -> None:
+    """A credential is on one line, however narrow the terminal, which folds it itself; and in a pipe."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    show(Place(Path(), None, "acme", as_json=False), dict(ADDED))
+    ordered = capsys.readouterr().out
+    assert ordered.count("\n") == len(ADDED) and URL in ordered
+    print_rows(("what", "name", "client secret"), [("client", "acme/web", SECRET)])
+    assert SECRET in capsys.readouterr().out
