@@ -4,6 +4,7 @@ from events.stream import REVOKED, REVOKED_STORED
 from events.strict import MAX_PAYLOAD
 from events.subjects import CHECKPOINT
 from heirloom.credentials import Credentials
+from heirloom.quoted import quoted
 from heirloom.roles import (
     API,
     LOG_ACCOUNT,
@@ -86,7 +87,7 @@ def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
     """Every role by its nkey, and those that are shown by their password too."""
     proofs = [(name, f"nkey: {credentials.nkeys[name]}") for name in roles]
     shown = [name for name in roles if name in credentials.passwords]
-    proofs += [(name, f'user: {name}, password: "{credentials.passwords[name]}"') for name in shown]
+    proofs += [(name, f"user: {name}, password: {quoted(credentials.passwords[name])}") for name in shown]
     return [f"{{ {proof}, permissions: {_permissions(name, roles[name])} }}" for name, proof in proofs]
 
 

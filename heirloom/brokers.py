@@ -14,6 +14,7 @@ from heirloom.child import Child
 from heirloom.credentials import Credentials
 from heirloom.log_file import DEFAULT_LIMITS, Limits
 from heirloom.own_connection import connect_as
+from heirloom.quoted import quoted
 from heirloom.running import address
 from heirloom.tls import Tls
 
@@ -45,16 +46,16 @@ def cluster_configuration(
     their URL, and reach them by addresses that the servers may not know.
     """
     password = _routes_password(known)
-    routes = ", ".join(f'"nats://{ROUTES_USER}:{password}@{other.reached}"' for other in others)
+    routes = ", ".join(quoted(f"nats://{ROUTES_USER}:{password}@{other.reached}") for other in others)
     alone = nats_server.configuration(node.listen, store, known, sync, tls)
     return (
-        alone.replace("server_name: heirloom\n", f"server_name: {node.name}\n")
+        alone.replace("server_name: heirloom\n", f"server_name: {quoted(node.name)}\n")
         + f"""\
 cluster {{
   name: heirloom
-  listen: "{node.routes}"
+  listen: {quoted(node.routes)}
   no_advertise: true
-  authorization {{ user: {ROUTES_USER}, password: "{password}", timeout: 3 }}
+  authorization {{ user: {ROUTES_USER}, password: {quoted(password)}, timeout: 3 }}
   routes: [ {routes} ]
 }}
 """

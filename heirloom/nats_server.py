@@ -10,6 +10,7 @@ from pathlib import Path
 
 from heirloom.broker_accounts import accounts
 from heirloom.credentials import Credentials
+from heirloom.quoted import quoted
 from heirloom.roles import LOG_ACCOUNT, ROLES
 from heirloom.tls import Tls
 
@@ -68,12 +69,12 @@ def configuration(
     """
     users = [credentials.nkeys[role] for role in ROLES] + [role for role in ROLES if role in credentials.passwords]
     return f"""\
-listen: "{listen}"
+listen: {quoted(listen)}
 server_name: heirloom
 max_control_line: {MAX_CONTROL_LINE}
 max_payload: 1048576
 jetstream {{
-  store_dir: "{store}"
+  store_dir: {quoted(store)}
   max_file_store: 1PB
   sync_interval: "{sync}"
 }}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.bus import PINNED_CERTIFICATE, SHOWN_KEY
+from heirloom.quoted import quoted
 from service import clock
 
 
@@ -23,8 +24,8 @@ class Tls(NamedTuple):
 
     def configuration(self) -> str:
         """In the broker's own notation."""
-        clients = f'ca_file: "{self.ca}", verify: true, ' if self.ca is not None else ""
-        return f'tls {{ cert_file: "{self.certificate}", key_file: "{self.key}", {clients}timeout: 3 }}\n'
+        clients = f"ca_file: {quoted(self.ca)}, verify: true, " if self.ca is not None else ""
+        return f"tls {{ cert_file: {quoted(self.certificate)}, key_file: {quoted(self.key)}, {clients}timeout: 3 }}\n"
 
     def be_trusted(self) -> None:
         """Have this process, and those it starts, take this very certificate for the broker's, and show it if need be.

@@ -1,5 +1,6 @@
 """`heirloom broker-config`: everything a broker of your own needs to work like the embedded one."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from heirloom.up import CannotStart, locked, prepare
 from service.keyring import KeyringError
 
 ROUTES_PORT = 6222
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 OTHERWISE = "--insecure inside a private network"
 
 
@@ -67,6 +69,8 @@ def broker_config(
     """
     if len(nodes) not in (0, 3) or len(set(nodes)) < len(nodes):
         raise click.UsageError("a cluster has three brokers: give --node three times, with different names")
+    if strange := [name for name in nodes if not HOST_NAME.fullmatch(name)]:
+        raise click.UsageError(f"--node {strange[0]!r} is not the name of a host")
     try:
         tls = None if insecure else required(listen[0], tls_cert, tls_key, tls_ca, OTHERWISE)
         prepare(data.resolve())
