@@ -1,7 +1,9 @@
 """The embedded broker's credentials: made at the first start, mode 0600, shown only by `heirloom url` (CONTRACT §7)."""
 
 import base64
+import binascii
 import os
+import re
 import secrets
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +17,14 @@ from service.client_password import client_password
 from service.keyring import KeyringError
 
 FILE = "bus.json"
+CLIENT_KEY_BYTES = 32
+PASSWORD_BYTES = 24
+PASSWORD = re.compile(r"[A-Za-z0-9_-]{32}")
+"""So many bytes, as `secrets.token_urlsafe` writes them: nothing that ends a string in a configuration or a URL."""
+OTHERWISE = "delete it and hand out new URLs, or restore it"
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What makes the clients' passwords; what signs user JWTs; each role's proof.
 
     `passwords` are of the roles that others are shown. `seeds` are nkeys, with which our own processes and commands
@@ -68,7 +75,7 @@ def ensure(data: Path) -> Credentials:
     """The credentials of this data directory, made where there are none yet. Raises `KeyringError`."""
     path = data / FILE
     if not path.exists():
-        client_key = base64.b64encode(secrets.token_bytes(32)).decode()
+        client_key = base64.b64encode(secrets.token_bytes(CLIENT_KEY_BYTES)).decode()
         made = _complete(Credentials({}, client_key, _seed(nkeys.PREFIX_BYTE_ACCOUNT)))
         write_private(path, msgspec.json.format(msgspec.json.encode(made)))
     known = load(data)
@@ -79,7 +86,7 @@ def ensure(data: Path) -> Credentials:
 
 def _complete(known: Credentials) -> Credentials:
     """With what new roles need, and without the passwords that our own processes once had."""
-    made = {role: secrets.token_urlsafe(24) for role in ROLES if role not in OWN}
+    made = {role: secrets.token_urlsafe(PASSWORD_BYTES) for role in ROLES if role not in OWN}
     passwords = made | {role: password for role, password in known.passwords.items() if role not in OWN}
     seeds = {role: _seed(nkeys.PREFIX_BYTE_USER) for role in ROLES if role not in known.seeds} | known.seeds
     return msgspec.structs.replace(known, passwords=passwords, seeds=seeds)
@@ -113,8 +120,42 @@ def load(data: Path) -> Credentials:
 
 
 def decode(content: bytes, path: Path) -> Credentials:
-    """Credentials as they are written, read from `path`. Raises `KeyringError`."""
+    """Credentials as they are made here, read from `path`, which may be a stranger's backup. Raises `KeyringError`."""
     try:
-        return msgspec.json.decode(content, type=Credentials)
+        known = msgspec.json.decode(content, type=Credentials)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise KeyringError(f"{path} is corrupt; delete it and hand out new URLs, or restore it") from error
+        raise KeyringError(f"{path} is corrupt; {OTHERWISE}") from error
+    if (fault := _fault(known)) is not None:
+        raise KeyringError(f"{path} is not as it is made here: {fault}; {OTHERWISE}")
+    return known
+
+
+def _fault(known: Credentials) -> str | None:
+    """What of it is not as `ensure` makes it, without the value: the broker's configuration is made from the rest."""
+    if not known.passwords.keys() | known.seeds.keys() <= ROLES.keys():
+        return "it names a role that there is not"
+    if not all(PASSWORD.fullmatch(password) for password in known.passwords.values()):
+        return "a password is none that was made here"
+    if not _is_seed(known.issuer_seed, nkeys.PREFIX_BYTE_ACCOUNT):
+        return "what signs user JWTs is no seed of an account"
+    if not all(_is_seed(seed, nkeys.PREFIX_BYTE_USER) for seed in known.seeds.values()):
+        return "a role's seed is no seed of a user"
+    if len(set(known.seeds.values())) < len(known.seeds):
+        return "two roles have one seed"
+    return None if _is_client_key(known.client_key) else f"the clients' key is not {CLIENT_KEY_BYTES} bytes"
+
+
+def _is_seed(seed: str, kind: int) -> bool:
+    """Written as nkeys are, to the letter: its library does not check the sum at the end."""
+    try:
+        _, raw = nkeys.decode_seed(seed.encode())
+        return bool(nkeys.encode_seed(raw, kind) == seed.encode())
+    except (nkeys.NkeysError, IndexError):
+        return False
+
+
+def _is_client_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == CLIENT_KEY_BYTES
+    except (binascii.Error, ValueError):
+        return False

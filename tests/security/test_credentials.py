@@ -2,9 +2,14 @@
 
 import json
 import os
+import re
 import stat
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import nkeys
 import pytest
 
 from events.files import exposed
@@ -30,7 +35,7 @@ def test_a_new_role_gets_its_own(tmp_path: Path) -> None:
     file = tmp_path / credentials.FILE
     before = json.loads(file.read_text())
     del before["passwords"]["edge"], before["seeds"]["edge"]
-    before["passwords"]["service"] = "known to whoever listened"
+    before["passwords"]["service"] = "known_to_whoever_had_listened-00"
     file.write_text(json.dumps(before))
     again = credentials.ensure(tmp_path)
     assert again.passwords["edge"] != made.passwords["edge"] and again.seeds["edge"] != made.seeds["edge"]
@@ -47,6 +52,95 @@ def test_nobody_is_a_member_of_two_accounts_or_of_the_systems(tmp_path: Path) ->
     assert not any(seed in text for seed in credentials.ensure(tmp_path).seeds.values())
     system = text[text.index("  SYS {") : text.index("  HEIRLOOM {")]
     assert "user" not in system
+
+
+def configured(known: credentials.Credentials, directory: Path) -> str:
+    return nats_server.configuration("127.0.0.1:4222", directory, known)
+
+
+def structure(text: str) -> str:
+    """The configuration without what stands in its strings, and without its keys."""
+    return re.sub(r"\b[AU][A-Z2-7]{55}\b", "KEY", re.sub(r'"[^"\\\n]*"', '""', text))
+
+
+def altered(document: dict[str, Any], byte: bytes) -> Iterator[tuple[str, bytes]]:
+    """A field, and the file with that byte put into its name or value: within, at the end, instead of another."""
+    mark = "@@"
+    for path in (("passwords", "operator"), ("seeds", "service"), ("client_key",), ("issuer_seed",)):
+        for place in (5, -1):
+            for name in (False, True):
+                changed = json.loads(json.dumps(document))
+                within = changed if len(path) == 1 else changed[path[0]]
+                old = path[-1] if name else within[path[-1]]
+                at = place % (len(old) + 1)
+                for new in (old[:at] + mark + old[at:], old[:at] + mark + old[at + 1 :]):
+                    value = within.pop(path[-1])
+                    within |= {new: value} if name else {path[-1]: new}
+                    yield path[0], json.dumps(changed).encode().replace(mark.encode(), byte)
+                    del within[new if name else path[-1]]
+                    within[path[-1]] = value
+
+
+def test_no_byte_in_the_credentials_is_more_than_a_byte_of_them(tmp_path: Path) -> None:
+    """Whatever a backup's `bus.json` holds: it is refused, or the broker's configuration has the same structure."""
+    made = credentials.ensure(tmp_path)
+    document = json.loads((tmp_path / credentials.FILE).read_text())
+    path, conf = tmp_path / "of a stranger", tmp_path / "nats.conf"
+    before = structure(configured(made, tmp_path))
+    taken: set[tuple[str, int]] = set()
+    for byte in range(256):
+        for written in {bytes([byte]), json.dumps(chr(byte))[1:-1].encode()}:
+            for field, content in altered(document, written):
+                try:
+                    known = credentials.decode(content, path)
+                except KeyringError:
+                    continue
+                if known == made or (field, byte) in taken:
+                    continue
+                taken.add((field, byte))
+                text = configured(known, tmp_path)
+                assert structure(text) == before, content
+                if text != configured(made, tmp_path):
+                    conf.write_text(text)
+                    subprocess.run([nats_server.binary(), "-t", "-c", conf], check=True, capture_output=True)
+    assert {field for field, _ in taken} == {"passwords", "client_key"}
+
+
+INJECTED = 'x" } ] } }\npid_file: "/tmp/a_file_of_the_victim"\nAGAIN { a { users: [ { user: a, password: "x'
+STRANGE: dict[str, dict[str, Any]] = {
+    "configuration for a password": {"passwords": {"operator": INJECTED}},
+    "a password that is too short": {"passwords": {"operator": "a"}},
+    "a role that there is not": {"passwords": {"root": "a" * 32}},
+    "a seed of a role that there is not": {"seeds": {"root": credentials._seed(nkeys.PREFIX_BYTE_USER)}},
+    "a seed that is none": {"seeds": {"service": "SUAPG2ZP"}},
+    "an account's seed for a role's": {"seeds": {"service": credentials._seed(nkeys.PREFIX_BYTE_ACCOUNT)}},
+    "a role's seed for the issuer's": {"issuer_seed": credentials._seed(nkeys.PREFIX_BYTE_USER)},
+    "an empty seed": {"issuer_seed": ""},
+    "a key of another size": {"client_key": "AAAA"},
+    "a key with more in it": {"client_key": "A" * 43 + '="'},
+    "an unknown field": {"pid_file": "/tmp/a_file_of_the_victim"},
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_credentials_that_were_not_made_here_are_refused(kind: str, tmp_path: Path) -> None:
+    """By what is wrong, without the value."""
+    credentials.ensure(tmp_path)
+    document = json.loads((tmp_path / credentials.FILE).read_text())
+    for field, value in STRANGE[kind].items():
+        document[field] = document[field] | value if isinstance(value, dict) else value
+    with pytest.raises(KeyringError, match="hand out new URLs") as refused:
+        credentials.decode(json.dumps(document).encode(), tmp_path / "of a stranger")
+    assert "victim" not in str(refused.value) and document["client_key"] not in str(refused.value)
+
+
+def test_two_roles_with_one_seed_are_refused(tmp_path: Path) -> None:
+    """The broker would not start with them, and one role would be the other."""
+    made = credentials.ensure(tmp_path)
+    document = json.loads((tmp_path / credentials.FILE).read_text())
+    document["seeds"]["audit"] = made.seeds["service"]
+    with pytest.raises(KeyringError, match="two roles"):
+        credentials.decode(json.dumps(document).encode(), tmp_path)
 
 
 @pytest.mark.parametrize(
