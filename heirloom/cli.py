@@ -31,12 +31,14 @@ class Commands(LazyGroup):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """As click's."""
+        if sys.stdout is None:
+            click.echo("Error: cannot write the answer: standard output is closed", err=True)
+            sys.exit(1)
         try:
             try:
                 return super().main(*arguments, **options)
             finally:
-                if sys.stdout is not None:  # it is closed
-                    sys.stdout.flush()
+                sys.stdout.flush()
         except OSError as error:
             if not _cannot_be_written():
                 raise

@@ -162,6 +162,14 @@ def test_an_answer_that_cannot_be_written(nats_server: Broker, command: tuple[st
     assert (done.returncode, done.stderr) == (1, "Error: cannot write the answer: No space left on device\n")
 
 
+@pytest.mark.parametrize("command", ["--version", "up --help", "audit export", "audit incidents", "audit verify"])
+def test_a_standard_output_that_is_closed(command: str, tmp_path: Path) -> None:
+    """Nothing can be answered: that is told before anything is done, in one line, and is no success."""
+    closing = ["sh", "-c", 'exec "$@" >&-', "sh", str(HEIRLOOM), *command.split()]
+    done = subprocess.run(closing, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "Error: cannot write the answer: standard output is closed\n")
+
+
 @pytest.mark.parametrize(
     "text",
     [
