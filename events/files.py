@@ -63,11 +63,18 @@ def make_empty(path: Path) -> None:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a plain file that is there, at its end. Raises `OSError` for a link, and for whatever is no plain file."""
+    """Open a plain file that is there, at its end; from now on it is this user's alone.
+
+    Raises `OSError` for a link, for whatever is no plain file, and for another user's, who could open it again.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "it is no plain file")
+        if found.st_uid != os.geteuid():
+            raise OSError(0, "it belongs to another user")
+        os.fchmod(descriptor, PRIVATE)
         return os.fdopen(descriptor, "a+b")
     except BaseException:
         os.close(descriptor)

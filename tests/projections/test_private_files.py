@@ -62,6 +62,32 @@ def test_what_is_written_is_its_owners_alone(what: str, vouched: Broker, tmp_pat
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {"file": "0o600"}
 
 
+@pytest.mark.parametrize("what", ["export", "export csv"])
+def test_what_goes_on_is_its_owners_alone(what: str, vouched: Broker, tmp_path: Path) -> None:
+    """Also where the file was there, and open to others: what is added to it is of the log."""
+    file = tmp_path / "file"
+    for content in (None, b""):
+        if content is not None:
+            file.write_bytes(content)
+        else:
+            assert audit(vouched, *WRITERS[what], "--into", str(file)).exit_code == 0
+        file.chmod(0o664)
+        done = audit(vouched, *WRITERS[what], "--resume", "--into", str(file))
+        assert done.exit_code == 0, done.output
+        assert oct(file.stat().st_mode & 0o777) == "0o600"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_nothing_is_added_to_another_users_file(vouched: Broker, tmp_path: Path) -> None:
+    """Who owns it could open it again."""
+    file = tmp_path / "file"
+    file.touch(mode=0o600)
+    os.chown(file, 1234, -1)
+    refused = audit(vouched, "export", "--resume", "--into", str(file))
+    assert refused.exit_code == 1 and "belongs to another user" in refused.output
+    assert file.read_bytes() == b""
+
+
 @pytest.mark.parametrize("target", ["victim", "nowhere"])
 @pytest.mark.parametrize("what", WRITERS)
 def test_no_command_writes_through_a_link(what: str, target: str, vouched: Broker, tmp_path: Path) -> None:
