@@ -67,6 +67,8 @@ class _SeedReader:
             self._fault(self._line(None, 0, name), f"{unknown_name(name)}: {known}")
         tenants = [self._tenant(number, table) for number, table in self._tables(content, "tenant")]
         clients = [self._client(number, table) for number, table in self._tables(content, "client")]
+        if not tenants and not clients and not self.faults:
+            self._fault(1, "it holds no [[tenant]] and no [[client]]")
         defined = {name for name, _ in tenants}
         if not self.faults:
             self._together(tenants, clients)

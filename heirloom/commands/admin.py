@@ -176,8 +176,6 @@ def key_rotate(use: str, **place: Any) -> None:
 
 def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     """The file's settings, and those given one by one over them. There is one at least: the others are reset."""
-    if file is None and not given:
-        raise click.UsageError("all settings are replaced: name those that are not the default by --set or --file")
     settings = read_toml(file)[1] if file is not None else {}
     for setting in given:
         name, equals, value = setting.partition("=")
@@ -189,6 +187,8 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
             settings[name] = value
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"--set {name}: a number that is too long, or a value that is too deep") from error
+    if not settings:
+        raise click.UsageError("all settings are replaced: name those that are not the default by --set or --file")
     return settings
 
 

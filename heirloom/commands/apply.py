@@ -1,4 +1,4 @@
-"""`heirloom apply FILE.toml`: tenants and clients from a file, all or nothing, as often as one likes."""
+"""`heirloom apply FILE.toml`: tenants and clients from a file, as often as one likes."""
 
 import asyncio
 from pathlib import Path
@@ -18,6 +18,27 @@ ANSWER_SECONDS = 45
 PATIENCE_SECONDS = 30
 """How long a setting is asked for that cannot be made now: the brokers of a cluster elect a leader as they start."""
 AGAIN_SECONDS = 0.2
+MOST_NAMED = 10
+"""Of those in a message."""
+
+
+class Halted(click.ClickException):
+    """The service did not take one of the file's; what was `done` before it stays, and what comes after was not tried.
+
+    Whether that one was put is for the refusal to say: its answer may be what was lost.
+    """
+
+    def __init__(self, refusal: click.ClickException, done: list[dict[str, Any]], after: list[str]) -> None:
+        before = _some([f"{put['what']} {put['name']}" for put in done])
+        super().__init__(f"{refusal.message}\napplied before it: {before}\nnot applied after it: {_some(after)}")
+        self.done = done
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "nothing"
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 @click.command()
@@ -36,12 +57,21 @@ def apply(data: Path, nats: str | None, file: Path, show_secrets: bool, as_json:
         async with open_bus(data, nats, "operator") as connection:
             return await apply_seed(connection, seed, secrets=show_secrets)
 
-    done = asyncio.run(run())
+    try:
+        done = asyncio.run(run())
+    except Halted as halted:
+        if halted.done:  # a secret among it is shown this once
+            _show(halted.done, show_secrets, as_json)
+        raise
+    _show(done, show_secrets, as_json)
+
+
+def _show(done: list[dict[str, Any]], secrets: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(done).decode())
         return
-    columns = "what", "name", "result", "seq", *(("client secret",) if show_secrets else ())
-    print_rows(columns, [_row(put, show_secrets) for put in done])
+    columns = "what", "name", "result", "seq", *(("client secret",) if secrets else ())
+    print_rows(columns, [_row(put, secrets) for put in done])
 
 
 def _row(put: dict[str, Any], show_secrets: bool) -> Row:
@@ -50,7 +80,7 @@ def _row(put: dict[str, Any], show_secrets: bool) -> Row:
 
 
 async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = False) -> list[dict[str, Any]]:
-    """Put every tenant, then every client. Raises `click.ClickException` with the service's own words.
+    """Put every tenant, then every client. Raises `Halted` with the service's own words, and `click.ClickException`.
 
     Nothing is put when a client's tenant is neither in the file nor known to the service. What cannot be put now is
     tried again, but not with `secrets`: one is told once, and the answer that had it may be the one that was lost.
@@ -63,14 +93,17 @@ async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = Fals
     ]
     if faults:
         raise refused(seed.file, faults)
-    done: list[dict[str, Any]] = []
-    for name, settings in seed.tenants:
-        reply = await _put(connection, f"admin.{name}.tenant.put", settings, patience)
-        done.append({"what": "tenant", "name": name} | reply)
+    puts = [("tenant", name, f"admin.{name}.tenant.put", settings) for name, settings in seed.tenants]
     for tenant, client_id, settings in seed.clients:
         request = settings | {"client_id": client_id, "generate_secret": secrets}
-        reply = await _put(connection, f"admin.{tenant}.client.put", request, patience)
-        done.append({"what": "client", "name": f"{tenant}/{client_id}"} | reply)
+        puts.append(("client", f"{tenant}/{client_id}", f"admin.{tenant}.client.put", request))
+    done: list[dict[str, Any]] = []
+    for what, name, subject, request in puts:
+        try:
+            reply = await _put(connection, subject, request, patience)
+        except click.ClickException as refusal:
+            raise Halted(refusal, done, [f"{what} {name}" for what, name, *_ in puts[len(done) + 1 :]]) from refusal
+        done.append({"what": what, "name": name} | reply)
     return done
 
 

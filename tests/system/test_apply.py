@@ -1,5 +1,6 @@
 """Applying settings to a service that cannot make them now."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -56,8 +57,58 @@ async def test_what_is_refused_is_said(operator: bus.Connection, answer: dict[st
     asked = await _answer(operator, answer, DONE)
     with pytest.raises(click.ClickException) as refused:
         await apply_seed(operator, SEED, secrets=secrets)
-    assert refused.value.message == f"{SUBJECT}: {answer['error_description']}"
+    nothing = "applied before it: nothing\nnot applied after it: nothing"
+    assert refused.value.message == f"{SUBJECT}: {answer['error_description']}\n{nothing}"
     assert len(asked) == 1
+
+
+SECRETS = [f"secret-{number}" for number in range(20)]
+MADE = [DONE | {"client_secret": secret} for secret in SECRETS]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+async def test_what_was_applied_before_a_refusal_is_said(
+    operator: bus.Connection, nats_server: Broker, tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    """By name, with the secrets that are shown this once; and that the rest was not."""
+    file = tmp_path / "seed.toml"
+    clients = "".join(f'[[client]]\ntenant = "acme"\nclient_id = "c{number:02}"\n' for number in range(30))
+    file.write_text(f'[[tenant]]\nname = "acme"\n{clients}')
+    await _answer(operator, DONE)
+    asked = await _answer(operator, *MADE, NEVER, subject="admin.acme.client.put")
+    command = ["apply", str(file), "--show-secrets", "--nats", nats_server.url, *form]
+    done = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert done.exit_code == 1 and len(asked) == 21
+    assert "admin.acme.client.put: issuer: is no URL\n" in done.stderr
+    assert "applied before it: tenant acme, client acme/c00, client acme/c01, " in done.stderr
+    assert "and 11 more\n" in done.stderr and "c19" not in done.stderr, "a line has an end"
+    assert "not applied after it: client acme/c21, client acme/c22, " in done.stderr and "c29" in done.stderr
+    if form:
+        shown = [(item["name"], item.get("client_secret")) for item in json.loads(done.stdout)]
+        assert shown == [("acme", None), *((f"acme/c{n:02}", f"secret-{n}") for n in range(20))]
+    else:
+        assert all(text in done.stdout for text in ("acme/c19", *SECRETS))
+        assert "c20" not in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n", "tenant = []\n"])
+def test_a_seed_with_nothing_in_it_is_refused(content: str, tmp_path: Path) -> None:
+    """It is the wrong file, or one that was cut short."""
+    file = tmp_path / "seed.toml"
+    file.write_text(content)
+    done = CliRunner().invoke(main, ["apply", str(file)])
+    assert done.exit_code == 1
+    assert "no [[tenant]] and no [[client]]" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("command", [("client", "put", "web"), ("tenant", "put")], ids=lambda command: command[0])
+def test_a_file_without_settings_resets_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
+    """Refused as a command without settings is: everything would be replaced by its default."""
+    file = tmp_path / "empty.toml"
+    file.write_text("# nothing\n")
+    for given in ((), ("--file", str(file))):
+        done = CliRunner().invoke(main, ["admin", *command, *given, "--tenant", "acme", "--nats", "nats://127.0.0.1:1"])
+        assert done.exit_code == 2 and "all settings are replaced" in done.stderr
 
 
 async def test_a_tenant_that_cannot_be_asked_for_now_is_not_taken_for_none(operator: bus.Connection) -> None:
