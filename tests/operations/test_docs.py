@@ -49,6 +49,8 @@ async def test_every_metric_is_named(service: Service) -> None:
     async with asyncio.timeout(20):
         while "heirloom_checkpoint_age_seconds" not in (told := await metrics(service)):
             await asyncio.sleep(0.05)  # nobody waits for the notary
+    nameless = {name for name, family in told.items() for sample in family.samples if "process" not in sample.labels}
+    assert [f"`{name}`" for name in nameless] == re.findall(r"label `process`, but for (`\w+`)", TEXT)
     there = {f"{name}_total" if family.type == "counter" else name for name, family in told.items()}
     _, alerts, _ = re.split(r"```(?:promql)?\n", TEXT)
     table = TEXT.partition("Alerts worth having")[0]
