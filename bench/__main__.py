@@ -17,8 +17,8 @@ from bench.machine import Figure
 from bench.service import SYNCS, Service, serving
 from bench.signature import BESIDE
 from heirloom.child import ChildFailed
+from heirloom.data_directory import CannotStart
 from heirloom.process import run
-from heirloom.up import CannotStart
 
 IN_FLIGHT = (1, 16, 64)
 FAMILIES = (64, 5000)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,18 +13,17 @@ import msgspec
 
 from events.broker_version import BrokerTooOld
 from events.ending import end
-from events.files import exposed
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
 from heirloom.child import Child, ChildFailed
 from heirloom.copies import CopyKeeper
 from heirloom.credentials import Credentials
+from heirloom.data_directory import CannotStart, locked, prepare
 from heirloom.log_file import DEFAULT_LIMITS, Limits
-from heirloom.manifest import DRAFT
 from heirloom.own_connection import connect_as
 from heirloom.processes import processes
 from heirloom.room import keep_room
-from heirloom.running import LOCK, RUNNING, Running, address, host_of
+from heirloom.running import RUNNING, Running, address, host_of
 from heirloom.staging import staged_in_memory
 from heirloom.tls import Tls
 from service import keyring
@@ -36,10 +34,6 @@ log = logging.getLogger("heirloom.up")
 DRAIN_SECONDS = 15
 EVERYWHERE = {"0.0.0.0": nats_server.HOST, "::": "::1"}  # noqa: S104  # a person's choice
 """By what a broker that listens on every address is reached from here."""
-
-
-class CannotStart(Exception):
-    """One line for a person: what is in the way, and what to do."""
 
 
 class Options(NamedTuple):
@@ -223,41 +217,6 @@ def _is_notary(child: Child) -> bool:
 
 def _is_broker(child: Child) -> bool:
     return "broker" in child.name
-
-
-@contextlib.contextmanager
-def locked(data: Path) -> Iterator[None]:
-    """Have the data directory for oneself: no service runs on it. Raises `CannotStart`."""
-    descriptor = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise CannotStart(f"another heirloom up runs on {data}; choose another --data, or stop it") from error
-    finally:
-        os.close(descriptor)
-
-
-def prepare(data: Path) -> None:
-    """Make the data directory and its keyring, where they are not there yet. Raises `CannotStart`."""
-    path = data / "keyring.json"
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not (path.exists() or (data / credentials.FILE).exists()) and data.stat().st_uid == os.geteuid():
-            data.chmod(0o700)  # nothing of ours lies there yet
-        if (data / DRAFT).exists():
-            raise CannotStart(f"a restore into {data} was broken off: remove {data / DRAFT}, and restore again")
-        if not path.exists() and any((data / log).exists() for log in ("jetstream", *node_names(3))):
-            raise CannotStart(
-                f"{data} has a log but no keyring: its tokens would all be void. Restore {path} from your backup"
-            )
-        keyring.create(path)
-        if (reason := exposed(data, "the data directory")) is not None:
-            raise CannotStart(reason)
-    except keyring.KeyringError as error:
-        raise CannotStart(str(error)) from error
-    except OSError as error:
-        raise CannotStart(f"cannot use the data directory {data}: {error.strerror}") from error
 
 
 async def _ports(data: Path, wanted: int, count: int) -> list[int]:

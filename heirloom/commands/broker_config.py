@@ -12,9 +12,9 @@ from heirloom.brokers import Node, cluster_configuration
 from heirloom.commands.address import Address
 from heirloom.commands.options import DATA, FILE
 from heirloom.commands.tables import say
+from heirloom.data_directory import CannotStart, locked, prepare
 from heirloom.running import address
 from heirloom.tls import CannotSecure, Tls, required
-from heirloom.up import CannotStart, locked, prepare
 from service.keyring import KeyringError
 
 ROUTES_PORT = 6222

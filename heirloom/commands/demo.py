@@ -20,9 +20,10 @@ from events.bus import Connection
 from heirloom import credentials
 from heirloom.commands.apply import apply_seed
 from heirloom.commands.asking import ask
+from heirloom.data_directory import CannotStart
 from heirloom.reach import open_bus, reach_log
 from heirloom.seed import Seed
-from heirloom.up import CannotStart, Options, running
+from heirloom.up import Options, running
 
 SEED = Seed(
     tenants=[("acme", {"issuer": "https://acme.example"})],

@@ -19,9 +19,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
+
+class DataDirectory(click.Path):
+    """A directory that is named: nothing at all would be the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's."""
+        if value == "":
+            self.fail("it names no directory; the current one is `.`", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 DATA = click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=DataDirectory(),
     default=Path("heirloom-data"),
     show_default=True,
     is_eager=True,  # --tenant may have to ask there

@@ -13,15 +13,16 @@ from rich.console import Console
 from heirloom import credentials
 from heirloom.commands.address import Address
 from heirloom.commands.apply import apply_seed
-from heirloom.commands.options import FILE, nats_option
+from heirloom.commands.options import FILE, DataDirectory, nats_option
 from heirloom.credentials import Credentials
+from heirloom.data_directory import CannotStart
 from heirloom.log_file import DEFAULT_LIMITS, Limits
 from heirloom.process import stop_requested
 from heirloom.reach import open_bus
 from heirloom.running import Running, host_of
 from heirloom.seed import Seed, read_seed
 from heirloom.tls import CannotSecure, required
-from heirloom.up import CannotStart, Options, running
+from heirloom.up import Options, running
 from service.skew import MOST_TOLERATED_SECONDS, TOLERATED_SECONDS
 
 INSECURE = (
@@ -33,7 +34,7 @@ INSECURE = (
 @click.command()
 @click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=DataDirectory(),
     default=Path("heirloom-data"),
     show_default=True,
     help="Where the log, the keyring and the read model live.",

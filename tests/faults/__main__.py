@@ -19,7 +19,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from heirloom.up import prepare
+from heirloom.data_directory import prepare
 from tests.faults.bugs import BUGS
 from tests.faults.disks import NotAllowed, small_disk
 from tests.faults.hunt import hunt

@@ -14,7 +14,7 @@ from nats.js.api import ConsumerConfig
 
 from events import bus, stream
 from events.stream import Required, every_configuration
-from heirloom import up
+from heirloom.data_directory import CannotStart, prepare
 from heirloom.manifest import DRAFT, KEYRING, MANIFEST, Unusable, read_manifest
 from heirloom.restore import draft_of
 from heirloom.unpacked import unpacked_size
@@ -224,6 +224,6 @@ def test_a_second_restore_leaves_the_first_alone(tmp_path: Path) -> None:
 def test_a_restore_that_was_killed_is_no_service(tmp_path: Path) -> None:
     """What it left is a draft, and `up` does not begin an empty log beside it."""
     (tmp_path / DRAFT).mkdir()
-    with pytest.raises(up.CannotStart, match="was broken off"):
-        up.prepare(tmp_path)
+    with pytest.raises(CannotStart, match="was broken off"):
+        prepare(tmp_path)
     assert not (tmp_path / KEYRING).exists()

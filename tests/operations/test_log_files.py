@@ -15,6 +15,7 @@ import pytest
 
 from heirloom import log_file
 from heirloom.broker_log import LINES_A_SECOND, BrokerLog
+from heirloom.data_directory import prepare
 from heirloom.log_file import Limits
 from service.journal import Journal
 from tests.system.service import PATIENCE_SECONDS, Service, running
@@ -158,7 +159,7 @@ def test_on_the_last_gigabyte_the_broker_still_tells_of_it(tmp_path: Path, monke
 def test_up_bounds_all_logs_as_it_is_told(tmp_path: Path) -> None:
     """`--log-size 1 --log-files 2`, on files that are nearly full; and a flood of what the broker forbids."""
     data = tmp_path / "data"
-    data.mkdir(mode=0o700)
+    prepare(data)
     full = b"x" * ((1 << 20) - 60) + b"\n"
     for name in ("replica-1.log", "nats.log", "replica-1.log.1"):
         (data / name).write_bytes(full if not name.endswith("1") else b"the oldest\n")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import pytest
 
 from events.files import exposed
 from heirloom import credentials, nats_server
+from heirloom.data_directory import MAX_PATH_BYTES, CannotStart, prepare
+from heirloom.processes import READ_MODEL
 from heirloom.roles import ROLES, SHOWN
-from heirloom.up import CannotStart, prepare
 from service.keyring import KeyringError
 
 
@@ -175,12 +177,65 @@ def test_what_others_have_a_part_in_is_not_used(
     assert reason is None or str(file) in reason
 
 
-def test_a_directory_or_credentials_open_to_others_are_refused_by_name(tmp_path: Path) -> None:
-    """With what to do. A new directory, where nothing of ours lies yet, is made private instead."""
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o775])
+def test_an_empty_directory_of_ours_is_made_private(tmp_path: Path, mode: int) -> None:
+    """Nothing lies there that anybody could need."""
     data = tmp_path / "data"
-    data.mkdir(mode=0o755)
+    data.mkdir()
+    data.chmod(mode)
     prepare(data)
-    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700 and (data / "keyring.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "me", "why"),
+    [
+        (0o1777, None, None, "is open to others"),
+        (0o1777, "theirs", None, "is open to others"),
+        (0o755, "theirs", None, "is open to others"),
+        (0o700, "theirs", None, "is not empty, and holds no keyring"),
+        (0o755, None, 12345, "belongs to another user"),
+        (0o700, None, 12345, "belongs to another user"),
+    ],
+)
+def test_a_directory_of_others_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, content: str | None, me: int | None, why: str
+) -> None:
+    """Refused before anything is written there, or its mode is changed; what else to name is said."""
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(mode)
+    if content is not None:
+        (data / content).touch()
+    if me is not None:
+        if os.geteuid() == 0:
+            os.chown(data, 54321, -1)  # what is root's, everybody takes
+        monkeypatch.setattr(os, "geteuid", lambda: me)
+    with pytest.raises(CannotStart, match=f"{data} {why}"):
+        prepare(data)
+    assert stat.S_IMODE(data.stat().st_mode) == mode
+    assert [path.name for path in data.iterdir()] == ([] if content is None else [content])
+
+
+def test_a_path_that_is_too_long_for_the_read_model_is_refused(tmp_path: Path) -> None:
+    """SQLite opens nothing below it, and who waits for the read model would wait for ever."""
+    data = tmp_path.joinpath(*["x" * 200] * 3)
+    with pytest.raises(CannotStart, match="too long"):
+        prepare(data)
+    assert not (tmp_path / ("x" * 200)).exists()
+    longest = tmp_path / ("x" * 200)
+    longest /= "y" * (MAX_PATH_BYTES - len(str(longest)) - 1)
+    prepare(longest)
+    with sqlite3.connect(longest / f"{READ_MODEL}.new") as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+
+
+def test_credentials_open_to_others_are_refused_by_name(tmp_path: Path) -> None:
+    """With what to do, and so is a directory in use that was opened since."""
+    data = tmp_path / "data"
+    prepare(data)
     data.chmod(0o750)
     with pytest.raises(CannotStart, match=f"chmod 700 {data}"):
         prepare(data)

@@ -30,6 +30,14 @@ def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> st
     return done.stderr if status else done.stdout
 
 
+@pytest.mark.parametrize("command", ["up", "broker-config", "console", "backup"])
+def test_no_name_is_no_directory(command: str, tmp_path: Path) -> None:
+    """The current one would be taken, and shut to everybody."""
+    into = [tmp_path / "backup"] if command == "backup" else []
+    said = heirloom(command, "--data", "", *into, status=2)
+    assert "names no directory" in said
+
+
 def test_a_second_up_on_the_same_data(service: Service) -> None:
     """It says that another runs there."""
     said = heirloom("up", "--data", service.data, "--port", "0", status=1)
@@ -57,7 +65,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 def test_a_corrupt_keyring(tmp_path: Path) -> None:
     """It names the file, and does not make another keyring, which would void every token."""
     data = tmp_path / "data"
-    data.mkdir()
+    data.mkdir(mode=0o700)
     (data / "keyring.json").touch(0o600)
     (data / "keyring.json").write_text("{")
     said = heirloom("up", "--data", data, "--port", "0", status=1)
