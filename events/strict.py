@@ -17,6 +17,15 @@ MAX_PAYLOAD = 65_536
 """Bytes of a message in the broker's accounts of those who ask for tokens, either way, headers included."""
 _any_decoder = msgspec.json.Decoder(dict[str, Any])
 _VALUE = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
+_TYPES = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]+)`)?")
+_NAMES = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
 
 
 class Malformed(ValueError):
@@ -48,15 +57,19 @@ def check(body: bytes) -> dict[str, Any]:
     return found
 
 
-def reason(error: msgspec.ValidationError) -> str:
-    """What is wrong, without the value."""
-    return _VALUE.sub("Unknown value", str(error))
+def reason(error: msgspec.ValidationError, what: str) -> str:
+    """What is wrong with `what`, or with the part of it that is at fault, without the value."""
+    types = _TYPES.fullmatch(str(error))
+    if types is None:
+        return _VALUE.sub("unknown value", str(error))
+    wanted = " or ".join(_NAMES.get(kind, kind) for kind in types[1].split(" | ") if kind != "null")
+    return f"{types[3] or what} must be {wanted}, not {_NAMES.get(types[2], types[2])}"
 
 
 def _refuse(error: Exception) -> NoReturn:
     match error:
         case msgspec.ValidationError():
-            why = reason(error)
+            why = reason(error, "the request")
         case _Twice():
             why = "a parameter is given twice"
         case _:

@@ -1,8 +1,9 @@
 """Settings as people write them: checked as a whole, every fault named (CONTRACT §4)."""
 
 import difflib
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,6 +27,7 @@ MOST_CONNECTIONS = 10_000
 MAX_ISSUER = 512
 MAX_AUDIENCES = 64
 MAX_CLIENTS = 64
+_ITEM = re.compile(r"^\[(\d+)\]")
 NO_REDIRECT_URIS = (
     "redirect_uris: a public client with authorization_code must register some (RFC 6749 section 3.1.2.2)"
 )
@@ -43,7 +45,7 @@ def parse(kind: type[P], given: dict[str, Any]) -> P:
         try:
             known[name] = msgspec.convert(value, hints[name])
         except msgspec.ValidationError as error:
-            faults.append(f"{name}: {strict.reason(error)}")
+            faults.append(f"{name}: {_fault(error, value, hints[name])}")
             continue
         if holds_token(str(value)):
             faults.append(f"{name}: {LOOKS_LIKE_A_TOKEN}")
@@ -53,6 +55,22 @@ def parse(kind: type[P], given: dict[str, Any]) -> P:
     if faults:
         raise OAuthError("invalid_request", "; ".join(faults))
     return kind(**known)
+
+
+def _fault(error: msgspec.ValidationError, value: Any, hint: Any) -> str:
+    """What is wrong with a value that cannot be converted; an unknown one is named, with those that are known."""
+    known = _choices(hint)
+    given = value if isinstance(value, list | tuple) else (value,)
+    unknown = [one for one in given if isinstance(one, str) and one not in known]
+    if known and unknown and str(error).startswith("Invalid enum value"):
+        return f"unknown value {unknown_name(unknown[0])}{_meant(unknown[0], known)}; known are {', '.join(known)}"
+    return _ITEM.sub(lambda place: f"item {int(place[1]) + 1}", strict.reason(error, "")).strip()
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((found for part in get_args(hint) if (found := _choices(part))), ())
 
 
 def _meant(name: str, names: tuple[str, ...]) -> str:

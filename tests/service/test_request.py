@@ -1,14 +1,14 @@
 """Requests are decoded strictly: one object, each key once, right types."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.settings import ClientSettings
+from events.settings import ClientSettings, GrantType
 from service.admin.settings import parse
 from service.errors import OAuthError
 from service.grants.parameters import TokenRequest, decoder
@@ -142,6 +142,56 @@ def test_no_token_is_taken_for_text(token: str, around: str) -> None:
 def test_what_is_no_token_is_text(text: str) -> None:
     """A part of one, or a nonce that is a JSON object in base64."""
     assert at_most(text, 500, "reason") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            *("token_endpoint_auth_method", "client_secret_basics"),
+            "unknown value client_secret_basics, did you mean client_secret_basic?; known are client_secret_basic, "
+            "client_secret_post, private_key_jwt, none",
+        ),
+        ("access_token_format", "x", "unknown value x; known are jwt, opaque"),
+        ("access_token_format", 1, "must be a string, not a whole number"),
+        ("grant_types", "x", "must be a list, not a string"),
+        ("grant_types", ["refresh_token", 1], "item 2 must be a string, not a whole number"),
+        ("may_exchange", "web", "must be a list, not a string"),
+        ("may_issue", None, "must be true or false, not null"),
+        ("access_token_ttl", "1h", "must be a whole number, not a string"),
+        ("access_token_ttl", 1.5, "must be a whole number, not a number"),
+        ("jwks", [], "must be an object, not a list"),
+    ],
+)
+def test_a_fault_of_a_setting_is_said_in_its_writers_words(name: str, value: object, said: str) -> None:
+    """What it must be, what it is, and what is known; not the words of a validator."""
+    with pytest.raises(OAuthError) as refused:
+        parse(ClientSettings, {name: value})
+    assert refused.value.description == f"{name}: {said}"
+
+
+def test_the_unknown_one_of_several_is_named() -> None:
+    """With what it may have been meant to be, and with all that are known."""
+    with pytest.raises(OAuthError) as refused:
+        parse(ClientSettings, {"grant_types": ["refresh_token", "authorisation_code"]})
+    unknown = "grant_types: unknown value authorisation_code, did you mean authorization_code?; known are "
+    assert refused.value.description == unknown + ", ".join(get_args(GrantType))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"grant_type": 1}', "grant_type must be a string, not a whole number"),
+        (b'{"resource": 5}', "resource must be a string or a list, not a whole number"),
+        (b'{"resource": ["a", {}]}', "resource[1] must be a string, not an object"),
+        (b"[]", "the request must be an object, not a list"),
+    ],
+)
+def test_a_parameter_of_a_wrong_type_is_named(body: bytes, said: str) -> None:
+    """With what it must be, and what it is."""
+    with pytest.raises(OAuthError) as refused:
+        decode(body, decoder)
+    assert refused.value.description == said
 
 
 @pytest.mark.parametrize("name", TokenRequest.__struct_fields__)
