@@ -17,6 +17,7 @@ from events.family import (
     FamilyState,
     GrantAuthorized,
     Retry,
+    Revocation,
     TokenRedeemed,
     TokenReuseDetected,
     codec,
@@ -29,7 +30,8 @@ from service.decide.issue import issue
 from service.decide.outcome import Decision, Granted
 from service.decide.redeem import Redeem, ends_at, redeem
 from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_access_token
-from service.decide.what_if import Held, Run, follow, verdict
+from service.decide.what_if import Held, Parting, Run, _give, _in_the_place_of, follow, verdict
+from service.decide.what_if import end as what_if_end
 from service.policy import Rules
 from tests.service.families import RULES, START, claimed, exchanging, issuing
 
@@ -449,3 +451,133 @@ def test_under_the_policy_there_was_nothing_is_different(world: World) -> None:
     assert run.instead == run.fact == world.state
     assert run.parting is None
     assert verdict(run, world.rules, world.rules, world.now).outcome == "same"
+
+
+def given_in_turn(*pairs: tuple[int, int]) -> tuple[Held, ...]:
+    """Generations in fact, and what was given instead of each."""
+    held: tuple[Held, ...] = ()
+    for generation, instead in pairs:
+        held = _give(held, generation, instead)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("pairs", "held"),
+    [
+        (((0, 0),), (Held(0, 0, 0),)),
+        (((0, 0), (0, 0)), (Held(0, 0, 0),)),
+        (((0, 0), (1, 1), (2, 2)), (Held(0, 2, 0, 1),)),
+        (((0, 0), (1, 0), (2, 0)), (Held(0, 2, 0, 0),)),
+        (((0, 0), (0, 1), (0, 2)), (Held(0, 0, 0), Held(0, 0, 1), Held(0, 0, 2))),
+        (((0, 0), (1, 1), (1, 1)), (Held(0, 1, 0, 1),)),
+        (((0, 0), (1, 1), (1, 2)), (Held(0, 1, 0, 1), Held(1, 1, 2))),
+        (((0, 0), (1, 1), (2, 1)), (Held(0, 1, 0, 1), Held(2, 2, 1))),
+        (((0, 0), (1, 1), (2, 1), (3, 1)), (Held(0, 1, 0, 1), Held(2, 3, 1, 0))),
+        (((0, 0), (1, 1), (3, 2)), (Held(0, 1, 0, 1), Held(3, 3, 2))),
+        (((0, 0), (2, 1)), (Held(0, 0, 0), Held(2, 2, 1))),
+        (((2, 5), (3, 7), (4, 9)), (Held(2, 4, 5, 2),)),
+    ],
+)
+def test_what_was_given_is_remembered_by_runs(pairs: tuple[tuple[int, int], ...], held: tuple[Held, ...]) -> None:
+    """Each generation stands for what was given with it the last time."""
+    assert given_in_turn(*pairs) == held
+    last = dict(pairs)
+    run = Run(replace(LIVES, generation=max(last)), LIVES, held)
+    assert {generation: _in_the_place_of(run, generation) for generation in last} == last
+
+
+LIVES = fold(None, issue(None, issuing()).events, START)
+
+
+@pytest.mark.parametrize(
+    ("newest", "instead", "presented", "expected"),
+    [
+        (3, 1, 4, 2),
+        (3, 1, 6, 4),
+        (3, None, 4, 4),
+        (None, None, 0, 0),
+        (None, 1, 0, 2),
+        (None, 1, 1, 3),
+        (3, 1, 3, 9),
+        (3, 1, 2, None),
+        (3, 1, 1, 7),
+        (3, 1, 0, None),
+    ],
+)
+def test_what_is_presented_in_the_place_of_another(
+    newest: int | None, instead: int | None, presented: int, expected: int | None
+) -> None:
+    """A forged one is as far beyond the newest; of what nobody was given there is nothing to present."""
+    held = Held(1, 1, 7), Held(3, 3, 8), Held(3, 3, 9)
+    run = Run(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
+    assert _in_the_place_of(run, presented) == expected
+
+
+def test_where_two_histories_part_is_told() -> None:
+    """The commit, its time, and which generation was presented in fact."""
+    world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
+    assert run.parting == Parting(4, world.log[3].at, 0, "reuse_detected", "redeemed")
+    assert len(world.log) == 5, "the first one counts"
+
+
+def test_when_a_redemption_was_stored_is_known_of_the_last_commit_alone() -> None:
+    """And where that was none in the other history, nothing is."""
+    world = happened("issue", "pwd", {}, [NEWEST, ("other", "exchange")])
+    stored = START + timedelta(hours=1)
+    run = None
+    for seq, (commit, known) in enumerate(zip(world.log, (None, stored, None), strict=True), 1):
+        run = follow(run, seq, commit, RULES, stored)
+        assert run.stored_at == known
+
+
+@pytest.mark.parametrize(
+    ("changes", "rules", "ended"),
+    [
+        ({}, {}, "live"),
+        ({"revoked": Revocation(START, "operator")}, {}, "operator"),
+        ({"revoked": Revocation(START, "operator"), "generation": None}, {}, "operator"),
+        ({"generation": None}, {}, "no_refresh_token"),
+        ({}, {"refresh_token_ttl": 60}, "expired"),
+        ({}, {"refresh_token_ttl": 61}, "live"),
+    ],
+)
+def test_how_a_family_stands(changes: dict[str, Any], rules: dict[str, Any], ended: str) -> None:
+    """A minute after it began."""
+    state = replace(LIVES, **changes)
+    assert what_if_end(state, replace(RULES, **rules), START + timedelta(seconds=60)) == ended
+
+
+IN_FACT = Parting(2, START, 0, "redeemed", "expired")
+SPARED = Parting(2, START, 0, "reuse_detected", "repeated")
+ENDED: dict[str, Any] = {"revoked": Revocation(START, "operator")}
+OTHERWISE: dict[str, Any] = {"revoked": Revocation(START, "client_request")}
+
+
+@pytest.mark.parametrize(
+    ("fact", "instead", "parting", "found"),
+    [
+        ({}, {}, None, ("same", "live", "live")),
+        (ENDED, ENDED, None, ("same", "operator", "operator")),
+        ({}, ENDED, None, ("would_have_died", "live", "operator")),
+        (ENDED, {}, None, ("would_have_lived", "operator", "live")),
+        (ENDED, OTHERWISE, None, ("would_have_ended_otherwise", "operator", "client_request")),
+        ({}, {}, IN_FACT, ("would_have_died", "live", "live")),
+        (ENDED, {}, replace(IN_FACT, in_fact="repeated"), ("would_have_died", "operator", "live")),
+        (ENDED, {}, SPARED, ("would_have_lived", "operator", "live")),
+        (ENDED, ENDED, SPARED, ("would_have_ended_otherwise", "operator", "operator")),
+    ],
+)
+def test_a_verdict_is_on_the_first_presentation_that_was_decided_differently(
+    fact: dict[str, Any], instead: dict[str, Any], parting: Parting | None, found: tuple[str, str, str]
+) -> None:
+    """Else on how both stand."""
+    run = Run(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
+    assert verdict(run, RULES, RULES, START + timedelta(seconds=60)) == found
+
+
+def test_each_history_stands_by_its_own_rules() -> None:
+    """As the client's are today, and as they would be."""
+    run, now, short = Run(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
+    assert verdict(run, short, RULES, now) == ("would_have_lived", "expired", "live")
+    assert verdict(run, RULES, short, now) == ("would_have_died", "live", "expired")
