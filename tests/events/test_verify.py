@@ -19,7 +19,7 @@ from events.chain import Last, recalled
 from events.commit import VERSION, Commit, UnreadableCommit, digest
 from events.following import folding
 from events.grammar import Foreign, kind_of, read_commit
-from events.kinds import FAMILY, KINDS
+from events.kinds import FAMILY, KINDS, Kind
 from events.stored import Stored
 from events.verify import Fault, Report, Verifier
 from tests.projections.logs import START, LogMaker, eventful_log
@@ -275,6 +275,25 @@ def test_a_commit_as_this_version_writes_it_is_read_whole() -> None:
         assert msgspec.json.encode(kind.decode_state(state)) == state
         seen.add(kind.name)
     assert seen == {"family", "client", "subject"}
+
+
+def test_a_kind_reads_its_own_commits_without_their_state() -> None:
+    """Each field by its name and its type, as the whole codec does; the name of the aggregate may be missing."""
+    for stored in LOG:
+        known = kind_of(stored.subject)
+        assert known is not None
+        kind = Kind(known.name, known.parts, known.id, known.codec, known.fold)
+        assert vars(kind).keys() == vars(known).keys()
+        assert (kind.name, kind.parts, kind.id) == (known.name, known.parts, known.id)
+        assert (kind.codec, kind.fold) == (known.codec, known.fold)
+        whole, commit = kind.codec.decode(stored.body), kind.decode_unfolded(stored.body)
+        for name in ("v", "id", "at", "actor", "prev", "prev_seq", "events", "aggregate"):
+            assert getattr(commit, name) == getattr(whole, name)
+        assert kind.decode_state(commit.state) == whole.state
+        assert msgspec.json.encode(commit) == stored.body
+        for old, new in ((b'"at":"', b'"at":"x'), (b'"v":1', b'"v":"x"'), (b'"actor":"', b'"actor":1,"x":"')):
+            with pytest.raises(msgspec.ValidationError):
+                kind.decode_unfolded(stored.body.replace(old, new, 1))
 
 
 def test_events_are_folded_one_after_the_other() -> None:

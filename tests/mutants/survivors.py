@@ -21,6 +21,8 @@ from tests.mutants.groups import ROOT, Group
 DIRECTORY = ROOT / "build" / "mutants"
 PACKAGES = ("events", "service", "projections", "notary", "heirloom", "bench")
 NOTICED = {"killed", "timeout", "segfault"}
+NOT_RUN = 255
+"""pytest did not find the tests. mutmut calls that a timeout."""
 COSTLY = ("cacheprovider", "faulthandler", "threadexception", "unraisableexception", "xdist")
 """Plugins of pytest that take half of a mutant's time, and notice none."""
 STEADY = ("--hypothesis-profile=ci",)
@@ -102,22 +104,28 @@ def _toml(table: str, values: dict[str, Any]) -> str:
 
 
 def _forget_what_other_tests_missed(directory: Path, group: Group) -> None:
-    """mutmut knows when a function has changed, but not when a test has: the unnoticed ones are then tried again."""
+    """mutmut knows when a function has changed, but not when a test has: then the unnoticed are tried again, and always
+    those for which no test was run.
+    """
     files = (ROOT / path for path in group.test_files())
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     marker = directory / "tests.sha256"
-    if marker.exists() and marker.read_text() == digest:
-        return
-    (directory / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
+    changed = not marker.exists() or marker.read_text() != digest
+    if changed:
+        (directory / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     for module in group.sources():
         meta = directory / "mutants" / f"{module}.meta"
         if meta.exists():
             content = json.loads(meta.read_text())
             for name, code in content["exit_code_by_key"].items():
-                if status_by_exit_code[code] not in NOTICED:
+                if code == NOT_RUN or (changed and _status(code) not in NOTICED):
                     content["exit_code_by_key"][name] = None
             meta.write_text(json.dumps(content))
     marker.write_text(digest)
+
+
+def _status(code: int | None) -> str:
+    return "not run" if code == NOT_RUN else status_by_exit_code[code]
 
 
 def _last_words(output: str) -> str:
@@ -127,7 +135,7 @@ def _last_words(output: str) -> str:
 
 def _outcome(module: str) -> Outcome:
     codes = json.loads(Path("mutants", f"{module}.meta").read_text())["exit_code_by_key"]
-    statuses = {name: status_by_exit_code[code] for name, code in codes.items()}
+    statuses = {name: _status(code) for name, code in codes.items()}
     survivors = [_mutant(module, name) for name, status in statuses.items() if status not in NOTICED]
     return Outcome(module, Counter(statuses.values()), survivors)
 
