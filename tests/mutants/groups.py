@@ -55,7 +55,7 @@ GROUPS = (
         ("tests/service/test_client_authentication.py", "tests/service/test_registration.py"),
     ),
     Group("callout", ("service/callout.py",), ("tests/service/test_turns.py", "tests/service/test_callout.py")),
-    Group("appender", ("events/appender.py",), ("tests/events/test_appender.py",)),
+    Group("appender", ("events/appender.py",), ("tests/events/test_appender_by_itself.py",)),
     Group("log", ("events/log.py", "events/newest.py"), ("tests/events/test_log.py",)),
     Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
     Group(
