@@ -26,6 +26,7 @@ from events.family import (
 from events.following import (
     REFRESHES,
     detections_end_the_family,
+    folding,
     follow,
     nothing_lives_after_the_end,
     plainly_refreshed,
@@ -121,7 +122,13 @@ def test_one_step_is_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "events", [PLAIN, (*PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1"))], ids=["OAuth", "OpenID"]
+    "events",
+    [
+        PLAIN,
+        (*PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1")),
+        (TokenRedeemed("refresh_token", 0, Retry("a", "b")), *PLAIN[1:]),
+    ],
+    ids=["OAuth", "OpenID", "with a key"],
 )
 def test_a_plain_refresh_is_one_step(events: tuple[Any, ...]) -> None:
     """It is what nearly all of a log is made of."""
@@ -213,6 +220,12 @@ def shape_of(*events: Any) -> Any:
     return found
 
 
+def test_a_shape_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are few, and each commit asks."""
+    monkeypatch.setattr(following, "_shapes", {})
+    assert following._shape((TokenReuseDetected,)) is following._shape((TokenReuseDetected,))
+
+
 def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger may choose them."""
     remembered: dict[Any, Any] = {}
@@ -241,3 +254,8 @@ def test_the_first_rule_that_is_broken_is_named() -> None:
         after, why = follow(state, events, AT)
         assert why is not None and why.startswith(told)
         assert after is not None and (after.redeemed_at == AT or state is ENDED)
+
+
+def test_events_are_folded_one_after_the_other() -> None:
+    """Onto the state before them; that breaks no rule of an aggregate that has none."""
+    assert folding(lambda state, event: (*state, event))((1,), (2, 3), START) == ((1, 2, 3), None)

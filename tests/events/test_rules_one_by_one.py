@@ -189,6 +189,7 @@ def test_no_scope_goes_beyond_the_grant(granted: str, scope: str, told: str) -> 
     [
         Case({}, access(AT, "1")),
         Case({"audience": AUDIENCE + OTHER}, access(AT, "1")),
+        Case({"audience": AUDIENCE + OTHER}, replace(access(AT, "1"), audience=OTHER + AUDIENCE)),
         Case({}, replace(access(AT, "1"), audience=())),
         Case({}, replace(access(AT, "1"), audience=OTHER), "a token is for a target beyond the grant"),
         Case({}, replace(access(AT, "1"), audience=AUDIENCE + OTHER), "a token is for a target beyond the grant"),

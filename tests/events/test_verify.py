@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from events import client, family
 from events.chain import Last, recalled
 from events.commit import VERSION, Commit, UnreadableCommit, digest
-from events.following import folding
 from events.grammar import Foreign, kind_of, read_commit
 from events.kinds import FAMILY, KINDS, Kind
 from events.stored import Stored
@@ -294,11 +293,6 @@ def test_a_kind_reads_its_own_commits_without_their_state() -> None:
         for old, new in ((b'"at":"', b'"at":"x'), (b'"v":1', b'"v":"x"'), (b'"actor":"', b'"actor":1,"x":"')):
             with pytest.raises(msgspec.ValidationError):
                 kind.decode_unfolded(stored.body.replace(old, new, 1))
-
-
-def test_events_are_folded_one_after_the_other() -> None:
-    """Onto the state before them; that breaks no rule of an aggregate that has none."""
-    assert folding(lambda state, event: (*state, event))((1,), (2, 3), START) == ((1, 2, 3), None)
 
 
 @pytest.mark.parametrize(

@@ -515,3 +515,51 @@ def test_each_history_stands_by_its_own_rules() -> None:
     run, now, short = Run(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
     assert verdict(run, short, RULES, now) == ("would_have_lived", "expired", "live")
     assert verdict(run, RULES, short, now) == ("would_have_died", "live", "expired")
+
+
+@pytest.mark.parametrize("begins_with", ["issue", "authorize"])
+@pytest.mark.parametrize(
+    "life",
+    [
+        [("present", 0, "a", "read"), ("wait", 9), ("present", 0, "b", None), ("present", 1, "b", None)],
+        [NEWEST, ("configure", GRACE), NEWEST, AGAIN, ("other", "exchange"), ("other", "revoke access token")],
+        [NEWEST, ("configure", MFA), ("other", "cut off"), PARENT],
+        [NEWEST, NEWEST, OLD, FORGED],
+    ],
+)
+def test_under_its_own_policy_a_history_is_what_it_was(begins_with: str, life: list[Any]) -> None:
+    """To the last field of its state."""
+    world = happened(begins_with, "pwd", {}, life)
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    assert run.instead == run.fact == world.state and run.parting is None
+
+
+def test_what_was_asked_for_is_asked_for_again() -> None:
+    """A part of the targets, under the key of that day, with the key of its request."""
+    begun = issue(None, issuing(audience=("a", "b"), key=5))
+    asked = Redeem(START, RULES, "web", 0, "read offline_access", ("b",), Retry("key", "body"), "second", 6, "…")
+    decisions = [("jti-0", begun), ("second", redeem(fold(None, begun.events, START), asked))]
+    state: FamilyState | None = None
+    run: Run | None = None
+    for seq, (commit_id, decision) in enumerate(decisions, 1):
+        state = fold(state, decision.events, START)
+        commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
+        run = follow(run, seq, commit, RULES)
+    assert run is not None and run.instead == run.fact == state
+    assert state is not None and state.access is not None and (state.access.audience, state.key) == (("b",), 6)
+
+
+def test_a_code_is_redeemed_again_for_the_target_it_was_redeemed_for() -> None:
+    """A part of what was granted."""
+    granted = GrantAuthorized("web", "alice", RULES.scope, ("a", "b"), "authorization_code", "seed")
+    first = authorize(None, Authorize(START, granted, CHALLENGE, None, None))
+    command = RedeemCode(START, RULES, "web", "v" * 43, None, ("b",), None, "second", 6, "…")
+    second = redeem_code(fold(None, first.events, START), command)
+    state: FamilyState | None = None
+    run: Run | None = None
+    for seq, (commit_id, decision) in enumerate((("first", first), ("second", second)), 1):
+        state = fold(state, decision.events, START)
+        commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
+        run = follow(run, seq, commit, RULES)
+    assert run is not None and run.instead == run.fact == state
+    assert state is not None and state.access is not None and state.access.audience == ("b",)
