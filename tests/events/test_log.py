@@ -177,8 +177,9 @@ async def test_messages_are_found_by_place_and_by_what_they_are_under() -> None:
     assert await log.newest("tokens.acme.key.*") == found
     assert await log.at(7) == found
     assert await log.next_after(FAMILY, 6) == found
-    assert await log._next_after("tokens.acme.>", 6) == (7, BODY)
-    assert await log._next_after("tokens.acme.>", 7) is None
+    assert log.append == log.appender.append
+    assert await log.appender._find_next("tokens.acme.>", 6) == (7, BODY)
+    assert await log.appender._find_next("tokens.acme.>", 7) is None
     assert {subject for subject, _ in broker.asked} == {"$JS.API.STREAM.MSG.GET.OTHER"}
     assert [question for _, question in broker.asked] == [
         {"last_by_subj": "tokens.acme.key.*"},
@@ -306,3 +307,16 @@ async def test_a_replica_that_is_silent_under_foreign_messages_is_unavailable(mo
     with pytest.raises(Unavailable, match=r"^the log cannot be read now"):
         await log._last_before(FAMILY, 9)
     assert replica.closed
+
+
+async def test_an_answer_that_nobody_waits_for_is_passed_over() -> None:
+    """It came too late, or twice; each question has an inbox of its own, under this connection's."""
+    log, broker = log_of()
+    await log.start()
+    (inbox,) = (subject for subject, take in broker._takers.items() if take == log._newest._received)
+    assert inbox.startswith("_INBOX.") and inbox.endswith(".*")
+    log._newest._received(inbox.replace("*", "9").encode(), b"", BODY, direct(7).headers)
+    first = log._newest._unanswered[b"x"] = asyncio.get_running_loop().create_future()
+    for body in (b"one", b"other"):
+        log._newest._received(b"x", b"", body, None)
+    assert await first == (b"", b"one")
