@@ -23,7 +23,7 @@ from heirloom.backup import back_up
 from heirloom.commands.held_against import KEY, UNSIGNED, named, read_kept
 from heirloom.commands.options import FILE, where
 from heirloom.commands.reading import progress
-from heirloom.commands.restorable import obstacle
+from heirloom.commands.restorable import names, obstacle, tell_accepted
 from heirloom.commands.tables import say
 from heirloom.commands.verify import verify_log
 from heirloom.credentials import Credentials
@@ -102,6 +102,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     "accepted",
     multiple=True,
     metavar="SEQ",
+    callback=names,
     help="Restore although the message at this sequence is no commit. A refusal names which to give, one by one.",
 )
 @click.argument("backup", metavar="FROM", type=DIRECTORY)
@@ -127,7 +128,7 @@ def restore(
         raise click.ClickException(f"{data} is not empty: a data directory is never overwritten. Name another --data")
     os.umask(0o077)  # as `heirloom up`: the log is nobody else's to read
 
-    async def run() -> tuple[Manifest, int]:
+    async def run() -> tuple[Manifest, int, Report]:
         manifest = _checked(backup)
         check_room(data, backup, manifest)
         terms = _terms(backup, manifest, kept, keys, unsigned)
@@ -139,20 +140,19 @@ def restore(
                 async with own_brokers(scratch, backup, manifest, copies) as connection:
                     with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
                         await restore_streams(connection, backup, manifest, copies, advance)
-                    await _verify(connection, terms, accepted)
+                    report = await _verify(connection, terms, accepted)
                     ended = await _end_families(connection, manifest) if end_families else 0
                     if target is not None:
                         await hand_on(connection, target, manifest, cluster, draft)
                 if target is not None:
                     shutil.rmtree(scratch)
                 restore_keys(backup, manifest, draft, same_log=not end_families)
-        return manifest, ended
+        return manifest, ended, report
 
-    manifest, ended = _told(run)
+    manifest, ended, report = _told(run)
     log = manifest.log
     click.echo(f"restored and verified: {log.messages:,} commits, the last of them {log.last_seq:,}")
-    if accepted:
-        say(f"accepted, although foreign: {', '.join(accepted)}; heirloom audit verify goes on naming them")
+    tell_accepted(report, accepted)
     if end_families:
         click.echo(f"{ended:,} families ended; the notary begins anew with a new key")
     else:
@@ -160,7 +160,9 @@ def restore(
             f"whatever was committed after {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is not in it, revocations neither:"
             " if the service went on after that, restore with --end-families instead"
         )
-    if not keys:
+    if kept is not None and unsigned:
+        click.echo("NOT PROVEN: who signed the checkpoint. Signatures were not checked")
+    elif not keys:
         click.echo("its checkpoints were held against a key of the backup's own at most: hold it against yours, --key")
     if not manifest.has_keys:
         click.echo(f"the backup holds no keys: put the keyring into {data} before you start the service")
@@ -188,20 +190,23 @@ def _checked(backup: Path) -> Manifest:
 def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str, ...], unsigned: bool) -> Terms:
     """What the log is held against: keys that one knows, or else those of the backup, and what was kept.
 
+    What was kept is held against keys that one knows alone: whoever made the backup made its keys as well.
+
     Raises `Unusable` and `MalformedNote`.
     """
     public = manifest.file(PUBLIC)
     own = [] if public is None else parse_keys(read_part(backup, public).decode(errors="replace"))
-    known = [] if unsigned else named(given) or own
+    known = [] if unsigned else named(given)
     checkpoint = None if kept is None else read_kept(kept, None if unsigned else known)
-    return Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
+    return Terms(tuple(map(str, [] if unsigned else known or own)), None if checkpoint is None else checkpoint.signed)
 
 
-async def _verify(connection: Connection, terms: Terms, accepted: tuple[str, ...]) -> None:
+async def _verify(connection: Connection, terms: Terms, accepted: tuple[str, ...]) -> Report:
     """The same as `heirloom audit verify`, but for what is accepted. Raises `Unusable`."""
     report = await _report(connection, await last_sequence(connection), terms)
     if (why := obstacle(report, accepted)) is not None:
         raise Unusable(why)
+    return report
 
 
 async def _report(connection: Connection, end: int, terms: Terms) -> Report:

@@ -1,12 +1,17 @@
 """Whether a log may be restored, and what a person may accept in it."""
 
+import re
 from collections.abc import Collection
 
+import click
+
 from events.grammar import Foreign
-from events.subjects import STREAM
+from events.subjects import CHECKPOINTS, STREAM
 from events.verify import Report
 from heirloom.commands.reading import described
+from heirloom.commands.tables import say
 
+NAME = re.compile(rf"({CHECKPOINTS}:)?[1-9][0-9]{{0,18}}")
 NAMED = 10
 """So many foreign messages are described; all that are known are named."""
 
@@ -27,6 +32,23 @@ def obstacle(report: Report, accepted: Collection[str] = ()) -> str | None:
     more = f"; and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
     flags = " ".join(f"--accept-foreign {_name(foreign)}" for foreign in others)
     return f"somebody else has written into the log: {told}{more}. If you know of it, restore with {flags}"
+
+
+def names(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of foreign messages, from the command line."""
+    for name in given:
+        if not NAME.fullmatch(name):
+            raise click.BadParameter(f"{name!r} is neither a sequence nor {CHECKPOINTS}:SEQ")
+    return given
+
+
+def tell_accepted(report: Report, accepted: Collection[str]) -> None:
+    """Say which of these messages were accepted although foreign, and which of them are not foreign at all."""
+    foreign = {_name(each) for each in report.foreign}
+    if was := [name for name in accepted if name in foreign]:
+        say(f"accepted, although foreign: {', '.join(was)}; heirloom audit verify goes on naming them")
+    if was_not := [name for name in accepted if name not in foreign]:
+        say(f"not foreign, so there was nothing to accept: {', '.join(was_not)}")
 
 
 def _name(foreign: Foreign) -> str:

@@ -134,8 +134,18 @@ def test_what_is_foreign_is_accepted_by_name(nats_server: Broker, tmp_path: Path
     one = heirloom("restore", "--data", tmp_path / "new", "--accept-foreign", junk.seq, backup)
     assert one.exit_code == 1 and f"--accept-foreign {more.seq}" in one.output and "tokens.public" not in one.output
     both = "--accept-foreign", junk.seq, "--accept-foreign", more.seq
-    restored = heirloom("restore", "--data", tmp_path / "new", *both, backup)
+    restored = heirloom("restore", "--data", tmp_path / "new", *both, "--accept-foreign", 3, backup)
     assert restored.exit_code == 0, restored.output
+    said = " ".join(restored.output.split())
+    assert f"accepted, although foreign: {junk.seq}, {more.seq};" in said
+    assert "not foreign, so there was nothing to accept: 3" in said
+
+
+@pytest.mark.parametrize("name", ["foo", "0", "-1", "", "TOKENS:x", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 20])
+def test_what_is_no_sequence_is_not_accepted(tmp_path: Path, name: str) -> None:
+    """Before anything is read."""
+    refused = heirloom("restore", "--data", tmp_path / "new", f"--accept-foreign={name}", tmp_path / "none")
+    assert refused.exit_code == 2 and "is neither a sequence nor" in refused.output
 
 
 async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path: Path) -> None:
@@ -171,8 +181,16 @@ async def test_everything_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             await traffic
             assert made.exit_code == 0, made.output
         assert service.stop() == 0
+        key = (data / "notary.pub").read_text().strip()
         shutil.rmtree(data)
-        restored = await asyncio.to_thread(heirloom, "restore", "--data", data, "--checkpoint", kept, backup)
+        unproven = await asyncio.to_thread(heirloom, "restore", "--data", data, "--checkpoint", kept, backup)
+        assert unproven.exit_code == 1 and "no notary's key is known" in unproven.output and not data.exists()
+        unsigned = await asyncio.to_thread(
+            heirloom, "restore", "--data", tmp_path / "unsigned", "--checkpoint", kept, "--unsigned", backup
+        )
+        assert unsigned.exit_code == 0 and "NOT PROVEN" in unsigned.output, unsigned.output
+        held = "--checkpoint", kept, "--key", key
+        restored = await asyncio.to_thread(heirloom, "restore", "--data", data, *held, backup)
         assert restored.exit_code == 0, restored.output
         service.start()
         async with service.client() as web, service.role("auditor") as auditor:
@@ -186,9 +204,11 @@ async def test_everything_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             verified = await asyncio.to_thread(heirloom, "audit", "verify", "--data", data, "--checkpoint", checkpoint)
             assert verified.exit_code == 0, verified.output
     old = await asyncio.to_thread(
-        heirloom, "restore", "--data", tmp_path / "old", "--checkpoint", tmp_path / "newer", backup
+        heirloom, "restore", "--data", tmp_path / "old", "--checkpoint", tmp_path / "newer", "--key", key, backup
     )
-    assert old.exit_code == 1  # the log went on after the backup, and this is the proof
+    assert (
+        old.exit_code == 1 and "no notary's key" not in old.output
+    )  # the log went on after the backup, and this is the proof
     assert not (tmp_path / "old").exists()
 
 
