@@ -21,6 +21,7 @@ from heirloom import __version__, tracing
 from heirloom.credentials import Credentials
 from heirloom.doors import try_doors
 from heirloom.own_connection import connect_as
+from heirloom.probes import some_names
 from heirloom.replica_figures import of_replica
 from heirloom.report import Reporter
 from heirloom.roles import ASKING
@@ -118,7 +119,7 @@ async def run_replica(
         leaving.callback(journal.flush)
         leaving.push_async_callback(asyncio.to_thread, parts.end)
         buses = await _connected(settings, failure, leaving)
-        if settings.try_doors and settings.credentials is None:
+        if settings.try_doors and settings.credentials is None:  # before anything is begun there
             await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
         context = await _context(buses, keys, parts, Skew(settings.max_clock_skew), settings.required.replicas)
@@ -140,8 +141,9 @@ async def run_replica(
         _leave_by(leaving, context.replicas.stop)
         if settings.credentials is not None:
             await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)
-            if settings.try_doors:  # here the broker can ask about clients, and nobody is served yet
-                await _first(try_doors(settings.url, settings.credentials), failure)
+        if settings.try_doors:  # here the broker can ask about clients, all names are known, and nobody is served yet
+            names = some_names({tenant.name: tenant.clients for tenant in context.registry.tenants()})
+            await _first(try_doors(settings.url, settings.credentials, names), failure)
         reacting = asyncio.create_task(Reactor(buses.log, context).run())
         _leave_by(leaving, partial(end, (reacting,)))
         gate = Gate(ORDERS_PER_SECOND)

@@ -1,14 +1,15 @@
 """The doors of a broker, tried before the service serves: what strangers may do there (CONTRACT §7, docs/security.md).
 
 A broker answers at once, and in order, what it does not allow: so after a ping, all that it has not refused is open.
-Whatever is tried does nothing where it is open: no stream stores it, the broker itself takes it for a malformed
-request, and no service listens to it.
+Whatever is tried does nothing where it is open. The broker delivers no message with a reply subject of its own, which
+it looks at after the right to publish; and if it did, no stream would store it, and all that receive it would take it
+for malformed. Where there may be others that listen in the same queue, the subject is of one client, for a moment.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from nats.errors import NoServersError
 
 from events import bus
 from heirloom.credentials import Credentials
-from heirloom.probes import Probe, may, probes
+from heirloom.probes import NO_STREAM, Name, Probe, may, probes
 from heirloom.roles import ROLES, SHOWN, inbox
 from heirloom.running import host_of
 from service.connecting import PROBE
@@ -27,7 +28,9 @@ log = logging.getLogger("heirloom.replica")
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
 """A broker that does not answer now may answer later: what was not tried is not shut."""
-OF_NO_STREAM = {"Nats-Expected-Stream": "heirloom-doors"}
+UNDELIVERED = "_R_.doors"
+"""The broker keeps these reply subjects for itself, and refuses a message of a client's that has one."""
+OF_NO_STREAM = {"Nats-Expected-Stream": NO_STREAM}
 """JetStream does not store what expects to be stored in a stream of another name."""
 MALFORMED = b"{"
 """No request to the broker: without a body, some orders of its own would be obeyed."""
@@ -68,8 +71,8 @@ class _Stranger(NamedTuple):
     may_subscribe: tuple[str, ...] = ()
 
 
-async def try_doors(url: str, known: Credentials | None) -> None:
-    """Try each server of `url`. Raises `OpenDoors`, `Untried`, and `BrokerTooOld`.
+async def try_doors(url: str, known: Credentials | None, names: Collection[Name] = ()) -> None:
+    """Try each server of `url`, also by these names. Raises `OpenDoors`, `Untried`, and `BrokerTooOld`.
 
     Without the credentials that are made here (`known`) nobody's are known on that broker: it is tried with none, and
     with wrong ones. With them, the replica answers the broker's questions about clients already.
@@ -77,12 +80,13 @@ async def try_doors(url: str, known: Credentials | None) -> None:
     A server of a cluster that is away keeps nobody from serving beside the others: that it was not tried is logged.
     """
     away: list[Untried] = []
+    tried = probes(names=names)
     servers = url.split(",")
     for server in servers:
         host = host_of(server)
         strangers = list(_strangers(urlsplit(server).scheme, host, known))
         try:
-            found = await asyncio.gather(*(_open_to(stranger) for stranger in strangers))
+            found = await asyncio.gather(*(_open_to(stranger, tried) for stranger in strangers))
         except Untried as untried:
             if not untried.is_away:
                 raise
@@ -107,10 +111,10 @@ def _strangers(scheme: str, host: str, known: Credentials | None) -> Iterator[_S
         yield _Stranger("every client", known.client_url(*PROBE, host))
 
 
-async def _open_to(stranger: _Stranger) -> str:
+async def _open_to(stranger: _Stranger, every: Iterable[Probe]) -> str:
     """What that stranger may do and should not, in words; empty for nothing. Raises `Untried`."""
     by_right = {True: stranger.may_publish, False: stranger.may_subscribe}
-    tried = [probe for probe in probes() if not may(by_right[probe.publishes], probe.subject)]
+    tried = [probe for probe in every if not may(by_right[probe.publishes], probe.subject)]
     reason = ""
     for attempt in range(ATTEMPTS):
         await asyncio.sleep(attempt * PAUSE_SECONDS)
@@ -126,26 +130,28 @@ async def _open_to(stranger: _Stranger) -> str:
     raise Untried(host_of(stranger.url), stranger.who, reason)
 
 
-async def _refused_to(url: str, tried: Iterable[Probe]) -> str:
-    """All that the broker answers, in small letters, to who tries that."""
-    refused: list[str] = []
+async def _refused_to(url: str, tried: Iterable[Probe]) -> set[str]:
+    """What the broker refuses to who tries that."""
+    refused: set[str] = set()
     connection = await bus.connect(url, "heirloom doors", patient=False)
     try:
-        connection.when_denied = refused.append
+        connection.when_denied = lambda words: refused.add(words.lower().partition(" for ")[2].rstrip("'"))
         for probe in tried:
             if probe.publishes:
-                await connection.publish(probe.subject, MALFORMED, headers=OF_NO_STREAM)
+                await connection.publish(probe.subject, MALFORMED, UNDELIVERED, OF_NO_STREAM)
             else:
-                await (await connection.subscribe(probe.subject)).unsubscribe()
+                await (await connection.subscribe(probe.subject, probe.queue)).unsubscribe()
         await connection.flush()  # nats-py sends this ping before what it has not sent yet
         await connection.flush()
     finally:
         await connection.close()
-    return "\n".join(refused).lower()
+    return refused
 
 
 def _refusal(probe: Probe) -> str:
-    return f'for {"publish" if probe.publishes else "subscription"} to "{probe.subject.lower()}"'
+    """How the broker words it, in small letters."""
+    queue = f' using queue "{probe.queue}"' if probe.queue else ""
+    return f'{"publish" if probe.publishes else "subscription"} to "{probe.subject}"{queue}'.lower()
 
 
 def _reason(error: Exception) -> str:

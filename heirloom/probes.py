@@ -4,29 +4,69 @@ Whoever may publish where the service publishes or listens can speak in its plac
 what was meant for it. So each subject of the table is tried both ways, and a new one is tried because it is there.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
-from events.subjects import CHECKPOINT, REGISTRY
-from heirloom.roles import LOG_API, ROLES, Role, inbox
-from service import news
+from events.subjects import CHECKPOINT, REGISTRY, STREAM
+from heirloom.roles import API, BESIDE, GUESSES, LOG_API, REACTOR, ROLES, STREAMS, WAITING, Role, inbox
+from projections.request import QUEUE as AUDIT_QUEUE
+from service import callout, news
+from service.admin.serve import OPERATIONS
+from service.admin.serve import QUEUE as ADMIN_QUEUE
+from service.askers import endpoints
+from service.server import QUEUE
 
 FOR_EVERYBODY = "oauth.*.public.>"
 """What anybody may ask; another's question is still not for everybody's ears."""
+NAMED = "doors"
+"""For each name that a pattern leaves open, and for a queue that nobody knows: nothing is called so."""
+NO_STREAM = "heirloom-doors"
+"""No stream is called so, on anybody's broker."""
+OURS = (*STREAMS, *BESIDE, WAITING, GUESSES)
+OF_A_STREAM = ("CREATE", "UPDATE", "INFO", "PURGE", "SNAPSHOT", "RESTORE", "MSG.GET", "MSG.DELETE")
+OF_CONSUMERS = ("CREATE.{0}", "CREATE.{0}.>", "DURABLE.CREATE.{0}.*", "MSG.NEXT.{0}.*", "INFO.{0}.*", "PAUSE.{0}.*")
+OF_THE_REACTOR = ("DURABLE.CREATE", "MSG.NEXT", "INFO", "PAUSE")
+"""Orders to JetStream that it refuses where they are malformed, so that they may be tried by a real name."""
+OBEYED = (
+    *(f"STREAM.{order}.{NO_STREAM}" for order in ("DELETE", "LEADER.STEPDOWN", "PEER.REMOVE", "CANCEL_MOVE")),
+    *(f"CONSUMER.{order}.{NO_STREAM}.{NAMED}" for order in ("DELETE", "LEADER.STEPDOWN", "RESET", "UNPIN")),
+)
+"""Orders that need no request to be obeyed: they are tried by names that are nobody's, and by no real one."""
+JETSTREAM = (
+    *(f"{API}.STREAM.{order}.{name}" for name in OURS for order in OF_A_STREAM),
+    *(f"{API}.DIRECT.GET.{name}{subjects}" for name in OURS for subjects in ("", ".>")),
+    *(f"{API}.CONSUMER.{order.format(name)}" for name in OURS for order in OF_CONSUMERS),
+    *(f"{API}.CONSUMER.{order}.{STREAM}.{REACTOR}" for order in OF_THE_REACTOR),
+    *(f"{API}.{order}" for order in (*OBEYED, "STREAM.NAMES", "META.LEADER.STEPDOWN")),
+    f"{API}.DIRECT.GET.{STREAM}.tokens.*.>",
+    f"{API}.CONSUMER.CREATE.{STREAM}.*.tokens.*.>",
+)
+QUESTIONS = (
+    *("family", "families", "revocations", "incidents", "token", "as_of", "diff", "subject", "blast_radius"),
+    *("activity", "search", "what_if", "position"),
+)
+"""What is asked below `audit.<tenant>`: named here too, since importing the audit costs a start a quarter second."""
 DEEPER = (
     "tokens.*.family.*.live",
     "tokens.*.family.*.revoked",
     *REGISTRY,
     CHECKPOINT,
     "admin.*.*.*",
+    *(f"admin.*.{order}" for order in OPERATIONS),
+    *(subject for subject, _endpoint in endpoints().values()),
+    *(f"audit.*.{question}" for question in QUESTIONS),
     f"{news.SUBJECT}.*.*.*",
     "heirloom.applied.*",
     "heirloom.replica.*",
-    "$JS.API.STREAM.NAMES",
     "_INBOX.*.>",
+    "_INBOX.*.*.>",
     "_R_.>",
 )
 """What is of use to a thief below the table's own subjects: a right to that alone is one too many as well."""
+QUEUES = {"oauth.": QUEUE, "admin.": ADMIN_QUEUE, "audit.": AUDIT_QUEUE, callout.SUBJECT: callout.QUEUE}
+"""In which queue the service listens, by how a subject begins: a broker may let somebody into that queue alone."""
 KINDS = {
     CHECKPOINT: f"{CHECKPOINT}, what vouches for the log",
     "tokens.": "tokens.>, the log",
@@ -37,34 +77,61 @@ KINDS = {
     "heirloom.": "heirloom.>, what replicas tell each other",
     "$KV.": "$KV.heirloom-assertions.*, which assertions were used",
     "$JS.API.CONSUMER.": "$JS.API.CONSUMER.>, which makes consumers",
+    "$JS.API.DIRECT.": "$JS.API.DIRECT.>, which reads streams",
+    "$JS.API.STREAM.": "$JS.API.STREAM.>, which makes, reads and deletes streams",
     "$JS.API.": "$JS.API.>",
     f"{LOG_API}.": f"{LOG_API}.>, the log's stream",
     "$SYS.REQ.SERVER.": "$SYS.REQ.SERVER.>, the servers themselves",
     "_INBOX.": "another's inbox",
 }
 """By how a subject begins, what it is in words; the first that fits."""
-NAMED = "doors"
-"""For each name that a pattern leaves open: nothing is called so."""
+OF_A_TENANT = re.compile(r"(?:^|\.)(?:oauth|admin|audit|tokens|revoked|_INBOX)\.(?=\*)")
+"""After it stands a tenant's name, and then perhaps a client's."""
+AT_MOST = 4
+"""So many names are tried, each by a hundred subjects: a right may be to one tenant's, or one client's."""
+
+
+class Name(NamedTuple):
+    """A tenant and one of its clients."""
+
+    tenant: str = NAMED
+    client: str = NAMED
 
 
 class Probe(NamedTuple):
-    """One right that is tried; `what` is it in words."""
+    """One right that is tried, in a queue or in none; `what` is it in words."""
 
     publishes: bool
     subject: str
     what: str
+    queue: str = ""
 
 
-def probes(roles: Mapping[str, Role] = ROLES) -> list[Probe]:
-    """What is tried as anybody, each once."""
+def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> list[Probe]:
+    """What is tried as anybody, each once: by names that are nobody's, and by these."""
     own = [subject for role in roles.values() for subject in (*role.publish, *role.subscribe)]
-    trusted = dict.fromkeys([*DEEPER, *own, *(f"{inbox(name)}.>" for name in roles)])
-    found: dict[tuple[bool, str], Probe] = {}
-    for pattern in trusted:
-        published = [(True, subject) for subject in _examples(pattern) if pattern != FOR_EVERYBODY]
-        for way in [*published, *((False, subject) for subject in (pattern, *_examples(pattern)))]:
-            found.setdefault(way, Probe(*way, _in_words(way[0], pattern)))
+    here = [subject.replace(LOG_API, API) for subject in own]  # how the log's own account calls its stream
+    trusted = dict.fromkeys([*DEEPER, *own, *here, *(f"{inbox(name)}.>" for name in roles)])
+    found: dict[tuple[bool, str, str], Probe] = {}
+    for pattern in [*trusted, *JETSTREAM]:
+        nobodys, theirs = list(_examples(pattern)), [each for name in names for each in _named(pattern, name)]
+        ways = [(True, subject, "") for subject in (*nobodys, *theirs) if not may((FOR_EVERYBODY,), subject)]
+        if pattern in trusted:
+            queued = [] if pattern.startswith("$JS.") else nobodys
+            ways += [(False, subject, "") for subject in (pattern, *nobodys)]
+            ways += [(False, subject, _queue(subject) or NAMED) for subject in queued]
+            ways += [(False, subject, _queue(subject)) for subject in theirs]  # who may listen alone may in a queue
+        for publishes, subject, queue in ways:
+            probe = Probe(publishes, subject, _in_words(publishes, pattern), queue)
+            found.setdefault((publishes, subject, queue), probe)
     return list(found.values())
+
+
+def some_names(clients: Mapping[str, Collection[str]]) -> list[Name]:
+    """Of the clients by tenant, as many as are tried: of as many tenants as can be."""
+    each = max(1, AT_MOST // max(1, len(clients)))
+    some = (Name(tenant, client) for tenant, known in clients.items() for client in islice(known or (NAMED,), each))
+    return list(islice(some, AT_MOST))
 
 
 def may(patterns: Iterable[str], subject: str) -> bool:
@@ -78,6 +145,18 @@ def _examples(pattern: str) -> Iterator[str]:
     yield subject.replace(">", NAMED)
     if subject.endswith(">"):
         yield subject.replace(">", ".".join([NAMED] * 3))
+
+
+def _named(pattern: str, name: Name) -> Iterator[str]:
+    """A subject of that name's, if it is about any."""
+    if (begin := OF_A_TENANT.search(pattern)) is not None:
+        names = pattern[begin.end() :].replace("*", name.tenant, 1).replace("*", name.client, 1)
+        yield next(_examples(pattern[: begin.end()] + names))
+
+
+def _queue(subject: str) -> str:
+    """In which the service listens there; empty for none."""
+    return next((queue for begin, queue in QUEUES.items() if subject.startswith(begin)), "")
 
 
 def _in_words(publishes: bool, pattern: str) -> str:

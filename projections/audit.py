@@ -24,6 +24,7 @@ from projections.person import subject
 from projections.progress import PATIENCE_SECONDS, Progress
 from projections.read_model import open_for_queries
 from projections.request import (
+    QUEUE,
     AsOfRequest,
     DiffRequest,
     FamiliesRequest,
@@ -61,7 +62,6 @@ QUERIES: dict[str, tuple[type[Request], Callable[..., Answer]]] = {
 }
 """What is asked of the read model alone: `(db, tenant, request, limit, now in microseconds)` → the answer."""
 
-QUEUE = "heirloom-audit"
 QUESTIONS_PER_SECOND = 500
 """About one tenant, at each projector."""
 LIMITS = Limits(at_once=4, of_tenant=3, of_client=2, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256)

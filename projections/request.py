@@ -11,6 +11,9 @@ from projections.commit import microseconds
 
 T = TypeVar("T")
 
+QUEUE = "heirloom-audit"
+"""In which projectors share the questions."""
+
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339."""
 Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1000)]

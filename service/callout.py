@@ -31,6 +31,7 @@ from service.tokens import new_id
 log = logging.getLogger("heirloom.callout")
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
+QUEUE = "heirloom"
 REFUSED = "Authorization Violation"
 LIMITS = Limits(
     at_once=128, of_tenant=32, of_client=32, waiting=2_000, waiting_of_tenant=1_000, waiting_of_client=1_000
@@ -85,7 +86,7 @@ class Callout:
 
     async def start(self, connection: Connection) -> None:
         """Listen; every replica may answer."""
-        self._subscription = await connection.subscribe(SUBJECT, queue="heirloom", cb=self._asked)
+        self._subscription = await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._asked)
         await connection.flush()
 
     async def drain(self) -> None:

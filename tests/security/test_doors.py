@@ -6,15 +6,19 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
+from nats.aio.msg import Msg
 
 from events import bus, stream, subjects
 from heirloom import credentials, doors
 from heirloom.broker_accounts import accounts
 from heirloom.doors import OpenDoors, Untried, try_doors
-from heirloom.probes import FOR_EVERYBODY, may, probes
-from heirloom.roles import BESIDE, ROLES, WAITING, Role
+from heirloom.probes import AT_MOST, FOR_EVERYBODY, NAMED, NO_STREAM, QUESTIONS, Name, may, probes, some_names
+from heirloom.roles import BESIDE, GUESSES, LOG_API, REACTOR, ROLES, WAITING, Role
+from projections.audit import Audit
+from projections.progress import Progress
 from tests.broker import Broker
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
 
@@ -60,30 +64,47 @@ def test_a_broker_that_knows_our_credentials_is_served_on_only_when_shut(tmp_pat
         assert service.stop() == 0
 
 
-async def test_nothing_is_stored_by_trying(connection: bus.Connection, nats_server: Broker) -> None:
-    """On a broker with a log that lets anybody write it; what the service keeps beside the log is neither purged."""
-    jetstream, beside = (
-        connection.jetstream(),
-        {BESIDE[0]: "heirloom.replica.*", BESIDE[1]: "$KV.heirloom-assertions.>"},
-    )
-    for name, subject in (beside | {WAITING: "waiting.*"}).items():
+@pytest.mark.parametrize("reply", [doors.UNDELIVERED, ""])
+async def test_nothing_is_done_by_trying(
+    connection: bus.Connection, nats_server: Broker, monkeypatch: pytest.MonkeyPatch, reply: str
+) -> None:
+    """On a broker with a log that lets anybody write it: nothing is stored, purged, paused, taken or deleted.
+
+    Nothing is delivered even; and if a broker did deliver it, what is tried would still do nothing.
+    """
+    monkeypatch.setattr(doors, "UNDELIVERED", reply)
+    jetstream = connection.jetstream()
+    beside = {BESIDE[0]: "heirloom.replica.*", BESIDE[1]: "$KV.heirloom-assertions.>", WAITING: "waiting.*"}
+    for name, subject in (beside | {GUESSES: "guesses.*"}).items():
         await jetstream.add_stream(name=name, subjects=[subject])
         await jetstream.publish(subject[:-1] + "one", b"")
-    await jetstream.add_consumer(subjects.STREAM, durable_name="doors")
-    before = [(await jetstream.stream_info(name)).config for name in (*stream.SUBJECTS, *beside, WAITING)]
+    await jetstream.publish("tokens.acme.client.web", b"one")
+    await jetstream.add_consumer(subjects.STREAM, durable_name=REACTOR)
+    names = (*stream.SUBJECTS, *beside, GUESSES)
+    before = [await jetstream.stream_info(name) for name in names], await jetstream.consumer_info("TOKENS", REACTOR)
+    received: list[str] = []
+    for begins in ("oauth.>", "admin.>", "tokens.>", "heirloom.>", "$JS.API.>", "$SYS.REQ.>"):
+
+        async def receive(message: Msg) -> None:
+            if message.data == doors.MALFORMED:
+                received.append(message.subject)
+
+        await connection.subscribe(begins, cb=receive)
+    await connection.flush()
     with pytest.raises(OpenDoors, match=r"publish to tokens\.>, the log"):
-        await try_doors(nats_server.url, None)
-    for name in stream.SUBJECTS:
-        assert await stream.last_sequence(connection, name) == 0
-    after = [await jetstream.stream_info(name) for name in (*stream.SUBJECTS, *beside, WAITING)]
-    assert [info.config for info in after] == before
-    assert [(info.state.messages, info.state.last_seq) for info in after[2:]] == [(1, 1)] * 3
-    assert [info.state.consumer_count for info in after] == [1, 0, 0, 0, 0]
+        await try_doors(nats_server.url, None, [Name("acme", "web")])
+    after = [await jetstream.stream_info(name) for name in names], await jetstream.consumer_info("TOKENS", REACTOR)
+    assert [(info.config, info.state) for info in after[0]] == [(info.config, info.state) for info in before[0]]
+    assert [info.state.messages for info in after[0]] == [1, 0, 1, 1, 1, 1]
+    assert [info.state.consumer_count for info in after[0]] == [1, 0, 0, 0, 0, 0]
+    consumers = [(info.config, info.num_pending, info.delivered, info.ack_floor) for info in (before[1], after[1])]
+    assert consumers[0] == consumers[1]
+    assert not reply or not received
 
 
 async def test_a_service_of_ours_has_its_doors_shut(service: Service) -> None:
     """Nobody is let in without credentials or with wrong ones, and roles and clients may do what is theirs alone."""
-    await try_doors(f"nats://{service.host}", credentials.load(service.data))
+    await try_doors(f"nats://{service.host}", credentials.load(service.data), [Name("acme", "web"), Name("globex")])
 
 
 @pytest.mark.parametrize(
@@ -106,16 +127,52 @@ async def test_a_service_of_ours_has_its_doors_shut(service: Service) -> None:
         ('publish: "$SYS.REQ.USER.AUTH"', "publish to $SYS.REQ.USER.AUTH"),
         ('publish: "$SRV.>"', "publish to $SRV.>"),
         ('publish: "_R_.>"', "publish to _R_.>"),
+        ('subscribe: "oauth.> heirloom"', "subscribe to oauth.>"),
+        ('subscribe: "oauth.*.client.*.token heirloom"', "subscribe to oauth.>"),
+        ('subscribe: "oauth.acme.client.web.token heirloom"', "subscribe to oauth.>"),
+        ('subscribe: "admin.> heirloom-admin"', "subscribe to admin.>"),
+        ('subscribe: "audit.> heirloom-audit"', "subscribe to audit.>"),
+        ('subscribe: "$SYS.REQ.USER.AUTH heirloom"', "subscribe to $SYS.REQ.USER.AUTH"),
+        ('subscribe: "oauth.> *"', "subscribe to oauth.>"),
+        ('subscribe: "tokens.> *"', "subscribe to tokens.>"),
+        ('subscribe: "oauth.acme.>"', "subscribe to oauth.>"),
+        ('subscribe: "tokens.acme.>"', "subscribe to tokens.>"),
+        ('subscribe: "tokens.*.client.web"', "subscribe to tokens.>"),
+        ('subscribe: "revoked.acme.*"', "subscribe to revoked.>"),
+        ('subscribe: "_INBOX.acme.web.>"', "subscribe to another's inbox"),
+        ('publish: "_INBOX.acme.web.>"', "publish to another's inbox"),
+        ('publish: "admin.acme.>"', "publish to admin.>"),
+        ('publish: "admin.acme.role.add"', "publish to admin.>"),
+        ('publish: "admin.*.role.add"', "publish to admin.>"),
+        ('publish: "audit.acme.families"', "publish to audit.>"),
+        ('publish: "tokens.acme.>"', "publish to tokens.>, the log"),
+        ('publish: "oauth.acme.client.web.issue"', "publish to oauth.>"),
+        ('publish: "$JS.API.DIRECT.GET.TOKENS"', "publish to $JS.API.DIRECT.>"),
+        ('publish: "$JS.API.DIRECT.GET.TOKENS.>"', "publish to $JS.API.DIRECT.>"),
+        ('publish: "$JS.API.DIRECT.GET.TOKENS.tokens.acme.>"', "publish to $JS.API.DIRECT.>"),
+        ('publish: "$JS.API.STREAM.DELETE.*"', "publish to $JS.API.STREAM.>"),
+        ('publish: "$JS.API.STREAM.PURGE.TOKENS"', "publish to $JS.API.STREAM.>"),
+        ('publish: "$JS.API.STREAM.MSG.DELETE.TOKENS"', "publish to $JS.API.STREAM.>"),
+        ('publish: "$JS.API.STREAM.MSG.GET.GUESSES"', "publish to $JS.API.STREAM.>"),
+        ('publish: "$JS.API.STREAM.SNAPSHOT.CHECKPOINTS"', "publish to $JS.API.STREAM.>"),
+        ('publish: "$JS.API.STREAM.LEADER.STEPDOWN.*"', "publish to $JS.API.STREAM.>"),
+        ('publish: "$JS.API.META.LEADER.STEPDOWN"', "publish to $JS.API.>"),
+        ('publish: "$JS.API.CONSUMER.CREATE.TOKENS"', "publish to $JS.API.CONSUMER.>"),
+        ('publish: "$JS.API.CONSUMER.CREATE.TOKENS.*.tokens.acme.>"', "publish to $JS.API.CONSUMER.>"),
+        ('publish: "$JS.API.CONSUMER.DURABLE.CREATE.DEVICES.*"', "publish to $JS.API.CONSUMER.>"),
+        ('publish: "$JS.API.CONSUMER.MSG.NEXT.TOKENS.reactor"', "publish to $JS.API.CONSUMER.>"),
+        ('publish: "$JS.API.CONSUMER.PAUSE.TOKENS.reactor"', "publish to $JS.API.CONSUMER.>"),
+        ('publish: "$JS.API.CONSUMER.DELETE.TOKENS.*"', "publish to $JS.API.CONSUMER.>"),
     ],
 )
 async def test_one_open_door_is_enough(tmp_path: Path, rights: str, named: str) -> None:
-    """Whoever comes without credentials has one right too many (`no_auth_user`)."""
+    """Whoever comes without credentials has one right too many (`no_auth_user`), perhaps to one tenant's subjects."""
     kind, subject = rights.split(": ")
     other = "subscribe" if kind == "publish" else "publish"
     permissions = f'{{ {kind}: [{subject}], {other}: {{ deny: [">"] }} }}'
     text = f"authorization {{ users: [ {{ user: guest, password: x, permissions: {permissions} }} ] }}"
     with configured(tmp_path, text + "\nno_auth_user: guest") as server, pytest.raises(OpenDoors) as found:
-        await try_doors(server.url, None)
+        await try_doors(server.url, None, [Name("acme", "web")])
     assert f"anybody without credentials may {named}" in str(found.value)
     assert str(found.value).count(" may ") == 1
 
@@ -125,14 +182,52 @@ def test_each_subject_of_the_role_table_is_tried() -> None:
 
     What anybody may ask may be asked; another's question is still not for everybody's ears.
     """
-    table = ROLES | {"new": Role("NEW", publish=("new.*.orders.>",), subscribe=("news",))}
+    orders = ("new.*.orders.>", f"{LOG_API}.NEW.ORDER")
+    table = ROLES | {"new": Role("NEW", publish=orders, subscribe=("news",))}
     tried = {way: [probe.subject for probe in probes(table) if probe.publishes is way] for way in (True, False)}
     for name, role in table.items():
         for pattern in (*role.publish, *role.subscribe, f"_INBOX.role.{name}.>"):
             assert pattern == FOR_EVERYBODY or any(may((pattern,), subject) for subject in tried[True]), pattern
             assert pattern in tried[False] and any(may((pattern,), subject) for subject in tried[True] + tried[False])
+    assert "$JS.API.NEW.ORDER" in tried[True], "in the log's own account it is called so"
     assert "oauth.doors.public.doors" not in tried[True]
     assert not any("*" in subject or ">" in subject for subject in tried[True])
+
+
+async def test_listening_alone_is_found_where_one_queue_is_shut(tmp_path: Path) -> None:
+    """A refusal in a queue is none of listening without: the broker words both alike."""
+    permissions = '{ publish: { deny: [">"] }, subscribe: ["oauth.doors.edge.token", "oauth.doors.edge.token other"] }'
+    text = f"authorization {{ users: [ {{ user: guest, password: x, permissions: {permissions} }} ] }}"
+    with configured(tmp_path, text + "\nno_auth_user: guest") as server, pytest.raises(OpenDoors) as found:
+        await try_doors(server.url, None)
+    assert "may subscribe to oauth.>" in str(found.value)
+
+
+def test_what_obeys_whatever_it_is_sent_is_tried_by_no_real_name() -> None:
+    """Not even one tenant's: these orders would delete, or move who leads."""
+    obeyed = ("STREAM.DELETE.", "STEPDOWN.", "PEER.REMOVE.", "CANCEL_MOVE.", "RESET.", "UNPIN.")
+    ordered = [probe.subject for probe in probes(names=[Name("acme", "web")]) if probe.publishes]
+    for subject in ordered:
+        if (order := next((order for order in obeyed if order in subject), None)) is not None:
+            assert subject.partition(order)[2].startswith(NO_STREAM), subject
+        if ".CONSUMER.DELETE." in subject:
+            assert subject.endswith(f".{NAMED}"), subject
+
+
+def test_as_many_names_are_tried_as_there_is_time_for() -> None:
+    """Of many tenants one client each, of few tenants more."""
+    one = {"acme": [f"c{number}" for number in range(9)]}
+    assert some_names({}) == []
+    assert some_names(one) == [Name("acme", f"c{number}") for number in range(AT_MOST)]
+    assert some_names(one | {"globex": []}) == [*some_names(one)[: AT_MOST // 2], Name("globex", NAMED)]
+    many = some_names({f"t{number}": ["a", "b"] for number in range(9)})
+    assert many == [Name(f"t{number}", "a") for number in range(AT_MOST)]
+
+
+def test_every_question_is_tried() -> None:
+    """The audit's own table, which is not imported for that."""
+    audit = Audit(Progress(), AsyncMock(), {"what_if": AsyncMock()})
+    assert sorted(audit._queries) == sorted(QUESTIONS)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +247,21 @@ def test_each_subject_of_the_role_table_is_tried() -> None:
 def test_what_is_a_right_is_not_tried(pattern: str, subject: str, is_about: bool) -> None:
     """A pattern is about all of a subject or not."""
     assert may((pattern,), subject) == is_about
+
+
+def test_a_right_to_one_tenants_orders_is_found_when_it_is_in_the_log(tmp_path: Path) -> None:
+    """A tenant that is made later is tried at the next start: then its name is known."""
+    permissions = '{ publish: ["admin.acme.>"], subscribe: { deny: [">"] } }'
+    users = f"{{ user: guest, password: x, permissions: {permissions} }}, {{ user: service, password: y }}"
+    with configured(tmp_path / "broker", f"authorization {{ users: [ {users} ] }}\nno_auth_user: guest") as server:
+        url = server.url.replace("//", "//service:y@")
+        service = Service(tmp_path / "data", "--nats", url, "--no-notary")
+        service.start()
+        assert service.stop() == 0
+        command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--nats", url, "--no-notary"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "anybody without credentials may publish to admin.>" in done.stderr
 
 
 async def test_denying_what_a_refusal_names_is_not_enough(tmp_path: Path) -> None:
@@ -238,7 +348,7 @@ async def test_a_role_with_too_many_rights_is_found(tmp_path: Path, role: str, m
         found = {}
         for stranger in doors._strangers("nats", host, known):
             if stranger.who.startswith("the role "):
-                found[stranger.who] = await doors._open_to(stranger)
+                found[stranger.who] = await doors._open_to(stranger, probes())
     assert found.pop(f"the role {role}").startswith(
         f"the role {role} may publish to tokens.>, the log, publish to tokens.check"
     )
