@@ -33,7 +33,7 @@ class Broker:
         self.sent: list[Sent] = []
         self.found: list[tuple[int, bytes] | None] = []
         self.asked: list[tuple[str, int]] = []
-        self.refuses = False
+        self.refuses, self.refused = False, 0
         self.take: Taker | None = None
         self.pace: list[tuple[int, int]] = []
         self.appender = Appender(cast("Connection", self), self.find_next)
@@ -51,6 +51,7 @@ class Broker:
     async def publish(self, subject: str, body: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
         """As `Connection.publish`."""
         if self.refuses:
+            self.refused += 1
             raise NatsError
         self.sent.append(Sent(subject, body, reply, headers or {}))
 
@@ -433,6 +434,7 @@ async def test_a_batch_that_cannot_be_sent_is_told_to_all(crowded: Broker, monke
     crowded.refuses, crowded.found = True, [None, None]
     results = await asyncio.gather(*(append(crowded, name) for name in "ab"), return_exceptions=True)
     assert [str(result) for result in results] == ["the broker takes nothing now (Error)"] * 2
+    assert crowded.refused == 1, "nobody tries once more alone"
     await turns()
     crowded.is_at_rest()
     crowded.refuses = False
