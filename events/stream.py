@@ -92,7 +92,7 @@ UNSET: tuple[object, ...] = (None, False, 0, -1, "", "none", "default", {}, [])
 
 
 def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What of `found` (a stream's configuration as the server gives it) is not as `wanted`, in words.
+    """What of `found` (a stream's or consumer's configuration as the server gives it) is not as `wanted`, in words.
 
     A setting that is not wanted must be unset: a stream that takes messages from elsewhere, rewrites or repeats them,
     or drops some, is not the one that the code describes.
@@ -102,7 +102,7 @@ def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         for setting, value in wanted.items()
         if setting not in MAY_DIFFER and found.get(setting) != value
     ]
-    if found.get("num_replicas", 1) < wanted["num_replicas"]:
+    if found.get("num_replicas", 1) < wanted.get("num_replicas", 0):
         faults.append(f"num_replicas is {found.get('num_replicas', 1)}, must be at least {wanted['num_replicas']}")
     others = found.keys() - wanted.keys() - set(MAY_DIFFER)
     return faults + [f"{setting} is set" for setting in sorted(others) if found[setting] not in UNSET]
@@ -129,11 +129,11 @@ async def ensure_exactly(connection: Connection, wanted: dict[str, Any], *, mend
     """
 
     async def make() -> None:
-        info = await _api(connection, f"STREAM.INFO.{wanted['name']}", {})
+        info = await ask(connection, f"STREAM.INFO.{wanted['name']}", {})
         if info.get("error", {}).get("err_code") == NOT_FOUND:
-            info = await _api(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
+            info = await ask(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
         elif mends and "config" in info and deviations(info["config"], wanted):
-            info = await _api(connection, f"STREAM.UPDATE.{wanted['name']}", wanted)
+            info = await ask(connection, f"STREAM.UPDATE.{wanted['name']}", wanted)
         if "error" in info:
             raise JetStreamMissing(f"the broker refuses the stream {wanted['name']}: {info['error']['description']}")
         if faults := deviations(info["config"], wanted):
@@ -146,7 +146,7 @@ async def every_configuration(connection: Connection) -> list[dict[str, Any]]:
     """The configuration of every stream that the broker has for this account. Raises `JetStreamMissing`."""
     found: list[dict[str, Any]] = []
     while True:
-        page = await _api(connection, "STREAM.LIST", {"offset": len(found)})
+        page = await ask(connection, "STREAM.LIST", {"offset": len(found)})
         if "error" in page:
             raise JetStreamMissing(f"the broker does not list its streams: {page['error'].get('description')}")
         streams = page.get("streams") or []
@@ -156,9 +156,9 @@ async def every_configuration(connection: Connection) -> list[dict[str, Any]]:
 
 
 async def _ensure(connection: Connection, name: str, required: Required) -> None:
-    info = await _api(connection, f"STREAM.INFO.{name}", {})
+    info = await ask(connection, f"STREAM.INFO.{name}", {})
     if info.get("error", {}).get("err_code") == NOT_FOUND:
-        info = await _api(connection, f"STREAM.CREATE.{name}", configuration(required, name))
+        info = await ask(connection, f"STREAM.CREATE.{name}", configuration(required, name))
     elif name == STREAM and info.get("config", {}).get("subjects") == BEFORE_CHECKPOINTS:
         info = await _make_room(connection, info["config"], required)
     elif "config" in info and (mended := _mended(info["config"], name)) != info["config"]:
@@ -166,7 +166,7 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
             raise WeakStream(faults, name)
         if mended["compression"] != info["config"].get("compression", "none"):
             log.warning(COMPRESSED_BEFORE, extra={"stream": name})
-        info = await _api(connection, f"STREAM.UPDATE.{name}", mended)
+        info = await ask(connection, f"STREAM.UPDATE.{name}", mended)
     if "error" in info:
         raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
     if faults := differences(info["config"], required, name):
@@ -197,15 +197,15 @@ async def _make_room(connection: Connection, found: dict[str, Any], required: Re
     narrower = found | {"subjects": SUBJECTS[STREAM], "republish": FEED}
     if faults := differences(narrower, required):
         raise WeakStream(faults)
-    info = await _api(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": CHECKPOINT})
+    info = await ask(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": CHECKPOINT})
     if info.get("state", {}).get("subjects"):
         raise WeakStream(["checkpoints lie among its commits, where only a version before 0.1.0 reads them"])
-    return await _api(connection, f"STREAM.UPDATE.{STREAM}", narrower)
+    return await ask(connection, f"STREAM.UPDATE.{STREAM}", narrower)
 
 
 async def last_sequence(connection: Connection, name: str = STREAM) -> int:
     """The stream's newest sequence, 0 when it is empty. Raises `JetStreamMissing`."""
-    info = await _api(connection, f"STREAM.INFO.{name}", {})
+    info = await ask(connection, f"STREAM.INFO.{name}", {})
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
     sequence: int = info["state"]["last_seq"]
@@ -214,7 +214,7 @@ async def last_sequence(connection: Connection, name: str = STREAM) -> int:
 
 async def holds_any(connection: Connection, name: str, start: int, until: int) -> bool:
     """Whether the stream's leader has a message in that range, both ends included. Raises `JetStreamMissing`."""
-    info = await _api(connection, f"STREAM.INFO.{name}", {"deleted_details": True})
+    info = await ask(connection, f"STREAM.INFO.{name}", {"deleted_details": True})
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
     first, last = max(start, info["state"]["first_seq"]), min(until, info["state"]["last_seq"])
@@ -224,7 +224,7 @@ async def holds_any(connection: Connection, name: str, start: int, until: int) -
 
 async def created(connection: Connection) -> str:
     """When the stream was made, to the nanosecond: no other log has the same. Raises `JetStreamMissing`."""
-    info = await _api(connection, f"STREAM.INFO.{STREAM}", {})
+    info = await ask(connection, f"STREAM.INFO.{STREAM}", {})
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
     when: str = info["created"]
@@ -233,7 +233,7 @@ async def created(connection: Connection) -> str:
 
 async def broker_time(connection: Connection) -> datetime:
     """The time on the clock of the log's leader, which stamps what it stores. Raises `JetStreamMissing`."""
-    info = await _api(connection, f"STREAM.INFO.{STREAM}", {})
+    info = await ask(connection, f"STREAM.INFO.{STREAM}", {})
     if "ts" not in info:
         raise JetStreamMissing(f"the broker tells no time of the stream {STREAM}")
     return msgspec.convert(info["ts"], datetime)
@@ -241,13 +241,14 @@ async def broker_time(connection: Connection) -> datetime:
 
 async def tenants(connection: Connection) -> list[str]:
     """The names of the tenants in the log. Raises `JetStreamMissing`."""
-    info = await _api(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": tenant("*").filter})
+    info = await ask(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": tenant("*").filter})
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
     return sorted(subject.split(".")[1] for subject in info["state"].get("subjects") or {})
 
 
-async def _api(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What JetStream answers, an `error` of its own too. Raises `JetStreamMissing`, and `NoLeader` for a while."""
     try:
         subject = f"{connection.jetstream_api}.{operation}"
         reply = await connection.request(subject, msgspec.json.encode(request), timeout=ANSWER_SECONDS)

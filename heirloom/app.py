@@ -144,7 +144,9 @@ async def run_replica(
         if settings.try_doors:  # here the broker can ask about clients, all names are known, and nobody is served yet
             names = some_names({tenant.name: tenant.clients for tenant in context.registry.tenants()})
             await _first(try_doors(settings.url, settings.credentials, names), failure)
-        reacting = asyncio.create_task(Reactor(buses.log, context).run())
+        reactor = Reactor(buses.log, context)
+        await reactor.start()
+        reacting = asyncio.create_task(reactor.run())
         _leave_by(leaving, partial(end, (reacting,)))
         gate = Gate(ORDERS_PER_SECOND)
         admin = Broker(buses.admin.connection, gate, buses.admin.askers.own_inbox)

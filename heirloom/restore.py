@@ -19,7 +19,6 @@ from events.files import write_private
 from events.log import Log
 from events.reader import read
 from events.stream import SUBJECTS, Required, configuration
-from events.subjects import STREAM
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers
 from heirloom.child import ChildFailed
@@ -39,7 +38,6 @@ from heirloom.snapshot import CHUNK_BYTES, consumers_of, give_back, remove_consu
 from heirloom.unpacked import unpacked_size
 from notary import key as notary_files
 from service.client_assertion import bucket
-from service.completed import CONSUMER
 from service.decide.outcome import Decision
 from service.decide.revoke import Revoke, revoke
 from service.families import Families
@@ -135,15 +133,14 @@ async def restore_streams(
 ) -> None:
     """Make every stream of the backup again as the code configures it, with so many `replicas`.
 
-    Of the consumers that a snapshot brings along only the service's own stays, which delivers to nobody unasked. Raises
-    `Unusable` and `SnapshotFailed`.
+    No consumer that a snapshot brings along stays, nor what it says is done: the service makes its own anew, which goes
+    through the log from the beginning. Raises `Unusable` and `SnapshotFailed`.
     """
     for stream in manifest.streams:
         config = _configuration(stream.name, replicas)
         await give_back(connection, config, stream.state, pieces(backup, stream.part), advance)
         for consumer in await consumers_of(connection, stream.name):
-            if (stream.name, consumer) != (STREAM, CONSUMER):
-                await remove_consumer(connection, stream.name, consumer)
+            await remove_consumer(connection, stream.name, consumer)
 
 
 async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> None:

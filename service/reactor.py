@@ -13,19 +13,20 @@ from datetime import datetime
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from events import client as client_events
 from events import subject as subject_events
 from events import subjects
 from events import tenant as tenant_events
 from events.bus import Connection
+from events.durable import ensure_durable
 from events.ending import end
 from events.family import FamilyState
 from events.grammar import Foreign, read_commit
 from events.log import Log, Unavailable
 from events.pulled import Pulled
 from events.stored import Stored
+from events.stream import JetStreamMissing, with_a_leader
 from service.completed import CONSUMER
 from service.context import Context
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
@@ -41,6 +42,14 @@ AT_ONCE = 4
 FAMILIES_AT_ONCE = 64
 """Revocations under way for one cut-off: commits that wait together share an fsync."""
 AGAIN_SECONDS = 0.3
+LASTING = 20
+"""Failures one after another, without a message or the word that there is none: cut-offs are carried out no more."""
+DURABLE = {
+    "durable_name": CONSUMER,
+    "filter_subjects": list(subjects.CUT_OFFS),
+    "ack_wait": int(ACK_WAIT_SECONDS * 1e9),
+    "max_ack_pending": 16,
+}
 
 
 class _Ordered(msgspec.Struct):
@@ -54,31 +63,32 @@ class Reactor:
 
     def __init__(self, connection: Connection, context: Context) -> None:
         self._connection = connection
-        self._jetstream = connection.jetstream(timeout=2)
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = 0
+
+    async def start(self) -> None:
+        """Have the consumer as it must be, before anybody asks what it has acknowledged. Raises `JetStreamMissing`."""
+        await with_a_leader(self._ensure)
 
     async def run(self) -> None:
         """For ever. What is unfinished when this is cancelled goes to another replica at once."""
         while True:
             try:
-                await self._jetstream.add_consumer(
-                    subjects.STREAM,
-                    ConsumerConfig(
-                        durable_name=CONSUMER,
-                        filter_subjects=list(subjects.CUT_OFFS),
-                        deliver_policy=DeliverPolicy.ALL,
-                        ack_policy=AckPolicy.EXPLICIT,
-                        ack_wait=ACK_WAIT_SECONDS,
-                        max_ack_pending=16,
-                    ),
-                )
+                await self._ensure()
                 await self._take(Pulled(self._connection, subjects.STREAM, CONSUMER))
-            except NatsError as error:
-                log.info("waiting for the log: %s", type(error).__name__)
+            except (NatsError, JetStreamMissing) as error:
+                self._failures += 1
+                if self._failures == LASTING:
+                    log.error("no cut-off is carried out: %s", error)
+                else:
+                    log.info("waiting for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
                 await end(self._tasks)
+
+    async def _ensure(self) -> None:
+        await ensure_durable(self._connection, subjects.STREAM, DURABLE)
 
     async def _take(self, handed_out: Pulled) -> None:
         free = asyncio.Semaphore(AT_ONCE)
@@ -93,7 +103,9 @@ class Reactor:
         try:
             while True:
                 await free.acquire()
-                if (message := await handed_out.next()) is None:
+                message = await handed_out.next()
+                self._failures = 0
+                if message is None:
                     free.release()
                     continue
                 task = asyncio.create_task(finish(message))

@@ -20,6 +20,7 @@ from heirloom.restore import draft_of
 from heirloom.unpacked import unpacked_size
 from service import keyring
 from service.client_assertion import UsedAssertions
+from service.completed import CONSUMER
 from service.skew import MOST_TOLERATED_SECONDS
 from tests.broker import broker
 from tests.operations.test_backup import LOG, heirloom
@@ -45,8 +46,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 async def _spy_on(url: str) -> None:
     connection = await bus.connect(url, "test")
     await UsedAssertions(connection).start(1, 300)
-    config = ConsumerConfig(durable_name=SPY, deliver_subject="revoked.acme.f1")
-    await connection.jetstream().add_consumer("TOKENS", config)
+    for name in (SPY, CONSUMER):  # the service's own too: a stranger may have altered it
+        config = ConsumerConfig(durable_name=name, deliver_subject="revoked.acme.f1")
+        await connection.jetstream().add_consumer("TOKENS", config)
     await connection.close()
 
 
