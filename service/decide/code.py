@@ -152,8 +152,12 @@ def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, creden
 
 
 def _again(state: FamilyState, command: RedeemCode) -> Decision:
-    """A lost answer asked for once more, or a copied code."""
-    repeated = _repeated(state, command)
+    """A lost answer asked for once more, or a copied code.
+
+    Once a refresh token was presented, the challenge is gone from the state, and the key in it is the latest refresh's:
+    that excuses no code.
+    """
+    repeated = None if state.code is None else _repeated(state, command)
     if repeated is not None:
         return repeated
     reuse = TokenReuseDetected(0, state.generation or 0, command.client_id, "authorization_code")

@@ -1,7 +1,7 @@
 """Codes and their time: given events, when one is presented late, then a refusal that writes nothing."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -152,6 +152,25 @@ def test_a_code_redeemed_again_under_another_key_ends_its_family(other: Retry | 
         TokenReuseDetected(0, 0, "web", "authorization_code"),
         FamilyRevoked("code_reuse", "a test"),
     )
+
+
+@pytest.mark.parametrize("rotation", ["rotate", "reuse"])
+@pytest.mark.parametrize("body", [KEY.body, "something else"], ids=["same", "other"])
+def test_a_refreshs_key_excuses_no_code(body: str, rotation: Literal["rotate", "reuse"]) -> None:
+    """RFC 6749 §4.1.2, CONTRACT §2, §3: what its client made up for the latest refresh is no key of the redemption."""
+    state = fold(with_code(), redeemed(Retry("first", KEY.body), 1, with_code()).events, at(1))
+    rules = replace(RULES, refresh_token_rotation=rotation)
+    for key in ("second", KEY.key):
+        command = redeeming(state.generation or 0, 2, rules, retry=Retry(key, KEY.body))
+        state = fold(state, redeem(state, command).events, at(2))
+    assert state.retry == KEY
+    for retry in (Retry(KEY.key, body), Retry("first", body)):
+        again = redeemed(retry, 5, state)
+        assert isinstance(again.outcome, Refused) and again.outcome.error.code == "invalid_grant"
+        assert again.events == (
+            TokenReuseDetected(0, state.generation or 0, "web", "authorization_code"),
+            FamilyRevoked("code_reuse", "a test"),
+        )
 
 
 def test_the_same_key_with_another_question_about_a_code_is_an_invalid_request() -> None:
