@@ -5,8 +5,8 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
@@ -20,6 +20,8 @@ from events.ending import end
 from events.headers import Unread, UnreadableHeaders, unreadable
 from events.peer import owner
 from events.wire import Parser, Taker
+
+T = TypeVar("T")
 
 log = logging.getLogger("heirloom.bus")
 
@@ -37,6 +39,10 @@ BROKER_OWNER = "HEIRLOOM_BROKER_OWNER"
 PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 """In the environment: the file of the one certificate the broker may have, whatever its name and whoever signed it; and
 the key with which to show the same certificate, where the broker asks for one."""
+
+
+class Denied(Exception):
+    """The broker says that these credentials may not ask that."""
 
 
 class NotOurBroker(NatsError):
@@ -68,6 +74,18 @@ class Connection(Client):
     def outlast_brokers(self) -> None:
         """From now on wait for a broker that comes and goes, as a patient connection does from the beginning."""
         self.options |= {"allow_reconnect": True, "max_reconnect_attempts": -1}
+
+    async def unless_denied(self, asking: Coroutine[Any, Any, T]) -> T:
+        """What comes of asking. Raises `Denied` at once, where waiting for an answer would be in vain."""
+        asked = asyncio.create_task(asking)
+        tasks = asked, asyncio.create_task(self.denied.wait())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise Denied
+            return asked.result()
+        finally:
+            await end(tasks)
 
     async def listen(self, subject: str, take: Taker) -> Subscription:
         """Have the reading loop itself call `take` with every message, past nats-py's queue and task.

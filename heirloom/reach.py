@@ -1,10 +1,9 @@
 """How a command reaches the service: through the data directory of a running `heirloom up`, or a NATS URL."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -13,7 +12,6 @@ from nats.errors import Error as NatsError
 
 from events import bus
 from events.broker_version import BrokerTooOld
-from events.ending import end
 from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
@@ -21,8 +19,6 @@ from heirloom.own_connection import connect_as
 from heirloom.roles import API, LOG_API
 from heirloom.running import RUNNING, Running, host_of
 from service.keyring import KeyringError
-
-T = TypeVar("T")
 
 
 class Refused(click.ClickException):
@@ -34,10 +30,6 @@ class Refused(click.ClickException):
     def __init__(self, error: str, description: str) -> None:
         super().__init__(description)
         self.is_for_now = error in ("temporarily_unavailable", "slow_down")
-
-
-class _Denied(Exception):
-    """The broker says that these credentials may not ask that."""
 
 
 @contextlib.asynccontextmanager
@@ -79,8 +71,8 @@ async def answer_to(
     except UnicodeEncodeError as error:
         raise click.ClickException("what is asked for holds bytes that are no text in UTF-8") from error
     try:
-        reply = await _unless_denied(connection, connection.request(subject, body, timeout=seconds))
-    except _Denied as denied:
+        reply = await connection.unless_denied(connection.request(subject, body, timeout=seconds))
+    except bus.Denied as denied:
         raise click.ClickException(_may(role, subject)) from denied
     except NoRespondersError as error:
         raise click.ClickException(f"no service answers on {subject}: start `heirloom up` on this broker") from error
@@ -90,19 +82,6 @@ async def answer_to(
     if "error" in answer:
         raise Refused(str(answer["error"]), str(answer["error_description"]))
     return answer
-
-
-async def _unless_denied(connection: bus.Connection, asking: Coroutine[Any, Any, T]) -> T:
-    """What comes of asking. Raises `_Denied` at once, where waiting for an answer would be in vain."""
-    asked = asyncio.create_task(asking)
-    tasks = asked, asyncio.create_task(connection.denied.wait())
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
-            raise _Denied
-        return asked.result()
-    finally:
-        await end(tasks)
 
 
 def _may(role: str, subject: str) -> str:
@@ -122,8 +101,8 @@ async def reach_log(connection: bus.Connection) -> int:
     """Find the log from where these credentials are: its last sequence. Raises `JetStreamMissing`."""
     for connection.jetstream_api in (LOG_API, API):  # outside of its account; on a broker without accounts
         try:
-            return await _unless_denied(connection, last_sequence(connection))
-        except _Denied as denied:
+            return await connection.unless_denied(last_sequence(connection))
+        except bus.Denied as denied:
             raise JetStreamMissing(_NOT_THE_LOG) from denied
         except NoLeader as silent:
             raise JetStreamMissing(

@@ -12,7 +12,7 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from events.bus import Connection
+from events.bus import Connection, Denied
 
 PATIENCE_SECONDS = 30
 """Without a sign of life from the broker."""
@@ -124,9 +124,13 @@ async def remove_consumer(connection: Connection, stream: str, consumer: str) ->
 
 async def _ask(connection: Connection, subject: str, request: bytes) -> _Answer:
     try:
-        reply = await connection.request(subject, request, timeout=PATIENCE_SECONDS)
+        reply = await connection.unless_denied(connection.request(subject, request, timeout=PATIENCE_SECONDS))
+    except Denied as denied:
+        raise SnapshotFailed(
+            "these credentials may not ask for snapshots; where --data holds the broker's own, name it without any"
+        ) from denied
     except NatsError as error:
-        raise SnapshotFailed("the broker does not answer, or these credentials may not ask for snapshots") from error
+        raise SnapshotFailed("the broker does not answer") from error
     return msgspec.json.decode(reply.data, type=_Answer) if reply.data else _Answer()
 
 

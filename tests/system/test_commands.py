@@ -166,8 +166,9 @@ def test_a_url_for_nobody(service: Service) -> None:
         (("audit", "verify"), "operator", "auditor"),
         (("admin", "key", "rotate", "--tenant", "acme"), "auditor", "operator"),
         (("apply", "seed.toml"), "edge", "operator"),
+        (("backup", "--no-keys", "backup"), "auditor", None),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[-1],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else str(value),
 )
 def test_credentials_of_another_role(
     service: Service,
@@ -175,16 +176,16 @@ def test_credentials_of_another_role(
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[str, ...],
     given: str,
-    needed: str,
+    needed: str | None,
 ) -> None:
     """The broker's refusal is told at once, and whose credentials it takes; nobody waits for an answer."""
     monkeypatch.chdir(tmp_path)
     Path("seed.toml").write_text('[[client]]\ntenant = "acme"\nclient_id = "x"\n')
     url = heirloom("url", "--data", service.data, "--role", given).strip()
-    said = heirloom(*command, "--nats", url, status=1)
+    said = heirloom(*command, "--nats", url, status=1, seconds=20)  # the broker's patience with a request is longer
     assert said.startswith("Error: these credentials may not ") and said.count("\n") == 1
-    assert f"heirloom url --role {needed}" in said
-    assert command[1] == "verify" or f"`heirloom admin role add {needed} NAME --tenant acme`" in said
+    assert needed is None or f"heirloom url --role {needed}" in said
+    assert command[1] in ("verify", "--no-keys") or f"`heirloom admin role add {needed} NAME --tenant acme`" in said
 
 
 def test_a_broker_without_a_service(nats_server: Broker) -> None:
