@@ -6,11 +6,13 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 from nats.protocol.parser import PERMISSIONS_ERR
@@ -104,6 +106,12 @@ class Connection(Client):
         """The end of what `listen` began."""
         del self.takers[subscription._id]  # noqa: SLF001  # as above
         await subscription.unsubscribe()
+
+    async def _connect_to_server(self, server: Srv) -> None:
+        """As nats-py's, whose stream does not learn that it is over TLS: asyncio would warn of that at each end."""
+        await super()._connect_to_server(server)
+        if isinstance(self._transport, TcpTransport):
+            self._transport.connect_tls = partial(_secure, self._transport)  # type: ignore[method-assign]
 
     async def _select_next_server(self) -> None:
         """Close what is left of the attempt before; nats-py leaves that to the garbage collector."""
@@ -209,6 +217,8 @@ class Connection(Client):
         """As nats-py's, whose search for a broker would end with any error that is not one of NATS."""
         try:
             await super()._process_connect_init()
+        except ssl.SSLError:  # one of an untrusted certificate is a ValueError too
+            raise
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise NatsError(NOT_NATS) from error
         if not isinstance(self._max_payload, int):
@@ -275,6 +285,12 @@ def _misleads(subject: str) -> bool:
 
 async def _untaken(_message: Msg) -> None:
     """What a subscription that has a taker never hears."""
+
+
+async def _secure(transport: TcpTransport, *arguments: Any) -> None:
+    await TcpTransport.connect_tls(transport, *arguments)
+    secured = transport._io_writer.transport  # type: ignore[union-attr]  # noqa: SLF001  # as nats-py has made it
+    secured.get_protocol().connection_made(secured)
 
 
 def _pinned(certificate: str, key: str | None) -> ssl.SSLContext:

@@ -1,9 +1,13 @@
 """A connection of the service's own: as one of its roles, with that role's inbox."""
 
+import ssl
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from nats.errors import NoServersError
+
 from events import bus
+from events.broker_version import BrokerTooOld
 from heirloom.credentials import Credentials
 from heirloom.roles import LOG_ACCOUNT, LOG_API, ROLES, inbox
 from service.named_role import Holder, holder_of
@@ -27,3 +31,21 @@ async def connect_as(role: str, name: str, url: str, known: Credentials | None, 
 def named_in(url: str) -> Holder | None:
     """Whose name that URL connects under, or the first of several with commas between; None for a user without one."""
     return holder_of(unquote(urlsplit(url.split(",")[0]).username or ""))
+
+
+def obstacle(error: Exception, host: str, who: str) -> str:
+    """Why there is no connection to the broker at `host` for `who`: one line for a person, of what `connect` raised."""
+    if isinstance(error, BrokerTooOld | bus.NotOurBroker):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of the broker at {host} is not to be trusted: {error.verify_message}; if its authority is"
+            " one of yours, name that one's file in SSL_CERT_FILE"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"there is no TLS with the broker at {host}: {error.reason or error}"
+    if isinstance(error, TimeoutError):
+        return f"the broker at {host} does not answer"
+    if isinstance(error, NoServersError | OSError):
+        return f"no broker answers at {host}"
+    return f"the broker at {host} does not let {who} in: {str(error).removeprefix('nats: ') or type(error).__name__}"

@@ -7,15 +7,14 @@ from typing import Any
 
 import click
 import msgspec
-from nats.errors import ConnectionClosedError, NoRespondersError, NoServersError
+from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
 
 from events import bus
-from events.broker_version import BrokerTooOld
 from events.stream import JetStreamMissing, NoLeader, last_sequence
 from heirloom import credentials
 from heirloom.credentials import Credentials
-from heirloom.own_connection import connect_as
+from heirloom.own_connection import connect_as, obstacle
 from heirloom.roles import API, LOG_API
 from heirloom.running import RUNNING, Running, host_of
 from service.keyring import KeyringError
@@ -41,17 +40,12 @@ async def open_bus(
     Raises `click.ClickException` with one clear line.
     """
     if nats is None:
-        where = whereabouts(data)
+        where = whereabouts(data, ", or name a broker with --nats")
         nats, known = where.url, _credentials(data) if where.ours else None
     try:
         connection = await connect_as(role, f"heirloom {role}", nats, known, patient=False)
-    except (BrokerTooOld, bus.NotOurBroker) as error:
-        raise click.ClickException(str(error)) from error
-    except NoServersError as error:
-        raise click.ClickException(f"no broker answers at {host_of(nats)}") from error
     except Exception as error:
-        reason = str(error).removeprefix("nats: ") or type(error).__name__
-        raise click.ClickException(f"the broker does not let this command in: {reason}") from error
+        raise click.ClickException(obstacle(error, host_of(nats), "this command")) from error
     try:
         yield connection
     except ConnectionClosedError as error:
@@ -124,22 +118,23 @@ def find(data: Path) -> tuple[Running, Credentials]:
     return where, _credentials(data)
 
 
-def whereabouts(data: Path) -> Running:
-    """Where the service of this data directory runs. Raises `click.ClickException` when none does."""
+def whereabouts(data: Path, elsewhere: str = "") -> Running:
+    """Where the service of this data directory runs. Raises `click.ClickException` when none does.
+
+    `elsewhere` is what else a person may do then.
+    """
     try:
         where = msgspec.json.decode((data / RUNNING).read_bytes(), type=Running)
     except (OSError, msgspec.DecodeError) as error:
-        raise _nothing_runs(data) from error
+        raise _nothing_runs(data, elsewhere) from error
     if not where.is_alive(data):
-        raise _nothing_runs(data)
+        raise _nothing_runs(data, elsewhere)
     where.know_the_broker()
     return where
 
 
-def _nothing_runs(data: Path) -> click.ClickException:
-    return click.ClickException(
-        f"no service runs on {data}: start one with `heirloom up --data {data}`, or name a broker with --nats"
-    )
+def _nothing_runs(data: Path, elsewhere: str) -> click.ClickException:
+    return click.ClickException(f"no service runs on {data}: start one with `heirloom up --data {data}`{elsewhere}")
 
 
 def _credentials(data: Path) -> Credentials:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from events.broker_version import BrokerTooOld
 from events.ending import end
 from heirloom import credentials, nats_server
 from heirloom.brokers import brokers, node_names
@@ -20,7 +19,7 @@ from heirloom.copies import CopyKeeper
 from heirloom.credentials import Credentials
 from heirloom.data_directory import CannotStart, locked, prepare
 from heirloom.log_file import DEFAULT_LIMITS, Limits
-from heirloom.own_connection import connect_as
+from heirloom.own_connection import connect_as, obstacle
 from heirloom.processes import processes
 from heirloom.room import keep_room
 from heirloom.running import RUNNING, Running, address, host_of
@@ -239,12 +238,6 @@ async def _ports(data: Path, wanted: int, count: int) -> list[int]:
 async def _reachable(url: str, known: Credentials | None) -> None:
     try:
         connection = await connect_as("keeper", "up", url, known, patient=False)
-    except BrokerTooOld as error:
-        raise CannotStart(str(error)) from error
     except Exception as error:
-        raise CannotStart(f"no broker answers at {host_of(url)}: {_reason(error)}") from error
+        raise CannotStart(obstacle(error, host_of(url), "the service")) from error
     await connection.close()
-
-
-def _reason(error: Exception) -> str:
-    return str(error).removeprefix("nats: ") or type(error).__name__

@@ -116,11 +116,12 @@ def notary_key(data: Path) -> None:
     """Print the notary's public key, after those it had before. Keep it where the log's keeper cannot change it."""
     try:
         known_keys(data / PUBLIC)  # whoever keeps a key keeps one that can be used
-        click.echo((data / PUBLIC).read_text(), nl=False)
+        kept = (data / PUBLIC).read_text()
     except (MalformedNote, ValueError) as error:
         raise click.ClickException(f"{data / PUBLIC} cannot be used: {error}") from error
     except OSError as error:
         raise click.ClickException(f"no notary has run on {data}") from error
+    click.echo(kept, nl=False)
 
 
 async def _newest(connection: Connection, keys: list[Key]) -> Checkpoint:

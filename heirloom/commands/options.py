@@ -56,7 +56,10 @@ def nats_url(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     if value.startswith("@"):
         value = _read_urls(Path(value[1:]))
     for one in value.split(","):
-        if not re.fullmatch(r"(nats|tls|ws|wss)://[^/\s]+/?", one) or not _has_good_port(one):
+        is_url = re.fullmatch(r"(nats|tls|ws|wss)://[^/\s]+/?", one)
+        if is_url and not _has_good_port(one):
+            raise click.BadParameter("the port in its URL is no number from 1 to 65535, or the host is no address")
+        if not is_url:
             raise click.BadParameter("it takes a URL such as nats://USER:PASSWORD@HOST:4222, or @FILE with one")
     return value
 
