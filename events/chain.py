@@ -4,7 +4,6 @@
 before them (`events.following`), and the state after them is the one the commit carries.
 """
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from events.commit import VERSION
 from events.following import time_goes_on
 from events.grammar import belongs_on
 from events.kinds import FAMILY, Kind
+from events.strict import Twice, refuse_a_key_twice
 
 Checked = tuple[Any, datetime]
 """The state after a commit, and the commit's time."""
@@ -98,8 +98,8 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
         raise BadCommit(f"its events do not belong on …{last_part}")
     if why is not None:
         raise BadCommit(why)
-    if not is_as_we_write and _has_a_key_twice(body):
-        raise BadCommit("it holds a JSON key twice, and readers differ on which one counts")
+    if not is_as_we_write:
+        _refuse_a_key_twice(body)
     checked = folded, commit.at
     if commit.prev != digest:
         raise BrokenChain(expected_seq, checked)
@@ -109,16 +109,11 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
     return checked
 
 
-def _has_a_key_twice(body: bytes) -> bool:
-    """Asked of a commit that is not written as this version writes it."""
-    found = False
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal found
-        found |= len({key for key, _ in pairs}) != len(pairs)
-
-    json.loads(body, object_pairs_hook=look)
-    return found
+def _refuse_a_key_twice(body: bytes) -> None:
+    try:
+        refuse_a_key_twice(body)
+    except Twice as twice:
+        raise BadCommit(str(twice)) from twice
 
 
 def _means(kind: Kind, written: msgspec.Raw, folded: Any) -> bool:

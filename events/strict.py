@@ -32,8 +32,8 @@ class Malformed(ValueError):
     """Why a body is not what it must be, for whoever sent it."""
 
 
-class _Twice(ValueError):
-    """A key is given twice."""
+class Twice(ValueError):
+    """An object has a key twice, and readers differ on which one counts."""
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -51,10 +51,15 @@ def check(body: bytes) -> dict[str, Any]:
     try:
         found = _any_decoder.decode(body)
         if not _surely_without_duplicates(body, found):
-            json.loads(body, object_pairs_hook=_no_duplicates)
+            refuse_a_key_twice(body)
     except (ValueError, RecursionError) as error:
         _refuse(error)
     return found
+
+
+def refuse_a_key_twice(content: bytes) -> None:
+    """Wherever in this JSON. Raises `Twice`."""
+    json.loads(content, object_pairs_hook=_no_duplicates)
 
 
 def reason(error: msgspec.ValidationError, what: str) -> str:
@@ -70,7 +75,7 @@ def _refuse(error: Exception) -> NoReturn:
     match error:
         case msgspec.ValidationError():
             why = reason(error, "the request")
-        case _Twice():
+        case Twice():
             why = "a parameter is given twice"
         case _:
             why = "the request is not a JSON object"
@@ -90,4 +95,4 @@ def _surely_without_duplicates(body: bytes, found: dict[str, Any]) -> bool:
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len({key for key, _ in pairs}) != len(pairs):
-        raise _Twice
+        raise Twice("it holds a JSON key twice, and readers differ on which one counts")

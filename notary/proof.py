@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from events.strict import refuse_a_key_twice
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.merkle import PathReader, includes, inclusion_path, leaf_hash
 from notary.note import Key
@@ -31,6 +32,16 @@ class Proof(msgspec.Struct, frozen=True):
 
 class Unproven(Exception):
     """The proof does not show what it should; the message says what is wrong."""
+
+
+def read_proof(content: bytes) -> Proof:
+    """A proof as it is handed on. Raises `Unproven`."""
+    try:
+        proof = msgspec.json.decode(content, type=Proof)
+        refuse_a_key_twice(content)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Unproven(str(error)) from error
+    return proof
 
 
 class Prover:

@@ -20,7 +20,7 @@ from notary.checkpoint import Checkpoint
 from notary.key import PUBLIC, known_keys
 from notary.newest import newest_checkpoint
 from notary.note import Key, MalformedNote
-from notary.proof import Proof, Prover, Unproven, check
+from notary.proof import Proof, Prover, Unproven, check, read_proof
 
 
 @click.command()
@@ -81,14 +81,14 @@ def check_proof(data: Path, keys: tuple[str, ...], unsigned: bool, body_file: Pa
     """
     known = None if unsigned else trusted(data, None, keys)
     try:
-        proof = msgspec.json.decode(file.read_bytes(), type=Proof)
+        proof = read_proof(file.read_bytes())
         body = None if body_file is None else body_file.read_bytes()
         checkpoint = check(proof, known or None, body)
         if known == []:
             raise Unproven(f"no notary's key is known: {NAME_A_KEY}")
     except OSError as error:
         raise click.ClickException(f"{error.filename or file} cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, ValueError, RecursionError, MalformedNote, Unproven) as error:
+    except (ValueError, MalformedNote, Unproven) as error:
         raise click.ClickException(f"{file} proves nothing: {error}") from error
     where = f"sequence {proof.seq} of {checkpoint.origin}, size {checkpoint.size}"
     if known is None:

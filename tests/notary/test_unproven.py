@@ -99,6 +99,14 @@ def test_an_altered_proof_is_none(what: str, file: Callable[[Proof], Path]) -> N
     assert heirloom("check-proof", "--key", str(SIGNER.key), file(altered)).exit_code == 1
 
 
+@pytest.mark.parametrize("more", [b'"seq":99,', b'"s\\u0065q":1,', b'"further":{"a":1,"a":2},'])
+def test_a_proof_with_a_key_twice_is_none(more: bytes, tmp_path: Path) -> None:
+    """Readers differ on which one counts: one message is proven to one, another to the next."""
+    (tmp_path / "proof").write_bytes(b"{" + more + msgspec.json.encode(GOOD)[1:])
+    refused = heirloom("check-proof", "--key", str(SIGNER.key), tmp_path / "proof")
+    assert (refused.exit_code, "a JSON key twice" in refused.output) == (1, True), refused.output
+
+
 def test_a_proof_without_its_message_needs_it(file: Callable[[Proof], Path], tmp_path: Path) -> None:
     """The digest of a body that is not shown is bound to nothing."""
     bare = file(msgspec.structs.replace(GOOD, body=None))
