@@ -444,6 +444,19 @@ async def test_a_batch_that_cannot_be_sent_is_told_to_all(crowded: Broker, monke
     assert await asyncio.gather(*works) == [1, 2]
 
 
+async def test_a_batch_that_no_stream_takes_is_told_to_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no race, so nobody goes again alone."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    works = [append(crowded, name) for name in "ab"]
+    sent = await crowded.sends(2)
+    crowded.found = [None, None]
+    crowded.answers(sent[1], headers=b"NATS/1.0 503\r\n\r\n")
+    results = await asyncio.gather(*works, return_exceptions=True)
+    assert [str(result) for result in results] == ["no stream answers"] * 2
+    await turns()
+    crowded.is_at_rest()
+
+
 async def test_the_next_batch_is_sent_before_the_answers_to_this_one_are_given(crowded: Broker) -> None:
     """So that the broker is at work meanwhile."""
     works = [append(crowded, name) for name in "ab"]
