@@ -1,14 +1,20 @@
 """The newest checkpoint is the largest that a known key has signed, whatever lies above it (ADR 0026)."""
 
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.grammar import Foreign
+from events.reader import Batch
 from events.stored import Stored
-from events.subjects import CHECKPOINT
+from events.subjects import CHECKPOINT, CHECKPOINTS
+from notary import newest as module
 from notary.checkpoint import LONGEST, Checkpoint, sign
 from notary.merkle import Tree
-from notary.newest import largest, read_known
+from notary.newest import largest, newest_checkpoint, read_known
 from notary.note import Signer
 from notary.witness import Witness
 
@@ -45,3 +51,59 @@ def test_the_largest_that_a_known_key_has_signed_counts(stream: list[Stored]) ->
     for stored in stream:
         witness.hold(stored)
     assert set(found) <= set(witness.foreign)
+
+
+@pytest.mark.parametrize(("last", "start"), [(0, 1), (3, 1), (1000, 1), (1001, 2), (2500, 1501)])
+async def test_so_many_of_the_last_messages_are_looked_through(
+    monkeypatch: pytest.MonkeyPatch, last: int, start: int
+) -> None:
+    """Of these, the one of the largest size counts; what lies above it is named."""
+    bodies = [b"junk", of(3), of(4), of(9, STRANGER), b"junk", of(2)]
+    stream = [Stored(last - len(bodies) + place, CHECKPOINT, body) for place, body in enumerate(bodies, 1)]
+    connection, closed = cast("Any", object()), []
+
+    async def read(given: Any, begin: int, **asked: Any) -> AsyncIterator[Batch]:
+        assert (given, begin, asked) == (connection, start, {"stream": CHECKPOINTS, "until": last})
+        try:
+            yield Batch(stream[:2], 4)
+            yield Batch(stream[2:], 0)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(module, "read_direct", read)
+    found: list[Foreign] = []
+    newest = await newest_checkpoint(connection, last, [OURS.key], found.append)
+    assert newest is not None and newest.signed.encode() == of(4) and closed == [True]
+    assert [(each.seq, each.subject, each.stream) for each in found] == [
+        (stored.seq, CHECKPOINT, CHECKPOINTS) for stored in stream[3:]
+    ]
+    assert [each.reason for each in found] == [
+        "a checkpoint that no known key has signed",
+        "no checkpoint: not a signed note",
+        "a checkpoint of size 2 after one of size 4",
+    ]
+
+
+def of(size: int, signer: Signer = OURS) -> bytes:
+    """A checkpoint of that size."""
+    return sign(signer, Tree().add(*[bytes(32)] * size)).signed.encode()
+
+
+def test_without_keys_whoever_signed_it_counts() -> None:
+    """And without a checkpoint there is none."""
+    found: list[Foreign] = []
+    stream = [Stored(1, CHECKPOINT, of(4)), Stored(2, CHECKPOINT, of(9, STRANGER))]
+    read = [(stored, read_known(stored, [])) for stored in stream]
+    newest = largest(read, [], found.append)
+    assert newest is not None and newest.size == 9 and found == []
+    assert largest([], [OURS.key], found.append) is None
+    assert largest(read[1:], [OURS.key], found.append) is None and [each.seq for each in found] == [2]
+
+
+def test_of_two_of_one_size_the_first_counts() -> None:
+    """The other one is shown again, and named; nothing below is."""
+    stream = [Stored(1, CHECKPOINT, b"junk"), *(Stored(seq, CHECKPOINT, of(4)) for seq in (2, 3))]
+    found: list[Foreign] = []
+    newest = largest([(stored, read_known(stored, [])) for stored in stream], [OURS.key], found.append)
+    assert newest is not None and newest.size == 4
+    assert [(each.seq, each.reason) for each in found] == [(3, "a checkpoint of size 4 after one of size 4")]
