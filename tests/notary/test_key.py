@@ -82,7 +82,11 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, readable: int) ->
     open_key(key, state)
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"\xff", str(Signer.fresh("a").key).encode()])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", b"\xff", str(Signer.fresh("a").key).encode()],
+    ids=["nothing", "no key", "no text", "a public one"],
+)
 def test_a_key_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     """Nothing is made in its place."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
