@@ -1,5 +1,6 @@
 """TLS on the embedded broker: its certificate, and who must show one too."""
 
+import contextlib
 import ipaddress
 import os
 import ssl
@@ -26,6 +27,31 @@ class Tls(NamedTuple):
         """In the broker's own notation."""
         clients = f"ca_file: {quoted(self.ca)}, verify: true, " if self.ca is not None else ""
         return f"tls {{ cert_file: {quoted(self.certificate)}, key_file: {quoted(self.key)}, {clients}timeout: 3 }}\n"
+
+    def require_own_authority(self) -> None:
+        """Where every connection shows a certificate of `ca`, ours show this one: a broker must take it for that.
+
+        Raises `CannotSecure`; otherwise a broker would start that lets none of us in.
+        """
+        if self.ca is None:
+            return
+        asking, showing = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        asking.load_verify_locations(self.ca)
+        asking.verify_mode, asking.verify_flags = ssl.CERT_REQUIRED, asking.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
+        showing.check_hostname, showing.verify_mode = False, ssl.CERT_NONE
+        for context in (asking, showing):
+            context.load_cert_chain(self.certificate, self.key)
+        to_asking, to_showing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        ends = showing.wrap_bio(to_showing, to_asking), asking.wrap_bio(to_asking, to_showing, server_side=True)
+        try:
+            for end in ends * 2:  # each speaks twice
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise CannotSecure(
+                f"the authority in {self.ca} does not vouch for {self.certificate}, which our own connections show:"
+                f" {error.verify_message}; give --tls-ca the one that has signed it, or a file with both"
+            ) from error
 
     def be_trusted(self) -> None:
         """Have this process, and those it starts, take this very certificate for the broker's, and show it if need be.

@@ -138,6 +138,8 @@ def up(
     how = "always" if sync == "always" else "2m"
     try:
         tls = required(host, tls_cert, tls_key, tls_ca)
+        if tls is not None:
+            tls.require_own_authority()
         broker = nats, replicas, how, notary, metrics, int(cluster), host, tls
         options = Options(data, port, *broker, insecure, max_clock_skew, Limits(log_size << 20, log_files))
         if insecure and nats is not None:

@@ -167,6 +167,26 @@ def test_a_certificate_out_of_its_time_is_refused_with_its_date(tmp_path: Path, 
         required("127.0.0.1", certificate, key, None)
 
 
+def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
+    """The service's own connections show it: the broker would let none of them in, and `up` would wait for ever."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    ours, theirs = authority(tmp_path / "ours"), authority(tmp_path / "theirs")
+    certificate, key = ours.sign("broker")
+    both = tmp_path / "both.pem"
+    both.write_bytes(theirs.certificate.read_bytes() + ours.certificate.read_bytes())
+    for trusted in (ours.certificate, both, certificate, None):
+        secured = required("127.0.0.1", certificate, key, trusted)
+        assert secured is not None
+        secured.require_own_authority()
+    command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--port", "0"]
+    command += ["--tls-cert", certificate, "--tls-key", key, "--tls-ca", theirs.certificate]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"the authority in {theirs.certificate} does not vouch for {certificate}" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_loopback_needs_no_certificate() -> None:
     """Nobody else listens there."""
     assert required("127.0.0.1", None, None, None) is None and required("localhost", None, None, None) is None
