@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from typing import Any
 
@@ -34,6 +35,9 @@ class Commands(LazyGroup):
         if sys.stdout is None:
             click.echo("Error: cannot write the answer: standard output is closed", err=True)
             sys.exit(1)
+        if sys.argv[1:2] == ["up"]:  # what it needs takes a while to import
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(signum, _leave)
         try:
             try:
                 return super().main(*arguments, **options)
@@ -69,6 +73,11 @@ class Commands(LazyGroup):
         except click.ClickException as error:
             error.message = visible(error.message, keep="\n")  # type: ignore[misc]  # what click shows
             raise
+
+
+def _leave(_signum: int, _frame: object) -> None:
+    """Nothing has begun yet."""
+    sys.exit(0)
 
 
 def _cannot_be_written() -> bool:

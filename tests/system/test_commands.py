@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,6 +19,15 @@ from service import keyring
 from tests.broker import Broker
 from tests.security.test_tls import authority
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, SEED, Service, running
+
+STOPPED_AT_IMPORT = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "heirloom.commands.up":
+            os.kill(os.getpid(), {:d})
+sys.meta_path.insert(0, Finder())
+"""
 
 
 def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> str:
@@ -318,6 +328,17 @@ async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None
         said = heirloom("url", "--data", tmp_path / "data", "--client", "acme/web", status=1)
         assert nats_server.url.removeprefix("nats://") in said and said.count("\n") == 1
     assert "access_token" in json.loads(reply.data)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_before_it_starts(tmp_path: Path, signum: signal.Signals) -> None:
+    """While it is still being imported: it has nothing to end, and that is in order too."""
+    (tmp_path / "sitecustomize.py").write_text(STOPPED_AT_IMPORT.format(signum))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--port", "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
