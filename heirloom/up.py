@@ -31,6 +31,8 @@ from service.skew import TOLERATED_SECONDS
 log = logging.getLogger("heirloom.up")
 
 DRAIN_SECONDS = 15
+PATIENCE_SECONDS = 10.0
+"""With a process that starts, before a person is told what it waits for."""
 EVERYWHERE = {"0.0.0.0": nats_server.HOST, "::": "::1"}  # noqa: S104  # a person's choice
 """By what a broker that listens on every address is reached from here."""
 
@@ -194,10 +196,23 @@ def _in_order(others: list[Child], options: Options) -> Iterator[list[Child]]:
 async def _start(children: list[Child]) -> None:
     """All at once: each waits for what it needs of the others. Raises `ChildFailed` as soon as one fails."""
     starting = [asyncio.create_task(child.start()) for child in children]
+    telling = [asyncio.create_task(_tell_obstacles(child)) for child in children if child.reports]
     try:
         await asyncio.gather(*starting)
     finally:
-        await end(starting)
+        await end([*starting, *telling])
+
+
+async def _tell_obstacles(child: Child) -> None:
+    """Say what keeps it from being ready, where that takes long and whenever it is something else."""
+    told: tuple[str, ...] = ()
+    while True:
+        await asyncio.sleep(PATIENCE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            report = await child.ask(PATIENCE_SECONDS)
+            if report is not None and report.obstacles != told:
+                told = report.obstacles
+                log.warning("%s is not ready yet: %s", child.name, "; ".join(told))
 
 
 async def _stop(started: list[Child]) -> None:

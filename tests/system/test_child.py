@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heirloom import process
+from heirloom import process, up
 from heirloom.child import Child
 
 PATIENCE_SECONDS = 20
@@ -19,6 +19,14 @@ if not mark.exists():
     mark.touch()
     print("ready", flush=True)
 time.sleep(600)
+"""
+HINDERED = """
+import sys
+for _ in range(3):
+    question = int(sys.stdin.readline())
+    print('{"metrics":[],"obstacles":["no room"],"question":%d}' % question, flush=True)
+print("ready", flush=True)
+sys.stdin.read()
 """
 ANSWERS_FIRST = """
 import sys
@@ -68,6 +76,20 @@ async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
         assert second is not None and second.question == 2 and not second.obstacles
         await starting
     await child.stop(PATIENCE_SECONDS)
+
+
+async def test_what_keeps_one_from_being_ready_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, where it takes long: nobody waits without knowing for what."""
+    monkeypatch.setattr(up, "PATIENCE_SECONDS", 0.05)
+    child = Child("it", [sys.executable, "-c", HINDERED], dict(os.environ))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await up._start([child])
+    await child.stop(PATIENCE_SECONDS)
+    assert [record.getMessage() for record in caplog.records if record.name == "heirloom.up"] == [
+        "it is not ready yet: no room"
+    ]
 
 
 async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
