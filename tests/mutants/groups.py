@@ -61,7 +61,7 @@ GROUPS = (
     Group(
         "verify",
         ("events/verify.py", "events/chain.py", "events/kinds.py"),
-        ("tests/events/test_verify.py", "tests/events/test_rules.py"),
+        ("tests/events/test_verify.py", "tests/events/test_rules.py", "tests/events/test_chain.py"),
     ),
     Group(
         "rules",
