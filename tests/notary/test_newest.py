@@ -58,7 +58,7 @@ async def test_so_many_of_the_last_messages_are_looked_through(
     monkeypatch: pytest.MonkeyPatch, last: int, start: int
 ) -> None:
     """Of these, the one of the largest size counts; what lies above it is named."""
-    bodies = [b"junk", of(3), of(4), of(9, STRANGER), b"junk", of(2)]
+    bodies = [b"junk", of(4), of(3), of(9, STRANGER), b"junk", of(2)]
     stream = [Stored(last - len(bodies) + place, CHECKPOINT, body) for place, body in enumerate(bodies, 1)]
     connection, closed = cast("Any", object()), []
 
@@ -75,9 +75,10 @@ async def test_so_many_of_the_last_messages_are_looked_through(
     newest = await newest_checkpoint(connection, last, [OURS.key], found.append)
     assert newest is not None and newest.signed.encode() == of(4) and closed == [True]
     assert [(each.seq, each.subject, each.stream) for each in found] == [
-        (stored.seq, CHECKPOINT, CHECKPOINTS) for stored in stream[3:]
+        (stored.seq, CHECKPOINT, CHECKPOINTS) for stored in stream[2:]
     ]
     assert [each.reason for each in found] == [
+        "a checkpoint of size 3 after one of size 4",
         "a checkpoint that no known key has signed",
         "no checkpoint: not a signed note",
         "a checkpoint of size 2 after one of size 4",
