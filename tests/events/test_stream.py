@@ -147,6 +147,7 @@ def test_what_a_broker_does_not_tell_is_not_there() -> None:
     told = stream.deviations({}, {"num_replicas": 2, "deny_purge": True})
     assert told == ["deny_purge is None, must be True", "num_replicas is 1, must be at least 2"]
     assert stream.deviations({}, {"num_replicas": 1}) == []
+    assert stream.deviations({"num_replicas": 0}, {}) == [], "nobody wants any"
 
 
 def test_a_weak_stream_is_named_with_each_difference() -> None:
