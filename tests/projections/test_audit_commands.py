@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import cast
 
 import msgspec
@@ -134,7 +134,9 @@ class _Wire:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self.denied = asyncio.Event()
+
+    async def unless_denied(self, asking: Awaitable[Msg]) -> Msg:
+        return await asking
 
     async def request(self, subject: str, body: bytes, **_: object) -> Msg:
         reply, _headers = await self._audit.answer(subject, body, Asker.of(subject, ""))

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nkeys
 import pytest
 
 from events.files import exposed
 from heirloom import credentials, nats_server
+from heirloom.broker_accounts import accounts
 from heirloom.data_directory import MAX_PATH_BYTES, CannotStart, prepare
 from heirloom.processes import READ_MODEL
 from heirloom.roles import ROLES, SHOWN
@@ -112,8 +114,6 @@ INJECTED = 'x" } ] } }\npid_file: "/tmp/a_file_of_the_victim"\nAGAIN { a { users
 STRANGE: dict[str, dict[str, Any]] = {
     "configuration for a password": {"passwords": {"operator": INJECTED}},
     "a password that is too short": {"passwords": {"operator": "a"}},
-    "a role that there is not": {"passwords": {"root": "a" * 32}},
-    "a seed of a role that there is not": {"seeds": {"root": credentials._seed(nkeys.PREFIX_BYTE_USER)}},
     "a seed that is none": {"seeds": {"service": "SUAPG2ZP"}},
     "an account's seed for a role's": {"seeds": {"service": credentials._seed(nkeys.PREFIX_BYTE_ACCOUNT)}},
     "a role's seed for the issuer's": {"issuer_seed": credentials._seed(nkeys.PREFIX_BYTE_USER)},
@@ -244,3 +244,13 @@ def test_credentials_open_to_others_are_refused_by_name(tmp_path: Path) -> None:
     (data / credentials.FILE).chmod(0o640)
     with pytest.raises(KeyringError, match=f"chmod 600 {data / credentials.FILE}"):
         credentials.load(data)
+
+
+def test_a_role_of_another_build_is_of_no_consequence(tmp_path: Path) -> None:
+    """One that an older build had: nothing is made from it, and the others are as they were."""
+    made = credentials.ensure(tmp_path)
+    other = {"password": "a" * 32, "seed": credentials._seed(nkeys.PREFIX_BYTE_USER)}
+    passwords, seeds = made.passwords | {"older": other["password"]}, made.seeds | {"older": other["seed"]}
+    content = msgspec.json.encode(msgspec.structs.replace(made, passwords=passwords, seeds=seeds))
+    known = credentials.decode(content, tmp_path / "bus.json")
+    assert accounts(known) == accounts(made)
