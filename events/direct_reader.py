@@ -55,8 +55,7 @@ async def read_direct(
     `Unavailable` when nobody has answered, or a replica has lacked what the leader has, for too long; who reads for
     ever waits for ever.
     """
-    reader = _Reader(connection, stream, filter, start, until)
-    reader.pause = pause
+    reader = _Reader(connection, stream, filter, start, until, pause)
     await reader.open()
     try:
         while not reader.is_done:
@@ -75,15 +74,22 @@ async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> S
 
 
 class _Reader:
-    pause: Callable[[], Awaitable[None]]
-
-    def __init__(self, connection: Connection, stream: str, filter: str, start: int, until: int | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        filter: str,
+        start: int,
+        until: int | None,
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._is_whole = filter == EVERYTHING
         self._filter = ">" if self._is_whole else filter
         self._next = start
         self._until = until
+        self._pause = pause
         self.is_done = until is not None and start > until
         self._requests: dict[bytes, Request] = {}
         """By inbox, in their order."""
@@ -104,7 +110,7 @@ class _Reader:
     async def next_batch(self) -> Batch | None:
         """The answer to the oldest request; None where it brought nothing, or none came."""
         if self._is_at_end:
-            await self.pause()
+            await self._pause()
         try:
             await self._ask()
         except NatsError:
