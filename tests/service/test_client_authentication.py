@@ -28,7 +28,8 @@ from events.subjects import Aggregate
 from service import clock
 from service.askers import ENDPOINTS, endpoints
 from service.client_assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, bucket, read
-from service.client_authentication import ByAssertion, ByName, BySecret, ClientAuthentication, presented
+from service.client_authentication import ByAssertion, ByName, ByPassword, BySecret, ClientAuthentication, presented
+from service.client_password import client_password
 from service.context import Context
 from service.door import LOOKS_PER_SECOND, Door
 from service.errors import OAuthError
@@ -486,6 +487,69 @@ async def test_a_new_secret_works_at_once_and_only_a_newer_registration_is_taken
         await authentication.prove("acme", BySecret(None, "web", "secret"))
 
 
+async def test_a_newer_registration_proves_nothing_by_itself() -> None:
+    """What was presented must be right by it."""
+    authentication, log, _ = _world()
+    state = client_events.ClientState(secret_hash=digest("new"))
+    event = client_events.ClientSecretIssued(digest("new"))
+    log.newest = _commit(client_events.codec, "tokens.acme.client.web", 4, event, state)
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.prove("acme", BySecret(None, "web", "guess"))
+    await authentication.prove("acme", BySecret(None, "web", "new"))
+    assert log.looks == 1, "the newer one is known here by now"
+
+
+CLIENT_KEY = b"c" * 32
+
+
+async def test_to_the_broker_a_client_has_its_secret_or_the_password_under_the_key() -> None:
+    """Whatever its method is, the password; the secret as ever. Of a disabled one neither is good."""
+    authentication, _, _ = _world()
+    for client_id, by_password, by_secret in (
+        ("web", True, True),
+        ("post", True, True),
+        ("signer", True, False),
+        ("keyless", True, False),
+        ("app", True, False),
+        ("gone", False, False),
+        ("gone app", False, False),
+        ("nobody", False, False),
+    ):
+        computed = client_password(CLIENT_KEY, "acme", client_id)
+        for tenant, password, good in (
+            ("acme", computed, by_password),
+            ("acme", "secret", by_secret),
+            ("acme", "guess", False),
+            ("acme", "", False),
+            ("acme", client_password(b"d" * 32, "acme", client_id), False),
+            ("acme", client_password(CLIENT_KEY, "globex", client_id), False),
+            ("acme", client_password(CLIENT_KEY, "acme", "another"), False),
+            ("acme", client_password(CLIENT_KEY, "acme", client_id, clock.now()), False),
+            ("nowhere", client_password(CLIENT_KEY, "nowhere", client_id), False),
+            ("nowhere", client_password(CLIENT_KEY, "", client_id), False),
+        ):
+            try:
+                found = await authentication.prove(tenant, ByPassword(client_id, password, CLIENT_KEY))
+            except OAuthError as refused:
+                assert not good and refused.code in ("invalid_client", "slow_down")
+            else:
+                assert good and found.client_id == client_id
+
+
+async def test_a_disabling_makes_another_password() -> None:
+    """Also once the client is enabled again (`events.client`)."""
+    authentication, _, _ = _world()
+    since = clock.now()
+    state = client_events.ClientState(void_until=since)
+    event = client_events.ClientConfigured(state.settings)
+    authentication._context.registry.apply(_commit(client_events.codec, "tokens.acme.client.back", 100, event, state))
+    await authentication.prove(
+        "acme", ByPassword("back", client_password(CLIENT_KEY, "acme", "back", since), CLIENT_KEY)
+    )
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.prove("acme", ByPassword("back", client_password(CLIENT_KEY, "acme", "back"), CLIENT_KEY))
+
+
 async def test_at_the_edge_a_request_becomes_its_clients() -> None:
     """Tenant, client, body and headers; the body is not looked through a second time."""
     authentication, _, _ = _world()
@@ -520,6 +584,19 @@ def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None
         "allow_rollup_hdrs": True,
         "allow_msg_ttl": True,
     }
+
+
+async def test_a_bucket_of_an_earlier_version_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it remembers depends on the clocks' tolerance, which may be set anew."""
+    asked: list[Any] = []
+
+    async def ensure(*made: Any, **how: Any) -> None:
+        asked.extend((*made, how))
+
+    monkeypatch.setattr("service.client_assertion.ensure_exactly", ensure)
+    connection = cast("Any", SimpleNamespace(jetstream=lambda: None))
+    await UsedAssertions(connection).start(3, 300)
+    assert asked == [connection, bucket(3, 300), {"mends": True}]
 
 
 async def test_an_assertion_used_on_one_replica_is_used_on_all(nats_server: Broker) -> None:
