@@ -92,7 +92,7 @@ class Replicas:
         """Give the lease back. What is still decided is looked up in the log: no barrier asks this replica any more."""
         await end(self._tasks)
         self._registry.current_as_of = float("-inf")
-        with contextlib.suppress(NatsError, Unavailable):
+        with contextlib.suppress(NatsError):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
 
     async def barrier(self, seq: int) -> None:
