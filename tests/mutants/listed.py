@@ -10,8 +10,9 @@ from tests.mutants.survivors import Mutant
 
 FILE = Path(__file__).with_name("listed.toml")
 
-
 STRING, LETTER = re.compile(r'"[^"]*"'), re.compile("[A-Za-z]")
+CODE = re.compile(r"\{[^{}]*\}|%[A-Za-z]")
+"""What stands in a sentence and is no wording: the code of an f-string, and where `logging` puts a value."""
 
 
 class Listed(NamedTuple):
@@ -44,4 +45,6 @@ def listed() -> Listed:
 
 
 def _unworded(string: re.Match[str]) -> str:
-    return "" if " " in string[0] and LETTER.search(string[0]) else string[0]  # " " alone separates scopes
+    words = CODE.sub("", string[0])
+    is_sentence = " " in words and LETTER.search(words)  # " " alone separates scopes
+    return "".join(CODE.findall(string[0])) if is_sentence else string[0]
