@@ -199,6 +199,29 @@ async def test_a_write_in_flight_is_waited_for(broker: Broker) -> None:
     assert await work == 8 and broker.asked == [] and broker.appender.retries == 2
 
 
+async def test_who_tries_again_pauses_for_less_than_patience_leaves(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience may be all but over when a pause begins: two seconds are not over when it ends."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noting(delay: float) -> None:
+        pauses.append(delay)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noting)
+    work = append(broker)
+    for _ in range(3):
+        (sent,) = await broker.sends(1)
+        broker.fails(sent, WRITE_IN_FLIGHT)
+    (sent,) = await broker.sends(1)
+    broker.answers(sent, seq=8)
+    assert await work == 8
+    waited = [delay for delay in pauses if delay > 0]
+    assert len(waited) == 3 and module.PATIENCE_SECONDS + max(waited) < 2
+
+
 async def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what the broker said last; until then it is tried again."""
     monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)

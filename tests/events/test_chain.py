@@ -46,7 +46,7 @@ def test_why_a_first_commit_is_bad() -> None:
     other_state = "its state is not what its events make of the state before"
     state = FIRST.index(b'"state":') + len(b'"state":')
     assert why(FIRST[:state] + FIRST[state:].replace(b'"issue"', b'"other"')) == other_state
-    for written in (b"7", b'{"client_id":"web"}', b'"' + b"\\ud800" + b'"', b"[" * 3000 + b"]" * 3000):
+    for written in (b"null", b"7", b'{"client_id":"web"}', b'"' + b"\\ud800" + b'"', b"[" * 3000 + b"]" * 3000):
         assert why(FIRST[:state] + written + FIRST[FIRST.index(b',"aggregate"') :]).startswith(
             (other_state, "unreadable: ")
         )

@@ -137,6 +137,13 @@ def test_a_plain_refresh_is_one_step(events: tuple[Any, ...]) -> None:
     assert found is not None and follow(STATE, events, AT) == (found, None) == step_by_step(STATE, events)
 
 
+def test_no_family_begins_with_a_refresh() -> None:
+    """Whoever checks a log receives why, and goes on with the next commit."""
+    assert tuple(map(type, PLAIN)) in REFRESHES
+    with pytest.raises(ValueError, match="a family begins with GrantAuthorized, not with TokenRedeemed"):
+        follow(None, PLAIN, AT)
+
+
 def test_what_is_not_plain_is_looked_at_step_by_step() -> None:
     """Such as a family's end brought nearer: the one step does not know it, the steps do."""
     nearer = (TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, SOON, 1, SOON), access(AT, "1"))

@@ -435,6 +435,19 @@ def test_what_is_foreign_accuses_nobody(place: str) -> None:
     assert (report.fault, [found.seq for found in report.foreign]) == (None, [3])
 
 
+def test_what_lies_under_an_aggregate_of_one_subject_is_foreign() -> None:
+    """No family's commit lies there, though its subject ends as a family's does and it names the commit before it."""
+    made, other = LogMaker(), LogMaker()
+    made.configure_client("web")
+    other.open("f")
+    place, prev = made.log[0].subject, digest(made.log[0].body).encode()
+    body = other.log[0].body.replace(b"tokens.acme.family.f", place.encode())
+    body = body.replace(b'"prev":null,"prev_seq":0', b'"prev":"' + prev + b'","prev_seq":1')
+    report = verify([*made.log, Stored(2, f"{place}.live", body)])
+    assert (report.fault, report.aggregates) == (None, 1)
+    assert [(found.seq, found.reason) for found in report.foreign] == [(2, "no aggregate lies on this subject")]
+
+
 def test_what_is_bad_by_itself_accuses_nobody() -> None:
     """A key given twice makes a commit bad, whatever lies before it: also if it is chained to another body."""
     log = two_families(2)[::2]

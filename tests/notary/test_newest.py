@@ -70,10 +70,18 @@ async def test_so_many_of_the_last_messages_are_looked_through(
         finally:
             closed.append(True)
 
+    kept: list[bytes] = []
+
+    def noting(read: Any, *others: Any) -> Checkpoint | None:
+        kept.extend(stored.body for stored, _ in read)
+        return largest(read, *others)
+
     monkeypatch.setattr(module, "read_direct", read)
+    monkeypatch.setattr(module, "largest", noting)
     found: list[Foreign] = []
     newest = await newest_checkpoint(connection, last, [OURS.key], found.append)
     assert newest is not None and newest.signed.encode() == of(4) and closed == [True]
+    assert kept == [b""] * len(stream), "a stranger's are as large as the broker takes"
     assert [(each.seq, each.subject, each.stream) for each in found] == [
         (stored.seq, CHECKPOINT, CHECKPOINTS) for stored in stream[2:]
     ]

@@ -369,9 +369,11 @@ class _Used:
 
     def __init__(self) -> None:
         self.known: set[tuple[str, ...]] = set()
+        self.asked = 0
 
     async def use(self, *name: str) -> bool:
         """As `UsedAssertions.use`."""
+        self.asked += 1
         first = name not in self.known
         self.known.add(name)
         return first
@@ -417,6 +419,18 @@ async def test_an_assertion_proves_its_client_once() -> None:
     with pytest.raises(OAuthError, match="invalid_client"):
         await authentication.prove("nowhere", _assertion("signer", jti="10"))
     assert {jti for *_, jti in used.known} == {"1", "2"}, "only the client itself can use up its assertions"
+
+
+async def test_a_refused_assertion_is_judged_once() -> None:
+    """The registration in the log is the one that is known: its client's rate, and the broker, hear of it once."""
+    authentication, log, used = _world()
+    tenant = authentication._context.registry.known_tenant("acme")
+    assert tenant is not None
+    log.newest = tenant.clients["signer"].stored
+    await authentication.prove("acme", _assertion("signer"))
+    with pytest.raises(OAuthError, match="invalid_client"):
+        await authentication.prove("acme", _assertion("signer"))
+    assert (log.looks, used.asked) == (1, 2)
 
 
 async def test_assertions_have_a_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,6 +273,14 @@ def test_a_repetition_gets_the_very_same_answer() -> None:
     assert refusal(redeem_device_code(state, unlike)) == "invalid_request"
 
 
+def test_a_repetition_of_what_gave_no_access_token_gets_none() -> None:
+    """The service writes no such redemption; who finds one in a log gives nothing for it."""
+    approved = with_device(approved_after=10)
+    command = RedeemDeviceCode(at(20), RULES, "web", None, KEY, "jti-0", 1)
+    state = replace(fold(approved, redeem_device_code(approved, command).events, at(20)), access=None)
+    assert refusal(redeem_device_code(state, command)) == "invalid_grant"
+
+
 def test_a_codes_reuse_names_the_generation_that_there_was() -> None:
     """For the audit: how far its family had come."""
     state = fold(with_code(), code_at(with_code(), 1).events, at(1))

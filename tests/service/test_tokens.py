@@ -103,6 +103,15 @@ def test_what_is_longer_or_not_ascii_is_no_token_whatever_its_checksum_and_short
         assert _tokens().recognise(_mended(altered)) is None
 
 
+@pytest.mark.parametrize("claimed", [("01", "00000-"), ("0-", "000000"), ("09", "000000")])
+def test_without_a_key_that_is_there_and_a_number_nothing_is_recognised(claimed: tuple[str, str]) -> None:
+    """Though the short tag be right, as that of a key that is gone may be."""
+    key, number = claimed
+    tokens = _tokens()
+    claim = f"hrt_{key}{new_id()}{number}"
+    assert tokens.recognise(_mended(claim + tokens._short_tag(1, claim) + "0" * 22)) is None
+
+
 def test_what_is_derived_is_remembered_within_a_bound() -> None:
     """Whoever may open families makes as many seeds as he likes."""
     tokens = _tokens()

@@ -31,7 +31,7 @@ from service.decide.revoke import Revoke, RevokeAccessToken, revoke, revoke_acce
 from service.decide.what_if import Held, Parting, Run, _give, _in_the_place_of, follow, verdict
 from service.decide.what_if import end as what_if_end
 from service.policy import Rules
-from tests.service.families import RULES, START, claimed, exchanging, issuing
+from tests.service.families import RULES, START, claimed, exchanging, issuing, opened
 
 CHALLENGE = s256("v" * 43)
 ENDS = (FamilyRevoked, TokenReuseDetected)
@@ -363,6 +363,15 @@ def test_what_would_have_become_of_a_family(case: Case) -> None:
     assert (found.outcome, found.instead) == (case.outcome, case.instead)
     assert (run.parting and (run.parting.in_fact, run.parting.instead)) == case.parting
     agree(world, run, case.changes)
+
+
+def test_a_refresh_token_may_have_come_alone() -> None:
+    """No rule of a log forbids that (`events.rules`): what the access token instead is for follows from the grant."""
+    granted, refresh, _ = opened()
+    state = fold(None, (granted, refresh), START)
+    run = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
+    assert run.fact.access is None and run.held == (Held(0, 0, 0),)
+    assert run.instead.access is not None and run.instead.access.audience == state.audience
 
 
 def test_a_life_in_step_is_one_entry() -> None:
