@@ -41,11 +41,11 @@ class Broker:
 
     def new_inbox(self) -> str:
         """As `Connection.new_inbox`."""
-        return "_INBOX.me"
+        return "_INBOX.role.me"
 
     async def listen(self, subject: str, take: Taker) -> None:
         """As `Connection.listen`."""
-        assert subject == "_INBOX.me.*"
+        assert subject == "_INBOX.role.me.*"
         self.take = take
 
     async def publish(self, subject: str, body: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
@@ -125,7 +125,7 @@ async def test_an_append_is_one_publication(broker: Broker) -> None:
         work = append(broker)
         (sent,) = await broker.sends(1)
         assert (sent.subject, sent.body, sent.headers) == ("f.live", b"f", expects("f.*", 3))
-        assert sent.reply.startswith("_INBOX.me.")
+        assert sent.reply.startswith("_INBOX.role.me.")
         broker.answers(sent, seq=seq)
         assert await work == seq
     assert broker.pace == [(1, 1), (1, 1)] and broker.appender.retries == 0

@@ -136,6 +136,12 @@ def test_what_cannot_follow_is_refused(step: str) -> None:
         evolve(before, event, AT)
 
 
+def test_what_a_family_cannot_begin_with_is_named() -> None:
+    """By the event's type: the verification of a log shows it."""
+    with pytest.raises(ValueError, match=r"^a family begins with GrantAuthorized, not with TokenIssued$"):
+        evolve(None, REFRESH, AT)
+
+
 def test_a_commit_is_folded_in_order() -> None:
     """All of its events, at one time; without any there is no state."""
     assert fold(None, (GRANT, REFRESH), AT) == REFRESHABLE

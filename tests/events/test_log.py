@@ -130,7 +130,13 @@ async def test_an_expected_sequence_may_be_any_replicas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "named"), [(None, ""), (b"NATS/1.0 408\r\n\r\n", "408"), (b"NATS/1.0 503\r\n\r\n", "503")]
+    ("line", "named"),
+    [
+        (None, ""),
+        (b"NATS/1.0 408\r\n\r\n", "408"),
+        (b"NATS/1.0 503\r\n\r\n", "503"),
+        (b"NATS/1.0 \xff\xfe5\r\n\r\n", "\ufffd\ufffd5"),
+    ],
 )
 async def test_what_no_replica_says_is_not_nothing(line: bytes | None, named: str) -> None:
     """Only 404 means that there is no message."""
