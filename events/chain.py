@@ -114,6 +114,9 @@ def _refuse_a_key_twice(body: bytes) -> None:
         refuse_a_key_twice(body)
     except Twice as twice:
         raise BadCommit(str(twice)) from twice
+    except (ValueError, RecursionError) as error:
+        # Python's own reader has bounds that msgspec has not where it passes over an unknown field
+        raise BadCommit(f"unreadable: {error}") from error
 
 
 def _means(kind: Kind, written: msgspec.Raw, folded: Any) -> bool:

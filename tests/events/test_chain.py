@@ -1,6 +1,7 @@
 """One commit after another, by itself: why one cannot follow, in words."""
 
 import re
+import sys
 
 import pytest
 from msgspec.structs import replace
@@ -84,3 +85,19 @@ def test_a_state_written_otherwise_may_mean_the_same() -> None:
     assert check(FAMILY, PLACE, spaced, BEFORE, "live")[0] == codec.decode(SECOND).state
     doubled = SECOND.replace(b'"v":1', b'"v":1,"v":1')
     assert why(doubled, BEFORE) == "it holds a JSON key twice, and readers differ on which one counts"
+
+
+def test_what_only_one_reader_takes_is_bad() -> None:
+    """An unknown field that msgspec passes over, and Python's JSON refuses: a number too long, or nested too deeply."""
+    assert why(FIRST[:-1] + b',"x":' + b"1" * 5000 + b"}").startswith("unreadable: Exceeds the limit")
+    depths = range(1, sys.getrecursionlimit() + 10)
+    told = {_verdict(FIRST[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}") for depth in depths}
+    assert "good" in told <= {"good", "unreadable"}
+
+
+def _verdict(body: bytes) -> str:
+    try:
+        check(FAMILY, PLACE, body, None, "live")
+    except BadCommit as bad:
+        return str(bad).partition(":")[0]
+    return "good"
