@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 SELDOM_RUN := '/(mypy|mypyc|pip|selenium|setuptools|pygments/lexers|_?tests)/' # two fifths of what there is to compile
 unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and each would compile everything anew
 
-.PHONY: setup demo test check bench bench-scale picture fuzz fuzz-bus faults faults-bugs mutants sbom audit-dependencies lock clean
+.PHONY: setup demo test test-units check bench bench-scale picture fuzz fuzz-bus faults faults-bugs mutants sbom audit-dependencies lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,9 @@ check: setup
 
 test: check
 	$(BIN)/pytest -n 4 --dist worksteal
+
+test-units: setup # what starts no service: some thousand tests of each room by itself
+	$(BIN)/pytest -n 4 --dist worksteal tests/events tests/service tests/projections tests/notary
 
 bench: setup
 	$(BIN)/python -m bench

@@ -85,7 +85,7 @@ def _service_import(account: str, subject: str, local: str) -> str:
 
 def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
     """Every role by its nkey, and those that are shown by their password too."""
-    proofs = [(name, f"nkey: {credentials.nkeys[name]}") for name in roles]
+    proofs = [(name, f"nkey: {credentials.nkey(name)}") for name in roles]
     shown = [name for name in roles if name in credentials.passwords]
     proofs += [(name, f"user: {name}, password: {quoted(credentials.passwords[name])}") for name in shown]
     return [f"{{ {proof}, permissions: {_permissions(name, roles[name])} }}" for name, proof in proofs]

@@ -55,10 +55,9 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 " `heirloom broker-config` for a broker of your own"
             ) from None
 
-    @property
-    def nkeys(self) -> dict[str, str]:
-        """The public key of each role."""
-        return {role: _public(seed) for role, seed in self.seeds.items()}
+    def nkey(self, role: str) -> str:
+        """The role's public nkey, by which the broker knows it. Raises `KeyringError`."""
+        return _public(self.seed(role))
 
     def client_url(self, tenant: str, client_id: str, host: str, void_until: datetime | None = None) -> str:
         """A NATS URL for a client; `host` as above, `void_until` as of `client_password`."""

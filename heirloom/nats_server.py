@@ -67,7 +67,7 @@ def configuration(
     The disk alone limits the log, and `heirloom.room` looks after it: left to itself, nats-server takes three quarters
     of what is free as it starts, nothing at all on a disk that is full then, and never hears of room that comes later.
     """
-    users = [credentials.nkeys[role] for role in ROLES] + [role for role in ROLES if role in credentials.passwords]
+    users = [credentials.nkey(role) for role in ROLES] + [role for role in ROLES if role in credentials.passwords]
     return f"""\
 listen: {quoted(listen)}
 server_name: heirloom
