@@ -47,7 +47,7 @@ GROUPS = (
     Group(
         "families",
         ("service/families.py",),
-        ("tests/service/test_families.py", "tests/service/test_reads_and_races.py"),
+        tuple(f"tests/service/test_{name}.py" for name in ("families_by_itself", "families", "reads_and_races")),
     ),
     Group(
         "clients",
