@@ -21,11 +21,14 @@ ON_SERVICES = ("system", "operations", "security")
 
 
 @pytest.fixture(autouse=True)
-def levels() -> Iterator[None]:
-    """What a command sets for its own process, and is called within this one, is of that test alone."""
+def process_state() -> Iterator[None]:
+    """What a command sets for its own process, the umask and the logging level, ends with the test that called it."""
     logger = logging.getLogger("heirloom")
     level = logger.level
+    umask = os.umask(0o022)
+    os.umask(umask)
     yield
+    os.umask(umask)
     logger.setLevel(level)
 
 

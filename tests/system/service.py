@@ -23,6 +23,8 @@ from tests import leaks
 
 HEIRLOOM = Path(sys.executable).with_name("heirloom")
 PATIENCE_SECONDS = 30
+WAITED_TOO_LONG = "too many requests are under way; try again"
+SENT_AGAIN = 5
 
 SEED = """
 [[tenant]]
@@ -185,13 +187,20 @@ class Caller:
         headers: dict[str, str] | None = None,
         seconds: float = 10,
     ) -> dict[str, Any]:
-        """The reply's body. The error headers agree with the body, or the assertion fails."""
+        """The reply's body. The error headers agree with the body, or the assertion fails.
+
+        On a busy machine a request may wait too long for its turn. It has written nothing then, and is sent again, as
+        a client would (CONTRACT §2).
+        """
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
         if key is not None:
             headers = {"Idempotency-Key": key} | (headers or {})
         subject = f"{self._prefix}.{what}" if self._prefix else what
-        reply = await self.connection.request(subject, body, timeout=seconds, headers=headers)
-        answer: dict[str, Any] = json.loads(reply.data)
+        for _ in range(SENT_AGAIN):
+            reply = await self.connection.request(subject, body, timeout=seconds, headers=headers)
+            answer: dict[str, Any] = json.loads(reply.data)
+            if answer.get("error_description") != WAITED_TOO_LONG:
+                break
         told = reply.headers or {}
         assert told.get("Nats-Service-Error") == answer.get("error")
         assert ("error" in answer) == (told.get("Nats-Service-Error-Code") in ("400", "401", "403", "429", "503"))
