@@ -61,7 +61,7 @@ faults: setup # a cluster of three under every fault there is; SECONDS=1200 and 
 faults-bugs: setup # every seeded bug must be caught
 	$(BIN)/python -m tests.faults --bugs $(if $(SEED),--seed $(SEED))
 
-mutants: setup # faults put into the code one at a time, each to be noticed by the module's own tests; goes on where it stopped; MODULES="decide notary/merkle.py"
+mutants: setup # faults put into the code one at a time, each to be noticed by the module's own tests; goes on where it stopped; MODULES="decide notary/merkle_tree.py"
 	@$(BIN)/python -m tests.mutants $(MODULES)
 
 sbom: setup # CycloneDX: what the lock file pins, its licences and dependencies, and the broker's Go modules

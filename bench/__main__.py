@@ -11,14 +11,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import appends, connections, disk, edge, fairness, peers, readmodel, refresh, report, scale, signature
+from bench import peers, report
 from bench.goals import goals
-from bench.machine import Figure
-from bench.service import SYNCS, Service, serving
-from bench.signature import BESIDE
-from heirloom.child import ChildFailed
-from heirloom.data_directory import CannotStart
-from heirloom.process import run
+from bench.service import connections, edge, fairness, readmodel, refresh, scale
+from bench.service.service import SYNCS, Service, serving
+from bench.yardsticks import appends, disk, signature
+from bench.yardsticks.machine import Figure
+from bench.yardsticks.signature import BESIDE
+from heirloom.process.child_process import ChildFailed
+from heirloom.process.event_loop import run
+from heirloom.supervisor.data_directory import CannotStart
 
 IN_FLIGHT = (1, 16, 64)
 FAMILIES = (64, 5000)

@@ -4,18 +4,18 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Literal
 
-from bench.appends import Appends
-from bench.disk import Disk
-from bench.edge import Edge
-from bench.fairness import Fairness
-from bench.long_log import GENERATIONS
-from bench.machine import Figure
-from bench.questions import Fresh, Question
-from bench.readmodel import Lag, Rebuild
-from bench.refresh import Refresh
-from bench.scale import Size
-from bench.signature import BESIDE, Signature
-from bench.whole import Whole
+from bench.service.edge import Edge
+from bench.service.fairness import Fairness
+from bench.service.long_log import GENERATIONS
+from bench.service.questions import Fresh, Question
+from bench.service.readmodel import Lag, Rebuild
+from bench.service.refresh import Refresh
+from bench.service.scale import Size
+from bench.service.whole import Whole
+from bench.yardsticks.appends import Appends
+from bench.yardsticks.disk import Disk
+from bench.yardsticks.machine import Figure
+from bench.yardsticks.signature import BESIDE, Signature
 
 FULL = 64
 

@@ -7,21 +7,21 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench.appends import Appends
-from bench.connections import Connections
-from bench.disk import Disk
-from bench.edge import Edge
-from bench.fairness import PER_SECOND, Fairness
 from bench.goals import Goal
-from bench.load import Load
-from bench.machine import Figure, this_machine
 from bench.peers import Peer
-from bench.questions import Question
-from bench.readmodel import Lag, Rebuild
-from bench.refresh import Refresh
-from bench.scale import Size
-from bench.signature import Signature
-from bench.whole import Whole
+from bench.service.connections import Connections
+from bench.service.edge import Edge
+from bench.service.fairness import PER_SECOND, Fairness
+from bench.service.load import Load
+from bench.service.questions import Question
+from bench.service.readmodel import Lag, Rebuild
+from bench.service.refresh import Refresh
+from bench.service.scale import Size
+from bench.service.whole import Whole
+from bench.yardsticks.appends import Appends
+from bench.yardsticks.disk import Disk
+from bench.yardsticks.machine import Figure, this_machine
+from bench.yardsticks.signature import Signature
 
 DISTURBED_CORES = 0.25
 """Beyond this much work of others, a ratio of two rates says little."""

@@ -11,51 +11,53 @@ from typing import Any, NamedTuple
 
 from nats.errors import Error as NatsError
 
-from events import bus, stream
-from events.broker import Broker
-from events.ending import end
-from events.gate import Gate
-from events.log import Unavailable
-from events.other_streams import refuse_other_streams
-from heirloom import __version__, tracing
-from heirloom.credentials import Credentials
-from heirloom.doors import try_doors
-from heirloom.own_connection import connect_as
-from heirloom.probes import some_names
-from heirloom.replica_figures import of_replica
-from heirloom.report import Reporter
-from heirloom.roles import ASKING
-from heirloom.roles import answering as answering_role
-from heirloom.tracing import Parts
-from service import keyring
-from service.admin.serve import ORDERS_PER_SECOND, serve_admin
-from service.askers import ACCOUNTS, ANYBODY, Answering
-from service.callout import Callout
-from service.client_assertion import BUCKET, UsedAssertions
-from service.client_authentication import ClientAuthentication
-from service.completed import Completed
-from service.connecting import Connecting
-from service.connection_counts import ConnectionCounts
+from events.bus.connection import Connection
+from events.bus.faststream_broker import Broker
+from events.fairness.request_gate import Gate
+from events.jetstream.other_streams import refuse_other_streams
+from events.log import stream
+from events.log.log import Unavailable
+from events.task_cancellation import end
+from heirloom import __version__
+from heirloom.broker.credentials import Credentials
+from heirloom.broker.own_connection import connect_as
+from heirloom.broker.roles import ASKING
+from heirloom.broker.roles import answering as answering_role
+from heirloom.exposure.doors import try_doors
+from heirloom.exposure.probes import some_names
+from heirloom.metrics.replica_metrics import of_replica
+from heirloom.process.process_report import Reporter
+from heirloom.tracing import setup
+from heirloom.tracing.setup import Parts
+from service.accounts import ACCOUNTS, ANYBODY, Answering
+from service.admin.operations import ORDERS_PER_SECOND, serve_admin
+from service.clients.assertion import BUCKET, UsedAssertions
+from service.clients.authentication import ClientAuthentication
+from service.connections.admission import Connecting
+from service.connections.auth_callout import Callout
+from service.connections.connection_counts import ConnectionCounts
+from service.connections.disconnect import Connections
+from service.connections.token_connections import Holdings
 from service.context import Context
-from service.disconnecting import Connections
-from service.door import Door
-from service.guesses import STREAM as GUESSES
-from service.guesses import Guesses
-from service.holding import Holdings
-from service.journal import Journal
-from service.keyring import Keyring
-from service.news import News
-from service.polling import Polling
-from service.reactor import Reactor
-from service.read_model import ReadModel
-from service.registry import Registry
-from service.replicas import STREAM as LEASES
-from service.replicas import Replicas
-from service.seal import Seal
+from service.cut_offs.reactor import Reactor
+from service.json_log import Journal
+from service.keys import keyring
+from service.keys.keyring import Keyring
+from service.keys.seal import Seal
+from service.read_model_client import ReadModel
+from service.registry.registry import Registry
+from service.replicas.appended import News
+from service.replicas.broker_clock import TOLERATED_SECONDS, Skew
+from service.replicas.completed_cut_offs import Completed
+from service.replicas.device_polls import Polling
+from service.replicas.leases import STREAM as LEASES
+from service.replicas.leases import Replicas
+from service.replicas.user_code_guesses import STREAM as GUESSES
+from service.replicas.user_code_guesses import Guesses
+from service.replicas.waiting_devices import STREAM as DEVICES
+from service.replicas.waiting_devices import Waiting
+from service.request_rates import Door
 from service.server import Server
-from service.skew import TOLERATED_SECONDS, Skew
-from service.waiting import STREAM as DEVICES
-from service.waiting import Waiting
 
 log = logging.getLogger("heirloom.replica")
 
@@ -82,13 +84,13 @@ class _Buses(NamedTuple):
     """The connections: to the log and the other replicas, to the read model, to the broker's questions, to those who
     ask, in each of their accounts, and to operators (one of these, where the broker is ours)."""
 
-    log: bus.Connection
-    inquiry: bus.Connection
-    callout: bus.Connection
+    log: Connection
+    inquiry: Connection
+    callout: Connection
     answering: list[Answering]
     admin: Answering
 
-    def all(self) -> list[bus.Connection]:
+    def all(self) -> list[Connection]:
         """Each once."""
         return [self.log, self.inquiry, self.callout, *{each.connection for each in (*self.answering, self.admin)}]
 
@@ -113,7 +115,7 @@ async def run_replica(
     Raises what keeps it from serving: `KeyringError`, `WeakStream`, `OtherStreams`, `JetStreamMissing`, `KeyMismatch`,
     `UnreadableCommit`, `TracingMissing`, `Disconnected`, `BrokerTooOld`, `OpenDoors`, `Untried`.
     """
-    keys, parts = keyring.load(settings.keyring), tracing.parts()
+    keys, parts = keyring.load(settings.keyring), setup.parts()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with contextlib.AsyncExitStack() as leaving:
         leaving.callback(journal.flush)
@@ -184,7 +186,7 @@ async def _answer_the_broker(
 
 
 async def _connected(settings: Settings, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
-    async def connected(role: str, name: str) -> bus.Connection:
+    async def connected(role: str, name: str) -> Connection:
         change = partial(_closed_is_failed, failure)
         connection = await connect_as(role, name, settings.url, settings.credentials, echo=False, on_change=change)
         leaving.push_async_callback(connection.close)

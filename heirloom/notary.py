@@ -17,21 +17,21 @@ from typing import NamedTuple
 
 from nats.errors import Error as NatsError
 
-from events.broker_version import BrokerTooOld
-from events.ending import end
-from events.log import Unavailable
-from heirloom import credentials
-from heirloom.child import REFUSED
-from heirloom.credentials import Credentials
-from heirloom.figures import of_notary
-from heirloom.log_file import log_file
-from heirloom.own_connection import connect_as
-from heirloom.process import run, stop_requested
-from heirloom.report import Report, Reporter
-from notary.key import NoKey
+from events.bus.broker_version import BrokerTooOld
+from events.log.log import Unavailable
+from events.task_cancellation import end
+from heirloom.broker import credentials
+from heirloom.broker.credentials import Credentials
+from heirloom.broker.own_connection import connect_as
+from heirloom.metrics.process_metrics import of_notary
+from heirloom.process.child_process import REFUSED
+from heirloom.process.event_loop import run, stop_requested
+from heirloom.process.log_file import log_file
+from heirloom.process.process_report import Report, Reporter
+from notary.key_files import NoKey
 from notary.notary import Notary, Refusal
-from service.journal import Journal, install
-from service.keyring import KeyringError
+from service.json_log import Journal, install
+from service.keys.keyring import KeyringError
 
 log = logging.getLogger("heirloom.notary")
 

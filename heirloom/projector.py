@@ -18,26 +18,26 @@ from typing import NamedTuple
 
 from nats.errors import Error as NatsError
 
-from events.broker import Broker
-from events.broker_version import BrokerTooOld
-from events.bus import Connection
-from events.ending import end
-from events.gate import Gate
-from events.own_inbox import OwnInbox, of_anybody, of_role
-from events.stream import last_sequence
-from heirloom import credentials
-from heirloom.credentials import Credentials
-from heirloom.figures import of_projector
-from heirloom.log_file import log_file
-from heirloom.own_connection import connect_as
-from heirloom.process import run, stop_requested
-from heirloom.report import Reporter
-from heirloom.what_if_query import WhatIf
-from projections.audit import QUESTIONS_PER_SECOND, Audit
-from projections.follower import Follower
+from events.bus.broker_version import BrokerTooOld
+from events.bus.connection import Connection
+from events.bus.faststream_broker import Broker
+from events.bus.own_inbox import OwnInbox, of_anybody, of_role
+from events.fairness.request_gate import Gate
+from events.log.stream import last_sequence
+from events.task_cancellation import end
+from heirloom.broker import credentials
+from heirloom.broker.credentials import Credentials
+from heirloom.broker.own_connection import connect_as
+from heirloom.metrics.process_metrics import of_projector
+from heirloom.process.event_loop import run, stop_requested
+from heirloom.process.log_file import log_file
+from heirloom.process.process_report import Reporter
+from heirloom.what_if.query import WhatIf
 from projections.progress import Progress
-from service.journal import Journal, install
-from service.keyring import KeyringError
+from projections.projector.follower import Follower
+from projections.queries.server import QUESTIONS_PER_SECOND, Audit
+from service.json_log import Journal, install
+from service.keys.keyring import KeyringError
 
 log = logging.getLogger("heirloom.projector")
 

@@ -2,9 +2,9 @@
 
 Reads HEIRLOOM_NATS_URL, HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1), HEIRLOOM_MAX_CLOCK_SKEW (300, seconds;
 the same for every replica) and HEIRLOOM_DATA (the directory of the credentials; unset where the URL holds some). Before
-it serves, it tries what strangers may do on that broker (`heirloom.doors`), unless HEIRLOOM_INSECURE is set. Prints
-`ready`.
-SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with one line.
+it serves, it tries what strangers may do on that broker (`heirloom.exposure.doors`), unless HEIRLOOM_INSECURE is set.
+Prints `ready`. SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with
+one line.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ import os
 import sys
 from pathlib import Path
 
-from events.broker_version import BrokerTooOld
-from events.commit import UnreadableCommit
-from events.ending import end
-from events.other_streams import OtherStreams
-from events.stream import JetStreamMissing, Required, WeakStream
-from heirloom import credentials
+from events.aggregates.commit import UnreadableCommit
+from events.bus.broker_version import BrokerTooOld
+from events.jetstream.other_streams import OtherStreams
+from events.log.stream import JetStreamMissing, Required, WeakStream
+from events.task_cancellation import end
 from heirloom.app import Disconnected, Settings, run_replica
-from heirloom.doors import OpenDoors, Untried
-from heirloom.log_file import log_file
-from heirloom.process import run, stop_requested
-from heirloom.report import Reporter
-from heirloom.tracing import TracingMissing
-from service.journal import Journal, install
-from service.keyring import KeyringError
-from service.registry import KeyMismatch
-from service.skew import TOLERATED_SECONDS
+from heirloom.broker import credentials
+from heirloom.exposure.doors import OpenDoors, Untried
+from heirloom.process.event_loop import run, stop_requested
+from heirloom.process.log_file import log_file
+from heirloom.process.process_report import Reporter
+from heirloom.tracing.setup import TracingMissing
+from service.json_log import Journal, install
+from service.keys.keyring import KeyringError
+from service.registry.registry import KeyMismatch
+from service.replicas.broker_clock import TOLERATED_SECONDS
 
 
 async def main() -> None:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import click
 
-from events.settings import ClientSettings, TenantSettings
-from events.subjects import CLIENT_ID, TENANT
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.subjects import CLIENT_ID, TENANT
 from events.visible_text import unknown_name
-from service.admin.settings import for_client, for_tenant, parse
 from service.errors import OAuthError
+from service.registry.parse_settings import for_client, for_tenant, parse
 
 
 class Seed(NamedTuple):

@@ -15,8 +15,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from notary.merkle import Tree
-from notary.note import Key, MalformedNote, Note, Signer, decode_base64, parse
+from notary.merkle_tree import Tree
+from notary.signed_note import Key, MalformedNote, Note, Signer, decode_base64, parse
 
 LONGEST = 16 * 1024
 """Bytes of a checkpoint that is taken for one, others' signatures under it included: ours has less than 300."""

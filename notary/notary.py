@@ -10,17 +10,17 @@ import logging
 from contextlib import aclosing
 from pathlib import Path
 
-from events.bus import Connection
-from events.direct_reader import read_direct
-from events.grammar import Foreign
-from events.log import Conflict, Log
-from events.subjects import CHECKPOINT, CHECKPOINTS
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
+from events.bus.connection import Connection
+from events.log.direct_reader import read_direct
+from events.log.grammar import Foreign
+from events.log.log import Conflict, Log
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
-from notary.key import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
-from notary.merkle import leaf_hash
-from notary.newest import newest_checkpoint
-from notary.note import MalformedNote
-from notary.witness import Testimony, Witness
+from notary.checkpoint_checker import Testimony, Witness
+from notary.key_files import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
+from notary.merkle_tree import leaf_hash
+from notary.newest_checkpoint import newest_checkpoint
+from notary.signed_note import MalformedNote
 
 log = logging.getLogger("heirloom.notary")
 

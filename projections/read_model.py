@@ -11,31 +11,31 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from events import grammar
-from events.commit import digest
-from events.grammar import Foreign
-from events.stored import Stored
-from projections import (
+from events.aggregates.commit import digest
+from events.log import grammar
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from projections import interned_names
+from projections.decoded_commit import FamilyCommit, Unprojectable, read_commit
+from projections.tables import (
     activity,
-    checkpoint,
     cut_offs,
     exchanges,
     families,
-    foreign,
+    foreign_messages,
     history,
     incidents,
-    names,
+    position,
+    readable_views,
     revocations,
-    views,
-    words,
+    search_index,
 )
-from projections.commit import FamilyCommit, Unprojectable, read_commit
-from projections.opened import Opened
-from projections.rows import Rows
+from projections.tables.family_lookup import Opened
+from projections.write_batch import Rows
 
 TABLES: dict[str, Callable[[Database], None]] = {
-    "names-1": names.create,
-    "checkpoint-1": checkpoint.create,
+    "names-1": interned_names.create,
+    "checkpoint-1": position.create,
     "families-4": families.create,
     "history-4": history.create,
     "revocations-1": revocations.create,
@@ -43,17 +43,19 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "incidents-3": incidents.create,
     "activity-1": activity.create,
     "cut-offs-2": cut_offs.create,
-    "words-2": words.create,
-    "foreign-1": foreign.create,
-    "views-4": views.create,
+    "words-2": search_index.create,
+    "foreign-1": foreign_messages.create,
+    "views-4": readable_views.create,
 }
-OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, words)
+OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, search_index)
 """In the order their rows are written."""
 OF_LIVING = (families, history, exchanges, activity)
 """The ones among them that a commit concerns which revokes nothing: nearly every one."""
-OF_CUT_OFFS = (cut_offs, words)
+OF_CUT_OFFS = (cut_offs, search_index)
 PROJECTIONS = (*OF_FAMILIES, cut_offs)
-STATEMENTS = tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign.STATEMENTS
+STATEMENTS = (
+    tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign_messages.STATEMENTS
+)
 
 CACHE_KIB = 64 * 1024
 
@@ -141,7 +143,7 @@ class ReadModel:
     @property
     def foreign(self) -> int:
         """How many messages of the log were stepped over, in all."""
-        return foreign.count(self._connection)
+        return foreign_messages.count(self._connection)
 
     def close(self) -> None:
         """Let go of the file; it is complete in itself then, and can be asked."""
@@ -154,11 +156,11 @@ class ReadModel:
 
     def _load(self) -> None:
         self._forget()
-        self.applied, self._last_body = checkpoint.load(self._connection)
+        self.applied, self._last_body = position.load(self._connection)
 
     def _forget(self) -> None:
         """What is known of the file is what is in it: the rows of a batch have not been written."""
-        self._names = names.Names(self._connection)
+        self._names = interned_names.Names(self._connection)
         self._opened = Opened(self._connection)
 
     def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
@@ -168,7 +170,7 @@ class ReadModel:
         if commit is None:
             return
         if isinstance(commit, Foreign):
-            foreign.apply(commit, rows)
+            foreign_messages.apply(commit, rows)
             self.stepped_over.append(commit)
             return
         if isinstance(commit, FamilyCommit):
@@ -183,19 +185,19 @@ class ReadModel:
     def _step_over(self, stored: Stored) -> None:
         """The service cannot have written it: the log would have refused an append that follows nothing."""
         rows, found = Rows(STATEMENTS), grammar.foreign(stored, "a commit that cannot follow what came before it")
-        foreign.apply(found, rows)
+        foreign_messages.apply(found, rows)
         self.stepped_over.append(found)
         self._write([stored], rows)
 
     def _write(self, commits: list[Stored], rows: Rows) -> None:
         try:
             with self._db.atomic():
-                checkpoint.move(self._connection, self.applied, commits[-1])
-                self._connection.executemany(names.INSERT, self._names.new)
+                position.move(self._connection, self.applied, commits[-1])
+                self._connection.executemany(interned_names.INSERT, self._names.new)
                 for statement in STATEMENTS:
                     if parameters := rows[statement]:
                         self._connection.executemany(statement, parameters)
-        except checkpoint.MovedBySomebodyElse:
+        except position.MovedBySomebodyElse:
             # a writer whose parent was killed may finish its work beside the next one
             self._load()
             self.apply(commits)

@@ -2,19 +2,19 @@
 
 from typing import NamedTuple
 
-from events.log import Log
-from service.completed import Completed
-from service.door import Door
+from events.log.log import Log
 from service.errors import OAuthError
-from service.families import Families
-from service.guesses import Guesses
-from service.keyring import Keyring
-from service.polling import Polling
-from service.read_model import ReadModel
-from service.registry import Client, Registry, Tenant
-from service.replicas import Replicas
-from service.skew import Skew
-from service.waiting import Waiting
+from service.families.families import Families
+from service.keys.keyring import Keyring
+from service.read_model_client import ReadModel
+from service.registry.registry import Client, Registry, Tenant
+from service.replicas.broker_clock import Skew
+from service.replicas.completed_cut_offs import Completed
+from service.replicas.device_polls import Polling
+from service.replicas.leases import Replicas
+from service.replicas.user_code_guesses import Guesses
+from service.replicas.waiting_devices import Waiting
+from service.request_rates import Door
 
 
 class Context(NamedTuple):

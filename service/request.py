@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from events import strict
+from events import strict_json
 from events.visible_text import LOOKS_LIKE_A_TOKEN, has_controls, holds_token
 from service.errors import OAuthError, invalid_client
 
@@ -41,9 +41,9 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """The parameters. Raises `invalid_request` for anything but one JSON object with each key once and right types."""
     try:
         if not isinstance(body, Checked):
-            strict.check(body)
-        return strict.decode(body, decoder)
-    except strict.Malformed as malformed:
+            strict_json.check(body)
+        return strict_json.decode(body, decoder)
+    except strict_json.Malformed as malformed:
         raise OAuthError("invalid_request", str(malformed)) from malformed
 
 
@@ -65,8 +65,8 @@ def parameters_of(request: Request, decoder: msgspec.json.Decoder[P], *, client_
 def check(body: bytes) -> dict[str, Any]:
     """All parameters, of whatever type. Raises `invalid_request` for all but one JSON object with each key once."""
     try:
-        return strict.check(body)
-    except strict.Malformed as malformed:
+        return strict_json.check(body)
+    except strict_json.Malformed as malformed:
         raise OAuthError("invalid_request", str(malformed)) from malformed
 
 

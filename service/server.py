@@ -13,18 +13,18 @@ from nats.micro import add_service
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
 
-from events.bus import as_text
-from events.fair_queue import Asker, FairQueue, Limits
-from events.headers import UnreadableHeaders, legible
-from events.log import Unavailable
-from events.strict import MAX_PAYLOAD
-from service.askers import Answering, endpoints
-from service.client_authentication import ClientAuthentication
+from events.bus.connection import as_text
+from events.bus.headers import UnreadableHeaders, legible
+from events.fairness.fair_queue import Asker, FairQueue, Limits
+from events.log.log import Unavailable
+from events.strict_json import MAX_PAYLOAD
+from service.accounts import Answering, endpoints
+from service.answer_times import Figures
+from service.clients.authentication import ClientAuthentication
 from service.context import Context
 from service.errors import OAuthError
-from service.figures import Figures
-from service.journal import Journal
-from service.received import Endpoint, Received
+from service.json_log import Journal
+from service.received_request import Endpoint, Received
 from service.request import Request
 
 log = logging.getLogger("heirloom.server")

@@ -10,7 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from events import bus, stream
+from events.bus.connection import Connection, connect
+from events.log import stream
 from tests.broker import Broker, broker
 
 hypothesis.settings.register_profile("heirloom", deadline=None)  # how long an example takes is the machine's affair
@@ -40,9 +41,9 @@ def nats_server(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-async def connection(nats_server: Broker) -> AsyncIterator[bus.Connection]:
+async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
     """Connected to a broker with an empty log."""
-    connection = await bus.connect(nats_server.url, "test")
+    connection = await connect(nats_server.url, "test")
     await stream.ensure(connection, stream.Required())
     yield connection
     await connection.close()

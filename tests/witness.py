@@ -1,6 +1,6 @@
 """A role of the tests' own, in the log's account, that may do anything: the service has none."""
 
-from heirloom.roles import LOG_ACCOUNT, Role
+from heirloom.broker.roles import LOG_ACCOUNT, Role
 
 WITNESS = "witness"
 ANYTHING = Role(LOG_ACCOUNT, publish=(">",), subscribe=(">",))

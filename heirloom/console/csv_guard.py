@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from heirloom.cells import cell
+from heirloom.export.csv_cell import cell
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from datasette.app import Datasette
 from datasette.database import Database
 
-from projections.history import unpacked
 from projections.read_model import Unusable, expect_this_version, open_for_queries
-from projections.views import VIEWS
+from projections.tables.history import unpacked
+from projections.tables.readable_views import VIEWS
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import NamedTuple
 
-from heirloom.tls import is_loopback
+from heirloom.broker.tls import is_loopback
 
 MIN_TOKEN = 22
 """Characters of base64: 128 bits."""

@@ -14,9 +14,9 @@ from datasette.views.base import DatasetteError
 from markupsafe import Markup
 from pluggy import HookimplMarker
 
+from heirloom.console.canned_queries import PARAMETERS
 from heirloom.console.dashboard import dashboard
 from heirloom.console.database import NAME
-from heirloom.console.queries import PARAMETERS
 from projections.read_model import Unusable
 
 log = logging.getLogger("heirloom.console")

@@ -11,15 +11,15 @@ import uvicorn
 from datasette.app import Datasette
 from datasette.plugins import pm
 
+from heirloom.broker.tls import is_loopback
 from heirloom.console import plugin
+from heirloom.console.access_gate import Gate
+from heirloom.console.canned_queries import QUERIES
 from heirloom.console.database import INTERNAL, NAME, InternalDatabase, ReadModelDatabase, connect
-from heirloom.console.gate import Gate
 from heirloom.console.login import Login
 from heirloom.console.options import CannotServe, Options, check, is_wildcard
-from heirloom.console.queries import QUERIES
-from heirloom.console.tables import TABLES
-from heirloom.process import stop_requested
-from heirloom.tls import is_loopback
+from heirloom.console.view_metadata import TABLES
+from heirloom.process.event_loop import stop_requested
 
 DRAIN_SECONDS = 3
 

@@ -7,22 +7,22 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from events import client as client_events
-from events import subjects
-from events.settings import ClientSettings
-from events.stored import Stored
+from events.aggregates import client as client_events
+from events.aggregates import subjects
+from events.aggregates.settings import ClientSettings
+from events.log.stored_commit import Stored
 from service import clock
-from service.admin.effect import MAX_REASON, complete, effective, known_client, newest
-from service.admin.settings import for_client
-from service.aggregates import change
-from service.client_authentication import WITH_SECRET
+from service.clients.authentication import WITH_SECRET
 from service.context import Context
-from service.decide.enable import Enable
-from service.decide.enable import enable as enabled
+from service.cut_offs.await_effect import MAX_REASON, complete, effective, known_client, newest
+from service.decide.client_enabling import Enable
+from service.decide.client_enabling import enable as enabled
+from service.decide.policy import longest_before, resolve
 from service.errors import OAuthError
-from service.policy import longest_before, resolve
+from service.keys.generated_secret import digest, new_secret
+from service.registry.change_aggregate import change
+from service.registry.parse_settings import for_client
 from service.request import at_most, decode, required
-from service.secret import digest, new_secret
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from events.subject import ConsentWithdrawn
-from service.admin.effect import MAX_REASON, known_client
-from service.admin.once import cut_off_once
+from events.aggregates.subject import ConsentWithdrawn
+from service.admin.cut_off_once import cut_off_once
 from service.context import Context
-from service.person import MAX_SUB
+from service.cut_offs.await_effect import MAX_REASON, known_client
+from service.endpoints.end_user import MAX_SUB
 from service.request import at_most, decode, required
 
 

@@ -4,12 +4,12 @@ from datetime import datetime
 
 import msgspec
 
-from events import subjects
-from events.family import FamilyState
-from service.admin.effect import MAX_REASON
+from events.aggregates import subjects
+from events.aggregates.family import FamilyState
 from service.context import Context
-from service.decide.outcome import Decision
-from service.decide.revoke import Revoke, revoke
+from service.cut_offs.await_effect import MAX_REASON
+from service.decide.decision import Decision
+from service.decide.revocation import Revoke, revoke
 from service.errors import OAuthError
 from service.request import at_most, decode, required
 

@@ -8,17 +8,17 @@ from typing import Literal
 
 import msgspec
 
-from events import key as key_events
-from events import subjects
-from events.settings import SigningAlg
-from events.stored import Stored
-from service.aggregates import change
+from events.aggregates import key as key_events
+from events.aggregates import subjects
+from events.aggregates.settings import SigningAlg
+from events.log.stored_commit import Stored
 from service.context import Context
 from service.errors import OAuthError
-from service.keyring import KeyringError
-from service.registry import Tenant, TenantKey
+from service.keys.keyring import KeyringError
+from service.keys.signing_key import SigningKey
+from service.registry.change_aggregate import change
+from service.registry.registry import Tenant, TenantKey
 from service.request import decode
-from service.signing import SigningKey
 
 
 class RotateRequest(msgspec.Struct, frozen=True):

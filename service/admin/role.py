@@ -5,18 +5,18 @@ from typing import get_args
 
 import msgspec
 
-from events import role as role_events
-from events import subjects
-from events.log import Unavailable
-from events.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
-from service.admin.effect import MAX_REASON, known_tenant
-from service.aggregates import change
+from events.aggregates import role as role_events
+from events.aggregates import subjects
+from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
+from events.log.log import Unavailable
 from service.context import Context
+from service.cut_offs.await_effect import MAX_REASON, known_tenant
 from service.errors import OAuthError
-from service.named_role import Holder, TenantRole
-from service.registry import LEASE_SECONDS
+from service.keys.generated_secret import digest, new_secret
+from service.registry.change_aggregate import change
+from service.registry.named_role import Holder, TenantRole
+from service.registry.registry import LEASE_SECONDS
 from service.request import at_most, decode, required
-from service.secret import digest, new_secret
 
 MAX_ROLES = 1_000
 """Names of one tenant, revoked ones included."""

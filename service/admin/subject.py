@@ -2,8 +2,8 @@
 
 import msgspec
 
-from events import subjects
-from events.subject import (
+from events.aggregates import subjects
+from events.aggregates.subject import (
     SubjectBlocked,
     SubjectEvent,
     SubjectState,
@@ -12,11 +12,11 @@ from events.subject import (
     codec,
     evolve,
 )
-from service.admin.effect import MAX_REASON, complete, known_tenant
-from service.admin.once import cut_off_once
-from service.aggregates import change
+from service.admin.cut_off_once import cut_off_once
 from service.context import Context
-from service.person import MAX_SUB
+from service.cut_offs.await_effect import MAX_REASON, complete, known_tenant
+from service.endpoints.end_user import MAX_SUB
+from service.registry.change_aggregate import change
 from service.request import at_most, decode, required
 
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import msgspec
 
-from events import subjects
-from events import tenant as tenant_events
-from events.settings import ClientSettings, TenantSettings
-from service.admin.effect import effective
+from events.aggregates import subjects
+from events.aggregates import tenant as tenant_events
+from events.aggregates.settings import ClientSettings, TenantSettings
 from service.admin.key import ensure_keys
-from service.admin.settings import for_tenant
-from service.aggregates import change
 from service.context import Context
+from service.cut_offs.await_effect import effective
+from service.decide.policy import longest_before, resolve
 from service.errors import OAuthError
-from service.policy import longest_before, resolve
+from service.registry.change_aggregate import change
+from service.registry.parse_settings import for_tenant
 from service.request import decode
 
 _decoder = msgspec.json.Decoder(dict[str, Any])

@@ -2,13 +2,19 @@
 
 from typing import NamedTuple
 
-from events.client import ClientConfigured, ClientDisabled, ClientEvent, ClientState
-from events.family import FamilyRevoked, FamilyState, RevocationReason, is_of_a_person
-from events.settings import Policy
-from events.subject import ConsentWithdrawn, SubjectBlocked, SubjectEvent, SubjectTokensRevoked, SubjectUnblocked
-from events.tenant import TenantEvent, TenantState
-from service.decide.outcome import Decision, Done
-from service.policy import Rules
+from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEvent, ClientState
+from events.aggregates.family import FamilyRevoked, FamilyState, RevocationReason, is_of_a_person
+from events.aggregates.settings import Policy
+from events.aggregates.subject import (
+    ConsentWithdrawn,
+    SubjectBlocked,
+    SubjectEvent,
+    SubjectTokensRevoked,
+    SubjectUnblocked,
+)
+from events.aggregates.tenant import TenantEvent, TenantState
+from service.decide.decision import Decision, Done
+from service.decide.policy import Rules
 
 
 class CutOff(NamedTuple):

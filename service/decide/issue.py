@@ -3,13 +3,13 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.family import AccessToken, FamilyEvent, FamilyState, GrantAuthorized, TokenIssued
-from service.decide.lifetime import access_expiry
-from service.decide.outcome import Decision, Granted, Refused
-from service.decide.size import check_size
+from events.aggregates.family import AccessToken, FamilyEvent, FamilyState, GrantAuthorized, TokenIssued
+from service.decide.access_token_lifetime import access_expiry
+from service.decide.decision import Decision, Granted, Refused
+from service.decide.policy import Rules
+from service.decide.scope import OFFLINE_ACCESS, OPENID
+from service.decide.token_size import check_size
 from service.errors import OAuthError
-from service.policy import Rules
-from service.scope import OFFLINE_ACCESS, OPENID
 
 
 class Issue(NamedTuple):

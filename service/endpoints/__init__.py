@@ -1,4 +1,4 @@
-"""What can be asked over the bus: one file an endpoint, named by its RFC's word.
+"""What can be requested over the bus: one file an endpoint, named by its RFC's word.
 
-Each is a coroutine `(Context, Request) -> bytes`, the reply's JSON; refusals are raised as `OAuthError`.
+It imports `service.access_tokens`, `service.clients` and what stands below them. Start with `token`.
 """

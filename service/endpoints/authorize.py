@@ -8,20 +8,20 @@ from datetime import datetime
 
 import msgspec
 
-from events.family import DeviceAuthorizationStarted, FamilyState, GrantAuthorized
+from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, GrantAuthorized
 from service import clock
 from service.context import Context
-from service.decide.code import CODE_SECONDS, Authorize, authorize
-from service.decide.device import AnswerDevice, answer_device, still_may
-from service.decide.outcome import Decision, Outcome, Refused, invalid_grant
+from service.decide.authorization_code import CODE_SECONDS, Authorize, authorize
+from service.decide.decision import Decision, Outcome, Refused, invalid_grant
+from service.decide.device_authorization import AnswerDevice, answer_device, still_may
+from service.decide.scope import REGISTERED, audience_of, narrow, parse_resources
+from service.endpoints.end_user import Person, PersonRequest, person_of
 from service.errors import OAuthError
-from service.person import Person, PersonRequest, person_of
-from service.registry import Client, Tenant
+from service.keys.mac_tokens import new_id, new_seed
+from service.keys.user_code import family_of
+from service.registry.registry import Client, Tenant
 from service.request import Request, at_most, parameters_of, required
-from service.scope import REGISTERED, audience_of, narrow, parse_resources
-from service.tokens import new_id, new_seed
 from service.uri import MAX_URI, parse
-from service.user_code import family_of
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 

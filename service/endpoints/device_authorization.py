@@ -4,16 +4,16 @@ from datetime import timedelta
 
 import msgspec
 
-from events.family import DEVICE_GRANT, DeviceAuthorizationStarted
+from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted
 from service import clock
 from service.context import Context
-from service.decide.device import DEVICE_CODE_SECONDS, INTERVAL_SECONDS
-from service.decide.size import check_size
+from service.decide.device_authorization import DEVICE_CODE_SECONDS, INTERVAL_SECONDS
+from service.decide.scope import REGISTERED, audience_of, narrow
+from service.decide.token_size import check_size
 from service.errors import OAuthError
+from service.keys.mac_tokens import new_seed
+from service.keys.user_code import family_of, new_user_code
 from service.request import Request, parameters_of
-from service.scope import REGISTERED, audience_of, narrow
-from service.tokens import new_seed
-from service.user_code import family_of, new_user_code
 
 ATTEMPTS = 4
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import msgspec
 
-from events.family import FamilyState
+from events.aggregates.family import FamilyState
 from service import clock
-from service.access_token import Claims, active_in, audience_today
+from service.access_tokens.recognise import Claims, active_in, audience_today
 from service.context import Context
-from service.decide.redeem import ends_at, given_at, is_accepted
-from service.registry import Client, Tenant
+from service.decide.refresh_token import ends_at, given_at, is_accepted
+from service.decide.scope import narrow_resources, still
+from service.keys.mac_tokens import Presented
+from service.registry.registry import Client, Tenant
 from service.request import Request, parameters_of, required
-from service.scope import narrow_resources, still
-from service.tokens import Presented
 
 INACTIVE = b'{"active":false}'
 """All that is ever told of a token that is not active for this caller (RFC 7662 §2.2)."""

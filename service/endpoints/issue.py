@@ -7,13 +7,13 @@ from functools import partial
 
 import msgspec
 
+from service.access_tokens.open_family import open_family
 from service.context import Context
 from service.decide.issue import Issue
+from service.decide.scope import REGISTERED, audience_of, narrow
+from service.endpoints.end_user import PersonRequest, person_of
 from service.errors import OAuthError
-from service.opening import open_family
-from service.person import PersonRequest, person_of
 from service.request import Request, parameters_of
-from service.scope import REGISTERED, audience_of, narrow
 
 
 class IssueRequest(PersonRequest, frozen=True):

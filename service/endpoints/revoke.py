@@ -4,18 +4,13 @@ from datetime import datetime
 
 import msgspec
 
-from events.family import FamilyState
+from events.aggregates.family import FamilyState
 from service import clock
-from service.access_token import recognise
+from service.access_tokens.recognise import recognise
 from service.context import Context
-from service.decide.outcome import Decision, Done, Refused
-from service.decide.revoke import (
-    RevokeAccessToken,
-    RevokeRefreshToken,
-    revoke_access_token,
-    revoke_refresh_token,
-)
-from service.registry import Client, Tenant
+from service.decide.decision import Decision, Done, Refused
+from service.decide.revocation import RevokeAccessToken, RevokeRefreshToken, revoke_access_token, revoke_refresh_token
+from service.registry.registry import Client, Tenant
 from service.request import Request, parameters_of, required
 
 DONE = b"{}"

@@ -1,12 +1,12 @@
-"""`token`: the token endpoint (RFC 6749 §3.2). Each grant type is a file in `service/grants`."""
+"""`token`: the token endpoint (RFC 6749 §3.2). Each grant type is a file in `service/endpoints/grants`."""
 
 from collections.abc import Awaitable, Callable
 
 from service.context import Context
+from service.endpoints.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
+from service.endpoints.grants.token_request import TokenRequest, decoder
 from service.errors import OAuthError
-from service.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
-from service.grants.parameters import TokenRequest, decoder
-from service.registry import Client, Tenant
+from service.registry.registry import Client, Tenant
 from service.request import Request, parameters_of, required
 
 Grant = Callable[[Context, Tenant, Client, Request, TokenRequest], Awaitable[bytes]]

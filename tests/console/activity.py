@@ -7,7 +7,7 @@ authorization code is shown twice, and three refresh tokens are stolen.
 import random
 from datetime import datetime, timedelta
 
-from events.family import (
+from events.aggregates.family import (
     AuthorizationCodeIssued,
     FamilyRevoked,
     GrantAuthorized,
@@ -16,7 +16,7 @@ from events.family import (
     TokenReuseDetected,
     TokenRotated,
 )
-from events.stored import Stored
+from events.log.stored_commit import Stored
 from tests.projections.logs import AUDIENCE, LogMaker
 
 CLIENTS = {"web": 6, "mobile": 9, "tv": 2, "back-office": 3}

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from heirloom.console.gate import COOKIE
+from heirloom.console.access_gate import COOKIE
 from heirloom.console.options import Options
 from heirloom.console.serve import create
 from projections.read_model import ReadModel

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from heirloom.cli import main
+from heirloom.cli.main import main
 from tests.console.browser import running
 
 

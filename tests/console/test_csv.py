@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from heirloom.cells import FORMULA, cell
 from heirloom.console.csv_guard import guarded_rows
+from heirloom.export.csv_cell import FORMULA, cell
 from projections.read_model import ReadModel
 from tests.console.site import site
 from tests.projections.logs import LogMaker

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from heirloom.console.gate import COOKIE
+from heirloom.console.access_gate import COOKIE
 from heirloom.console.login import GUESSES, GUESSES_SECONDS, Login, TooManyGuesses
 from heirloom.console.options import CannotServe, Options, check, new_token, read_token
 from tests.console.site import TOKEN, Site, site

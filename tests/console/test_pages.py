@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from events.stored import Stored
+from events.log.stored_commit import Stored
+from heirloom.console.canned_queries import QUERIES
 from heirloom.console.dashboard import look
 from heirloom.console.database import connect
-from heirloom.console.queries import QUERIES
-from heirloom.console.tables import TABLES
-from projections.blast_radius import blast_radius
+from heirloom.console.view_metadata import TABLES
+from projections.queries.blast_radius import blast_radius
+from projections.queries.requests import FamilyRequest
 from projections.read_model import ReadModel, Unusable, open_for_queries
-from projections.request import FamilyRequest
-from projections.views import VIEWS
+from projections.tables.readable_views import VIEWS
 from tests.console.site import LOG, Site, make, site
 from tests.projections.logs import START, LogMaker, chained_log, passed_on_log, swapped_log
 

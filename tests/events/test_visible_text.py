@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.settings import ClientSettings
+from events.aggregates.settings import ClientSettings
 from events.visible_text import JOINERS, LONGEST_NAME, NOT_REPEATED, has_controls, unknown_name, visible
-from heirloom.commands.tables import plain
-from service.admin.settings import parse
+from heirloom.cli.tables import plain
+from service.endpoints.end_user import PersonRequest, person_of
 from service.errors import OAuthError
-from service.person import PersonRequest, person_of
+from service.registry.parse_settings import parse
 from service.request import at_most
 
 CONTROLS = ["\x00", "\x07", "\t", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u2029", "\u202e", "\u2066"]

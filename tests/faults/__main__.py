@@ -19,14 +19,14 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from heirloom.data_directory import prepare
-from tests.faults.bugs import BUGS
-from tests.faults.disks import NotAllowed, small_disk
+from heirloom.supervisor.data_directory import prepare
+from tests.faults.harness.disks import NotAllowed, small_disk
+from tests.faults.harness.nemeses import FAULTS
+from tests.faults.harness.stack import Stack
 from tests.faults.hunt import hunt
-from tests.faults.nemeses import FAULTS
 from tests.faults.report import figures, show
 from tests.faults.run import Plan, Result, run
-from tests.faults.stack import Stack
+from tests.faults.seeded_bugs.bugs import BUGS
 
 DISK_MEGABYTES = 2048
 

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from tests.faults.harness.stack import Stack
 from tests.faults.run import Plan, Result, run
-from tests.faults.stack import Stack
 
 BROUGHT_OUT_BY = {
     "lost acknowledgement taken for a failure": ["acknowledgements lost"],

@@ -10,21 +10,21 @@ from typing import NamedTuple
 import msgspec
 from nats.errors import Error as NatsError
 
-from events import bus
-from events.log import Log
-from events.stored import Stored
-from events.stream import JetStreamMissing
-from heirloom import credentials
+from events.bus.connection import Connection, connect
+from events.log.log import Log
+from events.log.stored_commit import Stored
+from events.log.stream import JetStreamMissing
+from heirloom.broker import credentials
 from projections.read_model import ReadModel
-from tests.faults import copies
-from tests.faults.availability import FULL_SERVICE_SECONDS, availability, full_service, known
-from tests.faults.checker import check
+from tests.faults.checking.availability import FULL_SERVICE_SECONDS, availability, full_service, known
+from tests.faults.checking.checker import check
+from tests.faults.checking.log_checker import Violation, copies_differ
+from tests.faults.checking.log_index import index
+from tests.faults.harness import copies
+from tests.faults.harness.nemeses import Scene, rage
+from tests.faults.harness.proxy import Links
+from tests.faults.harness.stack import CLIENTS, Stack, read_model_rows
 from tests.faults.history import History, Operation
-from tests.faults.log_checker import Violation, copies_differ
-from tests.faults.log_index import index
-from tests.faults.nemeses import Scene, rage
-from tests.faults.proxy import Links
-from tests.faults.stack import CLIENTS, Stack, read_model_rows
 from tests.faults.workload import Client, Workload
 
 RECOVERY_SECONDS = 30.0
@@ -110,7 +110,7 @@ async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list
     for client_id, grace in CLIENTS.items():
         for _ in range(plan.connections):
             url = known.client_url("acme", client_id, ",".join(links.hosts("clients")))
-            connection = await bus.connect(url, client_id, inbox_prefix=f"_INBOX.acme.{client_id}")
+            connection = await connect(url, client_id, inbox_prefix=f"_INBOX.acme.{client_id}")
             made.append(Client(connection, f"oauth.acme.client.{client_id}", grace))
     try:
         yield made
@@ -131,7 +131,7 @@ async def _recovery(history: History, ended: float, plan: Plan) -> float:
     return waited
 
 
-async def _whole_log(connection: bus.Connection) -> list[Stored]:
+async def _whole_log(connection: Connection) -> list[Stored]:
     async with asyncio.timeout(RECOVERY_SECONDS):
         while True:
             with contextlib.suppress(NatsError, JetStreamMissing):
@@ -139,7 +139,7 @@ async def _whole_log(connection: bus.Connection) -> list[Stored]:
             await asyncio.sleep(0.2)
 
 
-async def _applied(connection: bus.Connection, end: int) -> int:
+async def _applied(connection: Connection, end: int) -> int:
     """How far the read model has come, given the time it may take."""
     applied, moved = 0, asyncio.get_running_loop().time()
     deadline = moved + RECOVERY_SECONDS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.availability import availability, full_service, known
+from tests.faults.checking.availability import availability, full_service, known
 from tests.faults.history import NEVER, Operation, Outcome
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.bugs import BUGS
 from tests.faults.hunt import hunt
+from tests.faults.seeded_bugs.bugs import BUGS
 
 SEED = 20261121
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from events.stored import Stored
-from tests.faults.checker import check
+from events.log.stored_commit import Stored
+from tests.faults.checking.checker import check
+from tests.faults.checking.log_checker import copies_differ
+from tests.faults.checking.log_index import Family, LogIndex, index
 from tests.faults.history import NEVER, Kind, Operation, Outcome
-from tests.faults.log_checker import copies_differ
-from tests.faults.log_index import Family, LogIndex, index
 from tests.projections.logs import LogMaker
 
 

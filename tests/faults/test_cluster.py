@@ -11,9 +11,9 @@ from typing import Any
 from nats.errors import Error as NatsError
 from nats.js.api import StoreCompression
 
-from events import bus
-from heirloom import credentials
-from tests.faults.stack import Stack
+from events.bus.connection import Connection, connect
+from heirloom.broker import credentials
+from tests.faults.harness.stack import Stack
 from tests.paused import paused
 from tests.system.service import HEIRLOOM, Caller
 
@@ -90,7 +90,7 @@ async def test_without_a_quorum_callers_are_told_so(tmp_path: Path) -> None:
 async def _web_at(stack: Stack, host: str) -> AsyncIterator[Caller]:
     """A client that knows this broker alone."""
     url = credentials.load(stack.data).client_url("acme", "web", host)
-    connection = await bus.connect(url, "web", inbox_prefix="_INBOX.acme.web")
+    connection = await connect(url, "web", inbox_prefix="_INBOX.acme.web")
     try:
         yield Caller(connection, "oauth.acme.client.web")
     finally:
@@ -117,7 +117,7 @@ async def _outcome(caller: Caller, what: str, request: dict[str, Any]) -> str:
     return str(answer.get("error", "ok"))
 
 
-async def _compress(connection: bus.Connection) -> None:
+async def _compress(connection: Connection) -> None:
     jetstream = connection.jetstream()
     config = (await jetstream.stream_info("TOKENS")).config
     await jetstream.update_stream(config, compression=StoreCompression.S2)

@@ -10,11 +10,11 @@ import click
 import yaml  # type: ignore[import-untyped]  # ships no types
 from click.testing import CliRunner
 
-from heirloom.brokers import Node, cluster_configuration
-from heirloom.cli import main
-from heirloom.commands.up import up
-from heirloom.credentials import load
-from heirloom.nats_server import binary
+from heirloom.broker.cluster import Node, cluster_configuration
+from heirloom.broker.credentials import load
+from heirloom.broker.nats_server import binary
+from heirloom.cli.commands.up import up
+from heirloom.cli.main import main
 
 COMPOSE = Path(__file__).parents[2] / "compose.yaml"
 NODES = ("nats-1", "nats-2", "nats-3")

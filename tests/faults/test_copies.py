@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 import pytest
 
-from events import stream
-from events.bus import Connection
-from heirloom import credentials
-from heirloom.brokers import brokers, node_names
-from heirloom.child import Child
-from heirloom.copies import CopyKeeper, copies
-from heirloom.nats_server import HOST, free_ports
-from heirloom.own_connection import connect_as
-from heirloom.roles import ROLES
-from tests.faults.copies import all_whole, copy_on, leader_of
-from tests.faults.disks import damaged, log_files
+from events.bus.connection import Connection
+from events.log import stream
+from heirloom.broker import credentials
+from heirloom.broker.cluster import brokers, node_names
+from heirloom.broker.copy_repair import CopyKeeper, copies
+from heirloom.broker.nats_server import HOST, free_ports
+from heirloom.broker.own_connection import connect_as
+from heirloom.broker.roles import ROLES
+from heirloom.process.child_process import Child
+from tests.faults.harness.copies import all_whole, copy_on, leader_of
+from tests.faults.harness.disks import damaged, log_files
 from tests.witness import ANYTHING, WITNESS
 
 NODES = node_names(3)
@@ -70,7 +70,7 @@ async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
     one, other = (node for node in NODES if node != leader)
     lost = await _lose(cluster, one, "flipped")
     with monkeypatch.context() as patched:
-        patched.setattr("heirloom.copies.shutil.rmtree", _cannot_delete)
+        patched.setattr("heirloom.broker.copy_repair.shutil.rmtree", _cannot_delete)
         assert not await keeper.look()
     assert "cannot be deleted: Input/output error" in caplog.text
     assert await _lacking(cluster, one) == lost, "it is back with what it had"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nats.errors import Error as NatsError
 
-from tests.faults.disks import NotAllowed, fill, small_disk
+from tests.faults.harness.disks import NotAllowed, fill, small_disk
 from tests.system.service import Caller, running
 
 MEGABYTES = 64

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from tests import leaks
+from tests.faults.harness.stack import Stack
 from tests.faults.run import Plan, run
-from tests.faults.stack import Stack
 
 SEED = 20261121
 FAULTS = (

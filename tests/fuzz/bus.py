@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from events import bus
-from events.family import codec
-from events.subjects import STREAM
-from heirloom import credentials
-from heirloom.own_connection import connect_as
+from events.aggregates.family import codec
+from events.aggregates.subjects import STREAM
+from events.bus.connection import Connection
+from heirloom.broker import credentials
+from heirloom.broker.own_connection import connect_as
 from tests import raw
 from tests.fuzz.parsers import QUESTIONS, REQUESTS
 from tests.fuzz.run import Crash
@@ -178,7 +178,7 @@ async def _stand_by(service: Service, stop: asyncio.Event) -> Counter[str]:
 
 
 @asynccontextmanager
-async def _own(service: Service) -> AsyncIterator[bus.Connection]:
+async def _own(service: Service) -> AsyncIterator[Connection]:
     known = credentials.load(service.data)
     connection = await connect_as("service", "fuzz", f"nats://{service.host}", known)
     try:
@@ -187,7 +187,7 @@ async def _own(service: Service) -> AsyncIterator[bus.Connection]:
         await connection.close()
 
 
-async def _log(connection: bus.Connection) -> list[dict[str, Any]]:
+async def _log(connection: Connection) -> list[dict[str, Any]]:
     """Every message of the log, whole: sequence, subject, time, headers, body."""
     jetstream = connection.jetstream()
     last = (await jetstream.stream_info(STREAM)).state.last_seq

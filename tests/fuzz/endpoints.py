@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from nats.aio.client import Client
 
-from projections.audit import QUERIES
-from service.admin.serve import OPERATIONS
+from projections.queries.server import QUERIES
+from service.admin.operations import OPERATIONS
 from tests.fuzz.mutation import mutants
 from tests.fuzz.parsers import JWT, QUESTIONS, REQUESTS
 from tests.fuzz.run import Crash

@@ -10,33 +10,33 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from events import client, family, key, subject, tenant
-from events.commit import Codec, UnreadableCommit
-from events.grammar import Foreign
-from events.verify import Verifier
-from heirloom import credentials
-from heirloom.manifest import MANIFEST, Unusable, read_manifest
+from events.aggregates import client, family, key, subject, tenant
+from events.aggregates.commit import Codec, UnreadableCommit
+from events.log.grammar import Foreign
+from events.verification.verifier import Verifier
+from heirloom.backup.manifest import MANIFEST, Unusable, read_manifest
+from heirloom.broker import credentials
 from heirloom.seed import read_seed
 from notary.checkpoint import read_checkpoint
-from notary.key import NoKey, State, read_state, write_state
-from notary.note import MalformedNote, Signer, parse_key, parse_signer
-from projections import request as audit_request
-from projections.audit import QUERIES
-from projections.commit import Unprojectable, read_commit
-from projections.page import BadCursor, Page, cursor_after, position
-from projections.token_text import NoToken, claim_of
-from service import keyring
-from service.client_assertion import read as read_assertion
-from service.client_authentication import presented
+from notary.key_files import NoKey, State, read_state, write_state
+from notary.signed_note import MalformedNote, Signer, parse_key, parse_signer
+from projections.decoded_commit import Unprojectable, read_commit
+from projections.pagination import BadCursor, Page, cursor_after, position
+from projections.queries import requests as audit_request
+from projections.queries.server import QUERIES
+from projections.queries.token_parser import NoToken, claim_of
+from service.clients.assertion import read as read_assertion
+from service.clients.authentication import presented
+from service.decide.scope import parse_resources, parse_scope
 from service.endpoints import authorize, device_authorization, introspect, issue, revoke
+from service.endpoints.grants import token_request
 from service.errors import OAuthError
-from service.grants import parameters
-from service.keyring import Keyring, KeyringError
+from service.keys import keyring
+from service.keys.keyring import Keyring, KeyringError
+from service.keys.mac_tokens import Tokens
+from service.keys.user_code import family_of, new_user_code
 from service.request import decode, idempotency_key
-from service.scope import parse_resources, parse_scope
-from service.tokens import Tokens
-from service.user_code import family_of, new_user_code
-from tests.notary.logs import checkpoints_of
+from tests.notary.log.logs import checkpoints_of
 from tests.projections.logs import eventful_log
 from tests.system.service import SEED
 
@@ -102,7 +102,7 @@ def _of_tokens() -> dict[str, Parser]:
 
 def _of_requests() -> dict[str, Parser]:
     decoders: dict[str, msgspec.json.Decoder[Any]] = {
-        "token": parameters.decoder,
+        "token": token_request.decoder,
         "issue": issue._decoder,
         "authorize": authorize._decoder,
         "device_authorization": device_authorization._decoder,

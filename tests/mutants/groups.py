@@ -22,66 +22,99 @@ class Group(NamedTuple):
         return [path for pattern in self.tests for path in _found(pattern)]
 
 
-DECIDING = (
-    "claimed", "code", "cut_off", "enable", "exchange", "lifetime", "outcome", "recorded", "redeem", "size",
+DECISIONS = (
+    "access_token_claims", "access_token_lifetime", "authorization_code", "client_enabling", "cut_off", "decision",
+    "device_authorization", "issue", "refresh_token", "revocation", "token_exchange", "token_size",
+    "what_if/presentation",
 )  # fmt: skip
-DECIDED = tuple(f"tests/service/test_{name}.py" for name in (*DECIDING, "clocks", "whole"))
+DECIDED = (
+    "tests/service/decide/test_*.py",
+    "tests/service/decide/what_if/test_presentation.py",
+    "tests/service/replicas/test_broker_clock.py",
+)
 
 GROUPS = (
-    Group("decide", tuple(f"service/decide/{name}.py" for name in (*DECIDING, "device", "issue", "revoke")), DECIDED),
-    Group("what_if", ("service/decide/what_if.py",), ("tests/service/test_what_if.py",)),
-    Group("family", ("events/family.py",), ("tests/events/test_family.py", "tests/events/test_golden.py")),
-    Group("tokens", ("service/tokens.py",), ("tests/service/test_tokens.py", "tests/service/test_keys.py")),
+    Group("decide", tuple(f"service/decide/{name}.py" for name in DECISIONS), DECIDED),
+    Group("what_if", ("service/decide/what_if/replay.py",), ("tests/service/decide/what_if/test_replay.py",)),
+    Group(
+        "family",
+        ("events/aggregates/family.py",),
+        ("tests/events/aggregates/test_family.py", "tests/events/aggregates/test_golden.py"),
+    ),
+    Group(
+        "tokens",
+        ("service/keys/mac_tokens.py",),
+        ("tests/service/keys/test_mac_tokens.py", "tests/service/keys/test_signing_key.py"),
+    ),
     Group(
         "leases",
-        ("service/replicas.py", "service/completed.py"),
-        ("tests/service/test_replicas.py", "tests/service/test_completed.py"),
+        ("service/replicas/leases.py", "service/replicas/completed_cut_offs.py"),
+        ("tests/service/replicas/test_leases.py", "tests/service/replicas/test_completed_cut_offs.py"),
     ),
     Group(
         "registry",
-        ("service/registry.py",),
-        tuple(
-            f"tests/service/test_{name}.py" for name in ("registry_in_memory", "registry", "lifetimes", "access_token")
-        ),
+        ("service/registry/registry.py",),
+        ("tests/service/registry/test_*.py", "tests/service/access_tokens/test_recognise.py"),
     ),
     Group(
         "families",
-        ("service/families.py",),
-        tuple(f"tests/service/test_{name}.py" for name in ("families_by_itself", "families", "reads_and_races")),
+        ("service/families/families.py",),
+        tuple(
+            f"tests/service/families/test_{name}.py" for name in ("families_by_itself", "families", "reads_and_races")
+        ),
     ),
     Group(
         "clients",
-        ("service/client_authentication.py", "service/client_assertion.py"),
-        ("tests/service/test_client_authentication.py", "tests/service/test_registration.py"),
+        ("service/clients/authentication.py", "service/clients/assertion.py"),
+        ("tests/service/clients/test_authentication.py", "tests/service/registry/test_parse_settings.py"),
     ),
-    Group("callout", ("service/callout.py",), ("tests/service/test_turns.py", "tests/service/test_callout.py")),
-    Group("appender", ("events/appender.py",), ("tests/events/test_appender_by_itself.py",)),
-    Group("log", ("events/log.py", "events/newest.py"), ("tests/events/test_log.py",)),
-    Group("stream", ("events/stream.py",), ("tests/events/test_stream.py", "tests/events/test_other_streams.py")),
+    Group(
+        "callout",
+        ("service/connections/auth_callout.py",),
+        ("tests/service/connections/test_turns.py", "tests/service/connections/test_auth_callout.py"),
+    ),
+    Group("appender", ("events/log/appender.py",), ("tests/events/log/test_appender_by_itself.py",)),
+    Group("log", ("events/log/log.py", "events/log/newest_message.py"), ("tests/events/log/test_log.py",)),
+    Group(
+        "stream",
+        ("events/log/stream.py",),
+        ("tests/events/log/test_stream.py", "tests/events/jetstream/test_other_streams.py"),
+    ),
     Group(
         "verify",
-        ("events/verify.py", "events/chain.py", "events/kinds.py"),
-        ("tests/events/test_verify.py", "tests/events/test_rules.py", "tests/events/test_chain.py"),
+        ("events/verification/verifier.py", "events/verification/chain.py", "events/aggregates/kinds.py"),
+        (
+            "tests/events/verification/test_verifier.py",
+            "tests/events/verification/test_impossible_histories.py",
+            "tests/events/verification/test_chain.py",
+        ),
     ),
     Group(
         "rules",
-        ("events/rules.py", "events/following.py"),
-        tuple(f"tests/events/test_{name}.py" for name in ("rules_one_by_one", "rules", "following")),
+        ("events/aggregates/family_rules.py", "events/aggregates/following.py"),
+        ("tests/events/aggregates/test_*.py", "tests/events/verification/test_impossible_histories.py"),
     ),
     Group(
         "proofs",
-        tuple(f"notary/{name}.py" for name in ("merkle", "note", "checkpoint", "proof")),
-        tuple(f"tests/notary/test_{name}.py" for name in ("merkle", "note", "checkpoint", "proof")),
+        tuple(f"notary/{name}.py" for name in ("merkle_tree", "signed_note", "checkpoint", "inclusion_proof")),
+        tuple(
+            f"tests/notary/test_{name}.py" for name in ("merkle_tree", "signed_note", "checkpoint", "inclusion_proof")
+        ),
     ),
     Group(
         "vouching",
-        tuple(f"notary/{name}.py" for name in ("key", "newest", "vouched", "witness")),
-        tuple(f"tests/notary/test_{name}.py" for name in ("key", "newest", "vouched", "witness")),
+        tuple(
+            f"notary/{name}.py" for name in ("key_files", "newest_checkpoint", "merged_reader", "checkpoint_checker")
+        ),
+        tuple(
+            f"tests/notary/test_{name}.py"
+            for name in ("key_files", "newest_checkpoint", "merged_reader", "checkpoint_checker")
+        ),
     ),
     Group(
         "notary",
-        ("notary/notary.py", "notary/verify.py"),
-        tuple(f"tests/notary/test_{name}.py" for name in ("notary_by_itself", "verify")),
+        ("notary/notary.py", "notary/log_verifier.py"),
+        tuple(f"tests/notary/test_{name}.py" for name in ("notary_by_itself", "log_verifier")),
     ),
 )
 

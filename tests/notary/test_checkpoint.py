@@ -5,8 +5,8 @@ import base64
 import pytest
 
 from notary.checkpoint import LONGEST, read_checkpoint, sign
-from notary.merkle import Tree, leaf_hash
-from notary.note import MalformedNote, Signer, parse
+from notary.merkle_tree import Tree, leaf_hash
+from notary.signed_note import MalformedNote, Signer, parse
 
 SIGNER = Signer.fresh("a")
 ROOT = base64.b64encode(bytes(32)).decode()

@@ -12,29 +12,30 @@ from pathlib import Path
 
 import pytest
 
-from events import bus, stream
-from events.grammar import Foreign
-from events.reader import read
-from events.stored import Stored
-from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
-from heirloom.child import REFUSED
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.consumer_reader import read
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from heirloom.process.child_process import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint
-from notary.key import NoKey, State, read_state, write_state
-from notary.merkle import continues, leaf_hash, prove_consistency
-from notary.newest import newest_checkpoint
+from notary.key_files import NoKey, State, read_state, write_state
+from notary.log_verifier import LogVerifier, Progress
+from notary.merged_reader import read_vouched
+from notary.merkle_tree import continues, leaf_hash, prove_consistency
+from notary.newest_checkpoint import newest_checkpoint
 from notary.notary import Notary, Refusal
-from notary.note import Signer
-from notary.verify import LogVerifier, Progress
-from notary.vouched import read_vouched
+from notary.signed_note import Signer
 from tests.broker import Broker
-from tests.notary.logs import checkpoints_of, empty, rotated_log
+from tests.notary.log.logs import checkpoints_of, empty, rotated_log
 
 
 @dataclass
 class Bench:
     """A log that tests write to, and the files of a notary."""
 
-    connection: bus.Connection
+    connection: Connection
     directory: Path
 
     async def notary(self, name: str = "notary") -> Notary:
@@ -75,7 +76,7 @@ class Bench:
 
 @asynccontextmanager
 async def _bench(broker: Broker, directory: Path) -> AsyncIterator[Bench]:
-    connection = await bus.connect(broker.url, "test")
+    connection = await connect(broker.url, "test")
     await stream.ensure(connection, stream.Required())
     try:
         yield Bench(connection, directory)
@@ -291,7 +292,7 @@ async def test_a_person_can_begin_anew(bench: Bench) -> None:
 
 def test_its_key_is_its_own(tmp_path: Path) -> None:
     """Mode 0600, and refused when others can read it, or when it is not the state's."""
-    from notary.key import open_key
+    from notary.key_files import open_key
 
     key, state = tmp_path / "notary.key", tmp_path / "notary.state"
     open_key(key, state)
@@ -311,7 +312,7 @@ def test_a_first_start_that_dies_between_its_files_is_begun_again(
 ) -> None:
     """The state is written, the key is not: nothing was signed, so the next start makes both; a key alone is none."""
     from events.files import replace
-    from notary.key import open_key
+    from notary.key_files import open_key
 
     key, state = tmp_path / "notary.key", tmp_path / "notary.state"
     written = list[Path]()
@@ -323,7 +324,7 @@ def test_a_first_start_that_dies_between_its_files_is_begun_again(
         written.append(path)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("notary.key.replace", dying)
+        patched.setattr("notary.key_files.replace", dying)
         open_key(key, state)
     assert written == [state] and not key.exists()
     signer = open_key(key, state)

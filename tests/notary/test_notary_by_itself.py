@@ -8,17 +8,17 @@ from typing import Any, cast
 
 import pytest
 
-from events.bus import Connection
-from events.log import Conflict
-from events.reader import Batch
-from events.stored import Stored
-from events.subjects import CHECKPOINT, CHECKPOINTS, STREAM
-from notary import newest, notary
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.bus.connection import Connection
+from events.log.consumer_reader import Batch
+from events.log.log import Conflict
+from events.log.stored_commit import Stored
+from notary import newest_checkpoint, notary
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
-from notary.key import NoKey, State, open_key, read_state, write_state
-from notary.merkle import Tree, leaf_hash
+from notary.key_files import NoKey, State, open_key, read_state, write_state
+from notary.merkle_tree import Tree, leaf_hash
 from notary.notary import Notary, Refusal
-from notary.note import Signer
+from notary.signed_note import Signer
 
 
 class World:
@@ -106,7 +106,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(notary, "Log", log)
     monkeypatch.setattr(notary, "read_direct", world.read)
-    monkeypatch.setattr(newest, "read_direct", world.read)
+    monkeypatch.setattr(newest_checkpoint, "read_direct", world.read)
     return world
 
 

@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from heirloom.running import RUNNING
+from heirloom.broker.run_file import RUNNING
 from tests.system.service import Service
 
 

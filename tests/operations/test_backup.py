@@ -13,20 +13,20 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 from nats.js.api import StreamConfig
 
-from events import bus
-from events.family import codec
-from events.reader import read
-from events.stored import Stored
-from events.subjects import EVERYTHING
-from heirloom.cli import main
-from heirloom.manifest import KEYRING, MANIFEST
-from heirloom.snapshot import give_back, state_of, take
+from events.aggregates.family import codec
+from events.aggregates.subjects import EVERYTHING
+from events.bus import connection as bus
+from events.log.consumer_reader import read
+from events.log.stored_commit import Stored
+from heirloom.backup.manifest import KEYRING, MANIFEST
+from heirloom.backup.stream_snapshot import give_back, state_of, take
+from heirloom.cli.main import main
 from notary.notary import Notary
-from service import keyring
+from service.keys import keyring
 from tests.broker import Broker, broker
-from tests.notary.test_commands import families, write
+from tests.notary.commands.test_proofs import families, write
 from tests.projections.logs import LogMaker, eventful_log
-from tests.projections.test_projector import publish
+from tests.projections.projector.test_projector import publish
 from tests.system.service import Caller, running
 
 LOG = eventful_log()

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from heirloom import credentials
-from heirloom.roles import BESIDE, STREAMS
+from heirloom.broker import credentials
+from heirloom.broker.roles import BESIDE, STREAMS
 from tests import leaks
 from tests.operations.collector import Collector
 from tests.operations.http import get

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from heirloom.cli import main
+from heirloom.cli.main import main
 from tests.operations.http import metrics
 from tests.system.service import Service
 

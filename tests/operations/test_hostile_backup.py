@@ -12,19 +12,20 @@ from typing import Any
 import pytest
 from nats.js.api import ConsumerConfig
 
-from events import bus, stream
-from events.stream import Required, every_configuration
-from heirloom.data_directory import CannotStart, prepare
-from heirloom.manifest import DRAFT, KEYRING, MANIFEST, Unusable, read_manifest
-from heirloom.restore import draft_of
-from heirloom.unpacked import unpacked_size
-from service import keyring
-from service.client_assertion import UsedAssertions
-from service.completed import CONSUMER
-from service.skew import MOST_TOLERATED_SECONDS
+from events.bus import connection as bus
+from events.log import stream
+from events.log.stream import Required, every_configuration
+from heirloom.backup.manifest import DRAFT, KEYRING, MANIFEST, Unusable, read_manifest
+from heirloom.backup.restore import draft_of
+from heirloom.backup.unpacked_size import unpacked_size
+from heirloom.supervisor.data_directory import CannotStart, prepare
+from service.clients.assertion import UsedAssertions
+from service.keys import keyring
+from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
+from service.replicas.completed_cut_offs import CONSUMER
 from tests.broker import broker
 from tests.operations.test_backup import LOG, heirloom
-from tests.projections.test_projector import publish
+from tests.projections.projector.test_projector import publish
 
 Document = dict[str, Any]
 SPY = "spy"

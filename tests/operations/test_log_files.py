@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from heirloom import log_file
-from heirloom.broker_log import LINES_A_SECOND, BrokerLog
-from heirloom.data_directory import prepare
-from heirloom.log_file import Limits
-from service.journal import Journal
+from heirloom.broker.broker_log import LINES_A_SECOND, BrokerLog
+from heirloom.process import log_file
+from heirloom.process.log_file import Limits
+from heirloom.supervisor.data_directory import prepare
+from service.json_log import Journal
 from tests.system.service import PATIENCE_SECONDS, Service, running
 
 WRITER = """
 import sys
 from heirloom import log_file
-from service.journal import Journal
+from service.json_log import Journal
 journal = Journal(log_file.log_file())
 def write(count):
     for number in range(count):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from heirloom import metrics_port
-from heirloom.cli import main
-from heirloom.metrics_port import MAX_CONNECTIONS, Answer, rendered
-from heirloom.report import Report, Sample, counter, gauge, only
-from heirloom.running import RUNNING
+from heirloom.broker.run_file import RUNNING
+from heirloom.cli.main import main
+from heirloom.metrics import http
+from heirloom.metrics.http import MAX_CONNECTIONS, Answer, rendered
+from heirloom.process.process_report import Report, Sample, counter, gauge, only
 from tests.operations.http import Told, get, metrics, total
 from tests.paused import paused
 from tests.system.service import Service
@@ -128,8 +128,8 @@ async def test_silent_connections_keep_nobody_out(service: Service) -> None:
 
 async def test_who_says_nothing_has_his_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of the request must come within it, not only the next byte."""
-    monkeypatch.setattr(metrics_port, "PATIENCE_SECONDS", 0.3)
-    async with metrics_port.observed("127.0.0.1", 0, []) as address, asyncio.timeout(20):
+    monkeypatch.setattr(http, "PATIENCE_SECONDS", 0.3)
+    async with http.observed("127.0.0.1", 0, []) as address, asyncio.timeout(20):
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         with contextlib.suppress(ConnectionError):

@@ -10,17 +10,17 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from events import bus
-from heirloom import traced
-from heirloom.tracing import is_wanted
-from service.decide.outcome import Decision, invalid_grant
-from service.decide.revoke import Revoke, revoke
+from events.bus.connection import connect
+from heirloom.tracing import spans as traced
+from heirloom.tracing.setup import is_wanted
+from service.decide.decision import Decision, invalid_grant
+from service.decide.revocation import Revoke, revoke
+from service.registry.blocked_subjects import Subjects
 from service.request import Request
-from service.subjects import Subjects
 from tests.broker import Broker
 from tests.operations.collector import Collector
 from tests.projections.logs import eventful_log
-from tests.projections.test_projector import publish
+from tests.projections.projector.test_projector import publish
 from tests.system.service import Service
 
 LOG = eventful_log()
@@ -34,7 +34,7 @@ async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    connection = await bus.connect(nats_server.url, "test")
+    connection = await connect(nats_server.url, "test")
     log = traced.TracedLog(connection)
     await log.start()
     families = traced.TracedFamilies(log, Subjects(log))

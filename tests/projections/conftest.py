@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from events.stored import Stored
-from projections import audit as audit_queries
-from projections.commit import microseconds
+from events.log.stored_commit import Stored
+from projections.decoded_commit import microseconds
+from projections.queries import server as audit_queries
 from projections.read_model import ReadModel
-from tests.projections.asked import LOG, Asked
 from tests.projections.logs import START, swapped_log
+from tests.projections.queries.asked import LOG, Asked
 
 
 @pytest.fixture(scope="session")

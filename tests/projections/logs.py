@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from events import client, family, subjects
-from events import subject as person
-from events.commit import Codec, Commit, digest
-from events.family import (
+from events.aggregates import client, family, subjects
+from events.aggregates import subject as person
+from events.aggregates.commit import Codec, Commit, digest
+from events.aggregates.family import (
     DEVICE_GRANT,
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
@@ -24,9 +24,9 @@ from events.family import (
     TokenRevoked,
     TokenRotated,
 )
-from events.settings import ClientSettings
-from events.stored import Stored
-from events.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
+from events.aggregates.settings import ClientSettings
+from events.aggregates.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
+from events.log.stored_commit import Stored
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 AUDIENCE = ("https://api.example",)

@@ -11,19 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from events import bus
-from events.gate import Asker
-from events.stream import last_sequence
-from projections import follower
-from projections.audit import Audit
-from projections.feed import feed
-from projections.follower import Follower
+from events.bus.connection import connect
+from events.fairness.request_gate import Asker
+from events.log.stream import last_sequence
 from projections.progress import Progress
+from projections.projector import follower
+from projections.projector.feed import feed
+from projections.projector.follower import Follower
+from projections.queries.server import Audit
 from projections.read_model import ReadModel, Unusable
 from tests.broker import Broker
-from tests.projections.asked import Asked
 from tests.projections.logs import eventful_log
-from tests.projections.test_projector import publish
+from tests.projections.projector.test_projector import publish
+from tests.projections.queries.asked import Asked
 from tests.projections.test_read_model import build
 
 LOG = eventful_log()
@@ -43,7 +43,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def following(broker: Broker, path: Path) -> AsyncIterator[Ask]:
     """A follower of the log into that file, to be asked."""
-    connection = await bus.connect(broker.url, "test")
+    connection = await connect(broker.url, "test")
     progress = Progress()
     audit = Audit(progress, partial(last_sequence, connection))
     task = asyncio.create_task(Follower(connection, path, progress, audit, asyncio.Event()).follow())

@@ -2,8 +2,8 @@
 
 from itertools import islice
 
-from bench.long_log import Teller
-from events.verify import Verifier
+from bench.service.long_log import Teller
+from events.verification.verifier import Verifier
 
 COMMITS = 10_000
 

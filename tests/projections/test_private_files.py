@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from events.files import new_file, open_plain, read_plain, replace, write_private
-from heirloom.cli import main
+from heirloom.cli.main import main
 from projections.digest import digest_of
 from projections.read_model import ReadModel
 from tests.broker import Broker, broker
-from tests.notary.test_commands import write
+from tests.notary.commands.test_proofs import write
 from tests.projections.logs import LogMaker, eventful_log
 
 PRECIOUS = b"somebody else's"

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from events.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
-from events.stored import Stored
-from projections import families
-from projections.commit import microseconds
+from events.aggregates.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
+from events.log.stored_commit import Stored
+from projections.decoded_commit import microseconds
 from projections.read_model import Halted, ReadModel, Unusable, open_for_queries
+from projections.tables import families
 from tests.projections.logs import AUDIENCE, LogMaker, eventful_log
 
 LOG = eventful_log()

@@ -19,9 +19,9 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.errors import BadRequestError
 
-from heirloom import credentials
-from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
-from service.connecting import MAX_PROOF, digest
+from heirloom.broker import credentials
+from heirloom.broker.accounts import MAX_SUBSCRIPTIONS
+from service.connections.admission import MAX_PROOF, digest
 from tests.system.service import Caller, Service
 from tests.system.workspace import ACCESS_TOKEN, EXCHANGE
 

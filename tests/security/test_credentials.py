@@ -15,12 +15,12 @@ import nkeys
 import pytest
 
 from events.files import exposed
-from heirloom import credentials, nats_server
-from heirloom.broker_accounts import accounts
-from heirloom.data_directory import MAX_PATH_BYTES, CannotStart, prepare
-from heirloom.processes import READ_MODEL
-from heirloom.roles import ROLES, SHOWN
-from service.keyring import KeyringError
+from heirloom.broker import credentials, nats_server
+from heirloom.broker.accounts import accounts
+from heirloom.broker.roles import ROLES, SHOWN
+from heirloom.supervisor.data_directory import MAX_PATH_BYTES, CannotStart, prepare
+from heirloom.supervisor.service_processes import READ_MODEL
+from service.keys.keyring import KeyringError
 
 
 def test_they_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:

@@ -11,14 +11,17 @@ from unittest.mock import AsyncMock
 import pytest
 from nats.aio.msg import Msg
 
-from events import bus, stream, subjects
-from heirloom import credentials, doors
-from heirloom.broker_accounts import accounts
-from heirloom.doors import OpenDoors, Untried, try_doors
-from heirloom.probes import AT_MOST, FOR_EVERYBODY, NAMED, NO_STREAM, QUESTIONS, Name, may, probes, some_names
-from heirloom.roles import BESIDE, GUESSES, LOG_API, REACTOR, ROLES, WAITING, Role
-from projections.audit import Audit
+from events.aggregates import subjects
+from events.bus.connection import Connection
+from events.log import stream
+from heirloom.broker import credentials
+from heirloom.broker.accounts import accounts
+from heirloom.broker.roles import BESIDE, GUESSES, LOG_API, REACTOR, ROLES, WAITING, Role
+from heirloom.exposure import doors
+from heirloom.exposure.doors import OpenDoors, Untried, try_doors
+from heirloom.exposure.probes import AT_MOST, FOR_EVERYBODY, NAMED, NO_STREAM, QUESTIONS, Name, may, probes, some_names
 from projections.progress import Progress
+from projections.queries.server import Audit
 from tests.broker import Broker
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
 
@@ -66,7 +69,7 @@ def test_a_broker_that_knows_our_credentials_is_served_on_only_when_shut(tmp_pat
 
 @pytest.mark.parametrize("reply", [doors.UNDELIVERED, ""])
 async def test_nothing_is_done_by_trying(
-    connection: bus.Connection, nats_server: Broker, monkeypatch: pytest.MonkeyPatch, reply: str
+    connection: Connection, nats_server: Broker, monkeypatch: pytest.MonkeyPatch, reply: str
 ) -> None:
     """On a broker with a log that lets anybody write it: nothing is stored, purged, paused, taken or deleted.
 

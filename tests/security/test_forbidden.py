@@ -16,15 +16,15 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from events.commit import VERSION, Commit
-from events.reader import read
-from events.role import RoleAdded, RoleState, codec
-from events.stream import last_sequence
-from heirloom import credentials
-from heirloom.own_connection import connect_as
-from heirloom.roles import ASKING, CLIENTS_ASK, LOG_ACCOUNT, OWN, ROLES, SHOWN, answering, inbox
-from service.named_role import below
-from service.tokens import new_id
+from events.aggregates.commit import VERSION, Commit
+from events.aggregates.role import RoleAdded, RoleState, codec
+from events.log.consumer_reader import read
+from events.log.stream import last_sequence
+from heirloom.broker import credentials
+from heirloom.broker.own_connection import connect_as
+from heirloom.broker.roles import ASKING, CLIENTS_ASK, LOG_ACCOUNT, OWN, ROLES, SHOWN, answering, inbox
+from service.keys.mac_tokens import new_id
+from service.registry.named_role import below
 from tests.security.conftest import SEED
 from tests.system.service import Service, running
 

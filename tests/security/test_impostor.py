@@ -16,11 +16,11 @@ import msgspec
 import nkeys
 import pytest
 
-from events import bus
-from heirloom import nats_server
-from heirloom.child import Child
-from heirloom.reach import whereabouts
-from heirloom.running import LOCK, RUNNING, Running
+from events.bus.connection import BROKER_OWNER, NotOurBroker, connect
+from heirloom.broker import nats_server
+from heirloom.broker.run_file import LOCK, RUNNING, Running
+from heirloom.cli.service_connection import whereabouts
+from heirloom.process.child_process import Child
 from tests.system.service import HEIRLOOM, Service
 
 NOBODY = 65534
@@ -68,15 +68,15 @@ async def test_another_users_process_is_told_nothing(tmp_path: Path, monkeypatch
     url, seed = f"nats://operator:secret@127.0.0.1:{port}", _seed()
     with impostor(port, heard):
         for expected in os.geteuid() + 1, os.geteuid() + 2:
-            monkeypatch.setenv(bus.BROKER_OWNER, str(expected))
-            with pytest.raises(bus.NotOurBroker, match="nothing was said to it"):
-                await bus.connect(url, "test", patient=False)
-            with pytest.raises(bus.NotOurBroker):
-                await bus.connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)
+            monkeypatch.setenv(BROKER_OWNER, str(expected))
+            with pytest.raises(NotOurBroker, match="nothing was said to it"):
+                await connect(url, "test", patient=False)
+            with pytest.raises(NotOurBroker):
+                await connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)
         assert heard.read_text() == "came\n" * 4
-        monkeypatch.delenv(bus.BROKER_OWNER)  # where nothing can be told, there is nothing to steal
+        monkeypatch.delenv(BROKER_OWNER)  # where nothing can be told, there is nothing to steal
         with pytest.raises((Exception, asyncio.TimeoutError)):
-            await bus.connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)
+            await connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)
         (line,) = [line for line in said(heard) if line.startswith("CONNECT")]
         assert '"sig"' in line and "pass" not in line and "auth_token" not in line and seed not in line
 

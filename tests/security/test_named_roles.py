@@ -13,8 +13,8 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from heirloom.roles import SHOWN, inbox
-from service.named_role import ACCOUNTS
+from heirloom.broker.roles import SHOWN, inbox
+from service.registry.named_role import ACCOUNTS
 from tests.security.test_connecting import ended
 from tests.system.service import HEIRLOOM, Caller, Service
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from heirloom.tls import Tls
+from heirloom.broker.tls import Tls
 from tests.broker import Broker
 from tests.security.test_doors import configured
 from tests.security.test_tls import authority
+from tests.system.commands.test_commands import heirloom
 from tests.system.service import HEIRLOOM
-from tests.system.test_commands import heirloom
 
 KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n"
 

@@ -8,10 +8,10 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
-from events import bus
-from events.stream import last_sequence
-from heirloom.broker_accounts import MAX_SUBSCRIPTIONS
-from heirloom.roles import LOG_API, OWN, ROLES
+from events.bus.connection import Connection
+from events.log.stream import last_sequence
+from heirloom.broker.accounts import MAX_SUBSCRIPTIONS
+from heirloom.broker.roles import LOG_API, OWN, ROLES
 from tests.system.service import Caller, Service
 
 WILDCARDS = ("_INBOX.>", "_INBOX.*.*.*.*", "_INBOX.acme.web.>", ">", "*")
@@ -95,7 +95,7 @@ async def test_nobody_fills_the_broker_with_subscriptions(service: Service) -> N
     """A message to one subject is worth as many as listen to it; a subject is as deep as its owner makes it."""
     async with service.client("other") as other:
         await other.connection.subscribe("_INBOX.acme.other." + ".".join("a" * 1000))
-        assert isinstance(other.connection, bus.Connection)
+        assert isinstance(other.connection, Connection)
         await asyncio.wait_for(other.connection.denied.wait(), 10)
         with contextlib.suppress(nats.errors.Error):
             for _ in range(MAX_SUBSCRIPTIONS + 1):

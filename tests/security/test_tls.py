@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from nats.aio.client import Client
 
-from heirloom import credentials
-from heirloom.tls import CannotSecure, required
+from heirloom.broker import credentials
+from heirloom.broker.tls import CannotSecure, required
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
 
 _SIGNS = x509.KeyUsage(

@@ -3,18 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from events import bus, stream, subjects
-from events import tenant as tenant_events
-from events.log import Log
-from events.settings import TenantSettings
-from service.aggregates import change
+from events.aggregates import subjects
+from events.aggregates import tenant as tenant_events
+from events.aggregates.settings import TenantSettings
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.log import Log
+from service.registry.change_aggregate import change
 from tests.broker import Broker
 
 
 @asynccontextmanager
-async def log_of_acme(broker: Broker) -> AsyncIterator[tuple[bus.Connection, Log]]:
+async def log_of_acme(broker: Broker) -> AsyncIterator[tuple[Connection, Log]]:
     """The tenant `acme`, by its defaults, and no more."""
-    connection = await bus.connect(broker.url, "test")
+    connection = await connect(broker.url, "test")
     await stream.ensure(connection, stream.Required())
     log = Log(connection)
     await log.start()

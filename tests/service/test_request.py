@@ -8,16 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.settings import ClientSettings, GrantType
-from service.admin.settings import parse
+from events.aggregates.settings import ClientSettings, GrantType
+from service.decide.scope import parse_resources
+from service.endpoints.end_user import PersonRequest, person_of
+from service.endpoints.grants.idempotency import retry_of
+from service.endpoints.grants.token_request import TokenRequest, decoder
 from service.errors import OAuthError
-from service.grants.parameters import TokenRequest, decoder
-from service.grants.retry import retry_of
-from service.keyring import Keyring
-from service.person import PersonRequest, person_of
+from service.keys.keyring import Keyring
+from service.keys.mac_tokens import FORM, Tokens
+from service.registry.parse_settings import parse
 from service.request import Request, at_most, decode, idempotency_key
-from service.scope import parse_resources
-from service.tokens import FORM, Tokens
 
 TEXT = st.text(alphabet=st.sampled_from('ab:"\\{},é\n'), max_size=6)
 

@@ -9,20 +9,21 @@ from typing import Any, cast
 
 import pytest
 
-from events import bus, stream
-from events.fair_queue import Asker, Limits
-from service import askers, received
+from events.bus.connection import Connection, connect
+from events.fairness.fair_queue import Asker, Limits
+from events.log import stream
+from service import accounts, received_request
 from service import server as server_module
-from service.askers import ANYBODY, Answering
-from service.client_authentication import ClientAuthentication
+from service.accounts import ANYBODY, Answering
+from service.clients.authentication import ClientAuthentication
 from service.context import Context
-from service.door import EDGE, PUBLIC
 from service.errors import OAuthError
-from service.journal import Journal
-from service.rate import too_many
+from service.json_log import Journal
+from service.registry.rate_limit import too_many
+from service.replicas.broker_clock import Skew
 from service.request import Request
+from service.request_rates import EDGE, PUBLIC
 from service.server import Server
-from service.skew import Skew
 from tests.broker import Broker
 
 SECRET = "hrt_" + "s" * 69
@@ -53,9 +54,9 @@ class _Authentication:
         return request._replace(client_id=request.body.decode())
 
 
-async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, bus.Connection, bus.Connection]:
-    serving = await bus.connect(nats_server.url, "service")
-    asking = await bus.connect(nats_server.url, "client")
+async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, Connection, Connection]:
+    serving = await connect(nats_server.url, "service")
+    asking = await connect(nats_server.url, "client")
     await stream.ensure(asking, stream.Required())
     context = cast(
         "Context", SimpleNamespace(door=_Door(), skew=Skew())
@@ -69,7 +70,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, bus.Co
 
 
 async def _ask(
-    connection: bus.Connection, subject: str = "client.web.token", body: bytes = b"{}"
+    connection: Connection, subject: str = "client.web.token", body: bytes = b"{}"
 ) -> tuple[dict[str, Any], dict[str, str]]:
     reply = await connection.request(f"oauth.acme.{subject}", body, timeout=5)
     return json.loads(reply.data), reply.headers or {}
@@ -93,7 +94,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
     """Answers at `token`, to two at once, while at most two of each client wait."""
     slow = _Slow()
     monkeypatch.setattr(server_module, "WRITES", Limits(2, 2, 2, 4, 4, 2))
-    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
+    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
     return slow
 
 
@@ -131,7 +132,7 @@ async def test_what_the_broker_hands_over_late_is_answered(
         await asyncio.sleep(0.02)
         return b"{}"
 
-    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
+    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     inbox, take = asking.new_inbox(), next(iter(serving.takers.values()))
     answers = await asking.subscribe(inbox)
@@ -207,7 +208,7 @@ async def test_what_has_waited_too_long_is_not_begun(
     await _until(lambda: slow.began.qsize() == 2)
     others = [asyncio.create_task(_ask(asking)) for _ in range(2)]
     await _until(lambda: server.waiting == 2)
-    monkeypatch.setattr(received, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(received_request, "WAIT_SECONDS", 0.0)
     slow.go.release()
     refused = await asyncio.gather(*others)
     assert {body["error"] for body, _ in refused} == {"temporarily_unavailable"} and slow.began.qsize() == 2
@@ -267,7 +268,7 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
     async def broken(_context: Context, _request: Request) -> bytes:
         raise RuntimeError(f"cannot work on {SECRET}")
 
-    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", broken))
+    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", broken))
     out = io.BytesIO()
     journal = Journal(out)
     server_module.log.addHandler(journal)
@@ -294,7 +295,7 @@ async def test_an_answer_too_large_for_a_message_is_a_server_error(
     async def endless(_context: Context, _request: Request) -> bytes:
         return b"x" * (serving.max_payload + 1)
 
-    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", endless))
+    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", endless))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     body, headers = await _ask(asking)
     assert body == {"error": "server_error", "error_description": "the answer is too large for one message"}
@@ -320,7 +321,7 @@ async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch
         await asyncio.sleep(0.002)
         return b"{}"
 
-    monkeypatch.setitem(askers.ENDPOINTS, "token", ("oauth.*.client.*.token", refuses_the_first))
+    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", refuses_the_first))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     answers = [await _ask(asking) for _ in range(3)]
     await server.settled()  # what is answered is counted a moment later

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.settings import ClientSettings, TenantSettings
-from service.admin.settings import parse as parse_settings
+from events.aggregates.settings import ClientSettings, TenantSettings
 from service.errors import OAuthError
+from service.registry.parse_settings import parse as parse_settings
 from service.uri import is_resource, page_fault, parse, redirect_fault
 
 GOOD_REDIRECTS = [

@@ -13,12 +13,12 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from events import bus
-from heirloom import credentials
-from heirloom.own_connection import connect_as
-from heirloom.roles import ASKING
-from heirloom.running import RUNNING
-from heirloom.staging import staged_at
+from events.bus.connection import Connection, connect
+from heirloom.broker import credentials
+from heirloom.broker.batch_staging import staged_at
+from heirloom.broker.own_connection import connect_as
+from heirloom.broker.roles import ASKING
+from heirloom.broker.run_file import RUNNING
 from tests import leaks
 
 HEIRLOOM = Path(sys.executable).with_name("heirloom")
@@ -130,7 +130,7 @@ class Service:
         """kill -9 of one child."""
         os.kill(self.pids(what)[0], signal.SIGKILL)
 
-    async def own(self, role: str = "service") -> bus.Connection:
+    async def own(self, role: str = "service") -> Connection:
         """A connection as one of the service's own roles."""
         return await connect_as(role, "test", f"nats://{self.host}", credentials.load(self.data))
 
@@ -146,7 +146,7 @@ class Service:
     ) -> AsyncIterator["Caller"]:
         """Connected as a client, with that client's inbox, and the credentials it has before it is ever disabled."""
         url = url or credentials.load(self.data).client_url(tenant, client_id, self.host)
-        connection = await bus.connect(url, client_id, inbox_prefix=f"_INBOX.{tenant}.{client_id}")
+        connection = await connect(url, client_id, inbox_prefix=f"_INBOX.{tenant}.{client_id}")
         try:
             yield Caller(connection, f"oauth.{tenant}.client.{client_id}")
         finally:
@@ -156,7 +156,7 @@ class Service:
     async def role(self, role: str) -> AsyncIterator["Caller"]:
         """Connected as a role; subjects are given whole."""
         url = credentials.load(self.data).url(role, self.host)
-        connection = await bus.connect(url, role, inbox_prefix=f"_INBOX.role.{role}")
+        connection = await connect(url, role, inbox_prefix=f"_INBOX.role.{role}")
         try:
             yield Caller(connection, "")
         finally:

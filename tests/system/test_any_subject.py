@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from nats.errors import BadSubjectError
 
-from events import bus
+from events.bus import connection as bus
 from tests.system.service import Caller, Service
 
 ODD = [bytes([byte]) for byte in (*range(1, 0x21), *range(0x7F, 0x100)) if byte not in b"\t\n\r "]

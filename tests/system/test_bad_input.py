@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from events import subjects
-from events.family import codec
-from events.log import Log
-from service import base62, keyring
-from service.tokens import Tokens, new_id, new_seed
+from events.aggregates import subjects
+from events.aggregates.family import codec
+from events.log.log import Log
+from service.keys import base62, keyring
+from service.keys.mac_tokens import Tokens, new_id, new_seed
 from tests.system.service import Caller, Service
 
 ENDPOINTS = ("token", "issue", "revoke", "introspect")

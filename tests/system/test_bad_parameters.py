@@ -3,7 +3,8 @@ good where it is presented. The RFC's code within a second, nothing written but 
 
 A parameter of null has no value, and counts as left out (RFC 6749 §3.2). What `test_bad_input` and `test_grants` assert
 (refresh tokens altered or of another client or tenant, codes of another client, values of a wrong form) is left to
-them; codes that are too old are judged in `tests/service/test_code.py`, for nobody waits a minute here.
+them; codes that are too old are judged in `tests/service/decide/test_authorization_code.py`, for nobody waits a minute
+here.
 """
 
 import asyncio

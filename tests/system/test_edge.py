@@ -12,7 +12,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
-from service.client_assertion import ASSERTION_TYPE
+from service.clients.assertion import ASSERTION_TYPE
 from tests.system.service import Caller, Service
 
 ISSUER = "https://acme.example"

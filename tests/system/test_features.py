@@ -15,7 +15,7 @@ import pytest
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import ECKey
 
-from service.client_assertion import ASSERTION_TYPE
+from service.clients.assertion import ASSERTION_TYPE
 from tests.system.service import Caller
 from tests.system.workspace import (
     DEVICE,

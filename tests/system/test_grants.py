@@ -15,7 +15,7 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet
 
-from heirloom.cli import main
+from heirloom.cli.main import main
 from tests.system.service import Caller, Service
 from tests.system.workspace import ACCESS_TOKEN, CHALLENGE, DEVICE, EXCHANGE, VERIFIER, claims
 

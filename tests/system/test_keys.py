@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 from click.testing import CliRunner
 
-from heirloom.cli import main
+from heirloom.cli.main import main
 from tests.system.service import Caller, Service
 from tests.system.workspace import Workspace, made
 

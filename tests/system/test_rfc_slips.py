@@ -18,9 +18,9 @@ from joserfc.jwk import ECKey
 from joserfc.jws import JWSRegistry
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from heirloom.roles import SHOWN
-from service import keyring
-from service.signing import SigningKey
+from heirloom.broker.roles import SHOWN
+from service.keys import keyring
+from service.keys.signing_key import SigningKey
 from tests.system.service import Caller
 from tests.system.workspace import (
     ACCESS_TOKEN,

@@ -1,0 +1,4 @@
+"""What the service costs, one file a question.
+
+It imports the whole house. Start with `refresh`.
+"""

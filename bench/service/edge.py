@@ -1,0 +1,76 @@
+"""What it costs that a request proves its client by a secret, beside one whose subject proves it."""
+
+import base64
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from statistics import mean
+
+import msgspec
+import nats
+
+from bench.service.load import Caller, Load, Worker, closed_loop
+from bench.service.refresh import Family, families
+from bench.service.service import CLIENT, SEED, TENANT, Service
+from bench.yardsticks.machine import Figure
+from heirloom.cli.service_connection import open_bus
+
+TURNS = 3
+
+
+class Edge(Figure, tag="edge"):
+    """Service CPU in µs per refresh, proved by the subject and by `client_secret_basic`."""
+
+    sync: str
+    in_flight: int
+    subject_us: float
+    secret_us: float
+    others: float
+    errors: dict[str, int]
+
+
+async def measure(service: Service, in_flight: int, seconds: float) -> Edge:
+    """Refresh by client_secret_basic vs subject, turn by turn, so that a machine that slows down slows both."""
+    secret = await secret_of(service)
+    by_subject: list[Load] = []
+    by_secret: list[Load] = []
+    async with families(service, in_flight) as proved, _edge_families(service, in_flight, secret) as proving:
+        for _ in range(TURNS):
+            by_subject.append(await _load(service, proved, seconds))
+            by_secret.append(await _load(service, proving, seconds))
+    loads = by_subject + by_secret
+    errors = {reason: count for load in loads for reason, count in load.errors.items()}
+    subject_us, secret_us = (mean(load.cpu_us["service"] for load in side) for side in (by_subject, by_secret))
+    return Edge(service.sync, in_flight, subject_us, secret_us, max(load.others for load in loads), errors)
+
+
+async def _load(service: Service, opened: list[Family], seconds: float) -> Load:
+    workers: list[Worker] = [family.refresh for family in opened]
+    return await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})
+
+
+async def secret_of(service: Service) -> str:
+    """A secret for the client of all measurements."""
+    tenant, client_id, settings = SEED.clients[0]
+    request = msgspec.json.encode(settings | {"client_id": client_id, "rotate_secret": True})
+    async with open_bus(service.data, None, "operator") as bus:
+        reply = await bus.request(f"admin.{tenant}.client.put", request, timeout=10)
+    secret: str = msgspec.json.decode(reply.data)["client_secret"]
+    return secret
+
+
+@asynccontextmanager
+async def _edge_families(service: Service, count: int, secret: str) -> AsyncIterator[list[Family]]:
+    """So many open families, reached as the HTTP edge reaches them."""
+    url = service.known.url("edge", service.host)
+    connection = await nats.connect(url, inbox_prefix="_INBOX.role.edge")
+    try:
+        authorization = "Basic " + base64.b64encode(f"{CLIENT}:{secret}".encode()).decode()
+        caller = Caller(connection, {"Authorization": authorization})
+        await caller.start()
+        opened = [Family(caller, number, f"oauth.{TENANT}.edge") for number in range(count)]
+        for family in opened:
+            await family.open()
+        yield opened
+    finally:
+        await connection.close()

@@ -1,0 +1,136 @@
+"""A closed loop of workers: each sends its next request when its last one is answered."""
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from time import perf_counter
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from bench.yardsticks.machine import busy_seconds, cpu_seconds
+
+Worker = Callable[[], Awaitable[None]]
+"""One request and its answer. Raises `Failed`; then it is not called again."""
+
+WARM_UP_SECONDS = 0.5
+PATIENCE_SECONDS = 10
+
+
+class Failed(Exception):
+    """The answer was not the one it must be; the message is counted."""
+
+
+class Load(msgspec.Struct):
+    """Answers per second and their times in ms; CPU in µs per answer, by process; what failed, by its reason.
+
+    `others` is how many cores everything else on the machine kept busy meanwhile.
+    """
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: dict[str, float]
+    others: float
+    errors: dict[str, int]
+
+
+class Record:
+    """The answers so far, as `(when, how long)` in seconds, and the failures."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[float, float]] = []
+        self.errors: Counter[str] = Counter()
+
+
+@contextlib.asynccontextmanager
+async def busy(workers: Sequence[Worker]) -> AsyncIterator[Record]:
+    """Keep every worker at work while the block runs, and let each finish what it has begun."""
+    record, working = Record(), True
+
+    async def work(worker: Worker) -> None:
+        while working:
+            started = perf_counter()
+            try:
+                await worker()
+            except Failed as failure:
+                record.errors[str(failure)] += 1
+                return
+            done = perf_counter()
+            record.answers.append((done, done - started))
+
+    tasks = [asyncio.create_task(work(worker)) for worker in workers]
+    try:
+        yield record
+    finally:
+        working = False
+        _, silent = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+        record.errors.update({"no answer": len(silent)} if silent else {})
+        for task in silent:
+            task.cancel()
+        for task in tasks:
+            if task not in silent:
+                task.result()
+
+
+async def closed_loop(workers: Sequence[Worker], seconds: float, processes: dict[str, list[int]]) -> Load:
+    """Measure for `seconds`, after a warm-up. `processes` are those whose CPU is told, by name → ids."""
+    async with busy(workers) as record:
+        await asyncio.sleep(WARM_UP_SECONDS)
+        before, busy_before, started = _used(processes), busy_seconds(), perf_counter()
+        await asyncio.sleep(seconds)
+        after, busy_after, ended = _used(processes), busy_seconds(), perf_counter()
+    times = sorted(took for when, took in record.answers if started <= when <= ended)
+    count = len(times)
+    used = {name: after[name] - before[name] for name in processes}
+    return Load(
+        per_second=count / (ended - started),
+        p50_ms=percentile(times, 0.50) * 1000,
+        p99_ms=percentile(times, 0.99) * 1000,
+        cpu_us={name: seconds / max(count, 1) * 1e6 for name, seconds in used.items()},
+        others=max(busy_after - busy_before - sum(used.values()), 0.0) / (ended - started),
+        errors=dict(record.errors),
+    )
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value below which that share of the ordered values lies; NaN of none."""
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
+
+
+def _used(processes: dict[str, list[int]]) -> dict[str, float]:
+    return {name: cpu_seconds(pids) for name, pids in processes.items()}
+
+
+class Caller:
+    """Requests for half of what the client library's own cost: one subscription, no timer for each.
+
+    Every request carries the same `headers`.
+    """
+
+    def __init__(self, connection: Client, headers: dict[str, str] | None = None) -> None:
+        self._connection = connection
+        self._headers = headers
+        self._inbox = connection.new_inbox()
+        self._numbers = itertools.count()
+        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+
+    async def start(self) -> None:
+        """Listen for replies."""
+        await self._connection.subscribe(f"{self._inbox}.*", cb=self._answered)
+
+    async def request(self, subject: str, body: bytes) -> bytes:
+        """The reply's body. Waits for as long as it takes."""
+        number = str(next(self._numbers))
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        await self._connection.publish(subject, body, reply=f"{self._inbox}.{number}", headers=self._headers)
+        return await answer
+
+    async def _answered(self, message: Msg) -> None:
+        answer = self._waiting.pop(message.subject.rsplit(".", 1)[-1])
+        if not answer.done():
+            answer.set_result(message.data)

@@ -1,0 +1,70 @@
+"""Bytes of log on disk for each refresh.
+
+Whole blocks are counted: their file sizes, divided by the commits in them. A block's first sequence is read from its
+first record. Two loads are measured, few families that refresh again and again and many in turn, since a commit's size
+depends on what its family has been through.
+"""
+
+import asyncio
+from collections import deque
+from pathlib import Path
+
+from bench.service.load import busy
+from bench.service.refresh import families
+from bench.service.service import Service
+from bench.yardsticks.machine import Figure
+from events.aggregates.subjects import STREAM
+
+COMMITS = 30_000
+IN_FLIGHT = 64
+LOOK_SECONDS = 0.02
+
+
+class Disk(Figure, tag="disk"):
+    """`size` bytes in `blocks` whole blocks that hold `commits` commits, from so many families in turn."""
+
+    families: int
+    blocks: int
+    commits: int
+    size: int
+
+    @property
+    def per_commit(self) -> float:
+        """Bytes on disk per refresh."""
+        return self.size / self.commits
+
+
+async def measure(service: Service, count: int) -> Disk:
+    """Refresh `count` families in turn until whole blocks hold at least `COMMITS` of these commits."""
+    directory = next((service.data / "jetstream").rglob(f"streams/{STREAM}/msgs"))
+    async with families(service, count) as opened:
+        idle = deque(opened)
+
+        async def refresh_next() -> None:
+            family = idle.popleft()
+            await family.refresh()
+            idle.append(family)
+
+        begun = _newest(directory)
+        firsts: dict[int, int] = {}
+        async with busy([refresh_next] * IN_FLIGHT) as record:
+            while not firsts or max(firsts.values()) - min(firsts.values()) < COMMITS:
+                await asyncio.sleep(LOOK_SECONDS)
+                if record.errors:
+                    raise RuntimeError(f"a refresh failed: {dict(record.errors)}")
+                newest = _newest(directory)
+                if newest > begun and newest not in firsts and (first := _first_sequence(directory, newest)):
+                    firsts[newest] = first
+    first, last = min(firsts), max(firsts)
+    blocks = [directory / f"{number}.blk" for number in range(first, last)]
+    return Disk(count, len(blocks), firsts[last] - firsts[first], sum(block.stat().st_size for block in blocks))
+
+
+def _newest(directory: Path) -> int:
+    return max(int(block.stem) for block in directory.glob("*.blk"))
+
+
+def _first_sequence(directory: Path, block: int) -> int:
+    """0 while the block is empty. A record begins with its length (4 bytes) and its sequence (8), little-endian."""
+    with (directory / f"{block}.blk").open("rb") as file:
+        return int.from_bytes(file.read(12)[4:], "little")

@@ -1,0 +1,71 @@
+"""The life of a key: the aggregate `tokens.<tenant>.key.<kid>`.
+
+The key itself is computed from the keyring (`secret` names the keyring's entry, `number` which key of it); the log has
+a signing key's public half, so that an auditor can verify tokens of any age. A MAC key (`mac-<secret>`) has none.
+"""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from events.aggregates.commit import Codec, Commit
+from events.aggregates.settings import SigningAlg
+
+KeyAlg: TypeAlias = SigningAlg | Literal["HS256"]
+"""What a key is for: signatures, or (`HS256`) the MACs of refresh tokens, codes and opaque tokens."""
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type"):
+    pass
+
+
+class KeyPublished(_Event, frozen=True, tag="KeyPublished"):
+    """The key is in the JWKS and signs nothing yet. `jwk` is its public JWK (RFC 7517), empty for a MAC key."""
+
+    alg: KeyAlg
+    secret: int
+    number: int
+    jwk: dict[str, str]
+
+
+class KeyActivated(_Event, frozen=True, tag="KeyActivated"):
+    """The key signs from now on."""
+
+
+class KeyRetired(_Event, frozen=True, tag="KeyRetired"):
+    """The key signs no more; it stays in the JWKS while a token under it may live."""
+
+
+KeyEvent: TypeAlias = KeyPublished | KeyActivated | KeyRetired
+
+
+class KeyState(msgspec.Struct, frozen=True):
+    """Where the key stands in `next → active → retired`."""
+
+    alg: KeyAlg
+    secret: int
+    number: int
+    jwk: dict[str, str]
+    status: Literal["next", "active", "retired"] = "next"
+
+
+Decide: TypeAlias = Callable[[KeyState | None], tuple[KeyEvent, ...]]
+KeyCommit: TypeAlias = Commit[KeyEvent, KeyState]
+codec: Codec[KeyEvent, KeyState] = Codec(KeyCommit)
+
+
+def evolve(state: KeyState | None, event: KeyEvent) -> KeyState:
+    """The state after `event`. Raises `ValueError` for an event before `KeyPublished`."""
+    if isinstance(event, KeyPublished):
+        return KeyState(event.alg, event.secret, event.number, event.jwk)
+    if state is None:
+        raise ValueError("a key begins with KeyPublished")
+    match event:
+        case KeyActivated():
+            return replace(state, status="active")
+        case KeyRetired():
+            return replace(state, status="retired")
+        case _:
+            assert_never(event)

@@ -1,0 +1,48 @@
+"""The kinds of aggregates, a row for each: its subjects, its commits, and what their events make of its state."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from events.aggregates import client, family, key, role, subject, tenant
+from events.aggregates.commit import Codec, Time
+from events.aggregates.following import Fold, folding, follow
+from events.aggregates.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME
+
+
+class Kind:
+    """One kind of aggregate: in how many parts its subjects are, what its id may be, its commits, and how they fold.
+
+    `decode_unfolded` reads a commit and leaves its state as it is written, for `decode_state`.
+    """
+
+    def __init__(self, name: str, parts: int, id: re.Pattern[str], codec: Codec[Any, Any], fold: Fold) -> None:
+        self.name = name
+        self.parts = parts
+        self.id = id
+        self.codec = codec
+        self.fold = fold
+        event: Any = codec.event
+        fields = [("v", int), ("id", str), ("at", Time), ("actor", str), ("prev", str | None), ("prev_seq", int)]
+        fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
+        last = ("aggregate", str | None, None)
+        commit = msgspec.defstruct("Commit", [*fields, last], gc=False, omit_defaults=True)
+        self.decode_unfolded: Callable[[bytes], Any] = msgspec.json.Decoder(commit).decode
+        self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(codec.state).decode
+
+
+FAMILY = Kind("family", 5, FAMILY_ID, family.codec, follow)
+KINDS = {
+    kind.name: kind
+    for kind in (
+        FAMILY,
+        Kind("tenant", 3, re.compile("tenant"), tenant.codec, folding(tenant.evolve)),
+        Kind("client", 4, CLIENT_ID, client.codec, folding(client.evolve)),
+        Kind("key", 4, re.compile("[A-Za-z0-9_-]{1,64}"), key.codec, folding(key.evolve)),
+        Kind("role", 4, ROLE_NAME, role.codec, folding(role.evolve)),
+        Kind("subject", 4, re.compile("[0-9a-f]{32}"), subject.codec, folding(subject.evolve)),
+    )
+}
+"""By the third part of the subject."""

@@ -1,0 +1,164 @@
+"""FastStream on a connection of ours: for what is asked rarely (administration, audit)."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from types import TracebackType
+
+import msgspec
+from faststream import AckPolicy
+from faststream.nats import NatsBroker, NatsMessage, NatsResponse
+from faststream.nats.subscriber.usecases.core_subscriber import CoreSubscriber
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from events.aggregates.subjects import ILLEGIBLE, is_legible
+from events.bus.connection import Connection, as_text
+from events.bus.headers import UnreadableHeaders, legible
+from events.bus.own_inbox import OwnInbox, of_anybody
+from events.fairness.request_gate import Asker, Gate
+from events.strict_json import MAX_BODY
+
+log = logging.getLogger("heirloom.faststream")
+
+Handle = Callable[[str, bytes, Asker], Awaitable[tuple[bytes, dict[str, str]]]]
+"""`(subject, body, who asks)` → the reply's body and headers. Answers every request; raises nothing."""
+
+
+class Broker(NatsBroker):
+    """A FastStream broker that does not open a connection of its own, so malformed messages cannot end it.
+
+    Requests come past nats-py's queue and FastStream's workers, where a flood would lie before everybody's turn: what
+    is more than `gate` lets in is answered `slow_down` in the reading loop. One whose reply would go elsewhere than to
+    its asker's `own_inbox` is dropped before that, and counts for nobody.
+    """
+
+    def __init__(self, connection: Connection, gate: Gate, own_inbox: OwnInbox = of_anybody) -> None:
+        super().__init__(logger=log, log_level=logging.DEBUG)
+        self._given = connection
+        self._gate = gate
+        self._own_inbox = own_inbox
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def _connect(self) -> Client:
+        self.config.connect(self._given)
+        return self._given
+
+    async def start(self) -> None:
+        """Listen. What comes before its subscription is handed over is answered one by one."""
+        await super().start()
+        for subscriber, subscription in self._listening():
+            self._given.hand_over(subscription, partial(self._take, subscriber))
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Answer what has arrived, then end."""
+        listening = self._listening()
+        for subscriber, subscription in listening:
+            if self._given.is_connected:
+                await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no types there
+            subscriber.subscription = None  # drained, or gone with the connection
+        while self._under_way:
+            await asyncio.wait(set(self._under_way))
+        for _, subscription in listening:
+            self._given.takers.pop(subscription._id, None)  # noqa: SLF001  # as `hand_over` calls it
+        await super().stop(exc_type, exc_val, exc_tb)
+
+    def drops(self, subject: str, reply: str) -> bool:
+        """Whether an answer would go to others than its asker, or to nobody: then there is none, and that is counted.
+
+        What the broker answers somebody who named this subject for his own answer names nobody to be answered.
+        """
+        if self._own_inbox(subject, reply):
+            return False
+        self._gate.foreign_replies += 1
+        return True
+
+    def _listening(self) -> list[tuple[CoreSubscriber, Subscription]]:
+        return [
+            (subscriber, subscriber.subscription)
+            for subscriber in self.subscribers
+            if isinstance(subscriber, CoreSubscriber) and isinstance(subscriber.subscription, Subscription)
+        ]
+
+    def _take(
+        self, subscriber: CoreSubscriber, subject: bytes, reply: bytes, body: bytes, headers: bytes | None
+    ) -> None:
+        asked, answered = as_text(subject), as_text(reply)
+        if self.drops(asked, answered):
+            return
+        asker = Asker.of(asked, answered)
+        if self._gate.admits(asker):
+            # of a body that is too large so much is kept that it is seen to be
+            self._run(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
+        else:
+            self._run(self._refuse(answered))
+
+    async def _answer(
+        self,
+        subscriber: CoreSubscriber,
+        asker: Asker,
+        subject: bytes,
+        reply: bytes,
+        body: bytes,
+        headers: bytes | None,
+    ) -> None:
+        try:
+            parsed = await self._given._process_headers(headers or b"")  # noqa: SLF001  # as nats-py calls it
+            await subscriber.consume(self._given._build_message(0, subject, reply, body, parsed))  # noqa: SLF001
+        finally:
+            self._gate.ended(asker)
+
+    async def _refuse(self, reply: str) -> None:
+        try:
+            await self._given.publish(reply, SLOW_DOWN.body, headers=SLOW_DOWN.headers)
+        except NatsError as error:  # the connection is gone
+            log.info("a reply could not be sent: %s", type(error).__name__)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+
+async def _raw(message: NatsMessage) -> bytes:
+    return message.body
+
+
+def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
+    """Answer requests on `subject` with `handle`, which decides whose turn it is."""
+
+    @broker.subscriber(subject, queue=queue, decoder=_raw, ack_policy=AckPolicy.MANUAL, title=subject)
+    async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
+        # FastStream's own decoding and path parameters are lax or slow; the subject and the raw body say all
+        received = message.raw_message
+        if broker.drops(received.subject, received.reply):  # it came before its subscription was handed over
+            message.reply_to = ""  # FastStream replies to nobody then
+            return NatsResponse(b"")
+        try:
+            legible(received.headers)
+        except UnreadableHeaders as unreadable:
+            return _invalid(str(unreadable))
+        if not is_legible(received.subject):
+            return _invalid(ILLEGIBLE)
+        reply, headers = await handle(received.subject, body, Asker.of(received.subject, received.reply))
+        return NatsResponse(reply, headers=headers)
+
+
+def _invalid(reason: str) -> NatsResponse:
+    """What nobody needs to look at (CONTRACT §2)."""
+    return _refusal("invalid_request", reason, "400")
+
+
+def _refusal(code: str, reason: str, status: str) -> NatsResponse:
+    body = msgspec.json.encode({"error": code, "error_description": reason})
+    return NatsResponse(body, headers={"Nats-Service-Error": code, "Nats-Service-Error-Code": status})
+
+
+SLOW_DOWN = _refusal("slow_down", "too many requests about this tenant at once; wait a moment and try again", "429")

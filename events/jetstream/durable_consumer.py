@@ -1,0 +1,39 @@
+"""A durable consumer that is exactly as the code has it: one that differs is deleted, and made again.
+
+Who alters it decides what is handed out, to whom, and what counts as done: a restored consumer may be anybody's.
+"""
+
+import logging
+from typing import Any
+
+from events.bus.connection import Connection
+from events.log.stream import JetStreamMissing, NoLeader, ask, deviations
+
+log = logging.getLogger("heirloom.durable")
+
+DEFAULTS = {
+    "deliver_policy": "all",
+    "ack_policy": "explicit",
+    "replay_policy": "instant",
+    "max_deliver": -1,
+    "max_waiting": 512,
+}
+
+
+async def ensure_durable(connection: Connection, stream: str, wanted: dict[str, Any]) -> None:
+    """Have this consumer of the stream. It hands out everything from the beginning where it is new, or was another.
+
+    Raises `JetStreamMissing`, and what `Connection.request` raises.
+    """
+    name = wanted["durable_name"]
+    wanted = {"name": name} | DEFAULTS | wanted
+    found = await ask(connection, f"CONSUMER.INFO.{stream}.{name}", {})
+    if "config" in found and (faults := deviations(found["config"], wanted)):
+        log.warning("the consumer %s is not ours and is made anew: %s", name, "; ".join(faults))
+        await ask(connection, f"CONSUMER.DELETE.{stream}.{name}", {})
+    request = {"stream_name": stream, "config": wanted, "action": "create"}
+    made = await ask(connection, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", request)
+    if "error" in made:
+        raise JetStreamMissing(f"the broker refuses the consumer {name}: {made['error'].get('description')}")
+    if faults := deviations(made["config"], wanted):  # another replica may have made it meanwhile
+        raise NoLeader(f"the consumer {name} is not ours: {'; '.join(faults)}")

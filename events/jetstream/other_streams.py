@@ -1,0 +1,62 @@
+"""Streams that are not this service's: none may take what is published for it, or publish in its name.
+
+Such a stream stores the requests of clients, tokens included, or answers them; one that republishes writes on subjects
+that only the service may write on. Who may make streams on the broker could; so could a copy of a store.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from events.bus.connection import Connection
+from events.log.stream import every_configuration
+
+OURS = (
+    *("oauth.>", "admin.>", "audit.>", "tokens.>", "revoked.>", "heirloom.>"),
+    *("$SRV.>", "$SYS.>", "$JS.>", "$KV.heirloom-assertions.>", "_INBOX.>", "_R_.>"),
+)
+"""What the service publishes, answers or stores."""
+_TEMPLATE = re.compile(r"\{\{|\$\d")
+
+
+class OtherStreams(Exception):
+    """Streams of others reach into what is the service's; the message names each and what it does."""
+
+
+async def refuse_other_streams(connection: Connection, known: Collection[str]) -> None:
+    """Raises `OtherStreams` unless every stream but the `known` ones leaves our subjects alone, `JetStreamMissing`."""
+    faults = [
+        f"{config['name']} {fault}"
+        for config in await every_configuration(connection)
+        if config["name"] not in known
+        for fault in reaches(config)
+    ]
+    if faults:
+        raise OtherStreams(
+            "streams on the broker reach into this service's subjects: "
+            + "; ".join(faults)
+            + ". Remove them (nats stream rm), or give the service an account of its own: heirloom broker-config."
+        )
+
+
+def reaches(config: dict[str, Any]) -> list[str]:
+    """What a stream of this configuration takes, or publishes, of ours."""
+    taken = [f"takes {subject}" for subject in config.get("subjects") or () if _is_ours(subject)]
+    destinations = [config.get("republish"), config.get("subject_transform")]
+    written = [place["dest"] for place in destinations if place and _is_ours(place.get("dest") or ">")]
+    return taken + [f"publishes on {subject}" for subject in written]
+
+
+def _is_ours(subject: str) -> bool:
+    return any(overlap(subject, ours) for ours in OURS)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether there is a subject that both of these patterns match. A word of a template may become any word."""
+    mine, theirs = one.split("."), other.split(".")
+    for here, there in zip(mine, theirs, strict=False):
+        if ">" in (here, there):
+            return True
+        if here != there and "*" not in (here, there) and not _TEMPLATE.search(here):
+            return False
+    return len(mine) == len(theirs)

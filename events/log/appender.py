@@ -1,0 +1,275 @@
+"""Appending to the log: compare-and-swap, group commit, and what to do when no answer comes (ADR 0001).
+
+One public coroutine, `append`. Nobody else knows that batches exist.
+
+An fsync per append caps one server at a few thousand appends a second, but commits of different aggregates that wait
+at the same moment can share one: they go as a JetStream atomic batch, where that is faster (`events.log.batch_choice`).
+"""
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import NamedTuple
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.bus.connection import Connection
+from events.histogram import Histogram
+from events.log.batch_choice import Pace
+
+WRONG_LAST_SEQUENCE = 10071
+WRITE_IN_FLIGHT = 10164
+ATTEMPT_SECONDS = 0.8
+"""How long one attempt waits for its acknowledgement before the leader is asked what became of it."""
+PATIENCE_SECONDS = 1.7
+"""How long an append may take in all; the caller is told within two seconds, whatever happens."""
+HEADERS_BYTES = 4096
+"""What is kept free of what the broker takes in one message, for the headers."""
+BATCH_LIMIT = 500
+"""Commits in one batch; the server allows 1,000."""
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+class Conflict(Exception):
+    """Another commit of the aggregate came first: load again, decide again."""
+
+
+class Unavailable(Exception):
+    """The log did not acknowledge in time; whether the commit lies in it is not known."""
+
+
+class TooLarge(Exception):
+    """No broker takes a commit of that size."""
+
+
+class Append(NamedTuple):
+    """A commit on its way: `body` for `subject`, valid only if `guard` (a filter and its last sequence) still holds."""
+
+    subject: str
+    filter: str
+    body: bytes
+    guard: tuple[str, int]
+    answer: "asyncio.Future[Ack]"
+
+
+class _ApiError(msgspec.Struct, frozen=True):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """JetStream's answer to a publication: `seq` is the (batch's last) stream sequence."""
+
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+_TIMED_OUT = Ack(error=_ApiError(408, 0, "no acknowledgement in time"))
+_ack_decoder = msgspec.json.Decoder(Ack)
+
+FindNext = Callable[[str, int], Awaitable[tuple[int, bytes] | None]]
+"""`(filter, after)` → sequence and body of the first commit under `filter` after that sequence, from the leader."""
+
+
+class Appender:
+    """Appends through one connection. `find_next` must read from the stream's leader."""
+
+    def __init__(self, connection: Connection, find_next: FindNext) -> None:
+        self._connection = connection
+        self._find_next = find_next
+        self._inbox = connection.new_inbox()
+        self._ids = itertools.count(1)
+        self._unanswered: dict[bytes, asyncio.Future[Ack]] = {}
+        self._due: deque[tuple[float, asyncio.Future[Ack]]] = deque()
+        self._clock: asyncio.Handle | None = None
+        self._waiting: deque[Append] = deque()
+        self._pace = Pace(time.perf_counter)
+        self._singles = 0
+        self._batching = False
+        self._wake_up: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        self.retries = 0
+        self.sizes = Histogram(SIZES)
+        """Commits that went together; 1 for one that went alone."""
+
+    async def start(self) -> None:
+        """Listen for acknowledgements. Once, before the first append."""
+        await self._connection.listen(f"{self._inbox}.*", self._acknowledged)
+
+    async def append(
+        self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
+    ) -> int:
+        """Append `body` if `expected` is still the last sequence under `filter` (0: there is none yet).
+
+        With a `guard`, another filter and its last sequence, that is what must hold instead: for the first commit of
+        an aggregate whose name nobody else can have chosen. Gives the commit's sequence once it is acknowledged.
+        Raises `Conflict` when another commit came first, `Unavailable` when the log gave no answer in time, and
+        `TooLarge`.
+        """
+        if len(body) > self._connection.max_payload - HEADERS_BYTES:
+            raise TooLarge(f"a commit of {len(body)} bytes for {subject}")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS
+        while True:
+            append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
+            if self._pace.together or self._waiting:
+                self._waiting.append(append)
+                self._schedule()
+                ack = await append.answer
+            else:
+                ack = await self._send_single(append)
+            if ack.error is None:
+                return ack.seq
+            if ack.error.err_code != WRITE_IN_FLIGHT:
+                # An answer may have been lost on the way, and a conflict may be with ourselves.
+                # Whatever came first after `expected` tells: it is this commit, another one, or nothing yet.
+                found = await self._find_next(filter, expected)
+                if found is not None and found[1] == body:
+                    return found[0]
+                if found is not None or (guard is not None and ack.error.err_code == WRONG_LAST_SEQUENCE):
+                    raise Conflict(filter)
+                if guard is not None and ack.error == _TIMED_OUT.error:
+                    # it may still be on its way, and nothing would keep a second one out
+                    raise Unavailable(ack.error.description)
+            if loop.time() > deadline:
+                raise Unavailable(ack.error.description)
+            self.retries += 1
+            await asyncio.sleep(0.02)
+
+    def _schedule(self) -> None:
+        if self._wake_up is None:
+            # at the end of this turn of the loop, so that what arrives together is seen together
+            self._wake_up = asyncio.get_running_loop().call_soon(self._send_waiting)
+
+    def _send_waiting(self) -> None:
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
+        if self._batching:
+            return
+        if self._pace.together and len(self._waiting) > 1:
+            self._batching = True
+            self._run(self._send_batch(self._take_batch()))
+            return
+        while self._waiting:
+            self._run(self._send_single(self._waiting.popleft()))
+
+    def _run(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take_batch(self) -> list[Append]:
+        batch: dict[str, Append] = {}
+        later: list[Append] = []
+        while self._waiting and len(batch) < BATCH_LIMIT:
+            append = self._waiting.popleft()
+            if append.filter in batch:
+                later.append(append)  # an aggregate may appear only once in a batch
+            else:
+                batch[append.filter] = append
+        self._waiting.extendleft(reversed(later))
+        return list(batch.values())
+
+    async def _send_single(self, append: Append) -> Ack:
+        self._singles += 1
+        ack = await self._publish(append, {})
+        self.sizes.observe(1)
+        if ack.error is None:
+            self._pace.acknowledged(1, self._singles)
+        self._singles -= 1
+        _settle(append, ack)
+        if self._waiting:
+            self._schedule()
+        return ack
+
+    async def _send_batch(self, batch: list[Append]) -> None:
+        name = f"{self._inbox.rsplit('.', 1)[-1]}{next(self._ids)}"
+        try:
+            for position, append in enumerate(batch[:-1], 1):
+                headers = _expectation(append) | {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(position)}
+                await self._connection.publish(append.subject, append.body, headers=headers)
+            commit = {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(len(batch)), "Nats-Batch-Commit": "1"}
+            ack = await self._publish(batch[-1], commit)
+        except NatsError as error:
+            ack = _refused(error)
+        if ack.error is None:
+            self.sizes.observe(len(batch))
+            self._pace.acknowledged(len(batch), len(batch) + len(self._waiting))
+        self._batching = False
+        await self._send_next()
+        if ack.error is None:
+            first = ack.seq - len(batch) + 1
+            for position, append in enumerate(batch):
+                _settle(append, Ack(seq=first + position))
+        elif ack.error.err_code == 0:
+            for append in batch:
+                _settle(append, ack)
+        else:
+            # One race rejects the whole batch without naming the culprit: each goes again, alone.
+            for append in batch:
+                self._run(self._send_single(append))
+        if self._waiting:
+            self._schedule()
+
+    async def _send_next(self) -> None:
+        """Have the broker at work on the next batch before the answers to this one keep us busy."""
+        self._send_waiting()
+        if self._batching:
+            await asyncio.sleep(0)  # it is written
+            await asyncio.sleep(0)  # and sent
+
+    async def _publish(self, append: Append, headers: dict[str, str]) -> Ack:
+        token = b"%d" % next(self._ids)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Ack] = loop.create_future()
+        self._unanswered[token] = answer
+        self._due.append((loop.time() + ATTEMPT_SECONDS, answer))
+        if self._clock is None:
+            self._clock = loop.call_later(ATTEMPT_SECONDS, self._give_up)
+        reply = f"{self._inbox}.{token.decode()}"
+        try:
+            await self._connection.publish(append.subject, append.body, reply, _expectation(append) | headers)
+            return await answer
+        except NatsError as error:
+            return _refused(error)
+        finally:
+            del self._unanswered[token]
+
+    def _give_up(self) -> None:
+        """On whatever has waited for too long. One timer for all, as a timer for each costs what an answer does."""
+        loop = asyncio.get_running_loop()
+        while self._due and (self._due[0][1].done() or self._due[0][0] <= loop.time()):
+            _, answer = self._due.popleft()
+            if not answer.done():
+                answer.set_result(_TIMED_OUT)
+        self._clock = loop.call_at(self._due[0][0], self._give_up) if self._due else None
+
+    def _acknowledged(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        answer = self._unanswered.get(subject[subject.rindex(b".") + 1 :])
+        if answer is None or answer.done():
+            return
+        if headers:  # an acknowledgement has none; this is the broker's word that nobody listens
+            answer.set_result(Ack(error=_ApiError(503, 0, "no stream answers")))
+        else:
+            answer.set_result(_ack_decoder.decode(body))
+
+
+def _expectation(append: Append) -> dict[str, str]:
+    return {
+        "Nats-Expected-Last-Subject-Sequence": str(append.guard[1]),
+        "Nats-Expected-Last-Subject-Sequence-Subject": append.guard[0],
+    }
+
+
+def _refused(error: Exception) -> Ack:
+    return Ack(error=_ApiError(503, 0, f"the broker takes nothing now ({type(error).__name__})"))
+
+
+def _settle(append: Append, ack: Ack) -> None:
+    if not append.answer.done():
+        append.answer.set_result(ack)

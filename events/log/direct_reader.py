@@ -1,0 +1,212 @@
+"""Reading the log in order by batched direct get (NATS ADR-31): the way of whoever may ask and nothing else.
+
+Whoever may create a consumer may have messages delivered anywhere; whoever asks for them from an account of his own
+gets them there, in his own inbox.
+Some requests are under way, so a reader holds a bounded number of commits and the broker does not idle while they are
+worked on. Any replica may answer. One that lacks the newest commits is asked again: the stream's leader says which ones
+there are.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.aggregates.subjects import EVERYTHING, STREAM
+from events.bus.connection import Connection
+from events.log.appender import Unavailable
+from events.log.consumer_reader import Batch
+from events.log.direct_response import Request
+from events.log.stored_commit import Stored
+from events.log.stream import JetStreamMissing, holds_any
+
+REQUEST_SIZE = 1000
+REQUEST_BYTES = 8 << 20
+IN_FLIGHT = 4
+SILENCE_SECONDS = 3.0
+"""After so long without a message what was asked is asked again."""
+AGAIN_SECONDS = 0.2
+"""Between two looks for what is not there yet."""
+PATIENCE_SECONDS = 30.0
+"""How long a broker may be away, or a replica behind."""
+
+
+async def a_moment() -> None:
+    """The pause of who is in no hurry."""
+    await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def read_direct(
+    connection: Connection,
+    start: int = 1,
+    *,
+    stream: str = STREAM,
+    filter: str = EVERYTHING,
+    until: int | None = None,
+    pause: Callable[[], Awaitable[None]] = a_moment,
+) -> AsyncGenerator[Batch, None]:
+    """The commits from sequence `start` on whose subject matches, in batches that are not empty.
+
+    With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes
+    on for ever, and at the end `pause` lies between two looks. A sequence that is missing is left out. Raises
+    `Unavailable` when nobody has answered, or a replica has lacked what the leader has, for too long; who reads for
+    ever waits for ever.
+    """
+    reader = _Reader(connection, stream, filter, start, until, pause)
+    await reader.open()
+    try:
+        while not reader.is_done:
+            if batch := await reader.next_batch():
+                yield batch
+    finally:
+        await reader.close()
+
+
+async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> Stored | None:
+    """The commit of that sequence. None when there is none. Raises `Unavailable` as above."""
+    async with aclosing(read_direct(connection, seq, stream=stream, until=seq)) as batches:
+        async for batch in batches:
+            return batch.commits[0]
+    return None
+
+
+class _Reader:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        filter: str,
+        start: int,
+        until: int | None,
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._is_whole = filter == EVERYTHING
+        self._filter = ">" if self._is_whole else filter
+        self._next = start
+        self._until = until
+        self._pause = pause
+        self.is_done = until is not None and start > until
+        self._requests: dict[bytes, Request] = {}
+        """By inbox, in their order."""
+        self._count = 0
+        self._news = asyncio.Event()
+        self._has_until = False
+        self._is_at_end = False
+        self._progress_at = asyncio.get_running_loop().time()
+
+    async def open(self) -> None:
+        self._inbox = self._connection.new_inbox()
+        self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
+
+    async def close(self) -> None:
+        with suppress(NatsError):  # where the connection is gone, so is the subscription
+            await self._connection.stop_listening(self._subscription)
+
+    async def next_batch(self) -> Batch | None:
+        """The answer to the oldest request; None where it brought nothing, or none came."""
+        if self._is_at_end:
+            await self._pause()
+        try:
+            await self._ask()
+        except NatsError:
+            await self._again("the broker is away")
+            return None
+        request = await self._answered()
+        if request is None:
+            await self._again("the broker gives no whole answer")
+            return None
+        commits = self._fresh(request)
+        if commits:
+            self._next = commits[-1].seq + 1
+            self._progress_at = asyncio.get_running_loop().time()
+        if self._until is not None and self._next > self._until:
+            self.is_done = True
+            return Batch(commits, 0)
+        self._is_at_end = request.left == 0 and self._until is None
+        if request.left == 0:
+            await self._at_the_end()
+        elif (following := next(iter(self._requests.values()), None)) and following.start > self._next:
+            self._requests.clear()  # this one was cut short, so they would leave something out
+        left = self._until - self._next + 1 if self._is_whole and self._until is not None else request.left
+        return Batch(commits, left) if commits else None
+
+    async def _ask(self) -> None:
+        # what a request for the whole log begins with is known before the one ahead of it has been answered
+        in_flight = IN_FLIGHT if self._is_whole and not self._is_at_end else 1
+        while len(self._requests) < in_flight:
+            ahead = next(reversed(self._requests.values()), None)
+            start = self._next if ahead is None else max(ahead.start + REQUEST_SIZE, self._next)
+            if self._until is not None and start > self._until:
+                return
+            size = REQUEST_SIZE
+            if self._is_whole and self._until is not None:
+                size = min(size, self._until - start + 1)
+            question = {"seq": start, "batch": size, "max_bytes": REQUEST_BYTES, "next_by_subj": self._filter}
+            self._count += 1
+            inbox = f"{self._inbox}.{self._count}"
+            subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
+            await self._connection.publish(subject, msgspec.json.encode(question), reply=inbox)
+            self._requests[inbox.encode()] = Request(start)
+
+    def _received(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        request = self._requests.get(subject)
+        if request is None or headers is None:
+            return  # of a request that was given up
+        request.take(headers, body)
+        if request.status:
+            self._news.set()
+
+    async def _answered(self) -> Request | None:
+        """The oldest request, once all of its answer is there; None if none comes."""
+        inbox, request = next(iter(self._requests.items()))
+        while not request.status:
+            heard = len(request.commits)
+            self._news.clear()
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                if len(request.commits) == heard:
+                    return None
+        del self._requests[inbox]
+        return request if request.is_answered else None
+
+    def _fresh(self, request: Request) -> list[Stored]:
+        """Without what came already (after a gap, requests overlap) and what is not wanted."""
+        commits = request.commits
+        if commits and (commits[0].seq < self._next or (self._until is not None and commits[-1].seq > self._until)):
+            last = commits[-1].seq if self._until is None else self._until
+            return [stored for stored in commits if self._next <= stored.seq <= last]
+        return commits
+
+    async def _at_the_end(self) -> None:
+        """The replica that answered has no more: the end of the log, if it is not behind."""
+        self._requests.clear()
+        if self._until is None:
+            self._progress_at = asyncio.get_running_loop().time()
+        elif self._is_whole:
+            more = True  # unless the leader says otherwise
+            with suppress(NatsError, JetStreamMissing):
+                more = await holds_any(self._connection, self._stream, self._next, self._until)
+            self.is_done = not more
+            if more:
+                await self._again("the broker that answers has less than the log's leader")
+        elif self._has_until:
+            self.is_done = True
+        else:
+            # of a part of the log the leader cannot tell; but a replica that has the last commit has all before it
+            await commit_at(self._connection, self._until, self._stream)
+            self._has_until = True
+
+    async def _again(self, why: str) -> None:
+        self._requests.clear()
+        self._has_until = False
+        patience = PATIENCE_SECONDS if self._until is not None else math.inf
+        if asyncio.get_running_loop().time() - self._progress_at > patience:
+            raise Unavailable(f"reading stopped before sequence {self._next}: {why}, for {patience:.0f} s")
+        await asyncio.sleep(AGAIN_SECONDS)

@@ -1,0 +1,71 @@
+"""A request for a batch of stored messages by direct get, and the answer to it as it arrives (NATS ADR-31)."""
+
+from datetime import datetime
+
+import msgspec
+
+from events.log.stored_commit import Stored
+
+NOTHING = b"404"
+"""The status of an answer where there is no such message."""
+_END = b"204"
+_SUBJECT, _SEQUENCE, _STORED_AT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ", b"\r\nNats-Time-Stamp: "
+_BEFORE, _LEFT = b"\r\nNats-Last-Sequence: ", b"\r\nNats-Num-Pending: "
+
+
+class Request:
+    """One that is under way, and what has come of it."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.commits: list[Stored] = []
+        self.status = b""
+        """What the broker ended its answer with; empty before."""
+        self.left = 0
+        """How many more the replica had."""
+        self._last = 0
+        self._is_torn = False
+
+    def take(self, headers: bytes, body: bytes) -> None:
+        """A part of the answer: every message tells which one went before it, 0 for none."""
+        if (place := place_of(headers)) is not None:
+            seq, subject, stored_at = place
+            if seq != self._last + 1 and _number(headers, _BEFORE) != self._last:
+                self._is_torn = True
+            self._last = seq
+            self.commits.append(Stored(seq, subject, body, stored_at))
+            return
+        self.status = status_of(headers)
+        if self.status == _END:
+            self.left = _number(headers, _LEFT)
+            self._is_torn |= _number(headers, _BEFORE) != self._last
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer is an answer, and whole: nothing of it was lost on its way."""
+        return self.status in (_END, NOTHING) and not self._is_torn
+
+
+def place_of(headers: bytes) -> tuple[int, str, datetime] | None:
+    """A message's sequence, subject and time: the broker writes them behind whatever it was stored with.
+
+    None for an answer that is no message. Nothing else tells: of what a message was stored with every byte is a
+    stranger's, the first line too.
+    """
+    _, is_there, rest = headers.rpartition(_SUBJECT)
+    if not is_there:
+        return None
+    subject, _, rest = rest.partition(_SEQUENCE)
+    time = rest.partition(_STORED_AT)[2]
+    stored_at = msgspec.convert(time[: time.index(b"\r")].decode(), datetime)
+    return int(rest[: rest.index(b"\r")]), subject.decode(errors="replace"), stored_at
+
+
+def status_of(headers: bytes) -> bytes:
+    """Of an answer that is no message."""
+    return headers[9:12]
+
+
+def _number(headers: bytes, name: bytes) -> int:
+    begin = headers.rindex(name) + len(name)
+    return int(headers[begin : headers.index(b"\r", begin)])

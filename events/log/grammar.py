@@ -1,0 +1,171 @@
+"""What is a commit, decided in one place: whoever reads the log asks `read_commit` (CONTRACT §6, ADR 0026).
+
+A message outside this grammar is *foreign*: it is reported with its sequence and stepped over, and never ends anything.
+A commit of a later version is not foreign: it happened, and who does not understand it must not go on.
+"""
+
+import re
+from typing import Any, NoReturn, get_args
+
+import msgspec
+
+from events.aggregates import family
+from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit
+from events.aggregates.kinds import FAMILY, KINDS, Kind
+from events.aggregates.subjects import STREAM, TENANT, Aggregate, subject_digest
+from events.log.stored_commit import Stored
+
+_SHOWN = 100
+"""So many characters of a foreign message's subject are shown."""
+
+
+class Foreign(msgspec.Struct, frozen=True, order=True):
+    """The message at `seq` of its `stream` is no commit (or no checkpoint), and why.
+
+    `subject` is as much of its subject as can safely be printed.
+    """
+
+    seq: int
+    subject: str
+    reason: str
+    stream: str = STREAM
+
+
+EVENTS = tuple(event for kind in KINDS.values() for event in get_args(kind.codec.event) or (kind.codec.event,))
+_event_types = {event.__struct_config__.tag for event in EVENTS}
+
+
+class _Event(msgspec.Struct):
+    type: str
+
+
+class _Envelope(msgspec.Struct):
+    """What commits of every version have in common."""
+
+    v: int
+    id: str
+    at: Time
+    actor: str
+    prev: str | None
+    prev_seq: int
+    events: tuple[_Event, ...]
+    state: dict[str, Any]
+    aggregate: str | None = None
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_VALUE = re.compile(r"(value|tag) '.*?'(?= - at |$)", re.DOTALL)
+
+_tenants: dict[str, bool] = {}
+"""Whether a name is a tenant's: there are few, and nearly every message asks. Bounded, as a stranger may choose it."""
+
+
+def kind_of(place: str) -> Kind | None:
+    """What kind of aggregate lies on a subject; None where none does."""
+    parts = place.split(".")
+    kind = KINDS.get(parts[2]) if len(parts) > 2 else None
+    if kind is None or len(parts) != kind.parts or parts[0] != "tokens" or not _is_tenant(parts[1]):
+        return None
+    if kind is FAMILY and parts[4] != "live" and parts[4] != "revoked":
+        return None
+    return kind if kind.id.fullmatch(parts[2 if kind.parts == 3 else 3]) else None
+
+
+def aggregate_on(place: str) -> Aggregate | None:
+    """The aggregate that lies on a subject; None where none does."""
+    kind = kind_of(place)
+    if kind is None:
+        return None
+    if kind is not FAMILY:
+        return Aggregate(place, place, place)
+    base = place.rpartition(".")[0]
+    return Aggregate(f"{base}.*", f"{base}.live", f"{base}.revoked")
+
+
+def read_commit(stored: Stored) -> Commit[Any, Any] | Foreign:
+    """The commit that a message of the log holds, or why it holds none.
+
+    Raises `UnreadableCommit` for a commit of a later version, or with an event that this one does not know.
+    """
+    kind = kind_of(stored.subject)
+    if kind is None:
+        return foreign(stored, "no aggregate lies on this subject")
+    try:
+        commit = kind.codec.decode(stored.body)
+    except UnreadableCommit as error:
+        return foreign(stored, _unreadable(kind, stored, str(error)))
+    why = _misplaced(kind, stored, commit)
+    return commit if why is None else foreign(stored, why)
+
+
+def foreign(stored: Stored, reason: str, stream: str = STREAM) -> Foreign:
+    """That message; nothing of its body is repeated."""
+    subject = "".join(letter if letter.isprintable() else "\ufffd" for letter in stored.subject[:_SHOWN])
+    return Foreign(stored.seq, subject, reason, stream)
+
+
+def _misplaced(kind: Kind, stored: Stored, commit: Commit[Any, Any]) -> str | None:
+    """Why a commit that can be read cannot lie where it lies."""
+    if kind is FAMILY:
+        last_part = stored.subject.rpartition(".")[2]
+        if last_part != belongs_on(commit.events):
+            return f"its events do not belong on …{last_part}"
+    elif kind.name == "subject" and subject_digest(commit.state.sub) != stored.subject[-32:]:
+        return "it is about another person than its subject"
+    return _unchained(kind, stored, commit)
+
+
+def _unchained(kind: Kind, stored: Stored, commit: Commit[Any, Any] | _Envelope) -> str | None:
+    """Why a commit, of whatever version, follows nothing that can lie before it there."""
+    if not commit.events:
+        return "it holds no events"
+    if not 0 <= commit.prev_seq < stored.seq or (commit.prev is None) != (commit.prev_seq == 0):
+        return "what it follows does not lie before it"
+    if commit.aggregate is None:
+        return None
+    name = stored.subject.rpartition(".")[0] if kind is FAMILY else stored.subject
+    return None if commit.aggregate == name else "it is of another aggregate"
+
+
+def belongs_on(events: tuple[Any, ...]) -> str:
+    """The last part of the subject of a family's commit: a question of its events' types, and there are few."""
+    types = tuple(map(type, events))
+    known = _last_parts.get(types)
+    if known is None:
+        known = "revoked" if family.revokes(events) else "live"
+        if len(_last_parts) < _FEW:
+            _last_parts[types] = known
+    return known
+
+
+_FEW = 1000
+_last_parts: dict[tuple[type, ...], str] = {}
+
+
+def _unreadable(kind: Kind, stored: Stored, error: str) -> str:
+    """Why a body is no commit of any version. Raises `UnreadableCommit` if it is one, of another than this."""
+    try:
+        envelope = _decode_envelope(stored.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        return f"unreadable: {_VALUE.sub('value', str(fault))}"
+    if (why := _unchained(kind, stored, envelope)) is not None:
+        return why
+    if envelope.v > VERSION:
+        _refuse(f"commit version {envelope.v}, this program reads version {VERSION}")
+    unknown = sorted({event.type for event in envelope.events} - _event_types)
+    if envelope.v == VERSION and unknown:
+        _refuse(f"events of the type {unknown[0][:_SHOWN]!r} are not known to this version")
+    return f"unreadable: {_VALUE.sub('value', error)}"
+
+
+def _refuse(why: str) -> NoReturn:
+    raise UnreadableCommit(why)
+
+
+def _is_tenant(name: str) -> bool:
+    known = _tenants.get(name)
+    if known is None:
+        known = TENANT.fullmatch(name) is not None
+        if len(_tenants) < _FEW:
+            _tenants[name] = known
+    return known

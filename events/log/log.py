@@ -1,0 +1,188 @@
+"""The log: load an aggregate's last commit, append the next one. `reader` and `direct_reader` read it in order."""
+
+import asyncio
+import base64
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from nats.errors import NoRespondersError, OutboundBufferLimitError
+
+from events.aggregates.commit import Commit
+from events.aggregates.subjects import SETTINGS, STREAM, Aggregate
+from events.bus.connection import Connection
+from events.log.appender import Appender, Conflict, Unavailable
+from events.log.direct_reader import read_direct
+from events.log.grammar import Foreign, read_commit
+from events.log.newest_message import READ_SECONDS, Newest
+from events.log.stored_commit import Stored
+from events.log.stream import JetStreamMissing, last_sequence
+
+__all__ = ["Conflict", "Log", "Unavailable"]
+
+NO_MESSAGE = 10037
+
+
+class Head(NamedTuple):
+    """Where an aggregate stands: its last commit, None where it has none, and the sequence that an append must expect.
+
+    The two differ where foreign messages lie on top (`events.log.grammar`): what they hold is not the aggregate's, but
+    the broker counts them.
+    """
+
+    stored: Stored | None
+    commit: Commit[Any, Any] | None
+    expected: int
+
+
+NOTHING = Head(None, None, 0)
+
+
+class _StoredMessage(msgspec.Struct):
+    subject: str
+    seq: int
+    data: str = ""
+    time: datetime | None = None
+
+
+class _ApiError(msgspec.Struct):
+    description: str = ""
+    err_code: int = 0
+
+
+class _GetReply(msgspec.Struct):
+    message: _StoredMessage | None = None
+    error: _ApiError | None = None
+
+
+class _AckFloor(msgspec.Struct):
+    stream_seq: int = 0
+
+
+class _ConsumerInfo(msgspec.Struct):
+    ack_floor: _AckFloor = msgspec.field(default_factory=_AckFloor)
+    error: _ApiError | None = None
+
+
+_get_decoder = msgspec.json.Decoder(_GetReply)
+_consumer_decoder = msgspec.json.Decoder(_ConsumerInfo)
+
+
+class Log:
+    """The log, or another stream, through one connection. Stateless; `start` it once."""
+
+    def __init__(self, connection: Connection, stream: str = STREAM) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._newest = Newest(connection, stream)
+        self.appender = Appender(connection, self._next_after)
+        self.append = self.appender.append
+
+    async def start(self) -> None:
+        """Make ready to append, and to ask replicas that do not lead."""
+        await self._newest.start()
+        await self.appender.start()
+
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """Where the aggregate stands, as the stream's leader has it: whatever is answered without an append is decided
+        on this.
+
+        Not from the `leader`, it is good enough to be an append's expected sequence, and never an answer. Raises
+        `Unavailable`, and `UnreadableCommit` for a commit of a later version.
+        """
+        last = await (self.newest(aggregate.filter) if leader else self._newest.under(aggregate.filter))
+        if last is None:
+            return NOTHING
+        found = read_commit(last)
+        if not isinstance(found, Foreign):
+            return Head(last, found, last.seq)
+        stored = await self._last_before(aggregate, last.seq)
+        commit = None if stored is None else read_commit(stored)
+        assert not isinstance(commit, Foreign)
+        return Head(stored, commit, last.seq)
+
+    async def _last_before(self, aggregate: Aggregate, seq: int) -> Stored | None:
+        """The aggregate's last commit before that sequence: read from its beginning, as the broker knows no way back.
+
+        What the replica that answers lacks is had from the leader.
+        """
+        found, read = None, 0
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                everything = read_direct(self._connection, stream=self._stream, filter=aggregate.filter, until=seq - 1)
+                async with aclosing(everything) as batches:
+                    async for batch in batches:
+                        read = batch.commits[-1].seq
+                        commits = [each for each in batch.commits if not isinstance(read_commit(each), Foreign)]
+                        found = commits[-1] if commits else found
+                while (following := await self.next_after(aggregate, read)) is not None and following.seq < seq:
+                    read = following.seq
+                    found = found if isinstance(read_commit(following), Foreign) else following
+        except TimeoutError as error:
+            raise Unavailable("the log cannot be read now") from error
+        return found
+
+    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+        """The last commit of `head`. None when there is none. Raises `Unavailable` and `UnreadableCommit`."""
+        return (await self.head(aggregate)).stored
+
+    async def newest(self, filter: str) -> Stored | None:
+        """The newest message of all those under `filter`, commit or not, from the leader. Raises `Unavailable`."""
+        return await self._from_leader({"last_by_subj": filter})
+
+    async def at(self, seq: int) -> Stored | None:
+        """The message of that sequence, from the leader. None when there is none. Raises `Unavailable`."""
+        return await self._from_leader({"seq": seq})
+
+    async def next_after(self, aggregate: Aggregate, seq: int) -> Stored | None:
+        """The aggregate's next message after that sequence, from the leader. Raises `Unavailable`."""
+        return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})
+
+    async def last_setting(self) -> int:
+        """The sequence of the newest commit about a tenant, client or key, 0 for none. Raises `Unavailable`."""
+        newest = [await self.newest(filter) for filter in SETTINGS]
+        return max((stored.seq for stored in newest if stored is not None), default=0)
+
+    async def last_sequence(self) -> int:
+        """The newest sequence of all. Raises `Unavailable`."""
+        try:
+            return await last_sequence(self._connection, self._stream)
+        except JetStreamMissing as error:
+            raise Unavailable(str(error)) from error
+
+    async def finished(self, consumer: str) -> int:
+        """Up to which sequence a durable consumer has acknowledged everything it is for. Raises `Unavailable`."""
+        try:
+            reply = await self._connection.request(
+                f"$JS.API.CONSUMER.INFO.{self._stream}.{consumer}", b"", timeout=READ_SECONDS
+            )
+        except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
+            raise Unavailable("the log's leader cannot be read now") from error
+        info = _consumer_decoder.decode(reply.data)
+        if info.error is not None:
+            raise Unavailable(info.error.description)
+        return info.ack_floor.stream_seq
+
+    async def _next_after(self, filter: str, after: int) -> tuple[int, bytes] | None:
+        try:
+            found = await self._from_leader({"next_by_subj": filter, "seq": after + 1})
+        except Unavailable:
+            return None
+        return (found.seq, found.body) if found else None
+
+    async def _from_leader(self, query: dict[str, str | int]) -> Stored | None:
+        request = msgspec.json.encode(query)
+        try:
+            reply = await self._connection.request(
+                f"{self._connection.jetstream_api}.STREAM.MSG.GET.{self._stream}", request, timeout=READ_SECONDS
+            )
+        except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
+            raise Unavailable("the log's leader cannot be read now") from error
+        answer = _get_decoder.decode(reply.data)
+        if answer.message is not None:
+            found = answer.message
+            return Stored(found.seq, found.subject, base64.b64decode(found.data), found.time)
+        if answer.error is not None and answer.error.err_code == NO_MESSAGE:
+            return None
+        raise Unavailable(answer.error.description if answer.error else "the log's leader gave no answer")

@@ -1,0 +1,58 @@
+"""The newest message under a filter, as any replica of the stream has it: one request by direct get, one answer.
+
+The answer is taken as it comes. nats-py would take the headers a message was stored with for the broker's own word: for
+`Status: 503` nobody would have answered, and what is too long to be parsed would hide the message's place.
+"""
+
+import asyncio
+import itertools
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.bus.connection import Connection
+from events.log.appender import Unavailable
+from events.log.direct_response import NOTHING, place_of, status_of
+from events.log.stored_commit import Stored
+
+READ_SECONDS = 1.0
+
+
+class Newest:
+    """Asks through one connection about one stream."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._inbox = connection.new_inbox()
+        self._ids = itertools.count(1)
+        self._unanswered: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
+
+    async def start(self) -> None:
+        """Listen for answers. Once, before the first question."""
+        await self._connection.listen(f"{self._inbox}.*", self._received)
+
+    async def under(self, filter: str) -> Stored | None:
+        """None when there is none. Raises `Unavailable`."""
+        inbox = f"{self._inbox}.{next(self._ids)}"
+        answer = self._unanswered[inbox.encode()] = asyncio.get_running_loop().create_future()
+        subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._connection.publish(subject, msgspec.json.encode({"last_by_subj": filter}), inbox)
+                headers, body = await answer
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable("the log cannot be read now") from error
+        finally:
+            del self._unanswered[inbox.encode()]
+        if (place := place_of(headers)) is not None:
+            seq, subject, stored_at = place
+            return Stored(seq, subject, body, stored_at)
+        if (status := status_of(headers)) == NOTHING:
+            return None
+        raise Unavailable(f"the log answered status {status.decode(errors='replace')}")
+
+    def _received(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        answer = self._unanswered.get(subject)
+        if answer is not None and not answer.done():
+            answer.set_result((headers or b"", body))

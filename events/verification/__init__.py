@@ -1,0 +1,4 @@
+"""Verifying the log, commit by commit.
+
+It imports `events.aggregates` and `events.log`. Start with `verifier`.
+"""

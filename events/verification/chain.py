@@ -1,0 +1,127 @@
+"""One commit after another of an aggregate: whether the next one follows from the last (CONTRACT §6, §7).
+
+`prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can follow the state
+before them (`events.aggregates.following`), and the state after them is the one the commit carries.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from events.aggregates.commit import VERSION
+from events.aggregates.following import time_goes_on
+from events.aggregates.kinds import FAMILY, Kind
+from events.log.grammar import belongs_on
+from events.strict_json import Twice, refuse_a_key_twice
+
+Checked = tuple[Any, datetime]
+"""The state after a commit, and the commit's time."""
+_encode = msgspec.json.Encoder().encode
+_decode_time = msgspec.json.Decoder(datetime | None).decode
+
+
+class BadCommit(Exception):
+    """This very commit is bad."""
+
+
+class Astray(BadCommit):
+    """It follows another message than the aggregate's last commit: that one."""
+
+    def __init__(self, followed: int, last: int) -> None:
+        super().__init__(f"it follows sequence {followed}, the aggregate's last commit is at {last}")
+        self.followed = followed
+
+
+class BrokenChain(Exception):
+    """The commit before this one, at `accused`, is not the one it was chained to; all else of this one follows."""
+
+    def __init__(self, accused: int, checked: Checked) -> None:
+        super().__init__("chained to another body")
+        self.accused = accused
+        self.checked = checked
+
+
+class Last(msgspec.Struct, gc=False):
+    """An aggregate's last commit: its sequence, its digest in hex, and the state it left, None where that cannot be
+    known."""
+
+    kind: Kind
+    seq: int
+    digest: str
+    state: Any
+    at: datetime | None
+
+    def remembered(self) -> bytes:
+        """What `recalled` reads."""
+        state = b"" if self.state is None else _encode(self.state)
+        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + state
+
+
+def recalled(kind: Kind, remembered: bytes) -> Last | None:
+    """What was remembered of an aggregate; None for no bytes."""
+    if not remembered:
+        return None
+    at, _, encoded = remembered[40:].partition(b"\n")
+    state = kind.decode_state(encoded) if encoded else None
+    return Last(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, _decode_time(at))
+
+
+def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_part: str) -> Checked:
+    """The next commit of an aggregate; `before` is the one before it, if there is one.
+
+    Raises `BadCommit`, `Astray` where it follows another message, and `BrokenChain` where the one before is altered.
+    """
+    try:
+        commit = kind.decode_unfolded(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadCommit(f"unreadable: {error}") from error
+    if not commit.events:
+        raise BadCommit("it holds no events")
+    if commit.v != VERSION:
+        raise BadCommit(f"commit version {commit.v}, this program reads version {VERSION}")
+    if commit.aggregate is not None and commit.aggregate != aggregate:
+        raise BadCommit(f"it is of {commit.aggregate}, and lies on {aggregate}")
+    expected_seq, digest, state = (before.seq, before.digest, before.state) if before else (0, None, None)
+    if commit.prev_seq != expected_seq:
+        raise Astray(commit.prev_seq, expected_seq)
+    try:
+        folded, why = kind.fold(state, commit.events, commit.at)
+    except (ValueError, TypeError) as error:
+        raise BadCommit(f"its events cannot follow: {error}") from error
+    written = commit.state
+    commit.state = folded
+    is_as_we_write = _encode(commit) == body
+    if not is_as_we_write and not _means(kind, written, folded):
+        raise BadCommit("its state is not what its events make of the state before")
+    if kind is FAMILY and last_part != belongs_on(commit.events):
+        raise BadCommit(f"its events do not belong on …{last_part}")
+    if why is not None:
+        raise BadCommit(why)
+    if not is_as_we_write:
+        _refuse_a_key_twice(body)
+    checked = folded, commit.at
+    if commit.prev != digest:
+        raise BrokenChain(expected_seq, checked)
+    # of two times that are out of order either may be wrong: that of a commit before it which is altered is
+    if before is not None and before.at is not None and (why := time_goes_on(before.at, commit.at)) is not None:
+        raise BadCommit(why)
+    return checked
+
+
+def _refuse_a_key_twice(body: bytes) -> None:
+    try:
+        refuse_a_key_twice(body)
+    except Twice as twice:
+        raise BadCommit(str(twice)) from twice
+    except (ValueError, RecursionError) as error:
+        # Python's own reader has bounds that msgspec has not where it passes over an unknown field
+        raise BadCommit(f"unreadable: {error}") from error
+
+
+def _means(kind: Kind, written: msgspec.Raw, folded: Any) -> bool:
+    """Whether a state written otherwise, by another version perhaps, says the same."""
+    try:
+        return bool(kind.decode_state(written) == folded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

@@ -1,0 +1,124 @@
+"""A backup: everything that cannot be made again, in one directory, with a manifest to hold it against.
+
+The streams come from the running broker as they are at one moment. The order of taking makes them agree: what vouches
+for the log (checkpoints, the notary's state) is never newer than the log, and what the log needs to be understood (the
+keyring) is never older.
+"""
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from events.aggregates.subjects import STREAM
+from events.bus.connection import Connection
+from events.files import new_file
+from heirloom import __version__
+from heirloom.backup.manifest import (
+    AFTER_THE_LOG,
+    BEFORE_THE_LOG,
+    KEYRING,
+    MANIFEST,
+    STREAMS,
+    VERSION,
+    Manifest,
+    Part,
+    StreamPart,
+    Unusable,
+)
+from heirloom.backup.stream_snapshot import SnapshotFailed, state_of, take
+from heirloom.broker import credentials
+from notary import key_files as notary_files
+from notary.key_files import NoKey
+from notary.signed_note import MalformedNote, parse_signer
+from service import clock
+from service.keys import keyring
+from service.keys.keyring import KeyringError
+
+
+async def back_up(
+    connection: Connection, data: Path, into: Path, advance: Callable[[int], None], *, keys: bool = True
+) -> Manifest:
+    """Write a backup to `into`, which must not exist: there is all of it afterwards, or nothing.
+
+    `data` holds the keys; without `keys` the backup holds the streams and the notary's public key. `advance` receives
+    bytes. Raises `Unusable` and `SnapshotFailed`.
+    """
+    _check_place(data, into, keys)
+    draft = into.with_name(f".{into.name}.{secrets.token_hex(4)}")
+    try:
+        into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+        made_at = clock.now()
+        # who verifies the log needs the notary's public key, whether or not the others are kept here
+        files = _copies(data, BEFORE_THE_LOG if keys else (notary_files.PUBLIC,), draft)
+        streams = [await _take(connection, name, draft, advance) for name in await _present(connection)]
+        files += _copies(data, AFTER_THE_LOG, draft) if keys else []
+        _check_files(draft, {part.name for part in files})
+        manifest = Manifest(VERSION, made_at, __version__, _version(connection), tuple(streams), tuple(files))
+        with new_file(draft / MANIFEST) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(manifest)))
+        draft.rename(into)
+    except OSError as error:
+        raise Unusable(f"the backup cannot be written to {into}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return manifest
+
+
+def _check_place(data: Path, into: Path, keys: bool) -> None:
+    if keys and not (data / KEYRING).exists():
+        raise Unusable(f"there is no keyring in {data}: name its directory with --data, or leave it out with --no-keys")
+    if into.exists():
+        raise Unusable(f"{into} exists already; name another directory")
+
+
+def _check_files(draft: Path, names: set[str]) -> None:
+    """What was copied serves when it is restored. Raises `Unusable`."""
+    readers: dict[str, Callable[[Path], object]] = {
+        KEYRING: keyring.load,
+        credentials.FILE: lambda path: credentials.load(path.parent),
+        notary_files.KEY: lambda path: parse_signer(path.read_text().strip()),
+        notary_files.STATE: notary_files.read_state,
+        notary_files.PUBLIC: notary_files.known_keys,
+    }
+    for name in sorted(names):
+        try:
+            readers[name](draft / name)
+        except (KeyringError, NoKey, MalformedNote, UnicodeDecodeError) as error:
+            raise Unusable(f"there is no use in a backup of {name}, which cannot be used itself: {error}") from error
+
+
+async def _present(connection: Connection) -> list[str]:
+    found = [name for name in STREAMS if await state_of(connection, name) is not None]
+    if STREAM not in found:
+        raise SnapshotFailed(f"the broker has no stream {STREAM}: there is no log to back up")
+    return found
+
+
+async def _take(connection: Connection, stream: str, into: Path, advance: Callable[[int], None]) -> StreamPart:
+    path = into / f"{stream}.snapshot"
+    with new_file(path) as file:
+        config, state = await take(connection, stream, file, advance)
+    return StreamPart(config, state, _part(path))
+
+
+def _version(connection: Connection) -> str:
+    broker = connection.connected_server_version
+    return f"{broker.major}.{broker.minor}.{broker.patch}"
+
+
+def _copies(data: Path, names: Iterable[str], into: Path) -> list[Part]:
+    there = [name for name in names if (data / name).exists()]
+    for name in there:
+        with new_file(into / name) as file:
+            file.write((data / name).read_bytes())
+    return [_part(into / name) for name in there]
+
+
+def _part(path: Path) -> Part:
+    with path.open("rb") as file:
+        return Part(path.name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

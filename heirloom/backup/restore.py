@@ -1,0 +1,215 @@
+"""Making the log and the keys again from a backup, verified before anybody can build on them.
+
+Everything is made in a draft within the data directory, on brokers that nobody else reaches, and moved to its place
+when it is whole. The keyring comes last: `heirloom up` refuses a directory with a log alone, or with a draft.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from events.aggregates.family import FamilyState
+from events.bus.connection import Connection
+from events.files import write_private
+from events.log.consumer_reader import read
+from events.log.log import Log
+from events.log.stream import SUBJECTS, Required, configuration
+from heirloom.backup.manifest import (
+    AFTER_THE_LOG,
+    BEFORE_THE_LOG,
+    DRAFT,
+    KEYRING,
+    Manifest,
+    Unusable,
+    pieces,
+    read_part,
+)
+from heirloom.backup.stream_snapshot import CHUNK_BYTES, consumers_of, give_back, remove_consumer, state_of, take
+from heirloom.backup.unpacked_size import unpacked_size
+from heirloom.broker import credentials, nats_server
+from heirloom.broker.cluster import brokers
+from heirloom.broker.credentials import Credentials
+from heirloom.broker.own_connection import connect_as
+from heirloom.process.child_process import ChildFailed
+from notary import key_files as notary_files
+from service.clients.assertion import bucket
+from service.decide.decision import Decision
+from service.decide.revocation import Revoke, revoke
+from service.families.families import Families
+from service.registry.blocked_subjects import Subjects
+from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
+
+STOP_SECONDS = 30
+AT_ONCE = 64
+FAMILIES = "tokens.*.family.*.live"
+"""Every family begins with a commit that revokes nothing."""
+
+Advance = Callable[[int], None]
+
+
+def is_empty(data: Path) -> bool:
+    """Whether nothing lies there, or there is no such directory."""
+    return not data.exists() or (data.is_dir() and not any(data.iterdir()))
+
+
+@contextmanager
+def draft_of(data: Path) -> Iterator[Path]:
+    """A directory to fill; what is in it comes to lie in `data` when the block ends well, and is gone otherwise.
+
+    Raises `Unusable` where another restore has one.
+    """
+    is_new = not data.exists()
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = data / DRAFT
+    try:
+        draft.mkdir(mode=0o700)
+    except FileExistsError:
+        raise Unusable(
+            f"another restore into {data} is under way, or was broken off: unless it runs, remove {draft}, and restore"
+            " again"
+        ) from None
+    try:
+        yield draft
+        os.sync()
+        for entry in sorted(draft.iterdir(), key=lambda entry: entry.name == KEYRING):
+            entry.rename(data / entry.name)
+        draft.rmdir()
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        if is_new:
+            shutil.rmtree(data, ignore_errors=True)
+        raise
+
+
+def check_room(data: Path, backup: Path, manifest: Manifest) -> None:
+    """There is room for what the backup unpacks to. Raises `Unusable`."""
+    unpacked = sum(unpacked_size(pieces(backup, stream.part)) for stream in manifest.streams)
+    there = next(parent for parent in (data, *data.absolute().parents) if parent.exists())
+    if unpacked > (free := shutil.disk_usage(there).free):
+        raise Unusable(
+            f"the backup unpacks to {unpacked:,} bytes, and {there} has room for {free:,}: nothing was begun"
+        )
+
+
+@asynccontextmanager
+async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) -> AsyncIterator[Connection]:
+    """One broker, or a cluster, on a new data directory, for us alone; the log it is given stays when it ends.
+
+    Raises `Unusable`.
+    """
+    if part := manifest.file(credentials.FILE):
+        write_private(data / credentials.FILE, read_part(backup, part))
+    known = credentials.ensure(data)
+    ports = nats_server.free_ports(count)
+    # what a broker has not yet flushed to the disk is flushed at the end, all at once
+    started = brokers(data, ports, known, "2m")
+    try:
+        await asyncio.gather(*(broker.start() for broker in started))
+        where = ",".join(f"nats://{nats_server.HOST}:{port}" for port in ports)
+        connection = await connect_as("backup", "heirloom restore", where, known)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    except ChildFailed as error:
+        raise Unusable(str(error)) from error
+    finally:
+        await asyncio.gather(*(broker.stop(STOP_SECONDS) for broker in started))
+
+
+def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:
+    """Those of the backup, if it holds any. Raises `Unusable` and `KeyringError`."""
+    part = manifest.file(credentials.FILE)
+    return None if part is None else credentials.decode(read_part(backup, part), backup / part.name)
+
+
+async def restore_streams(
+    connection: Connection, backup: Path, manifest: Manifest, replicas: int, advance: Advance
+) -> None:
+    """Make every stream of the backup again as the code configures it, with so many `replicas`.
+
+    No consumer that a snapshot brings along stays, nor what it says is done: the service makes its own anew, which goes
+    through the log from the beginning. Raises `Unusable` and `SnapshotFailed`.
+    """
+    for stream in manifest.streams:
+        config = _configuration(stream.name, replicas)
+        await give_back(connection, config, stream.state, pieces(backup, stream.part), advance)
+        for consumer in await consumers_of(connection, stream.name):
+            await remove_consumer(connection, stream.name, consumer)
+
+
+async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> None:
+    """None of the streams exists there yet. Raises `Unusable` and `SnapshotFailed`."""
+    names = [stream.name for stream in manifest.streams]
+    if there := [name for name in names if await state_of(connection, name) is not None]:
+        raise Unusable(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
+
+
+async def hand_on(
+    source: Connection, target: Connection, manifest: Manifest, replicas: int | None, draft: Path
+) -> None:
+    """Give the restored streams to another broker, with as many copies as there were unless `replicas` is not None.
+
+    Raises `Unusable` and `SnapshotFailed`.
+    """
+    await refuse_to_overwrite(target, manifest)
+    for stream in manifest.streams:
+        path = draft / f"{stream.name}.snapshot"
+        with path.open("w+b") as file:
+            _, state = await take(source, stream.name, file, lambda _: None)
+            file.seek(0)
+            config = _configuration(stream.name, replicas or stream.copies)
+            await give_back(target, config, state, iter(lambda: file.read(CHUNK_BYTES), b""), lambda _: None)
+        path.unlink()
+
+
+def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool) -> None:
+    """Write the keys of the backup to `data`.
+
+    Not the `same_log`: then the notary, which may have signed what is lost, begins anew with another key; the old
+    public key stays, since its checkpoints are in the log. Raises `Unusable`.
+    """
+    lost = () if same_log else (notary_files.KEY, notary_files.STATE)
+    for name in (*BEFORE_THE_LOG, *AFTER_THE_LOG):
+        if name not in lost and (part := manifest.file(name)) is not None:
+            write_private(data / name, read_part(backup, part))
+
+
+def _configuration(name: str, replicas: int) -> dict[str, Any]:
+    if name in SUBJECTS:
+        return configuration(Required(replicas), name)
+    return bucket(replicas, MOST_TOLERATED_SECONDS)  # a replica that starts on it forgets what it need not know
+
+
+async def end_every_family(connection: Connection, cause: str, advance: Advance) -> int:
+    """Revoke every family that is alive in the log; how many there were. `advance` hears how many were looked at.
+
+    Raises `Unavailable`.
+    """
+    the_log = Log(connection)
+    await the_log.start()
+    families = Families(the_log, Subjects(the_log))
+    looked_at = ended = 0
+
+    def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return revoke(state, Revoke("operator", cause))
+
+    async def end(subject: str) -> int:
+        _, tenant, _, family_id, _ = subject.split(".")
+        return (await families.decide(tenant, family_id, "operator", decide)).seq
+
+    until = await the_log.last_sequence()
+    async with aclosing(read(connection, filters=(FAMILIES,), last_per_subject=True, until=until)) as batches:
+        async for batch in batches:
+            for start in range(0, len(batch.commits), AT_ONCE):
+                some = batch.commits[start : start + AT_ONCE]
+                written = await asyncio.gather(*(end(stored.subject) for stored in some))
+                ended += sum(seq > 0 for seq in written)
+                looked_at += len(some)
+                advance(looked_at)
+    return ended

@@ -1,0 +1,99 @@
+"""The accounts section of the broker's configuration, made from the role table."""
+
+from events.aggregates.subjects import CHECKPOINT
+from events.log.stream import REVOKED, REVOKED_STORED
+from events.strict_json import MAX_PAYLOAD
+from heirloom.broker.credentials import Credentials
+from heirloom.broker.quoted import quoted
+from heirloom.broker.roles import API, LOG_ACCOUNT, LOG_API, ROLES, SHOWN, STREAMS, SYSTEM, Role, inbox
+from service.registry.named_role import below
+
+SYSTEM_ACCOUNT = "SYS"
+MAX_SUBSCRIPTIONS = 32
+"""Of each connection in the accounts of those who ask; the broker ends one that subscribes to more."""
+UNBOUNDED = ("OPERATORS", "AUDITORS")
+"""Where answers are longer than `MAX_PAYLOAD`, which bounds them as well; the broker takes 1 MiB there."""
+ANSWERED_BY_SEVERAL = (
+    *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
+    *(subject for subject in SYSTEM if ".PING." in subject),
+)
+"""Where one request gets several messages in reply."""
+
+
+def accounts(credentials: Credentials) -> str:
+    """In the broker's own notation. Nobody is a member of the system's account."""
+    exported: dict[str, list[str]] = {}
+    others: list[str] = []
+    for account in dict.fromkeys(role.account for role in ROLES.values() if role.account != LOG_ACCOUNT):
+        members = {name: role for name, role in ROLES.items() if role.account == account}
+        asked = _asked(members)
+        for arriving in asked.values():
+            exported.setdefault(arriving, []).append(account)
+        imports = [_service_import(LOG_ACCOUNT, arriving, subject) for subject, arriving in asked.items()]
+        if any(REVOKED in role.subscribe for role in members.values()):
+            exported.setdefault(REVOKED_STORED, []).append(account)
+            mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
+            imports.append(f'{{ stream: {{ account: {LOG_ACCOUNT}, subject: "{REVOKED_STORED}" }}, to: "{mapped}" }}')
+        others.append(_account(account, _users(members, credentials), [], imports, _limits(account)))
+    processes = {name: role for name, role in ROLES.items() if role.account == LOG_ACCOUNT}
+    exports = [_export(subject, to) for subject, to in exported.items()]
+    system = [_service_import(SYSTEM_ACCOUNT, subject, subject) for subject in SYSTEM]
+    log = _account(LOG_ACCOUNT, _users(processes, credentials), exports, system, "jetstream: enabled")
+    lent = [_export(subject, [LOG_ACCOUNT]) for subject in SYSTEM]
+    return "\n".join(
+        ["accounts {", _account(SYSTEM_ACCOUNT, [], lent, []), log, *others, "}", f"system_account: {SYSTEM_ACCOUNT}"]
+    )
+
+
+def _limits(account: str) -> str:
+    """No bound on the connections of all its members, which some could use up; each has its own (`service`)."""
+    payload = "" if account in UNBOUNDED else f", max_payload: {MAX_PAYLOAD}"
+    return f"limits: {{ max_subscriptions: {MAX_SUBSCRIPTIONS}{payload} }}"
+
+
+def _asked(members: dict[str, Role]) -> dict[str, str]:
+    """What an account's members may ask of the log or append, and under what subject that arrives in its account.
+
+    Everything else is answered inside the account: nats-server loses others' answers when somebody asks another
+    account for one with wildcards in its reply subject (ADR 0038).
+    """
+    published = (subject for role in members.values() for subject in role.publish)
+    reaches = (LOG_API, CHECKPOINT)
+    return {subject: subject.replace(LOG_API, API, 1) for subject in published if subject.startswith(reaches)}
+
+
+def _export(subject: str, to: list[str]) -> str:
+    kind = "stream" if subject == REVOKED_STORED else "service"
+    several = ", response_type: stream" if subject in ANSWERED_BY_SEVERAL else ""
+    return f'{{ {kind}: "{subject}", accounts: [{", ".join(to)}]{several} }}'
+
+
+def _service_import(account: str, subject: str, local: str) -> str:
+    renamed = f', to: "{local}"' if local != subject else ""
+    return f'{{ service: {{ account: {account}, subject: "{subject}" }}{renamed} }}'
+
+
+def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
+    """Every role by its nkey, and those that are shown by their password too."""
+    proofs = [(name, f"nkey: {credentials.nkey(name)}") for name in roles]
+    shown = [name for name in roles if name in credentials.passwords]
+    proofs += [(name, f"user: {name}, password: {quoted(credentials.passwords[name])}") for name in shown]
+    return [f"{{ {proof}, permissions: {_permissions(name, roles[name])} }}" for name, proof in proofs]
+
+
+def _permissions(name: str, role: Role) -> str:
+    own = below(inbox(name)) if name in SHOWN else [f"{inbox(name)}.>"]
+    listens = (*role.subscribe, *own)
+    return f"{{ publish: {_list(role.publish)}, subscribe: {_list(listens)} }}"
+
+
+def _account(name: str, users: list[str], exports: list[str], imports: list[str], more: str = "") -> str:
+    parts = [f"    {more}"] if more else []
+    for section, entries in (("users", users), ("exports", exports), ("imports", imports)):
+        if entries:
+            parts.append(f"    {section}: [\n" + "\n".join(f"      {entry}" for entry in entries) + "\n    ]")
+    return f"  {name} {{\n" + "\n".join(parts) + "\n  }"
+
+
+def _list(subjects: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"

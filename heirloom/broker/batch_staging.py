@@ -1,0 +1,96 @@
+"""Where the embedded broker stages a batch until it is whole: in memory (ADR 0020).
+
+A nats-server that is alone stages each atomic batch in files beside its stream: it makes them, syncs them four times
+and removes them again, which costs more than the batch itself. Nothing here needs them to outlive the machine: every
+commit of a batch stands for itself, and none is acknowledged before the stream's own file is synced.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from events.aggregates.subjects import STREAM
+from events.task_cancellation import end
+from heirloom.broker.roles import LOG_ACCOUNT
+
+MEMORY = Path("/dev/shm")  # noqa: S108  # what is made there is ours alone, and checked to be
+PREFIX = "heirloom-"
+LOOK_SECONDS = 0.5
+
+
+def staged_at(store: Path) -> Path:
+    """Where a nats-server with that store directory stages the log's batches."""
+    return store / "jetstream" / LOG_ACCOUNT / "streams" / STREAM / "batches"
+
+
+@contextlib.asynccontextmanager
+async def staged_in_memory(store: Path) -> AsyncIterator[None]:
+    """While the block runs, the broker that starts and ends within it stages its batches in memory, if there is any.
+
+    Nothing of it is left when the block ends.
+    """
+    staging = Staging(staged_at(store))
+    keeping = asyncio.create_task(_keep(staging), name="staging batches in memory")
+    try:
+        yield
+    finally:
+        await end((keeping,))
+        staging.remove()
+
+
+async def _keep(staging: "Staging") -> None:
+    """For ever: each time it starts, the broker takes the link away and makes a directory of its own."""
+    while True:
+        staging.ensure()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+class Staging:
+    """`batches`, as a link to a directory in memory. What a service that was killed has left is taken over."""
+
+    def __init__(self, batches: Path) -> None:
+        self._batches = batches
+        left = batches.readlink() if batches.is_symlink() else None
+        self._directory = left if left is not None and _is_ours(left) else None
+
+    def ensure(self) -> bool:
+        """Whether it is so, now: not without a log or memory, nor while a batch is being staged elsewhere."""
+        if self._batches.is_symlink() and self._directory is not None and _is_ours(self._directory):
+            return True
+        if not self._batches.parent.is_dir() or not os.access(MEMORY, os.W_OK | os.X_OK):
+            return False
+        try:
+            self._make_way()
+            self._directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=MEMORY))
+            self._batches.symlink_to(self._directory)
+        except OSError:  # a batch is in there, or the broker was faster; the next look finds it otherwise
+            return False
+        return True
+
+    def remove(self) -> None:
+        """Leave nothing."""
+        if self._batches.is_symlink():
+            self._batches.unlink()
+        if self._directory is not None and _is_ours(self._directory):
+            shutil.rmtree(self._directory)
+
+    def _make_way(self) -> None:
+        """Raises `OSError` while a batch is being staged."""
+        if self._batches.is_dir() and not self._batches.is_symlink():
+            self._batches.rmdir()
+        self.remove()
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether it is there, in memory, and nobody else can have made it: its name is known to who reads the link."""
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        return False
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700
+    return ours and directory.parent == MEMORY and directory.name.startswith(PREFIX)

@@ -1,0 +1,108 @@
+"""What a broker says, on its way into `nats.log`: bounded in what strangers have it write (CONTRACT §7).
+
+nats-server writes a line for each thing that it forbids, with all of what was asked for, and knows no measure of that.
+So it writes to its standard output, and `heirloom up` reads there. Where nobody reads any more, the broker goes on.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import time
+from pathlib import Path
+
+from heirloom.broker.roles import LOG_ACCOUNT
+from heirloom.process.log_file import Limits, LogFile
+
+log = logging.getLogger("heirloom.up")
+
+CONFIGURATION = 'logfile: "/dev/stdout"\n'
+LINES_A_SECOND = 20
+"""About strangers' connections. The rest is counted."""
+READ_BYTES = 1 << 16
+MAX_LINE = 1 << 16
+"""Bytes. What is longer is cut, before it is whole."""
+FLUSH_SECONDS = 1.0
+
+_OF_A_CONNECTION = re.compile(rb" - [a-z]+id:\d+ - |Malformed JetStream API Request")
+"""nats-server quotes names and subjects, so nobody writes these into another line, nor begins a line."""
+_OURS = re.compile(rb'[^"]* - cid:\d+ - "(?:[^"\\]|\\.)*" - "' + LOG_ACCOUNT.encode() + rb"/")
+_WORD = re.compile(r'"((?:[^"\\]|\\.){0,64})((?:[^"\\]|\\.)*)(?:"|\\?$)|((?<!\S)[^\s"]\S{63})\S+')
+"""Something quoted, its first 64 characters and the others; or the first 64 of a longer word."""
+
+
+def is_of_a_connection(line: bytes) -> bool:
+    """Whether it is about somebody who is connected, or wants to be: parts of it are his words."""
+    return _OF_A_CONNECTION.search(line) is not None
+
+
+class BrokerLog:
+    """One broker's file. It has all that the broker says of itself and of the connections in the log's account."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._path = path
+        self._limits = limits
+        self._rest = b""
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    async def record(self, said: asyncio.StreamReader) -> None:
+        """Write it down until the broker has ended."""
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            log.error("cannot write %s: %s", self._path, error.strerror)
+            while await said.read(READ_BYTES):
+                pass  # or the broker would wait for ever
+            return
+        file = LogFile(self._path, self._limits, descriptor)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        data = await said.read(READ_BYTES)
+                except TimeoutError:
+                    self._count(file)
+                    continue
+                if not data:
+                    break
+                self.take(data, file)
+            self.take(b"\n" if self._rest else b"", file)
+            self._count(file)
+        finally:
+            os.close(descriptor)
+
+    def take(self, data: bytes, file: LogFile) -> None:
+        """What it has said since, wherever that was cut."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[:MAX_LINE]
+        for line in lines:
+            if not is_of_a_connection(line):
+                file.write(line + b"\n", reserve=0)  # `heirloom.broker.disk_space` reads that there is no room
+            elif _OURS.match(line) or self._may_say_more(file):
+                file.write(_WORD.sub(_cut, line.decode(errors="replace")).encode() + b"\n")
+            else:
+                self._left_out += 1
+
+    def _may_say_more(self, file: LogFile) -> bool:
+        if (second := int(time.monotonic())) != self._second:
+            self._count(file)
+            self._second, self._lines = second, 0
+        self._lines += 1
+        return self._lines <= LINES_A_SECOND
+
+    def _count(self, file: LogFile) -> None:
+        if self._left_out:
+            file.write(
+                b'{"event":"lines about connections left out: more than %d a second","count":%d}\n'
+                % (LINES_A_SECOND, self._left_out)
+            )
+            self._left_out = 0
+
+
+def _cut(found: re.Match[str]) -> str:
+    quoted, others, word = found.groups()
+    if word is not None:
+        return f"{word}…"
+    return f'"{quoted}…"' if others else found.group()

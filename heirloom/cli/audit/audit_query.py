@@ -1,0 +1,111 @@
+"""Asking the audit: the options every question has, the question itself, and the answer in the form wished for."""
+
+import asyncio
+import csv
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from events.bus.connection import Connection
+from heirloom.cli.options import THE_TENANT, where
+from heirloom.cli.service_connection import answer_to, open_bus
+from heirloom.cli.tables import Answer, print_json
+from heirloom.cli.time_param import When
+from heirloom.export.csv_cell import cell
+
+ANSWER_SECONDS = 10
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Items on a page.")
+CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: with all that it names as more.")
+SINCE = click.option("--since", type=When(), help="A day, a time (RFC 3339), or how long ago: 2d, 6h, 30m.")
+UNTIL = click.option("--until", type=When(), help="The same; both are included, a day as a whole.")
+
+
+def query(command: F) -> F:
+    """The options of every question."""
+    options = (
+        THE_TENANT,
+        click.option("--json", "form", flag_value="json", help="As JSON, for pipes."),
+        click.option("--csv", "form", flag_value="csv", help="As CSV, for spreadsheets."),
+    )
+    return where(_with(command, *options))
+
+
+def paged(command: F) -> F:
+    """Also those of every answer in pages."""
+    return query(_with(command, LIMIT, CURSOR))
+
+
+def listed(command: F) -> F:
+    """Also the filters of every list."""
+    options = (
+        click.option("--sub", metavar="SUB", help="Of this person."),
+        click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client."),
+    )
+    return paged(_with(command, *options, SINCE, UNTIL))
+
+
+def _with(command: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def ask_once(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
+    """The answer, on a connection of its own. Raises `click.ClickException` as `ask` does."""
+
+    async def run() -> Answer:
+        async with open_bus(data, nats, "auditor") as connection:
+            return await ask_in_full(connection, subject, parameters)
+
+    return asyncio.run(run())
+
+
+async def ask_in_full(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+    """The answer; a list with as many items as were asked for, where there are so many. Raises as `ask` does.
+
+    What is asked for may be rare, and each answer looks at a part of the rows only: it may have few items, or none.
+    A cursor is of one question, and `6h` is another time whenever it is said: `asked` names the times that go with it.
+    """
+    answer = await ask(connection, subject, parameters)
+    wanted = parameters.get("limit")
+    while wanted is not None and answer.get("cursor") is not None and len(answer["items"]) < wanted:
+        rest = {"limit": wanted - len(answer["items"]), "cursor": answer["cursor"]}
+        more = await ask(connection, subject, parameters | rest)
+        answer |= {"items": answer["items"] + more["items"], "cursor": more["cursor"]}
+    times = {name: value.astimezone(UTC) for name, value in parameters.items() if isinstance(value, datetime)}
+    return answer if not times or answer.get("cursor") is None else answer | {"asked": msgspec.to_builtins(times)}
+
+
+async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+    """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return await answer_to(connection, "auditor", subject, given, ANSWER_SECONDS)
+
+
+def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None], columns: tuple[str, ...] = ()) -> None:
+    """As JSON, as CSV, or `for_people`; `columns` are those that a list has as CSV, also with no items."""
+    if form == "json":
+        print_json(answer)
+    elif form == "csv":
+        _print_csv(answer, columns)
+    else:
+        for_people(answer)
+
+
+def _print_csv(answer: Answer, columns: tuple[str, ...]) -> None:
+    """A line for each item, or for each entry of a timeline; else, and where no item says what it is about, the answer
+    is the one line."""
+    items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
+    if not items and not columns:
+        items = [{name: value for name, value in answer.items() if name != "items"}]
+    lines = csv.DictWriter(sys.stdout, list(dict.fromkeys([*columns, *(column for item in items for column in item)])))
+    lines.writeheader()
+    lines.writerows({column: cell(value) for column, value in item.items()} for item in items)

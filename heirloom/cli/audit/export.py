@@ -1,0 +1,131 @@
+"""`heirloom audit export`: the log's events for a data warehouse or a SIEM."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+import click
+
+from events.aggregates.commit import UnreadableCommit
+from events.aggregates.subjects import FAMILY_ID, TENANT
+from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
+from heirloom.cli.options import where
+from heirloom.cli.tables import say
+from heirloom.cli.time_param import Until
+from heirloom.export.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
+from heirloom.export.line_formats import BadExport, Place
+from heirloom.moment import Moment, is_inverted
+
+
+@click.command()
+@where
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="jsonl",
+    show_default=True,
+    help="Parquet needs heirloom[parquet].",
+)
+@click.option("--since", type=Until(), help="From that sequence or time on.")
+@click.option("--until", type=Until(), help="Up to that sequence or time.")
+@click.option(
+    "--tenant",
+    metavar="TENANT",
+    envvar="HEIRLOOM_TENANT",
+    help="Of this tenant alone; otherwise of HEIRLOOM_TENANT, or of all.",
+)
+@click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=Path("-"),
+    metavar="FILE",
+    help="A new file, or for Parquet a directory of parts; otherwise standard output.",
+)
+@click.option("--resume", "go_on", is_flag=True, help="Go on after the last commit that is in FILE.")
+@click.option("--follow", is_flag=True, help="Go on as commits arrive, until SIGTERM or Ctrl-C.")
+def export(
+    data: Path,
+    nats: str | None,
+    form: str,
+    since: Moment | None,
+    until: Moment | None,
+    tenant: str | None,
+    family_id: str | None,
+    into: Path,
+    go_on: bool,
+    follow: bool,
+) -> None:
+    """Write the log's events, a record each.
+
+    Nothing that is secret is in them.
+
+    What was interrupted goes on with --resume: no record is there twice, and none is missing.
+    """
+    file = None if str(into) == "-" else into
+    wanted = Wanted(since, until, tenant, family_id)
+    _check(wanted, form, file, go_on, follow)
+    try:
+        place = find_place(file, form) if file is not None and go_on else None
+        last = asyncio.run(_export(data, nats, form, wanted, file, place, follow))
+    except KeyboardInterrupt:
+        again = "" if file is None else "; to go on: the same command with --resume"
+        click.echo(f"interrupted{again}", err=True)
+        sys.exit(INTERRUPTED)
+    except (BadExport, UnreadableCommit, Missing) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        if file is None:
+            raise  # whoever read standard output reads no more
+        raise click.ClickException(f"{error.filename or file}: {error.strerror}") from error
+    if file is not None:
+        say(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
+
+
+async def _export(
+    data: Path, nats: str | None, form: str, wanted: Wanted, file: Path | None, place: Place | None, follow: bool
+) -> int:
+    """Write what comes after `place`; the sequence it goes up to."""
+    last = 0
+
+    def advanced(seq: int) -> None:
+        nonlocal last
+        last = seq
+        advance(seq)
+
+    async with reading(data, nats) as (connection, end):
+        resumed = await resume(connection, place, wanted) if place is not None else None
+        bar = nullcontext(lambda _: None) if file is None or follow else progress("exporting", end)
+        with closing(open_sink(file, form, resumed)) as sink, bar as advance:
+            last = 0 if place is None else place.seq
+            writing = asyncio.create_task(
+                pour(connection, sink, wanted, (last, None if follow else end), advanced, stepped_over)
+            )
+            if follow:
+                for signum in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().add_signal_handler(signum, writing.cancel)
+            try:
+                await writing
+            except asyncio.CancelledError:
+                if not follow:
+                    raise  # somebody else wants an end; --follow has no other
+    return last
+
+
+def _check(wanted: Wanted, form: str, file: Path | None, go_on: bool, follow: bool) -> None:
+    if wanted.family_id is not None and not FAMILY_ID.fullmatch(wanted.family_id):
+        raise click.BadParameter(f"{wanted.family_id!r} is no family's id", param_hint="--family")
+    if wanted.tenant is not None and not TENANT.fullmatch(wanted.tenant):
+        raise click.BadParameter(f"{wanted.tenant!r} is no tenant's name", param_hint="--tenant")
+    if is_inverted(wanted.since, wanted.until):
+        raise click.UsageError("--since is after --until")
+    if follow and (wanted.until is not None or form == PARQUET):
+        raise click.UsageError("--follow has no end: neither --until nor Parquet goes with it")
+    if file is None and (go_on or form == PARQUET):
+        raise click.UsageError("name where to write with --into")
+    if file is not None and os.path.lexists(file) and not go_on:
+        raise click.ClickException(f"{file} exists already; go on with --resume, or name another with --into")

@@ -1,0 +1,32 @@
+"""A family as a picture: its generations, who held which from when, and where a theft branched off."""
+
+from rich.text import Text
+from rich.tree import Tree
+
+from heirloom.cli.tables import Answer, console, plain, shown, when
+
+
+def print_picture(answer: Answer) -> None:
+    """One branch grows from each generation to the next; what was shown again hangs on the generation it was.
+
+    What was never issued hangs on the newest one, a code on the family itself.
+    """
+    generations: dict[int, Tree] = {}
+    title = f"{answer['family_id']} · {answer['client_id']} for {answer['sub']} · {answer['status']}"
+    root = newest = Tree(plain(title, "bold"))
+    for entry in answer["timeline"]:
+        types = entry["types"]
+        if "current_generation" in entry:
+            branch = root if entry["reason"] == "code_reuse" else generations.get(entry["generation"], newest)
+            what = shown(entry["reason"], entry["generation"])
+            branch.add(_line("✗", f"{what} by {entry['presented_by']}", entry, "red"))
+        elif "generation" in entry and entry["generation"] not in generations:
+            newest = newest.add(_line("●", f"generation {entry['generation']} to {entry['actor']}", entry, "green"))
+            generations[entry["generation"]] = newest
+        if "FamilyRevoked" in types:
+            root.add(_line("■", f"the end: {entry.get('reason', 'revoked')}", entry, "bold red"))
+    console().print(root)
+
+
+def _line(mark: str, text: str, entry: Answer, style: str) -> Text:
+    return Text.assemble((f"{mark} ", style), plain(text), (f"  {when(entry['at'])} · seq {entry['seq']}", "dim"))

@@ -1,0 +1,94 @@
+"""What `heirloom audit verify` holds the log against beyond itself: the notary's keys, a checkpoint that was kept."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from events.verification.verifier import Report
+from heirloom.cli.options import where
+from notary.checkpoint import Checkpoint, read_checkpoint
+from notary.key_files import PUBLIC, known_keys
+from notary.log_verifier import Terms
+from notary.signed_note import Key, MalformedNote, parse_key
+
+KEY = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="VKEY",
+    help="A notary's public key that you know; otherwise those in --data.",
+)
+
+
+UNSIGNED = click.option(
+    "--unsigned",
+    is_flag=True,
+    help="Do not check who signed. What that leaves open is then said.",
+)
+NAME_A_KEY = "name it with --key, as `heirloom audit notary-key` prints it; --unsigned leaves open who signed"
+
+
+def held_against(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--data`, `--nats`, `--checkpoint`, `--key` and `--unsigned`; the command gets `data`, `nats`, `terms`."""
+
+    @wraps(command)
+    def with_terms(
+        *, data: Path, nats: str | None, kept: Path | None, keys: tuple[str, ...], unsigned: bool, **others: Any
+    ) -> None:
+        known = [] if unsigned else trusted(data, nats, keys)
+        checkpoint = None if kept is None else read_kept(kept, None if unsigned else known)
+        terms = Terms(tuple(map(str, known)), None if checkpoint is None else checkpoint.signed)
+        command(data=data, nats=nats, terms=terms, **others)
+
+    option = click.option(
+        "--checkpoint",
+        "kept",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A checkpoint you kept: the log must still be the one that it was signed over.",
+    )
+    return where(option(KEY(UNSIGNED(with_terms))))
+
+
+def trusted(data: Path, nats: str | None, given: tuple[str, ...]) -> list[Key]:
+    """Those named, or else those of the data directory, if that is where the log is. Raises `click.ClickException`."""
+    if given or nats is not None or not (data / PUBLIC).exists():
+        return named(given)
+    try:
+        return known_keys(data / PUBLIC)
+    except (MalformedNote, OSError, ValueError) as error:
+        raise click.ClickException(f"a notary's key in {data / PUBLIC} cannot be read: {error}") from error
+
+
+def named(given: tuple[str, ...]) -> list[Key]:
+    """The keys in these texts. Raises `click.ClickException`."""
+    try:
+        return [parse_key(line) for line in given]
+    except MalformedNote as error:
+        raise click.ClickException(f"a notary's key cannot be read: {error}") from error
+
+
+def read_kept(path: Path, keys: list[Key] | None) -> Checkpoint:
+    """The checkpoint in a file, signed by one of the keys; None leaves that open. Raises `click.ClickException`."""
+    try:
+        checkpoint = read_checkpoint(path.read_bytes())
+    except (OSError, ValueError, MalformedNote) as error:
+        raise click.ClickException(f"{path} holds no checkpoint: {error}") from error
+    if keys == []:
+        raise click.ClickException(f"no notary's key is known, so {path} may be anybody's: {NAME_A_KEY}")
+    if keys is not None and not checkpoint.is_signed_by(keys):
+        raise click.ClickException(f"{path} is signed by none of the known keys")
+    return checkpoint
+
+
+def told(report: Report, terms: Terms) -> str:
+    """For a person: how far a log that is whole is vouched for."""
+    if report.checkpoints == 0 and terms.kept is None:
+        return "there is no checkpoint of it: what came last is vouched for by nothing"
+    agree = "checkpoint agrees" if report.checkpoints == 1 else "checkpoints agree"
+    covered = f"{report.checkpoints:,} {agree} with it up to sequence {report.covered}"
+    if terms.keys:
+        return f"{covered} (signed by a known key)"
+    return f"{covered}\nNOT PROVEN: who signed. Signatures were not checked: {NAME_A_KEY}"

@@ -1,0 +1,60 @@
+"""What the commands that order something have in common: where the order goes, and how its answer is shown."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from heirloom.cli.options import THE_TENANT, where
+from heirloom.cli.service_connection import answer_to, open_bus
+from heirloom.cli.tables import print_facts, print_json
+
+ANSWER_SECONDS = 45
+"""The service itself gives up waiting for its effect a little earlier, and says so."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LABELS = {"seq": "sequence", "revoked_families": "families revoked", "kid": "key", "inbox_prefix": "inbox prefix"}
+
+
+class Place(NamedTuple):
+    """Where an order goes, and how its answer is shown."""
+
+    data: Path
+    nats: str | None
+    tenant: str
+    as_json: bool
+
+
+def order(command: F) -> F:
+    """The options of every command."""
+    return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")(command)))
+
+
+REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
+
+
+def ask(place: Place, what: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Send the order. Raises `click.ClickException` with the service's own words."""
+    given = {name: value for name, value in request.items() if value is not None}
+    subject = f"admin.{place.tenant}.{what}"
+
+    async def run() -> dict[str, Any]:
+        async with open_bus(place.data, place.nats, "operator") as connection:
+            return await answer_to(connection, "operator", subject, given, ANSWER_SECONDS)
+
+    return asyncio.run(run())
+
+
+def show(place: Place, answer: dict[str, Any]) -> None:
+    """The answer's fields, as JSON or a line each."""
+    if place.as_json:
+        print_json(answer)
+        return
+    if "changed" in answer:
+        answer = {"result": "changed" if answer.pop("changed") else "unchanged"} | answer
+    print_facts({LABELS.get(name, name): value for name, value in answer.items()})
+    if "client_secret" in answer:
+        click.echo("The secret is shown this once; only its hash is kept.", err=True)

@@ -1,0 +1,244 @@
+"""`heirloom backup` and `heirloom restore`."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from events.aggregates.subjects import STREAM
+from events.bus.connection import Connection
+from events.log.log import Unavailable
+from events.log.stream import last_sequence
+from events.verification.verifier import Report
+from heirloom.backup.backup import back_up
+from heirloom.backup.manifest import Manifest, Unusable, check, read_manifest, read_part
+from heirloom.backup.restore import (
+    check_room,
+    credentials_in,
+    draft_of,
+    end_every_family,
+    hand_on,
+    is_empty,
+    own_brokers,
+    refuse_to_overwrite,
+    restore_keys,
+    restore_streams,
+)
+from heirloom.backup.stream_snapshot import SnapshotFailed, state_of
+from heirloom.broker import credentials
+from heirloom.broker.credentials import Credentials
+from heirloom.cli.audit.trust_options import KEY, UNSIGNED, named, read_kept
+from heirloom.cli.audit.verify import verify_log
+from heirloom.cli.commands.restorable import names, obstacle, tell_accepted
+from heirloom.cli.log_connection import progress
+from heirloom.cli.options import FILE, where
+from heirloom.cli.service_connection import open_bus, reach_log
+from heirloom.cli.tables import say
+from notary.key_files import PUBLIC, parse_keys
+from notary.log_verifier import Terms
+from notary.signed_note import MalformedNote
+from service.keys.keyring import KeyringError
+
+T = TypeVar("T")
+
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@where
+@click.option("--no-keys", is_flag=True, help="The log alone: the keyring is kept elsewhere.")
+@click.argument("into", type=DIRECTORY)
+def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
+    """Back up the running service into a new directory.
+
+    It holds the log and every key: whoever has it can mint tokens. Keep it as you keep the keyring.
+    The log is verified: exits 1 if the backup would not be restored as it is, and says why.
+    """
+
+    async def run() -> tuple[Manifest, str | None]:
+        known = _known(data, nats)
+        async with open_bus(data, nats, "backup", known) as connection:
+            log = await state_of(connection, STREAM)
+            with _bytes("backing up", 0 if log is None else log.bytes) as advance:
+                manifest = await back_up(connection, data, into, advance, keys=not no_keys)
+        async with open_bus(data, nats, "auditor", known) as connection:
+            await reach_log(connection)
+            terms = _terms(into, manifest, None, (), unsigned=False)
+            return manifest, obstacle(await _report(connection, manifest.log.last_seq, terms))
+
+    manifest, why = _told(run)
+    size = sum(part.size for part in manifest.parts)
+    keys = "and every key" if manifest.has_keys else "without the keys"
+    say(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
+    if why is not None:
+        raise click.ClickException(f"the backup {into} is there, and would not be restored as it is: {why}")
+
+
+@click.command()
+@where
+@click.option("--checkpoint", "kept", type=FILE, help="A checkpoint you kept: the log must reach as far, and agree.")
+@KEY
+@UNSIGNED
+@click.option(
+    "--end-families",
+    is_flag=True,
+    help="The service went on after this backup: end every family in it, since what became of them is lost.",
+)
+@click.option(
+    "--cluster",
+    type=click.Choice([1, 3]),
+    help="Copies of the log, each on a broker of its own; otherwise one, or with --nats as many as there were.",
+)
+@click.option(
+    "--accept-foreign",
+    "accepted",
+    multiple=True,
+    metavar="SEQ",
+    callback=names,
+    help="Restore although the message at this sequence is no commit. A refusal names which to give, one by one.",
+)
+@click.argument("backup", metavar="FROM", type=DIRECTORY)
+def restore(
+    data: Path,
+    nats: str | None,
+    kept: Path | None,
+    keys: tuple[str, ...],
+    unsigned: bool,
+    end_families: bool,
+    cluster: int | None,
+    accepted: tuple[str, ...],
+    backup: Path,
+) -> None:
+    """Restore a backup into an empty directory.
+
+    FROM goes into the one that --data names; with --nats, its log goes onto a broker of your own. The log is verified
+    before that is done. If anything was committed after the backup, say --end-families.
+    """
+    if kept is not None and end_families:
+        raise click.UsageError("--checkpoint asks whether commits are missing; --end-families says that they are")
+    if not is_empty(data):
+        raise click.ClickException(f"{data} is not empty: a data directory is never overwritten. Name another --data")
+    os.umask(0o077)  # as `heirloom up`: the log is nobody else's to read
+
+    async def run() -> tuple[Manifest, int, Report]:
+        manifest = _checked(backup)
+        check_room(data, backup, manifest)
+        terms = _terms(backup, manifest, kept, keys, unsigned)
+        async with _target(nats, backup, manifest) as target:
+            with draft_of(data) as draft:
+                scratch = draft if target is None else draft / "log"
+                scratch.mkdir(mode=0o700, exist_ok=True)
+                copies = 1 if target is not None else cluster or 1
+                async with own_brokers(scratch, backup, manifest, copies) as connection:
+                    with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
+                        await restore_streams(connection, backup, manifest, copies, advance)
+                    report = await _verify(connection, terms, accepted)
+                    ended = await _end_families(connection, manifest) if end_families else 0
+                    if target is not None:
+                        await hand_on(connection, target, manifest, cluster, draft)
+                if target is not None:
+                    shutil.rmtree(scratch)
+                restore_keys(backup, manifest, draft, same_log=not end_families)
+        return manifest, ended, report
+
+    manifest, ended, report = _told(run)
+    log = manifest.log
+    click.echo(f"restored and verified: {log.messages:,} commits, the last of them {log.last_seq:,}")
+    tell_accepted(report, accepted)
+    if end_families:
+        click.echo(f"{ended:,} families ended; the notary begins anew with a new key")
+    else:
+        click.echo(
+            f"whatever was committed after {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is not in it, revocations neither:"
+            " if the service went on after that, restore with --end-families instead"
+        )
+    if kept is not None and unsigned:
+        click.echo("NOT PROVEN: who signed the checkpoint. Signatures were not checked")
+    elif not keys:
+        click.echo("its checkpoints were held against a key of the backup's own at most: hold it against yours, --key")
+    if not manifest.has_keys:
+        click.echo(f"the backup holds no keys: put the keyring into {data} before you start the service")
+
+
+@asynccontextmanager
+async def _target(nats: str | None, backup: Path, manifest: Manifest) -> AsyncIterator[Connection | None]:
+    """The broker that the restored log goes to, if it is another than our own: one that has none yet."""
+    if nats is None:
+        yield None
+        return
+    known = credentials_in(backup, manifest) if urlsplit(nats).username is None else None
+    async with open_bus(backup, nats, "backup", known) as connection:
+        await refuse_to_overwrite(connection, manifest)
+        yield connection
+
+
+def _checked(backup: Path) -> Manifest:
+    manifest = read_manifest(backup)
+    with _bytes("checking", sum(part.size for part in manifest.parts)) as advance:
+        check(backup, manifest, advance)
+    return manifest
+
+
+def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str, ...], unsigned: bool) -> Terms:
+    """What the log is held against: keys that one knows, or else those of the backup, and what was kept.
+
+    What was kept is held against keys that one knows alone: whoever made the backup made its keys as well.
+
+    Raises `Unusable` and `MalformedNote`.
+    """
+    public = manifest.file(PUBLIC)
+    own = [] if public is None else parse_keys(read_part(backup, public).decode(errors="replace"))
+    known = [] if unsigned else named(given)
+    checkpoint = None if kept is None else read_kept(kept, None if unsigned else known)
+    return Terms(tuple(map(str, [] if unsigned else known or own)), None if checkpoint is None else checkpoint.signed)
+
+
+async def _verify(connection: Connection, terms: Terms, accepted: tuple[str, ...]) -> Report:
+    """The same as `heirloom audit verify`, but for what is accepted. Raises `Unusable`."""
+    report = await _report(connection, await last_sequence(connection), terms)
+    if (why := obstacle(report, accepted)) is not None:
+        raise Unusable(why)
+    return report
+
+
+async def _report(connection: Connection, end: int, terms: Terms) -> Report:
+    with progress("verifying", end) as advance:
+        return await verify_log(connection, end, advance, terms)
+
+
+async def _end_families(connection: Connection, manifest: Manifest) -> int:
+    cause = f"restored from the backup of {manifest.made_at:%Y-%m-%dT%H:%M:%SZ}"
+    with progress("ending families", manifest.log.messages) as advance:
+        return await end_every_family(connection, cause, advance)
+
+
+def _known(directory: Path, nats: str | None) -> Credentials | None:
+    """A URL without credentials is of a broker that knows those made here (`heirloom broker-config`)."""
+    if nats is None or urlsplit(nats).username is not None or not (directory / credentials.FILE).exists():
+        return None
+    return credentials.load(directory)
+
+
+def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:
+    try:
+        return asyncio.run(work())
+    except (Unusable, SnapshotFailed, Unavailable, KeyringError, MalformedNote) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _bytes(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal's standard error; gives what to tell it each piece's bytes."""
+    columns = SpinnerColumn(), TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda more: bar.update(task, advance=more)

@@ -1,0 +1,25 @@
+"""`heirloom keyring`: the service's own secrets, by their ids alone."""
+
+from pathlib import Path
+
+import click
+
+from heirloom.cli.options import DATA
+from service.keys import keyring as keyrings
+from service.keys.keyring import KeyringError
+
+
+@click.group()
+def keyring() -> None:
+    """The secrets every token and signing key is computed from."""
+
+
+@keyring.command()
+@DATA
+def add(data: Path) -> None:
+    """Add a fresh secret. Tenants use it from their next `heirloom admin key rotate` on; older ones stay valid."""
+    try:
+        newest = keyrings.add(data / "keyring.json")
+    except KeyringError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"secret {newest} is in {data / 'keyring.json'}; back it up, then rotate with --use mac and --use sig")

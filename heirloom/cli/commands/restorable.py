@@ -1,0 +1,55 @@
+"""Whether a log may be restored, and what a person may accept in it."""
+
+import re
+from collections.abc import Collection
+
+import click
+
+from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.log.grammar import Foreign
+from events.verification.verifier import Report
+from heirloom.cli.log_connection import described
+from heirloom.cli.tables import say
+
+NAME = re.compile(rf"({CHECKPOINTS}:)?[1-9][0-9]{{0,18}}")
+NAMED = 10
+"""So many foreign messages are described; all that are known are named."""
+
+
+def obstacle(report: Report, accepted: Collection[str] = ()) -> str | None:
+    """Why a log is not restored, and what would have it restored all the same; None if nothing is in the way.
+
+    `accepted` names foreign messages: a sequence, or `CHECKPOINTS:` and a sequence.
+    """
+    if report.fault is not None:
+        return f"the log of the backup is not whole: sequence {report.fault.seq}: {report.fault.why}"
+    if report.strangers > len(report.foreign):
+        return f"{report.strangers:,} messages of the backup's streams are foreign: too many to be accepted one by one"
+    others = [foreign for foreign in report.foreign if _name(foreign) not in accepted]
+    if not others:
+        return None
+    told = "; ".join(map(described, others[:NAMED]))
+    more = f"; and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
+    flags = " ".join(f"--accept-foreign {_name(foreign)}" for foreign in others)
+    return f"somebody else has written into the log: {told}{more}. If you know of it, restore with {flags}"
+
+
+def names(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of foreign messages, from the command line."""
+    for name in given:
+        if not NAME.fullmatch(name):
+            raise click.BadParameter(f"{name!r} is neither a sequence nor {CHECKPOINTS}:SEQ")
+    return given
+
+
+def tell_accepted(report: Report, accepted: Collection[str]) -> None:
+    """Say which of these messages were accepted although foreign, and which of them are not foreign at all."""
+    foreign = {_name(each) for each in report.foreign}
+    if was := [name for name in accepted if name in foreign]:
+        say(f"accepted, although foreign: {', '.join(was)}; heirloom audit verify goes on naming them")
+    if was_not := [name for name in accepted if name not in foreign]:
+        say(f"not foreign, so there was nothing to accept: {', '.join(was_not)}")
+
+
+def _name(foreign: Foreign) -> str:
+    return str(foreign.seq) if foreign.stream == STREAM else f"{foreign.stream}:{foreign.seq}"

@@ -1,1 +1,0 @@
-"""The commands of CONTRACT §7, one file each."""

@@ -1,0 +1,173 @@
+"""What is tried at a broker's doors: all that `heirloom.broker.roles` trusts, and no stranger may touch.
+
+Whoever may publish where the service publishes or listens can speak in its place; whoever may subscribe there hears
+what was meant for it. So each subject of the table is tried both ways, and a new one is tried because it is there.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from events.aggregates.subjects import CHECKPOINT, REGISTRY, STREAM
+from heirloom.broker.roles import API, BESIDE, GUESSES, LOG_API, REACTOR, ROLES, STREAMS, WAITING, Role, inbox
+from projections.queries.requests import QUEUE as AUDIT_QUEUE
+from service.accounts import endpoints
+from service.admin.operations import OPERATIONS
+from service.admin.operations import QUEUE as ADMIN_QUEUE
+from service.connections import auth_callout
+from service.replicas import appended
+from service.server import QUEUE
+
+FOR_EVERYBODY = "oauth.*.public.>"
+"""What anybody may ask; another's question is still not for everybody's ears."""
+NAMED = "doors"
+"""For each name that a pattern leaves open, and for a queue that nobody knows: nothing is called so."""
+NO_STREAM = "heirloom-doors"
+"""No stream is called so, on anybody's broker."""
+OURS = (*STREAMS, *BESIDE, WAITING, GUESSES)
+OF_A_STREAM = ("CREATE", "UPDATE", "INFO", "PURGE", "SNAPSHOT", "RESTORE", "MSG.GET", "MSG.DELETE")
+OF_CONSUMERS = ("CREATE.{0}", "CREATE.{0}.>", "DURABLE.CREATE.{0}.*", "MSG.NEXT.{0}.*", "INFO.{0}.*", "PAUSE.{0}.*")
+OF_THE_REACTOR = ("DURABLE.CREATE", "MSG.NEXT", "INFO", "PAUSE")
+"""Orders to JetStream that it refuses where they are malformed, so that they may be tried by a real name."""
+OBEYED = (
+    *(f"STREAM.{order}.{NO_STREAM}" for order in ("DELETE", "LEADER.STEPDOWN", "PEER.REMOVE", "CANCEL_MOVE")),
+    *(f"CONSUMER.{order}.{NO_STREAM}.{NAMED}" for order in ("DELETE", "LEADER.STEPDOWN", "RESET", "UNPIN")),
+)
+"""Orders that need no request to be obeyed: they are tried by names that are nobody's, and by no real one."""
+JETSTREAM = (
+    *(f"{API}.STREAM.{order}.{name}" for name in OURS for order in OF_A_STREAM),
+    *(f"{API}.DIRECT.GET.{name}{subjects}" for name in OURS for subjects in ("", ".>")),
+    *(f"{API}.CONSUMER.{order.format(name)}" for name in OURS for order in OF_CONSUMERS),
+    *(f"{API}.CONSUMER.{order}.{STREAM}.{REACTOR}" for order in OF_THE_REACTOR),
+    *(f"{API}.{order}" for order in (*OBEYED, "STREAM.NAMES", "META.LEADER.STEPDOWN")),
+    f"{API}.DIRECT.GET.{STREAM}.tokens.*.>",
+    f"{API}.CONSUMER.CREATE.{STREAM}.*.tokens.*.>",
+)
+QUESTIONS = (
+    *("family", "families", "revocations", "incidents", "token", "as_of", "diff", "subject", "blast_radius"),
+    *("activity", "search", "what_if", "position"),
+)
+"""What is asked below `audit.<tenant>`: named here too, since importing the audit costs a start a quarter second."""
+DEEPER = (
+    "tokens.*.family.*.live",
+    "tokens.*.family.*.revoked",
+    *REGISTRY,
+    CHECKPOINT,
+    "admin.*.*.*",
+    *(f"admin.*.{order}" for order in OPERATIONS),
+    *(subject for subject, _endpoint in endpoints().values()),
+    *(f"audit.*.{question}" for question in QUESTIONS),
+    f"{appended.SUBJECT}.*.*.*",
+    "heirloom.applied.*",
+    "heirloom.replica.*",
+    "_INBOX.*.>",
+    "_INBOX.*.*.>",
+    "_R_.>",
+)
+"""What is of use to a thief below the table's own subjects: a right to that alone is one too many as well."""
+QUEUES = {"oauth.": QUEUE, "admin.": ADMIN_QUEUE, "audit.": AUDIT_QUEUE, auth_callout.SUBJECT: auth_callout.QUEUE}
+"""In which queue the service listens, by how a subject begins: a broker may let somebody into that queue alone."""
+KINDS = {
+    CHECKPOINT: f"{CHECKPOINT}, what vouches for the log",
+    "tokens.": "tokens.>, the log",
+    "revoked.": "revoked.>, what replicas are told of revocations",
+    "admin.": "admin.>, an operator's orders",
+    "oauth.": "oauth.>, everybody's requests",
+    "audit.": "audit.>, an auditor's questions",
+    "heirloom.": "heirloom.>, what replicas tell each other",
+    "$KV.": "$KV.heirloom-assertions.*, which assertions were used",
+    "$JS.API.CONSUMER.": "$JS.API.CONSUMER.>, which makes consumers",
+    "$JS.API.DIRECT.": "$JS.API.DIRECT.>, which reads streams",
+    "$JS.API.STREAM.": "$JS.API.STREAM.>, which makes, reads and deletes streams",
+    "$JS.API.": "$JS.API.>",
+    f"{LOG_API}.": f"{LOG_API}.>, the log's stream",
+    "$SYS.REQ.SERVER.": "$SYS.REQ.SERVER.>, the servers themselves",
+    "_INBOX.": "another's inbox",
+}
+"""By how a subject begins, what it is in words; the first that fits."""
+OF_A_TENANT = re.compile(r"(?:^|\.)(?:oauth|admin|audit|tokens|revoked|_INBOX)\.(?=\*)")
+"""After it stands a tenant's name, and then perhaps a client's."""
+AT_MOST = 4
+"""So many names are tried, each by a hundred subjects: a right may be to one tenant's, or one client's."""
+
+
+class Name(NamedTuple):
+    """A tenant and one of its clients."""
+
+    tenant: str = NAMED
+    client: str = NAMED
+
+
+class Probe(NamedTuple):
+    """One right that is tried, in a queue or in none; `what` is it in words."""
+
+    publishes: bool
+    subject: str
+    what: str
+    queue: str = ""
+
+
+def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> list[Probe]:
+    """What is tried as anybody, each once: by names that are nobody's, and by these."""
+    own = [subject for role in roles.values() for subject in (*role.publish, *role.subscribe)]
+    here = [subject.replace(LOG_API, API) for subject in own]  # how the log's own account calls its stream
+    trusted = dict.fromkeys([*DEEPER, *own, *here, *(f"{inbox(name)}.>" for name in roles)])
+    found: dict[tuple[bool, str, str], Probe] = {}
+    for pattern in [*trusted, *JETSTREAM]:
+        nobodys, theirs = list(_examples(pattern)), [each for name in names for each in _named(pattern, name)]
+        ways = [(True, subject, "") for subject in (*nobodys, *theirs) if not may((FOR_EVERYBODY,), subject)]
+        if pattern in trusted:
+            queued = [] if pattern.startswith("$JS.") else nobodys
+            ways += [(False, subject, "") for subject in (pattern, *nobodys)]
+            ways += [(False, subject, _queue(subject) or NAMED) for subject in queued]
+            ways += [(False, subject, _queue(subject)) for subject in theirs]  # who may listen alone may in a queue
+        for publishes, subject, queue in ways:
+            probe = Probe(publishes, subject, _in_words(publishes, pattern), queue)
+            found.setdefault((publishes, subject, queue), probe)
+    return list(found.values())
+
+
+def some_names(clients: Mapping[str, Collection[str]]) -> list[Name]:
+    """Of the clients by tenant, as many as are tried: of as many tenants as can be."""
+    each = max(1, AT_MOST // max(1, len(clients)))
+    some = (Name(tenant, client) for tenant, known in clients.items() for client in islice(known or (NAMED,), each))
+    return list(islice(some, AT_MOST))
+
+
+def may(patterns: Iterable[str], subject: str) -> bool:
+    """Whether one of the patterns is about all of that subject, which may be a pattern itself."""
+    return any(_is_about(pattern.split("."), subject.split(".")) for pattern in patterns)
+
+
+def _examples(pattern: str) -> Iterator[str]:
+    """Subjects that it is about, without wildcards: of as few names as can be, and of some more."""
+    subject = pattern.replace("*", NAMED)
+    yield subject.replace(">", NAMED)
+    if subject.endswith(">"):
+        yield subject.replace(">", ".".join([NAMED] * 3))
+
+
+def _named(pattern: str, name: Name) -> Iterator[str]:
+    """A subject of that name's, if it is about any."""
+    if (begin := OF_A_TENANT.search(pattern)) is not None:
+        names = pattern[begin.end() :].replace("*", name.tenant, 1).replace("*", name.client, 1)
+        yield next(_examples(pattern[: begin.end()] + names))
+
+
+def _queue(subject: str) -> str:
+    """In which the service listens there; empty for none."""
+    return next((queue for begin, queue in QUEUES.items() if subject.startswith(begin)), "")
+
+
+def _in_words(publishes: bool, pattern: str) -> str:
+    kind = next((words for begin, words in KINDS.items() if pattern.startswith(begin)), pattern)
+    return f"{'publish' if publishes else 'subscribe'} to {kind}"
+
+
+def _is_about(pattern: list[str], subject: list[str]) -> bool:
+    if subject[-1] == ">" and pattern[-1] != ">":
+        return False
+    head = pattern[:-1] if pattern[-1] == ">" else pattern
+    long_enough = len(subject) > len(head) if pattern[-1] == ">" else len(subject) == len(head)
+    return long_enough and all(part in ("*", given) for part, given in zip(head, subject, strict=False))

@@ -1,0 +1,76 @@
+"""The figures of a replica, gathered when somebody asks (`heirloom.metrics.process_metrics`)."""
+
+import asyncio
+from collections.abc import Iterable
+
+from events.bus.connection import Connection
+from events.fairness.request_gate import Gate
+from events.log.log import Log, Unavailable
+from heirloom.metrics.process_metrics import ANSWER_SECONDS, NO_LEADER, foreign_replies, of_process
+from heirloom.process.process_report import Metric, Report, Sample, counter, gauge, histogram, only
+from service.context import Context
+from service.families.counters import Tally
+from service.replicas.broker_clock import Skew
+from service.server import Server
+
+
+async def of_replica(server: Server, gate: Gate, context: Context, connections: Iterable[Connection]) -> Report:
+    """What a replica has done, and whether it may decide."""
+    obstacles = []
+    the_log = context.log
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await the_log.last_sequence()
+    except (Unavailable, TimeoutError):
+        obstacles.append(NO_LEADER)
+    if (wrong := context.skew.obstacle()) is not None:
+        obstacles.append(wrong)
+    if not context.registry.is_current():
+        obstacles.append("its lease is not renewed, so it asks the log about every client")
+    counted = *_of_requests(server), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
+    return Report((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
+
+
+def _of_requests(server: Server) -> list[Metric]:
+    times = (
+        ({"endpoint": endpoint, "outcome": outcome}, counted)
+        for endpoint, figures in server.figures.items()
+        for outcome, counted in figures.outcomes.items()
+    )
+    return [
+        histogram("request_duration_seconds", "From receiving a request to its reply.", times),
+        gauge("requests_in_flight", "Requests being worked on.", only(server.in_flight)),
+        gauge("requests_waiting", "Requests that wait for their turn.", only(server.waiting)),
+    ]
+
+
+def _of_tally(tally: Tally) -> list[Metric]:
+    def by(label: str, counted: dict[str, int]) -> list[Sample]:
+        return [Sample({label: which}, count) for which, count in counted.items()]
+
+    return [
+        counter("tokens_issued", "Tokens issued, by kind.", *by("kind", tally.issued)),
+        counter("tokens_redeemed", "Credentials redeemed, by kind.", *by("credential", tally.redeemed)),
+        counter("tokens_rotated", "Refresh tokens that got a successor.", only(tally.rotated)),
+        counter("reuse_detected", "Old tokens presented again: one is stolen.", only(tally.reused)),
+        counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(tally.forged)),
+        counter("families_revoked", "Token families ended, by reason.", *by("reason", tally.revoked)),
+        counter("conflicts", "Commits that another commit of the family was faster than.", only(tally.conflicts)),
+    ]
+
+
+def _of_clock(skew: Skew) -> list[Metric]:
+    return [
+        gauge("clock_ahead_seconds", "This machine's clock less the broker's.", only(skew.ahead())),
+        counter("clock_wrong", "Measurements by which they were too far apart to answer.", only(skew.wrong)),
+    ]
+
+
+def _of_log(the_log: Log) -> list[Metric]:
+    appender = the_log.appender
+    return [
+        histogram("append_batch_commits", "Commits appended together, sharing an fsync.", [({}, appender.sizes)]),
+        counter(
+            "append_retries", "Appends tried again: no answer, or another write in flight.", only(appender.retries)
+        ),
+    ]

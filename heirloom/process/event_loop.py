@@ -1,0 +1,50 @@
+"""What the service's processes have in common: the event loop, and when to stop."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+
+from events.task_cancellation import end
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """Run on uvloop where the platform has it, until everything that `main` began has ended."""
+    gc.freeze()  # what was imported stays; looking through it at the end took a tenth of a second
+    if sys.platform == "win32":
+        asyncio.run(_to_the_end(main))
+        return
+    import uvloop  # not on every platform
+
+    uvloop.run(_to_the_end(main))
+
+
+async def _to_the_end(main: Coroutine[None, None, None]) -> None:
+    try:
+        await main
+    finally:  # asyncio would tell each of them once, and wait for ever for one that has not heard it
+        await end(asyncio.all_tasks() - {asyncio.current_task()})
+
+
+def stop_requested(asked: Callable[[bytes], None] = lambda _: None) -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, and, for a child of `heirloom up`, when its parent is gone however it went.
+
+    `asked` hears what the parent says meanwhile.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    if os.environ.get("HEIRLOOM_PARENT"):
+        loop.add_reader(sys.stdin.fileno(), _read_input, loop, stop, asked)
+    return stop
+
+
+def _read_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, asked: Callable[[bytes], None]) -> None:
+    if said := os.read(sys.stdin.fileno(), 1024):
+        asked(said)
+    else:
+        loop.remove_reader(sys.stdin.fileno())
+        stop.set()

@@ -1,0 +1,49 @@
+"""OpenTelemetry traces where the standard OTEL_ variables ask for them; without these nothing of it is imported.
+
+A replica is put together from the same parts either way. Traced ones stand in for plain ones
+(`heirloom.tracing.spans`), so nobody who handles a request knows of traces, and without them a request pays nothing.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from events.bus.connection import Connection
+from events.log.log import Log
+from service.families.families import Families
+from service.registry.blocked_subjects import Subjects
+from service.server import Around, as_it_is
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+class TracingMissing(Exception):
+    """Traces are asked for, and the libraries are not installed."""
+
+
+class Parts(NamedTuple):
+    """A replica's log, its families, and what goes around each endpoint; `end` hands over the last spans."""
+
+    log: Callable[[Connection], Log] = Log
+    families: Callable[[Log, Subjects], Families] = Families
+    around: Around = as_it_is
+    end: Callable[[], None] = lambda: None
+
+
+def is_wanted(env: Mapping[str, str]) -> bool:
+    """Whether these variables say where traces go, and do not switch them off."""
+    off = env.get("OTEL_SDK_DISABLED", "").lower() == "true" or env.get("OTEL_TRACES_EXPORTER", "otlp") == "none"
+    return not off and any(env.get(name) for name in ENDPOINTS)
+
+
+def parts() -> Parts:
+    """As the environment wants them. Raises `TracingMissing`."""
+    if not is_wanted(os.environ):
+        return Parts()
+    try:
+        from heirloom.tracing import spans  # an extra
+    except ImportError as error:
+        raise TracingMissing(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but traces need: pip install 'heirloom[tracing]'"
+        ) from error
+    return Parts(spans.TracedLog, spans.TracedFamilies, spans.around, spans.start())

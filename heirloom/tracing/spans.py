@@ -1,0 +1,118 @@
+"""Spans from the request to the commit: request → load, decide, append. With ids, generations and sequences in them.
+
+A request continues the trace its `traceparent` header names (W3C Trace Context). The commit stores nothing of it: the
+append's span has the commit's sequence.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from events.aggregates.family import FamilyState
+from events.aggregates.subjects import Aggregate
+from events.bus.connection import Connection
+from events.log.log import Head, Log
+from heirloom import __version__
+from service.context import Context
+from service.decide.decision import Decision
+from service.errors import OAuthError
+from service.families.cache import Loaded
+from service.families.families import Concluded, DecideOn, Families
+from service.received_request import Endpoint
+from service.request import Request
+
+_parent = TraceContextTextMapPropagator()
+
+
+def start() -> Callable[[], None]:
+    """Send spans by OTLP over HTTP, as the OTEL_ variables say; gives what hands over the last of them."""
+    named = OTELResourceDetector().detect()  # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come first
+    resource = Resource.create({SERVICE_NAME: "heirloom", SERVICE_VERSION: __version__}).merge(named)
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
+
+
+def around(name: str, endpoint: Endpoint) -> Endpoint:
+    """The endpoint, with the span of its request."""
+
+    async def traced(context: Context, request: Request) -> bytes:
+        headers = {header.lower(): value for header, value in request.headers.items()}
+        given = {"heirloom.tenant": request.tenant, "heirloom.client_id": request.client_id}
+        with _span(f"oauth {name}", given, kind=SpanKind.SERVER, context=_parent.extract(headers)) as span:
+            try:
+                reply = await endpoint(context, request)
+            except OAuthError as refusal:
+                span.set_attribute("heirloom.outcome", refusal.code)
+                raise
+            span.set_attribute("heirloom.outcome", "ok")
+            return reply
+
+    return traced
+
+
+class TracedLog(Log):
+    """A log whose reads and appends are spans."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.append = _appending(self.append)
+
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """Of the leader, or of any replica."""
+        with _span("load", {"heirloom.leader": leader}) as span:
+            head = await super().head(aggregate, leader=leader)
+            span.set_attribute("heirloom.seq", head.expected)
+            return head
+
+
+class TracedFamilies(Families):
+    """Families whose decisions are spans."""
+
+    async def decide_on(
+        self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
+    ) -> Concluded:
+        """Each attempt at deciding is a span of its own; what came of it stands in the request's."""
+
+        def deciding(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+            with _span("decide", _of(family_id, loaded.state)) as span:
+                decision = decide(loaded, now, commit_id)
+                span.set_attribute("heirloom.events", [type(event).__name__ for event in decision.events])
+                return decision
+
+        concluded = await super().decide_on(tenant, family_id, actor, deciding, new=new)
+        trace.get_current_span().set_attributes(_of(family_id, concluded.state) | {"heirloom.seq": concluded.seq})
+        return concluded
+
+
+def _appending(append: Callable[..., Awaitable[int]]) -> Callable[..., Any]:
+    async def traced(subject: str, *given: Any, **more: Any) -> int:
+        with _span("append", {"messaging.destination.name": subject}, kind=SpanKind.PRODUCER) as span:
+            seq = await append(subject, *given, **more)
+            span.set_attribute("heirloom.seq", seq)
+            return seq
+
+    return traced
+
+
+def _of(family_id: str, state: FamilyState | None) -> dict[str, AttributeValue]:
+    generation = None if state is None else state.generation
+    known: dict[str, AttributeValue] = {"heirloom.family": family_id}
+    return known if generation is None else known | {"heirloom.generation": generation}
+
+
+def _span(name: str, attributes: Mapping[str, AttributeValue], **more: Any) -> Any:
+    # an exception's text may repeat what it choked on: the outcome says enough
+    return trace.get_tracer("heirloom").start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False, **more
+    )

@@ -1,0 +1,153 @@
+"""Asking what would have been: of the log, from the command line, and over the bus (`audit.<tenant>.what_if`)."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from events.aggregates.subjects import TENANT
+from events.bus.connection import Connection
+from events.fairness.fair_queue import Limits, NoRoom, Turns
+from events.fairness.request_gate import Asker
+from events.log.consumer_reader import Batch
+from events.log.direct_reader import read_direct
+from events.log.stream import last_sequence
+from events.worker.parent import ChildGone, Pipe
+from heirloom.moment import is_inverted
+from heirloom.what_if.findings import Findings, Terms, changes_of
+from heirloom.what_if.worker import Progress
+from projections.progress import PATIENCE_SECONDS
+from projections.queries.requests import Limit, Refused, Request, Sequence, Time, decode
+from service.errors import OAuthError
+
+ON_THE_BUS = 200_000
+"""Commits of a history that is followed for somebody who waits for a reply: about ten seconds."""
+AGAIN_SECONDS = 0.05
+"""Between two looks at whether the log has come as far as is asked for."""
+
+
+class CannotTell(Exception):
+    """The history cannot be followed; the message says where, and why."""
+
+
+class TooLong(Exception):
+    """The history has more commits than are asked to be followed; `commits` tells how many."""
+
+    def __init__(self, commits: int) -> None:
+        super().__init__(f"a history of {commits:,} commits")
+        self.commits = commits
+
+
+class WhatIfRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`policy` has settings by their names in CONTRACT §4, null meaning the default. `since` (of a family's beginning)
+    and `until` (of the history) are times or sequences, both included."""
+
+    policy: dict[str, Any]
+    client_id: str | None = None
+    since: Sequence | Time | None = None
+    until: Sequence | Time | None = None
+    limit: Limit = 100
+
+
+LIMITS = Limits(at_once=1, of_tenant=1, of_client=1, waiting=8, waiting_of_tenant=1, waiting_of_client=1)
+"""Histories being followed, each by a process of its own, and waiting for that; tenants take turns."""
+
+
+class WhatIf:
+    """Answers on the bus, one at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._turns = Turns(LIMITS)
+
+    async def __call__(self, asker: Asker, body: bytes) -> bytes:
+        """The findings. Raises `Refused`, and `JetStreamMissing`."""
+        request, tenant = decode(body, WhatIfRequest), asker.tenant
+        try:
+            changes_of(request.policy)
+        except OAuthError as error:
+            raise Refused("invalid_request", error.description) from error
+        if not TENANT.fullmatch(tenant):
+            raise Refused("invalid_request", "that is no tenant's name")
+        since, until = request.since, request.until
+        if is_inverted(since, until):
+            raise Refused("invalid_request", "since is after until")
+        if request.min_seq is not None:
+            await self._reach(request.min_seq)
+        now = datetime.now(UTC)
+        now = min(until, now) if isinstance(until, datetime) else now
+        terms = Terms(tenant, request.policy, now, request.client_id, since, until, request.limit)
+        try:
+            if self._turns.waiting >= LIMITS.waiting:  # also of tenants that one could invent
+                raise NoRoom
+            async with self._turns.of((tenant, "")):
+                return msgspec.json.encode(await find_out(self._connection, terms, lambda _: None, ON_THE_BUS))
+        except NoRoom as error:
+            raise Refused("temporarily_unavailable", "other histories are being followed; ask again", 503) from error
+        except TooLong as error:
+            advice = "ask from a later sequence on, or use the command `heirloom audit what-if`"
+            raise Refused("invalid_request", f"{error}: {advice}") from error
+        except (CannotTell, ChildGone) as error:
+            raise Refused("server_error", str(error), 503) from error
+
+    async def _reach(self, seq: int) -> None:
+        """Wait until the log goes that far. Raises `Refused` where it does not in time."""
+        time = asyncio.get_running_loop().time
+        deadline = time() + PATIENCE_SECONDS
+        while (end := await last_sequence(self._connection)) < seq:
+            if time() >= deadline:
+                raise Refused(
+                    "temporarily_unavailable", f"the log has not reached min_seq: it is at sequence {end}", 503
+                )
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def find_out(
+    connection: Connection, terms: Terms, advance: Callable[[int], None], at_most: int | None = None
+) -> Findings:
+    """Follow the history and judge it; `advance` hears the sequence followed last.
+
+    Raises `CannotTell`, `TooLong` where it has more than `at_most` commits, `JetStreamMissing`, `ChildGone`.
+    """
+    fault: str | None = None
+
+    def answered(answer: asyncio.Future[bytes]) -> None:
+        nonlocal fault
+        if not answer.cancelled() and answer.exception() is None:
+            progress = msgspec.json.decode(answer.result(), type=Progress)
+            fault = progress.fault
+            advance(progress.seq)
+
+    end = await last_sequence(connection)
+    if isinstance(terms.until, int):
+        end = min(end, terms.until)
+    pipe = await Pipe.start("heirloom.what_if.worker", msgspec.json.encode(terms).decode())
+    try:
+        if end > 0:
+            async with aclosing(_history(connection, terms, end, at_most)) as batches:
+                await pipe.pour(batches, answered)
+        findings = await (await pipe.hand_over([]))
+    finally:
+        await pipe.close()
+    if fault is not None:
+        raise CannotTell(f"the history cannot be followed past {fault}; `heirloom audit verify` says what is wrong")
+    return msgspec.json.decode(findings, type=Findings)
+
+
+async def _history(connection: Connection, terms: Terms, end: int, at_most: int | None) -> AsyncGenerator[Batch, None]:
+    """The settings from the beginning, the families from the sequence asked for."""
+    of_tenant = f"tokens.{terms.tenant}"
+    start = max(terms.since, 1) if isinstance(terms.since, int) else 1
+    before = [(1, start - 1, f"{of_tenant}.tenant"), (1, start - 1, f"{of_tenant}.client.*")] if start > 1 else []
+    for first, last, filter in (*before, (start, end, f"{of_tenant}.>")):
+        is_first = True
+        async with aclosing(read_direct(connection, first, filter=filter, until=min(last, end))) as batches:
+            async for batch in batches:
+                waiting = len(batch.commits) + batch.pending
+                if is_first and at_most is not None and waiting > at_most:
+                    raise TooLong(waiting)
+                is_first = False
+                yield batch

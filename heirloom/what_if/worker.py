@@ -1,0 +1,141 @@
+"""The process that decides a tenant's history again: `python -m heirloom.what_if.worker TERMS`, fed through a pipe.
+
+What it must remember of each family lies in a temporary file, so its memory does not grow with the log.
+"""
+
+import sqlite3
+import sys
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from events.aggregates.commit import UnreadableCommit
+from events.aggregates.family import FamilyCommit
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.log.grammar import Foreign, read_commit
+from events.log.stored_commit import Stored
+from events.worker.child import serve
+from heirloom.what_if.findings import Findings, Terms, changes_of, nothing_yet
+from service.decide.policy import ANY, Rules, resolve
+from service.decide.what_if.replay import Run, follow, verdict
+
+RUNS = "CREATE TABLE runs (began INTEGER PRIMARY KEY, family_id TEXT NOT NULL UNIQUE, run BLOB NOT NULL)"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Run).decode
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    """The sequence that was followed last, or why it goes no further."""
+
+    seq: int
+    fault: str | None = None
+
+
+class _Both(NamedTuple):
+    in_fact: Rules
+    instead: Rules
+
+
+class History:
+    """The commits of a tenant in, the findings out."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._changes = changes_of(terms.changes)
+        self._tenant = TenantSettings()
+        self._clients: dict[str, ClientSettings] = {}
+        self._rules: dict[str, _Both] = {}
+        self._now = terms.now
+        self._runs = sqlite3.connect("", isolation_level=None)  # a file without a name, that goes with its process
+        self._runs.execute(RUNS)
+        self._runs.execute("BEGIN")
+
+    def take(self, stored: Stored) -> None:
+        """The next of the log; what is foreign decided nothing.
+
+        Raises `UnreadableCommit`, and `ValueError` for a commit that cannot follow.
+        """
+        commit = read_commit(stored)
+        if isinstance(commit, Foreign):
+            return
+        _, _, kind, *name = stored.subject.split(".")
+        match kind:
+            case "tenant":
+                self._tenant = commit.state.settings
+                self._rules.clear()
+            case "client":
+                self._clients[name[0]] = commit.state.settings
+                self._rules.pop(name[0], None)
+            case "family":
+                self._take_family(name[0], stored, commit)
+
+    def findings(self) -> Findings:
+        """As far as the commits went."""
+        found = nothing_yet(self._terms.changes, self._now)
+        for family_id, encoded in self._runs.execute("SELECT family_id, run FROM runs ORDER BY began"):
+            run = _decode(encoded)
+            if run.fact.generation is not None:  # otherwise no policy of these has a say
+                rules = self._rules_of(run.fact.client_id)
+                judged = verdict(run, rules.in_fact, rules.instead, self._now)
+                found.count(family_id, run, judged, self._terms.limit)
+        return found
+
+    def _take_family(self, family_id: str, stored: Stored, commit: FamilyCommit) -> None:
+        seq = stored.seq
+        if isinstance(self._terms.until, datetime) and commit.at > self._terms.until:
+            return
+        if isinstance(self._terms.until, int):
+            self._now = commit.at
+        known = self._runs.execute("SELECT run FROM runs WHERE family_id = ?", (family_id,)).fetchone()
+        if known is None and not self._is_asked_for(seq, commit):
+            return
+        # what was redeemed in fact was within what its client might ask for then, which no policy of these changes
+        rules = replace(self._rules_of(commit.state.client_id).instead, scope=commit.state.scope)
+        run = _encode(follow(None if known is None else _decode(known[0]), seq, commit, rules, stored.stored_at))
+        if known is None:
+            self._runs.execute("INSERT INTO runs VALUES (?, ?, ?)", (seq, family_id, run))
+        else:
+            self._runs.execute("UPDATE runs SET run = ? WHERE family_id = ?", (run, family_id))
+
+    def _is_asked_for(self, seq: int, commit: FamilyCommit) -> bool:
+        since, client_id = self._terms.since, self._terms.client_id
+        if commit.prev is not None or client_id not in (None, commit.state.client_id):
+            return False
+        return since is None or (seq >= since if isinstance(since, int) else commit.at >= since)
+
+    def _rules_of(self, client_id: str) -> _Both:
+        """As of the commits taken so far."""
+        if client_id not in self._rules:
+            tenant, client = self._tenant, self._clients.get(client_id, ClientSettings())
+            tenant = replace(tenant, audiences=(ANY,))  # what tokens were for decides nothing about families here
+            instead = resolve(replace(tenant, **self._changes), replace(client, **self._changes, audiences=None))
+            self._rules[client_id] = _Both(resolve(tenant, replace(client, audiences=None)), instead)
+        return self._rules[client_id]
+
+
+def main() -> None:
+    """Follow every batch; an empty one asks for the findings."""
+    history = History(msgspec.json.decode(sys.argv[1], type=Terms))
+    progress = Progress(0)
+
+    def answer(commits: list[Stored]) -> bytes:
+        if not commits:
+            return msgspec.json.encode(history.findings())
+        for stored in commits:
+            if progress.fault is not None:
+                break
+            try:
+                history.take(stored)
+                progress.seq = stored.seq
+            except (UnreadableCommit, ValueError) as error:
+                progress.fault = f"sequence {stored.seq}: {error}"
+        return msgspec.json.encode(progress)
+
+    serve(answer)
+
+
+if __name__ == "__main__":
+    main()

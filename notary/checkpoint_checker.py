@@ -1,0 +1,144 @@
+"""Reading the log in order as the notary sees it: the tree so far, and whether the checkpoints say the same."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from events.verification.verifier import MANY
+from notary.checkpoint import Checkpoint
+from notary.merkle_tree import Tree, leaf_hash
+from notary.newest_checkpoint import is_shown_again, read_known
+from notary.signed_note import Key
+
+
+class Contradiction(NamedTuple):
+    """The log is not what a checkpoint says: something in the sequences `first` to `last` is bad.
+
+    Or the checkpoint itself is, the one at `checkpoint` in its own stream, read when the log had been read up to there.
+    """
+
+    first: int
+    last: int
+    why: str
+    checkpoint: int = 0
+
+
+class Testimony(NamedTuple):
+    """What was seen up to the end of `tree`, whose last leaf has this hash.
+
+    So many messages in the checkpoints' stream (`checkpoints`), `strangers` of them no checkpoints, the first of which
+    are `foreign`; the largest is of size `newest`; the largest that agrees with the log `covered` so much of it.
+    """
+
+    tree: Tree = Tree()
+    last_leaf: bytes = b""
+    checkpoints: int = 0
+    newest: int = 0
+    covered: int = 0
+    contradiction: Contradiction | None = None
+    strangers: int = 0
+    foreign: tuple[Foreign, ...] = ()
+
+
+class Witness:
+    """Feed it the log from where it was `seen` before, and each checkpoint once the log has been read up to its size.
+
+    With `keys`, a checkpoint must be signed by one of them; what is not is stepped over. `kept` is one from elsewhere
+    that must agree as well.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[Key] = (),
+        kept: Checkpoint | None = None,
+        seen: Testimony = Testimony(),  # noqa: B008
+    ) -> None:
+        self.tree, self.last_leaf = seen.tree, seen.last_leaf
+        self.checkpoints, self._newest = seen.checkpoints, seen.newest
+        self.covered, self.contradiction = seen.covered, seen.contradiction
+        self.strangers, self.foreign = seen.strangers, seen.foreign
+        self._keys = tuple(keys)
+        self._kept = kept
+        if kept is not None and kept.size == self.tree.size:
+            self._compare(kept)
+
+    def testimony(self) -> Testimony:
+        """So far."""
+        return Testimony(
+            self.tree,
+            self.last_leaf,
+            self.checkpoints,
+            self._newest,
+            self.covered,
+            self.contradiction,
+            self.strangers,
+            self.foreign,
+        )
+
+    def read(self, commits: Sequence[Stored]) -> None:
+        """The next messages of the log."""
+        if self._kept is not None and 0 < (rest := self._kept.size - self.tree.size) < len(commits):
+            self.read(commits[:rest])
+            commits = commits[rest:]
+        for place, stored in enumerate(commits, self.tree.size + 1):
+            if stored.seq != place:
+                self._contradict(Contradiction(place, place, f"missing; the stream goes on at {stored.seq}"))
+                break
+        leaves = [leaf_hash(stored.body) for stored in commits]
+        self.tree = self.tree.add(*leaves)
+        self.last_leaf = leaves[-1] if leaves else self.last_leaf
+        if self._kept is not None and self._kept.size == self.tree.size and leaves:
+            self._compare(self._kept)
+
+    def hold(self, stored: Stored) -> None:
+        """The next checkpoint, as it lies in its stream."""
+        self.checkpoints += 1
+        if stored.seq != self.checkpoints:
+            self._refuse(self.checkpoints, f"missing; the checkpoints go on at {stored.seq}")
+        checkpoint = read_known(stored, self._keys)
+        if isinstance(checkpoint, Foreign):
+            self._step_over(checkpoint)
+            return
+        if checkpoint.size <= self._newest:
+            self._step_over(is_shown_again(stored, checkpoint.size, self._newest))
+            return
+        if checkpoint.size > self.tree.size:
+            self._miss(checkpoint)
+        else:
+            self._compare(checkpoint)
+        self._newest = checkpoint.size
+
+    def _step_over(self, found: Foreign) -> None:
+        self.strangers += 1
+        if len(self.foreign) < MANY:
+            self.foreign += (found,)
+
+    def end(self, size: int) -> None:
+        """There is nothing more; the log is said to have so many messages."""
+        if self.tree.size < size:
+            first = self.tree.size + 1
+            self._contradict(Contradiction(first, size, f"missing; the stream ends at {size}"))
+        if self._kept is not None and self._kept.size > self.tree.size:
+            self._miss(self._kept)
+
+    def _miss(self, checkpoint: Checkpoint) -> None:
+        first, last = self.tree.size + 1, checkpoint.size
+        why = f"missing: a checkpoint covers {last} commits, the log ends at {self.tree.size}"
+        self._contradict(Contradiction(first, last, why))
+
+    def _compare(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.root == self.tree.root():
+            self.covered = max(self.covered, checkpoint.size)
+            return
+        first, last = self.covered + 1, checkpoint.size
+        where = f"somewhere in {first} to {last}" if first < last else "here"
+        why = f"history differs {where}: the checkpoint of size {last} was signed over another one"
+        self._contradict(Contradiction(first, last, why))
+
+    def _refuse(self, seq: int, why: str) -> None:
+        self._contradict(Contradiction(self.tree.size, self.tree.size, why, seq))
+
+    def _contradict(self, contradiction: Contradiction) -> None:
+        if self.contradiction is None:
+            self.contradiction = contradiction

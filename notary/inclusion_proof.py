@@ -1,0 +1,99 @@
+"""An inclusion proof as a file: that one message lies in the log, for somebody who has not got the log.
+
+JSON; hashes and the body in base64. `hashes` is the audit path of RFC 6962 §2.1.1, and `checkpoint` the signed note of
+the tree that it leads to. Which message it is about is told by `seq` and its body: the leaf is made from that, and so
+`body_sha256` (hexadecimal) is bound to the tree by it alone. A proof may be without: then who checks it has the body.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from events.strict_json import refuse_a_key_twice
+from notary.checkpoint import Checkpoint, read_checkpoint
+from notary.merkle_tree import PathReader, includes, inclusion_path, leaf_hash
+from notary.signed_note import Key
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """`leaf_index` is `seq` - 1; the tree is that of the `checkpoint`."""
+
+    seq: int
+    leaf_index: int
+    tree_size: int
+    body_sha256: str
+    leaf_hash: bytes
+    hashes: tuple[bytes, ...]
+    checkpoint: str
+    v: int = 1
+    body: bytes | None = None
+
+
+class Unproven(Exception):
+    """The proof does not show what it should; the message says what is wrong."""
+
+
+def read_proof(content: bytes) -> Proof:
+    """A proof as it is handed on. Raises `Unproven`."""
+    try:
+        proof = msgspec.json.decode(content, type=Proof)
+        refuse_a_key_twice(content)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Unproven(str(error)) from error
+    return proof
+
+
+class Prover:
+    """Feed it the bodies of the log in order, from the first to the last that the checkpoint covers."""
+
+    def __init__(self, seq: int, checkpoint: Checkpoint) -> None:
+        if not 0 < seq <= checkpoint.size:
+            raise Unproven(f"the newest checkpoint covers the log up to {checkpoint.size}, not sequence {seq}")
+        self._index, self._checkpoint = seq - 1, checkpoint
+        self._path = PathReader(inclusion_path(self._index, checkpoint.size))
+        self._read = 0
+        self._body = b""
+
+    def read(self, body: bytes) -> None:
+        """The next message's body."""
+        if self._read == self._index:
+            self._body = body
+        self._path.add(leaf_hash(body))
+        self._read += 1
+
+    def proof(self) -> Proof:
+        """Raises `Unproven` when the log is not the one that was signed."""
+        size = self._checkpoint.size
+        body_hash, leaf = hashlib.sha256(self._body).hexdigest(), leaf_hash(self._body)
+        hashes = tuple(self._path.hashes())
+        signed = self._checkpoint.signed
+        proof = Proof(self._index + 1, self._index, size, body_hash, leaf, hashes, signed, body=self._body)
+        _lead(proof, self._checkpoint)
+        return proof
+
+
+def check(proof: Proof, keys: Sequence[Key] | None, body: bytes | None = None) -> Checkpoint:
+    """The checkpoint that the proof leads to, signed by one of `keys`; None leaves that open.
+
+    `body` is the message's, if the proof does not hold it, and must be the same if it does. Raises `Unproven`, and
+    `MalformedNote` for a malformed checkpoint.
+    """
+    checkpoint = read_checkpoint(proof.checkpoint.encode())
+    shown = [each for each in (proof.body, body) if each is not None]
+    if not shown:
+        raise Unproven("it does not hold the message that it is about: name a file that does with --body")
+    for each in shown:
+        if (leaf_hash(each), hashlib.sha256(each).hexdigest()) != (proof.leaf_hash, proof.body_sha256):
+            raise Unproven("it is about another body")
+    _lead(proof, checkpoint)
+    if keys is not None and not checkpoint.is_signed_by(keys):
+        raise Unproven("its checkpoint is signed by none of the known keys")
+    return checkpoint
+
+
+def _lead(proof: Proof, checkpoint: Checkpoint) -> None:
+    if (proof.v, proof.leaf_index, proof.tree_size) != (1, proof.seq - 1, checkpoint.size):
+        raise Unproven("its sequence, leaf index and tree size do not belong together")
+    if not includes(checkpoint.root, checkpoint.size, proof.leaf_index, proof.leaf_hash, proof.hashes):
+        raise Unproven("its hashes do not lead to the signed root")

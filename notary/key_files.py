@@ -1,0 +1,95 @@
+"""The notary's own files: its key, its public key, and what it signed last."""
+
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from events.files import replace
+from notary.merkle_tree import Tree
+from notary.signed_note import Key, MalformedNote, Signer, parse_key, parse_signer
+
+KEY = "notary.key"
+PUBLIC = "notary.pub"
+STATE = "notary.state"
+
+AGAIN = " and start again, under a new key"
+"""What a person does after putting away what cannot be used."""
+
+
+class NoKey(Exception):
+    """The notary's key or state cannot be used; the message says why and what to do."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """The tree of `origin` that was signed last: its edge, the hash of its last leaf, and the checkpoint itself.
+
+    Of size 0 nothing has been signed. Hashes are in base64.
+    """
+
+    origin: str
+    size: int = 0
+    edge: tuple[bytes, ...] = ()
+    last_leaf: bytes = b""
+    signed: str = ""
+
+    @property
+    def tree(self) -> Tree:
+        """To go on from."""
+        return Tree(self.size, self.edge)
+
+
+def open_key(key: Path, state: Path) -> Signer:
+    """The notary's key, made at the first start together with an empty state. Raises `NoKey`.
+
+    The public key goes beside the key, after those of earlier ones that have been put away.
+    """
+    if not key.exists():
+        signer = Signer.fresh(f"heirloom/{secrets.token_hex(8)}")  # a new key is a new origin: a log of its own
+        # the state first: a key without a state is a notary that has forgotten what it signed
+        if state.exists() and read_state(state).size > 0:
+            raise NoKey(f"{state} is of a key that is not in {key}; restore that, or put the state away as well{AGAIN}")
+        write_state(state, State(signer.key.name))
+        replace(key, (signer.export() + "\n").encode())
+    try:
+        if os.name == "posix" and key.stat().st_mode & 0o077:
+            raise NoKey(f"the notary's key {key} is readable by others; run: chmod 600 {key}")
+        signer = parse_signer(key.read_text().strip())
+    except (OSError, UnicodeDecodeError, MalformedNote) as error:
+        raise NoKey(f"the notary's key {key} cannot be read: {error}") from error
+    _publish(signer, key.with_name(PUBLIC))
+    return signer
+
+
+def read_state(path: Path) -> State:
+    """Raises `NoKey` where there is none: nobody may sign who does not know what was signed before."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=State)
+    except FileNotFoundError as error:
+        lost = f"{path} is missing: what was signed last is not known; restore it"
+        raise NoKey(f"{lost}, or put {KEY} away as well{AGAIN}") from error
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        unreadable = f"{path} cannot be read: {error}; restore it"
+        raise NoKey(f"{unreadable}, or put it and {KEY} away{AGAIN}") from error
+
+
+def write_state(path: Path, state: State) -> None:
+    """On the disk when this comes back."""
+    replace(path, msgspec.json.encode(state))
+
+
+def known_keys(path: Path) -> list[Key]:
+    """The public keys in a file, one on each line: this notary's, and those it had before. Raises `MalformedNote`."""
+    return parse_keys(path.read_text())
+
+
+def parse_keys(text: str) -> list[Key]:
+    """Public keys, one on each line. Raises `MalformedNote`."""
+    return [parse_key(line) for line in text.split()]
+
+
+def _publish(signer: Signer, path: Path) -> None:
+    known = path.read_text().split() if path.exists() else []
+    if str(signer.key) not in known:
+        replace(path, "".join(f"{line}\n" for line in (*known, str(signer.key))).encode(), 0o644)

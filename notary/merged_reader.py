@@ -1,0 +1,73 @@
+"""Reading the log together with what vouches for it: each checkpoint right after the last commit that it covers."""
+
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from events.aggregates.subjects import CHECKPOINTS
+from events.bus.connection import Connection
+from events.log.consumer_reader import Batch
+from events.log.direct_reader import read_direct
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from events.log.stream import JetStreamMissing, last_sequence
+from notary.newest_checkpoint import read_known
+from notary.signed_note import Key
+
+
+class Place(NamedTuple):
+    """Where one stands: sequences of the log and of the checkpoints' stream, 0 at the beginning."""
+
+    log: int = 0
+    checkpoints: int = 0
+
+
+async def read_vouched(
+    connection: Connection,
+    end: int,
+    after: Place = Place(),  # noqa: B008  # a value
+    keys: Sequence[Key] = (),
+) -> AsyncGenerator[Batch, None]:
+    """The log up to sequence `end`, and the checkpoints in it; a checkpoint's subject tells it from a commit.
+
+    One that covers more than there is comes last; what was signed since `end` does not come. What none of the `keys`,
+    if there are any, has signed comes at once, and holds up no other. A log without the checkpoints' stream has none.
+    """
+    try:
+        last = await last_sequence(connection, CHECKPOINTS)
+    except JetStreamMissing:
+        last = 0  # a copy of the log alone
+    grown = await last_sequence(connection)
+    checkpoints = _checkpoints(connection, after.checkpoints, last)
+    async with aclosing(checkpoints), aclosing(read_direct(connection, after.log + 1, until=end)) as batches:
+        due = await anext(checkpoints, None)
+        async for commits, pending in batches:
+            merged: list[Stored] = []
+            while due is not None and commits and (size := _size(due, keys)) <= commits[-1].seq:
+                place = bisect_right(commits, size, key=_seq)
+                merged += [*commits[:place], due]
+                commits = commits[place:]
+                due = await anext(checkpoints, None)
+            yield Batch(merged + commits if merged else commits, pending)
+        while due is not None and not end < _size(due, keys) <= grown:
+            yield Batch([due], 0)
+            due = await anext(checkpoints, None)
+
+
+async def _checkpoints(connection: Connection, after: int, last: int) -> AsyncGenerator[Stored, None]:
+    if after >= last:
+        return
+    async with aclosing(read_direct(connection, after + 1, stream=CHECKPOINTS, until=last)) as batches:
+        async for batch in batches:
+            for stored in batch.commits:
+                yield stored
+
+
+def _size(stored: Stored, keys: Sequence[Key]) -> int:
+    checkpoint = read_known(stored, keys)
+    return 0 if isinstance(checkpoint, Foreign) else checkpoint.size
+
+
+def _seq(stored: Stored) -> int:
+    return stored.seq

@@ -1,0 +1,77 @@
+"""The newest checkpoint in its stream, under whatever else lies there (ADR 0026)."""
+
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from events.aggregates.subjects import CHECKPOINTS
+from events.bus.connection import Connection
+from events.log.direct_reader import read_direct
+from events.log.grammar import Foreign, foreign
+from events.log.stored_commit import Stored
+from notary.checkpoint import Checkpoint, read_checkpoint
+from notary.signed_note import Key, MalformedNote
+
+LOOK_BACK = 1000
+"""So many messages are looked through: whoever holds the notary's role can write many."""
+
+
+def read_known(stored: Stored, keys: Sequence[Key]) -> Checkpoint | Foreign:
+    """The checkpoint that a message holds, signed by one of `keys` if there are any, or why it is none."""
+    read = _read(stored)
+    return read if isinstance(read, Foreign) else _known(stored, read, keys)
+
+
+def is_shown_again(stored: Stored, size: int, newest: int) -> Foreign:
+    """A checkpoint that vouches for no more than one before it."""
+    return foreign(stored, f"a checkpoint of size {size} after one of size {newest}", CHECKPOINTS)
+
+
+async def newest_checkpoint(
+    connection: Connection, last: int, keys: Sequence[Key], found: Callable[[Foreign], None]
+) -> Checkpoint | None:
+    """Of the last `LOOK_BACK` messages up to sequence `last`, the checkpoint that covers most; None without any.
+
+    `found` receives what lies above it: what no known key has signed, and older ones shown again. Raises `Unavailable`.
+    """
+    read: list[tuple[Stored, Checkpoint | Foreign]] = []
+    start = max(last - LOOK_BACK, 0) + 1
+    async with aclosing(read_direct(connection, start, stream=CHECKPOINTS, until=last)) as batches:
+        async for batch in batches:
+            read += [(replace(stored, body=b""), _read(stored)) for stored in batch.commits]
+    return largest(read, keys, found)
+
+
+def largest(
+    read: Sequence[tuple[Stored, Checkpoint | Foreign]], keys: Sequence[Key], found: Callable[[Foreign], None]
+) -> Checkpoint | None:
+    """As `newest_checkpoint`, of messages in their order. A signature is checked only where it may matter."""
+    newest, place = None, 0
+    for stored, checkpoint in reversed(read):
+        if isinstance(checkpoint, Foreign) or (newest is not None and checkpoint.size < newest.size):
+            continue
+        if isinstance(_known(stored, checkpoint, keys), Checkpoint):
+            newest, place = checkpoint, stored.seq
+    for stored, checkpoint in read:
+        if stored.seq <= place:
+            continue
+        known = checkpoint if isinstance(checkpoint, Foreign) else _known(stored, checkpoint, keys)
+        if newest is not None and isinstance(known, Checkpoint):
+            known = is_shown_again(stored, known.size, newest.size)
+        if isinstance(known, Foreign):
+            found(known)
+    return newest
+
+
+def _read(stored: Stored) -> Checkpoint | Foreign:
+    try:
+        return read_checkpoint(stored.body)
+    except MalformedNote as error:
+        return foreign(stored, f"no checkpoint: {error}", CHECKPOINTS)
+
+
+def _known(stored: Stored, checkpoint: Checkpoint, keys: Sequence[Key]) -> Checkpoint | Foreign:
+    if keys and not checkpoint.is_signed_by(keys):
+        return foreign(stored, "a checkpoint that no known key has signed", CHECKPOINTS)
+    return checkpoint

@@ -1,0 +1,116 @@
+"""A commit as the projections see it: what happened, without the state it is carried in for loading."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientEvent, ClientSecretIssued
+from events.aggregates.commit import Commit, UnreadableCommit
+from events.aggregates.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
+from events.aggregates.subject import SubjectEvent
+from events.log import grammar
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+class Unprojectable(Exception):
+    """A message of the log that the read model cannot take in."""
+
+
+class FamilyCommit(msgspec.Struct, gc=False):
+    """One decision about one family, times in microseconds since 1970.
+
+    `generation` is the refresh token's that the family has after it and `refresh_end` that token's expiry, `access` the
+    access token that was issued, `access_end` its expiry; each None where the commit says nothing about it. `revokes`
+    is what the subject says. Once the read model has looked them up: `opened` is the sequence that opened the family,
+    `renewed` the one that gave it the newest refresh token so far, or `opened`, and `access_until` when the last of all
+    its access tokens so far ends, 0 for none.
+    """
+
+    seq: int
+    tenant: str
+    family_id: str
+    revokes: bool
+    at: int
+    actor: str
+    events: tuple[FamilyEvent, ...]
+    generation: int | None
+    refresh_end: int | None
+    access: TokenIssued | None
+    access_end: int | None
+    opened: int | None = None
+    renewed: int | None = None
+    access_until: int = 0
+
+
+class CutOffCommit(NamedTuple):
+    """An order against a person or a client; `name` is the last part of its subject, a client's id."""
+
+    seq: int
+    tenant: str
+    name: str
+    at: int
+    actor: str
+    events: tuple[SubjectEvent | ClientDisabled | ClientEnabled, ...]
+
+
+def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | Foreign | None:
+    """The commit, None for one that the read model has no use for, or what is foreign.
+
+    Raises `Unprojectable` for what this version cannot read.
+    """
+    try:
+        read = grammar.read_commit(stored)
+    except UnreadableCommit as error:
+        raise Unprojectable(str(error)) from error
+    if isinstance(read, Foreign):
+        return read
+    kind = stored.subject.split(".", 4)
+    if kind[2] in ("subject", "client"):
+        return _cut_off_commit(stored.seq, kind[1], kind[3], read)
+    if kind[2] != "family":
+        return None
+    return _family_commit(stored.seq, kind[1], kind[3], kind[4] == "revoked", read)
+
+
+def _family_commit(
+    seq: int, tenant: str, family_id: str, revokes: bool, read: Commit[FamilyEvent, Any]
+) -> FamilyCommit:
+    generation = refresh_end = access = None
+    for event in read.events:
+        if isinstance(event, TokenIssued):
+            if event.kind == "access":
+                access = event
+            elif event.kind == "refresh":
+                generation, refresh_end = event.generation, event.expires_at
+        elif isinstance(event, TokenRotated):
+            generation, refresh_end = event.to_generation, event.expires_at
+        elif isinstance(event, TokenRedeemed) and event.credential == "refresh_token":
+            generation, refresh_end = event.generation, event.expires_at
+    end = None if refresh_end is None else microseconds(refresh_end)
+    access_end = None if access is None else microseconds(access.expires_at)
+    ends = generation, end, access, access_end
+    return FamilyCommit(seq, tenant, family_id, revokes, microseconds(read.at), read.actor, read.events, *ends)
+
+
+def _cut_off_commit(
+    seq: int, tenant: str, name: str, read: Commit[SubjectEvent | ClientEvent, Any]
+) -> CutOffCommit | None:
+    events = tuple(event for event in read.events if not isinstance(event, ClientConfigured | ClientSecretIssued))
+    return CutOffCommit(seq, tenant, name, microseconds(read.at), read.actor, events) if events else None
+
+
+def microseconds(time: datetime) -> int:
+    """Since 1970: how the read model keeps time."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def moment(time: int) -> datetime:
+    """The reverse of `microseconds`. For a time beyond all years in UTC, which a forger may write, the nearest one."""
+    return _EPOCH + timedelta(microseconds=min(max(time, _FIRST), _LAST))

@@ -1,0 +1,62 @@
+"""The process that writes the read model, fed through a pipe by `feed`.
+
+Started by `python -m projections.projector.writer_process FILE [part]`.
+"""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+import msgspec
+
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from events.worker.child import serve
+from projections.read_model import Halted, ReadModel, Unusable
+
+PART = "part"
+"""The argument that says that only a part of the log will come."""
+
+
+class Outcome(msgspec.Struct, omit_defaults=True):
+    """How far the read model is after a batch, and what keeps it there: a commit it halted at, a file that cannot be
+    written now, or a file that is damaged. `foreign` is what it stepped over."""
+
+    applied: int
+    halted: str | None = None
+    unwritable: str | None = None
+    damaged: str | None = None
+    foreign: tuple[Foreign, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Nothing is in the way."""
+        return self.halted is None and self.unwritable is None and self.damaged is None
+
+
+def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
+    """Apply the batch, whatever comes of it."""
+    try:
+        model.apply(commits)
+    except Halted as halted:
+        return Outcome(model.applied, halted=str(halted))
+    except sqlite3.OperationalError as error:
+        return Outcome(model.applied, unwritable=str(error))
+    except sqlite3.DatabaseError as error:
+        return Outcome(model.applied, damaged=str(error))
+    found, model.stepped_over = tuple(model.stepped_over), []
+    return Outcome(model.applied, foreign=found)
+
+
+def main() -> None:
+    """Until there are no more batches."""
+    try:
+        model = ReadModel(Path(sys.argv[1]), gapless=PART not in sys.argv[2:])
+    except Unusable as unusable:
+        sys.exit(f"heirloom: {sys.argv[1]}: {unusable}")
+    serve(lambda commits: msgspec.json.encode(apply(model, commits)))
+    model.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Everything that was revoked: whole families, and single access tokens."""
+
+import sqlite3
+from typing import Any, Literal
+
+from sqlite_utils import Database
+
+from events.aggregates.family import FamilyRevoked, TokenRevoked
+from projections.decoded_commit import FamilyCommit, moment
+from projections.interned_names import Names
+from projections.pagination import NAMED, Condition, Page, select_page
+from projections.tables.history import unpacked
+from projections.write_batch import Rows
+
+ADD = (
+    "INSERT INTO revocations (seq, n, at, tenant, family, client, sub, reason, actor, cause, jti)"
+    " SELECT ?, ?, ?, tenant, seq, client, sub, ?, ?, ?, ? FROM families WHERE seq = ?"
+)
+STATEMENTS = (ADD,)
+INDEXES = (
+    "CREATE INDEX revocations_by_time ON revocations (tenant, at, seq, n)",
+    "CREATE INDEX revocations_by_client ON revocations (tenant, client, at, seq, n)",
+    "CREATE INDEX revocations_by_sub ON revocations (tenant, sub, at, seq, n)",
+    "CREATE INDEX revocations_by_reason ON revocations (tenant, reason, at, seq, n)",
+    "CREATE INDEX revocations_by_family ON revocations (family)",
+)
+
+_SELECT = """
+SELECT r.at, r.seq, r.n, f.family_id, client.text AS client_id, r.sub, reason.text AS reason, actor.text AS actor,
+    r.cause, r.jti
+FROM revocations AS r
+JOIN families AS f ON f.seq = r.family
+JOIN names AS client ON client.id = r.client
+JOIN names AS reason ON reason.id = r.reason
+JOIN names AS actor ON actor.id = r.actor
+"""
+
+
+def create(db: Database) -> None:
+    """`n` is the event's place in its commit; `jti` is null where the whole family was revoked."""
+    db.execute("""
+        CREATE TABLE revocations (
+            seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
+            family INTEGER NOT NULL, client INTEGER NOT NULL, sub TEXT NOT NULL, reason INTEGER NOT NULL,
+            actor INTEGER NOT NULL, cause TEXT, jti TEXT, PRIMARY KEY (seq, n)
+        ) WITHOUT ROWID""")
+
+
+def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
+    """A row for every event that revokes."""
+    if not commit.revokes:
+        return
+    for n, event in enumerate(commit.events):
+        if isinstance(event, FamilyRevoked | TokenRevoked):
+            cause, jti = (event.cause, None) if isinstance(event, FamilyRevoked) else (None, event.jti)
+            why = names[event.reason], names[commit.actor], cause, jti
+            rows[ADD].append((commit.seq, n, commit.at, *why, commit.opened))
+
+
+def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """Newest first, and the next page's cursor."""
+    indexed: list[Condition] = []
+    filters: list[Condition] = []
+    if reason is not None and page.is_about_somebody:
+        filters.append((f"+r.reason = {NAMED}", (reason,)))
+    elif reason is not None:
+        indexed.append((f"r.reason = {NAMED}", (reason,)))
+    rows, cursor = select_page(db, _SELECT, "revocations AS r", ("at", "seq", "n"), page, indexed, filters)
+    return [_item(row) for row in rows], cursor
+
+
+def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
+    """All of one family (its opening sequence), oldest first."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.family = ? ORDER BY r.seq, r.n", (family,))]
+
+
+def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "at"], until: int) -> set[str]:
+    """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then, or that was
+    exchanged from one (RFC 8693)."""
+    query = f"""WITH revoked AS (
+        SELECT jti FROM revocations WHERE family = :family AND {column} <= :until AND jti IS NOT NULL
+    ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = :family AND came_of IN revoked"""  # noqa: S608
+    return {unpacked(row["jti"]) for row in db.execute(query, {"family": family, "until": until})}
+
+
+def has_tokens_revoked(db: sqlite3.Connection, family: int, after: int, until: int) -> bool:
+    """Whether an access token of the family was revoked singly after a sequence, up to another."""
+    query = "SELECT 1 FROM revocations WHERE family = ? AND seq > ? AND seq <= ? AND jti IS NOT NULL LIMIT 1"
+    return db.execute(query, (family, after, until)).fetchone() is not None
+
+
+def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
+    """All of one commit."""
+    return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.seq = ? ORDER BY r.n", (seq,))]
+
+
+def _item(row: sqlite3.Row) -> dict[str, Any]:
+    item = {key: row[key] for key in ("seq", "family_id", "client_id", "sub", "reason", "actor", "cause")}
+    item["at"] = moment(row["at"])
+    if row["jti"] is not None:
+        item["jti"] = row["jti"]
+    return item

@@ -1,0 +1,82 @@
+"""Full-text search over why and by whom: every word of a reason, a cause or an actor, and the commits it is in.
+
+A plain table and not SQLite's FTS5, whose files depend on how the log was read; ours must not.
+"""
+
+import re
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from events.aggregates.client import ClientDisabled, ClientEnabled
+from events.aggregates.family import FamilyEvent, FamilyRevoked, ForgeryDetected, TokenReuseDetected, TokenRevoked
+from projections.decoded_commit import CutOffCommit, FamilyCommit, moment
+from projections.interned_names import Names
+from projections.pagination import NAMED, Condition, Page, select_page
+from projections.tables import cut_offs, incidents, revocations
+from projections.write_batch import Rows
+
+ADD = "INSERT INTO words (tenant, word, at, seq) VALUES (?, ?, ?, ?)"
+STATEMENTS = (ADD,)
+INDEXES: tuple[str, ...] = ()
+
+MAX_WORD = 64
+_WORD = re.compile(r"[^\W_]+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_MANY = 1000
+_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM words WHERE tenant = {NAMED} AND word = ? LIMIT {_MANY})"  # noqa: S608
+_ALSO = "EXISTS (SELECT 1 FROM words AS o WHERE (o.tenant, o.word, o.at, o.seq) = (w.tenant, ?, w.at, w.seq))"
+
+
+def create(db: Database) -> None:
+    """One row for every word of a commit."""
+    db.execute("""
+        CREATE TABLE words (
+            tenant INTEGER NOT NULL, word TEXT NOT NULL, at INTEGER NOT NULL, seq INTEGER NOT NULL,
+            PRIMARY KEY (tenant, word, at, seq)
+        ) WITHOUT ROWID""")
+
+
+def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None:
+    """The words of what revokes, detects or cuts off."""
+    if isinstance(commit, FamilyCommit) and not commit.revokes:
+        return
+    texts = [commit.actor]
+    for event in commit.events:
+        match event:
+            case FamilyRevoked():
+                texts += (event.reason, event.cause)
+            case TokenRevoked():
+                texts.append(event.reason)
+            case TokenReuseDetected() | ForgeryDetected():
+                texts += (incidents.reason_of(event), event.client_id)
+            case _ if not isinstance(event, FamilyEvent):
+                texts += (_HUMP.sub(" ", type(event).__name__), event.reason or "")
+    if isinstance(commit, CutOffCommit) and isinstance(commit.events[0], ClientDisabled | ClientEnabled):
+        texts.append(commit.name)
+    rows[ADD] += [(names[commit.tenant], word, commit.at, commit.seq) for word in words_of(" ".join(texts))]
+
+
+def words_of(text: str) -> list[str]:
+    """Each word once, in lower case, in a fixed order."""
+    return sorted({word[:MAX_WORD] for word in _WORD.findall(text.lower())})
+
+
+def search(db: sqlite3.Connection, page: Page, words: list[str]) -> tuple[list[dict[str, Any]], str | None]:
+    """The commits that have all the words, newest first, and the next page's cursor. `words` is not empty."""
+    rarest, *others = sorted(words, key=lambda word: db.execute(_COUNT, (page.tenant, word)).fetchone()[0])
+    indexed: list[Condition] = [("w.word = ?", (rarest,))]
+    filters: list[Condition] = [(_ALSO, (word,)) for word in others]
+    select, order = "SELECT w.at, w.seq FROM words AS w", ("at", "seq")
+    rows, cursor = select_page(db, select, "words AS w", order, page, indexed, filters)
+    return [_item(db, row["at"], row["seq"]) for row in rows], cursor
+
+
+def _item(db: sqlite3.Connection, at: int, seq: int) -> dict[str, Any]:
+    """Everything that is known of the commit."""
+    item: dict[str, Any] = {"at": moment(at), "seq": seq}
+    for projection in (revocations, incidents, cut_offs):
+        for found in projection.of_commit(db, seq):
+            item = found | item
+    return item

@@ -1,0 +1,69 @@
+"""Opaque access tokens: a reference to the commit that issued them, authenticated like every token (ADR 0003).
+
+The number in a `hat_` token is its commit's sequence in the log, so nothing has to be kept about it anywhere else.
+"""
+
+from typing import NamedTuple
+
+from events.aggregates import subjects
+from events.aggregates.commit import Commit, UnreadableCommit
+from events.aggregates.family import AccessToken, FamilyEvent, FamilyState, TokenIssued
+from events.log.grammar import Foreign, read_commit
+from service.context import Context
+from service.errors import OAuthError
+from service.registry.registry import Tenant
+
+
+class Issued(NamedTuple):
+    """An access token as its commit tells it; `client_id` is its holder's."""
+
+    family_id: str
+    state: FamilyState
+    access: AccessToken
+    client_id: str
+    act: tuple[str, ...]
+    exchanged_from: tuple[str, ...]
+
+
+async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issued | None:
+    """What the token refers to if this service made it; None otherwise. Raises `Unavailable`."""
+    presented = tenant.opaque_tokens.recognise(token)
+    if presented is None:
+        return None
+    commit = await _commit(context, tenant, presented.family_id, presented.number)
+    if commit is None or not tenant.opaque_tokens.is_minted_for(presented, commit.state.seed):
+        return None
+    for event in commit.events:
+        if isinstance(event, TokenIssued) and event.kind == "access" and event.jti is not None:
+            access = AccessToken(event.jti, event.scope, event.audience, commit.at, event.expires_at)
+            holder = event.client_id or commit.state.client_id
+            return Issued(presented.family_id, commit.state, access, holder, event.act, event.exchanged_from)
+    return None
+
+
+async def sequence_of(context: Context, tenant: Tenant, family_id: str, jti: str) -> int:
+    """The sequence of the family's commit that issued `jti`, which is that commit's id. Raises `Unavailable`."""
+    last = await context.log.last_from_leader(subjects.family(tenant.name, family_id))
+    seq = last.seq if last is not None else 0
+    while seq:
+        commit = await _commit(context, tenant, family_id, seq)
+        if commit is None or commit.id == jti:
+            break
+        seq = commit.prev_seq
+    if not seq:
+        raise OAuthError("server_error", "the commit that issued the token is not in the log")
+    return seq
+
+
+async def _commit(
+    context: Context, tenant: Tenant, family_id: str, seq: int
+) -> Commit[FamilyEvent, FamilyState] | None:
+    stored = await context.log.at(seq)
+    aggregate = subjects.family(tenant.name, family_id)
+    if stored is None or stored.subject not in (aggregate.live, aggregate.revoked):
+        return None
+    try:
+        commit = read_commit(stored)
+    except UnreadableCommit:
+        return None
+    return None if isinstance(commit, Foreign) else commit

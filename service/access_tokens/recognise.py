@@ -1,0 +1,151 @@
+"""Recognising an access token of ours, signed or opaque (RFC 9068 §4)."""
+
+from collections.abc import Callable
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
+
+from events.aggregates import subjects
+from events.aggregates.family import FamilyState
+from service import clock
+from service.access_tokens.opaque import recognise_opaque
+from service.access_tokens.token_response import Exchanged, claims_of
+from service.context import Context
+from service.decide.access_token_claims import Claimed, is_borne_out, is_revoked
+from service.decide.scope import allowed_of
+from service.keys.signing_key import kid_of
+from service.registry.registry import Tenant
+
+NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
+"""RFC 7519 §2, up to the end of the year 9999: later than that there is no moment to compare with."""
+
+FamilyId: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{subjects.FAMILY_ID.pattern}\Z")]
+
+
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who acted, and who did before (RFC 8693 §4.1)."""
+
+    sub: str
+    act: "Actor | None" = None
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """The claims of an access token of ours."""
+
+    iss: str
+    sub: str
+    aud: str | tuple[str, ...]
+    client_id: str
+    iat: NumericDate
+    exp: NumericDate
+    jti: str
+    sid: FamilyId
+    scope: str
+    acr: str | None = None
+    amr: tuple[str, ...] = ()
+    auth_time: int | None = None
+    act: Actor | None = None
+    sub_type: str | None = None
+    exchanged_from: tuple[str, ...] = ()
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """Who has acted with it, the latest first (RFC 8693 §4.1)."""
+        actors, act = [], self.act
+        while act is not None:
+            actors.append(act.sub)
+            act = act.act
+        return tuple(actors)
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """What it is for (RFC 7519 §4.1.3)."""
+        return (self.aud,) if isinstance(self.aud, str) else self.aud
+
+
+class Recognised(NamedTuple):
+    """An access token's claims, and what of them the log must bear out."""
+
+    claims: Claims
+    claimed: Claimed
+
+
+async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised | None:
+    """The token if this tenant's key signed it, whatever the time; None otherwise. Raises `Unavailable`.
+
+    Whether the log bears them out is for whoever decides on the family's state (`is_borne_out`).
+    What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so; and so is
+    what was exchanged from that, whoever holds it.
+    """
+    issued = await _issued(context, tenant, token)
+    if issued is None:
+        return None
+    for client_id in {issued.claims.client_id, *issued.claims.actors}:
+        client = await context.registry.client(tenant, client_id)
+        if client is None or client.state.disabled:
+            return None
+        void_until = client.state.void_until
+        if void_until is not None and issued.claims.iat <= void_until.timestamp():
+            return None
+    return issued
+
+
+async def audience_today(context: Context, tenant: Tenant, claims: Claims) -> tuple[str, ...]:
+    """What the token is for, of what its holder's tokens may be for today (RFC 8707 §2.2). Raises `Unavailable`."""
+    holder = await context.registry.client(tenant, claims.client_id)
+    allowed = holder.rules.audiences if holder is not None else ()
+    return allowed_of(claims.audience, (*allowed, claims.client_id) if claims.actors else allowed)
+
+
+async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claims, FamilyState] | None:
+    """The claims if the token is good now, as the log's leader has it, with its family. Raises `Unavailable`."""
+    recognised = await recognise(context, tenant, token)
+    if recognised is None or recognised.claims.exp <= clock.now().timestamp():
+        return None
+    claims, claimed = recognised
+    loaded = await context.families.load(tenant.name, claims.sid)
+    state = loaded.state
+    if claims.exp <= loaded.no_earlier(clock.now()).timestamp():
+        return None  # its revocation may be forgotten
+    if not await audience_today(context, tenant, claims):
+        return None
+    if state is None or not is_borne_out(state, claimed) or is_revoked(state, claimed):
+        return None
+    return claims, state
+
+
+async def _issued(context: Context, tenant: Tenant, token: str) -> Recognised | None:
+    return await _opaque(context, tenant, token) if token.startswith("hat_") else _signed(tenant, token)
+
+
+async def _opaque(context: Context, tenant: Tenant, token: str) -> Recognised | None:
+    issued = await recognise_opaque(context, tenant, token)
+    if issued is None:
+        return None
+    exchanged = Exchanged(issued.act, issued.exchanged_from)
+    claims = claims_of(tenant, issued.client_id, issued.family_id, issued.state, issued.access, exchanged)
+    # its commit has told all of it, and the token's own MAC that it is this commit's
+    return _recognised(msgspec.convert(claims, Claims), lambda seed: seed == issued.state.seed)
+
+
+def _signed(tenant: Tenant, token: str) -> Recognised | None:
+    parts = token.encode("ascii", "replace").split(b".")
+    if len(parts) != 3:
+        return None
+    kid = kid_of(parts[0])
+    known = next((known for known in tenant.published(clock.now()) if known.key.kid == kid), None)
+    claims = known.key.verify(*parts) if known is not None else None
+    if claims is None or claims.get("iss") != tenant.issuer:
+        return None
+    try:
+        proof = tenant.vouchers.proof_of(claims)
+        return None if proof is None else _recognised(msgspec.convert(claims, Claims), proof)
+    except (msgspec.ValidationError, RecursionError):
+        return None
+
+
+def _recognised(claims: Claims, vouched: Callable[[str], bool]) -> Recognised:
+    scope, actors = claims.scope, claims.actors
+    return Recognised(
+        claims, Claimed(claims.sub, claims.client_id, claims.jti, scope, vouched, actors, claims.exchanged_from)
+    )

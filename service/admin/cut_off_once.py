@@ -1,0 +1,33 @@
+"""A cut-off that leaves no state behind: what a person has ends, what comes after is free."""
+
+from events.aggregates import subjects
+from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked, codec, evolve
+from service.context import Context
+from service.cut_offs.await_effect import complete, effective, newest
+from service.registry.change_aggregate import change
+
+
+async def cut_off_once(context: Context, tenant: str, event: SubjectTokensRevoked | ConsentWithdrawn) -> bytes:
+    """`{seq, revoked_families}`. Writes nothing when the same was ordered before and nothing has begun since."""
+    client_id = event.client_id if isinstance(event, ConsentWithdrawn) else None
+    aggregate = subjects.subject(tenant, event.sub)
+    last = await context.log.last_from_leader(aggregate)
+    before = await newest(context, last, type(event), client_id)
+    if before is not None:
+        await effective(context, before)  # whatever lives after that has begun since
+        if not await _lives(context, tenant, event.sub, client_id):
+            return await complete(context, before, type(event), client_id)
+
+    def decide(_state: SubjectState | None) -> tuple[SubjectEvent, ...]:
+        return (event,)
+
+    written = await change(context.log, aggregate, codec, evolve, decide, "operator")
+    return await complete(context, written.stored, type(event), client_id)
+
+
+async def _lives(context: Context, tenant: str, sub: str, client_id: str | None) -> bool:
+    now = await context.log.last_sequence()
+    async for families in context.read_model.live(tenant, sub, client_id, now, limit=1):
+        if families:  # a page may have none, and others after it
+            return True
+    return False

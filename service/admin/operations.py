@@ -1,0 +1,61 @@
+"""The administration's subjects on the bus."""
+
+from collections.abc import Awaitable, Callable
+
+from events.bus.faststream_broker import Broker, Handle, serve
+from events.fairness.fair_queue import Limits, NoRoom, Turns
+from events.fairness.request_gate import Asker
+from service.admin import client, consent, family, key, role, subject, tenant
+from service.context import Context
+from service.errors import OAuthError
+from service.server import refusal_of
+
+Operation = Callable[[Context, str, bytes], Awaitable[bytes]]
+
+OPERATIONS: dict[str, Operation] = {
+    "tenant.put": tenant.put,
+    "client.put": client.put,
+    "client.disable": client.disable,
+    "client.enable": client.enable,
+    "subject.block": subject.block,
+    "subject.unblock": subject.unblock,
+    "subject.revoke": subject.revoke,
+    "consent.revoke": consent.revoke,
+    "family.revoke": family.revoke_family,
+    "key.rotate": key.rotate,
+    "role.add": role.add,
+    "role.list": role.listed,
+    "role.revoke": role.revoke,
+}
+QUEUE = "heirloom-admin"
+ORDERS_PER_SECOND = 200
+"""About one tenant, at each replica; an order may add a commit to the log, which keeps it for ever."""
+LIMITS = Limits(at_once=32, of_tenant=12, of_client=8, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256)
+"""Orders being carried out, and waiting for that: in all, of a tenant, and of one kind for a tenant.
+
+A cut-off may take half a minute; others of its tenant, and other tenants' orders, go on meanwhile.
+"""
+
+
+def serve_admin(broker: Broker, context: Context) -> None:
+    """Answer `admin.<tenant>.<operation>`."""
+    turns = Turns(LIMITS)
+    for name, operation in OPERATIONS.items():
+        serve(broker, f"admin.*.{name}", _handle(context, turns, name, operation), queue=QUEUE)
+
+
+def _handle(context: Context, turns: Turns, name: str, operation: Operation) -> Handle:
+    async def handle(_subject: str, body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
+        tenant = asker.tenant
+        try:
+            context.skew.require()
+            async with turns.of((tenant, name)):
+                return await operation(context, tenant, body), {}
+        except NoRoom:
+            busy = OAuthError("temporarily_unavailable", "too many orders for this tenant are under way; try again")
+            return busy.body(), busy.headers()
+        except Exception as error:
+            refusal = refusal_of(error)
+            return refusal.body(), refusal.headers()
+
+    return handle

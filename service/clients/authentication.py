@@ -1,0 +1,211 @@
+"""Authenticating a client by what its request carries (RFC 6749 §2.3), for callers whose subject does not prove it.
+
+Whatever is wrong with it, the answer is the same `invalid_client`, and nothing else in the request was looked at.
+"""
+
+import base64
+import binascii
+import hmac
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote_plus
+
+from events.aggregates import subjects
+from events.aggregates.settings import AuthMethod
+from service import clock
+from service.clients.assertion import ASSERTION_TYPE, Assertion, UsedAssertions, read
+from service.context import Context
+from service.errors import OAuthError, invalid_client
+from service.keys.derived_password import client_password
+from service.keys.generated_secret import matches
+from service.registry.registry import Client, Tenant
+from service.request import Checked, Request, check
+
+METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+WITH_SECRET: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post")
+FOR_PUBLIC_CLIENTS = frozenset({"token", "revoke", "device_authorization"})
+"""Where a client's name alone will do. Elsewhere the caller's right is all that protects people."""
+CLIENT_ID_IS_ANOTHERS = frozenset({"authorize"})
+"""Where the parameter names the client that asks for a code, so that it cannot also name the caller."""
+MAX_AUTHORIZATION = 4096
+
+
+class BySecret(NamedTuple):
+    """`client_secret_basic` or `client_secret_post`; None where there is but one way to show it, as to the broker."""
+
+    method: AuthMethod | None
+    client_id: str
+    secret: str
+
+
+class ByAssertion(NamedTuple):
+    """`private_key_jwt`."""
+
+    client_id: str
+    assertion: Assertion
+
+
+class ByName(NamedTuple):
+    """`none`."""
+
+    client_id: str
+
+
+class ByPassword(NamedTuple):
+    """Its secret, or what `client_password` computes under `client_key`: the broker has one place for both."""
+
+    client_id: str
+    password: str
+    client_key: bytes
+
+
+Presented: TypeAlias = BySecret | ByAssertion | ByName | ByPassword
+
+
+def presented(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]) -> Presented:
+    """The one authentication the request carries.
+
+    Raises `invalid_request` for two, or for one that is incomplete, and `invalid_client` for one that cannot be read.
+    """
+    authorizations = [value for name, value in headers.items() if name.lower() == "authorization"]
+    secret = _text(parameters, "client_secret")
+    assertion, kind = _text(parameters, "client_assertion"), _text(parameters, "client_assertion_type")
+    named = None if endpoint in CLIENT_ID_IS_ANOTHERS else _text(parameters, "client_id")
+    if len(authorizations) + (secret is not None) + (assertion is not None or kind is not None) > 1:
+        raise OAuthError(
+            "invalid_request", "a client authenticates by one method, not by several (RFC 6749 section 2.3)"
+        )
+    if (assertion is None) != (kind is None):
+        raise OAuthError("invalid_request", "client_assertion and client_assertion_type belong together")
+    found: Presented
+    if authorizations:
+        found = _basic(authorizations[0])
+    elif assertion is not None:
+        found = _assertion(assertion, kind)
+    elif named is None:
+        raise invalid_client()
+    elif secret is not None:
+        found = BySecret("client_secret_post", named, secret)
+    else:
+        found = ByName(named)
+    if named not in (None, found.client_id):
+        raise invalid_client()
+    return found
+
+
+def _text(parameters: dict[str, Any], name: str) -> str | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, str):
+        raise OAuthError("invalid_request", f"the parameter {name} must be a string")
+    return value or None  # without a value it counts as left out (RFC 6749 §3.2)
+
+
+def _basic(authorization: str) -> BySecret:
+    """RFC 7617, with id and secret encoded as in a form (RFC 6749 §2.3.1)."""
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() != "basic" or len(credentials) > MAX_AUTHORIZATION:
+        raise invalid_client()
+    try:
+        client_id, colon, secret = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
+        if not colon:
+            raise invalid_client()
+        return BySecret("client_secret_basic", _decoded(client_id), _decoded(secret))
+    except (binascii.Error, ValueError) as error:
+        raise invalid_client() from error
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text, errors="strict") if "%" in text or "+" in text else text
+
+
+def _assertion(text: str, kind: str | None) -> ByAssertion:
+    assertion = read(text) if kind == ASSERTION_TYPE else None
+    if assertion is None:
+        raise invalid_client()
+    return ByAssertion(assertion.claims.sub, assertion)
+
+
+class ClientAuthentication:
+    """Turns what comes over `oauth.<tenant>.edge.<endpoint>` into a request of a client that proved who it is."""
+
+    def __init__(self, context: Context, used: UsedAssertions) -> None:
+        self._context = context
+        self._used = used
+
+    async def authenticate(self, request: Request, endpoint: str) -> Request:
+        """The same request with the client that asks.
+
+        Raises `invalid_client`, `invalid_request`, `slow_down`, `temporarily_unavailable`, and `Unavailable`.
+        """
+        proof = presented(endpoint, request.headers, check(request.body))
+        await self.prove(request.tenant, proof, endpoint)
+        return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
+
+    async def prove(self, tenant_name: str, proof: Presented, endpoint: str = "") -> Client:
+        """The client, if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
+
+        What is right by what is known here is never refused for what others do. For all else the log is looked into,
+        at a rate for all of the tenant's; what is more gets `slow_down`.
+        """
+        registry = self._context.registry
+        tenant = registry.known_tenant(tenant_name)
+        was_known = tenant is not None and proof.client_id in tenant.clients
+        if not was_known:
+            self._context.door.look(tenant_name)
+        tenant = await registry.tenant(tenant_name)
+        client = await registry.client(tenant, proof.client_id) if tenant is not None else None
+        holds = await self._holds(endpoint, tenant, client, proof)
+        if not holds:
+            if was_known:
+                self._context.door.look(tenant_name)
+            client = await self._newer(tenant, client)
+            holds = client is not None and await self._holds(endpoint, tenant, client, proof)
+        if client is None or not holds:
+            raise invalid_client()
+        return client
+
+    async def _holds(self, endpoint: str, tenant: Tenant | None, client: Client | None, proof: Presented) -> bool:
+        may = client is not None and not client.state.disabled
+        method = client.rules.token_endpoint_auth_method if client is not None and may else None
+        match proof:
+            case BySecret():
+                good = WITH_SECRET if proof.method is None else (proof.method,)
+                kept = client.state.secret_hash if client is not None and method in good else None
+                return matches(kept, proof.secret)
+            case ByAssertion():
+                if tenant is None or client is None or method != "private_key_jwt":
+                    return False
+                return await self._is_signed(tenant, client, proof.assertion)
+            case ByPassword():
+                void_until = client.state.void_until if client is not None else None
+                name = tenant.name if tenant is not None else ""
+                computed = client_password(proof.client_key, name, proof.client_id, void_until)
+                is_computed = hmac.compare_digest(proof.password.encode(), computed.encode()) and may
+                secret = BySecret(None, proof.client_id, proof.password)
+                return await self._holds(endpoint, tenant, client, secret) or is_computed
+            case ByName():
+                return method == "none" and endpoint in FOR_PUBLIC_CLIENTS
+
+    async def _is_signed(self, tenant: Tenant, client: Client, assertion: Assertion) -> bool:
+        audiences = (tenant.issuer, token_endpoint(tenant.name))
+        if not assertion.claims.are_good(client.client_id, audiences, clock.now().timestamp()):
+            return False
+        if client.rules.jwks is None or not assertion.is_signed_by(client.rules.jwks):
+            return False
+        # last, so that only the client itself can use up its assertions, and its rate
+        self._context.door.assertion(client)
+        return await self._used.use(tenant.name, client.client_id, assertion.claims.jti)
+
+    async def _newer(self, tenant: Tenant | None, client: Client | None) -> Client | None:
+        """The client, if the log has a registration of it that has not come here yet: its new secret works at once."""
+        if tenant is None or client is None:
+            return None
+        stored = await self._context.log.last_from_leader(subjects.client(tenant.name, client.client_id))
+        if stored is None or stored.seq <= client.stored.seq:
+            return None
+        self._context.registry.apply(stored)
+        return tenant.clients[client.client_id]
+
+
+def token_endpoint(tenant: str) -> str:
+    """What an assertion may name as its audience besides the issuer."""
+    return f"nats:oauth.{tenant}.edge.token"

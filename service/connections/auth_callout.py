@@ -1,0 +1,193 @@
+"""Who may connect, and what he may say: the broker asks, this answers (NATS auth callout).
+
+The answer is a user JWT whose permissions are that client's own subjects and inbox, so that a subject proves its
+caller everywhere else in this service. It ends when what the client proved itself by does. Whatever is wrong, the
+answer is the same.
+"""
+
+import asyncio
+import base64
+import logging
+from typing import Any
+
+import msgspec
+import nkeys
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from events.bus.connection import Connection
+from events.fairness.fair_queue import Limits, NoRoom, Turns
+from events.log.log import Unavailable
+from service import clock
+from service.connections.admission import Admitted, Connecting, Offered
+from service.connections.connection_counts import ConnectionCounts
+from service.connections.disconnect import ACCOUNT, PERSONS_ACCOUNT
+from service.connections.token_connections import Holdings
+from service.errors import OAuthError
+from service.keys.mac_tokens import new_id
+from service.registry.named_role import below
+
+log = logging.getLogger("heirloom.callout")
+
+SUBJECT = "$SYS.REQ.USER.AUTH"
+QUEUE = "heirloom"
+REFUSED = "Authorization Violation"
+LIMITS = Limits(
+    at_once=128, of_tenant=32, of_client=32, waiting=2_000, waiting_of_tenant=1_000, waiting_of_client=1_000
+)
+"""Connections being decided on, and waiting for that: in all, and of one host."""
+PATIENCE_SECONDS = 2.5
+"""A little less than the broker's. Who is not answered hears of a time-out and comes again; who is refused need not."""
+FOR_THE_CLIENT_ITSELF = ("issue", "authorize", "token", "device_authorization")
+"""Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
+
+UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
+"""nats-server forgets the limits of such an answer; the account has its own (`heirloom.broker.accounts`)."""
+
+
+class _ServerId(msgspec.Struct):
+    id: str
+
+
+class _ClientInfo(msgspec.Struct):
+    host: str = ""
+
+
+class _Asked(msgspec.Struct):
+    server_id: _ServerId
+    user_nkey: str
+    connect_opts: Offered
+    client_info: _ClientInfo
+
+
+class _Claims(msgspec.Struct):
+    nats: _Asked
+
+
+_decoder = msgspec.json.Decoder(_Claims)
+
+
+class Callout:
+    """Answers the broker's questions. `issuer_seed` signs the answers; `holdings` hears who comes with a token.
+
+    `counts` knows how many connections each client has.
+    """
+
+    def __init__(self, connecting: Connecting, holdings: Holdings, counts: ConnectionCounts, issuer_seed: str) -> None:
+        self._connecting = connecting
+        self._holdings = holdings
+        self._counts = counts
+        self._issuer = nkeys.from_seed(issuer_seed.encode())
+        self._issuer_id = self._issuer.public_key.decode()
+        self._turns = Turns(LIMITS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+
+    async def start(self, connection: Connection) -> None:
+        """Listen; every replica may answer."""
+        self._subscription = await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._asked)
+        await connection.flush()
+
+    async def drain(self) -> None:
+        """Take no new question, and answer those already here."""
+        if self._subscription is not None:
+            await self._subscription.drain()  # type: ignore[no-untyped-call]  # as nats-py has it
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _asked(self, message: Msg) -> None:
+        # the broker's own JWT, on a subject of an account where only this service may publish
+        payload = message.data.split(b".")[1]
+        asked = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))).nats
+        # who is not known here is looked up in the log, and nobody else should wait for that
+        task = asyncio.create_task(self._answer_in_turn(message, asked))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_in_turn(self, message: Msg, asked: _Asked) -> None:
+        """Hosts take turns, so that one that floods keeps no other one's clients out."""
+        loop = asyncio.get_running_loop()
+        came_at, host = loop.time(), asked.client_info.host
+        try:
+            async with self._turns.of((host, "")):
+                in_time = loop.time() - came_at < PATIENCE_SECONDS
+                admitted = await self._admit(message, asked) if in_time else None
+        except NoRoom:
+            log.info("a connection is not decided on: too many of its host wait", extra={"host": host})
+            return
+        if admitted is not None:  # who waits for a count of its connections holds no turn of its host's
+            await self._let_in(message, asked, admitted)
+
+    async def _admit(self, message: Msg, asked: _Asked) -> Admitted | None:
+        """Who it is; None where it has been refused."""
+        try:
+            return await self._connecting.admit(asked.connect_opts)
+        except Exception as error:
+            await self._refuse(message, asked, error)
+            return None
+
+    async def _let_in(self, message: Msg, asked: _Asked, admitted: Admitted) -> None:
+        try:
+            if not self._counts.takes(admitted.tenant, admitted.counted):
+                await self._wait_for_room(asked.connect_opts, admitted)
+            if admitted.holding is not None:
+                self._holdings.opened(admitted.holding)
+            answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
+        except Exception as error:
+            await self._refuse(message, asked, error)
+        else:
+            await self._say(message, asked, answer)
+
+    async def _wait_for_room(self, offered: Offered, admitted: Admitted) -> None:
+        """Raises `slow_down`, and as `Connecting.confirm`: what let it in may have become void meanwhile."""
+        if not await self._counts.takes_later(admitted.tenant, admitted.counted):
+            raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
+        await self._connecting.confirm(offered, admitted)
+
+    async def _refuse(self, message: Msg, asked: _Asked, error: Exception) -> None:
+        if isinstance(error, OAuthError | Unavailable):
+            log.info("a connection was refused", extra={"why": str(error)})
+        else:
+            log.error("a connection was refused for a reason nobody foresaw", exc_info=error)
+        await self._say(message, asked, {"error": REFUSED})
+
+    async def _say(self, message: Msg, asked: _Asked, answer: dict[str, str]) -> None:
+        claims = {"aud": asked.server_id.id, "sub": asked.user_nkey, "nats": answer | _kind("authorization_response")}
+        try:
+            await message.respond(self._sign(claims).encode())
+        except NatsError as error:
+            log.info("the broker could not be answered: %s", type(error).__name__)
+
+    def _user_jwt(self, user: str, admitted: Admitted) -> str:
+        tenant, client_id, holding, inboxes, role, _ = admitted
+        if role is not None:
+            rights = {"pub": {"allow": role.publish()}, "sub": {"allow": role.subscribe()}} | UNLIMITED | _kind("user")
+            return self._sign({"aud": role.account, "sub": user, "name": role.user, "nats": rights})
+        own, inbox = f"oauth.{tenant}.client.{client_id}", f"_INBOX.{tenant}.{client_id}"
+        own_inboxes = [f"{inbox}.{name}" for name in inboxes] or [inbox]
+        permissions = {
+            "pub": {
+                "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
+                "deny": [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF] if inboxes else [],
+            },
+            "sub": {"allow": [subject for own in own_inboxes for subject in below(own)]},
+        }
+        ends = {} if holding is None else {"exp": holding.until}
+        name = f"{tenant}/{client_id}" if holding is None else holding.user
+        account = PERSONS_ACCOUNT if inboxes else ACCOUNT
+        rights = permissions | UNLIMITED | _kind("user")
+        return self._sign({"aud": account, "sub": user, "name": name, "nats": rights} | ends)
+
+    def _sign(self, claims: dict[str, Any]) -> str:
+        header = _b64(b'{"typ":"JWT","alg":"ed25519-nkey"}')
+        stamped = {"iss": self._issuer_id, "iat": int(clock.now().timestamp()), "jti": new_id()} | claims
+        signing_input = header + b"." + _b64(msgspec.json.encode(stamped))
+        return (signing_input + b"." + _b64(self._issuer.sign(signing_input))).decode()
+
+
+def _kind(kind: str) -> dict[str, Any]:
+    return {"type": kind, "version": 2}
+
+
+def _b64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -1,0 +1,176 @@
+"""Ending connections to the broker, on every one of its servers.
+
+Whom the servers let in, they keep until they are told otherwise: so each is asked who is connected as that user, and
+told to end those connections. Asking needs no memory, so any replica does it, and one that has just started too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from events.bus.connection import Connection
+from events.task_cancellation import end
+from service.clock import FOR_EVER
+from service.registry.registry import Registry
+
+log = logging.getLogger("heirloom.callout")
+
+ACCOUNT, PERSONS_ACCOUNT = "USERS", "PERSONS"
+"""Where clients live on the broker, and who came with a person's token; their users' names are told apart from others'
+by the tenant's, before a slash."""
+ASK = "$SYS.REQ.SERVER.PING.CONNZ"
+AT_ONCE = 256
+TOLD_SECONDS = 0.5
+"""Who has just lost the right to be connected still hears so: what he has asked, or asks at once, is answered."""
+AGAIN_SECONDS = 7.0
+"""Later than that, nobody is let in by an answer from before: a lease and the broker's patience are over."""
+
+
+class _Connected(msgspec.Struct):
+    cid: int
+    start: str
+    authorized_user: str = ""
+    account: str = ""
+
+
+class Listed(NamedTuple):
+    """One connection: where it is, whose, since when (RFC 3339, the server's clock), and in which account."""
+
+    server: str
+    cid: int
+    user: str
+    start: str
+    account: str = ACCOUNT
+
+    @property
+    def began(self) -> datetime:
+        """When it was begun; whoever opened it was let in later."""
+        return datetime.fromisoformat(self.start)
+
+
+class _Page(msgspec.Struct):
+    connections: list[_Connected]
+
+
+class _Server(msgspec.Struct):
+    id: str
+
+
+class _Reply(msgspec.Struct):
+    server: _Server
+    data: _Page
+
+
+_decoder = msgspec.json.Decoder(_Reply)
+
+
+class Connections:
+    """All there are to the broker. Each of `when_listed` receives each one that `list_all` finds."""
+
+    def __init__(self, connection: Connection, registry: Registry) -> None:
+        self._connection = connection
+        self._registry = registry
+        self._inbox = connection.new_inbox()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pages: set[int] = set()
+        self.when_listed: list[Callable[[Listed], None]] = []
+
+    async def start(self) -> None:
+        """Listen for the servers' answers."""
+        await self._connection.subscribe(f"{self._inbox}.end.>", cb=self._end_found)
+        await self._connection.subscribe(f"{self._inbox}.list.*", cb=self._page_found)
+
+    def end_void(self, tenant: str, client_id: str) -> None:
+        """End a disabled client's or revoked role's, and those that come about while that is not yet known everywhere.
+
+        Where it is enabled, or added again, meanwhile: those that were begun before.
+        """
+        self._run(self._end_void(f"{tenant}/{client_id}"))
+
+    def end_user(self, user: str) -> None:
+        """End those of that user. The broker's users are named by `callout` and by `holding`."""
+        self._run(self._ask_to_end(user))
+
+    async def list_all(self) -> None:
+        """Look through all there are; one that comes or goes meanwhile may be passed over."""
+        self._pages.clear()
+        await self._ask_for_page(0)
+
+    async def kick(self, listed: Listed) -> None:
+        """End that one."""
+        try:
+            await self._kick(listed)
+        except NatsError as error:
+            log.warning("a connection is not ended: %s", type(error).__name__)
+
+    async def _kick(self, listed: Listed) -> None:
+        # a server does nothing for those who do not ask for its answer, though nobody listens for it
+        subject, kicked = f"$SYS.REQ.SERVER.{listed.server}.KICK", f"{self._inbox}.ended"
+        await self._connection.publish(subject, msgspec.json.encode({"cid": listed.cid}), reply=kicked)
+
+    async def stop(self) -> None:
+        """End nothing more."""
+        await end(self._tasks)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_void(self, user: str) -> None:
+        for seconds in (TOLD_SECONDS, AGAIN_SECONDS):
+            await asyncio.sleep(seconds)
+            await self._ask_to_end(user)
+
+    async def _ask_to_end(self, user: str) -> None:
+        await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
+
+    async def _ask_for_page(self, offset: int) -> None:
+        if offset not in self._pages:  # each server with a full page wants the next one, and all answer each
+            self._pages.add(offset)
+            await self._ask({"offset": offset}, f"list.{offset}")
+
+    async def _ask(self, which: dict[str, Any], reply: str) -> None:
+        question = {"auth": True, "limit": AT_ONCE} | which
+        try:
+            await self._connection.publish(ASK, msgspec.json.encode(question), reply=f"{self._inbox}.{reply}")
+        except NatsError as error:
+            log.warning("the broker is not asked who is connected: %s", type(error).__name__)
+
+    async def _end_found(self, message: Msg) -> None:
+        user = "/".join(message.subject.removeprefix(f"{self._inbox}.end.").split("."))
+        tenant, client_id, *token = user.split("/")
+        until = FOR_EVER if token else self._registry.void_until(tenant, client_id)
+        found = _listed(message.data)
+        void = [listed for listed in found if until is not None and listed.began <= until]
+        for listed in void:
+            await self._kick(listed)
+        if void:
+            log.info(
+                "connections are ended: their client is disabled, their role revoked, or their token void",
+                extra={"tenant": tenant, "client": client_id, "count": len(void)},
+            )
+        if void and len(found) == AT_ONCE:  # the oldest come first, so others may be behind them
+            await self._ask_to_end(user)
+
+    async def _page_found(self, message: Msg) -> None:
+        found = _listed(message.data)
+        for receive in self.when_listed:
+            for listed in found:
+                receive(listed)
+        if len(found) == AT_ONCE:
+            await self._ask_for_page(int(message.subject.rpartition(".")[2]) + AT_ONCE)
+
+
+def _listed(page: bytes) -> list[Listed]:
+    reply = _decoder.decode(page)
+    return [
+        Listed(reply.server.id, connected.cid, connected.authorized_user, connected.start, connected.account)
+        for connected in reply.data.connections
+    ]

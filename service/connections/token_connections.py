@@ -1,0 +1,173 @@
+"""Connections that an access token opened, and their end with the token's revocation (RFC 7009 §2.1).
+
+The broker's user of such a connection is named for the token, so whoever knows the name can have it ended. Every
+replica hears of what is revoked, and knows the names: of those it let in, and of all that the servers list
+(`service.connections.connection_counts`), at its start first of all. So it does not matter which replica is gone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import NamedTuple
+
+from events.aggregates.commit import UnreadableCommit
+from events.aggregates.family import FamilyState, codec
+from events.bus.connection import Connection
+from events.log.log import Unavailable
+from events.log.stream import REVOKED_STORED
+from events.task_cancellation import end
+from service import clock
+from service.connections.disconnect import AGAIN_SECONDS, TOLD_SECONDS, Connections, Listed
+from service.families.families import Families
+from service.registry.registry import Registry
+
+log = logging.getLogger("heirloom.callout")
+
+AS_PERSON = "person:"
+"""Before a family's id, where others have a client_id: no client could be called so."""
+
+
+class Holding(NamedTuple):
+    """Whose token it is, of which family, its `jti`, and when it ends (a NumericDate)."""
+
+    tenant: str
+    client_id: str
+    family_id: str
+    jti: str
+    until: int
+
+    @property
+    def user(self) -> str:
+        """The name on the broker."""
+        return "/".join(map(str, self))
+
+    @property
+    def person(self) -> str:
+        """As whom it is counted where it is a person's, and not its client's: no client could be called so.
+
+        By the family, so that a new token is not room for more connections.
+        """
+        return f"{AS_PERSON}{self.family_id}"
+
+    @classmethod
+    def of(cls, user: str) -> "Holding | None":
+        """What the name tells; None for a client that came with another proof."""
+        match user.split("/"):
+            case tenant, client_id, family_id, jti, until:
+                return cls(tenant, client_id, family_id, jti, int(until))
+            case _:
+                return None
+
+
+class Holdings:
+    """Those of the connections that are open, and of a few that were."""
+
+    def __init__(self, families: Families, registry: Registry, connections: Connections) -> None:
+        self._families = families
+        self._registry = registry
+        self._connections = connections
+        self._known: dict[tuple[str, str], set[Holding]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        connections.when_listed.append(self._listed)
+
+    async def start(self, connection: Connection) -> None:
+        """Hear of revocations from now on. The connections that are there already are listed after that."""
+        await connection.listen(REVOKED_STORED, self._heard)
+        await connection.flush()
+        self._run(self._look_after_reconnecting(connection))
+
+    def opened(self, holding: Holding) -> None:
+        """A connection is about to be let in with that token."""
+        self._remember(holding)
+        # a revocation may have been heard of before there was a connection to end
+        self._run(self._end_if_void(holding, clock.now(), AGAIN_SECONDS))
+
+    def end_client(self, tenant: str, client_id: str) -> None:
+        """A client is disabled: what it holds is void, also in a family that another client began (RFC 8693)."""
+        for holding in self._all():
+            if (holding.tenant, holding.client_id) == (tenant, client_id):
+                self._end_soon(holding)
+
+    async def stop(self) -> None:
+        """End nothing more."""
+        await end(self._tasks)
+
+    async def _look_after_reconnecting(self, connection: Connection) -> None:
+        """What was revoked while there was no connection has not been heard of."""
+        known = connection.stats["reconnects"]
+        while True:
+            await asyncio.sleep(AGAIN_SECONDS)
+            if connection.stats["reconnects"] != known:
+                known = connection.stats["reconnects"]
+                for holding in self._all():
+                    self._run(self._end_if_void(holding, clock.now()))
+
+    def _listed(self, listed: Listed) -> None:
+        """What is known here already is ended when its revocation is heard."""
+        holding = Holding.of(listed.user)
+        if holding is not None and holding not in self._known.get((holding.tenant, holding.family_id), ()):
+            self._remember(holding)
+            self._run(self._end_if_void(holding, listed.began))
+
+    def _all(self) -> list[Holding]:
+        return [holding for family in self._known.values() for holding in family]
+
+    def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        _, tenant, family_id = subject.decode().split(".")
+        held = self._known.get((tenant, family_id))
+        if held is None:
+            return
+        try:
+            state = codec.decode(body).state
+        except UnreadableCommit as error:
+            log.error("a revocation of family %s cannot be read: %s", family_id, error)
+            return
+        for holding in held:
+            if _is_void(holding, state):
+                self._end_soon(holding)
+
+    async def _end_if_void(self, holding: Holding, began: datetime, seconds: float = 0) -> None:
+        """Look after so many seconds, and again while the log's leader does not answer; the connection `began` then."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                state = (await self._families.load(holding.tenant, holding.family_id)).state
+            except Unavailable:
+                seconds = AGAIN_SECONDS
+                continue
+            until = self._registry.void_until(holding.tenant, holding.client_id)
+            if (until is not None and began <= until) or state is None or _is_void(holding, state):
+                self._end(holding)
+            return
+
+    def _end_soon(self, holding: Holding) -> None:
+        asyncio.get_running_loop().call_later(TOLD_SECONDS, self._end, holding)
+
+    def _end(self, holding: Holding) -> None:
+        self._forget(holding)
+        self._connections.end_user(holding.user)
+
+    def _remember(self, holding: Holding) -> None:
+        held = self._known.setdefault((holding.tenant, holding.family_id), set())
+        if holding in held:  # who connects again and again has one timer
+            return
+        held.add(holding)
+        seconds = holding.until - clock.now().timestamp()
+        asyncio.get_running_loop().call_later(max(seconds, 0), self._forget, holding)
+
+    def _forget(self, holding: Holding) -> None:
+        family = holding.tenant, holding.family_id
+        held = self._known.get(family, set())
+        held.discard(holding)
+        if not held:
+            self._known.pop(family, None)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _is_void(holding: Holding, state: FamilyState) -> bool:
+    return state.revoked is not None or holding.jti in state.revoked_jtis

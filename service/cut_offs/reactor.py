@@ -1,0 +1,233 @@
+"""The reactor: what follows a cut-off, whatever happens to whoever ordered it (ADR 0004).
+
+A durable consumer that all replicas share hands out every commit that may end families. Whoever gets one ends them and
+only then acknowledges; if he dies meanwhile, another begins again, which ends nothing twice.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from events.aggregates import client as client_events
+from events.aggregates import subject as subject_events
+from events.aggregates import subjects
+from events.aggregates import tenant as tenant_events
+from events.aggregates.family import FamilyState
+from events.bus.connection import Connection
+from events.jetstream.durable_consumer import ensure_durable
+from events.jetstream.pull_consumer import Pulled
+from events.log.grammar import Foreign, read_commit
+from events.log.log import Log, Unavailable
+from events.log.stored_commit import Stored
+from events.log.stream import JetStreamMissing, with_a_leader
+from events.task_cancellation import end
+from service.context import Context
+from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
+from service.decide.decision import Decision
+from service.decide.policy import Rules
+from service.read_model_client import Family
+from service.replicas.completed_cut_offs import CONSUMER
+
+log = logging.getLogger("heirloom.reactor")
+
+ACK_WAIT_SECONDS = 3.0
+AT_ONCE = 4
+"""Cut-offs worked on at once, by each replica."""
+FAMILIES_AT_ONCE = 64
+"""Revocations under way for one cut-off: commits that wait together share an fsync."""
+AGAIN_SECONDS = 0.3
+LASTING = 20
+"""Failures one after another, without a message or the word that there is none: cut-offs are carried out no more."""
+DURABLE = {
+    "durable_name": CONSUMER,
+    "filter_subjects": list(subjects.CUT_OFFS),
+    "ack_wait": int(ACK_WAIT_SECONDS * 1e9),
+    "max_ack_pending": 16,
+}
+
+
+class _Ordered(msgspec.Struct):
+    """Who ordered it is who ends the families."""
+
+    actor: str
+
+
+class Reactor:
+    """This replica's part of it."""
+
+    def __init__(self, connection: Connection, context: Context) -> None:
+        self._connection = connection
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = 0
+
+    async def start(self) -> None:
+        """Have the consumer as it must be, before anybody asks what it has acknowledged. Raises `JetStreamMissing`."""
+        await with_a_leader(self._ensure)
+
+    async def run(self) -> None:
+        """For ever. What is unfinished when this is cancelled goes to another replica at once."""
+        while True:
+            try:
+                await self._ensure()
+                await self._take(Pulled(self._connection, subjects.STREAM, CONSUMER))
+            except (NatsError, JetStreamMissing) as error:
+                self._failures += 1
+                if self._failures == LASTING:
+                    log.error("no cut-off is carried out: %s", error)
+                else:
+                    log.info("waiting for the log: %s", error)
+                await asyncio.sleep(AGAIN_SECONDS)
+            finally:
+                await end(self._tasks)
+
+    async def _ensure(self) -> None:
+        await ensure_durable(self._connection, subjects.STREAM, DURABLE)
+
+    async def _take(self, handed_out: Pulled) -> None:
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def finish(message: Msg) -> None:
+            try:
+                await self._finish(message)
+            finally:
+                free.release()
+
+        await handed_out.start()
+        try:
+            while True:
+                await free.acquire()
+                message = await handed_out.next()
+                self._failures = 0
+                if message is None:
+                    free.release()
+                    continue
+                task = asyncio.create_task(finish(message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        finally:
+            await handed_out.close()
+
+    async def _finish(self, message: Msg) -> None:
+        stored = Stored(message.metadata.sequence.stream, message.subject, message.data)
+        try:
+            async with _kept(message):
+                while True:
+                    try:
+                        await self._enforce(stored)
+                        break
+                    except (Unavailable, NatsError) as error:
+                        log.warning("a cut-off waits: %s", error, extra={"seq": stored.seq})
+                        await asyncio.sleep(AGAIN_SECONDS)
+            await self._context.completed.tell(stored.seq)
+            await message.ack()
+        except asyncio.CancelledError:
+            with contextlib.suppress(NatsError):
+                await message.nak()
+            raise
+        except Exception:
+            log.exception("a cut-off could not be finished", extra={"seq": stored.seq})
+            raise
+
+    async def _enforce(self, stored: Stored) -> None:
+        if isinstance(read_commit(stored), Foreign):
+            return  # it orders nothing; whoever follows the whole log reports it
+        found = await cut_off_of(self._context.log, stored)
+        if found is None:
+            return
+        if not self._context.skew.is_right():
+            raise Unavailable("this replica's clock is not right now")  # what it wrote would have another time
+        tenant = stored.subject.split(".")[1]
+        before = await self._bound(stored, found)
+        actor = msgspec.json.decode(stored.body, type=_Ordered).actor
+        free = asyncio.Semaphore(FAMILIES_AT_ONCE)
+
+        async def end_family(family: Family) -> bool:
+            async with free:
+                return await self._end(tenant, family, found, actor)
+
+        ended = 0
+        async for families in self._context.read_model.live(tenant, found.sub, found.client_id, before - 1):
+            concerned = [family for family in families if family.opened_seq < before]
+            ended += sum(await asyncio.gather(*(end_family(family) for family in concerned)))
+        log.info("a cut-off is complete", extra={"seq": stored.seq, "reason": found.reason, "ended": ended})
+
+    async def _bound(self, stored: Stored, found: CutOff) -> int:
+        """Before which sequence the families began that are concerned."""
+        if found.sub is not None:
+            return stored.seq  # no family begins but on the newest commit about its person
+        await self._context.replicas.barrier(stored.seq)
+        if found.reason == "client_disabled":
+            enabled = await _enabled_after(self._context.log, stored)
+            if enabled is not None:
+                return enabled
+        return await self._context.log.last_sequence() + 1
+
+    async def _end(self, tenant: str, family: Family, found: CutOff, actor: str) -> bool:
+        rules = await self._rules(tenant, family.client_id)
+
+        def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+            return cut_off(state, found, rules)
+
+        concluded = await self._context.families.decide(tenant, family.family_id, actor, decide)
+        return concluded.seq > 0
+
+    async def _rules(self, tenant: str, client_id: str) -> Rules:
+        known = await self._context.registry.tenant(tenant)
+        client = await self._context.registry.client(known, client_id) if known is not None else None
+        return client.rules if client is not None else Rules()
+
+
+async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
+    """What the commit ends, if anything. Raises `Unavailable`."""
+    _, _, kind, *rest = stored.subject.split(".")
+    match kind:
+        case "subject":
+            return of_subject(subject_events.codec.decode(stored.body).events, stored.seq)
+        case "client":
+            client = client_events.codec.decode(stored.body)
+            earlier = await log.at(client.prev_seq) if client.prev_seq else None
+            before = client_events.codec.decode(earlier.body).state if earlier is not None else None
+            return of_client(rest[0], client.events, before, stored.seq)
+        case _:
+            tenant = tenant_events.codec.decode(stored.body)
+            earlier = await log.at(tenant.prev_seq) if tenant.prev_seq else None
+            was = tenant_events.codec.decode(earlier.body).state if earlier is not None else None
+            return of_tenant(tenant.events, was, stored.seq)
+
+
+@contextlib.asynccontextmanager
+async def _kept(message: Msg) -> AsyncIterator[None]:
+    """Tell the broker, as long as this lasts, that the message is being worked on."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(ACK_WAIT_SECONDS / 4)
+            with contextlib.suppress(NatsError):
+                await message.in_progress()
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        await end((keeping,))
+
+
+async def _enabled_after(log: Log, disabled: Stored) -> int | None:
+    """The sequence at which the client was enabled again, if it was."""
+    _, tenant, _, client_id = disabled.subject.split(".")
+    aggregate, seq = subjects.client(tenant, client_id), disabled.seq
+    while (stored := await log.next_after(aggregate, seq)) is not None:
+        commit = read_commit(stored)
+        if not isinstance(commit, Foreign) and any(
+            isinstance(event, client_events.ClientEnabled) for event in commit.events
+        ):
+            return stored.seq
+        seq = stored.seq
+    return None

@@ -1,0 +1,93 @@
+"""Token exchange: a service swaps a person's access token for a narrower one of its own (RFC 8693)."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from events.aggregates.family import AccessToken, FamilyState, TokenIssued
+from service.decide.access_token_claims import Claimed, is_borne_out, is_revoked
+from service.decide.access_token_lifetime import access_expiry
+from service.decide.decision import Decision, Granted, Refused
+from service.decide.policy import Rules
+from service.decide.scope import narrow, still
+from service.decide.token_size import check_size
+from service.errors import OAuthError
+
+
+class Exchange(NamedTuple):
+    """`client_id` exchanges the access token `subject`, asking for `scope` if not None; `act` is who has acted with
+    the new one, the latest first.
+
+    `known_as` is by what names a token can be meant for the client, `subject_audience` what this one is for, and
+    `owner_scope` what the client is registered for today that the family is of. `subject_expires_at` bounds the new
+    token: it never outlives the one it was made of.
+    """
+
+    now: datetime
+    rules: Rules
+    client_id: str
+    known_as: tuple[str, ...]
+    subject: Claimed
+    subject_audience: tuple[str, ...]
+    subject_expires_at: datetime
+    owner_scope: str
+    scope: str | None
+    audience: tuple[str, ...]
+    act: tuple[str, ...]
+    jti: str
+
+
+def exchange(state: FamilyState | None, command: Exchange) -> Decision:
+    """`Granted` with an access token in the subject token's family.
+
+    A subject token that is dead, that the log does not bear out, or that is none of this client's business, is
+    `invalid_request`; more than its scope, or than the client is registered for, is `invalid_scope`.
+    """
+    subject = command.subject
+    if state is None or not is_borne_out(state, subject) or not _is_alive(state, command) or not _may_take(command):
+        return Decision(Refused(invalid_subject_token()))
+    try:
+        scope = _scope(command)
+        check_size(state.sub, scope, command.audience, state.acr, state.amr)
+    except OAuthError as error:
+        return Decision(Refused(error))
+    expires_at = min(access_expiry(command.now, command.rules.access_token_ttl), command.subject_expires_at)
+    access = AccessToken(command.jti, scope, command.audience, command.now, expires_at)
+    issued = TokenIssued(
+        "access",
+        scope,
+        command.audience,
+        expires_at,
+        jti=command.jti,
+        client_id=command.client_id,
+        act=command.act,
+        exchanged_from=(subject.jti, *subject.exchanged_from),
+    )
+    return Decision(Granted(access, None, 0), (issued,))
+
+
+def _may_take(command: Exchange) -> bool:
+    """Whether the token is the client's own, or meant for it, or of a client whose tokens it may take.
+
+    RFC 8693 §2.1 and §5: without that, a token that is shown to one service would be good at every other.
+    """
+    holder = command.subject.client_id
+    if holder == command.client_id or holder in command.rules.may_exchange:
+        return True
+    return not set(command.known_as).isdisjoint(command.subject_audience)
+
+
+def _scope(command: Exchange) -> str:
+    """Of the subject token's what both clients, the one that asks and the family's, are registered for today."""
+    allowed = still(still(command.subject.scope, command.owner_scope), command.rules.scope)
+    if command.subject.scope and not allowed:
+        raise OAuthError("invalid_scope", "nothing of the subject token's scope is left for this client")
+    return narrow(command.scope, allowed, "the subject token has, and this client is registered for")
+
+
+def invalid_subject_token() -> OAuthError:
+    """What a client hears whose subject token is not good: it tells nothing about why."""
+    return OAuthError("invalid_request", "the subject_token is not valid (RFC 8693 section 2.2.2)")
+
+
+def _is_alive(state: FamilyState, command: Exchange) -> bool:
+    return not is_revoked(state, command.subject) and command.subject_expires_at > command.now

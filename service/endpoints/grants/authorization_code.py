@@ -1,0 +1,55 @@
+"""`authorization_code` with PKCE (RFC 6749 §4.1.3, RFC 7636)."""
+
+import re
+from datetime import datetime
+
+from events.aggregates.family import FamilyState
+from service.access_tokens.token_response import token_response
+from service.context import Context
+from service.decide.authorization_code import RedeemCode, redeem_code
+from service.decide.decision import Decision, invalid_grant
+from service.decide.scope import parse_resources
+from service.endpoints.grants.idempotency import retry_of
+from service.endpoints.grants.token_request import TokenRequest
+from service.errors import OAuthError
+from service.registry.registry import Client, Tenant
+from service.request import Request, required
+
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response with the family's first tokens."""
+    code = required(parameters.code, "code")
+    verifier = required(parameters.code_verifier, "code_verifier")
+    if not _VERIFIER.fullmatch(verifier):
+        raise OAuthError(
+            "invalid_request", "code_verifier must be 43 to 128 unreserved characters (RFC 7636 section 4.1)"
+        )
+    resource = parse_resources(parameters.resource)
+    retry = retry_of(request, parameters)
+    presented = tenant.codes.recognise(code)
+    if presented is None:
+        raise invalid_grant().error
+
+    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+        if state is not None and not tenant.codes.is_minted_for(presented, state.seed):
+            return Decision(invalid_grant())
+        command = RedeemCode(
+            now=now,
+            rules=client.rules,
+            client_id=client.client_id,
+            code_verifier=verifier,
+            redirect_uri=parameters.redirect_uri,
+            resource=resource,
+            retry=retry,
+            jti=commit_id,
+            key=tenant.mac_key,
+            cause=f"second redemption of the code by {request.actor}",
+        )
+        return redeem_code(state, command)
+
+    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    state = concluded.state
+    nonce = state.code.nonce if state is not None and state.code is not None else None
+    return await token_response(context, tenant, client, presented.family_id, concluded, nonce=nonce)

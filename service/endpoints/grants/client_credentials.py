@@ -1,0 +1,35 @@
+"""`client_credentials`: a token for the client itself (RFC 6749 §4.4). Never a refresh token (§4.4.3)."""
+
+from functools import partial
+
+from service.access_tokens.open_family import open_family
+from service.context import Context
+from service.decide.issue import Issue
+from service.decide.scope import OFFLINE_ACCESS, OPENID, REGISTERED, audience_of, narrow
+from service.endpoints.grants.token_request import TokenRequest
+from service.errors import OAuthError
+from service.registry.registry import Client, Tenant
+from service.request import Request
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response whose subject is the client."""
+    if client.rules.token_endpoint_auth_method == "none":
+        raise OAuthError("unauthorized_client", "a public client has no credentials of its own (RFC 6749 section 4.4)")
+    registered = client.rules.scope
+    command = partial(
+        Issue,
+        rules=client.rules,
+        client_id=client.client_id,
+        sub=client.client_id,
+        scope=narrow(parameters.scope, registered, REGISTERED) if parameters.scope else _own(registered),
+        audience=audience_of(parameters.resource, client.rules.audiences),
+        grant="client_credentials",
+        refreshable=False,
+    )
+    return await open_family(context, tenant, client, request.actor, command, with_id_token=False)
+
+
+def _own(registered: str) -> str:
+    """All that the client is registered for but what makes sense for a person alone (OpenID Connect Core §3.1.2.1)."""
+    return " ".join(value for value in registered.split() if value not in (OPENID, OFFLINE_ACCESS))

@@ -1,0 +1,66 @@
+"""`urn:ietf:params:oauth:grant-type:device_code`: a device asks whether it was approved (RFC 8628 §3.4)."""
+
+from datetime import datetime
+
+from service import clock
+from service.access_tokens.token_response import token_response
+from service.context import Context
+from service.decide.authorization_code import RedeemDeviceCode, expired, redeem_device_code
+from service.decide.decision import Decision, invalid_grant
+from service.decide.scope import parse_resources
+from service.endpoints.grants.idempotency import retry_of
+from service.endpoints.grants.token_request import TokenRequest
+from service.errors import OAuthError
+from service.families.cache import Loaded
+from service.families.families import Concluded, DecideOn
+from service.registry.registry import Client, Tenant
+from service.replicas.waiting_devices import state_of
+from service.request import Request, required
+
+
+async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+    """A token response once somebody has approved; until then the errors of RFC 8628 §3.5."""
+    code = required(parameters.device_code, "device_code")
+    resource = parse_resources(parameters.resource)
+    retry = retry_of(request, parameters)
+    presented = tenant.device_codes.recognise(code)
+    if presented is None:
+        raise invalid_grant().error
+
+    def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+        state = loaded.state
+        if state is None:
+            return Decision(expired())
+        if not tenant.device_codes.is_minted_for(presented, state.seed):
+            return Decision(invalid_grant())
+        command = RedeemDeviceCode(
+            now=now,
+            rules=client.rules,
+            client_id=client.client_id,
+            resource=resource,
+            retry=retry,
+            jti=commit_id,
+            key=tenant.mac_key,
+            answered_at=loaded.answered_at,
+        )
+        return redeem_device_code(state, command)
+
+    concluded = await poll(context, tenant.name, presented.family_id, request.actor, decide)
+    try:
+        return await token_response(context, tenant, client, presented.family_id, concluded)
+    except OAuthError as error:
+        if error.code == "authorization_pending" and await context.polling.too_soon(presented.family_id):
+            raise OAuthError("slow_down", "polled too soon; wait 5 seconds longer from now on") from error
+        raise
+
+
+async def poll(context: Context, tenant: str, family_id: str, actor: str, decide: DecideOn) -> Concluded:
+    """Decide on what the log has, and where it has nothing on what waits: then nothing is written."""
+    concluded = await context.families.decide_on(tenant, family_id, actor, decide)
+    if concluded.state is not None:
+        return concluded
+    waiting = await context.waiting.find(tenant, family_id)
+    if waiting is None:  # it is answered in this very moment, or gone
+        return await context.families.decide_on(tenant, family_id, actor, decide)
+    asked = Loaded(0, None, state_of(waiting), from_leader=True)
+    return Concluded(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)

@@ -1,0 +1,18 @@
+"""Telling a repeated redemption (CONTRACT §2, "retry without fear")."""
+
+import msgspec
+
+from events.aggregates.family import Retry
+from service.endpoints.grants.token_request import TokenRequest
+from service.keys.mac_tokens import short_digest
+from service.request import Request, idempotency_key
+
+
+def retry_of(request: Request, parameters: TokenRequest) -> Retry | None:
+    """Digests of the `Idempotency-Key` and of what was asked; None without a key. Raises `invalid_request`."""
+    key = idempotency_key(request.headers)
+    if key is None:
+        return None
+    # what counts is what was asked, not how the JSON was laid out nor whether it repeats who asks
+    asked = msgspec.structs.replace(parameters, client_id=None)
+    return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(asked)))

@@ -1,0 +1,92 @@
+"""What the service asks the read model, over the bus (CONTRACT §5): which families live, how many a cause has ended."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from nats.errors import Error as NatsError
+
+from events.aggregates.family import CLIENT_GRANT
+from events.bus.connection import Connection
+from events.log.log import Unavailable
+from service.decide.cut_off import CutOff
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+ANSWER_SECONDS = 6
+PAGE = 1000
+LEEWAY_SECONDS = 5
+"""What has expired by the read model's clock may be good by another's, or for a request that began before."""
+
+
+class Family(msgspec.Struct):
+    """One that lives, as of the sequence that was asked for."""
+
+    family_id: str
+    client_id: str
+    opened_seq: int
+    grant: str
+
+
+class Revocation(msgspec.Struct):
+    """One that was ended."""
+
+    family_id: str
+    at: datetime
+    cause: str | None = None
+
+
+class _Families(msgspec.Struct):
+    items: list[Family]
+    cursor: str | None
+
+
+class _Revocations(msgspec.Struct):
+    items: list[Revocation]
+    cursor: str | None
+
+
+class ReadModel:
+    """Asked through one connection. What it tells is as of a sequence one names, or it does not answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def live(
+        self, tenant: str, sub: str | None, client_id: str | None, min_seq: int, limit: int = PAGE
+    ) -> AsyncIterator[list[Family]]:
+        """The families with a token that may be good, page by page; a page may be empty. Raises `Unavailable`.
+
+        Of a `sub`, those of the person who is called so, and not of a client (RFC 9700 §4.15).
+        """
+        asked = {"sub": sub, "client_id": client_id, "status": "live", "leeway": LEEWAY_SECONDS}
+        asked |= {"min_seq": min_seq, "limit": limit}
+        cursor: str | None = None
+        while True:
+            page = await self._ask(f"audit.{tenant}.families", asked | {"cursor": cursor}, _Families)
+            yield [family for family in page.items if sub is None or family.grant != CLIENT_GRANT]
+            if (cursor := page.cursor) is None:
+                return
+
+    async def ended(self, tenant: str, cut_off: CutOff, min_seq: int) -> int:
+        """How many families ended for this very cause. Raises `Unavailable`."""
+        asked = {"sub": cut_off.sub, "client_id": cut_off.client_id, "reason": cut_off.reason, "min_seq": min_seq}
+        cursor: str | None = None
+        count = 0
+        while True:
+            asked |= {"limit": PAGE, "cursor": cursor}
+            page = await self._ask(f"audit.{tenant}.revocations", asked, _Revocations)
+            count += sum(item.cause == cut_off.cause for item in page.items)
+            if (cursor := page.cursor) is None:
+                return count
+
+    async def _ask(self, subject: str, parameters: dict[str, Any], kind: type[P]) -> P:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        try:
+            reply = await self._connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
+        except NatsError as error:
+            raise Unavailable("the read model does not answer") from error
+        if reply.headers and "Nats-Service-Error" in reply.headers:
+            raise Unavailable(f"the read model refuses: {reply.headers['Nats-Service-Error']}")
+        return msgspec.json.decode(reply.data, type=kind)

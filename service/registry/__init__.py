@@ -1,0 +1,4 @@
+"""What every replica holds in memory: tenants, clients, keys, roles, blocked people.
+
+It imports `service.decide` and `service.keys`. Start with `registry`.
+"""

@@ -1,0 +1,67 @@
+"""Load, decide, append for the small aggregates of the registry: settings, clients, keys."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from events.aggregates.commit import VERSION, Codec, Commit, digest
+from events.aggregates.subjects import Aggregate
+from events.log.log import Conflict, Log, Unavailable
+from events.log.stored_commit import Stored
+from service import clock
+from service.keys.mac_tokens import new_id
+
+E = TypeVar("E")
+S = TypeVar("S")
+
+PATIENCE_SECONDS = 1.9
+"""How long others may come first."""
+
+
+class Written(NamedTuple):
+    """The aggregate's last commit; `changed` tells whether this call wrote it."""
+
+    stored: Stored
+    changed: bool
+
+
+async def change(
+    log: Log,
+    aggregate: Aggregate,
+    codec: Codec[E, S],
+    evolve: Callable[[S | None, E], S],
+    decide: Callable[[S | None], tuple[E, ...]],
+    actor: str,
+    *,
+    guard: Callable[[], Awaitable[tuple[str, int]]] | None = None,
+) -> Written:
+    """Append the events `decide` gives for the aggregate's state; nothing when it gives none and there is a state.
+
+    A `guard` is asked first each time: it gives a filter that takes in the aggregate, and its last sequence, which
+    must still be the last when the commit is stored. Decides again when another commit came first. Raises
+    `Unavailable`, also when that goes on for too long.
+    """
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while True:
+        guarded = await guard() if guard is not None else None
+        head = await log.head(aggregate)
+        last, state = head.stored, head.commit.state if head.commit is not None else None
+        events = decide(state)
+        if not events and last is not None:
+            return Written(last, changed=False)
+        after = state
+        for event in events:
+            after = evolve(after, event)
+        if after is None:
+            raise ValueError("an aggregate begins with an event")
+        prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
+        name = aggregate.name if last is None else None
+        now = clock.now() if head.commit is None else max(clock.now(), head.commit.at)  # no log goes back in time
+        body = codec.encode(Commit(VERSION, new_id(), now, actor, prev, prev_seq, events, after, name))
+        try:
+            seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
+        except Conflict:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable("too many orders about one thing at once") from None
+            continue
+        return Written(Stored(seq, aggregate.live, body), changed=True)

@@ -1,0 +1,181 @@
+"""Other replicas: how a setting becomes effective on all of them before its acknowledgement (ADR 0004).
+
+Settings are read from memory, and memories lag. So a replica decides from memory only while it holds a lease: for
+`LEASE_SECONDS` after a moment as of which it has certainly applied everything. A lease is an entry in a stream of its
+own, which the broker drops when it and every request begun under it are over; `barrier` asks every replica that has
+an entry, and waits out those that do not answer. Nothing here depends on how soon a message arrives, only on how long a
+second is.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from events.bus.connection import Connection
+from events.log.log import Log, Unavailable
+from events.log.stream import ensure_exactly
+from events.task_cancellation import end
+from service.keys.mac_tokens import new_id
+from service.keys.seal import Seal
+from service.registry.registry import LEASE_SECONDS, Registry
+from service.replicas.broker_clock import Skew
+
+log = logging.getLogger("heirloom.replicas")
+
+STREAM = "REPLICAS"
+RENEW_SECONDS = 1.0
+REQUEST_SECONDS = 3.0
+"""No request that took longer is answered with what it decided, so what was read before it is no older."""
+ASK_SECONDS = 1.0
+
+
+class _Info(msgspec.Struct):
+    class State(msgspec.Struct):
+        subjects: dict[str, int] | None = None
+
+    state: State | None = None
+
+
+def configuration(replicas: int) -> dict[str, Any]:
+    """Of the stream of leases. A broker that restarts must not forget who may be deciding: it lies in a file."""
+    return {
+        "name": STREAM,
+        "subjects": ["heirloom.replica.*"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_age": int(LEASE_SECONDS + REQUEST_SECONDS + 1) * 1_000_000_000,
+    }
+
+
+class Replicas:
+    """This replica's lease, and the barrier over everybody's."""
+
+    def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew, seal: Seal) -> None:
+        self._connection = connection
+        self._seal = seal
+        self._log = log
+        self._registry = registry
+        self._skew = skew
+        self._id = new_id()
+        self._jetstream = connection.jetstream(timeout=1)
+        self._settled: Callable[[], Awaitable[None]] = _nothing
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._others = False
+
+    def is_alone(self) -> bool:
+        """Whether no other replica was seen lately."""
+        return not self._others
+
+    async def start(self, settled: Callable[[], Awaitable[None]], stream_replicas: int) -> None:
+        """Take a lease and keep it. `settled` returns when the requests that are under way now are answered."""
+        await ensure_exactly(self._connection, configuration(stream_replicas), mends=True)
+
+        async def asked(message: Msg) -> None:
+            self._run(self._answer(message))
+
+        self._settled = settled
+        await self._connection.subscribe(f"heirloom.applied.{self._id}", cb=asked)
+        await self._connection.flush()
+        await self._renew()
+        self._run(self._keep())
+
+    async def stop(self) -> None:
+        """Give the lease back. What is still decided is looked up in the log: no barrier asks this replica any more."""
+        await end(self._tasks)
+        self._registry.current_as_of = float("-inf")
+        with contextlib.suppress(NatsError):
+            await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
+
+    async def barrier(self, seq: int) -> None:
+        """Return when no replica decides on settings older than `seq`, a commit of the registry's.
+
+        Raises `Unavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        safe_at = loop.time() + LEASE_SECONDS + REQUEST_SECONDS
+        await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self._holders()))
+
+    async def _applied(self, replica: str, seq: int, safe_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        if replica == self._id:  # the connection does not receive what it publishes
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(safe_at):
+                    await self._apply(seq)
+            return
+        subject, question = f"heirloom.applied.{replica}", b"%d" % seq
+        sealed = self._seal.close(subject, question)
+        while (left := safe_at - loop.time()) > 0:
+            try:
+                reply = await self._connection.request(subject, sealed, timeout=min(left, ASK_SECONDS))
+                if self._seal.open(_answer_to(subject), reply.data) == question:
+                    return
+            except NatsError:
+                pass
+            await asyncio.sleep(0.1)
+            if replica not in await self._holders():
+                return
+        log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
+
+    async def _apply(self, seq: int) -> None:
+        await self._registry.reach(seq)
+        await self._settled()
+
+    async def _answer(self, message: Msg) -> None:
+        if (question := self._seal.open(message.subject.encode(), message.data)) is None:
+            return
+        await self._apply(int(question))
+        with contextlib.suppress(NatsError):
+            await message.respond(self._seal.close(_answer_to(message.subject).decode(), question))
+
+    async def _holders(self) -> list[str]:
+        request = b'{"subjects_filter":"heirloom.replica.*"}'
+        try:
+            reply = await self._connection.request(f"$JS.API.STREAM.INFO.{STREAM}", request, timeout=1)
+        except NatsError as error:
+            raise Unavailable("who else serves cannot be read now") from error
+        info = msgspec.json.decode(reply.data, type=_Info)
+        if info.state is None:
+            raise Unavailable("who else serves cannot be read now")
+        return [subject.rpartition(".")[2] for subject in info.state.subjects or ()]
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """The order matters: who is not listed at a barrier reads, later than that, what the barrier was about."""
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(LEASE_SECONDS):
+                await self._skew.measure(self._connection)
+                await self._jetstream.publish(f"heirloom.replica.{self._id}", b"")
+                await self._registry.reach(await self._log.last_setting())
+                self._others = len(await self._holders()) > 1
+        except (NatsError, Unavailable, TimeoutError) as error:
+            log.info("the lease is not renewed: %s", type(error).__name__)
+            return
+        self._registry.current_as_of = asked_at
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _answer_to(subject: str) -> bytes:
+    """What an answer is sealed for: it goes to an inbox, and must not pass for a question."""
+    return f"{subject}.answer".encode()
+
+
+async def _nothing() -> None:
+    """No request is under way before this replica serves."""

@@ -1,0 +1,383 @@
+"""Each rule of an event by itself, at the edge of what it lets pass."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates import family_rules
+from events.aggregates.family import (
+    DEVICE_GRANT,
+    RECORDED_AFTER_THE_END,
+    REVOKED_ONE_BY_ONE,
+    AccessToken,
+    AuthorizationCodeIssued,
+    Code,
+    Device,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
+    GrantAuthorized,
+    Revocation,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRevoked,
+    TokenRotated,
+    fold,
+)
+from tests.events.verification.test_impossible_histories import END, OPENED, SCOPE, access
+from tests.projections.logs import AUDIENCE, START
+
+TICK = timedelta(microseconds=1)
+AT = START + timedelta(seconds=3)
+SOON = AT + timedelta(minutes=1)
+STATE = fold(None, OPENED, START)
+"""Of generation 0, and with an access token `0`."""
+CODE = Code(SOON, "challenge")
+OTHER = ("https://other.example",)
+
+
+@dataclass
+class Case:
+    """What a rule says of an event in such a state, at that time; '' for nothing."""
+
+    state: dict[str, Any]
+    event: Any
+    told: str = ""
+    at: Any = AT
+
+
+def holds(rule: family_rules.Rule, case: Case) -> None:
+    state: FamilyState = replace(STATE, **case.state)
+    assert (rule(state, case.event, case.at) or "") == case.told, case
+
+
+REFRESH = TokenRedeemed("refresh_token", 0)
+BY_CODE, BY_DEVICE = TokenRedeemed("authorization_code", 0), TokenRedeemed("device_code", 0)
+
+
+@pytest.mark.parametrize(("afterwards", "may"), [(0, True), (RECORDED_AFTER_THE_END - 1, True), (3, False), (9, False)])
+def test_after_the_end_few_are_recorded(afterwards: int, may: bool) -> None:
+    told = "" if may else "more was recorded than is after the end"
+    holds(family_rules.few_records_after_the_end, Case({"afterwards": afterwards}, None, told))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, REFRESH),
+        Case({"generation": 2}, TokenRedeemed("refresh_token", 2)),
+        Case({"generation": 2}, REFRESH, "generation 0 was redeemed, the newest was 2"),
+        Case({"generation": None}, REFRESH, "generation 0 was redeemed, the newest was None"),
+        Case({"generation": 2}, BY_CODE),
+    ],
+)
+def test_the_newest_is_redeemed(case: Case) -> None:
+    holds(family_rules.the_newest_is_redeemed, case)
+
+
+LATE = "the {} that was redeemed had expired"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({"expires_at": SOON, "family_expires_at": SOON}, REFRESH, at=SOON - TICK),
+        Case({"expires_at": SOON, "family_expires_at": END}, REFRESH, LATE.format("refresh_token"), SOON),
+        Case({"expires_at": END, "family_expires_at": SOON}, REFRESH, LATE.format("refresh_token"), SOON),
+        Case({"expires_at": None, "family_expires_at": SOON}, REFRESH, LATE.format("refresh_token"), SOON),
+        Case({"expires_at": None, "family_expires_at": None}, REFRESH),
+        Case({"expires_at": START, "code": CODE}, BY_CODE, at=SOON - TICK),
+        Case({"code": CODE, "device": Device(END)}, BY_CODE, LATE.format("authorization_code"), SOON),
+        Case({"code": CODE, "device": Device(END)}, BY_DEVICE, at=SOON),
+        Case({"code": replace(CODE, expires_at=END), "device": Device(SOON)}, BY_DEVICE, at=SOON - TICK),
+        Case({"device": Device(SOON)}, BY_DEVICE, LATE.format("device_code"), SOON),
+        Case({}, BY_CODE),
+        Case({}, BY_DEVICE),
+    ],
+)
+def test_nothing_is_redeemed_too_late(case: Case) -> None:
+    holds(family_rules.nothing_is_redeemed_too_late, case)
+
+
+APPROVED = Device(SOON, "approved")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({"code_redeemed": True}, REFRESH),
+        Case({"code": CODE}, BY_CODE),
+        Case({"device": APPROVED}, BY_DEVICE),
+        Case({"code": CODE, "code_redeemed": True}, BY_CODE, "a code was redeemed twice"),
+        Case({"device": APPROVED, "code_redeemed": True}, BY_DEVICE, "a code was redeemed twice"),
+        Case({"device": APPROVED}, BY_CODE, "no authorization_code had been given to be redeemed"),
+        Case({"code": CODE}, BY_DEVICE, "no device_code had been given to be redeemed"),
+        Case({"device": Device(SOON)}, BY_DEVICE, "no device_code had been given to be redeemed"),
+        Case({"device": Device(SOON, "denied")}, BY_DEVICE, "no device_code had been given to be redeemed"),
+    ],
+)
+def test_a_code_is_redeemed_once(case: Case) -> None:
+    holds(family_rules.a_code_is_redeemed_once, case)
+
+
+@pytest.mark.parametrize(
+    ("redeemed_at", "told"),
+    [(AT, ""), (None, "a generation was rotated that nobody had redeemed"), (AT - TICK, "a generation was rotated")],
+)
+def test_a_successor_follows_a_redemption(redeemed_at: Any, told: str) -> None:
+    state = replace(STATE, redeemed_at=redeemed_at)
+    said = family_rules.a_successor_follows_a_redemption(state, TokenRotated(0, 1, END, 1), AT)
+    assert said is None if not told else said is not None and said.startswith(told)
+
+
+OUTLIVES = "it outlives the end of its family"
+
+
+def used(expires_at: Any, family: Any = None) -> TokenRedeemed:
+    return TokenRedeemed("refresh_token", 0, None, expires_at, family)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, used(END)),
+        Case({}, used(END, END)),
+        Case({}, used(SOON, SOON)),
+        Case({}, used(END + TICK), OUTLIVES),
+        Case({}, used(END, END + TICK), OUTLIVES),
+        Case({}, used(SOON + TICK, SOON), OUTLIVES),
+        Case({"family_expires_at": None}, used(END + TICK, END + TICK)),
+        Case({}, used(None, END + TICK)),
+        Case({}, TokenRotated(0, 1, END, 1, END)),
+        Case({}, TokenRotated(0, 1, END, 1, END + TICK), OUTLIVES),
+    ],
+)
+def test_a_refresh_extends_no_family(case: Case) -> None:
+    holds(family_rules.a_refresh_extends_no_family, case)
+
+
+BEYOND = "a token's scope goes beyond the grant"
+
+
+@pytest.mark.parametrize(
+    ("granted", "scope", "told"),
+    [
+        (SCOPE, SCOPE, ""),
+        (SCOPE, "offline_access read", ""),
+        (SCOPE, "read", ""),
+        (SCOPE, "", ""),
+        ("", "", ""),
+        (SCOPE, "read admin", BEYOND),
+        (SCOPE, "reader", BEYOND),
+        ("", "read", BEYOND),
+        ("read\nwrite", "read", BEYOND),
+        (SCOPE, "read\noffline_access", BEYOND),
+    ],
+)
+def test_no_scope_goes_beyond_the_grant(granted: str, scope: str, told: str) -> None:
+    holds(family_rules.no_scope_beyond_the_grant, Case({"scope": granted}, access(AT, "1", scope), told))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, access(AT, "1")),
+        Case({"audience": AUDIENCE + OTHER}, access(AT, "1")),
+        Case({"audience": AUDIENCE + OTHER}, replace(access(AT, "1"), audience=OTHER + AUDIENCE)),
+        Case({}, replace(access(AT, "1"), audience=())),
+        Case({}, replace(access(AT, "1"), audience=OTHER), "a token is for a target beyond the grant"),
+        Case({}, replace(access(AT, "1"), audience=AUDIENCE + OTHER), "a token is for a target beyond the grant"),
+        Case({}, replace(access(AT, "1"), audience=OTHER, client_id="orders")),
+        Case({}, TokenIssued("id", "openid", ("web",), SOON)),
+        Case({}, replace(OPENED[1], audience=OTHER), "a token is for a target beyond the grant"),
+    ],
+)
+def test_no_target_is_beyond_the_grant(case: Case) -> None:
+    holds(family_rules.no_target_beyond_the_grant, case)
+
+
+@pytest.mark.parametrize(("expires_at", "lives"), [(AT + TICK, True), (AT, False), (AT - TICK, False)])
+def test_what_is_given_lives(expires_at: Any, lives: bool) -> None:
+    told = "" if lives else "what was given had already expired"
+    for event in (replace(access(AT, "1"), expires_at=expires_at), AuthorizationCodeIssued(expires_at, "challenge")):
+        holds(family_rules.a_token_lives, Case({}, event, told))
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "family", "told"),
+    [(END, END, ""), (END + TICK, END, OUTLIVES), (END + TICK, None, ""), (SOON, END, "")],
+)
+def test_a_refresh_token_ends_with_its_family(expires_at: Any, family: Any, told: str) -> None:
+    event = replace(OPENED[1], expires_at=expires_at, family_expires_at=family)
+    holds(family_rules.a_refresh_token_ends_with_its_family, Case({}, event, told))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, access(START, "1"), at=START),
+        Case({"redeemed_at": AT}, access(AT, "1")),
+        Case({}, access(AT, "1"), "a token was issued for nothing"),
+        Case({"redeemed_at": AT - TICK}, access(AT, "1"), "a token was issued for nothing"),
+        Case({}, access(AT, "1", client_id="web")),
+    ],
+)
+def test_tokens_come_of_a_grant(case: Case) -> None:
+    holds(family_rules.tokens_come_of_a_grant, case)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, access(AT, "1")),
+        Case({}, access(AT, "0"), "the jti 0 was given twice"),
+        Case({"revoked_jtis": {"1": SOON}}, access(AT, "1"), "the jti 1 was given twice"),
+        Case({"access": None}, access(AT, "0")),
+        Case({"access": None, "revoked_jtis": {"1": SOON}}, access(AT, "1"), "the jti 1 was given twice"),
+        Case({}, TokenIssued("id", "openid", ("web",), SOON, jti="0")),
+        Case({"access": AccessToken("2", "read", AUDIENCE, START, SOON)}, access(AT, "2"), "the jti 2 was given twice"),
+    ],
+)
+def test_a_jti_is_given_once(case: Case) -> None:
+    holds(family_rules.a_jti_is_given_once, case)
+
+
+LATER = {"generation": 2}
+OF_CODE = TokenReuseDetected(0, 0, "web", "authorization_code")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(LATER, TokenReuseDetected(1, 2, "web")),
+        Case(LATER, TokenReuseDetected(0, 2, "web")),
+        Case(LATER, TokenReuseDetected(0, 1, "web"), "it says that generation 1 was the newest"),
+        Case(LATER, TokenReuseDetected(2, 2, "web"), "a generation was called reused that was the newest"),
+        Case(LATER, TokenReuseDetected(3, 2, "web"), "a generation was called reused that was the newest"),
+        Case(
+            {"generation": None}, TokenReuseDetected(0, 0, "web"), "a generation was called reused that was the newest"
+        ),
+        Case({}, OF_CODE),
+        Case({"generation": None, "expires_at": AT}, OF_CODE),
+        Case({"generation": None}, replace(OF_CODE, current_generation=1), "it says that generation 1 was the newest"),
+        Case(
+            LATER | {"expires_at": AT},
+            TokenReuseDetected(1, 2, "web"),
+            "a reuse was found in a family that had expired",
+        ),
+        Case(LATER | {"expires_at": AT + TICK}, TokenReuseDetected(1, 2, "web")),
+        Case(LATER | {"expires_at": None}, TokenReuseDetected(1, 2, "web")),
+        Case(LATER | {"expires_at": AT, "revoked": Revocation(START, "operator")}, TokenReuseDetected(1, 2, "web")),
+    ],
+)
+def test_a_reuse_is_of_an_older_one(case: Case) -> None:
+    holds(family_rules.a_reuse_is_of_an_older_one, case)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(LATER, ForgeryDetected(3, 2, "web")),
+        Case(LATER, ForgeryDetected(2, 2, "web"), "a generation was called forged that had been issued"),
+        Case(LATER, ForgeryDetected(1, 2, "web"), "a generation was called forged that had been issued"),
+        Case(LATER, ForgeryDetected(9, 1, "web"), "it says that generation 1 was the newest"),
+        Case({"generation": None}, ForgeryDetected(0, 0, "web")),
+        Case({}, ForgeryDetected(0, 0, "web"), "a generation was called forged that had been issued"),
+        Case({"generation": None}, ForgeryDetected(0, 1, "web"), "it says that generation 1 was the newest"),
+    ],
+)
+def test_a_forgery_was_never_issued(case: Case) -> None:
+    holds(family_rules.a_forgery_was_never_issued, case)
+
+
+@pytest.mark.parametrize("event", [TokenReuseDetected(0, 1, "web"), ForgeryDetected(0, 1, "web")])
+def test_another_client_changes_nothing(event: Any) -> None:
+    holds(family_rules.another_client_changes_nothing, Case({}, event))
+    told = "another client than the family's presented it"
+    holds(family_rules.another_client_changes_nothing, Case({}, replace(event, client_id="other"), told))
+
+
+MANY = {f"r{number}": SOON for number in range(REVOKED_ONE_BY_ONE - 1)}
+TOO_MANY = "more tokens were revoked one by one than may be"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, TokenRevoked("1", AT + TICK)),
+        Case({}, TokenRevoked("1", AT), "a token was revoked that had expired"),
+        Case({}, TokenRevoked("1", AT, kept_until=AT + TICK)),
+        Case({}, TokenRevoked("1", SOON, kept_until=AT), "a token was revoked that had expired"),
+        Case({"revoked_jtis": {"1": SOON}}, TokenRevoked("1", SOON), "a token was revoked twice"),
+        Case({"revoked_jtis": {"1": AT}}, TokenRevoked("1", SOON)),
+        Case({"revoked_jtis": MANY}, TokenRevoked("1", SOON)),
+        Case({"revoked_jtis": MANY | {"x": SOON}}, TokenRevoked("1", SOON), TOO_MANY),
+        Case({"revoked_jtis": MANY | {"x": AT}}, TokenRevoked("1", SOON)),
+    ],
+    ids=lambda case: case.told,
+)
+def test_a_token_is_revoked_once(case: Case) -> None:
+    holds(family_rules.a_token_is_revoked_once, case)
+
+
+WAITING = fold(None, (DeviceAuthorizationStarted("tv", SCOPE, AUDIENCE, "s", SOON),), START)
+APPROVAL = GrantAuthorized("tv", "ann", SCOPE, AUDIENCE, DEVICE_GRANT, "s")
+NOT_ASKED = "a device was given what it had not asked for"
+
+
+@pytest.mark.parametrize(
+    ("event", "at", "told"),
+    [
+        (APPROVAL, SOON - TICK, ""),
+        (APPROVAL, SOON, "a device was answered too late"),
+        (DeviceAuthorizationDenied("ann"), SOON - TICK, ""),
+        (DeviceAuthorizationDenied("ann"), SOON, "a device was answered too late"),
+        (replace(APPROVAL, scope="read", audience=()), AT, ""),
+        (replace(APPROVAL, scope=""), AT, ""),
+        (replace(APPROVAL, scope="read admin"), AT, NOT_ASKED),
+        (replace(APPROVAL, scope="read\noffline_access"), AT, NOT_ASKED),
+        (replace(APPROVAL, audience=AUDIENCE + OTHER), AT, NOT_ASKED),
+        (replace(APPROVAL, client_id="web"), AT, NOT_ASKED),
+        (replace(APPROVAL, seed="t"), AT, NOT_ASKED),
+    ],
+)
+def test_a_person_answers_for_the_device(event: Any, at: Any, told: str) -> None:
+    assert (family_rules.a_person_answers_for_the_device(WAITING, event, at) or "") == told
+    assert family_rules.a_person_answers_for_the_device(STATE, event, at) is None, "no device asked: `evolve` says so"
+
+
+def test_a_device_that_asked_for_nothing_is_given_nothing() -> None:
+    asked = replace(WAITING, scope="", audience=())
+    nothing = replace(APPROVAL, scope="", audience=())
+    assert family_rules.a_person_answers_for_the_device(asked, nothing, AT) is None
+    assert family_rules.a_person_answers_for_the_device(asked, replace(nothing, scope="read"), AT) == NOT_ASKED
+    spaced = replace(WAITING, scope="read\noffline_access")
+    assert family_rules.a_person_answers_for_the_device(spaced, replace(APPROVAL, scope="read"), AT) == NOT_ASKED
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({"generation": None}, None, at=START),
+        Case({}, None, "a code for nothing", START),
+        Case({"generation": None, "code": CODE}, None, "a code for nothing", START),
+        Case({"generation": None}, None, "a code for nothing", START + TICK),
+    ],
+)
+def test_a_code_begins_a_family(case: Case) -> None:
+    holds(family_rules.a_code_begins_a_family, case)
+
+
+def test_every_event_has_its_rules() -> None:
+    """None is forgotten; of one that has none, `evolve` says what cannot be."""
+    assert {event.__name__ for event, asked in family_rules.RULES.items() if not asked} == {
+        FamilyRevoked.__name__,
+        DeviceAuthorizationStarted.__name__,
+    }
+    assert family_rules.OF_TOKENS.keys() == {"access", "refresh", "id"}

@@ -1,0 +1,268 @@
+"""A plain refresh is followed in one step: as far as it goes, that is what `evolve` and the rules give."""
+
+from datetime import timedelta
+from itertools import combinations_with_replacement
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates import following
+from events.aggregates.family import (
+    AccessToken,
+    Code,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
+    Retry,
+    Revocation,
+    RevocationReason,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRotated,
+    fold,
+)
+from events.aggregates.following import (
+    REFRESHES,
+    detections_end_the_family,
+    folding,
+    follow,
+    nothing_lives_after_the_end,
+    plainly_refreshed,
+    redemptions_give_tokens,
+    time_goes_on,
+)
+from tests.events.verification.test_impossible_histories import OPENED, SCOPE, access, rotated
+from tests.projections.logs import AUDIENCE, START
+
+AT = START + timedelta(seconds=3)
+STATE = fold(None, OPENED, START)
+PLAIN = rotated(0, AT)
+SOON, LATER, PAST = AT + timedelta(minutes=1), AT + timedelta(days=20), AT - timedelta(microseconds=1)
+TIMES = [SOON, LATER, PAST, AT]
+
+
+FIELDS: list[tuple[int, dict[str, list[Any]]]] = [
+    (
+        0,
+        {
+            "generation": [None, 1],
+            "expires_at": [None, *TIMES],
+            "family_expires_at": [None, *TIMES],
+            "revoked": [Revocation(START, "operator")],
+            "revoked_jtis": [{"1": LATER}, {"2": LATER}],
+            "access": [None, AccessToken("1", "read", AUDIENCE, START, SOON)],
+            "scope": ["", "read", "write"],
+            "audience": [(), ("https://other.example",)],
+            "code": [Code(LATER, "challenge")],
+            "retry": [Retry("a", "b")],
+        },
+    ),
+    (
+        1,
+        {
+            "credential": ["authorization_code", "device_code"],
+            "generation": [1],
+            "retry": [Retry("c", "d")],
+            "expires_at": TIMES,
+            "family_expires_at": TIMES,
+        },
+    ),
+    (
+        2,
+        {
+            "from_generation": [1],
+            "to_generation": [0, 2],
+            "expires_at": TIMES,
+            "key": [2],
+            "family_expires_at": TIMES,
+        },
+    ),
+    (
+        3,
+        {
+            "kind": ["refresh", "id"],
+            "scope": ["", SCOPE, "write", "read admin"],
+            "audience": [(), ("https://other.example",)],
+            "expires_at": TIMES,
+            "jti": [None, "0", "2"],
+            "generation": [0],
+            "client_id": ["web", "orders"],
+            "act": [("orders",)],
+            "exchanged_from": [("0",)],
+        },
+    ),
+    (4, {"kind": ["access", "refresh"], "scope": ["", "write"], "expires_at": TIMES, "generation": [0]}),
+]
+"""Of the state, and of each event of a refresh: what a field may be otherwise."""
+CHANGES = [(place, name, value) for place, fields in FIELDS for name, values in fields.items() for value in values]
+
+
+def step_by_step(state: FamilyState, events: tuple[Any, ...]) -> Any:
+    """What `follow` gives where no commit is a plain refresh; or why `evolve` refuses."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(following, "REFRESHES", set())
+        try:
+            return follow(state, events, AT)
+        except ValueError as refused:
+            return refused
+
+
+def test_one_step_is_all_of_them() -> None:
+    """ADR 0027: with any two fields otherwise, whatever it lets pass, every rule does, and the state is the same."""
+    for changes in combinations_with_replacement(CHANGES, 2):
+        things: list[Any] = [STATE, *PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1")]
+        for place, name, value in changes:
+            things[place] = replace(things[place], **{name: value})
+        for events in (tuple(things[1:4]), tuple(things[1:])):
+            found = plainly_refreshed(things[0], events, AT)
+            if found is not None:
+                assert step_by_step(things[0], events) == (found, None), changes
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        PLAIN,
+        (*PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1")),
+        (TokenRedeemed("refresh_token", 0, Retry("a", "b")), *PLAIN[1:]),
+    ],
+    ids=["OAuth", "OpenID", "with a key"],
+)
+def test_a_plain_refresh_is_one_step(events: tuple[Any, ...]) -> None:
+    """It is what nearly all of a log is made of."""
+    assert tuple(map(type, events)) in REFRESHES
+    found = plainly_refreshed(STATE, events, AT)
+    assert found is not None and follow(STATE, events, AT) == (found, None) == step_by_step(STATE, events)
+
+
+def test_no_family_begins_with_a_refresh() -> None:
+    """Whoever checks a log receives why, and goes on with the next commit."""
+    assert tuple(map(type, PLAIN)) in REFRESHES
+    with pytest.raises(ValueError, match="a family begins with GrantAuthorized, not with TokenRedeemed"):
+        follow(None, PLAIN, AT)
+
+
+def test_what_is_not_plain_is_looked_at_step_by_step() -> None:
+    """Such as a family's end brought nearer: the one step does not know it, the steps do."""
+    nearer = (TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, SOON, 1, SOON), access(AT, "1"))
+    assert plainly_refreshed(STATE, nearer, AT) is None
+    after, why = follow(STATE, nearer, AT)
+    assert after is not None and (after.family_expires_at, why) == (SOON, None)
+
+
+ENDED = replace(STATE, revoked=Revocation(START, "operator"))
+REUSE, FORGERY = TokenReuseDetected(0, 1, "web"), ForgeryDetected(5, 0, "web")
+NOT_ENDED, NONE_THERE = (
+    "what was detected did not end the family",
+    "the family ended for a detection, and there was none",
+)
+
+
+def ended_for(reason: RevocationReason) -> FamilyRevoked:
+    """By that."""
+    return FamilyRevoked(reason, "a test")
+
+
+@pytest.mark.parametrize(
+    ("state", "events", "told"),
+    [
+        (None, (REUSE,), NOT_ENDED),
+        (STATE, (REUSE,), NOT_ENDED),
+        (STATE, (FORGERY,), NOT_ENDED),
+        (ENDED, (REUSE,), None),
+        (ENDED, (FORGERY,), None),
+        (STATE, (REUSE, ended_for("reuse_detected")), None),
+        (STATE, (ended_for("reuse_detected"), REUSE), None),
+        (STATE, (REUSE, ended_for("code_reuse")), None),
+        (STATE, (FORGERY, ended_for("forgery")), None),
+        (STATE, (FORGERY, ended_for("reuse_detected")), NONE_THERE),
+        (STATE, (REUSE, ended_for("forgery")), NONE_THERE),
+        (STATE, (ended_for("code_reuse"),), NONE_THERE),
+        (STATE, (ended_for("operator"), ended_for("forgery")), NONE_THERE),
+        (STATE, (REUSE, ended_for("operator")), None),
+        (STATE, (ended_for("operator"),), None),
+        (STATE, PLAIN, None),
+    ],
+)
+def test_a_detection_ends_the_family(state: FamilyState | None, events: tuple[Any, ...], told: str | None) -> None:
+    """CONTRACT §3.2, §3.7: in the same commit; and it is there that a family ended for."""
+    assert detections_end_the_family(state, events, shape_of(*events)) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "events", "told"),
+    [
+        (None, OPENED, None),
+        (STATE, PLAIN, None),
+        (ENDED, PLAIN, "the family had ended"),
+        (ENDED, (REUSE, FORGERY), None),
+        (ENDED, (REUSE, PLAIN[2]), "the family had ended"),
+    ],
+)
+def test_nothing_but_records_follows_the_end(
+    state: FamilyState | None, events: tuple[Any, ...], told: str | None
+) -> None:
+    """CONTRACT §3.5."""
+    assert nothing_lives_after_the_end(state, events, shape_of(*events)) == told
+
+
+def test_a_redemption_gives_something() -> None:
+    """CONTRACT §3.1."""
+    for events, told in (
+        (PLAIN, None),
+        (PLAIN[2:], None),
+        (PLAIN[:2], "something was redeemed, and nothing was given"),
+    ):
+        said = redemptions_give_tokens(STATE, events, shape_of(*events))
+        assert said is None if told is None else said is not None and said.startswith(told)
+
+
+def shape_of(*events: Any) -> Any:
+    """As `follow` finds it, and finds it again."""
+    types = tuple(map(type, events))
+    found = following._shape(types)
+    assert following._shape(types) == found
+    return found
+
+
+def test_a_shape_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are few, and each commit asks."""
+    monkeypatch.setattr(following, "_shapes", {})
+    assert following._shape((TokenReuseDetected,)) is following._shape((TokenReuseDetected,))
+
+
+def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger may choose them."""
+    remembered: dict[Any, Any] = {}
+    monkeypatch.setattr(following, "_shapes", remembered)
+    monkeypatch.setattr(following, "_FEW", 2)
+    for number in range(4):
+        shape_of(*[REUSE] * number)
+    assert list(remembered) == [(), (TokenReuseDetected,)]
+
+
+@pytest.mark.parametrize(("later", "told"), [(timedelta(0), False), (-timedelta(microseconds=1), True)])
+def test_time_goes_on(later: timedelta, told: bool) -> None:
+    """Or two commits are of one time."""
+    said = time_goes_on(AT, AT + later)
+    assert said == (f"it is of {AT + later}, the commit before it of {AT}" if told else None)
+
+
+def test_the_first_rule_that_is_broken_is_named() -> None:
+    """And the state after all of the events is given nevertheless."""
+    for state, events, told in (
+        (STATE, (TokenRedeemed("refresh_token", 0), PLAIN[1]), "something was redeemed"),
+        (ENDED, (TokenRedeemed("refresh_token", 1),), "something was redeemed"),
+        (STATE, (TokenRedeemed("refresh_token", 1), replace(PLAIN[2], scope="admin")), "generation 1 was redeemed"),
+        (STATE, (PLAIN[0], replace(PLAIN[2], scope="admin")), "a token's scope"),
+    ):
+        after, why = follow(state, events, AT)
+        assert why is not None and why.startswith(told)
+        assert after is not None and (after.redeemed_at == AT or state is ENDED)
+
+
+def test_events_are_folded_one_after_the_other() -> None:
+    """Onto the state before them; that breaks no rule of an aggregate that has none."""
+    assert folding(lambda state, event: (*state, event))((1,), (2, 3), START) == ((1, 2, 3), None)

@@ -1,0 +1,61 @@
+"""A reply goes below its asker's own inbox, or nowhere (ADR 0038)."""
+
+import pytest
+
+from events.bus.own_inbox import MAX_REPLY, OwnInbox, of_anybody, of_client, of_person, of_role
+
+WEB, PUBLIC, ORDER = "oauth.acme.client.web.token", "oauth.acme.public.jwks", "admin.acme.role.list"
+
+
+@pytest.mark.parametrize(
+    ("own_inbox", "subject", "reply"),
+    [
+        (of_client, WEB, "_INBOX.acme.web.x"),
+        (of_client, WEB, "_INBOX.acme.web.x.1"),
+        (of_client, PUBLIC, "_INBOX.acme.other.x"),
+        (of_person, "oauth.acme.client.web.introspect", "_INBOX.acme.web.jti.x"),
+        (of_person, PUBLIC, "_INBOX.acme.web.jti.x"),
+        (of_role("operator"), ORDER, "_INBOX.role.operator.x"),
+        (of_role("operator"), ORDER, "_INBOX.acme.role.me.x"),
+        (of_anybody, WEB, "_INBOX.x"),
+        (of_client, WEB, "_INBOX.acme.web.x\x0b\udcff"),
+    ],
+)
+def test_ones_own_inbox(own_inbox: OwnInbox, subject: str, reply: str) -> None:
+    """Its answer is sent."""
+    assert own_inbox(subject, reply)
+
+
+@pytest.mark.parametrize(
+    ("own_inbox", "subject", "reply"),
+    [
+        (of_client, WEB, "_INBOX.acme.other.x"),
+        (of_client, WEB, "_INBOX.acme.web2.x"),
+        (of_client, WEB, "_INBOX.globex.web.x"),
+        (of_client, WEB, "_INBOX.acme.web"),
+        (of_client, PUBLIC, "_INBOX.globex.web.x"),
+        (of_person, "oauth.acme.client.web.introspect", "_INBOX.acme.web.x"),
+        (of_person, "oauth.acme.client.web.introspect", "_INBOX.acme.other.jti.x"),
+        (of_role("operator"), ORDER, "_INBOX.role.service.x"),
+        (of_role("operator"), ORDER, "_INBOX.globex.role.me.x"),
+        (of_role("auditor"), "audit.acme.position", "_INBOX.role.inquiry.x"),
+        (of_anybody, WEB, "tokens.acme.tenant"),
+        (of_anybody, WEB, "_INBOX"),
+        (of_anybody, WEB, "_INBOX." + "x" * MAX_REPLY),
+    ],
+)
+def test_anothers_inbox(own_inbox: OwnInbox, subject: str, reply: str) -> None:
+    """Nobody gets that answer."""
+    assert not own_inbox(subject, reply)
+
+
+@pytest.mark.parametrize("end", ["*", ">", "x.>", "x.*", "*.x", "x*", "", "x.", "x y", "x\ty", "x\r\n", "x\n"])
+def test_what_is_no_single_subject(end: str) -> None:
+    """Of each of them, wherever it begins: the broker would give it to several, or take it for another subject."""
+    for own_inbox, subject, inbox in (
+        (of_anybody, WEB, "_INBOX"),
+        (of_client, WEB, "_INBOX.acme.web"),
+        (of_person, PUBLIC, "_INBOX.acme.web.jti"),
+        (of_role("edge"), "oauth.acme.edge.token", "_INBOX.role.edge"),
+    ):
+        assert not own_inbox(subject, f"{inbox}.{end}")

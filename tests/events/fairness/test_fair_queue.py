@@ -1,0 +1,197 @@
+"""Everybody in turn: limits hold, nothing is lost or waits without need, and no asker keeps another one waiting."""
+
+from collections import Counter
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from events.fairness.fair_queue import Asker, FairQueue, Limits
+
+LIMITS = Limits(at_once=6, of_tenant=4, of_client=2, waiting=12, waiting_of_tenant=8, waiting_of_client=5, alone=5)
+
+askers = st.tuples(st.sampled_from(["acme", "globex", "initech"]), st.sampled_from(["app", "web", "tv"]))
+
+
+class Asked(RuleBasedStateMachine):
+    """Requests come and end in any order; beside the queue, lists say what should be so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: FairQueue[int] = FairQueue(LIMITS, lambda: self.alone)
+        self.alone: Asker | None = None
+        self.under_way: list[Asker] = []
+        self.waiting: dict[Asker, list[int]] = {}
+        self.passed_over: Counter[tuple[Asker, Asker]] = Counter()
+        """How often (who waits, who began) the second one began, while the first one waited and might have."""
+        self.number = 0
+
+    def may_begin(self, asker: Asker) -> bool:
+        """By the limits."""
+        if asker == self.alone and len(self.under_way) < LIMITS.alone:
+            return True
+        of_tenant = [other for other in self.under_way if other[0] == asker[0]]
+        return (
+            len(self.under_way) < LIMITS.at_once
+            and len(of_tenant) < LIMITS.of_tenant
+            and of_tenant.count(asker) < LIMITS.of_client
+        )
+
+    @rule(asker=askers)
+    def ask(self, asker: Asker) -> None:
+        """It begins, or waits, or there is no room; one that has nothing waiting always has room."""
+        self.number += 1
+        if asker != self.alone:
+            self.alone = None
+        may_begin = self.may_begin(asker) and asker not in self.waiting
+        assert self.queue.begins(asker) == may_begin
+        if may_begin:
+            self.under_way.append(asker)
+            return
+        total = sum(map(len, self.waiting.values()))
+        of_tenant = sum(len(numbers) for other, numbers in self.waiting.items() if other[0] == asker[0])
+        own = self.waiting.get(asker, [])
+        room = total < LIMITS.waiting and of_tenant < LIMITS.waiting_of_tenant and len(own) < LIMITS.waiting_of_client
+        assert self.queue.waits(asker, self.number) == (room or not own)
+        if room or not own:
+            self.waiting.setdefault(asker, []).append(self.number)
+
+    @rule(asker=askers)
+    def be_alone(self, asker: Asker) -> None:
+        """For a while nobody else has asked, and nothing of others waits."""
+        if set(self.waiting) <= {asker}:
+            self.alone = asker
+
+    @rule(which=st.integers(min_value=0))
+    def end(self, which: int) -> None:
+        """What may begins then."""
+        if self.under_way:
+            self.queue.ended(self.under_way.pop(which % len(self.under_way)))
+            while self.begin():
+                pass
+            assert not any(self.may_begin(asker) for asker in self.waiting)
+
+    def begin(self) -> bool:
+        """An asker's oldest begins, if any may; nobody is passed over again and again."""
+        might = [asker for asker in self.waiting if self.may_begin(asker)]
+        following = self.queue.following()
+        assert (following is not None) == bool(might)
+        if following is None:
+            return False
+        began, number = following
+        assert began in might and self.waiting[began].pop(0) == number
+        for asker in might:
+            if asker != began:
+                self.passed_over[asker, began] += 1
+                assert self.passed_over[asker, began] == 1 or asker[0] != began[0]
+        for pair in list(self.passed_over):
+            if pair[0] == began:
+                del self.passed_over[pair]
+        if not self.waiting[began]:
+            del self.waiting[began]
+        self.under_way.append(began)
+        return True
+
+    @invariant()
+    def nobody_waits_who_may_begin(self) -> None:
+        """But who is alone since; and all is counted."""
+        assert not any(self.may_begin(asker) for asker in self.waiting if asker != self.alone)
+        assert self.queue.under_way == len(self.under_way)
+        assert self.queue.waiting == sum(map(len, self.waiting.values()))
+
+    def teardown(self) -> None:
+        """Whatever was taken in comes out, and nothing of it is remembered."""
+        while self.under_way:
+            self.end(0)
+        assert not self.waiting
+        empty: FairQueue[int] = FairQueue(LIMITS, self.queue._alone)
+        assert vars(self.queue) == vars(empty)
+
+
+test_any_requests = Asked.TestCase
+test_any_requests.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def begun(queue: FairQueue[int], ends: int) -> list[Asker]:
+    """Who begins, one after the other, as the one that has been under way for longest ends each time."""
+    under_way = [asker for asker, count in queue._of_client.items() for _ in range(count)]
+    began = []
+    for _ in range(ends):
+        queue.ended(under_way.pop(0))
+        while (following := queue.following()) is not None:
+            under_way.append(following[0])
+            began.append(following[0])
+    return began
+
+
+def fill(queue: FairQueue[int], asker: Asker) -> None:
+    """Ask until there is no room."""
+    while queue.begins(asker) or queue.waits(asker, 0):
+        pass
+
+
+def test_one_that_floods_keeps_nobody_waiting_for_more_than_one_of_its_own() -> None:
+    """However much it has waiting: whoever asks now is next but one."""
+    queue = FairQueue[int](Limits(4, 4, 4, 100, 100, 100))
+    fill(queue, ("acme", "flood"))
+    assert not queue.begins(("acme", "quiet")) and queue.waits(("acme", "quiet"), 1)
+    assert ("acme", "quiet") in begun(queue, 2)
+
+
+def test_a_tenant_of_many_clients_has_no_more_turns_than_another() -> None:
+    """Turns are tenants' first: twenty clients that flood are one tenant to the others."""
+    queue = FairQueue[int](Limits(4, 4, 4, 1000, 1000, 10))
+    for client in ("flood", *(f"c{number}" for number in range(20))):
+        fill(queue, ("acme", client))
+    for _ in range(3):
+        assert queue.waits(("globex", "quiet"), 1)
+    assert begun(queue, 6).count(("globex", "quiet")) >= 2
+
+
+def test_a_flood_leaves_places_to_others() -> None:
+    """A client's and a tenant's requests under way are bounded, so others' begin at once."""
+    queue = FairQueue[int](LIMITS)
+    fill(queue, ("acme", "flood"))
+    assert queue.under_way == LIMITS.of_client and queue.begins(("acme", "quiet"))
+    fill(queue, ("acme", "other"))
+    assert queue.under_way == LIMITS.of_tenant and queue.begins(("globex", "quiet"))
+
+
+def test_who_is_alone_has_more_until_another_one_comes() -> None:
+    """What waited begins together then; and when another one comes, no more of it than of anybody begins."""
+    alone: Asker | None = None
+    queue = FairQueue[int](LIMITS, lambda: alone)
+    fill(queue, ("acme", "flood"))
+    assert (queue.under_way, queue.waiting) == (LIMITS.of_client, 5)
+    alone = ("acme", "flood")
+    assert not queue.begins(("acme", "flood")), "others of its own have waited longer"
+    assert len(begun(queue, 1)) == 4 and queue.under_way == LIMITS.alone
+    alone = None
+    assert begun(queue, 3) == [] and begun(queue, 1) == [("acme", "flood")]
+
+
+class Untouched(dict[str, Any]):
+    """Of which nobody may go through the entries."""
+
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("all that wait were gone through")
+
+    items = values = keys = __iter__
+
+
+@pytest.mark.parametrize("alone", [None, ("globex", "web"), ("acme", "w3")])
+def test_what_cannot_begin_is_not_gone_through(alone: Asker | None) -> None:
+    """Not the clients of a tenant at its limit, however many wait, and nothing at all where no place is free."""
+    queue = FairQueue[int](LIMITS, lambda: alone)
+    for number in range(LIMITS.of_tenant):
+        assert queue.begins(("acme", f"c{number}"))
+    for number in range(100):
+        assert queue.waits(("acme", f"w{number}"), number)
+    queue._waiting["acme"] = Untouched(queue._waiting["acme"])
+    assert queue.following() == ((alone, 3) if alone == ("acme", "w3") else None)
+    while queue.under_way < LIMITS.at_once:
+        assert queue.begins(("globex", f"c{queue.under_way}"))
+    queue._waiting = Untouched(queue._waiting)
+    assert queue.following() is None

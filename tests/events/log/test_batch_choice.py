@@ -1,0 +1,63 @@
+"""Whether commits go alone or together, against a broker of which only its speed is told."""
+
+import pytest
+
+from events.log.batch_choice import CROWD, TRIAL, TRUST_SECONDS, WINDOW_SECONDS, Pace
+
+
+class Time:
+    """Seconds, by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def share_together(pace: Pace, time: Time, alone: float, together: float, crowd: int, seconds: float) -> float:
+    """Of that time, with so many commits per second either way, how much was spent sending together."""
+    spent, end = 0.0, time.now + seconds
+    while time.now < end:
+        step = 1 / (together if pace.together else alone)
+        spent += step if pace.together else 0
+        time.now += step
+        pace.acknowledged(1, crowd)
+    return spent / seconds
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "chosen"), [(5_000, 9_000, True), (20_000, 6_000, False), (5_000, 5_100, False)]
+)
+def test_the_faster_way_is_kept(alone: float, together: float, chosen: bool) -> None:
+    """Nearly always: the other way is tried for a window in every few seconds. A tie goes to alone."""
+    time = Time()
+    share = share_together(Pace(time), time, alone, together, CROWD, 10 * TRUST_SECONDS)
+    assert share == pytest.approx(float(chosen), abs=len(TRIAL) * WINDOW_SECONDS / TRUST_SECONDS)
+
+
+def test_a_change_of_the_broker_is_noticed() -> None:
+    """Its disk became slow: within the time a way is trusted, what is faster now is found."""
+    time = Time()
+    pace = Pace(time)
+    share_together(pace, time, 20_000, 6_000, CROWD, 4 * TRUST_SECONDS)
+    share_together(pace, time, 1_000, 6_000, CROWD, 2 * TRUST_SECONDS)
+    assert share_together(pace, time, 1_000, 6_000, CROWD, 4 * TRUST_SECONDS) > 0.9
+
+
+def test_few_never_wait_for_each_other() -> None:
+    """Below a crowd nothing is tried, however good it might look."""
+    time = Time()
+    assert share_together(Pace(time), time, 1_000, 9_000, CROWD - 1, 20) == 0
+
+
+def test_an_hour_of_silence_is_no_measurement() -> None:
+    """What came before it is forgotten instead of being averaged with nothing."""
+    time = Time()
+    pace = Pace(time)
+    share_together(pace, time, 5_000, 9_000, CROWD, 4 * TRUST_SECONDS)
+    before = pace.together
+    time.now += 3600
+    pace.acknowledged(1, CROWD)
+    assert (before, pace.together) == (True, False)
+    assert share_together(pace, time, 5_000, 9_000, CROWD, 4 * TRUST_SECONDS) > 0.9

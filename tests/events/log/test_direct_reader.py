@@ -1,0 +1,235 @@
+"""The log read by batched direct get: all of it, in order, whatever is missing, cut short, behind or restarted."""
+
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from nats.aio.msg import Msg
+
+from events.aggregates.subjects import EVERYTHING, STREAM
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.direct_reader import commit_at, read_direct
+from events.log.direct_response import Request
+from events.log.log import Unavailable
+from events.log.stored_commit import Stored
+from heirloom.cli.audit.verify import verify_log
+from tests.broker import Broker
+from tests.projections.logs import eventful_log
+
+LOG = eventful_log()
+END = len(LOG)
+BEHIND, BEYOND = "behind.API", 1 << 40
+STARTED = datetime.now(UTC)
+
+
+async def write(connection: Connection, log: list[Stored] = LOG, missing: tuple[int, ...] = ()) -> None:
+    """A log of these commits; some are taken out again, which takes a stream without the log's own protection."""
+    unprotected = stream.configuration(stream.Required()) | {"deny_delete": False}
+    await ask(connection, f"STREAM.CREATE.{STREAM}", unprotected)
+    for stored in log:
+        # a message's own headers are no word of the broker's
+        await connection.jetstream().publish(stored.subject, stored.body, headers={"Nats-Sequence": "77"})
+    for seq in missing:
+        await ask(connection, f"STREAM.MSG.DELETE.{STREAM}", {"seq": seq})
+
+
+async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> None:
+    """Something of JetStream that must succeed."""
+    reply = await connection.request(f"$JS.API.{operation}", msgspec.json.encode(request), timeout=5)
+    assert "error" not in msgspec.json.decode(reply.data)
+
+
+async def everything(connection: Connection, start: int = 1, **how: Any) -> list[Stored]:
+    """What is read."""
+    found: list[Stored] = []
+    async with aclosing(read_direct(connection, start, **how)) as batches:
+        async for batch in batches:
+            assert batch.commits
+            found += batch.commits
+    return timeless(found)
+
+
+def timeless(found: list[Stored]) -> list[Stored]:
+    """Each has the time at which the broker stored it; without it, what was written."""
+    assert all(stored.stored_at is not None and stored.stored_at > STARTED for stored in found)
+    return [replace(stored, stored_at=None) for stored in found]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """From anywhere to anywhere, also past the end; of one family; one commit; nothing; in requests of any size."""
+    monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", size)
+    connection = await connect(nats_server.url, "test")
+    await write(connection)
+    for start, until in ((1, END), (1, 1), (9, 23), (END, END), (1, 1 << 60)):
+        assert await everything(connection, start, until=until) == LOG[start - 1 : until]
+    of_one = [stored for stored in LOG if stored.subject.startswith("tokens.acme.family.f2.") and stored.seq <= 40]
+    assert await everything(connection, until=40, filter="tokens.acme.family.f2.*") == of_one
+    for nothing in ({"start": END + 1, "until": END}, {"start": END + 1, "until": 1 << 60}, {"until": 0}):
+        assert await everything(connection, **nothing) == []
+    assert await everything(connection, until=END, filter="tokens.acme.family.nobody.*") == []
+    third = await commit_at(connection, 3)
+    assert third is not None and timeless([third]) == [LOG[2]]
+    assert await commit_at(connection, END + 1) is None
+    await connection.close()
+
+
+@pytest.mark.parametrize("missing", [(1,), (2, 3), tuple(range(5, 40)), (END - 1, END), tuple(range(1, END + 1))])
+async def test_what_is_missing_is_left_out(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch, missing: tuple[int, ...]
+) -> None:
+    """At the beginning, within, longer than several requests, at the end: all the rest comes, once, and it ends."""
+    monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
+    connection = await connect(nats_server.url, "test")
+    await write(connection, missing=missing)
+    rest = [stored for stored in LOG if stored.seq not in missing]
+    assert await everything(connection, until=END) == rest
+    of_family = [stored for stored in rest if ".family." in stored.subject]
+    assert await everything(connection, until=END, filter="tokens.*.family.*.*") == of_family
+    await connection.close()
+
+
+async def test_requests_that_are_cut_short(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out where the broker sends less than was asked for, because it is much."""
+    monkeypatch.setattr("events.log.direct_reader.REQUEST_BYTES", 3000)
+    connection = await connect(nats_server.url, "test")
+    await write(connection)
+    assert await everything(connection, until=END) == LOG
+    await connection.close()
+
+
+async def test_a_broker_that_is_killed_while_one_reads(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading goes on at the next commit once it is back; where it does not come back, one is told."""
+    monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.log.direct_reader.SILENCE_SECONDS", 0.5)
+    connection = await connect(nats_server.url, "test", patient=False)
+    connection.outlast_brokers()
+    await write(connection)
+    found: list[Stored] = []
+    async with aclosing(read_direct(connection, until=END)) as batches:
+        async for batch in batches:
+            found += batch.commits
+            if len(found) == 16:
+                nats_server.kill()
+                nats_server.start()
+    assert timeless(found) == LOG
+    monkeypatch.setattr("events.log.direct_reader.PATIENCE_SECONDS", 0.3)
+    nats_server.kill()
+    with pytest.raises(Unavailable, match="stopped before sequence 1: the broker"):
+        await everything(connection, until=END)
+    await connection.close()
+
+
+@pytest.mark.parametrize("lost", [1, 5, 8, 9])
+async def test_an_answer_that_is_not_whole(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
+    """Its first message, one within, its last, or its end lost on the way: it is no gap, it is asked for again."""
+    monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
+    monkeypatch.setattr("events.log.direct_reader.SILENCE_SECONDS", 0.3)
+    count, take = 0, Request.take
+
+    def lose(request: Request, headers: bytes, body: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count != lost:
+            take(request, headers, body)
+
+    monkeypatch.setattr(Request, "take", lose)
+    connection = await connect(nats_server.url, "test")
+    await write(connection)
+    assert await everything(connection, until=END) == LOG
+    await connection.close()
+
+
+async def test_it_follows(nats_server: Broker) -> None:
+    """Without an end it waits for what comes."""
+    connection = await connect(nats_server.url, "test")
+    await write(connection, LOG[:5])
+    found: list[Stored] = []
+    async with aclosing(read_direct(connection, 3)) as batches:
+        async for batch in batches:
+            found += batch.commits
+            if len(found) == END - 2:
+                break
+            for stored in LOG[5:]:
+                await connection.jetstream().publish(stored.subject, stored.body)
+    assert timeless(found) == LOG[2:]
+    await connection.close()
+
+
+class Behind:
+    """A replica that lacks what comes after the sequence `at`; what the leader says passes it unchanged."""
+
+    def __init__(self, connection: Connection, at: int) -> None:
+        self._connection = connection
+        self.at = at
+        self.refused = asyncio.Event()
+        self.leader_is_silent = False
+
+    async def answer(self, message: Msg) -> None:
+        """Have the broker answer whoever asked, to what is left of the question."""
+        operation, question = message.subject.removeprefix(f"{BEHIND}."), msgspec.json.decode(message.data)
+        if operation.startswith("DIRECT.GET."):
+            there = self.at - question["seq"] + 1
+            if there > 0:
+                question |= {"batch": min(there, question.get("batch", 1))}
+            else:
+                question["seq"] = BEYOND
+                self.refused.set()
+        elif self.leader_is_silent:
+            return
+        await self._connection.publish(f"$JS.API.{operation}", msgspec.json.encode(question), reply=message.reply)
+
+
+@pytest.mark.parametrize("filter", [EVERYTHING, "tokens.*.family.*.*"])
+async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, filter: str) -> None:
+    """It is asked again until it has what the leader has; one that stays behind is not taken for the log."""
+    connection = await connect(nats_server.url, "test")
+    await write(connection)
+    wanted = [stored for stored in LOG if filter == EVERYTHING or ".family." in stored.subject]
+    replica = Behind(connection, 20)
+    await connection.subscribe(f"{BEHIND}.>", cb=replica.answer)
+    connection.jetstream_api = BEHIND
+    reading = asyncio.create_task(everything(connection, until=END, filter=filter))
+    await replica.refused.wait()
+    replica.at = END
+    assert await reading == wanted
+    replica.at = 20
+    monkeypatch.setattr("events.log.direct_reader.PATIENCE_SECONDS", 0.3)
+    with pytest.raises(Unavailable, match="less than the log's leader"):
+        await everything(connection, until=END, filter=filter)
+    await connection.close()
+
+
+async def test_a_leader_that_says_nothing_is_not_an_end(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the answering replica has no more and nobody says whether the log has: what is read is not all of it."""
+    monkeypatch.setattr("events.log.stream.ANSWER_SECONDS", 0.1)
+    connection = await connect(nats_server.url, "test")
+    await write(connection)
+    replica = Behind(connection, 20)
+    replica.leader_is_silent = True
+    await connection.subscribe(f"{BEHIND}.>", cb=replica.answer)
+    connection.jetstream_api = BEHIND
+    with monkeypatch.context() as patient:
+        patient.setattr("events.log.direct_reader.PATIENCE_SECONDS", 0.3)
+        with pytest.raises(Unavailable, match="stopped before sequence 21"):
+            await everything(connection, until=END)
+    reading = asyncio.create_task(everything(connection, until=END))
+    await replica.refused.wait()
+    replica.at, replica.leader_is_silent = END, False
+    assert await reading == LOG
+    await connection.close()
+
+
+async def test_verify_names_what_is_missing(nats_server: Broker) -> None:
+    """The first sequence of it."""
+    connection = await connect(nats_server.url, "test")
+    await write(connection, missing=(9, 10, 30))
+    fault = (await verify_log(connection, END, lambda _: None)).fault
+    assert fault is not None
+    assert fault.seq == 9
+    await connection.close()

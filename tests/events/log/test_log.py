@@ -1,0 +1,328 @@
+"""What the log asks the broker, and what it makes of each answer: none, an error, a message, silence."""
+
+import asyncio
+import base64
+import itertools
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
+
+from events.aggregates.subjects import SETTINGS, family
+from events.bus.connection import Connection
+from events.bus.parser import Taker
+from events.log.consumer_reader import Batch
+from events.log.log import Head, Log, Unavailable
+from events.log.newest_message import READ_SECONDS
+from events.log.stored_commit import Stored
+from events.log.stream import JetStreamMissing
+from tests.projections.logs import LogMaker
+
+MADE = LogMaker()
+MADE.open("f")
+BODY, SUBJECT = MADE.log[0].body, MADE.log[0].subject
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+FAMILY = family("acme", "f")
+LEADER = "$JS.API.STREAM.MSG.GET.TOKENS"
+DIRECT = "$JS.API.DIRECT.GET.TOKENS"
+SILENCE = object()
+SILENT: tuple[type[Exception], ...] = (NoRespondersError, TimeoutError, OutboundBufferLimitError)
+
+
+class Broker:
+    """Answers each question with the next of `answers`, and keeps what it was asked."""
+
+    jetstream_api = "$JS.API"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, Any]] = []
+        self._ids = itertools.count()
+        self._takers: dict[str, Taker] = {}
+
+    def new_inbox(self) -> str:
+        """As `bus.Connection.new_inbox`; the appender wants one too."""
+        return f"_INBOX.{next(self._ids)}"
+
+    async def request(self, subject: str, body: bytes, **options: float) -> Any:
+        """As `bus.Connection.request`."""
+        assert options == {"timeout": READ_SECONDS} and isinstance(body, bytes)
+        self.asked.append((subject, msgspec.json.decode(body) if body else None))
+        answer = self.answers.pop(0)
+        if isinstance(answer, type):
+            raise answer
+        return answer
+
+    async def listen(self, subject: str, take: Taker) -> None:
+        """As `bus.Connection.listen`."""
+        self._takers[subject] = take
+
+    async def publish(self, subject: str, body: bytes, reply: str) -> None:
+        """As `bus.Connection.publish`: the answer comes where it is awaited; none does for `SILENCE`."""
+        self.asked.append((subject, msgspec.json.decode(body)))
+        answer = self.answers.pop(0)
+        if isinstance(answer, type):
+            raise answer
+        if answer is not SILENCE:
+            self._takers[f"{reply.rpartition('.')[0]}.*"](reply.encode(), b"", answer.data, answer.headers)
+
+
+def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
+    """A log whose broker answers so."""
+    broker = Broker(*answers)
+    return Log(cast("Connection", broker), stream), broker
+
+
+def said(value: Any) -> Any:
+    """An answer of the JetStream API."""
+    return SimpleNamespace(headers=None, data=msgspec.json.encode(value))
+
+
+def message(seq: int, subject: str = SUBJECT, body: bytes = BODY) -> Any:
+    """The leader's."""
+    data = base64.b64encode(body).decode()
+    return said({"message": {"subject": subject, "seq": seq, "data": data, "time": AT}})
+
+
+def direct(seq: int) -> Any:
+    """Any replica's."""
+    place = f"Nats-Subject: {SUBJECT}\r\nNats-Sequence: {seq}\r\nNats-Time-Stamp: 2026-11-20T12:00:00Z"
+    return SimpleNamespace(headers=f"NATS/1.0\r\nNats-Stream: TOKENS\r\n{place}\r\n\r\n".encode(), data=BODY)
+
+
+def status(line: bytes | None) -> Any:
+    """Any replica's, without a message."""
+    return SimpleNamespace(headers=line, data=b"")
+
+
+def error(code: int) -> Any:
+    """As the API reports one."""
+    return said({"error": {"code": 404, "err_code": code, "description": "what it was"}})
+
+
+NOTHING = error(10037)
+
+
+async def test_the_head_is_the_leaders() -> None:
+    """What is answered is decided on it: the whole commit, its place, and when the broker stored it."""
+    log, broker = log_of(message(7))
+    stored = Stored(7, SUBJECT, BODY, AT)
+    head = await log.head(FAMILY)
+    assert (head.stored, head.expected) == (stored, 7)
+    assert head.commit is not None and head.commit.id == "commit1"
+    assert broker.asked == [(LEADER, {"last_by_subj": "tokens.acme.family.f.*"})]
+    log, _ = log_of(message(7))
+    assert await log.last_from_leader(FAMILY) == stored
+
+
+async def test_an_expected_sequence_may_be_any_replicas() -> None:
+    """A read that no answer hangs on."""
+    log, broker = log_of(direct(7), status(b"NATS/1.0 404 Message Not Found\r\n\r\n"))
+    await log.start()
+    head = await log.head(FAMILY, leader=False)
+    assert (head.stored, head.expected) == (Stored(7, SUBJECT, BODY, AT), 7)
+    assert await log.head(FAMILY, leader=False) == Head(None, None, 0)
+    assert broker.asked == [(DIRECT, {"last_by_subj": "tokens.acme.family.f.*"})] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (None, ""),
+        (b"NATS/1.0 408\r\n\r\n", "408"),
+        (b"NATS/1.0 503\r\n\r\n", "503"),
+        (b"NATS/1.0 \xff\xfe5\r\n\r\n", "\ufffd\ufffd5"),
+    ],
+)
+async def test_what_no_replica_says_is_not_nothing(line: bytes | None, named: str) -> None:
+    """Only 404 means that there is no message."""
+    log, _ = log_of(status(line))
+    await log.start()
+    with pytest.raises(Unavailable, match=f"status {named}$"):
+        await log.head(FAMILY, leader=False)
+
+
+async def test_no_message_is_one_error_alone() -> None:
+    """10037; any other, as 10008 (no leader), or an answer without either, means that nothing is known."""
+    log, _ = log_of(NOTHING)
+    assert await log.head(FAMILY) == Head(None, None, 0)
+    for code in (10008, 10059, 0):
+        log, _ = log_of(error(code))
+        with pytest.raises(Unavailable, match="what it was"):
+            await log.head(FAMILY)
+    log, _ = log_of(said({}))
+    with pytest.raises(Unavailable, match="gave no answer"):
+        await log.head(FAMILY)
+
+
+@pytest.mark.parametrize("silent", SILENT, ids=lambda error: error.__name__)
+async def test_silence_is_unavailable(silent: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the leader, of a replica, and of a consumer; not so in the appender, which then looks once more."""
+    monkeypatch.setattr("events.log.newest_message.READ_SECONDS", 0)
+    log, _ = log_of(silent, silent, SILENCE, silent, silent)
+    await log.start()
+    with pytest.raises(Unavailable, match="leader cannot be read now"):
+        await log.head(FAMILY)
+    with pytest.raises(Unavailable, match="log cannot be read now"):
+        await log.head(FAMILY, leader=False)
+    with pytest.raises(Unavailable, match="log cannot be read now"):
+        await log.head(FAMILY, leader=False)
+    with pytest.raises(Unavailable, match="leader cannot be read now"):
+        await log.finished("reactor")
+    assert await log._next_after("tokens.>", 1) is None
+
+
+async def test_messages_are_found_by_place_and_by_what_they_are_under() -> None:
+    """Each question in the broker's own words, to the leader of that stream."""
+    found = Stored(7, SUBJECT, BODY, AT)
+    log, broker = log_of(message(7), message(7), message(7), message(7), NOTHING, stream="OTHER")
+    assert await log.newest("tokens.acme.key.*") == found
+    assert await log.at(7) == found
+    assert await log.next_after(FAMILY, 6) == found
+    assert log.append == log.appender.append
+    assert await log.appender._find_next("tokens.acme.>", 6) == (7, BODY)
+    assert await log.appender._find_next("tokens.acme.>", 7) is None
+    assert {subject for subject, _ in broker.asked} == {"$JS.API.STREAM.MSG.GET.OTHER"}
+    assert [question for _, question in broker.asked] == [
+        {"last_by_subj": "tokens.acme.key.*"},
+        {"seq": 7},
+        {"next_by_subj": "tokens.acme.family.f.*", "seq": 7},
+        {"next_by_subj": "tokens.acme.>", "seq": 7},
+        {"next_by_subj": "tokens.acme.>", "seq": 8},
+    ]
+
+
+async def test_the_newest_setting_is_of_a_tenant_a_client_or_a_key() -> None:
+    """Whichever is newest; 0 where there is none."""
+    for newest in range(len(SETTINGS)):
+        log, broker = log_of(*(message(9 if place == newest else 3) for place in range(len(SETTINGS))))
+        assert await log.last_setting() == 9
+        assert [question for _, question in broker.asked] == [{"last_by_subj": filter} for filter in SETTINGS]
+    log, _ = log_of(*[NOTHING] * len(SETTINGS))
+    assert await log.last_setting() == 0
+    log, _ = log_of(*[NOTHING] * (len(SETTINGS) - 1), message(3))
+    assert await log.last_setting() == 3
+
+
+async def test_a_consumer_has_finished_what_it_acknowledged_without_a_gap() -> None:
+    """Its floor in the stream; a consumer that is not there has finished nothing that is known."""
+    log, broker = log_of(said({"ack_floor": {"stream_seq": 12, "consumer_seq": 5}}), said({}), error(10014))
+    assert await log.finished("reactor") == 12
+    assert broker.asked == [("$JS.API.CONSUMER.INFO.TOKENS.reactor", None)]
+    assert await log.finished("reactor") == 0
+    with pytest.raises(Unavailable, match="what it was"):
+        await log.finished("reactor")
+
+
+async def test_the_newest_sequence_is_that_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where there is no JetStream to say it, it is not 0."""
+    log, broker = log_of(stream="OTHER")
+
+    async def last_sequence(connection: Any, name: str) -> int:
+        assert connection is broker
+        if name != "OTHER":
+            raise JetStreamMissing("what it was")
+        return 7
+
+    monkeypatch.setattr("events.log.log.last_sequence", last_sequence)
+    assert await log.last_sequence() == 7
+    log._stream = "TOKENS"
+    with pytest.raises(Unavailable, match="what it was"):
+        await log.last_sequence()
+
+
+class Direct:
+    """As `read_direct`: what some replica has, in these batches; `closed` tells that nobody reads on."""
+
+    def __init__(self, *batches: list[Stored], hangs: bool = False) -> None:
+        self.batches, self.hangs = batches, hangs
+        self.asked: list[tuple[Any, dict[str, Any]]] = []
+        self.closed = False
+
+    async def read(self, connection: Any, **asked: Any) -> AsyncIterator[Batch]:
+        """Each of them."""
+        self.asked.append((connection, asked))
+        try:
+            for commits in self.batches:
+                yield Batch(commits, 1)
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+def at(seq: int, body: bytes = BODY) -> Stored:
+    """A message of the family's: a first commit, wherever it lies."""
+    return Stored(seq, SUBJECT, body, AT)
+
+
+def strange(seq: int) -> Stored:
+    """One that is no commit."""
+    return at(seq, b"{}")
+
+
+def leads(stored: Stored) -> Any:
+    """The leader's answer."""
+    return message(stored.seq, body=stored.body)
+
+
+@pytest.mark.parametrize(
+    ("batches", "leader", "found"),
+    [
+        ([], [NOTHING], 0),
+        ([], [leads(at(9))], 0),
+        ([], [leads(at(8)), NOTHING], 8),
+        ([[at(1), strange(2)]], [NOTHING], 1),
+        ([[at(1), strange(2), at(3)], [strange(4)]], [NOTHING], 3),
+        ([[strange(1)], [at(3)]], [NOTHING], 3),
+        ([[strange(1)]], [NOTHING], 0),
+        ([[at(1)]], [leads(at(4)), leads(strange(5)), leads(strange(9))], 4),
+        ([[at(1)]], [leads(strange(5)), leads(strange(9))], 1),
+        ([[at(1)]], [leads(at(3)), leads(at(5)), leads(at(8)), leads(at(10))], 8),
+    ],
+)
+async def test_under_foreign_messages_lies_the_last_commit(
+    monkeypatch: pytest.MonkeyPatch, batches: list[list[Stored]], leader: list[Any], found: int
+) -> None:
+    """Whatever a replica has of it, and the rest from the leader; an append expects the foreign one that is newest."""
+    log, broker = log_of(leads(strange(9)), *leader, stream="OTHER")
+    replica = Direct(*batches)
+    monkeypatch.setattr("events.log.log.read_direct", replica.read)
+    head = await log.head(FAMILY)
+    assert head.expected == 9 and broker.answers == [] and replica.closed
+    assert head.stored == (at(found) if found else None)
+    assert (head.commit.id if head.commit else None) == ("commit1" if found else None)
+    assert replica.asked == [(broker, {"stream": "OTHER", "filter": FAMILY.filter, "until": 8})]
+    read = batches[-1][-1].seq if batches else 0
+    known = [read, *(msgspec.json.decode(answer.data)["message"]["seq"] for answer in leader[:-1])]
+    assert [question for _, question in broker.asked[1:]] == [
+        {"next_by_subj": FAMILY.filter, "seq": seq + 1} for seq in known
+    ]
+
+
+async def test_a_replica_that_is_silent_under_foreign_messages_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of the aggregate then; nobody is left reading."""
+    log, _ = log_of()
+    replica = Direct([at(1)], hangs=True)
+    monkeypatch.setattr("events.log.log.read_direct", replica.read)
+    monkeypatch.setattr("events.log.log.READ_SECONDS", 0.01)
+    with pytest.raises(Unavailable, match=r"^the log cannot be read now"):
+        await log._last_before(FAMILY, 9)
+    assert replica.closed
+
+
+async def test_an_answer_that_nobody_waits_for_is_passed_over() -> None:
+    """It came too late, or twice; each question has an inbox of its own, under this connection's."""
+    log, broker = log_of()
+    await log.start()
+    (inbox,) = (subject for subject, take in broker._takers.items() if take == log._newest._received)
+    assert inbox.startswith("_INBOX.") and inbox.endswith(".*")
+    log._newest._received(inbox.replace("*", "9").encode(), b"", BODY, direct(7).headers)
+    first = log._newest._unanswered[b"x"] = asyncio.get_running_loop().create_future()
+    for body in (b"one", b"other"):
+        log._newest._received(b"x", b"", body, None)
+    assert await first == (b"", b"one")

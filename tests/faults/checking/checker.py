@@ -1,0 +1,148 @@
+"""What must hold of a history and the log it left (CONTRACT §3): pure, and linear in both.
+
+`check` goes through the history once, in the order of beginnings and ends, and keeps for each family what every
+observer must have known by then. Where two things overlapped, either order is allowed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tests.faults.checking.log_checker import Violation, log_violations
+from tests.faults.checking.log_index import LogIndex
+from tests.faults.history import Operation, in_order
+
+
+class _Known:
+    """What is certain about a family at a moment of the history."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.endangered = False
+        """Something was asked that may end it."""
+        self.revoking = False
+        self.seq = 0
+        """The newest commit that an answer was based on."""
+        self.accepted = -1
+        """The newest generation whose presentation was answered with a successor."""
+        self.acceptors: dict[int, str | None] = {}
+        self.successors: dict[int, str | None] = {}
+        self.presented: dict[int, str | None] = {}
+        self.unanswered: Counter[int] = Counter()
+
+    def present(self, operation: Operation) -> None:
+        """A generation is about to be presented: is there any way to take that for a theft?"""
+        generation, key = operation.generation, operation.key
+        again = generation in self.presented and (key is None or self.presented[generation] != key)
+        older = any(other > generation for other in self.presented)
+        # a presentation nobody has heard of yet may arrive after this one, and be the older one then
+        overtaken = any(other < generation and count for other, count in self.unanswered.items())
+        self.endangered |= again or older or overtaken
+        self.presented.setdefault(generation, key)
+        self.unanswered[generation] += 1
+
+
+class _Before(NamedTuple):
+    """What was certain when an operation began."""
+
+    ended: bool
+    accepted: int
+    seq: int
+
+
+def check(operations: Sequence[Operation], log: LogIndex) -> list[Violation]:
+    """Every violation there is, in the order of the history, then those of the log."""
+    return _Sweep(log).run(operations) + log_violations(operations, log)
+
+
+class _Sweep:
+    def __init__(self, log: LogIndex) -> None:
+        self._log = log
+        self._families: dict[str, _Known] = {}
+        self._before: dict[int, _Before] = {}
+        self._violations: list[Violation] = []
+
+    def run(self, operations: Sequence[Operation]) -> list[Violation]:
+        for operation, ended in in_order(operations):
+            if operation.kind == "issue":
+                if ended and operation.outcome == "ok":
+                    self._committed(operation, _Known(), _Before(False, -1, 0))
+                continue
+            family = self._families.setdefault(operation.family, _Known())
+            if not ended:
+                self._begin(operation, family)
+            else:
+                self._end(operation, family, self._before.pop(operation.id))
+        return self._violations
+
+    def _begin(self, operation: Operation, family: _Known) -> None:
+        self._before[operation.id] = _Before(family.ended, family.accepted, family.seq)
+        if operation.kind == "refresh":
+            family.present(operation)
+        elif operation.kind == "revoke":
+            family.endangered = family.revoking = True
+
+    def _end(self, operation: Operation, family: _Known, before: _Before) -> None:
+        match operation.kind, operation.outcome:
+            case "refresh", "ok":
+                self._accepted(operation, family, before)
+            case "refresh", "fail":
+                self._require(
+                    operation.error == "invalid_grant", f"an error nobody expects: {operation.error}", operation
+                )
+                self._require(family.endangered, "a good token is accepted", operation)
+                family.ended = True
+            case "revoke", "ok":
+                family.ended = True
+            case "introspect", "ok":
+                self._introspected(operation, family, before)
+            case "witness", "ok":
+                self._witnessed(operation, family, before)
+            case _:
+                self._require(False, f"an error nobody expects: {operation.error}", operation)
+        if operation.kind == "refresh":
+            family.unanswered[operation.generation] -= 1
+
+    def _accepted(self, operation: Operation, family: _Known, before: _Before) -> None:
+        generation, key = operation.generation, operation.key
+        self._require(not before.ended, "nothing is accepted that began after the end was acknowledged", operation)
+        self._require(operation.to == generation + 1, "generations are contiguous", operation)
+        self._require(before.accepted <= generation, "a reuse is denied", operation)
+        first = family.successors.setdefault(generation, operation.successor)
+        self._require(first == operation.successor, "a generation has one successor", operation)
+        if generation in family.acceptors and not operation.grace:
+            same = key is not None and family.acceptors[generation] == key
+            self._require(same, "a reuse is denied", operation)
+        family.acceptors.setdefault(generation, key)
+        family.accepted = max(family.accepted, generation)
+        self._committed(operation, family, before)
+
+    def _committed(self, operation: Operation, family: _Known, before: _Before) -> None:
+        """It was answered with a commit: that is in the log once, and not before what was known when it began."""
+        sequences = self._log.sequences.get(operation.commit or "", ())
+        self._require(len(sequences) > 0, "what was acknowledged is in the log", operation)
+        self._require(len(sequences) < 2, "what was acknowledged is in the log once", operation)
+        if sequences:
+            self._require(sequences[0] >= before.seq, "sequences follow real time", operation)
+            family.seq = max(family.seq, sequences[0])
+
+    def _introspected(self, operation: Operation, family: _Known, before: _Before) -> None:
+        generation = operation.generation
+        if operation.active:
+            self._require(not before.ended, "nothing is active after the end was acknowledged", operation)
+            self._require(before.accepted < generation, "a generation is not active once it has a successor", operation)
+        else:
+            unharmed = not family.endangered and generation not in family.presented
+            self._require(not unharmed, "a good token is active", operation)
+
+    def _witnessed(self, operation: Operation, family: _Known, before: _Before) -> None:
+        if before.ended:
+            self._require(bool(operation.revoked), "the end is in the log before it is acknowledged", operation)
+        self._require(operation.to > before.accepted, "a rotation is in the log before it is acknowledged", operation)
+
+    def _require(self, holds: bool, rule: str, operation: Operation) -> None:
+        if not holds:
+            where = (
+                f"operation {operation.id}: {operation.why} of generation {operation.generation} of {operation.family}"
+            )
+            self._violations.append(Violation(rule, where))

@@ -1,0 +1,80 @@
+"""What must hold of a log that clients have written through the service, and of its copies."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tests.faults.checking.log_index import LogIndex
+from tests.faults.history import Operation
+
+
+class Violation(NamedTuple):
+    """A rule that was broken, and where: an operation's number in the history, or a sequence in the log."""
+
+    rule: str
+    where: str
+
+
+def log_violations(operations: Sequence[Operation], log: LogIndex) -> list[Violation]:
+    """What the log holds that no client asked for, and what it lacks that one was told."""
+    violations = [Violation(rule, where) for rule, where in log.faults]
+    acknowledged = {operation.commit for operation in operations if operation.outcome == "ok"}
+    unknown = {
+        (operation.family, operation.generation)
+        for operation in operations
+        if operation.kind == "refresh" and operation.outcome == "info"
+    }
+    opened = {operation.family for operation in operations if operation.kind == "issue" and operation.outcome == "ok"}
+    perhaps = sum(operation.kind == "issue" and operation.outcome == "info" for operation in operations)
+    revoked = {
+        operation.family for operation in operations if operation.kind == "revoke" and operation.outcome != "fail"
+    }
+    told = {operation.family for operation in operations if _was_told_the_end(operation)}
+    presented = _presented_again(operations)
+    for name, family in log.families.items():
+        for generation, commit in family.rotations:
+            if commit not in acknowledged and (name, generation) not in unknown:
+                violations.append(Violation("what failed is not in the log", f"{name} rotated {generation}"))
+        if family.reason == "client_request" and name not in revoked:
+            violations.append(Violation("nobody ends a family unasked", f"{name}: client_request"))
+        if family.reason == "reuse_detected" and name not in presented:
+            violations.append(Violation("nobody ends a family unasked", f"{name}: reuse_detected"))
+    unasked = [name for name in log.families if name not in opened]
+    if len(unasked) > perhaps:
+        violations.append(Violation("what failed is not in the log", f"families {', '.join(unasked[:5])} opened"))
+    untold = [name for name in told if name not in log.families or log.families[name].reason is None]
+    return violations + [Violation("an end that was told is in the log", name) for name in untold]
+
+
+def _was_told_the_end(operation: Operation) -> bool:
+    if operation.kind == "revoke":
+        return operation.outcome == "ok"
+    return operation.kind == "refresh" and operation.outcome == "fail"
+
+
+def _presented_again(operations: Sequence[Operation]) -> set[str]:
+    """Families of which some generation was presented twice, or an older one after a newer."""
+    seen: dict[str, int] = {}
+    again: set[str] = set()
+    for operation in operations:
+        if operation.kind == "refresh":
+            if operation.generation <= seen.get(operation.family, -1):
+                again.add(operation.family)
+            seen[operation.family] = max(operation.generation, seen.get(operation.family, -1))
+    return again
+
+
+def copies_differ(copies: Mapping[str, Sequence[str]]) -> list[Violation]:
+    """Every node has the same log: `copies` maps a node to the digests of its messages, in order."""
+    if not copies:
+        return []
+    first, *others = copies.items()
+    violations = []
+    for name, copy in others:
+        if copy != first[1]:
+            shorter = min(len(copy), len(first[1]))
+            where = next((n for n in range(shorter) if copy[n] != first[1][n]), shorter) + 1
+            sizes = f"{len(first[1])} and {len(copy)} messages"
+            violations.append(
+                Violation("every node has the same log", f"{first[0]} and {name} differ at {where} ({sizes})")
+            )
+    return violations

@@ -1,0 +1,81 @@
+"""The log as the checker sees it: read with a decoder of its own, folded by rules of its own."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from events.log.stored_commit import Stored
+from events.verification.verifier import Verifier
+
+
+class _Event(msgspec.Struct):
+    type: str
+    from_generation: int = -1
+    to_generation: int = -1
+    reason: str | None = None
+
+
+class _Commit(msgspec.Struct):
+    id: str
+    events: tuple[_Event, ...]
+
+
+_decode = msgspec.json.Decoder(_Commit).decode
+
+
+class Family:
+    """What the log says of one: its rotations `(from_generation, commit id)`, and why it ended, if it did."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.rotations: list[tuple[int, str]] = []
+        self.reason: str | None = None
+
+
+class LogIndex(NamedTuple):
+    """Families by id; the sequences of every commit by its id; what is wrong with the log in itself."""
+
+    families: dict[str, Family]
+    sequences: dict[str, list[int]]
+    faults: list[tuple[str, str]]
+
+
+def index(log: Iterable[Stored]) -> LogIndex:
+    """The whole log, in order."""
+    made = LogIndex({}, {}, [])
+    verifier = Verifier()
+    for stored in log:
+        verifier.check(stored)
+        fields = stored.subject.split(".")
+        if fields[2:3] != ["family"]:
+            continue
+        commit = _decode(stored.body)
+        made.sequences.setdefault(commit.id, []).append(stored.seq)
+        family = made.families.setdefault(fields[3], Family())
+        for event in commit.events:
+            if fault := _take(family, event, commit):
+                made.faults.append((fault, f"sequence {stored.seq}"))
+    if bad := verifier.report().fault:
+        made.faults.append(("the log verifies", f"sequence {bad.seq}: {bad.why}"))
+    return made
+
+
+def _take(family: Family, event: _Event, commit: _Commit) -> str | None:
+    match event.type:
+        case "TokenRotated":
+            family.rotations.append((event.from_generation, commit.id))
+            contiguous = event.from_generation == family.generation and event.to_generation == family.generation + 1
+            family.generation = event.to_generation
+            if family.reason is not None:
+                return "a dead family stays dead"
+            if not contiguous:
+                return "generations are contiguous"
+        case "FamilyRevoked":
+            if family.reason is not None:
+                return "a family ends once"
+            family.reason = event.reason
+            detected = any(other.type == "TokenReuseDetected" for other in commit.events)
+            if detected != (event.reason == "reuse_detected"):
+                return "a reuse and the end it brings are one commit"
+    return None

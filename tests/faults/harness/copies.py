@@ -1,0 +1,81 @@
+"""The log as each node of the cluster has it on its own disk."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import ServiceUnavailableError
+
+from events.aggregates.subjects import STREAM
+from events.bus.connection import Connection
+from events.log.consumer_reader import read
+from events.log.stored_commit import Stored
+from events.log.stream import last_sequence
+from heirloom.broker.copy_repair import copies, have_everything
+
+FETCH = 500
+READ_SECONDS = 300.0
+
+
+async def whole_log(connection: Connection) -> list[Stored]:
+    """Every message, in order."""
+    end = await last_sequence(connection)
+    return [stored async for batch in read(connection, until=end) for stored in batch.commits]
+
+
+async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
+    """The digests of the first `length` messages on that node.
+
+    An unreplicated consumer is served from the disk of the node it was put on; the cluster puts it anywhere, so it is
+    made again until it is where it is wanted.
+    """
+    jetstream = connection.jetstream(timeout=5)
+    while True:
+        name = f"copy-{uuid.uuid4().hex}"
+        config = ConsumerConfig(
+            name=name,
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.ALL,
+            mem_storage=True,
+            num_replicas=1,
+            inactive_threshold=30,
+        )
+        info = await jetstream.add_consumer(STREAM, config)
+        if info.cluster is None or info.cluster.leader == node:
+            break
+        await jetstream.delete_consumer(STREAM, name)
+    subscription = await jetstream.pull_subscribe_bind(name, STREAM)
+    digests: list[str] = []
+    async with asyncio.timeout(READ_SECONDS):
+        while len(digests) < length:
+            try:
+                messages = await subscription.fetch(min(FETCH, length - len(digests)), timeout=10)
+            except ServiceUnavailableError:  # its node has not begun to serve it yet
+                await asyncio.sleep(0.1)
+                continue
+            for message in messages:
+                place = f"{message.metadata.sequence.stream} {message.subject} ".encode()
+                digests.append(hashlib.sha256(place + message.data).hexdigest())
+    await subscription.unsubscribe()
+    await jetstream.delete_consumer(STREAM, name)
+    return digests
+
+
+async def leader_of(connection: Connection) -> str | None:
+    """The name of the node that leads the stream now, if one does."""
+    reply = await connection.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=2)
+    leader: str | None = msgspec.json.decode(reply.data).get("cluster", {}).get("leader")
+    return leader
+
+
+async def all_whole(connection: Connection, nodes: Sequence[str], seconds: float) -> bool:
+    """Whether within that time no copy lacks anything, and all have caught up with who leads them."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < deadline:
+        if have_everything(await copies(connection, len(nodes)), nodes):
+            return True
+        await asyncio.sleep(0.2)
+    return False

@@ -1,0 +1,139 @@
+"""The service under test: `heirloom up` with the test's own entry modules, its processes, its links, its log."""
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from events.bus.connection import Connection, connect
+from heirloom.broker import credentials
+from heirloom.broker.cluster import node_names
+from heirloom.broker.nats_server import is_free
+from heirloom.broker.roles import inbox
+from tests.faults.harness.orders import Orders
+from tests.faults.harness.up import Setup
+from tests.system.service import Service
+from tests.witness import WITNESS
+
+SEED = """
+[[tenant]]
+name = "acme"
+issuer = "https://acme.example"
+
+[[client]]
+tenant = "acme"
+client_id = "web"
+grant_types = ["refresh_token"]
+scope = "read offline_access"
+may_issue = true
+
+[[client]]
+tenant = "acme"
+client_id = "lenient"
+grant_types = ["refresh_token"]
+scope = "read offline_access"
+may_issue = true
+refresh_token_grace = 5
+"""
+CLIENTS = {"web": False, "lenient": True}
+"""Whether a client has a grace time."""
+REPLICAS = 2
+
+
+class Stack(Service):
+    """Two replicas and a projector on one broker, or on a cluster."""
+
+    def __init__(self, data: Path, *, cluster: int = 1, bug: str | None = None, sync: str = "default") -> None:
+        self.brokers = cluster
+        self.nodes = node_names(cluster)
+        self.port = _free_ports(cluster)
+        options = ["--replicas", str(REPLICAS), "--port", str(self.port), "--sync", sync]
+        super().__init__(data, *options, *(["--cluster", str(cluster)] if cluster > 1 else []), seed=SEED)
+        self.setup = Setup(bug)
+        self._arguments = self._command[1:]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where the brokers listen."""
+        return [f"127.0.0.1:{self.port + number}" for number in range(self.brokers)]
+
+    def start(self) -> None:
+        """Start it as `self.setup` says, and come back when it is ready."""
+        setup = msgspec.json.encode(self.setup).decode()
+        self._command = [sys.executable, "-m", "tests.faults.harness.up", setup, *self._arguments]
+        super().start()
+
+    def everything(self) -> list[int]:
+        """The processes that serve, whoever started them."""
+        return [
+            pid
+            for what in ("tests.faults.harness.replica", "tests.faults.harness.projector", "nats-server")
+            for pid in self.pids(what)
+        ]
+
+    def broker(self, node: str) -> int:
+        """The process of that node."""
+        return int((self.data / node / "nats.pid").read_text())
+
+    @property
+    def small_disk(self) -> Path:
+        """The directory that may be a small disk: the last node's."""
+        return self.data / self.nodes[-1]
+
+    def order(self, replica: int, orders: Orders) -> int | None:
+        """Tell one replica (from 1) what to do to itself. Which process was told; None if there was none."""
+        file = self.data / f"replica-{replica}.orders"
+        file.write_bytes(msgspec.json.encode(orders))
+        for pid in self.pids("tests.faults.harness.replica"):
+            if _environment(pid).get("HEIRLOOM_TEST_ORDERS") == str(file):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR1)
+                    return pid
+        return None
+
+    def order_writer_to_die(self) -> None:
+        """Between the rows of its next batch and their checkpoint."""
+        (self.data / "the-projector.orders").touch()
+
+    @contextlib.asynccontextmanager
+    async def undisturbed(self, host: str | None = None, role: str = WITNESS) -> AsyncIterator[Connection]:
+        """A connection of the service's account that no proxy disturbs, to that broker or to any."""
+        url = ",".join(f"nats://{one}" for one in ([host] if host else self.hosts))
+        seed = credentials.load(self.data).seed(role)
+        connection = await connect(url, "witness", inbox_prefix=inbox(role), nkey_seed=seed)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def read_model_rows(file: Path) -> list[str]:
+    """Everything a read model says, as SQL."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        return list(connection.iterdump())
+
+
+def _environment(pid: int) -> dict[str, str]:
+    try:
+        text = Path(f"/proc/{pid}/environ").read_text()
+    except OSError:
+        return {}  # it is gone
+    return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+
+
+QUIET = (20_000, 32_000)
+"""Ports that no outgoing connection of another test is given meanwhile (ip_local_port_range)."""
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        first = random.SystemRandom().randrange(*QUIET)  # whoever seeds chance does not choose it
+        if all(is_free(first + number) for number in range(count)):
+            return first

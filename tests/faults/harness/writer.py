@@ -1,0 +1,29 @@
+"""A writer of the read model that can be told to die between the checkpoint and its rows: a file says so, once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from projections.projector.writer_process import main
+from projections.tables import position
+from tests.faults.harness.orders import BUG, FILE, put
+from tests.faults.seeded_bugs import bugs
+
+
+def _may_die() -> None:
+    move, order = position.move, Path(os.environ[FILE])
+
+    def dying(*arguments: Any) -> None:
+        move(*arguments)
+        if order.exists():
+            order.unlink()
+            os._exit(9)
+
+    put(position, "move", dying)
+
+
+if __name__ == "__main__":
+    if name := os.environ.get(BUG):
+        bugs.switch_on(name, "writer")
+    _may_die()
+    main()

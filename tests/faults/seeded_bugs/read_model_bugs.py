@@ -1,0 +1,53 @@
+"""Seeded bugs of the projector and of the process that writes the read model."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from events.aggregates.commit import digest
+from events.log.consumer_reader import Batch
+from events.log.direct_reader import _Reader
+from events.log.stored_commit import Stored
+from projections.read_model import ReadModel
+from projections.tables import position
+from tests.faults.harness.orders import put
+
+
+def double_apply() -> None:
+    """The writer forgets that it has applied a batch."""
+    apply = ReadModel.apply
+
+    def twice(self: ReadModel, commits: Sequence[Stored]) -> None:
+        before = self.applied
+        apply(self, commits)
+        self.applied = before
+        apply(self, commits)
+
+    def move(connection: sqlite3.Connection, _applied: int, last: Stored) -> None:
+        connection.execute("UPDATE checkpoint SET seq = ?, body = ?", (last.seq, digest(last.body)))
+
+    put(ReadModel, "apply", twice)
+    put(position, "move", move)
+
+
+def checkpoint_in_its_own_transaction() -> None:
+    """The checkpoint is committed first, the rows after it."""
+    move = position.move
+
+    def apart(connection: sqlite3.Connection, *arguments: Any) -> None:
+        move(connection, *arguments)
+        connection.execute("COMMIT")
+        connection.execute("BEGIN")
+
+    put(position, "move", apart)
+
+
+def commits_dropped_by_the_reader() -> None:
+    """The projector is not given every commit, and its sequences are made to fit."""
+    next_batch = _Reader.next_batch
+
+    async def thinned(self: _Reader) -> Batch | None:
+        batch = await next_batch(self)
+        return batch and batch._replace(commits=[stored for stored in batch.commits if stored.seq % 7])
+
+    put(_Reader, "next_batch", thinned)

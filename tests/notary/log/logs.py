@@ -1,0 +1,57 @@
+"""Logs, and checkpoints of them."""
+
+from collections.abc import Iterable, Sequence
+
+from events.aggregates.subjects import CHECKPOINT
+from events.bus.connection import Connection
+from events.log import stream
+from events.log.stored_commit import Stored
+from notary.checkpoint import Checkpoint, sign
+from notary.merkle_tree import Tree, leaf_hash
+from notary.signed_note import Signer
+from tests.projections.logs import LogMaker
+
+
+def tree_of(log: Iterable[Stored]) -> Tree:
+    """The tree over these messages."""
+    return Tree().add(*(leaf_hash(stored.body) for stored in log))
+
+
+def checkpoints_of(log: Sequence[Stored], signer: Signer, *sizes: int) -> list[Checkpoint]:
+    """Checkpoints of the log's first so many messages."""
+    return [sign(signer, tree_of(log[:size])) for size in sizes]
+
+
+def in_place(log: Sequence[Stored], checkpoints: Sequence[Checkpoint]) -> list[Stored]:
+    """The log as it is read to verify it: each checkpoint right after the last commit it covers."""
+    merged, rest = [], [Stored(seq, CHECKPOINT, each.signed.encode()) for seq, each in enumerate(checkpoints, 1)]
+    for stored in log:
+        merged.append(stored)
+        while rest and checkpoints[len(checkpoints) - len(rest)].size <= stored.seq:
+            merged.append(rest.pop(0))
+    return merged + rest
+
+
+async def empty(connection: Connection, *names: str) -> None:
+    """Delete these streams and make them anew, with nothing in them.
+
+    nats-server 2.15 moves what it deletes aside and removes it later. A stream that is deleted again before that stays
+    where it is, and whoever is made under its name begins with what it held: then it is done once more.
+    """
+    for name in names:
+        end = None
+        while end != 0:
+            await connection.jetstream().delete_stream(name)
+            await stream.ensure(connection, stream.Required())
+            end = await stream.last_sequence(connection, name)
+
+
+def rotated_log(*order: int) -> LogMaker:
+    """19 commits: six families are opened, each is rotated, then six rotations in this order and one more of f5."""
+    made = LogMaker()
+    for number in range(6):
+        made.open(f"f{number}")
+    for number in (*range(6), *order):
+        made.rotate(f"f{number}")
+    made.rotate("f5")
+    return made

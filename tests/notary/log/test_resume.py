@@ -1,0 +1,189 @@
+"""A verification that is broken off and goes on, in bounded memory."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+
+from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.consumer_reader import Batch
+from events.log.stored_commit import Stored
+from events.verification import aggregate_store
+from events.verification import verifier as verify
+from events.verification.aggregate_store import Remembered, Unusable
+from events.verification.verifier import Report
+from heirloom.cli.audit import verify as command
+from heirloom.cli.main import main
+from notary.log_verifier import LogVerifier, Progress, Terms, interrupted
+from notary.merged_reader import Place, read_vouched
+from notary.signed_note import Signer
+from tests.broker import Broker
+from tests.notary.log.logs import checkpoints_of, empty, in_place, rotated_log
+from tests.projections.logs import eventful_log
+
+SIGNER = Signer.fresh("heirloom/1")
+LOG = eventful_log()
+MESSAGES = in_place(LOG, checkpoints_of(LOG, SIGNER, 10, 20, 30))
+
+
+def undisturbed(messages: list[Stored]) -> Report:
+    """What a verification in one go reports."""
+    verifier = LogVerifier(Progress("", _terms()))
+    verifier.check(messages)
+    verifier.end(len(LOG))
+    return verifier.report()
+
+
+def _terms() -> Terms:
+    return Terms((str(SIGNER.key),))
+
+
+@pytest.mark.parametrize("altered", [0, 9, 25])
+def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: int) -> None:
+    """Again and again, with most of what it remembers put away: the report is that of one go, good or bad."""
+    monkeypatch.setattr(aggregate_store, "RECENT", 4)
+    messages = [
+        replace(each, body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
+        for each in MESSAGES
+    ]
+    path, progress, held = tmp_path / "state", Progress("", _terms()), Remembered()
+    for start in range(0, len(messages), 7):
+        verifier = LogVerifier(progress, held)
+        verifier.check(messages[start : start + 7])
+        held.make_room()
+        held.save(path, msgspec.json.encode(verifier.progress()))
+        held.close()
+        progress, held = interrupted(path), Remembered(path)
+    verifier = LogVerifier(progress, held)
+    verifier.end(len(LOG))
+    held.close()
+    assert verifier.report() == undisturbed(messages)
+    assert (verifier.report().fault is None) == (altered == 0)
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+@pytest.mark.parametrize("stop", [16, 17, 18])
+def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bool) -> None:
+    """Or one commit before or after it: the kept one is held against the log, and what that found is not forgotten."""
+    (kept,) = checkpoints_of(LOG if agrees else rotated_log(0).log, SIGNER, 17)
+    reports = []
+    for stops in ([], [stop]):
+        progress = Progress("", Terms((str(SIGNER.key),), kept.signed))
+        with closing(Remembered()) as held:
+            for start, end in pairwise([0, *stops, len(LOG)]):
+                verifier = LogVerifier(progress, held)
+                verifier.check(LOG[start:end])
+                progress = verifier.progress()
+            verifier.end(len(LOG))
+            reports.append(verifier.report())
+    assert reports[0] == reports[1]
+    assert (reports[0].covered, reports[0].fault is None) == ((17, True) if agrees else (0, False))
+
+
+def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than a kilobyte of an aggregate, of no more aggregates than it is allowed, however many there are."""
+    monkeypatch.setattr(aggregate_store, "RECENT", 5)
+    monkeypatch.setattr(verify, "RECENT", 2)
+    held = Remembered()
+    verifier = LogVerifier(Progress(""), held)
+    sizes = []
+    for place in range(0, len(LOG), 3):
+        verifier.check(LOG[place : place + 3])
+        sizes += [sys.getsizeof(name) + sys.getsizeof(last) for name, last in held.items()]
+        held.make_room()
+        assert len(held) <= 5
+    held.close()
+    assert max(sizes) < 1000
+    assert verifier.report().aggregates == 15
+
+
+async def write(url: str, log: list[Stored]) -> None:
+    """A log and its checkpoints, in the place of what was there."""
+    connection = await connect(url, "test")
+    await stream.ensure(connection, stream.Required())
+    await empty(connection, STREAM, CHECKPOINTS)
+    for stored in in_place(log, checkpoints_of(log, SIGNER, 5, 10)):
+        await connection.jetstream().publish(stored.subject, stored.body)
+    await connection.close()
+
+
+def heirloom(url: str, *arguments: str) -> Result:
+    """`audit verify` in this process."""
+    return CliRunner().invoke(main, ["audit", "verify", "--nats", url, "--key", str(SIGNER.key), *arguments])
+
+
+@pytest.fixture
+def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What Ctrl-C leaves behind when seven commits and a checkpoint had been read."""
+
+    async def seven(connection: Connection, end: int, after: Place, _keys: object) -> AsyncGenerator[Batch, None]:
+        async for batch in read_vouched(connection, 7, after):
+            yield batch
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+
+    asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(command, "read_vouched", seven)
+            done = heirloom(nats_server.url)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (state,) = tmp_path.glob("*.state")
+    assert done.exit_code == 130
+    how = f"interrupted at sequence 7, without a fault so far; to go on: the same command with --resume {state.name}"
+    assert how in done.output
+    assert interrupted(state).seen.checkpoints == 1
+    assert state.stat().st_mode & 0o777 == 0o600
+    return state
+
+
+def test_ctrl_c_says_how_to_go_on(nats_server: Broker, broken_off: Path) -> None:
+    """And the file is gone when that has come to its end, with the report of one go."""
+    done = heirloom(nats_server.url, "--resume", str(broken_off), "--json")
+    assert done.exit_code == 0, done.output
+    whole = heirloom(nats_server.url, "--json")
+    resumed, at_once = (msgspec.json.decode(each.stdout, type=dict[str, object]) for each in (done, whole))
+    assert {**resumed, "seconds": 0} == {**at_once, "seconds": 0}
+    assert (at_once["commits"], at_once["checkpoints"], at_once["covered"]) == (19, 2, 10)
+    assert not broken_off.exists()
+
+
+def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, tmp_path: Path) -> None:
+    """Even one with the same commits, or on other terms; and what is no such file is refused."""
+    other = heirloom(nats_server.url, "--resume", str(broken_off), "--key", str(Signer.fresh("heirloom/2").key))
+    assert "held against other keys or another checkpoint" in other.output
+    progress = interrupted(broken_off)
+    forged = progress._replace(seen=progress.seen._replace(last_leaf=b"another"))
+    with closing(Remembered(broken_off)) as held:
+        held.save(tmp_path / "forged", msgspec.json.encode(forged))
+    assert "another commit at 7" in heirloom(nats_server.url, "--resume", str(tmp_path / "forged")).output
+    asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
+    another = heirloom(nats_server.url, "--resume", str(broken_off))
+    assert (another.exit_code, "is of another log" in another.output) == (1, True)
+    (tmp_path / "garbage").write_text("garbage")
+    assert "no interrupted verification" in heirloom(nats_server.url, "--resume", str(tmp_path / "garbage")).output
+
+
+def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    """Where there is no room, or no such directory."""
+    with closing(Remembered()) as held, pytest.raises(Unusable, match="cannot be written"):
+        held.save(tmp_path / "missing" / "state", b"")
+    with closing(Remembered()) as full:
+        full._others.execute("PRAGMA max_page_count=1")
+        full["aggregate"] = bytes(100_000)
+        with pytest.raises(Unusable, match="no room for what is remembered"):
+            full.save(tmp_path / "state", b"")

@@ -1,0 +1,171 @@
+"""The witness by itself: what it says of each message and of each checkpoint, and from where it goes on."""
+
+from typing import Any
+
+import pytest
+
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from notary import checkpoint_checker as module
+from notary.checkpoint import Checkpoint, sign
+from notary.checkpoint_checker import Contradiction, Witness
+from notary.checkpoint_checker import Testimony as Seen
+from notary.merkle_tree import Tree, leaf_hash
+from notary.signed_note import Signer
+
+SIGNER, STRANGER = Signer.fresh("heirloom/1"), Signer.fresh("heirloom/1")
+KEYS = [SIGNER.key]
+LOG = [Stored(seq, "tokens.acme.tenant", str(seq).encode()) for seq in range(1, 11)]
+LEAVES = [leaf_hash(stored.body) for stored in LOG]
+
+
+def checkpoint(size: int, other: bool = False, signer: Signer = SIGNER) -> Checkpoint:
+    """Over the first so many, or over others."""
+    return sign(signer, Tree().add(*(leaf_hash(b"other") if other else leaf for leaf in LEAVES[:size])))
+
+
+def message(seq: int, made: Checkpoint) -> Stored:
+    """As it lies in its stream."""
+    return Stored(seq, CHECKPOINT, made.signed.encode())
+
+
+def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None) -> Witness:
+    """A witness that has seen these: a number of messages of the log, or a checkpoint at its place."""
+    made = Witness(KEYS, kept) if seen is None else Witness(KEYS, kept, seen)
+    place, checkpoints = made.tree.size, made.checkpoints
+    for part in parts:
+        if isinstance(part, int):
+            made.read(LOG[place : place + part])
+            place += part
+        else:
+            checkpoints += 1
+            made.hold(message(checkpoints, part))
+    return made
+
+
+def test_nothing_is_seen_at_first() -> None:
+    """And whoever goes on does so from all that was."""
+    assert after().testimony() == Seen(Tree(), b"", 0, 0, 0, None, 0, ())
+    foreign = (Foreign(2, CHECKPOINT, "why", CHECKPOINTS),)
+    seen = Seen(Tree().add(*LEAVES[:3]), LEAVES[2], 2, 3, 3, Contradiction(1, 2, "why"), 1, foreign)
+    assert Witness(KEYS, seen=seen).testimony() == seen
+
+
+def test_what_agrees_covers_the_log() -> None:
+    """Up to its size; the newest is the largest."""
+    assert after(4, checkpoint(4), 3, checkpoint(7), 1).testimony() == Seen(
+        Tree().add(*LEAVES[:8]), LEAVES[7], 2, 7, 7, None, 0, ()
+    )
+    assert after(4, checkpoint(4), 0).last_leaf == LEAVES[3], "nothing more is nothing new"
+
+
+def test_a_message_that_is_missing_is_named_and_no_later_one() -> None:
+    """By its place, and where the stream goes on."""
+    made = Witness()
+    made.read(LOG[:2])
+    made.read([LOG[3], LOG[5]])
+    assert made.contradiction == Contradiction(3, 3, "missing; the stream goes on at 4")
+    assert made.tree.size == 4
+
+
+DIFFERS = "history differs {}: the checkpoint of size {} was signed over another one"
+
+
+@pytest.mark.parametrize(
+    ("parts", "found", "covered"),
+    [
+        ((4, checkpoint(4, other=True)), Contradiction(1, 4, DIFFERS.format("somewhere in 1 to 4", 4)), 0),
+        ((1, checkpoint(1, other=True)), Contradiction(1, 1, DIFFERS.format("here", 1)), 0),
+        ((4, checkpoint(4), 1, checkpoint(5, other=True)), Contradiction(5, 5, DIFFERS.format("here", 5)), 4),
+        (
+            (4, checkpoint(4, other=True), 2, checkpoint(6)),
+            Contradiction(1, 4, DIFFERS.format("somewhere in 1 to 4", 4)),
+            6,
+        ),
+        ((4, checkpoint(6)), Contradiction(5, 6, "missing: a checkpoint covers 6 commits, the log ends at 4"), 0),
+    ],
+)
+def test_the_first_contradiction_counts(parts: tuple[Any, ...], found: Contradiction, covered: int) -> None:
+    """From where a checkpoint agreed last."""
+    made = after(*parts)
+    assert (made.contradiction, made.covered) == (found, covered)
+
+
+def test_a_checkpoint_that_is_missing_is_named_by_its_place() -> None:
+    """In its own stream, when the log had been read up to there."""
+    made = after(4)
+    made.hold(message(2, checkpoint(4)))
+    assert made.contradiction == Contradiction(4, 4, "missing; the checkpoints go on at 2", 1)
+    assert (made.checkpoints, made.covered) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("stranger", "why"),
+    [
+        (checkpoint(4, signer=STRANGER), "a checkpoint that no known key has signed"),
+        (checkpoint(4), "a checkpoint of size 4 after one of size 4"),
+        (checkpoint(2), "a checkpoint of size 2 after one of size 4"),
+        (checkpoint(4, other=True), "a checkpoint of size 4 after one of size 4"),
+    ],
+)
+def test_what_vouches_for_nothing_more_is_stepped_over(stranger: Checkpoint, why: str) -> None:
+    """And named; the next one counts as before."""
+    made = after(4, checkpoint(4), stranger, 2, checkpoint(6))
+    assert made.testimony() == Seen(
+        Tree().add(*LEAVES[:6]), LEAVES[5], 3, 6, 6, None, 1, (Foreign(2, CHECKPOINT, why, CHECKPOINTS),)
+    )
+
+
+def test_few_strangers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are counted."""
+    monkeypatch.setattr(module, "MANY", 2)
+    made = after(1, *[checkpoint(1, signer=STRANGER)] * 4)
+    assert (made.strangers, [found.seq for found in made.foreign], made.checkpoints) == (4, [1, 2], 4)
+
+
+def test_without_keys_any_signature_will_do() -> None:
+    """Nobody has said whose counts."""
+    made = Witness()
+    made.read(LOG[:4])
+    made.hold(message(1, checkpoint(4, signer=STRANGER)))
+    assert (made.covered, made.strangers) == (4, 0)
+
+
+def test_a_log_that_ends_too_soon_is_missing_something() -> None:
+    """What it is said to have, or what a kept checkpoint covers."""
+    for read, size, found in (
+        (4, 4, None),
+        (4, 3, None),
+        (4, 6, Contradiction(5, 6, "missing; the stream ends at 6")),
+        (4, 5, Contradiction(5, 5, "missing; the stream ends at 5")),
+    ):
+        made = after(read)
+        made.end(size)
+        assert made.contradiction == found
+    made = after(4, kept=checkpoint(6))
+    made.end(4)
+    assert made.contradiction == Contradiction(5, 6, "missing: a checkpoint covers 6 commits, the log ends at 4")
+    made = after(6, kept=checkpoint(6))
+    made.end(6)
+    assert made.contradiction is None
+
+
+@pytest.mark.parametrize("reads", [(10,), (6, 4), (5, 5), (2, 3, 5), (7, 3), (5, 1, 4), (1,) * 10])
+def test_a_kept_checkpoint_is_compared_where_it_ends(reads: tuple[int, ...]) -> None:
+    """However the log comes; it covers what it agrees with."""
+    good = after(*reads, kept=checkpoint(6))
+    assert (good.covered, good.contradiction, good.tree) == (6, None, Tree().add(*LEAVES))
+    bad = after(*reads, kept=checkpoint(6, other=True))
+    assert bad.contradiction == Contradiction(1, 6, DIFFERS.format("somewhere in 1 to 6", 6)) and bad.covered == 0
+    assert bad.last_leaf == good.last_leaf == LEAVES[9]
+
+
+@pytest.mark.parametrize(("size", "compared"), [(5, False), (6, True), (7, False)])
+def test_a_kept_checkpoint_is_compared_where_one_goes_on(size: int, compared: bool) -> None:
+    """If it ends exactly there; one that ended before was compared then."""
+    seen = Seen(Tree().add(*LEAVES[:6]), LEAVES[5])
+    made = after(kept=checkpoint(size, other=True), seen=seen)
+    assert (made.contradiction is not None) == compared
+    made.read([])
+    assert (made.contradiction is not None) == compared, "nothing more is nothing to compare"

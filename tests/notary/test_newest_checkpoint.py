@@ -1,0 +1,118 @@
+"""The newest checkpoint is the largest that a known key has signed, whatever lies above it (ADR 0026)."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
+from events.log.consumer_reader import Batch
+from events.log.grammar import Foreign
+from events.log.stored_commit import Stored
+from notary import newest_checkpoint as module
+from notary.checkpoint import LONGEST, Checkpoint, sign
+from notary.checkpoint_checker import Witness
+from notary.merkle_tree import Tree
+from notary.newest_checkpoint import largest, newest_checkpoint, read_known
+from notary.signed_note import Signer
+
+OURS, STRANGER = Signer.fresh("heirloom/ours"), Signer.fresh("heirloom/stranger")
+
+
+@st.composite
+def checkpoints(draw: st.DrawFn) -> list[Stored]:
+    """Of ours and a stranger's, and what is none, in any order."""
+    bodies = [
+        b"junk",
+        b"\n" * (LONGEST + 1),
+        *(
+            sign(signer, Tree().add(*[bytes(32)] * size)).signed.encode()
+            for signer in (OURS, STRANGER)
+            for size in range(5)
+        ),
+    ]
+    chosen = draw(st.lists(st.sampled_from(bodies), max_size=12))
+    return [Stored(seq, CHECKPOINT, body) for seq, body in enumerate(chosen, 1)]
+
+
+@given(checkpoints())
+def test_the_largest_that_a_known_key_has_signed_counts(stream: list[Stored]) -> None:
+    """And what lies above it is named, as who reads all of them names it."""
+    read = [(stored, read_known(stored, [])) for stored in stream]
+    found: list[Foreign] = []
+    newest = largest(read, [OURS.key], found.append)
+    known = [(stored.seq, each) for stored in stream if isinstance(each := read_known(stored, [OURS.key]), Checkpoint)]
+    assert newest == max((each for _, each in known), key=lambda each: each.size, default=None)
+    first = next((seq for seq, each in known if each == newest), 0)
+    assert [foreign.seq for foreign in found] == list(range(first + 1, len(stream) + 1))
+    witness = Witness(keys=[OURS.key])
+    for stored in stream:
+        witness.hold(stored)
+    assert set(found) <= set(witness.foreign)
+
+
+@pytest.mark.parametrize(("last", "start"), [(0, 1), (3, 1), (1000, 1), (1001, 2), (2500, 1501)])
+async def test_so_many_of_the_last_messages_are_looked_through(
+    monkeypatch: pytest.MonkeyPatch, last: int, start: int
+) -> None:
+    """Of these, the one of the largest size counts; what lies above it is named."""
+    bodies = [b"junk", of(4), of(3), of(9, STRANGER), b"junk", of(2)]
+    stream = [Stored(last - len(bodies) + place, CHECKPOINT, body) for place, body in enumerate(bodies, 1)]
+    connection, closed = cast("Any", object()), []
+
+    async def read(given: Any, begin: int, **asked: Any) -> AsyncIterator[Batch]:
+        assert (given, begin, asked) == (connection, start, {"stream": CHECKPOINTS, "until": last})
+        try:
+            yield Batch(stream[:2], 4)
+            yield Batch(stream[2:], 0)
+        finally:
+            closed.append(True)
+
+    kept: list[bytes] = []
+
+    def noting(read: Any, *others: Any) -> Checkpoint | None:
+        kept.extend(stored.body for stored, _ in read)
+        return largest(read, *others)
+
+    monkeypatch.setattr(module, "read_direct", read)
+    monkeypatch.setattr(module, "largest", noting)
+    found: list[Foreign] = []
+    newest = await newest_checkpoint(connection, last, [OURS.key], found.append)
+    assert newest is not None and newest.signed.encode() == of(4) and closed == [True]
+    assert kept == [b""] * len(stream), "a stranger's are as large as the broker takes"
+    assert [(each.seq, each.subject, each.stream) for each in found] == [
+        (stored.seq, CHECKPOINT, CHECKPOINTS) for stored in stream[2:]
+    ]
+    assert [each.reason for each in found] == [
+        "a checkpoint of size 3 after one of size 4",
+        "a checkpoint that no known key has signed",
+        "no checkpoint: not a signed note",
+        "a checkpoint of size 2 after one of size 4",
+    ]
+
+
+def of(size: int, signer: Signer = OURS) -> bytes:
+    """A checkpoint of that size."""
+    return sign(signer, Tree().add(*[bytes(32)] * size)).signed.encode()
+
+
+def test_without_keys_whoever_signed_it_counts() -> None:
+    """And without a checkpoint there is none."""
+    found: list[Foreign] = []
+    stream = [Stored(1, CHECKPOINT, of(4)), Stored(2, CHECKPOINT, of(9, STRANGER))]
+    read = [(stored, read_known(stored, [])) for stored in stream]
+    newest = largest(read, [], found.append)
+    assert newest is not None and newest.size == 9 and found == []
+    assert largest([], [OURS.key], found.append) is None
+    assert largest(read[1:], [OURS.key], found.append) is None and [each.seq for each in found] == [2]
+
+
+def test_of_two_of_one_size_the_first_counts() -> None:
+    """The other one is shown again, and named; nothing below is."""
+    stream = [Stored(1, CHECKPOINT, b"junk"), *(Stored(seq, CHECKPOINT, of(4)) for seq in (2, 3))]
+    found: list[Foreign] = []
+    newest = largest([(stored, read_known(stored, [])) for stored in stream], [OURS.key], found.append)
+    assert newest is not None and newest.size == 4
+    assert [(each.seq, each.reason) for each in found] == [(3, "a checkpoint of size 4 after one of size 4")]

@@ -1,0 +1,185 @@
+"""`heirloom audit …` for people and for pipes, against a projector."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable
+from typing import cast
+
+import msgspec
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner, Result
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from events.bus.connection import Connection
+from events.fairness.request_gate import Asker
+from heirloom.cli.audit.audit_query import ask_in_full
+from heirloom.cli.main import main
+from projections import pagination
+from projections.queries.server import Audit
+from tests.broker import Broker, broker
+from tests.projections.projector.test_projector import LOG, projector, publish
+from tests.projections.queries.asked import Asked
+
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""With the projector that they share."""
+
+
+async def audit(server: Broker, *arguments: str, text: str | bytes | None = None, tenant: str = "acme") -> Result:
+    """What a command says."""
+    command = ["audit", *arguments, "--tenant", tenant, "--nats", server.url]
+    return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    """A projector that has taken in the eventful log; nobody adds to it."""
+    directory = tmp_path_factory.mktemp("commands")
+    with broker(directory / "broker") as server:
+        await publish(server, LOG)
+        async with projector(server, directory / "model"):
+            yield server
+
+
+@IN_ONE_LOOP
+async def test_every_question_has_a_command(running: Broker) -> None:
+    """A table, JSON and CSV for each; a refusal is one line and exit code 1, never a traceback."""
+    for question, expected in {
+        ("token", "--jti", "f2-1"): "FamilyRevoked",
+        ("token", "--family", "f2", "--generation", "0"): "rotated",
+        ("as-of", "20", "--sub", "user1"): "f1",
+        ("as-of", "2026-11-20T12:00:20Z", "--family", "f2"): "live",
+        ("diff", "0", "20"): "begun",
+        ("subject", "user0"): "Laptop lost",
+        ("blast-radius", "f2"): "exposed",
+        ("activity",): "2026-11-20",
+        ("search", "laptop", "café"): "SubjectBlocked",
+        ("family", "f2"): "TokenReuseDetected",
+        ("incidents",): "f4",
+    }.items():
+        for form in ((), ("--json",), ("--csv",)):
+            result = await audit(running, *question, *form)
+            assert (result.exit_code, result.exception) == (0, None), result.output
+            if form != ("--csv",):
+                assert expected in result.output
+            if form == ("--json",):
+                msgspec.json.decode(result.stdout)
+    lines = list(csv.DictReader(io.StringIO((await audit(running, "families", "--csv")).stdout)))
+    assert [line["family_id"] for line in lines] == [f"f{number}" for number in range(7, -1, -1)]
+    picture = (await audit(running, "family", "f2", "--picture")).stdout
+    assert [word in picture for word in ("generation 3", "shown again by", "the end: reuse_detected")] == [True] * 3
+    assert "generation 0 shown again by app" in picture
+    refused = await audit(running, "token", "-", text="hrt_secret\n")
+    assert (refused.exit_code, refused.output) == (1, "Error: that is no token\n")
+    garbage = await audit(running, "token", "-", text=b"\xff\xfe\0")
+    assert (garbage.exit_code, garbage.output) == (1, "Error: that is no token\n")
+    for wrong in (
+        ["diff", "9", "1"],
+        ["subject", "\udcff"],
+        ["diff", "0", "9" * 30],
+        ["as-of", "9" * 30],
+        ["as-of", "2099-01-01T00:00:00Z"],
+        ["token"],
+        ["blast-radius", "' OR 1=1"],
+    ):
+        refused = await audit(running, *wrong)
+        assert (refused.exit_code, refused.output.startswith("Error: ")) == (1, True)
+
+
+@IN_ONE_LOOP
+async def test_a_list_has_the_same_header_with_items_and_without(running: Broker) -> None:
+    """As CSV: what reads it needs no case of its own for a day on which nothing happened."""
+    for question, without in {
+        ("families",): ("--sub", "nobody"),
+        ("revocations",): ("--sub", "nobody"),
+        ("incidents",): ("--sub", "nobody"),
+        ("as-of", "20"): ("--sub", "nobody"),
+        ("activity",): ("--until", "2020-01-01"),
+        ("search", "user0"): ("--until", "2020-01-01"),
+        ("search", "reuse"): ("--until", "2020-01-01"),
+    }.items():
+        full, empty = [(await audit(running, *question, *more, "--csv")).stdout for more in ((), without)]
+        assert full.startswith(empty) and empty.count("\n") == 1, (question, full, empty)
+    for found, none in {("subject", "user0"): ("subject", "nobody"), ("diff", "0", "20"): ("diff", "20", "20")}.items():
+        full, empty = [(await audit(running, *question, "--csv")).stdout for question in (found, none)]
+        assert full.startswith(empty) and empty.count("\n") == 1, (found, full, empty)
+
+
+@IN_ONE_LOOP
+async def test_what_if_without_anybody_concerned_tells_its_totals(running: Broker) -> None:
+    """As CSV: one line, of what the table says."""
+    question = "what-if", "--grace", "1", "--client", "nobody", "--csv"
+    (totals,) = csv.DictReader(io.StringIO((await audit(running, *question)).stdout))
+    assert (totals["families"], totals["same"], totals["would_have_died"]) == ("0", "0", "0")
+
+
+@IN_ONE_LOOP
+async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
+    """A code that was shown again has no generation, a forged one was never issued: in tables and in pictures."""
+    code, forged = "code shown again", "generation 9, never issued, shown"
+    assert code in (listed := (await audit(running, "incidents", tenant="initech")).stdout) and " 0 " not in listed
+    assert forged in (await audit(running, "incidents")).stdout
+    for question in (("family", "c1"), ("family", "c1", "--picture"), ("blast-radius", "c1")):
+        told = (await audit(running, *question, tenant="initech")).stdout
+        assert code in told and "generation" not in told, told
+    assert f"{forged} by app" in (await audit(running, "family", "f4", "--picture")).stdout
+    assert "never issued, shown by app at generation 3" in (await audit(running, "family", "f4")).stdout
+    assert forged in (await audit(running, "blast-radius", "f4")).stdout
+
+
+class _Wire:
+    """The audit without a bus between."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    async def unless_denied(self, asking: Awaitable[Msg]) -> Msg:
+        return await asking
+
+    async def request(self, subject: str, body: bytes, **_: object) -> Msg:
+        reply, _headers = await self._audit.answer(subject, body, Asker.of(subject, ""))
+        return Msg(_client=Client(), data=reply)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+async def test_a_page_is_filled_however_rare_its_items_are(
+    ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Each answer looks at one row only; a person still gets what was asked for, and the cursor of the rest."""
+    question = {"status": "live", "client_id": "web"}
+    whole = (await ask("families", **question))["items"]
+    monkeypatch.setattr(pagination, "LOOKED_THROUGH", 1)
+    wire = cast("Connection", _Wire(ask.audit))
+    first = await ask_in_full(wire, "audit.acme.families", question | {"limit": limit})
+    assert first["items"] == whole[:limit]
+    if limit < len(whole):
+        rest = question | {"limit": 100, "cursor": first["cursor"]}
+        assert (await ask_in_full(wire, "audit.acme.families", rest))["items"] == whole[limit:]
+
+
+@pytest.mark.parametrize(
+    ("question", "more"),
+    [
+        (("families", "--since", "9000d"), "--since"),
+        (("revocations", "--since", "9000d", "--until", "0s"), "--since"),
+        (("incidents", "--until", "0s"), "--until"),
+        (("search", "reuse", "--since", "9000d"), "--since"),
+        (("as-of", "0s"), "as-of"),
+    ],
+)
+@IN_ONE_LOOP
+async def test_a_page_that_was_asked_for_by_how_long_ago_goes_on(
+    running: Broker, question: tuple[str, ...], more: str
+) -> None:
+    """What it names as more carries the times, so that the next page answers the same question; JSON has them too."""
+    first = await audit(running, *question, "--limit", "1")
+    hint = first.stdout.splitlines()[-1].removeprefix("more: ").split(" ")
+    assert hint[0] == more
+    command = hint if more == "as-of" else [*question, *hint]
+    second = await audit(running, *command, "--limit", "1")
+    assert second.exit_code == 0, second.output
+    assert second.stdout.splitlines()[1] != first.stdout.splitlines()[1]
+    told = msgspec.json.decode((await audit(running, *question, "--limit", "1", "--json")).stdout)
+    assert all(time.endswith("Z") for time in told["asked"].values())

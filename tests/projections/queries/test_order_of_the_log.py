@@ -1,0 +1,135 @@
+"""What ended first, and what only later: every question is asked in the order of the log."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates.family import FamilyRevoked, ForgeryDetected, GrantAuthorized, TokenIssued, TokenRevoked
+from events.aggregates.subject import ConsentWithdrawn
+from projections.decoded_commit import microseconds
+from projections.queries import server as audit_queries
+from tests.projections.logs import AUDIENCE, START, LogMaker
+from tests.projections.queries.asked import Asked
+from tests.projections.queries.test_token_validity import at, told
+
+Asking: TypeAlias = Callable[[LogMaker], Coroutine[Any, Any, Asked]]
+
+
+@pytest.fixture
+async def asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asking]:
+    """Makes an audit of a log, an hour after it began."""
+    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(hours=1)))
+    asked = Asked(tmp_path / "model")
+
+    async def over(made: LogMaker) -> Asked:
+        asked.apply(made.log)
+        asked.audit.open(tmp_path / "model")
+        return asked
+
+    yield over
+    await asked.audit.close()
+    asked.model.close()
+
+
+async def test_between_a_tokens_revocation_and_its_familys_the_family_lives(asking: Asking) -> None:
+    """CONTRACT §6: by sequence and by time; the family's end is its own, not that of its token."""
+    made = LogMaker()
+    made.open("f")
+    made.rotate("f")
+    made.commit("f", TokenRevoked("f-0", made.now + timedelta(minutes=4)))
+    made.rotate("f")
+    made.commit("f", FamilyRevoked("operator", "request"), actor="operator")
+    ask = await asking(made)
+    for seq, status, alive in [
+        (2, "live", ["f-1", "f-0"]),
+        (3, "live", ["f-1"]),
+        (4, "live", ["f-2", "f-1"]),
+        (5, "revoked", []),
+    ]:
+        for when in ({"seq": seq}, {"at": at(seq)}):
+            state = await ask("as_of", family_id="f", **when)
+            assert (state["status"], state["revoked_at"] is None) == (status, status == "live")
+            assert [token["jti"] for token in state["access_tokens"]] == alive
+
+
+async def test_a_thief_reaches_what_was_alive_when_he_struck(asking: Asking) -> None:
+    """Not a token that was revoked before; but one whose holder was disabled only afterwards, and one revoked then."""
+    made = LogMaker()
+    made.open("f")
+    made.rotate("f")
+    made.exchange("f", "held before", "orders")
+    made.exchange("f", "held on", "billing")
+    made.commit("f", TokenRevoked("f-0", made.now + timedelta(minutes=4)))
+    made.disable_client("orders", "lost")
+    made.reuse("f")
+    made.disable_client("billing", "lost as well")
+    ask = await asking(made)
+    alive = (await ask("blast_radius", family_id="f"))["alive"]
+    assert [token.get("jti", token["kind"]) for token in alive] == ["f-1", "held on", "refresh"]
+
+
+async def test_what_is_revoked_after_its_end_had_expired(asking: Asking) -> None:
+    """The first thing that ended it decides: a token's own end is one."""
+    made = LogMaker()
+    granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "issue", "seed")
+    refresh = TokenIssued("refresh", "read", AUDIENCE, made.now + timedelta(seconds=2), generation=0, key=1)
+    made.commit("f", granted, refresh, TokenIssued("access", "read", AUDIENCE, START + timedelta(seconds=1), jti="j"))
+    made.configure_client("web")
+    made.configure_client("web")
+    made.commit("f", FamilyRevoked("operator", "request"), actor="operator")
+    ask = await asking(made)
+    for question in ({"jti": "j"}, {"family_id": "f", "generation": 0}):
+        assert told(await ask("token", **question)) == (False, "expired", 1, "TokenIssued")
+        assert told(await ask("token", **question, at=at(4))) == (False, "expired", 1, "TokenIssued")
+
+
+@pytest.mark.parametrize("withdrawn_first", [False, True])
+async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_first: bool) -> None:
+    """Of two orders that name the same client only its disabling is about what it holds, and that lasts."""
+    made = LogMaker()
+    made.open("f")
+    for withdraw in (withdrawn_first, not withdrawn_first):
+        if withdraw:
+            made.order("alice", ConsentWithdrawn("alice", "orders"))
+        else:
+            made.disable_client("orders", "lost")
+    made.exchange("f", "meanwhile", "orders")  # a replica did not know yet
+    ask = await asking(made)
+    disabled = 3 if withdrawn_first else 2
+    assert told(await ask("token", jti="meanwhile", at=at(4))) == (False, "revoked", disabled, "ClientDisabled")
+    assert [token["jti"] for token in (await ask("as_of", family_id="f", seq=4))["access_tokens"]] == ["f-0"]
+
+
+@pytest.mark.parametrize("time", [b"9999-12-31T23:59:59-14:00", b"0001-01-01T00:00:00+14:00"])
+async def test_a_time_that_no_calendar_has_in_utc_silences_no_audit(asking: Asking, time: bytes) -> None:
+    """Whoever can append may write one: it is told as the last or the first there is."""
+    made = LogMaker()
+    made.open("f")
+    made.open("g")
+    forged = made.log[1].body.replace(b'"at":"2026-11-20T12:00:01Z"', b'"at":"' + time + b'"')
+    made.log[1] = replace(made.log[1], body=forged)
+    ask = await asking(made)
+    assert {item["family_id"] for item in (await ask("families"))["items"]} == {"f", "g"}
+    year = time[:4].decode()
+    for question, parameters in (("family", {"family_id": "g"}), ("as_of", {"family_id": "g", "seq": 2})):
+        assert (await ask(question, **parameters))["opened_at"].startswith(year)
+
+
+async def test_a_forgery_after_the_end_is_an_incident(asking: Asking) -> None:
+    """CONTRACT §3.7: somebody has a key, whatever became of the family. It is listed, and ends nothing more."""
+    made = LogMaker()
+    made.open("f")
+    made.commit("f", FamilyRevoked("operator", "request"), actor="operator")
+    made.commit("f", ForgeryDetected(9, 0, "web"))
+    ask = await asking(made)
+    (incident,) = (await ask("incidents"))["items"]
+    assert (incident["seq"], incident["type"], incident["reason"]) == (3, "ForgeryDetected", "forgery")
+    assert (incident["generation"], incident["current_generation"]) == (9, 0)
+    assert (await ask("blast_radius", family_id="f"))["incident"] == "forgery"
+    assert (await ask("activity"))["items"][0]["forged"] == 1
+    family = await ask("family", family_id="f")
+    assert (family["status"], family["reason"]) == ("revoked", "operator")

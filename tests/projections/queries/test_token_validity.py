@@ -1,0 +1,209 @@
+"""Was this token valid then, and which commit decided it: before and after everything that can happen to it."""
+
+from base64 import urlsafe_b64encode
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, GrantAuthorized, TokenIssued, TokenRedeemed
+from projections.queries.token_parser import NoToken, claim_of
+from projections.tables.history import packed, unpacked
+from service.keys.keyring import Keyring
+from service.keys.mac_tokens import Kind, Tokens, new_id
+from tests.projections.logs import AUDIENCE, START, LogMaker
+from tests.projections.queries.asked import Asked
+
+
+def jwt(**claims: Any) -> str:
+    """Unsigned: the auditor does not look."""
+    return f"e30.{urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b'=').decode()}.c2ln"
+
+
+ID_CLAIMS = {"iss": "https://acme.example", "sub": "ann", "aud": "web", "exp": 1_900_000_000, "iat": 1_800_000_000}
+
+
+def at(seq: int, seconds: float = 0) -> str:
+    """When a commit of a made log was, or so much later."""
+    return (START + timedelta(seconds=seq - 1 + seconds)).isoformat()
+
+
+async def life(ask: Asked, family_id: str) -> list[int]:
+    """The sequences of a family's commits."""
+    return [entry["seq"] for entry in (await ask("family", family_id=family_id))["timeline"]]
+
+
+def told(answer: dict[str, Any]) -> tuple[bool, str, int, str]:
+    """The answer in brief."""
+    return answer["valid"], answer["verdict"], answer["decided_by"]["seq"], answer["decided_by"]["type"]
+
+
+async def test_an_access_token_before_and_after_each_commit(ask: Asked) -> None:
+    """Not issued, valid, dead with its family; or expired before that, when nothing else ended it."""
+    opened, first, _, _, theft, _ = await life(ask, "f2")
+    for when, expected in [
+        ("2026-11-20T11:59:59Z", (False, "not_issued", first, "TokenIssued")),  # before the tenant's log began
+        (at(first, -0.000001), (False, "not_issued", first, "TokenIssued")),
+        (at(first), (True, "valid", first, "TokenIssued")),
+        (at(theft, -0.000001), (True, "valid", first, "TokenIssued")),
+        (at(theft), (False, "revoked", theft, "FamilyRevoked")),
+        (None, (False, "revoked", theft, "FamilyRevoked")),
+    ]:
+        answer = await ask("token", jti="f2-1", at=when)
+        assert told(answer) == expected
+    assert (answer["family_id"], answer["sub"], answer["client_id"]) == ("f2", "user2", "app")
+    assert (answer["scope"], answer["audience"], answer["kind"]) == ("read", list(AUDIENCE), "access")
+    assert datetime.fromisoformat(answer["decided_by"]["at"]) == datetime.fromisoformat(at(theft))
+    assert opened < first
+
+
+async def test_one_access_token_is_revoked_and_the_rest_lives(ask: Asked) -> None:
+    """The commit that names its jti decides, for that jti alone."""
+    *_, issued, revoked = await life(ask, "f3")
+    assert told(await ask("token", jti="f3-3")) == (False, "revoked", revoked, "TokenRevoked")
+    assert told(await ask("token", jti="f3-3", at=at(revoked, -0.5))) == (True, "valid", issued, "TokenIssued")
+    assert (await ask("token", jti="f3-2"))["valid"] is True
+
+
+@pytest.mark.parametrize(
+    ("jti", "seq", "expected"),
+    [
+        ("before", 2, (True, "valid", 2, "TokenIssued")),
+        ("before", 3, (True, "valid", 2, "TokenIssued")),
+        ("before", 4, (False, "revoked", 4, "ClientDisabled")),
+        ("before", 9, (False, "revoked", 4, "ClientDisabled")),
+        ("meanwhile", 4, (False, "not_issued", 5, "TokenIssued")),
+        ("meanwhile", 5, (False, "revoked", 4, "ClientDisabled")),
+        ("meanwhile", 9, (False, "revoked", 4, "ClientDisabled")),
+        ("after", 9, (True, "valid", 7, "TokenIssued")),
+        ("after", 10, (False, "revoked", 10, "FamilyRevoked")),
+        ("of another", 9, (True, "valid", 3, "TokenIssued")),
+        ("f-0", 9, (True, "valid", 1, "TokenIssued")),
+    ],
+)
+async def test_what_a_client_held_is_void_from_its_disabling_on(
+    ask_swapped: Asked, jti: str, seq: int, expected: tuple[bool, str, int, str]
+) -> None:
+    """For good, in a family that another client began; the other tokens of that family are good."""
+    assert told(await ask_swapped("token", jti=jti, at=at(seq))) == expected
+
+
+async def test_a_refresh_token_lives_until_it_is_rotated(ask: Asked) -> None:
+    """The first thing that ended it decides, not what came after."""
+    opened, first, second, _, theft, _ = await life(ask, "f2")
+    assert told(await ask("token", family_id="f2", generation=0)) == (False, "rotated", first, "TokenRotated")
+    assert told(await ask("token", family_id="f2", generation=0, at=at(opened))) == (
+        True,
+        "valid",
+        opened,
+        "TokenIssued",
+    )
+    assert told(await ask("token", family_id="f2", generation=1, at=at(first))) == (
+        True,
+        "valid",
+        first,
+        "TokenRotated",
+    )
+    assert told(await ask("token", family_id="f2", generation=1, at=at(second)))[1] == "rotated"
+    assert told(await ask("token", family_id="f2", generation=3)) == (False, "revoked", theft, "FamilyRevoked")
+
+
+async def test_a_token_expires_by_itself(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the commit that gave it decided it."""
+    monkeypatch.setattr("projections.queries.server._now", lambda: 1_900_000_000_000_000)
+    last = (await life(ask, "f7"))[-1]
+    assert told(await ask("token", jti="f7-3")) == (False, "expired", last, "TokenIssued")
+    assert told(await ask("token", family_id="f7", generation=3)) == (False, "expired", last, "TokenRotated")
+    assert (await ask("token", jti="f7-3", at=at(last, 299.999999)))["valid"]
+    assert not (await ask("token", jti="f7-3", at=at(last, 300)))["valid"]
+
+
+@pytest.mark.parametrize(
+    ("tenant", "parameters", "why"),
+    [
+        ("acme", {"jti": "nothing"}, "no such token"),
+        ("acme", {"jti": "x' OR 1=1 --"}, "no such token"),
+        ("acme", {"jti": ""}, "no such token"),
+        ("globex", {"jti": "f2-1"}, "no such token"),
+        ("globex", {"family_id": "f2", "generation": 0}, "no such token"),
+        ("nobody", {"jti": "f2-1", "at": "2026-11-20T12:00:30Z"}, "no such token"),
+        ("acme", {"family_id": "f2", "generation": 4}, "no such token"),
+        ("acme", {"family_id": "f2", "generation": -1}, "generation"),
+        ("acme", {"token": "garbage-of-a-secret"}, "that is no token"),
+        ("acme", {"token": "a.b.c"}, "that is no token"),
+        ("acme", {"token": "hrt_" + "0" * 69}, "no such token"),
+        ("acme", {"token": "hrt_" + "0" * 68}, "that is no token"),
+        ("acme", {"token": "hat_" + "z" * 74}, "that is no token"),
+        ("acme", {"token": jwt(**ID_CLAIMS, sid="secret")}, "that is an ID token"),
+        ("acme", {"token": jwt(**ID_CLAIMS, jti=5)}, "that is no token"),
+        ("acme", {"token": jwt(**ID_CLAIMS | {"aud": 5})}, "that is no token"),
+        ("acme", {}, "ask by"),
+        ("acme", {"family_id": "f2"}, "ask by"),
+        ("acme", {"jti": "f2-1", "token": "x"}, "ask by"),
+        ("acme", {"jti": "f2-1", "family_id": "f2", "generation": 1}, "ask by"),
+        ("acme", {"jti": "f2-1", "at": "2027-01-01T00:00:00Z"}, "in the future"),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused(
+    ask: Asked, tenant: str, parameters: dict[str, Any], why: str
+) -> None:
+    """In clear words, which never repeat what was asked."""
+    answer = await ask("token", tenant, **parameters)
+    assert answer["error"] == "invalid_request"
+    assert why in answer["error_description"]
+    assert "secret" not in str(answer)
+
+
+async def test_the_token_itself_can_be_shown(ask: Asked, tmp_path: Path) -> None:
+    """Every form the service makes, as it makes it; the answer holds nothing of its text."""
+    family, jti, code = new_id(), new_id(), new_id()
+    made = LogMaker()
+    made.open(family, sub="ann")
+    granted = GrantAuthorized("web", "cat", "read", AUDIENCE, "authorization_code", "seed")
+    made.commit(code, granted, AuthorizationCodeIssued(made.now + timedelta(minutes=1), "challenge"))
+    access = TokenIssued("access", "read", AUDIENCE, made.now + timedelta(minutes=5), jti=jti, client_id="api")
+    made.commit(family, access)
+    made.commit(code, TokenRedeemed("authorization_code", 0))
+    made.commit(family, FamilyRevoked("operator", "request"), actor="operator")
+    asked = Asked(tmp_path / "other")
+    asked.apply(made.log)
+    asked.audit.open(tmp_path / "other")
+    keyring = Keyring({1: b"k" * 32})
+
+    def minted(kind: Kind, family_id: str, number: int) -> str:
+        return Tokens(keyring, "acme", kind).mint(1, family_id, number, "seed")
+
+    for token, expected in {
+        minted("refresh", family, 0): (False, "revoked", 5, "FamilyRevoked"),
+        minted("access", family, 3): (False, "revoked", 5, "FamilyRevoked"),
+        minted("code", code, 0): (False, "redeemed", 4, "TokenRedeemed"),
+        jwt(jti=jti, sid=family): (False, "revoked", 5, "FamilyRevoked"),
+        jwt(jti=jti): (False, "revoked", 5, "FamilyRevoked"),
+    }.items():
+        answer = await asked("token", token=token)
+        assert told(answer) == expected
+        assert token[-20:] not in str(answer)
+    assert (await asked("token", jti=jti))["client_id"] == "api"
+    for wrong in (jwt(jti=jti, sid=code), minted("access", family, 1 << 40), minted("code", family, 0)):
+        assert (await asked("token", token=wrong))["error_description"] == "there is no such token"
+    await asked.audit.close()
+    asked.model.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", "a.b", jwt(sid="x"), jwt(jti=5), "e30." + "W" * 4000 + ".x", "ü.ü.ü", "hrt_", "hrt_" + "é" * 69],
+)
+def test_what_is_no_token(text: str) -> None:
+    """Refused before anything is looked up."""
+    with pytest.raises(NoToken):
+        claim_of(text)
+
+
+@pytest.mark.parametrize("jti", ["", "short", "-" * 22, "é" * 22, "0" * 22, "z" * 22, "7ukn0NKzN7Dd1yDTHYDf6s"])
+def test_an_id_is_packed_and_comes_back(jti: str) -> None:
+    """Ours in fewer bytes, any other as it is."""
+    assert unpacked(packed(jti)) == jti
+    assert len(packed(jti)) <= max(len(jti), 17)

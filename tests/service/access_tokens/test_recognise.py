@@ -1,0 +1,86 @@
+"""Whose signature counts, and for how long."""
+
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from events.aggregates.client import ClientState
+from events.aggregates.key import KeyState
+from events.aggregates.settings import TenantSettings
+from service import clock
+from service.access_tokens import recognise
+from service.context import Context
+from service.endpoints.discovery import jwks_of
+from service.families.cache import Loaded
+from service.keys.keyring import Keyring
+from service.keys.signing_key import SigningKey
+from service.keys.vouchers import Vouchers
+from service.registry.registry import LEEWAY_SECONDS, Tenant, TenantKey
+from tests.service.decide.given import RULES, START, at, given, opened
+
+KEYS = Keyring({1: b"a" * 32})
+TTL = 600
+
+
+def _token(key: SigningKey, **changes: Any) -> str:
+    claims: dict[str, Any] = {"iss": "urn:heirloom:acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0}
+    claims |= {"exp": 1 << 33, "jti": "j", "sid": "f", "scope": "read"} | changes
+    return key.sign(Vouchers(KEYS, "acme").vouch(KEYS.first, "seed", claims))
+
+
+def _acme(status: str = "active") -> tuple[Tenant, SigningKey]:
+    """The tenant with its one key, which has stood there since the start."""
+    tenant = Tenant("acme", KEYS)
+    key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
+    state = KeyState("ES256", KEYS.first, 1, key.public_jwk(), cast("Any", status))
+    tenant.keys[key.kid] = TenantKey(key, state, START, 1)
+    return tenant, key
+
+
+def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what leaked would sign for ever. The lifetime that counts is the longest that tokens were given."""
+    tenant, key = _acme("retired")
+    for ttl in (TTL, 1, None):
+        tenant.gave(ttl)
+    last = TTL + LEEWAY_SECONDS
+    for seconds, good in ((0, True), (last - 1, True), (last, False), (last + 10_000, False)):
+        monkeypatch.setattr(clock, "now", lambda seconds=seconds: at(seconds))
+        assert (recognise._signed(tenant, _token(key)) is not None) == good
+        assert (jwks_of(tenant)["keys"] != []) == good, "nor is it published any longer"
+
+
+def test_a_token_of_an_issuer_that_was_renamed_is_void() -> None:
+    """RFC 9068 §4: `iss` is the issuer's name of today, to the letter, whichever of its keys has signed."""
+    tenant, key = _acme()
+    assert recognise._signed(tenant, _token(key)) is not None
+    tenant.settings = TenantSettings(issuer="https://acme.example")
+    assert recognise._signed(tenant, _token(key)) is None
+    assert recognise._signed(tenant, _token(key, iss="https://acme.example/")) is None
+    assert recognise._signed(tenant, _token(key, iss="https://acme.example")) is not None
+
+
+async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7519 §4.1.4: "on or after" `exp` it is not accepted. RFC 7009 §2.2: nor when a clock is set back."""
+    tenant, key = _acme()
+    exp = int(START.timestamp()) + 300
+    token = _token(key, exp=exp, jti="jti-0", aud="https://acme.example")
+
+    async def holder(*_: object) -> Any:
+        return SimpleNamespace(state=ClientState(), rules=RULES)
+
+    last: list[datetime | None] = [None]
+
+    async def load(*_: object) -> Loaded:
+        return Loaded(1, None, given(opened()), True, at=last[0])
+
+    parts = SimpleNamespace(registry=SimpleNamespace(client=holder), families=SimpleNamespace(load=load))
+    end = START.replace(microsecond=0) + timedelta(seconds=300)
+    for now, active in ((end - timedelta(microseconds=1), True), (end, False)):
+        monkeypatch.setattr(clock, "now", lambda now=now: now)
+        assert (await recognise.active_in(cast("Context", parts), tenant, token) is not None) == active
+    monkeypatch.setattr(clock, "now", lambda: end - timedelta(seconds=1))
+    for last[0], active in ((end - timedelta(microseconds=1), True), (end, False)):
+        found = await recognise.active_in(cast("Context", parts), tenant, token)
+        assert (found is not None) == active, "dead once its family was written to by a later time"

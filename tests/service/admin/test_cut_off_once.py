@@ -1,0 +1,51 @@
+"""Whether anything has begun since the same was ordered: told by a list whose pages may be empty."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+import msgspec
+import pytest
+
+from events.fairness.request_gate import OWN_INBOX, Asker
+from projections import pagination
+from service.admin.cut_off_once import _lives
+from service.read_model_client import ReadModel
+from tests.projections.logs import LogMaker
+from tests.projections.queries.asked import Asked
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+class Told(ReadModel):
+    """What the read model answers, without a broker between."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    async def _ask(self, subject: str, parameters: dict[str, Any], kind: type[P]) -> P:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        reply, _ = await self._asked.audit.answer(subject, msgspec.json.encode(given), Asker.of(subject, OWN_INBOX))
+        return msgspec.json.decode(reply, type=kind)
+
+
+async def test_one_that_lives_behind_many_that_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows are looked at before it."""
+    monkeypatch.setattr(pagination, "LOOKED_THROUGH", 3)
+    maker = LogMaker()
+    maker.open("lives")
+    for number in range(10):
+        maker.open(f"ended-{number}")
+        maker.reuse(f"ended-{number}")
+    asked = Asked(tmp_path / "model")
+    asked.apply(maker.log)
+    asked.audit.open(tmp_path / "model")
+
+    async def last_sequence() -> int:
+        return len(maker.log)
+
+    context = cast("Any", SimpleNamespace(log=SimpleNamespace(last_sequence=last_sequence), read_model=Told(asked)))
+    assert await _lives(context, "acme", "alice", None)
+    assert not await _lives(context, "acme", "bob", None)
+    await asked.audit.close()
+    asked.model.close()

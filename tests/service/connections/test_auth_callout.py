@@ -1,0 +1,324 @@
+"""What the broker is answered about a connection: the whole JWT, and the same refusal whatever is wrong."""
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import nkeys
+import pytest
+from nats.errors import Error as NatsError
+
+from events.fairness.fair_queue import NoRoom
+from events.log.log import Unavailable
+from service import clock
+from service.connections.admission import Admitted, Offered
+from service.connections.auth_callout import SUBJECT, Callout, _b64
+from service.connections.token_connections import Holding
+from service.errors import invalid_client
+from service.registry.named_role import NamedRole, below
+
+SEED = nkeys.encode_seed(b"s" * 32, nkeys.PREFIX_BYTE_ACCOUNT).decode()
+USER = "UABC"
+NOTHING = cast("Any", None)
+REFUSAL = {"error": "Authorization Violation", "type": "authorization_response", "version": 2}
+HOLDING = Holding("acme", "web", "family", "jti", 1_800_000_000)
+
+
+class Message:
+    """A question of the broker's, and what it was answered."""
+
+    def __init__(self, **said: Any) -> None:
+        question = {
+            "server_id": {"id": "SERVER"},
+            "user_nkey": USER,
+            "connect_opts": {"user": "acme.web"},
+            "client_info": {},
+        } | said
+        self.data = b"header." + encoded({"nats": question}) + b".signature"
+        self.answer = b""
+        self.fails: Exception | None = None
+
+    async def respond(self, answer: bytes) -> None:
+        """As nats-py's."""
+        if self.fails is not None:
+            raise self.fails
+        self.answer = answer
+
+
+class World:
+    """Who decides, and what the callout made of it."""
+
+    def __init__(self) -> None:
+        self.admitted: Admitted | Exception = Admitted("acme", "web")
+        self.offered: list[Offered] = []
+        self.opened: list[Holding] = []
+        self.counted: list[tuple[str, str]] = []
+        self.has_room = True
+        self.gets_room = False
+        self.confirmed: list[tuple[Offered, Admitted]] = []
+        self.is_void: Exception | None = None
+        self.drained = False
+        counts = SimpleNamespace(takes=self._takes, takes_later=self._takes_later)
+        holdings = SimpleNamespace(opened=self.opened.append)
+        connecting = SimpleNamespace(admit=self._admit, confirm=self._confirm)
+        self.callout = Callout(cast("Any", connecting), cast("Any", holdings), cast("Any", counts), SEED)
+        self.subscribed: list[tuple[str, str]] = []
+        self.asked = NOTHING
+
+    async def answer(self, message: Message) -> dict[str, Any]:
+        """The claims of the answer, whose signature is right."""
+        await self.asked(message)
+        await self.callout.drain()
+        return claims_of(message.answer)
+
+    async def subscribe(self, subject: str, queue: str, cb: Any) -> Any:
+        """As the broker's connection."""
+        self.subscribed.append((subject, queue))
+        self.asked = cb
+        return SimpleNamespace(drain=self._drain)
+
+    async def flush(self) -> None:
+        """As the broker's connection."""
+        assert self.asked is not NOTHING, "subscribed before it is flushed"
+
+    async def _drain(self) -> None:
+        self.drained = True
+
+    async def _admit(self, offered: Offered) -> Admitted:
+        self.offered.append(offered)
+        if isinstance(self.admitted, Exception):
+            raise self.admitted
+        return self.admitted
+
+    async def _confirm(self, offered: Offered, admitted: Admitted) -> None:
+        self.confirmed.append((offered, admitted))
+        if self.is_void is not None:
+            raise self.is_void
+
+    def _takes(self, tenant: str, client_id: str) -> bool:
+        self.counted.append((tenant, client_id))
+        return self.has_room
+
+    async def _takes_later(self, tenant: str, client_id: str) -> bool:
+        assert self.counted[-1] == (tenant, client_id)
+        return self.gets_room
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """One that answers."""
+    world = World()
+    await world.callout.start(cast("Any", world))
+    yield world
+
+
+def encoded(value: Any) -> bytes:
+    """As in a JWT."""
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+
+def decoded(part: bytes) -> Any:
+    """What a part of a JWT holds."""
+    assert b"=" not in part
+    return json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
+
+
+def claims_of(jwt: bytes) -> dict[str, Any]:
+    """Signed by the issuer, as the broker demands, and made now."""
+    header, payload, signature = jwt.split(b".")
+    issuer, claims = nkeys.from_seed(SEED.encode()), decoded(payload)
+    assert decoded(header) == {"typ": "JWT", "alg": "ed25519-nkey"}
+    padded = signature + b"=" * (-len(signature) % 4)
+    assert issuer.verify(header + b"." + payload, base64.urlsafe_b64decode(padded))
+    assert claims.pop("iss") == issuer.public_key.decode()
+    assert abs(claims.pop("iat") - clock.now().timestamp()) < 60
+    assert len(claims.pop("jti")) == 22
+    return cast("dict[str, Any]", claims)
+
+
+def user_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """The user JWT in an answer that lets somebody in."""
+    assert answer["aud"] == "SERVER" and answer["sub"] == USER
+    jwt = answer["nats"].pop("jwt")
+    assert answer["nats"] == {"type": "authorization_response", "version": 2}
+    return claims_of(jwt.encode())
+
+
+def unlimited(allow: list[str], deny: list[str], inboxes: list[str]) -> dict[str, Any]:
+    """A user's rights."""
+    rights = {"pub": {"allow": allow, "deny": deny}, "sub": {"allow": inboxes}, "type": "user", "version": 2}
+    return rights | {"subs": -1, "data": -1, "payload": -1}
+
+
+async def test_a_client_may_use_its_own_subjects_and_inbox_alone(world: World) -> None:
+    """Nothing of another client's, and no end, since it came with a proof that has none."""
+    assert user_of(await world.answer(Message())) == {
+        "aud": "USERS",
+        "sub": USER,
+        "name": "acme/web",
+        "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web")),
+    }
+    assert (world.offered, world.opened, world.counted) == ([Offered("acme.web")], [], [("acme", "web")])
+    assert not world.confirmed, "nothing can have changed since"
+
+
+async def test_a_persons_token_may_ask_and_give_back_but_not_get(world: World) -> None:
+    """Who holds it is not the client: other inboxes, another account, no endpoint that vouches (RFC 6750 §5.3)."""
+    world.admitted = Admitted("acme", "web", HOLDING, ("jti", "digest"))
+    denied = ["issue", "authorize", "token", "device_authorization"]
+    assert user_of(await world.answer(Message())) == {
+        "aud": "PERSONS",
+        "sub": USER,
+        "name": "acme/web/family/jti/1800000000",
+        "exp": 1_800_000_000,
+        "nats": unlimited(
+            ["oauth.acme.client.web.>", "oauth.acme.public.>"],
+            [f"oauth.acme.client.web.{endpoint}" for endpoint in denied],
+            [*below("_INBOX.acme.web.jti"), *below("_INBOX.acme.web.digest")],
+        ),
+    }
+    assert world.opened == [HOLDING]
+
+
+async def test_a_clients_own_token_ends_with_its_connection(world: World) -> None:
+    """By `client_credentials`: it is the client, for as long as the token lives."""
+    world.admitted = Admitted("acme", "web", HOLDING)
+    user = user_of(await world.answer(Message()))
+    assert (user["aud"], user["exp"], user["name"]) == ("USERS", HOLDING.until, HOLDING.user)
+    assert user["nats"] == unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web"))
+
+
+async def test_a_named_role_has_its_own_rights_in_its_account(world: World) -> None:
+    """What its kind of role may in its tenant, under its name."""
+    role = NamedRole("acme", "eve", "operator")
+    world.admitted = Admitted("acme", "role:eve", role=role)
+    user = user_of(await world.answer(Message()))
+    rights = {"pub": {"allow": role.publish()}, "sub": {"allow": role.subscribe()}, "type": "user", "version": 2}
+    assert user == {
+        "aud": "OPERATORS",
+        "sub": USER,
+        "name": "acme/role:eve",
+        "nats": rights | {"subs": -1, "data": -1, "payload": -1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("why", "has_room"),
+    [
+        (invalid_client(), True),
+        (Unavailable("away"), True),
+        (ZeroDivisionError("a fault of ours"), True),
+        (None, False),
+    ],
+    ids=["refused", "unavailable", "a fault", "too many"],
+)
+async def test_whatever_is_wrong_the_answer_is_the_same(
+    world: World, why: Exception | None, has_room: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also a fault of the service's own: whoever is not answered would be let wait, and comes again at once."""
+    world.admitted, world.has_room = why or Admitted("acme", "web", HOLDING), has_room
+    caplog.set_level(logging.INFO)
+    answer = await world.answer(Message())
+    assert answer == {"aud": "SERVER", "sub": USER, "nats": REFUSAL}
+    assert not world.opened, "a connection that is not let in holds nothing"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("a connection was refused")
+    assert (record.exc_info is not None) == isinstance(why, ZeroDivisionError)
+    assert has_room or "max_connections" in getattr(record, "why", "")
+    assert getattr(record, "why", "slow_down").startswith(str(why) if why and record.exc_info is None else "slow_down")
+
+
+@pytest.mark.parametrize("is_void", [None, invalid_client(), ZeroDivisionError("a fault of ours")])
+async def test_who_waited_for_room_proves_itself_anew(world: World, is_void: Exception | None) -> None:
+    """What let it in may have become void meanwhile, and nobody else would end what it opens then."""
+    world.admitted, world.has_room, world.gets_room = Admitted("acme", "web", HOLDING), False, True
+    world.is_void = is_void
+    answer = await world.answer(Message())
+    assert world.confirmed == [(Offered("acme.web"), world.admitted)]
+    if is_void is None:
+        assert user_of(answer)["name"] == HOLDING.user and world.opened == [HOLDING]
+    else:
+        assert answer == {"aud": "SERVER", "sub": USER, "nats": REFUSAL} and not world.opened
+
+
+async def test_a_broker_that_is_gone_meanwhile_is_no_fault(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The question died with its connection; the next one is answered."""
+    caplog.set_level(logging.INFO)
+    message = Message()
+    message.fails = NatsError()
+    await world.asked(message)
+    await world.callout.drain()
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert caplog.records[0].getMessage().endswith(": Error")
+    assert user_of(await world.answer(Message()))["name"] == "acme/web"
+
+
+async def test_every_replica_may_answer_and_a_stopped_one_answers_what_it_took(world: World) -> None:
+    """One queue group; after the end of the subscription what is under way is still answered."""
+    assert (SUBJECT, world.subscribed) == ("$SYS.REQ.USER.AUTH", [("$SYS.REQ.USER.AUTH", "heirloom")])
+    await Callout(NOTHING, NOTHING, NOTHING, SEED).drain()
+    message = Message()
+    await world.asked(message)
+    assert len(message.answer) == 0
+    await world.callout.drain()
+    assert world.drained and message.answer
+    await asyncio.sleep(0)
+    assert not world.callout._tasks
+
+
+async def test_the_host_that_asks_is_the_one_that_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of too many of one host nobody is answered, and no other host notices; without a host it is one of its own."""
+    caplog.set_level(logging.INFO)
+    hosts: list[tuple[str, str]] = []
+
+    def of(asker: tuple[str, str]) -> Any:
+        hosts.append(asker)
+        if asker[0] == "192.0.2.1":
+            raise NoRoom
+        return asyncio.Lock()
+
+    monkeypatch.setattr(world.callout, "_turns", SimpleNamespace(of=of))
+    crowded, other = Message(client_info={"host": "192.0.2.1"}), Message()
+    await world.asked(crowded)
+    assert user_of(await world.answer(other))["name"] == "acme/web"
+    assert not crowded.answer
+    assert hosts == [("192.0.2.1", ""), ("", "")]
+    (record,) = caplog.records
+    assert "too many of its host" in record.getMessage()
+    assert getattr(record, "host", None) == "192.0.2.1"
+
+
+async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker gave up on it: deciding would be work for nothing."""
+    monkeypatch.setattr("service.connections.auth_callout.PATIENCE_SECONDS", 0.0)
+    message = Message()
+    await world.asked(message)
+    await world.callout.drain()
+    assert len(message.answer) == 0 and not world.offered
+
+
+def test_nothing_but_padding_is_taken_off() -> None:
+    """RFC 7515 §2: base64url with all trailing `=` omitted, and no letter with them."""
+    assert (_b64(bytes([0, 0, 23])), _b64(bytes(1)), _b64(bytes(2))) == (b"AAAX", b"AA", b"AAA")
+
+
+async def test_a_question_of_any_length_is_read(world: World) -> None:
+    """A JWT has no padding, and what is missing is put back (RFC 7515 §2)."""
+    for length in range(12):
+        await world.answer(Message(user_nkey="U" * length))
+
+
+async def test_one_answer_that_fails_lets_the_others_be_given(world: World) -> None:
+    """A replica that stops waits for each of them."""
+    broken, other = Message(), Message()
+    broken.fails = RuntimeError("a fault of nats-py")
+    await world.asked(broken)
+    await world.asked(other)
+    await world.callout.drain()
+    assert user_of(claims_of(other.answer))["name"] == "acme/web"

@@ -1,0 +1,134 @@
+"""Which connections are ended, of those that the servers list; that they end is in `security/test_connecting`."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from service.clock import FOR_EVER
+from service.connections import disconnect
+from service.connections.disconnect import ASK, AT_ONCE, Connections, Listed
+
+ENABLED = datetime(2026, 11, 29, 12, 0, 5, 999999, tzinfo=UTC)
+
+
+class Broker:
+    """One server, of which is kept whom it was to end."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, tuple[str, datetime]] = {}
+        self.ended: list[int] = []
+        self.sweeps = 0
+        self.void: dict[tuple[str, str], datetime] = {}
+        self.receivers: dict[str, Any] = {}
+        registry = SimpleNamespace(void_until=lambda *who: self.void.get(who))
+        self.connections = Connections(cast("Any", self), cast("Any", registry))
+
+    def new_inbox(self) -> str:
+        """As the connection's."""
+        return "_INBOX.x"
+
+    async def subscribe(self, subject: str, cb: Any) -> None:
+        """As the connection's."""
+        self.receivers[subject] = cb
+
+    async def publish(self, subject: str, body: bytes, reply: str) -> None:
+        """A question is answered with a page, and an order carried out."""
+        asked = json.loads(body)
+        if subject == "$SYS.REQ.SERVER.one.KICK":
+            self.ended.append(asked["cid"])
+            del self.open[asked["cid"]]
+            return
+        assert subject == ASK
+        self.sweeps += "user" in asked
+        found = [cid for cid in sorted(self.open) if asked.get("user") in (None, self.open[cid][0])]
+        page = found[asked.get("offset", 0) :][: asked["limit"]]
+        # as nats-server writes time, to the nanosecond
+        connections = [
+            {"cid": cid, "authorized_user": self.open[cid][0], "start": f"{self.open[cid][1]:%Y-%m-%dT%H:%M:%S.%f}789Z"}
+            for cid in page
+        ]
+        data = json.dumps({"server": {"id": "one"}, "data": {"connections": connections}}).encode()
+        kind = "end.>" if "user" in asked else "list.*"
+        await self.receivers[f"_INBOX.x.{kind}"](SimpleNamespace(subject=reply, data=data))
+
+    async def swept(self) -> None:
+        """Return when nothing more is to be ended."""
+        async with asyncio.timeout(10):
+            while self.connections._tasks:
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """With nobody; nobody waits."""
+    for name in ("TOLD_SECONDS", "AGAIN_SECONDS"):
+        monkeypatch.setattr(disconnect, name, 0)
+    broker = Broker()
+    await broker.connections.start()
+    return broker
+
+
+@pytest.mark.parametrize("client_id", ["web", "role:eve"])
+async def test_what_was_opened_before_it_was_enabled_again_ends(broker: Broker, client_id: str) -> None:
+    """Also where it came while the disabling was not known everywhere, and the operator has enabled it since."""
+    user = f"acme/{client_id}"
+    broker.open = {
+        1: (user, ENABLED - timedelta(hours=1)),
+        2: (user, ENABLED),
+        3: (user, ENABLED + timedelta(seconds=1)),
+        4: ("acme/other", ENABLED - timedelta(hours=1)),
+    }
+    broker.void["acme", client_id] = ENABLED
+    broker.connections.end_void("acme", client_id)
+    await broker.swept()
+    assert (sorted(broker.open), broker.sweeps) == ([3, 4], 2)
+
+
+async def test_all_that_a_disabled_client_has_ends_and_what_comes_meanwhile(broker: Broker) -> None:
+    """By an answer from before; nothing of a client that is not known to be disabled."""
+    broker.open = {1: ("acme/web", ENABLED), 2: ("acme/web", ENABLED + timedelta(days=1))}
+    broker.connections.end_void("acme", "web")
+    await broker.swept()
+    assert not broker.ended
+    broker.void["acme", "web"] = FOR_EVER
+    broker.connections.end_void("acme", "web")
+    async with asyncio.timeout(10):
+        while broker.open:
+            await asyncio.sleep(0)
+    broker.open[3] = ("acme/web", ENABLED + timedelta(days=2))
+    await broker.swept()
+    assert broker.ended == [1, 2, 3]
+
+
+async def test_more_than_a_page_of_them(broker: Broker) -> None:
+    """The servers give the oldest first, and what stays asks for no more."""
+    fresh, old = ENABLED + timedelta(seconds=1), ENABLED - timedelta(seconds=1)
+    broker.open = {cid: ("acme/web", old if cid <= AT_ONCE + 2 else fresh) for cid in range(1, 3 * AT_ONCE)}
+    broker.void["acme", "web"] = ENABLED
+    broker.connections.end_void("acme", "web")
+    await broker.swept()
+    assert broker.ended == list(range(1, AT_ONCE + 3)) and len(broker.open) > AT_ONCE
+    assert broker.sweeps == 3 + 1
+
+
+async def test_what_a_void_token_opened_ends_whatever_its_client_may(broker: Broker) -> None:
+    """Its user is named for the token."""
+    broker.open = {1: ("acme/web/f/j/1800000000", ENABLED + timedelta(days=1)), 2: ("acme/web", ENABLED)}
+    broker.connections.end_user("acme/web/f/j/1800000000")
+    await broker.swept()
+    assert broker.ended == [1]
+
+
+async def test_everybody_receives_what_is_listed(broker: Broker) -> None:
+    """Page by page, each connection once."""
+    broker.open = {cid: (f"acme/c{cid}", ENABLED) for cid in range(1, 2 * AT_ONCE)}
+    listed: list[list[Listed]] = [[], []]
+    broker.connections.when_listed += [each.append for each in listed]
+    for _ in range(2):
+        await broker.connections.list_all()
+    assert listed[0] == listed[1] and [one.cid for one in listed[0]] == 2 * list(range(1, 2 * AT_ONCE))
+    assert {one.began for one in listed[0]} == {ENABLED}

@@ -1,0 +1,273 @@
+"""Coroutines take turns: who floods keeps nobody out, whatever is asked for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import nkeys
+import pytest
+
+from events.bus.faststream_broker import Handle
+from events.fairness.fair_queue import Limits, NoRoom, Turns
+from events.fairness.request_gate import OWN_INBOX, Asker
+from heirloom.what_if import query
+from heirloom.what_if.query import WhatIf
+from projections.progress import Progress
+from projections.queries import server as audit_queries
+from projections.queries.requests import Request
+from projections.queries.server import Audit
+from service.admin import operations as admin
+from service.connections import auth_callout as callout_module
+from service.connections.auth_callout import Callout
+
+
+class Slow:
+    """Something that takes until it may go on; tells who has begun."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.go = asyncio.Semaphore(0)
+
+    async def __call__(self, who: str) -> bytes:
+        self.began.append(who)
+        await self.go.acquire()
+        return b"{}"
+
+    async def until(self, *began: str) -> None:
+        """Those have begun, in that order, and no others."""
+        async with asyncio.timeout(10):
+            while len(self.began) < len(began):
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert self.began == list(began)
+
+
+async def asked(handle: Handle, subject: str, reply: str = "") -> tuple[bytes, dict[str, str]]:
+    """The answer to a request on that subject, which would go to `reply`."""
+    return await handle(subject, b"{}", Asker.of(subject, reply))
+
+
+@asynccontextmanager
+async def ended(slow: Slow, *tasks: asyncio.Task[Any]) -> AsyncIterator[None]:
+    """At the end of the block, so do they."""
+    yield
+    for _ in range(1000):
+        slow.go.release()
+    await asyncio.gather(*tasks)
+
+
+async def test_who_is_cancelled_keeps_no_turn() -> None:
+    """Neither while it waits nor while it is under way."""
+    turns, slow = Turns(Limits(1, 1, 1, 3, 3, 3)), Slow()
+
+    async def take(who: str) -> None:
+        async with turns.of(("acme", who)):
+            await slow(who)
+
+    first, second, third = (asyncio.create_task(take(who)) for who in ("first", "second", "third"))
+    await slow.until("first")
+    second.cancel()
+    first.cancel()
+    await slow.until("first", "third")
+    third.cancel()
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    async with turns.of(("acme", "fourth")):
+        assert turns.waiting == 0
+
+
+async def test_who_is_cancelled_as_the_turn_comes_keeps_none() -> None:
+    """In the very moment in which it is given."""
+    turns, slow = Turns(Limits(1, 1, 1, 3, 3, 3)), Slow()
+
+    async def take(who: str) -> None:
+        async with turns.of(("acme", who)):
+            await slow(who)
+        second.cancel()  # who was given the turn just now, and does not know yet
+
+    first, second = (asyncio.create_task(take(who)) for who in ("first", "second"))
+    await slow.until("first")
+    slow.go.release()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert slow.began == ["first"]
+    async with asyncio.timeout(1), turns.of(("acme", "third")):
+        pass
+
+
+async def test_there_is_no_room_for_more() -> None:
+    """It is told at once."""
+    turns, slow = Turns(Limits(1, 1, 1, 1, 1, 1)), Slow()
+
+    async def take() -> None:
+        async with turns.of(("acme", "")):
+            await slow("acme")
+
+    two = [asyncio.create_task(take()) for _ in range(2)]
+    await slow.until("acme")
+    async with ended(slow, *two):
+        with pytest.raises(NoRoom):
+            await take()
+
+
+async def test_one_tenants_cut_offs_keep_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders are bounded for each tenant and kind: others begin at once, and one too many is told so."""
+    monkeypatch.setattr(admin, "LIMITS", Limits(8, 3, 2, 8, 8, 2))
+    turns, slow = Turns(admin.LIMITS), Slow()
+
+    async def block(_context: Any, tenant: str, _body: bytes) -> bytes:
+        return await slow(tenant)
+
+    context = cast("Any", SimpleNamespace(skew=SimpleNamespace(require=lambda: None)))
+    blocks = admin._handle(context, turns, "subject.block", block)
+    puts = admin._handle(context, turns, "client.put", block)
+    flood = [asyncio.create_task(asked(blocks, "admin.acme.subject.block")) for _ in range(4)]
+    await slow.until("acme", "acme")
+    others = [
+        asyncio.create_task(asked(handle, subject))
+        for handle, subject in ((puts, "admin.acme.client.put"), (blocks, "admin.globex.subject.block"))
+    ]
+    await slow.until("acme", "acme", "acme", "globex")
+    async with ended(slow, *flood, *others):
+        body, headers = await asked(blocks, "admin.acme.subject.block")
+        assert msgspec.json.decode(body)["error"] == "temporarily_unavailable"
+        assert headers["Nats-Service-Error-Code"] == "503"
+
+
+async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many heavy ones an auditor asks, a place is left for another tenant, and for another kind."""
+    slow = Slow()
+    monkeypatch.setattr(audit_queries, "QUERIES", {"families": (Request, None), "search": (Request, None)})
+    monkeypatch.setattr(audit_queries, "LIMITS", Limits(4, 3, 2, 8, 8, 2))
+
+    async def log_end() -> int:
+        return 0
+
+    audit = Audit(Progress(), log_end)
+    kinds: list[str] = []
+
+    async def look_up(*_arguments: Any) -> bytes:
+        return await slow(kinds.pop(0))
+
+    monkeypatch.setattr(audit, "_look_up", look_up)
+    kinds += ["acme search"] * 2
+    flood = [asyncio.create_task(asked(audit.answer, "audit.acme.search")) for _ in range(4)]
+    await slow.until("acme search", "acme search")
+    kinds += ["acme families", "globex search"]
+    others = [
+        asyncio.create_task(asked(audit.answer, subject)) for subject in ("audit.acme.families", "audit.globex.search")
+    ]
+    await slow.until("acme search", "acme search", "acme families", "globex search")
+    kinds += ["acme search"] * 2
+    async with ended(slow, *flood, *others):
+        body, headers = await asked(audit.answer, "audit.acme.search")
+        assert msgspec.json.decode(body)["error"] == "temporarily_unavailable"
+        assert headers["Nats-Service-Error-Code"] == "503"
+
+
+async def test_what_the_service_asks_waits_for_no_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own tenant and kind neither: a cut-off asks for families (ADR 0034), beside auditors of all tenants."""
+    slow = Slow()
+    monkeypatch.setattr(audit_queries, "QUERIES", {"families": (Request, None)})
+
+    async def log_end() -> int:
+        return 0
+
+    audit = Audit(Progress(), log_end)
+    monkeypatch.setattr(audit, "_look_up", lambda *_arguments: slow("looked up"))
+    flood = [
+        asyncio.create_task(asked(audit.answer, f"audit.{tenant}.families"))
+        for tenant in ("acme", "globex", "initech")
+        for _ in range(audit_queries.LIMITS.waiting_of_client)
+    ]
+    filled = ["looked up"] * audit_queries.LIMITS.at_once
+    await slow.until(*filled)
+    own = asyncio.create_task(asked(audit.answer, "audit.acme.families", OWN_INBOX + "x"))
+    await slow.until(*filled, "looked up")
+    async with ended(slow, *flood, own):
+        pass
+
+
+async def test_histories_are_followed_one_at_a_time_and_tenants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process, one waiting of each tenant, a few in all, also of tenants that one invents."""
+    slow = Slow()
+
+    async def find_out(_connection: Any, terms: Any, *_others: Any) -> dict[str, Any]:
+        await slow(terms.tenant)
+        return {}
+
+    monkeypatch.setattr(query, "find_out", find_out)
+    ask = WhatIf(cast("Any", None))
+    policy = b'{"policy": {"refresh_token_grace": 1}}'
+    flood = [asyncio.create_task(ask(Asker("acme", False), policy)) for _ in range(2)]
+    await slow.until("acme")
+    other = asyncio.create_task(ask(Asker("globex", False), policy))
+    await slow.until("acme")
+    invented = [
+        asyncio.create_task(ask(Asker(f"t{number}", False), policy)) for number in range(query.LIMITS.waiting - 2)
+    ]
+    await slow.until("acme")
+    for tenant in ("acme", "t99"):
+        with pytest.raises(Exception, match="other histories are being followed"):
+            await ask(Asker(tenant, False), policy)
+    slow.go.release()
+    slow.go.release()
+    await slow.until("acme", "acme", "globex")
+    async with ended(slow, *flood, other, *invented):
+        pass
+
+
+async def test_a_host_that_floods_keeps_no_other_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts take turns at the broker's door; who waits too long is not answered, so that it comes again."""
+    monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 2, 2, 4, 2, 2))
+    nobody = cast("Any", None)
+    monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
+    callout, slow = Callout(nobody, nobody, nobody, "seed"), Slow()
+
+    async def admit(_message: Any, asked: Any) -> None:
+        await slow(asked.client_info.host)
+
+    monkeypatch.setattr(callout, "_admit", admit)
+
+    def comes(host: str) -> asyncio.Task[None]:
+        asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host=host)))
+        return asyncio.create_task(callout._answer_in_turn(nobody, asked))
+
+    flood = [comes("192.0.2.1") for _ in range(5)]
+    await slow.until("192.0.2.1", "192.0.2.1")
+    other = comes("192.0.2.2")
+    await slow.until("192.0.2.1", "192.0.2.1", "192.0.2.2")
+    monkeypatch.setattr(callout_module, "PATIENCE_SECONDS", 0.0)
+    async with ended(slow, *flood, other):
+        pass
+    assert len(slow.began) == 3
+
+
+async def test_who_waits_for_a_count_holds_no_turn_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with as many connections as it may keeps no other one of the same host out meanwhile."""
+    monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 1, 1, 4, 2, 2))
+    monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
+    slow, nobody = Slow(), cast("Any", None)
+
+    async def admit(_message: Any, _asked: Any) -> Any:
+        return SimpleNamespace(tenant="acme", counted="web")
+
+    async def takes_later(_tenant: str, counted: str) -> bool:
+        await slow(counted)
+        return False
+
+    async def refuse(*_: Any) -> None:
+        pass
+
+    callout = Callout(
+        nobody, nobody, cast("Any", SimpleNamespace(takes=lambda *_: False, takes_later=takes_later)), "seed"
+    )
+    monkeypatch.setattr(callout, "_admit", admit)
+    monkeypatch.setattr(callout, "_refuse", refuse)
+    asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host="192.0.2.1"), connect_opts=nobody))
+    two = [asyncio.create_task(callout._answer_in_turn(nobody, asked)) for _ in range(2)]
+    await slow.until("web", "web")
+    async with ended(slow, *two):
+        pass

@@ -1,0 +1,181 @@
+"""What the reactor works on is nobody else's meanwhile, and everything that it is handed is done with some time."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+
+from events.aggregates import subject as person
+from events.aggregates import subjects
+from events.bus.connection import Connection, connect
+from events.jetstream.pull_consumer import NotHandedOut, Pulled
+from events.log.log import Log
+from events.task_cancellation import end
+from service.context import Context
+from service.cut_offs import reactor
+from service.cut_offs.reactor import Reactor
+from service.registry.change_aggregate import change
+from service.replicas.completed_cut_offs import CONSUMER
+from tests.broker import Broker
+from tests.events.log.foreign_headers import HEADERS, store
+
+
+async def test_what_is_kept_is_not_handed_out_again(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes; afterwards, without an acknowledgement, the next replica gets it."""
+    patience = 0.4
+    monkeypatch.setattr(reactor, "ACK_WAIT_SECONDS", patience)
+    connection = await connect(nats_server.url, "test")
+    try:
+        jetstream = connection.jetstream()
+        await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
+        await jetstream.add_consumer(
+            "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=patience)
+        )
+        await jetstream.publish("work", b"a cut-off")
+        one, other = [await jetstream.pull_subscribe_bind("shared", "WORK") for _ in range(2)]
+        (message,) = await one.fetch(1, timeout=5)
+        async with reactor._kept(message):
+            with pytest.raises(NatsTimeoutError):
+                await other.fetch(1, timeout=4 * patience)
+        (again,) = await other.fetch(1, timeout=5)
+        assert again.metadata.num_delivered == 2
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+async def test_a_cut_off_is_complete_behind_what_is_foreign(
+    nats_server: Broker, connection: Connection, headers: bytes
+) -> None:
+    """What is no commit is handed out like one, whatever headers it was stored with, and acknowledged."""
+    log, foreign = Log(connection), await store(connection, nats_server.url, "tokens.acme.tenant", headers)
+    await log.start()
+    blocked = await block_alice(log)
+    async with reacting(connection, log) as completed:
+        assert {await completed.get(), await completed.get()} == {foreign, blocked}
+        while await log.finished(CONSUMER) < blocked:
+            await asyncio.sleep(0.01)
+
+
+async def block_alice(log: Log) -> int:
+    """The sequence of the commit."""
+    block = (person.SubjectBlocked("alice"),)
+    alice = subjects.subject("acme", "alice")
+    return (await change(log, alice, person.codec, person.evolve, lambda _: block, "operator")).stored.seq
+
+
+@contextlib.asynccontextmanager
+async def reacting(connection: Connection, log: Log) -> AsyncIterator[asyncio.Queue[int]]:
+    """A reactor where no families live; gives what it has completed."""
+    completed: asyncio.Queue[int] = asyncio.Queue()
+
+    async def live(*_: object) -> AsyncIterator[list[Any]]:
+        yield []
+
+    context = SimpleNamespace(
+        log=log,
+        read_model=SimpleNamespace(live=live),
+        completed=SimpleNamespace(tell=completed.put),
+        skew=SimpleNamespace(is_right=lambda: True),
+    )
+    running = asyncio.create_task(Reactor(connection, cast("Context", context)).run())
+    try:
+        async with asyncio.timeout(10):
+            yield completed
+    finally:
+        await end((running,))
+
+
+ANOTHERS = {
+    "it delivers to a stranger": ConsumerConfig(deliver_subject="revoked.acme.nobody"),
+    "it acknowledges for itself": ConsumerConfig(ack_policy=AckPolicy.NONE),
+    "it is for other subjects": ConsumerConfig(filter_subjects=["tokens.*.role.*"]),
+    "it begins later": ConsumerConfig(deliver_policy=DeliverPolicy.NEW),
+    "it delivers once": ConsumerConfig(max_deliver=1),
+    "it waits for a year": ConsumerConfig(pause_until="2999-01-01T00:00:00Z"),
+}
+
+
+@pytest.mark.parametrize("kind", ANOTHERS)
+async def test_a_consumer_that_is_not_ours_is_made_anew(kind: str, connection: Connection) -> None:
+    """Whoever had it altered: what was ordered before is carried out, and it is as we have it."""
+    log = Log(connection)
+    await log.start()
+    blocked = await block_alice(log)
+    wanted = ConsumerConfig(
+        durable_name=CONSUMER,
+        filter_subjects=list(subjects.CUT_OFFS),
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=3,
+        max_ack_pending=16,
+    )
+    wanted = wanted.evolve(**{name: value for name, value in vars(ANOTHERS[kind]).items() if value is not None})
+    if wanted.ack_policy != AckPolicy.EXPLICIT:
+        wanted = wanted.evolve(max_ack_pending=None, ack_wait=None)
+    jetstream = connection.jetstream()
+    await jetstream.add_consumer(subjects.STREAM, wanted)
+    async with reacting(connection, log) as completed:
+        assert await completed.get() == blocked
+    config = (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).config
+    assert (config.deliver_subject, config.ack_policy, config.filter_subjects, config.max_deliver) == (
+        *(None, AckPolicy.EXPLICIT, list(subjects.CUT_OFFS), -1),
+    )
+
+
+async def test_the_reactors_consumer_that_is_ours_is_left_alone(connection: Connection) -> None:
+    """What it has seen acknowledged stays so."""
+    log = Log(connection)
+    await log.start()
+    for _ in range(2):
+        await Reactor(connection, cast("Context", None)).start()
+    jetstream = connection.jetstream()
+    made = (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created
+    await Reactor(connection, cast("Context", None)).start()
+    assert (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created == made
+
+
+async def test_a_lasting_refusal_is_an_error(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: nobody reads in a line that is no error, and comes three times a second, that no cut-off is carried out."""
+    monkeypatch.setattr(reactor, "LASTING", 3)
+    monkeypatch.setattr(reactor, "AGAIN_SECONDS", 0)
+    caplog.set_level("INFO", "heirloom.reactor")
+    log = Log(connection)
+    await log.start()
+    await connection.jetstream().delete_stream(subjects.STREAM)
+    async with reacting(connection, log):
+        while len(caplog.records) < 6:
+            await asyncio.sleep(0.01)
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert error.getMessage() == "no cut-off is carried out: the broker refuses the consumer reactor: stream not found"
+
+
+async def test_what_has_arrived_and_nobody_took_is_handed_out_again(connection: Connection) -> None:
+    """At once; a consumer that is not there is no silence."""
+    jetstream = connection.jetstream()
+    await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
+    one, other = Pulled(connection, "WORK", "shared"), Pulled(connection, "WORK", "shared")
+    for puller in (one, other):
+        await puller.start()
+    with pytest.raises(NotHandedOut, match="503"):
+        await one.next()
+    await jetstream.add_consumer(
+        "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=60)
+    )
+    taking = asyncio.create_task(one.next())
+    await asyncio.sleep(0)
+    await connection.flush()
+    taking.cancel()  # what it asked for is under way
+    await jetstream.publish("work", b"a cut-off")
+    while one._arrived.empty():
+        await asyncio.sleep(0.01)
+    await one.close()
+    again = await other.next()
+    assert again is not None and (again.data, again.metadata.num_delivered) == (b"a cut-off", 2)
+    await other.close()

@@ -1,0 +1,92 @@
+"""Families for tests of decisions: given some events, when a command comes, then an outcome and events."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from events.aggregates.family import FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
+from service.decide.access_token_claims import Claimed
+from service.decide.issue import Issue
+from service.decide.policy import ANY, Rules
+from service.decide.refresh_token import Redeem
+from service.decide.token_exchange import Exchange
+
+START = datetime(2026, 1, 1, 12, 0, 0, 1, UTC)
+RULES = Rules(grant_types=("refresh_token",), scope="read write offline_access", audiences=(ANY,), may_issue=True)
+
+
+def at(seconds: float) -> datetime:
+    """That long after the start."""
+    return START + timedelta(seconds=seconds)
+
+
+def given(*commits: tuple[FamilyEvent, ...], seconds: float = 0) -> FamilyState:
+    """The state after the commits, all committed at that time."""
+    state: FamilyState | None = None
+    for events in commits:
+        state = fold(state, events, at(seconds))
+    assert state is not None
+    return state
+
+
+def opened(client_id: str = "web", scope: str = "read write offline_access", **fields: Any) -> tuple[FamilyEvent, ...]:
+    """A family with a refresh token of generation 0 and an access token."""
+    audience = ("https://acme.example",)
+    return (
+        GrantAuthorized(client_id, "alice", scope, audience, "issue", "seed", **fields),
+        TokenIssued("refresh", scope, audience, at(1000), generation=0, key=1, family_expires_at=at(2000)),
+        TokenIssued("access", scope, audience, at(300), jti="jti-0"),
+    )
+
+
+def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **fields: Any) -> Redeem:
+    """A presentation of that generation by its client, `seconds` after the start."""
+    chosen: dict[str, Any] = {
+        "client_id": "web",
+        "scope": None,
+        "resource": None,
+        "retry": None,
+        "jti": f"jti-{generation + 1}",
+        "key": 1,
+        "cause": "a test",
+    }
+    return Redeem(now=at(seconds), rules=rules, generation=generation, **(chosen | fields))
+
+
+def claimed(sub: str, client_id: str, jti: str, scope: str, actors: tuple[str, ...] = (), **fields: Any) -> Claimed:
+    """What a token says that the service has vouched for, in such a family."""
+    return Claimed(sub, client_id, jti, scope, lambda seed: seed == "seed", actors, **fields)
+
+
+def exchanging(subject: Claimed, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
+    """`orders` asks for a token of its own, and may; the subject token lives until five minutes after the start."""
+    chosen: dict[str, Any] = {
+        "rules": replace(RULES, may_exchange=("web", "orders")),
+        "client_id": "orders",
+        "known_as": ("orders",),
+        "subject_audience": ("https://acme.example",),
+        "owner_scope": RULES.scope,
+        "audience": ("bank",),
+        "act": ("orders", *subject.actors),
+        "jti": "new",
+    }
+    return Exchange(now=at(seconds), subject=subject, subject_expires_at=at(300), scope=scope, **(chosen | fields))
+
+
+def issuing(rules: Rules = RULES, **fields: Any) -> Issue:
+    """An issue of everything the rules allow."""
+    chosen: dict[str, Any] = {
+        "client_id": "web",
+        "sub": "alice",
+        "scope": rules.scope,
+        "audience": ("https://acme.example",),
+        "grant": "issue",
+        "jti": "jti-0",
+        "seed": "seed",
+        "key": 1,
+    }
+    return Issue(now=START, rules=rules, **(chosen | fields))
+
+
+KEY = Retry("key", "body")

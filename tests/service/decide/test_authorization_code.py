@@ -1,0 +1,398 @@
+"""Codes and their time: given events, when one is presented late, then a refusal that writes nothing."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates.family import (
+    DEVICE_GRANT,
+    AccessToken,
+    AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    GrantAuthorized,
+    Retry,
+    TokenRedeemed,
+    TokenReuseDetected,
+    fold,
+)
+from service.decide.authorization_code import (
+    CODE_SECONDS,
+    RedeemCode,
+    RedeemDeviceCode,
+    redeem_code,
+    redeem_device_code,
+    s256,
+)
+from service.decide.decision import Decision, Done, Granted, Refused
+from service.decide.device_authorization import DEVICE_CODE_SECONDS, AnswerDevice, answer_device, still_may
+from service.decide.policy import Rules
+from service.decide.refresh_token import redeem
+from tests.service.decide.given import KEY, RULES, at, given, redeeming
+
+VERIFIER = "v" * 43
+SCOPE = "read offline_access"
+AUDIENCE = ("https://acme.example",)
+
+
+def granted(grant: str) -> GrantAuthorized:
+    return GrantAuthorized("web", "alice", SCOPE, AUDIENCE, grant, "seed")
+
+
+def with_code() -> FamilyState:
+    code = AuthorizationCodeIssued(at(CODE_SECONDS), s256(VERIFIER))
+    events: tuple[FamilyEvent, ...] = (granted("authorization_code"), code)
+    return given(events)
+
+
+def with_device(*, approved_after: float | None) -> FamilyState:
+    state = given((DeviceAuthorizationStarted("web", SCOPE, AUDIENCE, "seed", at(DEVICE_CODE_SECONDS)),))
+    return state if approved_after is None else fold(state, (granted(DEVICE_GRANT),), at(approved_after))
+
+
+def code_at(state: FamilyState, seconds: float) -> Decision:
+    return redeem_code(state, RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test"))
+
+
+def device_at(state: FamilyState | None, seconds: float) -> Decision:
+    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, None, "jti-0", 1))
+
+
+def refusal(decision: Decision) -> str:
+    assert isinstance(decision.outcome, Refused) and decision.events == ()
+    return decision.outcome.error.code
+
+
+def test_an_authorization_code_expires() -> None:
+    """RFC 6749 §4.1.2: good until its time and not after, then `invalid_grant`."""
+    assert isinstance(code_at(with_code(), CODE_SECONDS - 0.1).outcome, Granted)
+    assert refusal(code_at(with_code(), CODE_SECONDS)) == "invalid_grant"
+
+
+@pytest.mark.parametrize("approved_after", [None, 10])
+def test_a_device_code_expires(approved_after: float | None) -> None:
+    """RFC 8628 §3.5 `expired_token`, whether somebody has approved or not."""
+    state = with_device(approved_after=approved_after)
+    assert refusal(device_at(state, DEVICE_CODE_SECONDS)) == "expired_token"
+
+
+def test_a_device_is_approved_too_late() -> None:
+    """RFC 8628 §3.3: an answer after the code's time is refused."""
+    answer = AnswerDevice(at(DEVICE_CODE_SECONDS), None, True, "alice", None, None, None, (), None)
+    assert refusal(answer_device(with_device(approved_after=None), answer)) == "invalid_grant"
+
+
+@dataclass
+class Idle:
+    """Redeemed at `redeemed` by a client whose refresh tokens may be idle for 30 seconds."""
+
+    state: FamilyState
+    redeemed: float
+
+
+@pytest.mark.parametrize(
+    "idle", [Idle(with_code(), 50), Idle(with_device(approved_after=10), 500)], ids=["code", "device"]
+)
+def test_idle_time_counts_from_the_redemption_of_the_code(idle: Idle) -> None:
+    """CONTRACT §4 `refresh_token_idle_ttl`: a code that was redeemed late gives a refresh token no shorter life."""
+    redeemed = code_at if idle.state.device is None else device_at
+    rules = replace(RULES, refresh_token_idle_ttl=30)
+    state = fold(idle.state, redeemed(idle.state, idle.redeemed).events, at(idle.redeemed))
+    assert isinstance(redeem(state, redeeming(0, idle.redeemed + 29, rules=rules)).outcome, Granted)
+    assert refusal(redeem(state, redeeming(0, idle.redeemed + 30, rules=rules))) == "invalid_grant"
+
+
+def polled(state: FamilyState, seconds: float, rules: Rules, **more: Any) -> Decision:
+    return redeem_device_code(state, RedeemDeviceCode(at(seconds), rules, "web", None, None, "another", 1, **more))
+
+
+def gave(decision: Decision) -> tuple[AccessToken, int | None]:
+    assert isinstance(decision.outcome, Granted)
+    return decision.outcome.access, decision.outcome.generation
+
+
+def test_a_device_that_polls_again_ends_nothing() -> None:
+    """RFC 8628 §3.5: its answer was lost. Refused, and nothing is written, also after many rotations."""
+    state = with_device(approved_after=10)
+    state = fold(state, device_at(state, 20).events, at(20))
+    assert refusal(polled(state, 21, RULES)) == "invalid_grant"
+    for generation in range(3):
+        state = fold(state, redeem(state, redeeming(generation, 30)).events, at(30))
+    assert refusal(polled(state, 31, RULES)) == "invalid_grant"
+
+
+@pytest.mark.parametrize("scope", [SCOPE, "read"], ids=["refresh token", "none"])
+def test_a_device_that_polls_again_within_the_grace_time_gets_the_same(scope: str) -> None:
+    """RFC 8628 §3.5, CONTRACT §3: from when the answer could be given, until its refresh token was presented."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    state = with_device(approved_after=10)
+    state = replace(state, scope=scope)
+    first = device_at(state, 20)
+    state = fold(state, first.events, at(20))
+    assert gave(polled(state, 29.9, graceful)) == gave(first)
+    assert refusal(polled(state, 30, graceful)) == "invalid_grant"
+    assert gave(polled(state, 39.9, graceful, answered_at=at(30))) == gave(first)
+    if scope == SCOPE:
+        assert refusal(polled(state, 21, replace(graceful, refresh_token_rotation="reuse"))) == "invalid_grant"
+        state = fold(state, redeem(state, redeeming(0, 22)).events, at(22))
+        assert refusal(polled(state, 23, graceful)) == "invalid_grant"
+
+
+def redeemed(retry: Retry | None, seconds: float, presented: FamilyState) -> Decision:
+    command = RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, retry, f"jti-{seconds}", 1, "a test")
+    return redeem_code(presented, command)
+
+
+@pytest.mark.parametrize("other", [None, Retry("another", KEY.body)], ids=["no key", "another key"])
+def test_a_code_redeemed_again_under_another_key_ends_its_family(other: Retry | None) -> None:
+    """RFC 6749 §4.1.2, CONTRACT §2: only the very key of the redemption makes the second one a repetition."""
+    state = fold(with_code(), redeemed(KEY, 1, with_code()).events, at(1))
+    assert isinstance(redeemed(KEY, 2, state).outcome, Granted)
+    again = redeemed(other, 2, state)
+    assert isinstance(again.outcome, Refused) and again.outcome.error.code == "invalid_grant"
+    assert again.events == (
+        TokenReuseDetected(0, 0, "web", "authorization_code"),
+        FamilyRevoked("code_reuse", "a test"),
+    )
+
+
+@pytest.mark.parametrize("rotation", ["rotate", "reuse"])
+@pytest.mark.parametrize("body", [KEY.body, "something else"], ids=["same", "other"])
+def test_a_refreshs_key_excuses_no_code(body: str, rotation: Literal["rotate", "reuse"]) -> None:
+    """RFC 6749 §4.1.2, CONTRACT §2, §3: what its client made up for the latest refresh is no key of the redemption."""
+    state = fold(with_code(), redeemed(Retry("first", KEY.body), 1, with_code()).events, at(1))
+    rules = replace(RULES, refresh_token_rotation=rotation)
+    for key in ("second", KEY.key):
+        command = redeeming(state.generation or 0, 2, rules, retry=Retry(key, KEY.body))
+        state = fold(state, redeem(state, command).events, at(2))
+    assert state.retry == KEY
+    for retry in (Retry(KEY.key, body), Retry("first", body)):
+        again = redeemed(retry, 5, state)
+        assert isinstance(again.outcome, Refused) and again.outcome.error.code == "invalid_grant"
+        assert again.events == (
+            TokenReuseDetected(0, state.generation or 0, "web", "authorization_code"),
+            FamilyRevoked("code_reuse", "a test"),
+        )
+
+
+def test_the_same_key_with_another_question_about_a_code_is_an_invalid_request() -> None:
+    """CONTRACT §2: whoever asks for something else under the key is told so; no family ends by that."""
+    state = fold(with_code(), redeemed(KEY, 1, with_code()).events, at(1))
+    assert refusal(redeemed(Retry(KEY.key, "something else"), 2, state)) == "invalid_request"
+
+
+A, B = "https://a.example", "https://b.example"
+
+
+WAITING = DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_CODE_SECONDS))
+
+
+def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
+    """Alice's, ten seconds after the device has asked."""
+    chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None}
+    return AnswerDevice(now=at(10), approved=approved, **(chosen | {"sub": "alice", "waiting": None} | fields))
+
+
+@pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
+@pytest.mark.parametrize("approved", [True, False])
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_answer_revives_no_device_family_that_was_revoked(
+    waiting: DeviceAuthorizationStarted | None, approved: bool, answered: bool
+) -> None:
+    """RFC 8628 §3.3: an operator has ended it; nothing that a person says later begins it anew."""
+    ended = fold(with_device(approved_after=3 if answered else None), (FamilyRevoked("operator", "a test"),), at(5))
+    assert refusal(answer_device(ended, answer(approved, waiting=waiting))) == "invalid_grant"
+    assert refusal(device_at(ended, 20)) == "invalid_grant"
+
+
+def test_a_device_family_revoked_after_its_approval_gives_no_tokens() -> None:
+    """RFC 8628 §3.5: nor does one whose tokens have been fetched."""
+    approved = with_device(approved_after=10)
+    for state in (approved, fold(approved, device_at(approved, 20).events, at(20))):
+        assert refusal(device_at(fold(state, (FamilyRevoked("operator", "a test"),), at(25)), 30)) == "invalid_grant"
+
+
+def test_a_person_grants_a_device_a_part_of_what_it_asked_for() -> None:
+    """RFC 8628 §3.3, RFC 8707 §2: one of two resources, a part of the scope, and never what was not asked for."""
+    for asked, waiting in ((None, WAITING), (given((WAITING,)), None)):
+        approved = answer_device(asked, answer(resource=(B,), scope="read", waiting=waiting))
+        assert isinstance(approved.outcome, Done)
+        outcome = device_at(fold(asked, approved.events, at(10)), 20).outcome
+        assert isinstance(outcome, Granted)
+        assert (outcome.access.audience, outcome.access.scope) == ((B,), "read")
+        beyond = answer(resource=(A, "https://c.example"), waiting=waiting)
+        assert refusal(answer_device(asked, beyond)) == "invalid_target"
+        assert refusal(answer_device(asked, answer(scope="read admin", waiting=waiting))) == "invalid_scope"
+
+
+def test_how_and_when_a_person_was_authenticated_stays_with_the_devices_family() -> None:
+    """OpenID Connect Core §2 `auth_time`: what the login service tells of the approval is in every token."""
+    told = answer(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
+    state = fold(None, answer_device(None, told).events, at(10))
+    state = fold(state, device_at(state, 20).events, at(20))
+    state = fold(state, redeem(state, redeeming(0, 30)).events, at(30))
+    assert (state.acr, state.amr, state.auth_time) == ("mfa", ("pwd", "otp"), 1_700_000_000)
+
+
+def test_another_clients_poll_learns_nothing_of_a_device() -> None:
+    """RFC 8628 §3.4: whatever has become of the code, and the answer is the same one."""
+    waiting = with_device(approved_after=None)
+    denied = fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10))
+    approved = with_device(approved_after=10)
+    for state in (waiting, denied, approved, fold(approved, device_at(approved, 20).events, at(20))):
+        command = RedeemDeviceCode(at(21), RULES, "other", None, None, "jti-0", 1)
+        assert refusal(redeem_device_code(state, command)) == "invalid_grant"
+
+
+def test_a_device_hears_how_its_request_stands() -> None:
+    """RFC 8628 §3.5: `authorization_pending`, then `access_denied` or tokens; the redemption is a device code's."""
+    waiting = with_device(approved_after=None)
+    for state, code, why in (
+        (waiting, "authorization_pending", "nobody has approved"),
+        (fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10)), "access_denied", "did not"),
+    ):
+        refused = device_at(state, 20)
+        assert refusal(refused) == code
+        assert isinstance(refused.outcome, Refused) and why in refused.outcome.error.description
+    assert device_at(with_device(approved_after=10), 20).events[0] == TokenRedeemed("device_code", 0)
+    assert code_at(with_code(), 20).events[0] == TokenRedeemed("authorization_code", 0)
+
+
+def test_a_repetition_gets_the_very_same_answer() -> None:
+    """CONTRACT §2: of the same Idempotency-Key; access token, generation and the key of its tags."""
+    first = redeemed(KEY, 1, with_code())
+    assert redeemed(KEY, 2, fold(with_code(), first.events, at(1))) == Decision(first.outcome)
+    approved = with_device(approved_after=10)
+    graceful = replace(RULES, refresh_token_grace=10)
+    told = polled(approved, 20, RULES)._replace(events=())
+    for retry, rules in ((KEY, RULES), (None, graceful)):
+        command = RedeemDeviceCode(at(20), rules, "web", None, retry, "another", 1)
+        state = fold(approved, redeem_device_code(approved, command).events, at(20))
+        assert redeem_device_code(state, command._replace(now=at(21), jti="other")) == told
+    unlike = RedeemDeviceCode(at(21), RULES, "web", None, Retry(KEY.key, "something else"), "other", 1)
+    command = unlike._replace(now=at(20), retry=KEY)
+    state = fold(approved, redeem_device_code(approved, command).events, at(20))
+    assert refusal(redeem_device_code(state, unlike)) == "invalid_request"
+
+
+def test_a_repetition_of_what_gave_no_access_token_gets_none() -> None:
+    """The service writes no such redemption; who finds one in a log gives nothing for it."""
+    approved = with_device(approved_after=10)
+    command = RedeemDeviceCode(at(20), RULES, "web", None, KEY, "jti-0", 1)
+    state = replace(fold(approved, redeem_device_code(approved, command).events, at(20)), access=None)
+    assert refusal(redeem_device_code(state, command)) == "invalid_grant"
+
+
+def test_a_codes_reuse_names_the_generation_that_there_was() -> None:
+    """For the audit: how far its family had come."""
+    state = fold(with_code(), code_at(with_code(), 1).events, at(1))
+    state = fold(state, redeem(state, redeeming(0, 2)).events, at(2))
+    assert code_at(state, 3).events[0] == TokenReuseDetected(0, 1, "web", "authorization_code")
+
+
+@pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
+def test_an_answer_is_written_whole(waiting: DeviceAuthorizationStarted | None) -> None:
+    """Who has said what, with what the device asked for before it where the log has nothing of that."""
+    asked = given((WAITING,)) if waiting is None else None
+    before = () if waiting is None else (waiting,)
+    denied = answer_device(asked, answer(approved=False, waiting=waiting))
+    assert denied == Decision(Done(), (*before, DeviceAuthorizationDenied("alice")))
+    told = answer(waiting=waiting, acr="mfa", amr=("pwd",), auth_time=7)
+    grant = GrantAuthorized("web", "alice", SCOPE, (A, B), DEVICE_GRANT, "seed", "mfa", ("pwd",), 7)
+    assert answer_device(asked, told) == Decision(Done(), (*before, grant))
+
+
+def test_an_answer_to_no_request_is_refused() -> None:
+    """Where nobody has asked, and about a family that began otherwise."""
+    assert refusal(answer_device(None, answer())) == "invalid_grant"
+    assert refusal(answer_device(with_code(), answer())) == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"acr": "a" * 4000},
+        {"amr": ("a" * 4000,)},
+        {"sub": "a" * 4000},
+        {"waiting": replace(WAITING, scope="a" * 4000)},
+        {"waiting": replace(WAITING, audience=("https://a.example/" + "a" * 4000,))},
+    ],
+    ids=lambda large: next(iter(large)),
+)
+def test_an_answer_that_makes_no_presentable_token_is_refused(large: dict[str, Any]) -> None:
+    """CONTRACT §2: whichever of its parts is too large."""
+    assert refusal(answer_device(None, answer(**{"waiting": WAITING} | large))) == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("grant_types", "void_until", "may"),
+    [
+        ((DEVICE_GRANT,), None, True),
+        (("refresh_token",), None, False),
+        ((DEVICE_GRANT,), -1, True),
+        ((DEVICE_GRANT,), 0, False),
+        ((DEVICE_GRANT,), 1, False),
+        (("refresh_token",), -1, False),
+    ],
+)
+def test_what_was_asked_before_a_disabling_is_approved_no_more(
+    grant_types: tuple[Any, ...], void_until: float | None, may: bool
+) -> None:
+    """CONTRACT §5: it is as void as what was given before; nor is what its client may not have today."""
+    rules = replace(RULES, grant_types=grant_types)
+    assert still_may(WAITING, rules, None if void_until is None else at(void_until)) == may
+
+
+@pytest.mark.parametrize(
+    ("state", "changes"),
+    [
+        (None, {}),
+        (with_code(), {"client_id": "other"}),
+        (replace(with_code(), grant="issue"), {}),
+        (fold(with_code(), (FamilyRevoked("operator", "a test"),), at(1)), {}),
+        (with_code(), {"redirect_uri": "https://web.example/cb"}),
+        (with_code(), {"code_verifier": "w" * 43}),
+        (replace(with_code(), code=None), {}),
+    ],
+    ids=["no family", "another client", "no code's", "ended", "another redirection", "another verifier", "no code"],
+)
+def test_a_code_is_good_for_whom_it_was_made_alone(state: FamilyState | None, changes: dict[str, Any]) -> None:
+    """RFC 6749 §4.1.3, RFC 7636 §4.6: whatever is wrong, the answer is the same, and nothing is written."""
+    command = RedeemCode(at(1), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test")
+    assert refusal(redeem_code(state, command._replace(**changes))) == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, with_code(), fold(with_device(approved_after=10), (FamilyRevoked("operator", "a test"),), at(11))],
+    ids=["no family", "no device's", "ended"],
+)
+def test_a_device_code_of_no_living_device_is_refused(state: FamilyState | None) -> None:
+    """RFC 8628 §3.5."""
+    assert refusal(device_at(state, 20)) == "invalid_grant"
+
+
+def test_a_verifier_is_held_against_its_challenge() -> None:
+    """RFC 7636 appendix B, with the example there."""
+    assert s256("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+def test_a_code_is_worth_what_its_client_may_today() -> None:
+    """RFC 7591 §2: a part of the scope or of the targets was taken; where all was, nothing is given, nor written."""
+    for scope, answer in (("read", "read"), ("more", "invalid_grant")):
+        command = RedeemCode(at(1), replace(RULES, scope=scope), "web", VERIFIER, None, None, None, "jti", 1, "a test")
+        decision = redeem_code(with_code(), command)
+        if isinstance(decision.outcome, Granted):
+            assert decision.outcome.access.scope == answer
+        else:
+            assert refusal(decision) == answer
+    elsewhere = replace(RULES, audiences=("https://elsewhere.example",))
+    command = RedeemCode(at(1), elsewhere, "web", VERIFIER, None, None, None, "jti", 1, "a test")
+    assert refusal(redeem_code(with_code(), command)) == "invalid_target"
+    without = replace(with_code(), scope="")
+    assert isinstance(redeem_code(without, command._replace(rules=RULES)).outcome, Granted), "there is nothing to lose"

@@ -1,0 +1,209 @@
+"""A client that is enabled again: what it was given before is void, what it is given afterwards is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from events.aggregates import client as client_events
+from events.aggregates import subjects
+from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientState, evolve
+from events.aggregates.settings import ClientSettings
+from events.bus.connection import connect
+from events.log.log import Log
+from service import clock
+from service.admin import client
+from service.context import Context
+from service.decide.client_enabling import Enable, enable
+from service.errors import OAuthError
+from service.keys.keyring import Keyring
+from service.registry.change_aggregate import change
+from service.registry.registry import Registry
+from service.replicas.broker_clock import Skew
+from tests.broker import Broker
+from tests.service.decide.given import at
+from tests.service.tenants import log_of_acme
+
+DISABLED = evolve(None, ClientDisabled("leaked", at(10)))
+AGGREGATE = subjects.client("acme", "web")
+WEB = b'{"client_id":"web"}'
+
+
+def test_void_until_it_was_enabled_again() -> None:
+    """Whatever else became of its registration meanwhile."""
+    configured = evolve(DISABLED, ClientConfigured(ClientSettings(access_token_ttl=60)))
+    events = enable(configured, Enable(DISABLED, at(12), "back"))
+    assert events == (ClientEnabled("back", at(12)),)
+    after = evolve(configured, events[0])
+    assert not after.disabled and after.void_until == at(12)
+    assert enable(after, Enable(DISABLED, at(13))) == ()
+
+
+def test_what_one_clock_has_said_another_does_not_take_back() -> None:
+    """The replica that enables it may be behind the one that disabled it."""
+    assert enable(DISABLED, Enable(DISABLED, at(9))) == (ClientEnabled(None, at(10)),)
+
+
+@pytest.mark.parametrize("seen", [ClientState(), evolve(DISABLED, ClientEnabled()), evolve(None, ClientDisabled())])
+def test_disabled_once_more_meanwhile(seen: ClientState) -> None:
+    """Of that disabling nobody knows that it is complete."""
+    with pytest.raises(OAuthError, match="disabled meanwhile") as refused:
+        enable(DISABLED, Enable(seen, at(12)))
+    assert refused.value.code == "temporarily_unavailable"
+
+
+def test_older_logs_are_read_as_they_were_written() -> None:
+    """Where only the disabling tells the moment, it stands."""
+    assert evolve(DISABLED, ClientEnabled("back")) == ClientState(void_until=at(10))
+    assert evolve(evolve(None, ClientDisabled()), ClientEnabled()) == ClientState()
+
+
+class World:
+    """A replica on a log with a client in it; what is disabled is complete once `complete` is set."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.complete = asyncio.Event()
+        self.waiting = asyncio.Semaphore(0)
+        self.completes = True
+        keys = Keyring({1: b"a" * 32})
+        others = SimpleNamespace(
+            barrier=self._nobody_else, wait=self._wait, ended=self._none_ended
+        )  # the parts of other processes
+        no_matter = cast("Any", None)
+        three, more = cast("tuple[Any, Any, Any]", (others,) * 3), (no_matter,) * 4
+        self.context = Context(log, Registry(log, keys), no_matter, keys, no_matter, *three, *more)
+
+    async def _nobody_else(self, _seq: int) -> None:
+        pass
+
+    async def _wait(self, _seq: int) -> bool:
+        self.waiting.release()
+        await self.complete.wait()
+        return self.completes
+
+    async def _none_ended(self, *_: object) -> int:
+        return 0
+
+    async def state(self) -> ClientState:
+        """The client's, as the log has it."""
+        stored = await self.log.last_from_leader(AGGREGATE)
+        assert stored is not None
+        return client_events.codec.decode(stored.body).state
+
+
+@pytest.fixture
+async def world(nats_server: Broker) -> AsyncIterator[World]:
+    """With nothing disabled."""
+    async with log_of_acme(nats_server) as (_, log):
+        registered = (ClientConfigured(ClientSettings()),)
+        await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered, "operator")
+        yield World(log)
+
+
+async def test_a_disabling_that_is_not_complete_is_waited_for(world: World) -> None:
+    """What a replica gives that has not heard of it is void, too; and the second that an `iat` tells is over."""
+    disabling = asyncio.create_task(client.disable(world.context, "acme", WEB))
+    await world.waiting.acquire()
+    enabling = asyncio.create_task(client.enable(world.context, "acme", WEB))
+    await world.waiting.acquire()
+    assert (await world.state()).disabled
+    completed_at = clock.now()
+    world.complete.set()
+    await asyncio.gather(disabling, enabling)
+    state = await world.state()
+    assert not state.disabled and state.void_until is not None
+    assert completed_at < state.void_until < clock.now()
+    assert (state.void_until + timedelta(microseconds=1)).microsecond == 0
+
+
+async def test_a_disabling_that_does_not_complete(world: World) -> None:
+    """Nothing is enabled, and the operator hears why."""
+    world.completes = False
+    world.complete.set()
+    for operation in (client.disable, client.enable):
+        with pytest.raises(OAuthError, match="sequence") as refused:
+            await operation(world.context, "acme", WEB)
+        assert refused.value.code == "temporarily_unavailable"
+    assert (await world.state()).disabled
+
+
+async def test_a_clock_that_is_set_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is enabled by it: what is given next would be told from what was given before no more."""
+    monkeypatch.setattr(client, "CLOCKS_APART_SECONDS", 0)
+    world.complete.set()
+    await client.disable(world.context, "acme", WEB)
+    stopped = clock.now().replace(microsecond=999_000)
+    monkeypatch.setattr(clock, "now", lambda: stopped)
+    with pytest.raises(OAuthError, match="set back"):
+        await client.enable(world.context, "acme", WEB)
+    assert (await world.state()).disabled
+
+
+@pytest.mark.parametrize("ahead", [200, -200])
+async def test_what_a_replica_gave_by_a_machine_ahead_stays_void(
+    nats_server: Broker, world: World, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """CONTRACT §5: the machine of one replica is 200 s ahead of that of the other, which disables and enables."""
+    world.complete.set()
+    machine = datetime.now
+    monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
+
+    async def on_a_machine(seconds: float) -> None:
+        monkeypatch.setattr(clock, "machine", lambda: machine(UTC) + timedelta(seconds=seconds))
+        await Skew().measure(connection)
+
+    connection = await connect(nats_server.url, "test")
+    await on_a_machine(ahead)
+    given = int(clock.now().timestamp())
+    await on_a_machine(0)
+    await client.disable(world.context, "acme", WEB)
+    await client.enable(world.context, "acme", WEB)
+    await on_a_machine(-ahead)
+    void_until = (await world.state()).void_until
+    assert void_until is not None and given <= void_until.timestamp() < int(clock.now().timestamp())
+    await connection.close()
+
+
+async def test_no_registration_goes_back_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log whose commits do is called BAD by `audit verify`."""
+    world.complete.set()
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
+    await client.disable(world.context, "acme", WEB)
+    before = (await world.log.head(AGGREGATE)).commit
+    monkeypatch.setattr(clock, "now", now)
+    await client.enable(world.context, "acme", WEB)
+    after = (await world.log.head(AGGREGATE)).commit
+    assert before is not None and after is not None and before.prev != after.prev and after.at >= before.at
+
+
+@pytest.mark.parametrize("microsecond", [0, 500_000, 999_999])
+async def test_no_replicas_clock_is_still_in_the_second_that_is_void(
+    monkeypatch: pytest.MonkeyPatch, microsecond: int
+) -> None:
+    """Just before a second's end too, when a faster clock has begun the next one: an `iat` tells no more than that."""
+    apart = timedelta(seconds=client.CLOCKS_APART_SECONDS)
+    began = clock.now().replace(microsecond=microsecond)
+    now = [began]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += timedelta(seconds=seconds)
+
+    monkeypatch.setattr(clock, "now", lambda: now[0])
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    void_until = await client._second_over()
+    fastest, slowest = began + apart, now[0] - apart
+    assert int(fastest.timestamp()) <= void_until.timestamp(), "what was given before is void"
+    assert int(slowest.timestamp()) > void_until.timestamp(), "what is given from now on is not"
+
+
+async def test_who_is_not_disabled_is_not_enabled(world: World) -> None:
+    """Nothing is written, and nothing waited for."""
+    seq = await world.log.last_sequence()
+    assert msgspec.json.decode(await client.enable(world.context, "acme", WEB))["seq"] == seq
+    assert await world.log.last_sequence() == seq

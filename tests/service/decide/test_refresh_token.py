@@ -1,0 +1,422 @@
+"""Redeeming: given events, when a token is presented, then an outcome and events (CONTRACT §3, §4)."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates.family import (
+    RECORDED_AFTER_THE_END,
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    ForgeryDetected,
+    Retry,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRevoked,
+    TokenRotated,
+    fold,
+)
+from service.decide.decision import Decision, Done, Granted, Refused
+from service.decide.issue import issue
+from service.decide.refresh_token import Redeem, is_accepted, redeem
+from service.decide.revocation import (
+    KEPT,
+    KEPT_FOR_OTHERS,
+    Revoke,
+    RevokeAccessToken,
+    RevokeRefreshToken,
+    revoke,
+    revoke_access_token,
+    revoke_refresh_token,
+)
+from tests.service.decide.given import KEY, RULES, at, claimed, given, issuing, opened, redeeming
+
+
+def kinds(decision: Decision) -> list[type[FamilyEvent]]:
+    return [type(event) for event in decision.events]
+
+
+def refusal(decision: Decision) -> str:
+    assert isinstance(decision.outcome, Refused)
+    return decision.outcome.error.code
+
+
+def after(state: FamilyState, command: Redeem) -> FamilyState:
+    return fold(state, redeem(state, command).events, command.now)
+
+
+def test_the_newest_generation_gives_its_one_successor() -> None:
+    """CONTRACT §3.1: consumed, rotated, an access token issued, in one commit."""
+    decision = redeem(given(opened()), redeeming(0))
+    assert kinds(decision) == [TokenRedeemed, TokenRotated, TokenIssued]
+    assert isinstance(decision.outcome, Granted) and decision.outcome.generation == 1
+
+
+def test_an_older_generation_ends_the_family() -> None:
+    """CONTRACT §3.2: reuse and revocation in one commit, with the refusal."""
+    state = after(given(opened()), redeeming(0))
+    decision = redeem(state, redeeming(0, 2))
+    assert kinds(decision) == [TokenReuseDetected, FamilyRevoked]
+    assert refusal(decision) == "invalid_grant"
+    dead = fold(state, decision.events, at(2))
+    newest = redeem(dead, redeeming(1, 3))
+    assert refusal(newest) == "invalid_grant" and newest.events == ()
+
+
+def test_presentations_after_the_end_write_a_bounded_number_of_events() -> None:
+    """CONTRACT §3.5: a dead family's log does not grow with what is thrown at it."""
+    state = after(after(given(opened()), redeeming(0)), redeeming(0, 2))
+    written = 0
+    for second in range(50):
+        decision = redeem(state, redeeming(0, 3 + second))
+        if decision.events:
+            written += len(decision.events)
+            state = fold(state, decision.events, at(3 + second))
+    assert written == RECORDED_AFTER_THE_END
+
+
+def test_another_client_changes_nothing_whatever_the_token() -> None:
+    """CONTRACT §3.6: binding first, also for an old token and for a forged one."""
+    state = after(given(opened()), redeeming(0))
+    for generation in (0, 1, 7):
+        decision = redeem(state, redeeming(generation, 2, client_id="thief"))
+        assert refusal(decision) == "invalid_grant" and decision.events == ()
+
+
+def test_a_generation_never_issued_is_a_forgery() -> None:
+    """CONTRACT §3.7: an authentic token nobody issued means that a key has leaked; the family ends."""
+    decision = redeem(given(opened()), redeeming(5))
+    assert kinds(decision) == [ForgeryDetected, FamilyRevoked]
+    assert refusal(decision) == "invalid_grant"
+
+
+def test_the_same_key_and_body_get_the_same_successor() -> None:
+    """CONTRACT §2: a retry is answered with what was given, and writes nothing."""
+    state = after(given(opened()), redeeming(0, retry=KEY))
+    first = redeem(given(opened()), redeeming(0, retry=KEY)).outcome
+    again = redeem(state, redeeming(0, 50, retry=KEY, jti="another"))
+    assert again == Decision(first, ())
+
+
+def test_the_same_key_with_another_body_is_an_invalid_request() -> None:
+    """CONTRACT §2; it writes nothing and does not count as reuse."""
+    state = after(given(opened()), redeeming(0, retry=KEY))
+    decision = redeem(state, redeeming(0, 2, retry=Retry("key", "other body")))
+    assert refusal(decision) == "invalid_request" and decision.events == ()
+
+
+def test_a_retry_after_its_successor_was_presented_is_reuse() -> None:
+    """CONTRACT §2: the exception holds only as long as the successor has not been presented."""
+    state = after(after(given(opened()), redeeming(0, retry=KEY)), redeeming(1, 2))
+    assert kinds(redeem(state, redeeming(0, 3, retry=KEY))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_gives_the_parent_the_same_successor_in_time() -> None:
+    """CONTRACT §3.3: within the time, while the child was never presented, the parent gets the same answer."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    first = redeem(given(opened()), redeeming(0, rules=graceful))
+    state = fold(given(opened()), first.events, at(1))
+    assert redeem(state, redeeming(0, 10.9, rules=graceful)) == Decision(first.outcome, ())
+    assert kinds(redeem(state, redeeming(0, 11, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_is_over_once_the_child_was_presented() -> None:
+    """CONTRACT §3.3: not for a grandparent, however short ago."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    state = after(after(given(opened()), redeeming(0, rules=graceful)), redeeming(1, 2, rules=graceful))
+    assert kinds(redeem(state, redeeming(0, 3, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_counts_from_when_the_answer_could_be_given() -> None:
+    """CONTRACT §3.3: the broker was away between decision and acknowledgement for longer than the grace time."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    first = redeem(given(opened()), redeeming(0, rules=graceful))
+    state = fold(given(opened()), first.events, at(1))
+    for seconds in (50, 59.9):
+        assert redeem(state, redeeming(0, seconds, rules=graceful, answered_at=at(50))) == Decision(first.outcome, ())
+    late = redeem(state, redeeming(0, 60, rules=graceful, answered_at=at(50)))
+    assert kinds(late) == [TokenReuseDetected, FamilyRevoked]
+
+
+@pytest.mark.parametrize("grace", [0, 10])
+def test_a_clock_set_back_makes_no_grace(grace: int) -> None:
+    """A replica's clock is minutes behind the one that rotated: that is no time within which a reuse is good."""
+    rules = replace(RULES, refresh_token_grace=grace)
+    state = after(given(opened()), redeeming(0, 900, rules=rules))
+    assert kinds(redeem(state, redeeming(0, 100, rules=rules))) == [TokenReuseDetected, FamilyRevoked]
+
+
+def test_grace_with_a_narrower_scope_gives_another_access_token_and_no_fork() -> None:
+    """The refresh token stays the one successor; the access token never holds more than was asked."""
+    graceful = replace(RULES, refresh_token_grace=10)
+    state = after(given(opened()), redeeming(0, rules=graceful))
+    decision = redeem(state, redeeming(0, 2, rules=graceful, scope="read"))
+    assert kinds(decision) == [TokenIssued]
+    assert isinstance(decision.outcome, Granted)
+    assert (decision.outcome.generation, decision.outcome.access.scope) == (1, "read")
+
+
+@pytest.mark.parametrize(
+    ("generation", "expected"),
+    [(0, [TokenReuseDetected, FamilyRevoked]), (1, "invalid_request"), (2, "invalid_request")],
+)
+def test_a_thief_who_has_the_key_too_is_found_out(generation: int, expected: Any) -> None:
+    """CONTRACT §3.2: an older generation than the newest's parent is a reuse, whatever key it comes with.
+
+    A thief who saw the client's requests has its key of today: it was told `invalid_request`, and could try on.
+    """
+    state = after(after(given(opened()), redeeming(0)), redeeming(1, 2, retry=KEY))
+    decision = redeem(state, redeeming(generation, 3, retry=Retry(KEY.key, "other body")))
+    assert (kinds(decision) or refusal(decision)) == expected
+
+
+def test_rotation_policy_reuse_echoes_the_token() -> None:
+    """CONTRACT §3: only `TokenRedeemed` and `TokenIssued`; the token stays valid, its idle time starts anew."""
+    keep = replace(RULES, refresh_token_rotation="reuse", refresh_token_idle_ttl=100)
+    decision = redeem(given(opened()), redeeming(0, 50, rules=keep))
+    assert kinds(decision) == [TokenRedeemed, TokenIssued]
+    assert isinstance(decision.outcome, Granted) and decision.outcome.generation == 0
+    state = fold(given(opened()), decision.events, at(50))
+    assert isinstance(redeem(state, redeeming(0, 149, rules=keep)).outcome, Granted)
+    assert refusal(redeem(state, redeeming(0, 151, rules=keep))) == "invalid_grant"
+
+
+@dataclass
+class Lifetime:
+    rules: dict[str, int]
+    alive: float
+    dead: float
+
+
+@pytest.mark.parametrize(
+    "lifetime",
+    [
+        Lifetime({}, 999, 1001),  # what its own commit promised
+        Lifetime({"refresh_token_ttl": 500}, 499, 501),  # a policy made shorter holds at once
+        Lifetime({"refresh_token_ttl": 9999, "refresh_token_idle_ttl": 9999}, 999, 1001),  # made longer: not for this
+        Lifetime({"refresh_token_idle_ttl": 100}, 99, 101),
+        Lifetime({"refresh_token_idle_ttl": 0}, 999, 1001),
+        Lifetime({"refresh_token_ttl": 0}, -1, 0),
+    ],
+)
+def test_a_refresh_token_ends_when_promised_or_sooner(lifetime: Lifetime) -> None:
+    """CONTRACT §4: absolute and idle lifetimes, shortened by policy, never lengthened; expiry writes nothing."""
+    rules = replace(RULES, **lifetime.rules)
+    assert isinstance(redeem(given(opened()), redeeming(0, lifetime.alive, rules=rules)).outcome, Granted)
+    decision = redeem(given(opened()), redeeming(0, lifetime.dead, rules=rules))
+    assert refusal(decision) == "invalid_grant" and decision.events == ()
+
+
+def test_rotation_never_extends_the_family() -> None:
+    """CONTRACT §4: `refresh_token_ttl` counts from the family's start."""
+    rules = replace(RULES, refresh_token_idle_ttl=0)
+    state = after(given(opened()), redeeming(0, 999, rules=rules))
+    assert state.expires_at == at(2000) == state.family_expires_at
+
+
+@pytest.mark.parametrize("rotation", ["rotate", "reuse"])
+def test_a_family_that_was_shortened_stays_so_when_the_policy_is_made_longer_again(rotation: str) -> None:
+    """CONTRACT §4 `refresh_token_ttl`: shortened, refreshed, lengthened: the end of the refresh stays."""
+    keep = replace(RULES, refresh_token_rotation=rotation, refresh_token_idle_ttl=0)
+    short, long = replace(keep, refresh_token_ttl=500), replace(keep, refresh_token_ttl=9999)
+    state = after(given(opened()), redeeming(0, 100, rules=short))
+    newest = 1 if rotation == "rotate" else 0
+    state = after(state, redeeming(newest, 200, rules=long))
+    newest += newest
+    assert state.expires_at == state.family_expires_at == at(500)
+    assert isinstance(redeem(state, redeeming(newest, 499, rules=long)).outcome, Granted)
+    assert refusal(redeem(state, redeeming(newest, 500, rules=long))) == "invalid_grant"
+
+
+@pytest.mark.parametrize("end", [1000, 500, 100], ids=["its own", "its family's today", "idle"])
+def test_a_refresh_token_at_its_exact_end_is_dead(end: int) -> None:
+    """RFC 6749 §10.4: the moment of the end is no moment of the life, for whoever presents it or asks about it."""
+    rules = replace(RULES, refresh_token_ttl=max(end, 500), refresh_token_idle_ttl=100 if end == 100 else 0)
+    state, moment = given(opened()), timedelta(microseconds=1)
+    assert is_accepted(state, rules, at(end) - moment) and not is_accepted(state, rules, at(end))
+    decision = redeem(state, redeeming(0, end, rules=rules))
+    assert refusal(decision) == "invalid_grant" and decision.events == ()
+
+
+def test_a_token_that_stays_is_the_same_text_whatever_became_of_the_keys() -> None:
+    """CONTRACT §3, policy `reuse`: after a rotation of MAC keys the client still has, and gets, the one it holds."""
+    keep = replace(RULES, refresh_token_rotation="reuse")
+    command = redeeming(0, 50, rules=keep, key=2, retry=KEY)
+    state, decision = after(given(opened()), command), redeem(given(opened()), command)
+    for outcome in (decision.outcome, redeem(state, command._replace(now=at(51))).outcome):
+        assert isinstance(outcome, Granted) and (outcome.generation, outcome.key) == (0, 1)
+    assert state.key == 1
+
+
+def test_scope_narrows_for_one_request_or_sticks() -> None:
+    """CONTRACT §4 `scope_narrowing`: per request, or sticky and widened again up to the grant; never more."""
+
+    def scope_after(policy: str, *asked: str | None) -> str:
+        rules = replace(RULES, scope_narrowing=policy)
+        state, granted = given(opened()), None
+        for generation, scope in enumerate(asked):
+            command = redeeming(generation, generation + 1, rules=rules, scope=scope)
+            granted = redeem(state, command).outcome
+            state = after(state, command)
+        assert isinstance(granted, Granted)
+        return granted.access.scope
+
+    assert scope_after("request", "read", None) == "read write offline_access"
+    assert scope_after("sticky", "read", None) == "read"
+    assert scope_after("sticky", "read", "read write") == "read write"
+    state = after(given(opened()), redeeming(0, rules=replace(RULES, scope_narrowing="sticky"), scope="write"))
+    rules = replace(RULES, scope_narrowing="sticky", scope="read offline_access")
+    granted = redeem(state, redeeming(1, 2, rules=rules)).outcome
+    assert isinstance(granted, Granted) and granted.access.scope == "read offline_access", "never an empty one"
+    refused = redeem(given(opened()), redeeming(0, scope="read admin"))
+    assert refusal(refused) == "invalid_scope" and refused.events == ()
+
+
+def test_a_resource_outside_of_the_grant_is_an_invalid_target() -> None:
+    """RFC 8707 §2.2; nothing is consumed."""
+    decision = redeem(given(opened()), redeeming(0, resource=("https://elsewhere.example",)))
+    assert refusal(decision) == "invalid_target" and decision.events == ()
+
+
+def test_a_family_below_the_required_acr_ends() -> None:
+    """CONTRACT §4 `required_acr`: refused, and revoked because the policy changed."""
+    rules = replace(RULES, required_acr=("mfa",))
+    decision = redeem(given(opened(acr="pwd")), redeeming(0, rules=rules))
+    assert refusal(decision) == "invalid_grant"
+    assert decision.events == (FamilyRevoked("policy_changed", "a test"),)
+    assert isinstance(redeem(given(opened(acr="mfa")), redeeming(0, rules=rules)).outcome, Granted)
+
+
+@pytest.mark.parametrize(
+    ("rules", "command", "has_refresh"),
+    [
+        ({}, {}, True),
+        ({}, {"scope": "read"}, False),
+        ({"require_offline_access": False}, {"scope": "read"}, True),
+        ({"refresh_token_ttl": 0}, {}, False),
+        ({"refresh_token_ttl": 1}, {}, True),
+        ({"grant_types": ("authorization_code",)}, {}, False),
+        ({}, {"refreshable": False}, False),
+    ],
+)
+def test_a_refresh_token_is_issued_where_policy_says(
+    rules: dict[str, Any], command: dict[str, Any], has_refresh: bool
+) -> None:
+    """CONTRACT §4: `offline_access`, `refresh_token_ttl` 0, the client's grant types."""
+    outcome = issue(None, issuing(replace(RULES, **rules), **command)).outcome
+    assert isinstance(outcome, Granted) and (outcome.generation == 0) == has_refresh
+
+
+def test_a_client_alone_gets_no_id_token() -> None:
+    """OpenID Connect Core §2, RFC 6749 §4.4: an ID token is about a person, also in the log; a person gets one."""
+    rules = replace(RULES, scope="openid read")
+    for refreshable, given_out in ((False, ["access"]), (True, ["access", "id"])):
+        events = issue(None, issuing(rules, refreshable=refreshable)).events
+        assert [event.kind for event in events if isinstance(event, TokenIssued)] == given_out
+
+
+def test_revoking_is_once_and_by_the_owner() -> None:
+    """RFC 7009: repeating changes nothing; another client ends nothing; an operator needs no ownership."""
+    state = given(opened())
+    mine = RevokeRefreshToken("web", 0, "a test")
+    revoked = revoke_refresh_token(state, mine)
+    assert revoked == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
+    assert revoke_refresh_token(fold(state, revoked.events, at(1)), mine) == Decision(Done())
+    assert revoke_refresh_token(state, mine._replace(client_id="thief")) == Decision(Done())
+    assert len(revoke(state, Revoke("operator", "a test")).events) == 1
+    assert revoke_refresh_token(None, mine) == Decision(Done())
+
+
+def test_a_forged_token_is_recorded_wherever_it_is_presented() -> None:
+    """CONTRACT §3.7: authentic, of a generation that never was; also where a family has no refresh token at all."""
+    without_any = given(tuple(event for event in opened() if getattr(event, "kind", None) != "refresh"))
+    for state, generation in ((given(opened()), 1), (without_any, 0)):
+        at_token = redeem(state, redeeming(generation, 1))
+        at_revoke = revoke_refresh_token(state, RevokeRefreshToken("web", generation, "a test"))
+        for decision in (at_token, at_revoke):
+            assert [type(event) for event in decision.events] == [ForgeryDetected, FamilyRevoked]
+        assert isinstance(at_revoke.outcome, Done), "whoever revokes is told nothing (RFC 7009 §2.2)"
+
+
+APART = timedelta(seconds=60)
+"""How far two replicas' clocks may be apart."""
+
+
+def revoking(jti: str, seconds: float, client_id: str = "web") -> RevokeAccessToken:
+    """Its holder gives an access token back, at that time; it would have lived until five minutes after the start."""
+    actors = () if client_id == "web" else (client_id,)
+    token = claimed("alice", client_id, jti, "read", actors)
+    return RevokeAccessToken(at(seconds), client_id, token, at(300), APART, "a test")
+
+
+def revoked(state: FamilyState, count: int, client_id: str = "web") -> FamilyState:
+    """After so many of the holder's tokens were given back one by one, a second after the start."""
+    for number in range(count):
+        decision = revoke_access_token(state, revoking(f"{client_id}-{number}", 1, client_id))
+        assert [type(event) for event in decision.events] == [TokenRevoked]
+        state = fold(state, decision.events, at(1))
+    return state
+
+
+def test_tokens_revoked_one_by_one_are_bounded() -> None:
+    """A family's state goes with every commit of it: beyond a bound its client's revocation ends all of them."""
+    state = revoked(given(opened()), KEPT)
+    one_more = revoke_access_token(state, revoking("one more", 2))
+    assert one_more == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
+    assert revoke_access_token(state, revoking("web-0", 2)) == Decision(Done())
+    later = revoking("later", 360)._replace(expires_at=at(600))
+    assert set(fold(state, revoke_access_token(state, later).events, at(360)).revoked_jtis) == {"later"}
+
+
+def test_others_revocations_use_up_nothing_of_the_clients_own() -> None:
+    """Services that have exchanged many tokens and given them back are told to wait; the family's client is not."""
+    state = revoked(given(opened()), KEPT_FOR_OTHERS, "orders")
+    for service in ("orders", "billing"):
+        decision = revoke_access_token(state, revoking("one more", 2, service))
+        assert refusal(decision) == "temporarily_unavailable" and not decision.events
+        assert isinstance(decision.outcome, Refused) and "one by one" in decision.outcome.error.description
+    assert revoked(state, KEPT - KEPT_FOR_OTHERS).revoked is None
+
+
+def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
+    """RFC 7009 §2.1: the family lives; the list of revoked tokens stays as short as their lifetime."""
+    state = given(opened())
+    first = revoke_access_token(state, revoking("jti-0", 1))
+    assert first == Decision(Done(), (TokenRevoked("jti-0", at(300), kept_until=at(300) + APART),))
+    state = fold(state, first.events, at(1))
+    assert state.revoked is None and set(state.revoked_jtis) == {"jti-0"}
+    assert revoke_access_token(state, revoking("jti-0", 2)).events == ()
+    later = revoke_access_token(state, revoking("jti-9", 400)._replace(expires_at=at(700)))
+    assert set(fold(state, later.events, at(400)).revoked_jtis) == {"jti-9"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "answer"),
+    [
+        ({"scope": "read offline_access"}, None, "read offline_access"),
+        ({"scope": "read offline_access"}, "write", "invalid_scope"),
+        ({"scope": "offline_access read more"}, None, "read offline_access"),
+        ({"scope": "read write"}, None, "invalid_grant"),
+        ({"scope": "read", "require_offline_access": False}, None, "read"),
+        ({"scope": "more", "require_offline_access": False}, None, "invalid_grant"),
+        ({"grant_types": ("client_credentials",)}, None, "invalid_grant"),
+        ({"audiences": ("https://elsewhere.example",)}, None, "invalid_target"),
+        ({"required_acr": ("gold",)}, None, "invalid_grant"),
+    ],
+)
+def test_a_grant_is_worth_what_its_client_may_today(changes: dict[str, Any], asked: str | None, answer: str) -> None:
+    """RFC 6749 §6, RFC 7591 §2, RFC 7662 §2.2: and what a refresh would refuse is not called active."""
+    state, rules = given(opened()), replace(RULES, **changes)
+    decision = redeem(state, redeeming(0, rules=rules, scope=asked))
+    if isinstance(decision.outcome, Granted):
+        assert decision.outcome.access.scope == answer and is_accepted(state, rules, at(1))
+        return
+    assert refusal(decision) == answer
+    assert is_accepted(state, rules, at(1)) == (asked is not None)
+    revoked = [type(event) for event in decision.events]
+    assert revoked == ([FamilyRevoked] if "required_acr" in changes else []), "nothing else is a fact of the family's"

@@ -1,0 +1,114 @@
+"""What is issued can be presented: the largest grant that is taken makes a token of less than 8 KiB."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.aggregates.family import AccessToken, FamilyState
+from events.aggregates.settings import TenantSettings
+from service.access_tokens.token_response import Exchanged, claims_of
+from service.connections.admission import MAX_PROOF
+from service.decide.decision import Granted, Refused
+from service.decide.issue import issue
+from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, MAX_SCOPE
+from service.decide.token_size import LONGEST_GRANT, check_size
+from service.endpoints.end_user import MAX_AMR, MAX_NONCE, MAX_NONCE_BYTES, PersonRequest, person_of
+from service.endpoints.grants.token_exchange import MAX_ACTORS
+from service.errors import OAuthError
+from service.keys.keyring import Keyring
+from service.keys.signing_key import SigningKey
+from service.registry.parse_settings import MAX_ISSUER
+from service.registry.registry import Tenant
+from tests.service.decide.given import START, at, issuing
+
+KEYS = Keyring({255: b"a" * 32})
+SIGNING = SigningKey(KEYS, "t" * 63, 255, 1, "ES256")
+LONGEST = MAX_PROOF
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)
+
+
+def token_size(sub: str, scope: str, audience: tuple[str, ...], acr: str | None, amr: tuple[str, ...]) -> int:
+    """Of an access token with these, and with the longest of everything else."""
+    tenant = Tenant("t" * 63, KEYS)
+    tenant.settings = TenantSettings(issuer="https://i.example/".ljust(MAX_ISSUER, "i"))
+    state = FamilyState(
+        client_id="c" * 64,
+        sub=sub,
+        scope=scope,
+        audience=audience,
+        grant="client_credentials",
+        seed="s" * 22,
+        opened_at=START,
+        acr=acr,
+        amr=amr,
+        auth_time=(1 << 40) - 1,
+    )
+    access = AccessToken("j" * 22, scope, audience, at(0), at(315_360_000))
+    exchanged = Exchanged(("a" * 64,) * MAX_ACTORS, ("j" * 22,) * MAX_ACTORS)
+    claims = claims_of(tenant, "c" * 64, "f" * 64, state, access, exchanged)
+    return len(SIGNING.sign(tenant.vouchers.vouch(255, state.seed, claims)))
+
+
+GRANTS = st.tuples(
+    TEXT,
+    st.text("abcdefgh ", max_size=MAX_SCOPE),
+    st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=MAX_RESOURCE), min_size=1, max_size=16).map(
+        tuple
+    ),
+    st.none() | TEXT,
+    st.lists(TEXT, max_size=MAX_AMR).map(tuple),
+)
+
+
+@given(GRANTS)
+def test_whatever_is_taken_makes_a_token_that_can_be_presented(grant: tuple[Any, ...]) -> None:
+    """CONTRACT §2: a token of 17 KB was issued, and neither introspected nor revoked."""
+    try:
+        check_size(*grant)
+    except OAuthError:
+        return
+    assert token_size(*grant) < LONGEST
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f511", '"', "\x01"])
+def test_the_longest_grant_of_all(character: str) -> None:
+    """Of just the limit, however many bytes a character takes in JSON; with a byte more it is refused."""
+    each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    fixed = len('["","",[""],null,[]]')
+    count, rest = divmod(LONGEST_GRANT - fixed, each)
+    grant: tuple[Any, ...] = ("", "x" * rest, (character * count,), None, ())
+    check_size(*grant)
+    assert 7_000 < token_size(*grant) < LONGEST
+    with pytest.raises(OAuthError, match="invalid_request"):
+        check_size("", "x" * (rest + 1), *grant[2:])
+
+
+def test_no_grant_is_decided_that_is_too_large() -> None:
+    """Each limit alone is fine, and all of them together are not."""
+    resources = tuple(f"https://a.example/{number}".ljust(MAX_RESOURCE, "x") for number in range(MAX_RESOURCES))
+    outcome = issue(None, issuing(audience=resources)).outcome
+    assert isinstance(outcome, Refused) and outcome.error.code == "invalid_request"
+    assert isinstance(issue(None, issuing(audience=resources[:7])).outcome, Granted)
+    assert isinstance(issue(None, issuing(sub="s" * 255, acr="a" * 255, amr=("m" * 200,) * 16)).outcome, Granted)
+
+
+def test_an_id_token_is_no_larger() -> None:
+    """Its `nonce` is bounded in bytes as well."""
+    person = {"sub": "s" * 255, "acr": "\u00e9" * 255, "amr": ("m" * 180,) * 16}
+    check_size(str(person["sub"]), "", ("x",), str(person["acr"]), ("m" * 180,) * 16)
+    nonce = "n" * MAX_NONCE
+    assert person_of(PersonRequest(**person, nonce=nonce)).nonce == nonce  # type: ignore[arg-type]
+    with pytest.raises(OAuthError, match=f"more than {MAX_NONCE_BYTES} bytes"):
+        person_of(PersonRequest(**person, nonce="\U0001f511" * MAX_NONCE))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sub", ["\u0646\u0627\u0645\u0647\u200c\u0627\u06cc", "\u0915\u094d\u200d\u0937"])
+def test_names_are_written_with_joiners(sub: str) -> None:
+    """A person may be called so; characters that hide or reorder what is read are still refused."""
+    assert person_of(PersonRequest(sub=sub)).sub == sub
+    for hidden in ("\u200b", "\u202e", "\ufeff", "\n", "\x1b"):
+        with pytest.raises(OAuthError, match=r"cannot be printed|control character"):
+            person_of(PersonRequest(sub=sub + hidden))

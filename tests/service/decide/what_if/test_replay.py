@@ -1,0 +1,574 @@
+"""History under another policy: what the log alone tells agrees with deciding every recorded request once more."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates.commit import Commit
+from events.aggregates.family import (
+    FamilyCommit,
+    FamilyRevoked,
+    FamilyState,
+    GrantAuthorized,
+    Retry,
+    Revocation,
+    TokenRedeemed,
+    TokenReuseDetected,
+    codec,
+    fold,
+)
+from service.decide.authorization_code import Authorize, RedeemCode, authorize, redeem_code, s256
+from service.decide.cut_off import CutOff, cut_off
+from service.decide.decision import Decision, Granted
+from service.decide.issue import issue
+from service.decide.policy import Rules
+from service.decide.refresh_token import Redeem, ends_at, redeem
+from service.decide.revocation import Revoke, RevokeAccessToken, revoke, revoke_access_token
+from service.decide.token_exchange import exchange
+from service.decide.what_if.replay import Held, Parting, Run, _give, _in_the_place_of, follow, verdict
+from service.decide.what_if.replay import end as what_if_end
+from tests.service.decide.given import RULES, START, claimed, exchanging, issuing, opened
+
+CHALLENGE = s256("v" * 43)
+ENDS = (FamilyRevoked, TokenReuseDetected)
+"""What a refused presentation leaves: the end, or, of one that comes after it, the reuse alone."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request as it was made. `generation` is what was presented, the newest then being `newest`."""
+
+    what: str
+    now: datetime
+    rules: Rules
+    generation: int = 0
+    newest: int | None = None
+    retry: Retry | None = None
+    scope: str | None = None
+    acr: str | None = None
+
+
+def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: int) -> Decision:
+    """What the service answers."""
+    jti = f"jti {asked.now}"
+    match asked.what:
+        case "issue":
+            return issue(state, issuing(rules, jti=jti, acr=asked.acr)._replace(now=asked.now))
+        case "authorize":
+            granted = GrantAuthorized("web", "alice", RULES.scope, ("aud",), "authorization_code", "seed", asked.acr)
+            return authorize(state, Authorize(asked.now, granted, CHALLENGE, None, None))
+        case "redeem_code":
+            return redeem_code(
+                state, RedeemCode(asked.now, rules, "web", "v" * 43, None, None, asked.retry, jti, 1, "code")
+            )
+        case "sign out":
+            return revoke(state, Revoke("client_request", "sign-out"))
+        case "cut off":
+            return cut_off(state, CutOff("policy_changed", "ClientConfigured at sequence 9"), rules)
+        case "exchange":
+            later = asked.now + timedelta(seconds=60)
+            command = exchanging(claimed("alice", "web", "other", "read"), "read", rules=rules, client_id="web")
+            return exchange(state, command._replace(now=asked.now, subject_expires_at=later, jti=f"x {jti}"))
+        case "revoke access token":
+            later = asked.now + timedelta(seconds=60)
+            token = claimed("alice", "web", jti, "read")
+            return revoke_access_token(
+                state, RevokeAccessToken(asked.now, "web", token, later, timedelta(0), "sign-out")
+            )
+        case _:
+            presenting = Redeem(
+                asked.now, rules, "web", generation, asked.scope, None, asked.retry, jti, 1, "a presentation"
+            )
+            return redeem(state, presenting)
+
+
+@dataclass
+class World:
+    """What happened in fact: requests come, the service decides, and what it decides is in the log."""
+
+    rules: Rules
+    now: datetime = START
+    state: FamilyState | None = None
+    log: list[FamilyCommit] = field(default_factory=list)
+    recorded: list[tuple[Asked, Decision]] = field(default_factory=list)
+
+    def ask(self, what: str, back: int = 0, key: str | None = None, **others: Any) -> None:
+        """One request. `back` generations before the newest one is presented."""
+        newest = None if self.state is None else self.state.generation
+        generation = (newest or 0) - back
+        if generation < 0:
+            return
+        retry = None if key is None else Retry(key, f"{what} {generation} {others}")
+        asked = Asked(what, self.now, self.rules, generation, newest, retry, **others)
+        decision = decide(self.state, asked, self.rules, generation)
+        if decision.events:
+            self.state = fold(self.state, decision.events, self.now)
+            actor = "operator" if what == "cut off" else "client:web"
+            commit_id, seq = f"jti {self.now}", len(self.log) + 1
+            commit = Commit(1, commit_id, self.now, actor, None, 0, decision.events, self.state)
+            self.log.append(codec.decode(codec.encode(commit)))
+            self.recorded.append((asked, decision))
+            assert seq == len(self.recorded)
+
+
+@dataclass
+class BruteForce:
+    """Every recorded request, asked once more under other rules."""
+
+    changes: dict[str, Any]
+    state: FamilyState | None = None
+    answers: list[tuple[Decision, Decision | None]] = field(default_factory=list)
+
+    def ask(self, asked: Asked, in_fact: Decision) -> None:
+        """`in_fact` is what was answered. The log has no key but a redemption's, and no scope of a refused request."""
+        rules = replace(asked.rules, **self.changes)
+        if not any(isinstance(event, TokenRedeemed) for event in in_fact.events):
+            scope = asked.scope if isinstance(in_fact.outcome, Granted) else None
+            asked = replace(asked, retry=None, scope=scope)
+        generation = self.in_the_place_of(asked) if asked.what == "present" else 0
+        instead = None if generation is None else decide(self.state, asked, rules, generation)
+        if instead is not None:
+            self.state = fold(self.state, instead.events, asked.now)
+        self.answers.append((in_fact, instead))
+
+    def in_the_place_of(self, asked: Asked) -> int | None:
+        """The token that its presenter would have had: of the latest answer that in fact gave the one he presents."""
+        if asked.newest is not None and asked.generation > asked.newest:
+            beyond = asked.generation - asked.newest
+            return ((self.state.generation if self.state else None) or 0) + beyond
+        for in_fact, instead in reversed(self.answers):
+            gave = isinstance(in_fact.outcome, Granted) and in_fact.outcome.generation == asked.generation
+            if gave and instead is not None and isinstance(instead.outcome, Granted):
+                return instead.outcome.generation
+        return None
+
+    def verdict(self, fact: FamilyState, now: datetime, rules: Rules) -> tuple[str, str, str, int | None]:
+        """Outcome, both ends, and which request parted the histories."""
+        state = self.state
+        assert state is not None
+        ends = end(fact, rules, now), end(state, replace(rules, **self.changes), now)
+        for number, (in_fact, instead) in enumerate(self.answers, 1):
+            was, would = (isinstance(answer and answer.outcome, Granted) for answer in (in_fact, instead))
+            if was and not would:
+                return "would_have_died", *ends, number
+            if would and not was and any(isinstance(event, ENDS) for event in in_fact.events):
+                outcome = "would_have_lived" if state.revoked is None else "would_have_ended_otherwise"
+                return outcome, *ends, number
+        if ends[0] == ends[1]:
+            return "same", *ends, None
+        if "live" in ends:
+            return "would_have_died" if ends[0] == "live" else "would_have_lived", *ends, None
+        return "would_have_ended_otherwise", *ends, None
+
+
+def end(state: FamilyState, rules: Rules, now: datetime) -> str:
+    """How a family stands."""
+    if state.revoked is not None:
+        return state.revoked.reason
+    if state.generation is None:
+        return "no_refresh_token"
+    return "expired" if ends_at(state, rules) <= now else "live"
+
+
+def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]) -> Run:
+    """From the log alone, with the rules that held at each commit."""
+    run = None
+    for seq, (commit, then) in enumerate(zip(log, rules, strict=True), 1):
+        run = follow(run, seq, commit, replace(then, **changes))
+    assert run is not None
+    return run
+
+
+def happened(begins_with: str, acr: str | None, policy: dict[str, Any], life: list[Any]) -> World:
+    """A history under that policy, and those it was changed to."""
+    world = World(replace(RULES, **policy))
+    world.ask(begins_with, acr=acr)
+    if begins_with == "authorize":
+        world.now += timedelta(seconds=9)
+        world.ask("redeem_code")
+    for step in life:
+        match step:
+            case ("wait", seconds):
+                world.now += timedelta(seconds=seconds)
+            case ("present", back, key, scope):
+                world.now += timedelta(microseconds=1)
+                world.ask("present", back, key, scope=scope)
+            case ("other", what):
+                world.now += timedelta(microseconds=1)
+                world.ask(what)
+            case ("configure", changed):
+                world.rules = replace(RULES, **changed)
+    return world
+
+
+def test_what_was_stored_late_could_be_answered_late() -> None:
+    """CONTRACT §3.3: the broker stored a redemption 20 s after its decision, and its presenter came again 5 s later."""
+    world = World(RULES)
+    world.ask("issue")
+    world.ask("present")
+    world.now += timedelta(seconds=25)
+    world.ask("present", back=1)
+    run: Run | None = None
+    graceful = replace(RULES, **GRACE)
+    for seq, commit in enumerate(world.log, 1):
+        run = follow(run, seq, commit, graceful, commit.at + timedelta(seconds=20))
+    assert run is not None and run.parting is not None
+    assert (run.parting.in_fact, run.parting.instead) == ("reuse_detected", "repeated")
+
+
+@dataclass
+class Case:
+    policy: dict[str, Any]
+    life: list[Any]
+    changes: dict[str, Any]
+    outcome: str
+    instead: str
+    parting: tuple[str, str] | None
+
+
+NEWEST, PARENT, OLD, EARLY, FORGED = (("present", back, None, None) for back in (0, 1, 2, 3, -1))
+ROTATE, REUSE = ({"refresh_token_rotation": rotation} for rotation in ("rotate", "reuse"))
+MFA = {"required_acr": ("mfa",)}
+GRACE = {"refresh_token_grace": 10}
+FREE, BOUND = ({"require_offline_access": required} for required in (False, True))
+LESS = {"scope": "read"}
+AGAIN = ("present", 1, None, "write")
+"""The parent once more, for another scope: within the grace time that is one more access token."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({}, [NEWEST, ("wait", 9), PARENT], GRACE, "would_have_lived", "live", ("reuse_detected", "repeated")),
+        Case({}, [NEWEST, ("wait", 11), PARENT], GRACE, "same", "reuse_detected", None),
+        Case({}, [NEWEST, NEWEST, ("wait", 1), OLD], GRACE, "same", "reuse_detected", None),
+        # spared once, and then shown too late: it ends for the same, but later
+        Case(
+            {},
+            [NEWEST, ("wait", 9), PARENT, ("wait", 9), PARENT],
+            GRACE,
+            "would_have_ended_otherwise",
+            "reuse_detected",
+            ("reuse_detected", "repeated"),
+        ),
+        # a theft that would not have been seen
+        Case({}, [NEWEST, NEWEST, OLD], REUSE, "would_have_lived", "live", ("reuse_detected", "redeemed")),
+        # whoever shows the one token again and again would have shown what he was given
+        Case(REUSE, [NEWEST, NEWEST, NEWEST], ROTATE, "same", "live", None),
+        Case(REUSE, [NEWEST, NEWEST, NEWEST, FORGED], ROTATE, "same", "forgery", None),
+        Case(
+            {},
+            [NEWEST, ("configure", REUSE), NEWEST, ("configure", {}), NEWEST, ("wait", 9), PARENT],
+            ROTATE | GRACE,
+            "would_have_lived",
+            "live",
+            ("reuse_detected", "repeated"),
+        ),
+        # generations of a time of reuse lie between those of rotations: each stands for one of its own run
+        Case(
+            {},
+            [NEWEST, ("configure", REUSE), NEWEST, NEWEST, ("configure", {}), NEWEST, NEWEST, NEWEST, PARENT],
+            ROTATE | GRACE,
+            "would_have_lived",
+            "live",
+            ("reuse_detected", "repeated"),
+        ),
+        Case(
+            {},
+            [NEWEST, NEWEST, ("configure", REUSE), NEWEST, ("configure", {}), NEWEST, NEWEST, EARLY],
+            ROTATE | GRACE,
+            "same",
+            "reuse_detected",
+            None,
+        ),
+        Case(
+            {},
+            [NEWEST, ("configure", REUSE), NEWEST, ("configure", {}), NEWEST, NEWEST, OLD],
+            REUSE,
+            "would_have_lived",
+            "live",
+            ("reuse_detected", "redeemed"),
+        ),
+        Case(
+            {},
+            [("wait", 31), NEWEST, NEWEST],
+            {"refresh_token_idle_ttl": 30},
+            "would_have_died",
+            "expired",
+            ("redeemed", "expired"),
+        ),
+        Case({}, [NEWEST, ("wait", 301)], {"refresh_token_ttl": 200}, "would_have_died", "expired", None),
+        Case(
+            {},
+            [NEWEST],
+            {"refresh_token_ttl": 0},
+            "would_have_died",
+            "no_refresh_token",
+            ("redeemed", "no_refresh_token"),
+        ),
+        Case(
+            {},
+            [NEWEST, ("other", "sign out")],
+            MFA,
+            "would_have_died",
+            "policy_changed",
+            ("redeemed", "policy_changed"),
+        ),
+        Case(MFA, [NEWEST], {"required_acr": None}, "would_have_lived", "live", ("policy_changed", "redeemed")),
+        Case(
+            {},
+            [("configure", MFA), ("other", "cut off")],
+            {"required_acr": None},
+            "would_have_lived",
+            "live",
+            None,
+        ),
+        Case({}, [NEWEST, ("other", "sign out")], GRACE | REUSE, "same", "client_request", None),
+        # the client may not have offline_access for a while, and only the other policy asks for it: in fact there is a
+        # generation more, for which another token is asked that leaves the other history where it was
+        Case(
+            FREE,
+            [
+                NEWEST,
+                ("configure", FREE | LESS),
+                NEWEST,
+                ("configure", FREE | REUSE | GRACE),
+                AGAIN,
+                ("wait", 11),
+                NEWEST,
+            ],
+            BOUND,
+            "would_have_died",
+            "live",
+            ("redeemed", "invalid_grant"),
+        ),
+        Case(
+            FREE,
+            [NEWEST, NEWEST, ("configure", FREE | LESS), NEWEST, ("configure", FREE | REUSE | GRACE), AGAIN, OLD],
+            BOUND,
+            "would_have_died",
+            "live",
+            ("redeemed", "invalid_grant"),
+        ),
+    ],
+)
+def test_what_would_have_become_of_a_family(case: Case) -> None:
+    """Of a person who signed in with a password, under one policy in fact and another one instead."""
+    world = happened("issue", "pwd", case.policy, case.life)
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], case.changes)
+    found = verdict(run, world.rules, replace(world.rules, **case.changes), world.now)
+    assert (found.outcome, found.instead) == (case.outcome, case.instead)
+    assert (run.parting and (run.parting.in_fact, run.parting.instead)) == case.parting
+    agree(world, run, case.changes)
+
+
+def test_a_refresh_token_may_have_come_alone() -> None:
+    """No rule (`events.aggregates.family_rules`) forbids that: the access token instead is for what the grant says."""
+    granted, refresh, _ = opened()
+    state = fold(None, (granted, refresh), START)
+    run = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
+    assert run.fact.access is None and run.held == (Held(0, 0, 0),)
+    assert run.instead.access is not None and run.instead.access.audience == state.audience
+
+
+def test_a_life_in_step_is_one_entry() -> None:
+    """However long it is: what must be remembered of a family does not grow with every refresh."""
+    world = happened("issue", "pwd", {}, [NEWEST] * 20)
+    rules = [asked.rules for asked, _ in world.recorded]
+    assert what_if(world.log, rules, GRACE).held == (Held(0, 20, 0, 1),)
+    assert what_if(world.log, rules, REUSE).held == (Held(0, 20, 0, 0),)
+
+
+def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
+    """What the log tells and what brute force finds: verdict, both ends, where they part, and the state."""
+    brute = BruteForce(changes)
+    for asked, in_fact in world.recorded:
+        brute.ask(asked, in_fact)
+    found = verdict(run, world.rules, replace(world.rules, **changes), world.now)
+    parting = None if run.parting is None else run.parting.seq
+    assert (*found, parting) == brute.verdict(run.fact, world.now, world.rules)
+    assert brute.state is not None
+    assert run.instead.generation == brute.state.generation
+    assert run.instead.revoked == brute.state.revoked
+    assert run.instead.expires_at == brute.state.expires_at
+
+
+def given_in_turn(*pairs: tuple[int, int]) -> tuple[Held, ...]:
+    """Generations in fact, and what was given instead of each."""
+    held: tuple[Held, ...] = ()
+    for generation, instead in pairs:
+        held = _give(held, generation, instead)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("pairs", "held"),
+    [
+        (((0, 0),), (Held(0, 0, 0),)),
+        (((0, 0), (0, 0)), (Held(0, 0, 0),)),
+        (((0, 0), (1, 1), (2, 2)), (Held(0, 2, 0, 1),)),
+        (((0, 0), (1, 0), (2, 0)), (Held(0, 2, 0, 0),)),
+        (((0, 0), (0, 1), (0, 2)), (Held(0, 0, 0), Held(0, 0, 1), Held(0, 0, 2))),
+        (((0, 0), (1, 1), (1, 1)), (Held(0, 1, 0, 1),)),
+        (((0, 0), (1, 1), (1, 2)), (Held(0, 1, 0, 1), Held(1, 1, 2))),
+        (((0, 0), (1, 1), (2, 1)), (Held(0, 1, 0, 1), Held(2, 2, 1))),
+        (((0, 0), (1, 1), (2, 1), (3, 1)), (Held(0, 1, 0, 1), Held(2, 3, 1, 0))),
+        (((0, 0), (1, 1), (3, 2)), (Held(0, 1, 0, 1), Held(3, 3, 2))),
+        (((0, 0), (2, 1)), (Held(0, 0, 0), Held(2, 2, 1))),
+        (((2, 5), (3, 7), (4, 9)), (Held(2, 4, 5, 2),)),
+    ],
+)
+def test_what_was_given_is_remembered_by_runs(pairs: tuple[tuple[int, int], ...], held: tuple[Held, ...]) -> None:
+    """Each generation stands for what was given with it the last time."""
+    assert given_in_turn(*pairs) == held
+    last = dict(pairs)
+    run = Run(replace(LIVES, generation=max(last)), LIVES, held)
+    assert {generation: _in_the_place_of(run, generation) for generation in last} == last
+
+
+LIVES = fold(None, issue(None, issuing()).events, START)
+
+
+@pytest.mark.parametrize(
+    ("newest", "instead", "presented", "expected"),
+    [
+        (3, 1, 4, 2),
+        (3, 1, 6, 4),
+        (3, None, 4, 4),
+        (None, None, 0, 0),
+        (None, 1, 0, 2),
+        (None, 1, 1, 3),
+        (3, 1, 3, 9),
+        (3, 1, 2, None),
+        (3, 1, 1, 7),
+        (3, 1, 0, None),
+    ],
+)
+def test_what_is_presented_in_the_place_of_another(
+    newest: int | None, instead: int | None, presented: int, expected: int | None
+) -> None:
+    """A forged one is as far beyond the newest; of what nobody was given there is nothing to present."""
+    held = Held(1, 1, 7), Held(3, 3, 8), Held(3, 3, 9)
+    run = Run(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
+    assert _in_the_place_of(run, presented) == expected
+
+
+def test_where_two_histories_part_is_told() -> None:
+    """The commit, its time, and which generation was presented in fact."""
+    world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
+    assert run.parting == Parting(4, world.log[3].at, 0, "reuse_detected", "redeemed")
+    assert len(world.log) == 5, "the first one counts"
+
+
+def test_when_a_redemption_was_stored_is_known_of_the_last_commit_alone() -> None:
+    """And where that was none in the other history, nothing is."""
+    world = happened("issue", "pwd", {}, [NEWEST, ("other", "exchange")])
+    stored = START + timedelta(hours=1)
+    run = None
+    for seq, (commit, known) in enumerate(zip(world.log, (None, stored, None), strict=True), 1):
+        run = follow(run, seq, commit, RULES, stored)
+        assert run.stored_at == known
+
+
+@pytest.mark.parametrize(
+    ("changes", "rules", "ended"),
+    [
+        ({}, {}, "live"),
+        ({"revoked": Revocation(START, "operator")}, {}, "operator"),
+        ({"revoked": Revocation(START, "operator"), "generation": None}, {}, "operator"),
+        ({"generation": None}, {}, "no_refresh_token"),
+        ({}, {"refresh_token_ttl": 60}, "expired"),
+        ({}, {"refresh_token_ttl": 61}, "live"),
+    ],
+)
+def test_how_a_family_stands(changes: dict[str, Any], rules: dict[str, Any], ended: str) -> None:
+    """A minute after it began."""
+    state = replace(LIVES, **changes)
+    assert what_if_end(state, replace(RULES, **rules), START + timedelta(seconds=60)) == ended
+
+
+IN_FACT = Parting(2, START, 0, "redeemed", "expired")
+SPARED = Parting(2, START, 0, "reuse_detected", "repeated")
+ENDED: dict[str, Any] = {"revoked": Revocation(START, "operator")}
+OTHERWISE: dict[str, Any] = {"revoked": Revocation(START, "client_request")}
+
+
+@pytest.mark.parametrize(
+    ("fact", "instead", "parting", "found"),
+    [
+        ({}, {}, None, ("same", "live", "live")),
+        (ENDED, ENDED, None, ("same", "operator", "operator")),
+        ({}, ENDED, None, ("would_have_died", "live", "operator")),
+        (ENDED, {}, None, ("would_have_lived", "operator", "live")),
+        (ENDED, OTHERWISE, None, ("would_have_ended_otherwise", "operator", "client_request")),
+        ({}, {}, IN_FACT, ("would_have_died", "live", "live")),
+        (ENDED, {}, replace(IN_FACT, in_fact="repeated"), ("would_have_died", "operator", "live")),
+        (ENDED, {}, SPARED, ("would_have_lived", "operator", "live")),
+        (ENDED, ENDED, SPARED, ("would_have_ended_otherwise", "operator", "operator")),
+    ],
+)
+def test_a_verdict_is_on_the_first_presentation_that_was_decided_differently(
+    fact: dict[str, Any], instead: dict[str, Any], parting: Parting | None, found: tuple[str, str, str]
+) -> None:
+    """Else on how both stand."""
+    run = Run(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
+    assert verdict(run, RULES, RULES, START + timedelta(seconds=60)) == found
+
+
+def test_each_history_stands_by_its_own_rules() -> None:
+    """As the client's are today, and as they would be."""
+    run, now, short = Run(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
+    assert verdict(run, short, RULES, now) == ("would_have_lived", "expired", "live")
+    assert verdict(run, RULES, short, now) == ("would_have_died", "live", "expired")
+
+
+@pytest.mark.parametrize("begins_with", ["issue", "authorize"])
+@pytest.mark.parametrize(
+    "life",
+    [
+        [("present", 0, "a", "read"), ("wait", 9), ("present", 0, "b", None), ("present", 1, "b", None)],
+        [NEWEST, ("configure", GRACE), NEWEST, AGAIN, ("other", "exchange"), ("other", "revoke access token")],
+        [NEWEST, ("configure", MFA), ("other", "cut off"), PARENT],
+        [NEWEST, NEWEST, OLD, FORGED],
+    ],
+)
+def test_under_its_own_policy_a_history_is_what_it_was(begins_with: str, life: list[Any]) -> None:
+    """To the last field of its state."""
+    world = happened(begins_with, "pwd", {}, life)
+    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    assert run.instead == run.fact == world.state and run.parting is None
+
+
+def test_what_was_asked_for_is_asked_for_again() -> None:
+    """A part of the targets, under the key of that day, with the key of its request."""
+    begun = issue(None, issuing(audience=("a", "b"), key=5))
+    asked = Redeem(START, RULES, "web", 0, "read offline_access", ("b",), Retry("key", "body"), "second", 6, "…")
+    decisions = [("jti-0", begun), ("second", redeem(fold(None, begun.events, START), asked))]
+    state: FamilyState | None = None
+    run: Run | None = None
+    for seq, (commit_id, decision) in enumerate(decisions, 1):
+        state = fold(state, decision.events, START)
+        commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
+        run = follow(run, seq, commit, RULES)
+    assert run is not None and run.instead == run.fact == state
+    assert state is not None and state.access is not None and (state.access.audience, state.key) == (("b",), 6)
+
+
+def test_a_code_is_redeemed_again_for_the_target_it_was_redeemed_for() -> None:
+    """A part of what was granted."""
+    granted = GrantAuthorized("web", "alice", RULES.scope, ("a", "b"), "authorization_code", "seed")
+    first = authorize(None, Authorize(START, granted, CHALLENGE, None, None))
+    command = RedeemCode(START, RULES, "web", "v" * 43, None, ("b",), None, "second", 6, "…")
+    second = redeem_code(fold(None, first.events, START), command)
+    state: FamilyState | None = None
+    run: Run | None = None
+    for seq, (commit_id, decision) in enumerate((("first", first), ("second", second)), 1):
+        state = fold(state, decision.events, START)
+        commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
+        run = follow(run, seq, commit, RULES)
+    assert run is not None and run.instead == run.fact == state
+    assert state is not None and state.access is not None and state.access.audience == ("b",)

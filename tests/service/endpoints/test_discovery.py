@@ -1,0 +1,82 @@
+"""What anyone may know about an issuer, however many clients it has."""
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from events.aggregates.client import ClientConfigured, ClientEvent, ClientState, codec
+from events.aggregates.commit import VERSION, Commit
+from events.aggregates.settings import ClientSettings
+from events.log.stored_commit import Stored
+from service import clock
+from service.context import Context
+from service.endpoints import discovery
+from service.endpoints.discovery import MAX_SCOPES, metadata_of
+from service.keys.keyring import Keyring
+from service.registry.registry import Client, Registry, Tenant
+from service.request import Request
+
+
+def with_scopes(*scopes: str) -> Tenant:
+    """A tenant that has a client for each scope, of as many values as it likes."""
+    tenant = Tenant("acme", Keyring({1: b"k" * 32}))
+    for number, scope in enumerate(scopes):
+        settings = ClientSettings(scope=scope)
+        state, stored = ClientState(settings), Stored(number + 1, f"tokens.acme.client.c{number}", b"")
+        tenant.clients[f"c{number}"] = Client(f"c{number}", state, tenant.rules_of(settings), stored)
+    return tenant
+
+
+def test_scopes_are_those_of_all_clients() -> None:
+    """Each once, in order."""
+    assert metadata_of(with_scopes("read write", "admin read", ""))["scopes_supported"] == ["admin", "read", "write"]
+
+
+def test_more_scopes_than_are_of_use_are_left_out() -> None:
+    """RFC 8414 §2 lets them; all else is told, in a message that the broker takes."""
+    few = with_scopes("read")
+    many = with_scopes(*(f"{number:01000}" for number in range(1100)))
+    told = metadata_of(many)
+    expected = metadata_of(few)
+    del expected["scopes_supported"]
+    assert told == expected
+    most = with_scopes(*(f"{number:064}" for number in range(MAX_SCOPES // 64)))
+    assert len(cast("list[str]", metadata_of(most)["scopes_supported"])) == MAX_SCOPES // 64
+    assert len(msgspec.json.encode(metadata_of(most))) < 2 * MAX_SCOPES
+
+
+async def test_what_anyone_is_told_is_made_once_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask: until something of the tenant changes, or a second is over, since retired keys go by time."""
+    tenant, made, now = with_scopes("read"), [0], [1000.0]
+
+    def tell(tenant: Tenant) -> dict[str, Any]:
+        made[0] += 1
+        return {"scopes": sorted(client.rules.scope for client in tenant.clients.values())}
+
+    monkeypatch.setattr(discovery, "metadata_of", tell)
+    monkeypatch.setattr(discovery, "jwks_of", tell)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    registry = Registry(cast("Any", None), Keyring({1: b"k" * 32}))
+    registry._tenants["acme"] = tenant
+
+    async def known(_name: str) -> Tenant:
+        return tenant
+
+    context = cast("Context", SimpleNamespace(registry=SimpleNamespace(tenant=known)))
+    asked = Request("acme", "", b"", {})
+    for _ in range(1000):
+        assert (
+            await discovery.metadata(context, asked) == await discovery.jwks(context, asked) == b'{"scopes":["read"]}'
+        )
+    assert made == [2]
+    events: tuple[ClientEvent, ...] = (ClientConfigured(ClientSettings()),)
+    commit = Commit(VERSION, "id", clock.now(), "operator", None, 0, events, ClientState())
+    registry.apply(Stored(9, "tokens.acme.client.other", codec.encode(commit)))
+    assert await discovery.metadata(context, asked) == b'{"scopes":["","read"]}'
+    assert made == [3]
+    now[0] += discovery.KEPT_SECONDS
+    await discovery.metadata(context, asked)
+    assert made == [4]

@@ -1,0 +1,265 @@
+"""What endpoints and grants refuse by themselves, whatever the decision behind them would say."""
+
+import time
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from events.aggregates.client import ClientState
+from events.aggregates.family import (
+    DEVICE_GRANT,
+    AuthorizationCodeIssued,
+    DeviceAuthorizationStarted,
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    GrantAuthorized,
+    TokenIssued,
+    fold,
+)
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.fairness.token_buckets import Buckets
+from events.log.stored_commit import Stored
+from service import clock
+from service.context import Context
+from service.decide.authorization_code import s256
+from service.decide.decision import Decision
+from service.endpoints import authorize, introspect, revoke, token
+from service.errors import OAuthError
+from service.families.cache import Loaded
+from service.families.families import Concluded, Decide, DecideOn
+from service.keys.keyring import Keyring
+from service.keys.mac_tokens import Tokens, new_id
+from service.keys.signing_key import SigningKey
+from service.registry.registry import Client, Tenant
+from service.request import Request
+from tests.service.decide.given import at, given, opened
+
+KEYS = Keyring({1: b"k" * 32})
+AUDIENCE = ("https://acme.example",)
+SCOPE = "read offline_access"
+VERIFIER = "v" * 43
+OTHER_SEED = "another"
+"""Who has the keyring and not the log makes tokens with some seed: their short tag is right, their long tag is not."""
+
+
+class World:
+    """The tenant `acme` and one family, without a log; `written` is what was decided to happen."""
+
+    def __init__(self, state: FamilyState | None = None) -> None:
+        self.family_id, self.state = new_id(), state
+        self.written: list[FamilyEvent] = []
+        self.tenant = Tenant("acme", KEYS)
+        self.tenant.settings = TenantSettings(issuer=AUDIENCE[0])
+        self.tenant.signing = SigningKey(KEYS, "acme", 1, 1, "ES256")
+        self.register("web", may_authorize=True, grant_types=("authorization_code", DEVICE_GRANT, "refresh_token"))
+        families = SimpleNamespace(load=self._load, decide=self._decide, decide_on=self._decide_on, buckets=Buckets())
+        registry = SimpleNamespace(tenant=self._tenant, client=self._client)
+        parts = SimpleNamespace(registry=registry, families=families, keyring=KEYS)
+        parts.caller = partial(Context.caller, cast("Context", parts))
+        self.context = cast("Context", parts)
+
+    def register(self, client_id: str, *, disabled: bool = False, **settings: Any) -> None:
+        """A client of the tenant's."""
+        registered = ClientSettings(**({"scope": SCOPE} | settings))
+        state = ClientState(registered, disabled=disabled)
+        stored = Stored(1, f"tokens.acme.client.{client_id}", b"")
+        self.tenant.clients[client_id] = Client(client_id, state, self.tenant.rules_of(registered), stored)
+
+    def mint(self, kind: Tokens, seed: str) -> str:
+        """The family's token of number 0, or what somebody makes who does not know its seed."""
+        return kind.mint(1, self.family_id, 0, seed)
+
+    def asks(self, parameters: dict[str, Any], client_id: str = "web") -> Request:
+        """What that client asks."""
+        return Request("acme", client_id, msgspec.json.encode(parameters), {})
+
+    async def _tenant(self, _name: str) -> Tenant:
+        return self.tenant
+
+    async def _client(self, tenant: Tenant, client_id: str) -> Client | None:
+        return tenant.clients.get(client_id)
+
+    async def _load(self, *_: str) -> Loaded:
+        return Loaded(1, None, self.state, True)
+
+    async def _decide(
+        self, _tenant: str, _family_id: str, _actor: str, decide: Decide, *, new: bool = False
+    ) -> Concluded:
+        state = None if new else self.state
+        return self._conclude(state, decide(state, clock.now(), "id"))
+
+    async def _decide_on(self, _tenant: str, _family_id: str, _actor: str, decide: DecideOn) -> Concluded:
+        return self._conclude(self.state, decide(await self._load(), clock.now(), "id"))
+
+    def _conclude(self, state: FamilyState | None, decision: Decision) -> Concluded:
+        if decision.events:
+            self.written += decision.events
+            state = self.state = fold(state, decision.events, clock.now())
+        return Concluded(decision.outcome, state, decision, 2 if decision.events else 0)
+
+
+@pytest.fixture(autouse=True)
+def soon_after_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was begun at the start is good now."""
+    monkeypatch.setattr(clock, "now", lambda: at(5))
+
+
+def with_code() -> FamilyState:
+    code = AuthorizationCodeIssued(at(60), s256(VERIFIER))
+    return given((GrantAuthorized("web", "alice", SCOPE, AUDIENCE, "authorization_code", "seed"), code))
+
+
+def approved() -> FamilyState:
+    waits = DeviceAuthorizationStarted("web", SCOPE, AUDIENCE, "seed", at(600))
+    return given((waits,), (GrantAuthorized("web", "alice", SCOPE, AUDIENCE, DEVICE_GRANT, "seed"),))
+
+
+async def test_a_forged_token_is_described_to_nobody() -> None:
+    """RFC 7662 §2.2: with the keyring alone nobody learns anything of a family whose id is in every token."""
+    world = World(given(opened(scope=SCOPE)))
+    genuine, forged = (world.mint(world.tenant.refresh_tokens, seed) for seed in ("seed", OTHER_SEED))
+    assert world.tenant.refresh_tokens.recognise(forged) is not None, "its short tag is right"
+    assert b'"active":true' in await introspect.handle(world.context, world.asks({"token": genuine}))
+    assert await introspect.handle(world.context, world.asks({"token": forged})) == introspect.INACTIVE
+
+
+async def test_a_forged_token_ends_no_family() -> None:
+    """RFC 7009 §2.2: it is answered as an unknown one is, and nothing is written."""
+    world = World(given(opened(scope=SCOPE)))
+    genuine, forged = (world.mint(world.tenant.refresh_tokens, seed) for seed in ("seed", OTHER_SEED))
+    assert await revoke.handle(world.context, world.asks({"token": forged})) == revoke.DONE
+    assert world.written == []
+    assert await revoke.handle(world.context, world.asks({"token": genuine})) == revoke.DONE
+    assert [type(event) for event in world.written] == [FamilyRevoked]
+
+
+@pytest.mark.parametrize("kind", ["authorization code", "device code", "refresh token"])
+async def test_a_forged_credential_gives_no_tokens_and_counts_as_no_reuse(kind: str) -> None:
+    """RFC 6749 §10.3 to §10.5: refused, and nothing is written, before and after the genuine one was redeemed."""
+    match kind:
+        case "authorization code":
+            world = World(with_code())
+            codes, request = world.tenant.codes, {"grant_type": "authorization_code", "code_verifier": VERIFIER}
+            name = "code"
+        case "device code":
+            world = World(approved())
+            codes, request = world.tenant.device_codes, {"grant_type": DEVICE_GRANT}
+            name = "device_code"
+        case _:
+            world = World(given(opened(scope=SCOPE)))
+            codes, request = world.tenant.refresh_tokens, {"grant_type": "refresh_token"}
+            name = "refresh_token"
+    for _ in range(2):
+        before = list(world.written)
+        forged = world.asks(request | {name: world.mint(codes, OTHER_SEED)})
+        with pytest.raises(OAuthError, match="invalid_grant"):
+            await token.handle(world.context, forged)
+        assert world.written == before
+        if not before:
+            answer = await token.handle(world.context, world.asks(request | {name: world.mint(codes, "seed")}))
+            assert "refresh_token" in msgspec.json.decode(answer)
+
+
+async def test_who_presents_anothers_token_uses_up_his_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9700 §4.14: else whoever has seen a token could keep its owner from refreshing it in time."""
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    world = World(given(opened(scope=SCOPE)))
+    world.register("thief", grant_types=("refresh_token",), family_requests_per_second=5)
+    world.register("web", grant_types=("refresh_token",), family_requests_per_second=5)
+    stolen = world.mint(world.tenant.refresh_tokens, "seed")
+    request = {"grant_type": "refresh_token", "refresh_token": stolen}
+    told = []
+    for _ in range(6):
+        with pytest.raises(OAuthError) as refused:
+            await token.handle(world.context, world.asks(request, "thief"))
+        told.append(refused.value.code)
+    assert told == ["invalid_grant"] * 5 + ["slow_down"]
+    assert b'"refresh_token"' in await token.handle(world.context, world.asks(request))
+
+
+AUTHORIZATION = {
+    "client_id": "app",
+    "sub": "alice",
+    "scope": "read",
+    "code_challenge": s256(VERIFIER),
+    "code_challenge_method": "S256",
+}
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+async def test_no_code_is_given_for_a_disabled_client(disabled: bool) -> None:
+    """CONTRACT §5: nothing begins for it, though the login service that asks may go on."""
+    world = World()
+    world.register("app", disabled=disabled)
+    asked = authorize.handle(world.context, world.asks(AUTHORIZATION))
+    if disabled:
+        with pytest.raises(OAuthError, match="invalid_request"):
+            await asked
+        assert world.written == []
+    else:
+        assert b'"code"' in await asked
+
+
+@pytest.mark.parametrize("uris", [(), ("https://app.example/cb",)])
+async def test_a_public_client_without_redirect_uris_gets_no_code(uris: tuple[str, ...]) -> None:
+    """RFC 6749 §3.1.2.2: where an older log has one, or its tenant's default made it public since."""
+    world = World()
+    world.register("app", token_endpoint_auth_method="none", redirect_uris=uris)
+    asked = authorize.handle(world.context, world.asks(AUTHORIZATION))
+    if uris:
+        assert b'"code"' in await asked
+    else:
+        with pytest.raises(OAuthError, match="redirect_uris"):
+            await asked
+        assert world.written == []
+
+
+@pytest.mark.parametrize(
+    ("given_uri", "good"),
+    [
+        ("http://127.0.0.1:5/cb", True),
+        ("http://me@127.0.0.1:5/cb", False),
+        ("http://me:secret@127.0.0.1:5/cb", False),
+        ("http://@127.0.0.1/cb", False),
+        ("http://127.0.0.1:5/cb#", False),
+        ("http://127.0.0.1:5/cb#token", False),
+    ],
+)
+async def test_only_the_port_of_a_loopback_redirect_is_the_apps_to_choose(given_uri: str, good: bool) -> None:
+    """RFC 8252 §7.3, RFC 6749 §3.1.2: with a user or a fragment it is another URI than the registered one."""
+    world = World()
+    world.register("app", redirect_uris=("http://127.0.0.1/cb",))
+    asked = authorize.handle(world.context, world.asks(AUTHORIZATION | {"redirect_uri": given_uri}))
+    if good:
+        assert b'"code"' in await asked
+    else:
+        with pytest.raises(OAuthError, match="redirect_uri"):
+            await asked
+
+
+async def test_a_public_client_gets_nothing_for_itself() -> None:
+    """RFC 6749 §4.4: whoever knows its name would be it. Registered for the grant or not."""
+    world = World()
+    for method, gets in (("none", False), ("client_secret_basic", True)):
+        world.register("app", token_endpoint_auth_method=method, grant_types=("client_credentials",))
+        asked = token.handle(world.context, world.asks({"grant_type": "client_credentials"}, "app"))
+        if gets:
+            assert b'"access_token"' in await asked
+        else:
+            with pytest.raises(OAuthError, match="unauthorized_client"):
+                await asked
+            assert world.written == []
+
+
+async def test_a_client_that_asks_for_openid_for_itself_gets_no_id_token() -> None:
+    """OpenID Connect Core §2: there is no person to tell of; neither the answer nor the log has one."""
+    world = World()
+    world.register("app", scope="openid read", grant_types=("client_credentials",))
+    asked = world.asks({"grant_type": "client_credentials", "scope": "openid read"}, "app")
+    answer = msgspec.json.decode(await token.handle(world.context, asked))
+    assert answer["scope"] == "openid read" and "id_token" not in answer
+    assert [event.kind for event in world.written if isinstance(event, TokenIssued)] == ["access"]

@@ -1,0 +1,444 @@
+"""Loading and deciding over a real log: what a replica remembers may cost time, never an answer."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from events.aggregates import subject as person
+from events.aggregates import subjects
+from events.aggregates.commit import digest
+from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, FamilyState, TokenReuseDetected
+from events.aggregates.subjects import Aggregate
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.log import Conflict, Head, Log, Unavailable
+from service import clock
+from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code
+from service.decide.decision import Decision, Done, Granted, Refused
+from service.decide.device_authorization import AnswerDevice, answer_device
+from service.decide.issue import issue
+from service.decide.refresh_token import redeem
+from service.decide.revocation import Revoke, revoke
+from service.families import families as families_module
+from service.families.cache import Loaded, Recent
+from service.families.families import Decide, Families
+from service.keys.keyring import Keyring
+from service.keys.seal import Seal
+from service.registry.blocked_subjects import Known, Subjects
+from service.registry.change_aggregate import change
+from service.replicas.appended import News
+from tests.broker import Broker
+from tests.service.decide.given import RULES, issuing, redeeming
+
+SEAL = Seal(Keyring({1: bytes(32)}))
+
+
+class Replica(NamedTuple):
+    """A replica's families, the connection its news go through, and what it asked of the log."""
+
+    families: Families
+    connection: Connection
+    conflicts: list[Conflict]
+    reads: list[Aggregate]
+    log: Log
+
+
+@pytest.fixture
+async def replicas(nats_server: Broker) -> AsyncIterator[tuple[Replica, Replica]]:
+    """Two, which do not hear of each other yet."""
+    one, other = await _replica(nats_server.url), await _replica(nats_server.url)
+    yield one, other
+    await one.connection.close()
+    await other.connection.close()
+
+
+async def _replica(url: str) -> Replica:
+    connection = await connect(url, "test", echo=False)
+    await stream.ensure(connection, stream.Required())
+    conflicts: list[Conflict] = []
+    reads: list[Aggregate] = []
+
+    class Watched(Log):
+        async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+            reads.append(aggregate)
+            return await super().head(aggregate, leader=leader)
+
+    log = Watched(connection)
+    await log.start()
+    append = log.append
+
+    async def watched(*arguments: object, **guard: object) -> int:
+        try:
+            return await append(*arguments, **guard)  # type: ignore[arg-type]  # handed on as they come
+        except Conflict as conflict:
+            conflicts.append(conflict)
+            raise
+
+    log.append = watched  # the same, and it keeps count
+    return Replica(Families(log, Subjects(log)), connection, conflicts, reads, log)
+
+
+async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
+    """A family that one replica began, refreshed by the other, the one, the other, the one."""
+    one, other = replicas
+
+    def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return issue(state, issuing())
+
+    def present(generation: int) -> Decide:
+        return lambda state, now, _id: redeem(state, redeeming(generation))
+
+    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    for generation, replica in enumerate((other, one, other, one)):
+        for each in (*replicas, *replicas):  # as an answer that went the same way would have had to: there, then on
+            await each.connection.flush()
+        concluded = await replica.families.decide("acme", "f1", "client:web", present(generation))
+        assert isinstance(concluded.outcome, Granted)
+
+
+async def test_a_newer_token_than_remembered_is_no_race(replicas: tuple[Replica, Replica]) -> None:
+    """Another replica has rotated since: the token is looked up first, instead of appended as forged and refused."""
+    await _in_turn(replicas)
+    for replica in replicas:
+        assert replica.conflicts == []
+        assert replica.reads
+
+
+@pytest.mark.parametrize("which", ["the one that wrote it", "one that knows nothing"])
+async def test_grace_counts_from_the_time_of_storing(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """CONTRACT §3.3: the broker stored the redemption long after it was decided, and then its answer was lost."""
+    one, other = replicas
+    rules = replace(RULES, refresh_token_grace=30)
+    now = clock.now
+
+    def begin(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return issue(state, issuing()._replace(now=now))
+
+    def present(loaded: Loaded, now: datetime, _id: str) -> Decision:
+        presented = redeeming(0, rules=rules, answered_at=loaded.answered_at)
+        return redeem(loaded.state, presented._replace(now=now))
+
+    async def presented(replica: Replica, when: timedelta) -> Decision:
+        monkeypatch.setattr(clock, "now", lambda: now() + when)
+        return (await replica.families.decide_on("acme", "f1", "client:web", present)).decision
+
+    monkeypatch.setattr(clock, "now", lambda: now() - timedelta(seconds=40))
+    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    first = await presented(one, -timedelta(seconds=40))
+    again = one if which == "the one that wrote it" else other
+    assert await presented(again, timedelta()) == Decision(first.outcome, ())
+    assert [type(event) for event in (await presented(again, timedelta(seconds=30))).events] == [
+        TokenReuseDetected,
+        FamilyRevoked,
+    ]
+
+
+@pytest.mark.parametrize("which", ["the one that wrote it", "one that was told of it", "one that knows nothing"])
+async def test_no_family_goes_back_in_time(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """A commit is never of an earlier time than the one before it: `audit verify` calls such a log BAD.
+
+    So the broker's clock was ahead for a while. What had expired by then, and its revocation was forgotten, stays so.
+    """
+    one, other = replicas
+    now = clock.now
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
+    first = await _at(one, lambda state, now: issue(state, issuing()._replace(now=now)), new=True)
+    again = one if which == "the one that wrote it" else other
+    if which == "one that was told of it":
+        stored = (await one.log.head(subjects.family("acme", "f1"))).stored
+        assert stored is not None
+        other.families.recent.hear(("acme", "f1"), stored.seq, stored.body)
+    monkeypatch.setattr(clock, "now", now)
+    second = await _at(again, lambda state, now: redeem(state, redeeming(0)._replace(now=now)))
+    assert second == first
+    head = await one.log.head(subjects.family("acme", "f1"))
+    assert head.commit is not None and head.commit.at == first
+
+
+async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do clients, keys, roles and people, which are all written so: whichever replica writes next."""
+    one, other = replicas
+    now, aggregate = clock.now, subjects.subject("acme", "alice")
+    monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
+    blocked, unblocked = person.SubjectBlocked("alice", "lost"), person.SubjectUnblocked("alice")
+    written = [await change(one.log, aggregate, person.codec, person.evolve, lambda _: (blocked,), "operator")]
+    monkeypatch.setattr(clock, "now", now)
+    written += [await change(other.log, aggregate, person.codec, person.evolve, lambda _: (unblocked,), "operator")]
+    first, second = (person.codec.decode(each.stored.body).at for each in written)
+    assert second == first
+
+
+async def _at(
+    replica: Replica, decide: Callable[[FamilyState | None, datetime], Decision], *, new: bool = False
+) -> datetime:
+    """The time by which it was decided."""
+    times: list[datetime] = []
+
+    def decided(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        times.append(now)
+        return decide(state, now)
+
+    await replica.families.decide("acme", "f1", "client:web", decided, new=new)
+    return times[-1]
+
+
+async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:
+    """The news of a commit is there before whoever has its answer can ask again."""
+    for replica in replicas:
+        news = News(replica.connection, replica.families.recent, lambda: False, SEAL)
+        await news.start()
+        await replica.connection.flush()
+        replica.families.spread = news.spread
+    await _in_turn(replicas)
+    for replica in replicas:
+        assert (replica.conflicts, replica.reads) == ([], [])
+
+
+async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[Replica, Replica]) -> None:
+    """An old commit under the newest sequence passes the log's comparison: CONTRACT §3.5, dead is dead."""
+    one, other = replicas
+    await News(other.connection, other.families.recent, lambda: False, SEAL).start()
+    await other.connection.flush()
+
+    def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return issue(state, issuing())
+
+    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return revoke(state, Revoke("operator", "a test"))
+
+    def present(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return redeem(state, redeeming(0))
+
+    aggregate = subjects.family("acme", "f1")
+    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    alive = await one.families._log.last_from_leader(aggregate)
+    assert alive is not None
+    ended = (await one.families.decide("acme", "f1", "operator", end)).seq
+    for seq in (ended + 1, ended + 2, ended):
+        subject = f"heirloom.appended.acme.f1.{seq}"
+        for body in (alive.body, bytes(32) + alive.body, SEAL.close("heirloom.appended.acme.f1.1", alive.body)):
+            await one.connection.publish(subject, body)
+        await one.connection.flush()
+        await other.connection.flush()
+        concluded = await other.families.decide("acme", "f1", "client:web", present)
+        assert isinstance(concluded.outcome, Refused)
+    last = await one.families._log.last_from_leader(aggregate)
+    assert last is not None and last.seq == ended
+
+
+async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -> None:
+    """Nothing goes over the bus then."""
+    one, other = replicas
+    heard: list[bytes] = []
+    await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
+    await other.connection.flush()
+    one.families.spread = News(one.connection, one.families.recent, lambda: True, SEAL).spread
+    await _in_turn((one, one))
+    await one.connection.flush()
+    await other.connection.flush()
+    assert heard == []
+
+
+def test_older_news_than_what_is_known() -> None:
+    """They are passed over, whatever order they come in."""
+    recent, key = Recent(), ("acme", "f1")
+    recent.hear(key, 1, b"not read, or it would be refused")
+    from_here = Loaded(2, digest(b""), None, False)
+    recent.remember(key, from_here)
+    assert recent.get(key) == from_here
+
+
+@pytest.mark.parametrize("in_the_log", [False, True])
+@pytest.mark.parametrize("raced", [False, True])
+async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, raced: bool, in_the_log: bool
+) -> None:
+    """RFC 8628 §3.3: also where the block was stored between the look for it and the approval, and lifted since."""
+    one, other = replicas
+
+    asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
+
+    def started(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return Decision(Done(), (asked,))
+
+    def approved(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return answer_device(
+            state, AnswerDevice(now, None if in_the_log else asked, True, "alice", None, None, None, (), None)
+        )
+
+    def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+        return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+
+    async def say(*events: person.SubjectEvent) -> None:
+        aggregate = subjects.subject("acme", "alice")
+        await change(one.log, aggregate, person.codec, person.evolve, lambda _: events, "operator")
+
+    if in_the_log:
+        await one.families.decide("acme", "f1", "client:web", started)
+    await say(person.SubjectBlocked("alice"))
+    if raced:
+        monkeypatch.setattr(Subjects, "newest", _nobody_is_blocked)
+    concluded = await one.families.decide("acme", "f1", "client:login", approved)
+    monkeypatch.undo()
+    assert isinstance(concluded.outcome, Done if raced else Refused)
+    await say(person.SubjectUnblocked("alice"))
+    for replica in (one, other):
+        concluded = await replica.families.decide("acme", "f1", "client:web", polled)
+        assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
+    in_the_log = False
+    await one.families.decide("acme", "f2", "client:login", approved)
+    assert isinstance((await other.families.decide("acme", "f2", "client:web", polled)).outcome, Granted)
+
+
+async def _nobody_is_blocked(*_: object) -> Known:
+    return Known(0, False)
+
+
+def _begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    return issue(state, issuing()._replace(now=now))
+
+
+def _presented(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    return redeem(state, redeeming(0)._replace(now=now))
+
+
+async def _person(log: Log, *events: person.SubjectEvent) -> None:
+    aggregate = subjects.subject("acme", "alice")
+    await change(log, aggregate, person.codec, person.evolve, lambda _: events, "operator")
+
+
+async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica, Replica]) -> None:
+    """The first commit names its family and follows nothing; the second follows it. What is concluded is remembered."""
+    one, _ = replicas
+    aggregate = subjects.family("acme", "f1")
+    first = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    begun = await one.log.head(aggregate)
+    second = await one.families.decide("acme", "f1", "client:tv", _presented)
+    refreshed = await one.log.head(aggregate)
+    assert begun.stored is not None and refreshed.stored is not None
+    assert begun.commit is not None and refreshed.commit is not None
+    assert begun.commit.aggregate == aggregate.name and refreshed.commit.aggregate is None
+    assert (begun.commit.prev, begun.commit.prev_seq) == (None, 0)
+    assert (refreshed.commit.prev, refreshed.commit.prev_seq) == (digest(begun.stored.body), begun.stored.seq)
+    assert (begun.commit.actor, refreshed.commit.actor) == ("client:web", "client:tv")
+    for concluded, head in ((first, begun), (second, refreshed)):
+        assert head.commit is not None and head.stored is not None
+        assert (concluded.state, concluded.seq) == (head.commit.state, head.stored.seq)
+        assert concluded.decision.events == head.commit.events and concluded.outcome == concluded.decision.outcome
+    remembered = Loaded(refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at)
+    assert one.families.recent.get(("acme", "f1")) == remembered
+    assert one.families.tally.conflicts == 0 and one.families.tally.rotated == 1
+    assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
+
+
+async def test_what_writes_nothing_has_no_sequence(replicas: tuple[Replica, Replica]) -> None:
+    """It is decided on what the leader has, and tells the state it found."""
+    one, _ = replicas
+    begun = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    nothing = Decision(Done(), ())
+    looked = await one.families.decide("acme", "f1", "client:web", lambda *_: nothing)
+    assert looked == (nothing.outcome, begun.state, nothing, 0)
+
+
+async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Replica, Replica]) -> None:
+    """The block is stored after the look at the person and before the append: the log refuses it (CONTRACT §3.6)."""
+    one, other = replicas
+    await _person(other.log, person.SubjectBlocked("alice"))
+    concluded = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
+    assert (concluded.state, concluded.seq) == (None, 0)
+    assert isinstance(concluded.decision.outcome, Granted), "as it was decided before that was known"
+    assert (await one.log.head(subjects.family("acme", "f1"))).commit is None
+    assert len(one.conflicts) == one.families.tally.conflicts == 1
+
+
+async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_written(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    """The cut-off ends the family; the device's poll only finds the person blocked."""
+    one, other = replicas
+    asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
+    answer = AnswerDevice(clock.now(), asked, True, "alice", None, None, None, (), None)
+    await one.families.decide("acme", "f1", "client:login", lambda state, *_: answer_device(state, answer))
+    await _person(other.log, person.SubjectBlocked("alice"))
+    before = await one.log.head(subjects.family("acme", "f1"))
+
+    def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+        return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+
+    for replica in replicas:
+        concluded = await replica.families.decide("acme", "f1", "client:web", polled)
+        assert isinstance(concluded.outcome, Refused) and concluded.seq == 0
+        assert before.commit is not None and concluded.state == before.commit.state
+        assert isinstance(concluded.decision.outcome, Granted)
+    assert await one.log.head(subjects.family("acme", "f1")) == before
+
+
+async def test_others_that_are_always_faster_make_it_unavailable(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while: until then it is decided again on what the leader has, each time."""
+    one, _ = replicas
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    monkeypatch.setattr(families_module, "PATIENCE_SECONDS", 0.2)
+    refused, read = 0, list[bool]()
+
+    async def too_late(*_: object, **__: object) -> int:
+        nonlocal refused
+        refused += 1
+        raise Conflict
+
+    async def head(_log: Log, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        read.append(leader)
+        return await Log.head(one.log, aggregate, leader=leader)
+
+    monkeypatch.setattr(one.log, "append", too_late)
+    monkeypatch.setattr(type(one.log), "head", head)
+    with pytest.raises(Unavailable, match="one family at once"):
+        await one.families.decide("acme", "f1", "client:web", _presented)
+    assert refused == one.families.tally.conflicts > 2
+    assert set(read) == {True} and len(read) == refused - 1
+    assert one.families.recent.get(("acme", "f1")) is None
+
+
+async def test_what_the_log_may_have_taken_is_not_remembered(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost: the next request looks where the family stands."""
+    one, _ = replicas
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+
+    async def lost(*_: object, **__: object) -> int:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(one.log, "append", lost)
+    with pytest.raises(Unavailable, match="no answer"):
+        await one.families.decide("acme", "f1", "client:web", _presented)
+    assert one.families.recent.get(("acme", "f1")) is None
+
+
+async def test_what_is_not_remembered_is_read_from_any_replica_first(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good enough to append on; a refusal is decided again on what the leader has."""
+    one, other = replicas
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    read = list[bool]()
+
+    async def head(_log: Log, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        read.append(leader)
+        return await Log.head(other.log, aggregate, leader=leader)
+
+    monkeypatch.setattr(type(other.log), "head", head)
+    assert isinstance((await other.families.decide("acme", "f1", "client:web", _presented)).outcome, Granted)
+    assert read == [False]
+    other.families.recent.forget(("acme", "f1"))
+    await other.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
+    assert read == [False, False, True]

@@ -1,0 +1,171 @@
+"""Families over a log in memory: what is asked of the log and of the people, and exactly what is appended."""
+
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from events.aggregates import subjects
+from events.aggregates.family import (
+    DeviceAuthorizationStarted,
+    FamilyEvent,
+    FamilyRevoked,
+    FamilyState,
+    GrantAuthorized,
+    codec,
+)
+from events.aggregates.subjects import Aggregate
+from events.fairness.token_buckets import Buckets
+from events.log.log import NOTHING, Conflict, Head, Log
+from events.log.stored_commit import Stored
+from service import clock
+from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code
+from service.decide.decision import Decision, Done, Granted, Refused
+from service.decide.device_authorization import AnswerDevice, answer_device
+from service.decide.issue import issue
+from service.decide.refresh_token import redeem
+from service.families.cache import Loaded
+from service.families.families import APPROVED, Decide, Families
+from service.registry.blocked_subjects import Known, Subjects
+from tests.service.decide.given import RULES, issuing, redeeming
+
+
+class World:
+    """The commits of one family, and one person. `asked` is what was asked for, in order."""
+
+    def __init__(self) -> None:
+        self.commits: list[Stored] = []
+        self.person, self.remembered = Known(7, False), Known(7, False)
+        self.asked: list[Any] = []
+
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """As `Log.head`."""
+        self.asked.append(("head", leader))
+        if not self.commits:
+            return NOTHING
+        return Head(self.commits[-1], codec.decode(self.commits[-1].body), self.commits[-1].seq)
+
+    async def append(self, place: str, filter: str, body: bytes, expected: int, *, guard: Any = None) -> int:
+        """As `Log.append`."""
+        self.asked.append(("append", guard))
+        if expected != (self.commits[-1].seq if self.commits else 0):
+            raise Conflict
+        self.commits.append(Stored(expected + 1, place, body))
+        return expected + 1
+
+    def known(self, tenant: str, sub: str) -> Known:
+        """As `Subjects.known`."""
+        self.asked.append(("known", tenant, sub))
+        return self.remembered
+
+    async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> Known:
+        """As `Subjects.newest`."""
+        self.asked.append(("newest", tenant, sub, blocked_at))
+        return self.person
+
+    def replica(self) -> Families:
+        """One that remembers nothing."""
+        return Families(cast("Log", self), cast("Subjects", self))
+
+    def newest_events(self) -> tuple[FamilyEvent, ...]:
+        """Those of the last commit."""
+        return codec.decode(self.commits[-1].body).events
+
+
+ALICE = "acme", "alice"
+ASKED = DeviceAuthorizationStarted("web", RULES.scope, ("aud",), "seed", clock.now() + timedelta(hours=1))
+
+
+def begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    """By an issue."""
+    return issue(state, issuing()._replace(now=now))
+
+
+def presented(loaded: Loaded, now: datetime, _id: str) -> Decision:
+    """The first refresh token."""
+    return redeem(loaded.state, redeeming(0)._replace(now=now))
+
+
+def started(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+    """By a device."""
+    return Decision(Done(), (ASKED,))
+
+
+def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+    """The device takes its tokens."""
+    return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+
+
+def approval(waiting: DeviceAuthorizationStarted | None = None) -> Decide:
+    """By alice, of a device that waits in the log, or of this one."""
+
+    def approved(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+        return answer_device(state, AnswerDevice(now, waiting, True, "alice", None, None, None, (), None))
+
+    return approved
+
+
+async def test_what_is_new_is_appended_under_the_persons_guard_and_not_read() -> None:
+    """What follows is appended without one; whoever did not begin it reads it first, and is in nobody's way."""
+    world = World()
+    one, other = world.replica(), world.replica()
+    assert isinstance(one.buckets, Buckets) and one.buckets is not other.buckets, "each counts by itself"
+    await one.decide("acme", "f1", "client:web", begun, new=True)
+    guard = subjects.subject(*ALICE).filter, 7
+    assert world.asked == [("known", *ALICE), ("append", guard)]
+    world.asked.clear()
+    concluded = await other.decide_on("acme", "f1", "client:web", presented)
+    assert isinstance(concluded.outcome, Granted)
+    assert world.asked == [("head", False), ("append", None)] and other.tally.conflicts == 0
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_whoever_takes_one_for_new_is_not_answered_from_nothing(refuses: bool) -> None:
+    """What writes nothing, and a refusal, is decided on what the log has: the family may exist all the same."""
+    world = World()
+    concluded = await world.replica().decide("acme", "f1", "client:web", begun, new=True)
+    seen: list[FamilyState | None] = []
+
+    def look(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        seen.append(state)
+        events = (FamilyRevoked("operator", "a test"),) if refuses else ()
+        return Decision(cast("Any", Refused(cast("Any", None)) if refuses else Done()), events)
+
+    await world.replica().decide("acme", "f1", "client:web", look, new=True)
+    assert seen == [None, concluded.state]
+
+
+@pytest.mark.parametrize("waits_in_the_log", [True, False])
+async def test_an_approval_by_a_blocked_person_leaves_the_devices_end_alone(waits_in_the_log: bool) -> None:
+    """Nothing of what the person would have granted is written: no token ever follows."""
+    world = World()
+    one = world.replica()
+    if waits_in_the_log:
+        await one.decide("acme", "f1", "client:web", started, new=True)
+    world.person = Known(8, True)
+    waiting = None if waits_in_the_log else ASKED
+    answer = await one.decide("acme", "f1", "client:login", approval(waiting))
+    assert isinstance(answer.outcome, Refused)
+    end = FamilyRevoked("subject_blocked", APPROVED)
+    assert world.newest_events() == answer.decision.events == ((end,) if waits_in_the_log else (ASKED, end))
+    assert answer.state is not None and answer.state.sub == ""
+    assert not any(isinstance(event, GrantAuthorized) for event in world.newest_events())
+    assert world.commits[-1].subject == subjects.family("acme", "f1").revoked
+
+
+async def test_a_person_is_asked_about_where_something_begins_and_nowhere_else() -> None:
+    """At the approval, and once more where the device takes its tokens; a refresh asks nobody, whoever is blocked."""
+    world = World()
+    one = world.replica()
+    await one.decide("acme", "f1", "client:web", started, new=True)
+    assert world.asked == [("append", None)]
+    world.asked.clear()
+    await one.decide("acme", "f1", "client:login", approval())
+    assert world.asked == [("newest", *ALICE, None), ("append", None)]
+    world.asked.clear()
+    await one.decide("acme", "f1", "client:web", polled)
+    assert world.asked == [("newest", *ALICE, 2), ("append", None)]
+    world.asked.clear()
+    world.person = Known(8, True)
+    refreshed = await one.decide_on("acme", "f1", "client:web", presented)
+    assert world.asked == [("append", None)] and refreshed.seq == 4

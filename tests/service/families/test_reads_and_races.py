@@ -1,0 +1,304 @@
+"""What may be read from where: whatever is answered without an append is decided on what the log's leader has."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+
+from events.aggregates import client as client_events
+from events.aggregates import subject as subject_events
+from events.aggregates import subjects
+from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled
+from events.aggregates.family import FamilyState
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
+from events.aggregates.subjects import Aggregate
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.log import Conflict, Head, Log, Unavailable
+from events.log.stored_commit import Stored
+from service.access_tokens.recognise import Actor, Claims
+from service.admin import client as client_admin
+from service.admin.cut_off_once import cut_off_once
+from service.context import Context
+from service.cut_offs import await_effect
+from service.cut_offs.reactor import Reactor
+from service.decide.cut_off import CutOff
+from service.decide.decision import Decision, Done, Granted, Refused
+from service.decide.issue import issue
+from service.decide.revocation import Revoke, revoke
+from service.endpoints.grants import token_exchange
+from service.errors import OAuthError
+from service.families.families import Families
+from service.keys import keyring
+from service.keys.generated_secret import digest
+from service.registry.blocked_subjects import Subjects
+from service.registry.change_aggregate import change
+from service.registry.registry import Registry
+from service.server import refusal_of
+from tests.broker import Broker
+from tests.service.decide.given import issuing
+
+
+class StaleLog(Log):
+    """A log whose other replicas all lag: they give what was the last commit when it was first read there."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.remembered: dict[Aggregate, Head] = {}
+
+    async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
+        """Not from the leader, what a replica may give that has not heard of newer ones."""
+        if leader:
+            return await super().head(aggregate)
+        if aggregate not in self.remembered:
+            self.remembered[aggregate] = await super().head(aggregate, leader=False)
+        return self.remembered[aggregate]
+
+
+@pytest.fixture
+async def log(connection: Connection) -> StaleLog:
+    """On a broker of its own."""
+    log = StaleLog(connection)
+    await log.start()
+    return log
+
+
+async def _append(log: Log, aggregate: Aggregate, *events: object) -> Stored:
+    """Append a client's or a person's events."""
+    events_of = client_events if ".client." in aggregate.live else subject_events
+    codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
+    return (await change(log, aggregate, codec, evolve, lambda _: events, "operator")).stored
+
+
+def _begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+    return issue(state, issuing())
+
+
+def _end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+    return revoke(state, Revoke("operator", "a test"))
+
+
+def _look(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+    return Decision(Done(), ())
+
+
+# families
+
+
+async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
+    """Introspection answers what this gives (RFC 7662 §2.2): a revoked family must not look alive."""
+    families = Families(log, Subjects(log))
+    await families.decide("acme", "f1", "client:web", _begin, new=True)
+    await log.head(subjects.family("acme", "f1"), leader=False)
+    await families.decide("acme", "f1", "operator", _end)
+    loaded = await families.load("acme", "f1")
+    assert loaded.state is not None and loaded.state.revoked is not None
+
+
+async def test_what_writes_nothing_is_decided_on_the_leader(log: StaleLog) -> None:
+    """On a replica that remembers nothing, while what it reads first lags."""
+    await Families(log, Subjects(log)).decide("acme", "f1", "client:web", _begin, new=True)
+    await log.head(subjects.family("acme", "f1"), leader=False)
+    await Families(log, Subjects(log)).decide("acme", "f1", "operator", _end)
+    concluded = await Families(log, Subjects(log)).decide("acme", "f1", "client:web", _look)
+    assert concluded.state is not None and concluded.state.revoked is not None
+
+
+async def test_who_was_unblocked_may_begin_where_the_block_is_remembered(log: StaleLog) -> None:
+    """A refusal is an answer: the log has the last word about a person, not this replica's memory."""
+    people = Subjects(log)
+    aggregate = subjects.subject("acme", "alice")
+    blocked = await _append(log, aggregate, SubjectBlocked("alice"))
+    people.apply("acme", subjects.subject_digest("alice"), Head(blocked, subject_events.codec.decode(blocked.body), 1))
+    families = Families(log, people)
+    refused = await families.decide("acme", "f1", "client:web", _begin, new=True)
+    assert isinstance(refused.outcome, Refused)
+    await _append(log, aggregate, SubjectUnblocked("alice"))
+    granted = await families.decide("acme", "f2", "client:web", _begin, new=True)
+    assert isinstance(granted.outcome, Granted)
+
+
+@pytest.mark.parametrize("code", [10008, 10039, 0])
+async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
+    """Only "no message found" is: otherwise a revocation would be answered `{}` (RFC 7009 §2.2) and end nothing."""
+
+    async def request(*_: object, **__: object) -> Msg:
+        error = {"error": {"code": 503, "err_code": code, "description": "JetStream system temporarily unavailable"}}
+        return Msg(cast("Any", None), "", "", msgspec.json.encode(error))
+
+    connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test", jetstream_api="$JS.API"))
+    with pytest.raises(Unavailable):
+        await Log(connection).last_from_leader(subjects.family("acme", "f1"))
+
+
+# token exchange
+
+
+@pytest.mark.parametrize("act", [None, Actor("orders")])
+async def test_what_the_familys_client_may_today_is_not_taken_from_an_old_memory(
+    log: StaleLog, tmp_path: Path, act: Actor | None
+) -> None:
+    """Also of a token that was exchanged before, whose holder is another client (RFC 7591 §2, RFC 8693 §2.1)."""
+    registry, people = Registry(log, keyring.create(tmp_path / "keyring.json")), Subjects(log)
+    families = Families(log, people)
+    await families.decide("acme", "f1", "client:web", _begin, new=True)
+    for client_id, scope in (("web", "read write"), ("orders", "read write"), ("web", "read")):
+        configured = ClientConfigured(ClientSettings(scope=scope))
+        stored = await _append(log, subjects.client("acme", client_id), configured)
+        if scope != "read":  # that one has not reached this replica
+            registry.apply(stored)
+    tenant = registry.known_tenant("acme")
+    assert tenant is not None and tenant.clients["web"].rules.scope == "read write"
+    context = cast("Context", SimpleNamespace(families=families, registry=registry))
+    holder = "orders" if act else "web"
+    claims = Claims("iss", "alice", "aud", holder, 0, 1, "jti", "f1", "read write", act=act)
+    assert await token_exchange._owner_scope(context, tenant, claims) == "read"
+
+
+# the reactor
+
+
+def _reactor(log: Log, barrier: Any, connection: Any = None) -> Reactor:
+    """One whose replicas' barrier is this."""
+    context = SimpleNamespace(log=log, replicas=SimpleNamespace(barrier=barrier))
+    return Reactor(connection or cast("Any", SimpleNamespace(jetstream=lambda **_: None)), cast("Context", context))
+
+
+async def test_a_family_begun_by_a_replica_that_had_not_heard_is_within_the_bound(log: StaleLog) -> None:
+    """It was begun before the barrier: so the last sequence is taken after that, or the family escapes."""
+    begun: list[int] = []
+    disabled = await _append(log, subjects.client("acme", "web"), ClientDisabled())
+
+    async def barrier(_seq: int) -> None:
+        families = Families(log, Subjects(log))
+        begun.append((await families.decide("acme", "late", "client:web", _begin, new=True)).seq)
+
+    found = CutOff("client_disabled", "a test", client_id="web")
+    assert await _reactor(log, barrier)._bound(disabled, found) > begun[0]
+
+
+async def test_a_disabling_handed_out_again_spares_what_began_after_the_enabling(log: StaleLog) -> None:
+    """Its consumer delivers at least once, maybe long after: what the client was given since is not void."""
+
+    async def barrier(_seq: int) -> None:
+        pass
+
+    web = subjects.client("acme", "web")
+    disabled = await _append(log, web, ClientDisabled())
+    await _append(log, web, ClientConfigured(ClientSettings(access_token_ttl=9)))
+    enabled = await _append(log, web, ClientEnabled())
+    begun = await Families(log, Subjects(log)).decide("acme", "new", "client:web", _begin, new=True)
+    bound = await _reactor(log, barrier)._bound(disabled, CutOff("client_disabled", "a test", client_id="web"))
+    assert disabled.seq < bound == enabled.seq < begun.seq
+
+
+async def test_a_cut_off_from_before_the_consumer_is_finished(log: StaleLog, connection: Connection) -> None:
+    """The first replica of all may find one in a restored log."""
+    blocked = await _append(log, subjects.subject("acme", "alice"), SubjectBlocked("alice"))
+    completed: asyncio.Queue[int] = asyncio.Queue()
+
+    async def live(*_: object) -> AsyncIterator[list[Any]]:
+        yield []
+
+    context = SimpleNamespace(
+        log=log,
+        read_model=SimpleNamespace(live=live),
+        completed=SimpleNamespace(tell=completed.put),
+        skew=SimpleNamespace(is_right=lambda: True),
+    )
+    running = asyncio.create_task(Reactor(connection, cast("Context", context)).run())
+    try:
+        async with asyncio.timeout(10):
+            assert await completed.get() == blocked.seq
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+# administration
+
+
+async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: StaleLog) -> None:
+    """CONTRACT §5: an operator who repeats a command waits for the first one."""
+
+    async def wait(_seq: int) -> bool:
+        return False
+
+    context = cast("Context", SimpleNamespace(log=log, completed=SimpleNamespace(wait=wait)))
+    event = ConsentWithdrawn("alice", "web")
+    ordered = await _append(log, subjects.subject("acme", "alice"), event)
+    with pytest.raises(OAuthError, match=f"sequence {ordered.seq}"):
+        await cut_off_once(context, "acme", event)
+    assert await log.last_sequence() == ordered.seq
+
+
+async def test_an_order_that_always_comes_too_late_may_be_given_again(
+    log: StaleLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others come first, again and again: it is `temporarily_unavailable`, and no fault of the service's."""
+    monkeypatch.setattr("service.registry.change_aggregate.PATIENCE_SECONDS", 0.05)
+    came_first = 0
+
+    async def too_late(_subject: str, filter: str, *_: object, **__: object) -> int:
+        nonlocal came_first
+        came_first += 1
+        raise Conflict(filter)
+
+    monkeypatch.setattr(log, "append", too_late)
+    with pytest.raises(Unavailable) as raised:
+        await _append(log, subjects.subject("acme", "alice"), SubjectBlocked("alice"))
+    assert came_first > 1 and refusal_of(raised.value).code == "temporarily_unavailable"
+
+
+async def test_what_was_ordered_about_one_client_is_not_taken_for_another(log: StaleLog) -> None:
+    """Consent is withdrawn from A, then from B: each repetition is told its own sequence."""
+    person = subjects.subject("acme", "alice")
+    one = await _append(log, person, ConsentWithdrawn("alice", "a"))
+    other = await _append(log, person, ConsentWithdrawn("alice", "b"))
+    last = await log.last_from_leader(person)
+    context = cast("Context", SimpleNamespace(log=log))
+    found = [await await_effect.newest(context, last, ConsentWithdrawn, client_id) for client_id in ("a", "b", "c")]
+    assert [stored.seq if stored else 0 for stored in found] == [one.seq, other.seq, 0]
+
+
+async def test_of_two_racing_registrations_one_is_told_the_secret_that_holds(
+    log: StaleLog,
+) -> None:
+    """The other's was never stored; a caller who got it would be refused with it for ever."""
+
+    async def barrier(_seq: int) -> None:
+        pass
+
+    async def known(*_: object) -> None:
+        return None  # neither replica has heard of the client
+
+    async def tenant(_name: str) -> Any:
+        return SimpleNamespace(settings=TenantSettings(), name="acme")
+
+    registry = SimpleNamespace(tenant=tenant, client=known, apply=lambda _stored: None)
+    context = cast("Context", SimpleNamespace(log=log, registry=registry, replicas=SimpleNamespace(barrier=barrier)))
+    body = msgspec.json.encode({"client_id": "web", "grant_types": ["client_credentials"], "scope": "read"})
+    replies = await asyncio.gather(*(client_admin.put(context, "acme", body) for _ in range(2)))
+    told = [msgspec.json.decode(reply).get("client_secret") for reply in replies]
+    assert sum(secret is not None for secret in told) == 1
+    stored = await log.last_from_leader(subjects.client("acme", "web"))
+    assert stored is not None
+    (secret,) = [secret for secret in told if secret is not None]
+    assert client_events.codec.decode(stored.body).state.secret_hash == digest(secret)
+
+
+async def test_a_stream_without_a_leader_is_unavailable(nats_server: Broker) -> None:
+    """Nobody answers: that is no empty log either."""
+    connection = await connect(nats_server.url, "test")
+    with pytest.raises(Unavailable):
+        await Log(connection).last_from_leader(subjects.family("acme", "f1"))
+    await stream.ensure(connection, stream.Required())
+    assert await Log(connection).last_from_leader(subjects.family("acme", "f1")) is None
+    await connection.close()

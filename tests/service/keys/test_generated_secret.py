@@ -1,0 +1,28 @@
+"""Secrets of ours: only a digest is kept, and one that is right is right at once."""
+
+import re
+
+from service.keys.generated_secret import digest, matches, new_secret
+
+
+def test_a_secret_has_256_random_bits() -> None:
+    """So many that nobody finds one, however fast it is verified (RFC 6749 §10.10)."""
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", new_secret())
+    assert len({new_secret() for _ in range(100)}) == 100
+
+
+def test_only_the_secret_matches_its_digest() -> None:
+    """Not another, not one that is longer or shorter, not the digest itself, whatever its characters."""
+    secret = new_secret()
+    kept = digest(secret)
+    assert matches(kept, secret) and secret not in kept
+    for wrong in (new_secret(), secret[:-1], secret + "A", "", kept, "é" * 43):
+        assert not matches(kept, wrong)
+    assert matches(digest("s é"), "s é")
+
+
+def test_where_no_secret_is_kept_none_is_right() -> None:
+    """Nor one that a program before this one kept otherwise: a client with such a digest needs a new secret."""
+    assert not matches(None, "") and not matches(None, "A" * 43)
+    older = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"
+    assert not matches(older, "s3cret") and not matches(older, older) and not matches("é", "é")

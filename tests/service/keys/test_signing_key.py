@@ -1,0 +1,158 @@
+"""Which key signs: every replica says the same, however far behind the log it is and whoever else rotates meanwhile."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+
+from events.aggregates import key as key_events
+from events.aggregates import subjects
+from events.bus.connection import Connection
+from events.log.log import Log, Unavailable
+from events.task_cancellation import end
+from service.admin.key import ensure_keys, rotate
+from service.context import Context
+from service.errors import OAuthError
+from service.keys.keyring import Keyring
+from service.keys.signing_key import SigningKey
+from service.registry import registry as registry_module
+from service.registry.change_aggregate import change
+from service.registry.registry import Registry, Tenant
+from tests.broker import Broker
+from tests.service.tenants import log_of_acme
+
+KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
+
+
+class World:
+    """A log with a tenant that has no keys yet, and the replicas that read it."""
+
+    def __init__(self, connection: Connection, log: Log) -> None:
+        self.connection, self.log = connection, log
+        self.following: list[asyncio.Task[None]] = []
+
+    def replica(self, replicas: object = None) -> Context:
+        """One that does not follow the log yet."""
+        nothing = cast("Any", None)  # deciding about keys needs no more than this
+        registry = Registry(self.log, KEYS)
+        return Context(
+            self.log,
+            registry,
+            nothing,
+            KEYS,
+            nothing,
+            cast("Any", replicas),
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+        )
+
+    def follow(self, context: Context) -> None:
+        """From now on it does."""
+        self.following.append(asyncio.create_task(context.registry.follow(self.connection, _never)))
+
+    async def tenant(self, context: Context) -> Tenant:
+        """As that replica knows it."""
+        tenant = await context.registry.tenant("acme")
+        assert tenant is not None
+        return tenant
+
+    async def publish(self, number: int, *events: key_events.KeyEvent, secret: int = 2) -> str:
+        """Write that key into the log as it is; its `kid`."""
+        key = SigningKey(KEYS, "acme", secret, number, "ES256")
+        written = (key_events.KeyPublished("ES256", secret, number, key.public_jwk()), *events)
+        aggregate = subjects.key("acme", key.kid)
+        await change(self.log, aggregate, key_events.codec, key_events.evolve, lambda _: written, "operator")
+        return key.kid
+
+
+class Overtaken:
+    """Other replicas, one of which rotates while this one's rotation is becoming effective."""
+
+    def __init__(self, others: Callable[[], Any]) -> None:
+        self._others = others
+
+    async def barrier(self, _seq: int) -> None:
+        """Everybody has applied everything."""
+        await self._others()
+
+
+def _never(error: BaseException) -> None:
+    raise error
+
+
+def _standing(tenant: Tenant) -> list[tuple[int, str]]:
+    return sorted((known.state.number, known.state.status) for known in tenant.keys.values())
+
+
+@pytest.fixture
+async def world(nats_server: Broker) -> AsyncIterator[World]:
+    """On a broker of its own."""
+    async with log_of_acme(nats_server) as (connection, log):
+        world = World(connection, log)
+        yield world
+        await end(world.following)
+
+
+async def test_a_replica_behind_the_log_makes_no_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a tenant that has some already, however few of them it has heard of; nor once it has caught up."""
+    other = world.replica()
+    unaware = await world.tenant(other)
+    one = world.replica()
+    world.follow(one)
+    await ensure_keys(one, await world.tenant(one), "ES256")
+    last = await world.log.last_setting()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(registry_module, "LEASE_SECONDS", 0.2)
+        with pytest.raises(Unavailable, match="behind"):
+            await ensure_keys(other, unaware, "ES256")
+        with pytest.raises(Unavailable, match="behind"):
+            await world.tenant(other)
+    world.follow(other)
+    await ensure_keys(other, await world.tenant(other), "ES256")
+    assert await world.log.last_setting() == last
+    assert _standing(unaware) == [(1, "active"), (2, "next")]
+
+
+async def test_a_rotation_names_the_key_that_signs(world: World) -> None:
+    """Also where the log holds an active key above the published next one, and two of the same number."""
+    retired = key_events.KeyActivated(), key_events.KeyRetired()
+    await world.publish(1, *retired)
+    await world.publish(2)
+    await world.publish(3, key_events.KeyActivated(), secret=1)
+    newest = await world.publish(3, key_events.KeyActivated())
+
+    async def nobody() -> None:
+        return
+
+    context = world.replica(Overtaken(nobody))
+    world.follow(context)
+    tenant = await world.tenant(context)
+    assert tenant.signing is not None and tenant.signing.kid == newest, "of two equals, that of the newer secret signs"
+    named = json.loads(await rotate(context, "acme", b"{}"))["kid"]
+    assert tenant.signing is not None and tenant.signing.kid == named
+    assert _standing(tenant)[2:] == [(3, "retired"), (3, "retired"), (4, "active"), (5, "next")]
+
+
+async def test_a_rotation_that_another_one_has_overtaken_is_not_acknowledged(world: World) -> None:
+    """The key that it would name signs no more."""
+    told: list[str] = []
+
+    async def nobody() -> None:
+        return
+
+    async def rotate_elsewhere() -> None:
+        told.append(json.loads(await rotate(other, "acme", b"{}"))["kid"])
+
+    other, one = world.replica(Overtaken(nobody)), world.replica(Overtaken(rotate_elsewhere))
+    world.follow(other)
+    world.follow(one)
+    with pytest.raises(OAuthError, match="another rotation"):
+        await rotate(one, "acme", b"{}")
+    signing = (await world.tenant(one)).signing
+    assert signing is not None and [signing.kid] == told

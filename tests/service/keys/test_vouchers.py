@@ -1,0 +1,67 @@
+"""What a stolen signing key is good for here: nothing, since it makes no tag."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.keys import base62
+from service.keys.keyring import Keyring
+from service.keys.vouchers import CLAIM, Vouchers
+
+KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
+OURS = Vouchers(KEYS, "acme")
+CLAIMS: dict[str, Any] = {"sub": "ali\u00e7e", "aud": ["x", "y"], "jti": "j", "exp": 1 << 33, "act": {"sub": "orders"}}
+MADE = OURS.vouch(2, "seed", CLAIMS)
+
+
+def is_right(claims: dict[str, Any], seed: str = "seed", vouchers: Vouchers = OURS) -> bool:
+    proof = vouchers.proof_of(claims)
+    return proof is not None and proof(seed)
+
+
+def test_what_was_made_here_is_vouched_for() -> None:
+    """Whenever it is asked for the tag is the same, and JSON on the way changes nothing."""
+    assert OURS.vouch(2, "seed", CLAIMS) == MADE
+    assert is_right(json.loads(json.dumps(MADE)))
+    assert is_right(MADE, vouchers=Vouchers(KEYS, "acme"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"jti": "never issued"}, {"act": {"sub": "anybody"}}, {"exp": 1 << 34}, {"aud": "x"}, {"more": 1}, {"sub": "x"}],
+    ids=str,
+)
+def test_claims_that_the_service_never_made_are_not(changes: dict[str, Any]) -> None:
+    """RFC 9068 §4: with a signing key that leaked anything is signed; a `jti` that was never issued counts nothing."""
+    assert not is_right(MADE | changes)
+    without = {name: value for name, value in MADE.items() if name not in changes}
+    assert not is_right(without) or without == MADE
+
+
+@pytest.mark.parametrize(
+    "tag", [None, 7, "", "0", "02", MADE[CLAIM][:-1] + "0", "0" * 24, "\u00e9" * 24, "zz" + "0" * 22]
+)
+def test_a_tag_that_is_none(tag: Any) -> None:
+    """Missing, of another type, cut, guessed, or under a key there is not."""
+    assert not is_right(CLAIMS if tag is None else CLAIMS | {CLAIM: tag})
+
+
+def test_a_tag_of_another_family_tenant_or_key() -> None:
+    """Each has a key of its own."""
+    assert not is_right(MADE, "another seed")
+    assert not is_right(MADE, vouchers=Vouchers(KEYS, "globex"))
+    other_key = MADE | {CLAIM: base62.encode_int(1, 2) + MADE[CLAIM][2:]}
+    assert not is_right(other_key)
+    assert not is_right(MADE, vouchers=Vouchers(Keyring({1: b"a" * 32}), "acme"))
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), st.text(max_size=8) | st.integers(0, 1 << 40) | st.lists(st.text(max_size=4)))
+)
+def test_whatever_is_claimed_comes_back_vouched_for(claims: dict[str, Any]) -> None:
+    """The tag is over what is encoded, and decoding and encoding again gives the same."""
+    claims.pop(CLAIM, None)
+    assert is_right(json.loads(json.dumps(OURS.vouch(1, "seed", claims))))

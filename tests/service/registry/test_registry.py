@@ -1,0 +1,206 @@
+"""What a replica holds in memory follows the log, and nobody decides on a memory that has stopped following."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from events.aggregates import client as client_events
+from events.aggregates import key as key_events
+from events.aggregates import role as role_events
+from events.aggregates import subjects
+from events.aggregates import tenant as tenant_events
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.log import Log
+from events.log.stored_commit import Stored
+from service import clock
+from service.clock import FOR_EVER
+from service.keys import keyring
+from service.keys.keyring import KeyringError
+from service.keys.signing_key import SigningKey
+from service.registry.change_aggregate import change
+from service.registry.registry import Registry, Tenant
+from tests.broker import Broker
+
+
+class World:
+    """A replica's registry over an empty log, and the file its keyring came from."""
+
+    def __init__(self, connection: Connection, log: Log, file: Path) -> None:
+        self.connection, self.log, self.file = connection, log, file
+        self.keys = keyring.create(file)
+        self.registry = Registry(log, self.keys)
+
+    async def follow(self) -> BaseException:
+        """Follow the log until something ends that; what it was."""
+        failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        following = asyncio.create_task(self.registry.follow(self.connection, failure.set_result))
+        async with asyncio.timeout(10):
+            await following
+            return await failure
+
+
+@pytest.fixture
+async def world(nats_server: Broker, tmp_path: Path) -> AsyncIterator[World]:
+    """On a broker of its own."""
+    connection = await connect(nats_server.url, "test")
+    await stream.ensure(connection, stream.Required())
+    log = Log(connection)
+    await log.start()
+    yield World(connection, log, tmp_path / "keyring.json")
+    await connection.close()
+
+
+async def test_a_keyring_that_cannot_be_read_is_told(world: World) -> None:
+    """A key of a newer secret has come, and the file that holds it was copied here with the wrong mode."""
+    newer = keyring.add(world.file)
+    world.file.chmod(0o644)
+    events = key_events.KeyPublished("HS256", newer, 0, {}), key_events.KeyActivated()
+    aggregate = subjects.key("acme", f"mac-{newer}")
+    await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: events, "operator")
+    failure = await world.follow()
+    assert isinstance(failure, KeyringError) and "chmod 600" in str(failure)
+    assert not world.registry.ready.is_set()
+
+
+async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
+    """Whatever it is that fails, the replica would never hear of a commit again."""
+    unforeseen = RuntimeError("unforeseen")
+
+    def fail(_tenant: str, _client_id: str) -> None:
+        raise unforeseen
+
+    world.registry.when_voided = fail
+    aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
+    await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled, "operator")
+    assert await world.follow() is unforeseen
+
+
+async def test_who_is_to_end_is_told_however_late_the_replica_is(world: World) -> None:
+    """Of a disabling that it learns of by the enabling alone, too; what was begun before that has no right to be."""
+    voided: list[tuple[str, str]] = []
+    world.registry.when_voided = lambda *who: voided.append(who)
+    web = subjects.client("acme", "web")
+    world.registry.apply(await _settle(world, web, client_events.ClientConfigured(ClientSettings())))
+    assert not voided and world.registry.void_until("acme", "web") is None
+    until = datetime(2026, 11, 29, 12, 0, 5, 1, tzinfo=UTC)
+    disabled, enabled = client_events.ClientDisabled(at=until), client_events.ClientEnabled(void_until=until)
+    world.registry.apply(await _settle(world, web, disabled, enabled))
+    assert voided == [("acme", "web")] and world.registry.void_until("acme", "web") == until
+    world.registry.apply(await _settle(world, web, client_events.ClientConfigured(ClientSettings(max_connections=3))))
+    assert voided == [("acme", "web")]
+    world.registry.apply(await _settle(world, web, disabled))
+    assert voided == 2 * [("acme", "web")] and world.registry.void_until("acme", "web") == FOR_EVER
+
+
+async def test_whose_role_it_was_is_told_too(world: World) -> None:
+    """A name that was revoked and added again is another's; no client is meant that is called as the role is."""
+    voided: list[tuple[str, str]] = []
+    world.registry.when_voided = lambda *who: voided.append(who)
+    eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
+
+    async def settle(*events: role_events.RoleEvent) -> None:
+        written = await change(world.log, eve, role_events.codec, role_events.evolve, lambda _: events, "operator")
+        world.registry.apply(written.stored)
+
+    await settle(added)
+    assert not voided
+    await settle(role_events.RoleRevoked())
+    assert world.registry.void_until("acme", "role:eve") == FOR_EVER
+    before = clock.now()
+    await settle(added)
+    assert voided == 2 * [("acme", "role:eve")]
+    until = world.registry.void_until("acme", "role:eve")
+    assert until is not None and before <= until <= clock.now()
+    assert world.registry.void_until("acme", "eve") is None
+
+
+async def _settle(world: World, aggregate: subjects.Aggregate, *events: object) -> Stored:
+    """Append the events to a tenant's or a client's aggregate; the registry does not follow the log."""
+    events_of = tenant_events if aggregate.live.endswith(".tenant") else client_events
+    codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
+    return (await change(world.log, aggregate, codec, evolve, lambda _: events, "operator")).stored
+
+
+async def _known(world: World) -> Tenant:
+    """The tenant `acme` with its client `web`, which are in the log and, by a lease, in memory."""
+    acme = subjects.tenant("acme")
+    world.registry.apply(await _settle(world, acme, tenant_events.TenantConfigured(TenantSettings(access_token_ttl=1))))
+    web = client_events.ClientConfigured(ClientSettings())
+    world.registry.apply(await _settle(world, subjects.client("acme", "web"), web))
+    key = SigningKey(world.keys, "acme", world.keys.first, 1, "ES256")
+    published = key_events.KeyPublished("ES256", world.keys.first, 1, key.public_jwk()), key_events.KeyActivated()
+    aggregate = subjects.key("acme", key.kid)
+    written = await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: published, "operator")
+    world.registry.apply(written.stored)
+    world.registry.current_as_of = asyncio.get_running_loop().time()
+    world.registry._followed = written.stored.seq
+    tenant = await world.registry.tenant("acme")
+    assert tenant is not None
+    return tenant
+
+
+async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) -> None:
+    """A replica that slept through a command must not decide on what it remembers from before."""
+    tenant = await _known(world)
+    await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
+    remembered = await world.registry.client(tenant, "web")
+    assert remembered is not None and not remembered.state.disabled, "by its lease it may"
+    world.registry.current_as_of = float("-inf")
+    read = await world.registry.client(tenant, "web")
+    assert read is not None and read.state.disabled
+
+
+async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: World) -> None:
+    """The same for what a tenant sets for all its clients."""
+    await _known(world)
+    configured = tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
+    await _settle(world, subjects.tenant("acme"), configured)
+    found = await world.registry.tenant("acme")
+    assert found is not None and found.settings.access_token_ttl == 1, "by its lease it may"
+    world.registry.current_as_of = float("-inf")
+    found = await world.registry.tenant("acme")
+    assert found is not None and found.settings.access_token_ttl == 2
+
+
+@pytest.mark.parametrize(
+    "aggregate", [subjects.tenant("acme"), subjects.client("acme", "web")], ids=["tenant", "client"]
+)
+async def test_an_older_commit_applied_after_a_newer_one_changes_nothing(
+    world: World, aggregate: subjects.Aggregate
+) -> None:
+    """One is read from the log while the other is on its way here."""
+    tenant = await _known(world)
+    configured = (
+        tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
+        if aggregate == subjects.tenant("acme")
+        else client_events.ClientConfigured(ClientSettings(access_token_ttl=2))
+    )
+    older = await world.log.last_from_leader(aggregate)
+    newer = await _settle(world, aggregate, configured)
+    assert older is not None
+    for stored in (newer, older):
+        world.registry.apply(stored)
+    assert tenant.clients["web"].rules.access_token_ttl == 2
+
+
+@pytest.mark.parametrize("kind", ["tenant", "client", "key"])
+async def test_the_newest_setting_is_of_whatever_kind(world: World, kind: str) -> None:
+    """A lease is taken once everything up to it is applied: a client's or a key's counts as a tenant's does."""
+    await _known(world)
+    match kind:
+        case "tenant":
+            stored = await _settle(world, subjects.tenant("acme"), tenant_events.TenantConfigured(TenantSettings()))
+        case "client":
+            stored = await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
+        case _:
+            key = subjects.key("acme", "mac-9")
+            published = (key_events.KeyPublished("HS256", world.keys.first, 9, {}),)
+            written = await change(world.log, key, key_events.codec, key_events.evolve, lambda _: published, "operator")
+            stored = written.stored
+    assert await world.log.last_setting() == stored.seq

@@ -1,0 +1,89 @@
+"""How long access tokens live at most is told by the last commits, to whoever has not read the others."""
+
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.aggregates import client as client_events
+from events.aggregates import subjects
+from events.aggregates import tenant as tenant_events
+from events.aggregates.commit import VERSION, Codec, Commit, digest
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.subjects import Aggregate
+from events.log.stored_commit import Stored
+from events.verification.verifier import Verifier
+from service.admin import client, tenant
+from service.decide.policy import Rules, resolve
+from service.keys.keyring import Keyring
+from service.registry.registry import Registry
+from tests.service.decide.given import START
+
+TTLS = st.none() | st.integers(1, 5) | st.integers(1_000, 1_005)
+"""Seconds; None is not set. Some are longer than the default and some are shorter."""
+CHANGES = st.lists(st.tuples(st.sampled_from(["tenant", "client"]), TTLS) | st.just(("disabled", None)), max_size=8)
+
+
+class History:
+    """The commits of a tenant and of one client, and every lifetime that a token of that client's was given."""
+
+    def __init__(self) -> None:
+        self.log: list[Stored] = []
+        self.given = {Rules().access_token_ttl}
+        self._tenant: tenant_events.TenantState | None = None
+        self._client: client_events.ClientState | None = None
+        self.change("tenant", None)
+        self.change("client", None)
+
+    def change(self, what: str, ttl: int | None) -> None:
+        """Commit what an operator's command makes of it, if anything."""
+        match what:
+            case "tenant":
+                made = tenant.configure(self._tenant, TenantSettings(access_token_ttl=ttl))
+                for event in made:
+                    self._tenant = tenant_events.evolve(self._tenant, event)
+                self._commit(subjects.tenant("acme"), tenant_events.codec, made, self._tenant)
+            case "client":
+                self._commit_client(client.configure(self._client, ClientSettings(access_token_ttl=ttl)))
+            case _:
+                self._commit_client((client_events.ClientDisabled(), client_events.ClientEnabled()))
+        if self._tenant is not None and self._client is not None:
+            self.given.add(resolve(self._tenant.settings, self._client.settings).access_token_ttl)
+
+    def _commit_client(self, made: tuple[client_events.ClientEvent, ...]) -> None:
+        for event in made:
+            self._client = client_events.evolve(self._client, event)
+        self._commit(subjects.client("acme", "web"), client_events.codec, made, self._client)
+
+    def _commit(self, place: Aggregate, codec: Codec[Any, Any], made: tuple[Any, ...], state: Any) -> None:
+        if made:
+            last = next((stored for stored in reversed(self.log) if stored.subject == place.live), None)
+            prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
+            body = codec.encode(Commit(VERSION, "id", START, "operator", prev, prev_seq, made, state))
+            self.log.append(Stored(len(self.log) + 1, place.live, body))
+
+
+def _longest(log: list[Stored]) -> int:
+    registry = Registry(cast("Any", None), Keyring({1: b"a" * 32}))
+    for stored in log:
+        registry.apply(stored)
+    return registry.tenants()[0].longest_ttl
+
+
+@settings(deadline=None)
+@given(CHANGES)
+def test_a_replica_that_starts_knows_every_lifetime_tokens_were_given(
+    changes: list[tuple[str, int | None]],
+) -> None:
+    """A retired key stays published for that long, on each of them alike; and the log that tells so is whole."""
+    history = History()
+    for what, ttl in changes:
+        history.change(what, ttl)
+    last_commits = {stored.subject: stored for stored in history.log}
+    longest = _longest(history.log)
+    assert longest >= max(history.given)
+    assert _longest(sorted(last_commits.values(), key=lambda stored: stored.seq)) == longest
+    verifier = Verifier()
+    for stored in history.log:
+        verifier.check(stored)
+    assert verifier.report().fault is None

@@ -1,0 +1,120 @@
+"""Whoever ordered a cut-off hears when it is complete, by one of two ways, and not before."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.client import JetStreamContext
+
+from events.aggregates.subjects import STREAM
+from events.bus.connection import connect
+from events.log.log import Log, Unavailable
+from service.keys.keyring import Keyring
+from service.keys.seal import Seal
+from service.replicas import completed_cut_offs
+from service.replicas.completed_cut_offs import CONSUMER, Completed
+from tests.broker import Broker
+
+SEAL = Seal(Keyring({1: bytes(32)}))
+
+
+class World:
+    """Two replicas, and a log in which two cut-offs were ordered; neither is complete."""
+
+    def __init__(self, one: Completed, other: Completed, work: JetStreamContext.PullSubscription) -> None:
+        self.one, self.other, self.work = one, other, work
+
+
+@pytest.fixture
+async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """Where nobody waits long for what will not come."""
+    monkeypatch.setattr(completed_cut_offs, "PATIENCE_SECONDS", 0.5)
+    connections = [await connect(nats_server.url, "test") for _ in range(2)]
+    jetstream = connections[0].jetstream()
+    await jetstream.add_stream(StreamConfig(name=STREAM, subjects=["tokens.>"]))
+    shared = ConsumerConfig(durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT)
+    await jetstream.add_consumer(STREAM, shared)
+    for _ in range(2):
+        await jetstream.publish("tokens.acme.subject.x", b"a cut-off")
+    one, other = (Completed(connection, Log(connection), SEAL) for connection in connections)
+    for replica, connection in zip((one, other), connections, strict=True):
+        await replica.start()
+        await connection.flush()
+    yield World(one, other, await jetstream.pull_subscribe_bind(CONSUMER, STREAM))
+    for connection in connections:
+        await connection.close()
+
+
+async def test_one_is_complete_while_an_older_one_is_not(world: World) -> None:
+    """On every replica, whether or not somebody waited when it was said; the older one's callers go on waiting."""
+    long_one, _ = await world.work.fetch(2, timeout=5)
+    assert not await world.one.wait(2)
+    await world.other.tell(2)
+    assert await world.one.wait(2) and await world.other.wait(2)
+    assert not await world.one.wait(1)
+    await long_one.ack_sync()
+    assert await world.one.wait(1)
+
+
+async def test_what_was_said_may_be_lost(world: World) -> None:
+    """What is acknowledged without a gap is complete."""
+    for message in await world.work.fetch(2, timeout=5):
+        await message.ack_sync()
+    assert await world.one.wait(2)
+
+
+async def test_not_all_is_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest are."""
+    monkeypatch.setattr(completed_cut_offs, "KEPT", 2)
+    for seq in (5, 6, 7):
+        await world.one.tell(seq)
+        assert await world.one.wait(seq)
+    assert list(world.one._known) == [6, 7]
+
+
+async def _fails(*_: Any) -> int:
+    raise NatsError
+
+
+async def _is_away(*_: Any) -> int:
+    raise Unavailable("away")
+
+
+async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of those who wait for it, and nobody else; afterwards nothing is kept of them."""
+    monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 3600.0)
+    away = SimpleNamespace(publish=_fails), SimpleNamespace(finished=_is_away)
+    one = Completed(cast("Any", away[0]), cast("Any", away[1]), SEAL)
+    waiting = [asyncio.create_task(one.wait(seq)) for seq in (7, 7, 8)]
+    await asyncio.sleep(0)
+    await one.tell(7)
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waiting[:2]) == [True, True]
+    assert not waiting[2].done() and list(one._waiting) == [8]
+    one._heard(b"heirloom.completed.8", b"", SEAL.close("heirloom.completed.8", b""), None)
+    async with asyncio.timeout(10):
+        assert await waiting[2]
+    assert not one._waiting
+
+
+async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while the caller hears that it takes too long, also from a broker that is away."""
+    monkeypatch.setattr(completed_cut_offs, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 0.01)
+    one = Completed(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
+    assert not await one.wait(7)
+    assert not one._waiting
+
+
+async def test_only_a_replica_says_that_one_is_complete(world: World) -> None:
+    """Whoever else can publish there would have an unfinished cut-off acknowledged (CONTRACT §5)."""
+    for body in (b"", SEAL.close("heirloom.completed.1", b"")):
+        await world.other._connection.publish("heirloom.completed.2", body)
+    await world.other._connection.flush()
+    assert not await world.one.wait(2)

@@ -1,0 +1,36 @@
+"""How often a device may poll, whatever the time that its requests are on their way."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from service.decide.device_authorization import INTERVAL_SECONDS
+from service.replicas.device_polls import LONGEST_SECONDS, judge
+
+
+def answers(gaps: list[float]) -> tuple[int, int]:
+    """How often a device that polls at these distances is early, and what its interval has become."""
+    interval, early = INTERVAL_SECONDS, 0
+    for gap in gaps:
+        is_early, interval = judge(gap, interval)
+        early += is_early
+    return early, interval
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_keeps_the_interval_is_never_early(seed: int) -> None:
+    """RFC 8628 §3.2, §3.5: it counts from request to request, and each is on its way for a while."""
+    chance = random.Random(seed)
+    sent = [number * INTERVAL_SECONDS + chance.uniform(0, 0.9) for number in range(50)]
+    assert answers([later - earlier for earlier, later in pairwise(sent)]) == (0, INTERVAL_SECONDS)
+
+
+def test_whoever_is_early_waits_longer_and_comes_back() -> None:
+    """RFC 8628 §3.5: 5 seconds more for each early poll, with an end to it; 5 fewer for each that keeps its time."""
+    assert answers([1]) == (1, 10)
+    assert answers([1, 1, 1]) == (3, 20)
+    assert answers([1] * 100) == (100, LONGEST_SECONDS)
+    assert answers([1, 10, 5, 5]) == (1, INTERVAL_SECONDS)
+    assert answers([1, 1, 15, 10, 5]) == (2, INTERVAL_SECONDS)
+    assert answers([3.9, 8.9]) == (2, 15)

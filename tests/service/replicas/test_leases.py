@@ -1,0 +1,370 @@
+"""Leases and their barrier: no replica decides on settings older than a command that was acknowledged (ADR 0004)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from events.bus.connection import Connection, connect
+from events.log.log import Log, Unavailable
+from service.keys.keyring import Keyring
+from service.keys.seal import Seal
+from service.registry.registry import LEASE_SECONDS, Registry
+from service.replicas import leases as replicas
+from service.replicas.broker_clock import Skew
+from service.replicas.leases import REQUEST_SECONDS, Replicas, configuration
+from tests.broker import Broker
+
+SEAL = Seal(Keyring({1: bytes(32)}))
+SOON = 0.2
+"""Seconds. The lease and the longest request of these tests, where a test waits for them."""
+
+
+class SlowLog:
+    """A log whose newest setting is `newest`; `before_read` runs before that is read."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.before_read: Callable[[], Any] = lambda: None
+
+    async def last_setting(self) -> int:
+        """As `Log.last_setting`."""
+        if (waiting := self.before_read()) is not None:
+            await waiting
+        return self.newest
+
+
+class SlowRegistry:
+    """A registry that has applied everything up to `applied`, and waits for the rest."""
+
+    def __init__(self) -> None:
+        self.current_as_of = float("-inf")
+        self.applied = 0
+        self.progress = asyncio.Condition()
+
+    async def reach(self, seq: int) -> None:
+        """As `Registry.reach`."""
+        async with self.progress:
+            await self.progress.wait_for(lambda: self.applied >= seq)
+
+    async def apply_up_to(self, seq: int) -> None:
+        """The log's follower has come so far."""
+        async with self.progress:
+            self.applied = seq
+            self.progress.notify_all()
+
+
+class RightClock:
+    """A clock like the broker's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def measure(self, connection: Connection) -> None:
+        """As `Skew.measure`."""
+        assert connection is self.connection
+
+
+class Replica:
+    """One replica's leases over a slow log and a slow registry."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.log, self.registry = connection, SlowLog(), SlowRegistry()
+        parts = cast("Log", self.log), cast("Registry", self.registry), cast("Skew", RightClock(connection))
+        self.leases = Replicas(connection, *parts, SEAL)
+        self.answered = asyncio.Event()
+        self.answered.set()
+
+    async def start(self) -> None:
+        """Take the first lease. Requests are under way while `answered` is not set."""
+
+        async def settled() -> None:
+            await self.answered.wait()
+
+        await self.leases.start(settled, 1)
+
+
+@asynccontextmanager
+async def serving(broker: Broker) -> AsyncIterator[Replica]:
+    """A replica that has a connection of its own."""
+    connection = await connect(broker.url, "test", echo=False)
+    replica = Replica(connection)
+    await replica.start()
+    yield replica
+    await replica.leases.stop()
+    await connection.close()
+
+
+@pytest.fixture
+async def replica(nats_server: Broker) -> AsyncIterator[Replica]:
+    """Alone on a broker."""
+    async with serving(nats_server) as replica:
+        yield replica
+
+
+async def test_a_lease_counts_from_before_its_renewal(replica: Replica) -> None:
+    """What was read may be as old as the moment in which reading began."""
+    loop = asyncio.get_running_loop()
+    reading: list[float] = []
+
+    async def read_slowly() -> None:
+        reading.append(loop.time())
+        await asyncio.sleep(SOON)
+
+    replica.log.before_read = read_slowly
+    await replica.leases._renew()
+    assert replica.registry.current_as_of <= reading[0]
+
+
+async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decides from memory again once it has applied the newest setting."""
+    monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
+    before = replica.registry.current_as_of
+    replica.log.newest = 7
+    await replica.leases._renew()
+    assert replica.registry.current_as_of == before
+    await replica.registry.apply_up_to(7)
+    await replica.leases._renew()
+    assert replica.registry.current_as_of > before
+
+
+async def test_who_gave_its_lease_back_decides_nothing_from_memory(replica: Replica) -> None:
+    """From before it is taken off the list: a barrier that does not find it there waits for nothing of it."""
+    left: list[float] = []
+    purge = replica.leases._jetstream.purge_stream
+
+    async def look(*arguments: Any, **options: Any) -> bool:
+        left.append(replica.registry.current_as_of)
+        return await purge(*arguments, **options)
+
+    assert replica.registry.current_as_of > float("-inf")
+    replica.leases._jetstream.purge_stream = look  # type: ignore[method-assign]
+    await replica.leases.stop()
+    assert left == [float("-inf")] and await replica.leases._holders() == []
+
+
+async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica) -> None:
+    """Otherwise a barrier in between asks nobody, and the replica decides on what it has read before."""
+    await replica.leases.stop()
+    assert await replica.leases._holders() == []
+    listed: list[list[str]] = []
+
+    async def look() -> None:
+        listed.append(await replica.leases._holders())
+
+    replica.log.before_read = look
+    await replica.leases._renew()
+    assert listed == [[replica.leases._id]]
+
+
+async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
+    nats_server: Broker, replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a replica that does not answer: a request that it began in its lease's last moment may still be answered."""
+    async with serving(nats_server) as other:
+        other.answered.clear()
+        monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
+        monkeypatch.setattr(replicas, "REQUEST_SECONDS", 3 * SOON)
+        monkeypatch.setattr(replicas, "ASK_SECONDS", SOON / 4)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        caplog.set_level(logging.INFO, "heirloom.replicas")
+        await replica.leases.barrier(0)
+        assert loop.time() - began >= 4 * SOON
+        named = [record for record in caplog.records if "did not answer" in record.getMessage()]
+        assert [getattr(record, "replica", None) for record in named] == [other.leases._id]
+
+
+async def test_a_barrier_waits_for_requests_under_way(nats_server: Broker, replica: Replica) -> None:
+    """What a replica has begun to decide on older settings is answered before the command is (its own as well)."""
+    async with serving(nats_server) as other:
+        for busy in (other, replica):
+            busy.answered.clear()
+            barrier = asyncio.create_task(replica.leases.barrier(0))
+            await asyncio.wait((barrier,), timeout=SOON)
+            assert not barrier.done()
+            busy.answered.set()
+            async with asyncio.timeout(LEASE_SECONDS):
+                await barrier
+
+
+async def test_a_barrier_waits_until_the_setting_is_applied(nats_server: Broker, replica: Replica) -> None:
+    """On every replica that holds a lease."""
+    async with serving(nats_server) as other:
+        await replica.registry.apply_up_to(5)
+        barrier = asyncio.create_task(replica.leases.barrier(5))
+        await asyncio.wait((barrier,), timeout=SOON)
+        assert not barrier.done()
+        await other.registry.apply_up_to(5)
+        async with asyncio.timeout(LEASE_SECONDS):
+            await barrier
+
+
+async def test_a_broker_that_restarts_knows_who_may_be_deciding(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease outlives the broker that it was noted by, so a barrier after the restart still waits for its holder."""
+    monkeypatch.setattr(replicas, "RENEW_SECONDS", 60.0)  # nobody notes it anew
+    async with serving(nats_server) as replica:
+        nats_server.kill()
+        nats_server.start()
+        connection = await connect(nats_server.url, "test")
+        assert await Replica(connection).leases._holders() == [replica.leases._id]
+        await connection.close()
+
+
+async def test_leases_as_an_earlier_version_kept_them_are_mended(nats_server: Broker) -> None:
+    """Their stream holds nothing that must not be changed."""
+    connection = await connect(nats_server.url, "test")
+    await connection.jetstream().add_stream(name=replicas.STREAM, subjects=["heirloom.replica.*"], max_age=1000)
+    async with serving(nats_server) as replica:
+        assert await replica.leases._holders() == [replica.leases._id]
+    await connection.close()
+
+
+def test_an_entry_outlives_every_request_under_its_lease() -> None:
+    """Whom a barrier does not find listed, it does not wait for; and of one replica one entry is enough."""
+    assert configuration(3) == {
+        "name": "REPLICAS",
+        "subjects": ["heirloom.replica.*"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": 3,
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "max_age": 7_000_000_000,
+    }
+    assert configuration(1)["max_age"] >= (LEASE_SECONDS + REQUEST_SECONDS) * 1e9
+
+
+async def test_without_its_list_a_barrier_is_unavailable(nats_server: Broker, replica: Replica) -> None:
+    """Nobody found is not nobody there."""
+    await replica.connection.jetstream().delete_stream(replicas.STREAM)
+    with pytest.raises(Unavailable):
+        await replica.leases.barrier(0)
+
+
+async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica: Replica) -> None:
+    """Only then may it remember what another one could have changed."""
+    assert replica.leases.is_alone()
+    async with serving(nats_server) as other:
+        await replica.leases._renew()
+        assert not replica.leases.is_alone() and not other.leases.is_alone()
+        await replica.leases.barrier(0)
+        for leases in (replica.leases, other.leases):
+            assert len(leases._tasks) == 1, "the one that keeps the lease; what was asked is done"
+    assert await replica.leases._holders() == [replica.leases._id], "who stops gives back its own lease alone"
+    await replica.leases._renew()
+    assert replica.leases.is_alone()
+
+
+async def test_a_barrier_waits_no_longer_for_its_own_replica_than_for_others(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it does not get on with a request, its lease is over as well."""
+    monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
+    monkeypatch.setattr(replicas, "REQUEST_SECONDS", SOON)
+    replica.answered.clear()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(10):
+        await replica.leases.barrier(0)
+    assert loop.time() - began >= 2 * SOON
+
+
+async def test_an_answer_that_does_not_arrive_is_no_fault(replica: Replica) -> None:
+    """Whoever asked asks again, or waits for the lease to end."""
+
+    async def respond(_body: bytes) -> None:
+        raise NatsError
+
+    subject = "heirloom.applied.x"
+    asked = SimpleNamespace(subject=subject, data=SEAL.close(subject, b"0"), respond=respond)
+    await replica.leases._answer(cast("Any", asked))
+
+
+async def test_a_lease_is_kept(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that serves renews it again and again."""
+    await replica.leases.stop()
+    monkeypatch.setattr(replicas, "RENEW_SECONDS", 0.01)
+    await replica.start()
+    for _ in range(2):
+        before = replica.registry.current_as_of
+        async with asyncio.timeout(10):
+            while replica.registry.current_as_of == before:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_lease_that_is_not_renewed_is_noted(replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
+    """With the kind of failure; the replica goes on trying."""
+
+    async def is_away() -> None:
+        raise Unavailable("away")
+
+    caplog.set_level(logging.INFO, "heirloom.replicas")
+    replica.log.before_read = is_away
+    await replica.leases._renew()
+    assert [record.getMessage() for record in caplog.records] == ["the lease is not renewed: Unavailable"]
+
+
+@pytest.mark.parametrize("answer", [NatsError(), b"{}"], ids=["silence", "an error"])
+async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes) -> None:
+    """For a second; and where it does not say, that is not nobody."""
+    asked: list[tuple[Any, ...]] = []
+
+    async def request(*question: Any, **options: float) -> Any:
+        asked.append((*question, options))
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(data=answer)
+
+    connection = SimpleNamespace(jetstream=lambda **options: asked.append((options,)), request=request)
+    nothing = cast("Any", None)
+    leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing, SEAL)
+    assert asked.pop() == ({"timeout": 1},)
+    assert leases.is_alone()
+    await leases._apply(0)  # nothing is under way before it serves
+    with pytest.raises(Unavailable, match="who else serves cannot be read now"):
+        await leases._holders()
+    question = b'{"subjects_filter":"heirloom.replica.*"}'
+    assert asked == [("$JS.API.STREAM.INFO.REPLICAS", question, {"timeout": 1})]
+
+
+async def test_nobody_else_answers_for_a_replica(nats_server: Broker, replica: Replica) -> None:
+    """A barrier would end before the replica that it asks has applied the setting."""
+    async with serving(nats_server) as other:
+        await replica.registry.apply_up_to(5)
+        connection = await connect(nats_server.url, "nobody")
+
+        async def answer(message: Msg) -> None:
+            for body in (b"", b"5", message.data):
+                await message.respond(body)
+
+        await connection.subscribe(f"heirloom.applied.{other.leases._id}", cb=answer)
+        await connection.flush()
+        barrier = asyncio.create_task(replica.leases.barrier(5))
+        await asyncio.wait((barrier,), timeout=SOON)
+        assert not barrier.done()
+        await connection.close()
+        await other.registry.apply_up_to(5)
+        async with asyncio.timeout(LEASE_SECONDS):
+            await barrier
+
+
+async def test_nobody_else_asks_a_replica(nats_server: Broker, replica: Replica) -> None:
+    """Each question for what never comes would wait for ever."""
+    connection = await connect(nats_server.url, "nobody")
+    for body in (b"", b"999999", b"junk"):
+        await connection.publish(f"heirloom.applied.{replica.leases._id}", body, reply="_INBOX.nobody.x")
+    await connection.flush()
+    await connection.close()
+    await replica.connection.flush()
+    async with asyncio.timeout(10):
+        while len(replica.leases._tasks) > 1:  # the one that keeps the lease
+            await asyncio.sleep(0.01)

@@ -1,0 +1,209 @@
+"""A foreign message on top of an aggregate: it decides nothing, and ends nothing (ADR 0026)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from events.aggregates import client as client_events
+from events.aggregates import subject as person
+from events.aggregates import subjects
+from events.aggregates import tenant as tenant_events
+from events.aggregates.family import FamilyState, codec
+from events.aggregates.settings import ClientSettings, TenantSettings
+from events.bus.connection import Connection, connect
+from events.log import stream
+from events.log.log import Log
+from service.decide.decision import Decision, Granted, Outcome, Refused
+from service.decide.issue import issue
+from service.decide.refresh_token import redeem
+from service.decide.revocation import Revoke, revoke
+from service.families.families import Families
+from service.keys import keyring
+from service.registry.blocked_subjects import Subjects
+from service.registry.change_aggregate import change
+from service.registry.registry import Registry
+from tests.broker import Broker
+from tests.events.log.foreign_headers import HEADERS, store
+from tests.service.decide.given import issuing, redeeming
+
+JUNK = (b"{}", b"\xff\x00 no JSON", b'{"v":1,"events":[],"state":{}}')
+FAMILY = subjects.family("acme", "f")
+
+
+class World:
+    """A log, and families on it."""
+
+    def __init__(self, connection: Connection, log: Log) -> None:
+        self.connection = connection
+        self.log = log
+        self.families = Families(log, Subjects(log))
+
+    async def write(self, subject: str, body: bytes = b"{}") -> int:
+        """What is no commit, past everything that appends."""
+        return (await self.connection.jetstream().publish(subject, body)).seq
+
+    async def open(self) -> Outcome:
+        """Begin the family."""
+
+        def begin(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+            return issue(state, issuing(jti=commit_id)._replace(now=now))
+
+        return (await self.families.decide("acme", "f", "client:web", begin, new=True)).outcome
+
+    async def refresh(self, generation: int, families: Families | None = None) -> Granted | Refused:
+        """Present that generation."""
+
+        def present(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+            return redeem(state, redeeming(generation)._replace(now=now, jti=commit_id))
+
+        outcome = (await (families or self.families).decide("acme", "f", "client:web", present)).outcome
+        assert isinstance(outcome, Granted | Refused)
+        return outcome
+
+    def elsewhere(self) -> Families:
+        """On a replica that has nothing in memory."""
+        return Families(self.log, Subjects(self.log))
+
+
+@pytest.fixture
+async def world(nats_server: Broker) -> AsyncIterator[World]:
+    """On a broker of its own."""
+    connection = await connect(nats_server.url, "test")
+    await stream.ensure(connection, stream.Required())
+    log = Log(connection)
+    await log.start()
+    yield World(connection, log)
+    await connection.close()
+
+
+@pytest.mark.parametrize("last_part", ["live", "revoked"])
+async def test_a_family_goes_on_under_what_is_foreign(world: World, last_part: str) -> None:
+    """It is neither ended nor set back, whether or not the replica has it in memory; and the swap still holds."""
+    await world.open()
+    for junk in JUNK:
+        await world.write(f"tokens.acme.family.f.{last_part}", junk)
+    loaded = await world.elsewhere().load("acme", "f")
+    assert loaded.state is not None and loaded.state.generation == 0 and loaded.seq == 1 and loaded.expected == 4
+    assert isinstance(await world.refresh(0), Granted)  # from memory: it is in conflict with what is foreign
+    newest = await world.write(f"tokens.acme.family.f.{last_part}")
+    assert isinstance(await world.refresh(1, world.elsewhere()), Granted)
+    commit = codec.decode((await world.log.head(FAMILY)).stored.body)  # type: ignore[union-attr]  # there is one
+    assert commit.prev_seq == newest - 1, "chained to the commit before"
+
+
+@pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
+async def test_a_family_goes_on_under_whatever_headers(world: World, nats_server: Broker, headers: bytes) -> None:
+    """Refreshed and revoked on a replica that does not remember it, as the leader and as any replica has it."""
+    await world.open()
+    await store(world.connection, nats_server.url, "tokens.acme.family.f.live", headers)
+    assert isinstance(await world.refresh(0, world.elsewhere()), Granted)
+    await store(world.connection, nats_server.url, "tokens.acme.family.f.revoked", headers)
+
+    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return revoke(state, Revoke("operator", "a test"))
+
+    assert (await world.elsewhere().decide("acme", "f", "operator", end)).seq == 5
+
+
+async def test_what_is_foreign_resurrects_nobody(world: World) -> None:
+    """A family that ended stays ended; its old tokens too."""
+    await world.open()
+    await world.refresh(0)
+
+    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        return revoke(state, Revoke("operator", "a test"))
+
+    await world.families.decide("acme", "f", "operator", end)
+    await world.write("tokens.acme.family.f.live")
+    await world.write("tokens.acme.family.f.revoked")
+    for families in (world.families, world.elsewhere()):
+        loaded = await families.load("acme", "f")
+        assert loaded.state is not None and loaded.state.revoked is not None
+        assert isinstance(await world.refresh(1, families), Refused)
+
+
+async def test_a_reuse_is_found_under_what_is_foreign(world: World) -> None:
+    """The first generation, shown again (RFC 9700 §4.14.2)."""
+    await world.open()
+    await world.refresh(0)
+    await world.write("tokens.acme.family.f.live")
+    assert isinstance(await world.refresh(0, world.elsewhere()), Refused)
+    state = (await world.elsewhere().load("acme", "f")).state
+    assert state is not None and state.revoked is not None and state.revoked.reason == "reuse_detected"
+
+
+async def test_what_lies_where_nothing_began_is_no_family(world: World) -> None:
+    """And keeps none from beginning there."""
+    await world.write("tokens.acme.family.f.live")
+    assert (await world.elsewhere().load("acme", "f")).state is None
+    assert isinstance(await world.refresh(0), Refused)
+    await world.open()
+    assert isinstance(await world.refresh(0), Granted)
+
+
+async def test_settings_and_people_can_be_changed_under_what_is_foreign(world: World) -> None:
+    """Whether it lies on top of a commit or where there never was one."""
+    alice = subjects.subject("acme", "alice")
+    for decided in (person.SubjectBlocked("alice"), person.SubjectUnblocked("alice"), person.SubjectBlocked("alice")):
+        await world.write(alice.live)
+
+        def decide(_state: object, event: person.SubjectEvent = decided) -> tuple[person.SubjectEvent, ...]:
+            return (event,)
+
+        assert (await change(world.log, alice, person.codec, person.evolve, decide, "operator")).changed
+    await world.write(alice.live)
+    await world.families._people.newest("acme", "alice")
+    assert isinstance(await world.open(), Refused), "whoever is blocked stays blocked"
+
+
+async def test_a_family_begins_for_a_person_under_what_is_foreign(world: World) -> None:
+    """Its guard is the newest message about the person, whatever that is."""
+    await world.write(subjects.subject("acme", "alice").live)
+    await world.open()
+    assert (await world.families.load("acme", "f")).state is not None
+
+
+async def test_a_replica_knows_what_lies_under_what_is_foreign(world: World, tmp_path: Path) -> None:
+    """At its start, and while it follows: its tenants, its clients, and whoever is blocked."""
+    tenant, client = subjects.tenant("acme"), subjects.client("acme", "web")
+
+    async def configure(scope: str) -> None:
+        settings = (client_events.ClientConfigured(ClientSettings(scope=scope)),)
+        await change(world.log, client, client_events.codec, client_events.evolve, lambda _: settings, "operator")
+
+    configured = (tenant_events.TenantConfigured(TenantSettings(issuer="https://acme.example")),)
+    await change(world.log, tenant, tenant_events.codec, tenant_events.evolve, lambda _: configured, "operator")
+    await configure("read")
+    for subject in (tenant.live, client.live, "tokens.acme.key.none", "tokens.NOBODY.tenant"):
+        await world.write(subject)
+    registry = Registry(world.log, keyring.create(tmp_path / "keyring.json"))
+    failures: list[BaseException] = []
+    following = asyncio.create_task(registry.follow(world.connection, failures.append))
+    try:
+        await asyncio.wait_for(registry.ready.wait(), 10)
+        (known,) = registry.tenants()
+        assert known.issuer == "https://acme.example" and known.clients["web"].rules.scope == "read"
+        await configure("read write")
+        newest = await world.write(client.live)
+        await asyncio.wait_for(registry.reach(newest), 10)
+        assert known.clients["web"].rules.scope == "read write" and not failures
+    finally:
+        following.cancel()
+
+
+async def test_a_family_of_many_commits_is_found_under_what_is_foreign(world: World) -> None:
+    """Read in batches: the last of a thousand and more is the one."""
+    await world.open()
+    state = (await world.families.load("acme", "f")).state
+    assert state is not None
+    for generation in range(30):
+        await world.refresh(generation)
+    for _ in range(1200):
+        await world.connection.publish("tokens.acme.family.f.live", b"{}")
+    await world.write("tokens.acme.family.f.live")
+    loaded = await world.elsewhere().load("acme", "f")
+    assert loaded.state is not None and loaded.state.generation == 30
+    assert isinstance(await world.refresh(30, world.elsewhere()), Granted)

@@ -1,0 +1,143 @@
+"""A process of `heirloom up` that is stopped while it is being started again."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from heirloom.process import event_loop
+from heirloom.process.child_process import Child
+from heirloom.supervisor import supervisor
+
+PATIENCE_SECONDS = 20
+READY_ONCE = """
+import sys, time
+from pathlib import Path
+mark = Path(sys.argv[1])
+if not mark.exists():
+    mark.touch()
+    print("ready", flush=True)
+time.sleep(600)
+"""
+HINDERED = """
+import sys
+for _ in range(3):
+    question = int(sys.stdin.readline())
+    print('{"metrics":[],"obstacles":["no room"],"question":%d}' % question, flush=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+ANSWERS_FIRST = """
+import sys
+print("no report", flush=True)
+for obstacles in ('"it is starting"', ""):
+    question = int(sys.stdin.readline())
+    print('{"metrics":[],"obstacles":[%s],"question":%d}' % (obstacles, question), flush=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None:
+    """One that says nothing is told of in the time that each of them has."""
+    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ))
+    await child.start()
+    patient = asyncio.create_task(child.ask(2 * PATIENCE_SECONDS))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(TimeoutError):
+            await child.ask(0.1)
+    assert not patient.done()
+    patient.cancel()
+    await asyncio.wait((patient,))
+    await child.stop(PATIENCE_SECONDS)
+
+
+async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
+    """What it answers and that it is ready are read from one stream by one task, whichever comes first."""
+    child = Child("it", [sys.executable, "-c", ANSWERS_FIRST], dict(os.environ))
+    starting = asyncio.create_task(child.start())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not child.is_running:
+            await asyncio.sleep(0.01)
+        one, other = await asyncio.gather(child.ask(PATIENCE_SECONDS), child.ask(PATIENCE_SECONDS))
+        assert one is not None and one == other and one.obstacles == ("it is starting",)
+        assert not starting.done()
+        second = await child.ask(PATIENCE_SECONDS)
+        assert second is not None and second.question == 2 and not second.obstacles
+        await starting
+    await child.stop(PATIENCE_SECONDS)
+
+
+async def test_what_keeps_one_from_being_ready_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, where it takes long: nobody waits without knowing for what."""
+    monkeypatch.setattr(supervisor, "PATIENCE_SECONDS", 0.05)
+    child = Child("it", [sys.executable, "-c", HINDERED], dict(os.environ))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await supervisor._start([child])
+    await child.stop(PATIENCE_SECONDS)
+    assert [record.getMessage() for record in caplog.records if record.name == "heirloom.up"] == [
+        "it is not ready yet: no room"
+    ]
+
+
+async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
+    """Whose question died with the one before is answered that there is none."""
+    file = tmp_path / "pid"
+    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file)
+    await child.start()
+    asking = asyncio.create_task(child.ask(PATIENCE_SECONDS))
+    await asyncio.sleep(0)
+    os.kill(int(file.read_text()), 9)
+    assert await asking is None
+    await child.stop(PATIENCE_SECONDS)
+
+
+async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path: Path) -> None:
+    """The second process never says that it is ready; nobody else would end it."""
+    file = tmp_path / "pid"
+    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file)
+    await child.start()
+    first = file.read_text()
+    os.kill(int(first), 9)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while file.read_text() in (first, ""):
+            await asyncio.sleep(0.01)
+    assert is_there(second := int(file.read_text()))
+    await child.stop(PATIENCE_SECONDS)
+    assert not is_there(second) and not child.is_running and not file.exists()
+
+
+def test_what_is_recorded_comes_through_a_pipe_on_every_loop() -> None:
+    """A broker opens its standard output by name, which no socket allows; uvloop makes sockets."""
+    recorded: list[bytes] = []
+
+    async def record(said: asyncio.StreamReader) -> None:
+        recorded.append(await said.read())
+
+    async def ready() -> bool:
+        return True
+
+    async def main() -> None:
+        opens = [sys.executable, "-c", "open('/dev/stdout', 'w').write('heard')"]
+        child = Child("it", opens, dict(os.environ), is_ready=ready, record=record, reports=False)
+        await child.start()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not recorded:
+                await asyncio.sleep(0.01)
+        await child.stop(PATIENCE_SECONDS)
+
+    event_loop.run(main())
+    assert b"".join(recorded) == b"heard"

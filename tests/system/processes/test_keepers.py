@@ -1,0 +1,98 @@
+"""What `heirloom up` has going on beside its processes: told of when it ends, not put off by a rotated file, and not
+acting on what was so a while ago."""
+
+import asyncio
+import itertools
+import logging
+from pathlib import Path
+
+import pytest
+
+from heirloom.broker import disk_space
+from heirloom.broker.disk_space import FAILED, Store, keep_room
+from heirloom.process.child_process import Child
+from heirloom.supervisor import supervisor
+
+
+async def test_the_end_of_a_keeper_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The service goes on without it, and says so; being cancelled is no such end."""
+
+    async def fail() -> None:
+        raise RuntimeError("nobody thought of this")
+
+    ended = asyncio.create_task(fail(), name="keeping something")
+    cancelled = asyncio.create_task(asyncio.sleep(600))
+    cancelled.cancel()
+    with caplog.at_level(logging.ERROR):
+        for task in (ended, cancelled):
+            task.add_done_callback(supervisor._told)
+        await asyncio.gather(ended, cancelled, return_exceptions=True)
+        await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "keeping something has ended; start heirloom up again to have it back"
+    ]
+    assert "nobody thought of this" in caplog.text
+
+
+def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
+    """Whoever keeps room reads on in what there is."""
+    words = tmp_path / "nats.log"
+    words.write_bytes(b"ready, and a long line more\n")
+    store = Store(Child("the broker", [], {}), words)
+    words.unlink()
+    assert not store.has_failed()
+    words.write_bytes(b"a new one: " + b"ready, " * 10)
+    assert not store.has_failed()
+    words.write_bytes(FAILED)  # shorter than before: somebody has begun it anew
+    assert store.has_failed()
+    words.write_bytes(b"")
+    assert store.has_failed(), "what was said once is not forgotten"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'[1] 2026/11/29 [ERR] 127.0.0.1:1 - cid:7 - authentication error - User "no space left on device"\n',
+        b'[1] 2026/11/29 [ERR] [::1]:1 - cid:6 - "v1:go:no space left on device" - "USERS/a" - Publish Violation - x\n',
+        b"[1] 2026/11/29 [ERR] 127.0.0.1:1 - rid:6 - Router: no space left on device\n",
+        b'[1] 2026/11/29 [WRN] Malformed JetStream API Request: "no space left on device"\n',
+    ],
+)
+def test_nobody_ends_a_broker_by_being_called_so(tmp_path: Path, line: bytes) -> None:
+    """A broker that could not write is started again: a user's or a connection's name is no such thing."""
+    words = tmp_path / "nats.log"
+    words.touch()
+    store = Store(Child("the broker", [], {}), words)
+    words.write_bytes(line)
+    assert not store.has_failed()
+    words.write_bytes(line + b"[1] 2026/11/29 [ERR] JetStream: write a.blk: " + FAILED + b"\n")
+    assert store.has_failed()
+
+
+async def test_who_waited_for_his_turn_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk of a broker was full when somebody else was busy with another one; now it is not, and nobody leaves."""
+    brokers = []
+    for number in range(3):
+        words = tmp_path / f"{number}.log"
+        words.touch()
+        brokers.append(Child(f"broker {number}", [], {}, errors=words))
+    hands, free, looks = asyncio.Lock(), 0, itertools.count()
+
+    def seen(store: Store) -> int:
+        next(looks)
+        return free if store.broker is brokers[0] else 1 << 40
+
+    monkeypatch.setattr(disk_space, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(Store, "free", property(seen))
+    async with hands:
+        keeping = asyncio.create_task(keep_room(brokers, hands))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        free = 1 << 40
+    while next(looks) < 100:
+        await asyncio.sleep(0)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert "stays away" not in caplog.text

@@ -1,0 +1,102 @@
+"""A replica in this process, on a broker of the test's own."""
+
+import asyncio
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.bus import connection as bus
+from events.log import stream
+from heirloom.app import Disconnected, Settings, run_replica
+from heirloom.process.process_report import Reporter
+from service import clock
+from service.json_log import Journal
+from service.keys import keyring
+from tests.broker import Broker
+
+
+@pytest.mark.parametrize("which", ["heirloom log", "heirloom api", "heirloom admin"])
+async def test_a_connection_that_is_ended_for_good_ends_the_replica(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """As the broker does to whoever breaks its rules: somebody has to start it again, so it must not stay."""
+    connected: dict[str, bus.Connection] = {}
+    connect = bus.connect
+
+    async def noted(url: str, name: str, **options: Any) -> bus.Connection:
+        connected[name] = await connect(url, name, **options)
+        return connected[name]
+
+    monkeypatch.setattr(bus, "connect", noted)
+    keyring.create(tmp_path / "keyring.json")
+    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    ready = asyncio.Event()
+    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), Reporter(), asyncio.Event(), ready))
+    await asyncio.wait_for(ready.wait(), 10)
+    await connected[which].close()
+    with pytest.raises(Disconnected, match="for good"):
+        await asyncio.wait_for(serving, 10)
+    assert all(connection.is_closed for connection in connected.values())
+
+
+async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour ahead it would forget revocations (RFC 7009 §2.2): it is quiet, not ready, counted, and comes back."""
+    right = clock.machine
+    monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(hours=1))
+    keyring.create(tmp_path / "keyring.json")
+    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    reporter, stop, ready = Reporter(), asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), reporter, stop, ready))
+    await asyncio.wait_for(ready.wait(), 10)
+    connection = await bus.connect(nats_server.url, "test")
+    for subject in ("oauth.acme.client.web.token", "oauth.acme.public.jwks", "admin.acme.tenant.put"):
+        answer = json.loads((await connection.request(subject, b"{}", timeout=5)).data)
+        assert answer["error"] == "temporarily_unavailable"
+    report = await reporter.gather()
+    assert "its clock is 3600.0 s ahead of the broker's, more than 300 s" in report.obstacles
+    figures = {metric.name: metric.samples[0].value for metric in report.metrics if metric.samples}
+    assert figures["heirloom_clock_wrong"] >= 1 and 3599 < figures["heirloom_clock_ahead_seconds"] < 3601
+    monkeypatch.setattr(clock, "machine", right)
+    answer = json.loads((await connection.request("admin.acme.tenant.put", b"{}", timeout=5)).data)
+    assert "seq" in answer
+    assert (await reporter.gather()).obstacles == ()
+    await connection.close()
+    stop.set()
+    await serving
+
+
+async def test_a_replica_gives_tokens_by_the_brokers_clock(
+    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine is 200 s ahead, which is tolerated: an `iat` is by one clock on all replicas (RFC 7519 §4.1.6)."""
+    right = clock.machine
+    monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(seconds=200))
+    monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
+    keyring.create(tmp_path / "keyring.json")
+    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    stop, ready = asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), Reporter(), stop, ready))
+    await asyncio.wait_for(ready.wait(), 10)
+    connection = await bus.connect(nats_server.url, "test")
+
+    async def ask(subject: str, **parameters: object) -> dict[str, Any]:
+        answer = await connection.request(subject, json.dumps(parameters).encode(), timeout=5)
+        return dict(json.loads(answer.data))
+
+    await ask("admin.acme.tenant.put")
+    await ask("admin.acme.client.put", client_id="web", grant_types=["client_credentials"], scope="read")
+    await ask("admin.acme.client.put", client_id="api", may_introspect=True)
+    given = await ask("oauth.acme.client.web.token", grant_type="client_credentials")
+    monkeypatch.setattr(clock, "machine", right)
+    asked = "oauth.acme.client.api.introspect"
+    about = await ask(asked, token=given["access_token"])
+    assert about["active"] and about["iat"] <= right().timestamp() + 60, "the time is the broker's"
+    await connection.close()
+    stop.set()
+    await serving
