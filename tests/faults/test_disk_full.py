@@ -58,6 +58,7 @@ async def _until(caller: Caller, wanted: str) -> None:
 
 async def _issue(caller: Caller) -> str:
     try:
+        await caller.come_back()
         answer = await caller.ask("issue", {"sub": "u", "scope": "read offline_access"}, seconds=2)
     except NatsError as error:  # the broker is started again now
         return repr(error)

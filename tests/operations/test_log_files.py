@@ -22,7 +22,7 @@ from tests.system.service import PATIENCE_SECONDS, Service, running
 
 WRITER = """
 import sys
-from heirloom import log_file
+from heirloom.process import log_file
 from service.json_log import Journal
 journal = Journal(log_file.log_file())
 def write(count):

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,12 @@ class Service:
     ) -> AsyncIterator["Caller"]:
         """Connected as a client, with that client's inbox, and the credentials it has before it is ever disabled."""
         url = url or credentials.load(self.data).client_url(tenant, client_id, self.host)
-        connection = await connect(url, client_id, inbox_prefix=f"_INBOX.{tenant}.{client_id}")
+        again = functools.partial(connect, url, client_id, inbox_prefix=f"_INBOX.{tenant}.{client_id}")
+        caller = Caller(await again(), f"oauth.{tenant}.client.{client_id}", again)
         try:
-            yield Caller(connection, f"oauth.{tenant}.client.{client_id}")
+            yield caller
         finally:
-            await connection.close()
+            await caller.connection.close()
 
     @contextlib.asynccontextmanager
     async def role(self, role: str) -> AsyncIterator["Caller"]:
@@ -174,9 +176,19 @@ def overstepped(data: Path) -> list[str]:
 class Caller:
     """Asks under one subject prefix."""
 
-    def __init__(self, connection: Client, prefix: str) -> None:
+    def __init__(self, connection: Client, prefix: str, again: Callable[[], Awaitable[Client]] | None = None) -> None:
         self.connection = connection
         self._prefix = prefix
+        self._again = again
+
+    async def come_back(self) -> None:
+        """Connect anew where the connection was closed for good.
+
+        nats-py does that when a broker refuses it twice. A broker that was killed may be back before the replicas are
+        that tell it who may connect.
+        """
+        if self.connection.is_closed and self._again is not None:
+            self.connection = await self._again()
 
     async def ask(
         self,

@@ -25,6 +25,7 @@ async def store(connection: Connection, url: str, subject: str, headers: bytes, 
     """Have the broker store that; gives the sequence."""
     inbox = connection.new_inbox()
     stored = await connection.subscribe(inbox)
+    await connection.flush()  # or the other connection's message may be acknowledged before anybody listens
     socket = await connected(url)
     await socket.send(hpub(subject.encode(), inbox.encode(), headers, body))
     await socket.close()

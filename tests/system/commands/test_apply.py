@@ -41,6 +41,7 @@ async def _answer(connection: Connection, *answers: dict[str, Any], subject: str
         await message.respond(json.dumps(left.pop(0)).encode())
 
     await connection.subscribe(subject, cb=answer)
+    await connection.flush()  # or the command may ask before anybody listens
     return asked
 
 

@@ -20,6 +20,7 @@ NAMES = r"""
 SPANS = r"""
     \b\d+\.\d+\b                                  # seconds
     | \b(?:29\d|30[0-2]|120959\d|1209600)\b        # of a token's life left: `exp` is rounded up
+    | \b\d+\ checkpoints?\ agrees?\b                # one for each time that the notary found something new
 """
 NAMED = re.compile(NAMES, re.VERBOSE)
 """What is another thing at every walk, and the same one throughout it."""

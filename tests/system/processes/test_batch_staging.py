@@ -136,7 +136,9 @@ async def test_the_service_sees_to_it(alone: Service) -> None:
         answer: dict[str, Any] | None = None
         while answer is None or "error" in answer:  # until everybody has found the broker again
             with contextlib.suppress(NatsError):
+                await web.come_back()
                 answer = await web.ask("issue", {"sub": "alice", "scope": "read"}, seconds=2)
+            await asyncio.sleep(0.05)
 
 
 async def test_not_while_a_batch_is_staged_elsewhere(connection: Connection, batches: Path) -> None:

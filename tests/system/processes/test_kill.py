@@ -27,6 +27,7 @@ async def _until_refreshed(caller: Caller, token: str, key: str) -> dict[str, st
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(NatsError):
+                await caller.come_back()
                 answer = await caller.ask(
                     "token", {"grant_type": "refresh_token", "refresh_token": token}, key=key, seconds=1
                 )

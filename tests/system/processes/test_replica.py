@@ -25,13 +25,12 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
 ) -> None:
     """As the broker does to whoever breaks its rules: somebody has to start it again, so it must not stay."""
     connected: dict[str, bus.Connection] = {}
-    connect = bus.connect
 
     async def noted(url: str, name: str, **options: Any) -> bus.Connection:
-        connected[name] = await connect(url, name, **options)
+        connected[name] = await bus.connect(url, name, **options)
         return connected[name]
 
-    monkeypatch.setattr(bus, "connect", noted)
+    monkeypatch.setattr("heirloom.broker.own_connection.connect", noted)
     keyring.create(tmp_path / "keyring.json")
     settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     ready = asyncio.Event()
