@@ -47,7 +47,7 @@ def bill() -> Document:
     version = re.search(r'__version__ = "(.+)"', (ROOT / "heirloom" / "__init__.py").read_text())
     assert version is not None
     root = found["metadata"]["component"]
-    root["version"], root["purl"] = version[1], f"pkg:pypi/heirloom@{version[1]}"
+    root["version"], root["purl"] = version[1], f"pkg:pypi/heirloom-oauth@{version[1]}"
     components = {_name(component["name"]): component for component in found["components"]}
     _add_licences(components, installed)
     modules = [_component(*module) for module in go_modules(_broker().read_bytes())]

@@ -135,5 +135,5 @@ def _parquet() -> ModuleType:
     try:
         from heirloom.export import parquet  # an extra: not everybody has it
     except ImportError as error:
-        raise Missing("Parquet needs pyarrow: install heirloom[parquet]") from error
+        raise Missing("Parquet needs pyarrow: install heirloom-oauth[parquet]") from error
     return parquet

@@ -44,6 +44,6 @@ def parts() -> Parts:
         from heirloom.tracing import spans  # an extra
     except ImportError as error:
         raise TracingMissing(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but traces need: pip install 'heirloom[tracing]'"
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but traces need: pip install 'heirloom-oauth[tracing]'"
         ) from error
     return Parts(spans.TracedLog, spans.TracedFamilies, spans.around, spans.start())

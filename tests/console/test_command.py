@@ -55,7 +55,7 @@ def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Datasette is not there."""
     monkeypatch.delitem(sys.modules, "heirloom.console.serve", raising=False)
     monkeypatch.setitem(sys.modules, "datasette.app", None)
-    assert_refused([], "pip install 'heirloom[console]'")
+    assert_refused([], "pip install 'heirloom-oauth[console]'")
 
 
 def assert_refused(arguments: list[str], why: str) -> None:

@@ -111,7 +111,7 @@ def test_the_sbom_says_what_is_in_it(tmp_path: Path) -> None:
     subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
     written = json.loads((tmp_path / "sbom.json").read_text())
     root, parts = written["metadata"]["component"], {part["bom-ref"]: part for part in written["components"]}
-    assert (root["name"], bool(root["version"]), bool(root["licenses"])) == ("heirloom", True, True)
+    assert (root["name"], bool(root["version"]), bool(root["licenses"])) == ("heirloom-oauth", True, True)
     needs = {entry["ref"]: entry.get("dependsOn", []) for entry in written["dependencies"]}
     assert {root["bom-ref"], *parts} == needs.keys()
     assert {ref for on in needs.values() for ref in on} <= parts.keys()

@@ -28,7 +28,7 @@ from heirloom.moment import Moment, is_inverted
     type=click.Choice(FORMATS),
     default="jsonl",
     show_default=True,
-    help="Parquet needs heirloom[parquet].",
+    help="Parquet needs heirloom-oauth[parquet].",
 )
 @click.option("--since", type=Until(), help="From that sequence or time on.")
 @click.option("--until", type=Until(), help="Up to that sequence or time.")

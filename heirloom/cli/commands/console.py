@@ -51,7 +51,7 @@ def console(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("datasette", "uvicorn"):
             raise
-        raise click.ClickException("the console needs Datasette: pip install 'heirloom[console]'") from error
+        raise click.ClickException("the console needs Datasette: pip install 'heirloom-oauth[console]'") from error
 
     def ready(url: str) -> None:
         print(f"ready {url}", flush=True)

@@ -213,7 +213,7 @@ def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delattr("heirloom.export.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     refused = export(nats_server, "--format", "parquet", "--into", str(tmp_path / "parts"))
-    assert refused.output == "Error: Parquet needs pyarrow: install heirloom[parquet]\n"
+    assert refused.output == "Error: Parquet needs pyarrow: install heirloom-oauth[parquet]\n"
 
 
 async def test_it_follows_until_told_to_stop(nats_server: Broker) -> None:
