@@ -33,22 +33,22 @@ from service.accounts import ACCOUNTS, ANYBODY, Answering
 from service.admin.operations import ORDERS_PER_SECOND, serve_admin
 from service.clients.assertion import BUCKET, UsedAssertions
 from service.clients.authentication import ClientAuthentication
-from service.connections.admission import Connecting
+from service.connections.admission import Admission
 from service.connections.auth_callout import Callout
 from service.connections.connection_counts import ConnectionCounts
-from service.connections.disconnect import Connections
-from service.connections.token_connections import Holdings
+from service.connections.disconnect import ServerConnections
+from service.connections.token_connections import TokenConnections
 from service.context import Context
 from service.cut_offs.reactor import Reactor
-from service.json_log import Journal
+from service.json_log import JsonLog
 from service.keys import keyring
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.read_model_client import ReadModel
 from service.registry.registry import Registry
-from service.replicas.appended import News
+from service.replicas.appended import AppendedCommits
 from service.replicas.broker_clock import TOLERATED_SECONDS, Skew
-from service.replicas.completed_cut_offs import Completed
+from service.replicas.completed_cut_offs import CompletedCutOffs
 from service.replicas.device_polls import Polling
 from service.replicas.leases import STREAM as LEASES
 from service.replicas.leases import Replicas
@@ -98,8 +98,8 @@ class _Buses(NamedTuple):
 class _Ending(NamedTuple):
     """What ends connections to the broker: those of clients and roles, and those that tokens opened."""
 
-    connections: Connections
-    holdings: Holdings
+    connections: ServerConnections
+    holdings: TokenConnections
 
     def end_void(self, tenant: str, client_id: str) -> None:
         """What that client or role has no right to any more."""
@@ -108,7 +108,7 @@ class _Ending(NamedTuple):
 
 
 async def run_replica(
-    settings: Settings, journal: Journal, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
+    settings: Settings, journal: JsonLog, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
@@ -129,8 +129,8 @@ async def run_replica(
         await used.start(settings.required.replicas, settings.max_clock_skew)
         await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
         authentication = ClientAuthentication(context, used)
-        connections = Connections(buses.log, context.registry)
-        ending = _Ending(connections, Holdings(context.families, context.registry, connections))
+        connections = ServerConnections(buses.log, context.registry)
+        ending = _Ending(connections, TokenConnections(context.families, context.registry, connections))
         if settings.credentials is not None:
             await connections.start()
             _leave_by(leaving, connections.stop)
@@ -174,7 +174,7 @@ async def _answer_the_broker(
     leaving: contextlib.AsyncExitStack,
 ) -> None:
     """Decide who connects, under the lease there is. Whoever asks meanwhile is answered before what that takes ends."""
-    connecting = Connecting(context, authentication, base64.b64decode(credentials.client_key))
+    connecting = Admission(context, authentication, base64.b64decode(credentials.client_key))
     counts = ConnectionCounts(ending.connections, context.registry.max_connections)
     callout = Callout(connecting, ending.holdings, counts, credentials.issuer_seed)
     await ending.holdings.start(buses.log)
@@ -211,7 +211,7 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copie
     await the_log.start()
     registry = Registry(the_log, keys)
     seal = Seal(keys)
-    polling, completed = Polling(buses.log, seal), Completed(buses.log, the_log, seal)
+    polling, completed = Polling(buses.log, seal), CompletedCutOffs(buses.log, the_log, seal)
     await polling.start()
     await completed.start()
     with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
@@ -221,7 +221,7 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copie
     waiting, guesses = Waiting(buses.log), Guesses(buses.log)
     await waiting.start(copies)
     await guesses.start(copies)
-    news = News(buses.log, families.recent, replicas.is_alone, seal)
+    news = AppendedCommits(buses.log, families.recent, replicas.is_alone, seal)
     await news.start()
     families.spread = news.spread
     inquiry = ReadModel(buses.inquiry)

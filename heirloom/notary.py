@@ -30,7 +30,7 @@ from heirloom.process.log_file import log_file
 from heirloom.process.process_report import Report, Reporter
 from notary.key_files import NoKey
 from notary.notary import Notary, Refusal
-from service.json_log import Journal, install
+from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
 
 log = logging.getLogger("heirloom.notary")
@@ -51,7 +51,7 @@ class Settings(NamedTuple):
 
 async def main() -> None:
     """Vouch until told to stop."""
-    journal = Journal(log_file())
+    journal = JsonLog(log_file())
     install(journal)
     os.nice(MODEST)
     try:

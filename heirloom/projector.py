@@ -36,7 +36,7 @@ from heirloom.what_if.query import WhatIf
 from projections.progress import Progress
 from projections.projector.follower import Follower
 from projections.queries.server import QUESTIONS_PER_SECOND, Audit
-from service.json_log import Journal, install
+from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
 
 log = logging.getLogger("heirloom.projector")
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 
 async def main() -> None:
     """Serve until told to stop."""
-    journal = Journal(log_file())
+    journal = JsonLog(log_file())
     install(journal)
     logging.getLogger("heirloom.faststream").setLevel(logging.WARNING)
     try:

@@ -25,7 +25,7 @@ from heirloom.process.event_loop import run, stop_requested
 from heirloom.process.log_file import log_file
 from heirloom.process.process_report import Reporter
 from heirloom.tracing.setup import TracingMissing
-from service.json_log import Journal, install
+from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
 from service.registry.registry import KeyMismatch
 from service.replicas.broker_clock import TOLERATED_SECONDS
@@ -33,7 +33,7 @@ from service.replicas.broker_clock import TOLERATED_SECONDS
 
 async def main() -> None:
     """Serve until told to stop."""
-    journal = Journal(log_file())
+    journal = JsonLog(log_file())
     install(journal)
     try:
         settings = _settings()

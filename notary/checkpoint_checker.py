@@ -24,7 +24,7 @@ class Contradiction(NamedTuple):
     checkpoint: int = 0
 
 
-class Testimony(NamedTuple):
+class CheckState(NamedTuple):
     """What was seen up to the end of `tree`, whose last leaf has this hash.
 
     So many messages in the checkpoints' stream (`checkpoints`), `strangers` of them no checkpoints, the first of which
@@ -52,7 +52,7 @@ class Witness:
         self,
         keys: Iterable[Key] = (),
         kept: Checkpoint | None = None,
-        seen: Testimony = Testimony(),  # noqa: B008
+        seen: CheckState = CheckState(),  # noqa: B008
     ) -> None:
         self.tree, self.last_leaf = seen.tree, seen.last_leaf
         self.checkpoints, self._newest = seen.checkpoints, seen.newest
@@ -63,9 +63,9 @@ class Witness:
         if kept is not None and kept.size == self.tree.size:
             self._compare(kept)
 
-    def testimony(self) -> Testimony:
+    def testimony(self) -> CheckState:
         """So far."""
-        return Testimony(
+        return CheckState(
             self.tree,
             self.last_leaf,
             self.checkpoints,

@@ -14,11 +14,11 @@ import msgspec
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.stored_commit import Stored
-from events.verification.aggregate_store import Remembered, Unusable, saved_progress
+from events.verification.aggregate_store import AggregateStore, Unusable, saved_progress
 from events.verification.verifier import Fault, Report, Tally, Verifier
 from events.worker.child import serve
 from notary.checkpoint import read_checkpoint
-from notary.checkpoint_checker import Testimony, Witness
+from notary.checkpoint_checker import CheckState, Witness
 from notary.signed_note import parse_key
 
 
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
     log: str
     terms: Terms = Terms()
     tally: Tally = Tally()
-    seen: Testimony = Testimony()
+    seen: CheckState = CheckState()
 
 
 class Work(NamedTuple):
@@ -50,7 +50,7 @@ class Work(NamedTuple):
 class LogVerifier:
     """Feed it the log in order with `check`, then `end` it. Raises `MalformedNote` for terms that are malformed."""
 
-    def __init__(self, progress: Progress, remembered: Remembered | None = None) -> None:
+    def __init__(self, progress: Progress, remembered: AggregateStore | None = None) -> None:
         self._log, terms, tally, seen = progress
         self._terms = terms
         self._commits = Verifier(remembered, tally)
@@ -114,11 +114,11 @@ def main() -> None:
 
 def _work() -> None:
     work = msgspec.json.decode(sys.argv[1], type=Work)
-    with closing(Remembered(Path(work.resumed) if work.resumed else None)) as remembered:
+    with closing(AggregateStore(Path(work.resumed) if work.resumed else None)) as remembered:
         _verify(work, remembered)
 
 
-def _verify(work: Work, remembered: Remembered) -> None:
+def _verify(work: Work, remembered: AggregateStore) -> None:
     verifier = LogVerifier(work.progress, remembered)
     ended = False
 

@@ -16,7 +16,7 @@ from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign
 from events.log.log import Conflict, Log
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
-from notary.checkpoint_checker import Testimony, Witness
+from notary.checkpoint_checker import CheckState, Witness
 from notary.key_files import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
 from notary.merkle_tree import leaf_hash
 from notary.newest_checkpoint import newest_checkpoint
@@ -89,7 +89,7 @@ class Notary:
 
     async def _read_on(self, end: int, newest: Checkpoint | None) -> Witness | None:
         """The tree up to `end`; None if it has to be read again."""
-        witness = Witness(kept=newest, seen=Testimony(self._state.tree))
+        witness = Witness(kept=newest, seen=CheckState(self._state.tree))
         connected = self._connection.stats["reconnects"]
         async with aclosing(read_direct(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:

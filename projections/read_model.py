@@ -30,7 +30,7 @@ from projections.tables import (
     revocations,
     search_index,
 )
-from projections.tables.family_lookup import Opened
+from projections.tables.family_lookup import FamilyLookup
 from projections.write_batch import Rows
 
 TABLES: dict[str, Callable[[Database], None]] = {
@@ -161,7 +161,7 @@ class ReadModel:
     def _forget(self) -> None:
         """What is known of the file is what is in it: the rows of a batch have not been written."""
         self._names = interned_names.Names(self._connection)
-        self._opened = Opened(self._connection)
+        self._opened = FamilyLookup(self._connection)
 
     def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
         if stored.seq != seen + 1 and self._gapless:

@@ -9,7 +9,7 @@ from service.keys.keyring import Keyring
 from service.read_model_client import ReadModel
 from service.registry.registry import Client, Registry, Tenant
 from service.replicas.broker_clock import Skew
-from service.replicas.completed_cut_offs import Completed
+from service.replicas.completed_cut_offs import CompletedCutOffs
 from service.replicas.device_polls import Polling
 from service.replicas.leases import Replicas
 from service.replicas.user_code_guesses import Guesses
@@ -27,7 +27,7 @@ class Context(NamedTuple):
     polling: Polling
     replicas: Replicas
     read_model: ReadModel
-    completed: Completed
+    completed: CompletedCutOffs
     skew: Skew
     door: Door
     waiting: Waiting

@@ -34,7 +34,7 @@ def _cut(text: str) -> str:
     return text[:MAX_WORDS].encode(errors="replace").decode()
 
 
-class Journal(logging.Handler):
+class JsonLog(logging.Handler):
     """Decisions, and everything logged through the standard library, as JSON lines."""
 
     def __init__(self, out: Out | None = None) -> None:
@@ -101,7 +101,7 @@ class Journal(logging.Handler):
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def install(journal: Journal) -> None:
+def install(journal: JsonLog) -> None:
     """Send the standard library's logging, from INFO up, through the journal."""
     root = logging.getLogger()
     root.handlers[:] = [journal]

@@ -23,7 +23,7 @@ from service.answer_times import Figures
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
 from service.errors import OAuthError
-from service.json_log import Journal
+from service.json_log import JsonLog
 from service.received_request import Endpoint, Received
 from service.request import Request
 
@@ -68,7 +68,7 @@ class Server:
         answering: Sequence[Answering],
         context: Context,
         authentication: ClientAuthentication,
-        journal: Journal,
+        journal: JsonLog,
         version: str,
         around: Around | None = None,
     ) -> None:

@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
 from events.histogram import Histogram
-from events.log.batch_choice import Pace
+from events.log.batch_choice import BatchChoice
 
 WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
@@ -87,7 +87,7 @@ class Appender:
         self._due: deque[tuple[float, asyncio.Future[Ack]]] = deque()
         self._clock: asyncio.Handle | None = None
         self._waiting: deque[Append] = deque()
-        self._pace = Pace(time.perf_counter)
+        self._pace = BatchChoice(time.perf_counter)
         self._singles = 0
         self._batching = False
         self._wake_up: asyncio.Handle | None = None

@@ -20,7 +20,7 @@ MARGIN = 1.05
 """Together must be faster by this to be chosen: alone, nobody waits for others."""
 
 
-class Pace:
+class BatchChoice:
     """Told of every acknowledgement, it says whether what waits should go `together`. `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

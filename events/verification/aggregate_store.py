@@ -21,7 +21,7 @@ class Unusable(Exception):
     """What is remembered cannot be kept or had back; the message says why."""
 
 
-class Remembered(dict[str, bytes]):
+class AggregateStore(dict[str, bytes]):
     """By the aggregate's name; of one that is not known, nothing: no bytes."""
 
     def __init__(self, saved: Path | None = None) -> None:

@@ -9,7 +9,7 @@ from events.log.log import Log, Unavailable
 from heirloom.metrics.process_metrics import ANSWER_SECONDS, NO_LEADER, foreign_replies, of_process
 from heirloom.process.process_report import Metric, Report, Sample, counter, gauge, histogram, only
 from service.context import Context
-from service.families.counters import Tally
+from service.families.counters import FamilyCounters
 from service.replicas.broker_clock import Skew
 from service.server import Server
 
@@ -44,7 +44,7 @@ def _of_requests(server: Server) -> list[Metric]:
     ]
 
 
-def _of_tally(tally: Tally) -> list[Metric]:
+def _of_tally(tally: FamilyCounters) -> list[Metric]:
     def by(label: str, counted: dict[str, int]) -> list[Sample]:
         return [Sample({label: which}, count) for which, count in counted.items()]
 

@@ -25,8 +25,8 @@ from heirloom import __version__
 from service.context import Context
 from service.decide.decision import Decision
 from service.errors import OAuthError
-from service.families.cache import Loaded
-from service.families.families import Concluded, DecideOn, Families
+from service.families.cache import LoadedFamily
+from service.families.families import CommittedDecision, DecideOn, Families
 from service.received_request import Endpoint
 from service.request import Request
 
@@ -81,10 +81,10 @@ class TracedFamilies(Families):
 
     async def decide_on(
         self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
-    ) -> Concluded:
+    ) -> CommittedDecision:
         """Each attempt at deciding is a span of its own; what came of it stands in the request's."""
 
-        def deciding(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+        def deciding(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             with _span("decide", _of(family_id, loaded.state)) as span:
                 decision = decide(loaded, now, commit_id)
                 span.set_attribute("heirloom.events", [type(event).__name__ for event in decision.events])

@@ -24,7 +24,7 @@ class Known(NamedTuple):
     access_until: int
 
 
-class Opened:
+class FamilyLookup:
     """Of the families in the read model, and of those in the batch that is being written to it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

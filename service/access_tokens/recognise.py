@@ -11,7 +11,7 @@ from service import clock
 from service.access_tokens.opaque import recognise_opaque
 from service.access_tokens.token_response import Exchanged, claims_of
 from service.context import Context
-from service.decide.access_token_claims import Claimed, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
 from service.decide.scope import allowed_of
 from service.keys.signing_key import kid_of
 from service.registry.registry import Tenant
@@ -67,7 +67,7 @@ class Recognised(NamedTuple):
     """An access token's claims, and what of them the log must bear out."""
 
     claims: Claims
-    claimed: Claimed
+    claimed: AccessTokenClaims
 
 
 async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised | None:
@@ -147,5 +147,6 @@ def _signed(tenant: Tenant, token: str) -> Recognised | None:
 def _recognised(claims: Claims, vouched: Callable[[str], bool]) -> Recognised:
     scope, actors = claims.scope, claims.actors
     return Recognised(
-        claims, Claimed(claims.sub, claims.client_id, claims.jti, scope, vouched, actors, claims.exchanged_from)
+        claims,
+        AccessTokenClaims(claims.sub, claims.client_id, claims.jti, scope, vouched, actors, claims.exchanged_from),
     )

@@ -12,7 +12,7 @@ from service.decide.access_token_lifetime import expires_in
 from service.decide.decision import Granted, Refused
 from service.decide.scope import OPENID, still
 from service.errors import OAuthError
-from service.families.families import Concluded
+from service.families.families import CommittedDecision
 from service.keys.signing_key import SigningKey
 from service.registry.registry import Client, Tenant
 
@@ -33,7 +33,7 @@ async def token_response(
     tenant: Tenant,
     client: Client,
     family_id: str,
-    concluded: Concluded,
+    concluded: CommittedDecision,
     *,
     nonce: str | None = None,
     exchanged: Exchanged = NOT_EXCHANGED,
@@ -85,7 +85,7 @@ def claims_of(
     return claims | _authentication(state)
 
 
-def _granted(concluded: Concluded) -> tuple[Granted, FamilyState]:
+def _granted(concluded: CommittedDecision) -> tuple[Granted, FamilyState]:
     match concluded.outcome, concluded.state:
         case Granted() as granted, FamilyState() as state:
             return granted, state

@@ -21,7 +21,7 @@ from events.aggregates.role import codec
 from service.access_tokens.recognise import active_in
 from service.clients.assertion import read
 from service.clients.authentication import ByAssertion, ByPassword, ClientAuthentication
-from service.connections.token_connections import Holding
+from service.connections.token_connections import TokenConnection
 from service.context import Context
 from service.errors import invalid_client
 from service.keys.derived_password import client_password
@@ -37,7 +37,7 @@ PROBE = ("-", "doors")
 """A client of no tenant: the service tries as that one, before it serves, what the broker lets every client do."""
 
 
-class Offered(msgspec.Struct):
+class ConnectOptions(msgspec.Struct):
     """What the connection was opened with."""
 
     user: str = ""
@@ -56,7 +56,7 @@ class Admitted(NamedTuple):
 
     tenant: str
     client_id: str
-    holding: Holding | None = None
+    holding: TokenConnection | None = None
     inboxes: tuple[str, ...] = ()
     role: NamedRole | None = None
     asserted: int = 0
@@ -68,7 +68,7 @@ class Admitted(NamedTuple):
         return self.holding.person if self.holding is not None and self.inboxes else self.client_id
 
 
-class Connecting:
+class Admission:
     """The one registry's answer to the broker. `client_key` makes the passwords of `heirloom url`."""
 
     def __init__(self, context: Context, authentication: ClientAuthentication, client_key: bytes) -> None:
@@ -76,7 +76,7 @@ class Connecting:
         self._authentication = authentication
         self._client_key = client_key
 
-    async def admit(self, offered: Offered) -> Admitted:
+    async def admit(self, offered: ConnectOptions) -> Admitted:
         """Raises `invalid_client`, whatever is wrong, `slow_down`, `temporarily_unavailable`, and `Unavailable`."""
         self._context.skew.require()
         tenant, _, client_id = offered.user.partition(".")
@@ -100,7 +100,7 @@ class Connecting:
         client = await self._authentication.prove(tenant, presented)
         return Admitted(tenant, client_id, asserted=client.stored.seq if assertion else 0)
 
-    async def confirm(self, offered: Offered, admitted: Admitted) -> None:
+    async def confirm(self, offered: ConnectOptions, admitted: Admitted) -> None:
         """Return if who was admitted a while ago still is. Raises as `admit`.
 
         An assertion is good once, so the registration by which it held must be the one there is: the client may have
@@ -151,7 +151,7 @@ class Connecting:
         inboxes = (claims.jti, digest(token)) if is_of_a_person(family) else ()
         if not all(map(ONE_WORD.fullmatch, inboxes)):
             raise invalid_client()
-        holding = Holding(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
+        holding = TokenConnection(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
         return Admitted(tenant.name, claims.client_id, holding, inboxes)
 
     def _issuer_of(self, token: str) -> str:

@@ -20,10 +20,10 @@ from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.log.log import Unavailable
 from service import clock
-from service.connections.admission import Admitted, Connecting, Offered
+from service.connections.admission import Admission, Admitted, ConnectOptions
 from service.connections.connection_counts import ConnectionCounts
 from service.connections.disconnect import ACCOUNT, PERSONS_ACCOUNT
-from service.connections.token_connections import Holdings
+from service.connections.token_connections import TokenConnections
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_id
 from service.registry.named_role import below
@@ -57,7 +57,7 @@ class _ClientInfo(msgspec.Struct):
 class _Asked(msgspec.Struct):
     server_id: _ServerId
     user_nkey: str
-    connect_opts: Offered
+    connect_opts: ConnectOptions
     client_info: _ClientInfo
 
 
@@ -74,7 +74,9 @@ class Callout:
     `counts` knows how many connections each client has.
     """
 
-    def __init__(self, connecting: Connecting, holdings: Holdings, counts: ConnectionCounts, issuer_seed: str) -> None:
+    def __init__(
+        self, connecting: Admission, holdings: TokenConnections, counts: ConnectionCounts, issuer_seed: str
+    ) -> None:
         self._connecting = connecting
         self._holdings = holdings
         self._counts = counts
@@ -138,8 +140,8 @@ class Callout:
         else:
             await self._say(message, asked, answer)
 
-    async def _wait_for_room(self, offered: Offered, admitted: Admitted) -> None:
-        """Raises `slow_down`, and as `Connecting.confirm`: what let it in may have become void meanwhile."""
+    async def _wait_for_room(self, offered: ConnectOptions, admitted: Admitted) -> None:
+        """Raises `slow_down`, and as `Admission.confirm`: what let it in may have become void meanwhile."""
         if not await self._counts.takes_later(admitted.tenant, admitted.counted):
             raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
         await self._connecting.confirm(offered, admitted)

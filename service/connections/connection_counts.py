@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from events.task_cancellation import end
 from service.connections.disconnect import AGAIN_SECONDS, PERSONS_ACCOUNT, Listed
-from service.connections.token_connections import AS_PERSON, Holding
+from service.connections.token_connections import AS_PERSON, TokenConnection
 from service.registry.named_role import as_client
 
 log = logging.getLogger("heirloom.callout")
@@ -40,7 +40,7 @@ class Who(NamedTuple):
     def of(cls, listed: Listed) -> "Who":
         """Whom the broker's user acts for: its client, whatever token of its own it came with, or a person."""
         tenant, _, rest = listed.user.partition("/")
-        if listed.account == PERSONS_ACCOUNT and (holding := Holding.of(listed.user)) is not None:
+        if listed.account == PERSONS_ACCOUNT and (holding := TokenConnection.of(listed.user)) is not None:
             return cls(tenant, holding.person)
         return cls(tenant, rest.partition("/")[0])
 

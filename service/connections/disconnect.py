@@ -70,7 +70,7 @@ class _Reply(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Reply)
 
 
-class Connections:
+class ServerConnections:
     """All there are to the broker. Each of `when_listed` receives each one that `list_all` finds."""
 
     def __init__(self, connection: Connection, registry: Registry) -> None:

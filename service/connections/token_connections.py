@@ -18,7 +18,7 @@ from events.log.log import Unavailable
 from events.log.stream import REVOKED_STORED
 from events.task_cancellation import end
 from service import clock
-from service.connections.disconnect import AGAIN_SECONDS, TOLD_SECONDS, Connections, Listed
+from service.connections.disconnect import AGAIN_SECONDS, TOLD_SECONDS, Listed, ServerConnections
 from service.families.families import Families
 from service.registry.registry import Registry
 
@@ -28,7 +28,7 @@ AS_PERSON = "person:"
 """Before a family's id, where others have a client_id: no client could be called so."""
 
 
-class Holding(NamedTuple):
+class TokenConnection(NamedTuple):
     """Whose token it is, of which family, its `jti`, and when it ends (a NumericDate)."""
 
     tenant: str
@@ -51,7 +51,7 @@ class Holding(NamedTuple):
         return f"{AS_PERSON}{self.family_id}"
 
     @classmethod
-    def of(cls, user: str) -> "Holding | None":
+    def of(cls, user: str) -> "TokenConnection | None":
         """What the name tells; None for a client that came with another proof."""
         match user.split("/"):
             case tenant, client_id, family_id, jti, until:
@@ -60,14 +60,14 @@ class Holding(NamedTuple):
                 return None
 
 
-class Holdings:
+class TokenConnections:
     """Those of the connections that are open, and of a few that were."""
 
-    def __init__(self, families: Families, registry: Registry, connections: Connections) -> None:
+    def __init__(self, families: Families, registry: Registry, connections: ServerConnections) -> None:
         self._families = families
         self._registry = registry
         self._connections = connections
-        self._known: dict[tuple[str, str], set[Holding]] = {}
+        self._known: dict[tuple[str, str], set[TokenConnection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         connections.when_listed.append(self._listed)
 
@@ -77,7 +77,7 @@ class Holdings:
         await connection.flush()
         self._run(self._look_after_reconnecting(connection))
 
-    def opened(self, holding: Holding) -> None:
+    def opened(self, holding: TokenConnection) -> None:
         """A connection is about to be let in with that token."""
         self._remember(holding)
         # a revocation may have been heard of before there was a connection to end
@@ -105,12 +105,12 @@ class Holdings:
 
     def _listed(self, listed: Listed) -> None:
         """What is known here already is ended when its revocation is heard."""
-        holding = Holding.of(listed.user)
+        holding = TokenConnection.of(listed.user)
         if holding is not None and holding not in self._known.get((holding.tenant, holding.family_id), ()):
             self._remember(holding)
             self._run(self._end_if_void(holding, listed.began))
 
-    def _all(self) -> list[Holding]:
+    def _all(self) -> list[TokenConnection]:
         return [holding for family in self._known.values() for holding in family]
 
     def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
@@ -127,7 +127,7 @@ class Holdings:
             if _is_void(holding, state):
                 self._end_soon(holding)
 
-    async def _end_if_void(self, holding: Holding, began: datetime, seconds: float = 0) -> None:
+    async def _end_if_void(self, holding: TokenConnection, began: datetime, seconds: float = 0) -> None:
         """Look after so many seconds, and again while the log's leader does not answer; the connection `began` then."""
         while True:
             await asyncio.sleep(seconds)
@@ -141,14 +141,14 @@ class Holdings:
                 self._end(holding)
             return
 
-    def _end_soon(self, holding: Holding) -> None:
+    def _end_soon(self, holding: TokenConnection) -> None:
         asyncio.get_running_loop().call_later(TOLD_SECONDS, self._end, holding)
 
-    def _end(self, holding: Holding) -> None:
+    def _end(self, holding: TokenConnection) -> None:
         self._forget(holding)
         self._connections.end_user(holding.user)
 
-    def _remember(self, holding: Holding) -> None:
+    def _remember(self, holding: TokenConnection) -> None:
         held = self._known.setdefault((holding.tenant, holding.family_id), set())
         if holding in held:  # who connects again and again has one timer
             return
@@ -156,7 +156,7 @@ class Holdings:
         seconds = holding.until - clock.now().timestamp()
         asyncio.get_running_loop().call_later(max(seconds, 0), self._forget, holding)
 
-    def _forget(self, holding: Holding) -> None:
+    def _forget(self, holding: TokenConnection) -> None:
         family = holding.tenant, holding.family_id
         held = self._known.get(family, set())
         held.discard(holding)
@@ -169,5 +169,5 @@ class Holdings:
         task.add_done_callback(self._tasks.discard)
 
 
-def _is_void(holding: Holding, state: FamilyState) -> bool:
+def _is_void(holding: TokenConnection, state: FamilyState) -> bool:
     return state.revoked is not None or holding.jti in state.revoked_jtis

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from events.aggregates.family import FamilyState
 
 
-class Claimed(NamedTuple):
+class AccessTokenClaims(NamedTuple):
     """An access token's claims. `vouched` tells, given the family's seed, whether the service made just these.
 
     `actors` is who has acted with it (RFC 8693 §4.1), `exchanged_from` the `jti` of each token that it came of; both
@@ -22,7 +22,7 @@ class Claimed(NamedTuple):
     exchanged_from: tuple[str, ...] = ()
 
 
-def is_borne_out(state: FamilyState, claimed: Claimed) -> bool:
+def is_borne_out(state: FamilyState, claimed: AccessTokenClaims) -> bool:
     """Whether the family gave this token: it is vouched for, its person's, its holder's, and of no wider scope.
 
     Nothing here changes once a family has given a token, but for which is the latest; of that one the state tells
@@ -36,7 +36,7 @@ def is_borne_out(state: FamilyState, claimed: Claimed) -> bool:
     return claimed.client_id == holder and set(claimed.scope.split()) <= set(widest.split())
 
 
-def is_revoked(state: FamilyState, claimed: Claimed) -> bool:
+def is_revoked(state: FamilyState, claimed: AccessTokenClaims) -> bool:
     """Whether the family has ended, or the token was revoked alone, or one that it was exchanged from.
 
     None of those outlives the ones it came of, so each is remembered for as long as it counts.

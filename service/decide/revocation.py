@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.aggregates.family import REVOKED_ONE_BY_ONE, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
-from service.decide.access_token_claims import Claimed, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
 from service.decide.decision import Decision, Done, Refused
 from service.decide.refresh_token import forged
 from service.errors import OAuthError
@@ -41,7 +41,7 @@ class RevokeAccessToken(NamedTuple):
 
     now: datetime
     client_id: str
-    token: Claimed
+    token: AccessTokenClaims
     expires_at: datetime
     skew: timedelta
     cause: str

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.aggregates.family import AccessToken, FamilyState, TokenIssued
-from service.decide.access_token_claims import Claimed, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
 from service.decide.access_token_lifetime import access_expiry
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.policy import Rules
@@ -26,7 +26,7 @@ class Exchange(NamedTuple):
     rules: Rules
     client_id: str
     known_as: tuple[str, ...]
-    subject: Claimed
+    subject: AccessTokenClaims
     subject_audience: tuple[str, ...]
     subject_expires_at: datetime
     owner_scope: str

@@ -19,7 +19,7 @@ Key: TypeAlias = tuple[str, str]
 """Tenant and family id."""
 
 
-class Loaded(NamedTuple):
+class LoadedFamily(NamedTuple):
     """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body.
 
     `at` is that commit's time. `answered_at` is when the answer to its latest redemption could be given: when the
@@ -46,34 +46,34 @@ class Loaded(NamedTuple):
         return now if self.at is None else max(now, self.at)
 
 
-def from_head(head: Head, *, from_leader: bool) -> Loaded:
+def from_head(head: Head, *, from_leader: bool) -> LoadedFamily:
     """From where the log says that it stands."""
     if head.stored is None or head.commit is None:
-        return Loaded(0, None, None, from_leader, foreign_seq=head.expected)
+        return LoadedFamily(0, None, None, from_leader, foreign_seq=head.expected)
     commit, seq = head.commit, head.stored.seq
     redeemed = commit.state.redeemed_at == commit.at
     answered_at = head.stored.stored_at if redeemed else None
     foreign_seq = head.expected if head.expected != seq else 0
-    return Loaded(seq, digest(head.stored.body), commit.state, from_leader, answered_at, foreign_seq, commit.at)
+    return LoadedFamily(seq, digest(head.stored.body), commit.state, from_leader, answered_at, foreign_seq, commit.at)
 
 
-class Recent:
+class FamilyCache:
     """The newest of each family that is known here, for so many families."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Key, Loaded] = OrderedDict()
+        self._known: OrderedDict[Key, LoadedFamily] = OrderedDict()
         self._told: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
 
-    def get(self, key: Key) -> Loaded | None:
+    def get(self, key: Key) -> LoadedFamily | None:
         """What is known, or None. Raises `UnreadableCommit`."""
         known, told = self._known.get(key), self._told.pop(key, None)
         if told is None or (known is not None and known.seq >= told[0]):
             return known
         seq, body = told
         commit = codec.decode(body)
-        return Loaded(seq, digest(body), commit.state, from_leader=False, at=commit.at)
+        return LoadedFamily(seq, digest(body), commit.state, from_leader=False, at=commit.at)
 
-    def remember(self, key: Key, what: Loaded) -> None:
+    def remember(self, key: Key, what: LoadedFamily) -> None:
         """It has just been appended here."""
         _put(self._known, key, what)
 

@@ -16,7 +16,7 @@ from events.aggregates.family import (
 )
 
 
-class Tally:
+class FamilyCounters:
     """Tokens `issued` by kind, credentials `redeemed`, families `revoked` by reason, all there can be from the start.
 
     `conflicts` are commits that others were faster than.

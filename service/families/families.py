@@ -12,16 +12,16 @@ from events.fairness.token_buckets import Buckets
 from events.log.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.decision import Decision, Outcome, Refused, blocked
-from service.families.cache import Loaded, Recent, from_head
-from service.families.counters import Tally
+from service.families.cache import FamilyCache, LoadedFamily, from_head
+from service.families.counters import FamilyCounters
 from service.keys.mac_tokens import new_id
-from service.registry.blocked_subjects import Known, Subjects
+from service.registry.blocked_subjects import BlockState, Subjects
 
 PATIENCE_SECONDS = 1.9
 APPROVED = "approval of a device for a blocked person"
 
 
-class Concluded(NamedTuple):
+class CommittedDecision(NamedTuple):
     """What was decided, the state it left, and the commit that made it so (`seq` 0: nothing had to be written)."""
 
     outcome: Outcome
@@ -33,7 +33,7 @@ class Concluded(NamedTuple):
 Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
 """`(state, now, id)`: `id` is the commit's, and the `jti` of the access token it may issue."""
 
-DecideOn: TypeAlias = Callable[[Loaded, datetime, str], Decision]
+DecideOn: TypeAlias = Callable[[LoadedFamily, datetime, str], Decision]
 """The same, for who must know when the last commit was stored."""
 
 Spread: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
@@ -50,26 +50,28 @@ class Families:
     def __init__(self, log: Log, people: Subjects) -> None:
         self._log = log
         self._people = people
-        self.tally = Tally()
+        self.tally = FamilyCounters()
         self.buckets = Buckets()
-        self.recent = Recent()
+        self.recent = FamilyCache()
         self.spread: Spread = _to_nobody
 
-    async def load(self, tenant: str, family_id: str) -> Loaded:
+    async def load(self, tenant: str, family_id: str) -> LoadedFamily:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
         return await self._load(subjects.family(tenant, family_id), leader=True)
 
-    async def decide(self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False) -> Concluded:
+    async def decide(
+        self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
+    ) -> CommittedDecision:
         """As `decide_on`, for who needs the state alone."""
 
-        def on(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+        def on(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             return decide(loaded.state, now, commit_id)
 
         return await self.decide_on(tenant, family_id, actor, on, new=new)
 
     async def decide_on(
         self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
-    ) -> Concluded:
+    ) -> CommittedDecision:
         """Decide on the family's state and make it so.
 
         Decides again whenever another commit came first. What writes nothing, and every refusal, is decided on what the
@@ -79,7 +81,7 @@ class Families:
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        loaded = Loaded(0, None, None, False) if new else self.recent.get(key)
+        loaded = LoadedFamily(0, None, None, False) if new else self.recent.get(key)
         while True:
             if loaded is None:
                 loaded = await self._load(aggregate, leader=False)
@@ -90,12 +92,12 @@ class Families:
                 loaded = await self._load(aggregate, leader=True)
                 continue
             if not decision.events:
-                return Concluded(decision.outcome, loaded.state, decision, 0)
+                return CommittedDecision(decision.outcome, loaded.state, decision, 0)
             state = fold(loaded.state, decision.events, now)
             person = await self._person(tenant, loaded.state, state, loaded.seq)
             if person is not None and person.blocked:
                 if not _approves(loaded.state, state):
-                    return Concluded(blocked(), loaded.state, decision, 0)
+                    return CommittedDecision(blocked(), loaded.state, decision, 0)
                 # the device's request is answered, and dead for good
                 decision = Decision(blocked(), (*decision.events[:-1], FamilyRevoked("subject_blocked", APPROVED)))
                 state = fold(loaded.state, decision.events, now)
@@ -124,11 +126,11 @@ class Families:
                 self.recent.forget(key)
                 raise
             self.tally.committed(decision.events)
-            self.recent.remember(key, Loaded(seq, digest(body), state, False, at=now))
+            self.recent.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
             await self.spread(tenant, family_id, seq, body)
-            return Concluded(decision.outcome, state, decision, seq)
+            return CommittedDecision(decision.outcome, state, decision, seq)
 
-    async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> Known | None:
+    async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> BlockState | None:
         """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so.
 
         `before` is the family as of its last commit, which is at `seq`.
@@ -145,7 +147,7 @@ class Families:
             return await self._people.newest(tenant, after.sub, blocked_at=seq)
         return None
 
-    async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> Loaded:
+    async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> LoadedFamily:
         head = await self._log.head(aggregate, leader=leader)
         return from_head(head, from_leader=leader)
 

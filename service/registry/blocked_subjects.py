@@ -11,14 +11,14 @@ from events.log.log import Head, Log
 from events.log.stored_commit import Stored
 
 
-class Known(NamedTuple):
+class BlockState(NamedTuple):
     """A person as of the aggregate's sequence `seq` (0: nothing was ever cut off), foreign messages among it."""
 
     seq: int
     blocked: bool
 
 
-NOTHING = Known(0, False)
+NOTHING = BlockState(0, False)
 
 
 class Subjects:
@@ -26,19 +26,19 @@ class Subjects:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._known: dict[tuple[str, str], Known] = {}
+        self._known: dict[tuple[str, str], BlockState] = {}
 
     def apply(self, tenant: str, digest: str, head: Head) -> None:
         """Take in where the person stands; older than what is known is passed over."""
         if head.expected > self._known.get((tenant, digest), NOTHING).seq:
             blocked = head.commit is not None and head.commit.state.blocked
-            self._known[tenant, digest] = Known(head.expected, blocked)
+            self._known[tenant, digest] = BlockState(head.expected, blocked)
 
-    def known(self, tenant: str, sub: str) -> Known:
+    def known(self, tenant: str, sub: str) -> BlockState:
         """From memory."""
         return self._known.get((tenant, subjects.subject_digest(sub)), NOTHING)
 
-    async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> Known:
+    async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
         """From the log's leader. Whoever was blocked at the sequence `blocked_at` counts as blocked.
 
         Raises `Unavailable`.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
-from service.families.cache import Recent
+from service.families.cache import FamilyCache
 from service.keys.seal import Seal
 
 log = logging.getLogger("heirloom.replicas")
@@ -21,13 +21,13 @@ log = logging.getLogger("heirloom.replicas")
 SUBJECT = "heirloom.appended"
 
 
-class News:
+class AppendedCommits:
     """To and from the other replicas, through a connection that does not receive what it publishes itself.
 
     What nobody of them has sealed is dropped: an old commit under a newer sequence would revive a family that ended.
     """
 
-    def __init__(self, connection: Connection, recent: Recent, is_alone: Callable[[], bool], seal: Seal) -> None:
+    def __init__(self, connection: Connection, recent: FamilyCache, is_alone: Callable[[], bool], seal: Seal) -> None:
         self._connection = connection
         self._seal = seal
         self._recent = recent

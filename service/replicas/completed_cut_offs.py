@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.25
 """How often the consumer is asked meanwhile, should what was said have been lost."""
 
 
-class Completed:
+class CompletedCutOffs:
     """What this replica has heard of, by the sequences of the commits that cut off."""
 
     def __init__(self, connection: Connection, log: Log, seal: Seal) -> None:

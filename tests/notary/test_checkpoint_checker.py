@@ -9,8 +9,8 @@ from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from notary import checkpoint_checker as module
 from notary.checkpoint import Checkpoint, sign
+from notary.checkpoint_checker import CheckState as Seen
 from notary.checkpoint_checker import Contradiction, Witness
-from notary.checkpoint_checker import Testimony as Seen
 from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import Signer
 

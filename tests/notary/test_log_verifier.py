@@ -12,11 +12,11 @@ from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from events.verification import aggregate_store as memory
-from events.verification.aggregate_store import Remembered, Unusable
+from events.verification.aggregate_store import AggregateStore, Unusable
 from events.verification.verifier import Fault, Report, Tally
 from notary import log_verifier
+from notary.checkpoint_checker import CheckState as Seen
 from notary.checkpoint_checker import Contradiction
-from notary.checkpoint_checker import Testimony as Seen
 from notary.log_verifier import LogVerifier, Progress, Terms, Work, interrupted
 from notary.signed_note import MalformedNote, Signer
 from tests.notary.log.logs import checkpoints_of, in_place, rotated_log
@@ -56,7 +56,7 @@ def test_the_terms_are_kept_to() -> None:
 
 def test_what_it_has_come_to_is_all_that_it_goes_on_from() -> None:
     """The log's name and the terms with it; and the messages beyond the end are missing."""
-    with closing(Remembered()) as held:
+    with closing(AggregateStore()) as held:
         verifier = LogVerifier(Progress("log", TERMS), held)
         verifier.check(MESSAGES[:9])
         progress = verifier.progress()
@@ -152,7 +152,7 @@ def test_a_process_that_cannot_go_on_says_why(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("progress", [b"{}", b'["log"', b'["\xff"]', b"[1,2,3,4]"])
 def test_what_another_version_left_is_not_gone_on_from(tmp_path: Path, progress: bytes) -> None:
     """It is named."""
-    with closing(Remembered()) as held:
+    with closing(AggregateStore()) as held:
         held.save(tmp_path / "state", progress)
     with pytest.raises(Unusable, match=f"^{tmp_path}/state was written by another version: "):
         interrupted(tmp_path / "state")

@@ -17,7 +17,7 @@ from heirloom.broker.broker_log import LINES_A_SECOND, BrokerLog
 from heirloom.process import log_file
 from heirloom.process.log_file import Limits
 from heirloom.supervisor.data_directory import prepare
-from service.json_log import Journal
+from service.json_log import JsonLog
 from tests.system.service import PATIENCE_SECONDS, Service, running
 
 WRITER = """
@@ -81,7 +81,7 @@ def test_the_last_gigabyte_is_not_for_logs(tmp_path: Path) -> None:
 def test_strangers_words_are_cut() -> None:
     """A tenant's name in a subject may be of 4,000 characters, and any bytes: 64 of them are logged."""
     out = io.BytesIO()
-    journal = Journal(out)
+    journal = JsonLog(out)
     journal.decision("jwks", "x" * 4000, "y" * 4000, "ok", 0.0)
     record: dict[str, Any] = {"msg": "odd \udcff", "subject": "audit." + "\udcff" * 4000, "count": 1 << 40}
     journal.emit(logging.makeLogRecord(record))

@@ -18,7 +18,7 @@ from service.accounts import ANYBODY, Answering
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
 from service.errors import OAuthError
-from service.json_log import Journal
+from service.json_log import JsonLog
 from service.registry.rate_limit import too_many
 from service.replicas.broker_clock import Skew
 from service.request import Request
@@ -63,7 +63,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, Connec
     )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
     answering, authentication = [Answering(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())
-    server = Server(answering, context, authentication, Journal(out), "0.0.0")
+    server = Server(answering, context, authentication, JsonLog(out), "0.0.0")
     await server.start()
     await serving.flush()  # the broker knows of it before anybody asks
     return server, serving, asking
@@ -270,7 +270,7 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
 
     monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", broken))
     out = io.BytesIO()
-    journal = Journal(out)
+    journal = JsonLog(out)
     server_module.log.addHandler(journal)
     try:
         server, serving, asking = await _serving(nats_server, out)

@@ -40,7 +40,7 @@ from service.decide.what_if.presentation import ACCEPTED, Presentation, presenta
 Outcome: TypeAlias = Literal["same", "would_have_lived", "would_have_died", "would_have_ended_otherwise"]
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
+class GenerationMap(msgspec.Struct, frozen=True, array_like=True):
     """For the generations `first` to `last` in fact: `generation` instead, and `step` more for each after the first."""
 
     first: int
@@ -53,7 +53,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
         return self.generation + (generation - self.first) * self.step
 
 
-class Parting(msgspec.Struct, frozen=True):
+class FirstDifference(msgspec.Struct, frozen=True):
     """The first presentation that was decided differently: of `generation` in fact, with both answers.
 
     An answer is `redeemed`, `repeated`, or for a refusal the reason: why the family had ended, `expired`, …
@@ -71,8 +71,8 @@ class Run(msgspec.Struct, frozen=True):
 
     fact: FamilyState
     instead: FamilyState
-    held: tuple[Held, ...] = ()
-    parting: Parting | None = None
+    held: tuple[GenerationMap, ...] = ()
+    parting: FirstDifference | None = None
     stored_at: datetime | None = None
     """When the last commit was stored, where it is the latest redemption of `instead`."""
 
@@ -157,7 +157,7 @@ def _present(run: Run, seq: int, commit: FamilyCommit, presented: Presentation, 
             held = _give(held, commit.state.generation, decision.outcome.generation)
     parting = run.parting
     if parting is None and (answer in ACCEPTED) != presented.is_accepted:
-        parting = Parting(seq, commit.at, presented.generation, presented.answer, answer)
+        parting = FirstDifference(seq, commit.at, presented.generation, presented.answer, answer)
     return Run(commit.state, instead, held, parting)
 
 
@@ -221,7 +221,7 @@ def _in_the_place_of(run: Run, generation: int) -> int | None:
     return None
 
 
-def _give(held: tuple[Held, ...], generation: int | None, instead: int | None) -> tuple[Held, ...]:
+def _give(held: tuple[GenerationMap, ...], generation: int | None, instead: int | None) -> tuple[GenerationMap, ...]:
     """Where `generation` was given, `instead` would have been. A run of generations in step is one entry."""
     assert generation is not None and instead is not None  # a redemption gives one
     if held:
@@ -231,4 +231,4 @@ def _give(held: tuple[Held, ...], generation: int | None, instead: int | None) -
         step = instead - last.instead(last.last)
         if generation == last.last + 1 and (last.first == last.last or step == last.step):
             return (*before, replace(last, last=generation, step=step))
-    return (*held, Held(generation, generation, instead))
+    return (*held, GenerationMap(generation, generation, instead))

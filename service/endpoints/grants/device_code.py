@@ -11,8 +11,8 @@ from service.decide.scope import parse_resources
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
-from service.families.cache import Loaded
-from service.families.families import Concluded, DecideOn
+from service.families.cache import LoadedFamily
+from service.families.families import CommittedDecision, DecideOn
 from service.registry.registry import Client, Tenant
 from service.replicas.waiting_devices import state_of
 from service.request import Request, required
@@ -27,7 +27,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if presented is None:
         raise invalid_grant().error
 
-    def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+    def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
         state = loaded.state
         if state is None:
             return Decision(expired())
@@ -54,7 +54,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         raise
 
 
-async def poll(context: Context, tenant: str, family_id: str, actor: str, decide: DecideOn) -> Concluded:
+async def poll(context: Context, tenant: str, family_id: str, actor: str, decide: DecideOn) -> CommittedDecision:
     """Decide on what the log has, and where it has nothing on what waits: then nothing is written."""
     concluded = await context.families.decide_on(tenant, family_id, actor, decide)
     if concluded.state is not None:
@@ -62,5 +62,5 @@ async def poll(context: Context, tenant: str, family_id: str, actor: str, decide
     waiting = await context.waiting.find(tenant, family_id)
     if waiting is None:  # it is answered in this very moment, or gone
         return await context.families.decide_on(tenant, family_id, actor, decide)
-    asked = Loaded(0, None, state_of(waiting), from_leader=True)
-    return Concluded(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)
+    asked = LoadedFamily(0, None, state_of(waiting), from_leader=True)
+    return CommittedDecision(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)

@@ -11,7 +11,7 @@ from service.decide.refresh_token import Redeem, redeem
 from service.decide.scope import parse_resources
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
-from service.families.cache import Loaded
+from service.families.cache import LoadedFamily
 from service.registry.rate_limit import too_many
 from service.registry.registry import Client, Tenant
 from service.request import Request, required
@@ -31,7 +31,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if not context.families.buckets.of(asker).takes(client.rules.family_requests_per_second, time.monotonic()):
         raise too_many("family")
 
-    def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+    def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
         state = loaded.state
         if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
             log.warning(

@@ -54,7 +54,7 @@ async def test_a_conflict_among_many_hurts_nobody_else(
 ) -> None:
     """Two hundred families at once, every tenth with a stale expectation: just those conflict, the rest are in."""
     monkeypatch.setattr(log.appender._pace, "together", batched)
-    monkeypatch.setattr("events.log.batch_choice.Pace.acknowledged", lambda *_: None)
+    monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     batches = 0
     send_batch = Appender._send_batch
 
@@ -156,7 +156,7 @@ async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) ->
 async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool) -> None:
     """New aggregates on the newest commit of another one are in; those on an older view of it conflict."""
     monkeypatch.setattr(log.appender._pace, "together", batched)
-    monkeypatch.setattr("events.log.batch_choice.Pace.acknowledged", lambda *_: None)
+    monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     person = subject("acme", "alice")
     first = await append(log, person, b"blocked", 0)
     results = await asyncio.gather(
@@ -209,7 +209,7 @@ async def test_what_cannot_be_sent_is_told_and_forgotten(
 ) -> None:
     """Whatever the client library refuses to send: every append gets its answer, and the next one goes."""
     monkeypatch.setattr(log.appender._pace, "together", batched)
-    monkeypatch.setattr("events.log.batch_choice.Pace.acknowledged", lambda *_: None)
+    monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     monkeypatch.setattr("events.log.appender.PATIENCE_SECONDS", 0.1)
     aggregates = [fresh() for _ in range(4)]
     with monkeypatch.context() as refusing:

@@ -16,7 +16,7 @@ from service.decide import refresh_token as redeem
 from service.endpoints import revoke
 from service.endpoints.grants import refresh_token
 from service.families import families
-from service.families.cache import Key, Loaded, Recent
+from service.families.cache import FamilyCache, Key, LoadedFamily
 from service.families.families import Families
 from service.keys.mac_tokens import Tokens
 from service.request import Request
@@ -50,20 +50,20 @@ def acknowledged_before_append() -> None:
 
 def stale_cache_believed() -> None:
     """What this replica wrote last is taken for what the log has."""
-    remember = Recent.remember
+    remember = FamilyCache.remember
 
-    def certain(self: Recent, key: Key, what: Loaded) -> None:
+    def certain(self: FamilyCache, key: Key, what: LoadedFamily) -> None:
         remember(self, key, what._replace(from_leader=True))
 
-    put(Recent, "remember", certain)
-    put(Recent, "hear", lambda *_: None)
+    put(FamilyCache, "remember", certain)
+    put(FamilyCache, "hear", lambda *_: None)
 
 
 def introspection_from_a_stale_read() -> None:
     """Introspection asks the cache first."""
     load = Families.load
 
-    async def cached(self: Families, tenant: str, family_id: str) -> Loaded:
+    async def cached(self: Families, tenant: str, family_id: str) -> LoadedFamily:
         return self.recent._known.get((tenant, family_id)) or await load(self, tenant, family_id)
 
     put(Families, "load", cached)

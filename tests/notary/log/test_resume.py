@@ -21,7 +21,7 @@ from events.log.consumer_reader import Batch
 from events.log.stored_commit import Stored
 from events.verification import aggregate_store
 from events.verification import verifier as verify
-from events.verification.aggregate_store import Remembered, Unusable
+from events.verification.aggregate_store import AggregateStore, Unusable
 from events.verification.verifier import Report
 from heirloom.cli.audit import verify as command
 from heirloom.cli.main import main
@@ -57,14 +57,14 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
         replace(each, body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
         for each in MESSAGES
     ]
-    path, progress, held = tmp_path / "state", Progress("", _terms()), Remembered()
+    path, progress, held = tmp_path / "state", Progress("", _terms()), AggregateStore()
     for start in range(0, len(messages), 7):
         verifier = LogVerifier(progress, held)
         verifier.check(messages[start : start + 7])
         held.make_room()
         held.save(path, msgspec.json.encode(verifier.progress()))
         held.close()
-        progress, held = interrupted(path), Remembered(path)
+        progress, held = interrupted(path), AggregateStore(path)
     verifier = LogVerifier(progress, held)
     verifier.end(len(LOG))
     held.close()
@@ -80,7 +80,7 @@ def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bo
     reports = []
     for stops in ([], [stop]):
         progress = Progress("", Terms((str(SIGNER.key),), kept.signed))
-        with closing(Remembered()) as held:
+        with closing(AggregateStore()) as held:
             for start, end in pairwise([0, *stops, len(LOG)]):
                 verifier = LogVerifier(progress, held)
                 verifier.check(LOG[start:end])
@@ -95,7 +95,7 @@ def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     """Less than a kilobyte of an aggregate, of no more aggregates than it is allowed, however many there are."""
     monkeypatch.setattr(aggregate_store, "RECENT", 5)
     monkeypatch.setattr(verify, "RECENT", 2)
-    held = Remembered()
+    held = AggregateStore()
     verifier = LogVerifier(Progress(""), held)
     sizes = []
     for place in range(0, len(LOG), 3):
@@ -168,7 +168,7 @@ def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, 
     assert "held against other keys or another checkpoint" in other.output
     progress = interrupted(broken_off)
     forged = progress._replace(seen=progress.seen._replace(last_leaf=b"another"))
-    with closing(Remembered(broken_off)) as held:
+    with closing(AggregateStore(broken_off)) as held:
         held.save(tmp_path / "forged", msgspec.json.encode(forged))
     assert "another commit at 7" in heirloom(nats_server.url, "--resume", str(tmp_path / "forged")).output
     asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
@@ -180,9 +180,9 @@ def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, 
 
 def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
     """Where there is no room, or no such directory."""
-    with closing(Remembered()) as held, pytest.raises(Unusable, match="cannot be written"):
+    with closing(AggregateStore()) as held, pytest.raises(Unusable, match="cannot be written"):
         held.save(tmp_path / "missing" / "state", b"")
-    with closing(Remembered()) as full:
+    with closing(AggregateStore()) as full:
         full._others.execute("PRAGMA max_page_count=1")
         full["aggregate"] = bytes(100_000)
         with pytest.raises(Unusable, match="no room for what is remembered"):

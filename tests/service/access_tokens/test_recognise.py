@@ -13,7 +13,7 @@ from service import clock
 from service.access_tokens import recognise
 from service.context import Context
 from service.endpoints.discovery import jwks_of
-from service.families.cache import Loaded
+from service.families.cache import LoadedFamily
 from service.keys.keyring import Keyring
 from service.keys.signing_key import SigningKey
 from service.keys.vouchers import Vouchers
@@ -72,8 +72,8 @@ async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.Monk
 
     last: list[datetime | None] = [None]
 
-    async def load(*_: object) -> Loaded:
-        return Loaded(1, None, given(opened()), True, at=last[0])
+    async def load(*_: object) -> LoadedFamily:
+        return LoadedFamily(1, None, given(opened()), True, at=last[0])
 
     parts = SimpleNamespace(registry=SimpleNamespace(client=holder), families=SimpleNamespace(load=load))
     end = START.replace(microsecond=0) + timedelta(seconds=300)

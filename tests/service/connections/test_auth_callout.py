@@ -15,9 +15,9 @@ from nats.errors import Error as NatsError
 from events.fairness.fair_queue import NoRoom
 from events.log.log import Unavailable
 from service import clock
-from service.connections.admission import Admitted, Offered
+from service.connections.admission import Admitted, ConnectOptions
 from service.connections.auth_callout import SUBJECT, Callout, _b64
-from service.connections.token_connections import Holding
+from service.connections.token_connections import TokenConnection
 from service.errors import invalid_client
 from service.registry.named_role import NamedRole, below
 
@@ -25,7 +25,7 @@ SEED = nkeys.encode_seed(b"s" * 32, nkeys.PREFIX_BYTE_ACCOUNT).decode()
 USER = "UABC"
 NOTHING = cast("Any", None)
 REFUSAL = {"error": "Authorization Violation", "type": "authorization_response", "version": 2}
-HOLDING = Holding("acme", "web", "family", "jti", 1_800_000_000)
+HOLDING = TokenConnection("acme", "web", "family", "jti", 1_800_000_000)
 
 
 class Message:
@@ -54,12 +54,12 @@ class World:
 
     def __init__(self) -> None:
         self.admitted: Admitted | Exception = Admitted("acme", "web")
-        self.offered: list[Offered] = []
-        self.opened: list[Holding] = []
+        self.offered: list[ConnectOptions] = []
+        self.opened: list[TokenConnection] = []
         self.counted: list[tuple[str, str]] = []
         self.has_room = True
         self.gets_room = False
-        self.confirmed: list[tuple[Offered, Admitted]] = []
+        self.confirmed: list[tuple[ConnectOptions, Admitted]] = []
         self.is_void: Exception | None = None
         self.drained = False
         counts = SimpleNamespace(takes=self._takes, takes_later=self._takes_later)
@@ -88,13 +88,13 @@ class World:
     async def _drain(self) -> None:
         self.drained = True
 
-    async def _admit(self, offered: Offered) -> Admitted:
+    async def _admit(self, offered: ConnectOptions) -> Admitted:
         self.offered.append(offered)
         if isinstance(self.admitted, Exception):
             raise self.admitted
         return self.admitted
 
-    async def _confirm(self, offered: Offered, admitted: Admitted) -> None:
+    async def _confirm(self, offered: ConnectOptions, admitted: Admitted) -> None:
         self.confirmed.append((offered, admitted))
         if self.is_void is not None:
             raise self.is_void
@@ -162,7 +162,7 @@ async def test_a_client_may_use_its_own_subjects_and_inbox_alone(world: World) -
         "name": "acme/web",
         "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web")),
     }
-    assert (world.offered, world.opened, world.counted) == ([Offered("acme.web")], [], [("acme", "web")])
+    assert (world.offered, world.opened, world.counted) == ([ConnectOptions("acme.web")], [], [("acme", "web")])
     assert not world.confirmed, "nothing can have changed since"
 
 
@@ -238,7 +238,7 @@ async def test_who_waited_for_room_proves_itself_anew(world: World, is_void: Exc
     world.admitted, world.has_room, world.gets_room = Admitted("acme", "web", HOLDING), False, True
     world.is_void = is_void
     answer = await world.answer(Message())
-    assert world.confirmed == [(Offered("acme.web"), world.admitted)]
+    assert world.confirmed == [(ConnectOptions("acme.web"), world.admitted)]
     if is_void is None:
         assert user_of(answer)["name"] == HOLDING.user and world.opened == [HOLDING]
     else:

@@ -12,7 +12,7 @@ from service.connections import connection_counts
 from service.connections.admission import Admitted
 from service.connections.connection_counts import MOST_OF_PERSON, WAITING, ConnectionCounts
 from service.connections.disconnect import ACCOUNT, PERSONS_ACCOUNT, Listed
-from service.connections.token_connections import Holding
+from service.connections.token_connections import TokenConnection
 from service.registry.named_role import ACCOUNTS, as_client, bound_of_role
 
 
@@ -170,7 +170,9 @@ async def test_one_persons_token_takes_none_of_its_clients_connections(
 ) -> None:
     """Each person's grant has a few of its own, whichever of its tokens it shows, and whatever the client may have."""
     jtis = [f"jti-{at}" for at in range(MOST_OF_PERSON)]
-    persons = [Admitted("acme", "web", Holding("acme", "web", "family", jti, 1_700_000_000), (jti,)) for jti in jtis]
+    persons = [
+        Admitted("acme", "web", TokenConnection("acme", "web", "family", jti, 1_700_000_000), (jti,)) for jti in jtis
+    ]
     assert {admitted.counted for admitted in persons} == {"person:family"}
     for at, admitted in enumerate(persons):
         assert await comes(counts, "acme", admitted.counted)

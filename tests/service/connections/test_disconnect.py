@@ -10,7 +10,7 @@ import pytest
 
 from service.clock import FOR_EVER
 from service.connections import disconnect
-from service.connections.disconnect import ASK, AT_ONCE, Connections, Listed
+from service.connections.disconnect import ASK, AT_ONCE, Listed, ServerConnections
 
 ENABLED = datetime(2026, 11, 29, 12, 0, 5, 999999, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ class Broker:
         self.void: dict[tuple[str, str], datetime] = {}
         self.receivers: dict[str, Any] = {}
         registry = SimpleNamespace(void_until=lambda *who: self.void.get(who))
-        self.connections = Connections(cast("Any", self), cast("Any", registry))
+        self.connections = ServerConnections(cast("Any", self), cast("Any", registry))
 
     def new_inbox(self) -> str:
         """As the connection's."""

@@ -16,12 +16,12 @@ from service import clock
 from service.clock import FOR_EVER
 from service.connections import token_connections as holdings
 from service.connections.disconnect import Listed
-from service.connections.token_connections import Holding, Holdings
-from service.families.cache import Loaded
+from service.connections.token_connections import TokenConnection, TokenConnections
+from service.families.cache import LoadedFamily
 from tests.service.decide.given import given, opened
 
 UNTIL = int(time.time()) + 3600
-ONE = Holding("acme", "web", "family", "jti-1", UNTIL)
+ONE = TokenConnection("acme", "web", "family", "jti-1", UNTIL)
 OTHER = ONE._replace(jti="jti-2")
 LIVE = given(opened())
 assert LIVE is not None
@@ -38,18 +38,18 @@ class World:
         self.void: dict[tuple[str, str], datetime] = {}
         asked = SimpleNamespace(load=self._load), SimpleNamespace(void_until=lambda *who: self.void.get(who))
         self.connections = SimpleNamespace(end_user=self.ended.append, when_listed=[])
-        self.holdings = Holdings(*cast("Any", (*asked, self.connections)))
+        self.holdings = TokenConnections(*cast("Any", (*asked, self.connections)))
 
     def list(self, user: str, began: datetime | None = None) -> None:
         """The servers have such a connection."""
         (receive,) = self.connections.when_listed
         receive(Listed("one", 1, user, (began or clock.now()).isoformat()))
 
-    async def _load(self, _tenant: str, _family_id: str) -> Loaded:
+    async def _load(self, _tenant: str, _family_id: str) -> LoadedFamily:
         answer = self.answers.pop(0)
         if isinstance(answer, Unavailable):
             raise answer
-        return Loaded(7, None, answer, True)
+        return LoadedFamily(7, None, answer, True)
 
     def hear(self, state: FamilyState, family_id: str = "family") -> None:
         """Of a revocation."""
@@ -77,8 +77,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_the_name_tells_everything() -> None:
     """And that of a client with another proof tells nothing."""
-    assert Holding.of(ONE.user) == ONE
-    assert Holding.of("acme/web") is None
+    assert TokenConnection.of(ONE.user) == ONE
+    assert TokenConnection.of("acme/web") is None
 
 
 async def test_what_is_revoked_while_it_opens_a_connection(world: World) -> None:
@@ -94,7 +94,7 @@ async def test_what_is_revoked_while_it_opens_a_connection(world: World) -> None
 
 
 @pytest.mark.parametrize(("state", "ended"), [(ENDED, {ONE, OTHER}), (ONE_ENDED, {ONE}), (LIVE, set())])
-async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ended: set[Holding]) -> None:
+async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ended: set[TokenConnection]) -> None:
     """A family's ends all, a token's its own, another family's none; and each is ended once."""
     world.answers = [LIVE, LIVE]
     for one in (ONE, OTHER):

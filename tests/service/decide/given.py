@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from events.aggregates.family import FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
-from service.decide.access_token_claims import Claimed
+from service.decide.access_token_claims import AccessTokenClaims
 from service.decide.issue import Issue
 from service.decide.policy import ANY, Rules
 from service.decide.refresh_token import Redeem
@@ -54,12 +54,14 @@ def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **field
     return Redeem(now=at(seconds), rules=rules, generation=generation, **(chosen | fields))
 
 
-def claimed(sub: str, client_id: str, jti: str, scope: str, actors: tuple[str, ...] = (), **fields: Any) -> Claimed:
+def claimed(
+    sub: str, client_id: str, jti: str, scope: str, actors: tuple[str, ...] = (), **fields: Any
+) -> AccessTokenClaims:
     """What a token says that the service has vouched for, in such a family."""
-    return Claimed(sub, client_id, jti, scope, lambda seed: seed == "seed", actors, **fields)
+    return AccessTokenClaims(sub, client_id, jti, scope, lambda seed: seed == "seed", actors, **fields)
 
 
-def exchanging(subject: Claimed, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
+def exchanging(subject: AccessTokenClaims, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
     """`orders` asks for a token of its own, and may; the subject token lives until five minutes after the start."""
     chosen: dict[str, Any] = {
         "rules": replace(RULES, may_exchange=("web", "orders")),

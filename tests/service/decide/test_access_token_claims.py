@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, TokenIssued, TokenRevoked
 from service.access_tokens.recognise import Claims
-from service.decide.access_token_claims import Claimed, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.revocation import RevokeAccessToken, revoke_access_token
 from service.decide.token_exchange import exchange
@@ -36,13 +36,13 @@ def refusal(decision: Decision) -> str:
 
 
 @pytest.mark.parametrize("genuine", [GENUINE, EXCHANGED, GENUINE._replace(jti="jti-0"), GENUINE._replace(scope="")])
-def test_what_the_family_gave_is_borne_out(genuine: Claimed) -> None:
+def test_what_the_family_gave_is_borne_out(genuine: AccessTokenClaims) -> None:
     """Its client's, the latest and earlier ones, and those that others exchanged."""
     assert is_borne_out(given(opened()), genuine)
 
 
 @pytest.mark.parametrize("forged", FORGED)
-def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: Claimed) -> None:
+def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: AccessTokenClaims) -> None:
     """No exchange makes a genuine token of it, and it ends nobody else's; whoever presents it is told nothing."""
     state = given(opened())
     assert not is_borne_out(state, forged)

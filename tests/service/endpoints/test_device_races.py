@@ -26,7 +26,7 @@ from service.decide.device_authorization import AnswerDevice
 from service.endpoints.authorize import answer
 from service.endpoints.grants import device_code
 from service.errors import OAuthError
-from service.families.cache import Loaded
+from service.families.cache import LoadedFamily
 from service.families.families import Families
 from service.registry.blocked_subjects import Subjects
 from service.replicas import waiting_devices
@@ -75,7 +75,7 @@ class Replica:
     async def poll(self, family_id: str) -> str:
         """The device asks whether it was approved: what it is told."""
 
-        def decide(loaded: Loaded, now: datetime, commit_id: str) -> Decision:
+        def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             if loaded.state is None:
                 return Decision(expired())
             command = RedeemDeviceCode(now, replace(RULES, scope="read"), "tv", None, None, commit_id, 1)

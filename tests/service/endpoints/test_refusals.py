@@ -29,8 +29,8 @@ from service.decide.authorization_code import s256
 from service.decide.decision import Decision
 from service.endpoints import authorize, introspect, revoke, token
 from service.errors import OAuthError
-from service.families.cache import Loaded
-from service.families.families import Concluded, Decide, DecideOn
+from service.families.cache import LoadedFamily
+from service.families.families import CommittedDecision, Decide, DecideOn
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import Tokens, new_id
 from service.keys.signing_key import SigningKey
@@ -83,23 +83,23 @@ class World:
     async def _client(self, tenant: Tenant, client_id: str) -> Client | None:
         return tenant.clients.get(client_id)
 
-    async def _load(self, *_: str) -> Loaded:
-        return Loaded(1, None, self.state, True)
+    async def _load(self, *_: str) -> LoadedFamily:
+        return LoadedFamily(1, None, self.state, True)
 
     async def _decide(
         self, _tenant: str, _family_id: str, _actor: str, decide: Decide, *, new: bool = False
-    ) -> Concluded:
+    ) -> CommittedDecision:
         state = None if new else self.state
         return self._conclude(state, decide(state, clock.now(), "id"))
 
-    async def _decide_on(self, _tenant: str, _family_id: str, _actor: str, decide: DecideOn) -> Concluded:
+    async def _decide_on(self, _tenant: str, _family_id: str, _actor: str, decide: DecideOn) -> CommittedDecision:
         return self._conclude(self.state, decide(await self._load(), clock.now(), "id"))
 
-    def _conclude(self, state: FamilyState | None, decision: Decision) -> Concluded:
+    def _conclude(self, state: FamilyState | None, decision: Decision) -> CommittedDecision:
         if decision.events:
             self.written += decision.events
             state = self.state = fold(state, decision.events, clock.now())
-        return Concluded(decision.outcome, state, decision, 2 if decision.events else 0)
+        return CommittedDecision(decision.outcome, state, decision, 2 if decision.events else 0)
 
 
 @pytest.fixture(autouse=True)

@@ -23,13 +23,13 @@ from service.decide.issue import issue
 from service.decide.refresh_token import redeem
 from service.decide.revocation import Revoke, revoke
 from service.families import families as families_module
-from service.families.cache import Loaded, Recent
+from service.families.cache import FamilyCache, LoadedFamily
 from service.families.families import Decide, Families
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
-from service.registry.blocked_subjects import Known, Subjects
+from service.registry.blocked_subjects import BlockState, Subjects
 from service.registry.change_aggregate import change
-from service.replicas.appended import News
+from service.replicas.appended import AppendedCommits
 from tests.broker import Broker
 from tests.service.decide.given import RULES, issuing, redeeming
 
@@ -119,7 +119,7 @@ async def test_grace_counts_from_the_time_of_storing(
     def begin(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return issue(state, issuing()._replace(now=now))
 
-    def present(loaded: Loaded, now: datetime, _id: str) -> Decision:
+    def present(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
         presented = redeeming(0, rules=rules, answered_at=loaded.answered_at)
         return redeem(loaded.state, presented._replace(now=now))
 
@@ -192,7 +192,7 @@ async def _at(
 async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:
     """The news of a commit is there before whoever has its answer can ask again."""
     for replica in replicas:
-        news = News(replica.connection, replica.families.recent, lambda: False, SEAL)
+        news = AppendedCommits(replica.connection, replica.families.recent, lambda: False, SEAL)
         await news.start()
         await replica.connection.flush()
         replica.families.spread = news.spread
@@ -204,7 +204,7 @@ async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Re
 async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[Replica, Replica]) -> None:
     """An old commit under the newest sequence passes the log's comparison: CONTRACT §3.5, dead is dead."""
     one, other = replicas
-    await News(other.connection, other.families.recent, lambda: False, SEAL).start()
+    await AppendedCommits(other.connection, other.families.recent, lambda: False, SEAL).start()
     await other.connection.flush()
 
     def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
@@ -239,7 +239,7 @@ async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -
     heard: list[bytes] = []
     await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
     await other.connection.flush()
-    one.families.spread = News(one.connection, one.families.recent, lambda: True, SEAL).spread
+    one.families.spread = AppendedCommits(one.connection, one.families.recent, lambda: True, SEAL).spread
     await _in_turn((one, one))
     await one.connection.flush()
     await other.connection.flush()
@@ -248,9 +248,9 @@ async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -
 
 def test_older_news_than_what_is_known() -> None:
     """They are passed over, whatever order they come in."""
-    recent, key = Recent(), ("acme", "f1")
+    recent, key = FamilyCache(), ("acme", "f1")
     recent.hear(key, 1, b"not read, or it would be refused")
-    from_here = Loaded(2, digest(b""), None, False)
+    from_here = LoadedFamily(2, digest(b""), None, False)
     recent.remember(key, from_here)
     assert recent.get(key) == from_here
 
@@ -297,8 +297,8 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
     assert isinstance((await other.families.decide("acme", "f2", "client:web", polled)).outcome, Granted)
 
 
-async def _nobody_is_blocked(*_: object) -> Known:
-    return Known(0, False)
+async def _nobody_is_blocked(*_: object) -> BlockState:
+    return BlockState(0, False)
 
 
 def _begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
@@ -332,7 +332,9 @@ async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica
         assert head.commit is not None and head.stored is not None
         assert (concluded.state, concluded.seq) == (head.commit.state, head.stored.seq)
         assert concluded.decision.events == head.commit.events and concluded.outcome == concluded.decision.outcome
-    remembered = Loaded(refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at)
+    remembered = LoadedFamily(
+        refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at
+    )
     assert one.families.recent.get(("acme", "f1")) == remembered
     assert one.families.tally.conflicts == 0 and one.families.tally.rotated == 1
     assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"

@@ -24,9 +24,9 @@ from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.device_authorization import AnswerDevice, answer_device
 from service.decide.issue import issue
 from service.decide.refresh_token import redeem
-from service.families.cache import Loaded
+from service.families.cache import LoadedFamily
 from service.families.families import APPROVED, Decide, Families
-from service.registry.blocked_subjects import Known, Subjects
+from service.registry.blocked_subjects import BlockState, Subjects
 from tests.service.decide.given import RULES, issuing, redeeming
 
 
@@ -35,7 +35,7 @@ class World:
 
     def __init__(self) -> None:
         self.commits: list[Stored] = []
-        self.person, self.remembered = Known(7, False), Known(7, False)
+        self.person, self.remembered = BlockState(7, False), BlockState(7, False)
         self.asked: list[Any] = []
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
@@ -53,12 +53,12 @@ class World:
         self.commits.append(Stored(expected + 1, place, body))
         return expected + 1
 
-    def known(self, tenant: str, sub: str) -> Known:
+    def known(self, tenant: str, sub: str) -> BlockState:
         """As `Subjects.known`."""
         self.asked.append(("known", tenant, sub))
         return self.remembered
 
-    async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> Known:
+    async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
         """As `Subjects.newest`."""
         self.asked.append(("newest", tenant, sub, blocked_at))
         return self.person
@@ -81,7 +81,7 @@ def begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
     return issue(state, issuing()._replace(now=now))
 
 
-def presented(loaded: Loaded, now: datetime, _id: str) -> Decision:
+def presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
     """The first refresh token."""
     return redeem(loaded.state, redeeming(0)._replace(now=now))
 
@@ -142,7 +142,7 @@ async def test_an_approval_by_a_blocked_person_leaves_the_devices_end_alone(wait
     one = world.replica()
     if waits_in_the_log:
         await one.decide("acme", "f1", "client:web", started, new=True)
-    world.person = Known(8, True)
+    world.person = BlockState(8, True)
     waiting = None if waits_in_the_log else ASKED
     answer = await one.decide("acme", "f1", "client:login", approval(waiting))
     assert isinstance(answer.outcome, Refused)
@@ -166,6 +166,6 @@ async def test_a_person_is_asked_about_where_something_begins_and_nowhere_else()
     await one.decide("acme", "f1", "client:web", polled)
     assert world.asked == [("newest", *ALICE, 2), ("append", None)]
     world.asked.clear()
-    world.person = Known(8, True)
+    world.person = BlockState(8, True)
     refreshed = await one.decide_on("acme", "f1", "client:web", presented)
     assert world.asked == [("append", None)] and refreshed.seq == 4

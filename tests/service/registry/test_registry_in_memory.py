@@ -31,7 +31,7 @@ from service.keys.mac_tokens import Kind, Tokens
 from service.keys.signing_key import SigningKey
 from service.keys.vouchers import Vouchers
 from service.registry import registry as registry_module
-from service.registry.blocked_subjects import NOTHING, Known
+from service.registry.blocked_subjects import NOTHING, BlockState
 from service.registry.named_role import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_A_PASSWORD
 from service.registry.registry import LEEWAY_SECONDS, Client, KeyMismatch, Registry, Tenant, TenantKey
 from tests.service.decide.given import START, at
@@ -365,14 +365,14 @@ def test_whatever_comes_of_a_tenant_it_is_told_anew() -> None:
 def test_a_person_is_known_by_the_guard_of_an_append() -> None:
     """Where the log stands about her, and whether she is blocked."""
     made = registry(blocked(5))
-    assert made.subjects.known("acme", "alice") == Known(5, True)
+    assert made.subjects.known("acme", "alice") == BlockState(5, True)
     assert made.subjects.known("acme", "bob") == NOTHING
 
 
 async def test_what_is_known_of_a_person_is_asked_of_the_log() -> None:
     """By whoever must not decide on memory."""
     log = Table(blocked(5))
-    assert await registry(log=log).subjects.newest("acme", "alice") == Known(5, True)
+    assert await registry(log=log).subjects.newest("acme", "alice") == BlockState(5, True)
 
 
 def test_what_is_no_commit_changes_nothing() -> None:
@@ -551,4 +551,4 @@ async def test_a_family_may_begin_on_a_foreign_message_about_its_person(
     made = registry(log=log)
     place = subjects.subject("acme", "alice").live
     _, failures = await followed(monkeypatch, made, Batch([Stored(5, place, b"{}")], 0))
-    assert failures == [] and made.subjects.known("acme", "alice") == Known(5, bool(commits))
+    assert failures == [] and made.subjects.known("acme", "alice") == BlockState(5, bool(commits))

@@ -15,7 +15,7 @@ from service.clients import assertion
 from service.decide.decision import Decision, Done
 from service.decide.revocation import RevokeAccessToken, revoke_access_token
 from service.errors import OAuthError
-from service.json_log import Journal, install
+from service.json_log import JsonLog, install
 from service.replicas.broker_clock import MOST_TOLERATED_SECONDS, SETTLED_SECONDS, TOLERATED_SECONDS, Skew
 from tests.service.decide.given import START, at, claimed, given, opened
 
@@ -158,7 +158,7 @@ def test_a_clock_that_jumps_is_noticed_by_the_next_request(clocks: Clocks) -> No
 def journal_of(clocks: Clocks, skew: Skew, *aheads: float) -> list[str]:
     """The lines that measurements write with this machine's clock so far ahead."""
     out = io.BytesIO()
-    journal = Journal(out)
+    journal = JsonLog(out)
     install(journal)
     for clocks.ahead in aheads:
         clocks.measure(skew)

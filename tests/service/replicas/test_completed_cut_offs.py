@@ -16,7 +16,7 @@ from events.log.log import Log, Unavailable
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.replicas import completed_cut_offs
-from service.replicas.completed_cut_offs import CONSUMER, Completed
+from service.replicas.completed_cut_offs import CONSUMER, CompletedCutOffs
 from tests.broker import Broker
 
 SEAL = Seal(Keyring({1: bytes(32)}))
@@ -25,7 +25,7 @@ SEAL = Seal(Keyring({1: bytes(32)}))
 class World:
     """Two replicas, and a log in which two cut-offs were ordered; neither is complete."""
 
-    def __init__(self, one: Completed, other: Completed, work: JetStreamContext.PullSubscription) -> None:
+    def __init__(self, one: CompletedCutOffs, other: CompletedCutOffs, work: JetStreamContext.PullSubscription) -> None:
         self.one, self.other, self.work = one, other, work
 
 
@@ -40,7 +40,7 @@ async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await jetstream.add_consumer(STREAM, shared)
     for _ in range(2):
         await jetstream.publish("tokens.acme.subject.x", b"a cut-off")
-    one, other = (Completed(connection, Log(connection), SEAL) for connection in connections)
+    one, other = (CompletedCutOffs(connection, Log(connection), SEAL) for connection in connections)
     for replica, connection in zip((one, other), connections, strict=True):
         await replica.start()
         await connection.flush()
@@ -90,7 +90,7 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
     """Each of those who wait for it, and nobody else; afterwards nothing is kept of them."""
     monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 3600.0)
     away = SimpleNamespace(publish=_fails), SimpleNamespace(finished=_is_away)
-    one = Completed(cast("Any", away[0]), cast("Any", away[1]), SEAL)
+    one = CompletedCutOffs(cast("Any", away[0]), cast("Any", away[1]), SEAL)
     waiting = [asyncio.create_task(one.wait(seq)) for seq in (7, 7, 8)]
     await asyncio.sleep(0)
     await one.tell(7)
@@ -107,7 +107,7 @@ async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyP
     """After a while the caller hears that it takes too long, also from a broker that is away."""
     monkeypatch.setattr(completed_cut_offs, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 0.01)
-    one = Completed(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
+    one = CompletedCutOffs(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
     assert not await one.wait(7)
     assert not one._waiting
 

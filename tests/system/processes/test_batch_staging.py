@@ -33,7 +33,7 @@ async def log(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log(connection)
     await log.start()
     monkeypatch.setattr(log.appender._pace, "together", True)
-    monkeypatch.setattr("events.log.batch_choice.Pace.acknowledged", lambda *_: None)
+    monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     return log
 
 

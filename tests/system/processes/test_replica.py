@@ -14,7 +14,7 @@ from events.log import stream
 from heirloom.app import Disconnected, Settings, run_replica
 from heirloom.process.process_report import Reporter
 from service import clock
-from service.json_log import Journal
+from service.json_log import JsonLog
 from service.keys import keyring
 from tests.broker import Broker
 
@@ -34,7 +34,7 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
     keyring.create(tmp_path / "keyring.json")
     settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     ready = asyncio.Event()
-    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), Reporter(), asyncio.Event(), ready))
+    serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), Reporter(), asyncio.Event(), ready))
     await asyncio.wait_for(ready.wait(), 10)
     await connected[which].close()
     with pytest.raises(Disconnected, match="for good"):
@@ -51,7 +51,7 @@ async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
     keyring.create(tmp_path / "keyring.json")
     settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     reporter, stop, ready = Reporter(), asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), reporter, stop, ready))
+    serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), reporter, stop, ready))
     await asyncio.wait_for(ready.wait(), 10)
     connection = await bus.connect(nats_server.url, "test")
     for subject in ("oauth.acme.client.web.token", "oauth.acme.public.jwks", "admin.acme.tenant.put"):
@@ -80,7 +80,7 @@ async def test_a_replica_gives_tokens_by_the_brokers_clock(
     keyring.create(tmp_path / "keyring.json")
     settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     stop, ready = asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(run_replica(settings, Journal(io.BytesIO()), Reporter(), stop, ready))
+    serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), Reporter(), stop, ready))
     await asyncio.wait_for(ready.wait(), 10)
     connection = await bus.connect(nats_server.url, "test")
 

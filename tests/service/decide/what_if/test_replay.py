@@ -29,7 +29,7 @@ from service.decide.policy import Rules
 from service.decide.refresh_token import Redeem, ends_at, redeem
 from service.decide.revocation import Revoke, RevokeAccessToken, revoke, revoke_access_token
 from service.decide.token_exchange import exchange
-from service.decide.what_if.replay import Held, Parting, Run, _give, _in_the_place_of, follow, verdict
+from service.decide.what_if.replay import FirstDifference, GenerationMap, Run, _give, _in_the_place_of, follow, verdict
 from service.decide.what_if.replay import end as what_if_end
 from tests.service.decide.given import RULES, START, claimed, exchanging, issuing, opened
 
@@ -370,7 +370,7 @@ def test_a_refresh_token_may_have_come_alone() -> None:
     granted, refresh, _ = opened()
     state = fold(None, (granted, refresh), START)
     run = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
-    assert run.fact.access is None and run.held == (Held(0, 0, 0),)
+    assert run.fact.access is None and run.held == (GenerationMap(0, 0, 0),)
     assert run.instead.access is not None and run.instead.access.audience == state.audience
 
 
@@ -378,8 +378,8 @@ def test_a_life_in_step_is_one_entry() -> None:
     """However long it is: what must be remembered of a family does not grow with every refresh."""
     world = happened("issue", "pwd", {}, [NEWEST] * 20)
     rules = [asked.rules for asked, _ in world.recorded]
-    assert what_if(world.log, rules, GRACE).held == (Held(0, 20, 0, 1),)
-    assert what_if(world.log, rules, REUSE).held == (Held(0, 20, 0, 0),)
+    assert what_if(world.log, rules, GRACE).held == (GenerationMap(0, 20, 0, 1),)
+    assert what_if(world.log, rules, REUSE).held == (GenerationMap(0, 20, 0, 0),)
 
 
 def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
@@ -396,9 +396,9 @@ def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
     assert run.instead.expires_at == brute.state.expires_at
 
 
-def given_in_turn(*pairs: tuple[int, int]) -> tuple[Held, ...]:
+def given_in_turn(*pairs: tuple[int, int]) -> tuple[GenerationMap, ...]:
     """Generations in fact, and what was given instead of each."""
-    held: tuple[Held, ...] = ()
+    held: tuple[GenerationMap, ...] = ()
     for generation, instead in pairs:
         held = _give(held, generation, instead)
     return held
@@ -407,21 +407,23 @@ def given_in_turn(*pairs: tuple[int, int]) -> tuple[Held, ...]:
 @pytest.mark.parametrize(
     ("pairs", "held"),
     [
-        (((0, 0),), (Held(0, 0, 0),)),
-        (((0, 0), (0, 0)), (Held(0, 0, 0),)),
-        (((0, 0), (1, 1), (2, 2)), (Held(0, 2, 0, 1),)),
-        (((0, 0), (1, 0), (2, 0)), (Held(0, 2, 0, 0),)),
-        (((0, 0), (0, 1), (0, 2)), (Held(0, 0, 0), Held(0, 0, 1), Held(0, 0, 2))),
-        (((0, 0), (1, 1), (1, 1)), (Held(0, 1, 0, 1),)),
-        (((0, 0), (1, 1), (1, 2)), (Held(0, 1, 0, 1), Held(1, 1, 2))),
-        (((0, 0), (1, 1), (2, 1)), (Held(0, 1, 0, 1), Held(2, 2, 1))),
-        (((0, 0), (1, 1), (2, 1), (3, 1)), (Held(0, 1, 0, 1), Held(2, 3, 1, 0))),
-        (((0, 0), (1, 1), (3, 2)), (Held(0, 1, 0, 1), Held(3, 3, 2))),
-        (((0, 0), (2, 1)), (Held(0, 0, 0), Held(2, 2, 1))),
-        (((2, 5), (3, 7), (4, 9)), (Held(2, 4, 5, 2),)),
+        (((0, 0),), (GenerationMap(0, 0, 0),)),
+        (((0, 0), (0, 0)), (GenerationMap(0, 0, 0),)),
+        (((0, 0), (1, 1), (2, 2)), (GenerationMap(0, 2, 0, 1),)),
+        (((0, 0), (1, 0), (2, 0)), (GenerationMap(0, 2, 0, 0),)),
+        (((0, 0), (0, 1), (0, 2)), (GenerationMap(0, 0, 0), GenerationMap(0, 0, 1), GenerationMap(0, 0, 2))),
+        (((0, 0), (1, 1), (1, 1)), (GenerationMap(0, 1, 0, 1),)),
+        (((0, 0), (1, 1), (1, 2)), (GenerationMap(0, 1, 0, 1), GenerationMap(1, 1, 2))),
+        (((0, 0), (1, 1), (2, 1)), (GenerationMap(0, 1, 0, 1), GenerationMap(2, 2, 1))),
+        (((0, 0), (1, 1), (2, 1), (3, 1)), (GenerationMap(0, 1, 0, 1), GenerationMap(2, 3, 1, 0))),
+        (((0, 0), (1, 1), (3, 2)), (GenerationMap(0, 1, 0, 1), GenerationMap(3, 3, 2))),
+        (((0, 0), (2, 1)), (GenerationMap(0, 0, 0), GenerationMap(2, 2, 1))),
+        (((2, 5), (3, 7), (4, 9)), (GenerationMap(2, 4, 5, 2),)),
     ],
 )
-def test_what_was_given_is_remembered_by_runs(pairs: tuple[tuple[int, int], ...], held: tuple[Held, ...]) -> None:
+def test_what_was_given_is_remembered_by_runs(
+    pairs: tuple[tuple[int, int], ...], held: tuple[GenerationMap, ...]
+) -> None:
     """Each generation stands for what was given with it the last time."""
     assert given_in_turn(*pairs) == held
     last = dict(pairs)
@@ -451,7 +453,7 @@ def test_what_is_presented_in_the_place_of_another(
     newest: int | None, instead: int | None, presented: int, expected: int | None
 ) -> None:
     """A forged one is as far beyond the newest; of what nobody was given there is nothing to present."""
-    held = Held(1, 1, 7), Held(3, 3, 8), Held(3, 3, 9)
+    held = GenerationMap(1, 1, 7), GenerationMap(3, 3, 8), GenerationMap(3, 3, 9)
     run = Run(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
     assert _in_the_place_of(run, presented) == expected
 
@@ -460,7 +462,7 @@ def test_where_two_histories_part_is_told() -> None:
     """The commit, its time, and which generation was presented in fact."""
     world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
     run = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
-    assert run.parting == Parting(4, world.log[3].at, 0, "reuse_detected", "redeemed")
+    assert run.parting == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
     assert len(world.log) == 5, "the first one counts"
 
 
@@ -491,8 +493,8 @@ def test_how_a_family_stands(changes: dict[str, Any], rules: dict[str, Any], end
     assert what_if_end(state, replace(RULES, **rules), START + timedelta(seconds=60)) == ended
 
 
-IN_FACT = Parting(2, START, 0, "redeemed", "expired")
-SPARED = Parting(2, START, 0, "reuse_detected", "repeated")
+IN_FACT = FirstDifference(2, START, 0, "redeemed", "expired")
+SPARED = FirstDifference(2, START, 0, "reuse_detected", "repeated")
 ENDED: dict[str, Any] = {"revoked": Revocation(START, "operator")}
 OTHERWISE: dict[str, Any] = {"revoked": Revocation(START, "client_request")}
 
@@ -512,7 +514,7 @@ OTHERWISE: dict[str, Any] = {"revoked": Revocation(START, "client_request")}
     ],
 )
 def test_a_verdict_is_on_the_first_presentation_that_was_decided_differently(
-    fact: dict[str, Any], instead: dict[str, Any], parting: Parting | None, found: tuple[str, str, str]
+    fact: dict[str, Any], instead: dict[str, Any], parting: FirstDifference | None, found: tuple[str, str, str]
 ) -> None:
     """Else on how both stand."""
     run = Run(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
