@@ -223,7 +223,7 @@ async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copie
     await guesses.start(copies)
     news = AppendedCommits(buses.log, families.recent, replicas.is_alone, seal)
     await news.start()
-    families.spread = news.spread
+    families.publish = news.publish
     inquiry = ReadModel(buses.inquiry)
     door = Door(registry)
     return Context(

@@ -14,7 +14,7 @@ class Figures:
     def __init__(self) -> None:
         self.outcomes: dict[str, Histogram] = {"ok": Histogram(SECONDS)}
 
-    def took(self, seconds: float, outcome: str) -> None:
+    def record(self, seconds: float, outcome: str) -> None:
         """A request was answered."""
         times = self.outcomes.get(outcome)
         if times is None:

@@ -168,7 +168,7 @@ class Server:
         """
         received.connection = answering.connection
         if not answering.askers.own_inbox(received.subject, received.reply):
-            self.figures[received.name].took(0.0, FOREIGN_REPLY)
+            self.figures[received.name].record(0.0, FOREIGN_REPLY)
             return
         try:
             received.check()
@@ -207,7 +207,7 @@ class Server:
     async def _refuse(self, received: Received, refusal: OAuthError) -> None:
         """It is counted; no line is written about it, which would be the most that it costs."""
         await self._respond(received, refusal.body(), refusal.headers())
-        self.figures[received.name].took(0.0, refusal.code)
+        self.figures[received.name].record(0.0, refusal.code)
 
     async def _answer(self, received: Received, asker: Asker) -> None:
         outcome, turns = "ok", self._turns[received.name]
@@ -234,7 +234,7 @@ class Server:
         if (instead := await self._respond(received, body, headers)) is not None:
             outcome = instead.code
         took = time.perf_counter() - received.at
-        self.figures[received.name].took(took, outcome)
+        self.figures[received.name].record(took, outcome)
         if outcome != "slow_down":  # who is told that asks a lot, and a line for each would be a lot of disk
             self._journal.decision(received.name, tenant, client_id, outcome, took)
 

@@ -8,13 +8,13 @@ which waits for us more often than we for it. So both ways are tried in turn, an
 from collections.abc import Callable
 
 WINDOW_SECONDS = 0.04
-TRIAL = (False, False, True, True) * 3
+PHASES = (False, False, True, True) * 3
 """Window by window, so that a load that grows or shrinks meanwhile favours neither way. Of two windows alike only the
 second counts: in the first, what was sent the other way still comes home."""
-COUNTED = range(1, len(TRIAL), 2)
+COUNTED = range(1, len(PHASES), 2)
 TRUST_SECONDS = 8
 """How long what a trial has shown is kept."""
-CROWD = 8
+MIN_CONCURRENCY = 8
 """With fewer appends at once, a batch was slower on every broker that was measured."""
 MARGIN = 1.05
 """Together must be faster by this to be chosen: alone, nobody waits for others."""
@@ -43,9 +43,9 @@ class BatchChoice:
     def _conclude(self, now: float) -> None:
         """A window is over. One that began before the crowd came says nothing, nor does one that nobody filled."""
         seconds = now - self._began
-        if self._crowd < CROWD or seconds > 3 * WINDOW_SECONDS:
+        if self._crowd < MIN_CONCURRENCY or seconds > 3 * WINDOW_SECONDS:
             self._try(-1)
-        elif self._step < len(TRIAL):
+        elif self._step < len(PHASES):
             if self._step in COUNTED:
                 self._rates[self.together] += self._commits / seconds
             self._try(self._step + 1)
@@ -58,8 +58,8 @@ class BatchChoice:
         self._step = step
         if step < 0:
             self.together = False
-        elif step < len(TRIAL):
+        elif step < len(PHASES):
             self._rates = self._rates if step else {False: 0.0, True: 0.0}
-            self.together = TRIAL[step]
+            self.together = PHASES[step]
         else:
             self.together = self._rates[True] > self._rates[False] * MARGIN

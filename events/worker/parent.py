@@ -57,7 +57,7 @@ class Pipe:
         )
         return cls(process)
 
-    async def pour(
+    async def feed(
         self, batches: AsyncIterable[Batch], answered: Callable[[asyncio.Future[bytes]], None], size: int = BATCH
     ) -> None:
         """Hand over everything that is read, `answered` hearing every answer.

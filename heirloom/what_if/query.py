@@ -128,7 +128,7 @@ async def find_out(
     try:
         if end > 0:
             async with aclosing(_history(connection, terms, end, at_most)) as batches:
-                await pipe.pour(batches, answered)
+                await pipe.feed(batches, answered)
         findings = await (await pipe.hand_over([]))
     finally:
         await pipe.close()

@@ -86,7 +86,7 @@ async def _pour(
     answered: Callable[[asyncio.Future[bytes]], None],
 ) -> None:
     async with aclosing(batches):
-        await pipe.pour(batches if extent.wanted is None else _while(batches, extent.wanted), answered)
+        await pipe.feed(batches if extent.wanted is None else _while(batches, extent.wanted), answered)
 
 
 async def _while(batches: AsyncIterable[Batch], wanted: Callable[[Stored], bool]) -> AsyncIterator[Batch]:

@@ -11,7 +11,7 @@ from service import clock
 from service.access_tokens.opaque import recognise_opaque
 from service.access_tokens.token_response import Exchanged, claims_of
 from service.context import Context
-from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.scope import allowed_of
 from service.keys.signing_key import kid_of
 from service.registry.registry import Tenant
@@ -73,7 +73,7 @@ class Recognised(NamedTuple):
 async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised | None:
     """The token if this tenant's key signed it, whatever the time; None otherwise. Raises `Unavailable`.
 
-    Whether the log bears them out is for whoever decides on the family's state (`is_borne_out`).
+    Whether the log bears them out is for whoever decides on the family's state (`matches`).
     What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so; and so is
     what was exchanged from that, whoever holds it.
     """
@@ -109,7 +109,7 @@ async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claim
         return None  # its revocation may be forgotten
     if not await audience_today(context, tenant, claims):
         return None
-    if state is None or not is_borne_out(state, claimed) or is_revoked(state, claimed):
+    if state is None or not matches(state, claimed) or is_revoked(state, claimed):
         return None
     return claims, state
 

@@ -92,7 +92,7 @@ async def _roles(context: Context, tenant: str) -> dict[str, TenantRole]:
     if newest is not None:
         try:
             async with asyncio.timeout(LEASE_SECONDS):
-                await context.registry.reach(newest.seq)
+                await context.registry.wait_until_applied(newest.seq)
         except TimeoutError as error:
             raise Unavailable("this replica is behind the log") from error
     return context.registry.roles(tenant)

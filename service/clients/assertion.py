@@ -21,7 +21,7 @@ from service.keys.client_keys import keys_of, weakness
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
 TYPES = ("jwt", "client-authentication+jwt")
-NOT_THE_TOKENS_TO_SAY = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
+FORBIDDEN_HEADER_PARAMETERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
 """Whence the key comes is ours to know (RFC 8725 §3.10), and no extension is understood here (RFC 7515 §4.1.11)."""
 
 LONGEST_SECONDS = 600
@@ -117,7 +117,7 @@ def read(text: str) -> Assertion | None:
         return None
     header = signed.headers()
     typ = header.get("typ", "JWT")
-    if header.get("alg") not in ALGORITHMS or NOT_THE_TOKENS_TO_SAY & header.keys():
+    if header.get("alg") not in ALGORITHMS or FORBIDDEN_HEADER_PARAMETERS & header.keys():
         return None
     if not isinstance(typ, str) or typ.lower() not in TYPES:
         return None

@@ -24,7 +24,7 @@ METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", 
 WITH_SECRET: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post")
 FOR_PUBLIC_CLIENTS = frozenset({"token", "revoke", "device_authorization"})
 """Where a client's name alone will do. Elsewhere the caller's right is all that protects people."""
-CLIENT_ID_IS_ANOTHERS = frozenset({"authorize"})
+CLIENT_ID_NAMES_ANOTHER_CLIENT = frozenset({"authorize"})
 """Where the parameter names the client that asks for a code, so that it cannot also name the caller."""
 MAX_AUTHORIZATION = 4096
 
@@ -69,7 +69,7 @@ def presented(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]
     authorizations = [value for name, value in headers.items() if name.lower() == "authorization"]
     secret = _text(parameters, "client_secret")
     assertion, kind = _text(parameters, "client_assertion"), _text(parameters, "client_assertion_type")
-    named = None if endpoint in CLIENT_ID_IS_ANOTHERS else _text(parameters, "client_id")
+    named = None if endpoint in CLIENT_ID_NAMES_ANOTHER_CLIENT else _text(parameters, "client_id")
     if len(authorizations) + (secret is not None) + (assertion is not None or kind is not None) > 1:
         raise OAuthError(
             "invalid_request", "a client authenticates by one method, not by several (RFC 6749 section 2.3)"

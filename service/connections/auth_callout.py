@@ -39,7 +39,7 @@ LIMITS = Limits(
 """Connections being decided on, and waiting for that: in all, and of one host."""
 PATIENCE_SECONDS = 2.5
 """A little less than the broker's. Who is not answered hears of a time-out and comes again; who is refused need not."""
-FOR_THE_CLIENT_ITSELF = ("issue", "authorize", "token", "device_authorization")
+CLIENT_ONLY_ENDPOINTS = ("issue", "authorize", "token", "device_authorization")
 """Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
 
 UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
@@ -170,7 +170,7 @@ class Callout:
         permissions = {
             "pub": {
                 "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
-                "deny": [f"{own}.{endpoint}" for endpoint in FOR_THE_CLIENT_ITSELF] if inboxes else [],
+                "deny": [f"{own}.{endpoint}" for endpoint in CLIENT_ONLY_ENDPOINTS] if inboxes else [],
             },
             "sub": {"allow": [subject for own in own_inboxes for subject in below(own)]},
         }

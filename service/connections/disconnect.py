@@ -26,7 +26,7 @@ ACCOUNT, PERSONS_ACCOUNT = "USERS", "PERSONS"
 by the tenant's, before a slash."""
 ASK = "$SYS.REQ.SERVER.PING.CONNZ"
 AT_ONCE = 256
-TOLD_SECONDS = 0.5
+KICK_DELAY_SECONDS = 0.5
 """Who has just lost the right to be connected still hears so: what he has asked, or asks at once, is answered."""
 AGAIN_SECONDS = 7.0
 """Later than that, nobody is let in by an answer from before: a lease and the broker's patience are over."""
@@ -124,7 +124,7 @@ class ServerConnections:
         task.add_done_callback(self._tasks.discard)
 
     async def _end_void(self, user: str) -> None:
-        for seconds in (TOLD_SECONDS, AGAIN_SECONDS):
+        for seconds in (KICK_DELAY_SECONDS, AGAIN_SECONDS):
             await asyncio.sleep(seconds)
             await self._ask_to_end(user)
 

@@ -18,7 +18,7 @@ from events.log.log import Unavailable
 from events.log.stream import REVOKED_STORED
 from events.task_cancellation import end
 from service import clock
-from service.connections.disconnect import AGAIN_SECONDS, TOLD_SECONDS, Listed, ServerConnections
+from service.connections.disconnect import AGAIN_SECONDS, KICK_DELAY_SECONDS, Listed, ServerConnections
 from service.families.families import Families
 from service.registry.registry import Registry
 
@@ -142,7 +142,7 @@ class TokenConnections:
             return
 
     def _end_soon(self, holding: TokenConnection) -> None:
-        asyncio.get_running_loop().call_later(TOLD_SECONDS, self._end, holding)
+        asyncio.get_running_loop().call_later(KICK_DELAY_SECONDS, self._end, holding)
 
     def _end(self, holding: TokenConnection) -> None:
         self._forget(holding)

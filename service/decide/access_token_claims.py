@@ -22,7 +22,7 @@ class AccessTokenClaims(NamedTuple):
     exchanged_from: tuple[str, ...] = ()
 
 
-def is_borne_out(state: FamilyState, claimed: AccessTokenClaims) -> bool:
+def matches(state: FamilyState, claimed: AccessTokenClaims) -> bool:
     """Whether the family gave this token: it is vouched for, its person's, its holder's, and of no wider scope.
 
     Nothing here changes once a family has given a token, but for which is the latest; of that one the state tells

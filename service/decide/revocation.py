@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.aggregates.family import REVOKED_ONE_BY_ONE, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
-from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.decision import Decision, Done, Refused
 from service.decide.refresh_token import forged
 from service.errors import OAuthError
@@ -72,7 +72,7 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
     Beyond `KEPT` the family ends, as its own client may have it do (RFC 7009 §2.1); others are `Refused` before.
     """
     token = command.token
-    if state is None or not is_borne_out(state, token) or token.client_id != command.client_id:
+    if state is None or not matches(state, token) or token.client_id != command.client_id:
         return Decision(Done())
     kept_until = command.expires_at + command.skew
     if is_revoked(state, token) or kept_until <= command.now:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.aggregates.family import AccessToken, FamilyState, TokenIssued
-from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.access_token_lifetime import access_expiry
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.policy import Rules
@@ -43,7 +43,7 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
     `invalid_request`; more than its scope, or than the client is registered for, is `invalid_scope`.
     """
     subject = command.subject
-    if state is None or not is_borne_out(state, subject) or not _is_alive(state, command) or not _may_take(command):
+    if state is None or not matches(state, subject) or not _is_alive(state, command) or not _may_take(command):
         return Decision(Refused(invalid_subject_token()))
     try:
         scope = _scope(command)

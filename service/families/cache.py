@@ -77,7 +77,7 @@ class FamilyCache:
         """It has just been appended here."""
         _put(self._known, key, what)
 
-    def hear(self, key: Key, seq: int, body: bytes) -> None:
+    def put_remote(self, key: Key, seq: int, body: bytes) -> None:
         """It has just been appended elsewhere. Decoded when it is needed, which most never are."""
         _put(self._told, key, (seq, body))
 

@@ -53,7 +53,7 @@ class Families:
         self.tally = FamilyCounters()
         self.buckets = Buckets()
         self.recent = FamilyCache()
-        self.spread: Spread = _to_nobody
+        self.publish: Spread = _to_nobody
 
     async def load(self, tenant: str, family_id: str) -> LoadedFamily:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
@@ -127,7 +127,7 @@ class Families:
                 raise
             self.tally.committed(decision.events)
             self.recent.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
-            await self.spread(tenant, family_id, seq, body)
+            await self.publish(tenant, family_id, seq, body)
             return CommittedDecision(decision.outcome, state, decision, seq)
 
     async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> BlockState | None:

@@ -93,7 +93,7 @@ class Tenant:
         rules = resolve(self.settings, settings)
         return msgspec.structs.replace(rules, audiences=(self.issuer, *rules.audiences))
 
-    def gave(self, *lifetimes: int | None) -> None:
+    def record_token_lifetimes(self, *lifetimes: int | None) -> None:
         """So many seconds access tokens were, or may be, given. None is no lifetime."""
         self.longest_ttl = max([self.longest_ttl, *(ttl for ttl in lifetimes if ttl is not None)])
 
@@ -207,7 +207,7 @@ class Registry:
         """As `reach`, for a while. Raises `Unavailable`."""
         try:
             async with asyncio.timeout(LEASE_SECONDS):
-                await self.reach(seq)
+                await self.wait_until_applied(seq)
         except TimeoutError as error:
             raise Unavailable("this replica is behind the log") from error
 
@@ -258,7 +258,7 @@ class Registry:
                 self.subjects.apply(tenant, rest[0], head)  # a family may begin on what lies there now
             return
 
-    async def reach(self, seq: int) -> None:
+    async def wait_until_applied(self, seq: int) -> None:
         """Return when every registry commit up to `seq` is applied; `seq` is one, or 0."""
         async with self._progress:
             await self._progress.wait_for(lambda: self._followed >= seq)
@@ -298,7 +298,7 @@ class Registry:
         state = tenant_events.codec.decode(stored.body).state
         tenant.settings = state.settings
         tenant.configured = stored
-        tenant.gave(state.longest_ttl, tenant.rules_of(ClientSettings()).access_token_ttl)
+        tenant.record_token_lifetimes(state.longest_ttl, tenant.rules_of(ClientSettings()).access_token_ttl)
         for client in tenant.clients.values():
             client.rules = tenant.rules_of(client.state.settings)
 
@@ -307,7 +307,7 @@ class Registry:
         if known is not None and known.stored.seq >= stored.seq:
             return
         state = client_events.codec.decode(stored.body).state
-        tenant.gave(state.longest_ttl, state.settings.access_token_ttl)
+        tenant.record_token_lifetimes(state.longest_ttl, state.settings.access_token_ttl)
         tenant.clients[client_id] = Client(client_id, state, tenant.rules_of(state.settings), stored)
         if state.disabled or (known is not None and known.state.void_until != state.void_until):
             self.when_voided(tenant.name, client_id)

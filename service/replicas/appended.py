@@ -37,7 +37,7 @@ class AppendedCommits:
         """Listen to the others."""
         await self._connection.listen(f"{SUBJECT}.*.*.*", self._heard)
 
-    async def spread(self, tenant: str, family_id: str, seq: int, body: bytes) -> None:
+    async def publish(self, tenant: str, family_id: str, seq: int, body: bytes) -> None:
         """A commit of that family was appended as `seq`."""
         if not self._is_alone():
             subject = f"{SUBJECT}.{tenant}.{family_id}.{seq}"
@@ -49,4 +49,4 @@ class AppendedCommits:
             log.warning("dropped news of a commit that no replica has published")
             return
         _, _, tenant, family_id, seq = subject.decode().split(".")
-        self._recent.hear((tenant, family_id), int(seq), body)
+        self._recent.put_remote((tenant, family_id), int(seq), body)

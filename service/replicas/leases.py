@@ -126,7 +126,7 @@ class Replicas:
         log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
 
     async def _apply(self, seq: int) -> None:
-        await self._registry.reach(seq)
+        await self._registry.wait_until_applied(seq)
         await self._settled()
 
     async def _answer(self, message: Msg) -> None:
@@ -159,7 +159,7 @@ class Replicas:
             async with asyncio.timeout(LEASE_SECONDS):
                 await self._skew.measure(self._connection)
                 await self._jetstream.publish(f"heirloom.replica.{self._id}", b"")
-                await self._registry.reach(await self._log.last_setting())
+                await self._registry.wait_until_applied(await self._log.last_setting())
                 self._others = len(await self._holders()) > 1
         except (NatsError, Unavailable, TimeoutError) as error:
             log.info("the lease is not renewed: %s", type(error).__name__)

@@ -188,7 +188,7 @@ async def test_a_replica_knows_what_lies_under_what_is_foreign(world: World, tmp
         assert known.issuer == "https://acme.example" and known.clients["web"].rules.scope == "read"
         await configure("read write")
         newest = await world.write(client.live)
-        await asyncio.wait_for(registry.reach(newest), 10)
+        await asyncio.wait_for(registry.wait_until_applied(newest), 10)
         assert known.clients["web"].rules.scope == "read write" and not failures
     finally:
         following.cancel()

@@ -132,7 +132,7 @@ async def verify_log(
         keys = [parse_key(key) for key in terms.keys]
         place = Place(beginning.tally.seq, beginning.seen.checkpoints)
         async with aclosing(read_vouched(connection, end, place, keys)) as batches:
-            await pipe.pour(batches, answered, BATCH)
+            await pipe.feed(batches, answered, BATCH)
         heard(await (await pipe.hand_over([])))
     except ChildGone as gone:
         raise click.ClickException(f"the verification broke off: {gone}") from gone

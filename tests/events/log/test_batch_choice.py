@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.log.batch_choice import CROWD, TRIAL, TRUST_SECONDS, WINDOW_SECONDS, BatchChoice
+from events.log.batch_choice import MIN_CONCURRENCY, PHASES, TRUST_SECONDS, WINDOW_SECONDS, BatchChoice
 
 
 class Time:
@@ -32,32 +32,32 @@ def share_together(pace: BatchChoice, time: Time, alone: float, together: float,
 def test_the_faster_way_is_kept(alone: float, together: float, chosen: bool) -> None:
     """Nearly always: the other way is tried for a window in every few seconds. A tie goes to alone."""
     time = Time()
-    share = share_together(BatchChoice(time), time, alone, together, CROWD, 10 * TRUST_SECONDS)
-    assert share == pytest.approx(float(chosen), abs=len(TRIAL) * WINDOW_SECONDS / TRUST_SECONDS)
+    share = share_together(BatchChoice(time), time, alone, together, MIN_CONCURRENCY, 10 * TRUST_SECONDS)
+    assert share == pytest.approx(float(chosen), abs=len(PHASES) * WINDOW_SECONDS / TRUST_SECONDS)
 
 
 def test_a_change_of_the_broker_is_noticed() -> None:
     """Its disk became slow: within the time a way is trusted, what is faster now is found."""
     time = Time()
     pace = BatchChoice(time)
-    share_together(pace, time, 20_000, 6_000, CROWD, 4 * TRUST_SECONDS)
-    share_together(pace, time, 1_000, 6_000, CROWD, 2 * TRUST_SECONDS)
-    assert share_together(pace, time, 1_000, 6_000, CROWD, 4 * TRUST_SECONDS) > 0.9
+    share_together(pace, time, 20_000, 6_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS)
+    share_together(pace, time, 1_000, 6_000, MIN_CONCURRENCY, 2 * TRUST_SECONDS)
+    assert share_together(pace, time, 1_000, 6_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS) > 0.9
 
 
 def test_few_never_wait_for_each_other() -> None:
     """Below a crowd nothing is tried, however good it might look."""
     time = Time()
-    assert share_together(BatchChoice(time), time, 1_000, 9_000, CROWD - 1, 20) == 0
+    assert share_together(BatchChoice(time), time, 1_000, 9_000, MIN_CONCURRENCY - 1, 20) == 0
 
 
 def test_an_hour_of_silence_is_no_measurement() -> None:
     """What came before it is forgotten instead of being averaged with nothing."""
     time = Time()
     pace = BatchChoice(time)
-    share_together(pace, time, 5_000, 9_000, CROWD, 4 * TRUST_SECONDS)
+    share_together(pace, time, 5_000, 9_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS)
     before = pace.together
     time.now += 3600
-    pace.acknowledged(1, CROWD)
+    pace.acknowledged(1, MIN_CONCURRENCY)
     assert (before, pace.together) == (True, False)
-    assert share_together(pace, time, 5_000, 9_000, CROWD, 4 * TRUST_SECONDS) > 0.9
+    assert share_together(pace, time, 5_000, 9_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS) > 0.9

@@ -43,7 +43,7 @@ def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeyp
     """Else what leaked would sign for ever. The lifetime that counts is the longest that tokens were given."""
     tenant, key = _acme("retired")
     for ttl in (TTL, 1, None):
-        tenant.gave(ttl)
+        tenant.record_token_lifetimes(ttl)
     last = TTL + LEEWAY_SECONDS
     for seconds, good in ((0, True), (last - 1, True), (last, False), (last + 10_000, False)):
         monkeypatch.setattr(clock, "now", lambda seconds=seconds: at(seconds))

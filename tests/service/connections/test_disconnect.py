@@ -65,7 +65,7 @@ class Broker:
 @pytest.fixture
 async def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     """With nobody; nobody waits."""
-    for name in ("TOLD_SECONDS", "AGAIN_SECONDS"):
+    for name in ("KICK_DELAY_SECONDS", "AGAIN_SECONDS"):
         monkeypatch.setattr(disconnect, name, 0)
     broker = Broker()
     await broker.connections.start()

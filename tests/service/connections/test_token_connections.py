@@ -71,7 +71,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Where nobody waits."""
     monkeypatch.setattr(holdings, "AGAIN_SECONDS", 0)
-    monkeypatch.setattr(holdings, "TOLD_SECONDS", 0)
+    monkeypatch.setattr(holdings, "KICK_DELAY_SECONDS", 0)
     return World()
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, TokenIssued, TokenRevoked
 from service.access_tokens.recognise import Claims
-from service.decide.access_token_claims import AccessTokenClaims, is_borne_out, is_revoked
+from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.revocation import RevokeAccessToken, revoke_access_token
 from service.decide.token_exchange import exchange
@@ -38,14 +38,14 @@ def refusal(decision: Decision) -> str:
 @pytest.mark.parametrize("genuine", [GENUINE, EXCHANGED, GENUINE._replace(jti="jti-0"), GENUINE._replace(scope="")])
 def test_what_the_family_gave_is_borne_out(genuine: AccessTokenClaims) -> None:
     """Its client's, the latest and earlier ones, and those that others exchanged."""
-    assert is_borne_out(given(opened()), genuine)
+    assert matches(given(opened()), genuine)
 
 
 @pytest.mark.parametrize("forged", FORGED)
 def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: AccessTokenClaims) -> None:
     """No exchange makes a genuine token of it, and it ends nobody else's; whoever presents it is told nothing."""
     state = given(opened())
-    assert not is_borne_out(state, forged)
+    assert not matches(state, forged)
     mine = exchanging(forged, forged.scope, client_id=forged.client_id)
     assert refusal(exchange(state, mine)) == "invalid_request"
     revoking = RevokeAccessToken(at(1), forged.client_id, forged, at(300), timedelta(0), "a test")
@@ -55,15 +55,15 @@ def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: AccessTok
 def test_the_latest_token_has_the_scope_it_was_given_with() -> None:
     """A narrower one than the family's."""
     narrower = given(opened(), (TokenIssued("access", "read", ("aud",), at(300), jti="latest"),))
-    assert is_borne_out(narrower, GENUINE._replace(jti="latest", scope="read"))
-    assert not is_borne_out(narrower, GENUINE._replace(jti="latest"))
-    assert is_borne_out(narrower, GENUINE), "an earlier one may have had all of the family's"
+    assert matches(narrower, GENUINE._replace(jti="latest", scope="read"))
+    assert not matches(narrower, GENUINE._replace(jti="latest"))
+    assert matches(narrower, GENUINE), "an earlier one may have had all of the family's"
 
 
 def test_a_family_that_has_given_nothing_bears_nothing_out() -> None:
     """A device that waits has no person yet, whose name could be told wrong."""
     waiting = given((DeviceAuthorizationStarted("web", "read write", (), "seed", at(600)),))
-    assert not is_borne_out(waiting, GENUINE._replace(sub=""))
+    assert not matches(waiting, GENUINE._replace(sub=""))
 
 
 def test_an_exchange_gives_no_more_than_the_subject_token_has() -> None:

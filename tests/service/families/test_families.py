@@ -154,7 +154,7 @@ async def test_no_family_goes_back_in_time(
     if which == "one that was told of it":
         stored = (await one.log.head(subjects.family("acme", "f1"))).stored
         assert stored is not None
-        other.families.recent.hear(("acme", "f1"), stored.seq, stored.body)
+        other.families.recent.put_remote(("acme", "f1"), stored.seq, stored.body)
     monkeypatch.setattr(clock, "now", now)
     second = await _at(again, lambda state, now: redeem(state, redeeming(0)._replace(now=now)))
     assert second == first
@@ -195,7 +195,7 @@ async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Re
         news = AppendedCommits(replica.connection, replica.families.recent, lambda: False, SEAL)
         await news.start()
         await replica.connection.flush()
-        replica.families.spread = news.spread
+        replica.families.publish = news.publish
     await _in_turn(replicas)
     for replica in replicas:
         assert (replica.conflicts, replica.reads) == ([], [])
@@ -239,7 +239,7 @@ async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -
     heard: list[bytes] = []
     await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
     await other.connection.flush()
-    one.families.spread = AppendedCommits(one.connection, one.families.recent, lambda: True, SEAL).spread
+    one.families.publish = AppendedCommits(one.connection, one.families.recent, lambda: True, SEAL).publish
     await _in_turn((one, one))
     await one.connection.flush()
     await other.connection.flush()
@@ -249,7 +249,7 @@ async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -
 def test_older_news_than_what_is_known() -> None:
     """They are passed over, whatever order they come in."""
     recent, key = FamilyCache(), ("acme", "f1")
-    recent.hear(key, 1, b"not read, or it would be refused")
+    recent.put_remote(key, 1, b"not read, or it would be refused")
     from_here = LoadedFamily(2, digest(b""), None, False)
     recent.remember(key, from_here)
     assert recent.get(key) == from_here

@@ -179,9 +179,9 @@ def test_the_next_key_is_the_highest_one_above_those_that_sign() -> None:
 def test_a_retired_key_is_published_while_a_token_under_it_may_live() -> None:
     """The longest lifetime that any token was given, and a minute for clocks that differ."""
     new = Tenant("acme", KEYS)
-    new.gave(None, 300)
-    new.gave(200)
-    new.gave()
+    new.record_token_lifetimes(None, 300)
+    new.record_token_lifetimes(200)
+    new.record_token_lifetimes()
     assert new.longest_ttl == 300
     new.keys = {status: known_key(number, status, 10) for number, status in enumerate(("next", "active", "retired"))}
     end = at(10 + 300 + LEEWAY_SECONDS)
@@ -502,7 +502,7 @@ async def followed(
 async def test_a_replica_follows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ready once nothing more is waiting; whoever waits for a commit is woken by it."""
     made = registry()
-    waiting = asyncio.create_task(made.reach(4))
+    waiting = asyncio.create_task(made.wait_until_applied(4))
     await asyncio.sleep(0)
     reading, failures = await followed(
         monkeypatch, made, Batch([tenant(1), client(2)], 1), Batch([mac_key(4, 2)], 0), Batch([], 0)

@@ -48,7 +48,7 @@ class SlowRegistry:
         self.applied = 0
         self.progress = asyncio.Condition()
 
-    async def reach(self, seq: int) -> None:
+    async def wait_until_applied(self, seq: int) -> None:
         """As `Registry.reach`."""
         async with self.progress:
             await self.progress.wait_for(lambda: self.applied >= seq)
