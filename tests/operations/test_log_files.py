@@ -23,8 +23,8 @@ from tests.system.service import PATIENCE_SECONDS, Service, running
 WRITER = """
 import sys
 from heirloom.process import log_file
-from service.json_log import Journal
-journal = Journal(log_file.log_file())
+from service.json_log import JsonLog
+journal = JsonLog(log_file.log_file())
 def write(count):
     for number in range(count):
         journal.decision("token", "acme", "web", str(number), 0.0)
