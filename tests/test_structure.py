@@ -1,7 +1,6 @@
 """The house stays one in which things are found: small rooms, small files, and a page that leads to what is there."""
 
 import re
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -18,27 +17,26 @@ LONGER = {
 """`family` is one table of events. The other three wait for being split: none may be added."""
 
 
-def _tracked(*folders: str) -> list[str]:
-    listed = subprocess.run(["git", "ls-files", *folders], cwd=TOP, capture_output=True, text=True, check=True).stdout
-    return [path for path in listed.splitlines() if path.endswith(".py") and (TOP / path).exists()]
+def _files(*folders: str) -> list[str]:
+    return [str(path.relative_to(TOP)) for folder in folders for path in sorted((TOP / folder).rglob("*.py"))]
 
 
 def test_no_room_is_crowded() -> None:
     """A folder of the product, the benchmarks or the tests has 15 files at most."""
-    files = _tracked(*PACKAGES, "bench", "tests")
+    files = _files(*PACKAGES, "bench", "tests")
     crowded = {room: count for room, count in Counter(map(_room, files)).items() if count > MOST_FILES}
     assert not crowded
 
 
 def test_no_file_is_long() -> None:
     """A file of the product fits into one's head."""
-    lines = {path: len((TOP / path).read_text().splitlines()) for path in _tracked(*PACKAGES)}
+    lines = {path: len((TOP / path).read_text().splitlines()) for path in _files(*PACKAGES)}
     assert {path for path, count in lines.items() if count > MOST_LINES} == LONGER
 
 
 def test_every_room_says_what_it_is() -> None:
     """In its `__init__.py`."""
-    rooms = {_room(path) for path in _tracked(*PACKAGES, "bench")}
+    rooms = {_room(path) for path in _files(*PACKAGES, "bench")}
     silent = [room for room in rooms if not (TOP / room / "__init__.py").read_text().startswith('"""')]
     assert not silent
 
