@@ -127,11 +127,17 @@ class Connection(Client):
         """
         while (searching := self._reconnection_task) not in (None, asyncio.current_task()) and not searching.done():
             await end((searching,))
-        self._say_what_waits()
+        self._write_pending()
         await super()._close(status, do_cbs)
 
-    def _say_what_waits(self) -> None:
-        """nats-py says it at the very end, also to a connection that is lost; uvloop raises an error then."""
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        """Send PING after what is pending: nats-py's overtakes it, so that a subscription follows its own `flush`."""
+        if self.is_connected:
+            self._write_pending()
+        await super()._send_ping(future)
+
+    def _write_pending(self) -> None:
+        """Write it before nats-py does at the very end, also to a lost connection; uvloop raises an error then."""
         waiting, self._pending, self._pending_data_size = self._pending, [], 0
         if waiting and self.is_connected and self._transport is not None:
             with contextlib.suppress(RuntimeError):  # lost, and not noticed yet

@@ -141,7 +141,6 @@ async def _refused_to(url: str, tried: Iterable[Probe]) -> set[str]:
                 await connection.publish(probe.subject, MALFORMED, UNDELIVERED, OF_NO_STREAM)
             else:
                 await (await connection.subscribe(probe.subject, probe.queue)).unsubscribe()
-        await connection.flush()  # nats-py sends this ping before what it has not sent yet
         await connection.flush()
     finally:
         await connection.close()

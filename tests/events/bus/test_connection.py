@@ -193,3 +193,15 @@ async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: py
         await connection.close()
     assert len(caplog.records) == 1 and "nats-server 2.14.3" in caplog.text and address in caplog.text
     assert told == []
+
+
+async def test_a_flush_follows_what_was_sent_before_it(nats_server: Broker) -> None:
+    """The broker knows of a subscription once its `flush` returns."""
+    async with _telling("2.15.1", nats_server) as (where, received):
+        connection = await bus.connect(f"nats://{where}", "test")
+        received.clear()
+        await connection.subscribe("anything")
+        await connection.flush()
+        flushed = b"".join(received)
+        await connection.close()
+    assert flushed.startswith(b"SUB anything ")

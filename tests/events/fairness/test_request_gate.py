@@ -63,12 +63,6 @@ def test_whom_a_request_counts_for() -> None:
         assert Asker.of(subject, "_INBOX.x") == Asker("", False)
 
 
-async def _known(serving: Connection) -> None:
-    """The broker knows who listens: nats-py's PING may pass what it still holds back, so a second one follows."""
-    await serving.flush()
-    await serving.flush()
-
-
 def _still(rate: int) -> Gate:
     """One whose clock stands still."""
     return Gate(rate, lambda: 100.0)
@@ -81,7 +75,7 @@ async def _answering(server: Server, handle: Handle, asked: Gate) -> AsyncIterat
     broker = Broker(serving, asked)
     serve(broker, "admin.*.list", handle, queue="orders")
     await broker.start()
-    await _known(serving)
+    await serving.flush()
     yield asking
     await broker.stop()
     await serving.close()
@@ -185,7 +179,7 @@ async def test_what_was_let_in_is_answered_before_the_end(nats_server: Server) -
     broker = Broker(serving, Gate(100))
     serve(broker, "admin.*.list", handle, queue="orders")
     await broker.start()
-    await _known(serving)
+    await serving.flush()
     asked = [asyncio.create_task(asking.request("admin.acme.list", b"{}", timeout=30)) for _ in range(20)]
     async with asyncio.timeout(30):
         while began["all"] < 20:
