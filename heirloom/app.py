@@ -82,7 +82,8 @@ class Disconnected(Exception):
 
 class _Buses(NamedTuple):
     """The connections: to the log and the other replicas, to the read model, to the broker's questions, to those who
-    ask, in each of their accounts, and to operators (one of these, where the broker is ours)."""
+    ask, in each of their accounts, and to operators (one of these, where the broker is ours).
+    """
 
     log: Connection
     inquiry: Connection

@@ -1,4 +1,4 @@
-"""The newest checkpoint in its stream, under whatever else lies there (ADR 0026)."""
+"""The newest checkpoint in its stream, under whatever else lies there (ADR 0024)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing

@@ -31,7 +31,8 @@ class BadCursor(Exception):
 
 class Page(NamedTuple):
     """What every list can be asked: `since` and `until` in microseconds, both included; `kind` names the list and
-    `filters` holds whatever else tells this question from others."""
+    `filters` holds whatever else tells this question from others.
+    """
 
     kind: str
     tenant: str

@@ -1,4 +1,4 @@
-"""Who asks: the accounts of the broker, what is asked in each, and how the inboxes there are called (ADR 0038)."""
+"""Who asks: the accounts of the broker, what is asked in each, and how the inboxes there are called (ADR 0036)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Time, as the log writes it down: UTC, in microseconds. It is the broker's as soon as that is known (ADR 0031)."""
+"""Time, as the log writes it down: UTC, in microseconds. It is the broker's as soon as that is known (ADR 0029)."""
 
 import time
 from datetime import UTC, datetime

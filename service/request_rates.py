@@ -1,4 +1,4 @@
-"""Who may come in at all: the rates, looked at before anything of a request but its subject (ADR 0034).
+"""Who may come in at all: the rates, looked at before anything of a request but its subject (ADR 0032).
 
 All of them are token buckets of this replica's memory, of whom the log has: nobody makes one grow by inventing names.
 """

@@ -49,5 +49,12 @@ def test_the_page_leads_to_files_that_are_there() -> None:
         assert named and not missing, page
 
 
+def test_decisions_are_numbered_without_gaps() -> None:
+    """Each file of `docs/adr/` begins with the number in its name."""
+    pages = sorted((TOP / "docs/adr").glob("*.md"))
+    assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+    assert all(page.read_text().startswith(f"# {int(page.name[:4])}. ") for page in pages)
+
+
 def _room(path: str) -> str:
     return path.rpartition("/")[0]

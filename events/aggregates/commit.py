@@ -21,7 +21,7 @@ Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 class Commit(msgspec.Struct, Generic[E, S], frozen=True, omit_defaults=True):
     """One decision. `events` is never empty; `state` is the aggregate after them, for loading in one read.
 
-    An aggregate's first commit names it (`Aggregate.name`), and thereby all that is chained to it (ADR 0019).
+    An aggregate's first commit names it (`Aggregate.name`), and thereby all that is chained to it (ADR 0017).
     """
 
     v: int

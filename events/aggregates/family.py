@@ -149,7 +149,7 @@ class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
 class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
     """One access token was revoked (RFC 7009 §2.1); the family lives.
 
-    `kept_until` is when nobody's clock can call the token alive any more, so that it may be forgotten (ADR 0031);
+    `kept_until` is when nobody's clock can call the token alive any more, so that it may be forgotten (ADR 0029);
     where it is missing, that is `expires_at`.
     """
 

@@ -110,7 +110,8 @@ def follow(
     state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime
 ) -> tuple[FamilyState | None, str | None]:
     """The state after the events of one commit, and why they cannot follow the state before, by the first rule that
-    says so. Raises `ValueError` as `evolve` does."""
+    says so. Raises `ValueError` as `evolve` does.
+    """
     types = tuple(map(type, events))
     if types in REFRESHES and state is not None and (after := plainly_refreshed(state, events, at)) is not None:
         return after, None

@@ -1,4 +1,4 @@
-"""Where a reply may go: below the asker's own inbox, by a subject without wildcards (ADR 0038).
+"""Where a reply may go: below the asker's own inbox, by a subject without wildcards (ADR 0036).
 
 The broker lets everybody name any reply subject, and the service may publish below every inbox of the account.
 """

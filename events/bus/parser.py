@@ -1,4 +1,4 @@
-"""What a broker sends, taken apart by the broker's own grammar (ADR 0021).
+"""What a broker sends, taken apart by the broker's own grammar (ADR 0019).
 
 nats-server separates the words of a line by spaces and tabs alone, ends a line at LF, and takes every other byte into
 a subject. Python's `bytes.split()` and the white space of nats-py's regular expressions split at VT, FF and CR as well:

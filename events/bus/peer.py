@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a connection on this machine: Linux tells, in /proc/net/tcp (ADR 0023)."""
+"""Whose process is at the other end of a connection on this machine: Linux tells, in /proc/net/tcp (ADR 0021)."""
 
 import socket
 import sys

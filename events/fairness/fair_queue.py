@@ -1,4 +1,4 @@
-"""Who is served next, when more is asked than can be worked on at once: everybody in turn (ADR 0034).
+"""Who is served next, when more is asked than can be worked on at once: everybody in turn (ADR 0032).
 
 Tenants take turns, and within a tenant its clients; each is served in the order in which it asked. So whoever asks
 seldom waits for one request of each other asker at most, however many more they have waiting. Who is alone need not be

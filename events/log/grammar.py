@@ -1,4 +1,4 @@
-"""What is a commit, decided in one place: whoever reads the log asks `read_commit` (CONTRACT §6, ADR 0026).
+"""What is a commit, decided in one place: whoever reads the log asks `read_commit` (CONTRACT §6, ADR 0024).
 
 A message outside this grammar is *foreign*: it is reported with its sequence and stepped over, and never ends anything.
 A commit of a later version is not foreign: it happened, and who does not understand it must not go on.

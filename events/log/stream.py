@@ -74,7 +74,7 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "storage": "file",
         "num_replicas": required.replicas,
         "discard": "new",
-        "compression": "none",  # ADR 0035
+        "compression": "none",  # ADR 0033
         "max_age": 0,
         "max_msgs": -1,
         "max_bytes": -1,

@@ -44,7 +44,8 @@ class BrokenChain(Exception):
 
 class Last(msgspec.Struct, gc=False):
     """An aggregate's last commit: its sequence, its digest in hex, and the state it left, None where that cannot be
-    known."""
+    known.
+    """
 
     kind: Kind
     seq: int

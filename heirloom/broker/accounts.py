@@ -55,7 +55,7 @@ def _asked(members: dict[str, Role]) -> dict[str, str]:
     """What an account's members may ask of the log or append, and under what subject that arrives in its account.
 
     Everything else is answered inside the account: nats-server loses others' answers when somebody asks another
-    account for one with wildcards in its reply subject (ADR 0038).
+    account for one with wildcards in its reply subject (ADR 0036).
     """
     published = (subject for role in members.values() for subject in role.publish)
     reaches = (LOG_API, CHECKPOINT)

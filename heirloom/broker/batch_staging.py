@@ -1,4 +1,4 @@
-"""Where the embedded broker stages a batch until it is whole: in memory (ADR 0020).
+"""Where the embedded broker stages a batch until it is whole: in memory (ADR 0018).
 
 A nats-server that is alone stages each atomic batch in files beside its stream: it makes them, syncs them four times
 and removes them again, which costs more than the batch itself. Nothing here needs them to outlive the machine: every

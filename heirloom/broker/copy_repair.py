@@ -1,4 +1,4 @@
-"""A copy of the log that lacks a commit is fetched anew from the others (ADR 0018).
+"""A copy of the log that lacks a commit is fetched anew from the others (ADR 0016).
 
 A broker that comes back after a crash checks its files, drops what its checksum does not fit, with everything behind it
 in the same file, and goes on with the rest. What is missing at the end it fetches; what is missing before, it never
@@ -134,7 +134,8 @@ def _agreed(told: Sequence[_Group], names: Sequence[str]) -> bool:
 
 class CopyKeeper:
     """Looks after the copies of a cluster's brokers. `hands` is held by whoever decides on one of them, until that is
-    done."""
+    done.
+    """
 
     def __init__(self, connection: Connection, brokers: Mapping[str, Child], hands: asyncio.Lock) -> None:
         self._connection = connection
@@ -150,7 +151,8 @@ class CopyKeeper:
 
     async def look(self) -> bool:
         """If one copy lacks something and the others nothing, have it fetched anew. False if something is left to a
-        person."""
+        person.
+        """
         async with self._hands:
             found = await self._copies()
             lacking = {name: copy.lacking for name, copy in found.items() if copy.lacking}

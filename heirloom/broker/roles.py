@@ -3,7 +3,7 @@
 An account is a world of its own: what its members publish, and the reply subjects they choose, stay in it, save for
 what it imports. The log's account is the service's; whoever only asks lives in another, and so does whoever only reads
 the log, since the broker publishes what it is asked for under any reply subject, the log's own too. Within the log's
-account, what listens to strangers may publish replies and nothing else (docs/security.md, ADR 0022, ADR 0039).
+account, what listens to strangers may publish replies and nothing else (docs/security.md, ADR 0020, ADR 0037).
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ PERSONS_ACCOUNT = "PERSONS"
 """Who came with a person's access token, likewise."""
 PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT = "PROJECTORS", "NOTARIES"
 """The projector's connection to the log, and the notary's. Each is alone there: of two that ask the log from one
-account, one could ask in such a way that the other's answers are lost (ADR 0038)."""
+account, one could ask in such a way that the other's answers are lost (ADR 0036)."""
 
 API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"

@@ -43,7 +43,8 @@ class TooLong(Exception):
 
 class WhatIfRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`policy` has settings by their names in CONTRACT §4, null meaning the default. `since` (of a family's beginning)
-    and `until` (of the history) are times or sequences, both included."""
+    and `until` (of the history) are times or sequences, both included.
+    """
 
     policy: dict[str, Any]
     client_id: str | None = None

@@ -20,7 +20,8 @@ PART = "part"
 
 class Outcome(msgspec.Struct, omit_defaults=True):
     """How far the read model is after a batch, and what keeps it there: a commit it halted at, a file that cannot be
-    written now, or a file that is damaged. `foreign` is what it stepped over."""
+    written now, or a file that is damaged. `foreign` is what it stepped over.
+    """
 
     applied: int
     halted: str | None = None

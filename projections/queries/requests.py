@@ -65,7 +65,8 @@ class ListRequest(Request, frozen=True):
 
 class FamiliesRequest(ListRequest, frozen=True):
     """`since` and `until` are about when the family began; what expired less than `leeway` seconds ago counts among
-    the live ones too."""
+    the live ones too.
+    """
 
     status: Literal["live", "revoked", "expired"] | None = None
     leeway: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0

@@ -1,4 +1,4 @@
-"""What lies in the log and is no commit: a row for each, stepped over (ADR 0026)."""
+"""What lies in the log and is no commit: a row for each, stepped over (ADR 0024)."""
 
 import sqlite3
 

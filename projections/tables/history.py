@@ -50,7 +50,8 @@ _JTI, _PACKED = 22, 17
 
 class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an access token may do; `holder` is the client it was exchanged for (RFC 8693), `act` who has acted with it,
-    the latest first."""
+    the latest first.
+    """
 
     scope: str
     audience: tuple[str, ...]

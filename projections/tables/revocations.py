@@ -76,7 +76,8 @@ def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
 
 def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "at"], until: int) -> set[str]:
     """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then, or that was
-    exchanged from one (RFC 8693)."""
+    exchanged from one (RFC 8693).
+    """
     query = f"""WITH revoked AS (
         SELECT jti FROM revocations WHERE family = :family AND {column} <= :until AND jti IS NOT NULL
     ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = :family AND came_of IN revoked"""  # noqa: S608

@@ -19,7 +19,8 @@ from service.registry.registry import Client, Tenant
 
 class Exchanged(NamedTuple):
     """Where an access token comes from (RFC 8693): who has acted with it, and the `jti` of each that it came of; both
-    the latest first."""
+    the latest first.
+    """
 
     act: tuple[str, ...]
     exchanged_from: tuple[str, ...]

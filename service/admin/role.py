@@ -1,4 +1,4 @@
-"""`admin.<tenant>.role.…`: credentials of a role under a name of their own, for one tenant (ADR 0024)."""
+"""`admin.<tenant>.role.…`: credentials of a role under a name of their own, for one tenant (ADR 0022)."""
 
 import asyncio
 from typing import get_args

@@ -50,7 +50,8 @@ def still(granted: str, registered: str) -> str:
 
 def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
     """The resources in their order, each once; None when none is named. Raises `invalid_target` (RFC 8707 §2),
-    and `invalid_request` for a token in the place of one."""
+    and `invalid_request` for a token in the place of one.
+    """
     if resource is None:
         return None
     resources = (resource,) if isinstance(resource, str) else tuple(dict.fromkeys(resource))

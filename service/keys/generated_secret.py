@@ -1,4 +1,4 @@
-"""Secrets that this service makes and gives away (RFC 6749 §2.3.1): 256 random bits, kept as a digest (ADR 0033).
+"""Secrets that this service makes and gives away (RFC 6749 §2.3.1): 256 random bits, kept as a digest (ADR 0031).
 
 Nobody finds such a secret, however fast it is verified; so a guess costs no more than any request.
 """

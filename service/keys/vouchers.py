@@ -1,4 +1,4 @@
-"""What vouches for a signed access token besides its signature (ADR 0029).
+"""What vouches for a signed access token besides its signature (ADR 0027).
 
 A signing key is a key of its own, and whoever stole it can sign anything. So the claims carry a tag: a MAC over all of
 them under the service's key *and* the seed of the token's family, which is in the log. Who has the one, or the other,

@@ -110,7 +110,8 @@ def as_client(name: str) -> str:
 
 def bound_of_role(tenant: str, client_id: str) -> int | None:
     """How many connections a role may have, by its name (`as_client`), all of a tenant (`as_client("")`), or by the
-    password for all tenants, whose user stands in the place of the tenant; None for a client."""
+    password for all tenants, whose user stands in the place of the tenant; None for a client.
+    """
     if client_id.startswith(as_client("")):
         return MAX_CONNECTIONS if client_id != as_client("") else MAX_CONNECTIONS_OF_ALL
     return MAX_CONNECTIONS_OF_A_PASSWORD if not client_id and tenant in ACCOUNTS else None

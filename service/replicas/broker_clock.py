@@ -1,4 +1,4 @@
-"""The broker's clock, which all replicas share, and how far this machine's is from it (ADR 0031).
+"""The broker's clock, which all replicas share, and how far this machine's is from it (ADR 0029).
 
 Every time that is written or compared is the broker's, asked for every second and carried on between by the clock that
 nobody sets. A machine whose own clock is further off than is tolerated answers nothing until that is right again, since

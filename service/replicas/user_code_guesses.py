@@ -2,7 +2,7 @@
 
 The count is the broker's: a stream in memory takes so many messages under one person's subject and forgets each in its
 time. Every answer to a device is counted before its code is looked at, and a right one is taken back: so however many
-are under way at once, on however many replicas, no more than the bound are looked at (ADR 0037).
+are under way at once, on however many replicas, no more than the bound are looked at (ADR 0035).
 """
 
 import contextlib

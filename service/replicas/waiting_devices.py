@@ -1,7 +1,7 @@
 """Device authorizations that wait for a person (RFC 8628 §3.1): in the broker's memory, for ten minutes, bounded.
 
 Whoever knows a public client's name can begin them, so nothing of one is in the log before somebody answers it: then
-the family's first commit tells both, what was asked and the answer (ADR 0032). When the broker forgets them, or loses
+the family's first commit tells both, what was asked and the answer (ADR 0030). When the broker forgets them, or loses
 them by starting anew, the device is told `expired_token`.
 """
 

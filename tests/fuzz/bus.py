@@ -54,7 +54,8 @@ BODIES = (b"", b"{}", b"\r\n", b"MSG oauth.acme.public.jwks 1 2\r\nhi\r\n", *REQ
 
 class Figures(NamedTuple):
     """Lines sent, by whom; connections that the broker ended for what was sent; what a bystander was answered meanwhile
-    (`ok` or the error's code); commits of the client's own requests that are new in the log."""
+    (`ok` or the error's code); commits of the client's own requests that are new in the log.
+    """
 
     lines: Counter[str]
     ended: int

@@ -104,7 +104,7 @@ def _toml(table: str, values: dict[str, Any]) -> str:
 
 
 def _forget_what_other_tests_missed(directory: Path, group: Group) -> None:
-    """mutmut knows when a function has changed, but not when a test has: then the unnoticed are tried again, and always
+    """Mutmut knows when a function has changed, but not when a test has: then the unnoticed are tried again, and always
     those for which no test was run.
     """
     files = (ROOT / path for path in group.test_files())

@@ -1,4 +1,4 @@
-"""The newest checkpoint is the largest that a known key has signed, whatever lies above it (ADR 0026)."""
+"""The newest checkpoint is the largest that a known key has signed, whatever lies above it (ADR 0024)."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast

@@ -346,7 +346,7 @@ async def test_another_checkpoint_of_the_size_it_signed_last_ends_it(bench: Benc
 
 
 async def test_the_process_killed_and_killed_again(bench: Bench, nats_server: Broker) -> None:
-    """kill -9 as soon as a checkpoint shows, and a restart, and a log that was restored: exit status 78."""
+    """Kill -9 as soon as a checkpoint shows, and a restart, and a log that was restored: exit status 78."""
     sizes: list[int] = []
     for round in range(3):
         await bench.write(f"round-{round}", f"again-{round}")

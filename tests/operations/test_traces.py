@@ -29,7 +29,7 @@ HEADERS = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
 
 
 async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
-    """request → load, decide, append: each the request's child, with family, generation, outcome and sequence."""
+    """Request → load, decide, append: each the request's child, with family, generation, outcome and sequence."""
     await publish(nats_server, LOG)
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

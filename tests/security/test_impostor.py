@@ -1,4 +1,4 @@
-"""Who listens where the broker should learns nothing, and who asks of a service that is gone is told so (ADR 0023)."""
+"""Who listens where the broker should learns nothing, and who asks of a service that is gone is told so (ADR 0021)."""
 
 import asyncio
 import fcntl

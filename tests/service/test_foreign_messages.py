@@ -1,4 +1,4 @@
-"""A foreign message on top of an aggregate: it decides nothing, and ends nothing (ADR 0026)."""
+"""A foreign message on top of an aggregate: it decides nothing, and ends nothing (ADR 0024)."""
 
 import asyncio
 from collections.abc import AsyncIterator

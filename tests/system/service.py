@@ -128,7 +128,7 @@ class Service:
         return sum(log.read_text().count('"event":"serving"') for log in self.data.glob("replica-*.log"))
 
     def kill_child(self, what: str) -> None:
-        """kill -9 of one child."""
+        """Kill -9 of one child."""
         os.kill(self.pids(what)[0], signal.SIGKILL)
 
     async def own(self, role: str = "service") -> Connection:

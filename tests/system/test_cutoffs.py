@@ -117,7 +117,7 @@ async def test_a_block_under_load(tenant: Tenant) -> None:
 
 
 async def test_a_replica_killed_half_way(service: Service, tenant: Tenant) -> None:
-    """kill -9 of each replica in turn while families end: the order stands and is completed, and counts right."""
+    """Kill -9 of each replica in turn while families end: the order stands and is completed, and counts right."""
     served, replicas = service.served(), service.pids("heirloom.replica")
     for number, (sub, victim) in enumerate(zip(("alice", "bob"), replicas, strict=True), 1):
         await _families(tenant, 500, sub)
@@ -382,7 +382,8 @@ async def test_orders_about_nobody(tenant: Tenant) -> None:
 
 async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant) -> None:
     """One of two stops as if for ever and comes back, and the broker has given up what delivered it the registry: it
-    does not decide on what it remembers, neither about a client nor about a tenant, since its lease is over."""
+    does not decide on what it remembers, neither about a client nor about a tenant, since its lease is over.
+    """
     await tenant.issue()
     sleeper = service.pids("heirloom.replica")[0]
     async with service.client("other", tenant.name) as other:

@@ -440,7 +440,8 @@ async def test_rfc8725_3_forged_access_tokens(
 
 async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, callers: Callers) -> None:
     """RFC 9068 §4: whoever has a leaked key can sign anything; what the family never issued is inactive, whatever it
-    claims: another `jti`, holder, actor, end or audience, with the tag of a genuine token or without (ADR 0029)."""
+    claims: another `jti`, holder, actor, end or audience, with the tag of a genuine token or without (ADR 0027).
+    """
     real = (await callers.app.issue())["access_token"]
     key, told = _signing_key(workspace, _header(real)["kid"]), claims(real)
     for changes in (

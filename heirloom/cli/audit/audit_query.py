@@ -102,7 +102,8 @@ def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None],
 
 def _print_csv(answer: Answer, columns: tuple[str, ...]) -> None:
     """A line for each item, or for each entry of a timeline; else, and where no item says what it is about, the answer
-    is the one line."""
+    is the one line.
+    """
     items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
     if not items and not columns:
         items = [{name: value for name, value in answer.items() if name != "items"}]

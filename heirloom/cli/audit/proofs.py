@@ -34,7 +34,6 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None, no_body: bo
 
     It is for somebody who has not got the log, and checks it with `check-proof`. It holds the message.
     """
-
     if into is not None and into.exists():
         raise click.ClickException(f"{into} exists already; name another with --into")
 

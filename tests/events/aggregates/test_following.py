@@ -110,7 +110,7 @@ def step_by_step(state: FamilyState, events: tuple[Any, ...]) -> Any:
 
 
 def test_one_step_is_all_of_them() -> None:
-    """ADR 0027: with any two fields otherwise, whatever it lets pass, every rule does, and the state is the same."""
+    """ADR 0025: with any two fields otherwise, whatever it lets pass, every rule does, and the state is the same."""
     for changes in combinations_with_replacement(CHANGES, 2):
         things: list[Any] = [STATE, *PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1")]
         for place, name, value in changes:

@@ -1,4 +1,4 @@
-"""A reply goes below its asker's own inbox, or nowhere (ADR 0038)."""
+"""A reply goes below its asker's own inbox, or nowhere (ADR 0036)."""
 
 import pytest
 

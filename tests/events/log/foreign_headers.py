@@ -1,4 +1,4 @@
-"""Headers with which a foreign message may be stored: the broker keeps whatever bytes stand there (ADR 26)."""
+"""Headers with which a foreign message may be stored: the broker keeps whatever bytes stand there (ADR 24)."""
 
 import msgspec
 

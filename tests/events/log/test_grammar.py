@@ -1,4 +1,4 @@
-"""What is a commit, and what is foreign (ADR 0026)."""
+"""What is a commit, and what is foreign (ADR 0024)."""
 
 import json
 from typing import Any

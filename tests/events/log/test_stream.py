@@ -45,7 +45,7 @@ async def test_a_log_that_holds_checkpoints_is_refused(nats_server: Broker) -> N
 async def test_a_log_compressed_before_is_compressed_no_more(
     nats_server: Broker, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """A cold read of a compressed block costs the broker 10 ms, every time; who starts the service is told (ADR 35)."""
+    """A cold read of a compressed block costs the broker 10 ms, every time; who starts the service is told (ADR 33)."""
     connection = await connect(nats_server.url, "test")
     before = stream.configuration(stream.Required(), name) | {"compression": "s2"}
     await connection.request(f"$JS.API.STREAM.CREATE.{name}", msgspec.json.encode(before))

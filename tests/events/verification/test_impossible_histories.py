@@ -1,4 +1,4 @@
-"""Histories that the service cannot have written, with right chains and states: each breaks one rule (ADR 0027)."""
+"""Histories that the service cannot have written, with right chains and states: each breaks one rule (ADR 0025)."""
 
 import contextlib
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ async def rage(scene: Scene, faults: Sequence[str], history: History, seconds: f
 
 
 def kill(pids: Sequence[int]) -> None:
-    """kill -9, of those that are still there."""
+    """Kill -9, of those that are still there."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

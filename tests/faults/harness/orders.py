@@ -13,7 +13,8 @@ BUG = "HEIRLOOM_TEST_BUG"
 
 class Orders(msgspec.Struct, omit_defaults=True):
     """`clock` is how many seconds the replica's clock is wrong; `deafness` the share of acknowledgements it loses;
-    `die` tells the next one that has written something to die before it says so."""
+    `die` tells the next one that has written something to die before it says so.
+    """
 
     clock: float = 0.0
     deafness: float = 0.0

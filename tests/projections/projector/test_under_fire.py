@@ -121,7 +121,7 @@ class Projector:
         )
 
     def kill(self, *, writer_too: bool) -> None:
-        """kill -9, of the projector alone or of its writer too."""
+        """Kill -9, of the projector alone or of its writer too."""
         assert self._process is not None
         if writer_too:
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """A client's connections stay within its bound, whichever replica lets them in; what the broker does is in
-`security/test_connecting`."""
+`security/test_connecting`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -168,7 +168,7 @@ async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pyte
 
 
 async def test_what_the_service_asks_waits_for_no_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of its own tenant and kind neither: a cut-off asks for families (ADR 0034), beside auditors of all tenants."""
+    """Of its own tenant and kind neither: a cut-off asks for families (ADR 0032), beside auditors of all tenants."""
     slow = Slow()
     monkeypatch.setattr(audit_queries, "QUERIES", {"families": (Request, None)})
 

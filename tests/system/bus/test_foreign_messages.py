@@ -1,4 +1,4 @@
-"""Messages in a running service's log that are no commits, written with the appender's own credentials (ADR 0026).
+"""Messages in a running service's log that are no commits, written with the appender's own credentials (ADR 0024).
 
 The one door left is the appender itself; should it ever be turned, the service goes on, and the evidence says so.
 """

@@ -1,5 +1,6 @@
 """What `heirloom up` has going on beside its processes: told of when it ends, not put off by a rotated file, and not
-acting on what was so a while ago."""
+acting on what was so a while ago.
+"""
 
 import asyncio
 import itertools

@@ -130,7 +130,7 @@ async def _families(auditor: Caller) -> list[object]:
 
 
 async def test_the_parent_killed_leaves_nobody_behind(alone: Service) -> None:
-    """kill -9 of `heirloom up`: its children end by themselves, and the next start finds everything."""
+    """Kill -9 of `heirloom up`: its children end by themselves, and the next start finds everything."""
     async with alone.client() as web:
         token = (await web.issue())["refresh_token"]
     children = [pid for what in ("nats-server", "replica", "projector") for pid in alone.pids(what)]
