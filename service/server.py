@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from events.bus.headers import UnreadableHeaders, legible
 from events.fairness.fair_queue import Asker, FairQueue, Limits
 from events.log.log import Unavailable
 from events.strict_json import MAX_PAYLOAD
+from events.task_set import TaskSet
 from service.accounts import Answering, endpoints
 from service.answer_times import Figures
 from service.clients.authentication import ClientAuthentication
@@ -80,8 +81,8 @@ class Server:
         self._around = around or as_it_is
         reads, writes = Turns(READS, context.door.alone), Turns(WRITES)
         self._turns = {name: reads if name in READING else writes for name in endpoints()}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._refusals: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
+        self._refusals = TaskSet()
         self.figures = {name: Figures() for name in endpoints()}
         self._services: list[tuple[Answering, Service]] = []
 
@@ -114,8 +115,7 @@ class Server:
 
     async def settled(self) -> None:
         """Return when the requests that are under way now are answered."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
+        await self._tasks.settled()
 
     async def drain(self) -> None:
         """Take no new request, and answer every one already received."""
@@ -132,8 +132,9 @@ class Server:
             await asyncio.sleep(LATE_SECONDS / LOOKS)
         await asyncio.gather(*(subscription.drain() for subscription in subscriptions))
         await self._flush()
-        while under_way := self._tasks | self._refusals:
-            await asyncio.wait(under_way)
+        while self._tasks or self._refusals:
+            await self._tasks.settled()
+            await self._refusals.settled()
             await self._flush()  # the answers are sent; what has arrived before that is under way now
 
     async def _flush(self) -> None:
@@ -178,7 +179,7 @@ class Server:
             elif not turns.waits(asker, partial(self._begin, received)):
                 raise busy()
         except OAuthError as refusal:
-            _run(self._refuse(received, refusal), self._refusals)
+            self._refusals.start(self._refuse(received, refusal))
 
     def _asker(self, received: Received) -> Asker:
         """Whom it counts for. Raises `slow_down`."""
@@ -202,7 +203,7 @@ class Server:
             raise OAuthError("invalid_request", "the headers cannot be read") from error
 
     def _begin(self, received: Received, asker: Asker) -> None:
-        _run(self._answer(received, asker), self._tasks)
+        self._tasks.start(self._answer(received, asker))
 
     async def _refuse(self, received: Received, refusal: OAuthError) -> None:
         """It is counted; no line is written about it, which would be the most that it costs."""
@@ -256,12 +257,6 @@ class Server:
     def _stats(self, endpoint: EndpointStats) -> Any:
         """What `nats micro stats` tells: the times until the reply, and what came of the requests."""
         return self.figures[endpoint.name].tell(endpoint)
-
-
-def _run(work: Coroutine[None, None, None], under_way: set[asyncio.Task[None]]) -> None:
-    task = asyncio.create_task(work)
-    under_way.add(task)
-    task.add_done_callback(under_way.discard)
 
 
 async def _in_its_own_name(turns: Turns, edge: Asker, client: Asker) -> Asker:

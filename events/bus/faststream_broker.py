@@ -1,8 +1,7 @@
 """FastStream on a connection of ours: for what is asked rarely (administration, audit)."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 
@@ -20,6 +19,7 @@ from events.bus.headers import UnreadableHeaders, legible
 from events.bus.own_inbox import OwnInbox, of_anybody
 from events.fairness.request_gate import Asker, Gate
 from events.strict_json import MAX_BODY
+from events.task_set import TaskSet
 
 log = logging.getLogger("heirloom.faststream")
 
@@ -40,7 +40,7 @@ class Broker(NatsBroker):
         self._given = connection
         self._gate = gate
         self._own_inbox = own_inbox
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = TaskSet()
 
     async def _connect(self) -> Client:
         self.config.connect(self._given)
@@ -65,7 +65,7 @@ class Broker(NatsBroker):
                 await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py has no types there
             subscriber.subscription = None  # drained, or gone with the connection
         while self._under_way:
-            await asyncio.wait(set(self._under_way))
+            await self._under_way.settled()
         for _, subscription in listening:
             self._given.takers.pop(subscription._id, None)  # noqa: SLF001  # as `hand_over` calls it
         await super().stop(exc_type, exc_val, exc_tb)
@@ -96,9 +96,9 @@ class Broker(NatsBroker):
         asker = Asker.of(asked, answered)
         if self._gate.admits(asker):
             # of a body that is too large so much is kept that it is seen to be
-            self._run(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
+            self._under_way.start(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
         else:
-            self._run(self._refuse(answered))
+            self._under_way.start(self._refuse(answered))
 
     async def _answer(
         self,
@@ -120,11 +120,6 @@ class Broker(NatsBroker):
             await self._given.publish(reply, SLOW_DOWN.body, headers=SLOW_DOWN.headers)
         except NatsError as error:  # the connection is gone
             log.info("a reply could not be sent: %s", type(error).__name__)
-
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
 
 
 async def _raw(message: NatsMessage) -> bytes:

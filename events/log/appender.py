@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.histogram import Histogram
 from events.log.batch_choice import BatchChoice
+from events.task_set import TaskSet
 
 WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
@@ -91,7 +92,7 @@ class Appender:
         self._singles = 0
         self._batching = False
         self._wake_up: asyncio.Handle | None = None
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = TaskSet()
         self.retries = 0
         self.sizes = Histogram(SIZES)
         """Commits that went together; 1 for one that went alone."""
@@ -153,15 +154,10 @@ class Appender:
             return
         if self._pace.together and len(self._waiting) > 1:
             self._batching = True
-            self._run(self._send_batch(self._take_batch()))
+            self._tasks.start(self._send_batch(self._take_batch()))
             return
         while self._waiting:
-            self._run(self._send_single(self._waiting.popleft()))
-
-    def _run(self, work: Coroutine[None, None, object]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._send_single(self._waiting.popleft()))
 
     def _take_batch(self) -> list[Append]:
         batch: dict[str, Append] = {}
@@ -212,7 +208,7 @@ class Appender:
         else:
             # One race rejects the whole batch without naming the culprit: each goes again, alone.
             for append in batch:
-                self._run(self._send_single(append))
+                self._tasks.start(self._send_single(append))
         if self._waiting:
             self._schedule()
 

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from events.histogram import Histogram
+from events.task_set import TaskSet
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,14 +81,12 @@ class Reporter:
 
     def __init__(self) -> None:
         self.gather: Gather = _starting
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
 
     def asked(self, questions: bytes) -> None:
         """Whole lines of the parent's, each a number."""
         for line in questions.split():
-            task = asyncio.create_task(self._answer(int(line)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._answer(int(line)))
 
     async def _answer(self, question: int) -> None:
         report = await self.gather()

@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.log.log import Unavailable
+from events.task_set import TaskSet
 from service import clock
 from service.connections.admission import Admission, Admitted, ConnectOptions
 from service.connections.connection_counts import ConnectionCounts
@@ -83,7 +84,7 @@ class Callout:
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
         self._turns = Turns(LIMITS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         self._subscription: Subscription | None = None
 
     async def start(self, connection: Connection) -> None:
@@ -95,16 +96,14 @@ class Callout:
         """Take no new question, and answer those already here."""
         if self._subscription is not None:
             await self._subscription.drain()  # type: ignore[no-untyped-call]  # as nats-py has it
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.settled()
 
     async def _asked(self, message: Msg) -> None:
         # the broker's own JWT, on a subject of an account where only this service may publish
         payload = message.data.split(b".")[1]
         asked = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))).nats
         # who is not known here is looked up in the log, and nobody else should wait for that
-        task = asyncio.create_task(self._answer_in_turn(message, asked))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._answer_in_turn(message, asked))
 
     async def _answer_in_turn(self, message: Msg, asked: _Asked) -> None:
         """Hosts take turns, so that one that floods keeps no other one's clients out."""

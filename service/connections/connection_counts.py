@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from events.task_cancellation import end
+from events.task_set import TaskSet
 from service.connections.disconnect import AGAIN_SECONDS, PERSONS_ACCOUNT, Listed
 from service.connections.token_connections import AS_PERSON, TokenConnection
 from service.registry.named_role import as_client
@@ -77,16 +77,16 @@ class ConnectionCounts:
         self._begun = self._ended = 0
         self._is_stopped = False
         self._told = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         connections.when_listed.append(self._note)
 
     async def start(self) -> None:
         """Count those there are, and go on counting."""
-        self._tasks.add(asyncio.create_task(self._count_for_ever(), name="counting connections"))
+        self._tasks.start(self._count_for_ever())
 
     async def stop(self) -> None:
         """Count no more. Who waits for a count, or comes yet, is judged by what is known."""
-        await end(self._tasks)
+        await self._tasks.cancel()
         async with self._told:
             self._is_stopped = True
             self._told.notify_all()

@@ -6,7 +6,7 @@ told to end those connections. Asking needs no memory, so any replica does it, a
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
-from events.task_cancellation import end
+from events.task_set import TaskSet
 from service.clock import FOR_EVER
 from service.registry.registry import Registry
 
@@ -77,7 +77,7 @@ class ServerConnections:
         self._connection = connection
         self._registry = registry
         self._inbox = connection.new_inbox()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         self._pages: set[int] = set()
         self.when_listed: list[Callable[[Listed], None]] = []
 
@@ -91,11 +91,11 @@ class ServerConnections:
 
         Where it is enabled, or added again, meanwhile: those that were begun before.
         """
-        self._run(self._end_void(f"{tenant}/{client_id}"))
+        self._tasks.start(self._end_void(f"{tenant}/{client_id}"))
 
     def end_user(self, user: str) -> None:
         """End those of that user. The broker's users are named by `callout` and by `holding`."""
-        self._run(self._ask_to_end(user))
+        self._tasks.start(self._ask_to_end(user))
 
     async def list_all(self) -> None:
         """Look through all there are; one that comes or goes meanwhile may be passed over."""
@@ -116,12 +116,7 @@ class ServerConnections:
 
     async def stop(self) -> None:
         """End nothing more."""
-        await end(self._tasks)
-
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._tasks.cancel()
 
     async def _end_void(self, user: str) -> None:
         for seconds in (KICK_DELAY_SECONDS, AGAIN_SECONDS):

@@ -7,7 +7,6 @@ replica hears of what is revoked, and knows the names: of those it let in, and o
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from events.aggregates.family import FamilyState, codec
 from events.bus.connection import Connection
 from events.log.log import Unavailable
 from events.log.stream import REVOKED_STORED
-from events.task_cancellation import end
+from events.task_set import TaskSet
 from service import clock
 from service.connections.disconnect import AGAIN_SECONDS, KICK_DELAY_SECONDS, Listed, ServerConnections
 from service.families.families import Families
@@ -68,20 +67,20 @@ class TokenConnections:
         self._registry = registry
         self._connections = connections
         self._known: dict[tuple[str, str], set[TokenConnection]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         connections.when_listed.append(self._listed)
 
     async def start(self, connection: Connection) -> None:
         """Hear of revocations from now on. The connections that are there already are listed after that."""
         await connection.listen(REVOKED_STORED, self._heard)
         await connection.flush()
-        self._run(self._look_after_reconnecting(connection))
+        self._tasks.start(self._look_after_reconnecting(connection))
 
     def opened(self, holding: TokenConnection) -> None:
         """A connection is about to be let in with that token."""
         self._remember(holding)
         # a revocation may have been heard of before there was a connection to end
-        self._run(self._end_if_void(holding, clock.now(), AGAIN_SECONDS))
+        self._tasks.start(self._end_if_void(holding, clock.now(), AGAIN_SECONDS))
 
     def end_client(self, tenant: str, client_id: str) -> None:
         """A client is disabled: what it holds is void, also in a family that another client began (RFC 8693)."""
@@ -91,7 +90,7 @@ class TokenConnections:
 
     async def stop(self) -> None:
         """End nothing more."""
-        await end(self._tasks)
+        await self._tasks.cancel()
 
     async def _look_after_reconnecting(self, connection: Connection) -> None:
         """What was revoked while there was no connection has not been heard of."""
@@ -101,14 +100,14 @@ class TokenConnections:
             if connection.stats["reconnects"] != known:
                 known = connection.stats["reconnects"]
                 for holding in self._all():
-                    self._run(self._end_if_void(holding, clock.now()))
+                    self._tasks.start(self._end_if_void(holding, clock.now()))
 
     def _listed(self, listed: Listed) -> None:
         """What is known here already is ended when its revocation is heard."""
         holding = TokenConnection.of(listed.user)
         if holding is not None and holding not in self._known.get((holding.tenant, holding.family_id), ()):
             self._remember(holding)
-            self._run(self._end_if_void(holding, listed.began))
+            self._tasks.start(self._end_if_void(holding, listed.began))
 
     def _all(self) -> list[TokenConnection]:
         return [holding for family in self._known.values() for holding in family]
@@ -162,11 +161,6 @@ class TokenConnections:
         held.discard(holding)
         if not held:
             self._known.pop(family, None)
-
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _is_void(holding: TokenConnection, state: FamilyState) -> bool:

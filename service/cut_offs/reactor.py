@@ -27,6 +27,7 @@ from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
 from events.log.stream import JetStreamMissing, with_a_leader
 from events.task_cancellation import end
+from events.task_set import TaskSet
 from service.context import Context
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.decision import Decision
@@ -64,7 +65,7 @@ class Reactor:
     def __init__(self, connection: Connection, context: Context) -> None:
         self._connection = connection
         self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         self._failures = 0
 
     async def start(self) -> None:
@@ -85,7 +86,7 @@ class Reactor:
                     log.info("waiting for the log: %s", error)
                 await asyncio.sleep(AGAIN_SECONDS)
             finally:
-                await end(self._tasks)
+                await self._tasks.cancel()
 
     async def _ensure(self) -> None:
         await ensure_durable(self._connection, subjects.STREAM, DURABLE)
@@ -108,9 +109,7 @@ class Reactor:
                 if message is None:
                     free.release()
                     continue
-                task = asyncio.create_task(finish(message))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks.start(finish(message))
         finally:
             await handed_out.close()
 
@@ -133,7 +132,6 @@ class Reactor:
             raise
         except Exception:
             log.exception("a cut-off could not be finished", extra={"seq": stored.seq})
-            raise
 
     async def _enforce(self, stored: Stored) -> None:
         if isinstance(read_commit(stored), Foreign):

@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.log.log import Log, Unavailable
 from events.log.stream import ensure_exactly
-from events.task_cancellation import end
+from events.task_set import TaskSet
 from service.keys.mac_tokens import new_id
 from service.keys.seal import Seal
 from service.registry.registry import LEASE_SECONDS, Registry
@@ -68,7 +68,7 @@ class Replicas:
         self._id = new_id()
         self._jetstream = connection.jetstream(timeout=1)
         self._settled: Callable[[], Awaitable[None]] = _nothing
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
         self._others = False
 
     def is_alone(self) -> bool:
@@ -80,17 +80,17 @@ class Replicas:
         await ensure_exactly(self._connection, configuration(stream_replicas), mends=True)
 
         async def asked(message: Msg) -> None:
-            self._run(self._answer(message))
+            self._tasks.start(self._answer(message))
 
         self._settled = settled
         await self._connection.subscribe(f"heirloom.applied.{self._id}", cb=asked)
         await self._connection.flush()
         await self._renew()
-        self._run(self._keep())
+        self._tasks.start(self._keep())
 
     async def stop(self) -> None:
         """Give the lease back. What is still decided is looked up in the log: no barrier asks this replica any more."""
-        await end(self._tasks)
+        await self._tasks.cancel()
         self._registry.current_as_of = float("-inf")
         with contextlib.suppress(NatsError):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
@@ -165,11 +165,6 @@ class Replicas:
             log.info("the lease is not renewed: %s", type(error).__name__)
             return
         self._registry.current_as_of = asked_at
-
-    def _run(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _answer_to(subject: str) -> bytes:

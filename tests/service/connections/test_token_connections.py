@@ -64,7 +64,7 @@ class World:
     async def settled(self) -> None:
         """Return when nothing is being looked at any more."""
         while self.holdings._tasks:
-            await asyncio.wait(self.holdings._tasks)
+            await self.holdings._tasks.settled()
 
 
 @pytest.fixture
