@@ -9,6 +9,7 @@ from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEna
 from events.aggregates.commit import Commit, UnreadableCommit
 from events.aggregates.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
 from events.aggregates.subject import SubjectEvent
+from events.aggregates.subjects import AggregateName
 from events.log import grammar
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
@@ -71,12 +72,12 @@ def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | Foreign | None:
         raise Unprojectable(str(error)) from error
     if isinstance(read, Foreign):
         return read
-    kind = stored.subject.split(".", 4)
-    if kind[2] in ("subject", "client"):
-        return _cut_off_commit(stored.seq, kind[1], kind[3], read)
-    if kind[2] != "family":
-        return None
-    return _family_commit(stored.seq, kind[1], kind[3], kind[4] == "revoked", read)
+    name = AggregateName.parse(stored.subject)
+    if name.kind == "family":
+        return _family_commit(stored.seq, name.tenant, name.id, stored.subject.endswith(".revoked"), read)
+    if name.kind in ("subject", "client"):
+        return _cut_off_commit(stored.seq, name.tenant, name.id, read)
+    return None
 
 
 def _family_commit(

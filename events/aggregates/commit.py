@@ -62,6 +62,11 @@ class Codec(Generic[E, S]):
         return commit
 
 
+def type_of(event: msgspec.Struct | type[msgspec.Struct]) -> str:
+    """The name of an event, or of a type of events, in the log and in every answer: its tag, not its class's name."""
+    return str(event.__struct_config__.tag)
+
+
 def digest(body: bytes) -> str:
     """SHA-256 of a message body, hexadecimal: the next commit's `prev`."""
     return hashlib.sha256(body).hexdigest()

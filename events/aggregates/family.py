@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from events.aggregates.commit import Codec, Commit, Time
+from events.aggregates.commit import Codec, Commit, Time, type_of
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
@@ -274,7 +274,7 @@ def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> Famil
     if state is None:
         if isinstance(event, GrantAuthorized | DeviceAuthorizationStarted):
             return _begin(None, event, at)
-        raise ValueError(f"a family begins with GrantAuthorized, not with {type(event).__name__}")
+        raise ValueError(f"a family begins with GrantAuthorized, not with {type_of(event)}")
     match event:  # what a refresh is made of comes first
         case TokenRedeemed():
             return _redeemed(state, event, at)

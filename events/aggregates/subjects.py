@@ -4,6 +4,8 @@ import hashlib
 import re
 from typing import NamedTuple
 
+import msgspec
+
 STREAM = "TOKENS"
 EVERYTHING = "tokens.*.>"
 CHECKPOINTS = "CHECKPOINTS"
@@ -29,6 +31,26 @@ ILLEGIBLE = "the subject may hold visible ASCII characters alone"
 def is_legible(subject: str) -> bool:
     """Whether names could be read out of it: the broker lets any byte but LF, space and tab into a subject."""
     return subject.isascii() and subject.isprintable()
+
+
+class AggregateName(msgspec.Struct, frozen=True, gc=False):
+    """What the subject of a commit names: `kind` is a key of `KINDS`, `id` the aggregate's among the tenant's.
+
+    A tenant is the only one of its kind, so its `id` is its name.
+    """
+
+    tenant: str
+    kind: str
+    id: str
+
+    @classmethod
+    def parse(cls, subject: str) -> "AggregateName":
+        """Take the names out of a commit's subject. Raises `IndexError` where they are missing.
+
+        Which subjects a commit may have is for `events.log.grammar.kind_of` to check: nothing is checked here.
+        """
+        parts = subject.split(".", 4)
+        return cls(parts[1], parts[2], parts[3] if len(parts) > 3 else parts[1])
 
 
 class Aggregate(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, get_args
 import msgspec
 
 from events.aggregates import family
-from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit
+from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit, type_of
 from events.aggregates.kinds import FAMILY, KINDS, Kind
 from events.aggregates.subjects import STREAM, TENANT, Aggregate, subject_digest
 from events.log.stored_commit import Stored
@@ -32,7 +32,7 @@ class Foreign(msgspec.Struct, frozen=True, order=True):
 
 
 EVENTS = tuple(event for kind in KINDS.values() for event in get_args(kind.codec.event) or (kind.codec.event,))
-_event_types = {event.__struct_config__.tag for event in EVENTS}
+_event_types = {type_of(event) for event in EVENTS}
 
 
 class _Event(msgspec.Struct):

@@ -12,7 +12,7 @@ import msgspec
 from nats.errors import NoRespondersError
 from nats.js.errors import ServiceUnavailableError
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, tenant
+from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, AggregateName, tenant
 from events.bus.connection import Connection
 
 log = logging.getLogger("heirloom.stream")
@@ -244,7 +244,7 @@ async def tenants(connection: Connection) -> list[str]:
     info = await ask(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": tenant("*").filter})
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
-    return sorted(subject.split(".")[1] for subject in info["state"].get("subjects") or {})
+    return sorted(AggregateName.parse(subject).tenant for subject in info["state"].get("subjects") or {})
 
 
 async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from events.aggregates.family import FamilyState
+from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.files import write_private
 from events.log.consumer_reader import read
@@ -200,8 +201,8 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
         return revoke(state, Revoke("operator", cause))
 
     async def end(subject: str) -> int:
-        _, tenant, _, family_id, _ = subject.split(".")
-        return (await families.decide(tenant, family_id, "operator", decide)).seq
+        name = AggregateName.parse(subject)
+        return (await families.decide(name.tenant, name.id, "operator", decide)).seq
 
     until = await the_log.last_sequence()
     async with aclosing(read(connection, filters=(FAMILIES,), last_per_subject=True, until=until)) as batches:

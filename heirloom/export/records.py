@@ -5,7 +5,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from events.aggregates.commit import UnreadableCommit
+from events.aggregates.commit import UnreadableCommit, type_of
+from events.aggregates.subjects import AggregateName
 from events.log import grammar
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
@@ -54,7 +55,7 @@ COLUMNS = (
 )
 """In this order; new ones come last."""
 
-EVENTS: dict[str, type[msgspec.Struct]] = {event.__struct_config__.tag: event for event in grammar.EVENTS}
+EVENTS: dict[str, type[msgspec.Struct]] = {type_of(event): event for event in grammar.EVENTS}
 """Type → event."""
 
 _FIELDS = {
@@ -71,13 +72,13 @@ def records(stored: Stored) -> Sequence[Record]:
         raise UnreadableCommit(f"sequence {stored.seq}: {error}") from error
     if isinstance(commit, Foreign):
         return ()
-    _, name, kind, *rest = stored.subject.split(".")
+    name = AggregateName.parse(stored.subject)
     aggregate: Record = {
         "seq": stored.seq,
         "at": commit.at,
-        "tenant": name,
-        "aggregate": kind,
-        "aggregate_id": rest[0] if rest else name,
+        "tenant": name.tenant,
+        "aggregate": name.kind,
+        "aggregate_id": name.id,
         "actor": commit.actor,
         "commit_id": commit.id,
     }
@@ -87,7 +88,7 @@ def records(stored: Stored) -> Sequence[Record]:
 
 
 def _told(event: msgspec.Struct) -> Record:
-    name = str(event.__struct_config__.tag)
+    name = type_of(event)
     told = {RENAMED.get(field, field): getattr(event, field) for field in _FIELDS[name]}
     if told.get("key") == 0:
         del told["key"]  # an access or ID token has none

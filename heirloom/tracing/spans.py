@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyState
 from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
@@ -87,7 +88,7 @@ class TracedFamilies(Families):
         def deciding(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             with _span("decide", _of(family_id, loaded.state)) as span:
                 decision = decide(loaded, now, commit_id)
-                span.set_attribute("heirloom.events", [type(event).__name__ for event in decision.events])
+                span.set_attribute("heirloom.events", [type_of(event) for event in decision.events])
                 return decision
 
         concluded = await super().decide_on(tenant, family_id, actor, deciding, new=new)

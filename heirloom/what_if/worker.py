@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from events.aggregates.commit import UnreadableCommit
 from events.aggregates.family import FamilyCommit
 from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.subjects import AggregateName
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
 from events.worker.child import serve
@@ -61,16 +62,16 @@ class History:
         commit = read_commit(stored)
         if isinstance(commit, Foreign):
             return
-        _, _, kind, *name = stored.subject.split(".")
-        match kind:
+        name = AggregateName.parse(stored.subject)
+        match name.kind:
             case "tenant":
                 self._tenant = commit.state.settings
                 self._rules.clear()
             case "client":
-                self._clients[name[0]] = commit.state.settings
-                self._rules.pop(name[0], None)
+                self._clients[name.id] = commit.state.settings
+                self._rules.pop(name.id, None)
             case "family":
-                self._take_family(name[0], stored, commit)
+                self._take_family(name.id, stored, commit)
 
     def findings(self) -> Findings:
         """As far as the commits went."""

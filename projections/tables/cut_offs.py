@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlite_utils import Database
 
 from events.aggregates.client import ClientDisabled, ClientEnabled
+from events.aggregates.commit import type_of
 from events.aggregates.subject import ConsentWithdrawn
 from projections.decoded_commit import CutOffCommit, moment
 from projections.interned_names import Names
@@ -50,7 +51,7 @@ def apply(commit: CutOffCommit, names: Names, rows: Rows) -> None:
         sub = None if isinstance(event, ClientDisabled | ClientEnabled) else event.sub
         name = event.client_id if isinstance(event, ConsentWithdrawn) else commit.name if sub is None else None
         client = None if name is None else names[name]
-        what = names[type(event).__name__], names[commit.actor], client, sub, event.reason
+        what = names[type_of(event)], names[commit.actor], client, sub, event.reason
         rows[ADD].append((commit.seq, n, commit.at, names[commit.tenant], *what))
 
 
@@ -92,7 +93,7 @@ class Actors:
     def _against(self, client: str, given: int) -> Order | None:
         found = None
         for order in self._of(client):
-            if order["type"] == ClientDisabled.__name__:
+            if order["type"] == type_of(ClientDisabled):
                 found = found or Order(order["at"], order["seq"])
             elif order["seq"] < given:
                 found = None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlite_utils import Database
 
+from events.aggregates.commit import type_of
 from events.aggregates.family import AuthorizationCodeIssued, DeviceAuthorizationStarted
 from projections.decoded_commit import FamilyCommit, microseconds, moment
 from projections.interned_names import Names
@@ -191,5 +192,5 @@ def _terms(scope: str, audience: tuple[str, ...], holder: str | None, act: tuple
 
 
 @lru_cache(maxsize=4096)
-def _names_of(types: tuple[type, ...]) -> str:
-    return " ".join(type.__name__ for type in types)
+def _names_of(types: tuple[type[msgspec.Struct], ...]) -> str:
+    return " ".join(map(type_of, types))

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from events.aggregates.commit import type_of
 from events.aggregates.family import ForgeryDetected, RevocationReason, TokenReuseDetected
 from projections.decoded_commit import FamilyCommit, moment
 from projections.interned_names import Names
@@ -56,7 +57,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
         return
     for n, event in enumerate(commit.events):
         if isinstance(event, TokenReuseDetected | ForgeryDetected):
-            what = names[type(event).__name__], names[reason_of(event)]
+            what = names[type_of(event)], names[reason_of(event)]
             who = names[commit.actor], names[event.client_id], event.generation, event.current_generation
             rows[ADD].append((commit.seq, n, commit.at, *what, *who, commit.opened))
 

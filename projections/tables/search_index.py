@@ -10,6 +10,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from events.aggregates.client import ClientDisabled, ClientEnabled
+from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyEvent, FamilyRevoked, ForgeryDetected, TokenReuseDetected, TokenRevoked
 from projections.decoded_commit import CutOffCommit, FamilyCommit, moment
 from projections.interned_names import Names
@@ -52,7 +53,7 @@ def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None
             case TokenReuseDetected() | ForgeryDetected():
                 texts += (incidents.reason_of(event), event.client_id)
             case _ if not isinstance(event, FamilyEvent):
-                texts += (_HUMP.sub(" ", type(event).__name__), event.reason or "")
+                texts += (_HUMP.sub(" ", type_of(event)), event.reason or "")
     if isinstance(commit, CutOffCommit) and isinstance(commit.events[0], ClientDisabled | ClientEnabled):
         texts.append(commit.name)
     rows[ADD] += [(names[commit.tenant], word, commit.at, commit.seq) for word in words_of(" ".join(texts))]

@@ -11,6 +11,7 @@ import msgspec
 from events.aggregates import key as key_events
 from events.aggregates import subjects
 from events.aggregates.settings import SigningAlg
+from events.aggregates.subjects import AggregateName
 from events.log.stored_commit import Stored
 from service.context import Context
 from service.errors import OAuthError
@@ -38,7 +39,7 @@ async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
         raise OAuthError("invalid_request", "there is no such tenant")
     rotated = await (_rotate_signing(context, tenant) if parameters.use == "sig" else _rotate_mac(context, tenant))
     await context.replicas.barrier(await context.log.last_setting())
-    kid = rotated.subject.rsplit(".", 1)[-1]
+    kid = AggregateName.parse(rotated.subject).id
     if parameters.use == "sig":
         await _certain_to_sign(context, tenant, kid)
     return msgspec.json.encode({"seq": rotated.seq, "kid": kid})

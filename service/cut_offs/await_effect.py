@@ -3,6 +3,8 @@
 import msgspec
 
 from events.aggregates import subjects
+from events.aggregates.commit import type_of
+from events.aggregates.subjects import AggregateName
 from events.log.stored_commit import Stored
 from service.context import Context
 from service.cut_offs.reactor import cut_off_of
@@ -29,7 +31,9 @@ async def effective(context: Context, stored: Stored) -> CutOff | None:
     """
     found = await cut_off_of(context.log, stored)
     if found is None:
-        if stored.subject.split(".")[2] != "subject":  # the log itself guards against an old view of a person
+        if (
+            AggregateName.parse(stored.subject).kind != "subject"
+        ):  # the log itself guards against an old view of a person
             await context.replicas.barrier(stored.seq)
     elif not await context.completed.wait(stored.seq):
         raise OAuthError(
@@ -39,7 +43,9 @@ async def effective(context: Context, stored: Stored) -> CutOff | None:
     return found
 
 
-async def complete(context: Context, last: Stored | None, event: type[object], client_id: str | None = None) -> bytes:
+async def complete(
+    context: Context, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
+) -> bytes:
     """`{seq, revoked_families}` of the newest such event of an aggregate, complete. `last` is the aggregate's last.
 
     `seq` is the last commit's where there never was one, and 0 where there is no commit at all.
@@ -50,19 +56,19 @@ async def complete(context: Context, last: Stored | None, event: type[object], c
     found = await effective(context, stored)
     count = 0
     if found is not None:
-        tenant = stored.subject.split(".")[1]
+        tenant = AggregateName.parse(stored.subject).tenant
         count = await context.read_model.ended(tenant, found, await context.log.last_sequence())
     return msgspec.json.encode({"seq": stored.seq, "revoked_families": count})
 
 
 async def newest(
-    context: Context, last: Stored | None, event: type[object], client_id: str | None = None
+    context: Context, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> Stored | None:
     """The aggregate's newest commit with such an event (about that client), looking back from `last`."""
     while last is not None:
         commit = msgspec.json.decode(last.body, type=_Commit)
         for found in commit.events:
-            if found.type == event.__name__ and (client_id is None or found.client_id == client_id):
+            if found.type == type_of(event) and (client_id is None or found.client_id == client_id):
                 return last
         last = await context.log.at(commit.prev_seq) if commit.prev_seq else None
     return None

@@ -19,6 +19,7 @@ from events.aggregates import subject as subject_events
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.family import FamilyState
+from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
 from events.jetstream.pull_consumer import Pulled
@@ -141,7 +142,7 @@ class Reactor:
             return
         if not self._context.skew.is_right():
             raise Unavailable("this replica's clock is not right now")  # what it wrote would have another time
-        tenant = stored.subject.split(".")[1]
+        tenant = AggregateName.parse(stored.subject).tenant
         before = await self._bound(stored, found)
         actor = msgspec.json.decode(stored.body, type=_Ordered).actor
         free = asyncio.Semaphore(FAMILIES_AT_ONCE)
@@ -184,15 +185,15 @@ class Reactor:
 
 async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
     """What the commit ends, if anything. Raises `Unavailable`."""
-    _, _, kind, *rest = stored.subject.split(".")
-    match kind:
+    name = AggregateName.parse(stored.subject)
+    match name.kind:
         case "subject":
             return of_subject(subject_events.codec.decode(stored.body).events, stored.seq)
         case "client":
             client = client_events.codec.decode(stored.body)
             earlier = await log.at(client.prev_seq) if client.prev_seq else None
             before = client_events.codec.decode(earlier.body).state if earlier is not None else None
-            return of_client(rest[0], client.events, before, stored.seq)
+            return of_client(name.id, client.events, before, stored.seq)
         case _:
             tenant = tenant_events.codec.decode(stored.body)
             earlier = await log.at(tenant.prev_seq) if tenant.prev_seq else None
@@ -219,8 +220,8 @@ async def _kept(message: Msg) -> AsyncIterator[None]:
 
 async def _enabled_after(log: Log, disabled: Stored) -> int | None:
     """The sequence at which the client was enabled again, if it was."""
-    _, tenant, _, client_id = disabled.subject.split(".")
-    aggregate, seq = subjects.client(tenant, client_id), disabled.seq
+    name = AggregateName.parse(disabled.subject)
+    aggregate, seq = subjects.client(name.tenant, name.id), disabled.seq
     while (stored := await log.next_after(aggregate, seq)) is not None:
         commit = read_commit(stored)
         if not isinstance(commit, Foreign) and any(

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEvent, ClientState
+from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyRevoked, FamilyState, RevocationReason, is_of_a_person
 from events.aggregates.settings import Policy
 from events.aggregates.subject import (
@@ -26,9 +29,9 @@ class CutOff(NamedTuple):
     client_id: str | None = None
 
 
-def cause_of(event: type[object], seq: int) -> str:
+def cause_of(event: type[msgspec.Struct], seq: int) -> str:
     """How a revocation names the cut-off behind it."""
-    return f"{event.__name__} at sequence {seq}"
+    return f"{type_of(event)} at sequence {seq}"
 
 
 def of_subject(events: tuple[SubjectEvent, ...], seq: int) -> CutOff | None:

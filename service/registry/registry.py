@@ -19,6 +19,7 @@ from events.aggregates import role as role_events
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
+from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.fairness.token_buckets import Bucket
 from events.log.consumer_reader import read
@@ -253,9 +254,9 @@ class Registry:
                 continue
             if head.stored is not None:
                 self.apply(head.stored)
-            _, tenant, kind, *rest = stored.subject.split(".")
-            if kind == "subject":
-                self.subjects.apply(tenant, rest[0], head)  # a family may begin on what lies there now
+            name = AggregateName.parse(stored.subject)
+            if name.kind == "subject":
+                self.subjects.apply(name.tenant, name.id, head)  # a family may begin on what lies there now
             return
 
     async def wait_until_applied(self, seq: int) -> None:
@@ -275,22 +276,22 @@ class Registry:
         commit = read_commit(stored)
         if isinstance(commit, Foreign):
             return
-        _, name, kind, *rest = stored.subject.split(".")
-        tenant = self._tenants.get(name)
+        name = AggregateName.parse(stored.subject)
+        tenant = self._tenants.get(name.tenant)
         if tenant is None:
-            tenant = self._tenants[name] = Tenant(name, self._keyring)
+            tenant = self._tenants[name.tenant] = Tenant(name.tenant, self._keyring)
         tenant.public_replies.clear()
-        match kind:
+        match name.kind:
             case "tenant":
                 self._apply_tenant(tenant, stored)
             case "client":
-                self._apply_client(tenant, rest[0], stored)
+                self._apply_client(tenant, name.id, stored)
             case "key":
-                self._apply_key(tenant, rest[0], stored)
+                self._apply_key(tenant, name.id, stored)
             case "subject":
-                self.subjects.apply(name, rest[0], Head(stored, commit, stored.seq))
+                self.subjects.apply(name.tenant, name.id, Head(stored, commit, stored.seq))
             case "role":
-                self._apply_role(tenant, rest[0], stored)
+                self._apply_role(tenant, name.id, stored)
 
     def _apply_tenant(self, tenant: Tenant, stored: Stored) -> None:
         if tenant.configured is not None and tenant.configured.seq >= stored.seq:

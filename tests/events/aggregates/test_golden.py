@@ -6,11 +6,12 @@ from typing import get_args
 import msgspec
 import pytest
 
+from events.aggregates.commit import type_of
 from events.aggregates.kinds import KINDS
 
 GOLDEN = Path(__file__).with_name("golden")
 EVENTS = {
-    f"{name}.{event.__struct_config__.tag}"
+    f"{name}.{type_of(event)}"
     for name, kind in KINDS.items()
     for event in get_args(kind.codec.event) or (kind.codec.event,)
 }

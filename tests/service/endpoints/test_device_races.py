@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.client import ClientState
+from events.aggregates.commit import type_of
 from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted, codec
 from events.aggregates.subjects import family
 from events.bus.connection import Connection, connect
@@ -90,7 +91,7 @@ class Replica:
         while (following := await self.log.next_after(family(TENANT, family_id), after)) is not None:
             found.append(following)
             after = following.seq
-        return [type(event).__name__ for each in found for event in codec.decode(each.body).events]
+        return [type_of(event) for each in found for event in codec.decode(each.body).events]
 
 
 def _told(outcome: Outcome) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
+from events.aggregates.commit import type_of
 from events.aggregates.family import AccessToken, FamilyState, Retry, fold
 from events.aggregates.following import follow
 from service.decide.decision import Decision, Granted, Refused
@@ -153,7 +154,7 @@ class Family(RuleBasedStateMachine):
         return "reuse"
 
     def _outcome(self, decision: Decision) -> str:
-        names = [type(event).__name__ for event in decision.events]
+        names = [type_of(event) for event in decision.events]
         if "TokenRotated" in names:
             return "rotated"
         if isinstance(decision.outcome, Granted):
