@@ -10,20 +10,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.console.browser import chromium, running
+from tests.seed import client, seed, tenant
 from tests.system.service import PATIENCE_SECONDS, Service
 from tests.system.service import running as service_running
 
-SEED = """
-[[tenant]]
-name = "acme"
-
-[[client]]
-tenant = "acme"
-client_id = "web"
-grant_types = ["refresh_token"]
-scope = "read offline_access"
-may_issue = true
-"""
+SEED = seed(tenant("acme"), client("web", grant_types=["refresh_token"], scope="read offline_access", may_issue=True))
 
 PAGES = "family?family_id=f2", "incidents", "readable_families?status=live", "readable_revocations"
 

@@ -4,29 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.seed import client, seed, tenant
 from tests.system.service import Service, running
 
-SEED = """
-[[tenant]]
-name = "acme"
-issuer = "https://acme.example"
-
-[[client]]
-tenant = "acme"
-client_id = "web"
-grant_types = ["refresh_token", "client_credentials"]
-scope = "read offline_access"
-may_issue = true
-
-[[client]]
-tenant = "acme"
-client_id = "other"
-grant_types = ["refresh_token"]
-scope = "read offline_access"
-
-[[tenant]]
-name = "globex"
-"""
+SEED = seed(
+    tenant("acme", issuer="https://acme.example"),
+    client("web", grant_types=["refresh_token", "client_credentials"], scope="read offline_access", may_issue=True),
+    client("other", grant_types=["refresh_token"], scope="read offline_access"),
+    tenant("globex"),
+)
 
 
 @pytest.fixture(scope="package")

@@ -21,45 +21,26 @@ from heirloom.broker.own_connection import connect_as
 from heirloom.broker.roles import ASKING
 from heirloom.broker.run_file import RUNNING
 from tests import leaks
+from tests.seed import client, seed, tenant
 
 HEIRLOOM = Path(sys.executable).with_name("heirloom")
 PATIENCE_SECONDS = 30
 WAITED_TOO_LONG = "too many requests are under way; try again"
 SENT_AGAIN = 5
 
-SEED = """
-[[tenant]]
-name = "acme"
-issuer = "https://acme.example"
-
-[[client]]
-tenant = "acme"
-client_id = "web"
-grant_types = ["refresh_token"]
-scope = "openid profile read write offline_access"
-may_issue = true
-
-[[client]]
-tenant = "acme"
-client_id = "other"
-grant_types = ["refresh_token", "client_credentials"]
-scope = "read offline_access"
-may_issue = true
-
-[[client]]
-tenant = "acme"
-client_id = "api"
-may_introspect = true
-
-[[tenant]]
-name = "globex"
-
-[[client]]
-tenant = "globex"
-client_id = "web"
-scope = "read offline_access"
-may_issue = true
-"""
+SEED = seed(
+    tenant("acme", issuer="https://acme.example"),
+    client(
+        "web",
+        grant_types=["refresh_token"],
+        scope="openid profile read write offline_access",
+        may_issue=True,
+    ),
+    client("other", grant_types=["refresh_token", "client_credentials"], scope="read offline_access", may_issue=True),
+    client("api", may_introspect=True),
+    tenant("globex"),
+    client("web", "globex", scope="read offline_access", may_issue=True),
+)
 
 
 class Service:

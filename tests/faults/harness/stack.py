@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,29 +19,16 @@ from heirloom.broker.nats_server import is_free
 from heirloom.broker.roles import inbox
 from tests.faults.harness.orders import Orders
 from tests.faults.harness.up import Setup
+from tests.seed import client, seed, tenant
 from tests.system.service import Service
 from tests.witness import WITNESS
 
-SEED = """
-[[tenant]]
-name = "acme"
-issuer = "https://acme.example"
-
-[[client]]
-tenant = "acme"
-client_id = "web"
-grant_types = ["refresh_token"]
-scope = "read offline_access"
-may_issue = true
-
-[[client]]
-tenant = "acme"
-client_id = "lenient"
-grant_types = ["refresh_token"]
-scope = "read offline_access"
-may_issue = true
-refresh_token_grace = 5
-"""
+SHARED: dict[str, Any] = {"grant_types": ["refresh_token"], "scope": "read offline_access", "may_issue": True}
+SEED = seed(
+    tenant("acme", issuer="https://acme.example"),
+    client("web", **SHARED),
+    client("lenient", refresh_token_grace=5, **SHARED),
+)
 CLIENTS = {"web": False, "lenient": True}
 """Whether a client has a grace time."""
 REPLICAS = 2

@@ -16,6 +16,7 @@ from heirloom.cli.commands.apply import apply_seed
 from heirloom.cli.main import main
 from heirloom.seed import Seed
 from tests.broker import Broker
+from tests.seed import client, seed, tenant
 
 SUBJECT = "admin.acme.tenant.put"
 SEED = Seed([("acme", {})], [])
@@ -73,8 +74,7 @@ async def test_what_was_applied_before_a_refusal_is_said(
 ) -> None:
     """By name, with the secrets that are shown this once; and that the rest was not."""
     file = tmp_path / "seed.toml"
-    clients = "".join(f'[[client]]\ntenant = "acme"\nclient_id = "c{number:02}"\n' for number in range(30))
-    file.write_text(f'[[tenant]]\nname = "acme"\n{clients}')
+    file.write_text(seed(tenant("acme"), *(client(f"c{number:02}") for number in range(30))))
     await _answer(operator, DONE)
     asked = await _answer(operator, *MADE, NEVER, subject="admin.acme.client.put")
     command = ["apply", str(file), "--show-secrets", "--nats", nats_server.url, *form]
@@ -125,7 +125,7 @@ def test_what_a_file_holds_is_no_command_to_the_terminal(tmp_path: Path) -> None
     """Nor is a token that was pasted as a setting's name repeated."""
     file = tmp_path / "seed.toml"
     settings = '"a\\u001b[2J" = 1\n"hrt_0123456789abcdefghij" = true\n"\\u009b" = 1\n'
-    file.write_text(f'[[tenant]]\nname = "acme"\n{settings}["\\u001b]0;x"]\n["eyJhbGciOiJFUzI1NiJ9"]\n')
+    file.write_text(f'{tenant("acme")}{settings}["\\u001b]0;x"]\n["eyJhbGciOiJFUzI1NiJ9"]\n')
     done = CliRunner().invoke(main, ["apply", str(file)])
     assert done.exit_code == 1
     assert "unknown setting" in done.output

@@ -18,7 +18,9 @@ from heirloom.broker.nats_server import binary
 from service.keys import keyring
 from tests.broker import Broker
 from tests.security.test_tls import authority
+from tests.seed import client, seed, tenant
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, SEED, Service, running
+from tests.system.workspace import EXCHANGE
 
 STOPPED_AT_IMPORT = """
 import os, sys
@@ -106,24 +108,21 @@ def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
         ("= nothing", ["is not TOML"]),
         ("[tenant]\nname = 'x'", ["line 1", "[[tenant]]"]),
         (
-            SEED + '[[client]]\ntenant = "acme"\nclient_id = "b b"\naccess_token_tll = 1\nrefresh_token_ttl = -1\n'
-            'grant_types = ["telepathy"]\n',
-            ["line 35: client_id", "line 36: access_token_tll", "did you mean access_token_ttl", "line 37", "line 38"],
+            client("b b", access_token_tll=1, refresh_token_ttl=-1, grant_types=["telepathy"]),
+            ["line 3: client_id", "line 4: access_token_tll", "did you mean access_token_ttl", "line 5", "line 6"],
         ),
         (
-            SEED + '[[client]]\ntenant = "acme"\nclient_id = "app"\ntoken_endpoint_auth_method = "none"\n'
-            'refresh_token_rotation = "reuse" # \N{LATIN SMALL LETTER E WITH ACUTE}\n',
-            ["line 37: refresh_token_rotation", "must rotate"],
+            "# \N{LATIN SMALL LETTER E WITH ACUTE}\n"
+            + seed(client("app", token_endpoint_auth_method="none", refresh_token_rotation="reuse"), tenant("acme")),
+            ["line 6: refresh_token_rotation", "must rotate"],
         ),
         (
-            SEED + '[[tenant]]\nname = "twin"\nissuer = "https://acme.example"\ntoken_endpoint_auth_method = "none"\n'
-            'grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange"]\n',
-            ["line 35: issuer: another tenant"],
+            seed(tenant("acme", issuer="https://acme.example"), tenant("twin", issuer="https://acme.example")),
+            ["line 7: issuer: another tenant"],
         ),
         (
-            SEED + '[[tenant]]\nname = "open"\ntoken_endpoint_auth_method = "none"\n'
-            'grant_types = ["urn:ietf:params:oauth:grant-type:token-exchange"]\n',
-            ["line 36: grant_types: a public client"],
+            tenant("open", token_endpoint_auth_method="none", grant_types=[EXCHANGE]),
+            ["line 4: grant_types: a public client"],
         ),
     ],
     ids=["missing", "not TOML", "wrong table", "four faults", "not together", "one issuer", "open exchange"],
@@ -190,7 +189,7 @@ def test_credentials_of_another_role(
 ) -> None:
     """The broker's refusal is told at once, and whose credentials it takes; nobody waits for an answer."""
     monkeypatch.chdir(tmp_path)
-    Path("seed.toml").write_text('[[client]]\ntenant = "acme"\nclient_id = "x"\n')
+    Path("seed.toml").write_text(client("x"))
     url = heirloom("url", "--data", service.data, "--role", given).strip()
     said = heirloom(*command, "--nats", url, status=1, seconds=20)  # the broker's patience with a request is longer
     assert said.startswith("Error: these credentials may not ") and said.count("\n") == 1
@@ -208,11 +207,11 @@ def test_a_broker_without_a_service(nats_server: Broker) -> None:
 def test_a_client_of_a_tenant_there_is_not(service: Service, tmp_path: Path) -> None:
     """Refused as a whole, with the line: also the good client before it is not registered."""
     file = tmp_path / "seed.toml"
-    good = '[[client]]\ntenant = "acme"\nclient_id = "early"\n'
-    file.write_text(good + '[[client]]\ntenant = "nobody"\nclient_id = "x"\n' + good)
+    good, stray = client("early"), client("x", "nobody")
+    file.write_text(good + stray + good)
     twice = heirloom("apply", "--data", service.data, file, status=1)
     assert "line 9: client_id: this client is in the file twice" in twice
-    file.write_text(good + '[[client]]\ntenant = "nobody"\nclient_id = "x"\n')
+    file.write_text(good + stray)
     said = heirloom("apply", "--data", service.data, file, status=1)
     assert "line 5: tenant: there is no tenant 'nobody'" in said
     assert "does not know" in heirloom("url", "--data", service.data, "--client", "acme/early", status=1)
