@@ -160,7 +160,7 @@ class Server:
             self._receive(answering, came)
 
         await service.add_endpoint(name=name, subject=subject, handler=early)
-        answering.connection.hand_over(service._endpoints[-1]._subscription, take)  # noqa: SLF001
+        answering.connection.set_raw_handler(service._endpoints[-1]._subscription, take)  # noqa: SLF001
 
     def _receive(self, answering: Answering, received: Received) -> None:
         """It is worked on now, or waits for its turn; or it is refused, and nothing of it was read but its subject.

@@ -10,7 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from tests.broker import Broker, broker
 

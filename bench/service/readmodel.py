@@ -16,7 +16,8 @@ from bench.service.refresh import families
 from bench.service.service import ANYTHING, TENANT, Service
 from bench.yardsticks.machine import Figure
 from events.aggregates.subjects import EVERYTHING, STREAM
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log.stream import last_sequence
 from heirloom.broker.own_connection import connect_as
 from projections.projector.feed import Extent, feed

@@ -12,7 +12,8 @@ from pathlib import Path
 from bench.service import questions, whole
 from bench.service.long_log import Teller, write
 from bench.yardsticks.machine import Figure, child
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from heirloom.broker import nats_server
 from heirloom.process.child_process import Child

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from bench.yardsticks.machine import Figure, busy_seconds, children, cpu_seconds, resident_bytes
 from events.aggregates.subjects import EVERYTHING, STREAM
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log.stream import last_sequence
 from heirloom.cli.audit.verify import verify_log
 from heirloom.process.event_loop import run

@@ -1,4 +1,4 @@
-"""The lowest version of nats-server that keeps the log's promises (CONTRACT §6)."""
+"""The lowest version of nats-server that appends every valid batch (CONTRACT §6)."""
 
 import logging
 import re
@@ -8,26 +8,26 @@ from nats.errors import Error as NatsError
 log = logging.getLogger("heirloom.bus")
 
 LOWEST = (2, 15, 1)
-"""Up to 2.14.3 a batch of commits is refused when the names of their families are equally long (nats-server#8376)."""
+"""Up to 2.14.3 the server rejects a batch whose families' names are equally long (nats-server#8376)."""
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?![.\d])")
 
 
 class BrokerTooOld(Exception):
-    """A broker of a version that refuses good commits; it is named."""
+    """The broker's version rejects valid commits. The error's text names the broker and its version."""
 
 
 class BrokerLeft(NatsError):
-    """That broker is left for another one; nats-py goes on searching."""
+    """A broker is too old; nats-py shall try the next one."""
 
 
 def is_enough(version: str) -> bool:
-    """Whether that version will do; one that cannot be read will not."""
+    """Whether that version is high enough. An unreadable version is not."""
     match = _VERSION.match(version)
     return match is not None and tuple(map(int, match.groups())) >= LOWEST
 
 
 def refusal(server: str, address: str, version: str) -> str:
-    """What a person is told of such a broker."""
+    """The error text about a broker that is too old."""
     found = re.sub(r"[^\w.+-]", "?", version)[:40] or "of no version that it tells"
     lowest = ".".join(map(str, LOWEST))
     name = re.sub(r"[^\w.+-]", "?", server)[:64]

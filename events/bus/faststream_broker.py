@@ -1,4 +1,4 @@
-"""FastStream on a connection of ours: for what is asked rarely (administration, audit)."""
+"""FastStream on a connection of ours, for rare requests (administration, audit)."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -24,15 +24,15 @@ from events.task_set import TaskSet
 log = logging.getLogger("heirloom.faststream")
 
 Handle = Callable[[str, bytes, Asker], Awaitable[tuple[bytes, dict[str, str]]]]
-"""`(subject, body, who asks)` → the reply's body and headers. Answers every request; raises nothing."""
+"""`(subject, body, asker)` → the reply's body and headers. Answers every request and never raises."""
 
 
 class Broker(NatsBroker):
-    """A FastStream broker that does not open a connection of its own, so malformed messages cannot end it.
+    """A FastStream broker on a `Connection` of ours, which survives malformed messages.
 
-    Requests come past nats-py's queue and FastStream's workers, where a flood would lie before everybody's turn: what
-    is more than `gate` lets in is answered `slow_down` in the reading loop. One whose reply would go elsewhere than to
-    its asker's `own_inbox` is dropped before that, and counts for nobody.
+    Requests bypass nats-py's queue and FastStream's workers, where a flood of them would delay everybody. Requests
+    beyond what `gate` admits are answered `slow_down` from the read loop. A request whose reply subject is outside
+    the requester's `own_inbox` is dropped before that and counted for nobody.
     """
 
     def __init__(self, connection: Connection, gate: Gate, own_inbox: OwnInbox = of_anybody) -> None:
@@ -47,10 +47,10 @@ class Broker(NatsBroker):
         return self._given
 
     async def start(self) -> None:
-        """Listen. What comes before its subscription is handed over is answered one by one."""
+        """Subscribe. Requests that arrive before their raw handler is set are answered one after the other."""
         await super().start()
         for subscriber, subscription in self._listening():
-            self._given.hand_over(subscription, partial(self._take, subscriber))
+            self._given.set_raw_handler(subscription, partial(self._receive, subscriber))
 
     async def stop(
         self,
@@ -58,7 +58,7 @@ class Broker(NatsBroker):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> None:
-        """Answer what has arrived, then end."""
+        """Answer the requests that have arrived, then end."""
         listening = self._listening()
         for subscriber, subscription in listening:
             if self._given.is_connected:
@@ -67,13 +67,13 @@ class Broker(NatsBroker):
         while self._under_way:
             await self._under_way.settled()
         for _, subscription in listening:
-            self._given.takers.pop(subscription._id, None)  # noqa: SLF001  # as `hand_over` calls it
+            self._given.raw_handlers.pop(subscription._id, None)  # noqa: SLF001  # as `set_raw_handler` does
         await super().stop(exc_type, exc_val, exc_tb)
 
     def drops(self, subject: str, reply: str) -> bool:
-        """Whether an answer would go to others than its asker, or to nobody: then there is none, and that is counted.
+        """Whether the reply subject is not the requester's own; such a request gets no reply and is counted.
 
-        What the broker answers somebody who named this subject for his own answer names nobody to be answered.
+        That includes a broker's reply to somebody who used this subject as reply subject: it has none of its own.
         """
         if self._own_inbox(subject, reply):
             return False
@@ -87,7 +87,7 @@ class Broker(NatsBroker):
             if isinstance(subscriber, CoreSubscriber) and isinstance(subscriber.subscription, Subscription)
         ]
 
-    def _take(
+    def _receive(
         self, subscriber: CoreSubscriber, subject: bytes, reply: bytes, body: bytes, headers: bytes | None
     ) -> None:
         asked, answered = as_text(subject), as_text(reply)
@@ -95,7 +95,7 @@ class Broker(NatsBroker):
             return
         asker = Asker.of(asked, answered)
         if self._gate.admits(asker):
-            # of a body that is too large so much is kept that it is seen to be
+            # one byte more than allowed, so that a body that is too large is recognised
             self._under_way.start(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
         else:
             self._under_way.start(self._refuse(answered))
@@ -127,14 +127,14 @@ async def _raw(message: NatsMessage) -> bytes:
 
 
 def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
-    """Answer requests on `subject` with `handle`, which decides whose turn it is."""
+    """Answer requests on `subject` with `handle`, which makes them take turns."""
 
     @broker.subscriber(subject, queue=queue, decoder=_raw, ack_policy=AckPolicy.MANUAL, title=subject)
     async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
-        # FastStream's own decoding and path parameters are lax or slow; the subject and the raw body say all
+        # FastStream's own decoding and path parameters are lax or slow; `handle` parses the subject and the raw body
         received = message.raw_message
-        if broker.drops(received.subject, received.reply):  # it came before its subscription was handed over
-            message.reply_to = ""  # FastStream replies to nobody then
+        if broker.drops(received.subject, received.reply):  # it arrived before the raw handler was set
+            message.reply_to = ""  # then FastStream sends no reply
             return NatsResponse(b"")
         try:
             legible(received.headers)
@@ -147,7 +147,7 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
 
 
 def _invalid(reason: str) -> NatsResponse:
-    """What nobody needs to look at (CONTRACT §2)."""
+    """The reply to a request with unreadable headers or subject (CONTRACT §2)."""
     return _refusal("invalid_request", reason, "400")
 
 

@@ -1,11 +1,11 @@
-"""What a broker sends, taken apart by the broker's own grammar (ADR 0019).
+"""Parses the broker's protocol by the broker's own grammar (ADR 0019).
 
-nats-server separates the words of a line by spaces and tabs alone, ends a line at LF, and takes every other byte into
-a subject. Python's `bytes.split()` and the white space of nats-py's regular expressions split at VT, FF and CR as well:
-whoever may publish could then write the subscription's number and the reply subject of the message himself. So no line
-is left to nats-py's parser, and nothing behind this one splits a line again.
+nats-server separates the words of a line by spaces and tabs only, ends a line at LF, and accepts every other byte in a
+subject. Python's `bytes.split()` and the white space of nats-py's regular expressions split at VT, FF and CR as well:
+with them, a publisher could forge the subscription's number and the reply subject of a message. So this parser handles
+every line itself, and no code behind it splits a line again.
 
-A message is cut out by the lengths that its own line announces, and handed at once to whoever listens for it.
+It cuts out a message by the lengths in the message's line, and passes it to its handler at once.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,24 +15,25 @@ import msgspec
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser as NatsParser
 
-Taker = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""Takes a message as it came: subject, reply subject, body, and headers if it has any."""
+RawHandler = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Receives a message as raw bytes: subject, reply subject, body, and the header block if there is one."""
 
 MAX_LINE = 64 << 10
-"""Bytes. A broker's control lines are of 4 KiB, our own's of 16; the longest names a cluster's servers."""
+"""Bytes. A broker's control lines have 4 KiB by default, our own's 16; the longest lists a cluster's servers."""
 MAX_MESSAGE = 64 << 20
-"""Bytes. The most that nats-server can be told to let through (`max_payload`), headers included."""
+"""Bytes, headers included: the highest `max_payload` that nats-server accepts."""
 MAX_DIGITS = 36
-"""Of the numbers in a line together."""
+"""Of all numbers in a line together."""
 
 
 class Receiver(Protocol):
-    """Who gets what is taken apart: the `takers`, by the number of their subscription, and for all others itself."""
+    """The connection behind a parser. A message of a subscription without a raw handler goes to `_process_msg`."""
 
-    takers: dict[int, Taker]
+    raw_handlers: dict[int, RawHandler]
+    """By the number of their subscription."""
 
-    def malformed(self, size: int, error: Exception) -> None:
-        """A taker could make nothing of a message of so many bytes."""
+    def drop_malformed(self, size: int, error: Exception) -> None:
+        """Note that a raw handler raised `error` for a message of `size` bytes."""
 
     def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
@@ -48,22 +49,22 @@ class Receiver(Protocol):
 
 
 class Parser(NatsParser):
-    """Fed with what arrives, however it is cut into pieces."""
+    """Parses the bytes that arrive, wherever they are cut into pieces."""
 
     nc: Receiver
 
     def reset(self) -> None:
-        """Forget what has arrived: another connection begins."""
+        """Forget all bytes, for a new connection."""
         super().reset()
         self._held: list[bytes] = []
         self._size = 0
         self._wanted = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        """Hand over every message that is whole by now.
+        """Dispatch every message that is complete by now.
 
-        Raises `ProtocolError` for what no broker sends: behind such a line nobody knows where the next one begins, so
-        the connection ends, and begins anew.
+        Raises `ProtocolError` for a line that no broker sends. Where the next line begins is then unknown, so nats-py
+        closes the connection and reconnects.
         """
         if self._held:
             self._held.append(data)
@@ -72,14 +73,14 @@ class Parser(NatsParser):
                 return
             data = b"".join(self._held)
             self._held.clear()
-        done = await self._hand_over(data)
+        done = await self._dispatch(data)
         if done < len(data):
             self._held.append(data[done:])
             self._size = len(data) - done
 
-    async def _hand_over(self, data: bytes) -> int:
-        """How many bytes are done with. To go on, so many as `_wanted` must be there of the rest."""
-        takers, begin = self.nc.takers, 0
+    async def _dispatch(self, data: bytes) -> int:
+        """Return how many bytes were consumed. Of the rest, `_wanted` bytes are needed to go on."""
+        raw_handlers, begin = self.nc.raw_handlers, 0
         while (end := data.find(b"\n", begin)) >= 0:
             words, start = _words(data[begin:end]), end + 1
             if words[0] != b"MSG" and words[0] != b"HMSG":
@@ -95,21 +96,21 @@ class Parser(NatsParser):
                 raise ProtocolError("nats: a message is longer than its line announced")
             headers = data[start:body] if head else None
             begin = stop + 2
-            take = takers.get(sid)
-            if take is None:
-                await self.nc._process_msg(sid, subject, reply, data[body:stop], headers)  # noqa: SLF001  # its name
+            handler = raw_handlers.get(sid)
+            if handler is None:
+                await self.nc._process_msg(sid, subject, reply, data[body:stop], headers)  # noqa: SLF001  # nats-py's name
                 continue
             try:
-                take(subject, reply, data[body:stop], headers)
-            except Exception as error:  # whatever a message does to its taker, the next ones are others'
-                self.nc.malformed(size, error)
+                handler(subject, reply, data[body:stop], headers)
+            except Exception as error:  # a message that breaks its handler must not stop the messages after it
+                self.nc.drop_malformed(size, error)
         if len(data) - begin > MAX_LINE:
             raise ProtocolError("nats: a line without an end")
         self._wanted = 0
         return begin
 
     async def _control(self, verb: bytes, rest: bytes) -> None:
-        """A line that is no message."""
+        """Process a line that announces no message."""
         match verb:
             case b"PING":
                 await self.nc._process_ping()  # noqa: SLF001  # nats-py's names, here and below
@@ -126,7 +127,7 @@ class Parser(NatsParser):
 
 
 def _words(line: bytes) -> list[bytes]:
-    """Of a line without its LF, at least one. Raises `ProtocolError`."""
+    """Split a line (without its LF) into at least one word. Raises `ProtocolError`."""
     if not line.endswith(b"\r"):
         raise ProtocolError("nats: a line does not end with CR LF")
     words = line[:-1].split(b" ")
@@ -138,11 +139,11 @@ def _words(line: bytes) -> list[bytes]:
 
 
 def _announced(words: list[bytes]) -> tuple[bytes, int, bytes, int, int]:
-    """`MSG subject sid [reply] size` and `HMSG subject sid [reply] headers size`, where a reply is left out as `b""`.
+    """Read `MSG subject sid [reply] size` or `HMSG subject sid [reply] headers size`.
 
-    Gives subject, sid, reply, and how many bytes headers and message have, the headers' 0 where there are none.
-    Numbers are digits and nothing else: `int` alone takes signs, underscores and white space too. Raises
-    `ProtocolError`.
+    Returns subject, sid, reply (`b""` if there is none), and the sizes in bytes of the headers (0 if there are none)
+    and of the whole message. Only digits are numbers; `int` alone would accept signs, underscores and white space.
+    Raises `ProtocolError`.
     """
     match words:
         case [b"MSG", subject, sid, size]:

@@ -1,15 +1,35 @@
-"""Whose process is at the other end of a connection on this machine: Linux tells, in /proc/net/tcp (ADR 0021)."""
+"""The user who owns the process at the other end of a local connection, by Linux's /proc/net/tcp (ADR 0021)."""
 
 import socket
 import sys
 from pathlib import Path
 
+from nats.errors import Error as NatsError
+
 TABLES = Path("/proc/net/tcp"), Path("/proc/net/tcp6")
 ESTABLISHED = "01"
 
+BROKER_OWNER = "HEIRLOOM_BROKER_OWNER"
+"""In the environment: the id of the user who must own the broker's process on this machine. A connection sends nothing
+to a process of another user."""
+
+
+class NotOurBroker(NatsError):
+    """Another user's process listens at the broker's address. Nothing was sent to it."""
+
+
+def require_owner(expected: int, connected: socket.socket | None, where: str) -> None:
+    """Raise `NotOurBroker` unless user `expected` owns the process at the other end, whose address is `where`."""
+    if connected is None or (found := owner(connected)) != expected:
+        whose = "an unknown user" if connected is None or found is None else f"user {found}"
+        raise NotOurBroker(
+            f"what listens on {where} is a process of {whose}, and the broker is one of user {expected}:"
+            " nothing was said to it; find out who took that port"
+        )
+
 
 def owner(connected: socket.socket) -> int | None:
-    """The user id of the process that has accepted the connection; None where the system does not tell."""
+    """Find the id of the user whose process accepted the connection; None if the system does not list it."""
     theirs, ours = _names(connected.getpeername()), _names(connected.getsockname())
     ends = set(zip(theirs, ours, strict=True))
     for table in TABLES:
@@ -24,7 +44,7 @@ def owner(connected: socket.socket) -> int | None:
 
 
 def _names(address: tuple[str, int]) -> tuple[str, ...]:
-    """What the tables call it; an IPv4 address also as it is at the end of an IPv6 socket."""
+    """Format an address as the tables do; an IPv4 address also as the peer of an IPv6 socket."""
     host, port = address[:2]
     if ":" in host:
         return (_name(socket.inet_pton(socket.AF_INET6, host), port),)

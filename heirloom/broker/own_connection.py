@@ -7,7 +7,9 @@ from urllib.parse import unquote, urlsplit
 from nats.errors import NoServersError
 
 from events.bus.broker_version import BrokerTooOld
-from events.bus.connection import Connection, NotOurBroker, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
+from events.bus.peer import NotOurBroker
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.roles import LOG_ACCOUNT, LOG_API, ROLES, inbox
 from service.registry.named_role import Holder, holder_of

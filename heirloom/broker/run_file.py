@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from events.bus.connection import BROKER_OWNER
+from events.bus.peer import BROKER_OWNER
 from heirloom.broker.tls import Tls
 
 RUNNING, LOCK = "up.json", "lock"

@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from events.bus.connection import PINNED_CERTIFICATE, SHOWN_KEY
+from events.bus.connect import PINNED_CERTIFICATE, SHOWN_KEY
 from heirloom.broker.quoted import quoted
 from service import clock
 

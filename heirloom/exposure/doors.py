@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from nats.errors import Error as NatsError
 from nats.errors import NoServersError
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.roles import ROLES, SHOWN, inbox
 from heirloom.broker.run_file import host_of

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import msgspec
 from nats.errors import Error as NatsError
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log.log import Log
 from events.log.stored_commit import Stored
 from events.log.stream import JetStreamMissing

@@ -11,7 +11,8 @@ from typing import Any
 from nats.errors import Error as NatsError
 from nats.js.api import StoreCompression
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from heirloom.broker import credentials
 from tests.faults.harness.stack import Stack
 from tests.paused import paused

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.consumer_reader import read
 from events.log.grammar import Foreign

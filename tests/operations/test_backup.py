@@ -15,7 +15,7 @@ from nats.js.api import StreamConfig
 
 from events.aggregates.family import codec
 from events.aggregates.subjects import EVERYTHING
-from events.bus import connection as bus
+from events.bus.connect import connect
 from events.log.consumer_reader import read
 from events.log.stored_commit import Stored
 from heirloom.backup.manifest import KEYRING, MANIFEST
@@ -49,7 +49,7 @@ def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG, *, w
 
 async def commits(url: str) -> list[Stored]:
     """All of the log."""
-    connection = await bus.connect(url, "test")
+    connection = await connect(url, "test")
     last = await state_of(connection, "TOKENS")
     found: list[Stored] = []
     async for batch in read(connection, until=last.last_seq if last else 0, filters=(EVERYTHING,)):
@@ -150,7 +150,7 @@ def test_what_is_no_sequence_is_not_accepted(tmp_path: Path, name: str) -> None:
 
 async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path: Path) -> None:
     """A stream whose messages have an end may come back without them."""
-    connection = await bus.connect(nats_server.url, "test")
+    connection = await connect(nats_server.url, "test")
     jetstream = connection.jetstream()
     await jetstream.add_stream(StreamConfig(name="SHORT", subjects=["short"], max_age=0.2))
     await jetstream.publish("short", b"x")
@@ -252,7 +252,7 @@ def test_a_backup_without_keys_can_be_verified(nats_server: Broker, tmp_path: Pa
 
 async def _vouch(url: str, data: Path) -> None:
     """One more commit, and a notary that starts where only the old public key is."""
-    connection = await bus.connect(url, "test")
+    connection = await connect(url, "test")
     more = families("f1", "f2", "f3").log[-1]
     await connection.jetstream().publish(more.subject, more.body)
     notary = Notary(connection, data / "notary.key", data / "notary.state")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from nats.js.api import ConsumerConfig
 
-from events.bus import connection as bus
+from events.bus.connect import connect
 from events.log import stream
 from events.log.stream import Required, every_configuration
 from heirloom.backup.manifest import DRAFT, KEYRING, MANIFEST, Unusable, read_manifest
@@ -45,7 +45,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 async def _spy_on(url: str) -> None:
-    connection = await bus.connect(url, "test")
+    connection = await connect(url, "test")
     await UsedAssertions(connection).start(1, 300)
     for name in (SPY, CONSUMER):  # the service's own too: a stranger may have altered it
         config = ConsumerConfig(durable_name=name, deliver_subject="revoked.acme.f1")
@@ -206,7 +206,7 @@ def _to_the_feed(document: Document) -> None:
 
 
 async def _configurations(url: str) -> tuple[dict[str, Document], list[str]]:
-    connection = await bus.connect(url, "test")
+    connection = await connect(url, "test")
     found = {config["name"]: config for config in await every_configuration(connection)}
     consumers = [consumer.name for consumer in await connection.jetstream().consumers_info("TOKENS")]
     await connection.close()

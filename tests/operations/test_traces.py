@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from heirloom.tracing import spans as traced
 from heirloom.tracing.setup import is_wanted
 from service.decide.decision import Decision, invalid_grant

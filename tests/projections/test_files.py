@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.fairness.request_gate import Asker
 from events.log.stream import last_sequence
 from projections.progress import Progress

@@ -16,7 +16,8 @@ import msgspec
 import nkeys
 import pytest
 
-from events.bus.connection import BROKER_OWNER, NotOurBroker, connect
+from events.bus.connect import connect
+from events.bus.peer import BROKER_OWNER, NotOurBroker
 from heirloom.broker import nats_server
 from heirloom.broker.run_file import LOCK, RUNNING, Running
 from heirloom.cli.service_connection import whereabouts

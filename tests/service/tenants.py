@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import TenantSettings
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Log
 from service.registry.change_aggregate import change

@@ -13,7 +13,8 @@ from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.family import FamilyState, codec
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Log
 from service.decide.decision import Decision, Granted, Outcome, Refused

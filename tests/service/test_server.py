@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.fairness.fair_queue import Asker, Limits
 from events.log import stream
 from service import accounts, received_request
@@ -134,7 +135,7 @@ async def test_what_the_broker_hands_over_late_is_answered(
 
     monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
-    inbox, take = asking.new_inbox(), next(iter(serving.takers.values()))
+    inbox, take = asking.new_inbox(), next(iter(serving.raw_handlers.values()))
     answers = await asking.subscribe(inbox)
     await asking.flush()
     flush, late = serving.flush, server_module.LOOKS + len(ANYBODY.asks) + 4

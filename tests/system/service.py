@@ -14,7 +14,8 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from heirloom.broker import credentials
 from heirloom.broker.batch_staging import staged_at
 from heirloom.broker.own_connection import connect_as

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from heirloom.broker import credentials
 from heirloom.cli.audit.audit_query import ask
 from heirloom.cli.commands.apply import apply_seed

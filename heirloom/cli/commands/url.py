@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 from events.aggregates import subjects
 from events.aggregates.commit import UnreadableCommit
 from events.aggregates.subjects import CLIENT_ID, TENANT
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
 from events.log.log import Unavailable

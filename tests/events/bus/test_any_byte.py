@@ -14,6 +14,7 @@ from nats.errors import BadSubjectError
 
 from events.bus import connection as bus
 from events.bus import headers as message_headers
+from events.bus.connect import connect
 from events.bus.parser import Parser
 from tests import raw
 from tests.broker import Broker, broker
@@ -50,7 +51,7 @@ class Both:
             self.taken.append(Received(subject, 0, reply, headers or b"", body))
 
         async def called(message: Msg) -> None:
-            subject, reply = (text.encode(errors=bus.ALSO_ANY_BYTE) for text in (message.subject, message.reply))
+            subject, reply = (text.encode(errors=bus.KEEP_ANY_BYTE) for text in (message.subject, message.reply))
             self.called.append(Received(subject, 0, reply, b"", message.data))
 
         await self._connection.listen("t.>", take)
@@ -96,7 +97,7 @@ async def both(server: Broker) -> AsyncIterator[Both]:
     async def changed(what: str) -> None:
         changes.append(what)
 
-    reference, connection = await raw.connected(server.url), await bus.connect(server.url, "test", on_change=changed)
+    reference, connection = await raw.connected(server.url), await connect(server.url, "test", on_change=changed)
     found = Both(server, reference, connection)
     try:
         await found.listen()
@@ -193,7 +194,7 @@ async def _parsed(pieces: list[bytes]) -> list[Any]:
 
 async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> None:
     """Twenty messages with 1 MB of headers each once stopped a replica for seconds."""
-    connection = await bus.connect(server.url, "test")
+    connection = await connect(server.url, "test")
     taken: list[bytes | None] = []
     await connection.listen("t.h", lambda _subject, _reply, _body, headers: taken.append(headers))
     received = await connection.subscribe("t.h")
@@ -226,7 +227,7 @@ async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> No
 
 async def test_malformed_headers_are_no_silence(server: Broker) -> None:
     """A status that is no text once made the message disappear; now its taker is told, and can answer."""
-    connection = await bus.connect(server.url, "test")
+    connection = await connect(server.url, "test")
     received = await connection.subscribe("t.h")
     await connection.flush()
     publisher = await raw.connected(server.url)
@@ -240,7 +241,7 @@ async def test_malformed_headers_are_no_silence(server: Broker) -> None:
 
 async def test_a_line_end_in_a_header_injects_nothing(server: Broker) -> None:
     """Neither another header nor another command to the broker."""
-    connection = await bus.connect(server.url, "test")
+    connection = await connect(server.url, "test")
     reference = await raw.connected(server.url)
     assert await reference.send(b"SUB t.> 1\r\n")
     for value in ("a\r\nB: c", "a\nB: c", "a\rB: c", "a\r\n\r\nPUB t.stolen 0\r\n\r\n"):
@@ -258,7 +259,7 @@ async def test_a_line_end_in_a_header_injects_nothing(server: Broker) -> None:
 @pytest.mark.parametrize("subject", ["t.a b", "t.a\tb", "t.a\rb", "t.a\nb", "t." + "a" * 4000])
 async def test_no_subject_becomes_another(server: Broker, subject: str) -> None:
     """The broker loses a CR where its reading is cut, so that `tok<CR>ens.x` may be `tokens.x` to it."""
-    connection = await bus.connect(server.url, "test")
+    connection = await connect(server.url, "test")
     with pytest.raises(BadSubjectError):
         await connection.publish(subject, b"")
     with pytest.raises(BadSubjectError):

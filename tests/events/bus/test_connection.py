@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from nats.aio.transport import TcpTransport
 
-from events.bus import connection as bus
 from events.bus.broker_version import LOWEST, BrokerTooOld, is_enough
+from events.bus.connect import connect
 from heirloom.process.event_loop import run
 from tests.broker import Broker
 
@@ -22,9 +22,9 @@ async def test_closing_ends_the_search_for_a_broker(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch, found: bool
 ) -> None:
     """Also when it is cancelled in the moment in which a broker answers or refuses, and asyncio tells it only that."""
-    connection = await bus.connect(nats_server.url, "test")
+    connection = await connect(nats_server.url, "test")
     trying, forgets = asyncio.Event(), iter([True])
-    connect = TcpTransport.connect
+    tcp_connect = TcpTransport.connect
 
     async def answered_as_it_is_cancelled(*arguments: Any, **options: Any) -> None:
         trying.set()
@@ -35,7 +35,7 @@ async def test_closing_ends_the_search_for_a_broker(
                 raise
             if not found:
                 raise ConnectionRefusedError from None
-            await connect(*arguments, **options)
+            await tcp_connect(*arguments, **options)
 
     monkeypatch.setattr(TcpTransport, "connect", answered_as_it_is_cancelled)
     nats_server.kill()
@@ -59,7 +59,7 @@ def test_what_no_broker_can_be_told_keeps_nobody_from_closing(nats_server: Broke
             changes.append(what)
             lost.set()
 
-        connection = await bus.connect(nats_server.url, "test", on_change=changed)
+        connection = await connect(nats_server.url, "test", on_change=changed)
         if noticed:
             nats_server.kill()
             await lost.wait()
@@ -138,7 +138,7 @@ async def test_a_broker_that_refuses_good_batches_is_refused(nats_server: Broker
     async with _telling("2.14.3", nats_server) as (address, told):
         with pytest.raises(BrokerTooOld, match=rf"at {address} is nats-server 2.14.3, and this service needs 2\.15\.1"):
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await bus.connect(f"nats://user:secret@{address}", "test", patient=patient)
+                await connect(f"nats://user:secret@{address}", "test", patient=patient)
     assert told == []
 
 
@@ -152,15 +152,13 @@ async def test_a_broker_that_is_too_old_is_left_for_another_at_the_start(
         good = nats_server.url.removeprefix("nats://")
         for servers in ((old, good), (good, old), (old, older, good)):
             async with asyncio.timeout(PATIENCE_SECONDS):
-                connection = await bus.connect(
-                    ",".join(f"nats://x:y@{one}" for one in servers), "test", patient=patient
-                )
+                connection = await connect(",".join(f"nats://x:y@{one}" for one in servers), "test", patient=patient)
             assert connection.connected_url is not None
             assert connection.connected_url.netloc.endswith(good)
             await connection.close()
         async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(BrokerTooOld):
-                await bus.connect(f"nats://{old},nats://{older}", "test", patient=patient)
+                await connect(f"nats://{old},nats://{older}", "test", patient=patient)
     assert told == []
 
 
@@ -169,13 +167,13 @@ async def test_what_is_known_of_a_server_goes_before_one_that_is_away(nats_serve
     async with _telling("2.14.3", nats_server) as (address, _told):
         for servers in (f"nats://{address},nats://127.0.0.1:1", f"nats://127.0.0.1:1,nats://{address}"):
             with pytest.raises(BrokerTooOld):
-                await bus.connect(servers, "test", patient=False)
+                await connect(servers, "test", patient=False)
 
 
 async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: pytest.LogCaptureFixture) -> None:
     """After a reconnect the connection is to another server of the cluster: one too old is left, and told of once."""
     async with _telling("2.14.3", nats_server) as (address, told):
-        connection = await bus.connect(nats_server.url, "test")
+        connection = await connect(nats_server.url, "test")
         connection._server_pool.append(type(connection._server_pool[0])(connection._server_pool[0].uri._replace(
             netloc=address
         )))  # fmt: skip
@@ -198,7 +196,7 @@ async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: py
 async def test_a_flush_follows_what_was_sent_before_it(nats_server: Broker) -> None:
     """The broker knows of a subscription once its `flush` returns."""
     async with _telling("2.15.1", nats_server) as (where, received):
-        connection = await bus.connect(f"nats://{where}", "test")
+        connection = await connect(f"nats://{where}", "test")
         received.clear()
         await connection.subscribe("anything")
         await connection.flush()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser as NatsParser
 
-from events.bus.parser import MAX_LINE, MAX_MESSAGE, Parser, Taker
+from events.bus.parser import MAX_LINE, MAX_MESSAGE, Parser, RawHandler
 
 names = st.text("abcXYZ019._-$", min_size=1, max_size=12).map(str.encode)
 replies = st.one_of(st.just(b""), names)
@@ -38,16 +38,16 @@ sent = st.one_of(
 
 
 class Heard:
-    """A connection that writes down what it is handed, its takers too."""
+    """A connection that writes down what it is handed, its raw handlers too."""
 
     def __init__(self, listening: bool) -> None:
         self.all: list[Any] = []
-        self.takers: dict[int, Taker] = {2: self._take} if listening else {}
+        self.raw_handlers: dict[int, RawHandler] = {2: self._take} if listening else {}
 
     def _take(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
         self.all.append((2, subject, reply, body, headers))
 
-    def malformed(self, size: int, error: Exception) -> None:
+    def drop_malformed(self, size: int, error: Exception) -> None:
         self.all.append((size, type(error)))
 
     async def _process_msg(self, *message: Any) -> None:
@@ -156,7 +156,7 @@ async def test_a_message_its_taker_cannot_read(error: Exception) -> None:
     def choke(*_: bytes | None) -> None:
         raise error
 
-    heard.takers[2] = choke
+    heard.raw_handlers[2] = choke
     await Parser(heard).parse(b"MSG \xff 2 1\r\na\r\nMSG a 3 1\r\nb\r\n")
     assert heard.all == [(1, type(error)), (3, b"a", b"", b"b", None)]
 

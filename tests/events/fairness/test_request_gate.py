@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from nats.aio.msg import Msg
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.bus.faststream_broker import Broker, Handle, serve
 from events.fairness import request_gate
 from events.fairness.request_gate import Asker, Gate

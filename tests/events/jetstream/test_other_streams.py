@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.jetstream.other_streams import OtherStreams, overlap, reaches, refuse_other_streams
 from events.log import stream
 from tests.broker import Broker

@@ -7,7 +7,8 @@ import pytest
 from nats.errors import MaxPayloadError
 
 from events.aggregates.subjects import Aggregate, family, subject
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.appender import HEADERS_BYTES, Append, Appender, TooLarge
 from events.log.consumer_reader import read

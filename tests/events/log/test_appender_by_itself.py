@@ -9,7 +9,7 @@ import pytest
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
-from events.bus.parser import Taker
+from events.bus.parser import RawHandler
 from events.log import appender as module
 from events.log.appender import HEADERS_BYTES, WRITE_IN_FLIGHT, WRONG_LAST_SEQUENCE, Appender, Conflict, TooLarge
 from events.log.appender import Unavailable as UnavailableLog
@@ -34,7 +34,7 @@ class Broker:
         self.found: list[tuple[int, bytes] | None] = []
         self.asked: list[tuple[str, int]] = []
         self.refuses, self.refused = False, 0
-        self.take: Taker | None = None
+        self.take: RawHandler | None = None
         self.pace: list[tuple[int, int]] = []
         self.appender = Appender(cast("Connection", self), self.find_next)
         self.appender._pace.acknowledged = lambda *told: self.pace.append(told)  # type: ignore[method-assign]
@@ -43,7 +43,7 @@ class Broker:
         """As `Connection.new_inbox`."""
         return "_INBOX.role.me"
 
-    async def listen(self, subject: str, take: Taker) -> None:
+    async def listen(self, subject: str, take: RawHandler) -> None:
         """As `Connection.listen`."""
         assert subject == "_INBOX.role.me.*"
         self.take = take

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from events.aggregates.subjects import family
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import consumer_reader, stream
 from events.log.consumer_reader import read
 from events.log.log import Log

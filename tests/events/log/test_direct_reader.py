@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from events.aggregates.subjects import EVERYTHING, STREAM
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.direct_reader import commit_at, read_direct
 from events.log.direct_response import Request

@@ -14,7 +14,7 @@ from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutErro
 
 from events.aggregates.subjects import SETTINGS, family
 from events.bus.connection import Connection
-from events.bus.parser import Taker
+from events.bus.parser import RawHandler
 from events.log.consumer_reader import Batch
 from events.log.log import Head, Log, Unavailable
 from events.log.newest_message import READ_SECONDS
@@ -42,7 +42,7 @@ class Broker:
         self.answers = list(answers)
         self.asked: list[tuple[str, Any]] = []
         self._ids = itertools.count()
-        self._takers: dict[str, Taker] = {}
+        self._raw_handlers: dict[str, RawHandler] = {}
 
     def new_inbox(self) -> str:
         """As `bus.Connection.new_inbox`; the appender wants one too."""
@@ -57,9 +57,9 @@ class Broker:
             raise answer
         return answer
 
-    async def listen(self, subject: str, take: Taker) -> None:
+    async def listen(self, subject: str, take: RawHandler) -> None:
         """As `bus.Connection.listen`."""
-        self._takers[subject] = take
+        self._raw_handlers[subject] = take
 
     async def publish(self, subject: str, body: bytes, reply: str) -> None:
         """As `bus.Connection.publish`: the answer comes where it is awaited; none does for `SILENCE`."""
@@ -68,7 +68,7 @@ class Broker:
         if isinstance(answer, type):
             raise answer
         if answer is not SILENCE:
-            self._takers[f"{reply.rpartition('.')[0]}.*"](reply.encode(), b"", answer.data, answer.headers)
+            self._raw_handlers[f"{reply.rpartition('.')[0]}.*"](reply.encode(), b"", answer.data, answer.headers)
 
 
 def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
@@ -319,7 +319,7 @@ async def test_an_answer_that_nobody_waits_for_is_passed_over() -> None:
     """It came too late, or twice; each question has an inbox of its own, under this connection's."""
     log, broker = log_of()
     await log.start()
-    (inbox,) = (subject for subject, take in broker._takers.items() if take == log._newest._received)
+    (inbox,) = (subject for subject, take in broker._raw_handlers.items() if take == log._newest._received)
     assert inbox.startswith("_INBOX.") and inbox.endswith(".*")
     log._newest._received(inbox.replace("*", "9").encode(), b"", BODY, direct(7).headers)
     first = log._newest._unanswered[b"x"] = asyncio.get_running_loop().create_future()

@@ -12,7 +12,8 @@ from nats.errors import NoRespondersError, TimeoutError
 from nats.js.errors import ServiceUnavailableError
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from tests.broker import Broker
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from heirloom.broker import credentials
 from heirloom.broker.cluster import node_names
 from heirloom.broker.nats_server import is_free

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from pymerkle.proof import InclusionProof
 
 from events.aggregates.subjects import CHECKPOINTS, STREAM
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log import stream
 from heirloom.cli.main import main
 from notary.checkpoint import read_checkpoint

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from events.aggregates.subjects import CHECKPOINTS, STREAM
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.consumer_reader import Batch
 from events.log.stored_commit import Stored

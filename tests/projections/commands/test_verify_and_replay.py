@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from heirloom.cli.audit.group import audit
 from heirloom.cli.audit.replay import replay_log
 from heirloom.cli.audit.verify import verify_log

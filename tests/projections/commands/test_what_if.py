@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.fairness.request_gate import Asker
 from heirloom.what_if import query
 from heirloom.what_if.findings import Findings, Terms

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.errors import NoRespondersError
 
 from bench.yardsticks.machine import children
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log import stream
 from events.log.stored_commit import Stored
 from projections.read_model import ReadModel

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log import stream
 from events.log.stored_commit import Stored
 from heirloom.cli.main import main

@@ -22,7 +22,7 @@ from events.aggregates import tenant as tenant_events
 from events.aggregates.commit import VERSION, Codec, Commit
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import Aggregate
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
 from service import clock

@@ -12,7 +12,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
 from events.aggregates import subject as person
 from events.aggregates import subjects
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.jetstream.pull_consumer import NotHandedOut, Pulled
 from events.log.log import Log
 from events.task_cancellation import end

@@ -13,7 +13,7 @@ from events.aggregates import client as client_events
 from events.aggregates import subjects
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientState, evolve
 from events.aggregates.settings import ClientSettings
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log.log import Log
 from service import clock
 from service.admin import client

@@ -15,7 +15,8 @@ from events.aggregates.client import ClientState
 from events.aggregates.commit import type_of
 from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted, codec
 from events.aggregates.subjects import family
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored

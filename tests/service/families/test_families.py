@@ -12,7 +12,8 @@ from events.aggregates import subjects
 from events.aggregates.commit import digest
 from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, FamilyState, TokenReuseDetected
 from events.aggregates.subjects import Aggregate
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Conflict, Head, Log, Unavailable
 from service import clock

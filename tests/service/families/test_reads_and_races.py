@@ -19,7 +19,8 @@ from events.aggregates.family import FamilyState
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
 from events.aggregates.subjects import Aggregate
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Conflict, Head, Log, Unavailable
 from events.log.stored_commit import Stored

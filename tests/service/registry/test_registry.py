@@ -14,7 +14,8 @@ from events.aggregates import role as role_events
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Log
 from events.log.stored_commit import Stored

@@ -11,7 +11,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.client import JetStreamContext
 
 from events.aggregates.subjects import STREAM
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.log.log import Log, Unavailable
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal

@@ -11,7 +11,8 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log.log import Log, Unavailable
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal

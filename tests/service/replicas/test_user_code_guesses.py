@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from service.errors import OAuthError
 from service.keys.user_code import ALPHABET, LENGTH
 from service.replicas import user_code_guesses

@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.family import DeviceAuthorizationStarted
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log.log import Unavailable
 from events.log.stream import last_sequence
 from service import clock

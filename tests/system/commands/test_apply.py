@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from nats.aio.msg import Msg
 
-from events.bus.connection import Connection, connect
+from events.bus.connect import connect
+from events.bus.connection import Connection
 from heirloom.cli.commands.apply import apply_seed
 from heirloom.cli.main import main
 from heirloom.seed import Seed

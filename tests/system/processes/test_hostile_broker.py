@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from click.testing import CliRunner
 
-from events.bus.connection import connect
+from events.bus.connect import connect
 from events.task_cancellation import end
 from heirloom.cli.main import main
 

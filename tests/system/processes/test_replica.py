@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from events.bus import connection as bus
+from events.bus.connect import connect
 from events.log import stream
 from heirloom.app import Disconnected, Settings, run_replica
 from heirloom.process.process_report import Reporter
@@ -27,7 +28,7 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
     connected: dict[str, bus.Connection] = {}
 
     async def noted(url: str, name: str, **options: Any) -> bus.Connection:
-        connected[name] = await bus.connect(url, name, **options)
+        connected[name] = await connect(url, name, **options)
         return connected[name]
 
     monkeypatch.setattr("heirloom.broker.own_connection.connect", noted)
@@ -53,7 +54,7 @@ async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
     reporter, stop, ready = Reporter(), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), reporter, stop, ready))
     await asyncio.wait_for(ready.wait(), 10)
-    connection = await bus.connect(nats_server.url, "test")
+    connection = await connect(nats_server.url, "test")
     for subject in ("oauth.acme.client.web.token", "oauth.acme.public.jwks", "admin.acme.tenant.put"):
         answer = json.loads((await connection.request(subject, b"{}", timeout=5)).data)
         assert answer["error"] == "temporarily_unavailable"
@@ -82,7 +83,7 @@ async def test_a_replica_gives_tokens_by_the_brokers_clock(
     stop, ready = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), Reporter(), stop, ready))
     await asyncio.wait_for(ready.wait(), 10)
-    connection = await bus.connect(nats_server.url, "test")
+    connection = await connect(nats_server.url, "test")
 
     async def ask(subject: str, **parameters: object) -> dict[str, Any]:
         answer = await connection.request(subject, json.dumps(parameters).encode(), timeout=5)
