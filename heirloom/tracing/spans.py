@@ -91,9 +91,9 @@ class TracedFamilies(Families):
                 span.set_attribute("heirloom.events", [type_of(event) for event in decision.events])
                 return decision
 
-        concluded = await super().decide_on(tenant, family_id, actor, deciding, new=new)
-        trace.get_current_span().set_attributes(_of(family_id, concluded.state) | {"heirloom.seq": concluded.seq})
-        return concluded
+        committed = await super().decide_on(tenant, family_id, actor, deciding, new=new)
+        trace.get_current_span().set_attributes(_of(family_id, committed.state) | {"heirloom.seq": committed.seq})
+        return committed
 
 
 def _appending(append: Callable[..., Awaitable[int]]) -> Callable[..., Any]:

@@ -3,29 +3,17 @@
 The number in a `hat_` token is its commit's sequence in the log, so nothing has to be kept about it anywhere else.
 """
 
-from typing import NamedTuple
-
 from events.aggregates import subjects
 from events.aggregates.commit import Commit, UnreadableCommit
 from events.aggregates.family import AccessToken, FamilyEvent, FamilyState, TokenIssued
 from events.log.grammar import Foreign, read_commit
+from service.access_tokens.issued_token import Exchanged, IssuedToken
 from service.context import Context
 from service.errors import OAuthError
 from service.registry.registry import Tenant
 
 
-class Issued(NamedTuple):
-    """An access token as its commit tells it; `client_id` is its holder's."""
-
-    family_id: str
-    state: FamilyState
-    access: AccessToken
-    client_id: str
-    act: tuple[str, ...]
-    exchanged_from: tuple[str, ...]
-
-
-async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issued | None:
+async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> IssuedToken | None:
     """What the token refers to if this service made it; None otherwise. Raises `Unavailable`."""
     presented = tenant.opaque_tokens.recognise(token)
     if presented is None:
@@ -37,7 +25,8 @@ async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issu
         if isinstance(event, TokenIssued) and event.kind == "access" and event.jti is not None:
             access = AccessToken(event.jti, event.scope, event.audience, commit.at, event.expires_at)
             holder = event.client_id or commit.state.client_id
-            return Issued(presented.family_id, commit.state, access, holder, event.act, event.exchanged_from)
+            exchanged = Exchanged(event.act, event.exchanged_from)
+            return IssuedToken(presented.family_id, commit.state, access, holder, exchanged)
     return None
 
 

@@ -8,8 +8,8 @@ import msgspec
 from events.aggregates import subjects
 from events.aggregates.family import FamilyState
 from service import clock
+from service.access_tokens.issued_token import claims_of
 from service.access_tokens.opaque import recognise_opaque
-from service.access_tokens.token_response import Exchanged, claims_of
 from service.context import Context
 from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.scope import allowed_of
@@ -122,10 +122,8 @@ async def _opaque(context: Context, tenant: Tenant, token: str) -> Recognised | 
     issued = await recognise_opaque(context, tenant, token)
     if issued is None:
         return None
-    exchanged = Exchanged(issued.act, issued.exchanged_from)
-    claims = claims_of(tenant, issued.client_id, issued.family_id, issued.state, issued.access, exchanged)
-    # its commit has told all of it, and the token's own MAC that it is this commit's
-    return _recognised(msgspec.convert(claims, Claims), lambda seed: seed == issued.state.seed)
+    # the token's MAC has proved its commit, and the commit says all the rest
+    return _recognised(msgspec.convert(claims_of(tenant, issued), Claims), lambda seed: seed == issued.state.seed)
 
 
 def _signed(tenant: Tenant, token: str) -> Recognised | None:

@@ -61,7 +61,7 @@ async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
         return tuple(events)
 
     aggregate = subjects.client(tenant_name, client_id)
-    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide, "operator")
+    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide)
     context.registry.apply(written.stored)
     await effective(context, written.stored)
     reply: dict[str, Any] = {"seq": written.stored.seq, "changed": written.changed}
@@ -173,7 +173,7 @@ async def _switch(
     def decide_known(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
         return decide(state) if state is not None else ()
 
-    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide_known, "operator")
+    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide_known)
     context.registry.apply(written.stored)
     return written.stored
 

@@ -21,7 +21,7 @@ async def cut_off_once(context: Context, tenant: str, event: SubjectTokensRevoke
     def decide(_state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return (event,)
 
-    written = await change(context.log, aggregate, codec, evolve, decide, "operator")
+    written = await change(context.log, aggregate, codec, evolve, decide)
     return await complete(context, written.stored, type(event), client_id)
 
 

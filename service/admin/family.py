@@ -37,8 +37,8 @@ async def revoke_family(context: Context, tenant: str, body: bytes) -> bytes:
             raise OAuthError("invalid_request", "there is no such family")
         return revoke(state, Revoke("operator", cause))
 
-    concluded = await context.families.decide(tenant, family_id, "operator", decide)
-    if concluded.seq:
-        return msgspec.json.encode({"seq": concluded.seq, "revoked_families": 1})
+    committed = await context.families.decide(tenant, family_id, "operator", decide)
+    if committed.seq:
+        return msgspec.json.encode({"seq": committed.seq, "revoked_families": 1})
     family = await context.families.load(tenant, family_id)
     return msgspec.json.encode({"seq": family.seq, "revoked_families": 0})

@@ -130,6 +130,6 @@ async def _mint_under(context: Context, tenant: Tenant, secret: int) -> Stored:
 
 async def _change(context: Context, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:
     aggregate = subjects.key(tenant.name, kid)
-    written = await change(context.log, aggregate, key_events.codec, key_events.evolve, decide, "operator")
+    written = await change(context.log, aggregate, key_events.codec, key_events.evolve, decide)
     context.registry.apply(written.stored)
     return written.stored

@@ -49,7 +49,7 @@ async def add(context: Context, tenant: str, body: bytes) -> bytes:
         return (RoleAdded(role, digest(secret)),)
 
     aggregate = subjects.role(tenant, name)
-    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide, "operator")
+    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide)
     context.registry.apply(written.stored)
     holder = Holder(tenant, name)
     reply = {"user": holder.login, "secret": secret, "inbox_prefix": holder.inbox}
@@ -68,7 +68,7 @@ async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
     def decide(state: RoleState | None) -> tuple[RoleEvent, ...]:
         return (RoleRevoked(reason),) if state is not None and not state.revoked else ()
 
-    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide, "operator")
+    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide)
     context.registry.apply(written.stored)
     return msgspec.json.encode({"seq": written.stored.seq})
 

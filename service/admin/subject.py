@@ -37,7 +37,7 @@ async def block(context: Context, tenant: str, body: bytes) -> bytes:
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return () if state is not None and state.blocked else (SubjectBlocked(sub, reason),)
 
-    written = await change(context.log, subjects.subject(tenant, sub), codec, evolve, decide, "operator")
+    written = await change(context.log, subjects.subject(tenant, sub), codec, evolve, decide)
     return await complete(context, written.stored, SubjectBlocked)
 
 
@@ -51,7 +51,7 @@ async def unblock(context: Context, tenant: str, body: bytes) -> bytes:
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return (SubjectUnblocked(sub, reason),) if state is not None and state.blocked else ()
 
-    written = await change(context.log, aggregate, codec, evolve, decide, "operator")
+    written = await change(context.log, aggregate, codec, evolve, decide)
     return await complete(context, written.stored, SubjectUnblocked)
 
 

@@ -28,9 +28,7 @@ async def put(context: Context, tenant: str, body: bytes) -> bytes:
 
     decide, aggregate = partial(configure, settings=settings), subjects.tenant(tenant)
     guard = partial(_nobody_elses, context, tenant, settings.issuer) if settings.issuer is not None else None
-    written = await change(
-        context.log, aggregate, tenant_events.codec, tenant_events.evolve, decide, "operator", guard=guard
-    )
+    written = await change(context.log, aggregate, tenant_events.codec, tenant_events.evolve, decide, guard)
     context.registry.apply(written.stored)
     configured = await context.registry.tenant(tenant)
     if configured is not None:

@@ -174,8 +174,8 @@ class Reactor:
         def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
             return cut_off(state, found, rules)
 
-        concluded = await self._context.families.decide(tenant, family.family_id, actor, decide)
-        return concluded.seq > 0
+        committed = await self._context.families.decide(tenant, family.family_id, actor, decide)
+        return committed.seq > 0
 
     async def _rules(self, tenant: str, client_id: str) -> Rules:
         known = await self._context.registry.tenant(tenant)

@@ -17,7 +17,7 @@ from events.aggregates.family import (
     TokenReuseDetected,
 )
 from service.decide.decision import Decision, Done, Granted, Refused, invalid_grant, key_used_otherwise
-from service.decide.issue import First, first_tokens
+from service.decide.issue import First, access_token, first_tokens
 from service.decide.policy import Rules
 from service.decide.refresh_token import within_grace
 from service.decide.scope import narrow_resources, still
@@ -136,18 +136,9 @@ def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, creden
         target = narrow_resources(command.resource, state.audience, command.rules.audiences)
     except OAuthError as error:
         return Decision(Refused(error))  # and the code is as good as before
-    first = First(
-        now=command.now,
-        rules=command.rules,
-        client_id=state.client_id,
-        scope=scope,
-        audience=state.audience,
-        target=target,
-        jti=command.jti,
-        key=command.key,
-        opened_at=state.opened_at,
-    )
-    granted, issued = first_tokens(first)
+    access = access_token(command.now, command.rules, command.jti, scope, target)
+    first = First(access, state.client_id, state.audience, state.opened_at)
+    granted, issued = first_tokens(first, command.rules, command.key)
     return Decision(granted, (TokenRedeemed(credential, 0, command.retry), *issued))
 
 

@@ -3,7 +3,14 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.aggregates.family import AccessToken, FamilyEvent, FamilyState, GrantAuthorized, TokenIssued
+from events.aggregates.family import (
+    CLIENT_GRANT,
+    AccessToken,
+    FamilyEvent,
+    FamilyState,
+    GrantAuthorized,
+    TokenIssued,
+)
 from service.decide.access_token_lifetime import access_expiry
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.policy import Rules
@@ -13,39 +20,25 @@ from service.errors import OAuthError
 
 
 class Issue(NamedTuple):
-    """Open a family for `sub` and give its first tokens. `scope` and `audience` are what is granted.
-
-    `jti`, `seed` and `key` (the current MAC key) are fresh; `auth_time` is a NumericDate. `refreshable` is false for
-    grants that never have a refresh token (RFC 6749 §4.4.3).
-    """
+    """Open a family with `grant` and issue its first tokens. `jti` and `key` (the current MAC key) are fresh."""
 
     now: datetime
     rules: Rules
-    client_id: str
-    sub: str
-    scope: str
-    audience: tuple[str, ...]
-    grant: str
+    grant: GrantAuthorized
     jti: str
-    seed: str
     key: int
-    refreshable: bool = True
-    acr: str | None = None
-    amr: tuple[str, ...] = ()
-    auth_time: int | None = None
 
 
 class First(NamedTuple):
-    """What the first tokens of a family follow from; `target` is the access token's part of the `audience`."""
+    """What the first tokens of a family follow from.
 
-    now: datetime
-    rules: Rules
+    `access` is the access token, whose scope the refresh token has too. `audience` is the grant's, of which the access
+    token may have a part. A grant that is not `for_a_person` has neither refresh token nor ID token (RFC 6749 §4.4.3).
+    """
+
+    access: AccessToken
     client_id: str
-    scope: str
     audience: tuple[str, ...]
-    target: tuple[str, ...]
-    jti: str
-    key: int
     opened_at: datetime
     for_a_person: bool = True
 
@@ -54,80 +47,53 @@ def issue(state: FamilyState | None, command: Issue) -> Decision:
     """`Granted`, with `GrantAuthorized` and a `TokenIssued` for each token. The family must not exist yet."""
     if state is not None:
         return Decision(Refused(OAuthError("server_error", "the new family's id is taken; try again")))
+    grant = command.grant
     try:
-        check_size(command.sub, command.scope, command.audience, command.acr, command.amr)
+        check_size(grant.sub, grant.scope, grant.audience, grant.acr, grant.amr)
     except OAuthError as error:
         return Decision(Refused(error))
-    authorized = GrantAuthorized(
-        client_id=command.client_id,
-        sub=command.sub,
-        scope=command.scope,
-        audience=command.audience,
-        grant=command.grant,
-        seed=command.seed,
-        acr=command.acr,
-        amr=command.amr,
-        auth_time=command.auth_time,
-    )
-    granted, issued = first_tokens(
-        First(
-            now=command.now,
-            rules=command.rules,
-            client_id=command.client_id,
-            scope=command.scope,
-            audience=command.audience,
-            target=command.audience,
-            jti=command.jti,
-            key=command.key,
-            opened_at=command.now,
-            for_a_person=command.refreshable,
-        )
-    )
-    return Decision(granted, (authorized, *issued))
+    access = access_token(command.now, command.rules, command.jti, grant.scope, grant.audience)
+    first = First(access, grant.client_id, grant.audience, command.now, grant.grant != CLIENT_GRANT)
+    granted, issued = first_tokens(first, command.rules, command.key)
+    return Decision(granted, (grant, *issued))
 
 
-def first_tokens(first: First) -> tuple[Granted, tuple[FamilyEvent, ...]]:
-    """An access token, a refresh token where policy has one, an ID token where a person granted `openid`."""
-    rules, now = first.rules, first.now
+def first_tokens(first: First, rules: Rules, key: int) -> tuple[Granted, tuple[FamilyEvent, ...]]:
+    """The tokens and their events: a refresh token where the rules allow one, an access token, perhaps an ID token."""
+    access = first.access
     events: list[FamilyEvent] = []
     generation: int | None = None
-    if first.for_a_person and has_refresh_token(rules, first.scope):
+    if first.for_a_person and has_refresh_token(rules, access.scope):
         generation, family_expires_at = 0, first.opened_at + timedelta(seconds=rules.refresh_token_ttl)
-        expires_at = token_expiry(now, family_expires_at, rules)
         events.append(
             TokenIssued(
                 "refresh",
-                first.scope,
+                access.scope,
                 first.audience,
-                expires_at,
+                token_expiry(access.issued_at, family_expires_at, rules),
                 generation=0,
-                key=first.key,
+                key=key,
                 family_expires_at=family_expires_at,
             )
         )
-    access, issued = access_and_id_token(
-        now, rules, first.client_id, first.scope, first.target, first.jti, first.for_a_person, first.scope
-    )
-    return Granted(access, generation, first.key), (*events, *issued)
+    of_person = access.scope if first.for_a_person else ""
+    return Granted(access, generation, key), (*events, *access_and_id_token(access, first.client_id, of_person))
 
 
-def access_and_id_token(
-    now: datetime,
-    rules: Rules,
-    client_id: str,
-    scope: str,
-    audience: tuple[str, ...],
-    jti: str,
-    for_a_person: bool,
-    granted: str,
-) -> tuple[AccessToken, tuple[FamilyEvent, ...]]:
-    """An access token of `scope`, and an ID token where the grant holds `openid` (OpenID Connect Core §12.2)."""
-    expires_at = access_expiry(now, rules.access_token_ttl)
-    access = AccessToken(jti, scope, audience, now, expires_at)
-    issued = TokenIssued("access", scope, audience, expires_at, jti=jti)
-    if for_a_person and OPENID in granted.split():
-        return access, (issued, TokenIssued("id", OPENID, (client_id,), expires_at, jti=jti))
-    return access, (issued,)
+def access_token(now: datetime, rules: Rules, jti: str, scope: str, audience: tuple[str, ...]) -> AccessToken:
+    """An access token that is issued now and lives as long as the rules say."""
+    return AccessToken(jti, scope, audience, now, access_expiry(now, rules.access_token_ttl))
+
+
+def access_and_id_token(access: AccessToken, client_id: str, granted: str) -> tuple[FamilyEvent, ...]:
+    """`TokenIssued` for the access token, and for an ID token where a person granted `openid` (OIDC Core §12.2).
+
+    `granted` is the scope that a person granted; empty where no person did.
+    """
+    issued = TokenIssued("access", access.scope, access.audience, access.expires_at, jti=access.jti)
+    if OPENID in granted.split():
+        return issued, TokenIssued("id", OPENID, (client_id,), access.expires_at, jti=access.jti)
+    return (issued,)
 
 
 def has_refresh_token(rules: Rules, scope: str) -> bool:

@@ -18,7 +18,7 @@ from events.aggregates.family import (
 )
 from service.decide.cut_off import is_strong_enough
 from service.decide.decision import Decision, Granted, Refused, invalid_grant, key_used_otherwise
-from service.decide.issue import access_and_id_token, may_refresh, token_expiry
+from service.decide.issue import access_and_id_token, access_token, may_refresh, token_expiry
 from service.decide.policy import Rules
 from service.decide.scope import narrow, narrow_resources, still
 from service.errors import OAuthError
@@ -109,7 +109,8 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
     except OAuthError as error:
         return Decision(Refused(error))
     now, rules, generation = command.now, command.rules, command.generation
-    access, issued = access_and_id_token(now, rules, state.client_id, scope, audience, command.jti, True, granted)
+    access = access_token(now, rules, command.jti, scope, audience)
+    issued = access_and_id_token(access, state.client_id, granted)
     family_expires_at = _family_expires_at(state, rules)
     expires_at = token_expiry(now, family_expires_at, rules)
     brought_forward = family_expires_at if family_expires_at != state.family_expires_at else None
@@ -156,9 +157,8 @@ def _again(state: FamilyState, command: Redeem) -> Decision:
         return Decision(Refused(error))
     if state.access is not None and (scope, audience) == (state.access.scope, state.access.audience):
         return _replay(state)
-    access, (issued, *id_token) = access_and_id_token(
-        command.now, command.rules, state.client_id, scope, audience, command.jti, True, granted
-    )
+    access = access_token(command.now, command.rules, command.jti, scope, audience)
+    issued, *id_token = access_and_id_token(access, state.client_id, granted)
     # named for its holder, it is one more token besides: a retry with its key still gets what the redemption gave
     beside = replace(issued, client_id=state.client_id)
     return Decision(Granted(access, state.generation, state.key), (beside, *id_token))

@@ -12,7 +12,7 @@ from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, Gr
 from service import clock
 from service.context import Context
 from service.decide.authorization_code import CODE_SECONDS, Authorize, authorize
-from service.decide.decision import Decision, Outcome, Refused, invalid_grant
+from service.decide.decision import Decision, invalid_grant
 from service.decide.device_authorization import AnswerDevice, answer_device, still_may
 from service.decide.scope import REGISTERED, audience_of, narrow, parse_resources
 from service.endpoints.end_user import Person, PersonRequest, person_of
@@ -82,9 +82,8 @@ async def _give_code(
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return authorize(state, Authorize(now, grant, challenge, redirect_uri, person.nonce))
 
-    concluded = await context.families.decide(tenant.name, family_id, actor, decide, new=True)
-    if isinstance(concluded.outcome, Refused):
-        raise concluded.outcome.error
+    committed = await context.families.decide(tenant.name, family_id, actor, decide, new=True)
+    committed.or_raise()
     code = tenant.codes.mint(tenant.mac_key, family_id, 0, seed)
     return msgspec.json.encode({"code": code, "expires_in": CODE_SECONDS})
 
@@ -111,29 +110,33 @@ async def _answer_device(
     number = await context.guesses.count(tenant.name, request.client_id, person.sub)
     is_guess = False
     try:
-        outcome = await answer(context, tenant.name, family_id, request.actor, asked)
-        is_guess = isinstance(outcome, Refused) and outcome.error.code == "invalid_grant"
+        await answer(context, tenant.name, family_id, request.actor, asked)
+    except OAuthError as refusal:
+        is_guess = refusal.code == "invalid_grant"
+        raise
     finally:
         if not is_guess:
             await context.guesses.take_back(number)
-    if isinstance(outcome, Refused):
-        raise outcome.error
     return b"{}"
 
 
-async def answer(context: Context, tenant: str, family_id: str, actor: str, asked: AnswerDevice) -> Outcome:
-    """Put the person's answer into the log, with what the device asked for; from then on nobody waits any more."""
+async def answer(context: Context, tenant: str, family_id: str, actor: str, asked: AnswerDevice) -> None:
+    """Append the person's answer, with what the device asked for; from then on it does not wait any more.
+
+    Raises `invalid_grant` where no device waits, `invalid_scope` and `invalid_target` for more than it asked for, and
+    `Unavailable`.
+    """
     waiting = await context.waiting.find(tenant, family_id)
     if waiting is not None and not await _still_may(context, tenant, waiting):
-        return invalid_grant()
+        raise invalid_grant().error
 
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return answer_device(state, asked._replace(now=now, waiting=waiting))
 
-    concluded = await context.families.decide(tenant, family_id, actor, decide)
-    if waiting is not None and not isinstance(concluded.outcome, Refused):
+    committed = await context.families.decide(tenant, family_id, actor, decide)
+    committed.or_raise()
+    if waiting is not None:
         await context.waiting.remove(tenant, family_id, waiting.client_id)
-    return concluded.outcome
 
 
 async def _still_may(context: Context, tenant_name: str, waiting: DeviceAuthorizationStarted) -> bool:

@@ -3,16 +3,15 @@
 This is how a first-party login works here: there is no password grant (RFC 9700 §2.4).
 """
 
-from functools import partial
-
 import msgspec
 
+from events.aggregates.family import GrantAuthorized
 from service.access_tokens.open_family import open_family
 from service.context import Context
-from service.decide.issue import Issue
 from service.decide.scope import REGISTERED, audience_of, narrow
 from service.endpoints.end_user import PersonRequest, person_of
 from service.errors import OAuthError
+from service.keys.mac_tokens import new_seed
 from service.request import Request, parameters_of
 
 
@@ -34,16 +33,15 @@ async def handle(context: Context, request: Request) -> bytes:
     if not client.rules.may_issue:
         raise OAuthError("unauthorized_client", "this client may not issue; an operator sets may_issue")
     person = person_of(parameters)
-    command = partial(
-        Issue,
-        rules=client.rules,
+    grant = GrantAuthorized(
         client_id=client.client_id,
         sub=person.sub,
         scope=narrow(parameters.scope, client.rules.scope, REGISTERED),
         audience=audience_of(parameters.resource, client.rules.audiences),
         grant="issue",
+        seed=new_seed(),
         acr=person.acr,
         amr=person.amr,
         auth_time=person.auth_time,
     )
-    return await open_family(context, tenant, client, request.actor, command, nonce=person.nonce)
+    return await open_family(context, tenant, client, request.actor, grant, person.nonce)

@@ -8,7 +8,7 @@ from events.aggregates.family import FamilyState
 from service import clock
 from service.access_tokens.recognise import recognise
 from service.context import Context
-from service.decide.decision import Decision, Done, Refused
+from service.decide.decision import Decision, Done
 from service.decide.revocation import RevokeAccessToken, RevokeRefreshToken, revoke_access_token, revoke_refresh_token
 from service.registry.registry import Client, Tenant
 from service.request import Request, parameters_of, required
@@ -40,9 +40,7 @@ async def handle(context: Context, request: Request) -> bytes:
             cause = f"revocation of generation {presented.number} by {request.actor}"
             return revoke_refresh_token(state, RevokeRefreshToken(client.client_id, presented.number, cause))
 
-        concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, end_family)
-        if isinstance(concluded.outcome, Refused):
-            raise concluded.outcome.error
+        (await context.families.decide(tenant.name, presented.family_id, request.actor, end_family)).or_raise()
         return DONE
     return await _revoke_access_token(context, tenant, client, request, token)
 
@@ -59,7 +57,5 @@ async def _revoke_access_token(context: Context, tenant: Tenant, client: Client,
         command = RevokeAccessToken(now, client.client_id, claimed, expires_at, apart, cause)
         return revoke_access_token(state, command)
 
-    concluded = await context.families.decide(tenant.name, claims.sid, request.actor, end_token)
-    if isinstance(concluded.outcome, Refused):
-        raise concluded.outcome.error
+    (await context.families.decide(tenant.name, claims.sid, request.actor, end_token)).or_raise()
     return DONE

@@ -11,7 +11,7 @@ from events.aggregates.family import FamilyRevoked, FamilyState, codec, fold, is
 from events.fairness.token_buckets import Buckets
 from events.log.log import Conflict, Log, Unavailable
 from service import clock
-from service.decide.decision import Decision, Outcome, Refused, blocked
+from service.decide.decision import Decision, Done, Granted, Outcome, Refused, blocked
 from service.families.cache import FamilyCache, LoadedFamily, from_head
 from service.families.counters import FamilyCounters
 from service.keys.mac_tokens import new_id
@@ -22,12 +22,18 @@ APPROVED = "approval of a device for a blocked person"
 
 
 class CommittedDecision(NamedTuple):
-    """What was decided, the state it left, and the commit that made it so (`seq` 0: nothing had to be written)."""
+    """What was decided on a family, its state after that, and the commit's sequence (0: nothing had to be appended)."""
 
+    family_id: str
     outcome: Outcome
     state: FamilyState | None
-    decision: Decision
     seq: int
+
+    def or_raise(self) -> Granted | Done:
+        """The outcome. Raises the refusal, if it is one."""
+        if isinstance(self.outcome, Refused):
+            raise self.outcome.error
+        return self.outcome
 
 
 Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
@@ -92,12 +98,12 @@ class Families:
                 loaded = await self._load(aggregate, leader=True)
                 continue
             if not decision.events:
-                return CommittedDecision(decision.outcome, loaded.state, decision, 0)
+                return CommittedDecision(family_id, decision.outcome, loaded.state, 0)
             state = fold(loaded.state, decision.events, now)
             person = await self._person(tenant, loaded.state, state, loaded.seq)
             if person is not None and person.blocked:
                 if not _approves(loaded.state, state):
-                    return CommittedDecision(blocked(), loaded.state, decision, 0)
+                    return CommittedDecision(family_id, blocked(), loaded.state, 0)
                 # the device's request is answered, and dead for good
                 decision = Decision(blocked(), (*decision.events[:-1], FamilyRevoked("subject_blocked", APPROVED)))
                 state = fold(loaded.state, decision.events, now)
@@ -128,7 +134,7 @@ class Families:
             self.tally.committed(decision.events)
             self.recent.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
             await self.publish(tenant, family_id, seq, body)
-            return CommittedDecision(decision.outcome, state, decision, seq)
+            return CommittedDecision(family_id, decision.outcome, state, seq)
 
     async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> BlockState | None:
         """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so.

@@ -14,6 +14,8 @@ from service.keys.mac_tokens import new_id
 E = TypeVar("E")
 S = TypeVar("S")
 
+ACTOR = "operator"
+"""Who changes these aggregates, in the log's words."""
 PATIENCE_SECONDS = 1.9
 """How long others may come first."""
 
@@ -31,8 +33,6 @@ async def change(
     codec: Codec[E, S],
     evolve: Callable[[S | None, E], S],
     decide: Callable[[S | None], tuple[E, ...]],
-    actor: str,
-    *,
     guard: Callable[[], Awaitable[tuple[str, int]]] | None = None,
 ) -> Written:
     """Append the events `decide` gives for the aggregate's state; nothing when it gives none and there is a state.
@@ -57,7 +57,7 @@ async def change(
         prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
         name = aggregate.name if last is None else None
         now = clock.now() if head.commit is None else max(clock.now(), head.commit.at)  # no log goes back in time
-        body = codec.encode(Commit(VERSION, new_id(), now, actor, prev, prev_seq, events, after, name))
+        body = codec.encode(Commit(VERSION, new_id(), now, ACTOR, prev, prev_seq, events, after, name))
         try:
             seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
         except Conflict:

@@ -154,7 +154,7 @@ async def test_settings_and_people_can_be_changed_under_what_is_foreign(world: W
         def decide(_state: object, event: person.SubjectEvent = decided) -> tuple[person.SubjectEvent, ...]:
             return (event,)
 
-        assert (await change(world.log, alice, person.codec, person.evolve, decide, "operator")).changed
+        assert (await change(world.log, alice, person.codec, person.evolve, decide)).changed
     await world.write(alice.live)
     await world.families._people.newest("acme", "alice")
     assert isinstance(await world.open(), Refused), "whoever is blocked stays blocked"
@@ -173,10 +173,10 @@ async def test_a_replica_knows_what_lies_under_what_is_foreign(world: World, tmp
 
     async def configure(scope: str) -> None:
         settings = (client_events.ClientConfigured(ClientSettings(scope=scope)),)
-        await change(world.log, client, client_events.codec, client_events.evolve, lambda _: settings, "operator")
+        await change(world.log, client, client_events.codec, client_events.evolve, lambda _: settings)
 
     configured = (tenant_events.TenantConfigured(TenantSettings(issuer="https://acme.example")),)
-    await change(world.log, tenant, tenant_events.codec, tenant_events.evolve, lambda _: configured, "operator")
+    await change(world.log, tenant, tenant_events.codec, tenant_events.evolve, lambda _: configured)
     await configure("read")
     for subject in (tenant.live, client.live, "tokens.acme.key.none", "tokens.NOBODY.tenant"):
         await world.write(subject)

@@ -32,7 +32,7 @@ from events.aggregates.family import (
 )
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted, Refused
-from service.decide.issue import First, first_tokens
+from service.decide.issue import First, access_token, first_tokens
 from service.decide.policy import Rules
 from service.decide.refresh_token import Redeem, ends_at, redeem
 from service.decide.what_if.presentation import ACCEPTED, Presentation, presentation
@@ -185,20 +185,10 @@ def _happen(state: FamilyState | None, commit: FamilyCommit, rules: Rules) -> Fa
 
 
 def _first_tokens(state: FamilyState, commit: FamilyCommit, rules: Rules) -> tuple[FamilyEvent, ...]:
-    _, issued = first_tokens(
-        First(
-            now=commit.at,
-            rules=rules,
-            client_id=state.client_id,
-            scope=state.scope,
-            audience=state.audience,
-            target=commit.state.access.audience if commit.state.access is not None else state.audience,
-            jti=commit.id,
-            key=commit.state.key,
-            opened_at=state.opened_at,
-        )
-    )
-    return issued
+    audience = commit.state.access.audience if commit.state.access is not None else state.audience
+    access = access_token(commit.at, rules, commit.id, state.scope, audience)
+    first = First(access, state.client_id, state.audience, state.opened_at)
+    return first_tokens(first, rules, commit.state.key)[1]
 
 
 def _decided_again(state: FamilyState | None, events: tuple[FamilyEvent, ...], rules: Rules) -> Iterable[FamilyEvent]:

@@ -49,7 +49,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         )
         return redeem_code(state, command)
 
-    concluded = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
-    state = concluded.state
+    committed = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    state = committed.state
     nonce = state.code.nonce if state is not None and state.code is not None else None
-    return await token_response(context, tenant, client, presented.family_id, concluded, nonce=nonce)
+    return await token_response(context, tenant, client, committed, nonce=nonce)

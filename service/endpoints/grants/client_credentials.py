@@ -1,13 +1,12 @@
 """`client_credentials`: a token for the client itself (RFC 6749 §4.4). Never a refresh token (§4.4.3)."""
 
-from functools import partial
-
+from events.aggregates.family import CLIENT_GRANT, GrantAuthorized
 from service.access_tokens.open_family import open_family
 from service.context import Context
-from service.decide.issue import Issue
 from service.decide.scope import OFFLINE_ACCESS, OPENID, REGISTERED, audience_of, narrow
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
+from service.keys.mac_tokens import new_seed
 from service.registry.registry import Client, Tenant
 from service.request import Request
 
@@ -17,17 +16,15 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client has no credentials of its own (RFC 6749 section 4.4)")
     registered = client.rules.scope
-    command = partial(
-        Issue,
-        rules=client.rules,
+    grant = GrantAuthorized(
         client_id=client.client_id,
         sub=client.client_id,
         scope=narrow(parameters.scope, registered, REGISTERED) if parameters.scope else _own(registered),
         audience=audience_of(parameters.resource, client.rules.audiences),
-        grant="client_credentials",
-        refreshable=False,
+        grant=CLIENT_GRANT,
+        seed=new_seed(),
     )
-    return await open_family(context, tenant, client, request.actor, command, with_id_token=False)
+    return await open_family(context, tenant, client, request.actor, grant)
 
 
 def _own(registered: str) -> str:

@@ -45,9 +45,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         )
         return redeem_device_code(state, command)
 
-    concluded = await poll(context, tenant.name, presented.family_id, request.actor, decide)
+    committed = await poll(context, tenant.name, presented.family_id, request.actor, decide)
     try:
-        return await token_response(context, tenant, client, presented.family_id, concluded)
+        return await token_response(context, tenant, client, committed)
     except OAuthError as error:
         if error.code == "authorization_pending" and await context.polling.too_soon(presented.family_id):
             raise OAuthError("slow_down", "polled too soon; wait 5 seconds longer from now on") from error
@@ -56,11 +56,11 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
 
 async def poll(context: Context, tenant: str, family_id: str, actor: str, decide: DecideOn) -> CommittedDecision:
     """Decide on what the log has, and where it has nothing on what waits: then nothing is written."""
-    concluded = await context.families.decide_on(tenant, family_id, actor, decide)
-    if concluded.state is not None:
-        return concluded
+    committed = await context.families.decide_on(tenant, family_id, actor, decide)
+    if committed.state is not None:
+        return committed
     waiting = await context.waiting.find(tenant, family_id)
     if waiting is None:  # it is answered in this very moment, or gone
         return await context.families.decide_on(tenant, family_id, actor, decide)
     asked = LoadedFamily(0, None, state_of(waiting), from_leader=True)
-    return CommittedDecision(decide(asked, clock.now(), "").outcome, asked.state, Decision(expired()), 0)
+    return CommittedDecision(family_id, decide(asked, clock.now(), "").outcome, asked.state, 0)

@@ -56,5 +56,5 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             ),
         )
 
-    concluded = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
-    return await token_response(context, tenant, client, presented.family_id, concluded)
+    committed = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
+    return await token_response(context, tenant, client, committed)

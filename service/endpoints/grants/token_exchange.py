@@ -4,8 +4,9 @@ from datetime import datetime
 
 from events.aggregates.family import FamilyState
 from service import clock
+from service.access_tokens.issued_token import Exchanged
 from service.access_tokens.recognise import Claims, audience_today, recognise
-from service.access_tokens.token_response import Exchanged, token_response
+from service.access_tokens.token_response import ACCESS_TOKEN, token_response
 from service.context import Context
 from service.decide.decision import Decision
 from service.decide.policy import ANY
@@ -16,7 +17,6 @@ from service.errors import OAuthError
 from service.registry.registry import Client, Tenant
 from service.request import Request, check_text, required
 
-ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 MAX_ACTORS = 8
 
@@ -64,12 +64,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         )
         return exchange(state, command)
 
-    concluded = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
+    committed = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
     exchanged = Exchanged(act, (subject.jti, *subject.exchanged_from))
-    more = {"issued_token_type": ACCESS_TOKEN}
-    return await token_response(
-        context, tenant, client, claims.sid, concluded, exchanged=exchanged, with_id_token=False, more=more
-    )
+    return await token_response(context, tenant, client, committed, exchanged=exchanged)
 
 
 async def _owner_scope(context: Context, tenant: Tenant, claims: Claims) -> str:

@@ -77,18 +77,17 @@ def exchanging(subject: AccessTokenClaims, scope: str | None = None, seconds: fl
 
 
 def issuing(rules: Rules = RULES, **fields: Any) -> Issue:
-    """An issue of everything the rules allow."""
+    """An issue of everything the rules allow; `fields` are the command's or its grant's."""
     chosen: dict[str, Any] = {
         "client_id": "web",
         "sub": "alice",
         "scope": rules.scope,
         "audience": ("https://acme.example",),
         "grant": "issue",
-        "jti": "jti-0",
         "seed": "seed",
-        "key": 1,
     }
-    return Issue(now=START, rules=rules, **(chosen | fields))
+    jti, key = fields.pop("jti", "jti-0"), fields.pop("key", 1)
+    return Issue(START, rules, GrantAuthorized(**(chosen | fields)), jti, key)
 
 
 KEY = Retry("key", "body")

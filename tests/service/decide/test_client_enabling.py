@@ -101,7 +101,7 @@ async def world(nats_server: Broker) -> AsyncIterator[World]:
     """With nothing disabled."""
     async with log_of_acme(nats_server) as (_, log):
         registered = (ClientConfigured(ClientSettings()),)
-        await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered, "operator")
+        await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered)
         yield World(log)
 
 

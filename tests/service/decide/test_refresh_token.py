@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.family import (
+    CLIENT_GRANT,
     RECORDED_AFTER_THE_END,
     FamilyEvent,
     FamilyRevoked,
@@ -301,7 +302,7 @@ def test_a_family_below_the_required_acr_ends() -> None:
         ({"refresh_token_ttl": 0}, {}, False),
         ({"refresh_token_ttl": 1}, {}, True),
         ({"grant_types": ("authorization_code",)}, {}, False),
-        ({}, {"refreshable": False}, False),
+        ({}, {"grant": CLIENT_GRANT}, False),
     ],
 )
 def test_a_refresh_token_is_issued_where_policy_says(
@@ -315,8 +316,8 @@ def test_a_refresh_token_is_issued_where_policy_says(
 def test_a_client_alone_gets_no_id_token() -> None:
     """OpenID Connect Core §2, RFC 6749 §4.4: an ID token is about a person, also in the log; a person gets one."""
     rules = replace(RULES, scope="openid read")
-    for refreshable, given_out in ((False, ["access"]), (True, ["access", "id"])):
-        events = issue(None, issuing(rules, refreshable=refreshable)).events
+    for grant, given_out in ((CLIENT_GRANT, ["access"]), ("issue", ["access", "id"])):
+        events = issue(None, issuing(rules, grant=grant)).events
         assert [event.kind for event in events if isinstance(event, TokenIssued)] == given_out
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from events.aggregates.family import AccessToken, FamilyState
 from events.aggregates.settings import TenantSettings
-from service.access_tokens.token_response import Exchanged, claims_of
+from service.access_tokens.issued_token import Exchanged, IssuedToken, claims_of
 from service.connections.admission import MAX_PROOF
 from service.decide.decision import Granted, Refused
 from service.decide.issue import issue
@@ -48,7 +48,7 @@ def token_size(sub: str, scope: str, audience: tuple[str, ...], acr: str | None,
     )
     access = AccessToken("j" * 22, scope, audience, at(0), at(315_360_000))
     exchanged = Exchanged(("a" * 64,) * MAX_ACTORS, ("j" * 22,) * MAX_ACTORS)
-    claims = claims_of(tenant, "c" * 64, "f" * 64, state, access, exchanged)
+    claims = claims_of(tenant, IssuedToken("f" * 64, state, access, "c" * 64, exchanged))
     return len(SIGNING.sign(tenant.vouchers.vouch(255, state.seed, claims)))
 
 

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.family import (
+    CLIENT_GRANT,
     AccessToken,
     AuthorizationCodeIssued,
     FamilyEvent,
@@ -62,7 +63,7 @@ def test_a_family_begins() -> None:
 
 def test_a_grant_without_a_person_or_without_offline_access_has_an_access_token_alone() -> None:
     """RFC 6749 §4.4.3; OpenID Connect Core §11."""
-    for fields, ids in (({"refreshable": False}, 0), ({"scope": "read openid"}, 1), ({"scope": "read"}, 0)):
+    for fields, ids in (({"grant": CLIENT_GRANT}, 0), ({"scope": "read openid"}, 1), ({"scope": "read"}, 0)):
         decision = issue(None, issuing(WIDE, **fields))
         assert isinstance(decision.outcome, Granted) and decision.outcome.generation is None
         kinds = [event.kind for event in decision.events if isinstance(event, TokenIssued)]

@@ -72,7 +72,11 @@ class Replica:
     async def answer(self, family_id: str, *, approved: bool = True, sub: str = "alice") -> str:
         """A person answers: what the login service is told."""
         said = AnswerDevice(clock.now(), None, approved, sub, None, None, None, (), None)
-        return _told(await answer(self._context, TENANT, family_id, "client:login", said))
+        try:
+            await answer(self._context, TENANT, family_id, "client:login", said)
+        except OAuthError as refusal:
+            return refusal.code
+        return "ok"
 
     async def poll(self, family_id: str) -> str:
         """The device asks whether it was approved: what it is told."""

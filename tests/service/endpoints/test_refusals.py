@@ -99,7 +99,7 @@ class World:
         if decision.events:
             self.written += decision.events
             state = self.state = fold(state, decision.events, clock.now())
-        return CommittedDecision(decision.outcome, state, decision, 2 if decision.events else 0)
+        return CommittedDecision(self.family_id, decision.outcome, state, 2 if decision.events else 0)
 
 
 @pytest.fixture(autouse=True)

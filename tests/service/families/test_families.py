@@ -25,7 +25,7 @@ from service.decide.refresh_token import redeem
 from service.decide.revocation import Revoke, revoke
 from service.families import families as families_module
 from service.families.cache import FamilyCache, LoadedFamily
-from service.families.families import Decide, Families
+from service.families.families import CommittedDecision, Decide, Families
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.registry.blocked_subjects import BlockState, Subjects
@@ -116,17 +116,20 @@ async def test_grace_counts_from_the_time_of_storing(
     one, other = replicas
     rules = replace(RULES, refresh_token_grace=30)
     now = clock.now
+    decided: list[Decision] = []
 
     def begin(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return issue(state, issuing()._replace(now=now))
 
     def present(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
         presented = redeeming(0, rules=rules, answered_at=loaded.answered_at)
-        return redeem(loaded.state, presented._replace(now=now))
+        decided.append(redeem(loaded.state, presented._replace(now=now)))
+        return decided[-1]
 
     async def presented(replica: Replica, when: timedelta) -> Decision:
         monkeypatch.setattr(clock, "now", lambda: now() + when)
-        return (await replica.families.decide_on("acme", "f1", "client:web", present)).decision
+        await replica.families.decide_on("acme", "f1", "client:web", present)
+        return decided[-1]
 
     monkeypatch.setattr(clock, "now", lambda: now() - timedelta(seconds=40))
     await one.families.decide("acme", "f1", "client:web", begin, new=True)
@@ -169,9 +172,9 @@ async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], mo
     now, aggregate = clock.now, subjects.subject("acme", "alice")
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
     blocked, unblocked = person.SubjectBlocked("alice", "lost"), person.SubjectUnblocked("alice")
-    written = [await change(one.log, aggregate, person.codec, person.evolve, lambda _: (blocked,), "operator")]
+    written = [await change(one.log, aggregate, person.codec, person.evolve, lambda _: (blocked,))]
     monkeypatch.setattr(clock, "now", now)
-    written += [await change(other.log, aggregate, person.codec, person.evolve, lambda _: (unblocked,), "operator")]
+    written += [await change(other.log, aggregate, person.codec, person.evolve, lambda _: (unblocked,))]
     first, second = (person.codec.decode(each.stored.body).at for each in written)
     assert second == first
 
@@ -279,7 +282,7 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
 
     async def say(*events: person.SubjectEvent) -> None:
         aggregate = subjects.subject("acme", "alice")
-        await change(one.log, aggregate, person.codec, person.evolve, lambda _: events, "operator")
+        await change(one.log, aggregate, person.codec, person.evolve, lambda _: events)
 
     if in_the_log:
         await one.families.decide("acme", "f1", "client:web", started)
@@ -312,7 +315,7 @@ def _presented(state: FamilyState | None, now: datetime, _id: str) -> Decision:
 
 async def _person(log: Log, *events: person.SubjectEvent) -> None:
     aggregate = subjects.subject("acme", "alice")
-    await change(log, aggregate, person.codec, person.evolve, lambda _: events, "operator")
+    await change(log, aggregate, person.codec, person.evolve, lambda _: events)
 
 
 async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica, Replica]) -> None:
@@ -332,7 +335,7 @@ async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica
     for concluded, head in ((first, begun), (second, refreshed)):
         assert head.commit is not None and head.stored is not None
         assert (concluded.state, concluded.seq) == (head.commit.state, head.stored.seq)
-        assert concluded.decision.events == head.commit.events and concluded.outcome == concluded.decision.outcome
+        assert isinstance(concluded.outcome, Granted) and concluded.outcome.access == head.commit.state.access
     remembered = LoadedFamily(
         refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at
     )
@@ -345,9 +348,8 @@ async def test_what_writes_nothing_has_no_sequence(replicas: tuple[Replica, Repl
     """It is decided on what the leader has, and tells the state it found."""
     one, _ = replicas
     begun = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
-    nothing = Decision(Done(), ())
-    looked = await one.families.decide("acme", "f1", "client:web", lambda *_: nothing)
-    assert looked == (nothing.outcome, begun.state, nothing, 0)
+    looked = await one.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
+    assert looked == CommittedDecision("f1", Done(), begun.state, 0)
 
 
 async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Replica, Replica]) -> None:
@@ -357,7 +359,6 @@ async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Repl
     concluded = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
     assert (concluded.state, concluded.seq) == (None, 0)
-    assert isinstance(concluded.decision.outcome, Granted), "as it was decided before that was known"
     assert (await one.log.head(subjects.family("acme", "f1"))).commit is None
     assert len(one.conflicts) == one.families.tally.conflicts == 1
 
@@ -380,7 +381,6 @@ async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_wri
         concluded = await replica.families.decide("acme", "f1", "client:web", polled)
         assert isinstance(concluded.outcome, Refused) and concluded.seq == 0
         assert before.commit is not None and concluded.state == before.commit.state
-        assert isinstance(concluded.decision.outcome, Granted)
     assert await one.log.head(subjects.family("acme", "f1")) == before
 
 

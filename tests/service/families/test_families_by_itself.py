@@ -147,7 +147,7 @@ async def test_an_approval_by_a_blocked_person_leaves_the_devices_end_alone(wait
     answer = await one.decide("acme", "f1", "client:login", approval(waiting))
     assert isinstance(answer.outcome, Refused)
     end = FamilyRevoked("subject_blocked", APPROVED)
-    assert world.newest_events() == answer.decision.events == ((end,) if waits_in_the_log else (ASKED, end))
+    assert world.newest_events() == ((end,) if waits_in_the_log else (ASKED, end))
     assert answer.state is not None and answer.state.sub == ""
     assert not any(isinstance(event, GrantAuthorized) for event in world.newest_events())
     assert world.commits[-1].subject == subjects.family("acme", "f1").revoked

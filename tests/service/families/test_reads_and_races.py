@@ -75,7 +75,7 @@ async def _append(log: Log, aggregate: Aggregate, *events: object) -> Stored:
     """Append a client's or a person's events."""
     events_of = client_events if ".client." in aggregate.live else subject_events
     codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
-    return (await change(log, aggregate, codec, evolve, lambda _: events, "operator")).stored
+    return (await change(log, aggregate, codec, evolve, lambda _: events)).stored
 
 
 def _begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:

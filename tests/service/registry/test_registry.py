@@ -63,7 +63,7 @@ async def test_a_keyring_that_cannot_be_read_is_told(world: World) -> None:
     world.file.chmod(0o644)
     events = key_events.KeyPublished("HS256", newer, 0, {}), key_events.KeyActivated()
     aggregate = subjects.key("acme", f"mac-{newer}")
-    await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: events, "operator")
+    await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: events)
     failure = await world.follow()
     assert isinstance(failure, KeyringError) and "chmod 600" in str(failure)
     assert not world.registry.ready.is_set()
@@ -78,7 +78,7 @@ async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
 
     world.registry.when_voided = fail
     aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
-    await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled, "operator")
+    await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled)
     assert await world.follow() is unforeseen
 
 
@@ -106,7 +106,7 @@ async def test_whose_role_it_was_is_told_too(world: World) -> None:
     eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
 
     async def settle(*events: role_events.RoleEvent) -> None:
-        written = await change(world.log, eve, role_events.codec, role_events.evolve, lambda _: events, "operator")
+        written = await change(world.log, eve, role_events.codec, role_events.evolve, lambda _: events)
         world.registry.apply(written.stored)
 
     await settle(added)
@@ -125,7 +125,7 @@ async def _settle(world: World, aggregate: subjects.Aggregate, *events: object) 
     """Append the events to a tenant's or a client's aggregate; the registry does not follow the log."""
     events_of = tenant_events if aggregate.live.endswith(".tenant") else client_events
     codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
-    return (await change(world.log, aggregate, codec, evolve, lambda _: events, "operator")).stored
+    return (await change(world.log, aggregate, codec, evolve, lambda _: events)).stored
 
 
 async def _known(world: World) -> Tenant:
@@ -137,7 +137,7 @@ async def _known(world: World) -> Tenant:
     key = SigningKey(world.keys, "acme", world.keys.first, 1, "ES256")
     published = key_events.KeyPublished("ES256", world.keys.first, 1, key.public_jwk()), key_events.KeyActivated()
     aggregate = subjects.key("acme", key.kid)
-    written = await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: published, "operator")
+    written = await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: published)
     world.registry.apply(written.stored)
     world.registry.current_as_of = asyncio.get_running_loop().time()
     world.registry._followed = written.stored.seq
@@ -202,6 +202,6 @@ async def test_the_newest_setting_is_of_whatever_kind(world: World, kind: str) -
         case _:
             key = subjects.key("acme", "mac-9")
             published = (key_events.KeyPublished("HS256", world.keys.first, 9, {}),)
-            written = await change(world.log, key, key_events.codec, key_events.evolve, lambda _: published, "operator")
+            written = await change(world.log, key, key_events.codec, key_events.evolve, lambda _: published)
             stored = written.stored
     assert await world.log.last_setting() == stored.seq
