@@ -56,7 +56,7 @@ def stale_cache_believed() -> None:
         remember(self, key, what._replace(from_leader=True))
 
     put(FamilyCache, "remember", certain)
-    put(FamilyCache, "hear", lambda *_: None)
+    put(FamilyCache, "put_remote", lambda *_: None)
 
 
 def introspection_from_a_stale_read() -> None:
