@@ -189,6 +189,9 @@ FamilyEvent: TypeAlias = (
 )
 
 
+_REVOKING = frozenset({TokenReuseDetected, TokenRevoked, FamilyRevoked, ForgeryDetected})
+
+
 class Retry(msgspec.Struct, frozen=True):
     """Digests of an `Idempotency-Key` and of the request it came with."""
 
@@ -320,9 +323,7 @@ def revokes(events: tuple[FamilyEvent, ...]) -> bool:
 
     The bounded records of presentations after the end go there too: they are part of the incident.
     """
-    return any(
-        isinstance(event, FamilyRevoked | TokenRevoked | TokenReuseDetected | ForgeryDetected) for event in events
-    )
+    return not _REVOKING.isdisjoint(map(type, events))
 
 
 def _begin(state: FamilyState | None, event: GrantAuthorized | DeviceAuthorizationStarted, at: datetime) -> FamilyState:

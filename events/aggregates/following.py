@@ -5,6 +5,7 @@ The rules of an event are in `events.aggregates.family_rules`; those of a commit
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -63,19 +64,13 @@ class _Shape(NamedTuple):
 
 _DETECTIONS = frozenset({TokenReuseDetected, ForgeryDetected})
 _CAUSES = {"reuse_detected": TokenReuseDetected, "code_reuse": TokenReuseDetected, "forgery": ForgeryDetected}
-_FEW = 1000
-_shapes: dict[tuple[type, ...], _Shape] = {}
 
 
+@lru_cache(maxsize=1000)
 def _shape(types: tuple[type, ...]) -> _Shape:
-    known = _shapes.get(types)
-    if known is None:
-        gives_nothing = TokenRedeemed in types and TokenIssued not in types
-        detects = not _DETECTIONS.isdisjoint(types)
-        known = _Shape(detects, FamilyRevoked in types, _DETECTIONS.issuperset(types), gives_nothing)
-        if len(_shapes) < _FEW:
-            _shapes[types] = known
-    return known
+    gives_nothing = TokenRedeemed in types and TokenIssued not in types
+    detects = not _DETECTIONS.isdisjoint(types)
+    return _Shape(detects, FamilyRevoked in types, _DETECTIONS.issuperset(types), gives_nothing)
 
 
 def redemptions_give_tokens(_state: FamilyState | None, _events: tuple[FamilyEvent, ...], shape: _Shape) -> str | None:

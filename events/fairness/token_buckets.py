@@ -3,10 +3,11 @@
 A bucket holds one second's worth: so much at once after a rest, and the rate from then on.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable
 
-KEPT = 20_000
+from events.bounded_map import BoundedMap
+
+MAX_BUCKETS = 20_000
 """More than a replica answers in a second."""
 
 
@@ -31,15 +32,14 @@ class Bucket:
 
 
 class Buckets:
-    """At most `kept`: those of whoever asked last.
+    """The `size` buckets that were used last.
 
-    Whoever is forgotten begins anew with a full bucket. Since more are kept than a replica can answer in a second, the
-    forgotten one had not asked for a second, and its bucket was full.
+    An asker whose bucket was forgotten begins anew with a full one. Since more are kept than a replica can answer in a
+    second, a forgotten bucket had not been used for a second, and was full.
     """
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
+    def __init__(self, size: int = MAX_BUCKETS) -> None:
+        self._buckets: BoundedMap[Hashable, Bucket] = BoundedMap(size)
 
     def of(self, asker: Hashable) -> Bucket:
         """That asker's bucket."""
@@ -48,6 +48,4 @@ class Buckets:
             self._buckets.move_to_end(asker)
             return bucket
         bucket = self._buckets[asker] = Bucket()
-        if len(self._buckets) > self._kept:
-            self._buckets.popitem(last=False)
         return bucket

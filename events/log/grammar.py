@@ -5,6 +5,7 @@ A commit of a later version is not foreign: it happened, and who does not unders
 """
 
 import re
+from functools import lru_cache
 from typing import Any, NoReturn, get_args
 
 import msgspec
@@ -55,9 +56,6 @@ class _Envelope(msgspec.Struct):
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _VALUE = re.compile(r"(value|tag) '.*?'(?= - at |$)", re.DOTALL)
-
-_tenants: dict[str, bool] = {}
-"""Whether a name is a tenant's: there are few, and nearly every message asks. Bounded, as a stranger may choose it."""
 
 
 def kind_of(place: str) -> Kind | None:
@@ -128,18 +126,8 @@ def _unchained(kind: Kind, stored: Stored, commit: Commit[Any, Any] | _Envelope)
 
 
 def belongs_on(events: tuple[Any, ...]) -> str:
-    """The last part of the subject of a family's commit: a question of its events' types, and there are few."""
-    types = tuple(map(type, events))
-    known = _last_parts.get(types)
-    if known is None:
-        known = "revoked" if family.revokes(events) else "live"
-        if len(_last_parts) < _FEW:
-            _last_parts[types] = known
-    return known
-
-
-_FEW = 1000
-_last_parts: dict[tuple[type, ...], str] = {}
+    """The last part of the subject of a family's commit."""
+    return "revoked" if family.revokes(events) else "live"
 
 
 def _unreadable(kind: Kind, stored: Stored, error: str) -> str:
@@ -162,10 +150,6 @@ def _refuse(why: str) -> NoReturn:
     raise UnreadableCommit(why)
 
 
+@lru_cache(maxsize=1000)  # nearly every message names one of few tenants
 def _is_tenant(name: str) -> bool:
-    known = _tenants.get(name)
-    if known is None:
-        known = TENANT.fullmatch(name) is not None
-        if len(_tenants) < _FEW:
-            _tenants[name] = known
-    return known
+    return TENANT.fullmatch(name) is not None

@@ -4,10 +4,12 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 from itsdangerous import BadSignature, TimestampSigner
+
+from events.bounded_map import BoundedMap
 
 SESSION_SECONDS = 8 * 3600
 """A working day; then the token is asked for again."""
@@ -15,7 +17,7 @@ GUESSES = 10
 GUESSES_SECONDS = 300
 """So many wrong tokens from one address within that time, and each further wrong one is answered late."""
 SLOW_SECONDS = 0.5
-_ADDRESSES = 10_000
+_MAX_ADDRESSES = 10_000
 
 
 class TooManyGuesses(Exception):
@@ -34,7 +36,7 @@ class Login:
         self._signer = TimestampSigner(secrets.token_bytes(32), digest_method=hashlib.sha256)
         self._ended: dict[str, float] = {}
         self._clock = clock
-        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+        self._wrong: BoundedMap[str, deque[float]] = BoundedMap(_MAX_ADDRESSES)
 
     def open(self, token: str, address: str) -> str | None:
         """The cookie of a new session, or None for a wrong token. Raises `TooManyGuesses` for a wrong one alone.
@@ -51,9 +53,6 @@ class Login:
             raise TooManyGuesses(int(wrong[0] + GUESSES_SECONDS - now) + 1)
         wrong.append(now)
         self._wrong[address] = wrong
-        self._wrong.move_to_end(address)
-        if len(self._wrong) > _ADDRESSES:
-            self._wrong.popitem(last=False)
         return None
 
     def knows(self, cookie: str) -> bool:

@@ -3,17 +3,15 @@
 What is remembered may be old. It serves as the expectation of an append, which the log checks, and never as an answer.
 """
 
-from collections import OrderedDict
 from datetime import datetime
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from events.aggregates.commit import digest
 from events.aggregates.family import FamilyState, codec
+from events.bounded_map import BoundedMap
 from events.log.log import Head
 
-Entry = TypeVar("Entry")
-
-FAMILIES = 20_000
+MAX_FAMILIES = 20_000
 
 Key: TypeAlias = tuple[str, str]
 """Tenant and family id."""
@@ -61,33 +59,26 @@ class FamilyCache:
     """The newest of each family that is known here, for so many families."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Key, LoadedFamily] = OrderedDict()
-        self._told: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
+        self._known: BoundedMap[Key, LoadedFamily] = BoundedMap(MAX_FAMILIES)
+        self._remote: BoundedMap[Key, tuple[int, bytes]] = BoundedMap(MAX_FAMILIES)
 
     def get(self, key: Key) -> LoadedFamily | None:
         """What is known, or None. Raises `UnreadableCommit`."""
-        known, told = self._known.get(key), self._told.pop(key, None)
-        if told is None or (known is not None and known.seq >= told[0]):
+        known, remote = self._known.get(key), self._remote.pop(key, None)
+        if remote is None or (known is not None and known.seq >= remote[0]):
             return known
-        seq, body = told
+        seq, body = remote
         commit = codec.decode(body)
         return LoadedFamily(seq, digest(body), commit.state, from_leader=False, at=commit.at)
 
     def remember(self, key: Key, what: LoadedFamily) -> None:
         """It has just been appended here."""
-        _put(self._known, key, what)
+        self._known[key] = what
 
     def put_remote(self, key: Key, seq: int, body: bytes) -> None:
         """It has just been appended elsewhere. Decoded when it is needed, which most never are."""
-        _put(self._told, key, (seq, body))
+        self._remote[key] = seq, body
 
     def forget(self, key: Key) -> None:
         """It proved to be old."""
         self._known.pop(key, None)
-
-
-def _put(entries: OrderedDict[Key, Entry], key: Key, entry: Entry) -> None:
-    entries[key] = entry
-    entries.move_to_end(key)
-    if len(entries) > FAMILIES:
-        entries.popitem(last=False)

@@ -5,6 +5,7 @@ import contextlib
 
 from nats.errors import Error as NatsError
 
+from events.bounded_map import BoundedMap
 from events.bus.connection import Connection
 from events.log.log import Log, Unavailable
 from service.keys.seal import Seal
@@ -12,7 +13,7 @@ from service.keys.seal import Seal
 CONSUMER = "reactor"
 """The durable consumer that hands cut-offs out; what it has seen acknowledged without a gap is complete as well."""
 SUBJECT = "heirloom.completed"
-KEPT = 4096
+MAX_COMPLETED = 4096
 """So many are remembered: one may be complete before anybody waits for it."""
 PATIENCE_SECONDS = 30.0
 LOOK_SECONDS = 0.25
@@ -26,7 +27,7 @@ class CompletedCutOffs:
         self._connection = connection
         self._seal = seal
         self._log = log
-        self._known: dict[int, None] = {}
+        self._known: BoundedMap[int, None] = BoundedMap(MAX_COMPLETED)
         self._waiting: dict[int, asyncio.Event] = {}
 
     async def start(self) -> None:
@@ -65,7 +66,5 @@ class CompletedCutOffs:
 
     def _note(self, seq: int) -> None:
         self._known[seq] = None
-        if len(self._known) > KEPT:
-            del self._known[next(iter(self._known))]
         if (waiting := self._waiting.get(seq)) is not None:
             waiting.set()

@@ -1,11 +1,11 @@
 """How often a device polls (RFC 8628 §3.5). Replicas tell each other, since a device's polls reach any of them."""
 
 import asyncio
-from collections import OrderedDict
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from events.bounded_map import BoundedMap
 from events.bus.connection import Connection
 from service.decide.device_authorization import INTERVAL_SECONDS
 from service.keys.seal import Seal
@@ -13,8 +13,8 @@ from service.keys.seal import Seal
 SUBJECT = "heirloom.polled"
 STEP_SECONDS, LONGEST_SECONDS = 5, 60
 TOLERATED_SECONDS = 1.0
-KEPT = 20_000
-"""Devices. One that is forgotten may poll at once, which costs nobody anything."""
+MAX_DEVICES = 20_000
+""" One that is forgotten may poll at once, which costs nobody anything."""
 
 
 class Polling:
@@ -23,7 +23,7 @@ class Polling:
     def __init__(self, connection: Connection, seal: Seal) -> None:
         self._connection = connection
         self._seal = seal
-        self._polls: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._polls: BoundedMap[str, tuple[float, int]] = BoundedMap(MAX_DEVICES)
 
     async def start(self) -> None:
         """Hear of polls that reached other replicas."""
@@ -50,9 +50,6 @@ class Polling:
 
     def _note(self, family_id: str, now: float, interval: int) -> None:
         self._polls[family_id] = (now, interval)
-        self._polls.move_to_end(family_id)
-        if len(self._polls) > KEPT:
-            self._polls.popitem(last=False)
 
 
 def judge(seconds: float, interval: int) -> tuple[bool, int]:

@@ -227,20 +227,14 @@ def shape_of(*events: Any) -> Any:
     return found
 
 
-def test_a_shape_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shape_is_found_once() -> None:
     """There are few, and each commit asks."""
-    monkeypatch.setattr(following, "_shapes", {})
     assert following._shape((TokenReuseDetected,)) is following._shape((TokenReuseDetected,))
 
 
-def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_shapes_are_remembered() -> None:
     """A stranger may choose them."""
-    remembered: dict[Any, Any] = {}
-    monkeypatch.setattr(following, "_shapes", remembered)
-    monkeypatch.setattr(following, "_FEW", 2)
-    for number in range(4):
-        shape_of(*[REUSE] * number)
-    assert list(remembered) == [(), (TokenReuseDetected,)]
+    assert following._shape.cache_parameters()["maxsize"] == 1000
 
 
 @pytest.mark.parametrize(("later", "told"), [(timedelta(0), False), (-timedelta(microseconds=1), True)])

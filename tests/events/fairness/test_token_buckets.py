@@ -27,7 +27,7 @@ def test_a_lower_rate_holds_at_once() -> None:
 
 def test_who_asked_last_is_remembered() -> None:
     """Memory is bounded, however many askers there are; and those who make many are not a way to begin anew."""
-    buckets = Buckets(kept=2)
+    buckets = Buckets(size=2)
     first, second = buckets.of("a"), buckets.of("b")
     assert buckets.of("a") is first
     buckets.of("c")
@@ -36,7 +36,7 @@ def test_who_asked_last_is_remembered() -> None:
 
 def test_nobody_asks_more_by_having_others_forgotten() -> None:
     """While fewer ask in a second than are kept, whoever is forgotten had a full bucket."""
-    buckets, rate, allowed = Buckets(kept=100), 5, 0
+    buckets, rate, allowed = Buckets(size=100), 5, 0
     for moment in range(640):  # ten seconds; 64 others a second, a new one each time
         now = moment / 64
         buckets.of(moment).takes(rate, now)

@@ -67,15 +67,6 @@ async def test_what_was_said_may_be_lost(world: World) -> None:
     assert await world.one.wait(2)
 
 
-async def test_not_all_is_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest are."""
-    monkeypatch.setattr(completed_cut_offs, "KEPT", 2)
-    for seq in (5, 6, 7):
-        await world.one.tell(seq)
-        assert await world.one.wait(seq)
-    assert list(world.one._known) == [6, 7]
-
-
 async def _fails(*_: Any) -> int:
     raise NatsError
 
