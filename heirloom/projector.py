@@ -35,7 +35,7 @@ from heirloom.process.process_report import Reporter
 from heirloom.what_if.query import WhatIf
 from projections.progress import Progress
 from projections.projector.follower import Follower
-from projections.queries.server import QUESTIONS_PER_SECOND, Audit
+from projections.queries.server import QUERIES_PER_SECOND, Audit
 from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
 
@@ -87,7 +87,7 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
     log_bus, audit_buses = await connecting
     buses = (log_bus, *(asked for asked, _ in audit_buses))
     progress = Progress()
-    gate = Gate(QUESTIONS_PER_SECOND)  # one for all connections: the rates are of this process
+    gate = Gate(QUERIES_PER_SECOND)  # one for all connections: the rates are of this process
     reporter.gather = partial(of_projector, progress, gate, partial(last_sequence, log_bus), buses)
     audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
     brokers = [Broker(asked, gate, own_inbox) for asked, own_inbox in audit_buses]

@@ -46,7 +46,7 @@ class FamilyCommit(msgspec.Struct, gc=False):
     access: TokenIssued | None
     access_end: int | None
     opened: int | None = None
-    renewed: int | None = None
+    last_renewal_seq: int | None = None
     access_until: int = 0
 
 

@@ -1,19 +1,19 @@
-"""How far the read model is, and waiting for it."""
+"""How far the read model is, and waiting until it is further."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-PATIENCE_SECONDS = 5.0
-"""How long a question waits for the sequence it is asked with (`min_seq`)."""
-LOOK_SECONDS = 0.2
-"""Between two looks at the end of the log, where nobody waits for what is there."""
-AWAITED_SECONDS = 0.005
-"""Where somebody does: the broker has it already, or will at once."""
+MIN_SEQ_TIMEOUT_SECONDS = 5.0
+"""How long a query waits for its `min_seq`."""
+POLL_SECONDS = 0.2
+"""Between two reads of the log's end, while no query waits for a commit."""
+AWAITED_POLL_SECONDS = 0.005
+"""While one does: the broker has the commit already, or is about to."""
 
 
 class Progress:
-    """`applied` is the sequence applied last; `obstacle` says why it goes no further, if something is in the way.
+    """`applied` is the sequence applied last; `obstacle` is why the read model goes no further, None while it does.
 
     `foreign` counts the messages up to there that are no commits and were stepped over.
     """
@@ -26,7 +26,7 @@ class Progress:
         self._is_awaited = asyncio.Event()
 
     def advance(self, applied: int) -> None:
-        """Everything up to `applied` can be queried now; what was in the way is not, if it goes on."""
+        """Record that everything up to `applied` can be queried; an advance clears the obstacle."""
         if applied > self.applied:
             self.obstacle = None
         self.applied = applied
@@ -34,22 +34,22 @@ class Progress:
             self._settle(lambda seq: seq <= applied, True)
 
     def give_up_waiting(self, obstacle: str) -> None:
-        """Nothing more will be applied, for now at least."""
+        """Record an obstacle: nothing more will be applied for now, so waiting queries end."""
         self.obstacle = obstacle
         self._settle(lambda _: True, False)
 
     async def pause(self) -> None:
-        """Until it is time to look again whether the log goes on: soon, as long as somebody waits for that."""
+        """Wait until the next read of the log's end is due: soon, while a query waits for a commit."""
         if self._waiting:
-            await asyncio.sleep(AWAITED_SECONDS)
+            await asyncio.sleep(AWAITED_POLL_SECONDS)
             return
         self._is_awaited.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(POLL_SECONDS):
                 await self._is_awaited.wait()
 
     async def reach(self, seq: int, seconds: float) -> bool:
-        """Whether `seq` is applied, now or within that time."""
+        """Whether `seq` is applied, now or within so many seconds."""
         if seq <= self.applied or self.obstacle is not None:
             return seq <= self.applied
         reached: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

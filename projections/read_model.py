@@ -36,16 +36,16 @@ from projections.write_batch import Rows
 TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": interned_names.create,
     "checkpoint-1": position.create,
-    "families-4": families.create,
-    "history-4": history.create,
+    "families-5": families.create,
+    "history-5": history.create,
     "revocations-1": revocations.create,
-    "exchanges-2": exchanges.create,
+    "exchanges-3": exchanges.create,
     "incidents-3": incidents.create,
     "activity-1": activity.create,
     "cut-offs-2": cut_offs.create,
     "words-2": search_index.create,
     "foreign-1": foreign_messages.create,
-    "views-4": readable_views.create,
+    "views-5": readable_views.create,
 }
 OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, search_index)
 """In the order their rows are written."""
@@ -161,7 +161,7 @@ class ReadModel:
     def _forget(self) -> None:
         """What is known of the file is what is in it: the rows of a batch have not been written."""
         self._names = interned_names.Names(self._connection)
-        self._opened = FamilyLookup(self._connection)
+        self._families = FamilyLookup(self._connection)
 
     def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
         if stored.seq != seen + 1 and self._gapless:
@@ -174,8 +174,8 @@ class ReadModel:
             self.stepped_over.append(commit)
             return
         if isinstance(commit, FamilyCommit):
-            known = self._opened.by(commit, self._names[commit.tenant])
-            commit.opened, commit.renewed, commit.access_until = known
+            found = self._families.find(commit, self._names[commit.tenant])
+            commit.opened, commit.last_renewal_seq, commit.access_until = found
             for projection in OF_FAMILIES if commit.revokes else OF_LIVING:
                 projection.apply(commit, self._names, rows)
         else:
@@ -214,7 +214,7 @@ class ReadModel:
             self._forget()
             raise
         self._names.new.clear()
-        self._opened.make_room()
+        self._families.make_room()
         self.applied = commits[-1].seq
         self._last_body = digest(commits[-1].body)
 

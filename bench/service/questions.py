@@ -16,7 +16,6 @@ from bench.service.long_log import BEGIN, HEAVY, STEP
 from bench.yardsticks.machine import Figure
 from events.log.stored_commit import Stored
 from projections.read_model import open_for_queries
-from projections.tables.history import unpacked
 
 ASKED = 200
 """Times each question is asked, each time about something else where there is something else."""
@@ -73,7 +72,7 @@ def known(file: Path, seed: int = 1) -> Known:
             struck=some(f"SELECT family_id FROM families WHERE {_ACME} AND seq IN (SELECT family FROM incidents)"),
             tireless=db.execute(_TIRELESS).fetchone()[0],
             people=some(f"SELECT DISTINCT sub FROM families WHERE {_ACME}"),
-            jtis=[unpacked(jti) for jti in some(f"{jtis} {_ACME}")],
+            jtis=some(f"{jtis} {_ACME}"),
             end=db.execute("SELECT seq FROM checkpoint").fetchone()[0],
         )
 

@@ -12,7 +12,6 @@ from datasette.app import Datasette
 from datasette.database import Database
 
 from projections.read_model import Unusable, expect_this_version, open_for_queries
-from projections.tables.history import unpacked
 from projections.tables.readable_views import VIEWS
 
 T = TypeVar("T")
@@ -109,10 +108,9 @@ def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
         connection = open_for_queries(path)
         expect_this_version(connection)
         connection.text_factory = lambda text: str(text, "utf-8", "replace")
-        connection.create_function("jti_text", 1, _jti_text, deterministic=True)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         for view in VIEWS:  # a temporary view is found before that of the file
-            connection.execute(f"CREATE TEMP VIEW {view} AS {_shown(connection, view, tenant)}")
+            connection.execute(f"CREATE TEMP VIEW {view} AS {_shown(view, tenant)}")
         connection.execute("PRAGMA query_only = 1")
         connection.set_authorizer(_authorize)
     except (sqlite3.DatabaseError, Unusable) as error:
@@ -123,13 +121,11 @@ def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
     return connection
 
 
-def _shown(connection: sqlite3.Connection, view: str, tenant: str | None) -> str:
-    """The view with ids as text, and of that tenant alone."""
-    columns = [column[0] for column in connection.execute(f"SELECT * FROM main.{view} LIMIT 0").description]  # noqa: S608
-    texts = ", ".join("jti_text(jti) AS jti" if column == "jti" else f'"{column}"' for column in columns)
-    # a tenant's name has no quote in it; the plus keeps lists in the order of the log instead of sorting them
+def _shown(view: str, tenant: str | None) -> str:
+    """The rows of the view, of one tenant or of all."""
+    # a tenant's name contains no quote; the plus keeps lists in the order of the log instead of sorting them
     only = "" if tenant is None else f" WHERE +tenant = '{tenant}'"
-    return f"SELECT {texts} FROM main.{view}{only}"  # noqa: S608  # names of ours
+    return f"SELECT * FROM main.{view}{only}"  # noqa: S608  # names of ours
 
 
 def _authorize(action: int, table: str | None, column: str | None, _schema: str | None, source: str | None) -> int:
@@ -147,7 +143,3 @@ def _identity(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise Unusable(f"{path} cannot be read: {error.strerror}") from error
     return status.st_dev, status.st_ino
-
-
-def _jti_text(jti: bytes | str | None) -> str | None:
-    return None if jti is None else unpacked(jti)

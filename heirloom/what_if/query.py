@@ -19,8 +19,8 @@ from events.worker.parent import ChildGone, Pipe
 from heirloom.moment import is_inverted
 from heirloom.what_if.findings import Findings, Terms, changes_of
 from heirloom.what_if.worker import Progress
-from projections.progress import PATIENCE_SECONDS
-from projections.queries.requests import Limit, Refused, Request, Sequence, Time, decode
+from projections.progress import MIN_SEQ_TIMEOUT_SECONDS
+from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequence, Time, decode
 from service.errors import OAuthError
 
 ON_THE_BUS = 200_000
@@ -41,7 +41,7 @@ class TooLong(Exception):
         self.commits = commits
 
 
-class WhatIfRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WhatIfRequest(AuditRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`policy` has settings by their names in CONTRACT §4, null meaning the default. `since` (of a family's beginning)
     and `until` (of the history) are times or sequences, both included.
     """
@@ -65,17 +65,17 @@ class WhatIf:
         self._turns = Turns(LIMITS)
 
     async def __call__(self, asker: Asker, body: bytes) -> bytes:
-        """The findings. Raises `Refused`, and `JetStreamMissing`."""
+        """The findings. Raises `QueryRefused`, and `JetStreamMissing`."""
         request, tenant = decode(body, WhatIfRequest), asker.tenant
         try:
             changes_of(request.policy)
         except OAuthError as error:
-            raise Refused("invalid_request", error.description) from error
+            raise QueryRefused("invalid_request", error.description) from error
         if not TENANT.fullmatch(tenant):
-            raise Refused("invalid_request", "that is no tenant's name")
+            raise QueryRefused("invalid_request", "that is no tenant's name")
         since, until = request.since, request.until
         if is_inverted(since, until):
-            raise Refused("invalid_request", "since is after until")
+            raise QueryRefused("invalid_request", "since is after until")
         if request.min_seq is not None:
             await self._reach(request.min_seq)
         now = datetime.now(UTC)
@@ -87,20 +87,22 @@ class WhatIf:
             async with self._turns.of((tenant, "")):
                 return msgspec.json.encode(await find_out(self._connection, terms, lambda _: None, ON_THE_BUS))
         except NoRoom as error:
-            raise Refused("temporarily_unavailable", "other histories are being followed; ask again", 503) from error
+            raise QueryRefused(
+                "temporarily_unavailable", "other histories are being followed; ask again", 503
+            ) from error
         except TooLong as error:
             advice = "ask from a later sequence on, or use the command `heirloom audit what-if`"
-            raise Refused("invalid_request", f"{error}: {advice}") from error
+            raise QueryRefused("invalid_request", f"{error}: {advice}") from error
         except (CannotTell, ChildGone) as error:
-            raise Refused("server_error", str(error), 503) from error
+            raise QueryRefused("server_error", str(error), 503) from error
 
     async def _reach(self, seq: int) -> None:
-        """Wait until the log goes that far. Raises `Refused` where it does not in time."""
+        """Wait until the log goes that far. Raises `QueryRefused` where it does not in time."""
         time = asyncio.get_running_loop().time
-        deadline = time() + PATIENCE_SECONDS
+        deadline = time() + MIN_SEQ_TIMEOUT_SECONDS
         while (end := await last_sequence(self._connection)) < seq:
             if time() >= deadline:
-                raise Refused(
+                raise QueryRefused(
                     "temporarily_unavailable", f"the log has not reached min_seq: it is at sequence {end}", 503
                 )
             await asyncio.sleep(AGAIN_SECONDS)

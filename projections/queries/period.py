@@ -1,33 +1,32 @@
-"""Questions about a time: how much happened, and where some words were said."""
-
-import sqlite3
-from typing import Any
+"""Queries about a period: counts by the hour, and the commits that contain some words."""
 
 from projections.pagination import Page
-from projections.queries.requests import PeriodRequest, Refused, SearchRequest, times
+from projections.queries.query import Answer, QueryContext
+from projections.queries.requests import PeriodRequest, QueryRefused, SearchRequest, times
 from projections.tables import activity as hours
 from projections.tables import search_index
 
 
-def activity(db: sqlite3.Connection, tenant: str, request: PeriodRequest, limit: int, _now: int) -> dict[str, Any]:
-    """Counts of each hour that the period touches, as a whole, newest first. Raises `Refused`, `BadCursor`."""
-    page = _page("activity", tenant, request, limit)
+def activity(context: QueryContext, request: PeriodRequest) -> Answer:
+    """The counts of every hour that the period touches, newest first. Raises `QueryRefused`, `BadCursor`."""
+    page = _page("activity", context, request)
     if page.since is not None:
         page = page._replace(since=page.since - page.since % hours.HOUR)
-    items, cursor = hours.activity(db, page)
+    items, cursor = hours.activity(context.db, page)
     return {"items": items, "cursor": cursor}
 
 
-def search(db: sqlite3.Connection, tenant: str, request: SearchRequest, limit: int, _now: int) -> dict[str, Any]:
-    """Revocations, incidents and cut-offs of the period with all the words, newest first. Raises as `activity`."""
-    wanted = search_index.words_of(request.text)
-    if not wanted:
-        raise Refused("invalid_request", "there is no word in the text to search for")
-    page = _page("search", tenant, request, limit, " ".join(wanted))
-    items, cursor = search_index.search(db, page, wanted)
+def search(context: QueryContext, request: SearchRequest) -> Answer:
+    """Revocations, incidents and cut-offs with all the words, newest first. Raises `QueryRefused`, `BadCursor`."""
+    words = search_index.words_of(request.text)
+    if not words:
+        raise QueryRefused("invalid_request", "there is no word in the text to search for")
+    page = _page("search", context, request, " ".join(words))
+    items, cursor = search_index.search(context.db, page, words)
     return {"items": items, "cursor": cursor}
 
 
-def _page(kind: str, tenant: str, request: PeriodRequest, limit: int, text: str | None = None) -> Page:
+def _page(kind: str, context: QueryContext, request: PeriodRequest, text: str | None = None) -> Page:
     since, until = times(request)
-    return Page(kind, tenant, filters=(text,), since=since, until=until, limit=limit, cursor=request.cursor)
+    filters, limit, cursor = (text,), request.limit, request.cursor
+    return Page(kind, context.tenant, filters=filters, since=since, until=until, limit=limit, cursor=cursor)

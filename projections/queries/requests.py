@@ -1,4 +1,4 @@
-"""What may be asked (CONTRACT §5): the parameters of each audit query, strictly decoded, and how a refusal looks."""
+"""The requests of the audit queries (contract §5), strictly decoded, and the error that refuses one."""
 
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias, TypeVar
@@ -12,7 +12,7 @@ from projections.decoded_commit import microseconds
 T = TypeVar("T")
 
 QUEUE = "heirloom-audit"
-"""In which projectors share the questions."""
+"""The queue group in which the projectors share the requests."""
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339."""
@@ -20,8 +20,8 @@ Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Sequence: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
-class Refused(Exception):
-    """The query is not answered. `code` is one of CONTRACT §2, `status` what the reply's header says."""
+class QueryRefused(Exception):
+    """The query is not answered: `code` is an error of contract §2, `status` stands in the reply's header."""
 
     def __init__(self, code: str, description: str, status: int = 400) -> None:
         super().__init__(description)
@@ -30,58 +30,65 @@ class Refused(Exception):
         self.status = status
 
     def body(self) -> bytes:
-        """RFC 6749 §5.2."""
+        """The error response in JSON (RFC 6749 §5.2)."""
         return msgspec.json.encode({"error": self.code, "error_description": self.description})
 
     def headers(self) -> dict[str, str]:
-        """What clients of NATS services look at."""
+        """The headers by which clients of NATS services recognise an error."""
         return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": str(self.status)}
 
 
-class Request(msgspec.Struct, frozen=True):
-    """Every query waits until this sequence of the log is applied."""
+class AuditRequest(msgspec.Struct, frozen=True):
+    """Any query: it waits until the read model has applied the sequence `min_seq` of the log."""
 
     min_seq: Sequence | None = None
 
 
-class FamilyRequest(Request, frozen=True, kw_only=True):
-    """One family; its timeline has at most `limit` entries, `cursor` goes on. Of a theft, so many tokens are told."""
+class PageRequest(AuditRequest, frozen=True, kw_only=True):
+    """A query that is answered page by page: at most `limit` items, from `cursor` on."""
 
-    family_id: str
-    limit: Limit = 200
-    cursor: str | None = None
-
-
-class ListRequest(Request, frozen=True):
-    """What all lists can be asked. `since` and `until` are both included."""
-
-    sub: str | None = None
-    client_id: str | None = None
-    since: Time | None = None
-    until: Time | None = None
     limit: Limit = 100
     cursor: str | None = None
 
 
-class FamiliesRequest(ListRequest, frozen=True):
-    """`since` and `until` are about when the family began; what expired less than `leeway` seconds ago counts among
-    the live ones too.
-    """
+class FamilyRequest(PageRequest, frozen=True, kw_only=True):
+    """One family; `limit` counts the entries of its timeline, or the tokens of a blast radius."""
+
+    family_id: str
+    limit: Limit = 200
+
+
+class PeriodRequest(PageRequest, frozen=True, kw_only=True):
+    """A period of the log; `since` and `until` are both included."""
+
+    since: Time | None = None
+    until: Time | None = None
+
+
+class ListRequest(PeriodRequest, frozen=True, kw_only=True):
+    """A list, of one person's rows, of one client's, or of all."""
+
+    sub: str | None = None
+    client_id: str | None = None
+
+
+class FamiliesRequest(ListRequest, frozen=True, kw_only=True):
+    """Families that began in the period; those that expired less than `leeway` seconds ago count as live, too."""
 
     status: Literal["live", "revoked", "expired"] | None = None
     leeway: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 0
 
 
-class ReasonRequest(ListRequest, frozen=True):
-    """Revocations and incidents."""
+class ReasonRequest(ListRequest, frozen=True, kw_only=True):
+    """Revocations or incidents, of one reason or of all."""
 
     reason: RevocationReason | None = None
 
 
-class TokenRequest(Request, frozen=True, kw_only=True):
-    """A token by its text, an access token by its `jti`, a refresh token by family and generation; `at`: now.
+class TokenValidityRequest(AuditRequest, frozen=True, kw_only=True):
+    """A token by its text, an access token by its `jti`, or a refresh token by family and generation; `at`: now.
 
-    An ID token has no `jti`, and its text tells its family alone.
+    An ID token has no `jti`; its text names its family only.
     """
 
     token: str | None = None
@@ -91,61 +98,47 @@ class TokenRequest(Request, frozen=True, kw_only=True):
     at: Time | None = None
 
 
-class AsOfRequest(Request, frozen=True, kw_only=True):
-    """A family, the families of `sub`, or all; at a time or after a sequence, by default now."""
+class AsOfRequest(PageRequest, frozen=True, kw_only=True):
+    """A family, the families of `sub`, or all families; at a time or after a sequence, by default now."""
 
     family_id: str | None = None
     sub: str | None = None
     at: Time | None = None
     seq: Sequence | None = None
-    limit: Limit = 100
-    cursor: str | None = None
 
 
-class DiffRequest(Request, frozen=True, kw_only=True):
-    """What came after `from_seq`, up to and with `to_seq`."""
+class DiffRequest(PageRequest, frozen=True, kw_only=True):
+    """The commits after `from_seq`, up to and including `to_seq`."""
 
     from_seq: Sequence
     to_seq: Sequence
-    limit: Limit = 100
-    cursor: str | None = None
 
 
-class SubjectRequest(Request, frozen=True, kw_only=True):
-    """One person."""
+class SubjectHistoryRequest(PageRequest, frozen=True, kw_only=True):
+    """One person, by their `sub`."""
 
     sub: str
     limit: Limit = 200
-    cursor: str | None = None
-
-
-class PeriodRequest(Request, frozen=True, kw_only=True):
-    """`since` and `until` are both included."""
-
-    since: Time | None = None
-    until: Time | None = None
-    limit: Limit = 100
-    cursor: str | None = None
 
 
 class SearchRequest(PeriodRequest, frozen=True, kw_only=True):
-    """Commits with all of these words."""
+    """The commits of the period that contain every word of `text`."""
 
     text: Annotated[str, msgspec.Meta(max_length=256)]
 
 
-def times(request: ListRequest | PeriodRequest) -> tuple[int | None, int | None]:
-    """`since` and `until` in microseconds. Raises `Refused`."""
+def times(request: PeriodRequest) -> tuple[int | None, int | None]:
+    """`since` and `until` in microseconds since 1970. Raises `QueryRefused` where `since` is the later one."""
     if request.since and request.until and request.since > request.until:
-        raise Refused("invalid_request", "since is after until")
+        raise QueryRefused("invalid_request", "since is after until")
     since, until = (None if time is None else microseconds(time) for time in (request.since, request.until))
     return since, until
 
 
 def decode(body: bytes, request: type[T]) -> T:
-    """The parameters. Raises `Refused` for anything but one JSON object with each key once and right types."""
+    """The request. Raises `QueryRefused` unless the body is one JSON object with unique keys and the right types."""
     try:
         strict_json.check(body)
         return strict_json.decode(body, msgspec.json.Decoder(request))
     except strict_json.Malformed as malformed:
-        raise Refused("invalid_request", str(malformed)) from malformed
+        raise QueryRefused("invalid_request", str(malformed)) from malformed

@@ -1,13 +1,11 @@
-"""Everything ever issued for one person: what a data subject may ask for (GDPR Article 15)."""
-
-import sqlite3
-from typing import Any
+"""Everything ever issued for one person: what they may request under GDPR Article 15."""
 
 from projections.pagination import NAMED, Page, cursor_after, position
-from projections.queries.requests import SubjectRequest
+from projections.queries.query import Answer, QueryContext
+from projections.queries.requests import SubjectHistoryRequest
 from projections.tables import cut_offs, history
 
-_CUT_OFFS = 1000
+_MAX_CUT_OFFS = 1000
 _SELECT = history.SELECT.replace("SELECT ", "SELECT f.family_id, f.at AS began, client.text AS client_id, ", 1)
 _COMMITS = f"""{_SELECT}
 JOIN families AS f ON f.seq = h.family
@@ -17,18 +15,19 @@ ORDER BY f.at, f.seq, h.seq LIMIT ?
 """
 
 
-def subject(db: sqlite3.Connection, tenant: str, request: SubjectRequest, limit: int, _now: int) -> dict[str, Any]:
-    """`items` are the commits of the person's families, family by family, oldest first; `cut_offs` newest first.
+def subject(context: QueryContext, request: SubjectHistoryRequest) -> Answer:
+    """The commits of the person's families, family by family, oldest first; `cut_offs` newest first, on the first page.
 
-    A person nobody knows has none. Raises `BadCursor`.
+    An unknown person has none. Raises `BadCursor`.
     """
-    page = Page("subject", tenant, request.sub, cursor=request.cursor)
+    db, tenant, sub, limit = context.db, context.tenant, request.sub, request.limit
+    page = Page("subject", tenant, sub, cursor=request.cursor)
     after = position(page, 3) if request.cursor is not None else (0, 0, 0)
-    rows = db.execute(_COMMITS, (tenant, request.sub, after[0], *after, limit + 1)).fetchall()
+    rows = db.execute(_COMMITS, (tenant, sub, after[0], *after, limit + 1)).fetchall()
     cursor = None
     if len(rows) > limit:
         rows = rows[:limit]
         cursor = cursor_after(page, (rows[-1]["began"], rows[-1]["family"], rows[-1]["seq"]))
     items = [{"family_id": row["family_id"], "client_id": row["client_id"]} | history.entry(row) for row in rows]
-    orders = cut_offs.of_subject(db, tenant, request.sub, _CUT_OFFS) if request.cursor is None else []
-    return {"sub": request.sub, "cut_offs": orders, "items": items, "cursor": cursor}
+    orders = cut_offs.of_subject(db, tenant, sub, _MAX_CUT_OFFS) if request.cursor is None else []
+    return {"sub": sub, "cut_offs": orders, "items": items, "cursor": cursor}

@@ -1,8 +1,8 @@
-"""What the text of a token says of itself. It names what to look up, and proves nothing.
+"""Reads what the text of a token claims. That names what to look up, and proves nothing.
 
-A JWT carries its claims, and the service's other tokens carry in clear which family they are of and a number:
-`hrt_`, `hac_`, `hdc_` + key (2 characters) + family (22) + number (6), `hat_` with a number of 11, then what
-authenticates them. Whether a token is genuine is for introspection, which has the keys; the auditor has none.
+A JWT carries its claims. The service's other tokens carry their family and a number in clear: `hrt_`, `hac_`, `hdc_`,
+key (2 characters), family (22), number (6, `hat_`: 11), then the part that authenticates them. Introspection, which has
+the keys, checks whether a token is genuine; the auditor has no keys.
 """
 
 from base64 import urlsafe_b64decode
@@ -19,15 +19,15 @@ _PREFIX, _KEY, _FAMILY, _TAGS = 4, 2, 22, 11 + 22 + 6
 
 
 class NoToken(Exception):
-    """The text is no token of any form."""
+    """The text has the form of no token."""
 
 
 class IdToken(NoToken):
-    """It is an ID token. Ours have no `jti`: of which commit it came they do not say."""
+    """It is an ID token. Ours have no `jti`, so they do not name the commit that issued them."""
 
 
-class Claim(NamedTuple):
-    """Which token it says it is: by `jti`, or by family and `number`: a generation, or an access token's commit."""
+class TokenClaim(NamedTuple):
+    """A token by `jti`, or by family and `number`: the generation, or the sequence that issued an access token."""
 
     kind: Kind
     family_id: str | None = None
@@ -35,13 +35,13 @@ class Claim(NamedTuple):
     number: int = 0
 
 
-class _Claims(msgspec.Struct):
+class _AccessTokenClaims(msgspec.Struct):
     jti: str
     sid: str | None = None
 
 
-class _IdClaims(msgspec.Struct):
-    """What every ID token has (OpenID Connect Core §2)."""
+class _IdTokenClaims(msgspec.Struct):
+    """The required claims of an ID token (OpenID Connect Core §2)."""
 
     iss: str
     sub: str
@@ -50,8 +50,8 @@ class _IdClaims(msgspec.Struct):
     iat: int | float
 
 
-def claim_of(token: str) -> Claim:
-    """What the token says it is. Raises `IdToken`, and `NoToken` for what is none of any form."""
+def claim_of(token: str) -> TokenClaim:
+    """The token that the text claims to be. Raises `IdToken`, and `NoToken` for a text that has no token's form."""
     if token[:_PREFIX] in _FORM:
         return _plain(token)
     parts = token.split(".")
@@ -64,16 +64,16 @@ def claim_of(token: str) -> Claim:
         raise NoToken from error
 
 
-def _of_jwt(claims: Any) -> Claim:
-    """Raises `IdToken`, and `msgspec.ValidationError` for any other that says not which it is."""
+def _of_jwt(claims: Any) -> TokenClaim:
+    """The access token. Raises `IdToken`, and `msgspec.ValidationError` for any other JWT without a `jti`."""
     if isinstance(claims, dict) and "jti" not in claims:
-        msgspec.convert(claims, _IdClaims)
+        msgspec.convert(claims, _IdTokenClaims)
         raise IdToken
-    known = msgspec.convert(claims, _Claims)
-    return Claim("access", known.sid, known.jti)
+    access_token = msgspec.convert(claims, _AccessTokenClaims)
+    return TokenClaim("access", access_token.sid, access_token.jti)
 
 
-def _plain(token: str) -> Claim:
+def _plain(token: str) -> TokenClaim:
     kind, digits = _FORM[token[:_PREFIX]]
     body = token[_PREFIX:]
     if len(body) != _KEY + _FAMILY + digits + _TAGS or any(character not in _ALPHABET for character in body):
@@ -83,4 +83,4 @@ def _plain(token: str) -> Claim:
         number = number * 62 + _ALPHABET.index(character)
     if number >= 2**63:
         raise NoToken
-    return Claim(kind, family, number=number)
+    return TokenClaim(kind, family, number=number)

@@ -1,4 +1,4 @@
-"""How much happened, hour by hour."""
+"""Counts of events, hour by hour."""
 
 import sqlite3
 from typing import Any
@@ -15,16 +15,16 @@ from events.aggregates.family import (
 )
 from projections.decoded_commit import FamilyCommit, moment
 from projections.interned_names import Names
-from projections.pagination import Page, select_page
+from projections.pagination import Page, RowSource, select_page
 from projections.write_batch import Rows
 
 COUNTS = ("begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged")
-"""Families begun, access tokens issued, refresh tokens redeemed, families revoked, access tokens revoked, and what
-was detected."""
+"""Families begun, access tokens issued, refresh tokens redeemed, families and access tokens revoked, and detections."""
 _BEGUN, _ISSUED, _REFRESHED = 2, 3, 4
 _ENDS = (5, FamilyRevoked), (6, TokenRevoked), (7, TokenReuseDetected), (8, ForgeryDetected)
-"""Where they stand in a row."""
+"""Their places in a row."""
 HOUR = 3_600_000_000
+"""In microseconds."""
 
 ADD = (
     f"INSERT INTO activity (tenant, at, {', '.join(COUNTS)}) VALUES (?, ?{', ?' * len(COUNTS)})"  # noqa: S608
@@ -32,10 +32,11 @@ ADD = (
 )
 STATEMENTS = (ADD,)
 INDEXES: tuple[str, ...] = ()
+_SOURCE = RowSource("SELECT a.* FROM activity AS a", "activity AS a", ("at",))
 
 
 def create(db: Database) -> None:
-    """`at` is the hour's beginning, in microseconds."""
+    """`at` is the beginning of the hour, in microseconds since 1970."""
     counts = ", ".join(f"{count} INTEGER NOT NULL" for count in COUNTS)
     db.execute(f"""
         CREATE TABLE activity (
@@ -44,7 +45,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """Count it in, together with what else the batch holds of the same hour."""
+    """Count the commit, in one row with the other commits of the batch in the same hour."""
     key, first = (names[commit.tenant], commit.at - commit.at % HOUR), commit.events[0]
     row = rows.counts.get(key)
     if row is None:
@@ -60,5 +61,5 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 def activity(db: sqlite3.Connection, page: Page) -> tuple[list[dict[str, Any]], str | None]:
     """The hours in which something happened, newest first, and the next page's cursor."""
-    rows, cursor = select_page(db, "SELECT a.* FROM activity AS a", "activity AS a", ("at",), page)
+    rows, cursor = select_page(db, _SOURCE, page)
     return [{"hour": moment(row["at"])} | {count: row[count] for count in COUNTS} for row in rows], cursor

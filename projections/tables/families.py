@@ -18,7 +18,7 @@ from events.aggregates.family import (
 )
 from projections.decoded_commit import FamilyCommit, microseconds, moment
 from projections.interned_names import Names
-from projections.pagination import NAMED, Condition, Page, select_page
+from projections.pagination import NAMED, Condition, Page, RowSource, select_page
 from projections.write_batch import Rows
 
 Status: TypeAlias = Literal["live", "revoked", "expired"]
@@ -34,7 +34,7 @@ OPEN = (
 DENY = "UPDATE families SET sub = ?, expires_at = ? WHERE seq = ?"
 RENEW = (
     "UPDATE families SET generation = ?, expires_at = max(?, ?, access_until), access_until = max(access_until, ?),"
-    " renewed = ? WHERE seq = ?"
+    " last_renewal_seq = ? WHERE seq = ?"
 )
 EXTEND = (
     "UPDATE families SET expires_at = max(coalesce(expires_at, 0), ?), access_until = max(access_until, ?)"
@@ -60,19 +60,20 @@ JOIN names AS scope ON scope.id = f.scope
 JOIN names AS grant_type ON grant_type.id = f.grant_type
 LEFT JOIN names AS reason ON reason.id = f.reason
 """
+SOURCE = RowSource(SELECT, "families AS f", ("at", "seq"))
 
 
 def create(db: Database) -> None:
     """`seq` is that of the opening commit; a device that nobody approved yet has an empty `sub`.
 
     The family lives as long as any token of it, until `expires_at`; its access tokens until `access_until`, 0 for none.
-    `renewed` is the commit that gave its newest refresh token, null where that is the first one.
+    `last_renewal_seq` is the commit that issued its newest refresh token; null where that is the opening one.
     """
     db.execute("""
         CREATE TABLE families (
             seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, tenant INTEGER NOT NULL, family_id TEXT NOT NULL,
             client INTEGER NOT NULL, sub TEXT NOT NULL, scope INTEGER NOT NULL, grant_type INTEGER NOT NULL,
-            generation INTEGER, renewed INTEGER, expires_at INTEGER, access_until INTEGER NOT NULL,
+            generation INTEGER, last_renewal_seq INTEGER, expires_at INTEGER, access_until INTEGER NOT NULL,
             revoked_at INTEGER, reason INTEGER
         )""")
     db.execute("CREATE UNIQUE INDEX families_by_id ON families (family_id, tenant)")
@@ -141,7 +142,7 @@ def families(
     elif status == "live":
         since = now - leeway * 1_000_000
         filters.append(("f.revoked_at IS NULL AND (f.expires_at IS NULL OR f.expires_at > ?)", (since,)))
-    rows, cursor = select_page(db, SELECT, "families AS f", ("at", "seq"), page, indexed, filters)
+    rows, cursor = select_page(db, SOURCE, page, indexed, filters)
     return [item(row, now) for row in rows], cursor
 
 

@@ -1,7 +1,6 @@
-"""Every commit of every family in one narrow row: the generations, the access tokens, and who caused what."""
+"""Every commit of every family in one narrow row: generations, access tokens, and actors."""
 
 import sqlite3
-from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
 from typing import Any
 
@@ -16,42 +15,43 @@ from projections.tables import position
 from projections.write_batch import Rows
 
 ADD = (
-    "INSERT INTO history (seq, family, at, types, actor, generation, terms, jti, lifetime, patience, renewed, others)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO history (seq, family, at, types, actor, generation, terms, jti, access_ttl, credential_ttl,"
+    " last_renewal_seq, other_access_ttl) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 STATEMENTS = (ADD,)
 INDEXES = (
     "CREATE INDEX history_by_family ON history (family)",
-    "CREATE INDEX history_by_jti ON history (substr(jti, 1, 3)) WHERE jti IS NOT NULL",
+    "CREATE INDEX history_by_jti ON history (substr(jti, 1, 4)) WHERE jti IS NOT NULL",
 )
 
 SELECT = """
 SELECT h.family, h.seq, h.at, types.text AS types, actor.text AS actor, h.generation, terms.text AS terms, h.jti,
-    h.lifetime, h.patience
+    h.access_ttl, h.other_access_ttl, h.credential_ttl
 FROM history AS h
 JOIN names AS types ON types.id = h.types
 JOIN names AS actor ON actor.id = h.actor
 LEFT JOIN names AS terms ON terms.id = h.terms
 """
-BY_JTI = "substr(h.jti, 1, 3) = substr(:wanted, 1, 3) AND h.jti = :wanted"
-"""The condition for the packed jti `:wanted`: the index holds its beginning only, the row tells if it is the one."""
+BY_JTI = "substr(h.jti, 1, 4) = substr(:wanted, 1, 4) AND h.jti = :wanted"
+"""The condition for the jti `:wanted`; the index holds only its beginning, which is random."""
 
 _CREDENTIAL = """
-SELECT seq, at, generation, patience FROM history WHERE patience IS NOT NULL AND seq = (
-    SELECT CASE WHEN patience IS NULL THEN coalesce(renewed, family) ELSE seq END
+SELECT seq, at, generation, credential_ttl FROM history WHERE credential_ttl IS NOT NULL AND seq = (
+    SELECT CASE WHEN credential_ttl IS NULL THEN coalesce(last_renewal_seq, family) ELSE seq END
     FROM history WHERE family = ? AND seq < ? ORDER BY seq DESC LIMIT 1
 )
 """
 
 BEGINNING = 4
-"""Commits of a family among which its code is: given, approved where it is a device's, and redeemed or denied."""
+"""A family's first commits, in which its code is issued, approved (a device's), and redeemed or denied."""
 SECOND = 1_000_000
-_JTI, _PACKED = 22, 17
+"""In microseconds."""
 
 
-class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an access token may do; `holder` is the client it was exchanged for (RFC 8693), `act` who has acted with it,
-    the latest first.
+class AccessTokenTerms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an access token allows, and to whom.
+
+    `holder` is the client it was exchanged for (RFC 8693), `act` are the clients that acted with it, the latest first.
     """
 
     scope: str
@@ -61,49 +61,39 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def create(db: Database) -> None:
-    """`types` names the events; `terms`, `jti` (packed) and `lifetime` are of the access token issued then.
+    """`types` names the events; `terms`, `jti` and `access_ttl` are of the access token that the commit issued.
 
-    `patience` is how long the refresh token, code or device code lasts that was given then, `others` how long the
-    family's other access tokens do where one of them outlasts that one: since then, so less than 0 for what had ended.
-    All in seconds, exact to the microsecond; whole ones, which most are, take few bytes on disk. `renewed` is the one
-    that gave the newest refresh token, null where that is the family's first commit, or this one has a `patience`.
+    `credential_ttl` is of the refresh token, code or device code that it issued; `other_access_ttl` of the family's
+    earlier access tokens, where one of them outlasts `access_ttl`. All three are seconds after `at` (less than 0 for
+    what had expired), exact to the microsecond: most are whole and take few bytes (ADR 0039). `last_renewal_seq` is
+    the commit that issued the newest refresh token; null where that is the family's first commit or this one.
     """
     db.execute("""
         CREATE TABLE history (
             seq INTEGER PRIMARY KEY, family INTEGER NOT NULL, at INTEGER NOT NULL, types INTEGER NOT NULL,
-            actor INTEGER NOT NULL, generation INTEGER, terms INTEGER, jti, lifetime REAL, patience REAL,
-            renewed INTEGER, others REAL
+            actor INTEGER NOT NULL, generation INTEGER, terms INTEGER, jti TEXT, access_ttl REAL, credential_ttl REAL,
+            last_renewal_seq INTEGER, other_access_ttl REAL
         )""")
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """One row."""
-    at, access, access_end, terms, jti, lifetime = commit.at, commit.access, commit.access_end, None, None, None
+    """Add the commit's row."""
+    at, access, access_end, terms, jti, access_ttl = commit.at, commit.access, commit.access_end, None, None, None
     if access is not None and access_end is not None and access.jti is not None:
-        terms, jti = names[_terms(access.scope, access.audience, access.client_id, access.act)], packed(access.jti)
-        lifetime = (access_end - at) / SECOND
+        terms, jti = names[_terms(access.scope, access.audience, access.client_id, access.act)], access.jti
+        access_ttl = (access_end - at) / SECOND
     end = _credential_end(commit)
-    patience = None if end is None else (end - at) / SECOND
+    credential_ttl = None if end is None else (end - at) / SECOND
     types = names[_names_of(tuple(map(type, commit.events)))]
     outlasted = commit.access_until > (access_end or 0)
-    others = (commit.access_until - at) / SECOND if outlasted else None
-    renewed = commit.renewed if end is None and commit.renewed != commit.opened else None
-    rest = commit.generation, terms, jti, lifetime, patience, renewed, others
+    other_access_ttl = (commit.access_until - at) / SECOND if outlasted else None
+    renewed = commit.last_renewal_seq if end is None and commit.last_renewal_seq != commit.opened else None
+    rest = commit.generation, terms, jti, access_ttl, credential_ttl, renewed, other_access_ttl
     rows[ADD].append((commit.seq, commit.opened, at, types, names[commit.actor], *rest))
 
 
-def packed(jti: str) -> bytes | str:
-    """The 22 characters of an id as 17 bytes, from which `unpacked` makes them again; any other text stays itself."""
-    return a2b_base64(jti + "AA")[:_PACKED] if len(jti) == _JTI and jti.isascii() and jti.isalnum() else jti
-
-
-def unpacked(jti: bytes | str) -> str:
-    """The reverse of `packed`."""
-    return jti if isinstance(jti, str) else b2a_base64(jti + b"\0", newline=False)[:_JTI].decode()
-
-
 def timeline(db: sqlite3.Connection, family: int, after: int, limit: int) -> list[dict[str, Any]]:
-    """What happened to the family (its opening sequence) after a sequence, oldest first."""
+    """The commits of a family (its opening sequence) after a sequence, oldest first, as `entry` shows them."""
     query = f"{SELECT} WHERE h.family = ? AND h.seq > ? ORDER BY h.seq LIMIT ?"
     return [entry(row) for row in db.execute(query, (family, after, limit))]
 
@@ -114,16 +104,16 @@ def types(db: sqlite3.Connection, seq: int) -> list[str]:
     return str(db.execute(query, (seq,)).fetchone()[0]).split(" ")
 
 
-def given(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row | None:
-    """The commit (`seq`, `at`) that gave the family its refresh token of that generation.
+def commit_of_generation(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row | None:
+    """The commit (`seq`, `at`) that issued the family's refresh token of that generation.
 
-    Generations only grow, so it is found by halving: a family may have many thousand commits.
+    Generations only grow, so a binary search finds it: a family may have many thousand commits.
     """
     low, high = family, position.load(db)[0] + 1
     found: sqlite3.Row | None = None
     while low < high:
         middle = (low + high) // 2
-        row = credential(db, family, middle + 1)
+        row = credential_before(db, family, middle + 1)
         if row is None or row["generation"] is None or row["generation"] < generation:
             low = middle + 1
         else:
@@ -131,40 +121,50 @@ def given(db: sqlite3.Connection, family: int, generation: int) -> sqlite3.Row |
     return found if found is not None and found["generation"] == generation else None
 
 
-def credential(db: sqlite3.Connection, family: int, before: int) -> sqlite3.Row | None:
-    """The commit that had given the family its newest refresh token, else its code or device code, before a sequence.
+def credential_before(db: sqlite3.Connection, family: int, seq: int) -> sqlite3.Row | None:
+    """The commit before `seq` that issued the family's newest refresh token, or else its code or device code.
 
-    Its `seq`, `at`, `generation` (None for a code) and `patience`.
+    Columns: `seq`, `at`, `generation` (None for a code) and `credential_ttl`.
     """
-    row: sqlite3.Row | None = db.execute(_CREDENTIAL, (family, before)).fetchone()
+    row: sqlite3.Row | None = db.execute(_CREDENTIAL, (family, seq)).fetchone()
     return row
 
 
+def credential_end(row: sqlite3.Row) -> int:
+    """When the refresh token, code or device code expires that a row's commit issued (microseconds)."""
+    return _after(row["at"], row["credential_ttl"])
+
+
+def access_end(row: sqlite3.Row) -> int:
+    """When the access token expires that a row's commit issued (microseconds)."""
+    return _after(row["at"], row["access_ttl"])
+
+
 def access_until(row: sqlite3.Row) -> int | None:
-    """When the last of the access tokens ends that the family had been given by then (microseconds); None for none."""
-    seconds = row["lifetime"] if row["others"] is None else row["others"]
-    return None if seconds is None else after(row["at"], seconds)
+    """When the last of the access tokens expires that the family had by then (microseconds); None for none."""
+    ttl = row["access_ttl"] if row["other_access_ttl"] is None else row["other_access_ttl"]
+    return None if ttl is None else _after(row["at"], ttl)
 
 
 def entry(row: sqlite3.Row) -> dict[str, Any]:
-    """A row of `SELECT` as it is told."""
-    told = {"at": moment(row["at"]), "seq": row["seq"], "types": row["types"].split(" "), "actor": row["actor"]}
+    """A row of `SELECT`, as answers show it."""
+    shown = {"at": moment(row["at"]), "seq": row["seq"], "types": row["types"].split(" "), "actor": row["actor"]}
     if row["generation"] is not None:
-        told["generation"] = row["generation"]
+        shown["generation"] = row["generation"]
     if row["jti"] is not None:
-        told |= access_token(row)
-    return told
+        shown |= access_token(row)
+    return shown
 
 
 def access_token(row: sqlite3.Row) -> dict[str, Any]:
-    """The access token that a row of `SELECT` tells of."""
-    terms = msgspec.json.decode(row["terms"], type=Terms)
-    told = {"scope": terms.scope, "audience": terms.audience, "jti": unpacked(row["jti"])}
+    """The access token that the commit in a row of `SELECT` issued, as answers show it."""
+    terms = msgspec.json.decode(row["terms"], type=AccessTokenTerms)
+    shown = {"scope": terms.scope, "audience": terms.audience, "jti": row["jti"]}
     if terms.holder is not None:
-        told["holder"] = terms.holder
+        shown["holder"] = terms.holder
     if terms.act:
-        told["act"] = terms.act
-    return told | {"access_expires_at": moment(after(row["at"], row["lifetime"]))}
+        shown["act"] = terms.act
+    return shown | {"access_expires_at": moment(access_end(row))}
 
 
 def access_token_of(db: sqlite3.Connection, seq: int) -> dict[str, Any]:
@@ -172,8 +172,7 @@ def access_token_of(db: sqlite3.Connection, seq: int) -> dict[str, Any]:
     return access_token(db.execute(f"{SELECT} WHERE h.seq = ?", (seq,)).fetchone())
 
 
-def after(at: int, seconds: float) -> int:
-    """So many seconds later, in microseconds since 1970."""
+def _after(at: int, seconds: float) -> int:
     return at + round(seconds * SECOND)
 
 
@@ -188,7 +187,7 @@ def _credential_end(commit: FamilyCommit) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _terms(scope: str, audience: tuple[str, ...], holder: str | None, act: tuple[str, ...]) -> str:
-    return msgspec.json.encode(Terms(scope, audience, holder, act)).decode()
+    return msgspec.json.encode(AccessTokenTerms(scope, audience, holder, act)).decode()
 
 
 @lru_cache(maxsize=4096)

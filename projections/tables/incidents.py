@@ -9,7 +9,7 @@ from events.aggregates.commit import type_of
 from events.aggregates.family import ForgeryDetected, RevocationReason, TokenReuseDetected
 from projections.decoded_commit import FamilyCommit, moment
 from projections.interned_names import Names
-from projections.pagination import NAMED, Condition, Page, select_page
+from projections.pagination import NAMED, Condition, Page, RowSource, select_page
 from projections.write_batch import Rows
 
 ADD = (
@@ -37,6 +37,7 @@ JOIN names AS reason ON reason.id = i.reason
 JOIN names AS actor ON actor.id = i.actor
 JOIN names AS presenter ON presenter.id = i.presenter
 """
+_SOURCE = RowSource(_SELECT, "incidents AS i", ("at", "seq", "n"))
 
 
 def create(db: Database) -> None:
@@ -77,7 +78,7 @@ def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[l
         filters.append((f"+i.reason = {NAMED}", (reason,)))
     elif reason is not None:
         indexed.append((f"i.reason = {NAMED}", (reason,)))
-    rows, cursor = select_page(db, _SELECT, "incidents AS i", ("at", "seq", "n"), page, indexed, filters)
+    rows, cursor = select_page(db, _SOURCE, page, indexed, filters)
     return [_item(row) for row in rows], cursor
 
 

@@ -1,7 +1,7 @@
-"""The tables for people: words for numbers and RFC 3339 for microseconds, in SQL views that any SQLite tool can open.
+"""The tables for people: SQL views with words for numbers and RFC 3339 for microseconds, for any SQLite tool.
 
-A view joins what questions go by (tenant, family), so that their indexes serve it; every other word is looked up for
-the rows that are shown alone.
+A view joins the tables that queries filter by (tenant, family), so that their indexes serve it. Every other word is
+looked up for the shown rows only.
 """
 
 # ruff: noqa: S608  # what is put into the SQL is of this file alone
@@ -12,7 +12,7 @@ from projections.tables.activity import COUNTS
 
 
 def create(db: Database) -> None:
-    """The views named in `VIEWS`."""
+    """Create the views of `VIEWS`."""
     for name, select in VIEWS.items():
         db.execute(f"CREATE VIEW {name} AS {select}")
 
@@ -22,13 +22,13 @@ def _word(column: str) -> str:
 
 
 def _time(microseconds: str) -> str:
-    """RFC 3339 in UTC, as the log has it; null stays null."""
+    """RFC 3339 in UTC, as in the log; null stays null."""
     seconds = f"{microseconds} / 1000000, 'unixepoch'"
     return f"strftime('%Y-%m-%dT%H:%M:%S', {seconds}) || printf('.%06dZ', {microseconds} % 1000000)"
 
 
 def _later(at: str, seconds: str) -> str:
-    """So many seconds after a time; null where there are none."""
+    """The time that many seconds after `at`; null where `seconds` is null."""
     end = f"({at} + CAST(round({seconds} * 1000000) AS INTEGER))"
     return f"CASE WHEN {seconds} IS NOT NULL THEN {_time(end)} END"
 
@@ -52,7 +52,8 @@ VIEWS = {
             json_extract({_word("h.terms")}, '$.holder') AS holder, json_extract({_word("h.terms")}, '$.act') AS act,
             (SELECT CASE WHEN count(*) THEN json_group_array(e.came_of) END
                 FROM exchanges AS e WHERE e.family = h.family AND e.jti = h.jti) AS exchanged_from,
-            {_later("h.at", "h.lifetime")} AS access_expires_at, {_later("h.at", "h.patience")} AS credential_expires_at
+            {_later("h.at", "h.access_ttl")} AS access_expires_at,
+            {_later("h.at", "h.credential_ttl")} AS credential_expires_at
         FROM history AS h
         JOIN families AS f ON f.seq = h.family
         JOIN names AS tenant ON tenant.id = f.tenant""",
@@ -79,4 +80,4 @@ VIEWS = {
         SELECT {_time("a.at")} AS hour, tenant.text AS tenant, {", ".join(f"a.{count}" for count in COUNTS)}
         FROM activity AS a JOIN names AS tenant ON tenant.id = a.tenant""",
 }
-"""View → its query. `jti` of the history is packed (`history.unpacked`), that of a revocation is text."""
+"""View → its query."""

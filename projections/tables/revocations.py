@@ -8,8 +8,7 @@ from sqlite_utils import Database
 from events.aggregates.family import FamilyRevoked, TokenRevoked
 from projections.decoded_commit import FamilyCommit, moment
 from projections.interned_names import Names
-from projections.pagination import NAMED, Condition, Page, select_page
-from projections.tables.history import unpacked
+from projections.pagination import NAMED, Condition, Page, RowSource, select_page
 from projections.write_batch import Rows
 
 ADD = (
@@ -34,6 +33,7 @@ JOIN names AS client ON client.id = r.client
 JOIN names AS reason ON reason.id = r.reason
 JOIN names AS actor ON actor.id = r.actor
 """
+_SOURCE = RowSource(_SELECT, "revocations AS r", ("at", "seq", "n"))
 
 
 def create(db: Database) -> None:
@@ -65,7 +65,7 @@ def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple
         filters.append((f"+r.reason = {NAMED}", (reason,)))
     elif reason is not None:
         indexed.append((f"r.reason = {NAMED}", (reason,)))
-    rows, cursor = select_page(db, _SELECT, "revocations AS r", ("at", "seq", "n"), page, indexed, filters)
+    rows, cursor = select_page(db, _SOURCE, page, indexed, filters)
     return [_item(row) for row in rows], cursor
 
 
@@ -81,7 +81,7 @@ def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "
     query = f"""WITH revoked AS (
         SELECT jti FROM revocations WHERE family = :family AND {column} <= :until AND jti IS NOT NULL
     ) SELECT jti FROM revoked UNION SELECT jti FROM exchanges WHERE family = :family AND came_of IN revoked"""  # noqa: S608
-    return {unpacked(row["jti"]) for row in db.execute(query, {"family": family, "until": until})}
+    return {row["jti"] for row in db.execute(query, {"family": family, "until": until})}
 
 
 def has_tokens_revoked(db: sqlite3.Connection, family: int, after: int, until: int) -> bool:

@@ -14,7 +14,7 @@ from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyEvent, FamilyRevoked, ForgeryDetected, TokenReuseDetected, TokenRevoked
 from projections.decoded_commit import CutOffCommit, FamilyCommit, moment
 from projections.interned_names import Names
-from projections.pagination import NAMED, Condition, Page, select_page
+from projections.pagination import NAMED, Condition, Page, RowSource, select_page
 from projections.tables import cut_offs, incidents, revocations
 from projections.write_batch import Rows
 
@@ -28,6 +28,7 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _MANY = 1000
 _COUNT = f"SELECT count(*) FROM (SELECT 1 FROM words WHERE tenant = {NAMED} AND word = ? LIMIT {_MANY})"  # noqa: S608
 _ALSO = "EXISTS (SELECT 1 FROM words AS o WHERE (o.tenant, o.word, o.at, o.seq) = (w.tenant, ?, w.at, w.seq))"
+_SOURCE = RowSource("SELECT w.at, w.seq FROM words AS w", "words AS w", ("at", "seq"))
 
 
 def create(db: Database) -> None:
@@ -69,8 +70,7 @@ def search(db: sqlite3.Connection, page: Page, words: list[str]) -> tuple[list[d
     rarest, *others = sorted(words, key=lambda word: db.execute(_COUNT, (page.tenant, word)).fetchone()[0])
     indexed: list[Condition] = [("w.word = ?", (rarest,))]
     filters: list[Condition] = [(_ALSO, (word,)) for word in others]
-    select, order = "SELECT w.at, w.seq FROM words AS w", ("at", "seq")
-    rows, cursor = select_page(db, select, "words AS w", order, page, indexed, filters)
+    rows, cursor = select_page(db, _SOURCE, page, indexed, filters)
     return [_item(db, row["at"], row["seq"]) for row in rows], cursor
 
 

@@ -15,6 +15,7 @@ from heirloom.console.dashboard import look
 from heirloom.console.database import connect
 from heirloom.console.view_metadata import TABLES
 from projections.queries.blast_radius import blast_radius
+from projections.queries.query import QueryContext
 from projections.queries.requests import FamilyRequest
 from projections.read_model import ReadModel, Unusable, open_for_queries
 from projections.tables.readable_views import VIEWS
@@ -68,7 +69,7 @@ async def test_the_blast_radius_is_that_of_the_audit(console: Site, read_model: 
     """The same tokens with the same time left, in each family with an incident."""
     with closing(open_for_queries(read_model)) as db:
         for tenant, family_id in (("acme", "f2"), ("acme", "f4"), ("globex", "f1"), ("initech", "c1")):
-            audited = blast_radius(db, tenant, FamilyRequest(family_id=family_id), 200, 0)["alive"]
+            audited = blast_radius(QueryContext(db, tenant, 0), FamilyRequest(family_id=family_id))["alive"]
             rows = await console.rows("blast_radius", family_id=family_id, tenant=tenant)
             shown = [(row["kind"], row["jti"], row["scope"], row["seconds_left"]) for row in rows]
             told = [(one["kind"], one.get("jti"), one["scope"], one["seconds_left"]) for one in audited]
@@ -87,7 +88,7 @@ def test_the_blast_radius_leaves_out_what_was_exchanged_and_is_void(
     with closing(connect(tmp_path / "swapped")) as db:
         rows = db.execute(QUERIES["blast_radius"]["sql"], {"family_id": "f", "tenant": ""}).fetchall()
     with closing(open_for_queries(tmp_path / "swapped")) as db:
-        audited = blast_radius(db, "acme", FamilyRequest(family_id="f"), 200, 0)["alive"]
+        audited = blast_radius(QueryContext(db, "acme", 0), FamilyRequest(family_id="f"))["alive"]
     assert [row["jti"] for row in rows] == [token.get("jti") for token in audited]
 
 
@@ -111,7 +112,7 @@ async def test_facets(console: Site) -> None:
 
 
 async def test_a_csv_holds_all_columns(console: Site, read_model: Path) -> None:
-    """Of all rows, and also the ids that the read model keeps packed."""
+    """Of all rows, with the ids of access tokens."""
     lines = (await console.page("/read-model/readable_history.csv?_stream=1")).splitlines()
     with closing(connect(read_model)) as db:
         assert len(lines) == 1 + db.execute("SELECT count(*) FROM readable_history").fetchone()[0]

@@ -110,7 +110,7 @@ def _of_requests() -> dict[str, Parser]:
         "introspect": introspect._decoder,
     }
     found = {f"request: {name}": _request(decoder) for name, decoder in decoders.items()}
-    found |= {f"audit: {name}": _question(question) for name, (question, _) in QUERIES.items()}
+    found |= {f"audit: {name}": _question(query.request) for name, query in QUERIES.items()}
     cursors = [cursor_after(PAGE, (12, 34)).encode(), cursor_after(PAGE, (0,)).encode()]
     basic = [b"Basic " + base64.b64encode(text) for text in (b"web:secret", b"a%3Ab:%2B+x", b"web", b":")]
     return found | {
@@ -136,8 +136,8 @@ def _request(decoder: msgspec.json.Decoder[Any]) -> Parser:
     return Parser(REQUESTS, lambda data: decode(data, decoder), (OAuthError,))
 
 
-def _question(question: type[audit_request.Request]) -> Parser:
-    return Parser(QUESTIONS, lambda data: audit_request.decode(data, question), (audit_request.Refused,))
+def _question(question: type[audit_request.AuditRequest]) -> Parser:
+    return Parser(QUESTIONS, lambda data: audit_request.decode(data, question), (audit_request.QueryRefused,))
 
 
 def _of_log() -> dict[str, Parser]:

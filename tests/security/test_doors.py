@@ -21,7 +21,7 @@ from heirloom.exposure import doors
 from heirloom.exposure.doors import OpenDoors, Untried, try_doors
 from heirloom.exposure.probes import AT_MOST, FOR_EVERYBODY, NAMED, NO_STREAM, QUESTIONS, Name, may, probes, some_names
 from projections.progress import Progress
-from projections.queries.server import Audit
+from projections.queries.server import QUERIES, Audit
 from tests.broker import Broker
 from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
 
@@ -230,7 +230,7 @@ def test_as_many_names_are_tried_as_there_is_time_for() -> None:
 def test_every_question_is_tried() -> None:
     """The audit's own table, which is not imported for that."""
     audit = Audit(Progress(), AsyncMock(), {"what_if": AsyncMock()})
-    assert sorted(audit._queries) == sorted(QUESTIONS)
+    assert sorted((*QUERIES, *audit._handlers)) == sorted(QUESTIONS)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from events.fairness.request_gate import Asker
 from heirloom.what_if import query
 from heirloom.what_if.findings import Findings, Terms
 from heirloom.what_if.query import CannotTell, TooLong, WhatIf, find_out
-from projections.queries.requests import Refused
+from projections.queries.requests import QueryRefused
 from tests.broker import Broker
 from tests.projections.logs import START
 from tests.projections.projector.test_projector import LOG, publish
@@ -53,7 +53,7 @@ async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
     connection = await connect(nats_server.url, "test")
     with pytest.raises(CannotTell, match="sequence 21: "):
         await find_out(connection, terms(), lambda _: None)
-    with pytest.raises(Refused, match="sequence 21: "):
+    with pytest.raises(QueryRefused, match="sequence 21: "):
         await WhatIf(connection)(Asker("acme", False), b'{"policy": {"refresh_token_grace": 1}}')
     await connection.close()
 
@@ -65,11 +65,11 @@ async def test_an_answer_waits_for_the_sequence_it_is_asked_for(
     await publish(nats_server, LOG[:20])
     connection = await connect(nats_server.url, "test")
     asked = {"policy": {"refresh_token_rotation": "reuse"}, "min_seq": len(LOG)}
-    monkeypatch.setattr(query, "PATIENCE_SECONDS", 0.01)
-    with pytest.raises(Refused, match="min_seq: it is at sequence 20") as refused:
+    monkeypatch.setattr(query, "MIN_SEQ_TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(QueryRefused, match="min_seq: it is at sequence 20") as refused:
         await WhatIf(connection)(Asker("acme", False), msgspec.json.encode(asked))
     assert (refused.value.code, refused.value.status) == ("temporarily_unavailable", 503)
-    monkeypatch.setattr(query, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(query, "MIN_SEQ_TIMEOUT_SECONDS", 60)
     waiting = asyncio.create_task(WhatIf(connection)(Asker("acme", False), msgspec.json.encode(asked)))
     await asyncio.sleep(0.1)
     await publish(nats_server, LOG[20:])

@@ -20,7 +20,7 @@ from events.aggregates.family import (
     TokenReuseDetected,
 )
 from projections.decoded_commit import microseconds
-from projections.queries import as_of as as_of_queries
+from projections.queries import diff, family_state
 from projections.queries import server as audit_queries
 from tests.projections.logs import AUDIENCE, START, LogMaker
 from tests.projections.queries.asked import LOG, Asked
@@ -86,7 +86,7 @@ def long_families() -> LogMaker:
     an_hour = TokenIssued("access", "read", AUDIENCE, made.now + timedelta(hours=1), jti="an hour")
     made.commit("outlasting", granted, an_hour)
     for family_id in ("rotated", "code", "outlasting"):
-        for number in range(as_of_queries.RECENT + 1):
+        for number in range(family_state.RECENT + 1):
             made.exchange(family_id, f"x{number}", "orders")
     return made
 
@@ -210,7 +210,7 @@ async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatc
     """Only its last ones are looked at, and as many before the range as in it."""
     first, *_, theft, again = await life(ask, "f2")
     whole = [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)]
-    monkeypatch.setattr(as_of_queries, "RECENT", 4)
+    monkeypatch.setattr(family_state, "RECENT", 4)
     assert [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)] == whole
 
 
@@ -220,7 +220,7 @@ async def test_what_changed_comes_in_pages(
 ) -> None:
     """By items and by the commits a page goes through: nothing twice, nothing left out."""
     whole = await ask("diff", from_seq=3, to_seq=len(LOG) - 1)
-    monkeypatch.setattr(as_of_queries, "LOOKED_THROUGH", looked_through)
+    monkeypatch.setattr(diff, "LOOKED_THROUGH", looked_through)
     assert await ask.pages("diff", limit, from_seq=3, to_seq=len(LOG) - 1) == whole["items"]
 
 

@@ -218,9 +218,9 @@ async def test_an_answer_waits_for_the_sequence_it_is_asked_for(ask: Asked, monk
     await asyncio.sleep(0)
     ask.apply(made.log)
     assert ids((await waiting)["items"]) == ["late"]
-    monkeypatch.setattr(audit_queries, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(audit_queries, "MIN_SEQ_TIMEOUT_SECONDS", 0.01)
     assert (await ask("position", min_seq=len(made.log) + 1))["error"] == "temporarily_unavailable"
-    monkeypatch.setattr(audit_queries, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(audit_queries, "MIN_SEQ_TIMEOUT_SECONDS", 60)
     waiting = asyncio.create_task(ask("families", min_seq=1000))
     await asyncio.sleep(0)
     ask.progress.give_up_waiting("halted at sequence 46: it is missing")
@@ -292,7 +292,7 @@ async def test_every_list_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
     ask.audit._connections.put_nowait(connection)  # type: ignore[union-attr]
-    for _ in range(audit_queries.LIMITS.at_once + audit_queries.OWN.at_once):
+    for _ in range(audit_queries.LIMITS.at_once + audit_queries.OWN_LIMITS.at_once):
         for query in ("families", "revocations", "incidents"):
             for extra in ({}, {"sub": "user1"}, {"client_id": "web"}, {"sub": "user1", "client_id": "web"}):
                 await ask(query, since="2026-01-01T00:00:00Z", **extra)

@@ -10,7 +10,6 @@ import pytest
 
 from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, GrantAuthorized, TokenIssued, TokenRedeemed
 from projections.queries.token_parser import NoToken, claim_of
-from projections.tables.history import packed, unpacked
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import Kind, Tokens, new_id
 from tests.projections.logs import AUDIENCE, START, LogMaker
@@ -200,10 +199,3 @@ def test_what_is_no_token(text: str) -> None:
     """Refused before anything is looked up."""
     with pytest.raises(NoToken):
         claim_of(text)
-
-
-@pytest.mark.parametrize("jti", ["", "short", "-" * 22, "é" * 22, "0" * 22, "z" * 22, "7ukn0NKzN7Dd1yDTHYDf6s"])
-def test_an_id_is_packed_and_comes_back(jti: str) -> None:
-    """Ours in fewer bytes, any other as it is."""
-    assert unpacked(packed(jti)) == jti
-    assert len(packed(jti)) <= max(len(jti), 17)

@@ -17,11 +17,14 @@ from heirloom.what_if import query
 from heirloom.what_if.query import WhatIf
 from projections.progress import Progress
 from projections.queries import server as audit_queries
-from projections.queries.requests import Request
+from projections.queries.query import Query
+from projections.queries.requests import AuditRequest
 from projections.queries.server import Audit
 from service.admin import operations as admin
 from service.connections import auth_callout as callout_module
 from service.connections.auth_callout import Callout
+
+ANY_QUERY = Query(AuditRequest, lambda _context, _request: {})
 
 
 class Slow:
@@ -139,7 +142,7 @@ async def test_one_tenants_cut_offs_keep_no_other_one_waiting(monkeypatch: pytes
 async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many heavy ones an auditor asks, a place is left for another tenant, and for another kind."""
     slow = Slow()
-    monkeypatch.setattr(audit_queries, "QUERIES", {"families": (Request, None), "search": (Request, None)})
+    monkeypatch.setattr(audit_queries, "QUERIES", dict.fromkeys(("families", "search"), ANY_QUERY))
     monkeypatch.setattr(audit_queries, "LIMITS", Limits(4, 3, 2, 8, 8, 2))
 
     async def log_end() -> int:
@@ -151,7 +154,7 @@ async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pyte
     async def look_up(*_arguments: Any) -> bytes:
         return await slow(kinds.pop(0))
 
-    monkeypatch.setattr(audit, "_look_up", look_up)
+    monkeypatch.setattr(audit, "_run", look_up)
     kinds += ["acme search"] * 2
     flood = [asyncio.create_task(asked(audit.answer, "audit.acme.search")) for _ in range(4)]
     await slow.until("acme search", "acme search")
@@ -170,13 +173,13 @@ async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pyte
 async def test_what_the_service_asks_waits_for_no_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its own tenant and kind neither: a cut-off asks for families (ADR 0032), beside auditors of all tenants."""
     slow = Slow()
-    monkeypatch.setattr(audit_queries, "QUERIES", {"families": (Request, None)})
+    monkeypatch.setattr(audit_queries, "QUERIES", {"families": ANY_QUERY})
 
     async def log_end() -> int:
         return 0
 
     audit = Audit(Progress(), log_end)
-    monkeypatch.setattr(audit, "_look_up", lambda *_arguments: slow("looked up"))
+    monkeypatch.setattr(audit, "_run", lambda *_arguments: slow("looked up"))
     flood = [
         asyncio.create_task(asked(audit.answer, f"audit.{tenant}.families"))
         for tenant in ("acme", "globex", "initech")
