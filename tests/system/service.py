@@ -202,7 +202,14 @@ class Caller:
 
     async def issue(self, sub: str = "alice", scope: str = "read write offline_access") -> dict[str, Any]:
         """Tokens of a new family."""
-        answer = await self.ask("issue", {"sub": sub, "scope": scope})
+        return await self.succeed("issue", {"sub": sub, "scope": scope})
+
+    async def succeed(self, what: str, request: dict[str, Any], *, seconds: float = 10) -> dict[str, Any]:
+        """The answer to a request that must succeed, and may be sent twice: unavailable is not for ever."""
+        for _ in range(SENT_AGAIN):
+            answer = await self.ask(what, request, seconds=seconds)
+            if answer.get("error") != "temporarily_unavailable":
+                break
         assert "error" not in answer, answer
         return answer
 

@@ -31,9 +31,7 @@ class Workspace:
 
     async def order(self, what: str, **request: Any) -> dict[str, Any]:
         """An operator's command, which must succeed."""
-        answer = await self._operator.ask(f"admin.{self.name}.{what}", request, seconds=30)
-        assert "error" not in answer, answer
-        return answer
+        return await self._operator.succeed(f"admin.{self.name}.{what}", request, seconds=30)
 
     async def refused(self, what: str, **request: Any) -> dict[str, Any]:
         """An operator's command, which must not succeed."""

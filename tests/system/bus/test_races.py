@@ -28,7 +28,7 @@ async def test_eight_presentations_of_one_token(service: Service, key: str | Non
             assert len(successors) <= 1, "two successors of one token"
             refused = {answer["error"] for answer in answers if "error" in answer}
             if key is None:
-                assert refused == {"invalid_grant"}
+                assert "invalid_grant" in refused <= {"invalid_grant", "temporarily_unavailable"}
                 assert not any([await caller.active(token) for token in (*successors, first["access_token"])])
             else:
                 assert refused == set() and len(successors) == 1
