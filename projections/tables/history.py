@@ -65,7 +65,7 @@ def create(db: Database) -> None:
 
     `credential_ttl` is of the refresh token, code or device code that it issued; `other_access_ttl` of the family's
     earlier access tokens, where one of them outlasts `access_ttl`. All three are seconds after `at` (less than 0 for
-    what had expired), exact to the microsecond: most are whole and take few bytes (ADR 0039). `last_renewal_seq` is
+    what had expired), exact to the microsecond: most are whole and take few bytes (ADR 0040). `last_renewal_seq` is
     the commit that issued the newest refresh token; null where that is the family's first commit or this one.
     """
     db.execute("""
