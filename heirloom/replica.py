@@ -27,7 +27,7 @@ from heirloom.process.process_report import Reporter
 from heirloom.tracing.setup import TracingMissing
 from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
-from service.registry.registry import KeyMismatch
+from service.registry.tenant import KeyMismatch
 from service.replicas.broker_clock import TOLERATED_SECONDS
 
 

@@ -7,7 +7,8 @@ from service.errors import OAuthError
 from service.families.families import Families
 from service.keys.keyring import Keyring
 from service.read_model_client import ReadModel
-from service.registry.registry import Client, Registry, Tenant
+from service.registry.registry import Registry
+from service.registry.tenant import Client, Tenant
 from service.replicas.broker_clock import Skew
 from service.replicas.completed_cut_offs import CompletedCutOffs
 from service.replicas.device_polls import Polling

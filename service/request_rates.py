@@ -9,7 +9,8 @@ from collections.abc import Callable
 from events.fairness.fair_queue import Asker
 from events.fairness.token_buckets import Bucket
 from service.registry.rate_limit import too_many
-from service.registry.registry import Client, Registry
+from service.registry.registry import Registry
+from service.registry.tenant import Client
 
 EDGE_PER_SECOND = 10_000
 """Requests of a tenant's that come from edges, before it is known whose they are."""

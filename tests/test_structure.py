@@ -10,9 +10,8 @@ MOST_FILES = 15
 MOST_LINES = 300
 LONGER = {
     "events/aggregates/family.py",
-    "service/registry/registry.py",
 }
-"""`family` is one table of events. The other one waits for being split: none may be added."""
+"""`family` is one table of events; no other module may be longer."""
 
 
 def _files(*folders: str) -> list[str]:

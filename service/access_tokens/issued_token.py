@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from events.aggregates.family import AccessToken, FamilyState, is_of_a_person
-from service.registry.registry import Tenant
+from service.registry.tenant import Tenant
 
 
 class Exchanged(NamedTuple):

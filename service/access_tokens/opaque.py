@@ -10,7 +10,7 @@ from events.log.grammar import Foreign, read_commit
 from service.access_tokens.issued_token import Exchanged, IssuedToken
 from service.context import Context
 from service.errors import OAuthError
-from service.registry.registry import Tenant
+from service.registry.tenant import Tenant
 
 
 async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> IssuedToken | None:

@@ -8,7 +8,7 @@ from service.context import Context
 from service.decide.decision import Decision
 from service.decide.issue import Issue, issue
 from service.keys.mac_tokens import new_id
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 
 
 async def open_family(

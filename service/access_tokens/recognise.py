@@ -14,7 +14,7 @@ from service.context import Context
 from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.scope import allowed_of
 from service.keys.signing_key import kid_of
-from service.registry.registry import Tenant
+from service.registry.tenant import Tenant
 
 NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
 """RFC 7519 §2, up to the end of the year 9999: later than that there is no moment to compare with."""

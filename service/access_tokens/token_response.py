@@ -15,7 +15,7 @@ from service.decide.scope import OPENID, still
 from service.errors import OAuthError
 from service.families.families import CommittedDecision
 from service.keys.signing_key import SigningKey
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 """The type of every token that an exchange issues (RFC 8693 §3)."""

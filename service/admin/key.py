@@ -18,7 +18,7 @@ from service.errors import OAuthError
 from service.keys.keyring import KeyringError
 from service.keys.signing_key import SigningKey
 from service.registry.change_aggregate import change
-from service.registry.registry import Tenant, TenantKey
+from service.registry.tenant import Tenant, TenantKey
 from service.request import decode
 
 
@@ -50,7 +50,7 @@ async def ensure_keys(context: Context, tenant: Tenant, alg: SigningAlg) -> None
 
     Raises `Unavailable`, also where this replica is too far behind the log to know which keys there are.
     """
-    await context.registry.know_keys(tenant.name)
+    await context.registry.wait_for_keys(tenant.name)
     if tenant.signing is None:
         if context.keyring.current != tenant.mac_key:
             await _mint_under(context, tenant, context.keyring.current)  # older secrets may have leaked
@@ -75,7 +75,7 @@ async def _rotate_signing(context: Context, tenant: Tenant) -> Stored:
 
 async def _certain_to_sign(context: Context, tenant: Tenant, kid: str) -> None:
     """Nobody is told of a key that another rotation has already put out of use."""
-    await context.registry.know_keys(tenant.name)
+    await context.registry.wait_for_keys(tenant.name)
     if tenant.signing is None or tenant.signing.kid != kid:
         raise _overtaken()
 

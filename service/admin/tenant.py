@@ -44,7 +44,7 @@ async def _nobody_elses(context: Context, tenant: str, issuer: str) -> tuple[str
     """
     newest = await context.log.newest(subjects.EVERY_TENANT.filter)
     seq = newest.seq if newest is not None else 0
-    await context.registry.caught_up(seq)
+    await context.registry.catch_up(seq)
     if any(known.issuer == issuer and known.name != tenant for known in context.registry.tenants()):
         raise OAuthError(
             "invalid_request", "issuer: another tenant has that one; each is one issuer (RFC 8414 section 2)"

@@ -17,7 +17,7 @@ from service.context import Context
 from service.errors import OAuthError, invalid_client
 from service.keys.derived_password import client_password
 from service.keys.generated_secret import matches
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Checked, Request, check
 
 METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")

@@ -19,7 +19,7 @@ from service.endpoints.end_user import Person, PersonRequest, person_of
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_id, new_seed
 from service.keys.user_code import family_of
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, at_most, parameters_of, required
 from service.uri import MAX_URI, parse
 

@@ -12,7 +12,7 @@ from service.clients.authentication import METHODS
 from service.context import Context
 from service.endpoints.token import GRANTS
 from service.errors import OAuthError
-from service.registry.registry import Tenant
+from service.registry.tenant import Tenant
 from service.request import Request
 
 KEPT_SECONDS = 1.0

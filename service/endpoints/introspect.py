@@ -12,7 +12,7 @@ from service.context import Context
 from service.decide.refresh_token import ends_at, given_at, is_accepted
 from service.decide.scope import narrow_resources, still
 from service.keys.mac_tokens import Presented
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
 INACTIVE = b'{"active":false}'

@@ -10,7 +10,7 @@ from service.access_tokens.recognise import recognise
 from service.context import Context
 from service.decide.decision import Decision, Done
 from service.decide.revocation import RevokeAccessToken, RevokeRefreshToken, revoke_access_token, revoke_refresh_token
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
 DONE = b"{}"

@@ -6,7 +6,7 @@ from service.context import Context
 from service.endpoints.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
 from service.endpoints.grants.token_request import TokenRequest, decoder
 from service.errors import OAuthError
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
 Grant = Callable[[Context, Tenant, Client, Request, TokenRequest], Awaitable[bytes]]

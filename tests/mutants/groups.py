@@ -53,7 +53,7 @@ GROUPS = (
     ),
     Group(
         "registry",
-        ("service/registry/registry.py",),
+        ("service/registry/registry.py", "service/registry/tenant.py"),
         ("tests/service/registry/test_*.py", "tests/service/access_tokens/test_recognise.py"),
     ),
     Group(

@@ -9,7 +9,8 @@ from events.aggregates.settings import ClientSettings
 from events.log.stored_commit import Stored
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
-from service.registry.registry import Client, Registry, Tenant
+from service.registry.registry import Registry
+from service.registry.tenant import Client, Tenant
 from service.request_rates import (
     ASSERTIONS_PER_SECOND,
     COMPANY_SECONDS,

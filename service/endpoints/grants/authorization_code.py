@@ -12,7 +12,7 @@ from service.decide.scope import parse_resources
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, required
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")

@@ -7,7 +7,7 @@ from service.decide.scope import OFFLINE_ACCESS, OPENID, REGISTERED, audience_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_seed
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request
 
 

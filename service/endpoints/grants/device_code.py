@@ -13,7 +13,7 @@ from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
 from service.families.families import CommittedDecision, DecideOn
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.replicas.waiting_devices import state_of
 from service.request import Request, required
 

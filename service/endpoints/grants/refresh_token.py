@@ -13,7 +13,7 @@ from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.families.cache import LoadedFamily
 from service.registry.rate_limit import too_many
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, required
 
 log = logging.getLogger("heirloom.tokens")

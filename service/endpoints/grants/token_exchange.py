@@ -14,7 +14,7 @@ from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is
 from service.decide.token_exchange import Exchange, exchange, invalid_subject_token
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request, check_text, required
 
 JWT = "urn:ietf:params:oauth:token-type:jwt"

@@ -17,7 +17,7 @@ from service.families.cache import LoadedFamily
 from service.keys.keyring import Keyring
 from service.keys.signing_key import SigningKey
 from service.keys.vouchers import Vouchers
-from service.registry.registry import LEEWAY_SECONDS, Tenant, TenantKey
+from service.registry.tenant import LEEWAY_SECONDS, Tenant, TenantKey
 from tests.service.decide.given import RULES, START, at, given, opened
 
 KEYS = Keyring({1: b"a" * 32})

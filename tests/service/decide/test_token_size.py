@@ -21,7 +21,7 @@ from service.errors import OAuthError
 from service.keys.keyring import Keyring
 from service.keys.signing_key import SigningKey
 from service.registry.parse_settings import MAX_ISSUER
-from service.registry.registry import Tenant
+from service.registry.tenant import Tenant
 from tests.service.decide.given import START, at, issuing
 
 KEYS = Keyring({255: b"a" * 32})

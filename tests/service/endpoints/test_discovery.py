@@ -16,7 +16,8 @@ from service.context import Context
 from service.endpoints import discovery
 from service.endpoints.discovery import MAX_SCOPES, metadata_of
 from service.keys.keyring import Keyring
-from service.registry.registry import Client, Registry, Tenant
+from service.registry.registry import Registry
+from service.registry.tenant import Client, Tenant
 from service.request import Request
 
 

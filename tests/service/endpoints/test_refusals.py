@@ -34,7 +34,7 @@ from service.families.families import CommittedDecision, Decide, DecideOn
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import Tokens, new_id
 from service.keys.signing_key import SigningKey
-from service.registry.registry import Client, Tenant
+from service.registry.tenant import Client, Tenant
 from service.request import Request
 from tests.service.decide.given import at, given, opened
 

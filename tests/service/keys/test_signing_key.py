@@ -19,7 +19,8 @@ from service.keys.keyring import Keyring
 from service.keys.signing_key import SigningKey
 from service.registry import registry as registry_module
 from service.registry.change_aggregate import change
-from service.registry.registry import Registry, Tenant
+from service.registry.registry import Registry
+from service.registry.tenant import Tenant
 from tests.broker import Broker
 from tests.service.tenants import log_of_acme
 

@@ -25,7 +25,8 @@ from service.keys import keyring
 from service.keys.keyring import KeyringError
 from service.keys.signing_key import SigningKey
 from service.registry.change_aggregate import change
-from service.registry.registry import Registry, Tenant
+from service.registry.registry import Registry
+from service.registry.tenant import Tenant
 from tests.broker import Broker
 
 
@@ -140,7 +141,7 @@ async def _known(world: World) -> Tenant:
     written = await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: published)
     world.registry.apply(written.stored)
     world.registry.current_as_of = asyncio.get_running_loop().time()
-    world.registry._followed = written.stored.seq
+    world.registry._applied_seq = written.stored.seq
     tenant = await world.registry.tenant("acme")
     assert tenant is not None
     return tenant

@@ -33,7 +33,8 @@ from service.keys.vouchers import Vouchers
 from service.registry import registry as registry_module
 from service.registry.blocked_subjects import NOTHING, BlockState
 from service.registry.named_role import MAX_CONNECTIONS, MAX_CONNECTIONS_OF_A_PASSWORD
-from service.registry.registry import LEEWAY_SECONDS, Client, KeyMismatch, Registry, Tenant, TenantKey
+from service.registry.registry import Registry
+from service.registry.tenant import LEEWAY_SECONDS, Client, KeyMismatch, Tenant, TenantKey
 from tests.service.decide.given import START, at
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32, 3: b"c" * 32})
@@ -390,7 +391,7 @@ def test_what_is_no_commit_changes_nothing() -> None:
 async def current(made: Registry, seq: int = 0) -> None:
     """By its lease, and as having followed the log so far."""
     made.current_as_of = asyncio.get_running_loop().time()
-    made._followed = seq
+    made._applied_seq = seq
 
 
 async def test_a_tenant_is_decided_on_from_memory_by_a_lease_alone() -> None:
@@ -460,12 +461,12 @@ async def test_a_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_whoever_waits_for_a_commit_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or that the replica is behind, after a while."""
     made = registry()
-    await made.caught_up(0)
+    await made.catch_up(0)
     monkeypatch.setattr(registry_module, "LEASE_SECONDS", 0.01)
     with pytest.raises(Unavailable, match="this replica is behind the log"):
-        await made.caught_up(1)
-    made._followed = 1
-    await made.caught_up(1)
+        await made.catch_up(1)
+    made._applied_seq = 1
+    await made.catch_up(1)
 
 
 # following the log
@@ -510,14 +511,14 @@ async def test_a_replica_follows_the_log(monkeypatch: pytest.MonkeyPatch) -> Non
     async with asyncio.timeout(10):
         await waiting
     assert reading.were_ready == [False, True, True] and failures == []
-    assert made._followed == 4 and of_acme(made).mac_key == 2 and "web" in of_acme(made).clients
+    assert made._applied_seq == 4 and of_acme(made).mac_key == 2 and "web" in of_acme(made).clients
 
 
 async def test_an_empty_log_makes_ready_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to wait for."""
     made = registry()
     reading, failures = await followed(monkeypatch, made, Batch([], 0))
-    assert reading.were_ready == [True] and failures == [] and made._followed == 0
+    assert reading.were_ready == [True] and failures == [] and made._applied_seq == 0
 
 
 async def test_whatever_ends_the_following_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,18 +526,18 @@ async def test_whatever_ends_the_following_is_told(monkeypatch: pytest.MonkeyPat
     made = registry()
     reading, failures = await followed(monkeypatch, made, Batch([mac_key(1, 9)], 0))
     assert [type(failure) for failure in failures] == [KeyMismatch]
-    assert reading.were_ready == [] and made._followed == 0 and not made.ready.is_set()
+    assert reading.were_ready == [] and made._applied_seq == 0 and not made.ready.is_set()
 
 
 async def test_under_a_foreign_message_the_last_commit_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the leader answers; where there is none, or no aggregate, there is nothing to apply."""
-    monkeypatch.setattr(registry_module, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(registry_module, "RETRY_SECONDS", 0)
     log = Table(tenant(3, TenantSettings(access_token_ttl=2)))
     log.away = 2
     made = registry(log=log)
     foreign = [Stored(5, place, b"{}") for place in ("tokens.acme.tenant", "tokens.acme.client.web", "tokens.x.y.z")]
     _, failures = await followed(monkeypatch, made, Batch(foreign, 0))
-    assert failures == [] and made._followed == 5
+    assert failures == [] and made._applied_seq == 5
     assert log.asked == [*["tokens.acme.tenant"] * 3, "tokens.acme.client.web"]
     assert of_acme(made).settings.access_token_ttl == 2 and not of_acme(made).clients
 
