@@ -56,6 +56,7 @@ from service.replicas.user_code_guesses import STREAM as GUESSES
 from service.replicas.user_code_guesses import Guesses
 from service.replicas.waiting_devices import STREAM as DEVICES
 from service.replicas.waiting_devices import Waiting
+from service.request_handler import RequestHandler
 from service.request_rates import Door
 from service.server import Server
 
@@ -139,8 +140,9 @@ async def run_replica(
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
         await _first(context.registry.ready.wait(), failure)
-        server = Server(buses.answering, context, authentication, journal, __version__, parts.around)
-        await context.replicas.start(server.settled, settings.required.replicas)
+        handler = RequestHandler(context, authentication, journal)
+        server = Server(buses.answering, handler, __version__, parts.around)
+        await context.replicas.start(handler.settled, settings.required.replicas)
         _leave_by(leaving, context.replicas.stop)
         if settings.credentials is not None:
             await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)
@@ -158,7 +160,7 @@ async def run_replica(
         _leave_by(leaving, admin.stop)
         await server.start()
         _leave_by(leaving, server.drain)
-        reporter.gather = partial(of_replica, server, gate, context, buses.all())
+        reporter.gather = partial(of_replica, handler, gate, context, buses.all())
         log.info("serving")
         ready.set()
         leaving.callback(log.info, "draining")

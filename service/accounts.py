@@ -1,61 +1,78 @@
-"""Who asks: the accounts of the broker, what is asked in each, and how the inboxes there are called (ADR 0036)."""
+"""The table of endpoints, and the accounts of the broker: who asks on which subjects in each (ADR 0036)."""
 
 from typing import NamedTuple
 
 from events.bus.connection import Connection
 from events.bus.own_inbox import OwnInbox, of_anybody, of_client, of_person, of_role
 from service.endpoints import authorize, device_authorization, discovery, introspect, issue, revoke, token
-from service.received_request import Endpoint
+from service.received_request import Endpoint, Row
 
-ENDPOINTS: dict[str, tuple[str, Endpoint]] = {
-    "token": ("oauth.*.client.*.token", token.handle),
-    "issue": ("oauth.*.client.*.issue", issue.handle),
-    "authorize": ("oauth.*.client.*.authorize", authorize.handle),
-    "device_authorization": ("oauth.*.client.*.device_authorization", device_authorization.handle),
-    "revoke": ("oauth.*.client.*.revoke", revoke.handle),
-    "introspect": ("oauth.*.client.*.introspect", introspect.handle),
-    "jwks": ("oauth.*.public.jwks", discovery.jwks),
-    "metadata": ("oauth.*.public.metadata", discovery.metadata),
+
+def _of_client(name: str, handle: Endpoint, *, read_only: bool = False) -> Row:
+    return Row(name, name, f"oauth.*.client.*.{name}", handle, "subject", read_only)
+
+
+def _public(name: str, handle: Endpoint) -> Row:
+    return Row(name, name, f"oauth.*.public.{name}", handle, "nobody", read_only=True)
+
+
+ENDPOINTS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        _of_client("token", token.handle),
+        _of_client("issue", issue.handle),
+        _of_client("authorize", authorize.handle),
+        _of_client("device_authorization", device_authorization.handle),
+        _of_client("revoke", revoke.handle),
+        _of_client("introspect", introspect.handle, read_only=True),
+        _public("jwks", discovery.jwks),
+        _public("metadata", discovery.metadata),
+    )
 }
-PROVED_BY_SUBJECT = "oauth.*.client.*."
-PROVED_BY_REQUEST = "oauth.*.edge."
 FOR_PERSONS = ("introspect", "revoke")
+"""Which endpoints somebody may ask who connects by a person's token."""
 _PUBLIC = ("jwks", "metadata")
 
 
-def endpoints() -> dict[str, tuple[str, Endpoint]]:
-    """What is listened to: the table, and every endpoint of a client's once more for those whom no subject proves."""
-    edge = {
-        f"edge-{name}": (PROVED_BY_REQUEST + subject.removeprefix(PROVED_BY_SUBJECT), endpoint)
-        for name, (subject, endpoint) in ENDPOINTS.items()
-        if subject.startswith(PROVED_BY_SUBJECT)
-    }
-    return ENDPOINTS | edge | {f"person-{name}": ENDPOINTS[name] for name in FOR_PERSONS}
+def endpoints() -> dict[str, Row]:
+    """All rows by name: the table, every endpoint of a client once more for the edge, and those `FOR_PERSONS`."""
+    edge = [_at_edge(row) for row in ENDPOINTS.values() if row.proved_by == "subject"]
+    persons = [ENDPOINTS[name]._replace(name=f"person-{name}", proved_by="person") for name in FOR_PERSONS]
+    return ENDPOINTS | {row.name: row for row in (*edge, *persons)}
+
+
+def _at_edge(row: Row) -> Row:
+    subject = f"oauth.*.edge.{row.endpoint}"
+    return row._replace(name=f"edge-{row.endpoint}", subject=subject, proved_by="request")
+
+
+def _names(*proofs: str) -> tuple[str, ...]:
+    return tuple(name for name, row in endpoints().items() if row.proved_by in proofs)
 
 
 class Askers(NamedTuple):
-    """Those of one account. `asks` names endpoints."""
+    """The callers of one account: the rows that they may ask, by name, and where their replies may go."""
 
     asks: tuple[str, ...]
     own_inbox: OwnInbox
 
 
 ACCOUNTS: dict[str, Askers] = {
-    "USERS": Askers(tuple(ENDPOINTS), of_client),
-    "PERSONS": Askers((*(f"person-{name}" for name in FOR_PERSONS), *_PUBLIC), of_person),
+    "USERS": Askers(_names("subject", "nobody"), of_client),
+    "PERSONS": Askers(_names("person", "nobody"), of_person),
     "OPERATORS": Askers(_PUBLIC, of_role("operator")),
     "AUDITORS": Askers(_PUBLIC, of_role("auditor")),
-    "EDGES": Askers((*(name for name in endpoints() if name.startswith("edge-")), *_PUBLIC), of_role("edge")),
+    "EDGES": Askers(_names("request", "nobody"), of_role("edge")),
     "RESOURCES": Askers(("edge-introspect", *_PUBLIC), of_role("resource")),
 }
-"""As `heirloom.broker.roles` has them."""
+"""The accounts of `heirloom.broker.roles`."""
 
-ANYBODY = Askers(tuple(name for name in endpoints() if not name.startswith("person-")), of_anybody)
-"""On a broker that is not ours, in its one account."""
+ANYBODY = Askers(_names("subject", "request", "nobody"), of_anybody)
+"""The one account of a broker that is not ours."""
 
 
 class Answering(NamedTuple):
-    """The connection that answers askers, inside their account."""
+    """A connection that receives the requests of one account, and publishes their replies there."""
 
     connection: Connection
     askers: Askers

@@ -1,8 +1,8 @@
-"""A request as it came, before anything of it is looked at but its subject."""
+"""A request as it arrived, before anything but its subject is read."""
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from events.aggregates.subjects import ILLEGIBLE, is_legible
 from events.bus.connection import Connection
@@ -14,18 +14,43 @@ from service.replicas.leases import REQUEST_SECONDS
 from service.request import Request
 
 Endpoint: TypeAlias = Callable[[Context, Request], Awaitable[bytes]]
+"""Answers a request with the reply's JSON. Raises `OAuthError` for a refusal, and `Unavailable`."""
+ProvedBy: TypeAlias = Literal["subject", "person", "request", "nobody"]
+"""How the client is proved: by the subject, which the broker's permissions vouch for; by the subject on the connection
+of somebody with a person's token; by the request itself, through an HTTP edge; or not at all, in a public endpoint."""
+
+
+class Row(NamedTuple):
+    """A row of the table of endpoints (`service.accounts`): `handle` answers the requests on `subject`.
+
+    `name` is the row's own in metrics and `nats micro`, `endpoint` the one that it has in its RFC. A row is
+    `read_only` where its requests append nothing to the log.
+    """
+
+    name: str
+    endpoint: str
+    subject: str
+    handle: Endpoint
+    proved_by: ProvedBy
+    read_only: bool = False
+
+    @property
+    def authenticates_client(self) -> bool:
+        """Whether the request itself carries the client's authentication (RFC 6749 §2.3)."""
+        return self.proved_by == "request"
+
 
 WAIT_SECONDS = 1.5
-"""Less than a request takes that finds no log: when that is over, all that waited are refused, and not one by one."""
+"""How long a request may wait for its turn. A request that finds no log takes longer than this, so all that waited
+behind it are refused together, and not one after another."""
 KEPT_OF_BODY = MAX_BODY + 1
-"""Bytes: of a body that is too large so much is kept that it is seen to be."""
+"""Bytes of a body that are kept: one more than a body may have shows that it is too large."""
 
 
 class Received:
-    """Who asks is what the subject says: `oauth.<tenant>.client.<client_id>.…`; the endpoint's name says where it
-    was not the client, but a person's token of that client; of others neither says anything.
+    """A request on the subject of `row`. Its tenant, and its client where the subject names one, are in the subject.
 
-    `name` and `endpoint` are who answers, `at` is when it came, `connection` the one by which it is answered.
+    `at` is when it arrived (`time.perf_counter`), and `connection` is where the reply is published.
     """
 
     connection: Connection
@@ -36,51 +61,38 @@ class Received:
         "body",
         "client_id",
         "connection",
-        "endpoint",
         "headers",
-        "name",
-        "proved_by",
         "reply",
+        "row",
         "subject",
         "tenant",
     )
 
-    def __init__(
-        self,
-        name: str,
-        endpoint: Endpoint,
-        subject: str,
-        reply: str,
-        body: bytes,
-        headers: bytes | dict[str, str] | None,
-    ) -> None:
+    def __init__(self, row: Row, subject: str, reply: str, body: bytes, headers: bytes | dict[str, str] | None) -> None:
         fields = subject.split(".")
         self._is_legible = is_legible(subject)
-        self.name = name
-        self.endpoint = endpoint
+        self.row = row
         self.subject = subject
-        self.tenant, self.proved_by = fields[1], fields[2]
-        self.client_id = fields[3] if self.proved_by == "client" else ""
-        if name.startswith("person-"):
-            self.proved_by = "person"
+        self.tenant = fields[1]
+        self.client_id = fields[3] if fields[2] == "client" else ""
         self.reply = reply
         self.body = body[:KEPT_OF_BODY]
         self.headers = headers
         self.at = time.perf_counter()
 
     def check(self) -> None:
-        """Raises `invalid_request` for a subject or headers that are not to be read, and so are not kept either."""
+        """Raise `invalid_request` for a subject or headers that must not be read any further (CONTRACT §2)."""
         if not self._is_legible:
             raise OAuthError("invalid_request", ILLEGIBLE)
         if isinstance(self.headers, bytes) and (reason := unreadable(self.headers)) is not None:
             raise OAuthError("invalid_request", reason)
 
     def check_wait(self) -> None:
-        """Raises `temporarily_unavailable` when it has waited so long that it is better asked again."""
+        """Raise `temporarily_unavailable` when the request has waited longer than `WAIT_SECONDS`."""
         if time.perf_counter() - self.at > WAIT_SECONDS:
             raise OAuthError("temporarily_unavailable", "too many requests are under way; try again")
 
     def check_time(self) -> None:
-        """Raises `temporarily_unavailable` when it took so long that what was decided may not be told any more."""
+        """Raise `temporarily_unavailable` when it took longer than `REQUEST_SECONDS`: the decision is too old."""
         if time.perf_counter() - self.at > REQUEST_SECONDS:
             raise OAuthError("temporarily_unavailable", "this took too long to be told; try again")

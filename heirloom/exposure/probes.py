@@ -56,7 +56,7 @@ DEEPER = (
     CHECKPOINT,
     "admin.*.*.*",
     *(f"admin.*.{order}" for order in OPERATIONS),
-    *(subject for subject, _endpoint in endpoints().values()),
+    *(row.subject for row in endpoints().values()),
     *(f"audit.*.{question}" for question in QUESTIONS),
     f"{appended.SUBJECT}.*.*.*",
     "heirloom.applied.*",

@@ -11,10 +11,12 @@ from heirloom.process.process_report import Metric, Report, Sample, counter, gau
 from service.context import Context
 from service.families.counters import FamilyCounters
 from service.replicas.broker_clock import Skew
-from service.server import Server
+from service.request_handler import RequestHandler
 
 
-async def of_replica(server: Server, gate: Gate, context: Context, connections: Iterable[Connection]) -> Report:
+async def of_replica(
+    handler: RequestHandler, gate: Gate, context: Context, connections: Iterable[Connection]
+) -> Report:
     """What a replica has done, and whether it may decide."""
     obstacles = []
     the_log = context.log
@@ -27,20 +29,20 @@ async def of_replica(server: Server, gate: Gate, context: Context, connections: 
         obstacles.append(wrong)
     if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
-    counted = *_of_requests(server), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
+    counted = *_of_requests(handler), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
     return Report((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
 
 
-def _of_requests(server: Server) -> list[Metric]:
+def _of_requests(handler: RequestHandler) -> list[Metric]:
     times = (
         ({"endpoint": endpoint, "outcome": outcome}, counted)
-        for endpoint, figures in server.figures.items()
+        for endpoint, figures in handler.figures.items()
         for outcome, counted in figures.outcomes.items()
     )
     return [
         histogram("request_duration_seconds", "From receiving a request to its reply.", times),
-        gauge("requests_in_flight", "Requests being worked on.", only(server.in_flight)),
-        gauge("requests_waiting", "Requests that wait for their turn.", only(server.waiting)),
+        gauge("requests_in_flight", "Requests being worked on.", only(handler.in_flight)),
+        gauge("requests_waiting", "Requests that wait for their turn.", only(handler.waiting)),
     ]
 
 

@@ -8,7 +8,7 @@ from events.fairness.request_gate import Asker
 from service.admin import client, consent, family, key, role, subject, tenant
 from service.context import Context
 from service.errors import OAuthError
-from service.server import refusal_of
+from service.refusal import refusal_of
 
 Operation = Callable[[Context, str, bytes], Awaitable[bytes]]
 

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -13,18 +13,19 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Asker, Limits
 from events.log import stream
-from service import accounts, received_request
-from service import server as server_module
+from service import accounts, received_request, refusal, request_handler
 from service.accounts import ANYBODY, Answering
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
 from service.errors import OAuthError
 from service.json_log import JsonLog
+from service.received_request import Endpoint
 from service.registry.rate_limit import too_many
 from service.replicas.broker_clock import Skew
 from service.request import Request
+from service.request_handler import RequestHandler
 from service.request_rates import EDGE, PUBLIC
-from service.server import Server
+from service.server import LOOKS, Server
 from tests.broker import Broker
 
 SECRET = "hrt_" + "s" * 69
@@ -55,7 +56,18 @@ class _Authentication:
         return request._replace(client_id=request.body.decode())
 
 
-async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, Connection, Connection]:
+class Serving(NamedTuple):
+    """A server with its handler."""
+
+    server: Server
+    handler: RequestHandler
+
+    async def drain(self) -> None:
+        """As the server."""
+        await self.server.drain()
+
+
+async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Serving, Connection, Connection]:
     serving = await connect(nats_server.url, "service")
     asking = await connect(nats_server.url, "client")
     await stream.ensure(asking, stream.Required())
@@ -64,10 +76,11 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Server, Connec
     )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
     answering, authentication = [Answering(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())
-    server = Server(answering, context, authentication, JsonLog(out), "0.0.0")
+    handler = RequestHandler(context, authentication, JsonLog(out))
+    server = Server(answering, handler, "0.0.0")
     await server.start()
     await serving.flush()  # the broker knows of it before anybody asks
-    return server, serving, asking
+    return Serving(server, handler), serving, asking
 
 
 async def _ask(
@@ -94,9 +107,13 @@ class _Slow:
 def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
     """Answers at `token`, to two at once, while at most two of each client wait."""
     slow = _Slow()
-    monkeypatch.setattr(server_module, "WRITES", Limits(2, 2, 2, 4, 4, 2))
-    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", slow))
+    monkeypatch.setattr(request_handler, "WRITES", Limits(2, 2, 2, 4, 4, 2))
+    _answer_by(monkeypatch, slow)
     return slow
+
+
+def _answer_by(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
+    monkeypatch.setitem(accounts.ENDPOINTS, "token", accounts.ENDPOINTS["token"]._replace(handle=endpoint))
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -109,8 +126,8 @@ async def test_a_full_server_refuses_at_once_and_drains_the_rest(nats_server: Br
     """With two under way and two waiting a fifth is `temporarily_unavailable` at once; a drain answers the four."""
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     four = [asyncio.create_task(_ask(asking)) for _ in range(4)]
-    await _until(lambda: server.waiting == slow.began.qsize() == 2)
-    assert server.in_flight == 2
+    await _until(lambda: server.handler.waiting == slow.began.qsize() == 2)
+    assert server.handler.in_flight == 2
     refused, headers = await _ask(asking)
     assert refused["error"] == headers["Nats-Service-Error"] == "temporarily_unavailable"
     assert headers["Nats-Service-Error-Code"] == "503"
@@ -119,7 +136,7 @@ async def test_a_full_server_refuses_at_once_and_drains_the_rest(nats_server: Br
         slow.go.release()
     await draining
     assert [body for body, _ in await asyncio.gather(*four)] == [{"done": True}] * 4
-    assert server.in_flight == server.waiting == 0
+    assert server.handler.in_flight == server.handler.waiting == 0
     await serving.close()
     await asking.close()
 
@@ -133,12 +150,12 @@ async def test_what_the_broker_hands_over_late_is_answered(
         await asyncio.sleep(0.02)
         return b"{}"
 
-    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", endpoint))
+    _answer_by(monkeypatch, endpoint)
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     inbox, take = asking.new_inbox(), next(iter(serving.raw_handlers.values()))
     answers = await asking.subscribe(inbox)
     await asking.flush()
-    flush, late = serving.flush, server_module.LOOKS + len(ANYBODY.asks) + 4
+    flush, late = serving.flush, LOOKS + len(ANYBODY.asks) + 4
     sent = late
 
     async def flush_and_receive(*arguments: Any) -> None:
@@ -150,7 +167,7 @@ async def test_what_the_broker_hands_over_late_is_answered(
 
     monkeypatch.setattr(serving, "flush", flush_and_receive)
     await server.drain()
-    assert (late, server.in_flight, server.waiting) == (0, 0, 0)
+    assert (late, server.handler.in_flight, server.handler.waiting) == (0, 0, 0)
     for _ in range(sent):
         assert (await answers.next_msg(5)).data == b"{}"
     await serving.close()
@@ -161,9 +178,9 @@ async def test_one_client_keeps_no_other_waiting(nats_server: Broker, slow: _Slo
     """Who floods has all it is given; another's request comes next but one, on the bus and through an edge."""
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     flood = [asyncio.create_task(_ask(asking)) for _ in range(4)]
-    await _until(lambda: server.waiting == 2)
+    await _until(lambda: server.handler.waiting == 2)
     quiet = [asyncio.create_task(_ask(asking, "client.quiet.token"))]
-    await _until(lambda: server.waiting == 3)
+    await _until(lambda: server.handler.waiting == 3)
     began = []
     for _ in range(2):
         slow.go.release()
@@ -182,14 +199,16 @@ async def test_who_came_by_an_edge_waits_in_its_own_name(
     nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a client asks through an edge counts with what it asks itself, and takes no turn of another client's."""
-    monkeypatch.setattr(server_module, "WRITES", Limits(4, 4, 2, 4, 4, 2))
+    monkeypatch.setattr(request_handler, "WRITES", Limits(4, 4, 2, 4, 4, 2))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     flood = [asyncio.create_task(_ask(asking, "edge.token", b"web")) for _ in range(4)]
-    await _until(lambda: server.waiting == 2)
+    await _until(lambda: server.handler.waiting == 2)
     assert {(await _ask(asking))[0]["error"], (await _ask(asking, "edge.token", b"web"))[0]["error"]} == {
         "temporarily_unavailable"
     }
-    settling = asyncio.create_task(server.settled())  # who is proved already may wait, and is under way all the same
+    settling = asyncio.create_task(
+        server.handler.settled()
+    )  # who is proved already may wait, and is under way all the same
     for _ in range(3):
         slow.go.release()
     await _until(lambda: slow.began.qsize() == 4)
@@ -208,7 +227,7 @@ async def test_what_has_waited_too_long_is_not_begun(
     two = [asyncio.create_task(_ask(asking)) for _ in range(2)]
     await _until(lambda: slow.began.qsize() == 2)
     others = [asyncio.create_task(_ask(asking)) for _ in range(2)]
-    await _until(lambda: server.waiting == 2)
+    await _until(lambda: server.handler.waiting == 2)
     monkeypatch.setattr(received_request, "WAIT_SECONDS", 0.0)
     slow.go.release()
     refused = await asyncio.gather(*others)
@@ -235,8 +254,8 @@ async def test_who_asks_too_often_is_refused_unread(
     assert json.loads(reply.data)["error"] == "slow_down"
     assert (reply.headers or {})["Nats-Service-Error-Code"] == "429"
     await server.drain()
-    assert server.figures["token"].outcomes["slow_down"].count == 1
-    server._journal.flush()
+    assert server.handler.figures["token"].outcomes["slow_down"].count == 1
+    server.handler._journal.flush()
     assert out.getvalue() == b"" and slow.began.empty()
     await serving.close()
     await asking.close()
@@ -255,7 +274,7 @@ async def test_headers_that_cannot_be_read_are_refused(
     for _ in range(5):
         reply = await asking.request("oauth.acme.client.web.token", b"{}", headers={"A": "b"}, timeout=5)
         assert json.loads(reply.data)["error"] == "invalid_request"
-    assert server.in_flight == 0 and slow.began.empty()
+    assert server.handler.in_flight == 0 and slow.began.empty()
     await server.drain()
     await serving.close()
     await asking.close()
@@ -269,16 +288,16 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
     async def broken(_context: Context, _request: Request) -> bytes:
         raise RuntimeError(f"cannot work on {SECRET}")
 
-    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", broken))
+    _answer_by(monkeypatch, broken)
     out = io.BytesIO()
     journal = JsonLog(out)
-    server_module.log.addHandler(journal)
+    refusal.log.addHandler(journal)
     try:
         server, serving, asking = await _serving(nats_server, out)
         body, headers = await _ask(asking)
         await server.drain()
     finally:
-        server_module.log.removeHandler(journal)
+        refusal.log.removeHandler(journal)
     journal.flush()
     await serving.close()
     await asking.close()
@@ -296,13 +315,13 @@ async def test_an_answer_too_large_for_a_message_is_a_server_error(
     async def endless(_context: Context, _request: Request) -> bytes:
         return b"x" * (serving.max_payload + 1)
 
-    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", endless))
+    _answer_by(monkeypatch, endless)
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     body, headers = await _ask(asking)
     assert body == {"error": "server_error", "error_description": "the answer is too large for one message"}
     assert (headers["Nats-Service-Error"], headers["Nats-Service-Error-Code"]) == ("server_error", "503")
     await server.drain()
-    assert {outcome: times.count for outcome, times in server.figures["token"].outcomes.items()} == {
+    assert {outcome: times.count for outcome, times in server.handler.figures["token"].outcomes.items()} == {
         "ok": 0,
         "server_error": 1,
     }
@@ -322,10 +341,10 @@ async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch
         await asyncio.sleep(0.002)
         return b"{}"
 
-    monkeypatch.setitem(accounts.ENDPOINTS, "token", ("oauth.*.client.*.token", refuses_the_first))
+    _answer_by(monkeypatch, refuses_the_first)
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     answers = [await _ask(asking) for _ in range(3)]
-    await server.settled()  # what is answered is counted a moment later
+    await server.handler.settled()  # what is answered is counted a moment later
     told = json.loads((await asking.request("$SRV.STATS.heirloom", timeout=5)).data)
     [token] = [endpoint for endpoint in told["endpoints"] if endpoint["name"] == "token"]
     await server.drain()

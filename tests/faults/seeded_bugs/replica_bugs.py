@@ -154,8 +154,7 @@ def revocation_told_before_commit() -> None:
         task.add_done_callback(_forget)
         return b"{}"
 
-    subject, _ = accounts.ENDPOINTS["revoke"]
-    accounts.ENDPOINTS["revoke"] = (subject, hasty)
+    accounts.ENDPOINTS["revoke"] = accounts.ENDPOINTS["revoke"]._replace(handle=hasty)
 
 
 def any_key_is_a_retry() -> None:

@@ -77,8 +77,8 @@ def _jwks(*keys: Key) -> dict[str, Any]:
 
 def test_every_endpoint_of_a_client_answers_at_the_edge() -> None:
     """The edge's subjects follow from the table; those for anyone are not doubled."""
-    edge = {subject for name, (subject, _) in endpoints().items() if name.startswith("edge-")}
-    assert edge == {f"oauth.*.edge.{name}" for name, (subject, _) in ENDPOINTS.items() if ".client." in subject}
+    edge = {row.subject for row in endpoints().values() if row.authenticates_client}
+    assert edge == {f"oauth.*.edge.{name}" for name, row in ENDPOINTS.items() if ".client." in row.subject}
 
 
 @pytest.mark.parametrize(

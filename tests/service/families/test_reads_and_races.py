@@ -39,10 +39,10 @@ from service.errors import OAuthError
 from service.families.families import Families
 from service.keys import keyring
 from service.keys.generated_secret import digest
+from service.refusal import refusal_of
 from service.registry.blocked_subjects import Subjects
 from service.registry.change_aggregate import change
 from service.registry.registry import Registry
-from service.server import refusal_of
 from tests.broker import Broker
 from tests.service.decide.given import issuing
 

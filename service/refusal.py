@@ -1,0 +1,28 @@
+"""Refusals that every receiver of requests shares: `busy`, and what an unforeseen error becomes."""
+
+import logging
+
+from events.bus.headers import UnreadableHeaders
+from events.log.log import Unavailable
+from service.errors import OAuthError
+
+log = logging.getLogger("heirloom.server")
+
+
+def busy() -> OAuthError:
+    """The refusal of a request for which the queue has no room."""
+    return OAuthError("temporarily_unavailable", "too many requests are under way; try again")
+
+
+def refusal_of(error: Exception) -> OAuthError:
+    """The refusal that the caller receives for `error`. An unforeseen one is logged whole, and is `server_error`."""
+    match error:
+        case OAuthError():
+            return error
+        case UnreadableHeaders():
+            return OAuthError("invalid_request", str(error))
+        case Unavailable():
+            return OAuthError("temporarily_unavailable", "the log does not answer now; try again")
+        case _:
+            log.error("a request failed", exc_info=error)
+            return OAuthError("server_error", "something went wrong; the operator's log has the details")
