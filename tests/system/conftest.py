@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.system.service import Service, running
-from tests.system.workspace import Workspace, made
+from tests.system.workspace import Clients, Workspace, made
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -32,6 +33,13 @@ async def workspace(service: Service) -> AsyncIterator[Workspace]:
     """A tenant of the test's own."""
     async with made(service) as workspace:
         yield workspace
+
+
+@pytest.fixture
+async def clients(workspace: Workspace) -> AsyncIterator[Clients]:
+    """Of the test's own tenant."""
+    async with AsyncExitStack() as stack:
+        yield Clients(workspace, stack)
 
 
 @pytest.hookimpl(wrapper=True)

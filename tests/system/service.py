@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from events.bus.connect import connect
 from events.bus.connection import Connection
@@ -199,6 +200,10 @@ class Caller:
         assert told.get("Nats-Service-Error") == answer.get("error")
         assert ("error" in answer) == (told.get("Nats-Service-Error-Code") in ("400", "401", "403", "429", "503"))
         return answer
+
+    async def raw(self, what: str, request: dict[str, Any]) -> Msg:
+        """The reply as it is, with its headers."""
+        return await self.connection.request(f"{self._prefix}.{what}", json.dumps(request).encode(), timeout=10)
 
     async def issue(self, sub: str = "alice", scope: str = "read write offline_access") -> dict[str, Any]:
         """Tokens of a new family."""

@@ -1,8 +1,9 @@
-"""The edge: there the request itself proves the client, and whoever cannot prove it learns and changes nothing."""
+"""The HTTP edge's subjects: the request itself authenticates the client (RFC 6749 §2.3, RFC 7523, CONTRACT §2)."""
 
 import asyncio
 import base64
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -14,6 +15,7 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from service.clients.assertion import ASSERTION_TYPE
 from tests.system.service import Caller, Service
+from tests.system.workspace import Workspace
 
 ISSUER = "https://acme.example"
 FAILED = {"error": "invalid_client", "error_description": "client authentication failed"}
@@ -21,7 +23,7 @@ _numbers = itertools.count()
 
 
 class Edge:
-    """What an HTTP edge does: it passes on what its callers sent."""
+    """An HTTP edge: it forwards what its callers sent."""
 
     def __init__(self, service: Service, caller: Caller, operator: Caller) -> None:
         self._service = service
@@ -29,7 +31,7 @@ class Edge:
         self.operator = operator
 
     async def register(self, method: str, **settings: Any) -> tuple[str, str]:
-        """A new client of its own for a test: its id, and its secret where the method has one."""
+        """A new client: its id, and its secret where the method has one."""
         client_id = f"edge-{next(_numbers)}"
         return client_id, await self.put(client_id, method, **settings)
 
@@ -53,7 +55,7 @@ class Edge:
         return await self.caller.ask(f"oauth.{tenant}.edge.{endpoint}", parameters, headers=headers)
 
     async def tokens(self, client_id: str) -> dict[str, Any]:
-        """Tokens of a new family, issued where the subject proves the client."""
+        """Tokens of a new family, issued where the subject authenticates the client."""
         async with self._service.client(client_id) as proved:
             return await proved.issue(scope="read offline_access")
 
@@ -101,16 +103,39 @@ async def test_basic(edge: Edge) -> None:
     assert await edge.ask("introspect", {"token": second["access_token"]}, proof) == {"active": False}
 
 
-async def test_post(edge: Edge) -> None:
-    """A secret in the body."""
-    client_id, secret = await edge.register("client_secret_post")
-    proof = {"client_id": client_id, "client_secret": secret}
-    answer = await edge.ask("token", {"grant_type": "client_credentials", "scope": "read"} | proof)
-    assert answer["scope"] == "read"
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"])
+async def test_a_refresh_by_each_method(edge: Edge, method: str) -> None:
+    """Each client authenticates as it is registered, and only with its own proof; a failure consumes nothing."""
+    key, strangers = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
+    client_id, secret = await edge.register(method, **{"jwks": jwks(key)} if method == "private_key_jwt" else {})
+    assert bool(secret) == method.startswith("client_secret"), "a secret is made only where one is used"
+    other, others_secret = await edge.register("client_secret_basic")
+    wrong_proofs: list[tuple[dict[str, str], dict[str, str]]] = [({}, {}), ({"client_id": other}, {})]
+    body, headers = {"client_id": client_id}, dict[str, str]()
+    match method:
+        case "client_secret_basic":
+            wrong_proofs += [(body, {}), ({}, basic(client_id, secret[:-1]))]
+            body, headers = {}, basic(client_id, secret)
+        case "client_secret_post":
+            wrong_proofs += [(body, {}), (body | {"client_secret": "wrong"}, {})]
+            body = body | {"client_secret": secret}
+        case "private_key_jwt":
+            wrong_proofs += [(body, {}), (assertion(strangers, client_id), {})]
+            body = assertion(key, client_id)
+    token = (await edge.tokens(client_id))["refresh_token"]
+    for wrong_body, wrong_headers in wrong_proofs:
+        assert await edge.ask("token", refresh(token) | wrong_body, wrong_headers) == FAILED
+    public, _ = await edge.register("none")
+    by_others = [
+        await edge.ask("token", refresh(token), basic(other, others_secret)),
+        await edge.ask("token", refresh(token) | {"client_id": public}),
+    ]
+    assert {answer["error"] for answer in by_others} == {"invalid_grant"}, "other clients, which are authenticated"
+    assert "access_token" in await edge.ask("token", refresh(token) | body, headers)
 
 
-async def test_by_name(edge: Edge, service: Service) -> None:
-    """A public client's name will do where a token or a code is presented, and nowhere else."""
+async def test_by_name(edge: Edge) -> None:
+    """A public client's name is enough where it presents a token or a code, and nowhere else."""
     client_id, _ = await edge.register("none", may_introspect=True)
     name = {"client_id": client_id}
     first = await edge.tokens(client_id)
@@ -132,8 +157,8 @@ async def test_by_name(edge: Edge, service: Service) -> None:
         ("RS256", partial(RSAKey.generate_key, 2048)),
     ],
 )
-async def test_private_key_jwt(edge: Edge, alg: str, new_key: Callable[[], Key]) -> None:
-    """A signed assertion, for the issuer or the token endpoint."""
+async def test_assertions(edge: Edge, alg: str, new_key: Callable[[], Key]) -> None:
+    """RFC 7523 §3: signed, for the issuer or the token endpoint."""
     key = new_key()
     client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key, alg=alg))
     for audience in (ISSUER, [ISSUER], "nats:oauth.acme.edge.token"):
@@ -141,8 +166,8 @@ async def test_private_key_jwt(edge: Edge, alg: str, new_key: Callable[[], Key])
         assert "error" not in await edge.ask("token", {"grant_type": "client_credentials"} | proof)
 
 
-async def test_assertions_that_prove_nothing(edge: Edge) -> None:
-    """Expired, early, too long, for or by another, without a name of its own: all the same answer."""
+async def test_bad_assertions(edge: Edge) -> None:
+    """RFC 7523 §3: expired, early, too long, for or by another, without a `jti`: all get the same answer."""
     key, other = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
     client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
     another, _ = await edge.register("private_key_jwt", jwks=jwks(other))
@@ -170,7 +195,7 @@ async def test_assertions_that_prove_nothing(edge: Edge) -> None:
 
 
 async def test_an_assertion_is_good_once(edge: Edge, service: Service) -> None:
-    """However often it is presented at once to both replicas, and after they have started anew."""
+    """RFC 7523 §3: also when it is presented many times at once to both replicas, and after their restart."""
     key = ECKey.generate_key("P-256")
     client_id, _ = await edge.register("private_key_jwt", jwks=jwks(key))
     proof = assertion(key, client_id, exp=int(time.time()) + 300)
@@ -188,7 +213,7 @@ async def test_an_assertion_is_good_once(edge: Edge, service: Service) -> None:
         assert "error" not in await again.ask("oauth.acme.edge.token", fresh)
 
 
-async def test_another_jti_of_another_client(edge: Edge) -> None:
+async def test_one_jti_of_two_clients(edge: Edge) -> None:
     """Two clients may choose the same `jti`."""
     for _ in range(2):
         key = ECKey.generate_key("P-256")
@@ -197,8 +222,8 @@ async def test_another_jti_of_another_client(edge: Edge) -> None:
         assert "error" not in await edge.ask("token", {"grant_type": "client_credentials"} | proof)
 
 
-async def test_who_cannot_prove_it_learns_and_changes_nothing(edge: Edge, service: Service) -> None:
-    """With a token that lives and with one that is old: the same answer, and the family lives on."""
+async def test_a_failed_authentication(edge: Edge, service: Service) -> None:
+    """With a current token and with a used one: the same answer, and the family lives on."""
     client_id, secret = await edge.register("client_secret_basic")
     post, post_secret = await edge.register("client_secret_post")
     first = await edge.tokens(client_id)
@@ -229,8 +254,8 @@ async def test_who_cannot_prove_it_learns_and_changes_nothing(edge: Edge, servic
         assert "error" not in await itself.refresh(second["refresh_token"])
 
 
-async def test_wrong_secrets_keep_nobody_out(edge: Edge) -> None:
-    """RFC 6749 §10.10: the right one is taken, also where it was never shown before, while somebody guesses."""
+async def test_wrong_secrets_do_not_lock_a_client_out(edge: Edge) -> None:
+    """RFC 6749 §10.10: the right one is accepted while somebody guesses, also the first time it is presented."""
     client_id, secret = await edge.register("client_secret_basic")
     request = {"grant_type": "client_credentials"}
     guesses = [edge.ask("token", request, basic(client_id, f"guess {number}")) for number in range(64)]
@@ -242,19 +267,19 @@ async def test_wrong_secrets_keep_nobody_out(edge: Edge) -> None:
 
 
 async def _on_both_replicas(edge: Edge, request: dict[str, Any], proof: dict[str, str]) -> bool:
-    """Asked so often at once that no replica was left out."""
+    """Accepted, by so many requests at once that every replica has some."""
     answers = await asyncio.gather(*(edge.ask("token", request, proof) for _ in range(32)))
     return not any("error" in answer for answer in answers)
 
 
 async def _nowhere(edge: Edge, request: dict[str, Any], proof: dict[str, str]) -> bool:
-    """Refused, asked so often at once that no replica was left out."""
+    """Refused, by so many requests at once that every replica has some."""
     answers = await asyncio.gather(*(edge.ask("token", request, proof) for _ in range(32)))
     return all(answer == FAILED for answer in answers)
 
 
 async def test_two_methods_at_once(edge: Edge) -> None:
-    """`invalid_request`, whichever of them is right."""
+    """RFC 6749 §2.3: `invalid_request`, whichever of them is right."""
     client_id, secret = await edge.register("client_secret_basic")
     both = {"client_id": client_id, "client_secret": secret}
     answer = await edge.ask("token", {"grant_type": "client_credentials"} | both, basic(client_id, secret))
@@ -262,7 +287,7 @@ async def test_two_methods_at_once(edge: Edge) -> None:
 
 
 async def test_malformed_requests(edge: Edge) -> None:
-    """Read as strictly as where the subject proves the client, at every endpoint, and answered."""
+    """Decoded as strictly as where the subject authenticates the client, at every endpoint, and answered."""
     bodies = (b"", b"[]", b'"x"', b'{"client_id": "a", "client_id": "b"}', b'{"client_secret": 1}', b'{"x": "\xff"}')
     for endpoint in ("token", "issue", "authorize", "device_authorization", "revoke", "introspect"):
         for body in (*bodies, b'{"x": "' + b"x" * 17 * 1024 + b'"}'):
@@ -270,7 +295,7 @@ async def test_malformed_requests(edge: Edge) -> None:
 
 
 async def test_a_new_secret(edge: Edge) -> None:
-    """It works on every replica from its answer on; the old one ends; a client without secrets gets none."""
+    """Every replica accepts it as soon as it is answered, and refuses the old one; `none` has no secret."""
     client_id, old = await edge.register("client_secret_basic")
     request = {"grant_type": "client_credentials"}
     assert await _on_both_replicas(edge, request, basic(client_id, old))
@@ -284,7 +309,7 @@ async def test_a_new_secret(edge: Edge) -> None:
 
 
 async def test_a_disabled_client(edge: Edge) -> None:
-    """Its secret is right, and remembered, and no use."""
+    """It is refused with the right secret, also by replicas that accepted it before."""
     client_id, secret = await edge.register("client_secret_basic")
     request, proof = {"grant_type": "client_credentials"}, basic(client_id, secret)
     assert await _on_both_replicas(edge, request, proof)
@@ -295,7 +320,7 @@ async def test_a_disabled_client(edge: Edge) -> None:
 
 
 async def test_metadata(edge: Edge) -> None:
-    """RFC 8414 tells the methods, and that there is PKCE; RFC 8628 §4 where a device asks."""
+    """RFC 8414: the methods and PKCE; RFC 8628 §4: the device authorization endpoint."""
     told = await edge.caller.ask("oauth.acme.public.metadata", {})
     assert set(told["token_endpoint_auth_methods_supported"]) == {
         "client_secret_basic",
@@ -306,3 +331,29 @@ async def test_metadata(edge: Edge) -> None:
     assert "HS256" not in told["token_endpoint_auth_signing_alg_values_supported"]
     assert told["code_challenge_methods_supported"] == ["S256"]
     assert told["device_authorization_endpoint"] == "nats:oauth.acme.client.{client_id}.device_authorization"
+
+
+@pytest.mark.parametrize("name", ["client_id", "client_secret", "client_assertion", "client_assertion_type"])
+async def test_bad_client_parameters(edge: Edge, workspace: Workspace, name: str) -> None:
+    """Missing or over-long: `invalid_client`; repeated, of a wrong type or half of two: `invalid_request`."""
+    settings = {"grant_types": ["client_credentials"], "token_endpoint_auth_method": "client_secret_post"}
+    secret = await workspace.register("by-post", secret=True, **settings)
+    proof = {"client_id": "by-post", "client_secret": secret}
+    good: dict[str, Any] = {"grant_type": "client_credentials"} | proof
+    rest = {known: value for known, value in good.items() if known != name}
+    before = await workspace.sequence()
+    bad: list[tuple[dict[str, Any] | bytes, str]] = [
+        (good | {name: value}, "invalid_request") for value in (7, 1.5, True, {"x": "y"}, ["x"], [7], [None], [["x"]])
+    ]
+    twice = f'{{"{name}": {json.dumps(good.get(name))}, {json.dumps(good | {name: "x"})[1:]}'
+    bad.append((twice.encode(), "invalid_request"))
+    if name in proof:
+        bad += [(rest | more, "invalid_client") for more in ({}, {name: None}, {name: "x" * 15_000})]
+    else:
+        without_secret = {known: value for known, value in good.items() if known != "client_secret"}
+        bad += [(good | {name: "x"}, "invalid_request"), (without_secret | {name: "x" * 15_000}, "invalid_request")]
+    subject = f"oauth.{workspace.name}.edge.token"
+    for body, error in bad:
+        assert (await edge.caller.ask(subject, body)).get("error") == error, body
+    assert await workspace.sequence() == before
+    assert "access_token" in await edge.caller.ask(subject, good)

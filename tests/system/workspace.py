@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -14,10 +14,25 @@ from tests.system.service import Caller, Service
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+EVERY_GRANT = ["refresh_token", "authorization_code", DEVICE, "client_credentials"]
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 REDIRECT = "https://app.example/cb"
 SCOPE = "openid profile read write offline_access"
+API, OTHER_API = "https://api.example", "https://other.example"
+INACTIVE = {"active": False}
+
+CLIENTS: dict[str, dict[str, Any]] = {
+    "app": {"grant_types": EVERY_GRANT, "redirect_uris": [REDIRECT], "audiences": ["*"]},
+    "other": {"grant_types": EVERY_GRANT, "redirect_uris": [REDIRECT]},
+    "web": {"grant_types": EVERY_GRANT, "redirect_uris": [REDIRECT], "audiences": [API]},
+    "login": {"may_issue": False, "may_authorize": True},
+    "orders": {"grant_types": [EXCHANGE], "may_introspect": True, "may_issue": False, "may_exchange": ["app"]},
+    "named": {"grant_types": [EXCHANGE], "may_exchange": ["web"]},
+    "api": {"grant_types": [EXCHANGE], "audiences": [API], "may_introspect": True},
+    "svc": {"grant_types": [EXCHANGE], "scope": "read"},
+}
+"""How most tests register clients of these names; other clients may only refresh."""
 
 _numbers = count()
 
@@ -45,8 +60,8 @@ class Workspace:
 
     async def register(self, client_id: str, secret: bool = False, **settings: Any) -> str:
         """A client's registration, replaced as a whole; its secret where one is made."""
-        shared = {"scope": SCOPE, "grant_types": ["refresh_token"], "may_issue": True} | settings
-        answer = await self.order("client.put", client_id=client_id, generate_secret=secret, **shared)
+        usual = {"scope": SCOPE, "grant_types": ["refresh_token"], "may_issue": True} | CLIENTS.get(client_id, {})
+        answer = await self.order("client.put", client_id=client_id, generate_secret=secret, **usual | settings)
         return str(answer.get("client_secret", ""))
 
     def client(self, client_id: str) -> AbstractAsyncContextManager[Caller]:
@@ -72,6 +87,29 @@ class Workspace:
         question = {"family_id": family_id, "min_seq": await self.sequence()}
         answer = await self._auditor.ask(f"audit.{self.name}.family", question)
         return [event for entry in answer["timeline"] for event in entry["types"]]
+
+
+class Clients:
+    """Registers clients of a workspace and connects as them, until the test ends."""
+
+    def __init__(self, workspace: Workspace, stack: AsyncExitStack) -> None:
+        self._workspace, self._stack = workspace, stack
+        self._connected: dict[str, Caller] = {}
+
+    async def __call__(self, client_id: str, **settings: Any) -> Caller:
+        """A client registered with these settings and connected."""
+        await self._workspace.register(client_id, **settings)
+        caller = await self._stack.enter_async_context(self._workspace.client(client_id))
+        self._connected[client_id] = caller
+        return caller
+
+    async def all(self, *client_ids: str) -> list[Caller]:
+        """Each of these, as `CLIENTS` has it."""
+        return [await self(client_id) for client_id in client_ids]
+
+    def __getitem__(self, client_id: str) -> Caller:
+        """One that is connected already."""
+        return self._connected[client_id]
 
 
 @asynccontextmanager
@@ -103,9 +141,9 @@ def redemption(code: str) -> dict[str, Any]:
     return {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT, "code_verifier": VERIFIER}
 
 
-async def device_code(device: Caller, login: Caller, **answer: Any) -> str:
-    """A device code that somebody has approved."""
-    started = await device.ask("device_authorization", {})
+async def device_code(device: Caller, login: Caller, *, resource: list[str] | None = None, **answer: Any) -> str:
+    """A device code that somebody has approved, of a device that asked for these resources."""
+    started = await device.ask("device_authorization", {"resource": resource})
     approval = {"user_code": started["user_code"], "sub": "alice", "approved": True} | answer
     assert await login.ask("authorize", approval) == {}
     return str(started["device_code"])
