@@ -16,7 +16,8 @@ from pathlib import Path
 from events.aggregates.commit import UnreadableCommit
 from events.bus.broker_version import BrokerTooOld
 from events.jetstream.other_streams import OtherStreams
-from events.log.stream import JetStreamMissing, Required, WeakStream
+from events.log.jetstream_api import JetStreamMissing
+from events.log.stream import Required, WeakStream
 from events.task_cancellation import end
 from heirloom.app import Disconnected, Settings, run_replica
 from heirloom.broker import credentials

@@ -10,8 +10,9 @@ from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign
+from events.log.jetstream_api import JetStreamMissing
 from events.log.stored_commit import Stored
-from events.log.stream import JetStreamMissing, last_sequence
+from events.log.stream import last_sequence
 from notary.newest_checkpoint import read_known
 from notary.signed_note import Key
 

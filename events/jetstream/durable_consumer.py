@@ -1,13 +1,15 @@
-"""A durable consumer that is exactly as the code has it: one that differs is deleted, and made again.
+"""A durable consumer with exactly the configuration in the code: one that differs is deleted and created again.
 
-Who alters it decides what is handed out, to whom, and what counts as done: a restored consumer may be anybody's.
+Whoever changes a consumer decides which messages are delivered, to whom, and which count as done; and a backup may
+contain a consumer of anybody's making.
 """
 
 import logging
 from typing import Any
 
 from events.bus.connection import Connection
-from events.log.stream import JetStreamMissing, NoLeader, ask, deviations
+from events.log.jetstream_api import JetStreamMissing, NoLeader, ask
+from events.log.stream import deviations
 
 log = logging.getLogger("heirloom.durable")
 
@@ -21,7 +23,7 @@ DEFAULTS = {
 
 
 async def ensure_durable(connection: Connection, stream: str, wanted: dict[str, Any]) -> None:
-    """Have this consumer of the stream. It hands out everything from the beginning where it is new, or was another.
+    """Create this consumer, or verify the existing one. A new one delivers the stream from its beginning.
 
     Raises `JetStreamMissing`, and what `Connection.request` raises.
     """
@@ -35,5 +37,5 @@ async def ensure_durable(connection: Connection, stream: str, wanted: dict[str, 
     made = await ask(connection, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", request)
     if "error" in made:
         raise JetStreamMissing(f"the broker refuses the consumer {name}: {made['error'].get('description')}")
-    if faults := deviations(made["config"], wanted):  # another replica may have made it meanwhile
+    if faults := deviations(made["config"], wanted):  # another replica may have created it meanwhile
         raise NoLeader(f"the consumer {name} is not ours: {'; '.join(faults)}")

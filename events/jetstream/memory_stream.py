@@ -1,9 +1,11 @@
-"""A stream in the broker's memory, for what may be forgotten: a broker that starts anew has lost it, name and all.
+"""A stream in the broker's memory, for messages that may be lost. A restart of the broker removes the stream itself.
 
-So whoever finds it gone makes it anew, and goes on with an empty one.
+A request that finds the stream gone creates it again, and continues with an empty one.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,25 +13,22 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from events.bus.connection import Connection
+from events.log.jetstream_api import NOT_FOUND, ApiError, JetStreamMissing, call
 from events.log.log import Unavailable
-from events.log.stream import NOT_FOUND, JetStreamMissing, WeakStream, ensure_exactly
+from events.log.stream import WeakStream, ensure_exactly
 
-ANSWER_SECONDS = 1.0
-
-
-class _Error(msgspec.Struct):
-    err_code: int = 0
+REPLY_TIMEOUT_SECONDS = 1.0
 
 
 class _Reply(msgspec.Struct):
-    error: _Error | None = None
+    error: ApiError | None = None
 
 
 _decoder = msgspec.json.Decoder(_Reply)
 
 
 class MemoryStream:
-    """The stream of one configuration, whose copies are told at the `start`."""
+    """The stream of this `configuration`; `start` adds the number of its replicas."""
 
     def __init__(self, connection: Connection, configuration: dict[str, Any]) -> None:
         self._connection = connection
@@ -37,36 +36,42 @@ class MemoryStream:
         self._name = configuration["name"]
 
     async def start(self, replicas: int) -> None:
-        """Make the stream, or verify the one there is. Raises `WeakStream` and `JetStreamMissing`."""
+        """Create the stream, or update and verify the existing one. Raises `WeakStream` and `JetStreamMissing`."""
         self._configuration = self._configuration | {"num_replicas": replicas}
         await ensure_exactly(self._connection, self._configuration, mends=True)
 
     async def ask(self, operation: str, **request: Any) -> bytes:
-        """The leader's answer to `STREAM.<operation>`. Raises `Unavailable`."""
-        return await self._request(f"$JS.API.STREAM.{operation}.{self._name}", msgspec.json.encode(request))
+        """Return the leader's reply to `STREAM.<operation>`. Raises `Unavailable`."""
+        body = msgspec.json.encode(request)
+        operation = f"STREAM.{operation}.{self._name}"
+        return await self._answered(partial(call, self._connection, operation, body, REPLY_TIMEOUT_SECONDS))
 
     async def publish(self, subject: str) -> bytes:
-        """The leader's acknowledgement of an empty message, or its refusal. Raises `Unavailable`."""
-        return await self._request(subject, b"")
+        """Publish an empty message. Returns the leader's acknowledgement or rejection. Raises `Unavailable`."""
+        return await self._answered(partial(self._publish, subject))
 
-    async def _request(self, subject: str, body: bytes) -> bytes:
+    async def _publish(self, subject: str) -> bytes:
+        return (await self._connection.request(subject, b"", timeout=REPLY_TIMEOUT_SECONDS)).data
+
+    async def _answered(self, send: Callable[[], Awaitable[bytes]]) -> bytes:
         try:
-            async with asyncio.timeout(2 * ANSWER_SECONDS):
-                if (found := await self._once(subject, body)) is not None:
+            async with asyncio.timeout(2 * REPLY_TIMEOUT_SECONDS):
+                if (found := await _once(send)) is not None:
                     return found
                 await ensure_exactly(self._connection, self._configuration, mends=True)
-                found = await self._once(subject, body)
+                found = await _once(send)
         except (NatsError, TimeoutError, JetStreamMissing, WeakStream) as error:
             raise Unavailable(f"the stream {self._name} does not answer now") from error
         if found is None:
             raise Unavailable(f"the stream {self._name} does not answer now")
         return found
 
-    async def _once(self, subject: str, body: bytes) -> bytes | None:
-        """None where there is no such stream."""
-        try:
-            data = (await self._connection.request(subject, body, timeout=ANSWER_SECONDS)).data
-        except NoRespondersError:
-            return None
-        error = _decoder.decode(data).error
-        return None if error is not None and error.err_code == NOT_FOUND else data
+
+async def _once(send: Callable[[], Awaitable[bytes]]) -> bytes | None:
+    """The reply, or None if there is no such stream."""
+    try:
+        reply = await send()
+    except NoRespondersError:
+        return None
+    error = _decoder.decode(reply).error
+    return None if error is not None and error.err_code == NOT_FOUND else reply

@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.histogram import Histogram
 from events.log.batch_choice import BatchChoice
+from events.log.jetstream_api import ApiError
 from events.task_set import TaskSet
 
 WRONG_LAST_SEQUENCE = 10071
@@ -56,20 +57,14 @@ class Append(NamedTuple):
     answer: "asyncio.Future[Ack]"
 
 
-class _ApiError(msgspec.Struct, frozen=True):
-    code: int
-    err_code: int = 0
-    description: str = ""
-
-
 class Ack(msgspec.Struct, frozen=True):
     """JetStream's answer to a publication: `seq` is the (batch's last) stream sequence."""
 
     seq: int = 0
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
-_TIMED_OUT = Ack(error=_ApiError(408, 0, "no acknowledgement in time"))
+_TIMED_OUT = Ack(error=ApiError(408, 0, "no acknowledgement in time"))
 _ack_decoder = msgspec.json.Decoder(Ack)
 
 FindNext = Callable[[str, int], Awaitable[tuple[int, bytes] | None]]
@@ -250,7 +245,7 @@ class Appender:
         if answer is None or answer.done():
             return
         if headers:  # an acknowledgement has none; this is the broker's word that nobody listens
-            answer.set_result(Ack(error=_ApiError(503, 0, "no stream answers")))
+            answer.set_result(Ack(error=ApiError(503, 0, "no stream answers")))
         else:
             answer.set_result(_ack_decoder.decode(body))
 
@@ -263,7 +258,7 @@ def _expectation(append: Append) -> dict[str, str]:
 
 
 def _refused(error: Exception) -> Ack:
-    return Ack(error=_ApiError(503, 0, f"the broker takes nothing now ({type(error).__name__})"))
+    return Ack(error=ApiError(503, 0, f"the broker takes nothing now ({type(error).__name__})"))
 
 
 def _settle(append: Append, ack: Ack) -> None:

@@ -20,8 +20,9 @@ from events.bus.connection import Connection
 from events.log.appender import Unavailable
 from events.log.consumer_reader import Batch
 from events.log.direct_response import Request
+from events.log.jetstream_api import JetStreamMissing
 from events.log.stored_commit import Stored
-from events.log.stream import JetStreamMissing, holds_any
+from events.log.stream import holds_any
 
 REQUEST_SIZE = 1000
 REQUEST_BYTES = 8 << 20

@@ -15,13 +15,12 @@ from events.bus.connection import Connection
 from events.log.appender import Appender, Conflict, Unavailable
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
+from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, call
 from events.log.newest_message import READ_SECONDS, Newest
 from events.log.stored_commit import Stored
-from events.log.stream import JetStreamMissing, last_sequence
+from events.log.stream import last_sequence
 
 __all__ = ["Conflict", "Log", "Unavailable"]
-
-NO_MESSAGE = 10037
 
 
 class Head(NamedTuple):
@@ -46,14 +45,9 @@ class _StoredMessage(msgspec.Struct):
     time: datetime | None = None
 
 
-class _ApiError(msgspec.Struct):
-    description: str = ""
-    err_code: int = 0
-
-
 class _GetReply(msgspec.Struct):
     message: _StoredMessage | None = None
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
 class _AckFloor(msgspec.Struct):
@@ -62,7 +56,7 @@ class _AckFloor(msgspec.Struct):
 
 class _ConsumerInfo(msgspec.Struct):
     ack_floor: _AckFloor = msgspec.field(default_factory=_AckFloor)
-    error: _ApiError | None = None
+    error: ApiError | None = None
 
 
 _get_decoder = msgspec.json.Decoder(_GetReply)
@@ -154,12 +148,10 @@ class Log:
     async def finished(self, consumer: str) -> int:
         """Up to which sequence a durable consumer has acknowledged everything it is for. Raises `Unavailable`."""
         try:
-            reply = await self._connection.request(
-                f"$JS.API.CONSUMER.INFO.{self._stream}.{consumer}", b"", timeout=READ_SECONDS
-            )
+            reply = await call(self._connection, f"CONSUMER.INFO.{self._stream}.{consumer}", b"", READ_SECONDS)
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error
-        info = _consumer_decoder.decode(reply.data)
+        info = _consumer_decoder.decode(reply)
         if info.error is not None:
             raise Unavailable(info.error.description)
         return info.ack_floor.stream_seq
@@ -174,12 +166,10 @@ class Log:
     async def _from_leader(self, query: dict[str, str | int]) -> Stored | None:
         request = msgspec.json.encode(query)
         try:
-            reply = await self._connection.request(
-                f"{self._connection.jetstream_api}.STREAM.MSG.GET.{self._stream}", request, timeout=READ_SECONDS
-            )
+            reply = await call(self._connection, f"STREAM.MSG.GET.{self._stream}", request, READ_SECONDS)
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error
-        answer = _get_decoder.decode(reply.data)
+        answer = _get_decoder.decode(reply)
         if answer.message is not None:
             found = answer.message
             return Stored(found.seq, found.subject, base64.b64decode(found.data), found.time)

@@ -1,40 +1,31 @@
-"""The streams of the log and of its checkpoints: created as they must be, or verified and refused (CONTRACT §6)."""
+"""The streams of the log and of its checkpoints: created, or verified and refused if weaker (CONTRACT §6)."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
-from nats.errors import NoRespondersError
-from nats.js.errors import ServiceUnavailableError
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, AggregateName, tenant
 from events.bus.connection import Connection
+from events.log.jetstream_api import NOT_FOUND, JetStreamMissing, ask, with_a_leader
 
 log = logging.getLogger("heirloom.stream")
 
-NOT_FOUND = 10059
 SUBJECTS = {STREAM: [EVERYTHING], CHECKPOINTS: [CHECKPOINT]}
 BEFORE_CHECKPOINTS = ["tokens.>"]
-"""The log's subjects as they were when checkpoints had no stream of their own."""
+"""The log's subjects in versions that kept the checkpoints in the same stream."""
 
-UNSETTLED = (10005, 10008)
-"""No suitable peers yet; temporarily unavailable."""
 COMPRESSED_BEFORE = (
     "the stream was compressed until now; what it holds already stays compressed, and each cold read of that costs the"
     " broker 10 ms or more. `heirloom backup` and `heirloom restore` write all of it anew"
 )
-ANSWER_SECONDS = 5.0
-ELECTION_SECONDS = 15.0
-"""How long a cluster may take to choose its leaders."""
 
 
 class WeakStream(Exception):
-    """The stream exists with settings weaker than required; `differences` names each."""
+    """The stream exists, and some of its settings are weaker than required; `differences` lists them."""
 
     def __init__(self, differences: list[str], stream: str = STREAM) -> None:
         super().__init__(
@@ -45,28 +36,21 @@ class WeakStream(Exception):
         self.differences = differences
 
 
-class JetStreamMissing(Exception):
-    """The broker answers, but JetStream does not, or it refuses."""
-
-
-class NoLeader(JetStreamMissing):
-    """The broker's cluster has nobody to decide at the moment."""
-
-
 @dataclass(frozen=True)
 class Required:
-    """What the log demands of its streams beyond what is always demanded."""
+    """The requirements on the log's streams that depend on the deployment."""
 
     replicas: int = 1
 
 
 REVOKED, REVOKED_STORED = "tokens.*.family.*.revoked", "revoked.*.*"
 FEED = {"src": REVOKED, "dest": "revoked.{{wildcard(1)}}.{{wildcard(2)}}"}
-"""What revokes is said again once it is stored: on the log's own subject also what loses its race is heard."""
+"""JetStream republishes stored revocations here. Subscribers of the log's own subject would also receive publishes that
+were rejected."""
 
 
 def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
-    """A stream as it is created: nothing expires, nothing can be deleted, a full disk refuses what is new."""
+    """The configuration of a new stream: nothing expires, nothing can be deleted, a full one takes no more."""
     return {
         "name": name,
         "subjects": SUBJECTS[name],
@@ -87,15 +71,15 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
 
 
 MAY_DIFFER = ("num_replicas", "metadata", "description", "placement", "duplicate_window")
-"""More copies are no fault; the rest changes nothing of what a stream takes, keeps or repeats."""
+"""Settings that may differ: more replicas are welcome, and the others affect neither what is stored nor republished."""
 UNSET: tuple[object, ...] = (None, False, 0, -1, "", "none", "default", {}, [])
 
 
 def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What of `found` (a stream's or consumer's configuration as the server gives it) is not as `wanted`, in words.
+    """List the differences of `found`, a stream's or consumer's configuration from the server, from `wanted`, in words.
 
-    A setting that is not wanted must be unset: a stream that takes messages from elsewhere, rewrites or repeats them,
-    or drops some, is not the one that the code describes.
+    A setting that is not in `wanted` must be unset: a stream that sources messages from elsewhere, transforms,
+    republishes or drops some, is not the one that the code describes.
     """
     faults = [
         f"{setting} is {found.get(setting)!r}, must be {value!r}"
@@ -109,23 +93,23 @@ def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
-    """What of `found` is not as the log's streams must be, in words."""
+    """List how `found` differs from the configuration that the log's stream `name` must have, in words."""
     return deviations(found, configuration(required, name))
 
 
 async def ensure(connection: Connection, required: Required) -> None:
-    """Create the streams, or verify those there are.
+    """Create the streams, or verify existing ones.
 
-    Raises `WeakStream` naming each difference, `JetStreamMissing` when the broker has no JetStream to offer.
+    Raises `WeakStream` with each difference, and `JetStreamMissing` if the broker has no JetStream.
     """
     for name in SUBJECTS:
         await with_a_leader(partial(_ensure, connection, name, required))
 
 
 async def ensure_exactly(connection: Connection, wanted: dict[str, Any], *, mends: bool = False) -> None:
-    """Create the stream of this configuration, or verify the one there is; with `mends` change that first.
+    """Create the stream of this configuration, or verify the existing one; with `mends`, update that first.
 
-    Raises `WeakStream`, `JetStreamMissing`.
+    Raises `WeakStream` and `JetStreamMissing`.
     """
 
     async def make() -> None:
@@ -143,7 +127,7 @@ async def ensure_exactly(connection: Connection, wanted: dict[str, Any], *, mend
 
 
 async def every_configuration(connection: Connection) -> list[dict[str, Any]]:
-    """The configuration of every stream that the broker has for this account. Raises `JetStreamMissing`."""
+    """The configurations of all streams in this account. Raises `JetStreamMissing`."""
     found: list[dict[str, Any]] = []
     while True:
         page = await ask(connection, "STREAM.LIST", {"offset": len(found)})
@@ -174,26 +158,13 @@ async def _ensure(connection: Connection, name: str, required: Required) -> None
 
 
 def _mended(found: dict[str, Any], name: str) -> dict[str, Any]:
-    """The configuration without what an earlier version left out or did wrong, and a log need not be made anew for."""
+    """The configuration `found`, with those faults of earlier versions corrected that an update can correct."""
     feed = {"republish": FEED} if name == STREAM and "republish" not in found else {}
     return found | feed | {"compression": "none"}
 
 
-async def with_a_leader(work: Callable[[], Awaitable[object]]) -> None:
-    """Do it, again and again while a cluster has not chosen yet who leads it. Raises what it raised last."""
-    deadline = asyncio.get_running_loop().time() + ELECTION_SECONDS
-    while True:
-        try:
-            await work()
-            return
-        except (NoLeader, TimeoutError, ServiceUnavailableError):
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-        await asyncio.sleep(0.2)
-
-
 async def _make_room(connection: Connection, found: dict[str, Any], required: Required) -> dict[str, Any]:
-    """Leave the checkpoints' subject to their own stream. A log that holds some already cannot be mended so."""
+    """Remove the checkpoints' subject from the log's stream. Raises `WeakStream` if the log contains any."""
     narrower = found | {"subjects": SUBJECTS[STREAM], "republish": FEED}
     if faults := differences(narrower, required):
         raise WeakStream(faults)
@@ -204,35 +175,27 @@ async def _make_room(connection: Connection, found: dict[str, Any], required: Re
 
 
 async def last_sequence(connection: Connection, name: str = STREAM) -> int:
-    """The stream's newest sequence, 0 when it is empty. Raises `JetStreamMissing`."""
-    info = await ask(connection, f"STREAM.INFO.{name}", {})
-    if "error" in info:
-        raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
-    sequence: int = info["state"]["last_seq"]
+    """The stream's newest sequence, 0 for an empty stream. Raises `JetStreamMissing`."""
+    sequence: int = (await _info(connection, name))["state"]["last_seq"]
     return sequence
 
 
 async def holds_any(connection: Connection, name: str, start: int, until: int) -> bool:
     """Whether the stream's leader has a message in that range, both ends included. Raises `JetStreamMissing`."""
-    info = await ask(connection, f"STREAM.INFO.{name}", {"deleted_details": True})
-    if "error" in info:
-        raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
-    first, last = max(start, info["state"]["first_seq"]), min(until, info["state"]["last_seq"])
-    gone = sum(first <= seq <= last for seq in info["state"].get("deleted") or ())
+    state = (await _info(connection, name, deleted_details=True))["state"]
+    first, last = max(start, state["first_seq"]), min(until, state["last_seq"])
+    gone = sum(first <= seq <= last for seq in state.get("deleted") or ())
     return bool(last - first + 1 > gone)
 
 
 async def created(connection: Connection) -> str:
-    """When the stream was made, to the nanosecond: no other log has the same. Raises `JetStreamMissing`."""
-    info = await ask(connection, f"STREAM.INFO.{STREAM}", {})
-    if "error" in info:
-        raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
-    when: str = info["created"]
+    """When the log's stream was created, to the nanosecond: no two logs share that. Raises `JetStreamMissing`."""
+    when: str = (await _info(connection, STREAM))["created"]
     return when
 
 
 async def broker_time(connection: Connection) -> datetime:
-    """The time on the clock of the log's leader, which stamps what it stores. Raises `JetStreamMissing`."""
+    """The clock of the log's leader, by which it timestamps messages. Raises `JetStreamMissing`."""
     info = await ask(connection, f"STREAM.INFO.{STREAM}", {})
     if "ts" not in info:
         raise JetStreamMissing(f"the broker tells no time of the stream {STREAM}")
@@ -241,22 +204,12 @@ async def broker_time(connection: Connection) -> datetime:
 
 async def tenants(connection: Connection) -> list[str]:
     """The names of the tenants in the log. Raises `JetStreamMissing`."""
-    info = await ask(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": tenant("*").filter})
+    state = (await _info(connection, STREAM, subjects_filter=tenant("*").filter))["state"]
+    return sorted(AggregateName.parse(subject).tenant for subject in state.get("subjects") or {})
+
+
+async def _info(connection: Connection, name: str, **request: Any) -> dict[str, Any]:
+    info = await ask(connection, f"STREAM.INFO.{name}", request)
     if "error" in info:
-        raise JetStreamMissing(f"the broker has no stream {STREAM}: {info['error'].get('description')}")
-    return sorted(AggregateName.parse(subject).tenant for subject in info["state"].get("subjects") or {})
-
-
-async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-    """What JetStream answers, an `error` of its own too. Raises `JetStreamMissing`, and `NoLeader` for a while."""
-    try:
-        subject = f"{connection.jetstream_api}.{operation}"
-        reply = await connection.request(subject, msgspec.json.encode(request), timeout=ANSWER_SECONDS)
-    except NoRespondersError as error:
-        raise JetStreamMissing("the broker has no JetStream; start nats-server with -js") from error
-    except TimeoutError as error:
-        raise NoLeader("the broker's JetStream does not answer; is it full, or most of its cluster gone?") from error
-    answer: dict[str, Any] = msgspec.json.decode(reply.data)
-    if answer.get("error", {}).get("err_code") in UNSETTLED:
-        raise NoLeader(f"the broker's cluster has no leader: {answer['error'].get('description')}")
-    return answer
+        raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
+    return info

@@ -13,12 +13,12 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection, Denied
+from events.log.jetstream_api import NOT_FOUND, ApiError
 
 PATIENCE_SECONDS = 30
 """Without a sign of life from the broker."""
 CHUNK_BYTES = 128 * 1024
 ALL_SENT = "204"
-NOT_FOUND = 10059
 
 
 class SnapshotFailed(Exception):
@@ -35,11 +35,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct):
-    class Error(msgspec.Struct):
-        description: str = ""
-        err_code: int = 0
-
-    error: Error | None = None
+    error: ApiError | None = None
     config: dict[str, Any] | None = None
     state: State | None = None
     deliver_subject: str = ""

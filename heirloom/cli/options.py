@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 
 from events.aggregates.subjects import TENANT
-from events.log.stream import JetStreamMissing, tenants
+from events.log.jetstream_api import JetStreamMissing
+from events.log.stream import tenants
 from heirloom.broker.own_connection import named_in
 from heirloom.cli.service_connection import open_bus, reach_log
 

@@ -11,7 +11,8 @@ from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection, Denied
-from events.log.stream import JetStreamMissing, NoLeader, last_sequence
+from events.log.jetstream_api import JetStreamMissing, NoLeader
+from events.log.stream import last_sequence
 from heirloom.broker import credentials
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.own_connection import connect_as, obstacle

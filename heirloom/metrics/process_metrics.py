@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from events.aggregates.subjects import CHECKPOINTS, STREAM
 from events.bus.connection import Connection
 from events.fairness.request_gate import Gate
-from events.log.stream import JetStreamMissing
+from events.log.jetstream_api import JetStreamMissing
 from heirloom.process.process_report import Metric, Report, Sample, counter, gauge, only
 from projections.progress import Progress
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from events.bus.connection import Connection
 from events.log.direct_reader import commit_at
 from events.log.grammar import Foreign
-from events.log.stream import JetStreamMissing, last_sequence
+from events.log.jetstream_api import JetStreamMissing
+from events.log.stream import last_sequence
 from projections.progress import Progress
 from projections.projector.feed import Extent, feed
 from projections.queries.server import Audit

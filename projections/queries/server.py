@@ -13,7 +13,7 @@ import msgspec
 from events.bus.faststream_broker import Broker, serve
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.fairness.request_gate import Asker
-from events.log.stream import JetStreamMissing
+from events.log.jetstream_api import JetStreamMissing
 from projections.decoded_commit import microseconds
 from projections.pagination import BadCursor
 from projections.progress import MIN_SEQ_TIMEOUT_SECONDS, Progress

@@ -24,9 +24,9 @@ from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
 from events.jetstream.pull_consumer import Pulled
 from events.log.grammar import Foreign, read_commit
+from events.log.jetstream_api import JetStreamMissing, with_a_leader
 from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
-from events.log.stream import JetStreamMissing, with_a_leader
 from events.task_cancellation import end
 from events.task_set import TaskSet
 from service.context import Context

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
+from events.log.jetstream_api import call
 from events.log.log import Log, Unavailable
 from events.log.stream import ensure_exactly
 from events.task_set import TaskSet
@@ -139,10 +140,10 @@ class Replicas:
     async def _holders(self) -> list[str]:
         request = b'{"subjects_filter":"heirloom.replica.*"}'
         try:
-            reply = await self._connection.request(f"$JS.API.STREAM.INFO.{STREAM}", request, timeout=1)
+            reply = await call(self._connection, f"STREAM.INFO.{STREAM}", request, ASK_SECONDS)
         except NatsError as error:
             raise Unavailable("who else serves cannot be read now") from error
-        info = msgspec.json.decode(reply.data, type=_Info)
+        info = msgspec.json.decode(reply, type=_Info)
         if info.state is None:
             raise Unavailable("who else serves cannot be read now")
         return [subject.rpartition(".")[2] for subject in info.state.subjects or ()]

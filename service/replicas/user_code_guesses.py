@@ -13,6 +13,7 @@ import msgspec
 from events.aggregates.subjects import subject_digest
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
+from events.log.jetstream_api import ApiError
 from events.log.log import Unavailable
 from service.errors import OAuthError
 
@@ -32,14 +33,10 @@ class _State(msgspec.Struct):
     subjects: dict[str, int] | None = None
 
 
-class _Error(msgspec.Struct):
-    err_code: int = 0
-
-
 class _Answer(msgspec.Struct):
     seq: int = 0
     state: _State | None = None
-    error: _Error | None = None
+    error: ApiError | None = None
 
 
 _decoder = msgspec.json.Decoder(_Answer)

@@ -18,7 +18,8 @@ from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, fo
 from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
-from events.log.log import NO_MESSAGE, Conflict, Log, Unavailable
+from events.log.jetstream_api import NO_MESSAGE, ApiError
+from events.log.log import Conflict, Log, Unavailable
 from service import clock
 from service.decide.device_authorization import DEVICE_CODE_SECONDS, MOST_WAITING_OF_TENANT
 from service.errors import OAuthError
@@ -45,13 +46,9 @@ class _Message(msgspec.Struct):
     data: str
 
 
-class _Error(msgspec.Struct):
-    err_code: int = 0
-
-
 class _Found(msgspec.Struct):
     message: _Message | None = None
-    error: _Error | None = None
+    error: ApiError | None = None
 
 
 _decoder = msgspec.json.Decoder(DeviceAuthorizationStarted)

@@ -12,9 +12,9 @@ from nats.errors import Error as NatsError
 
 from events.bus.connect import connect
 from events.bus.connection import Connection
+from events.log.jetstream_api import JetStreamMissing
 from events.log.log import Log
 from events.log.stored_commit import Stored
-from events.log.stream import JetStreamMissing
 from heirloom.broker import credentials
 from projections.read_model import ReadModel
 from tests.faults.checking.availability import FULL_SERVICE_SECONDS, availability, full_service, known

@@ -77,7 +77,7 @@ GROUPS = (
     Group("log", ("events/log/log.py", "events/log/newest_message.py"), ("tests/events/log/test_log.py",)),
     Group(
         "stream",
-        ("events/log/stream.py",),
+        ("events/log/stream.py", "events/log/jetstream_api.py"),
         ("tests/events/log/test_stream.py", "tests/events/jetstream/test_other_streams.py"),
     ),
     Group(

@@ -7,8 +7,8 @@ import pytest
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.consumer_reader import Batch
+from events.log.jetstream_api import JetStreamMissing
 from events.log.stored_commit import Stored
-from events.log.stream import JetStreamMissing
 from notary import merged_reader
 from notary.checkpoint import sign
 from notary.merged_reader import Place, read_vouched

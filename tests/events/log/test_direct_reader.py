@@ -208,7 +208,7 @@ async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest
 
 async def test_a_leader_that_says_nothing_is_not_an_end(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the answering replica has no more and nobody says whether the log has: what is read is not all of it."""
-    monkeypatch.setattr("events.log.stream.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("events.log.jetstream_api.REPLY_TIMEOUT_SECONDS", 0.1)
     connection = await connect(nats_server.url, "test")
     await write(connection)
     replica = Behind(connection, 20)

@@ -14,7 +14,7 @@ from nats.js.errors import ServiceUnavailableError
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.log import stream
+from events.log import jetstream_api, stream
 from tests.broker import Broker
 
 
@@ -76,7 +76,7 @@ class Api:
 
     async def request(self, subject: str, body: bytes, **options: float) -> Any:
         """As `bus.Connection.request`."""
-        assert options == {"timeout": stream.ANSWER_SECONDS}
+        assert options == {"timeout": jetstream_api.REPLY_TIMEOUT_SECONDS}
         self.asked.append((subject.removeprefix("$JS.API."), msgspec.json.decode(body)))
         answer = self.answers.pop(0)
         if isinstance(answer, type):
@@ -184,7 +184,7 @@ async def test_a_stream_is_created_verified_or_mended_exactly() -> None:
     assert len(made.asked) == 1, "nothing is changed unless that is asked for"
     for answers in ((refused(10047),), (MISSING, refused(10047))):
         connection, _ = api(*answers)
-        with pytest.raises(stream.JetStreamMissing, match="refuses the stream TOKENS: what it was"):
+        with pytest.raises(jetstream_api.JetStreamMissing, match="refuses the stream TOKENS: what it was"):
             await stream.ensure_exactly(connection, WANTED, mends=True)
 
 
@@ -192,7 +192,7 @@ async def test_a_refusal_of_the_logs_own_streams_is_told() -> None:
     """Whatever the broker says, also nothing."""
     for answer, told in ((refused(10047), "what it was"), ({"error": {}}, "None")):
         connection, made = api(answer)
-        with pytest.raises(stream.JetStreamMissing, match=f"refuses the stream TOKENS: {told}"):
+        with pytest.raises(jetstream_api.JetStreamMissing, match=f"refuses the stream TOKENS: {told}"):
             await stream.ensure(connection, stream.Required())
         assert made.asked == [("STREAM.INFO.TOKENS", {})]
 
@@ -286,7 +286,7 @@ async def test_all_streams_are_listed_page_by_page() -> None:
     connection, _ = api(pages[0], {"streams": None, "total": 3})
     assert await stream.every_configuration(connection) == [{"name": "0"}]
     connection, _ = api(refused(1))
-    with pytest.raises(stream.JetStreamMissing, match="does not list its streams: what it was"):
+    with pytest.raises(jetstream_api.JetStreamMissing, match="does not list its streams: what it was"):
         await stream.every_configuration(connection)
 
 
@@ -310,13 +310,13 @@ async def test_what_a_stream_tells_of_itself() -> None:
     ]
     for ask in (stream.last_sequence, stream.created, stream.tenants):
         connection, _ = api(refused(1))
-        with pytest.raises(stream.JetStreamMissing, match="the broker has no stream TOKENS: what it was"):
+        with pytest.raises(jetstream_api.JetStreamMissing, match="the broker has no stream TOKENS: what it was"):
             await ask(connection)
     connection, _ = api({"error": {}})
-    with pytest.raises(stream.JetStreamMissing, match="no stream OTHER: None"):
+    with pytest.raises(jetstream_api.JetStreamMissing, match="no stream OTHER: None"):
         await stream.last_sequence(connection, "OTHER")
     connection, _ = api({})
-    with pytest.raises(stream.JetStreamMissing, match="tells no time of the stream TOKENS"):
+    with pytest.raises(jetstream_api.JetStreamMissing, match="tells no time of the stream TOKENS"):
         await stream.broker_time(connection)
 
 
@@ -344,7 +344,7 @@ async def test_a_range_of_a_whole_stream_and_of_none() -> None:
     """Nothing deleted is not told; no stream is an error."""
     connection, _ = api({"state": {"first_seq": 1, "last_seq": 1}}, refused(1))
     assert await stream.holds_any(connection, STREAM, 1, 1)
-    with pytest.raises(stream.JetStreamMissing, match="has no stream TOKENS: what it was"):
+    with pytest.raises(jetstream_api.JetStreamMissing, match="has no stream TOKENS: what it was"):
         await stream.holds_any(connection, STREAM, 1, 1)
 
 
@@ -354,16 +354,16 @@ async def test_a_cluster_has_a_while_to_choose_its_leader(monkeypatch: pytest.Mo
         connection, made = api(waits, {"config": WANTED})
         await stream.ensure_exactly(connection, WANTED)
         assert len(made.asked) == 2
-    monkeypatch.setattr(stream, "ELECTION_SECONDS", 0.0)
+    monkeypatch.setattr(jetstream_api, "ELECTION_SECONDS", 0.0)
     for waits, told in ((refused(10008), "has no leader: what it was"), (TimeoutError, "does not answer")):
         connection, made = api(waits, waits)
-        with pytest.raises(stream.NoLeader, match=told):
+        with pytest.raises(jetstream_api.NoLeader, match=told):
             await stream.ensure_exactly(connection, WANTED)
     connection, _ = api({"error": {"err_code": 10008}})
-    with pytest.raises(stream.NoLeader, match="no leader: None"):
+    with pytest.raises(jetstream_api.NoLeader, match="no leader: None"):
         await stream.last_sequence(connection)
     connection, made = api(NoRespondersError)
-    with pytest.raises(stream.JetStreamMissing, match="has no JetStream; start nats-server with -js"):
+    with pytest.raises(jetstream_api.JetStreamMissing, match="has no JetStream; start nats-server with -js"):
         await stream.ensure_exactly(connection, WANTED)
     assert len(made.asked) == 1
 
@@ -371,11 +371,11 @@ async def test_a_cluster_has_a_while_to_choose_its_leader(monkeypatch: pytest.Mo
 async def test_work_that_finds_no_service_is_done_again() -> None:
     """As nats-py reports it, from its own calls."""
     silences = TimeoutError, builtins.TimeoutError  # nats-py's, and what `asyncio.timeout` raises
-    tried: list[type[Exception] | None] = [ServiceUnavailableError, *silences, stream.NoLeader, None]
+    tried: list[type[Exception] | None] = [ServiceUnavailableError, *silences, jetstream_api.NoLeader, None]
 
     async def work() -> None:
         if (failure := tried.pop(0)) is not None:
             raise failure
 
-    await stream.with_a_leader(work)
+    await jetstream_api.with_a_leader(work)
     assert not tried

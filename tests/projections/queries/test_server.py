@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.log.stream import JetStreamMissing
+from events.log.jetstream_api import JetStreamMissing
 from projections import pagination as page
 from projections.decoded_commit import microseconds
 from projections.queries import server as audit_queries

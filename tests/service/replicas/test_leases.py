@@ -325,7 +325,9 @@ async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes)
             raise answer
         return SimpleNamespace(data=answer)
 
-    connection = SimpleNamespace(jetstream=lambda **options: asked.append((options,)), request=request)
+    connection = SimpleNamespace(
+        jetstream=lambda **options: asked.append((options,)), jetstream_api="$JS.API", request=request
+    )
     nothing = cast("Any", None)
     leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing, SEAL)
     assert asked.pop() == ({"timeout": 1},)

@@ -64,7 +64,7 @@ async def test_an_auditors_url_is_enough(workspace: Workspace, tmp_path: Path, m
 
 async def test_who_may_not_read_the_log_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line that names who may."""
-    monkeypatch.setattr("events.log.stream.ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("events.log.jetstream_api.REPLY_TIMEOUT_SECONDS", 0.5)
     await workspace.register("web")
     client = Auditor(credentials.load(workspace.service.data).client_url(workspace.name, "web", workspace.service.host))
     assert "`heirloom url --role auditor`" in await client.tells("verify", status=1)
