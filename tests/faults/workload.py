@@ -148,7 +148,7 @@ class Workload:
             self._history.complete(operation, "ok")
 
     async def _look_back(self, family: Family, likely: float) -> None:
-        """The family is said to have ended: is that so at once, and everywhere?"""
+        """Check, after a reply that ended the family, that every replica agrees at once."""
         if not family.ended:
             family.ended = True
             self._ended.append(family)

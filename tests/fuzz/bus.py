@@ -53,8 +53,10 @@ BODIES = (b"", b"{}", b"\r\n", b"MSG oauth.acme.public.jwks 1 2\r\nhi\r\n", *REQ
 
 
 class Figures(NamedTuple):
-    """Lines sent, by whom; connections that the broker ended for what was sent; what a bystander was answered meanwhile
-    (`ok` or the error's code); commits of the client's own requests that are new in the log.
+    """What a run has counted.
+
+    Lines by sender; connections that the broker ended for them; a bystander's answers meanwhile (`ok` or the error's
+    code); new commits of the client's own requests.
     """
 
     lines: Counter[str]

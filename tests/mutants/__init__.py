@@ -1,1 +1,1 @@
-"""Faults put in one at a time: which of them does no test of the module notice? (`make mutants`)"""
+"""Mutation testing: faults put in one at a time, each to be noticed by the module's own tests (`make mutants`)."""

@@ -104,8 +104,9 @@ def _toml(table: str, values: dict[str, Any]) -> str:
 
 
 def _forget_what_other_tests_missed(directory: Path, group: Group) -> None:
-    """Mutmut knows when a function has changed, but not when a test has: then the unnoticed are tried again, and always
-    those for which no test was run.
+    """Try the survivors again after a test has changed, and always those for which no test was run.
+
+    Mutmut knows when a function has changed, but not when a test has.
     """
     files = (ROOT / path for path in group.test_files())
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -192,8 +192,9 @@ async def test_by_the_longest_access_token(door: Door) -> None:
 
 @pytest.mark.parametrize("form", ["jwt", "opaque"])
 async def test_by_access_token(door: Door, form: str) -> None:
-    """The client's own gives all its rights, a person's none to get or vouch for anything, be he called as the client
-    is; one for others opens nothing, nor one that is for us and for others, nor one that was exchanged.
+    """A client's own token gives all its rights, a person's token no right to issue, even under the client's name.
+
+    A token for other audiences, for us and others, or from an exchange opens no connection.
     """
     grant_types = ["refresh_token", "client_credentials", EXCHANGE]
     await door.register(access_token_format=form, audiences=["https://api.example"], grant_types=grant_types)
@@ -361,9 +362,7 @@ async def test_whoever_let_it_in_may_be_gone(door: Door) -> None:
 
 
 async def test_a_disabled_client_is_disconnected(door: Door) -> None:
-    """Within a second of the order's acknowledgement at the latest, however it connected; others stay, and another
-    tenant's client of the same name.
-    """
+    """However it connected, within a second of the acknowledgement; a namesake of another tenant stays connected."""
     secret = await door.register(secret=True)
     namesake = {"client_id": door.client_id, "may_issue": True, "scope": "read offline_access"}
     await door.operator.ask("admin.globex.client.put", namesake)
@@ -386,9 +385,7 @@ async def test_a_disabled_client_is_disconnected(door: Door) -> None:
 
 
 async def test_who_guesses_keeps_nobody_out(door: Door) -> None:
-    """RFC 6749 §10.10: while a client's secret is being guessed at, the right one, never shown before, opens; so does
-    another client's.
-    """
+    """RFC 6749 §10.10: during guesses the right secret connects, also the first time; so does another client's."""
     secret = await door.register(secret=True)
     victim = Door(door.service, door.operator)
     victims = await victim.register(secret=True)

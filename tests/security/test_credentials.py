@@ -33,9 +33,7 @@ def test_they_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_new_role_gets_its_own(tmp_path: Path) -> None:
-    """A file from before there was an edge's, and when our own processes had passwords: what was handed out stays
-    good, and what our own had is void.
-    """
+    """A file without the edge's, with passwords of our own processes: what was handed out stays valid, theirs not."""
     made = credentials.ensure(tmp_path)
     file = tmp_path / credentials.FILE
     before = json.loads(file.read_text())

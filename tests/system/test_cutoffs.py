@@ -378,8 +378,9 @@ async def test_orders_about_nobody(tenant: Tenant) -> None:
 
 
 async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant) -> None:
-    """One of two stops as if for ever and comes back, and the broker has given up what delivered it the registry: it
-    does not decide on what it remembers, neither about a client nor about a tenant, since its lease is over.
+    """A replica whose lease ended while it was stopped does not decide on what it remembers of clients and tenants.
+
+    Meanwhile the broker has deleted the consumer that delivered the registry to it.
     """
     await tenant.issue()
     sleeper = service.pids("heirloom.replica")[0]

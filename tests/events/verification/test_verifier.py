@@ -220,9 +220,7 @@ def test_a_log_that_is_bad_throughout_is_counted_so_far(monkeypatch: pytest.Monk
 
 
 def foreign_after(*places: tuple[int, str, bytes]) -> list[Stored]:
-    """A log with foreign messages in it, each (after the so-manieth commit, its subject, its body): and all that comes
-    later is chained past it.
-    """
+    """A log with foreign messages, each (after how many commits, subject, body); later commits are chained past it."""
     made = LogMaker()
     made.open("f")
     for number in range(6):

@@ -31,7 +31,7 @@ class _Known:
         self.unanswered: Counter[int] = Counter()
 
     def present(self, operation: Operation) -> None:
-        """A generation is about to be presented: is there any way to take that for a theft?"""
+        """Note before a presentation whether it may be taken for a theft."""
         generation, key = operation.generation, operation.key
         again = generation in self.presented and (key is None or self.presented[generation] != key)
         older = any(other > generation for other in self.presented)

@@ -12,8 +12,10 @@ BUG = "HEIRLOOM_TEST_BUG"
 
 
 class Orders(msgspec.Struct, omit_defaults=True):
-    """`clock` is how many seconds the replica's clock is wrong; `deafness` the share of acknowledgements it loses;
-    `die` tells the next one that has written something to die before it says so.
+    """What a replica does to itself.
+
+    `clock` is how many seconds its clock is wrong, `deafness` the share of acknowledgements that it loses; `die` makes
+    it exit after its next append, before it replies.
     """
 
     clock: float = 0.0

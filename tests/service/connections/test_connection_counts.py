@@ -1,6 +1,4 @@
-"""A client's connections stay within its bound, whichever replica lets them in; what the broker does is in
-`security/test_connecting`.
-"""
+"""A client's connections stay within its bound at all replicas; `security/test_connecting` has the broker's part."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

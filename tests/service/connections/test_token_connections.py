@@ -121,9 +121,7 @@ async def test_connections_that_were_there_before(world: World) -> None:
 
 
 async def test_what_a_disabled_client_holds(world: World) -> None:
-    """Its tokens of other clients' families too, at once, and where it was disabled while it connected; not those of
-    another tenant's client of that name.
-    """
+    """Those by tokens of other clients' families too, and one that was just connecting; not a namesake's elsewhere."""
     world.answers = [LIVE, LIVE]
     world.holdings.opened(ONE)
     world.holdings.opened(ONE._replace(client_id="other"))

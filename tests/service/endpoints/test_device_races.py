@@ -189,9 +189,7 @@ async def test_what_is_approved_too_late_is_refused(replicas: tuple[Replica, Rep
 async def test_many_devices_begin_on_two_replicas_at_once(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, counted_seconds: int
 ) -> None:
-    """By a new count never more than the bound, but for one for each that was under way; and until the next count no
-    replica lets in more than the bound itself.
-    """
+    """After a new count at most the bound and one for each request under way; before it, the bound at each replica."""
     monkeypatch.setattr(waiting_devices, "COUNTED_SECONDS", counted_seconds)
     one, other = replicas
     asked = DeviceAuthorizationStarted("tv", "read", ("aud",), "seed", clock.now() + timedelta(minutes=MINUTES))

@@ -119,7 +119,7 @@ async def test_what_was_staged_may_be_lost(
 
 
 async def test_the_service_sees_to_it(alone: Service) -> None:
-    """`heirloom up` links, and again after its broker was started again. (`running` sees that it leaves nothing.)"""
+    """`heirloom up` links, and again after its broker has restarted; `running` checks that it leaves nothing."""
     batches = staged_at(alone.data / "jetstream")
 
     async def until_linked(but_not_to: Path | None = None) -> Path:

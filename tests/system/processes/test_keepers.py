@@ -1,6 +1,4 @@
-"""What `heirloom up` has going on beside its processes: told of when it ends, not put off by a rotated file, and not
-acting on what was so a while ago.
-"""
+"""The background tasks of `heirloom up`: their end is reported, and rotated files and old state do not mislead them."""
 
 import asyncio
 import itertools
