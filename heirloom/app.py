@@ -38,8 +38,9 @@ from service.connections.auth_callout import Callout
 from service.connections.connection_counts import ConnectionCounts
 from service.connections.disconnect import ServerConnections
 from service.connections.token_connections import TokenConnections
-from service.context import Context
+from service.context import AdminContext, Context, Devices
 from service.cut_offs.reactor import Reactor
+from service.families.cache import FamilyCache
 from service.json_log import JsonLog
 from service.keys import keyring
 from service.keys.keyring import Keyring
@@ -98,15 +99,36 @@ class _Buses(NamedTuple):
 
 
 class _Ending(NamedTuple):
-    """What ends connections to the broker: those of clients and roles, and those that tokens opened."""
+    """Ends connections to the broker: those of clients and roles, and those that tokens opened."""
 
     connections: ServerConnections
-    holdings: TokenConnections
+    tokens: TokenConnections
 
     def end_void(self, tenant: str, client_id: str) -> None:
-        """What that client or role has no right to any more."""
+        """End every connection that this client or role has no right to any more."""
         self.connections.end_void(tenant, client_id)
-        self.holdings.end_client(tenant, client_id)
+        self.tokens.end_client(tenant, client_id)
+
+
+class _Replica(NamedTuple):
+    """The parts that everything else of a replica works with."""
+
+    context: Context
+    admin: AdminContext
+    ending: _Ending
+    news: AppendedCommits
+
+    async def start(self, connection: Connection, copies: int) -> None:
+        """Subscribe to the other replicas, and make the streams that all share. Raises as `run_replica`."""
+        context, devices = self.context, self.context.devices
+        await context.log.start()
+        await devices.polling.start()
+        await self.admin.completed.start()
+        with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
+            await context.skew.measure(connection)
+        await devices.waiting.start(copies)
+        await devices.guesses.start(copies)
+        await self.news.start()
 
 
 async def run_replica(
@@ -126,36 +148,35 @@ async def run_replica(
         if settings.try_doors and settings.credentials is None:  # before anything is begun there
             await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
-        context = await _context(buses, keys, parts, Skew(settings.max_clock_skew), settings.required.replicas)
+        replica = _constructed(settings, buses, keys, parts)
+        context, ending = replica.context, replica.ending
+        await replica.start(buses.log, settings.required.replicas)
         used = UsedAssertions(buses.log)
         await used.start(settings.required.replicas, settings.max_clock_skew)
         await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
         authentication = ClientAuthentication(context, used)
-        connections = ServerConnections(buses.log, context.registry)
-        ending = _Ending(connections, TokenConnections(context.families, context.registry, connections))
         if settings.credentials is not None:
-            await connections.start()
-            _leave_by(leaving, connections.stop)
-            context.registry.when_voided = ending.end_void
+            await ending.connections.start()
+            _leave_by(leaving, ending.connections.stop)
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
         await _first(context.registry.ready.wait(), failure)
         handler = RequestHandler(context, authentication, journal)
         server = Server(buses.answering, handler, __version__, parts.around)
-        await context.replicas.start(handler.settled, settings.required.replicas)
-        _leave_by(leaving, context.replicas.stop)
+        await replica.admin.replicas.start(handler.settled, settings.required.replicas)
+        _leave_by(leaving, replica.admin.replicas.stop)
         if settings.credentials is not None:
             await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)
         if settings.try_doors:  # here the broker can ask about clients, all names are known, and nobody is served yet
             names = some_names({tenant.name: tenant.clients for tenant in context.registry.tenants()})
             await _first(try_doors(settings.url, settings.credentials, names), failure)
-        reactor = Reactor(buses.log, context)
+        reactor = Reactor(buses.log, replica.admin)
         await reactor.start()
         reacting = asyncio.create_task(reactor.run())
         _leave_by(leaving, partial(end, (reacting,)))
         gate = Gate(ORDERS_PER_SECOND)
         admin = Broker(buses.admin.connection, gate, buses.admin.askers.own_inbox)
-        serve_admin(admin, context)
+        serve_admin(admin, replica.admin)
         await admin.start()
         _leave_by(leaving, admin.stop)
         await server.start()
@@ -178,10 +199,10 @@ async def _answer_the_broker(
 ) -> None:
     """Decide who connects, under the lease there is. Whoever asks meanwhile is answered before what that takes ends."""
     connecting = Admission(context, authentication, base64.b64decode(credentials.client_key))
-    counts = ConnectionCounts(ending.connections, context.registry.max_connections)
-    callout = Callout(connecting, ending.holdings, counts, credentials.issuer_seed)
-    await ending.holdings.start(buses.log)
-    _leave_by(leaving, ending.holdings.stop)
+    counts = ConnectionCounts(ending.connections, context.registry.max_connections, ending.tokens.listed)
+    callout = Callout(connecting, ending.tokens, counts, credentials.issuer_seed)
+    await ending.tokens.start(buses.log)
+    _leave_by(leaving, ending.tokens.stop)
     await counts.start()
     _leave_by(leaving, counts.stop)
     await callout.start(buses.callout)
@@ -208,30 +229,26 @@ async def _connected(settings: Settings, failure: "asyncio.Future[None]", leavin
     return _Buses(log_bus, inquiry, callout, answering, admin)
 
 
-async def _context(buses: _Buses, keys: Keyring, parts: Parts, skew: Skew, copies: int) -> Context:
-    """What every endpoint works with, listening to the log and to the other replicas."""
-    the_log = parts.log(buses.log)
-    await the_log.start()
-    registry = Registry(the_log, keys)
-    seal = Seal(keys)
-    polling, completed = Polling(buses.log, seal), CompletedCutOffs(buses.log, the_log, seal)
-    await polling.start()
-    await completed.start()
-    with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
-        await skew.measure(buses.log)
-    families = parts.families(the_log, registry.subjects)
-    replicas = Replicas(buses.log, the_log, registry, skew, seal)
-    waiting, guesses = Waiting(buses.log), Guesses(buses.log)
-    await waiting.start(copies)
-    await guesses.start(copies)
-    news = AppendedCommits(buses.log, families.recent, replicas.is_alone, seal)
-    await news.start()
-    families.publish = news.publish
-    inquiry = ReadModel(buses.inquiry)
-    door = Door(registry)
-    return Context(
-        the_log, registry, families, keys, polling, replicas, inquiry, completed, skew, door, waiting, guesses
-    )
+def _constructed(settings: Settings, buses: _Buses, keys: Keyring, parts: Parts) -> _Replica:
+    """The replica's parts, none of them started: they neither read nor receive anything yet."""
+
+    def voided(tenant: str, client_id: str) -> None:
+        if settings.credentials is not None:  # on a broker that is not ours no connection is ended
+            ending.end_void(tenant, client_id)
+
+    log_bus, seal = buses.log, Seal(keys)
+    the_log = parts.log(log_bus)
+    registry, skew, recent = Registry(the_log, keys, voided), Skew(settings.max_clock_skew), FamilyCache()
+    replicas = Replicas(log_bus, the_log, registry, skew, seal)
+    news = AppendedCommits(log_bus, recent, replicas.is_alone, seal)
+    families = parts.families(the_log, registry.subjects, recent, news.publish)
+    devices = Devices(Waiting(log_bus), Polling(log_bus, seal), Guesses(log_bus))
+    connections = ServerConnections(log_bus, registry)
+    ending = _Ending(connections, TokenConnections(families, registry, connections))
+    context = Context(the_log, registry, families, keys, skew, Door(registry), devices)
+    read_model, completed = ReadModel(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
+    admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed)
+    return _Replica(context, admin, ending, news)
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

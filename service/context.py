@@ -1,4 +1,4 @@
-"""What an endpoint works with."""
+"""What the service works with: `Context` for requests of clients, `AdminContext` for operators and for cut-offs."""
 
 from typing import NamedTuple
 
@@ -18,26 +18,42 @@ from service.replicas.waiting_devices import Waiting
 from service.request_rates import Door
 
 
+class Devices(NamedTuple):
+    """What the replicas share about devices (RFC 8628): which ones wait, how often they poll, wrong user codes."""
+
+    waiting: Waiting
+    polling: Polling
+    guesses: Guesses
+
+
 class Context(NamedTuple):
-    """Built once, in the composition root."""
+    """What endpoints, access tokens and the authentication of clients need. Constructed once, in `heirloom.app`."""
 
     log: Log
     registry: Registry
     families: Families
     keyring: Keyring
-    polling: Polling
-    replicas: Replicas
-    read_model: ReadModel
-    completed: CompletedCutOffs
     skew: Skew
     door: Door
-    waiting: Waiting
-    guesses: Guesses
+    devices: Devices
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
-        """The tenant and the client that asks. Raises `invalid_client` where either is unknown or may not ask."""
+        """The tenant and the client that asks. Raises `invalid_client` where one is unknown or the client disabled."""
         tenant = await self.registry.tenant(tenant_name)
         client = await self.registry.client(tenant, client_id) if tenant is not None else None
         if tenant is None or client is None or client.state.disabled:
             raise OAuthError("invalid_client", "the client is unknown to this tenant, or disabled")
         return tenant, client
+
+
+class AdminContext(NamedTuple):
+    """What operators' commands and the reactor need. Constructed once, in `heirloom.app`."""
+
+    log: Log
+    registry: Registry
+    families: Families
+    keyring: Keyring
+    skew: Skew
+    replicas: Replicas
+    read_model: ReadModel
+    completed: CompletedCutOffs

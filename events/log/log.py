@@ -66,11 +66,11 @@ _consumer_decoder = msgspec.json.Decoder(_ConsumerInfo)
 class Log:
     """The log, or another stream, through one connection. Stateless; `start` it once."""
 
-    def __init__(self, connection: Connection, stream: str = STREAM) -> None:
+    def __init__(self, connection: Connection, stream: str = STREAM, appender: type[Appender] = Appender) -> None:
         self._connection = connection
         self._stream = stream
         self._newest = Newest(connection, stream)
-        self.appender = Appender(connection, self._next_after)
+        self.appender = appender(connection, self._next_after)
         self.append = self.appender.append
 
     async def start(self) -> None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from events.bus.connection import Connection
 from events.log.log import Log
-from service.families.families import Families
+from service.families.cache import FamilyCache
+from service.families.families import Families, Publish
 from service.registry.blocked_subjects import Subjects
 from service.server import Around, as_it_is
 
@@ -25,7 +26,7 @@ class Parts(NamedTuple):
     """A replica's log, its families, and what goes around each endpoint; `end` hands over the last spans."""
 
     log: Callable[[Connection], Log] = Log
-    families: Callable[[Log, Subjects], Families] = Families
+    families: Callable[[Log, Subjects, FamilyCache, Publish], Families] = Families
     around: Around = as_it_is
     end: Callable[[], None] = lambda: None
 

@@ -4,7 +4,7 @@ A request continues the trace its `traceparent` header names (W3C Trace Context)
 append's span has the commit's sequence.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyState
 from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
+from events.log.appender import Appender
 from events.log.log import Head, Log
 from heirloom import __version__
 from service.context import Context
@@ -62,12 +63,24 @@ def around(name: str, endpoint: Endpoint) -> Endpoint:
     return traced
 
 
+class TracedAppender(Appender):
+    """An appender whose appends are spans."""
+
+    async def append(
+        self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
+    ) -> int:
+        """Append `body`. The span has the commit's sequence."""
+        with _span("append", {"messaging.destination.name": subject}, kind=SpanKind.PRODUCER) as span:
+            seq = await super().append(subject, filter, body, expected, guard=guard)
+            span.set_attribute("heirloom.seq", seq)
+            return seq
+
+
 class TracedLog(Log):
     """A log whose reads and appends are spans."""
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self.append = _appending(self.append)
+        super().__init__(connection, appender=TracedAppender)
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
         """Of the leader, or of any replica."""
@@ -94,16 +107,6 @@ class TracedFamilies(Families):
         committed = await super().decide_on(tenant, family_id, actor, deciding, new=new)
         trace.get_current_span().set_attributes(_of(family_id, committed.state) | {"heirloom.seq": committed.seq})
         return committed
-
-
-def _appending(append: Callable[..., Awaitable[int]]) -> Callable[..., Any]:
-    async def traced(subject: str, *given: Any, **more: Any) -> int:
-        with _span("append", {"messaging.destination.name": subject}, kind=SpanKind.PRODUCER) as span:
-            seq = await append(subject, *given, **more)
-            span.set_attribute("heirloom.seq", seq)
-            return seq
-
-    return traced
 
 
 def _of(family_id: str, state: FamilyState | None) -> dict[str, AttributeValue]:

@@ -1,4 +1,4 @@
 """Administration over the bus (CONTRACT §5): settings, clients, revocation by an operator.
 
-Each operation is a coroutine `(Context, tenant, body) -> bytes`, the reply's JSON; refusals are raised as `OAuthError`.
+Each operation is a coroutine `(AdminContext, tenant, body) -> bytes`: the reply's JSON. A refusal is an `OAuthError`.
 """

@@ -13,7 +13,7 @@ from events.aggregates.settings import ClientSettings
 from events.log.stored_commit import Stored
 from service import clock
 from service.clients.authentication import WITH_SECRET
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, complete, effective, known_client, newest
 from service.decide.client_enabling import Enable
 from service.decide.client_enabling import enable as enabled
@@ -30,7 +30,7 @@ CLOCKS_APART_SECONDS = 0.25
 """More than replicas differ in what they take for the broker's time: an `iat` tells a client's tokens apart."""
 
 
-async def put(context: Context, tenant_name: str, body: bytes) -> bytes:
+async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     """`{seq}`, and `client_secret` when one was made: it is told this once, and only a digest is kept.
 
     The registration is replaced as a whole; putting the same one again writes nothing. `generate_secret` (default
@@ -92,7 +92,7 @@ class ClientRequest(msgspec.Struct, frozen=True):
 _client_decoder = msgspec.json.Decoder(ClientRequest)
 
 
-async def disable(context: Context, tenant: str, body: bytes) -> bytes:
+async def disable(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: nothing is issued to the client any more, and what it held is void."""
     asked = await _asked(context, tenant, body)
 
@@ -103,7 +103,7 @@ async def disable(context: Context, tenant: str, body: bytes) -> bytes:
     return await complete(context, stored, client_events.ClientDisabled)
 
 
-async def enable(context: Context, tenant: str, body: bytes) -> bytes:
+async def enable(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`, the latter 0: the client may ask again; what was void stays void.
 
     A disabling that is not complete yet is waited for: until then the client may be given what must be void, too.
@@ -124,7 +124,7 @@ class _Asked(NamedTuple):
     reason: str | None
 
 
-async def _asked(context: Context, tenant: str, body: bytes) -> _Asked:
+async def _asked(context: AdminContext, tenant: str, body: bytes) -> _Asked:
     """About a client there is. Raises `invalid_request`."""
     parameters = decode(body, _client_decoder)
     client_id = required(parameters.client_id, "client_id")
@@ -133,7 +133,7 @@ async def _asked(context: Context, tenant: str, body: bytes) -> _Asked:
     return _Asked(subjects.client(tenant, client_id), reason)
 
 
-async def _once_complete(context: Context, aggregate: subjects.Aggregate) -> client_events.ClientState:
+async def _once_complete(context: AdminContext, aggregate: subjects.Aggregate) -> client_events.ClientState:
     """The client's state; if it is disabled there, once nothing more is given to it on any replica.
 
     Raises `temporarily_unavailable` when that takes too long.
@@ -166,7 +166,7 @@ async def _second_over() -> datetime:
 
 
 async def _switch(
-    context: Context,
+    context: AdminContext,
     aggregate: subjects.Aggregate,
     decide: Callable[[client_events.ClientState], tuple[client_events.ClientEvent, ...]],
 ) -> Stored:

@@ -4,7 +4,7 @@ import msgspec
 
 from events.aggregates.subject import ConsentWithdrawn
 from service.admin.cut_off_once import cut_off_once
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, known_client
 from service.endpoints.end_user import MAX_SUB
 from service.request import at_most, decode, required
@@ -21,7 +21,7 @@ class ConsentRequest(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(ConsentRequest)
 
 
-async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
+async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: what the client has of the person's is void; a new consent begins a new family."""
     parameters = decode(body, _decoder)
     sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")

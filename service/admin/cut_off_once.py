@@ -2,12 +2,12 @@
 
 from events.aggregates import subjects
 from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked, codec, evolve
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import complete, effective, newest
 from service.registry.change_aggregate import change
 
 
-async def cut_off_once(context: Context, tenant: str, event: SubjectTokensRevoked | ConsentWithdrawn) -> bytes:
+async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensRevoked | ConsentWithdrawn) -> bytes:
     """`{seq, revoked_families}`. Writes nothing when the same was ordered before and nothing has begun since."""
     client_id = event.client_id if isinstance(event, ConsentWithdrawn) else None
     aggregate = subjects.subject(tenant, event.sub)
@@ -25,7 +25,7 @@ async def cut_off_once(context: Context, tenant: str, event: SubjectTokensRevoke
     return await complete(context, written.stored, type(event), client_id)
 
 
-async def _lives(context: Context, tenant: str, sub: str, client_id: str | None) -> bool:
+async def _lives(context: AdminContext, tenant: str, sub: str, client_id: str | None) -> bool:
     now = await context.log.last_sequence()
     async for families in context.read_model.live(tenant, sub, client_id, now, limit=1):
         if families:  # a page may have none, and others after it

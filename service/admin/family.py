@@ -6,7 +6,7 @@ import msgspec
 
 from events.aggregates import subjects
 from events.aggregates.family import FamilyState
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON
 from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
@@ -24,7 +24,7 @@ class FamilyRevokeRequest(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(FamilyRevokeRequest)
 
 
-async def revoke_family(context: Context, tenant: str, body: bytes) -> bytes:
+async def revoke_family(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: 1, or 0 when the family was dead already. Raises `invalid_request` for no family."""
     parameters = decode(body, _decoder)
     family_id = required(parameters.family_id, "family_id")

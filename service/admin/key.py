@@ -13,7 +13,7 @@ from events.aggregates import subjects
 from events.aggregates.settings import SigningAlg
 from events.aggregates.subjects import AggregateName
 from events.log.stored_commit import Stored
-from service.context import Context
+from service.context import AdminContext
 from service.errors import OAuthError
 from service.keys.keyring import KeyringError
 from service.keys.signing_key import SigningKey
@@ -31,7 +31,7 @@ class RotateRequest(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(RotateRequest)
 
 
-async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
+async def rotate(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     """`{seq, kid}` of the key that is used from now on, on every replica."""
     parameters = decode(body, _decoder)
     tenant = await context.registry.tenant(tenant_name)
@@ -45,7 +45,7 @@ async def rotate(context: Context, tenant_name: str, body: bytes) -> bytes:
     return msgspec.json.encode({"seq": rotated.seq, "kid": kid})
 
 
-async def ensure_keys(context: Context, tenant: Tenant, alg: SigningAlg) -> None:
+async def ensure_keys(context: AdminContext, tenant: Tenant, alg: SigningAlg) -> None:
     """A tenant signs from its first moment, and its next key is published. A race makes the very same keys.
 
     Raises `Unavailable`, also where this replica is too far behind the log to know which keys there are.
@@ -60,7 +60,7 @@ async def ensure_keys(context: Context, tenant: Tenant, alg: SigningAlg) -> None
         await _publish(context, tenant, alg)
 
 
-async def _rotate_signing(context: Context, tenant: Tenant) -> Stored:
+async def _rotate_signing(context: AdminContext, tenant: Tenant) -> Stored:
     await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
     following = tenant.next_key()
     if following is None:
@@ -73,7 +73,7 @@ async def _rotate_signing(context: Context, tenant: Tenant) -> Stored:
     return activated
 
 
-async def _certain_to_sign(context: Context, tenant: Tenant, kid: str) -> None:
+async def _certain_to_sign(context: AdminContext, tenant: Tenant, kid: str) -> None:
     """Nobody is told of a key that another rotation has already put out of use."""
     await context.registry.wait_for_keys(tenant.name)
     if tenant.signing is None or tenant.signing.kid != kid:
@@ -84,7 +84,7 @@ def _overtaken() -> OAuthError:
     return OAuthError("temporarily_unavailable", "another rotation is under way; try again")
 
 
-async def _publish(context: Context, tenant: Tenant, alg: SigningAlg, *, active: bool = False) -> None:
+async def _publish(context: AdminContext, tenant: Tenant, alg: SigningAlg, *, active: bool = False) -> None:
     number = 1 + max((known.state.number for known in tenant.keys.values()), default=0)
     secret = context.keyring.current
     key = SigningKey(context.keyring, tenant.name, secret, number, alg)
@@ -99,7 +99,7 @@ async def _publish(context: Context, tenant: Tenant, alg: SigningAlg, *, active:
 
 
 async def _advance(
-    context: Context, tenant: Tenant, known: TenantKey, status: str, event: key_events.KeyEvent
+    context: AdminContext, tenant: Tenant, known: TenantKey, status: str, event: key_events.KeyEvent
 ) -> Stored:
     def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
         return (event,) if state is not None and state.status == status else ()
@@ -107,7 +107,7 @@ async def _advance(
     return await _change(context, tenant, known.key.kid, decide)
 
 
-async def _rotate_mac(context: Context, tenant: Tenant) -> Stored:
+async def _rotate_mac(context: AdminContext, tenant: Tenant) -> Stored:
     """Tokens are computed under the keyring's newest secret from now on; those under older ones stay valid."""
     try:
         context.keyring.reload()
@@ -119,7 +119,7 @@ async def _rotate_mac(context: Context, tenant: Tenant) -> Stored:
     return await _mint_under(context, tenant, newest)
 
 
-async def _mint_under(context: Context, tenant: Tenant, secret: int) -> Stored:
+async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> Stored:
     def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
         if state is not None:
             return ()
@@ -128,7 +128,7 @@ async def _mint_under(context: Context, tenant: Tenant, secret: int) -> Stored:
     return await _change(context, tenant, f"mac-{secret}", decide)
 
 
-async def _change(context: Context, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:
+async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:
     aggregate = subjects.key(tenant.name, kid)
     written = await change(context.log, aggregate, key_events.codec, key_events.evolve, decide)
     context.registry.apply(written.stored)

@@ -6,11 +6,11 @@ from events.bus.faststream_broker import Broker, Handle, serve
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.fairness.request_gate import Asker
 from service.admin import client, consent, family, key, role, subject, tenant
-from service.context import Context
+from service.context import AdminContext
 from service.errors import OAuthError
 from service.refusal import refusal_of
 
-Operation = Callable[[Context, str, bytes], Awaitable[bytes]]
+Operation = Callable[[AdminContext, str, bytes], Awaitable[bytes]]
 
 OPERATIONS: dict[str, Operation] = {
     "tenant.put": tenant.put,
@@ -37,14 +37,14 @@ A cut-off may take half a minute; others of its tenant, and other tenants' order
 """
 
 
-def serve_admin(broker: Broker, context: Context) -> None:
+def serve_admin(broker: Broker, context: AdminContext) -> None:
     """Answer `admin.<tenant>.<operation>`."""
     turns = Turns(LIMITS)
     for name, operation in OPERATIONS.items():
         serve(broker, f"admin.*.{name}", _handle(context, turns, name, operation), queue=QUEUE)
 
 
-def _handle(context: Context, turns: Turns, name: str, operation: Operation) -> Handle:
+def _handle(context: AdminContext, turns: Turns, name: str, operation: Operation) -> Handle:
     async def handle(_subject: str, body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
         tenant = asker.tenant
         try:

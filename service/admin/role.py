@@ -9,7 +9,7 @@ from events.aggregates import role as role_events
 from events.aggregates import subjects
 from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
 from events.log.log import Unavailable
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, known_tenant
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
@@ -33,7 +33,7 @@ class RoleRequest(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(RoleRequest)
 
 
-async def add(context: Context, tenant: str, body: bytes) -> bytes:
+async def add(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, user, secret, inbox_prefix}`: what connects as that role. The secret is told this once."""
     asked = decode(body, _decoder)
     name, role = _name(asked), _role(asked)
@@ -56,7 +56,7 @@ async def add(context: Context, tenant: str, body: bytes) -> bytes:
     return msgspec.json.encode({"seq": written.stored.seq} | reply)
 
 
-async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
+async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq}`: nobody connects under that name from now on; who is connected is not within a second."""
     asked = decode(body, _decoder)
     name, reason = _name(asked), at_most(asked.reason, MAX_REASON, "reason")
@@ -73,7 +73,7 @@ async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
     return msgspec.json.encode({"seq": written.stored.seq})
 
 
-async def listed(context: Context, tenant: str, body: bytes) -> bytes:
+async def listed(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{items}`: each name with its role, whether it is `live` or `revoked`, and the sequence since which it is so."""
     decode(body, _decoder)
     await known_tenant(context, tenant)
@@ -86,7 +86,7 @@ def _item(name: str, found: TenantRole) -> dict[str, str | int]:
     return {"name": name, "role": found.state.role, "status": status, "seq": found.seq}
 
 
-async def _roles(context: Context, tenant: str) -> dict[str, TenantRole]:
+async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:
     """Those there are in the log by now. Raises `Unavailable`."""
     newest = await context.log.last_from_leader(subjects.role(tenant, "*"))
     if newest is not None:

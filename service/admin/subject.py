@@ -13,7 +13,7 @@ from events.aggregates.subject import (
     evolve,
 )
 from service.admin.cut_off_once import cut_off_once
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, complete, known_tenant
 from service.endpoints.end_user import MAX_SUB
 from service.registry.change_aggregate import change
@@ -30,7 +30,7 @@ class SubjectRequest(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(SubjectRequest)
 
 
-async def block(context: Context, tenant: str, body: bytes) -> bytes:
+async def block(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: nothing is issued for the person any more, and what there was is void."""
     sub, reason = await _asked(context, tenant, body)
 
@@ -41,7 +41,7 @@ async def block(context: Context, tenant: str, body: bytes) -> bytes:
     return await complete(context, written.stored, SubjectBlocked)
 
 
-async def unblock(context: Context, tenant: str, body: bytes) -> bytes:
+async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`, the latter 0: families may begin again; what was void stays void."""
     sub, reason = await _asked(context, tenant, body)
     aggregate = subjects.subject(tenant, sub)
@@ -55,13 +55,13 @@ async def unblock(context: Context, tenant: str, body: bytes) -> bytes:
     return await complete(context, written.stored, SubjectUnblocked)
 
 
-async def revoke(context: Context, tenant: str, body: bytes) -> bytes:
+async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`: what the person has is void; new families may begin."""
     sub, reason = await _asked(context, tenant, body)
     return await cut_off_once(context, tenant, SubjectTokensRevoked(sub, reason))
 
 
-async def _asked(context: Context, tenant: str, body: bytes) -> tuple[str, str | None]:
+async def _asked(context: AdminContext, tenant: str, body: bytes) -> tuple[str, str | None]:
     parameters = decode(body, _decoder)
     sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")
     await known_tenant(context, tenant)

@@ -9,7 +9,7 @@ from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from service.admin.key import ensure_keys
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.await_effect import effective
 from service.decide.policy import longest_before, resolve
 from service.errors import OAuthError
@@ -20,7 +20,7 @@ from service.request import decode
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-async def put(context: Context, tenant: str, body: bytes) -> bytes:
+async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq}`. The settings are replaced as a whole; putting the same ones again writes nothing."""
     if not subjects.TENANT.fullmatch(tenant):
         raise OAuthError("invalid_request", "a tenant's name is [a-z0-9][a-z0-9-]{0,62}")
@@ -37,7 +37,7 @@ async def put(context: Context, tenant: str, body: bytes) -> bytes:
     return msgspec.json.encode({"seq": written.stored.seq, "changed": written.changed})
 
 
-async def _nobody_elses(context: Context, tenant: str, issuer: str) -> tuple[str, int]:
+async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tuple[str, int]:
     """All tenants' commits, and the last one as of which no other tenant has this issuer (RFC 8414 §2).
 
     So of two tenants that ask for one issuer at once, one comes too late. Raises `invalid_request`, `Unavailable`.

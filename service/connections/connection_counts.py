@@ -52,21 +52,26 @@ class Who(NamedTuple):
 class Lists(Protocol):
     """Asks the servers, and ends what they have."""
 
-    when_listed: list[Callable[[Listed], None]]
-
-    async def list_all(self) -> None:
-        """Ask; each of `when_listed` receives each connection."""
+    async def list_all(self, receive: Callable[[Listed], None]) -> None:
+        """Ask for all connections: `receive` is called with each one."""
 
     async def kick(self, listed: Listed) -> None:
         """End one."""
 
 
 class ConnectionCounts:
-    """`bound` gives how many a client may have; None where nothing is known of it."""
+    """Counts connections, and ends those beyond the bound.
 
-    def __init__(self, connections: Lists, bound: Callable[[str, str], int | None]) -> None:
+    `bound` gives how many a client may have, None for an unknown one. `listed` is called with each connection that the
+    servers list.
+    """
+
+    def __init__(
+        self, connections: Lists, bound: Callable[[str, str], int | None], listed: Callable[[Listed], None]
+    ) -> None:
         self._connections = connections
         self._bound = bound
+        self._listed = listed
         self._counted: Counter[Who] = Counter()
         self._before: Counter[Who] = Counter()
         self._since: Counter[Who] = Counter()
@@ -78,7 +83,6 @@ class ConnectionCounts:
         self._is_stopped = False
         self._told = asyncio.Condition()
         self._tasks = TaskSet()
-        connections.when_listed.append(self._note)
 
     async def start(self) -> None:
         """Count those there are, and go on counting."""
@@ -125,13 +129,14 @@ class ConnectionCounts:
 
     def _note(self, listed: Listed) -> None:
         self._found[listed.server, listed.cid] = listed
+        self._listed(listed)
 
     async def _count_for_ever(self) -> None:
         while True:
             self._found, self._before, self._since = {}, self._since, Counter()
             self._stale.clear()
             self._begun += 1
-            await self._connections.list_all()
+            await self._connections.list_all(self._note)
             await asyncio.sleep(ASK_SECONDS)
             await self._end_excess()
             async with self._told:

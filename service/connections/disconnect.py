@@ -70,8 +70,12 @@ class _Reply(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Reply)
 
 
+def _ignore(_listed: Listed) -> None:
+    """No connection is listed before somebody asks."""
+
+
 class ServerConnections:
-    """All there are to the broker. Each of `when_listed` receives each one that `list_all` finds."""
+    """All connections to the broker: listed, and ended."""
 
     def __init__(self, connection: Connection, registry: Registry) -> None:
         self._connection = connection
@@ -79,7 +83,7 @@ class ServerConnections:
         self._inbox = connection.new_inbox()
         self._tasks = TaskSet()
         self._pages: set[int] = set()
-        self.when_listed: list[Callable[[Listed], None]] = []
+        self._receive: Callable[[Listed], None] = _ignore
 
     async def start(self) -> None:
         """Listen for the servers' answers."""
@@ -97,8 +101,12 @@ class ServerConnections:
         """End those of that user. The broker's users are named by `callout` and by `holding`."""
         self._tasks.start(self._ask_to_end(user))
 
-    async def list_all(self) -> None:
-        """Look through all there are; one that comes or goes meanwhile may be passed over."""
+    async def list_all(self, receive: Callable[[Listed], None]) -> None:
+        """Ask the servers for all connections: `receive` is called with each one as their answers arrive.
+
+        A connection that begins or ends meanwhile may be missing.
+        """
+        self._receive = receive
         self._pages.clear()
         await self._ask_for_page(0)
 
@@ -156,9 +164,8 @@ class ServerConnections:
 
     async def _page_found(self, message: Msg) -> None:
         found = _listed(message.data)
-        for receive in self.when_listed:
-            for listed in found:
-                receive(listed)
+        for listed in found:
+            self._receive(listed)
         if len(found) == AT_ONCE:
             await self._ask_for_page(int(message.subject.rpartition(".")[2]) + AT_ONCE)
 

@@ -68,7 +68,6 @@ class TokenConnections:
         self._connections = connections
         self._known: dict[tuple[str, str], set[TokenConnection]] = {}
         self._tasks = TaskSet()
-        connections.when_listed.append(self._listed)
 
     async def start(self, connection: Connection) -> None:
         """Hear of revocations from now on. The connections that are there already are listed after that."""
@@ -102,8 +101,11 @@ class TokenConnections:
                 for holding in self._all():
                     self._tasks.start(self._end_if_void(holding, clock.now()))
 
-    def _listed(self, listed: Listed) -> None:
-        """What is known here already is ended when its revocation is heard."""
+    def listed(self, listed: Listed) -> None:
+        """Remember a connection that the servers list, and end it if its token is void.
+
+        One that is known here already ends with its revocation.
+        """
         holding = TokenConnection.of(listed.user)
         if holding is not None and holding not in self._known.get((holding.tenant, holding.family_id), ()):
             self._remember(holding)

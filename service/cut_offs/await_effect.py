@@ -6,7 +6,7 @@ from events.aggregates import subjects
 from events.aggregates.commit import type_of
 from events.aggregates.subjects import AggregateName
 from events.log.stored_commit import Stored
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs.reactor import cut_off_of
 from service.decide.cut_off import CutOff
 from service.errors import OAuthError
@@ -24,7 +24,7 @@ class _Commit(msgspec.Struct):
     events: tuple[Event, ...]
 
 
-async def effective(context: Context, stored: Stored) -> CutOff | None:
+async def effective(context: AdminContext, stored: Stored) -> CutOff | None:
     """Return when no replica decides on older settings than these, and every family they end has ended.
 
     Gives what they end. Raises `temporarily_unavailable` when that takes too long.
@@ -44,7 +44,7 @@ async def effective(context: Context, stored: Stored) -> CutOff | None:
 
 
 async def complete(
-    context: Context, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
+    context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> bytes:
     """`{seq, revoked_families}` of the newest such event of an aggregate, complete. `last` is the aggregate's last.
 
@@ -62,7 +62,7 @@ async def complete(
 
 
 async def newest(
-    context: Context, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
+    context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> Stored | None:
     """The aggregate's newest commit with such an event (about that client), looking back from `last`."""
     while last is not None:
@@ -74,13 +74,13 @@ async def newest(
     return None
 
 
-async def known_tenant(context: Context, tenant: str) -> None:
+async def known_tenant(context: AdminContext, tenant: str) -> None:
     """Raises `invalid_request` for a tenant there is not."""
     if await context.registry.tenant(tenant) is None:
         raise OAuthError("invalid_request", "there is no such tenant")
 
 
-async def known_client(context: Context, tenant: str, client_id: str) -> None:
+async def known_client(context: AdminContext, tenant: str, client_id: str) -> None:
     """Raises `invalid_request` for a client there is not."""
     found = await context.registry.tenant(tenant)
     if found is None:

@@ -29,7 +29,7 @@ from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
 from events.task_cancellation import end
 from events.task_set import TaskSet
-from service.context import Context
+from service.context import AdminContext
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.decision import Decision
 from service.decide.policy import Rules
@@ -63,7 +63,7 @@ class _Ordered(msgspec.Struct):
 class Reactor:
     """This replica's part of it."""
 
-    def __init__(self, connection: Connection, context: Context) -> None:
+    def __init__(self, connection: Connection, context: AdminContext) -> None:
         self._connection = connection
         self._context = context
         self._tasks = TaskSet()

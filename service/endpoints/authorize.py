@@ -107,7 +107,7 @@ async def _answer_device(
         amr=person.amr,
         auth_time=person.auth_time,
     )
-    number = await context.guesses.count(tenant.name, request.client_id, person.sub)
+    number = await context.devices.guesses.count(tenant.name, request.client_id, person.sub)
     is_guess = False
     try:
         await answer(context, tenant.name, family_id, request.actor, asked)
@@ -116,7 +116,7 @@ async def _answer_device(
         raise
     finally:
         if not is_guess:
-            await context.guesses.take_back(number)
+            await context.devices.guesses.take_back(number)
     return b"{}"
 
 
@@ -126,7 +126,7 @@ async def answer(context: Context, tenant: str, family_id: str, actor: str, aske
     Raises `invalid_grant` where no device waits, `invalid_scope` and `invalid_target` for more than it asked for, and
     `Unavailable`.
     """
-    waiting = await context.waiting.find(tenant, family_id)
+    waiting = await context.devices.waiting.find(tenant, family_id)
     if waiting is not None and not await _still_may(context, tenant, waiting):
         raise invalid_grant().error
 
@@ -136,7 +136,7 @@ async def answer(context: Context, tenant: str, family_id: str, actor: str, aske
     committed = await context.families.decide(tenant, family_id, actor, decide)
     committed.or_raise()
     if waiting is not None:
-        await context.waiting.remove(tenant, family_id, waiting.client_id)
+        await context.devices.waiting.remove(tenant, family_id, waiting.client_id)
 
 
 async def _still_may(context: Context, tenant_name: str, waiting: DeviceAuthorizationStarted) -> bool:

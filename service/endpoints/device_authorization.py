@@ -47,7 +47,7 @@ async def handle(context: Context, request: Request) -> bytes:
         family_id = family_of(context.keyring, tenant.name, user_code) or ""
         if (await context.families.load(tenant.name, family_id)).state is not None:
             continue  # the code has been in use before
-        if await context.waiting.add(tenant.name, family_id, started, client.rules.max_pending_devices):
+        if await context.devices.waiting.add(tenant.name, family_id, started, client.rules.max_pending_devices):
             break
     else:
         raise OAuthError("temporarily_unavailable", "no free user code was found; try again")

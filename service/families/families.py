@@ -42,24 +42,26 @@ Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
 DecideOn: TypeAlias = Callable[[LoadedFamily, datetime, str], Decision]
 """The same, for who must know when the last commit was stored."""
 
-Spread: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
-"""`(tenant, family id, seq, body)` of a commit: to whoever may be asked about the family next."""
+Publish: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
+"""`(tenant, family id, seq, body)` of a commit that was appended: publishes it to the other replicas."""
 
 
-async def _to_nobody(_tenant: str, _family_id: str, _seq: int, _body: bytes) -> None:
+async def _publish_nothing(_tenant: str, _family_id: str, _seq: int, _body: bytes) -> None:
     """There is no other replica."""
 
 
 class Families:
     """Families by way of the log. The cache may cost a retry, never a wrong answer: it only ever serves an append."""
 
-    def __init__(self, log: Log, people: Subjects) -> None:
+    def __init__(
+        self, log: Log, people: Subjects, recent: FamilyCache | None = None, publish: Publish = _publish_nothing
+    ) -> None:
         self._log = log
         self._people = people
         self.tally = FamilyCounters()
         self.buckets = Buckets()
-        self.recent = FamilyCache()
-        self.publish: Spread = _to_nobody
+        self.recent = recent or FamilyCache()
+        self._publish = publish
 
     async def load(self, tenant: str, family_id: str) -> LoadedFamily:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
@@ -133,7 +135,7 @@ class Families:
                 raise
             self.tally.committed(decision.events)
             self.recent.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
-            await self.publish(tenant, family_id, seq, body)
+            await self._publish(tenant, family_id, seq, body)
             return CommittedDecision(family_id, decision.outcome, state, seq)
 
     async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> BlockState | None:

@@ -29,21 +29,25 @@ LEASE_SECONDS = 3.0
 """How long the memory may be decided on after it was certainly current (`service.replicas.leases`)."""
 
 
+def _ignore(_tenant: str, _client_id: str) -> None:
+    """On a broker that is not ours no connection is ended."""
+
+
 class Registry:
     """Tenants and clients as of the newest registry commit that this replica has applied.
 
-    `current_as_of` is a time of the event loop's clock: everything stored before it is applied here. `when_voided` is
+    `current_as_of` is a time of the event loop's clock: everything stored before it is applied here. `voided` is
     called with the tenant and the client_id of each client that is disabled, or was disabled since its last known
     commit; and with the name (`named_role.as_client`) of each role that is revoked, or was.
     """
 
-    def __init__(self, log: Log, keyring: Keyring) -> None:
+    def __init__(self, log: Log, keyring: Keyring, voided: Callable[[str, str], None] = _ignore) -> None:
         self._log = log
         self._keyring = keyring
         self._tenants: dict[str, Tenant] = {}
         self.subjects = Subjects(log)
         self.current_as_of = float("-inf")
-        self.when_voided: Callable[[str, str], None] = lambda _tenant, _client_id: None
+        self._voided = voided
         self._applied_seq = 0
         self._applied_more = asyncio.Condition()
         self.ready = asyncio.Event()
@@ -182,11 +186,11 @@ class Registry:
                 tenant.apply_settings(stored)
             case "client":
                 if tenant.apply_client(name.id, stored):
-                    self.when_voided(tenant.name, name.id)
+                    self._voided(tenant.name, name.id)
             case "key":
                 tenant.apply_key(name.id, stored)
             case "subject":
                 self.subjects.apply(name.tenant, name.id, Head(stored, commit, stored.seq))
             case "role":
                 if tenant.apply_role(name.id, stored):
-                    self.when_voided(tenant.name, as_client(name.id))
+                    self._voided(tenant.name, as_client(name.id))

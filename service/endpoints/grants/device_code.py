@@ -49,7 +49,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     try:
         return await token_response(context, tenant, client, committed)
     except OAuthError as error:
-        if error.code == "authorization_pending" and await context.polling.too_soon(presented.family_id):
+        if error.code == "authorization_pending" and await context.devices.polling.too_soon(presented.family_id):
             raise OAuthError("slow_down", "polled too soon; wait 5 seconds longer from now on") from error
         raise
 
@@ -59,7 +59,7 @@ async def poll(context: Context, tenant: str, family_id: str, actor: str, decide
     committed = await context.families.decide_on(tenant, family_id, actor, decide)
     if committed.state is not None:
         return committed
-    waiting = await context.waiting.find(tenant, family_id)
+    waiting = await context.devices.waiting.find(tenant, family_id)
     if waiting is None:  # it is answered in this very moment, or gone
         return await context.families.decide_on(tenant, family_id, actor, decide)
     asked = LoadedFamily(0, None, state_of(waiting), from_leader=True)

@@ -21,20 +21,19 @@ class Servers:
     def __init__(self) -> None:
         self.open: list[Listed] = []
         self.asked = self.let_in = self.kicked = 0
-        self.when_listed: list[Callable[[Listed], None]] = []
+        self.listed: list[Listed] = []
         self.is_slow = False
         self.answering = asyncio.Semaphore()
 
-    async def list_all(self) -> None:
+    async def list_all(self, receive: Callable[[Listed], None]) -> None:
         """All answer, with those they had when they were asked."""
         self.asked += 1
         found = list(self.open)
         await self.answering.acquire()
         if not self.is_slow:
             self.answering.release()
-        for receive in self.when_listed:
-            for listed in found:
-                receive(listed)
+        for listed in found:
+            receive(listed)
 
     async def kick(self, listed: Listed) -> None:
         """It ends."""
@@ -67,7 +66,7 @@ def _bound(tenant: str, client_id: str) -> int | None:
 async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ConnectionCounts]:
     """Of a replica that has started; clients of acme may have two connections each."""
     monkeypatch.setattr(connection_counts, "ASK_SECONDS", 0)
-    counts = ConnectionCounts(servers, _bound)
+    counts = ConnectionCounts(servers, _bound, servers.listed.append)
     await counts.start()
     await _counted()
     yield counts
@@ -121,7 +120,7 @@ def test_one_replica_lets_in_no_more_than_the_bound(steps: list[str]) -> None:
 async def _follow(steps: list[str]) -> None:
     servers = Servers()
     servers.slow_down()
-    counts = ConnectionCounts(servers, _bound)
+    counts = ConnectionCounts(servers, _bound, servers.listed.append)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(connection_counts, "ASK_SECONDS", 0)
         await counts.start()
@@ -226,13 +225,11 @@ async def test_who_comes_elsewhere_is_found_after_a_while(
     monkeypatch.setattr(connection_counts, "AGAIN_SECONDS", 0)
     counts.takes("acme", "other")  # from the next count on it waits no longer than that
     await _counted()
-    listed: list[Listed] = []
-    servers.when_listed.append(listed.append)
     servers.connect("acme/web", 1)
     async with asyncio.timeout(10):
-        while not listed:
+        while not servers.listed:
             await asyncio.sleep(0)
-    assert {each.user for each in listed} == {"acme/web"}
+    assert {each.user for each in servers.listed} == {"acme/web"}
 
 
 async def test_all_names_of_a_tenant_have_a_bound_together(servers: Servers, counts: ConnectionCounts) -> None:

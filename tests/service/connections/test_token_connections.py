@@ -37,13 +37,12 @@ class World:
         self.ended: list[str] = []
         self.void: dict[tuple[str, str], datetime] = {}
         asked = SimpleNamespace(load=self._load), SimpleNamespace(void_until=lambda *who: self.void.get(who))
-        self.connections = SimpleNamespace(end_user=self.ended.append, when_listed=[])
+        self.connections = SimpleNamespace(end_user=self.ended.append)
         self.holdings = TokenConnections(*cast("Any", (*asked, self.connections)))
 
     def list(self, user: str, began: datetime | None = None) -> None:
         """The servers have such a connection."""
-        (receive,) = self.connections.when_listed
-        receive(Listed("one", 1, user, (began or clock.now()).isoformat()))
+        self.holdings.listed(Listed("one", 1, user, (began or clock.now()).isoformat()))
 
     async def _load(self, _tenant: str, _family_id: str) -> LoadedFamily:
         answer = self.answers.pop(0)

@@ -17,7 +17,7 @@ from events.bus.connection import Connection
 from events.jetstream.pull_consumer import NotHandedOut, Pulled
 from events.log.log import Log
 from events.task_cancellation import end
-from service.context import Context
+from service.context import AdminContext
 from service.cut_offs import reactor
 from service.cut_offs.reactor import Reactor
 from service.registry.change_aggregate import change
@@ -84,7 +84,7 @@ async def reacting(connection: Connection, log: Log) -> AsyncIterator[asyncio.Qu
         completed=SimpleNamespace(tell=completed.put),
         skew=SimpleNamespace(is_right=lambda: True),
     )
-    running = asyncio.create_task(Reactor(connection, cast("Context", context)).run())
+    running = asyncio.create_task(Reactor(connection, cast("AdminContext", context)).run())
     try:
         async with asyncio.timeout(10):
             yield completed
@@ -133,10 +133,10 @@ async def test_the_reactors_consumer_that_is_ours_is_left_alone(connection: Conn
     log = Log(connection)
     await log.start()
     for _ in range(2):
-        await Reactor(connection, cast("Context", None)).start()
+        await Reactor(connection, cast("AdminContext", None)).start()
     jetstream = connection.jetstream()
     made = (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created
-    await Reactor(connection, cast("Context", None)).start()
+    await Reactor(connection, cast("AdminContext", None)).start()
     assert (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created == made
 
 

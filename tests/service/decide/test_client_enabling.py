@@ -17,7 +17,7 @@ from events.bus.connect import connect
 from events.log.log import Log
 from service import clock
 from service.admin import client
-from service.context import Context
+from service.context import AdminContext
 from service.decide.client_enabling import Enable, enable
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
@@ -75,8 +75,8 @@ class World:
             barrier=self._nobody_else, wait=self._wait, ended=self._none_ended
         )  # the parts of other processes
         no_matter = cast("Any", None)
-        three, more = cast("tuple[Any, Any, Any]", (others,) * 3), (no_matter,) * 4
-        self.context = Context(log, Registry(log, keys), no_matter, keys, no_matter, *three, *more)
+        three = cast("tuple[Any, Any, Any]", (others,) * 3)
+        self.context = AdminContext(log, Registry(log, keys), no_matter, keys, no_matter, *three)
 
     async def _nobody_else(self, _seq: int) -> None:
         pass

@@ -54,7 +54,8 @@ class Replica:
         self.waiting, self.guesses = Waiting(connection), Guesses(connection)
         families = Families(self.log, Subjects(self.log))
         registry = SimpleNamespace(tenant=_registered, client=_registered)
-        parts = SimpleNamespace(families=families, waiting=self.waiting, guesses=self.guesses, registry=registry)
+        devices = SimpleNamespace(waiting=self.waiting, guesses=self.guesses)
+        parts = SimpleNamespace(families=families, devices=devices, registry=registry)
         self._context = cast("Context", parts)
 
     async def start(self) -> None:

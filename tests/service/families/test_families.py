@@ -82,6 +82,15 @@ async def _replica(url: str) -> Replica:
     return Replica(Families(log, Subjects(log)), connection, conflicts, reads, log)
 
 
+async def _publishing(replica: Replica, is_alone: Callable[[], bool]) -> Replica:
+    """The same, publishing what it appends to the other replicas, and receiving what they append."""
+    recent = FamilyCache()
+    news = AppendedCommits(replica.connection, recent, is_alone, SEAL)
+    await news.start()
+    await replica.connection.flush()
+    return replica._replace(families=Families(replica.log, Subjects(replica.log), recent, news.publish))
+
+
 async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
     """A family that one replica began, refreshed by the other, the one, the other, the one."""
     one, other = replicas
@@ -195,13 +204,9 @@ async def _at(
 
 async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:
     """The news of a commit is there before whoever has its answer can ask again."""
-    for replica in replicas:
-        news = AppendedCommits(replica.connection, replica.families.recent, lambda: False, SEAL)
-        await news.start()
-        await replica.connection.flush()
-        replica.families.publish = news.publish
-    await _in_turn(replicas)
-    for replica in replicas:
+    one, other = [await _publishing(replica, lambda: False) for replica in replicas]
+    await _in_turn((one, other))
+    for replica in (one, other):
         assert (replica.conflicts, replica.reads) == ([], [])
 
 
@@ -243,7 +248,7 @@ async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -
     heard: list[bytes] = []
     await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
     await other.connection.flush()
-    one.families.publish = AppendedCommits(one.connection, one.families.recent, lambda: True, SEAL).publish
+    one = await _publishing(one, lambda: True)
     await _in_turn((one, one))
     await one.connection.flush()
     await other.connection.flush()

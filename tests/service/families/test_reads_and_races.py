@@ -27,7 +27,7 @@ from events.log.stored_commit import Stored
 from service.access_tokens.recognise import Actor, Claims
 from service.admin import client as client_admin
 from service.admin.cut_off_once import cut_off_once
-from service.context import Context
+from service.context import AdminContext, Context
 from service.cut_offs import await_effect
 from service.cut_offs.reactor import Reactor
 from service.decide.cut_off import CutOff
@@ -169,7 +169,9 @@ async def test_what_the_familys_client_may_today_is_not_taken_from_an_old_memory
 def _reactor(log: Log, barrier: Any, connection: Any = None) -> Reactor:
     """One whose replicas' barrier is this."""
     context = SimpleNamespace(log=log, replicas=SimpleNamespace(barrier=barrier))
-    return Reactor(connection or cast("Any", SimpleNamespace(jetstream=lambda **_: None)), cast("Context", context))
+    return Reactor(
+        connection or cast("Any", SimpleNamespace(jetstream=lambda **_: None)), cast("AdminContext", context)
+    )
 
 
 async def test_a_family_begun_by_a_replica_that_had_not_heard_is_within_the_bound(log: StaleLog) -> None:
@@ -214,7 +216,7 @@ async def test_a_cut_off_from_before_the_consumer_is_finished(log: StaleLog, con
         completed=SimpleNamespace(tell=completed.put),
         skew=SimpleNamespace(is_right=lambda: True),
     )
-    running = asyncio.create_task(Reactor(connection, cast("Context", context)).run())
+    running = asyncio.create_task(Reactor(connection, cast("AdminContext", context)).run())
     try:
         async with asyncio.timeout(10):
             assert await completed.get() == blocked.seq
@@ -232,7 +234,7 @@ async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: Sta
     async def wait(_seq: int) -> bool:
         return False
 
-    context = cast("Context", SimpleNamespace(log=log, completed=SimpleNamespace(wait=wait)))
+    context = cast("AdminContext", SimpleNamespace(log=log, completed=SimpleNamespace(wait=wait)))
     event = ConsentWithdrawn("alice", "web")
     ordered = await _append(log, subjects.subject("acme", "alice"), event)
     with pytest.raises(OAuthError, match=f"sequence {ordered.seq}"):
@@ -264,7 +266,7 @@ async def test_what_was_ordered_about_one_client_is_not_taken_for_another(log: S
     one = await _append(log, person, ConsentWithdrawn("alice", "a"))
     other = await _append(log, person, ConsentWithdrawn("alice", "b"))
     last = await log.last_from_leader(person)
-    context = cast("Context", SimpleNamespace(log=log))
+    context = cast("AdminContext", SimpleNamespace(log=log))
     found = [await await_effect.newest(context, last, ConsentWithdrawn, client_id) for client_id in ("a", "b", "c")]
     assert [stored.seq if stored else 0 for stored in found] == [one.seq, other.seq, 0]
 
@@ -284,7 +286,9 @@ async def test_of_two_racing_registrations_one_is_told_the_secret_that_holds(
         return SimpleNamespace(settings=TenantSettings(), name="acme")
 
     registry = SimpleNamespace(tenant=tenant, client=known, apply=lambda _stored: None)
-    context = cast("Context", SimpleNamespace(log=log, registry=registry, replicas=SimpleNamespace(barrier=barrier)))
+    context = cast(
+        "AdminContext", SimpleNamespace(log=log, registry=registry, replicas=SimpleNamespace(barrier=barrier))
+    )
     body = msgspec.json.encode({"client_id": "web", "grant_types": ["client_credentials"], "scope": "read"})
     replies = await asyncio.gather(*(client_admin.put(context, "acme", body) for _ in range(2)))
     told = [msgspec.json.decode(reply).get("client_secret") for reply in replies]

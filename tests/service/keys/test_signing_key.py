@@ -13,7 +13,7 @@ from events.bus.connection import Connection
 from events.log.log import Log, Unavailable
 from events.task_cancellation import end
 from service.admin.key import ensure_keys, rotate
-from service.context import Context
+from service.context import AdminContext
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
 from service.keys.signing_key import SigningKey
@@ -34,30 +34,17 @@ class World:
         self.connection, self.log = connection, log
         self.following: list[asyncio.Task[None]] = []
 
-    def replica(self, replicas: object = None) -> Context:
+    def replica(self, replicas: object = None) -> AdminContext:
         """One that does not follow the log yet."""
         nothing = cast("Any", None)  # deciding about keys needs no more than this
         registry = Registry(self.log, KEYS)
-        return Context(
-            self.log,
-            registry,
-            nothing,
-            KEYS,
-            nothing,
-            cast("Any", replicas),
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-        )
+        return AdminContext(self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing)
 
-    def follow(self, context: Context) -> None:
+    def follow(self, context: AdminContext) -> None:
         """From now on it does."""
         self.following.append(asyncio.create_task(context.registry.follow(self.connection, _never)))
 
-    async def tenant(self, context: Context) -> Tenant:
+    async def tenant(self, context: AdminContext) -> Tenant:
         """As that replica knows it."""
         tenant = await context.registry.tenant("acme")
         assert tenant is not None

@@ -77,7 +77,7 @@ async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
     def fail(_tenant: str, _client_id: str) -> None:
         raise unforeseen
 
-    world.registry.when_voided = fail
+    world.registry = Registry(world.log, world.keys, fail)
     aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
     await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled)
     assert await world.follow() is unforeseen
@@ -86,7 +86,7 @@ async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
 async def test_who_is_to_end_is_told_however_late_the_replica_is(world: World) -> None:
     """Of a disabling that it learns of by the enabling alone, too; what was begun before that has no right to be."""
     voided: list[tuple[str, str]] = []
-    world.registry.when_voided = lambda *who: voided.append(who)
+    world.registry = Registry(world.log, world.keys, lambda *who: voided.append(who))
     web = subjects.client("acme", "web")
     world.registry.apply(await _settle(world, web, client_events.ClientConfigured(ClientSettings())))
     assert not voided and world.registry.void_until("acme", "web") is None
@@ -103,7 +103,7 @@ async def test_who_is_to_end_is_told_however_late_the_replica_is(world: World) -
 async def test_whose_role_it_was_is_told_too(world: World) -> None:
     """A name that was revoked and added again is another's; no client is meant that is called as the role is."""
     voided: list[tuple[str, str]] = []
-    world.registry.when_voided = lambda *who: voided.append(who)
+    world.registry = Registry(world.log, world.keys, lambda *who: voided.append(who))
     eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
 
     async def settle(*events: role_events.RoleEvent) -> None:

@@ -215,7 +215,6 @@ def test_nothing_is_known_at_first() -> None:
     assert (new.tenants(), new.known_tenant("acme"), new.current_as_of) == ([], None, float("-inf"))
     assert (new.void_until("acme", "web"), new.roles("acme"), new.max_connections("acme", "web")) == (None, {}, None)
     assert not new.ready.is_set()
-    new.when_voided("acme", "web")
 
 
 def test_a_tenants_settings_hold_for_all_its_clients() -> None:
@@ -286,8 +285,7 @@ def test_who_may_be_connected_since_when() -> None:
 def test_whose_connections_must_end_is_told() -> None:
     """A client's that is disabled, or was meanwhile; a role's that is revoked, or is another's now."""
     voided: list[tuple[str, str]] = []
-    made = registry()
-    made.when_voided = lambda *who: voided.append(who)
+    made = Registry(cast("Log", Table()), KEYS, lambda *who: voided.append(who))
     for commit, told in (
         (client(1, void_until=at(1)), False),
         (client(2, void_until=at(1)), False),
