@@ -21,6 +21,9 @@ from notary.checkpoint import read_checkpoint
 from notary.checkpoint_checker import CheckState, Witness
 from notary.signed_note import parse_key
 
+MODULE = "notary.log_verifier"
+"""The name by which `run_worker` starts it."""
+
 
 class Terms(NamedTuple):
     """What the log is held against: verifier keys, and a checkpoint that was kept, as they are written."""

@@ -1,4 +1,4 @@
-"""Commits on their way to a worker process, which works on some while the next are read.
+"""Worker processes, which work on commits while their parent reads the next ones.
 
 It imports `events.log`. Start with `parent`.
 """

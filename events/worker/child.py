@@ -1,4 +1,4 @@
-"""The child's side of `events.worker.parent`. It imports no connection, which would take longer than all else."""
+"""The child's side of `events.worker.parent`. It imports no connection, which would make its start much longer."""
 
 import gc
 import os
@@ -13,18 +13,18 @@ import msgspec
 from events.log.stored_commit import Stored
 
 LENGTH_BYTES = 4
-"""In front of every batch and every answer."""
+"""The size of the length in front of every batch and every answer."""
 SWITCH_SECONDS = 0.0005
-"""How soon the thread that receives gets its turn: a pipe holds a fraction of a batch."""
+"""Switch soon to the thread that receives: a pipe buffers only a fraction of a batch."""
 
 _decoder = msgspec.msgpack.Decoder(list[Stored])
 
 
 def serve(handle: Callable[[list[Stored]], bytes]) -> None:
-    """Answer every batch with `handle`, until there are no more or nobody hears it."""
+    """Answer every batch with `handle`, until the input ends or the parent is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # the parent decides when it is time, and closes our input
-    gc.disable()  # commits hold no cycles, and looking for some in every batch costs a tenth of the time
+        signal.signal(signum, signal.SIG_IGN)  # the parent decides when this ends, by closing our input
+    gc.disable()  # commits contain no cycles, and searching for them costs a tenth of the time
     sys.setswitchinterval(SWITCH_SECONDS)
     arrived: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(arrived,), daemon=True).start()
@@ -34,13 +34,13 @@ def serve(handle: Callable[[list[Stored]], bytes]) -> None:
         try:
             sink.write(len(answer).to_bytes(LENGTH_BYTES) + answer)
             sink.flush()
-        except BrokenPipeError:  # the parent is gone, and its end is no fault of ours
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sink.fileno())  # takes what is flushed at the end
+        except BrokenPipeError:  # the parent is gone, which is not an error here
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sink.fileno())  # for what Python flushes at the end
             return
 
 
 def _receive(arrived: "SimpleQueue[bytes]") -> None:
-    """Take in batches as they come, at most `AHEAD`; nothing for the end of the input, or a batch cut short by it."""
+    """Receive batches, at most `AHEAD`; then `b""` when the input ends, also in the middle of a batch."""
     source = sys.stdin.buffer
     try:
         while header := source.read(LENGTH_BYTES):
@@ -49,4 +49,4 @@ def _receive(arrived: "SimpleQueue[bytes]") -> None:
                 break
             arrived.put(batch)
     finally:
-        arrived.put(b"")  # whatever ended this: nobody may wait for more
+        arrived.put(b"")  # whatever ended this, the other thread must not wait

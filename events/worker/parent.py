@@ -1,28 +1,31 @@
-"""Handing commits to a process of one's own, so that the next ones are read while these are worked on.
+"""Runs a worker process on commits, so that the next ones are read while it works on these.
 
 Reading the log and working on it each fill a processor core; in one process they would wait for each other. The child
-(`events.worker.child`) reads batches from its standard input and answers each on its standard output. It ends when its
-input does, so it cannot outlive its parent.
+(`events.worker.child`) reads batches from its standard input and writes an answer to each on its standard output. It
+ends when its input does, so it cannot outlive its parent.
 """
 
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 import msgspec
 
 from events.log.consumer_reader import Batch
 from events.log.stored_commit import Stored
+from events.task_cancellation import end
 from events.worker.child import LENGTH_BYTES
 
 BUSY = 4
-"""So many commits in one live batch tell of load."""
+"""A live batch of at least so many commits is a sign of load."""
 LINGER_SECONDS = 0.02
-"""How far behind the log the child may fall under load, for a tenth of the processor time."""
+"""How far the child may fall behind the log under load. That saves a tenth of the processor time."""
 BATCH = 2000
+"""Commits in one batch while more are waiting to be read."""
 AHEAD = 4
-"""So many batches wait at the child while it works: neither waits for the other."""
+"""Batches that wait at the child while it works, so that neither side waits for the other."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -31,8 +34,48 @@ class ChildGone(Exception):
     """The process ended while it was needed."""
 
 
-class Pipe:
-    """The parent's side: a process that runs `python -m module arguments…`, where `piped.serve` answers."""
+async def run_worker(
+    command: Sequence[str],
+    batches: AsyncGenerator[Batch, None],
+    answered: Callable[[bytes], object],
+    size: int | None = None,
+) -> bytes:
+    """Run a worker on `batches`, and return its answer to an empty batch after the last one.
+
+    `command` is a module, in which `child.serve` runs, and its arguments. `answered` receives the other answers; an
+    error that it raises ends the work and is raised here. While more is waiting to be read, batches have `size` commits
+    (`BATCH` without one); otherwise they have what has arrived. Raises `ChildGone`. In any case the worker first
+    finishes the batches it has, and has ended when this returns.
+    """
+    worker = await Worker.start(*command)
+    failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    def received(answer: asyncio.Future[bytes]) -> None:
+        if answer.cancelled() or failed.done():
+            return
+        try:
+            answered(answer.result())
+        except Exception as error:
+            failed.set_result(error)
+
+    async def feed() -> bytes:
+        async with aclosing(batches):
+            await worker.feed(batches, received, size or BATCH)
+        return await (await worker.send([]))
+
+    feeding = asyncio.create_task(feed())
+    try:
+        await asyncio.wait((feeding, failed), return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise failed.result()
+        return feeding.result()
+    finally:
+        await end((feeding,))
+        await worker.close()
+
+
+class Worker:
+    """The parent's side of a process that runs `python -m module arguments…`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None and process.stdout is not None
@@ -44,8 +87,8 @@ class Pipe:
         self._answers = asyncio.create_task(self._read_answers())
 
     @classmethod
-    async def start(cls, module: str, *arguments: str) -> "Pipe":
-        """Start the process. Its standard error is ours."""
+    async def start(cls, module: str, *arguments: str) -> "Worker":
+        """Start the process. It writes errors to our standard error."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -53,39 +96,36 @@ class Pipe:
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the parent, which then closes our input
+            start_new_session=True,  # Ctrl-C is for the parent, which then closes the child's input
         )
         return cls(process)
 
     async def feed(
-        self, batches: AsyncIterable[Batch], answered: Callable[[asyncio.Future[bytes]], None], size: int = BATCH
+        self, batches: AsyncGenerator[Batch, None], answered: Callable[[asyncio.Future[bytes]], None], size: int
     ) -> None:
-        """Hand over everything that is read, `answered` hearing every answer.
-
-        While more is waiting to be read it goes in batches of this `size`; otherwise whatever has arrived goes at once.
-        """
+        """Send all commits in batches as `run_worker` describes; `answered` receives every answer."""
         held: list[Stored] = []
         async for batch in batches:
             held += batch.commits
             while len(held) >= size or (held and batch.pending == 0):
                 next_ones, held = held[:size], held[size:]
-                (await self.hand_over(next_ones)).add_done_callback(answered)
+                (await self.send(next_ones)).add_done_callback(answered)
                 if self._gone is not None:
                     return  # the answer says so
                 if batch.pending == 0 and len(next_ones) >= BUSY:
-                    await asyncio.sleep(LINGER_SECONDS)  # many come at once: let more come, and be one transaction
+                    await asyncio.sleep(LINGER_SECONDS)  # under load: let more arrive, for one larger transaction
         if held:
-            (await self.hand_over(held)).add_done_callback(answered)
+            (await self.send(held)).add_done_callback(answered)
 
-    async def hand_over(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
-        """Send a batch; what this gives is the child's answer to it, or `ChildGone`.
+    async def send(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
+        """Send a batch. Returns a future of the child's answer, or of `ChildGone`.
 
-        Waits while the child has enough to do, so a fast reader holds a bounded number of commits.
+        Waits while the child has `AHEAD` batches to work on, so a fast reader holds a bounded number of commits.
         """
         while len(self._unanswered) >= AHEAD and self._gone is None:
             await asyncio.wait([self._unanswered[0]])
         if self._to_child.is_closing():
-            await asyncio.wait([self._answers])  # the child is gone: that tells how
+            await asyncio.wait([self._answers])  # the child is gone, and this finds its exit code
         batch = _encoder.encode(commits)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._gone is not None:
@@ -108,6 +148,6 @@ class Pipe:
                     unanswered.set_exception(self._gone)
 
     async def close(self) -> None:
-        """Let the child finish what it has, and wait for its end."""
+        """Close the child's input, and wait until it has finished its batches and ended."""
         self._to_child.close()
         await self._answers

@@ -15,10 +15,10 @@ from events.fairness.request_gate import Asker
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct
 from events.log.stream import last_sequence
-from events.worker.parent import ChildGone, Pipe
+from events.worker.parent import ChildGone, run_worker
 from heirloom.moment import is_inverted
 from heirloom.what_if.findings import Findings, Terms, changes_of
-from heirloom.what_if.worker import Progress
+from heirloom.what_if.worker import MODULE, Progress
 from projections.progress import MIN_SEQ_TIMEOUT_SECONDS
 from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequence, Time, decode
 from service.errors import OAuthError
@@ -117,24 +117,17 @@ async def find_out(
     """
     fault: str | None = None
 
-    def answered(answer: asyncio.Future[bytes]) -> None:
+    def answered(answer: bytes) -> None:
         nonlocal fault
-        if not answer.cancelled() and answer.exception() is None:
-            progress = msgspec.json.decode(answer.result(), type=Progress)
-            fault = progress.fault
-            advance(progress.seq)
+        progress = msgspec.json.decode(answer, type=Progress)
+        fault = progress.fault
+        advance(progress.seq)
 
     end = await last_sequence(connection)
     if isinstance(terms.until, int):
         end = min(end, terms.until)
-    pipe = await Pipe.start("heirloom.what_if.worker", msgspec.json.encode(terms).decode())
-    try:
-        if end > 0:
-            async with aclosing(_history(connection, terms, end, at_most)) as batches:
-                await pipe.feed(batches, answered)
-        findings = await (await pipe.hand_over([]))
-    finally:
-        await pipe.close()
+    command = MODULE, msgspec.json.encode(terms).decode()
+    findings = await run_worker(command, _history(connection, terms, end, at_most), answered)
     if fault is not None:
         raise CannotTell(f"the history cannot be followed past {fault}; `heirloom audit verify` says what is wrong")
     return msgspec.json.decode(findings, type=Findings)
@@ -142,6 +135,8 @@ async def find_out(
 
 async def _history(connection: Connection, terms: Terms, end: int, at_most: int | None) -> AsyncGenerator[Batch, None]:
     """The settings from the beginning, the families from the sequence asked for."""
+    if end == 0:
+        return
     of_tenant = f"tokens.{terms.tenant}"
     start = max(terms.since, 1) if isinstance(terms.since, int) else 1
     before = [(1, start - 1, f"{of_tenant}.tenant"), (1, start - 1, f"{of_tenant}.client.*")] if start > 1 else []

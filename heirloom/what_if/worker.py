@@ -22,6 +22,8 @@ from heirloom.what_if.findings import Findings, Terms, changes_of, nothing_yet
 from service.decide.policy import ANY, Rules, resolve
 from service.decide.what_if.replay import Run, follow, verdict
 
+MODULE = "heirloom.what_if.worker"
+"""The name by which `run_worker` starts it."""
 RUNS = "CREATE TABLE runs (began INTEGER PRIMARY KEY, family_id TEXT NOT NULL UNIQUE, run BLOB NOT NULL)"
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -1,7 +1,6 @@
 """Feeding the log to the process that writes the read model, which works on one batch while the next is read."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import takewhile
 from pathlib import Path
@@ -15,8 +14,8 @@ from events.log.consumer_reader import Batch
 from events.log.direct_reader import a_moment, read_direct
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
-from events.task_cancellation import end
-from events.worker.parent import ChildGone, Pipe
+from events.worker.parent import ChildGone, run_worker
+from projections.projector import writer_process
 from projections.projector.writer_process import PART, Outcome
 
 _decode = msgspec.json.Decoder(Outcome).decode
@@ -36,6 +35,14 @@ class Extent(NamedTuple):
     pause: Callable[[], Awaitable[None]] = a_moment
 
 
+class _Stopped(Exception):
+    """The read model goes no further, for the reason in this outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
 async def feed(
     connection: Connection,
     path: Path,
@@ -43,55 +50,35 @@ async def feed(
     advance: Callable[[int], None],
     found: Callable[[Foreign], None] = lambda _: None,
 ) -> Outcome | None:
-    """Have that much of the log written to the read model at `path`; `advance` hears the sequence applied last.
+    """Write that part of the log to the read model at `path`, which is closed when this returns.
 
-    `found` receives each foreign message that was stepped over.
-
-    Gives what ended it before its end, or None. The file is closed then.
+    `advance` receives the sequence applied last, `found` each foreign message that was skipped. Returns the outcome
+    that stopped it before the end of the extent, or None.
     """
-    ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-    def answered(answer: asyncio.Future[bytes]) -> None:
-        if answer.cancelled() or ended.done():
-            return
-        try:
-            outcome = _decode(answer.result())
-        except ChildGone as gone:
-            ended.set_result(Outcome(0, unwritable=f"the writer ended: {gone}"))
-            return
+    def answered(answer: bytes) -> None:
+        outcome = _decode(answer)
         for foreign in outcome.foreign:
             found(foreign)
         advance(outcome.applied)
         if not outcome.is_well:
-            ended.set_result(outcome)
+            raise _Stopped(outcome)
 
-    part = [] if extent.filter == EVERYTHING else [PART]
-    pipe = await Pipe.start("projections.projector.writer_process", str(path), *part)
+    command = [writer_process.MODULE, str(path), *([] if extent.filter == EVERYTHING else [PART])]
     batches = read_direct(connection, extent.start, filter=extent.filter, until=extent.until, pause=extent.pause)
-    pouring = asyncio.create_task(_pour(batches, extent, pipe, answered))
     try:
-        await asyncio.wait((pouring, ended), return_when=asyncio.FIRST_COMPLETED)
-        if pouring.done():
-            pouring.result()
-    finally:
-        await end((pouring,))
-        await pipe.close()
-    return ended.result() if ended.done() else None
+        await run_worker(command, batches if extent.wanted is None else _while(batches, extent.wanted), answered)
+    except _Stopped as stopped:
+        return stopped.outcome
+    except ChildGone as gone:
+        return Outcome(0, unwritable=f"the writer ended: {gone}")
+    return None
 
 
-async def _pour(
-    batches: AsyncGenerator[Batch, None],
-    extent: Extent,
-    pipe: Pipe,
-    answered: Callable[[asyncio.Future[bytes]], None],
-) -> None:
+async def _while(batches: AsyncGenerator[Batch, None], wanted: Callable[[Stored], bool]) -> AsyncGenerator[Batch, None]:
     async with aclosing(batches):
-        await pipe.feed(batches if extent.wanted is None else _while(batches, extent.wanted), answered)
-
-
-async def _while(batches: AsyncIterable[Batch], wanted: Callable[[Stored], bool]) -> AsyncIterator[Batch]:
-    async for batch in batches:
-        commits = list(takewhile(wanted, batch.commits))
-        yield Batch(commits, batch.pending)
-        if len(commits) < len(batch.commits):
-            return
+        async for batch in batches:
+            commits = list(takewhile(wanted, batch.commits))
+            yield Batch(commits, batch.pending)
+            if len(commits) < len(batch.commits):
+                return

@@ -14,6 +14,8 @@ from events.log.stored_commit import Stored
 from events.worker.child import serve
 from projections.read_model import Halted, ReadModel, Unusable
 
+MODULE = "projections.projector.writer_process"
+"""The name by which `run_worker` starts it."""
 PART = "part"
 """The argument that says that only a part of the log will come."""
 

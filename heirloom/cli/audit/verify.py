@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 
 import click
@@ -16,11 +15,11 @@ from events.log.direct_reader import commit_at
 from events.log.stream import created
 from events.verification.aggregate_store import Unusable
 from events.verification.verifier import Report
-from events.worker.parent import ChildGone, Pipe
+from events.worker.parent import ChildGone, run_worker
 from heirloom.cli.audit.trust_options import held_against, told
 from heirloom.cli.log_connection import INTERRUPTED, described, progress, reading
 from heirloom.cli.tables import print_json, say
-from notary.log_verifier import LogVerifier, Progress, Terms, Work, interrupted
+from notary.log_verifier import MODULE, Progress, Terms, Work, interrupted
 from notary.merged_reader import Place, read_vouched
 from notary.merkle_tree import leaf_hash
 from notary.signed_note import parse_key
@@ -116,29 +115,18 @@ async def verify_log(
     if resume is not None:
         beginning = await _resumed(connection, resume, beginning)
     work = Work(beginning, end, *(None if path is None else str(path) for path in (resume, save)))
-    report = LogVerifier(beginning).report()
 
-    def heard(answer: bytes) -> None:
-        nonlocal report
+    def answered(answer: bytes) -> Report:
         report = msgspec.json.decode(answer, type=Report)
         advance(report.commits)
+        return report
 
-    def answered(answer: asyncio.Future[bytes]) -> None:
-        if answer.exception() is None:
-            heard(answer.result())
-
-    pipe = await Pipe.start("notary.log_verifier", msgspec.json.encode(work).decode())
+    place = Place(beginning.tally.seq, beginning.seen.checkpoints)
+    batches = read_vouched(connection, end, place, [parse_key(key) for key in terms.keys])
     try:
-        keys = [parse_key(key) for key in terms.keys]
-        place = Place(beginning.tally.seq, beginning.seen.checkpoints)
-        async with aclosing(read_vouched(connection, end, place, keys)) as batches:
-            await pipe.feed(batches, answered, BATCH)
-        heard(await (await pipe.hand_over([])))
+        return answered(await run_worker((MODULE, msgspec.json.encode(work).decode()), batches, answered, BATCH))
     except ChildGone as gone:
         raise click.ClickException(f"the verification broke off: {gone}") from gone
-    finally:
-        await pipe.close()
-    return report
 
 
 async def _resumed(connection: Connection, path: Path, now: Progress) -> Progress:

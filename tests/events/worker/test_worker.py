@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -12,40 +13,42 @@ from types import SimpleNamespace
 import pytest
 import uvloop
 
+from events.log.consumer_reader import Batch
 from events.log.stored_commit import Stored
-from events.worker import child as piped
-from events.worker import parent as pipes
-from events.worker.parent import ChildGone, Pipe
+from events.worker import child, parent
+from events.worker.parent import ChildGone, Worker, run_worker
+from projections.projector import writer_process
 
 PATIENCE_SECONDS, LATE_SECONDS = 20, 0.2
 COMMITS = [Stored(1, "tokens.acme.tenant", b"{}")]
+ECHO = "tests.events.worker.echo"
 
 
-async def _hand_over_after_a_kill(file: Path) -> list[BaseException | None]:
-    pipe = await Pipe.start("projections.projector.writer_process", str(file))
-    await asyncio.wait([await pipe.hand_over(COMMITS)])
-    wait = pipe._process.wait
+async def _send_after_a_kill(file: Path) -> list[BaseException | None]:
+    worker = await Worker.start(writer_process.MODULE, str(file))
+    await asyncio.wait([await worker.send(COMMITS)])
+    wait = worker._process.wait
 
     async def told_late() -> int:
         await asyncio.sleep(LATE_SECONDS)
         return await wait()
 
-    pipe._process.wait = told_late  # type: ignore[method-assign]  # as on a busy machine
-    os.kill(pipe._process.pid, signal.SIGKILL)
+    worker._process.wait = told_late  # type: ignore[method-assign]  # as on a busy machine
+    os.kill(worker._process.pid, signal.SIGKILL)
     answers = []
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while pipe._gone is None:
-            answers.append(await pipe.hand_over(COMMITS))
+        while worker._gone is None:
+            answers.append(await worker.send(COMMITS))
             await asyncio.sleep(LATE_SECONDS / 10)
-        answers.append(await pipe.hand_over(COMMITS))
+        answers.append(await worker.send(COMMITS))
         await asyncio.wait(answers)
-    await pipe.close()
+    await worker.close()
     return [answer.exception() for answer in answers]
 
 
 def test_a_child_that_is_killed_is_told_of_by_every_answer(tmp_path: Path) -> None:
     """Whatever is handed over before, while and after its end is noticed; on the service's own event loop."""
-    told = uvloop.run(_hand_over_after_a_kill(tmp_path / "model"))
+    told = uvloop.run(_send_after_a_kill(tmp_path / "model"))
     assert len(told) > 1 and all(isinstance(error, ChildGone) for error in told)
 
 
@@ -58,16 +61,51 @@ def test_a_child_that_can_receive_no_more_ends(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=fail)))
     arrived: SimpleQueue[bytes] = SimpleQueue()
     with pytest.raises(OSError, match="broken"):
-        piped._receive(arrived)
+        child._receive(arrived)
     assert arrived.get_nowait() == b""
 
 
 def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
     """Nobody hears its answer: it ends as at the end of its input, without a word."""
-    command = [sys.executable, "-m", "projections.projector.writer_process", str(tmp_path / "model")]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.close()
-    batch = pipes._encoder.encode(COMMITS)
-    _, said = child.communicate(len(batch).to_bytes(piped.LENGTH_BYTES) + batch, PATIENCE_SECONDS)
-    assert (child.returncode, said) == (0, b"")
+    command = [sys.executable, "-m", writer_process.MODULE, str(tmp_path / "model")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    batch = parent._encoder.encode(COMMITS)
+    _, said = process.communicate(len(batch).to_bytes(child.LENGTH_BYTES) + batch, PATIENCE_SECONDS)
+    assert (process.returncode, said) == (0, b"")
+
+
+async def _batches(endless: bool) -> AsyncGenerator[Batch, None]:
+    """Three commits of one each; then it waits for ever, or ends."""
+    for seq in (1, 2, 3):
+        yield Batch([Stored(seq, "tokens.acme.tenant", b"{}")], 0)
+    if endless:
+        await asyncio.Event().wait()
+
+
+async def test_a_worker_answers_every_batch_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order; an empty batch after the last one is the end."""
+    monkeypatch.setattr(parent, "BATCH", 1)
+    answers: list[bytes] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        last = await run_worker([ECHO], _batches(endless=False), answers.append)
+    assert (answers, last) == ([b"1", b"2", b"3"], b"end")
+
+
+async def test_an_error_about_an_answer_ends_the_work() -> None:
+    """It is raised once the worker has ended, although more could come."""
+
+    def answered(answer: bytes) -> None:
+        raise ValueError(answer.decode())
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(ValueError, match="1"):
+            await run_worker([ECHO], _batches(endless=True), answered)
+
+
+async def test_a_worker_that_cannot_start_is_gone() -> None:
+    """What it is fed is answered by nobody."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(ChildGone, match="exit code 1"):
+            await run_worker(["tests.events.worker.nothing"], _batches(endless=True), lambda _: None)
