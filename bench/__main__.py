@@ -20,7 +20,7 @@ from bench.yardsticks.machine import Figure
 from bench.yardsticks.signature import BESIDE
 from heirloom.process.child_process import ChildFailed
 from heirloom.process.event_loop import run
-from heirloom.supervisor.data_directory import CannotStart
+from heirloom.supervisor.preparation import CannotStart
 
 IN_FLIGHT = (1, 16, 64)
 FAMILIES = (64, 5000)

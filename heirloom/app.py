@@ -28,7 +28,7 @@ from heirloom.exposure.probes import some_names
 from heirloom.metrics.replica_metrics import of_replica
 from heirloom.process.process_report import Reporter
 from heirloom.tracing import setup
-from heirloom.tracing.setup import Parts
+from heirloom.tracing.setup import TracedParts
 from service.accounts import ACCOUNTS, ANYBODY, Answering
 from service.admin.operations import ORDERS_PER_SECOND, serve_admin
 from service.clients.assertion import BUCKET, UsedAssertions
@@ -64,7 +64,7 @@ from service.server import Server
 log = logging.getLogger("heirloom.replica")
 
 
-class Settings(NamedTuple):
+class ReplicaSettings(NamedTuple):
     """Where a replica finds what it needs. Without `credentials` the broker is not ours and asks us nothing.
 
     `try_doors`: it is tried what strangers may do there. `max_clock_skew` is in seconds.
@@ -132,7 +132,7 @@ class _Replica(NamedTuple):
 
 
 async def run_replica(
-    settings: Settings, journal: JsonLog, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
+    settings: ReplicaSettings, journal: JsonLog, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
@@ -209,7 +209,9 @@ async def _answer_the_broker(
     _leave_by(leaving, callout.drain)
 
 
-async def _connected(settings: Settings, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack) -> _Buses:
+async def _connected(
+    settings: ReplicaSettings, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack
+) -> _Buses:
     async def connected(role: str, name: str) -> Connection:
         change = partial(_closed_is_failed, failure)
         connection = await connect_as(role, name, settings.url, settings.credentials, echo=False, on_change=change)
@@ -229,7 +231,7 @@ async def _connected(settings: Settings, failure: "asyncio.Future[None]", leavin
     return _Buses(log_bus, inquiry, callout, answering, admin)
 
 
-def _constructed(settings: Settings, buses: _Buses, keys: Keyring, parts: Parts) -> _Replica:
+def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts: TracedParts) -> _Replica:
     """The replica's parts, none of them started: they neither read nor receive anything yet."""
 
     def voided(tenant: str, client_id: str) -> None:

@@ -27,7 +27,7 @@ from heirloom.metrics.process_metrics import of_notary
 from heirloom.process.child_process import REFUSED
 from heirloom.process.event_loop import run, stop_requested
 from heirloom.process.log_file import log_file
-from heirloom.process.process_report import Report, Reporter
+from heirloom.process.process_report import ProcessReport, Reporter
 from notary.key_files import NoKey
 from notary.notary import Notary, Refusal
 from service.json_log import JsonLog, install
@@ -39,7 +39,7 @@ MODEST = 5
 """By how much it gives way to whoever answers requests."""
 
 
-class Settings(NamedTuple):
+class NotarySettings(NamedTuple):
     """Where a notary finds what it needs; `seconds` lie between two looks at the log."""
 
     url: str
@@ -65,7 +65,7 @@ async def main() -> None:
     journal.flush()
 
 
-async def run_notary(settings: Settings, reporter: Reporter, stop: asyncio.Event) -> None:
+async def run_notary(settings: NotarySettings, reporter: Reporter, stop: asyncio.Event) -> None:
     """Until `stop`. Raises `NoKey` and `Refusal`."""
     working = asyncio.create_task(_vouch(settings, reporter))
     stopped = asyncio.create_task(stop.wait())
@@ -75,14 +75,14 @@ async def run_notary(settings: Settings, reporter: Reporter, stop: asyncio.Event
         working.result()
 
 
-async def _vouch(settings: Settings, reporter: Reporter) -> None:
+async def _vouch(settings: NotarySettings, reporter: Reporter) -> None:
     connection = await connect_as("notary", "heirloom notary", settings.url, settings.credentials)
     try:
         notary = Notary(connection, settings.key, settings.state)
         await notary.start()
         vouched_at = time.time()
 
-        async def report() -> Report:
+        async def report() -> ProcessReport:
             return of_notary(time.time() - vouched_at, len(notary.foreign), (connection,))
 
         reporter.gather = report
@@ -99,13 +99,13 @@ async def _vouch(settings: Settings, reporter: Reporter) -> None:
         await connection.close()
 
 
-def _settings() -> Settings:
+def _settings() -> NotarySettings:
     try:
         paths = Path(os.environ["HEIRLOOM_NOTARY_KEY"]), Path(os.environ["HEIRLOOM_NOTARY_STATE"])
         url, seconds = os.environ["HEIRLOOM_NATS_URL"], float(os.environ.get("HEIRLOOM_NOTARY_SECONDS", "4"))
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
-    return Settings(url, *paths, seconds, credentials.of_environment())
+    return NotarySettings(url, *paths, seconds, credentials.of_environment())
 
 
 if __name__ == "__main__":

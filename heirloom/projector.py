@@ -42,7 +42,7 @@ from service.keys.keyring import KeyringError
 log = logging.getLogger("heirloom.projector")
 
 
-class Settings(NamedTuple):
+class ProjectorSettings(NamedTuple):
     """Where a projector finds what it needs."""
 
     url: str
@@ -76,7 +76,9 @@ async def main() -> None:
         journal.flush()
 
 
-async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def run_projector(
+    settings: ProjectorSettings, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
+) -> None:
     """Follow and answer until `stop`; sets `ready` when caught up with the log. Drains before it returns."""
     stopped = asyncio.create_task(stop.wait())
     connecting = asyncio.create_task(_connect(settings))
@@ -110,7 +112,7 @@ async def run_projector(settings: Settings, reporter: Reporter, stop: asyncio.Ev
                 await leave()
 
 
-async def _connect(settings: Settings) -> tuple[Connection, list[tuple[Connection, OwnInbox]]]:
+async def _connect(settings: ProjectorSettings) -> tuple[Connection, list[tuple[Connection, OwnInbox]]]:
     """To the log, and to each account that asks, with the inboxes there."""
     url, known = settings.url, settings.credentials
     log_bus = await connect_as("projector", "heirloom projector", url, known)
@@ -122,12 +124,12 @@ async def _connect(settings: Settings) -> tuple[Connection, list[tuple[Connectio
     ]
 
 
-def _settings() -> Settings:
+def _settings() -> ProjectorSettings:
     try:
         url, read_model = os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_READ_MODEL"])
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
-    return Settings(url, read_model, credentials.of_environment())
+    return ProjectorSettings(url, read_model, credentials.of_environment())
 
 
 if __name__ == "__main__":

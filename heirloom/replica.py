@@ -19,7 +19,7 @@ from events.jetstream.other_streams import OtherStreams
 from events.log.jetstream_api import JetStreamMissing
 from events.log.stream import Required, WeakStream
 from events.task_cancellation import end
-from heirloom.app import Disconnected, Settings, run_replica
+from heirloom.app import Disconnected, ReplicaSettings, run_replica
 from heirloom.broker import credentials
 from heirloom.exposure.doors import OpenDoors, Untried
 from heirloom.process.event_loop import run, stop_requested
@@ -58,7 +58,7 @@ async def main() -> None:
         sys.exit(f"heirloom: {error}")
 
 
-def _settings() -> Settings:
+def _settings() -> ReplicaSettings:
     try:
         url, keyring = os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_KEYRING"])
     except KeyError as error:
@@ -66,7 +66,7 @@ def _settings() -> Settings:
     required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
     skew = int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS))
     known = credentials.of_environment()
-    return Settings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ, skew)
+    return ReplicaSettings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ, skew)
 
 
 if __name__ == "__main__":

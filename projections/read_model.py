@@ -75,11 +75,11 @@ def create_indexes(db: Database) -> None:
             db.execute(statement)
 
 
-class Unusable(Exception):
+class UnusableReadModel(Exception):
     """The file is no read model of this version."""
 
 
-class OtherVersion(Unusable):
+class OtherVersion(UnusableReadModel):
     """It is one of another version: what has not changed since can still be asked of it."""
 
 
@@ -92,7 +92,7 @@ class Halted(Exception):
 
 
 class ReadModel:
-    """The one writer of a read model file, made if it does not exist. Raises `Unusable`.
+    """The one writer of a read model file, made if it does not exist. Raises `UnusableReadModel`.
 
     `gapless` is given up only for a read model of a part of the log.
     """
@@ -104,15 +104,15 @@ class ReadModel:
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.OperationalError as error:
-            raise Unusable(str(error)) from error
+            raise UnusableReadModel(str(error)) from error
         try:
             self._db = Database(self._connection)
             _prepare(self._db)
             self._load()
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise Unusable(str(error)) from error
-        except Unusable:
+            raise UnusableReadModel(str(error)) from error
+        except UnusableReadModel:
             self._connection.close()
             raise
 
@@ -243,10 +243,10 @@ def _prepare(db: Database) -> None:
 
 
 def expect_this_version(connection: sqlite3.Connection) -> None:
-    """Raises `Unusable` where the file holds other tables than this program makes."""
+    """Raises `UnusableReadModel` where the file holds other tables than this program makes."""
     found = [applied.name for applied in migrations.applied(Database(connection))]
     if found != list(TABLES):
-        kind = OtherVersion if any(name.startswith("checkpoint-") for name in found) else Unusable
+        kind = OtherVersion if any(name.startswith("checkpoint-") for name in found) else UnusableReadModel
         raise kind(f"it holds the tables {', '.join(found) or 'of something else'}")
 
 

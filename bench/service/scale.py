@@ -16,7 +16,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
 from heirloom.broker import nats_server
-from heirloom.process.child_process import Child
+from heirloom.process.child_process import Child, Program
 from projections.read_model import open_for_queries
 
 STOP_SECONDS = 30
@@ -80,7 +80,7 @@ async def _broker(store: Path, log: Path) -> AsyncIterator[str]:
     port = nats_server.free_port()
     listen = ["--addr", nats_server.HOST, "--port", str(port)]
     command = [nats_server.binary(), *listen, "--jetstream", "--store_dir", str(store)]
-    server = Child("the broker", command, dict(os.environ), is_ready=lambda: _answers(port), errors=log)
+    server = Child(Program("broker", "the broker", command, dict(os.environ), log), is_ready=lambda: _answers(port))
     async with _running(server):
         yield f"nats://{nats_server.HOST}:{port}"
 
@@ -95,7 +95,7 @@ async def _projector(url: str, file: Path) -> AsyncIterator[None]:
     """One that has caught up."""
     environment = os.environ | {"HEIRLOOM_NATS_URL": url, "HEIRLOOM_READ_MODEL": str(file)}
     command, errors = [sys.executable, "-m", "heirloom.projector"], file.with_name("projector.log")
-    async with _running(Child("the projector", command, environment, errors=errors)):
+    async with _running(Child(Program("projector", "the projector", command, environment, errors))):
         yield
 
 

@@ -16,7 +16,8 @@ from heirloom.broker.roles import LOG_ACCOUNT, ROLES, Role
 from heirloom.cli.commands.apply import apply_seed
 from heirloom.cli.service_connection import open_bus
 from heirloom.seed import Seed
-from heirloom.supervisor.supervisor import Options, running
+from heirloom.supervisor.options import ServiceOptions
+from heirloom.supervisor.supervisor import running
 
 TENANT, CLIENT, QUIET = "acme", "web", "quiet"
 SCOPE = "read write offline_access"
@@ -63,7 +64,7 @@ async def serving(sync: str) -> AsyncIterator[Service]:
     with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
         data = Path(directory)
         ROLES[ANYTHING] = Role(LOG_ACCOUNT, publish=(">",), subscribe=(">",))
-        async with running(Options(data, port=0, sync=SYNCS[sync], notary=True)) as where:
+        async with running(ServiceOptions(data, port=0, sync=SYNCS[sync], notary=True)) as where:
             async with open_bus(data, None, "operator") as bus:
                 await apply_seed(bus, SEED)
             modules = "heirloom.replica", "heirloom.projector", "heirloom.notary", "nats-server"

@@ -20,17 +20,24 @@ from heirloom import __version__
 from heirloom.backup.manifest import (
     AFTER_THE_LOG,
     BEFORE_THE_LOG,
-    KEYRING,
     MANIFEST,
     STREAMS,
     VERSION,
     Manifest,
     Part,
     StreamPart,
-    Unusable,
+    UnusableBackup,
 )
 from heirloom.backup.stream_snapshot import SnapshotFailed, state_of, take
 from heirloom.broker import credentials
+from heirloom.data_directory import (
+    CREDENTIALS,
+    KEYRING,
+    NOTARY_KEY,
+    NOTARY_PUBLIC_KEY,
+    NOTARY_STATE,
+    DataDirectory,
+)
 from notary import key_files as notary_files
 from notary.key_files import NoKey
 from notary.signed_note import MalformedNote, parse_signer
@@ -45,7 +52,7 @@ async def back_up(
     """Write a backup to `into`, which must not exist: there is all of it afterwards, or nothing.
 
     `data` holds the keys; without `keys` the backup holds the streams and the notary's public key. `advance` receives
-    bytes. Raises `Unusable` and `SnapshotFailed`.
+    bytes. Raises `UnusableBackup` and `SnapshotFailed`.
     """
     _check_place(data, into, keys)
     draft = into.with_name(f".{into.name}.{secrets.token_hex(4)}")
@@ -54,7 +61,7 @@ async def back_up(
         draft.mkdir(mode=0o700)
         made_at = clock.now()
         # who verifies the log needs the notary's public key, whether or not the others are kept here
-        files = _copies(data, BEFORE_THE_LOG if keys else (notary_files.PUBLIC,), draft)
+        files = _copies(data, BEFORE_THE_LOG if keys else (NOTARY_PUBLIC_KEY,), draft)
         streams = [await _take(connection, name, draft, advance) for name in await _present(connection)]
         files += _copies(data, AFTER_THE_LOG, draft) if keys else []
         _check_files(draft, {part.name for part in files})
@@ -63,33 +70,37 @@ async def back_up(
             file.write(msgspec.json.format(msgspec.json.encode(manifest)))
         draft.rename(into)
     except OSError as error:
-        raise Unusable(f"the backup cannot be written to {into}: {error.strerror}") from error
+        raise UnusableBackup(f"the backup cannot be written to {into}: {error.strerror}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
 
 
 def _check_place(data: Path, into: Path, keys: bool) -> None:
-    if keys and not (data / KEYRING).exists():
-        raise Unusable(f"there is no keyring in {data}: name its directory with --data, or leave it out with --no-keys")
+    if keys and not DataDirectory(data).keyring.exists():
+        raise UnusableBackup(
+            f"there is no keyring in {data}: name its directory with --data, or leave it out with --no-keys"
+        )
     if into.exists():
-        raise Unusable(f"{into} exists already; name another directory")
+        raise UnusableBackup(f"{into} exists already; name another directory")
 
 
 def _check_files(draft: Path, names: set[str]) -> None:
-    """What was copied serves when it is restored. Raises `Unusable`."""
+    """What was copied serves when it is restored. Raises `UnusableBackup`."""
     readers: dict[str, Callable[[Path], object]] = {
         KEYRING: keyring.load,
-        credentials.FILE: lambda path: credentials.load(path.parent),
-        notary_files.KEY: lambda path: parse_signer(path.read_text().strip()),
-        notary_files.STATE: notary_files.read_state,
-        notary_files.PUBLIC: notary_files.known_keys,
+        CREDENTIALS: lambda path: credentials.load(path.parent),
+        NOTARY_KEY: lambda path: parse_signer(path.read_text().strip()),
+        NOTARY_STATE: notary_files.read_state,
+        NOTARY_PUBLIC_KEY: notary_files.known_keys,
     }
     for name in sorted(names):
         try:
             readers[name](draft / name)
         except (KeyringError, NoKey, MalformedNote, UnicodeDecodeError) as error:
-            raise Unusable(f"there is no use in a backup of {name}, which cannot be used itself: {error}") from error
+            raise UnusableBackup(
+                f"there is no use in a backup of {name}, which cannot be used itself: {error}"
+            ) from error
 
 
 async def _present(connection: Connection) -> list[str]:

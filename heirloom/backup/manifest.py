@@ -15,29 +15,25 @@ import msgspec
 
 from events.aggregates.subjects import CHECKPOINTS, STREAM
 from events.files import open_plain, read_plain
-from heirloom.backup.stream_snapshot import CHUNK_BYTES, State
-from heirloom.broker import credentials
-from notary import key_files as notary_files
+from heirloom.backup.stream_snapshot import CHUNK_BYTES, StreamState
+from heirloom.data_directory import CREDENTIALS, KEYRING, NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE
 from service.clients.assertion import BUCKET
 
 MANIFEST = "manifest.json"
 VERSION = 1
-KEYRING = "keyring.json"
-BEFORE_THE_LOG = (notary_files.KEY, notary_files.PUBLIC, notary_files.STATE)
+BEFORE_THE_LOG = (NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE)
 """The key first: a key that is copied has a state."""
-AFTER_THE_LOG = (credentials.FILE, KEYRING)
+AFTER_THE_LOG = (CREDENTIALS, KEYRING)
 FILES = frozenset((*BEFORE_THE_LOG, *AFTER_THE_LOG))
 STREAMS = (CHECKPOINTS, f"KV_{BUCKET}", STREAM)
 """Not the replicas' leases: they end with the replicas."""
-DRAFT = ".restoring"
-"""In the data directory, while a restore goes on or after it was killed."""
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 16 << 20
 """Bytes of one that is no stream: a keyring has 255 secrets at most."""
 MOST_COPIES = 5
 
 
-class Unusable(Exception):
+class UnusableBackup(Exception):
     """The backup cannot be made, or cannot be restored; the message says what is wrong."""
 
 
@@ -53,7 +49,7 @@ class StreamPart(msgspec.Struct, frozen=True):
     """A stream: its configuration as it was, what it held, and the file it lies in."""
 
     config: dict[str, Any]
-    state: State
+    state: StreamState
     part: Part
 
     @property
@@ -78,7 +74,7 @@ class Manifest(msgspec.Struct, frozen=True):
     files: tuple[Part, ...]
 
     @property
-    def log(self) -> State:
+    def log(self) -> StreamState:
         """What the log held."""
         return next(stream.state for stream in self.streams if stream.name == STREAM)
 
@@ -98,18 +94,18 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def read_manifest(backup: Path) -> Manifest:
-    """The manifest, if it names what a backup may hold and nothing else. Raises `Unusable`."""
+    """The manifest, if it names what a backup may hold and nothing else. Raises `UnusableBackup`."""
     path = backup / MANIFEST
     try:
         manifest = msgspec.json.decode(read_plain(path, LARGEST_MANIFEST), type=Manifest)
     except OSError as error:
-        raise Unusable(f"{backup} is no backup: {MANIFEST} cannot be read ({error.strerror})") from error
+        raise UnusableBackup(f"{backup} is no backup: {MANIFEST} cannot be read ({error.strerror})") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise Unusable(f"{path} is damaged") from error
+        raise UnusableBackup(f"{path} is damaged") from error
     if manifest.version != VERSION:
-        raise Unusable(f"{path} is of version {manifest.version}; this Heirloom knows version {VERSION}")
+        raise UnusableBackup(f"{path} is of version {manifest.version}; this Heirloom knows version {VERSION}")
     if fault := _fault(manifest):
-        raise Unusable(f"{path} is not as `heirloom backup` writes it: {fault}. Nothing was restored")
+        raise UnusableBackup(f"{path} is not as `heirloom backup` writes it: {fault}. Nothing was restored")
     return manifest
 
 
@@ -137,28 +133,28 @@ def _fault(manifest: Manifest) -> str | None:
 
 
 def check(backup: Path, manifest: Manifest, advance: Callable[[int], None]) -> None:
-    """Every file is there and as it was written. `advance` receives bytes. Raises `Unusable` naming all that are not.
+    """Check every file against the manifest. `advance` receives bytes. Raises `UnusableBackup` with all that differ.
 
-    All sizes are compared before anything is read.
+    All sizes are compared before any content is read.
     """
     faults = [fault for part in manifest.parts if (fault := _wrong_size(backup, part))]
     for part in () if faults else manifest.parts:
         try:
             for piece in pieces(backup, part):
                 advance(len(piece))
-        except Unusable as unusable:
+        except UnusableBackup as unusable:
             faults.append(str(unusable))
     if faults:
-        raise Unusable(f"the backup {backup} is damaged: {'; '.join(faults)}. Nothing was restored")
+        raise UnusableBackup(f"the backup {backup} is damaged: {'; '.join(faults)}. Nothing was restored")
 
 
 def read_part(backup: Path, part: Part) -> bytes:
-    """A small file of the backup, as the manifest says it is. Raises `Unusable`."""
+    """A small file of the backup, as the manifest says it is. Raises `UnusableBackup`."""
     return b"".join(pieces(backup, part))
 
 
 def pieces(backup: Path, part: Part) -> Iterator[bytes]:
-    """A file of the backup, piece by piece. Raises `Unusable`, at the latest behind its last piece."""
+    """A file of the backup, piece by piece. Raises `UnusableBackup`, at the latest behind its last piece."""
     digest, size = hashlib.sha256(), 0
     try:
         with open_plain(backup / part.name) as file:
@@ -167,9 +163,9 @@ def pieces(backup: Path, part: Part) -> Iterator[bytes]:
                 size += len(piece)
                 yield piece
     except OSError as error:
-        raise Unusable(f"{part.name} cannot be read ({error.strerror})") from error
+        raise UnusableBackup(f"{part.name} cannot be read ({error.strerror})") from error
     if size != part.size or digest.hexdigest() != part.sha256:
-        raise Unusable(f"{part.name} has been altered")
+        raise UnusableBackup(f"{part.name} has been altered")
 
 
 def _wrong_size(backup: Path, part: Part) -> str | None:

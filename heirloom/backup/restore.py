@@ -23,21 +23,19 @@ from events.log.stream import SUBJECTS, Required, configuration
 from heirloom.backup.manifest import (
     AFTER_THE_LOG,
     BEFORE_THE_LOG,
-    DRAFT,
-    KEYRING,
     Manifest,
-    Unusable,
+    UnusableBackup,
     pieces,
     read_part,
 )
 from heirloom.backup.stream_snapshot import CHUNK_BYTES, consumers_of, give_back, remove_consumer, state_of, take
 from heirloom.backup.unpacked_size import unpacked_size
 from heirloom.broker import credentials, nats_server
-from heirloom.broker.cluster import brokers
+from heirloom.broker.cluster import BrokerOptions, brokers
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.own_connection import connect_as
+from heirloom.data_directory import CREDENTIALS, KEYRING, NOTARY_KEY, NOTARY_STATE, DataDirectory
 from heirloom.process.child_process import ChildFailed
-from notary import key_files as notary_files
 from service.clients.assertion import bucket
 from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
@@ -46,7 +44,7 @@ from service.registry.blocked_subjects import Subjects
 from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
 
 STOP_SECONDS = 30
-AT_ONCE = 64
+REVOCATIONS_AT_ONCE = 64
 FAMILIES = "tokens.*.family.*.live"
 """Every family begins with a commit that revokes nothing."""
 
@@ -62,15 +60,15 @@ def is_empty(data: Path) -> bool:
 def draft_of(data: Path) -> Iterator[Path]:
     """A directory to fill; what is in it comes to lie in `data` when the block ends well, and is gone otherwise.
 
-    Raises `Unusable` where another restore has one.
+    Raises `UnusableBackup` where another restore has one.
     """
     is_new = not data.exists()
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = data / DRAFT
+    draft = DataDirectory(data).restore_draft
     try:
         draft.mkdir(mode=0o700)
     except FileExistsError:
-        raise Unusable(
+        raise UnusableBackup(
             f"another restore into {data} is under way, or was broken off: unless it runs, remove {draft}, and restore"
             " again"
         ) from None
@@ -88,11 +86,11 @@ def draft_of(data: Path) -> Iterator[Path]:
 
 
 def check_room(data: Path, backup: Path, manifest: Manifest) -> None:
-    """There is room for what the backup unpacks to. Raises `Unusable`."""
+    """There is room for what the backup unpacks to. Raises `UnusableBackup`."""
     unpacked = sum(unpacked_size(pieces(backup, stream.part)) for stream in manifest.streams)
     there = next(parent for parent in (data, *data.absolute().parents) if parent.exists())
     if unpacked > (free := shutil.disk_usage(there).free):
-        raise Unusable(
+        raise UnusableBackup(
             f"the backup unpacks to {unpacked:,} bytes, and {there} has room for {free:,}: nothing was begun"
         )
 
@@ -101,14 +99,15 @@ def check_room(data: Path, backup: Path, manifest: Manifest) -> None:
 async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) -> AsyncIterator[Connection]:
     """One broker, or a cluster, on a new data directory, for us alone; the log it is given stays when it ends.
 
-    Raises `Unusable`.
+    Raises `UnusableBackup`.
     """
-    if part := manifest.file(credentials.FILE):
-        write_private(data / credentials.FILE, read_part(backup, part))
+    directory = DataDirectory(data)
+    if part := manifest.file(CREDENTIALS):
+        write_private(directory.credentials, read_part(backup, part))
     known = credentials.ensure(data)
     ports = nats_server.free_ports(count)
     # what a broker has not yet flushed to the disk is flushed at the end, all at once
-    started = brokers(data, ports, known, "2m")
+    started = brokers(directory, ports, known, BrokerOptions(sync="2m"))
     try:
         await asyncio.gather(*(broker.start() for broker in started))
         where = ",".join(f"nats://{nats_server.HOST}:{port}" for port in ports)
@@ -118,14 +117,14 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
         finally:
             await connection.close()
     except ChildFailed as error:
-        raise Unusable(str(error)) from error
+        raise UnusableBackup(str(error)) from error
     finally:
         await asyncio.gather(*(broker.stop(STOP_SECONDS) for broker in started))
 
 
 def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:
-    """Those of the backup, if it holds any. Raises `Unusable` and `KeyringError`."""
-    part = manifest.file(credentials.FILE)
+    """Those of the backup, if it holds any. Raises `UnusableBackup` and `KeyringError`."""
+    part = manifest.file(CREDENTIALS)
     return None if part is None else credentials.decode(read_part(backup, part), backup / part.name)
 
 
@@ -135,7 +134,7 @@ async def restore_streams(
     """Make every stream of the backup again as the code configures it, with so many `replicas`.
 
     No consumer that a snapshot brings along stays, nor what it says is done: the service makes its own anew, which goes
-    through the log from the beginning. Raises `Unusable` and `SnapshotFailed`.
+    through the log from the beginning. Raises `UnusableBackup` and `SnapshotFailed`.
     """
     for stream in manifest.streams:
         config = _configuration(stream.name, replicas)
@@ -145,10 +144,10 @@ async def restore_streams(
 
 
 async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> None:
-    """None of the streams exists there yet. Raises `Unusable` and `SnapshotFailed`."""
+    """None of the streams exists there yet. Raises `UnusableBackup` and `SnapshotFailed`."""
     names = [stream.name for stream in manifest.streams]
     if there := [name for name in names if await state_of(connection, name) is not None]:
-        raise Unusable(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
+        raise UnusableBackup(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
 
 
 async def hand_on(
@@ -156,7 +155,7 @@ async def hand_on(
 ) -> None:
     """Give the restored streams to another broker, with as many copies as there were unless `replicas` is not None.
 
-    Raises `Unusable` and `SnapshotFailed`.
+    Raises `UnusableBackup` and `SnapshotFailed`.
     """
     await refuse_to_overwrite(target, manifest)
     for stream in manifest.streams:
@@ -173,9 +172,9 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
     """Write the keys of the backup to `data`.
 
     Not the `same_log`: then the notary, which may have signed what is lost, begins anew with another key; the old
-    public key stays, since its checkpoints are in the log. Raises `Unusable`.
+    public key stays, since its checkpoints are in the log. Raises `UnusableBackup`.
     """
-    lost = () if same_log else (notary_files.KEY, notary_files.STATE)
+    lost = () if same_log else (NOTARY_KEY, NOTARY_STATE)
     for name in (*BEFORE_THE_LOG, *AFTER_THE_LOG):
         if name not in lost and (part := manifest.file(name)) is not None:
             write_private(data / name, read_part(backup, part))
@@ -207,8 +206,8 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
     until = await the_log.last_sequence()
     async with aclosing(read(connection, filters=(FAMILIES,), last_per_subject=True, until=until)) as batches:
         async for batch in batches:
-            for start in range(0, len(batch.commits), AT_ONCE):
-                some = batch.commits[start : start + AT_ONCE]
+            for start in range(0, len(batch.commits), REVOCATIONS_AT_ONCE):
+                some = batch.commits[start : start + REVOCATIONS_AT_ONCE]
                 written = await asyncio.gather(*(end(stored.subject) for stored in some))
                 ended += sum(seq > 0 for seq in written)
                 looked_at += len(some)

@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection, Denied
 from events.log.jetstream_api import NOT_FOUND, ApiError
 
-PATIENCE_SECONDS = 30
+BROKER_TIMEOUT_SECONDS = 30
 """Without a sign of life from the broker."""
 CHUNK_BYTES = 128 * 1024
 ALL_SENT = "204"
@@ -25,7 +25,7 @@ class SnapshotFailed(Exception):
     """The broker did not give or take the stream; the message says why."""
 
 
-class State(msgspec.Struct, frozen=True):
+class StreamState(msgspec.Struct, frozen=True):
     """What a stream held: messages, their sequences, their bytes before compression."""
 
     messages: int
@@ -37,12 +37,12 @@ class State(msgspec.Struct, frozen=True):
 class _Answer(msgspec.Struct):
     error: ApiError | None = None
     config: dict[str, Any] | None = None
-    state: State | None = None
+    state: StreamState | None = None
     deliver_subject: str = ""
     consumers: list[str] | None = None
 
 
-async def state_of(connection: Connection, stream: str) -> State | None:
+async def state_of(connection: Connection, stream: str) -> StreamState | None:
     """What the stream holds now; None when there is no such stream. Raises `SnapshotFailed`."""
     answer = await _ask(connection, f"$JS.API.STREAM.INFO.{stream}", b"")
     if answer.error is not None and answer.error.err_code == NOT_FOUND:
@@ -52,7 +52,7 @@ async def state_of(connection: Connection, stream: str) -> State | None:
 
 async def take(
     connection: Connection, stream: str, sink: BinaryIO, advance: Callable[[int], None]
-) -> tuple[dict[str, Any], State]:
+) -> tuple[dict[str, Any], StreamState]:
     """Write the stream, with its durable consumers, into `sink`; gives its configuration and what it held.
 
     The broker checks every message's checksum first. `advance` receives each chunk's bytes. Raises `SnapshotFailed`.
@@ -65,7 +65,7 @@ async def take(
         answer = _well(await _ask(connection, f"$JS.API.STREAM.SNAPSHOT.{stream}", request), stream)
         async with asyncio.timeout(None) as patience:
             while True:
-                patience.reschedule(asyncio.get_running_loop().time() + PATIENCE_SECONDS)
+                patience.reschedule(asyncio.get_running_loop().time() + BROKER_TIMEOUT_SECONDS)
                 chunk = await chunks.get()
                 if not chunk.data:
                     break
@@ -89,7 +89,7 @@ async def take(
 async def give_back(
     connection: Connection,
     config: dict[str, Any],
-    state: State,
+    state: StreamState,
     source: Iterable[bytes],
     advance: Callable[[int], None],
 ) -> None:
@@ -120,7 +120,7 @@ async def remove_consumer(connection: Connection, stream: str, consumer: str) ->
 
 async def _ask(connection: Connection, subject: str, request: bytes) -> _Answer:
     try:
-        reply = await connection.unless_denied(connection.request(subject, request, timeout=PATIENCE_SECONDS))
+        reply = await connection.unless_denied(connection.request(subject, request, timeout=BROKER_TIMEOUT_SECONDS))
     except Denied as denied:
         raise SnapshotFailed(
             "these credentials may not ask for snapshots; where --data holds the broker's own, name it without any"

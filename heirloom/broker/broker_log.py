@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from heirloom.broker.roles import LOG_ACCOUNT
-from heirloom.process.log_file import Limits, LogFile
+from heirloom.process.log_file import LogFile, LogLimits
 
 log = logging.getLogger("heirloom.up")
 
@@ -39,7 +39,7 @@ def is_of_a_connection(line: bytes) -> bool:
 class BrokerLog:
     """One broker's file. It has all that the broker says of itself and of the connections in the log's account."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: LogLimits) -> None:
         self._path = path
         self._limits = limits
         self._rest = b""

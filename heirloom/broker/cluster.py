@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from events.files import write_private
+from events import files
 from heirloom.broker import broker_log, nats_server
 from heirloom.broker.broker_log import BrokerLog
 from heirloom.broker.credentials import Credentials
@@ -15,16 +15,15 @@ from heirloom.broker.own_connection import connect_as
 from heirloom.broker.quoted import quoted
 from heirloom.broker.run_file import address
 from heirloom.broker.tls import Tls
-from heirloom.process.child_process import Child
-from heirloom.process.log_file import DEFAULT_LIMITS, Limits
+from heirloom.data_directory import BrokerDirectory, DataDirectory, node_names
+from heirloom.process.child_process import Child, IsReady, Program
+from heirloom.process.log_file import DEFAULT_LIMITS, LogLimits
 
 ROUTES_USER = "route"
-BROKER_LOG = "nats.log"
-"""The broker's own log, which also has what it says before it has read its configuration."""
 
 
 class Node(NamedTuple):
-    """One server of a cluster. `routes` is where it listens to the others, `reached` how they reach that."""
+    """One server of a cluster: where it listens for clients and for routes, and how the others reach its routes."""
 
     name: str
     listen: str
@@ -32,9 +31,13 @@ class Node(NamedTuple):
     reached: str
 
 
-def node_names(count: int) -> list[str]:
-    """What the servers of the embedded cluster are called, and their directories in the data directory."""
-    return [f"nats-{number}" for number in range(1, count + 1)]
+class BrokerOptions(NamedTuple):
+    """How the embedded brokers run. `sync`: fsync each write (`always`), or after such a time (`2m`)."""
+
+    sync: str = "always"
+    host: str = nats_server.HOST
+    tls: Tls | None = None
+    logs: LogLimits = DEFAULT_LIMITS
 
 
 def cluster_configuration(
@@ -42,8 +45,8 @@ def cluster_configuration(
 ) -> str:
     """The configuration of one server of a cluster.
 
-    The servers prove themselves to each other. They do not tell clients of each other: clients know all of them from
-    their URL, and reach them by addresses that the servers may not know.
+    The servers authenticate each other. They do not advertise each other to clients, which know all servers from their
+    URL, and may reach them by addresses that the servers do not know.
     """
     password = _routes_password(known)
     routes = ", ".join(quoted(f"nats://{ROUTES_USER}:{password}@{other.reached}") for other in others)
@@ -62,62 +65,50 @@ cluster {{
     )
 
 
-def brokers(
-    data: Path,
-    ports: list[int],
-    known: Credentials,
-    sync: str,
-    host: str = nats_server.HOST,
-    tls: Tls | None = None,
-    logs: Limits = DEFAULT_LIMITS,
-) -> list[Child]:
-    """One process for each port. More than one are a cluster, and must be started together."""
-    listens = [address(host, port) for port in ports]
+def brokers(data: DataDirectory, ports: list[int], known: Credentials, options: BrokerOptions) -> list[Child]:
+    """One process for each port. More than one form a cluster, and must be started together."""
+    sync, tls = options.sync, options.tls
+    listens = [address(options.host, port) for port in ports]
     if len(ports) == 1:
-        text = nats_server.configuration(listens[0], data / "jetstream", known, sync, tls)
-        text += broker_log.CONFIGURATION
-        return [_broker("the broker", data, text, listens[0], known, logs)]
+        text = nats_server.configuration(listens[0], data.broker.store, known, sync, tls)
+        return [_broker("the broker", data.broker, text, _answers(listens[0], known), options.logs)]
     routes = [f"{nats_server.HOST}:{port}" for port in nats_server.free_ports(len(ports))]
     names = node_names(len(ports))
     nodes = [Node(name, listen, route, route) for name, listen, route in zip(names, listens, routes, strict=True)]
     children = []
     for node in nodes:
-        directory = data / node.name
-        directory.mkdir(mode=0o700, exist_ok=True)
+        directory = data.node(node.name)
+        directory.path.mkdir(mode=0o700, exist_ok=True)
         others = [other for other in nodes if other is not node]
-        text = cluster_configuration(node, others, directory / "jetstream", known, sync, tls)
-        text += broker_log.CONFIGURATION
-        children.append(_broker(f"broker {node.name}", directory, text, node.listen, known, logs))
+        text = cluster_configuration(node, others, directory.store, known, sync, tls)
+        children.append(_broker(f"broker {node.name}", directory, text, _answers(node.listen, known), options.logs))
     return children
 
 
-def _broker(name: str, directory: Path, configuration: str, listen: str, known: Credentials, logs: Limits) -> Child:
-    config = directory / nats_server.CONFIGURATION
-    config.unlink(missing_ok=True)
-    write_private(config, configuration.encode())
+def _broker(name: str, directory: BrokerDirectory, configuration: str, is_ready: IsReady, logs: LogLimits) -> Child:
+    files.replace(directory.configuration, (configuration + broker_log.CONFIGURATION).encode())
+    command = [nats_server.binary(), "--config", str(directory.configuration)]
+    program = Program("broker", name, command, dict(os.environ), directory.log_file, directory.pid_file)
+    record = BrokerLog(directory.log_file, logs).record
+    return Child(program, is_ready=is_ready, reports=False, record=record)
+
+
+def _answers(listen: str, known: Credentials) -> IsReady:
+    """Tests whether the broker on that address answers, its JetStream included."""
 
     async def answers() -> bool:
         try:
             connection = await connect_as("keeper", "up", f"nats://{listen}", known, patient=False)
             await connection.jetstream().account_info()
-        except Exception:  # whatever it is, it is not ready yet; the process itself is watched
+        except Exception:  # any error: the broker is not ready yet; its process is watched elsewhere
             return False
         await connection.close()
         return True
 
-    return Child(
-        name,
-        [nats_server.binary(), "--config", str(config)],
-        dict(os.environ),
-        is_ready=answers,
-        pid_file=directory / "nats.pid",
-        errors=directory / BROKER_LOG,
-        record=BrokerLog(directory / BROKER_LOG, logs).record,
-        reports=False,
-    )
+    return answers
 
 
 def _routes_password(known: Credentials) -> str:
-    """Made from what is kept already; no client's password is a MAC over this text."""
+    """Derived from the clients' key; no client's password is a MAC over this text."""
     key = base64.b64decode(known.client_key)
     return hmac.new(key, b"routes between the servers of the cluster", hashlib.sha256).hexdigest()

@@ -1,4 +1,4 @@
-"""The embedded broker's credentials: made at the first start, mode 0600, shown only by `heirloom url` (CONTRACT §7)."""
+"""The embedded broker's credentials: made at the first start, mode 0600, shown only by `heirloom url` (contract §7)."""
 
 import base64
 import binascii
@@ -13,22 +13,22 @@ import nkeys
 
 from events.files import exposed, replace, write_private
 from heirloom.broker.roles import OWN, ROLES
+from heirloom.data_directory import CREDENTIALS, DataDirectory
 from service.keys.derived_password import client_password
 from service.keys.keyring import KeyringError
 
-FILE = "bus.json"
 CLIENT_KEY_BYTES = 32
 PASSWORD_BYTES = 24
 PASSWORD = re.compile(r"[A-Za-z0-9_-]{32}")
-"""So many bytes, as `secrets.token_urlsafe` writes them: nothing that ends a string in a configuration or a URL."""
+"""`PASSWORD_BYTES`, as `secrets.token_urlsafe` writes them: no character ends a string in a configuration or URL."""
 OTHERWISE = "delete it and hand out new URLs, or restore it"
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What makes the clients' passwords; what signs user JWTs; each role's proof.
+    """The key of the clients' passwords, the seed that signs user JWTs, and each role's secret.
 
-    `passwords` are of the roles that others are shown. `seeds` are nkeys, with which our own processes and commands
-    prove themselves as any role: who listens in the broker's place learns nothing of them.
+    `passwords` belong to the roles that `heirloom url` shows. `seeds` are nkeys, by which our own processes and
+    commands authenticate as any role without revealing a secret, even to an impostor of the broker.
     """
 
     passwords: dict[str, str]
@@ -38,29 +38,29 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def issuer(self) -> str:
-        """The public nkey the broker trusts."""
+        """The public nkey whose user JWTs the broker accepts."""
         return _public(self.issuer_seed)
 
     def url(self, user: str, host: str) -> str:
-        """A NATS URL for a role that is shown; `host` with port, or several with commas between."""
+        """A NATS URL for a role of `passwords`; `host` with port, or several, separated by commas."""
         return _urls(f"{user}:{self.passwords[user]}", host)
 
     def seed(self, role: str) -> str:
-        """Of a role's nkey. Raises `KeyringError`."""
+        """The seed of a role's nkey. Raises `KeyringError`."""
         try:
             return self.seeds[role]
         except KeyError:
             raise KeyringError(
-                f"{FILE} is of an earlier version, without a key for {role}: start `heirloom up` once more, or"
+                f"{CREDENTIALS} is of an earlier version, without a key for {role}: start `heirloom up` once more, or"
                 " `heirloom broker-config` for a broker of your own"
             ) from None
 
     def nkey(self, role: str) -> str:
-        """The role's public nkey, by which the broker knows it. Raises `KeyringError`."""
+        """The role's public nkey, by which the broker authenticates it. Raises `KeyringError`."""
         return _public(self.seed(role))
 
     def client_url(self, tenant: str, client_id: str, host: str, void_until: datetime | None = None) -> str:
-        """A NATS URL for a client; `host` as above, `void_until` as of `client_password`."""
+        """A NATS URL for a client; `host` as in `url`, `void_until` as in `client_password`."""
         password = client_password(base64.b64decode(self.client_key), tenant, client_id, void_until)
         # nothing here needs percent-encoding, which NATS clients do not agree on
         return _urls(f"{tenant}.{client_id}:{password}", host)
@@ -71,8 +71,8 @@ def _urls(who: str, hosts: str) -> str:
 
 
 def ensure(data: Path) -> Credentials:
-    """The credentials of this data directory, made where there are none yet. Raises `KeyringError`."""
-    path = data / FILE
+    """The credentials of this data directory, made if they do not exist yet. Raises `KeyringError`."""
+    path = DataDirectory(data).credentials
     if not path.exists():
         client_key = base64.b64encode(secrets.token_bytes(CLIENT_KEY_BYTES)).decode()
         made = _complete(Credentials({}, client_key, _seed(nkeys.PREFIX_BYTE_ACCOUNT)))
@@ -84,7 +84,7 @@ def ensure(data: Path) -> Credentials:
 
 
 def _complete(known: Credentials) -> Credentials:
-    """With what new roles need, and without the passwords that our own processes once had."""
+    """Add the secrets of new roles, and drop the passwords that our own processes once had."""
     made = {role: secrets.token_urlsafe(PASSWORD_BYTES) for role in ROLES if role not in OWN}
     passwords = made | {role: password for role, password in known.passwords.items() if role not in OWN}
     seeds = {role: _seed(nkeys.PREFIX_BYTE_USER) for role in ROLES if role not in known.seeds} | known.seeds
@@ -102,14 +102,14 @@ def _public(seed: str) -> str:
 
 
 def of_environment() -> Credentials | None:
-    """Those of the directory that HEIRLOOM_DATA names; None where it is unset. Raises `KeyringError`."""
+    """The credentials of the directory in HEIRLOOM_DATA; None where it is unset. Raises `KeyringError`."""
     data = os.environ.get("HEIRLOOM_DATA")
     return load(Path(data)) if data else None
 
 
 def load(data: Path) -> Credentials:
     """The credentials of this data directory. Raises `KeyringError`."""
-    path = data / FILE
+    path = DataDirectory(data).credentials
     try:
         if (reason := exposed(path, "the file of credentials")) is not None:
             raise KeyringError(reason)
@@ -119,7 +119,7 @@ def load(data: Path) -> Credentials:
 
 
 def decode(content: bytes, path: Path) -> Credentials:
-    """Credentials as they are made here, read from `path`, which may be a stranger's backup. Raises `KeyringError`."""
+    """The credentials in `content`, which may come from a stranger's backup at `path`. Raises `KeyringError`."""
     try:
         known = msgspec.json.decode(content, type=Credentials)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -130,9 +130,9 @@ def decode(content: bytes, path: Path) -> Credentials:
 
 
 def _fault(known: Credentials) -> str | None:
-    """What of it is not as `ensure` makes it, without the value: the broker's configuration is made from the rest.
+    """What `ensure` would not have made, without its value; the broker's configuration is made from the rest.
 
-    Nothing is made from a role that there is not, as an older build may have had one.
+    An unknown role is no fault, and is not used: an older build may have had it.
     """
     if not all(PASSWORD.fullmatch(password) for password in known.passwords.values()):
         return "a password is none that was made here"
@@ -146,7 +146,7 @@ def _fault(known: Credentials) -> str | None:
 
 
 def _is_seed(seed: str, kind: int) -> bool:
-    """Written as nkeys are, to the letter: its library does not check the sum at the end."""
+    """Whether the text is exactly an nkey's seed; the library does not check the checksum at its end."""
     try:
         _, raw = nkeys.decode_seed(seed.encode())
         return bool(nkeys.encode_seed(raw, kind) == seed.encode())

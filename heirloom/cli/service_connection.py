@@ -17,11 +17,12 @@ from heirloom.broker import credentials
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.own_connection import connect_as, obstacle
 from heirloom.broker.roles import API, LOG_API
-from heirloom.broker.run_file import RUNNING, Running, host_of
+from heirloom.broker.run_file import Running, host_of
+from heirloom.data_directory import DataDirectory
 from service.keys.keyring import KeyringError
 
 
-class Refused(click.ClickException):
+class RequestRefused(click.ClickException):
     """The service answered with an error; the message is its own words.
 
     `is_for_now`: it may answer otherwise when it is asked again (`temporarily_unavailable`, `slow_down`).
@@ -60,7 +61,7 @@ async def open_bus(
 async def answer_to(
     connection: Connection, role: str, subject: str, request: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """The service's answer to what is for this role to ask. Raises `Refused`; without one `click.ClickException`."""
+    """The service's answer to a request of this role. Raises `RequestRefused`; without one `click.ClickException`."""
     try:
         body = msgspec.json.encode(request)
     except UnicodeEncodeError as error:
@@ -75,7 +76,7 @@ async def answer_to(
         raise click.ClickException(f"the service does not answer on {subject}; repeat the command") from error
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
-        raise Refused(str(answer["error"]), str(answer["error_description"]))
+        raise RequestRefused(str(answer["error"]), str(answer["error_description"]))
     return answer
 
 
@@ -124,11 +125,12 @@ def whereabouts(data: Path, elsewhere: str = "") -> Running:
 
     `elsewhere` is what else a person may do then.
     """
+    directory = DataDirectory(data)
     try:
-        where = msgspec.json.decode((data / RUNNING).read_bytes(), type=Running)
+        where = msgspec.json.decode(directory.run_file.read_bytes(), type=Running)
     except (OSError, msgspec.DecodeError) as error:
         raise _nothing_runs(data, elsewhere) from error
-    if not where.is_alive(data):
+    if not where.is_alive(directory):
         raise _nothing_runs(data, elsewhere)
     where.know_the_broker()
     return where

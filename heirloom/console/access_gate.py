@@ -41,7 +41,7 @@ SECURITY_HEADERS = {
 _HSTS = "max-age=31536000"
 
 
-class Gate:
+class AccessGate:
     """ASGI: lets `app` see what `login` lets in (everybody, if None), asked for under one of the `names`.
 
     `render(template, **context)` makes a page; `tls` says that browsers come by https.

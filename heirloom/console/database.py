@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from datasette.app import Datasette
 from datasette.database import Database
 
-from projections.read_model import Unusable, expect_this_version, open_for_queries
+from projections.read_model import UnusableReadModel, expect_this_version, open_for_queries
 from projections.tables.readable_views import VIEWS
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class InternalDatabase(Database):  # type: ignore[misc]  # Datasette ships no ty
 
 
 class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no types
-    """The read model at `path`; of one `tenant` alone, if one is named. Queries raise `Unusable`."""
+    """The read model at `path`; of one `tenant` alone, if one is named. Queries raise `UnusableReadModel`."""
 
     def __init__(self, datasette: Datasette, path: Path, tenant: str | None) -> None:
         super().__init__(datasette, path=str(path), is_mutable=True)
@@ -71,7 +71,7 @@ class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no t
 
     async def execute_write_fn(self, *_: Any, **__: Any) -> Any:
         """Never."""
-        raise Unusable("the console only reads")
+        raise UnusableReadModel("the console only reads")
 
     async def table_names(self) -> list[str]:
         """None: what can be read are the views."""
@@ -101,7 +101,7 @@ class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no t
 
 
 def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
-    """A connection that can read the views and nothing else. Raises `Unusable` with what is wrong."""
+    """A connection that can read the views and nothing else. Raises `UnusableReadModel` with what is wrong."""
     _identity(path)
     connection = None
     try:
@@ -113,11 +113,11 @@ def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
             connection.execute(f"CREATE TEMP VIEW {view} AS {_shown(view, tenant)}")
         connection.execute("PRAGMA query_only = 1")
         connection.set_authorizer(_authorize)
-    except (sqlite3.DatabaseError, Unusable) as error:
+    except (sqlite3.DatabaseError, UnusableReadModel) as error:
         if connection is not None:
             connection.close()
         what = "cannot be read" if isinstance(error, sqlite3.OperationalError) else "is no read model of this version"
-        raise Unusable(f"{path} {what}: {error}") from error
+        raise UnusableReadModel(f"{path} {what}: {error}") from error
     return connection
 
 
@@ -141,5 +141,5 @@ def _identity(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise Unusable(f"{path} cannot be read: {error.strerror}") from error
+        raise UnusableReadModel(f"{path} cannot be read: {error.strerror}") from error
     return status.st_dev, status.st_ino

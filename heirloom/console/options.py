@@ -15,7 +15,7 @@ class CannotServe(Exception):
     """One line for a person: what is in the way, and what to do."""
 
 
-class Options(NamedTuple):
+class ConsoleOptions(NamedTuple):
     """`names` are further names that browsers may ask for; `sql` lets who is in write queries of their own."""
 
     read_model: Path
@@ -29,7 +29,7 @@ class Options(NamedTuple):
     key: Path | None = None
 
 
-def check(options: Options) -> None:
+def check(options: ConsoleOptions) -> None:
     """Raises `CannotServe` for what would leave the console open to more than was meant."""
     loopback = is_loopback(options.host)
     tls = options.cert is not None

@@ -17,7 +17,7 @@ from pluggy import HookimplMarker
 from heirloom.console.canned_queries import PARAMETERS
 from heirloom.console.dashboard import dashboard
 from heirloom.console.database import NAME
-from projections.read_model import Unusable
+from projections.read_model import UnusableReadModel
 
 log = logging.getLogger("heirloom.console")
 hookimpl = HookimplMarker("datasette")
@@ -124,7 +124,7 @@ def handle_exception(
 
 def _explained(exception: Exception) -> tuple[int, str]:
     match exception:
-        case Unusable():
+        case UnusableReadModel():
             return 503, (
                 f"{exception}. If the service is building a new read model now, this page works again in a moment; "
                 "otherwise start `heirloom up`, which builds it from the log."

@@ -13,11 +13,11 @@ from datasette.plugins import pm
 
 from heirloom.broker.tls import is_loopback
 from heirloom.console import plugin
-from heirloom.console.access_gate import Gate
+from heirloom.console.access_gate import AccessGate
 from heirloom.console.canned_queries import QUERIES
 from heirloom.console.database import INTERNAL, NAME, InternalDatabase, ReadModelDatabase, connect
 from heirloom.console.login import Login
-from heirloom.console.options import CannotServe, Options, check, is_wildcard
+from heirloom.console.options import CannotServe, ConsoleOptions, check, is_wildcard
 from heirloom.console.view_metadata import TABLES
 from heirloom.process.event_loop import stop_requested
 
@@ -27,11 +27,11 @@ DRAIN_SECONDS = 3
 class Console(NamedTuple):
     """What answers requests (ASGI), and how to end it."""
 
-    app: Gate
+    app: AccessGate
     close: Callable[[], None]
 
 
-async def create(options: Options, token: str | None) -> Console:
+async def create(options: ConsoleOptions, token: str | None) -> Console:
     """Everything but the socket. No `token`: no login. Raises `Unusable` where there is no read model."""
     connect(options.read_model, options.tenant).close()
     if not pm.has_plugin(plugin.__name__):
@@ -65,10 +65,10 @@ async def create(options: Options, token: str | None) -> Console:
         name.lower() for name in (options.host, *options.names)
     }
     login = None if token is None else Login(token)
-    return Console(Gate(datasette.app(), login, names, render, tls=options.cert is not None), close)
+    return Console(AccessGate(datasette.app(), login, names, render, tls=options.cert is not None), close)
 
 
-async def serve(options: Options, token: str | None, ready: Callable[[str], None]) -> None:
+async def serve(options: ConsoleOptions, token: str | None, ready: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT; tells `ready` the URL once it answers. Raises `CannotServe`, `Unusable`."""
     check(options)
     console = await create(options, token)
@@ -91,7 +91,7 @@ async def _serve(server: uvicorn.Server, listening: socket.socket, ready: Callab
     await serving
 
 
-def _config(options: Options, console: Console) -> uvicorn.Config:
+def _config(options: ConsoleOptions, console: Console) -> uvicorn.Config:
     config = uvicorn.Config(
         console.app,
         log_level="warning",
@@ -111,7 +111,7 @@ def _config(options: Options, console: Console) -> uvicorn.Config:
     return config
 
 
-def _listen(options: Options) -> socket.socket:
+def _listen(options: ConsoleOptions) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address, family=family)
@@ -122,7 +122,7 @@ def _listen(options: Options) -> socket.socket:
         ) from error
 
 
-def _url(options: Options, listening: socket.socket) -> str:
+def _url(options: ConsoleOptions, listening: socket.socket) -> str:
     name = options.names[0] if is_wildcard(options.host) else options.host
     host = f"[{name}]" if ":" in name else name
     return f"{'http' if options.cert is None else 'https'}://{host}:{listening.getsockname()[1]}"

@@ -14,7 +14,7 @@ from events.bus.connection import Connection
 from events.log.direct_reader import commit_at, read_direct
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
-from heirloom.export.line_formats import ANOTHER, FORMS, BadExport, Lines, Place, last_place
+from heirloom.export.line_formats import ANOTHER, FORMS, BadExport, ExportPosition, Lines, last_place
 from heirloom.export.records import Record, records
 from heirloom.moment import Moment
 
@@ -65,18 +65,18 @@ class Missing(Exception):
 class Resumed(NamedTuple):
     """The last commit of an export that is there, and its records."""
 
-    place: Place
+    place: ExportPosition
     last: list[Record]
 
 
-def find_place(into: Path, form: str) -> Place | None:
+def find_place(into: Path, form: str) -> ExportPosition | None:
     """The last commit of the export that is there, None where none is. Raises `BadExport`, `Missing`."""
     if not os.path.lexists(into):
         return None
     return _parquet().last_place(into) if form == PARQUET else last_place(into, FORMS[form])
 
 
-async def resume(connection: Connection, place: Place, wanted: Wanted) -> Resumed:
+async def resume(connection: Connection, place: ExportPosition, wanted: Wanted) -> Resumed:
     """Where to go on. Raises `BadExport` for an export of another log or of something else, and `Unavailable`."""
     if wanted.tenant not in (None, place.tenant) or wanted.family_id not in (None, place.aggregate_id):
         raise BadExport(
@@ -96,7 +96,7 @@ def open_sink(into: Path | None, form: str, resumed: Resumed | None) -> Sink:
     if into is None:
         return Lines(FORMS[form], sys.stdout.buffer)
     if form == PARQUET:
-        parts: Sink = _parquet().Parts(into)
+        parts: Sink = _parquet().ParquetParts(into)
         return parts
     return Lines.into(into, FORMS[form], *(resumed or (None, [])))
 

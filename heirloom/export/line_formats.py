@@ -26,7 +26,7 @@ class BadExport(Exception):
     """The file is no export of this format; the message says what to do."""
 
 
-class Place(NamedTuple):
+class ExportPosition(NamedTuple):
     """The last commit of an export, and where in the file its records begin."""
 
     seq: int
@@ -55,7 +55,7 @@ class Lines:
             self._write(form.header)
 
     @classmethod
-    def into(cls, path: Path, form: Form, place: Place | None, last: Sequence[Record]) -> "Lines":
+    def into(cls, path: Path, form: Form, place: ExportPosition | None, last: Sequence[Record]) -> "Lines":
         """A new file, or at the end of one: its last commit, of which a kill may have left a part, is written again.
 
         Without a `place`, what is in the file must be a part of the first record: nothing is taken away. Raises
@@ -95,7 +95,7 @@ class Lines:
             self._stream.close()
 
 
-def last_place(path: Path, form: Form) -> Place | None:
+def last_place(path: Path, form: Form) -> ExportPosition | None:
     """The last commit in the file, None for one without a whole record. Raises `BadExport`."""
     with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
@@ -117,10 +117,10 @@ def last_place(path: Path, form: Form) -> Place | None:
     return place
 
 
-def _place(path: Path, form: Form, line: bytes, offset: int) -> Place:
+def _place(path: Path, form: Form, line: bytes, offset: int) -> ExportPosition:
     try:
         record = form.decode(line)
-        return Place(int(record["seq"]), record["commit_id"], record["tenant"], record["aggregate_id"], offset)
+        return ExportPosition(int(record["seq"]), record["commit_id"], record["tenant"], record["aggregate_id"], offset)
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise BadExport(f"{path} is no export of this format{ANOTHER}") from error
 

@@ -13,7 +13,7 @@ import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from events.files import new_file
-from heirloom.export.line_formats import ANOTHER, BadExport, Place
+from heirloom.export.line_formats import ANOTHER, BadExport, ExportPosition
 from heirloom.export.records import COLUMNS, LISTS, NUMBERS, OBJECTS, TIMES, Record
 
 ROWS = 50_000
@@ -33,7 +33,7 @@ def _type(column: str) -> Any:
 SCHEMA = pa.schema([pa.field(column, _type(column), nullable=column not in COLUMNS[:9]) for column in COLUMNS])
 
 
-class Parts:
+class ParquetParts:
     """Records in, parts out."""
 
     def __init__(self, directory: Path) -> None:
@@ -53,7 +53,7 @@ class Parts:
         if not rows:
             return
         last = rows[-1]
-        place = Place(last["seq"], last["commit_id"], last["tenant"], last["aggregate_id"])
+        place = ExportPosition(last["seq"], last["commit_id"], last["tenant"], last["aggregate_id"])
         schema = SCHEMA.with_metadata({LAST: msgspec.json.encode(place)})
         table = pa.Table.from_pylist([_row(record) for record in rows], schema=schema)
         path = self._directory / f"part-{rows[0]['seq']:020}-{last['seq']:020}.parquet"
@@ -61,13 +61,13 @@ class Parts:
             pq.write_table(table, file, row_group_size=len(rows), compression="zstd")
 
 
-def last_place(directory: Path) -> Place | None:
+def last_place(directory: Path) -> ExportPosition | None:
     """The last commit in the parts, None where there are none. Raises `BadExport`."""
     parts = sorted(directory.glob("part-*.parquet"))
     if not parts:
         return None
     try:
-        return msgspec.json.decode(pq.read_schema(parts[-1]).metadata[LAST], type=Place)
+        return msgspec.json.decode(pq.read_schema(parts[-1]).metadata[LAST], type=ExportPosition)
     except (pa.ArrowException, KeyError, TypeError, msgspec.DecodeError) as error:
         raise BadExport(f"{parts[-1]} is no part of an export{ANOTHER}") from error
 

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric as Family
 from heirloom import __version__
 from heirloom.broker.run_file import address
 from heirloom.process.child_process import Child
-from heirloom.process.process_report import Metric, Report, Sample, gauge, only
+from heirloom.process.process_report import Metric, ProcessReport, Sample, gauge, only
 
 LIVE_SECONDS = 2.0
 """An event loop that does not come round in that time is stuck."""
@@ -25,7 +25,7 @@ LIVE_SECONDS = 2.0
 MAX_CONNECTIONS = 64
 MAX_REQUEST = 8 << 10
 """Bytes of a request line and its headers."""
-PATIENCE_SECONDS = 3 * LIVE_SECONDS
+REQUEST_TIMEOUT_SECONDS = 3 * LIVE_SECONDS
 """For whoever connects and says nothing, or does not read."""
 
 
@@ -33,11 +33,11 @@ class CannotListen(Exception):
     """The address is taken, or not ours."""
 
 
-class Answer(NamedTuple):
+class ProcessAnswer(NamedTuple):
     """What became of asking a process: its report; or none, because it is not there or because it is stuck."""
 
     process: str
-    report: Report | None
+    report: ProcessReport | None
     stuck: bool = False
 
     @property
@@ -84,14 +84,14 @@ class _Port:
         self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer, or give up within `PATIENCE_SECONDS`."""
+        """Answer, or give up within `REQUEST_TIMEOUT_SECONDS`."""
         if len(self._open) >= MAX_CONNECTIONS:
             oldest = next(iter(self._open))  # a proper scrape is done within milliseconds
             del self._open[oldest]
             oldest.transport.abort()
         self._open[writer] = None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 writer.write(_response(await self._answer(await reader.readuntil(b"\r\n\r\n"))))
                 await writer.drain()
                 writer.close()
@@ -134,26 +134,26 @@ async def _reply(path: str, children: Sequence[Child]) -> Reply:
             return Reply(404, "text/plain", b"there are /metrics, /livez and /readyz\n")
 
 
-def _verdict(what: str, against: list[Answer]) -> Reply:
+def _verdict(what: str, against: list[ProcessAnswer]) -> Reply:
     body = {what: not against, "obstacles": {answer.process: answer.obstacles for answer in against}}
     return Reply(503 if against else 200, "application/json", msgspec.json.encode(body) + b"\n")
 
 
-async def _ask_all(children: Sequence[Child]) -> list[Answer]:
+async def _ask_all(children: Sequence[Child]) -> list[ProcessAnswer]:
     return list(await asyncio.gather(*(_ask(child) for child in children)))
 
 
-async def _ask(child: Child) -> Answer:
+async def _ask(child: Child) -> ProcessAnswer:
     name = child.name.removeprefix("the ").replace(" ", "-")
     if not child.reports:  # a broker: whether it works, those who need it say
-        return Answer(name, Report(()) if child.is_running else None)
+        return ProcessAnswer(name, ProcessReport(()) if child.is_running else None)
     try:
-        return Answer(name, await child.ask(LIVE_SECONDS))
+        return ProcessAnswer(name, await child.ask(LIVE_SECONDS))
     except TimeoutError:
-        return Answer(name, None, stuck=True)
+        return ProcessAnswer(name, None, stuck=True)
 
 
-def rendered(answers: Sequence[Answer]) -> bytes:
+def rendered(answers: Sequence[ProcessAnswer]) -> bytes:
     """All metrics of all processes in Prometheus' text format, each sample under the label of its process."""
     families: dict[str, Family] = {}
     for metric, process in _metrics(answers):
@@ -165,7 +165,7 @@ def rendered(answers: Sequence[Answer]) -> bytes:
     return generate_latest(registry)
 
 
-def _metrics(answers: Sequence[Answer]) -> Iterator[tuple[Metric, dict[str, str]]]:
+def _metrics(answers: Sequence[ProcessAnswer]) -> Iterator[tuple[Metric, dict[str, str]]]:
     yield gauge("info", "Which Heirloom this is.", Sample({"version": __version__}, 1)), {}
     for answer in answers:
         process = {"process": answer.process}

@@ -11,19 +11,19 @@ from events.aggregates.subjects import CHECKPOINTS, STREAM
 from events.bus.connection import Connection
 from events.fairness.request_gate import Gate
 from events.log.jetstream_api import JetStreamMissing
-from heirloom.process.process_report import Metric, Report, Sample, counter, gauge, only
+from heirloom.process.process_report import Metric, ProcessReport, Sample, counter, gauge, only
 from projections.progress import Progress
 
 BEHIND = 1000
 """Commits the read model may be behind the log and still count as caught up: a fraction of a second's work."""
-ANSWER_SECONDS = 1.0
+LOG_TIMEOUT_SECONDS = 1.0
 """Less than a process may take to answer its parent: what waits for the broker is not stuck."""
 NO_LEADER = "the log's leader does not answer"
 
 
 async def of_projector(
     progress: Progress, gate: Gate, last_sequence: Callable[[], Awaitable[int]], connections: Iterable[Connection]
-) -> Report:
+) -> ProcessReport:
     """How far the read model is behind the log. Without the log nobody can say."""
     figures = [
         gauge("projection_applied_sequence", "The commit applied last to the read model.", only(progress.applied)),
@@ -32,7 +32,7 @@ async def of_projector(
     ]
     obstacles = [] if progress.obstacle is None else [f"the read model goes no further: {progress.obstacle}"]
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
             lag = max(await last_sequence() - progress.applied, 0)
     except (JetStreamMissing, TimeoutError):
         obstacles.append(NO_LEADER)
@@ -40,13 +40,13 @@ async def of_projector(
         figures.append(gauge("projection_lag_commits", "Commits of the log that the read model lacks.", only(lag)))
         if lag > BEHIND:
             obstacles.append(f"the read model is {lag:,} commits behind the log")
-    return Report((*figures, *of_process(connections)), tuple(obstacles))
+    return ProcessReport((*figures, *of_process(connections)), tuple(obstacles))
 
 
-def of_notary(vouched_seconds_ago: float, foreign: int, connections: Iterable[Connection]) -> Report:
+def of_notary(vouched_seconds_ago: float, foreign: int, connections: Iterable[Connection]) -> ProcessReport:
     """How long ago the whole log was last vouched for; nobody waits for it, so it is always ready."""
     age = gauge("checkpoint_age_seconds", "Since all of the log was vouched for.", only(vouched_seconds_ago))
-    return Report((age, foreign_messages(CHECKPOINTS, foreign), *of_process(connections)))
+    return ProcessReport((age, foreign_messages(CHECKPOINTS, foreign), *of_process(connections)))
 
 
 def foreign_messages(stream: str, count: int) -> Metric:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from events.bus.connection import Connection
 from events.fairness.request_gate import Gate
 from events.log.log import Log, Unavailable
-from heirloom.metrics.process_metrics import ANSWER_SECONDS, NO_LEADER, foreign_replies, of_process
-from heirloom.process.process_report import Metric, Report, Sample, counter, gauge, histogram, only
+from heirloom.metrics.process_metrics import LOG_TIMEOUT_SECONDS, NO_LEADER, foreign_replies, of_process
+from heirloom.process.process_report import Metric, ProcessReport, Sample, counter, gauge, histogram, only
 from service.context import Context
 from service.families.counters import FamilyCounters
 from service.replicas.broker_clock import Skew
@@ -16,12 +16,12 @@ from service.request_handler import RequestHandler
 
 async def of_replica(
     handler: RequestHandler, gate: Gate, context: Context, connections: Iterable[Connection]
-) -> Report:
+) -> ProcessReport:
     """What a replica has done, and whether it may decide."""
     obstacles = []
     the_log = context.log
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
             await the_log.last_sequence()
     except (Unavailable, TimeoutError):
         obstacles.append(NO_LEADER)
@@ -30,7 +30,7 @@ async def of_replica(
     if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
     counted = *_of_requests(handler), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
-    return Report((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
+    return ProcessReport((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
 
 
 def _of_requests(handler: RequestHandler) -> list[Metric]:

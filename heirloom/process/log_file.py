@@ -16,7 +16,7 @@ RESERVE = 1 << 30
 """Bytes that are left free on the disk."""
 
 
-class Limits(NamedTuple):
+class LogLimits(NamedTuple):
     """Of each process: so many files of so many bytes."""
 
     bytes: int = 64 << 20
@@ -27,13 +27,13 @@ class Limits(NamedTuple):
         return {"HEIRLOOM_LOG_BYTES": str(self.bytes), "HEIRLOOM_LOG_FILES": str(self.files)}
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = LogLimits()
 
 
 class LogFile:
     """Standard error, as the file that it is, or another descriptor of such a file."""
 
-    def __init__(self, path: Path, limits: Limits, descriptor: int = ERRORS) -> None:
+    def __init__(self, path: Path, limits: LogLimits, descriptor: int = ERRORS) -> None:
         self._path = path
         self._limits = limits
         self._descriptor = descriptor
@@ -82,4 +82,4 @@ def log_file() -> LogFile | None:
     if path is None:
         return None
     size, files = (os.environ.get(f"HEIRLOOM_LOG_{what}") for what in ("BYTES", "FILES"))
-    return LogFile(Path(path), Limits(int(size or DEFAULT_LIMITS.bytes), int(files or DEFAULT_LIMITS.files)))
+    return LogFile(Path(path), LogLimits(int(size or DEFAULT_LIMITS.bytes), int(files or DEFAULT_LIMITS.files)))

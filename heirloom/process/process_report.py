@@ -36,7 +36,7 @@ class Metric(msgspec.Struct, frozen=True):
     samples: tuple[Sample, ...]
 
 
-class Report(msgspec.Struct, frozen=True):
+class ProcessReport(msgspec.Struct, frozen=True):
     """An answer. `obstacles` are in words; without any the process is ready."""
 
     metrics: tuple[Metric, ...]
@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True):
     question: int = 0
 
 
-Gather = Callable[[], Awaitable[Report]]
+Gather = Callable[[], Awaitable[ProcessReport]]
 
 
 def counter(name: str, help: str, *samples: Sample) -> Metric:
@@ -104,7 +104,7 @@ class Reports:
         self._question = 0
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[bool] = loop.create_future()
-        self._answer: asyncio.Future[Report | None] = loop.create_future()
+        self._answer: asyncio.Future[ProcessReport | None] = loop.create_future()
         self._answer.set_result(None)
         self.reading = loop.create_task(self._read(), name="what a process says")
 
@@ -112,7 +112,7 @@ class Reports:
         """Wait until it says so; False where it ends first."""
         return await asyncio.shield(self._ready)
 
-    async def ask(self) -> Report | None:
+    async def ask(self) -> ProcessReport | None:
         """What it reports; None where it ends first. Who asks while it has not answered gets the same answer."""
         if self.reading.done():
             return None
@@ -137,9 +137,11 @@ class Reports:
         if line.strip() == b"ready":
             if not self._ready.done():
                 self._ready.set_result(True)
-        elif (report := msgspec.json.decode(line, type=Report)).question == self._question and not self._answer.done():
+        elif (
+            report := msgspec.json.decode(line, type=ProcessReport)
+        ).question == self._question and not self._answer.done():
             self._answer.set_result(report)
 
 
-async def _starting() -> Report:
-    return Report((), ("it is starting",))
+async def _starting() -> ProcessReport:
+    return ProcessReport((), ("it is starting",))

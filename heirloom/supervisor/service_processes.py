@@ -1,59 +1,50 @@
-"""What `heirloom up` runs besides the brokers: replicas, the projector, the notary."""
+"""The processes that `heirloom up` runs besides the brokers: replicas, the projector, the notary."""
 
 import os
 import sys
-from pathlib import Path
 
-from heirloom.process.child_process import Child
-from heirloom.process.log_file import DEFAULT_LIMITS, Limits
-from notary import key_files as notary_files
-
-READ_MODEL = "read-model.db"
+from heirloom.data_directory import DataDirectory
+from heirloom.process.child_process import Child, Program
+from heirloom.supervisor.options import ServiceOptions
 
 
-def processes(
-    data: Path,
-    url: str,
-    *,
-    replicas: int,
-    copies: int,
-    notary: bool,
-    ours: bool,
-    doors: bool,
-    max_clock_skew: int,
-    logs: Limits = DEFAULT_LIMITS,
-) -> list[Child]:
-    """In the order in which they start. `copies` is how many brokers must hold the log, `max_clock_skew` in seconds.
+def processes(data: DataDirectory, url: str, options: ServiceOptions, *, ours: bool) -> list[Child]:
+    """The processes, in the order in which they start.
 
-    Where the credentials are `ours`, they lie in `data`; otherwise `url` holds some, if the broker wants any. `doors`:
-    the replicas try them first (`heirloom.exposure.doors`).
+    Where the broker knows the credentials that are made here (`ours`), they are read from `data`; otherwise `url`
+    contains some, if the broker requires any.
     """
+    env = _environment(data, url, options, ours)
+    python = [sys.executable, "-m"]
+    children = []
+    for number in range(1, options.replicas + 1):
+        log_file = data.process_log(f"replica-{number}")
+        children.append(Child(Program("replica", f"replica {number}", [*python, "heirloom.replica"], env, log_file)))
+    command, log_file = [*python, "heirloom.projector"], data.process_log("projector")
+    children.append(Child(Program("projector", "the projector", command, env, log_file)))
+    if options.notary:  # nothing waits for the notary: it signs what has happened
+        command, log_file = [*python, "heirloom.notary"], data.process_log("notary")
+        children.append(Child(Program("notary", "the notary", command, env, log_file), is_ready=_at_once))
+    return children
+
+
+def _environment(data: DataDirectory, url: str, options: ServiceOptions, ours: bool) -> dict[str, str]:
     env = os.environ | {
         "HEIRLOOM_NATS_URL": url,
-        "HEIRLOOM_STREAM_REPLICAS": str(copies),
-        "HEIRLOOM_MAX_CLOCK_SKEW": str(max_clock_skew),
-        "HEIRLOOM_KEYRING": str(data / "keyring.json"),
-        "HEIRLOOM_READ_MODEL": str(data / READ_MODEL),
-        "HEIRLOOM_NOTARY_KEY": str(data / notary_files.KEY),
-        "HEIRLOOM_NOTARY_STATE": str(data / notary_files.STATE),
+        "HEIRLOOM_STREAM_REPLICAS": str(options.cluster),
+        "HEIRLOOM_MAX_CLOCK_SKEW": str(options.max_clock_skew),
+        "HEIRLOOM_KEYRING": str(data.keyring),
+        "HEIRLOOM_READ_MODEL": str(data.read_model),
+        "HEIRLOOM_NOTARY_KEY": str(data.notary_key),
+        "HEIRLOOM_NOTARY_STATE": str(data.notary_state),
         "HEIRLOOM_PARENT": "1",
     }
-    env |= logs.environment()
+    env |= options.logs.environment()
     if ours:
-        env["HEIRLOOM_DATA"] = str(data)
-    if not doors:
+        env["HEIRLOOM_DATA"] = str(data.path)
+    if options.nats is None or options.insecure:
         env["HEIRLOOM_INSECURE"] = "1"
-
-    python = [sys.executable, "-m"]
-    children = [
-        Child(f"replica {number}", [*python, "heirloom.replica"], env, errors=data / f"replica-{number}.log")
-        for number in range(1, replicas + 1)
-    ]
-    children.append(Child("the projector", [*python, "heirloom.projector"], env, errors=data / "projector.log"))
-    if notary:  # nobody waits for it: it vouches for what has happened
-        command, errors = [*python, "heirloom.notary"], data / "notary.log"
-        children.append(Child("the notary", command, env, errors=errors, is_ready=_at_once))
-    return children
+    return env
 
 
 async def _at_once() -> bool:

@@ -22,7 +22,7 @@ class TracingMissing(Exception):
     """Traces are asked for, and the libraries are not installed."""
 
 
-class Parts(NamedTuple):
+class TracedParts(NamedTuple):
     """A replica's log, its families, and what goes around each endpoint; `end` hands over the last spans."""
 
     log: Callable[[Connection], Log] = Log
@@ -37,14 +37,14 @@ def is_wanted(env: Mapping[str, str]) -> bool:
     return not off and any(env.get(name) for name in ENDPOINTS)
 
 
-def parts() -> Parts:
+def parts() -> TracedParts:
     """As the environment wants them. Raises `TracingMissing`."""
     if not is_wanted(os.environ):
-        return Parts()
+        return TracedParts()
     try:
         from heirloom.tracing import spans  # an extra
     except ImportError as error:
         raise TracingMissing(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but traces need: pip install 'heirloom-oauth[tracing]'"
         ) from error
-    return Parts(spans.TracedLog, spans.TracedFamilies, spans.around, spans.start())
+    return TracedParts(spans.TracedLog, spans.TracedFamilies, spans.around, spans.start())

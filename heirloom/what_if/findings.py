@@ -27,7 +27,7 @@ CAVEATS = {
 """The settings that can be tried, and what the log does not tell about each."""
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Scenario(msgspec.Struct, frozen=True):
     """What is asked: the families of `tenant` (and of `client_id`) that began at or after `since`, up to `until`.
 
     `changes` are the settings that every client would have had, None meaning the default. Families are live or expired

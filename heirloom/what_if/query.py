@@ -17,15 +17,15 @@ from events.log.direct_reader import read_direct
 from events.log.stream import last_sequence
 from events.worker.parent import ChildGone, run_worker
 from heirloom.moment import is_inverted
-from heirloom.what_if.findings import Findings, Terms, changes_of
-from heirloom.what_if.worker import MODULE, Progress
+from heirloom.what_if.findings import Findings, Scenario, changes_of
+from heirloom.what_if.worker import MODULE, FollowedBatch
 from projections.progress import MIN_SEQ_TIMEOUT_SECONDS
 from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequence, Time, decode
 from service.errors import OAuthError
 
 ON_THE_BUS = 200_000
 """Commits of a history that is followed for somebody who waits for a reply: about ten seconds."""
-AGAIN_SECONDS = 0.05
+POLL_SECONDS = 0.05
 """Between two looks at whether the log has come as far as is asked for."""
 
 
@@ -80,7 +80,7 @@ class WhatIf:
             await self._reach(request.min_seq)
         now = datetime.now(UTC)
         now = min(until, now) if isinstance(until, datetime) else now
-        terms = Terms(tenant, request.policy, now, request.client_id, since, until, request.limit)
+        terms = Scenario(tenant, request.policy, now, request.client_id, since, until, request.limit)
         try:
             if self._turns.waiting >= LIMITS.waiting:  # also of tenants that one could invent
                 raise NoRoom
@@ -105,11 +105,11 @@ class WhatIf:
                 raise QueryRefused(
                     "temporarily_unavailable", f"the log has not reached min_seq: it is at sequence {end}", 503
                 )
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def find_out(
-    connection: Connection, terms: Terms, advance: Callable[[int], None], at_most: int | None = None
+    connection: Connection, terms: Scenario, advance: Callable[[int], None], at_most: int | None = None
 ) -> Findings:
     """Follow the history and judge it; `advance` hears the sequence followed last.
 
@@ -119,7 +119,7 @@ async def find_out(
 
     def answered(answer: bytes) -> None:
         nonlocal fault
-        progress = msgspec.json.decode(answer, type=Progress)
+        progress = msgspec.json.decode(answer, type=FollowedBatch)
         fault = progress.fault
         advance(progress.seq)
 
@@ -133,7 +133,9 @@ async def find_out(
     return msgspec.json.decode(findings, type=Findings)
 
 
-async def _history(connection: Connection, terms: Terms, end: int, at_most: int | None) -> AsyncGenerator[Batch, None]:
+async def _history(
+    connection: Connection, terms: Scenario, end: int, at_most: int | None
+) -> AsyncGenerator[Batch, None]:
     """The settings from the beginning, the families from the sequence asked for."""
     if end == 0:
         return

@@ -18,7 +18,7 @@ from events.aggregates.subjects import AggregateName
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
 from events.worker.child import serve
-from heirloom.what_if.findings import Findings, Terms, changes_of, nothing_yet
+from heirloom.what_if.findings import Findings, Scenario, changes_of, nothing_yet
 from service.decide.policy import ANY, Rules, resolve
 from service.decide.what_if.replay import Run, follow, verdict
 
@@ -30,7 +30,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Run).decode
 
 
-class Progress(msgspec.Struct, omit_defaults=True):
+class FollowedBatch(msgspec.Struct, omit_defaults=True):
     """The sequence that was followed last, or why it goes no further."""
 
     seq: int
@@ -45,7 +45,7 @@ class _Both(NamedTuple):
 class History:
     """The commits of a tenant in, the findings out."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Scenario) -> None:
         self._terms = terms
         self._changes = changes_of(terms.changes)
         self._tenant = TenantSettings()
@@ -121,8 +121,8 @@ class History:
 
 def main() -> None:
     """Follow every batch; an empty one asks for the findings."""
-    history = History(msgspec.json.decode(sys.argv[1], type=Terms))
-    progress = Progress(0)
+    history = History(msgspec.json.decode(sys.argv[1], type=Scenario))
+    progress = FollowedBatch(0)
 
     def answer(commits: list[Stored]) -> bytes:
         if not commits:

@@ -18,13 +18,13 @@ from events.log.stream import last_sequence
 from projections.progress import Progress
 from projections.projector.feed import Extent, feed
 from projections.queries.server import Audit
-from projections.read_model import OtherVersion, ReadModel, Unusable
+from projections.read_model import OtherVersion, ReadModel, UnusableReadModel
 
 log = logging.getLogger("heirloom.projector")
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 """Between two attempts at something that may come back: a stream, room on the disk."""
-SOON_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
+FIRST_RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Before that, while a replica that started at the same time may still be making the stream."""
 
 
@@ -50,7 +50,7 @@ class Follower:
         while True:
             try:
                 applied = await self._open(damage)
-            except (OSError, sqlite3.OperationalError, Unusable) as error:
+            except (OSError, sqlite3.OperationalError, UnusableReadModel) as error:
                 await self._hindered(f"the read model {self._path.name} cannot be made: {error}")
                 continue
             self._advance(applied, end)
@@ -90,7 +90,7 @@ class Follower:
         """Say so, to everybody who asks, and let some time pass before the next attempt."""
         log.error("%s", obstacle)
         self._progress.give_up_waiting(f"{obstacle}; see to its directory's permissions and room, it is tried again")
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(RETRY_SECONDS)
 
     def _advance(self, applied: int, end: int) -> None:
         self._progress.advance(applied)
@@ -107,7 +107,7 @@ class Follower:
         except OtherVersion as other:
             await self._audit.swap(self._path)
             return str(other)
-        except Unusable as unusable:
+        except UnusableReadModel as unusable:
             return str(unusable)
         try:
             return None if await self._stands_on_log(model) else "it was made from another log"
@@ -135,7 +135,7 @@ class Follower:
         log.info("the new read model is in place", extra={"seq": end})
 
     async def _end_of_log(self) -> int:
-        pauses = itertools.chain(SOON_SECONDS, itertools.repeat(AGAIN_SECONDS))
+        pauses = itertools.chain(FIRST_RETRY_SECONDS, itertools.repeat(RETRY_SECONDS))
         while True:
             try:
                 return await last_sequence(self._connection)

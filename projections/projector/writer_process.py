@@ -12,7 +12,7 @@ import msgspec
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from events.worker.child import serve
-from projections.read_model import Halted, ReadModel, Unusable
+from projections.read_model import Halted, ReadModel, UnusableReadModel
 
 MODULE = "projections.projector.writer_process"
 """The name by which `run_worker` starts it."""
@@ -55,7 +55,7 @@ def main() -> None:
     """Until there are no more batches."""
     try:
         model = ReadModel(Path(sys.argv[1]), gapless=PART not in sys.argv[2:])
-    except Unusable as unusable:
+    except UnusableReadModel as unusable:
         sys.exit(f"heirloom: {sys.argv[1]}: {unusable}")
     serve(lambda commits: msgspec.json.encode(apply(model, commits)))
     model.close()

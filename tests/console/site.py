@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from heirloom.console.access_gate import COOKIE
-from heirloom.console.options import Options
+from heirloom.console.options import ConsoleOptions
 from heirloom.console.serve import create
 from projections.read_model import ReadModel
 from tests.projections.logs import eventful_log
@@ -63,7 +63,7 @@ class Site:
 @asynccontextmanager
 async def site(read_model: Path, *, logged_in: bool = True, login: bool = True, **options: Any) -> AsyncIterator[Site]:
     """A console over that read model, and whoever looks at it."""
-    console = await create(Options(read_model, login=login, **options), TOKEN if login else None)
+    console = await create(ConsoleOptions(read_model, login=login, **options), TOKEN if login else None)
     transport = httpx.ASGITransport(app=console.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
         browser = Site(client)

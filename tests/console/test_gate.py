@@ -8,7 +8,7 @@ import pytest
 
 from heirloom.console.access_gate import COOKIE
 from heirloom.console.login import GUESSES, GUESSES_SECONDS, Login, TooManyGuesses
-from heirloom.console.options import CannotServe, Options, check, new_token, read_token
+from heirloom.console.options import CannotServe, ConsoleOptions, check, new_token, read_token
 from tests.console.site import TOKEN, Site, site
 
 PATHS = (
@@ -210,7 +210,9 @@ async def test_guessing_is_told(stranger: Site) -> None:
     assert (await stranger.get("/")).status_code == 200
 
 
-OPEN_TO_OTHERS = Options(Path("model"), host="0.0.0.0", cert=Path("c"), key=Path("k"), names=("console.example",))
+OPEN_TO_OTHERS = ConsoleOptions(
+    Path("model"), host="0.0.0.0", cert=Path("c"), key=Path("k"), names=("console.example",)
+)
 
 
 @pytest.mark.parametrize(
@@ -223,11 +225,11 @@ OPEN_TO_OTHERS = Options(Path("model"), host="0.0.0.0", cert=Path("c"), key=Path
         (OPEN_TO_OTHERS._replace(key=None), "needs its key"),
         (OPEN_TO_OTHERS._replace(names=()), "--name"),
         (OPEN_TO_OTHERS._replace(sql=True, tenant="acme"), "every tenant"),
-        (Options(Path("model"), login=False, sql=True), "--sql needs the login"),
-        (Options(Path("model"), login=False, names=("console.example",)), "proxy"),
+        (ConsoleOptions(Path("model"), login=False, sql=True), "--sql needs the login"),
+        (ConsoleOptions(Path("model"), login=False, names=("console.example",)), "proxy"),
     ],
 )
-def test_it_is_not_left_open(options: Options, why: str) -> None:
+def test_it_is_not_left_open(options: ConsoleOptions, why: str) -> None:
     """What would show it to others than was meant is refused in a line."""
     with pytest.raises(CannotServe, match=why):
         check(options)
@@ -235,7 +237,7 @@ def test_it_is_not_left_open(options: Options, why: str) -> None:
 
 def test_what_it_may_be() -> None:
     """The default, without login on loopback, and with everything in place elsewhere."""
-    for options in (Options(Path("m")), Options(Path("m"), host="::1", login=False), OPEN_TO_OTHERS):
+    for options in (ConsoleOptions(Path("m")), ConsoleOptions(Path("m"), host="::1", login=False), OPEN_TO_OTHERS):
         check(options)
 
 

@@ -17,7 +17,7 @@ from heirloom.console.view_metadata import TABLES
 from projections.queries.blast_radius import blast_radius
 from projections.queries.query import QueryContext
 from projections.queries.requests import FamilyRequest
-from projections.read_model import ReadModel, Unusable, open_for_queries
+from projections.read_model import ReadModel, UnusableReadModel, open_for_queries
 from projections.tables.readable_views import VIEWS
 from tests.console.site import LOG, Site, make, site
 from tests.projections.logs import START, LogMaker, chained_log, passed_on_log, swapped_log
@@ -287,6 +287,6 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
         case "other tables":
             with closing(sqlite3.connect(path)) as db:
                 db.execute("CREATE TABLE recipes (name TEXT)")
-    with pytest.raises(Unusable, match=r"/model\b"):
+    with pytest.raises(UnusableReadModel, match=r"/model\b"):
         connect(path).close()
     assert not list(tmp_path.glob("missing*"))

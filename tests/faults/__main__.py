@@ -19,7 +19,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from heirloom.supervisor.data_directory import prepare
+from heirloom.data_directory import DataDirectory
+from heirloom.supervisor.preparation import prepare
 from tests.faults.harness.disks import NotAllowed, small_disk
 from tests.faults.harness.nemeses import FAULTS
 from tests.faults.harness.stack import Stack
@@ -70,7 +71,7 @@ def _run(directory: Path, seconds: float, seed: int, console: Console) -> Result
 @contextlib.contextmanager
 def _small_disk(stack: Stack, console: Console) -> Iterator[bool]:
     """Whether the last broker has one of its own that can be filled."""
-    prepare(stack.data)
+    prepare(DataDirectory(stack.data))
     with contextlib.ExitStack() as disks:
         try:
             disks.enter_context(small_disk(stack.small_disk, DISK_MEGABYTES))

@@ -15,11 +15,12 @@ import pytest
 from events.bus.connection import Connection
 from events.log import stream
 from heirloom.broker import credentials
-from heirloom.broker.cluster import brokers, node_names
+from heirloom.broker.cluster import BrokerOptions, brokers
 from heirloom.broker.copy_repair import CopyKeeper, copies
 from heirloom.broker.nats_server import HOST, free_ports
 from heirloom.broker.own_connection import connect_as
 from heirloom.broker.roles import ROLES
+from heirloom.data_directory import DataDirectory, node_names
 from heirloom.process.child_process import Child
 from tests.faults.harness.copies import all_whole, copy_on, leader_of
 from tests.faults.harness.disks import damaged, log_files
@@ -45,7 +46,7 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setitem(ROLES, WITNESS, ANYTHING)
     known = credentials.ensure(tmp_path)
     ports = free_ports(len(NODES))
-    nodes = dict(zip(NODES, brokers(tmp_path, ports, known, "2m"), strict=True))
+    nodes = dict(zip(NODES, brokers(DataDirectory(tmp_path), ports, known, BrokerOptions(sync="2m")), strict=True))
     async with contextlib.AsyncExitStack() as leaving:
         for node in nodes.values():
             leaving.push_async_callback(node.stop, 5)
@@ -64,8 +65,8 @@ async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One lost what was in a file, and has it again; of two that did, neither is thrown away."""
-    hands = asyncio.Lock()
-    keeper = CopyKeeper(cluster.connection, cluster.nodes, hands)
+    broker_lock = asyncio.Lock()
+    keeper = CopyKeeper(cluster.connection, cluster.nodes, broker_lock)
     leader = await leader_of(cluster.connection)
     one, other = (node for node in NODES if node != leader)
     lost = await _lose(cluster, one, "flipped")
@@ -78,7 +79,7 @@ async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
     async with asyncio.timeout(PATIENCE_SECONDS):
         while cluster.nodes[one].is_running:
             await asyncio.sleep(0.01)
-    assert hands.locked(), "nobody else may end a broker meanwhile"
+    assert broker_lock.locked(), "nobody else may end a broker meanwhile"
     assert await looking
     digests = [await copy_on(cluster.connection, node, MESSAGES) for node in NODES]
     assert digests[0] == digests[1] == digests[2]

@@ -14,8 +14,9 @@ from events.aggregates import client, family, key, subject, tenant
 from events.aggregates.commit import Codec, UnreadableCommit
 from events.log.grammar import Foreign
 from events.verification.verifier import Verifier
-from heirloom.backup.manifest import MANIFEST, Unusable, read_manifest
+from heirloom.backup.manifest import MANIFEST, UnusableBackup, read_manifest
 from heirloom.broker import credentials
+from heirloom.data_directory import CREDENTIALS
 from heirloom.seed import read_seed
 from notary.checkpoint import read_checkpoint
 from notary.key_files import NoKey, State, read_state, write_state
@@ -178,7 +179,7 @@ def _of_files(scratch: Path) -> dict[str, Parser]:
         "streams": [{"config": {"name": "TOKENS"}, "state": state, "part": part}],
         "files": [part],
     }
-    bus, state_file = scratch / credentials.FILE, scratch / "notary.state"
+    bus, state_file = scratch / CREDENTIALS, scratch / "notary.state"
     credentials.ensure(scratch)
     write_state(state_file, State(signer.key.name, 2, (b"x" * 32,), b"y" * 32, notes[0].decode()))
     return {
@@ -192,7 +193,9 @@ def _of_files(scratch: Path) -> dict[str, Parser]:
         "keyring": Parser([ring.read_bytes()], _in_file(ring, keyring.load), (KeyringError,)),
         "seed file": Parser([SEED.encode()], _in_file(seed, read_seed), (click.ClickException,)),
         "backup": Parser(
-            [msgspec.json.encode(manifest)], _in_file(backup, lambda path: read_manifest(path.parent)), (Unusable,)
+            [msgspec.json.encode(manifest)],
+            _in_file(backup, lambda path: read_manifest(path.parent)),
+            (UnusableBackup,),
         ),
     }
 

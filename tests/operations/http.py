@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from heirloom.broker.run_file import RUNNING
+from heirloom.data_directory import DataDirectory
 from tests.system.service import Service
 
 
@@ -27,7 +27,7 @@ class Told(NamedTuple):
 
 async def get(service: Service, path: str) -> Told:
     """From the service's HTTP port."""
-    address = json.loads((service.data / RUNNING).read_text())["metrics"]
+    address = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"]
     return await asyncio.to_thread(_get, f"http://{address}{path}")
 
 

@@ -18,9 +18,10 @@ from events.aggregates.subjects import EVERYTHING
 from events.bus.connect import connect
 from events.log.consumer_reader import read
 from events.log.stored_commit import Stored
-from heirloom.backup.manifest import KEYRING, MANIFEST
+from heirloom.backup.manifest import MANIFEST
 from heirloom.backup.stream_snapshot import give_back, state_of, take
 from heirloom.cli.main import main
+from heirloom.data_directory import KEYRING
 from notary.notary import Notary
 from service.keys import keyring
 from tests.broker import Broker, broker

@@ -15,10 +15,11 @@ from nats.js.api import ConsumerConfig
 from events.bus.connect import connect
 from events.log import stream
 from events.log.stream import Required, every_configuration
-from heirloom.backup.manifest import DRAFT, KEYRING, MANIFEST, Unusable, read_manifest
+from heirloom.backup.manifest import MANIFEST, UnusableBackup, read_manifest
 from heirloom.backup.restore import draft_of
 from heirloom.backup.unpacked_size import unpacked_size
-from heirloom.supervisor.data_directory import CannotStart, prepare
+from heirloom.data_directory import KEYRING, DataDirectory
+from heirloom.supervisor.preparation import CannotStart, prepare
 from service.clients.assertion import UsedAssertions
 from service.keys import keyring
 from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
@@ -99,7 +100,7 @@ HOSTILE: dict[str, Callable[[Document], None]] = {
 def test_a_manifest_names_nothing_but_what_the_code_knows(kind: str, backup: Path, tmp_path: Path) -> None:
     """It is refused before anything is begun."""
     alter(backup, HOSTILE[kind])
-    with pytest.raises(Unusable, match="is not as `heirloom backup` writes it"):
+    with pytest.raises(UnusableBackup, match="is not as `heirloom backup` writes it"):
         read_manifest(backup)
     assert heirloom("restore", "--data", tmp_path / "new", backup).exit_code == 1
     assert not (tmp_path / "new").exists()
@@ -108,10 +109,10 @@ def test_a_manifest_names_nothing_but_what_the_code_knows(kind: str, backup: Pat
 def test_a_manifest_without_end_is_not_read(backup: Path) -> None:
     """Nor is one that nests without end."""
     (backup / MANIFEST).write_bytes(b"[" * (2 << 20))
-    with pytest.raises(Unusable, match="more than"):
+    with pytest.raises(UnusableBackup, match="more than"):
         read_manifest(backup)
     (backup / MANIFEST).write_bytes(b"[" * (1 << 19))
-    with pytest.raises(Unusable, match="damaged"):
+    with pytest.raises(UnusableBackup, match="damaged"):
         read_manifest(backup)
 
 
@@ -218,7 +219,10 @@ def test_a_second_restore_leaves_the_first_alone(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with draft_of(data) as draft:
         (draft / "log").write_text("a restore under way")
-        with pytest.raises(Unusable, match="is under way, or was broken off: unless it runs, remove"), draft_of(data):
+        with (
+            pytest.raises(UnusableBackup, match="is under way, or was broken off: unless it runs, remove"),
+            draft_of(data),
+        ):
             raise AssertionError("begun beside the first")
         assert (draft / "log").exists()
     assert [entry.name for entry in data.iterdir()] == ["log"]
@@ -226,7 +230,7 @@ def test_a_second_restore_leaves_the_first_alone(tmp_path: Path) -> None:
 
 def test_a_restore_that_was_killed_is_no_service(tmp_path: Path) -> None:
     """What it left is a draft, and `up` does not begin an empty log beside it."""
-    (tmp_path / DRAFT).mkdir()
+    DataDirectory(tmp_path).restore_draft.mkdir()
     with pytest.raises(CannotStart, match="was broken off"):
-        prepare(tmp_path)
+        prepare(DataDirectory(tmp_path))
     assert not (tmp_path / KEYRING).exists()

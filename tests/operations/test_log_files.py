@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from heirloom.broker.broker_log import LINES_A_SECOND, BrokerLog
+from heirloom.data_directory import DataDirectory
 from heirloom.process import log_file
-from heirloom.process.log_file import Limits
-from heirloom.supervisor.data_directory import prepare
+from heirloom.process.log_file import LogLimits
+from heirloom.supervisor.preparation import prepare
 from service.json_log import JsonLog
 from tests.system.service import PATIENCE_SECONDS, Service, running
 
@@ -35,7 +36,7 @@ print("a traceback, say", file=sys.stderr)
 """
 
 
-def _written(directory: Path, limits: Limits, *counts: int) -> dict[str, list[str]]:
+def _written(directory: Path, limits: LogLimits, *counts: int) -> dict[str, list[str]]:
     """What a process leaves in its files, the newest first, when each line is written at once."""
     path = directory / "replica-1.log"
     with path.open("ab") as errors:
@@ -56,7 +57,7 @@ def _outcomes(lines: list[str]) -> list[int]:
 
 def test_a_full_log_goes_on_in_another_file(tmp_path: Path) -> None:
     """A stranger wrote 16 MB in 5 s: now the oldest lines go, and nothing else is lost."""
-    written = _written(tmp_path, Limits(2000, 3), 0, 100)
+    written = _written(tmp_path, LogLimits(2000, 3), 0, 100)
     assert list(written) == ["replica-1.log", "replica-1.log.1", "replica-1.log.2"]
     assert written["replica-1.log"][-1] == "a traceback, say", "standard error goes where the log goes"
     kept = [number for name in reversed(written) for number in _outcomes(written[name])]
@@ -66,14 +67,14 @@ def test_a_full_log_goes_on_in_another_file(tmp_path: Path) -> None:
 
 def test_one_file_begins_anew(tmp_path: Path) -> None:
     """`--log-files 1`."""
-    written = _written(tmp_path, Limits(2000, 1), 0, 100)
+    written = _written(tmp_path, LogLimits(2000, 1), 0, 100)
     assert list(written) == ["replica-1.log"]
     assert _outcomes(written["replica-1.log"])[-1] == 99
 
 
 def test_the_last_gigabyte_is_not_for_logs(tmp_path: Path) -> None:
     """The log of tokens needs it. What was dropped is counted, and said once when there is room again."""
-    (lines,) = _written(tmp_path, Limits(), 0, 1, 1 << 60, 30, 0, 2).values()
+    (lines,) = _written(tmp_path, LogLimits(), 0, 1, 1 << 60, 30, 0, 2).values()
     assert [json.loads(line).get("count") for line in lines[:-1]] == [None, 30, None, None]
     assert [json.loads(line).get("outcome") for line in lines[:-1]] == ["0", None, "0", "1"]
 
@@ -104,7 +105,7 @@ def _broker_says(directory: Path, *said: bytes) -> list[str]:
         for part in said:
             stream.feed_data(part)
         stream.feed_eof()
-        await BrokerLog(directory / "nats.log", Limits()).record(stream)
+        await BrokerLog(directory / "nats.log", LogLimits()).record(stream)
 
     asyncio.run(record())
     return (directory / "nats.log").read_text().splitlines()
@@ -159,7 +160,7 @@ def test_on_the_last_gigabyte_the_broker_still_tells_of_it(tmp_path: Path, monke
 def test_up_bounds_all_logs_as_it_is_told(tmp_path: Path) -> None:
     """`--log-size 1 --log-files 2`, on files that are nearly full; and a flood of what the broker forbids."""
     data = tmp_path / "data"
-    prepare(data)
+    prepare(DataDirectory(data))
     full = b"x" * ((1 << 20) - 60) + b"\n"
     for name in ("replica-1.log", "nats.log", "replica-1.log.1"):
         (data / name).write_bytes(full if not name.endswith("1") else b"the oldest\n")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from heirloom.broker.run_file import RUNNING
 from heirloom.cli.main import main
+from heirloom.data_directory import DataDirectory
 from heirloom.metrics import http
-from heirloom.metrics.http import MAX_CONNECTIONS, Answer, rendered
-from heirloom.process.process_report import Report, Sample, counter, gauge, only
+from heirloom.metrics.http import MAX_CONNECTIONS, ProcessAnswer, rendered
+from heirloom.process.process_report import ProcessReport, Sample, counter, gauge, only
 from tests.operations.http import Told, get, metrics, total
 from tests.paused import paused
 from tests.system.service import Service
@@ -66,7 +66,11 @@ def test_one_family_of_many_processes() -> None:
     lag = gauge("lag", "Behind.", only(3))
     done = counter("done", "Done.", Sample({"reason": 'a "quoted" one'}, 1))
     text = rendered(
-        [Answer("a", Report((lag, done))), Answer("b", Report((lag,), ("it lags",))), Answer("c", None)]
+        [
+            ProcessAnswer("a", ProcessReport((lag, done))),
+            ProcessAnswer("b", ProcessReport((lag,), ("it lags",))),
+            ProcessAnswer("c", None),
+        ]
     ).decode()
     assert text.count("# HELP heirloom_lag Behind.\n# TYPE heirloom_lag gauge\n") == 1
     assert 'heirloom_lag{process="a"} 3.0\nheirloom_lag{process="b"} 3.0\n' in text
@@ -112,7 +116,7 @@ def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
 
 async def test_silent_connections_keep_nobody_out(service: Service) -> None:
     """933 of them once held a thread each, for as long as they sent a byte now and then."""
-    host, _, port = json.loads((service.data / RUNNING).read_text())["metrics"].rpartition(":")
+    host, _, port = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"].rpartition(":")
     silent = []
     threads = _threads(service)
     for number in range(4 * MAX_CONNECTIONS):
@@ -128,7 +132,7 @@ async def test_silent_connections_keep_nobody_out(service: Service) -> None:
 
 async def test_who_says_nothing_has_his_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of the request must come within it, not only the next byte."""
-    monkeypatch.setattr(http, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT_SECONDS", 0.3)
     async with http.observed("127.0.0.1", 0, []) as address, asyncio.timeout(20):
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -147,7 +151,7 @@ def _threads(service: Service) -> int:
 
 async def test_what_is_no_request_for_metrics(service: Service) -> None:
     """Is refused or left, at once, and the next one is answered."""
-    host, _, port = json.loads((service.data / RUNNING).read_text())["metrics"].rpartition(":")
+    host, _, port = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"].rpartition(":")
     for sent, begins in (
         (b"POST /metrics HTTP/1.1\r\n\r\n", b"HTTP/1.1 405 "),
         (b"GET /\xff\x00 HTTP/1.1\r\n\r\n", b"HTTP/1.1 404 "),

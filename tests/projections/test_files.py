@@ -19,7 +19,7 @@ from projections.projector import follower
 from projections.projector.feed import feed
 from projections.projector.follower import Follower
 from projections.queries.server import Audit
-from projections.read_model import ReadModel, Unusable
+from projections.read_model import ReadModel, UnusableReadModel
 from tests.broker import Broker
 from tests.projections.logs import eventful_log
 from tests.projections.projector.test_projector import publish
@@ -37,7 +37,7 @@ Ask = Callable[..., Awaitable[dict[str, Any]]]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt comes soon."""
-    monkeypatch.setattr(follower, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "RETRY_SECONDS", 0.05)
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ def test_a_file_cut_short_anywhere_is_noticed(tmp_path: Path) -> None:
     for length in (*range(page, len(whole), page), 100, page + 1):
         path = tmp_path / f"cut-{length}"
         path.write_bytes(whole[:length])
-        with pytest.raises(Unusable):
+        with pytest.raises(UnusableReadModel):
             ReadModel(path)
     (tmp_path / "empty").touch()
     assert build(tmp_path / "empty", LOG, []) == build(tmp_path / "whole", [], [])

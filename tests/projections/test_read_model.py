@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from events.aggregates.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
 from events.log.stored_commit import Stored
 from projections.decoded_commit import microseconds
-from projections.read_model import Halted, ReadModel, Unusable, open_for_queries
+from projections.read_model import Halted, ReadModel, UnusableReadModel, open_for_queries
 from projections.tables import families
 from tests.projections.logs import AUDIENCE, LogMaker, eventful_log
 
@@ -191,7 +191,7 @@ def test_it_refuses_a_file_that_is_no_read_model_of_this_version(tmp_path: Path,
             connection = sqlite3.connect(path, isolation_level=None)
             connection.execute("UPDATE _sqlite_migrations SET name = 'families-0' WHERE name LIKE 'families-%'")
             connection.close()
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableReadModel):
         ReadModel(path)
 
 

@@ -18,8 +18,8 @@ from events.files import exposed
 from heirloom.broker import credentials, nats_server
 from heirloom.broker.accounts import accounts
 from heirloom.broker.roles import ROLES, SHOWN
-from heirloom.supervisor.data_directory import MAX_PATH_BYTES, CannotStart, prepare
-from heirloom.supervisor.service_processes import READ_MODEL
+from heirloom.data_directory import CREDENTIALS, READ_MODEL, DataDirectory
+from heirloom.supervisor.preparation import MAX_PATH_BYTES, CannotStart, prepare
 from service.keys.keyring import KeyringError
 
 
@@ -29,13 +29,13 @@ def test_they_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
     assert credentials.ensure(tmp_path) == made == credentials.load(tmp_path)
     assert set(made.passwords) == set(SHOWN) and len(set(made.passwords.values())) == len(SHOWN)
     assert set(made.seeds) == set(ROLES) and len(set(made.seeds.values())) == len(ROLES)
-    assert stat.S_IMODE((tmp_path / credentials.FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / CREDENTIALS).stat().st_mode) == 0o600
 
 
 def test_a_new_role_gets_its_own(tmp_path: Path) -> None:
     """A file without the edge's, with passwords of our own processes: what was handed out stays valid, theirs not."""
     made = credentials.ensure(tmp_path)
-    file = tmp_path / credentials.FILE
+    file = tmp_path / CREDENTIALS
     before = json.loads(file.read_text())
     del before["passwords"]["edge"], before["seeds"]["edge"]
     before["passwords"]["service"] = "known_to_whoever_had_listened-00"
@@ -85,7 +85,7 @@ def altered(document: dict[str, Any], byte: bytes) -> Iterator[tuple[str, bytes]
 def test_no_byte_in_the_credentials_is_more_than_a_byte_of_them(tmp_path: Path) -> None:
     """Whatever a backup's `bus.json` holds: it is refused, or the broker's configuration has the same structure."""
     made = credentials.ensure(tmp_path)
-    document = json.loads((tmp_path / credentials.FILE).read_text())
+    document = json.loads((tmp_path / CREDENTIALS).read_text())
     path, conf = tmp_path / "of a stranger", tmp_path / "nats.conf"
     plain = configured(made, tmp_path)
     before = structure(plain)
@@ -127,7 +127,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 def test_credentials_that_were_not_made_here_are_refused(kind: str, tmp_path: Path) -> None:
     """By what is wrong, without the value."""
     credentials.ensure(tmp_path)
-    document = json.loads((tmp_path / credentials.FILE).read_text())
+    document = json.loads((tmp_path / CREDENTIALS).read_text())
     for field, value in STRANGE[kind].items():
         document[field] = document[field] | value if isinstance(value, dict) else value
     with pytest.raises(KeyringError, match="hand out new URLs") as refused:
@@ -138,7 +138,7 @@ def test_credentials_that_were_not_made_here_are_refused(kind: str, tmp_path: Pa
 def test_two_roles_with_one_seed_are_refused(tmp_path: Path) -> None:
     """The broker would not start with them, and one role would be the other."""
     made = credentials.ensure(tmp_path)
-    document = json.loads((tmp_path / credentials.FILE).read_text())
+    document = json.loads((tmp_path / CREDENTIALS).read_text())
     document["seeds"]["audit"] = made.seeds["service"]
     with pytest.raises(KeyringError, match="two roles"):
         credentials.decode(json.dumps(document).encode(), tmp_path)
@@ -182,7 +182,7 @@ def test_an_empty_directory_of_ours_is_made_private(tmp_path: Path, mode: int) -
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(mode)
-    prepare(data)
+    prepare(DataDirectory(data))
     assert stat.S_IMODE(data.stat().st_mode) == 0o700 and (data / "keyring.json").exists()
 
 
@@ -211,7 +211,7 @@ def test_a_directory_of_others_is_left_as_it_is(
             os.chown(data, 54321, -1)  # what is root's, everybody takes
         monkeypatch.setattr(os, "geteuid", lambda: me)
     with pytest.raises(CannotStart, match=f"{data} {why}"):
-        prepare(data)
+        prepare(DataDirectory(data))
     assert stat.S_IMODE(data.stat().st_mode) == mode
     assert [path.name for path in data.iterdir()] == ([] if content is None else [content])
 
@@ -220,11 +220,11 @@ def test_a_path_that_is_too_long_for_the_read_model_is_refused(tmp_path: Path) -
     """SQLite opens nothing below it, and who waits for the read model would wait for ever."""
     data = tmp_path.joinpath(*["x" * 200] * 3)
     with pytest.raises(CannotStart, match="too long"):
-        prepare(data)
+        prepare(DataDirectory(data))
     assert not (tmp_path / ("x" * 200)).exists()
     longest = tmp_path / ("x" * 200)
     longest /= "y" * (MAX_PATH_BYTES - len(str(longest)) - 1)
-    prepare(longest)
+    prepare(DataDirectory(longest))
     with sqlite3.connect(longest / f"{READ_MODEL}.new") as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE t (a)")
@@ -234,14 +234,14 @@ def test_a_path_that_is_too_long_for_the_read_model_is_refused(tmp_path: Path) -
 def test_credentials_open_to_others_are_refused_by_name(tmp_path: Path) -> None:
     """With what to do, and so is a directory in use that was opened since."""
     data = tmp_path / "data"
-    prepare(data)
+    prepare(DataDirectory(data))
     data.chmod(0o750)
     with pytest.raises(CannotStart, match=f"chmod 700 {data}"):
-        prepare(data)
+        prepare(DataDirectory(data))
     data.chmod(0o700)
     credentials.ensure(data)
-    (data / credentials.FILE).chmod(0o640)
-    with pytest.raises(KeyringError, match=f"chmod 600 {data / credentials.FILE}"):
+    (data / CREDENTIALS).chmod(0o640)
+    with pytest.raises(KeyringError, match=f"chmod 600 {data / CREDENTIALS}"):
         credentials.load(data)
 
 

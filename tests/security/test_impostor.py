@@ -19,9 +19,10 @@ import pytest
 from events.bus.connect import connect
 from events.bus.peer import BROKER_OWNER, NotOurBroker
 from heirloom.broker import nats_server
-from heirloom.broker.run_file import LOCK, RUNNING, Running
+from heirloom.broker.run_file import Running
 from heirloom.cli.service_connection import whereabouts
-from heirloom.process.child_process import Child
+from heirloom.data_directory import BrokerDirectory, DataDirectory
+from heirloom.process.child_process import Child, Program
 from tests.system.service import HEIRLOOM, Service
 
 NOBODY = 65534
@@ -118,15 +119,15 @@ async def test_who_takes_the_brokers_port_while_it_is_down_is_told_nothing(servi
 def test_a_service_that_is_gone_is_not_asked(tmp_path: Path) -> None:
     """`up.json` stays behind a kill -9, and whoever listens on that port now would be shown credentials."""
     stale = Running("127.0.0.1:1", _gone(), ours=True)
-    (tmp_path / RUNNING).write_bytes(msgspec.json.encode(stale))
+    DataDirectory(tmp_path).run_file.write_bytes(msgspec.json.encode(stale))
     _says_that_nothing_runs(tmp_path)
-    (tmp_path / LOCK).touch()
+    DataDirectory(tmp_path).lock.touch()
     _says_that_nothing_runs(tmp_path)
-    with (tmp_path / LOCK).open("rb") as lock:
+    with DataDirectory(tmp_path).lock.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _says_that_nothing_runs(tmp_path)  # somebody else's, `heirloom broker-config` perhaps
         alive = Running("127.0.0.1:1", os.getpid(), ours=True)
-        (tmp_path / RUNNING).write_bytes(msgspec.json.encode(alive))
+        DataDirectory(tmp_path).run_file.write_bytes(msgspec.json.encode(alive))
         assert whereabouts(tmp_path) == alive
     _says_that_nothing_runs(tmp_path)
 
@@ -164,11 +165,11 @@ async def test_a_neighbours_broker_is_not_ended(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as broker:
         try:
             (mine / "nats.pid").write_text(str(broker.pid))
-            nats_server.end_orphan(mine / "nats.pid")
+            nats_server.end_orphan(BrokerDirectory(mine))
             with pytest.raises(subprocess.TimeoutExpired):
                 broker.wait(0.3)
             (neighbours / "nats.pid").write_text(str(broker.pid))
-            nats_server.end_orphan(neighbours / "nats.pid")
+            nats_server.end_orphan(BrokerDirectory(neighbours))
             broker.wait(10)
         finally:
             broker.kill()
@@ -181,7 +182,7 @@ async def test_a_broker_that_was_stopped_leaves_no_number_behind(tmp_path: Path)
         return True
 
     file = tmp_path / "nats.pid"
-    child = Child("a broker", ["sleep", "60"], dict(os.environ), is_ready=at_once, pid_file=file)
+    child = Child(Program("broker", "a broker", ["sleep", "60"], dict(os.environ), pid_file=file), is_ready=at_once)
     await child.start()
     assert file.read_text().isdecimal()
     await child.stop(5)

@@ -21,7 +21,7 @@ from heirloom.broker import credentials
 from heirloom.broker.batch_staging import staged_at
 from heirloom.broker.own_connection import connect_as
 from heirloom.broker.roles import ASKING
-from heirloom.broker.run_file import RUNNING
+from heirloom.data_directory import DataDirectory
 from tests import leaks
 from tests.seed import client, seed, tenant
 
@@ -92,7 +92,7 @@ class Service:
     @property
     def host(self) -> str:
         """The broker's host and port."""
-        host: str = json.loads((self.data / RUNNING).read_text())["host"]
+        host: str = json.loads(DataDirectory(self.data).run_file.read_text())["host"]
         return host
 
     @property

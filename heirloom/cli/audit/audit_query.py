@@ -18,7 +18,7 @@ from heirloom.cli.tables import Answer, print_json
 from heirloom.cli.time_param import When
 from heirloom.export.csv_cell import cell
 
-ANSWER_SECONDS = 10
+QUERY_TIMEOUT_SECONDS = 10
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,7 +87,7 @@ async def ask_in_full(connection: Connection, subject: str, parameters: dict[str
 async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
     """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
     given = {name: value for name, value in parameters.items() if value is not None}
-    return await answer_to(connection, "auditor", subject, given, ANSWER_SECONDS)
+    return await answer_to(connection, "auditor", subject, given, QUERY_TIMEOUT_SECONDS)
 
 
 def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None], columns: tuple[str, ...] = ()) -> None:

@@ -9,7 +9,7 @@ import click
 from heirloom.cli.log_connection import progress
 from heirloom.cli.options import DATA
 from heirloom.cli.tables import print_json
-from heirloom.supervisor.service_processes import READ_MODEL
+from heirloom.data_directory import DataDirectory
 from projections.digest import digest_of, rows
 from projections.read_model import open_for_queries
 
@@ -26,7 +26,7 @@ def digest(data: Path, file: Path | None, as_json: bool) -> None:
     Two read models of the same log and the same sequence have the same digest, whoever built them, and however often
     that was interrupted.
     """
-    path = file or data / READ_MODEL
+    path = file or DataDirectory(data).read_model
     if not path.is_file():
         raise click.ClickException(f"there is no read model at {path}: make one with `heirloom audit replay --into`")
     try:

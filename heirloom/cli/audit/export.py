@@ -16,7 +16,7 @@ from heirloom.cli.options import where
 from heirloom.cli.tables import say
 from heirloom.cli.time_param import Until
 from heirloom.export.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
-from heirloom.export.line_formats import BadExport, Place
+from heirloom.export.line_formats import BadExport, ExportPosition
 from heirloom.moment import Moment, is_inverted
 
 
@@ -87,7 +87,13 @@ def export(
 
 
 async def _export(
-    data: Path, nats: str | None, form: str, wanted: Wanted, file: Path | None, place: Place | None, follow: bool
+    data: Path,
+    nats: str | None,
+    form: str,
+    wanted: Wanted,
+    file: Path | None,
+    place: ExportPosition | None,
+    follow: bool,
 ) -> int:
     """Write what comes after `place`; the sequence it goes up to."""
     last = 0

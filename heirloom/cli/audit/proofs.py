@@ -16,9 +16,10 @@ from heirloom.cli.audit.trust_options import KEY, NAME_A_KEY, UNSIGNED, trusted
 from heirloom.cli.log_connection import progress, reading, stepped_over
 from heirloom.cli.options import DATA, FILE, where
 from heirloom.cli.tables import say
+from heirloom.data_directory import DataDirectory
 from notary.checkpoint import Checkpoint
 from notary.inclusion_proof import Proof, Prover, Unproven, check, read_proof
-from notary.key_files import PUBLIC, known_keys
+from notary.key_files import known_keys
 from notary.newest_checkpoint import newest_checkpoint
 from notary.signed_note import Key, MalformedNote
 
@@ -114,10 +115,10 @@ def checkpoint(data: Path, nats: str | None, keys: tuple[str, ...]) -> None:
 def notary_key(data: Path) -> None:
     """Print the notary's public key, after those it had before. Keep it where the log's keeper cannot change it."""
     try:
-        known_keys(data / PUBLIC)  # whoever keeps a key keeps one that can be used
-        kept = (data / PUBLIC).read_text()
+        known_keys(DataDirectory(data).notary_public_key)  # whoever keeps a key keeps one that can be used
+        kept = (DataDirectory(data).notary_public_key).read_text()
     except (MalformedNote, ValueError) as error:
-        raise click.ClickException(f"{data / PUBLIC} cannot be used: {error}") from error
+        raise click.ClickException(f"{DataDirectory(data).notary_public_key} cannot be used: {error}") from error
     except OSError as error:
         raise click.ClickException(f"no notary has run on {data}") from error
     click.echo(kept, nl=False)

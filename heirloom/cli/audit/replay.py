@@ -25,7 +25,7 @@ from heirloom.cli.options import FILE, where
 from heirloom.cli.time_param import Until
 from projections.projector.feed import Extent, feed
 from projections.projector.writer_process import Outcome
-from projections.read_model import ReadModel, Unusable
+from projections.read_model import ReadModel, UnusableReadModel
 
 PART = 1
 """The `user_version` of a file that holds one family alone: nobody may take it for the whole."""
@@ -134,7 +134,7 @@ def _known(into: Path) -> ReadModel:
         if version == PART:
             raise click.ClickException(f"{into} holds one family alone; name another file with --into")
         model = ReadModel(into)
-    except (Unusable, sqlite3.Error) as error:
+    except (UnusableReadModel, sqlite3.Error) as error:
         raise click.ClickException(f"{into} is no read model of this version: {error}") from error
     model.close()
     return model

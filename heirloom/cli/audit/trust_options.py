@@ -9,8 +9,9 @@ import click
 
 from events.verification.verifier import Report
 from heirloom.cli.options import where
+from heirloom.data_directory import DataDirectory
 from notary.checkpoint import Checkpoint, read_checkpoint
-from notary.key_files import PUBLIC, known_keys
+from notary.key_files import known_keys
 from notary.log_verifier import Terms
 from notary.signed_note import Key, MalformedNote, parse_key
 
@@ -54,12 +55,14 @@ def held_against(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def trusted(data: Path, nats: str | None, given: tuple[str, ...]) -> list[Key]:
     """Those named, or else those of the data directory, if that is where the log is. Raises `click.ClickException`."""
-    if given or nats is not None or not (data / PUBLIC).exists():
+    if given or nats is not None or not (DataDirectory(data).notary_public_key).exists():
         return named(given)
     try:
-        return known_keys(data / PUBLIC)
+        return known_keys(DataDirectory(data).notary_public_key)
     except (MalformedNote, OSError, ValueError) as error:
-        raise click.ClickException(f"a notary's key in {data / PUBLIC} cannot be read: {error}") from error
+        raise click.ClickException(
+            f"a notary's key in {DataDirectory(data).notary_public_key} cannot be read: {error}"
+        ) from error
 
 
 def named(given: tuple[str, ...]) -> list[Key]:

@@ -14,7 +14,7 @@ from heirloom.cli.log_connection import progress, reading
 from heirloom.cli.tables import Answer, Row, plain, print_facts, print_page, say, when
 from heirloom.cli.time_param import Until
 from heirloom.moment import Moment, is_inverted
-from heirloom.what_if.findings import Findings, Terms, changes_of
+from heirloom.what_if.findings import Findings, Scenario, changes_of
 from heirloom.what_if.query import CannotTell, find_out
 from service.errors import OAuthError
 
@@ -58,7 +58,7 @@ def what_if(
         raise click.UsageError("--since is after --until")
     now = datetime.now(UTC)
     now = min(until, now) if isinstance(until, datetime) else now
-    terms = Terms(tenant, changes, now, client_id, since, until, limit)
+    terms = Scenario(tenant, changes, now, client_id, since, until, limit)
 
     async def run() -> Findings:
         async with reading(data, nats) as (connection, end):

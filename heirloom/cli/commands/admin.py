@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from events.visible_text import unknown_name
-from heirloom.cli.commands.admin_order import REASON, Place, ask, order, show
+from heirloom.cli.commands.admin_order import REASON, OrderTarget, ask, order, show
 from heirloom.cli.commands.admin_role import role
 from heirloom.cli.options import FILE
 from heirloom.seed import read_toml
@@ -75,7 +75,7 @@ def _settings(command: F) -> F:
 @_settings
 def tenant_put(given: tuple[str, ...], file: Path | None, **place: Any) -> None:
     """Replace the tenant's settings, as a whole."""
-    _ask(Place(**place), "tenant.put", _read_settings(given, file))
+    _ask(OrderTarget(**place), "tenant.put", _read_settings(given, file))
 
 
 @client.command("put")
@@ -90,7 +90,7 @@ def client_put(
     """Register CLIENT_ID, or replace its registration as a whole. A new secret is shown this once."""
     flags: dict[str, Any] = {"generate_secret": False} if no_secret else {}
     flags |= {"rotate_secret": True} if rotate_secret else {}
-    _ask(Place(**place), "client.put", _read_settings(given, file) | flags | {"client_id": client_id})
+    _ask(OrderTarget(**place), "client.put", _read_settings(given, file) | flags | {"client_id": client_id})
 
 
 @client.command("disable")
@@ -99,7 +99,7 @@ def client_put(
 @REASON
 def client_disable(client_id: str, reason: str | None, **place: Any) -> None:
     """Refuse CLIENT_ID everything, and end all its families."""
-    _ask(Place(**place), "client.disable", {"client_id": client_id, "reason": reason})
+    _ask(OrderTarget(**place), "client.disable", {"client_id": client_id, "reason": reason})
 
 
 @client.command("enable")
@@ -108,7 +108,7 @@ def client_disable(client_id: str, reason: str | None, **place: Any) -> None:
 @REASON
 def client_enable(client_id: str, reason: str | None, **place: Any) -> None:
     """Let CLIENT_ID ask again; what ended stays ended."""
-    _ask(Place(**place), "client.enable", {"client_id": client_id, "reason": reason})
+    _ask(OrderTarget(**place), "client.enable", {"client_id": client_id, "reason": reason})
 
 
 @subject.command("block")
@@ -117,7 +117,7 @@ def client_enable(client_id: str, reason: str | None, **place: Any) -> None:
 @REASON
 def subject_block(sub: str, reason: str | None, **place: Any) -> None:
     """Issue nothing for SUB any more, and end all families."""
-    _ask(Place(**place), "subject.block", {"sub": sub, "reason": reason})
+    _ask(OrderTarget(**place), "subject.block", {"sub": sub, "reason": reason})
 
 
 @subject.command("unblock")
@@ -126,7 +126,7 @@ def subject_block(sub: str, reason: str | None, **place: Any) -> None:
 @REASON
 def subject_unblock(sub: str, reason: str | None, **place: Any) -> None:
     """Let new families begin for SUB; what ended stays ended."""
-    _ask(Place(**place), "subject.unblock", {"sub": sub, "reason": reason})
+    _ask(OrderTarget(**place), "subject.unblock", {"sub": sub, "reason": reason})
 
 
 @subject.command("revoke")
@@ -135,7 +135,7 @@ def subject_unblock(sub: str, reason: str | None, **place: Any) -> None:
 @REASON
 def subject_revoke(sub: str, reason: str | None, **place: Any) -> None:
     """End all families of SUB; new ones may begin."""
-    _ask(Place(**place), "subject.revoke", {"sub": sub, "reason": reason})
+    _ask(OrderTarget(**place), "subject.revoke", {"sub": sub, "reason": reason})
 
 
 @consent.command("revoke")
@@ -145,7 +145,7 @@ def subject_revoke(sub: str, reason: str | None, **place: Any) -> None:
 @REASON
 def consent_revoke(sub: str, client_id: str, reason: str | None, **place: Any) -> None:
     """End what CLIENT_ID has of SUB."""
-    _ask(Place(**place), "consent.revoke", {"sub": sub, "client_id": client_id, "reason": reason})
+    _ask(OrderTarget(**place), "consent.revoke", {"sub": sub, "client_id": client_id, "reason": reason})
 
 
 @family.command("revoke")
@@ -154,7 +154,7 @@ def consent_revoke(sub: str, client_id: str, reason: str | None, **place: Any) -
 @REASON
 def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
     """End one family."""
-    _ask(Place(**place), "family.revoke", {"family_id": family_id, "reason": reason})
+    _ask(OrderTarget(**place), "family.revoke", {"family_id": family_id, "reason": reason})
 
 
 @key.command("rotate")
@@ -171,7 +171,7 @@ def key_rotate(use: str, **place: Any) -> None:
 
     What was made under the old one stays valid until it expires.
     """
-    _ask(Place(**place), "key.rotate", {"use": use})
+    _ask(OrderTarget(**place), "key.rotate", {"use": use})
 
 
 def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
@@ -192,6 +192,6 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     return settings
 
 
-def _ask(place: Place, what: str, request: dict[str, Any]) -> None:
+def _ask(place: OrderTarget, what: str, request: dict[str, Any]) -> None:
     """Send the order and show the answer. Raises as `ask`."""
     show(place, ask(place, what, request))

@@ -11,7 +11,7 @@ from heirloom.cli.options import THE_TENANT, where
 from heirloom.cli.service_connection import answer_to, open_bus
 from heirloom.cli.tables import print_facts, print_json
 
-ANSWER_SECONDS = 45
+ORDER_TIMEOUT_SECONDS = 45
 """The service itself gives up waiting for its effect a little earlier, and says so."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 LABELS = {"seq": "sequence", "revoked_families": "families revoked", "kid": "key", "inbox_prefix": "inbox prefix"}
 
 
-class Place(NamedTuple):
+class OrderTarget(NamedTuple):
     """Where an order goes, and how its answer is shown."""
 
     data: Path
@@ -36,19 +36,19 @@ def order(command: F) -> F:
 REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
 
 
-def ask(place: Place, what: str, request: dict[str, Any]) -> dict[str, Any]:
+def ask(place: OrderTarget, what: str, request: dict[str, Any]) -> dict[str, Any]:
     """Send the order. Raises `click.ClickException` with the service's own words."""
     given = {name: value for name, value in request.items() if value is not None}
     subject = f"admin.{place.tenant}.{what}"
 
     async def run() -> dict[str, Any]:
         async with open_bus(place.data, place.nats, "operator") as connection:
-            return await answer_to(connection, "operator", subject, given, ANSWER_SECONDS)
+            return await answer_to(connection, "operator", subject, given, ORDER_TIMEOUT_SECONDS)
 
     return asyncio.run(run())
 
 
-def show(place: Place, answer: dict[str, Any]) -> None:
+def show(place: OrderTarget, answer: dict[str, Any]) -> None:
     """The answer's fields, as JSON or a line each."""
     if place.as_json:
         print_json(answer)

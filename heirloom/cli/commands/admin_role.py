@@ -7,7 +7,7 @@ import click
 
 from events.aggregates.role import RoleKind
 from heirloom.broker.run_file import host_of
-from heirloom.cli.commands.admin_order import REASON, Place, ask, order, show
+from heirloom.cli.commands.admin_order import REASON, OrderTarget, ask, order, show
 from heirloom.cli.service_connection import whereabouts
 from heirloom.cli.tables import print_json, print_rows
 
@@ -26,7 +26,7 @@ def role_add(kind: str, name: str, **options: Any) -> None:
 
     It may do what that role may, for this tenant alone, and has an inbox of its own. Its secret is shown this once.
     """
-    place = Place(**options)
+    place = OrderTarget(**options)
     answer = ask(place, "role.add", {"role": kind, "name": name})
     answer["url"] = _url(place.data, place.nats, f"{answer['user']}:{answer['secret']}")
     show(place, answer)
@@ -38,7 +38,7 @@ def role_add(kind: str, name: str, **options: Any) -> None:
 @order
 def role_list(**options: Any) -> None:
     """Show the names, live and revoked."""
-    place = Place(**options)
+    place = OrderTarget(**options)
     answer = ask(place, "role.list", {})
     if place.as_json:
         print_json(answer)
@@ -53,7 +53,7 @@ def role_list(**options: Any) -> None:
 @REASON
 def role_revoke(name: str, reason: str | None, **options: Any) -> None:
     """Let nobody connect as NAME any more; its connections end within a second."""
-    place = Place(**options)
+    place = OrderTarget(**options)
     show(place, ask(place, "role.revoke", {"name": name, "reason": reason}))
 
 

@@ -9,20 +9,20 @@ import msgspec
 
 from events.bus.connection import Connection
 from heirloom.cli.options import FILE, where
-from heirloom.cli.service_connection import Refused, answer_to, open_bus
+from heirloom.cli.service_connection import RequestRefused, answer_to, open_bus
 from heirloom.cli.tables import Row, print_rows
 from heirloom.seed import Seed, read_seed, refused
 
-ANSWER_SECONDS = 45
+ORDER_TIMEOUT_SECONDS = 45
 """A setting is effective everywhere before it is acknowledged, and that can take a while."""
-PATIENCE_SECONDS = 30
+RETRYING_SECONDS = 30
 """How long a setting is asked for that cannot be made now: the brokers of a cluster elect a leader as they start."""
-AGAIN_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 MOST_NAMED = 10
 """Of those in a message."""
 
 
-class Halted(click.ClickException):
+class ApplyHalted(click.ClickException):
     """The service did not take one of the file's; what was `done` before it stays, and what comes after was not tried.
 
     Whether that one was put is for the refusal to say: its answer may be what was lost.
@@ -59,7 +59,7 @@ def apply(data: Path, nats: str | None, file: Path, show_secrets: bool, as_json:
 
     try:
         done = asyncio.run(run())
-    except Halted as halted:
+    except ApplyHalted as halted:
         if halted.done:  # a secret among it is shown this once
             _show(halted.done, show_secrets, as_json)
         raise
@@ -80,12 +80,12 @@ def _row(put: dict[str, Any], show_secrets: bool) -> Row:
 
 
 async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = False) -> list[dict[str, Any]]:
-    """Put every tenant, then every client. Raises `Halted` with the service's own words, and `click.ClickException`.
+    """Put every tenant, then every client. Raises `ApplyHalted` with the service's words, and `click.ClickException`.
 
     Nothing is put when a client's tenant is neither in the file nor known to the service. What cannot be put now is
     tried again, but not with `secrets`: one is told once, and the answer that had it may be the one that was lost.
     """
-    patience = 0 if secrets else PATIENCE_SECONDS
+    patience = 0 if secrets else RETRYING_SECONDS
     faults = [
         f"line {line}: tenant: there is no tenant {tenant!r}, here or in the service"
         for tenant, line in seed.elsewhere
@@ -102,15 +102,17 @@ async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = Fals
         try:
             reply = await _put(connection, subject, request, patience)
         except click.ClickException as refusal:
-            raise Halted(refusal, done, [f"{what} {name}" for what, name, *_ in puts[len(done) + 1 :]]) from refusal
+            raise ApplyHalted(
+                refusal, done, [f"{what} {name}" for what, name, *_ in puts[len(done) + 1 :]]
+            ) from refusal
         done.append({"what": what, "name": name} | reply)
     return done
 
 
 async def _exists(connection: Connection, tenant: str) -> bool:
     try:
-        await answer_to(connection, "operator", f"oauth.{tenant}.public.metadata", {}, ANSWER_SECONDS)
-    except Refused as refusal:
+        await answer_to(connection, "operator", f"oauth.{tenant}.public.metadata", {}, ORDER_TIMEOUT_SECONDS)
+    except RequestRefused as refusal:
         if refusal.is_for_now:
             raise
         return False
@@ -122,8 +124,8 @@ async def _put(connection: Connection, subject: str, request: dict[str, Any], pa
     until = now() + patience
     while True:
         try:
-            return await answer_to(connection, "operator", subject, request, ANSWER_SECONDS)
-        except Refused as refusal:
+            return await answer_to(connection, "operator", subject, request, ORDER_TIMEOUT_SECONDS)
+        except RequestRefused as refusal:
             if not refusal.is_for_now or now() >= until:
                 raise click.ClickException(f"{subject}: {refusal.message}") from refusal
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(RETRY_SECONDS)

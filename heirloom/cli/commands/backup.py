@@ -19,7 +19,7 @@ from events.log.log import Unavailable
 from events.log.stream import last_sequence
 from events.verification.verifier import Report
 from heirloom.backup.backup import back_up
-from heirloom.backup.manifest import Manifest, Unusable, check, read_manifest, read_part
+from heirloom.backup.manifest import Manifest, UnusableBackup, check, read_manifest, read_part
 from heirloom.backup.restore import (
     check_room,
     credentials_in,
@@ -42,7 +42,8 @@ from heirloom.cli.log_connection import progress
 from heirloom.cli.options import FILE, where
 from heirloom.cli.service_connection import open_bus, reach_log
 from heirloom.cli.tables import say
-from notary.key_files import PUBLIC, parse_keys
+from heirloom.data_directory import NOTARY_PUBLIC_KEY, DataDirectory
+from notary.key_files import parse_keys
 from notary.log_verifier import Terms
 from notary.signed_note import MalformedNote
 from service.keys.keyring import KeyringError
@@ -106,7 +107,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     help="Restore although the message at this sequence is no commit. A refusal names which to give, one by one.",
 )
 @click.argument("backup", metavar="FROM", type=DIRECTORY)
-def restore(
+def restore(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     nats: str | None,
     kept: Path | None,
@@ -192,9 +193,9 @@ def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str
 
     What was kept is held against keys that one knows alone: whoever made the backup made its keys as well.
 
-    Raises `Unusable` and `MalformedNote`.
+    Raises `UnusableBackup` and `MalformedNote`.
     """
-    public = manifest.file(PUBLIC)
+    public = manifest.file(NOTARY_PUBLIC_KEY)
     own = [] if public is None else parse_keys(read_part(backup, public).decode(errors="replace"))
     known = [] if unsigned else named(given)
     checkpoint = None if kept is None else read_kept(kept, None if unsigned else known)
@@ -202,10 +203,10 @@ def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str
 
 
 async def _verify(connection: Connection, terms: Terms, accepted: tuple[str, ...]) -> Report:
-    """The same as `heirloom audit verify`, but for what is accepted. Raises `Unusable`."""
+    """The same as `heirloom audit verify`, but for what is accepted. Raises `UnusableBackup`."""
     report = await _report(connection, await last_sequence(connection), terms)
     if (why := obstacle(report, accepted)) is not None:
-        raise Unusable(why)
+        raise UnusableBackup(why)
     return report
 
 
@@ -222,7 +223,7 @@ async def _end_families(connection: Connection, manifest: Manifest) -> int:
 
 def _known(directory: Path, nats: str | None) -> Credentials | None:
     """A URL without credentials is of a broker that knows those made here (`heirloom broker-config`)."""
-    if nats is None or urlsplit(nats).username is not None or not (directory / credentials.FILE).exists():
+    if nats is None or urlsplit(nats).username is not None or not DataDirectory(directory).credentials.exists():
         return None
     return credentials.load(directory)
 
@@ -230,7 +231,7 @@ def _known(directory: Path, nats: str | None) -> Credentials | None:
 def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:
     try:
         return asyncio.run(work())
-    except (Unusable, SnapshotFailed, Unavailable, KeyringError, MalformedNote) as error:
+    except (UnusableBackup, SnapshotFailed, Unavailable, KeyringError, MalformedNote) as error:
         raise click.ClickException(str(error)) from error
 
 

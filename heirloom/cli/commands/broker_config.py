@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from events.files import write_private
+from events import files
 from heirloom.broker import credentials, nats_server
 from heirloom.broker.cluster import Node, cluster_configuration
 from heirloom.broker.run_file import address
@@ -14,7 +14,8 @@ from heirloom.broker.tls import CannotSecure, Tls, required
 from heirloom.cli.address_param import Address
 from heirloom.cli.options import DATA, FILE
 from heirloom.cli.tables import say
-from heirloom.supervisor.data_directory import CannotStart, locked, prepare
+from heirloom.data_directory import DataDirectory
+from heirloom.supervisor.preparation import CannotStart, locked, prepare
 from service.keys.keyring import KeyringError
 
 ROUTES_PORT = 6222
@@ -50,7 +51,7 @@ OTHERWISE = "--insecure inside a private network"
     metavar="NAME",
     help="For a cluster, once for each broker: the name under which the others reach it. They listen to them on 6222.",
 )
-def broker_config(
+def broker_config(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     listen: tuple[str, int],
     tls_cert: Path | None,
@@ -73,9 +74,10 @@ def broker_config(
         raise click.UsageError(f"--node {strange[0]!r} is not the name of a host")
     try:
         tls = None if insecure else required(listen[0], tls_cert, tls_key, tls_ca, OTHERWISE)
-        prepare(data.resolve())
-        with locked(data.resolve()):  # a running service starts its broker again with what is written here
-            for name, text in _configured(data, listen, store or data.resolve() / "jetstream", nodes, tls):
+        directory = DataDirectory(data.resolve())
+        prepare(directory)
+        with locked(directory):  # a running service restarts its broker with what is written here
+            for name, text in _configured(data, listen, store or directory.broker.store, nodes, tls):
                 _write(data / f"{name}.conf", text + (f'http: "127.0.0.1:{monitor}"\n' if monitor else ""))
     except (CannotStart, CannotSecure, KeyringError) as error:
         raise click.ClickException(str(error)) from error
@@ -103,6 +105,5 @@ def _routes_by(tls: Tls) -> tuple[str, str]:
 
 
 def _write(config: Path, text: str) -> None:
-    config.unlink(missing_ok=True)
-    write_private(config, text.encode())
+    files.replace(config, text.encode())
     say(f"{config} is ready")

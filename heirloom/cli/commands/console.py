@@ -8,9 +8,9 @@ import click
 
 from events.aggregates.subjects import TENANT
 from heirloom.cli.options import DATA, FILE
-from heirloom.console.options import CannotServe, Options, new_token, read_token
-from heirloom.supervisor.service_processes import READ_MODEL
-from projections.read_model import Unusable
+from heirloom.console.options import CannotServe, ConsoleOptions, new_token, read_token
+from heirloom.data_directory import DataDirectory
+from projections.read_model import UnusableReadModel
 
 
 @click.command()
@@ -26,7 +26,7 @@ from projections.read_model import Unusable
 @click.option("--no-login", is_flag=True, help="For everybody on this machine; on a loopback address alone.")
 @click.option("--sql", is_flag=True, help="Whoever is logged in may also write SQL; it can only read.")
 @click.option("--open", "browse", is_flag=True, help="Open it in a browser.")
-def console(
+def console(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     read_model: Path | None,
     tenant: str | None,
@@ -60,14 +60,14 @@ def console(
         if browse:
             webbrowser.open(url)
 
-    path = read_model or data / READ_MODEL
-    options = Options(path, host, port, not no_login, tenant, sql, names, tls_cert, tls_key)
+    path = read_model or DataDirectory(data).read_model
+    options = ConsoleOptions(path, host, port, not no_login, tenant, sql, names, tls_cert, tls_key)
     try:
         token = None if no_login else read_token(token_file) if token_file is not None else new_token()
         asyncio.run(serve(options, token, ready))
     except CannotServe as error:
         raise click.ClickException(str(error)) from error
-    except Unusable as error:
+    except UnusableReadModel as error:
         raise click.ClickException(f"{error}. {_way_out(read_model, data)}") from error
 
 

@@ -22,8 +22,9 @@ from heirloom.cli.audit.audit_query import ask
 from heirloom.cli.commands.apply import apply_seed
 from heirloom.cli.service_connection import open_bus, reach_log
 from heirloom.seed import Seed
-from heirloom.supervisor.data_directory import CannotStart
-from heirloom.supervisor.supervisor import Options, running
+from heirloom.supervisor.options import ServiceOptions
+from heirloom.supervisor.preparation import CannotStart
+from heirloom.supervisor.supervisor import running
 
 SEED = Seed(
     tenants=[("acme", {"issuer": "https://acme.example"})],
@@ -63,7 +64,7 @@ class _Story:
 
     async def tell(self) -> None:
         with self._console.status("Starting a broker, the token service and its read model"):
-            service = running(Options(self._data, port=0))
+            service = running(ServiceOptions(self._data, port=0))
             where = await service.__aenter__()
         try:
             async with open_bus(self._data, None, "operator") as operator:

@@ -16,13 +16,14 @@ from heirloom.broker.run_file import Running, host_of
 from heirloom.broker.tls import CannotSecure, required
 from heirloom.cli.address_param import Address
 from heirloom.cli.commands.apply import apply_seed
-from heirloom.cli.options import FILE, DataDirectory, nats_option
+from heirloom.cli.options import FILE, DataDirectoryParam, nats_option
 from heirloom.cli.service_connection import open_bus
 from heirloom.process.event_loop import stop_requested
-from heirloom.process.log_file import DEFAULT_LIMITS, Limits
+from heirloom.process.log_file import DEFAULT_LIMITS, LogLimits
 from heirloom.seed import Seed, read_seed
-from heirloom.supervisor.data_directory import CannotStart
-from heirloom.supervisor.supervisor import Options, running
+from heirloom.supervisor.options import ServiceOptions
+from heirloom.supervisor.preparation import CannotStart
+from heirloom.supervisor.supervisor import running
 from service.replicas.broker_clock import MOST_TOLERATED_SECONDS, TOLERATED_SECONDS
 
 INSECURE = (
@@ -34,7 +35,7 @@ INSECURE = (
 @click.command()
 @click.option(
     "--data",
-    type=DataDirectory(),
+    type=DataDirectoryParam(),
     default=Path("heirloom-data"),
     show_default=True,
     help="Where the log, the keyring and the read model live.",
@@ -108,7 +109,7 @@ INSECURE = (
     show_default=True,
     help="How many such files are kept of each process.",
 )
-def up(
+def up(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     port: int,
     seed: Path | None,
@@ -141,7 +142,7 @@ def up(
         if tls is not None:
             tls.require_own_authority()
         broker = nats, replicas, how, notary, metrics, int(cluster), host, tls
-        options = Options(data, port, *broker, insecure, max_clock_skew, Limits(log_size << 20, log_files))
+        options = ServiceOptions(data, port, *broker, insecure, max_clock_skew, LogLimits(log_size << 20, log_files))
         if insecure and nats is not None:
             click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
         asyncio.run(_up(options, plan))
@@ -149,7 +150,7 @@ def up(
         raise click.ClickException(str(error)) from error
 
 
-async def _up(options: Options, plan: Seed | None) -> None:
+async def _up(options: ServiceOptions, plan: Seed | None) -> None:
     stop, ready = stop_requested(), asyncio.Event()
     serving = asyncio.create_task(_serve(options, plan, stop, ready))
     waiting = asyncio.create_task(ready.wait()), asyncio.create_task(stop.wait())
@@ -160,7 +161,7 @@ async def _up(options: Options, plan: Seed | None) -> None:
         await serving
 
 
-async def _serve(options: Options, plan: Seed | None, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def _serve(options: ServiceOptions, plan: Seed | None, stop: asyncio.Event, ready: asyncio.Event) -> None:
     with Console(stderr=True).status("starting") as status:
         async with running(options, status.update) as where:
             status.stop()
@@ -172,7 +173,7 @@ async def _serve(options: Options, plan: Seed | None, stop: asyncio.Event, ready
             await stop.wait()
 
 
-async def _apply(options: Options, plan: Seed, known: Credentials | None) -> None:
+async def _apply(options: ServiceOptions, plan: Seed, known: Credentials | None) -> None:
     async with open_bus(options.data, options.nats, "operator", known) as connection:
         await apply_seed(connection, plan)
 

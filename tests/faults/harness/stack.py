@@ -15,9 +15,9 @@ import msgspec
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from heirloom.broker import credentials
-from heirloom.broker.cluster import node_names
 from heirloom.broker.nats_server import is_free
 from heirloom.broker.roles import inbox
+from heirloom.data_directory import node_names
 from tests.faults.harness.orders import Orders
 from tests.faults.harness.up import Setup
 from tests.seed import client, seed, tenant

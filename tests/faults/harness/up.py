@@ -1,15 +1,15 @@
 """`heirloom up` with the test's own replicas, projector and links: `python -m tests.faults.harness.up SETUP up …`."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from heirloom.broker.roles import ROLES
 from heirloom.cli import main as cli
+from heirloom.data_directory import DataDirectory
 from heirloom.process.child_process import Child
-from heirloom.supervisor import supervisor
+from heirloom.supervisor import service_processes, supervisor
 from tests.faults.harness.orders import BUG, FILE
 from tests.witness import ANYTHING, WITNESS
 
@@ -25,21 +25,23 @@ def main() -> None:
     """The command line after SETUP is that of `heirloom`."""
     setup = msgspec.json.decode(sys.argv.pop(1), type=Setup)
     ROLES[WITNESS] = ANYTHING
-    processes = supervisor._processes
+    processes = service_processes.processes
 
-    def arranged(data: Path, *arguments: Any, **options: Any) -> list[Child]:
+    def arranged(data: DataDirectory, *arguments: Any, **options: Any) -> list[Child]:
         children = processes(data, *arguments, **options)
         for child in children:
-            if child._command[-1] in ("heirloom.replica", "heirloom.projector"):
-                child._command[-1] = child._command[-1].replace("heirloom.", "tests.faults.harness.")
-            child._env = child._env | {FILE: str(data / f"{child.name.replace(' ', '-')}.orders")}
+            *command, module = child.program.command
+            if module in ("heirloom.replica", "heirloom.projector"):
+                module = module.replace("heirloom.", "tests.faults.harness.")
+            env = child.program.env | {FILE: str(data.path / f"{child.name.replace(' ', '-')}.orders")}
             if setup.bug is not None:
-                child._env[BUG] = setup.bug
+                env[BUG] = setup.bug
             for host, link in setup.links.get(child.name, {}).items():
-                child._env["HEIRLOOM_NATS_URL"] = child._env["HEIRLOOM_NATS_URL"].replace(host, link)
+                env["HEIRLOOM_NATS_URL"] = env["HEIRLOOM_NATS_URL"].replace(host, link)
+            child.program = child.program._replace(command=[*command, module], env=env)
         return children
 
-    supervisor._processes = arranged
+    vars(supervisor)["processes"] = arranged
     cli.main()
 
 

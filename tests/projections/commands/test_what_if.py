@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from events.bus.connect import connect
 from events.fairness.request_gate import Asker
 from heirloom.what_if import query
-from heirloom.what_if.findings import Findings, Terms
+from heirloom.what_if.findings import Findings, Scenario
 from heirloom.what_if.query import CannotTell, TooLong, WhatIf, find_out
 from projections.queries.requests import QueryRefused
 from tests.broker import Broker
@@ -19,9 +19,9 @@ from tests.projections.logs import START
 from tests.projections.projector.test_projector import LOG, publish
 
 
-def terms(**others: Any) -> Terms:
+def terms(**others: Any) -> Scenario:
     """Nothing is rotated, judged after the log's end."""
-    return Terms("acme", {"refresh_token_rotation": "reuse"}, START + timedelta(minutes=2), **others)
+    return Scenario("acme", {"refresh_token_rotation": "reuse"}, START + timedelta(minutes=2), **others)
 
 
 async def test_a_part_of_a_history(nats_server: Broker) -> None:

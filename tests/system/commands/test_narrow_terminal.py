@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heirloom.cli.commands.admin_order import Place, show
+from heirloom.cli.commands.admin_order import OrderTarget, show
 from heirloom.cli.tables import print_incidents, print_rows
 
 FAMILY = "il800hsq10JjMVDl9f6NTk"
@@ -51,7 +51,7 @@ def test_what_is_shown_once_can_be_copied(
     monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(width))
-    show(Place(Path(), None, "acme", as_json=False), dict(ADDED))
+    show(OrderTarget(Path(), None, "acme", as_json=False), dict(ADDED))
     ordered = capsys.readouterr().out
     assert ordered.count("\n") == len(ADDED) and URL in ordered
     print_rows(("what", "name", "client secret"), [("client", "acme/web", SECRET)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from heirloom.process import event_loop
-from heirloom.process.child_process import Child
+from heirloom.process.child_process import Child, Program
 from heirloom.supervisor import supervisor
 
 PATIENCE_SECONDS = 20
@@ -50,7 +50,9 @@ def is_there(pid: int) -> bool:
 
 async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None:
     """One that says nothing is told of in the time that each of them has."""
-    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ))
+    child = Child(
+        Program("replica", "it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ))
+    )
     await child.start()
     patient = asyncio.create_task(child.ask(2 * PATIENCE_SECONDS))
     await asyncio.sleep(0)
@@ -65,7 +67,7 @@ async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None
 
 async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
     """What it answers and that it is ready are read from one stream by one task, whichever comes first."""
-    child = Child("it", [sys.executable, "-c", ANSWERS_FIRST], dict(os.environ))
+    child = Child(Program("replica", "it", [sys.executable, "-c", ANSWERS_FIRST], dict(os.environ)))
     starting = asyncio.create_task(child.start())
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not child.is_running:
@@ -83,8 +85,8 @@ async def test_what_keeps_one_from_being_ready_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once, where it takes long: nobody waits without knowing for what."""
-    monkeypatch.setattr(supervisor, "PATIENCE_SECONDS", 0.05)
-    child = Child("it", [sys.executable, "-c", HINDERED], dict(os.environ))
+    monkeypatch.setattr(supervisor, "OBSTACLE_SECONDS", 0.05)
+    child = Child(Program("replica", "it", [sys.executable, "-c", HINDERED], dict(os.environ)))
     async with asyncio.timeout(PATIENCE_SECONDS):
         await supervisor._start([child])
     await child.stop(PATIENCE_SECONDS)
@@ -96,7 +98,11 @@ async def test_what_keeps_one_from_being_ready_is_told(
 async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
     """Whose question died with the one before is answered that there is none."""
     file = tmp_path / "pid"
-    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file)
+    child = Child(
+        Program(
+            "replica", "it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file
+        )
+    )
     await child.start()
     asking = asyncio.create_task(child.ask(PATIENCE_SECONDS))
     await asyncio.sleep(0)
@@ -108,7 +114,11 @@ async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
 async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path: Path) -> None:
     """The second process never says that it is ready; nobody else would end it."""
     file = tmp_path / "pid"
-    child = Child("it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file)
+    child = Child(
+        Program(
+            "replica", "it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file
+        )
+    )
     await child.start()
     first = file.read_text()
     os.kill(int(first), 9)
@@ -132,7 +142,7 @@ def test_what_is_recorded_comes_through_a_pipe_on_every_loop() -> None:
 
     async def main() -> None:
         opens = [sys.executable, "-c", "open('/dev/stdout', 'w').write('heard')"]
-        child = Child("it", opens, dict(os.environ), is_ready=ready, record=record, reports=False)
+        child = Child(Program("replica", "it", opens, dict(os.environ)), is_ready=ready, record=record, reports=False)
         await child.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not recorded:

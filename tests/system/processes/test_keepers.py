@@ -9,7 +9,7 @@ import pytest
 
 from heirloom.broker import disk_space
 from heirloom.broker.disk_space import FAILED, Store, keep_room
-from heirloom.process.child_process import Child
+from heirloom.process.child_process import Child, Program
 from heirloom.supervisor import supervisor
 
 
@@ -24,7 +24,7 @@ async def test_the_end_of_a_keeper_is_told(caplog: pytest.LogCaptureFixture) -> 
     cancelled.cancel()
     with caplog.at_level(logging.ERROR):
         for task in (ended, cancelled):
-            task.add_done_callback(supervisor._told)
+            task.add_done_callback(supervisor._log_failure)
         await asyncio.gather(ended, cancelled, return_exceptions=True)
         await asyncio.sleep(0)
     assert [record.getMessage() for record in caplog.records] == [
@@ -37,7 +37,7 @@ def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
     """Whoever keeps room reads on in what there is."""
     words = tmp_path / "nats.log"
     words.write_bytes(b"ready, and a long line more\n")
-    store = Store(Child("the broker", [], {}), words)
+    store = Store(Child(Program("broker", "the broker", [], {})), words)
     words.unlink()
     assert not store.has_failed()
     words.write_bytes(b"a new one: " + b"ready, " * 10)
@@ -61,7 +61,7 @@ def test_nobody_ends_a_broker_by_being_called_so(tmp_path: Path, line: bytes) ->
     """A broker that could not write is started again: a user's or a connection's name is no such thing."""
     words = tmp_path / "nats.log"
     words.touch()
-    store = Store(Child("the broker", [], {}), words)
+    store = Store(Child(Program("broker", "the broker", [], {})), words)
     words.write_bytes(line)
     assert not store.has_failed()
     words.write_bytes(line + b"[1] 2026/11/29 [ERR] JetStream: write a.blk: " + FAILED + b"\n")
@@ -76,17 +76,17 @@ async def test_who_waited_for_his_turn_looks_again(
     for number in range(3):
         words = tmp_path / f"{number}.log"
         words.touch()
-        brokers.append(Child(f"broker {number}", [], {}, errors=words))
-    hands, free, looks = asyncio.Lock(), 0, itertools.count()
+        brokers.append(Child(Program("broker", f"broker {number}", [], {}, words)))
+    broker_lock, free, looks = asyncio.Lock(), 0, itertools.count()
 
     def seen(store: Store) -> int:
         next(looks)
         return free if store.broker is brokers[0] else 1 << 40
 
-    monkeypatch.setattr(disk_space, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(disk_space, "CHECK_SECONDS", 0)
     monkeypatch.setattr(Store, "free", property(seen))
-    async with hands:
-        keeping = asyncio.create_task(keep_room(brokers, hands))
+    async with broker_lock:
+        keeping = asyncio.create_task(keep_room(brokers, broker_lock))
         for _ in range(10):
             await asyncio.sleep(0)
         free = 1 << 40

@@ -12,7 +12,7 @@ import pytest
 from events.bus import connection as bus
 from events.bus.connect import connect
 from events.log import stream
-from heirloom.app import Disconnected, Settings, run_replica
+from heirloom.app import Disconnected, ReplicaSettings, run_replica
 from heirloom.process.process_report import Reporter
 from service import clock
 from service.json_log import JsonLog
@@ -33,7 +33,7 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
 
     monkeypatch.setattr("heirloom.broker.own_connection.connect", noted)
     keyring.create(tmp_path / "keyring.json")
-    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    settings = ReplicaSettings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     ready = asyncio.Event()
     serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), Reporter(), asyncio.Event(), ready))
     await asyncio.wait_for(ready.wait(), 10)
@@ -50,7 +50,7 @@ async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
     right = clock.machine
     monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(hours=1))
     keyring.create(tmp_path / "keyring.json")
-    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    settings = ReplicaSettings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     reporter, stop, ready = Reporter(), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), reporter, stop, ready))
     await asyncio.wait_for(ready.wait(), 10)
@@ -79,7 +79,7 @@ async def test_a_replica_gives_tokens_by_the_brokers_clock(
     monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(seconds=200))
     monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
     keyring.create(tmp_path / "keyring.json")
-    settings = Settings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
+    settings = ReplicaSettings(nats_server.url, tmp_path / "keyring.json", stream.Required(), None, try_doors=False)
     stop, ready = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(run_replica(settings, JsonLog(io.BytesIO()), Reporter(), stop, ready))
     await asyncio.wait_for(ready.wait(), 10)
