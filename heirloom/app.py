@@ -45,18 +45,18 @@ from service.json_log import JsonLog
 from service.keys import keyring
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
-from service.read_model_client import ReadModel
+from service.read_model_client import ReadModelClient
 from service.registry.registry import Registry
 from service.replicas.appended import AppendedCommits
 from service.replicas.broker_clock import TOLERATED_SECONDS, Skew
 from service.replicas.completed_cut_offs import CompletedCutOffs
-from service.replicas.device_polls import Polling
+from service.replicas.device_polls import DevicePolls
 from service.replicas.leases import STREAM as LEASES
 from service.replicas.leases import Replicas
 from service.replicas.user_code_guesses import STREAM as GUESSES
-from service.replicas.user_code_guesses import Guesses
+from service.replicas.user_code_guesses import UserCodeGuesses
 from service.replicas.waiting_devices import STREAM as DEVICES
-from service.replicas.waiting_devices import Waiting
+from service.replicas.waiting_devices import WaitingDevices
 from service.request_handler import RequestHandler
 from service.request_rates import Door
 from service.server import Server
@@ -132,7 +132,7 @@ class _Replica(NamedTuple):
 
 
 async def run_replica(
-    settings: ReplicaSettings, journal: JsonLog, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
+    settings: ReplicaSettings, json_log: JsonLog, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
 
@@ -142,7 +142,7 @@ async def run_replica(
     keys, parts = keyring.load(settings.keyring), setup.parts()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with contextlib.AsyncExitStack() as leaving:
-        leaving.callback(journal.flush)
+        leaving.callback(json_log.flush)
         leaving.push_async_callback(asyncio.to_thread, parts.end)
         buses = await _connected(settings, failure, leaving)
         if settings.try_doors and settings.credentials is None:  # before anything is begun there
@@ -161,7 +161,7 @@ async def run_replica(
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
         await _first(context.registry.ready.wait(), failure)
-        handler = RequestHandler(context, authentication, journal)
+        handler = RequestHandler(context, authentication, json_log)
         server = Server(buses.answering, handler, __version__, parts.around)
         await replica.admin.replicas.start(handler.settled, settings.required.replicas)
         _leave_by(leaving, replica.admin.replicas.stop)
@@ -198,9 +198,9 @@ async def _answer_the_broker(
     leaving: contextlib.AsyncExitStack,
 ) -> None:
     """Decide who connects, under the lease there is. Whoever asks meanwhile is answered before what that takes ends."""
-    connecting = Admission(context, authentication, base64.b64decode(credentials.client_key))
+    admission = Admission(context, authentication, base64.b64decode(credentials.client_key))
     counts = ConnectionCounts(ending.connections, context.registry.max_connections, ending.tokens.listed)
-    callout = Callout(connecting, ending.tokens, counts, credentials.issuer_seed)
+    callout = Callout(admission, ending.tokens, counts, credentials.issuer_seed)
     await ending.tokens.start(buses.log)
     _leave_by(leaving, ending.tokens.stop)
     await counts.start()
@@ -243,12 +243,12 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
     registry, skew, recent = Registry(the_log, keys, voided), Skew(settings.max_clock_skew), FamilyCache()
     replicas = Replicas(log_bus, the_log, registry, skew, seal)
     news = AppendedCommits(log_bus, recent, replicas.is_alone, seal)
-    families = parts.families(the_log, registry.subjects, recent, news.publish)
-    devices = Devices(Waiting(log_bus), Polling(log_bus, seal), Guesses(log_bus))
+    families = parts.families(the_log, registry.blocked_subjects, recent, news.publish)
+    devices = Devices(WaitingDevices(log_bus), DevicePolls(log_bus, seal), UserCodeGuesses(log_bus))
     connections = ServerConnections(log_bus, registry)
     ending = _Ending(connections, TokenConnections(families, registry, connections))
     context = Context(the_log, registry, families, keys, skew, Door(registry), devices)
-    read_model, completed = ReadModel(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
+    read_model, completed = ReadModelClient(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
     admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed)
     return _Replica(context, admin, ending, news)
 

@@ -51,18 +51,18 @@ class NotarySettings(NamedTuple):
 
 async def main() -> None:
     """Vouch until told to stop."""
-    journal = JsonLog(log_file())
-    install(journal)
+    json_log = JsonLog(log_file())
+    install(json_log)
     os.nice(MODEST)
     try:
         reporter = Reporter()
         await run_notary(_settings(), reporter, stop_requested(reporter.asked))
     except (NoKey, Refusal, BrokerTooOld, KeyringError) as refusal:
         log.error("%s", refusal)
-        journal.flush()
+        json_log.flush()
         print(f"heirloom: {refusal}", file=sys.stderr, flush=True)
         sys.exit(REFUSED)
-    journal.flush()
+    json_log.flush()
 
 
 async def run_notary(settings: NotarySettings, reporter: Reporter, stop: asyncio.Event) -> None:

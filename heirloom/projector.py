@@ -52,8 +52,8 @@ class ProjectorSettings(NamedTuple):
 
 async def main() -> None:
     """Serve until told to stop."""
-    journal = JsonLog(log_file())
-    install(journal)
+    json_log = JsonLog(log_file())
+    install(json_log)
     logging.getLogger("heirloom.faststream").setLevel(logging.WARNING)
     try:
         settings = _settings()
@@ -73,7 +73,7 @@ async def main() -> None:
     except BrokerTooOld as error:
         sys.exit(f"heirloom: {error}")
     finally:
-        journal.flush()
+        json_log.flush()
 
 
 async def run_projector(

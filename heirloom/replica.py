@@ -34,13 +34,13 @@ from service.replicas.broker_clock import TOLERATED_SECONDS
 
 async def main() -> None:
     """Serve until told to stop."""
-    journal = JsonLog(log_file())
-    install(journal)
+    json_log = JsonLog(log_file())
+    install(json_log)
     try:
         settings = _settings()
         reporter = Reporter()
         stop, ready = stop_requested(reporter.asked), asyncio.Event()
-        serving = asyncio.create_task(run_replica(settings, journal, reporter, stop, ready))
+        serving = asyncio.create_task(run_replica(settings, json_log, reporter, stop, ready))
         waiting = asyncio.create_task(ready.wait()), asyncio.create_task(stop.wait())
         await asyncio.wait((serving, *waiting), return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
@@ -54,7 +54,7 @@ async def main() -> None:
         KeyringError, WeakStream, OtherStreams, JetStreamMissing, KeyMismatch, UnreadableCommit, TracingMissing,
         Disconnected, BrokerTooOld, OpenDoors, Untried,
     ) as error:  # fmt: skip
-        journal.flush()
+        json_log.flush()
         sys.exit(f"heirloom: {error}")
 
 

@@ -6,24 +6,24 @@ from events.log.log import Log
 from service.errors import OAuthError
 from service.families.families import Families
 from service.keys.keyring import Keyring
-from service.read_model_client import ReadModel
+from service.read_model_client import ReadModelClient
 from service.registry.registry import Registry
 from service.registry.tenant import Client, Tenant
 from service.replicas.broker_clock import Skew
 from service.replicas.completed_cut_offs import CompletedCutOffs
-from service.replicas.device_polls import Polling
+from service.replicas.device_polls import DevicePolls
 from service.replicas.leases import Replicas
-from service.replicas.user_code_guesses import Guesses
-from service.replicas.waiting_devices import Waiting
+from service.replicas.user_code_guesses import UserCodeGuesses
+from service.replicas.waiting_devices import WaitingDevices
 from service.request_rates import Door
 
 
 class Devices(NamedTuple):
     """What the replicas share about devices (RFC 8628): which ones wait, how often they poll, wrong user codes."""
 
-    waiting: Waiting
-    polling: Polling
-    guesses: Guesses
+    waiting: WaitingDevices
+    polling: DevicePolls
+    guesses: UserCodeGuesses
 
 
 class Context(NamedTuple):
@@ -55,5 +55,5 @@ class AdminContext(NamedTuple):
     keyring: Keyring
     skew: Skew
     replicas: Replicas
-    read_model: ReadModel
+    read_model: ReadModelClient
     completed: CompletedCutOffs

@@ -101,8 +101,8 @@ class JsonLog(logging.Handler):
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def install(journal: JsonLog) -> None:
-    """Send the standard library's logging, from INFO up, through the journal."""
+def install(json_log: JsonLog) -> None:
+    """Send the standard library's logging, from INFO up, through the json_log."""
     root = logging.getLogger()
-    root.handlers[:] = [journal]
+    root.handlers[:] = [json_log]
     root.setLevel(logging.INFO)

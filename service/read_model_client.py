@@ -14,13 +14,13 @@ from service.decide.cut_off import CutOff
 
 P = TypeVar("P", bound=msgspec.Struct)
 
-ANSWER_SECONDS = 6
-PAGE = 1000
+REPLY_TIMEOUT_SECONDS = 6
+PAGE_SIZE = 1000
 LEEWAY_SECONDS = 5
 """What has expired by the read model's clock may be good by another's, or for a request that began before."""
 
 
-class Family(msgspec.Struct):
+class LiveFamily(msgspec.Struct):
     """One that lives, as of the sequence that was asked for."""
 
     family_id: str
@@ -29,7 +29,7 @@ class Family(msgspec.Struct):
     grant: str
 
 
-class Revocation(msgspec.Struct):
+class RevokedFamily(msgspec.Struct):
     """One that was ended."""
 
     family_id: str
@@ -37,25 +37,25 @@ class Revocation(msgspec.Struct):
     cause: str | None = None
 
 
-class _Families(msgspec.Struct):
-    items: list[Family]
+class _LiveFamilies(msgspec.Struct):
+    items: list[LiveFamily]
     cursor: str | None
 
 
-class _Revocations(msgspec.Struct):
-    items: list[Revocation]
+class _RevokedFamilies(msgspec.Struct):
+    items: list[RevokedFamily]
     cursor: str | None
 
 
-class ReadModel:
+class ReadModelClient:
     """Asked through one connection. What it tells is as of a sequence one names, or it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def live(
-        self, tenant: str, sub: str | None, client_id: str | None, min_seq: int, limit: int = PAGE
-    ) -> AsyncIterator[list[Family]]:
+        self, tenant: str, sub: str | None, client_id: str | None, min_seq: int, limit: int = PAGE_SIZE
+    ) -> AsyncIterator[list[LiveFamily]]:
         """The families with a token that may be good, page by page; a page may be empty. Raises `Unavailable`.
 
         Of a `sub`, those of the person who is called so, and not of a client (RFC 9700 §4.15).
@@ -64,7 +64,7 @@ class ReadModel:
         asked |= {"min_seq": min_seq, "limit": limit}
         cursor: str | None = None
         while True:
-            page = await self._ask(f"audit.{tenant}.families", asked | {"cursor": cursor}, _Families)
+            page = await self._ask(f"audit.{tenant}.families", asked | {"cursor": cursor}, _LiveFamilies)
             yield [family for family in page.items if sub is None or family.grant != CLIENT_GRANT]
             if (cursor := page.cursor) is None:
                 return
@@ -75,8 +75,8 @@ class ReadModel:
         cursor: str | None = None
         count = 0
         while True:
-            asked |= {"limit": PAGE, "cursor": cursor}
-            page = await self._ask(f"audit.{tenant}.revocations", asked, _Revocations)
+            asked |= {"limit": PAGE_SIZE, "cursor": cursor}
+            page = await self._ask(f"audit.{tenant}.revocations", asked, _RevokedFamilies)
             count += sum(item.cause == cut_off.cause for item in page.items)
             if (cursor := page.cursor) is None:
                 return count
@@ -84,7 +84,7 @@ class ReadModel:
     async def _ask(self, subject: str, parameters: dict[str, Any], kind: type[P]) -> P:
         given = {name: value for name, value in parameters.items() if value is not None}
         try:
-            reply = await self._connection.request(subject, msgspec.json.encode(given), timeout=ANSWER_SECONDS)
+            reply = await self._connection.request(subject, msgspec.json.encode(given), timeout=REPLY_TIMEOUT_SECONDS)
         except NatsError as error:
             raise Unavailable("the read model does not answer") from error
         if reply.headers and "Nats-Service-Error" in reply.headers:

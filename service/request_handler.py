@@ -51,10 +51,10 @@ class RequestHandler:
     `figures` has the answer times of each row of the table, by name.
     """
 
-    def __init__(self, context: Context, authentication: ClientAuthentication, journal: JsonLog) -> None:
+    def __init__(self, context: Context, authentication: ClientAuthentication, json_log: JsonLog) -> None:
         self._context = context
         self._authentication = authentication
-        self._journal = journal
+        self._json_log = json_log
         reads, writes = Turns(READS, context.door.alone), Turns(WRITES)
         self._turns = {name: reads if row.read_only else writes for name, row in endpoints().items()}
         self._answers = TaskSet()
@@ -151,7 +151,7 @@ class RequestHandler:
         took = time.perf_counter() - received.at
         self.figures[row.name].record(took, outcome)
         if outcome != "slow_down":  # such a caller sends many requests, and a line for each would fill the disk
-            self._journal.decision(row.name, tenant, client_id, outcome, took)
+            self._json_log.decision(row.name, tenant, client_id, outcome, took)
 
     async def _respond(self, received: Received, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
         """Publish the reply. One that is too large for a message is replaced by a refusal, which is returned."""

@@ -40,7 +40,7 @@ from service.clients.assertion import bucket
 from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
 from service.families.families import Families
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
 
 STOP_SECONDS = 30
@@ -193,7 +193,7 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
     """
     the_log = Log(connection)
     await the_log.start()
-    families = Families(the_log, Subjects(the_log))
+    families = Families(the_log, BlockedSubjects(the_log))
     looked_at = ended = 0
 
     def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:

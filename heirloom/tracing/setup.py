@@ -12,7 +12,7 @@ from events.bus.connection import Connection
 from events.log.log import Log
 from service.families.cache import FamilyCache
 from service.families.families import Families, Publish
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.server import Around, as_it_is
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -26,7 +26,7 @@ class TracedParts(NamedTuple):
     """A replica's log, its families, and what goes around each endpoint; `end` hands over the last spans."""
 
     log: Callable[[Connection], Log] = Log
-    families: Callable[[Log, Subjects, FamilyCache, Publish], Families] = Families
+    families: Callable[[Log, BlockedSubjects, FamilyCache, Publish], Families] = Families
     around: Around = as_it_is
     end: Callable[[], None] = lambda: None
 

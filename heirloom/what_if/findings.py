@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from events.aggregates.settings import Policy
 from heirloom.moment import Moment
-from service.decide.what_if.replay import Outcome, Run, Verdict
+from service.decide.what_if.replay import Replay, Verdict, VerdictOutcome
 from service.errors import OAuthError
 from service.registry.parse_settings import parse
 
@@ -53,7 +53,7 @@ class Concerned(msgspec.Struct, frozen=True):
     family_id: str
     client_id: str
     sub: str
-    outcome: Outcome
+    outcome: VerdictOutcome
     in_fact: str
     instead: str
     seq: int | None = None
@@ -86,9 +86,9 @@ class Findings(msgspec.Struct):
     caveats: tuple[str, ...] = ()
     items: list[Concerned] = []
 
-    def count(self, family_id: str, run: Run, verdict: Verdict, limit: int) -> None:
+    def count(self, family_id: str, replay: Replay, verdict: Verdict, limit: int) -> None:
         """One more family, named if there are fewer than `limit` yet."""
-        parting = run.parting
+        difference = replay.first_difference
         self.families += 1
         match verdict.outcome:
             case "same":
@@ -99,15 +99,15 @@ class Findings(msgspec.Struct):
                 _count(self.lived_past, verdict.in_fact)
             case "would_have_died":
                 self.would_have_died += 1
-                _count(self.died_of, verdict.instead if parting is None else parting.instead)
+                _count(self.died_of, verdict.instead if difference is None else difference.instead)
             case "would_have_ended_otherwise":
                 self.would_have_ended_otherwise += 1
                 _count(self.ended_otherwise_of, verdict.instead)
-        if parting is not None and parting.in_fact == "reuse_detected":
-            self.retries_spared += parting.instead == "repeated"
-            self.thefts_let_through += parting.instead == "redeemed"
+        if difference is not None and difference.in_fact == "reuse_detected":
+            self.retries_spared += difference.instead == "repeated"
+            self.thefts_let_through += difference.instead == "redeemed"
         if len(self.items) < limit:
-            self.items.append(_concerned(family_id, run, verdict))
+            self.items.append(_concerned(family_id, replay, verdict))
 
 
 def changes_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -130,16 +130,16 @@ def _count(counts: dict[str, int], reason: str) -> None:
     counts[reason] = counts.get(reason, 0) + 1
 
 
-def _concerned(family_id: str, run: Run, verdict: Verdict) -> Concerned:
-    concerned = Concerned(family_id, run.fact.client_id, run.fact.sub, *verdict)
-    parting = run.parting
-    if parting is None:
+def _concerned(family_id: str, replay: Replay, verdict: Verdict) -> Concerned:
+    concerned = Concerned(family_id, replay.fact.client_id, replay.fact.sub, *verdict)
+    difference = replay.first_difference
+    if difference is None:
         return concerned
     return replace(
         concerned,
-        seq=parting.seq,
-        at=parting.at,
-        generation=parting.generation,
-        was=parting.in_fact,
-        would_be=parting.instead,
+        seq=difference.seq,
+        at=difference.at,
+        generation=difference.generation,
+        was=difference.in_fact,
+        would_be=difference.instead,
     )

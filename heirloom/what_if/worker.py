@@ -20,14 +20,14 @@ from events.log.stored_commit import Stored
 from events.worker.child import serve
 from heirloom.what_if.findings import Findings, Scenario, changes_of, nothing_yet
 from service.decide.policy import ANY, Rules, resolve
-from service.decide.what_if.replay import Run, follow, verdict
+from service.decide.what_if.replay import Replay, follow, verdict
 
 MODULE = "heirloom.what_if.worker"
 """The name by which `run_worker` starts it."""
 RUNS = "CREATE TABLE runs (began INTEGER PRIMARY KEY, family_id TEXT NOT NULL UNIQUE, run BLOB NOT NULL)"
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Run).decode
+_decode = msgspec.msgpack.Decoder(Replay).decode
 
 
 class FollowedBatch(msgspec.Struct, omit_defaults=True):

@@ -57,7 +57,7 @@ def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
     }
 
 
-class Claims(msgspec.Struct, frozen=True):
+class AssertionClaims(msgspec.Struct, frozen=True):
     """RFC 7523 §3; times are NumericDates."""
 
     iss: str
@@ -87,7 +87,7 @@ class Assertion(NamedTuple):
     """One that can be read; nothing of it is proved."""
 
     header: dict[str, Any]
-    claims: Claims
+    claims: AssertionClaims
     signed: CompactSignature
 
     def is_signed_by(self, jwks: dict[str, Any]) -> bool:
@@ -112,7 +112,7 @@ def read(text: str) -> Assertion | None:
     """The assertion, or None for what cannot be one: no JWS, an algorithm not on the list, a header or claim amiss."""
     try:
         signed = extract_compact(text.encode())
-        claims = msgspec.json.decode(signed.payload, type=Claims)
+        claims = msgspec.json.decode(signed.payload, type=AssertionClaims)
     except (JoseError, ValueError, TypeError, RecursionError):
         return None
     header = signed.headers()

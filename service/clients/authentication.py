@@ -58,10 +58,10 @@ class ByPassword(NamedTuple):
     client_key: bytes
 
 
-Presented: TypeAlias = BySecret | ByAssertion | ByName | ByPassword
+ClientProof: TypeAlias = BySecret | ByAssertion | ByName | ByPassword
 
 
-def presented(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]) -> Presented:
+def client_proof(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]) -> ClientProof:
     """The one authentication the request carries.
 
     Raises `invalid_request` for two, or for one that is incomplete, and `invalid_client` for one that cannot be read.
@@ -76,7 +76,7 @@ def presented(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]
         )
     if (assertion is None) != (kind is None):
         raise OAuthError("invalid_request", "client_assertion and client_assertion_type belong together")
-    found: Presented
+    found: ClientProof
     if authorizations:
         found = _basic(authorizations[0])
     elif assertion is not None:
@@ -136,11 +136,11 @@ class ClientAuthentication:
 
         Raises `invalid_client`, `invalid_request`, `slow_down`, `temporarily_unavailable`, and `Unavailable`.
         """
-        proof = presented(endpoint, request.headers, check(request.body))
+        proof = client_proof(endpoint, request.headers, check(request.body))
         await self.prove(request.tenant, proof, endpoint)
         return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
 
-    async def prove(self, tenant_name: str, proof: Presented, endpoint: str = "") -> Client:
+    async def prove(self, tenant_name: str, proof: ClientProof, endpoint: str = "") -> Client:
         """The client, if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
 
         What is right by what is known here is never refused for what others do. For all else the log is looked into,
@@ -163,7 +163,7 @@ class ClientAuthentication:
             raise invalid_client()
         return client
 
-    async def _holds(self, endpoint: str, tenant: Tenant | None, client: Client | None, proof: Presented) -> bool:
+    async def _holds(self, endpoint: str, tenant: Tenant | None, client: Client | None, proof: ClientProof) -> bool:
         may = client is not None and not client.state.disabled
         method = client.rules.token_endpoint_auth_method if client is not None and may else None
         match proof:

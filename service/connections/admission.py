@@ -56,7 +56,7 @@ class Admitted(NamedTuple):
 
     tenant: str
     client_id: str
-    holding: TokenConnection | None = None
+    token_connection: TokenConnection | None = None
     inboxes: tuple[str, ...] = ()
     role: NamedRole | None = None
     asserted: int = 0
@@ -65,7 +65,7 @@ class Admitted(NamedTuple):
     @property
     def counted(self) -> str:
         """As whom its connections are counted: a client, a role, or a person, who takes none of his client's."""
-        return self.holding.person if self.holding is not None and self.inboxes else self.client_id
+        return self.token_connection.person if self.token_connection is not None and self.inboxes else self.client_id
 
 
 class Admission:
@@ -151,8 +151,8 @@ class Admission:
         inboxes = (claims.jti, digest(token)) if is_of_a_person(family) else ()
         if not all(map(ONE_WORD.fullmatch, inboxes)):
             raise invalid_client()
-        holding = TokenConnection(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
-        return Admitted(tenant.name, claims.client_id, holding, inboxes)
+        token_connection = TokenConnection(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)
+        return Admitted(tenant.name, claims.client_id, token_connection, inboxes)
 
     def _issuer_of(self, token: str) -> str:
         """The name of the tenant whose token this claims to be; empty for none."""

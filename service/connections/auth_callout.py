@@ -38,7 +38,7 @@ LIMITS = Limits(
     at_once=128, of_tenant=32, of_client=32, waiting=2_000, waiting_of_tenant=1_000, waiting_of_client=1_000
 )
 """Connections being decided on, and waiting for that: in all, and of one host."""
-PATIENCE_SECONDS = 2.5
+ANSWER_WITHIN_SECONDS = 2.5
 """A little less than the broker's. Who is not answered hears of a time-out and comes again; who is refused need not."""
 CLIENT_ONLY_ENDPOINTS = ("issue", "authorize", "token", "device_authorization")
 """Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
@@ -70,16 +70,16 @@ _decoder = msgspec.json.Decoder(_Claims)
 
 
 class Callout:
-    """Answers the broker's questions. `issuer_seed` signs the answers; `holdings` hears who comes with a token.
+    """Decides on the broker's authorization requests. `issuer_seed` signs the responses.
 
-    `counts` knows how many connections each client has.
+    `token_connections` is called with each connection that an access token opens; `counts` bounds connections.
     """
 
     def __init__(
-        self, connecting: Admission, holdings: TokenConnections, counts: ConnectionCounts, issuer_seed: str
+        self, admission: Admission, token_connections: TokenConnections, counts: ConnectionCounts, issuer_seed: str
     ) -> None:
-        self._connecting = connecting
-        self._holdings = holdings
+        self._connecting = admission
+        self._holdings = token_connections
         self._counts = counts
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
@@ -111,7 +111,7 @@ class Callout:
         came_at, host = loop.time(), asked.client_info.host
         try:
             async with self._turns.of((host, "")):
-                in_time = loop.time() - came_at < PATIENCE_SECONDS
+                in_time = loop.time() - came_at < ANSWER_WITHIN_SECONDS
                 admitted = await self._admit(message, asked) if in_time else None
         except NoRoom:
             log.info("a connection is not decided on: too many of its host wait", extra={"host": host})
@@ -131,8 +131,8 @@ class Callout:
         try:
             if not self._counts.takes(admitted.tenant, admitted.counted):
                 await self._wait_for_room(asked.connect_opts, admitted)
-            if admitted.holding is not None:
-                self._holdings.opened(admitted.holding)
+            if admitted.token_connection is not None:
+                self._holdings.opened(admitted.token_connection)
             answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
         except Exception as error:
             await self._refuse(message, asked, error)
@@ -160,7 +160,7 @@ class Callout:
             log.info("the broker could not be answered: %s", type(error).__name__)
 
     def _user_jwt(self, user: str, admitted: Admitted) -> str:
-        tenant, client_id, holding, inboxes, role, _ = admitted
+        tenant, client_id, token_connection, inboxes, role, _ = admitted
         if role is not None:
             rights = {"pub": {"allow": role.publish()}, "sub": {"allow": role.subscribe()}} | UNLIMITED | _kind("user")
             return self._sign({"aud": role.account, "sub": user, "name": role.user, "nats": rights})
@@ -173,8 +173,8 @@ class Callout:
             },
             "sub": {"allow": [subject for own in own_inboxes for subject in below(own)]},
         }
-        ends = {} if holding is None else {"exp": holding.until}
-        name = f"{tenant}/{client_id}" if holding is None else holding.user
+        ends = {} if token_connection is None else {"exp": token_connection.until}
+        name = f"{tenant}/{client_id}" if token_connection is None else token_connection.user
         account = PERSONS_ACCOUNT if inboxes else ACCOUNT
         rights = permissions | UNLIMITED | _kind("user")
         return self._sign({"aud": account, "sub": user, "name": name, "nats": rights} | ends)

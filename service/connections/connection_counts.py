@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from events.task_set import TaskSet
-from service.connections.disconnect import AGAIN_SECONDS, PERSONS_ACCOUNT, Listed
+from service.connections.disconnect import ADMISSIONS_SETTLED_SECONDS, PERSONS_ACCOUNT, Listed
 from service.connections.token_connections import AS_PERSON, TokenConnection
 from service.registry.named_role import as_client
 
@@ -40,8 +40,8 @@ class Who(NamedTuple):
     def of(cls, listed: Listed) -> "Who":
         """Whom the broker's user acts for: its client, whatever token of its own it came with, or a person."""
         tenant, _, rest = listed.user.partition("/")
-        if listed.account == PERSONS_ACCOUNT and (holding := TokenConnection.of(listed.user)) is not None:
-            return cls(tenant, holding.person)
+        if listed.account == PERSONS_ACCOUNT and (token_connection := TokenConnection.of(listed.user)) is not None:
+            return cls(tenant, token_connection.person)
         return cls(tenant, rest.partition("/")[0])
 
     def counts_as(self) -> tuple["Who", ...]:
@@ -145,7 +145,7 @@ class ConnectionCounts:
             if self._waiting:
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AGAIN_SECONDS):
+                async with asyncio.timeout(ADMISSIONS_SETTLED_SECONDS):
                     await self._stale.wait()
 
     async def _end_excess(self) -> None:

@@ -25,10 +25,10 @@ ACCOUNT, PERSONS_ACCOUNT = "USERS", "PERSONS"
 """Where clients live on the broker, and who came with a person's token; their users' names are told apart from others'
 by the tenant's, before a slash."""
 ASK = "$SYS.REQ.SERVER.PING.CONNZ"
-AT_ONCE = 256
+PAGE_SIZE = 256
 KICK_DELAY_SECONDS = 0.5
 """Who has just lost the right to be connected still hears so: what he has asked, or asks at once, is answered."""
-AGAIN_SECONDS = 7.0
+ADMISSIONS_SETTLED_SECONDS = 7.0
 """Later than that, nobody is let in by an answer from before: a lease and the broker's patience are over."""
 
 
@@ -98,7 +98,7 @@ class ServerConnections:
         self._tasks.start(self._end_void(f"{tenant}/{client_id}"))
 
     def end_user(self, user: str) -> None:
-        """End those of that user. The broker's users are named by `callout` and by `holding`."""
+        """End those of that user. The broker's users are named by `callout` and by `token_connection`."""
         self._tasks.start(self._ask_to_end(user))
 
     async def list_all(self, receive: Callable[[Listed], None]) -> None:
@@ -127,7 +127,7 @@ class ServerConnections:
         await self._tasks.cancel()
 
     async def _end_void(self, user: str) -> None:
-        for seconds in (KICK_DELAY_SECONDS, AGAIN_SECONDS):
+        for seconds in (KICK_DELAY_SECONDS, ADMISSIONS_SETTLED_SECONDS):
             await asyncio.sleep(seconds)
             await self._ask_to_end(user)
 
@@ -140,7 +140,7 @@ class ServerConnections:
             await self._ask({"offset": offset}, f"list.{offset}")
 
     async def _ask(self, which: dict[str, Any], reply: str) -> None:
-        question = {"auth": True, "limit": AT_ONCE} | which
+        question = {"auth": True, "limit": PAGE_SIZE} | which
         try:
             await self._connection.publish(ASK, msgspec.json.encode(question), reply=f"{self._inbox}.{reply}")
         except NatsError as error:
@@ -159,15 +159,15 @@ class ServerConnections:
                 "connections are ended: their client is disabled, their role revoked, or their token void",
                 extra={"tenant": tenant, "client": client_id, "count": len(void)},
             )
-        if void and len(found) == AT_ONCE:  # the oldest come first, so others may be behind them
+        if void and len(found) == PAGE_SIZE:  # the oldest come first, so others may be behind them
             await self._ask_to_end(user)
 
     async def _page_found(self, message: Msg) -> None:
         found = _listed(message.data)
         for listed in found:
             self._receive(listed)
-        if len(found) == AT_ONCE:
-            await self._ask_for_page(int(message.subject.rpartition(".")[2]) + AT_ONCE)
+        if len(found) == PAGE_SIZE:
+            await self._ask_for_page(int(message.subject.rpartition(".")[2]) + PAGE_SIZE)
 
 
 def _listed(page: bytes) -> list[Listed]:

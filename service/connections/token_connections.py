@@ -17,7 +17,7 @@ from events.log.log import Unavailable
 from events.log.stream import REVOKED_STORED
 from events.task_set import TaskSet
 from service import clock
-from service.connections.disconnect import AGAIN_SECONDS, KICK_DELAY_SECONDS, Listed, ServerConnections
+from service.connections.disconnect import ADMISSIONS_SETTLED_SECONDS, KICK_DELAY_SECONDS, Listed, ServerConnections
 from service.families.families import Families
 from service.registry.registry import Registry
 
@@ -75,17 +75,17 @@ class TokenConnections:
         await connection.flush()
         self._tasks.start(self._look_after_reconnecting(connection))
 
-    def opened(self, holding: TokenConnection) -> None:
+    def opened(self, token_connection: TokenConnection) -> None:
         """A connection is about to be let in with that token."""
-        self._remember(holding)
+        self._remember(token_connection)
         # a revocation may have been heard of before there was a connection to end
-        self._tasks.start(self._end_if_void(holding, clock.now(), AGAIN_SECONDS))
+        self._tasks.start(self._end_if_void(token_connection, clock.now(), ADMISSIONS_SETTLED_SECONDS))
 
     def end_client(self, tenant: str, client_id: str) -> None:
         """A client is disabled: what it holds is void, also in a family that another client began (RFC 8693)."""
-        for holding in self._all():
-            if (holding.tenant, holding.client_id) == (tenant, client_id):
-                self._end_soon(holding)
+        for token_connection in self._all():
+            if (token_connection.tenant, token_connection.client_id) == (tenant, client_id):
+                self._end_soon(token_connection)
 
     async def stop(self) -> None:
         """End nothing more."""
@@ -95,24 +95,26 @@ class TokenConnections:
         """What was revoked while there was no connection has not been heard of."""
         known = connection.stats["reconnects"]
         while True:
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(ADMISSIONS_SETTLED_SECONDS)
             if connection.stats["reconnects"] != known:
                 known = connection.stats["reconnects"]
-                for holding in self._all():
-                    self._tasks.start(self._end_if_void(holding, clock.now()))
+                for token_connection in self._all():
+                    self._tasks.start(self._end_if_void(token_connection, clock.now()))
 
     def listed(self, listed: Listed) -> None:
         """Remember a connection that the servers list, and end it if its token is void.
 
         One that is known here already ends with its revocation.
         """
-        holding = TokenConnection.of(listed.user)
-        if holding is not None and holding not in self._known.get((holding.tenant, holding.family_id), ()):
-            self._remember(holding)
-            self._tasks.start(self._end_if_void(holding, listed.began))
+        token_connection = TokenConnection.of(listed.user)
+        if token_connection is not None and token_connection not in self._known.get(
+            (token_connection.tenant, token_connection.family_id), ()
+        ):
+            self._remember(token_connection)
+            self._tasks.start(self._end_if_void(token_connection, listed.began))
 
     def _all(self) -> list[TokenConnection]:
-        return [holding for family in self._known.values() for holding in family]
+        return [token_connection for family in self._known.values() for token_connection in family]
 
     def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         _, tenant, family_id = subject.decode().split(".")
@@ -124,46 +126,46 @@ class TokenConnections:
         except UnreadableCommit as error:
             log.error("a revocation of family %s cannot be read: %s", family_id, error)
             return
-        for holding in held:
-            if _is_void(holding, state):
-                self._end_soon(holding)
+        for token_connection in held:
+            if _is_void(token_connection, state):
+                self._end_soon(token_connection)
 
-    async def _end_if_void(self, holding: TokenConnection, began: datetime, seconds: float = 0) -> None:
+    async def _end_if_void(self, token_connection: TokenConnection, began: datetime, seconds: float = 0) -> None:
         """Look after so many seconds, and again while the log's leader does not answer; the connection `began` then."""
         while True:
             await asyncio.sleep(seconds)
             try:
-                state = (await self._families.load(holding.tenant, holding.family_id)).state
+                state = (await self._families.load(token_connection.tenant, token_connection.family_id)).state
             except Unavailable:
-                seconds = AGAIN_SECONDS
+                seconds = ADMISSIONS_SETTLED_SECONDS
                 continue
-            until = self._registry.void_until(holding.tenant, holding.client_id)
-            if (until is not None and began <= until) or state is None or _is_void(holding, state):
-                self._end(holding)
+            until = self._registry.void_until(token_connection.tenant, token_connection.client_id)
+            if (until is not None and began <= until) or state is None or _is_void(token_connection, state):
+                self._end(token_connection)
             return
 
-    def _end_soon(self, holding: TokenConnection) -> None:
-        asyncio.get_running_loop().call_later(KICK_DELAY_SECONDS, self._end, holding)
+    def _end_soon(self, token_connection: TokenConnection) -> None:
+        asyncio.get_running_loop().call_later(KICK_DELAY_SECONDS, self._end, token_connection)
 
-    def _end(self, holding: TokenConnection) -> None:
-        self._forget(holding)
-        self._connections.end_user(holding.user)
+    def _end(self, token_connection: TokenConnection) -> None:
+        self._forget(token_connection)
+        self._connections.end_user(token_connection.user)
 
-    def _remember(self, holding: TokenConnection) -> None:
-        held = self._known.setdefault((holding.tenant, holding.family_id), set())
-        if holding in held:  # who connects again and again has one timer
+    def _remember(self, token_connection: TokenConnection) -> None:
+        held = self._known.setdefault((token_connection.tenant, token_connection.family_id), set())
+        if token_connection in held:  # who connects again and again has one timer
             return
-        held.add(holding)
-        seconds = holding.until - clock.now().timestamp()
-        asyncio.get_running_loop().call_later(max(seconds, 0), self._forget, holding)
+        held.add(token_connection)
+        seconds = token_connection.until - clock.now().timestamp()
+        asyncio.get_running_loop().call_later(max(seconds, 0), self._forget, token_connection)
 
-    def _forget(self, holding: TokenConnection) -> None:
-        family = holding.tenant, holding.family_id
+    def _forget(self, token_connection: TokenConnection) -> None:
+        family = token_connection.tenant, token_connection.family_id
         held = self._known.get(family, set())
-        held.discard(holding)
+        held.discard(token_connection)
         if not held:
             self._known.pop(family, None)
 
 
-def _is_void(holding: TokenConnection, state: FamilyState) -> bool:
-    return state.revoked is not None or holding.jti in state.revoked_jtis
+def _is_void(token_connection: TokenConnection, state: FamilyState) -> bool:
+    return state.revoked is not None or token_connection.jti in state.revoked_jtis

@@ -33,7 +33,7 @@ from service.context import AdminContext
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.decision import Decision
 from service.decide.policy import Rules
-from service.read_model_client import Family
+from service.read_model_client import LiveFamily
 from service.replicas.completed_cut_offs import CONSUMER
 
 log = logging.getLogger("heirloom.reactor")
@@ -125,7 +125,7 @@ class Reactor:
                     except (Unavailable, NatsError) as error:
                         log.warning("a cut-off waits: %s", error, extra={"seq": stored.seq})
                         await asyncio.sleep(AGAIN_SECONDS)
-            await self._context.completed.tell(stored.seq)
+            await self._context.completed.publish(stored.seq)
             await message.ack()
         except asyncio.CancelledError:
             with contextlib.suppress(NatsError):
@@ -147,7 +147,7 @@ class Reactor:
         actor = msgspec.json.decode(stored.body, type=_Ordered).actor
         free = asyncio.Semaphore(FAMILIES_AT_ONCE)
 
-        async def end_family(family: Family) -> bool:
+        async def end_family(family: LiveFamily) -> bool:
             async with free:
                 return await self._end(tenant, family, found, actor)
 
@@ -168,7 +168,7 @@ class Reactor:
                 return enabled
         return await self._context.log.last_sequence() + 1
 
-    async def _end(self, tenant: str, family: Family, found: CutOff, actor: str) -> bool:
+    async def _end(self, tenant: str, family: LiveFamily, found: CutOff, actor: str) -> bool:
         rules = await self._rules(tenant, family.client_id)
 
         def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:

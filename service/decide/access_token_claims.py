@@ -1,4 +1,4 @@
-"""What an access token says of itself, and whether the log bears it out: with a key that leaked, anything is signed."""
+"""An access token's claims compared with its family in the log: a signature alone proves nothing once a key leaked."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,10 +7,10 @@ from events.aggregates.family import FamilyState
 
 
 class AccessTokenClaims(NamedTuple):
-    """An access token's claims. `vouched` tells, given the family's seed, whether the service made just these.
+    """An access token's claims. `vouched`, called with the family's seed, tells whether this service made them.
 
-    `actors` is who has acted with it (RFC 8693 §4.1), `exchanged_from` the `jti` of each token that it came of; both
-    the latest first.
+    `actors` are the clients that acted with the token (RFC 8693 §4.1), `exchanged_from` holds the `jti` of each token
+    that it was exchanged from; both have the latest first.
     """
 
     sub: str
@@ -22,23 +22,22 @@ class AccessTokenClaims(NamedTuple):
     exchanged_from: tuple[str, ...] = ()
 
 
-def matches(state: FamilyState, claimed: AccessTokenClaims) -> bool:
-    """Whether the family gave this token: it is vouched for, its person's, its holder's, and of no wider scope.
+def matches(state: FamilyState, claims: AccessTokenClaims) -> bool:
+    """Whether the family issued this token: `sub` and holder are the family's, and its scope is no wider.
 
-    Nothing here changes once a family has given a token, but for which is the latest; of that one the state tells
-    holder and scope exactly.
+    The state holds the client and scope of the latest access token exactly. An older one is compared with the grant.
     """
-    if state.access is None or claimed.sub != state.sub or not claimed.vouched(state.seed):
+    if state.access is None or claims.sub != state.sub or not claims.vouched(state.seed):
         return False
-    is_latest = claimed.jti == state.access.jti
-    holder = claimed.actors[0] if claimed.actors and not is_latest else state.client_id
+    is_latest = claims.jti == state.access.jti
+    holder = claims.actors[0] if claims.actors and not is_latest else state.client_id
     widest = state.access.scope if is_latest else state.scope
-    return claimed.client_id == holder and set(claimed.scope.split()) <= set(widest.split())
+    return claims.client_id == holder and set(claims.scope.split()) <= set(widest.split())
 
 
-def is_revoked(state: FamilyState, claimed: AccessTokenClaims) -> bool:
-    """Whether the family has ended, or the token was revoked alone, or one that it was exchanged from.
+def is_revoked(state: FamilyState, claims: AccessTokenClaims) -> bool:
+    """Whether the family has ended, or the token was revoked by itself, or a token that it was exchanged from was.
 
-    None of those outlives the ones it came of, so each is remembered for as long as it counts.
+    A token never outlives the tokens it was exchanged from, so `revoked_jtis` holds each of them for long enough.
     """
-    return state.revoked is not None or not state.revoked_jtis.keys().isdisjoint((claimed.jti, *claimed.exchanged_from))
+    return state.revoked is not None or not state.revoked_jtis.keys().isdisjoint((claims.jti, *claims.exchanged_from))

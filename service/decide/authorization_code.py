@@ -1,4 +1,4 @@
-"""Redeeming an authorization code or a device code: once, by whom it was made for (RFC 6749 §4.1, 7636, 8628)."""
+"""Redeeming an authorization code or a device code: once, by its own client (RFC 6749 §4.1, RFC 7636, RFC 8628)."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ class Authorize(NamedTuple):
 class RedeemCode(NamedTuple):
     """`client_id` presents an authentic authorization code, with its verifier (RFC 7636 §4.5).
 
-    `resource` is what the access token is for, of what was granted (RFC 8707 §2.2); None for all of it.
+    `resource` selects the access token's audience from the granted one (RFC 8707 §2.2); None selects all of it.
     """
 
     now: datetime
@@ -56,9 +56,9 @@ class RedeemCode(NamedTuple):
 
 
 class RedeemDeviceCode(NamedTuple):
-    """`client_id` presents an authentic device code (RFC 8628 §3.4). `resource` as in `RedeemCode`.
+    """`client_id` presents an authentic device code (RFC 8628 §3.4). `resource` is as in `RedeemCode`.
 
-    `answered_at` is when the broker had stored the redemption, if that is the family's last commit.
+    `answered_at` is when the broker stored the redemption, if that is the family's last commit.
     """
 
     now: datetime
@@ -102,7 +102,7 @@ def redeem_code(state: FamilyState | None, command: RedeemCode) -> Decision:
 
 
 def redeem_device_code(state: FamilyState | None, command: RedeemDeviceCode) -> Decision:
-    """`Granted` with the first tokens, once somebody has approved; `Refused` as RFC 8628 §3.5 says until then."""
+    """`Granted` with the first tokens once a person has approved; until then `Refused` with RFC 8628 §3.5's error."""
     if state is None or state.client_id != command.client_id or state.device is None or state.revoked is not None:
         return Decision(invalid_grant())
     if state.code_redeemed:
@@ -119,7 +119,7 @@ def redeem_device_code(state: FamilyState | None, command: RedeemDeviceCode) -> 
 
 
 def expired() -> Refused:
-    """What a device hears whose request nobody answered in time, or that the broker has forgotten (RFC 8628 §3.5)."""
+    """The refusal for a device code that no person answered in time, or that the broker lost (RFC 8628 §3.5)."""
     return Refused(OAuthError("expired_token", "the device code has expired; start again"))
 
 
@@ -135,7 +135,7 @@ def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, creden
     try:
         target = narrow_resources(command.resource, state.audience, command.rules.audiences)
     except OAuthError as error:
-        return Decision(Refused(error))  # and the code is as good as before
+        return Decision(Refused(error))  # the code stays valid
     access = access_token(command.now, command.rules, command.jti, scope, target)
     first = First(access, state.client_id, state.audience, state.opened_at)
     granted, issued = first_tokens(first, command.rules, command.key)
@@ -143,10 +143,10 @@ def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, creden
 
 
 def _again(state: FamilyState, command: RedeemCode) -> Decision:
-    """A lost answer asked for once more, or a copied code.
+    """The code was redeemed already: the client repeats a request whose response was lost, or the code was copied.
 
-    Once a refresh token was presented, the challenge is gone from the state, and the key in it is the latest refresh's:
-    that excuses no code.
+    After the first refresh the state holds no code, and its Idempotency-Key is that of the refresh: then every
+    presentation of the code is a reuse.
     """
     repeated = None if state.code is None else _repeated(state, command)
     if repeated is not None:
@@ -156,9 +156,9 @@ def _again(state: FamilyState, command: RedeemCode) -> Decision:
 
 
 def _polled_again(state: FamilyState, command: RedeemDeviceCode) -> Decision:
-    """A device polls again where an answer was lost (RFC 8628 §3.5): that is no theft, and ends nothing.
+    """A device polls again when a response was lost (RFC 8628 §3.5): this is not a theft, and does not end the family.
 
-    The same answer within the grace time, as long as no refresh token was presented; after that it is refused.
+    It gets the same tokens within the grace time, while no refresh token was presented; after that it is refused.
     """
     repeated = _repeated(state, command)
     if repeated is not None:
@@ -170,7 +170,7 @@ def _polled_again(state: FamilyState, command: RedeemDeviceCode) -> Decision:
 
 
 def _repeated(state: FamilyState, command: RedeemCode | RedeemDeviceCode) -> Decision | None:
-    """The answer to a request that came with the `Idempotency-Key` of the redemption; None for any other."""
+    """The decision on a request with the `Idempotency-Key` of the redemption; None for any other request."""
     if command.retry is None or state.retry is None or command.retry.key != state.retry.key:
         return None
     if command.retry != state.retry:

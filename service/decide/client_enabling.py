@@ -1,4 +1,4 @@
-"""Enabling a client again (CONTRACT §5): what it was given before is void, and nothing else is."""
+"""Enabling a client again (CONTRACT §5): tokens from before stay void, and no others become void."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -8,10 +8,10 @@ from service.errors import OAuthError
 
 
 class Enable(NamedTuple):
-    """Enable the client that was seen in the state `seen`.
+    """Enable the client, whose state was `seen` when the administrator's request came.
 
-    If it was disabled there, that was complete before `void_until` was over: whatever it was given has an `iat` up to
-    then, and what it will be given has a later one.
+    If it was disabled then, the disabling was complete before `void_until`: every token from before has an `iat` up to
+    that time, and every later token has a later `iat`.
     """
 
     seen: ClientState
@@ -20,14 +20,14 @@ class Enable(NamedTuple):
 
 
 def enable(state: ClientState, command: Enable) -> tuple[ClientEvent, ...]:
-    """`ClientEnabled`, or nothing where it may ask already.
+    """`ClientEnabled`, or no event if the client is enabled already.
 
-    Raises `temporarily_unavailable` where it was disabled once more since it was seen: that may not be complete.
+    Raises `temporarily_unavailable` if it was disabled again meanwhile: that disabling may not be complete.
     """
     if not state.disabled:
         return ()
     if not command.seen.disabled or state.void_until != command.seen.void_until:
         raise OAuthError("temporarily_unavailable", "the client was disabled meanwhile; repeat the command")
-    # what another replica's clock has said of it is not taken back
+    # never earlier than a time that another replica's clock has set
     void_until = max(command.void_until, state.void_until or command.void_until)
     return (ClientEnabled(command.reason, void_until),)

@@ -1,4 +1,4 @@
-"""Cut-offs: what a commit about a person, a client or a tenant means for the families there are (ADR 0004)."""
+"""Cut-offs: which families a commit about a person, a client or a tenant ends (ADR 0004)."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from service.decide.policy import Rules
 
 
 class CutOff(NamedTuple):
-    """The families of `sub` and `client_id` (None: of any) end, for `reason`; `cause` names the event and its place."""
+    """End the families of `sub` and `client_id` (None: of all) for `reason`; `cause` names event and sequence."""
 
     reason: RevocationReason
     cause: str
@@ -30,12 +30,12 @@ class CutOff(NamedTuple):
 
 
 def cause_of(event: type[msgspec.Struct], seq: int) -> str:
-    """How a revocation names the cut-off behind it."""
+    """How a revocation names the event that caused it."""
     return f"{type_of(event)} at sequence {seq}"
 
 
 def of_subject(events: tuple[SubjectEvent, ...], seq: int) -> CutOff | None:
-    """What the commit at `seq` ends: everything that began before it."""
+    """The families that the commit at `seq` ends: all of the person's, or of one client's, that began before it."""
     for event in events:
         cause = cause_of(type(event), seq)
         match event:
@@ -51,7 +51,7 @@ def of_subject(events: tuple[SubjectEvent, ...], seq: int) -> CutOff | None:
 
 
 def of_client(client_id: str, events: tuple[ClientEvent, ...], before: ClientState | None, seq: int) -> CutOff | None:
-    """What the commit at `seq` ends; `before` is the state it found. A client's first commit finds no families."""
+    """The families that the commit at `seq` ends; `before` is the client's state before it, None for a new client."""
     for event in events:
         if isinstance(event, ClientDisabled):
             return CutOff("client_disabled", cause_of(ClientDisabled, seq), client_id=client_id)
@@ -61,7 +61,7 @@ def of_client(client_id: str, events: tuple[ClientEvent, ...], before: ClientSta
 
 
 def of_tenant(events: tuple[TenantEvent, ...], before: TenantState | None, seq: int) -> CutOff | None:
-    """What the commit at `seq` ends; `before` is the state it found."""
+    """The families that the commit at `seq` ends; `before` is the tenant's state before it, None for a new tenant."""
     for event in events:
         after = event.settings
         if before is not None and after.required_acr is not None and is_tighter(before.settings, after):
@@ -70,16 +70,16 @@ def of_tenant(events: tuple[TenantEvent, ...], before: TenantState | None, seq: 
 
 
 def is_tighter(before: Policy, after: Policy) -> bool:
-    """Whether families may have become too weakly authenticated."""
+    """Whether a family may now be too weakly authenticated."""
     if after.required_acr is None:
-        return before.required_acr is not None  # what the client overrode comes back from its tenant
+        return before.required_acr is not None  # the tenant's value holds again, and may be tighter
     return before.required_acr is None or not set(before.required_acr) <= set(after.required_acr)
 
 
 def cut_off(state: FamilyState | None, command: CutOff, rules: Rules) -> Decision:
-    """`Done`, with `FamilyRevoked` where the family lives and is concerned. `rules` are its client's, today's.
+    """`Done`, with `FamilyRevoked` if the family lives and the cut-off is about it. `rules` are its client's of today.
 
-    What is ordered about a person concerns no client's own tokens, though it be called the same (RFC 9700 §4.15).
+    A cut-off of a person does not end a client's own tokens, even if the two have the same name (RFC 9700 §4.15).
     """
     if state is None or state.revoked is not None or (command.sub is not None and not is_of_a_person(state)):
         return Decision(Done())
@@ -89,7 +89,7 @@ def cut_off(state: FamilyState | None, command: CutOff, rules: Rules) -> Decisio
 
 
 def is_strong_enough(state: FamilyState, rules: Rules) -> bool:
-    """Whether the person was authenticated well enough (CONTRACT §4). Nobody was, where there is no person (yet)."""
+    """Whether the person was authenticated well enough (CONTRACT §4). True where there is no person, or none yet."""
     if rules.required_acr is None or not is_of_a_person(state) or not state.sub:
         return True
     return state.acr in rules.required_acr

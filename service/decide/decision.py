@@ -1,4 +1,4 @@
-"""What a decision can come to."""
+"""The result of a decision: an outcome for the caller, and the events to append first."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -7,7 +7,7 @@ from service.errors import OAuthError
 
 
 class Granted(NamedTuple):
-    """Tokens: an access token, and the refresh token of `generation` (None: none), computed under MAC key `key`."""
+    """Issue an access token, and the refresh token of `generation`, computed under MAC key `key`; None: none."""
 
     access: AccessToken
     generation: int | None
@@ -15,35 +15,35 @@ class Granted(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """No, and why."""
+    """Refuse the request with `error`."""
 
     error: OAuthError
 
 
 class Done(NamedTuple):
-    """It is so now, or was already."""
+    """The command is done, or had no effect because it was done already."""
 
 
 Outcome: TypeAlias = Granted | Refused | Done
 
 
 class Decision(NamedTuple):
-    """The answer, and what must be in the log before it is given."""
+    """The outcome, and the events that must be in the log before the caller receives it."""
 
     outcome: Outcome
     events: tuple[FamilyEvent, ...] = ()
 
 
 def blocked() -> Refused:
-    """What a client hears that asks for a person to whom nothing is granted any more (RFC 6749 §5.2)."""
+    """The refusal of a grant for a blocked person (RFC 6749 §5.2)."""
     return Refused(OAuthError("invalid_grant", "the subject is blocked"))
 
 
 def key_used_otherwise() -> Refused:
-    """What a client hears that repeats an `Idempotency-Key` and not the request (CONTRACT §2)."""
+    """The refusal of a request with the `Idempotency-Key` of another request (CONTRACT §2)."""
     return Refused(OAuthError("invalid_request", "this Idempotency-Key was already used with another request"))
 
 
 def invalid_grant() -> Refused:
-    """The one answer to every token that is not good: it tells nothing about why (RFC 6749 §5.2)."""
+    """The refusal of every invalid token; it does not tell the reason (RFC 6749 §5.2)."""
     return Refused(OAuthError("invalid_grant", "the token is not valid, or not valid any more"))

@@ -1,4 +1,4 @@
-"""Device authorization: a device asks, a person answers elsewhere (RFC 8628)."""
+"""Device authorization: a device requests tokens, and a person approves or denies on another device (RFC 8628)."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -20,13 +20,13 @@ from service.errors import OAuthError
 DEVICE_CODE_SECONDS = 600
 INTERVAL_SECONDS = 5
 MOST_WAITING_OF_TENANT = 5_000
-"""Devices of a tenant's clients together; so many names fit into one answer of the broker's."""
+"""Waiting devices of all clients of a tenant; one reply of the broker has room for so many names."""
 
 
 class AnswerDevice(NamedTuple):
-    """What the person said. `scope` and `resource` may grant less than the device asked for.
+    """A person approves or denies. `scope` and `resource` may grant less than the device requested.
 
-    `waiting` is what the device asked for, where that is not in the log yet.
+    `waiting` is the device's request if it is not in the log yet.
     """
 
     now: datetime
@@ -41,18 +41,18 @@ class AnswerDevice(NamedTuple):
 
 
 def still_may(started: DeviceAuthorizationStarted, rules: Rules, void_until: datetime | None) -> bool:
-    """Whether what a client asked for may be approved: under its rules of today, and if no disabling came between.
+    """Whether the request may be approved: the client's rules of today allow it, and no disabling came after it.
 
-    What was asked before a disabling is as dead as what was given before (`void_until`).
+    `void_until` voids requests from before a disabling as it voids tokens from before it.
     """
     asked_at = started.expires_at - timedelta(seconds=DEVICE_CODE_SECONDS)
     return DEVICE_GRANT in rules.grant_types and (void_until is None or asked_at > void_until)
 
 
 def answer_device(state: FamilyState | None, command: AnswerDevice) -> Decision:
-    """`Done`, with `GrantAuthorized` or `DeviceAuthorizationDenied`; an answer is given once.
+    """`Done`, with `GrantAuthorized` or `DeviceAuthorizationDenied`. A request is answered once.
 
-    What the device asked for goes before it where the log has nothing of it.
+    If the log does not have the device's request yet, its event comes first in the same commit.
     """
     if state is not None or command.waiting is None:
         return _answer(state, command)

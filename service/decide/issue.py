@@ -30,10 +30,10 @@ class Issue(NamedTuple):
 
 
 class First(NamedTuple):
-    """What the first tokens of a family follow from.
+    """What the first tokens of a family are made from.
 
-    `access` is the access token, whose scope the refresh token has too. `audience` is the grant's, of which the access
-    token may have a part. A grant that is not `for_a_person` has neither refresh token nor ID token (RFC 6749 §4.4.3).
+    `access` is the access token; the refresh token has the same scope. `audience` is the grant's, and the access
+    token's audience a part of it. A grant that is not `for_a_person` gets no refresh or ID token (RFC 6749 §4.4.3).
     """
 
     access: AccessToken
@@ -59,7 +59,7 @@ def issue(state: FamilyState | None, command: Issue) -> Decision:
 
 
 def first_tokens(first: First, rules: Rules, key: int) -> tuple[Granted, tuple[FamilyEvent, ...]]:
-    """The tokens and their events: a refresh token where the rules allow one, an access token, perhaps an ID token."""
+    """The tokens and their events: a refresh token if the rules allow one, an access token, and perhaps an ID token."""
     access = first.access
     events: list[FamilyEvent] = []
     generation: int | None = None
@@ -81,14 +81,14 @@ def first_tokens(first: First, rules: Rules, key: int) -> tuple[Granted, tuple[F
 
 
 def access_token(now: datetime, rules: Rules, jti: str, scope: str, audience: tuple[str, ...]) -> AccessToken:
-    """An access token that is issued now and lives as long as the rules say."""
+    """An access token that is issued now, with the lifetime that the rules set."""
     return AccessToken(jti, scope, audience, now, access_expiry(now, rules.access_token_ttl))
 
 
 def access_and_id_token(access: AccessToken, client_id: str, granted: str) -> tuple[FamilyEvent, ...]:
-    """`TokenIssued` for the access token, and for an ID token where a person granted `openid` (OIDC Core §12.2).
+    """`TokenIssued` for the access token, and for an ID token if a person granted `openid` (OIDC Core §12.2).
 
-    `granted` is the scope that a person granted; empty where no person did.
+    `granted` is the scope that a person granted; it is empty if there is no person.
     """
     issued = TokenIssued("access", access.scope, access.audience, access.expires_at, jti=access.jti)
     if OPENID in granted.split():
@@ -102,13 +102,13 @@ def has_refresh_token(rules: Rules, scope: str) -> bool:
 
 
 def may_refresh(rules: Rules, scope: str) -> bool:
-    """Whether there may be a refresh token for such a grant (OpenID Connect Core §11 for `offline_access`)."""
+    """Whether a grant with this scope may have a refresh token (OpenID Connect Core §11 for `offline_access`)."""
     offline = not rules.require_offline_access or OFFLINE_ACCESS in scope.split()
     return "refresh_token" in rules.grant_types and offline
 
 
 def token_expiry(now: datetime, family_expires_at: datetime, rules: Rules) -> datetime:
-    """When a refresh token given now ends if it is never redeemed."""
+    """When a refresh token that is issued now expires if it is never redeemed."""
     if rules.refresh_token_idle_ttl == 0:
         return family_expires_at
     return min(family_expires_at, now + timedelta(seconds=rules.refresh_token_idle_ttl))

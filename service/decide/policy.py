@@ -1,4 +1,4 @@
-"""The policy a decision receives: a client's settings over its tenant's, over the defaults (CONTRACT §4)."""
+"""The rules a decision receives: a client's settings, else its tenant's, else the defaults (CONTRACT §4)."""
 
 from typing import Any, Literal
 
@@ -7,11 +7,11 @@ import msgspec
 from events.aggregates.settings import AuthMethod, ClientSettings, GrantType, TenantSettings
 
 ANY = "*"
-"""Among `audiences`: whatever there is."""
+"""An entry of `audiences` that stands for every audience."""
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """Every setting with its value. Durations are whole seconds; 0 means what CONTRACT §4 says."""
+    """Every setting with its value. Durations are whole seconds; CONTRACT §4 says what 0 means."""
 
     grant_types: tuple[GrantType, ...] = ("authorization_code", "refresh_token")
     scope: str = ""
@@ -39,19 +39,19 @@ class Rules(msgspec.Struct, frozen=True):
 
     @property
     def gives_codes_to_anybody(self) -> bool:
-        """A public client with codes and without redirect URIs: whoever uses its name gets them (RFC 6749 §3.1.2.2)."""
+        """Whether anybody could get codes in its name: a public client without redirect URIs (RFC 6749 §3.1.2.2)."""
         is_public = self.token_endpoint_auth_method == "none"
         return is_public and "authorization_code" in self.grant_types and not self.redirect_uris
 
 
 def longest_before(ttl: int, *before: int | None) -> int | None:
-    """Seconds: the longest of the lifetimes `before`, where it is longer than `ttl`. None among them was not set."""
+    """The longest of the lifetimes `before` (seconds) if it is longer than `ttl`, else None; a None was not set."""
     longest = max((known for known in before if known is not None), default=0)
     return longest if longest > ttl else None
 
 
 def resolve(tenant: TenantSettings, client: ClientSettings) -> Rules:
-    """What holds for the client. A public client's refresh tokens rotate whatever was set (RFC 9700 §4.14.2)."""
+    """The client's rules. A public client's refresh tokens rotate, whatever the setting (RFC 9700 §4.14.2)."""
     chosen: dict[str, Any] = {}
     for settings in (tenant, client):
         for name in Rules.__struct_fields__:

@@ -25,10 +25,10 @@ from service.errors import OAuthError
 
 
 class Redeem(NamedTuple):
-    """`client_id` presents the authentic refresh token of `generation`, asking for `scope` and `resource` if not None.
+    """`client_id` presents the authentic refresh token of `generation`; `scope` and `resource` may be None.
 
-    `jti` and `key` (the current MAC key) are for what is issued; `cause` names the request for the audit.
-    `answered_at` is when the broker had stored the latest redemption, if that is the family's last commit.
+    `jti` and `key` (the current MAC key) are for the tokens to issue; `cause` names the request for the audit.
+    `answered_at` is when the broker stored the latest redemption, if that is the family's last commit.
     """
 
     now: datetime
@@ -45,9 +45,9 @@ class Redeem(NamedTuple):
 
 
 def redeem(state: FamilyState | None, command: Redeem) -> Decision:
-    """`Granted` with the successor, or `Refused`; a reuse and a forgery revoke the family and are refused.
+    """`Granted` with the successor, or `Refused`; a reuse and a forgery also revoke the family.
 
-    The client comes first: another client's presentation of a token changes nothing, whatever the token's state.
+    The client is checked first: a token that another client presents changes nothing, whatever the token's state.
     """
     if state is None or state.client_id != command.client_id:
         return Decision(invalid_grant())
@@ -67,7 +67,7 @@ def redeem(state: FamilyState | None, command: Redeem) -> Decision:
 
 
 def is_accepted(state: FamilyState, rules: Rules, now: datetime) -> bool:
-    """Whether the newest refresh token would be accepted now, from its client and under that one's rules of today."""
+    """Whether the newest refresh token would be accepted now from its client, under the client's rules of today."""
     if state.revoked is not None or state.generation is None or ends_at(state, rules) <= now:
         return False
     try:
@@ -79,10 +79,10 @@ def is_accepted(state: FamilyState, rules: Rules, now: datetime) -> bool:
 
 
 def _granted_today(state: FamilyState, rules: Rules) -> str:
-    """The granted scope, of which the client may still have this. Raises `invalid_grant` where that is too little.
+    """The part of the granted scope that the client may still have. Raises `invalid_grant` if that is too little.
 
-    Nothing is left, or nothing that a refresh token is given for: the grant is what is not good any more, whatever
-    scope is asked for (RFC 6749 §5.2, §6). It is again when the client gets the scope back.
+    It is too little if it is empty, or allows no refresh token: then the grant itself is invalid, whatever scope is
+    requested (RFC 6749 §5.2, §6). It is valid again when the client gets the scope back.
     """
     scope = still(state.scope, rules.scope)
     if not may_refresh(rules, scope) or (state.scope and not scope):
@@ -91,13 +91,13 @@ def _granted_today(state: FamilyState, rules: Rules) -> str:
 
 
 def ends_at(state: FamilyState, rules: Rules) -> datetime:
-    """When the current refresh token ends, under the rules it was given with and under today's (its client's)."""
+    """When the current refresh token expires: by the rules it was issued under or by its client's of today."""
     today = token_expiry(given_at(state), _family_expires_at(state, rules), rules)
     return min(state.expires_at or today, today)
 
 
 def given_at(state: FamilyState) -> datetime:
-    """When the current refresh token was given: its idle time counts from then. A code is redeemed after it began."""
+    """When the current refresh token was issued, which begins its idle time. A code's is its redemption."""
     return state.redeemed_at or state.opened_at
 
 
@@ -123,14 +123,14 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
 
 
 def _scope(state: FamilyState, command: Redeem, granted: str) -> str:
-    """What the new access token may do. Narrowing that sticks can be undone, up to the grant."""
+    """The new access token's scope. A client may widen a narrowed scope again, up to the granted one."""
     if command.scope is None and command.rules.scope_narrowing == "sticky" and state.access is not None:
-        return still(state.access.scope, command.rules.scope) or granted  # all that was kept may have been taken
+        return still(state.access.scope, command.rules.scope) or granted  # nothing of the narrowed scope may be left
     return narrow(command.scope, granted)
 
 
 def _has_key_of_latest(state: FamilyState, command: Redeem) -> bool:
-    """Whether its `Idempotency-Key` is that of the latest redemption. That excuses no generation from before."""
+    """Whether its `Idempotency-Key` is that of the latest redemption. An older generation stays a reuse."""
     return command.retry is not None and state.retry is not None and command.retry.key == state.retry.key
 
 
@@ -141,14 +141,14 @@ def _repeated(state: FamilyState, retry: Retry | None) -> Decision:
 
 
 def _replay(state: FamilyState) -> Decision:
-    """What the latest redemption gave, once more: computed, so it is the same."""
+    """The tokens of the latest redemption again: they are computed, so they are the same."""
     if state.access is None or state.generation is None:
         return Decision(invalid_grant())
     return Decision(Granted(state.access, state.generation, state.key))
 
 
 def _again(state: FamilyState, command: Redeem) -> Decision:
-    """The same successor within the grace time; another access token only where another scope or target is asked."""
+    """The same successor within the grace time. Another scope or resource gets another access token."""
     try:
         granted = _granted_today(state, command.rules)
         scope = _scope(state, command, granted)
@@ -159,23 +159,23 @@ def _again(state: FamilyState, command: Redeem) -> Decision:
         return _replay(state)
     access = access_token(command.now, command.rules, command.jti, scope, audience)
     issued, *id_token = access_and_id_token(access, state.client_id, granted)
-    # named for its holder, it is one more token besides: a retry with its key still gets what the redemption gave
+    # with a `client_id` it is a further token: a retry with the redemption's key still gets the redemption's token
     beside = replace(issued, client_id=state.client_id)
     return Decision(Granted(access, state.generation, state.key), (beside, *id_token))
 
 
 def _within_grace(state: FamilyState, command: Redeem) -> bool:
-    """The immediate parent only, and only while its child was never presented: then `state` would be a child on."""
+    """Whether it is the parent of the current generation, and the latest redemption is within the grace time."""
     return command.generation + 1 == state.generation and within_grace(
         state, command.now, command.answered_at, command.rules
     )
 
 
 def within_grace(state: FamilyState, now: datetime, answered_at: datetime | None, rules: Rules) -> bool:
-    """Whether the latest redemption could be answered so short ago that its answer may have been lost (CONTRACT §3.3).
+    """Whether the response to the latest redemption is so recent that it may have been lost (CONTRACT §3.3).
 
-    It counts from `answered_at`, since a broker that was away may have stored it long after it was decided. A clock
-    that was set back does not lengthen the time.
+    The time counts from `answered_at`: a broker that was unavailable may have stored the redemption long after its
+    decision. A clock that was set back does not lengthen the time.
     """
     since = answered_at or state.redeemed_at
     return since is not None and abs(now - since) < timedelta(seconds=rules.refresh_token_grace)
@@ -192,7 +192,7 @@ def _after_the_end(state: FamilyState, command: Redeem) -> Decision:
 
 
 def forged(state: FamilyState, generation: int, client_id: str, cause: str) -> tuple[FamilyEvent, ...]:
-    """What an authentic token of a generation that was never issued leaves behind (CONTRACT §3.7)."""
+    """The events for an authentic token of a generation that was never issued (CONTRACT §3.7)."""
     if state.afterwards >= RECORDED_AFTER_THE_END:
         return ()
     detected = ForgeryDetected(generation, state.generation or 0, client_id)
@@ -204,6 +204,6 @@ def _reuse(state: FamilyState, command: Redeem) -> TokenReuseDetected:
 
 
 def _family_expires_at(state: FamilyState, rules: Rules) -> datetime:
-    """A policy made shorter counts from the next redemption on; one made longer promises nothing to old families."""
+    """When the family ends. A shorter policy holds from the next redemption on; a longer one does not extend it."""
     promised = state.family_expires_at or state.opened_at
     return min(promised, state.opened_at + timedelta(seconds=rules.refresh_token_ttl))

@@ -1,4 +1,4 @@
-"""Revoking: a whole family, or one access token (RFC 7009, CONTRACT §5)."""
+"""Revoking a whole family, or one access token (RFC 7009, CONTRACT §5)."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,23 +9,24 @@ from service.decide.decision import Decision, Done, Refused
 from service.decide.refresh_token import forged
 from service.errors import OAuthError
 
-KEPT = REVOKED_ONE_BY_ONE
-KEPT_FOR_OTHERS = KEPT // 2
-"""Who has exchanged tokens of the family may use up so many, and never what its own client needs."""
+MAX_REVOKED = REVOKED_ONE_BY_ONE
+MAX_REVOKED_BY_OTHERS = MAX_REVOKED // 2
+"""Clients that exchanged tokens of the family may use up half: the rest is for the family's own client."""
 TOO_MANY = (
-    f"{KEPT_FOR_OTHERS} access tokens of this grant are revoked one by one already; try again when some have expired"
+    f"{MAX_REVOKED_BY_OTHERS} access tokens of this grant are revoked one by one already;"
+    " try again when some have expired"
 )
 
 
 class Revoke(NamedTuple):
-    """End the family: an operator does."""
+    """End the family, for an operator."""
 
     reason: RevocationReason
     cause: str
 
 
 class RevokeRefreshToken(NamedTuple):
-    """End the family that an authentic refresh token of this `generation` is of; `client_id` is the caller's."""
+    """End the family of an authentic refresh token of this `generation`; `client_id` is the caller's."""
 
     client_id: str
     generation: int
@@ -33,10 +34,10 @@ class RevokeRefreshToken(NamedTuple):
 
 
 class RevokeAccessToken(NamedTuple):
-    """End one access `token`, which ends at `expires_at` by itself; the family lives. `client_id` is the caller's.
+    """Revoke one access `token`, which expires at `expires_at`; the family lives. `client_id` is the caller's.
 
-    `skew` is how far two replicas' clocks may be apart: for so long after its end another one may call the token
-    alive. `cause` names the request, should it end the family after all.
+    `skew` is how far two replicas' clocks may be apart: another replica may accept the token for so long after it has
+    expired. `cause` names the request, for the case that the family must end.
     """
 
     now: datetime
@@ -48,16 +49,16 @@ class RevokeAccessToken(NamedTuple):
 
 
 def revoke(state: FamilyState | None, command: Revoke) -> Decision:
-    """`Done` also for a family that is unknown or dead already."""
+    """`Done`, also for a family that is unknown or has ended already."""
     if state is None or state.revoked is not None:
         return Decision(Done())
     return Decision(Done(), (FamilyRevoked(command.reason, command.cause),))
 
 
 def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken) -> Decision:
-    """`Done` also for a family that is unknown or dead already, and for a forged token.
+    """`Done`, also for a family that is unknown or has ended already, and for a forged token.
 
-    Another client's token is left alone, and the answer is that to a forged one: it tells nothing (RFC 7009 §2.2).
+    Another client's token is not revoked. The outcome is the same, so it does not tell that it exists (RFC 7009 §2.2).
     """
     if state is None or state.client_id != command.client_id:
         return Decision(Done())
@@ -67,9 +68,10 @@ def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken)
 
 
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
-    """`Done` also for a token that is dead already, that the log does not bear out, or that is another client's.
+    """`Done`, also for a token that has expired or is revoked already, is not the family's, or is another client's.
 
-    Beyond `KEPT` the family ends, as its own client may have it do (RFC 7009 §2.1); others are `Refused` before.
+    If `MAX_REVOKED` tokens are revoked already, the family ends, as its own client may order (RFC 7009 §2.1). Other
+    clients are `Refused` beyond `MAX_REVOKED_BY_OTHERS`.
     """
     token = command.token
     if state is None or not matches(state, token) or token.client_id != command.client_id:
@@ -78,8 +80,8 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
     if is_revoked(state, token) or kept_until <= command.now:
         return Decision(Done())
     kept = sum(until > command.now for until in state.revoked_jtis.values())
-    if command.client_id != state.client_id and kept >= KEPT_FOR_OTHERS:
+    if command.client_id != state.client_id and kept >= MAX_REVOKED_BY_OTHERS:
         return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
-    if kept >= KEPT:
+    if kept >= MAX_REVOKED:
         return revoke(state, Revoke("client_request", command.cause))
     return Decision(Done(), (TokenRevoked(token.jti, command.expires_at, kept_until=kept_until),))

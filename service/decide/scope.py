@@ -27,9 +27,9 @@ def parse_scope(scope: str) -> tuple[str, ...]:
 
 
 def narrow(requested: str | None, allowed: str, limit: str = "was granted") -> str:
-    """The requested scope if all of it is allowed; what is allowed when none is requested.
+    """The requested scope if all of it is allowed; the allowed scope if none is requested.
 
-    Raises `invalid_scope`; the `limit` says there where what is allowed comes from.
+    Raises `invalid_scope`, whose description ends with `limit`: where the allowed scope comes from.
     """
     if not requested or requested == allowed:
         return allowed
@@ -41,7 +41,7 @@ def narrow(requested: str | None, allowed: str, limit: str = "was granted") -> s
 
 @lru_cache(maxsize=4096)
 def still(granted: str, registered: str) -> str:
-    """What is left of a granted scope for a client that is registered for that one today (RFC 7591 §2)."""
+    """The part of a granted scope for which the client is registered today (RFC 7591 §2)."""
     if granted == registered:
         return granted
     known = set(registered.split(" "))
@@ -49,8 +49,9 @@ def still(granted: str, registered: str) -> str:
 
 
 def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The resources in their order, each once; None when none is named. Raises `invalid_target` (RFC 8707 §2),
-    and `invalid_request` for a token in the place of one.
+    """The resources in their order, each once; None if none is named.
+
+    Raises `invalid_target` (RFC 8707 §2), and `invalid_request` for a token in the place of a resource.
     """
     if resource is None:
         return None
@@ -65,10 +66,9 @@ def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] |
 
 
 def audience_of(resource: str | tuple[str, ...] | None, audiences: tuple[str, ...]) -> tuple[str, ...]:
-    """What a grant is for: the resources that are named, the issuer where none is. `audiences` is what the client's
-    tokens may be for, the issuer first.
+    """A grant's audience: the named resources, or the issuer if none is named.
 
-    Raises `invalid_target`.
+    `audiences` are those that the client's tokens may have, the issuer first. Raises `invalid_target`.
     """
     resources = parse_resources(resource)
     if resources is None:
@@ -78,7 +78,7 @@ def audience_of(resource: str | tuple[str, ...] | None, audiences: tuple[str, ..
 
 
 def check_audience(wanted: tuple[str, ...], audiences: tuple[str, ...]) -> None:
-    """Raises `invalid_target` for what the client's tokens may not be for (RFC 8707 §2)."""
+    """Raises `invalid_target` for an audience that the client's tokens may not have (RFC 8707 §2)."""
     if ANY not in audiences and not set(audiences).issuperset(wanted):
         raise OAuthError("invalid_target", "the client may have no token for that; an operator sets audiences")
 
@@ -86,10 +86,9 @@ def check_audience(wanted: tuple[str, ...], audiences: tuple[str, ...]) -> None:
 def narrow_resources(
     requested: tuple[str, ...] | None, granted: tuple[str, ...], audiences: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The requested resources if all were granted; what was granted when none is named. Of both, what the client's
-    tokens may be for today.
+    """The requested resources if all of them were granted; the granted ones if none is named.
 
-    Raises `invalid_target`.
+    Only those count that the client's tokens may have today (`audiences`). Raises `invalid_target`.
     """
     left = allowed_of(granted, audiences)
     if not left:
@@ -102,10 +101,10 @@ def narrow_resources(
 
 
 def allowed_of(granted: tuple[str, ...], audiences: tuple[str, ...]) -> tuple[str, ...]:
-    """What is left of what was granted for a client whose tokens may be for `audiences` today."""
+    """The part of the granted audience that the client's tokens may have today (`audiences`)."""
     return granted if ANY in audiences else tuple(name for name in granted if name in audiences)
 
 
 def is_audience(name: str) -> bool:
-    """Whether something may be called so in an `aud` (RFC 8693 §2.1 `audience`), or be set as `audiences`."""
+    """Whether the name may stand in an `aud` (RFC 8693 §2.1 `audience`), or in a client's `audiences`."""
     return 0 < len(name) <= MAX_RESOURCE and name.isprintable()

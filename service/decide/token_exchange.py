@@ -14,12 +14,11 @@ from service.errors import OAuthError
 
 
 class Exchange(NamedTuple):
-    """`client_id` exchanges the access token `subject`, asking for `scope` if not None; `act` is who has acted with
-    the new one, the latest first.
+    """`client_id` exchanges the access token `subject` for a new one; `scope` is None if not requested.
 
-    `known_as` is by what names a token can be meant for the client, `subject_audience` what this one is for, and
-    `owner_scope` what the client is registered for today that the family is of. `subject_expires_at` bounds the new
-    token: it never outlives the one it was made of.
+    `act` are the clients that have acted with the new token, the latest first. `known_as` are the names that mean the
+    client in an audience, `subject_audience` is the subject token's audience, and `owner_scope` the scope for which the
+    family's client is registered today. The new token never outlives the subject token (`subject_expires_at`).
     """
 
     now: datetime
@@ -37,10 +36,10 @@ class Exchange(NamedTuple):
 
 
 def exchange(state: FamilyState | None, command: Exchange) -> Decision:
-    """`Granted` with an access token in the subject token's family.
+    """`Granted` with an access token in the subject token's family (RFC 8693 §2.2).
 
-    A subject token that is dead, that the log does not bear out, or that is none of this client's business, is
-    `invalid_request`; more than its scope, or than the client is registered for, is `invalid_scope`.
+    Refused with `invalid_request` if the subject token is not valid, is not the family's, or may not be exchanged by
+    this client; with `invalid_scope` if the scope exceeds the subject token's or the client's registered one.
     """
     subject = command.subject
     if state is None or not matches(state, subject) or not _is_alive(state, command) or not _may_take(command):
@@ -66,9 +65,9 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
 
 
 def _may_take(command: Exchange) -> bool:
-    """Whether the token is the client's own, or meant for it, or of a client whose tokens it may take.
+    """Whether the client may exchange the token: it is its own, has it as audience, or is of a client it may act for.
 
-    RFC 8693 §2.1 and §5: without that, a token that is shown to one service would be good at every other.
+    Without this check, a token that was presented to one service could be used at every other (RFC 8693 §2.1, §5).
     """
     holder = command.subject.client_id
     if holder == command.client_id or holder in command.rules.may_exchange:
@@ -77,7 +76,7 @@ def _may_take(command: Exchange) -> bool:
 
 
 def _scope(command: Exchange) -> str:
-    """Of the subject token's what both clients, the one that asks and the family's, are registered for today."""
+    """The part of the subject token's scope for which both clients, the caller and the family's, are registered."""
     allowed = still(still(command.subject.scope, command.owner_scope), command.rules.scope)
     if command.subject.scope and not allowed:
         raise OAuthError("invalid_scope", "nothing of the subject token's scope is left for this client")
@@ -85,7 +84,7 @@ def _scope(command: Exchange) -> str:
 
 
 def invalid_subject_token() -> OAuthError:
-    """What a client hears whose subject token is not good: it tells nothing about why."""
+    """The refusal of an invalid subject token; it does not tell the reason."""
     return OAuthError("invalid_request", "the subject_token is not valid (RFC 8693 section 2.2.2)")
 
 

@@ -1,16 +1,16 @@
-"""What is issued can be presented: no access token has 8 KiB, whatever was granted (CONTRACT §2)."""
+"""Every issued token can be presented: no access token reaches 8 KiB, whatever was granted (CONTRACT §2)."""
 
 import msgspec
 
 from service.errors import OAuthError
 
 LONGEST_GRANT = 4_000
-"""Bytes of JSON that what a grant says may have. All else in a token is bounded: 1,800 bytes (see the tests)."""
+"""Bytes of JSON for the grant's part of a token. The rest is at most 1,800 bytes (see the tests)."""
 _encode = msgspec.json.Encoder().encode
 
 
 def check_size(sub: str, scope: str, audience: tuple[str, ...], acr: str | None, amr: tuple[str, ...]) -> None:
-    """Raises `invalid_request` for a grant whose tokens would be too large to be presented here again."""
+    """Raises `invalid_request` for a grant whose tokens would be too large to be presented."""
     if len(_encode((sub, scope, audience, acr, amr))) > LONGEST_GRANT:
-        told = "sub, scope, resource (audience), acr and amr together are longer than"
-        raise OAuthError("invalid_request", f"{told} {LONGEST_GRANT} bytes of JSON")
+        fields = "sub, scope, resource (audience), acr and amr together are longer than"
+        raise OAuthError("invalid_request", f"{fields} {LONGEST_GRANT} bytes of JSON")

@@ -11,7 +11,7 @@ from service.access_tokens.recognise import Claims, active_in, audience_today
 from service.context import Context
 from service.decide.refresh_token import ends_at, given_at, is_accepted
 from service.decide.scope import narrow_resources, still
-from service.keys.mac_tokens import Presented
+from service.keys.mac_tokens import PresentedToken
 from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
@@ -56,7 +56,7 @@ def _may_know(request: Request, client: Client, owner: str) -> bool:
 
 
 def _refresh_token(
-    tenant: Tenant, owner: Client | None, state: FamilyState, presented: Presented, now: datetime
+    tenant: Tenant, owner: Client | None, state: FamilyState, presented: PresentedToken, now: datetime
 ) -> dict[str, Any] | None:
     """Only the newest generation is active, and only if its client could redeem it now (RFC 7662 §2.2)."""
     if owner is None or owner.state.disabled or presented.number != state.generation:

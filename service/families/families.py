@@ -15,7 +15,7 @@ from service.decide.decision import Decision, Done, Granted, Outcome, Refused, b
 from service.families.cache import FamilyCache, LoadedFamily, from_head
 from service.families.counters import FamilyCounters
 from service.keys.mac_tokens import new_id
-from service.registry.blocked_subjects import BlockState, Subjects
+from service.registry.blocked_subjects import BlockedSubjects, BlockState
 
 PATIENCE_SECONDS = 1.9
 APPROVED = "approval of a device for a blocked person"
@@ -54,7 +54,7 @@ class Families:
     """Families by way of the log. The cache may cost a retry, never a wrong answer: it only ever serves an append."""
 
     def __init__(
-        self, log: Log, people: Subjects, recent: FamilyCache | None = None, publish: Publish = _publish_nothing
+        self, log: Log, people: BlockedSubjects, recent: FamilyCache | None = None, publish: Publish = _publish_nothing
     ) -> None:
         self._log = log
         self._people = people

@@ -33,7 +33,7 @@ _KEY, _FAMILY, _SHORT, _LONG, _CRC = 2, 22, 11, 22, 6
 _CHARACTER_OF_BYTE = bytes(ord(base62.ALPHABET[byte % 62]) for byte in range(256))
 
 
-class Presented(NamedTuple):
+class PresentedToken(NamedTuple):
     """A token whose short tag is right. `family_id` and `number` are what it claims until `is_minted_for`."""
 
     key: int
@@ -63,7 +63,7 @@ class Tokens:
         text = claim + self._short_tag(key, claim) + self._long_tag(key, claim, seed)
         return text + _checksum(text)
 
-    def recognise(self, token: str) -> Presented | None:
+    def recognise(self, token: str) -> PresentedToken | None:
         """What the token claims, or None if this service cannot have made it. Needs no read and takes no secret out."""
         if len(token) != self._length or not token.startswith(self._prefix) or not token.isascii():
             return None
@@ -78,9 +78,9 @@ class Tokens:
             return None
         if not hmac.compare_digest(tags[:_SHORT], self._short_tag(key, claim)):
             return None
-        return Presented(key, claim[start + _KEY : start + _KEY + _FAMILY], number, claim, tags[_SHORT:])
+        return PresentedToken(key, claim[start + _KEY : start + _KEY + _FAMILY], number, claim, tags[_SHORT:])
 
-    def is_minted_for(self, presented: Presented, seed: str) -> bool:
+    def is_minted_for(self, presented: PresentedToken, seed: str) -> bool:
         """Whether the long tag is right too, for a family of that seed: then this service made the token."""
         return hmac.compare_digest(presented.long_tag, self._long_tag(presented.key, presented.claim, seed))
 

@@ -21,7 +21,7 @@ class BlockState(NamedTuple):
 NOTHING = BlockState(0, False)
 
 
-class Subjects:
+class BlockedSubjects:
     """By tenant and digest of the `sub`."""
 
     def __init__(self, log: Log) -> None:

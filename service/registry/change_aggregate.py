@@ -16,7 +16,7 @@ S = TypeVar("S")
 
 ACTOR = "operator"
 """Who changes these aggregates, in the log's words."""
-PATIENCE_SECONDS = 1.9
+CONFLICT_TIMEOUT_SECONDS = 1.9
 """How long others may come first."""
 
 
@@ -41,7 +41,7 @@ async def change(
     must still be the last when the commit is stored. Decides again when another commit came first. Raises
     `Unavailable`, also when that goes on for too long.
     """
-    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
     while True:
         guarded = await guard() if guard is not None else None
         head = await log.head(aggregate)

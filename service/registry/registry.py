@@ -17,7 +17,7 @@ from events.log.grammar import Foreign, aggregate_on, read_commit
 from events.log.log import Head, Log, Unavailable
 from events.log.stored_commit import Stored
 from service.keys.keyring import Keyring
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.registry.named_role import TenantRole, as_client, bound_of_role
 from service.registry.tenant import Client, Tenant
 
@@ -45,7 +45,7 @@ class Registry:
         self._log = log
         self._keyring = keyring
         self._tenants: dict[str, Tenant] = {}
-        self.subjects = Subjects(log)
+        self.blocked_subjects = BlockedSubjects(log)
         self.current_as_of = float("-inf")
         self._voided = voided
         self._applied_seq = 0
@@ -156,7 +156,7 @@ class Registry:
                 self.apply(head.stored)
             name = AggregateName.parse(stored.subject)
             if name.kind == "subject":
-                self.subjects.apply(name.tenant, name.id, head)  # a family may begin on what lies there now
+                self.blocked_subjects.apply(name.tenant, name.id, head)  # a family may begin on what lies there now
             return
 
     async def wait_until_applied(self, seq: int) -> None:
@@ -190,7 +190,7 @@ class Registry:
             case "key":
                 tenant.apply_key(name.id, stored)
             case "subject":
-                self.subjects.apply(name.tenant, name.id, Head(stored, commit, stored.seq))
+                self.blocked_subjects.apply(name.tenant, name.id, Head(stored, commit, stored.seq))
             case "role":
                 if tenant.apply_role(name.id, stored):
                     self._voided(tenant.name, as_client(name.id))

@@ -15,7 +15,7 @@ CONSUMER = "reactor"
 SUBJECT = "heirloom.completed"
 MAX_COMPLETED = 4096
 """So many are remembered: one may be complete before anybody waits for it."""
-PATIENCE_SECONDS = 30.0
+COMPLETION_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 0.25
 """How often the consumer is asked meanwhile, should what was said have been lost."""
 
@@ -34,7 +34,7 @@ class CompletedCutOffs:
         """Listen to the other replicas."""
         await self._connection.listen(f"{SUBJECT}.*", self._heard)
 
-    async def tell(self, seq: int) -> None:
+    async def publish(self, seq: int) -> None:
         """Every family that the cut-off ends has ended. The connection need not receive what it publishes."""
         self._note(seq)
         subject = f"{SUBJECT}.{seq}"
@@ -44,7 +44,7 @@ class CompletedCutOffs:
     async def wait(self, seq: int) -> bool:
         """Until the cut-off is complete, however many others are not. False when that takes too long."""
         heard = self._waiting.setdefault(seq, asyncio.Event())
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        deadline = asyncio.get_running_loop().time() + COMPLETION_TIMEOUT_SECONDS
         try:
             while asyncio.get_running_loop().time() < deadline:
                 if seq in self._known:

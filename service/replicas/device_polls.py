@@ -17,7 +17,7 @@ MAX_DEVICES = 20_000
 """ One that is forgotten may poll at once, which costs nobody anything."""
 
 
-class Polling:
+class DevicePolls:
     """The last poll of each device and how far apart its polls must be: in memory, of those that polled last."""
 
     def __init__(self, connection: Connection, seal: Seal) -> None:

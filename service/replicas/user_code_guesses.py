@@ -55,7 +55,7 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
-class Guesses:
+class UserCodeGuesses:
     """What people have tried lately, of all replicas."""
 
     def __init__(self, connection: Connection) -> None:

@@ -82,7 +82,7 @@ class _Counts:
         self.of_client[client_id] += 1
 
 
-class Waiting:
+class WaitingDevices:
     """The requests that nobody has answered yet, of all replicas."""
 
     def __init__(self, connection: Connection) -> None:

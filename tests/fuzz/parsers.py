@@ -27,7 +27,7 @@ from projections.queries import requests as audit_request
 from projections.queries.server import QUERIES
 from projections.queries.token_parser import NoToken, claim_of
 from service.clients.assertion import read as read_assertion
-from service.clients.authentication import presented
+from service.clients.authentication import client_proof
 from service.decide.scope import parse_resources, parse_scope
 from service.endpoints import authorize, device_authorization, introspect, issue, revoke
 from service.endpoints.grants import token_request
@@ -120,13 +120,15 @@ def _of_requests() -> dict[str, Parser]:
         "idempotency key": Parser(
             [b"7f3a", b"x" * 255], _text(lambda text: idempotency_key({"Idempotency-Key": text})), (OAuthError,)
         ),
-        "HTTP Basic": Parser(basic, _text(lambda text: presented("token", {"Authorization": text}, {})), (OAuthError,)),
+        "HTTP Basic": Parser(
+            basic, _text(lambda text: client_proof("token", {"Authorization": text}, {})), (OAuthError,)
+        ),
         "client authentication": Parser(
             [
                 b'{"client_id": "web", "client_secret": "s"}',
                 b'{"client_assertion": "e.e.e", "client_assertion_type": "x"}',
             ],
-            lambda data: presented("token", {}, decode(data, msgspec.json.Decoder(dict[str, Any]))),
+            lambda data: client_proof("token", {}, decode(data, msgspec.json.Decoder(dict[str, Any]))),
             (OAuthError,),
         ),
         "cursor": Parser(cursors, _text(lambda text: position(PAGE._replace(cursor=text), 2)), (BadCursor,)),

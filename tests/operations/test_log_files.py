@@ -25,10 +25,10 @@ WRITER = """
 import sys
 from heirloom.process import log_file
 from service.json_log import JsonLog
-journal = JsonLog(log_file.log_file())
+json_log = JsonLog(log_file.log_file())
 def write(count):
     for number in range(count):
-        journal.decision("token", "acme", "web", str(number), 0.0)
+        json_log.decision("token", "acme", "web", str(number), 0.0)
 for reserve, count in zip(sys.argv[1::2], sys.argv[2::2]):
     log_file.RESERVE = int(reserve)
     write(int(count))
@@ -82,10 +82,10 @@ def test_the_last_gigabyte_is_not_for_logs(tmp_path: Path) -> None:
 def test_strangers_words_are_cut() -> None:
     """A tenant's name in a subject may be of 4,000 characters, and any bytes: 64 of them are logged."""
     out = io.BytesIO()
-    journal = JsonLog(out)
-    journal.decision("jwks", "x" * 4000, "y" * 4000, "ok", 0.0)
+    json_log = JsonLog(out)
+    json_log.decision("jwks", "x" * 4000, "y" * 4000, "ok", 0.0)
     record: dict[str, Any] = {"msg": "odd \udcff", "subject": "audit." + "\udcff" * 4000, "count": 1 << 40}
-    journal.emit(logging.makeLogRecord(record))
+    json_log.emit(logging.makeLogRecord(record))
     decision, line = map(json.loads, out.getvalue().splitlines())
     assert (decision["tenant"], decision["client"]) == ("x" * 64, "y" * 64)
     assert (line["subject"], line["count"], line["event"]) == ("audit." + "?" * 58, 1 << 40, "odd ?")

@@ -15,7 +15,7 @@ from heirloom.tracing import spans as traced
 from heirloom.tracing.setup import is_wanted
 from service.decide.decision import Decision, invalid_grant
 from service.decide.revocation import Revoke, revoke
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.request import Request
 from tests.broker import Broker
 from tests.operations.collector import Collector
@@ -37,7 +37,7 @@ async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
     connection = await connect(nats_server.url, "test")
     log = traced.TracedLog(connection)
     await log.start()
-    families = traced.TracedFamilies(log, Subjects(log))
+    families = traced.TracedFamilies(log, BlockedSubjects(log))
 
     async def end_f0(_context: object, request: Request) -> bytes:
         order = Revoke("operator", "a test")

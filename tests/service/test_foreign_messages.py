@@ -23,7 +23,7 @@ from service.decide.refresh_token import redeem
 from service.decide.revocation import Revoke, revoke
 from service.families.families import Families
 from service.keys import keyring
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.registry.change_aggregate import change
 from service.registry.registry import Registry
 from tests.broker import Broker
@@ -40,7 +40,7 @@ class World:
     def __init__(self, connection: Connection, log: Log) -> None:
         self.connection = connection
         self.log = log
-        self.families = Families(log, Subjects(log))
+        self.families = Families(log, BlockedSubjects(log))
 
     async def write(self, subject: str, body: bytes = b"{}") -> int:
         """What is no commit, past everything that appends."""
@@ -66,7 +66,7 @@ class World:
 
     def elsewhere(self) -> Families:
         """On a replica that has nothing in memory."""
-        return Families(self.log, Subjects(self.log))
+        return Families(self.log, BlockedSubjects(self.log))
 
 
 @pytest.fixture

@@ -255,7 +255,7 @@ async def test_who_asks_too_often_is_refused_unread(
     assert (reply.headers or {})["Nats-Service-Error-Code"] == "429"
     await server.drain()
     assert server.handler.figures["token"].outcomes["slow_down"].count == 1
-    server.handler._journal.flush()
+    server.handler._json_log.flush()
     assert out.getvalue() == b"" and slow.began.empty()
     await serving.close()
     await asking.close()
@@ -290,15 +290,15 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
 
     _answer_by(monkeypatch, broken)
     out = io.BytesIO()
-    journal = JsonLog(out)
-    refusal.log.addHandler(journal)
+    json_log = JsonLog(out)
+    refusal.log.addHandler(json_log)
     try:
         server, serving, asking = await _serving(nats_server, out)
         body, headers = await _ask(asking)
         await server.drain()
     finally:
-        refusal.log.removeHandler(journal)
-    journal.flush()
+        refusal.log.removeHandler(json_log)
+    json_log.flush()
     await serving.close()
     await asking.close()
     assert body["error"] == headers["Nats-Service-Error"] == "server_error"

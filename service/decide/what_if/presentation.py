@@ -1,9 +1,9 @@
-"""What was asked, read back from what was committed: the presentations of refresh tokens that left a trace.
+"""The presentations of refresh tokens, as far as they can be read back from the commits.
 
-The log has decisions, not requests. Of a presentation that was refused it has neither the `Idempotency-Key` nor the
-scope asked for, of one that was answered again not the key: it counts as one without. Of one that wrote nothing it has
-nothing at all: that is every repetition that was answered alike, every token that had expired, the newest token of a
-family that had ended, and whatever a client without rights to it presented.
+The log holds decisions, not requests. For a refused presentation it holds neither the `Idempotency-Key` nor the
+requested scope; for a repeated response it does not hold the key. Such a presentation counts as one without them.
+A presentation that appended no commit is not in the log at all: a repetition with the same response, an expired token,
+the newest token of a family that had ended, and any token that another client presented.
 """
 
 from typing import NamedTuple
@@ -20,9 +20,9 @@ from events.aggregates.family import (
 
 
 class Presentation(NamedTuple):
-    """A refresh token of `generation` was presented, asking for `scope` and `resource` if not None.
+    """A refresh token of `generation` was presented; `scope` and `resource` are None if not requested.
 
-    `answer` is what came of it: `redeemed`, `repeated`, or for a refusal the reason why the family ended or had ended.
+    `answer` is `redeemed`, `repeated`, or for a refusal the reason why the family ended or had ended.
     """
 
     generation: int
@@ -33,7 +33,7 @@ class Presentation(NamedTuple):
 
     @property
     def is_accepted(self) -> bool:
-        """Tokens were given."""
+        """Whether tokens were issued."""
         return self.answer in ACCEPTED
 
 
@@ -41,7 +41,7 @@ ACCEPTED = ("redeemed", "repeated")
 
 
 def presentation(commit: FamilyCommit) -> Presentation | None:
-    """The presentation that this commit decided on, if it was one. Raises `ValueError` for half of one."""
+    """The presentation that this commit decided on, or None. Raises `ValueError` for an incomplete one."""
     state = commit.state
     newest = state.generation
     refusal = "" if state.revoked is None else state.revoked.reason
@@ -62,5 +62,5 @@ def presentation(commit: FamilyCommit) -> Presentation | None:
 
 
 def _is_by_its_client(commit: FamilyCommit) -> bool:
-    """A cut-off has the actor who ordered it."""
+    """Whether the family's client caused the commit. The actor of a cut-off is the operator."""
     return commit.actor == f"client:{commit.state.client_id}"

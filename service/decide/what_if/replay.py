@@ -1,17 +1,17 @@
-"""What would have been decided under another policy: a family's history, decided once more by the same functions.
+"""What another policy would have decided: a family's history, decided again by the same functions.
 
-Two histories run side by side. In fact: the commits of the log. Instead: the same requests, given to the same `redeem`,
-`first_tokens` and `cut_off` with other rules. What no policy has a say in (a sign-out, an operator's order, a code
-used twice) happens in both.
+Two histories run side by side. `fact` holds the commits of the log. `instead` holds what the same requests come to
+when `redeem`, `first_tokens` and `cut_off` decide on them under other rules. Events that no policy decides about (a
+sign-out, an operator's order, a code used twice) happen in both.
 
-Where the two part, something must be assumed of the people. It is this:
+Where the two histories part, the replay assumes about the people:
 
-- Everybody presents at the same moments as in fact, and presents what he would then have had: in the place of
-  generation g, whatever the other policy gave the last time that in fact gave g. With rotation `reuse` in one of the
-  two histories these are not the same numbers.
-- Who was refused was given nothing. What he was given in fact, and presented later, he does not present.
+- Everybody presents tokens at the same moments as in fact, and presents the token that he would then have had: in the
+  place of generation g, the one that the other policy issued the last time that in fact g was issued. With rotation
+  `reuse` in one of the histories the two numbers differ.
+- Whoever was refused was issued nothing. A token that he has only in fact he does not present.
 - A forged generation is as far beyond the newest one as it was in fact.
-- Nobody comes who did not come in fact: a family that lives on has no history beyond what the log says.
+- Nobody comes who did not come in fact: a family that lives on has no history beyond the log's.
 """
 
 from collections.abc import Iterable
@@ -37,11 +37,14 @@ from service.decide.policy import Rules
 from service.decide.refresh_token import Redeem, ends_at, redeem
 from service.decide.what_if.presentation import ACCEPTED, Presentation, presentation
 
-Outcome: TypeAlias = Literal["same", "would_have_lived", "would_have_died", "would_have_ended_otherwise"]
+VerdictOutcome: TypeAlias = Literal["same", "would_have_lived", "would_have_died", "would_have_ended_otherwise"]
 
 
 class GenerationMap(msgspec.Struct, frozen=True, array_like=True):
-    """For the generations `first` to `last` in fact: `generation` instead, and `step` more for each after the first."""
+    """Which generation stands for which: for `first` in fact it is `generation`, and `step` more for each one on.
+
+    It holds up to the generation `last`.
+    """
 
     first: int
     last: int
@@ -49,14 +52,14 @@ class GenerationMap(msgspec.Struct, frozen=True, array_like=True):
     step: int = 0
 
     def instead(self, generation: int) -> int:
-        """In the place of that one."""
+        """The generation that stands in the place of this one."""
         return self.generation + (generation - self.first) * self.step
 
 
 class FirstDifference(msgspec.Struct, frozen=True):
-    """The first presentation that was decided differently: of `generation` in fact, with both answers.
+    """The first presentation that is decided differently: of `generation` in fact, with both answers.
 
-    An answer is `redeemed`, `repeated`, or for a refusal the reason: why the family had ended, `expired`, …
+    An answer is `redeemed`, `repeated`, or the reason of a refusal: why the family had ended, `expired`, an error code.
     """
 
     seq: int
@@ -66,54 +69,58 @@ class FirstDifference(msgspec.Struct, frozen=True):
     instead: str
 
 
-class Run(msgspec.Struct, frozen=True):
-    """A family after some commits, in both histories."""
+class Replay(msgspec.Struct, frozen=True):
+    """A family after some commits, in both histories.
+
+    `stored_at` is when the last commit was stored, if that commit is the latest redemption of `instead`.
+    """
 
     fact: FamilyState
     instead: FamilyState
-    held: tuple[GenerationMap, ...] = ()
-    parting: FirstDifference | None = None
+    generation_maps: tuple[GenerationMap, ...] = ()
+    first_difference: FirstDifference | None = None
     stored_at: datetime | None = None
-    """When the last commit was stored, where it is the latest redemption of `instead`."""
 
 
 class Verdict(NamedTuple):
-    """What the other policy would have changed. `in_fact` and `instead`: `live`, or why the family had ended."""
+    """What the other policy would have changed. `in_fact` and `instead` are `live`, or why the family had ended."""
 
-    outcome: Outcome
+    outcome: VerdictOutcome
     in_fact: str
     instead: str
 
 
-def follow(run: Run | None, seq: int, commit: FamilyCommit, rules: Rules, stored_at: datetime | None = None) -> Run:
-    """Both histories after the family's next commit, which lies at `seq` and was stored at `stored_at`, if known.
+def follow(
+    replay: Replay | None, seq: int, commit: FamilyCommit, rules: Rules, stored_at: datetime | None = None
+) -> Replay:
+    """Both histories after the family's next commit, which has sequence `seq` and was stored at `stored_at`, if known.
 
-    `rules` are what the other policy makes of those that then held for the client. Raises `ValueError` for a commit
-    that cannot follow.
+    `rules` are the client's rules of that time with the other policy's changes. Raises `ValueError` for a commit that
+    cannot follow.
     """
-    after = _follow(run, seq, commit, rules)
+    after = _follow(replay, seq, commit, rules)
     return replace(after, stored_at=stored_at if after.instead.redeemed_at == commit.at else None)
 
 
-def _follow(run: Run | None, seq: int, commit: FamilyCommit, rules: Rules) -> Run:
+def _follow(replay: Replay | None, seq: int, commit: FamilyCommit, rules: Rules) -> Replay:
     presented = presentation(commit)
-    if run is not None and presented is not None:
-        return _present(run, seq, commit, presented, rules)
-    before, held, parting = (None, (), None) if run is None else (run.instead, run.held, run.parting)
-    instead = _happen(before, commit, rules)
-    if not held and commit.state.generation is not None and instead.generation is not None:
-        held = _give(held, commit.state.generation, instead.generation)
-    return Run(commit.state, instead, held, parting)
+    if replay is not None and presented is not None:
+        return _present(replay, seq, commit, presented, rules)
+    instead = _happen(None if replay is None else replay.instead, commit, rules)
+    after = Replay(commit.state, instead) if replay is None else replace(replay, fact=commit.state, instead=instead)
+    if not after.generation_maps and commit.state.generation is not None and instead.generation is not None:
+        return replace(after, generation_maps=_issued((), commit.state.generation, instead.generation))
+    return after
 
 
-def verdict(run: Run, in_fact: Rules, instead: Rules, now: datetime) -> Verdict:
-    """How both histories stand at `now`, under the client's rules of the one and of the other."""
-    fact, other = end(run.fact, in_fact, now), end(run.instead, instead, now)
-    return Verdict(_outcome(run, fact, other), fact, other)
+def verdict(replay: Replay, in_fact: Rules, instead: Rules, now: datetime) -> Verdict:
+    """How both histories stand at `now`, under the client's rules in fact and under the other policy's."""
+    fact, other = end(replay.fact, in_fact, now), end(replay.instead, instead, now)
+    return Verdict(_outcome(replay, fact, other), fact, other)
 
 
 def end(state: FamilyState, rules: Rules, now: datetime) -> str:
-    """`live`, or why the family's refresh token is accepted no more."""
+    """`live`, or why the family's refresh token is not accepted any more."""
     if state.revoked is not None:
         return state.revoked.reason
     if state.generation is None:
@@ -121,11 +128,11 @@ def end(state: FamilyState, rules: Rules, now: datetime) -> str:
     return "expired" if ends_at(state, rules) <= now else "live"
 
 
-def _outcome(run: Run, fact: str, instead: str) -> Outcome:
-    if run.parting is not None:
-        if run.parting.in_fact in ACCEPTED:
+def _outcome(replay: Replay, fact: str, instead: str) -> VerdictOutcome:
+    if replay.first_difference is not None:
+        if replay.first_difference.in_fact in ACCEPTED:
             return "would_have_died"
-        return "would_have_lived" if run.instead.revoked is None else "would_have_ended_otherwise"
+        return "would_have_lived" if replay.instead.revoked is None else "would_have_ended_otherwise"
     if fact == instead:
         return "same"
     if fact == "live":
@@ -133,14 +140,14 @@ def _outcome(run: Run, fact: str, instead: str) -> Outcome:
     return "would_have_lived" if instead == "live" else "would_have_ended_otherwise"
 
 
-def _present(run: Run, seq: int, commit: FamilyCommit, presented: Presentation, rules: Rules) -> Run:
-    instead, held, answer = run.instead, run.held, "no_refresh_token"
-    generation = _in_the_place_of(run, presented.generation)
+def _present(replay: Replay, seq: int, commit: FamilyCommit, presented: Presentation, rules: Rules) -> Replay:
+    instead, maps, answer = replay.instead, replay.generation_maps, "no_refresh_token"
+    generation = _in_the_place_of(replay, presented.generation)
     if generation is not None:
         command = Redeem(
             now=commit.at,
             rules=rules,
-            client_id=run.instead.client_id,
+            client_id=replay.instead.client_id,
             generation=generation,
             scope=presented.scope,
             resource=presented.resource,
@@ -148,17 +155,17 @@ def _present(run: Run, seq: int, commit: FamilyCommit, presented: Presentation, 
             jti=commit.id,
             key=commit.state.key,
             cause=f"presentation of generation {generation} by {commit.actor}",
-            answered_at=run.stored_at,
+            answered_at=replay.stored_at,
         )
-        decision = redeem(run.instead, command)
-        answer = _answer(decision, run.instead, command)
-        instead = fold(run.instead, decision.events, commit.at)
+        decision = redeem(replay.instead, command)
+        answer = _answer(decision, replay.instead, command)
+        instead = fold(replay.instead, decision.events, commit.at)
         if isinstance(decision.outcome, Granted) and presented.is_accepted:
-            held = _give(held, commit.state.generation, decision.outcome.generation)
-    parting = run.parting
-    if parting is None and (answer in ACCEPTED) != presented.is_accepted:
-        parting = FirstDifference(seq, commit.at, presented.generation, presented.answer, answer)
-    return Run(commit.state, instead, held, parting)
+            maps = _issued(maps, commit.state.generation, decision.outcome.generation)
+    difference = replay.first_difference
+    if difference is None and (answer in ACCEPTED) != presented.is_accepted:
+        difference = FirstDifference(seq, commit.at, presented.generation, presented.answer, answer)
+    return Replay(commit.state, instead, maps, difference)
 
 
 def _answer(decision: Decision, before: FamilyState, command: Redeem) -> str:
@@ -173,7 +180,7 @@ def _answer(decision: Decision, before: FamilyState, command: Redeem) -> str:
 
 
 def _happen(state: FamilyState | None, commit: FamilyCommit, rules: Rules) -> FamilyState:
-    """What happened does so again; whether there is a refresh token, and who is too weakly authenticated, is policy."""
+    """The state after events that happen in both histories, with the other policy's first tokens and revocations."""
     if state is not None and state.revoked is not None:
         return state
     first = any(isinstance(event, TokenIssued) and event.kind == "refresh" for event in commit.events)
@@ -199,26 +206,26 @@ def _decided_again(state: FamilyState | None, events: tuple[FamilyEvent, ...], r
             yield event
 
 
-def _in_the_place_of(run: Run, generation: int) -> int | None:
-    """What is presented instead of that generation; None if nobody was given it."""
-    newest, newest_instead = run.fact.generation, run.instead.generation
+def _in_the_place_of(replay: Replay, generation: int) -> int | None:
+    """The generation that is presented instead of this one; None if it was issued to nobody."""
+    newest, newest_instead = replay.fact.generation, replay.instead.generation
     newest = -1 if newest is None else newest
-    if generation > newest:  # forged, and so it is there
+    if generation > newest:  # it is forged, so it is forged in the other history too
         return generation if newest_instead is None else newest_instead + generation - newest
-    for held in reversed(run.held):  # what was given last counts
-        if held.first <= generation <= held.last:
-            return held.instead(generation)
+    for one in reversed(replay.generation_maps):  # the one that was issued last counts
+        if one.first <= generation <= one.last:
+            return one.instead(generation)
     return None
 
 
-def _give(held: tuple[GenerationMap, ...], generation: int | None, instead: int | None) -> tuple[GenerationMap, ...]:
-    """Where `generation` was given, `instead` would have been. A run of generations in step is one entry."""
+def _issued(maps: tuple[GenerationMap, ...], generation: int | None, instead: int | None) -> tuple[GenerationMap, ...]:
+    """The maps after `generation` was issued in fact, and `instead` in its place. A steady sequence is one entry."""
     assert generation is not None and instead is not None  # a redemption gives one
-    if held:
-        *before, last = held
+    if maps:
+        *before, last = maps
         if generation == last.last and last.instead(generation) == instead:
-            return held
+            return maps
         step = instead - last.instead(last.last)
         if generation == last.last + 1 and (last.first == last.last or step == last.step):
             return (*before, replace(last, last=generation, step=step))
-    return (*held, GenerationMap(generation, generation, instead))
+    return (*maps, GenerationMap(generation, generation, instead))

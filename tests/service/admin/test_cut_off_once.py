@@ -10,14 +10,14 @@ import pytest
 from events.fairness.request_gate import OWN_INBOX, Asker
 from projections import pagination
 from service.admin.cut_off_once import _lives
-from service.read_model_client import ReadModel
+from service.read_model_client import ReadModelClient
 from tests.projections.logs import LogMaker
 from tests.projections.queries.asked import Asked
 
 P = TypeVar("P", bound=msgspec.Struct)
 
 
-class Told(ReadModel):
+class Told(ReadModelClient):
     """What the read model answers, without a broker between."""
 
     def __init__(self, asked: Asked) -> None:

@@ -27,8 +27,8 @@ from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
 from service import clock
 from service.accounts import ENDPOINTS, endpoints
-from service.clients.assertion import ASSERTION_TYPE, TAKEN, Claims, UsedAssertions, bucket, read
-from service.clients.authentication import ByAssertion, ByName, ByPassword, BySecret, ClientAuthentication, presented
+from service.clients.assertion import ASSERTION_TYPE, TAKEN, AssertionClaims, UsedAssertions, bucket, read
+from service.clients.authentication import ByAssertion, ByName, ByPassword, BySecret, ClientAuthentication, client_proof
 from service.context import Context
 from service.errors import OAuthError
 from service.keys.derived_password import client_password
@@ -93,9 +93,9 @@ def test_every_endpoint_of_a_client_answers_at_the_edge() -> None:
 )
 def test_basic(sent: str, client_id: str, secret: str) -> None:
     """RFC 6749 §2.3.1: id and secret are encoded as in a form; the header's name and scheme in any case."""
-    assert presented("token", _basic(sent), {}) == BySecret("client_secret_basic", client_id, secret)
+    assert client_proof("token", _basic(sent), {}) == BySecret("client_secret_basic", client_id, secret)
     lower = {"authorization": _basic(sent)["Authorization"].replace("Basic", "bAsIc")}
-    assert presented("token", lower, {"client_id": "web"}) == BySecret("client_secret_basic", client_id, secret)
+    assert client_proof("token", lower, {"client_id": "web"}) == BySecret("client_secret_basic", client_id, secret)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_basic(sent: str, client_id: str, secret: str) -> None:
 def test_an_authorization_that_cannot_be_read(headers: dict[str, str]) -> None:
     """`invalid_client`, in the same words whatever was wrong."""
     with pytest.raises(OAuthError) as refused:
-        presented("token", headers, {"client_id": "web"})
+        client_proof("token", headers, {"client_id": "web"})
     assert (refused.value.code, refused.value.description) == ("invalid_client", "client authentication failed")
 
 
@@ -140,30 +140,30 @@ TEXT = _signed(KEYS["ES256"], "ES256")
 def test_several_methods_or_half_a_method(headers: dict[str, str], parameters: dict[str, Any]) -> None:
     """`invalid_request` (RFC 6749 §2.3)."""
     with pytest.raises(OAuthError) as refused:
-        presented("token", headers, parameters)
+        client_proof("token", headers, parameters)
     assert refused.value.code == "invalid_request"
 
 
 def test_the_methods_of_the_body() -> None:
     """Post, assertion, name alone; nothing at all is `invalid_client`."""
-    assert presented("token", {}, {"client_id": "web"}) == ByName("web")
+    assert client_proof("token", {}, {"client_id": "web"}) == ByName("web")
     post = {"client_id": "web", "client_secret": "x", "client_assertion": None}
-    assert presented("token", {}, post) == BySecret("client_secret_post", "web", "x")
+    assert client_proof("token", {}, post) == BySecret("client_secret_post", "web", "x")
     signed = {"client_assertion": TEXT, "client_assertion_type": ASSERTION_TYPE}
-    found = presented("token", {}, signed)
+    found = client_proof("token", {}, signed)
     assert isinstance(found, ByAssertion) and found.client_id == "web"
     for wrong in ({}, {"client_secret": "x"}, signed | {"client_id": "other"}, signed | {"client_assertion_type": "x"}):
         with pytest.raises(OAuthError, match="invalid_client"):
-            presented("token", {}, wrong)
+            client_proof("token", {}, wrong)
 
 
 def test_the_client_id_of_authorize_is_another_clients() -> None:
     """It names who asks for the code, never the caller."""
-    assert presented("authorize", _basic("login:x"), {"client_id": "web"}) == BySecret(
+    assert client_proof("authorize", _basic("login:x"), {"client_id": "web"}) == BySecret(
         "client_secret_basic", "login", "x"
     )
     with pytest.raises(OAuthError, match="invalid_client"):
-        presented("authorize", {}, {"client_id": "web", "client_secret": "x"})
+        client_proof("authorize", {}, {"client_id": "web", "client_secret": "x"})
 
 
 @pytest.mark.parametrize("alg", KEYS)
@@ -249,7 +249,7 @@ def test_a_changed_assertion() -> None:
 )
 def test_claims(change: dict[str, Any], good: bool) -> None:
     """RFC 7523 §3, with a limit of ten minutes and 30 seconds of leeway for clocks that run ahead."""
-    claims = msgspec.convert(GOOD | change, Claims)
+    claims = msgspec.convert(GOOD | change, AssertionClaims)
     assert claims.are_good("web", (ISSUER,), NOW) is good
 
 
@@ -643,16 +643,16 @@ def test_an_authorization_is_read_to_the_letter() -> None:
     """As long as it may be, no letter outside of the alphabet, several blanks between (RFC 7235 §2.1)."""
     longest = base64.b64encode(b"web:" + b"x" * 3068).decode()
     assert len(longest) == 4096
-    assert presented("token", {"Authorization": "Basic " + longest}, {}).client_id == "web"
-    assert presented("token", {"Authorization": "Basic  " + longest[:8]}, {}).client_id == "web"
+    assert client_proof("token", {"Authorization": "Basic " + longest}, {}).client_id == "web"
+    assert client_proof("token", {"Authorization": "Basic  " + longest[:8]}, {}).client_id == "web"
     text = base64.b64encode(b"web:secret").decode()
     with pytest.raises(OAuthError, match="invalid_client"):
-        presented("token", {"Authorization": f"Basic {text[:4]}!{text[4:]}"}, {})
+        client_proof("token", {"Authorization": f"Basic {text[:4]}!{text[4:]}"}, {})
 
 
 def test_what_is_presented_is_the_assertion_itself() -> None:
     """It is judged later, once its client is known."""
-    found = presented("token", {}, {"client_assertion": TEXT, "client_assertion_type": ASSERTION_TYPE})
+    found = client_proof("token", {}, {"client_assertion": TEXT, "client_assertion_type": ASSERTION_TYPE})
     assert isinstance(found, ByAssertion) and found.assertion.claims.sub == "web"
 
 
@@ -678,7 +678,7 @@ def test_what_is_wrong_with_the_request_itself_is_told(
 ) -> None:
     """RFC 6749 §5.2: it tells nothing about a client."""
     with pytest.raises(OAuthError, match=why):
-        presented("token", headers, parameters)
+        client_proof("token", headers, parameters)
 
 
 async def test_who_is_right_by_what_is_known_here_needs_no_look() -> None:

@@ -37,7 +37,7 @@ class Door:
         self.registry = self.context.registry
         self.eve = self.role(4, SECRET)
         authentication = ClientAuthentication(self.context, cast("Any", _Used()))
-        self.connecting = Admission(self.context, authentication, KEY)
+        self.admission = Admission(self.context, authentication, KEY)
 
     def client(self, seq: int, state: client_events.ClientState) -> None:
         """The log has that registration of the client, and the replica knows."""
@@ -56,7 +56,7 @@ class Door:
         """As what, and after how many looks into the log."""
         self.log.looks = 0
         with pytest.raises(OAuthError) as refusal:
-            await self.connecting.admit(ConnectOptions(user, proof))
+            await self.admission.admit(ConnectOptions(user, proof))
         return refusal.value.code, self.log.looks
 
 
@@ -94,10 +94,10 @@ async def test_who_is_right_by_what_is_known_waits_for_nobodys_guesses(door: Doo
         await door.refused("acme.nobody", "guess")
     assert await door.refused("acme.nobody", "guess") == ("slow_down", 0)
     for proof in (SECRET, client_password(KEY, "acme", "web")):
-        assert (await door.connecting.admit(ConnectOptions("acme.web", proof)))[:2] == ("acme", "web")
+        assert (await door.admission.admit(ConnectOptions("acme.web", proof)))[:2] == ("acme", "web")
     assert door.log.looks == 0
     door.log.newest = door.eve
-    admitted = await door.connecting.admit(ConnectOptions("acme.role.eve", SECRET))
+    admitted = await door.admission.admit(ConnectOptions("acme.role.eve", SECRET))
     assert (admitted.role, door.log.looks) == (NamedRole("acme", "eve", "resource"), 1)
 
 
@@ -105,7 +105,7 @@ async def test_a_secret_that_looks_like_a_token(door: Door) -> None:
     """It is random; ours are of one length, which no token has."""
     secret = "hat_" + "x" * 39
     door.client(5, client_events.ClientState(secret_hash=digest(secret)))
-    assert (await door.connecting.admit(ConnectOptions("acme.web", secret)))[:2] == ("acme", "web")
+    assert (await door.admission.admit(ConnectOptions("acme.web", secret)))[:2] == ("acme", "web")
 
 
 async def test_what_heirloom_url_made_is_void_after_a_disabling(door: Door) -> None:
@@ -117,31 +117,31 @@ async def test_what_heirloom_url_made_is_void_after_a_disabling(door: Door) -> N
         assert await door.refused("acme.web", password) == ("invalid_client", 1)
     door.client(6, client_events.ClientState(void_until=until))
     assert await door.refused("acme.web", before) == ("invalid_client", 1)
-    assert (await door.connecting.admit(ConnectOptions("acme.web", after)))[:2] == ("acme", "web")
+    assert (await door.admission.admit(ConnectOptions("acme.web", after)))[:2] == ("acme", "web")
 
 
 async def test_who_waited_is_let_in_by_what_holds_then(door: Door) -> None:
     """A secret, a computed password and a role's secret are looked at again."""
     waited = [ConnectOptions("acme.web", SECRET), ConnectOptions("acme.web", client_password(KEY, "acme", "web"))]
-    admitted = [await door.connecting.admit(offered) for offered in waited]
+    admitted = [await door.admission.admit(offered) for offered in waited]
     door.client(5, client_events.ClientState(ClientSettings(max_connections=7), secret_hash=digest(SECRET)))
     for offered, before in zip(waited, admitted, strict=True):
-        await door.connecting.confirm(offered, before)
+        await door.admission.confirm(offered, before)
     until = clock.now()
     door.client(6, client_events.ClientState(secret_hash=digest(new_secret()), void_until=until))  # and enabled again
     for offered, before in zip(waited, admitted, strict=True):
         with pytest.raises(OAuthError, match="invalid_client"):
-            await door.connecting.confirm(offered, before)
+            await door.admission.confirm(offered, before)
 
 
 async def test_a_role_that_waited_while_it_was_revoked(door: Door) -> None:
     """Though the name was added again at once: it is somebody else's."""
     door.log.newest, offered = door.eve, ConnectOptions("acme.role.eve", SECRET)
-    admitted = await door.connecting.admit(offered)
-    await door.connecting.confirm(offered, admitted)
+    admitted = await door.admission.admit(offered)
+    await door.admission.confirm(offered, admitted)
     door.log.newest = door.role(6, new_secret())
     with pytest.raises(OAuthError, match="invalid_client"):
-        await door.connecting.confirm(offered, admitted)
+        await door.admission.confirm(offered, admitted)
 
 
 async def test_an_assertion_is_not_shown_twice_to_wait(door: Door) -> None:
@@ -149,18 +149,18 @@ async def test_an_assertion_is_not_shown_twice_to_wait(door: Door) -> None:
     claims = {"iss": "web", "sub": "web", "aud": "urn:heirloom:acme", "exp": clock.now().timestamp() + 60, "jti": "1"}
     offered = ConnectOptions("acme.web", _signed(KEYS["ES256"], "ES256", None, claims))
     door.client(5, client_events.ClientState(BY_KEY))
-    admitted = await door.connecting.admit(offered)
-    await door.connecting.confirm(offered, admitted)
+    admitted = await door.admission.admit(offered)
+    await door.admission.confirm(offered, admitted)
     with pytest.raises(OAuthError, match="invalid_client"):
-        await door.connecting.admit(offered)
+        await door.admission.admit(offered)
     for seq, disabled in ((6, True), (7, False)):
         door.client(seq, client_events.ClientState(BY_KEY, disabled=disabled, void_until=clock.now()))
         with pytest.raises(OAuthError, match="invalid_client"):
-            await door.connecting.confirm(offered, admitted)
+            await door.admission.confirm(offered, admitted)
 
 
 async def test_the_service_tries_the_doors_as_a_client_of_no_tenant(door: Door) -> None:
     """By a computed password alone, and without a look."""
     user = ".".join(PROBE)
-    assert await door.connecting.admit(ConnectOptions(user, client_password(KEY, *PROBE))) == Admitted(*PROBE)
+    assert await door.admission.admit(ConnectOptions(user, client_password(KEY, *PROBE))) == Admitted(*PROBE)
     assert await door.refused(user, "guess") == ("invalid_client", 0)

@@ -63,9 +63,9 @@ class World:
         self.is_void: Exception | None = None
         self.drained = False
         counts = SimpleNamespace(takes=self._takes, takes_later=self._takes_later)
-        holdings = SimpleNamespace(opened=self.opened.append)
-        connecting = SimpleNamespace(admit=self._admit, confirm=self._confirm)
-        self.callout = Callout(cast("Any", connecting), cast("Any", holdings), cast("Any", counts), SEED)
+        token_connections = SimpleNamespace(opened=self.opened.append)
+        admission = SimpleNamespace(admit=self._admit, confirm=self._confirm)
+        self.callout = Callout(cast("Any", admission), cast("Any", token_connections), cast("Any", counts), SEED)
         self.subscribed: list[tuple[str, str]] = []
         self.asked = NOTHING
 
@@ -296,7 +296,7 @@ async def test_the_host_that_asks_is_the_one_that_waits(
 
 async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker gave up on it: deciding would be work for nothing."""
-    monkeypatch.setattr("service.connections.auth_callout.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("service.connections.auth_callout.ANSWER_WITHIN_SECONDS", 0.0)
     message = Message()
     await world.asked(message)
     await world.callout.drain()

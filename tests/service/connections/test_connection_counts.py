@@ -174,8 +174,8 @@ async def test_one_persons_token_takes_none_of_its_clients_connections(
     assert {admitted.counted for admitted in persons} == {"person:family"}
     for at, admitted in enumerate(persons):
         assert await comes(counts, "acme", admitted.counted)
-        assert admitted.holding is not None
-        servers.connect(admitted.holding.user, at, account=PERSONS_ACCOUNT)
+        assert admitted.token_connection is not None
+        servers.connect(admitted.token_connection.user, at, account=PERSONS_ACCOUNT)
     await _counted()
     assert not await comes(counts, "acme", persons[0].counted)
     assert await comes(counts, "acme", "person:another")
@@ -222,7 +222,7 @@ async def test_who_comes_elsewhere_is_found_after_a_while(
     servers: Servers, counts: ConnectionCounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The replica that let somebody in may be gone before anybody comes to this one."""
-    monkeypatch.setattr(connection_counts, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(connection_counts, "ADMISSIONS_SETTLED_SECONDS", 0)
     counts.takes("acme", "other")  # from the next count on it waits no longer than that
     await _counted()
     servers.connect("acme/web", 1)

@@ -10,7 +10,7 @@ import pytest
 
 from service.clock import FOR_EVER
 from service.connections import disconnect
-from service.connections.disconnect import ASK, AT_ONCE, Listed, ServerConnections
+from service.connections.disconnect import ASK, PAGE_SIZE, Listed, ServerConnections
 
 ENABLED = datetime(2026, 11, 29, 12, 0, 5, 999999, tzinfo=UTC)
 
@@ -65,7 +65,7 @@ class Broker:
 @pytest.fixture
 async def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     """With nobody; nobody waits."""
-    for name in ("KICK_DELAY_SECONDS", "AGAIN_SECONDS"):
+    for name in ("KICK_DELAY_SECONDS", "ADMISSIONS_SETTLED_SECONDS"):
         monkeypatch.setattr(disconnect, name, 0)
     broker = Broker()
     await broker.connections.start()
@@ -107,11 +107,11 @@ async def test_all_that_a_disabled_client_has_ends_and_what_comes_meanwhile(brok
 async def test_more_than_a_page_of_them(broker: Broker) -> None:
     """The servers give the oldest first, and what stays asks for no more."""
     fresh, old = ENABLED + timedelta(seconds=1), ENABLED - timedelta(seconds=1)
-    broker.open = {cid: ("acme/web", old if cid <= AT_ONCE + 2 else fresh) for cid in range(1, 3 * AT_ONCE)}
+    broker.open = {cid: ("acme/web", old if cid <= PAGE_SIZE + 2 else fresh) for cid in range(1, 3 * PAGE_SIZE)}
     broker.void["acme", "web"] = ENABLED
     broker.connections.end_void("acme", "web")
     await broker.swept()
-    assert broker.ended == list(range(1, AT_ONCE + 3)) and len(broker.open) > AT_ONCE
+    assert broker.ended == list(range(1, PAGE_SIZE + 3)) and len(broker.open) > PAGE_SIZE
     assert broker.sweeps == 3 + 1
 
 
@@ -125,9 +125,9 @@ async def test_what_a_void_token_opened_ends_whatever_its_client_may(broker: Bro
 
 async def test_who_asks_receives_what_is_listed(broker: Broker) -> None:
     """Page by page, each connection once."""
-    broker.open = {cid: (f"acme/c{cid}", ENABLED) for cid in range(1, 2 * AT_ONCE)}
+    broker.open = {cid: (f"acme/c{cid}", ENABLED) for cid in range(1, 2 * PAGE_SIZE)}
     for _ in range(2):
         listed: list[Listed] = []
         await broker.connections.list_all(listed.append)
-        assert [one.cid for one in listed] == list(range(1, 2 * AT_ONCE))
+        assert [one.cid for one in listed] == list(range(1, 2 * PAGE_SIZE))
         assert {one.began for one in listed} == {ENABLED}

@@ -14,7 +14,7 @@ from events.aggregates.family import FamilyCommit, FamilyState, Revocation, code
 from events.log.log import Unavailable
 from service import clock
 from service.clock import FOR_EVER
-from service.connections import token_connections as holdings
+from service.connections import token_connections as token_connections
 from service.connections.disconnect import Listed
 from service.connections.token_connections import TokenConnection, TokenConnections
 from service.families.cache import LoadedFamily
@@ -38,11 +38,11 @@ class World:
         self.void: dict[tuple[str, str], datetime] = {}
         asked = SimpleNamespace(load=self._load), SimpleNamespace(void_until=lambda *who: self.void.get(who))
         self.connections = SimpleNamespace(end_user=self.ended.append)
-        self.holdings = TokenConnections(*cast("Any", (*asked, self.connections)))
+        self.token_connections = TokenConnections(*cast("Any", (*asked, self.connections)))
 
     def list(self, user: str, began: datetime | None = None) -> None:
         """The servers have such a connection."""
-        self.holdings.listed(Listed("one", 1, user, (began or clock.now()).isoformat()))
+        self.token_connections.listed(Listed("one", 1, user, (began or clock.now()).isoformat()))
 
     async def _load(self, _tenant: str, _family_id: str) -> LoadedFamily:
         answer = self.answers.pop(0)
@@ -53,7 +53,7 @@ class World:
     def hear(self, state: FamilyState, family_id: str = "family") -> None:
         """Of a revocation."""
         commit: FamilyCommit = Commit(VERSION, "id", datetime.now(UTC), "operator", None, 0, (), state)
-        self.holdings._heard(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
+        self.token_connections._heard(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
 
     async def told(self) -> None:
         """Return when those who are to be sent away have been."""
@@ -62,15 +62,15 @@ class World:
 
     async def settled(self) -> None:
         """Return when nothing is being looked at any more."""
-        while self.holdings._tasks:
-            await self.holdings._tasks.settled()
+        while self.token_connections._tasks:
+            await self.token_connections._tasks.settled()
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     """Where nobody waits."""
-    monkeypatch.setattr(holdings, "AGAIN_SECONDS", 0)
-    monkeypatch.setattr(holdings, "KICK_DELAY_SECONDS", 0)
+    monkeypatch.setattr(token_connections, "ADMISSIONS_SETTLED_SECONDS", 0)
+    monkeypatch.setattr(token_connections, "KICK_DELAY_SECONDS", 0)
     return World()
 
 
@@ -83,11 +83,11 @@ def test_the_name_tells_everything() -> None:
 async def test_what_is_revoked_while_it_opens_a_connection(world: World) -> None:
     """It is looked at once more, however long the log keeps silent, and a live one stays."""
     world.answers = [Unavailable("no leader"), ENDED]
-    world.holdings.opened(ONE)
+    world.token_connections.opened(ONE)
     await world.settled()
     assert world.ended == [ONE.user]
     world.answers = [LIVE]
-    world.holdings.opened(OTHER)
+    world.token_connections.opened(OTHER)
     await world.settled()
     assert world.ended == [ONE.user]
 
@@ -97,7 +97,7 @@ async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ende
     """A family's ends all, a token's its own, another family's none; and each is ended once."""
     world.answers = [LIVE, LIVE]
     for one in (ONE, OTHER):
-        world.holdings.opened(one)
+        world.token_connections.opened(one)
     await world.settled()
     for _ in range(2):
         world.hear(ENDED, "another")
@@ -120,20 +120,20 @@ async def test_connections_that_were_there_before(world: World) -> None:
 
 
 async def test_what_a_disabled_client_holds(world: World) -> None:
-    """Those by tokens of other clients' families too, and one that was just connecting; not a namesake's elsewhere."""
+    """Those by tokens of other clients' families too, and one that was just admission; not a namesake's elsewhere."""
     world.answers = [LIVE, LIVE]
-    world.holdings.opened(ONE)
-    world.holdings.opened(ONE._replace(client_id="other"))
+    world.token_connections.opened(ONE)
+    world.token_connections.opened(ONE._replace(client_id="other"))
     await world.settled()
-    world.holdings.end_client("globex", "web")
+    world.token_connections.end_client("globex", "web")
     await world.told()
     assert world.ended == []
-    world.holdings.end_client("acme", "web")
+    world.token_connections.end_client("acme", "web")
     await world.told()
     assert world.ended == [ONE.user]
     world.void["acme", "web"] = FOR_EVER
     world.answers = [LIVE]
-    world.holdings.opened(OTHER)
+    world.token_connections.opened(OTHER)
     await world.settled()
     assert world.ended == [ONE.user, OTHER.user]
 
@@ -146,7 +146,7 @@ async def test_what_a_client_held_before_it_was_enabled_again(world: World) -> N
     world.list(OTHER.user, enabled + timedelta(seconds=1))
     await world.settled()
     assert world.ended == [ONE.user]
-    world.holdings.opened(ONE._replace(jti="jti-3"))
+    world.token_connections.opened(ONE._replace(jti="jti-3"))
     await world.settled()
     assert world.ended == [ONE.user, ONE._replace(jti="jti-3").user]
 
@@ -159,7 +159,7 @@ async def test_what_was_revoked_while_the_broker_was_away(world: World) -> None:
 
     bus = SimpleNamespace(stats={"reconnects": 0}, listen=nothing, flush=nothing)
     world.answers = [LIVE]
-    await world.holdings.start(cast("Any", bus))
+    await world.token_connections.start(cast("Any", bus))
     world.list(ONE.user)
     while world.answers:
         await asyncio.sleep(0)
@@ -172,16 +172,16 @@ async def test_what_was_revoked_while_the_broker_was_away(world: World) -> None:
         while not world.ended:
             await asyncio.sleep(0)
     assert world.ended == [ONE.user]
-    await world.holdings.stop()
+    await world.token_connections.stop()
 
 
 async def test_nothing_is_kept_of_a_token_whose_time_is_over(world: World) -> None:
     """The broker ends its connections by itself."""
     world.answers = [LIVE]
-    world.holdings.opened(ONE._replace(until=int(time.time())))
+    world.token_connections.opened(ONE._replace(until=int(time.time())))
     await world.settled()
     async with asyncio.timeout(5):
-        while world.holdings._known:
+        while world.token_connections._known:
             await asyncio.sleep(0)
 
 
@@ -199,6 +199,6 @@ async def test_who_connects_again_and_again_has_one_timer(world: World, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(loop, "call_later", counted)
         for _ in range(20):
-            world.holdings.opened(ONE)
+            world.token_connections.opened(ONE)
     await world.settled()
     assert len(timers) == 1

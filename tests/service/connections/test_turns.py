@@ -242,7 +242,7 @@ async def test_a_host_that_floods_keeps_no_other_one_out(monkeypatch: pytest.Mon
     await slow.until("192.0.2.1", "192.0.2.1")
     other = comes("192.0.2.2")
     await slow.until("192.0.2.1", "192.0.2.1", "192.0.2.2")
-    monkeypatch.setattr(callout_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(callout_module, "ANSWER_WITHIN_SECONDS", 0.0)
     async with ended(slow, *flood, other):
         pass
     assert len(slow.began) == 3

@@ -26,8 +26,8 @@ from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.issue import issue
 from service.decide.refresh_token import Redeem, is_accepted, redeem
 from service.decide.revocation import (
-    KEPT,
-    KEPT_FOR_OTHERS,
+    MAX_REVOKED,
+    MAX_REVOKED_BY_OTHERS,
     Revoke,
     RevokeAccessToken,
     RevokeRefreshToken,
@@ -366,7 +366,7 @@ def revoked(state: FamilyState, count: int, client_id: str = "web") -> FamilySta
 
 def test_tokens_revoked_one_by_one_are_bounded() -> None:
     """A family's state goes with every commit of it: beyond a bound its client's revocation ends all of them."""
-    state = revoked(given(opened()), KEPT)
+    state = revoked(given(opened()), MAX_REVOKED)
     one_more = revoke_access_token(state, revoking("one more", 2))
     assert one_more == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
     assert revoke_access_token(state, revoking("web-0", 2)) == Decision(Done())
@@ -376,12 +376,12 @@ def test_tokens_revoked_one_by_one_are_bounded() -> None:
 
 def test_others_revocations_use_up_nothing_of_the_clients_own() -> None:
     """Services that have exchanged many tokens and given them back are told to wait; the family's client is not."""
-    state = revoked(given(opened()), KEPT_FOR_OTHERS, "orders")
+    state = revoked(given(opened()), MAX_REVOKED_BY_OTHERS, "orders")
     for service in ("orders", "billing"):
         decision = revoke_access_token(state, revoking("one more", 2, service))
         assert refusal(decision) == "temporarily_unavailable" and not decision.events
         assert isinstance(decision.outcome, Refused) and "one by one" in decision.outcome.error.description
-    assert revoked(state, KEPT - KEPT_FOR_OTHERS).revoked is None
+    assert revoked(state, MAX_REVOKED - MAX_REVOKED_BY_OTHERS).revoked is None
 
 
 def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:

@@ -30,10 +30,10 @@ from service.endpoints.grants import device_code
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
 from service.families.families import Families
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.replicas import waiting_devices
-from service.replicas.user_code_guesses import OF_A_PERSON, Guesses
-from service.replicas.waiting_devices import Waiting
+from service.replicas.user_code_guesses import OF_A_PERSON, UserCodeGuesses
+from service.replicas.waiting_devices import WaitingDevices
 from tests.broker import Broker
 from tests.service.decide.given import RULES
 
@@ -51,8 +51,8 @@ class Replica:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.log = Log(connection)
-        self.waiting, self.guesses = Waiting(connection), Guesses(connection)
-        families = Families(self.log, Subjects(self.log))
+        self.waiting, self.guesses = WaitingDevices(connection), UserCodeGuesses(connection)
+        families = Families(self.log, BlockedSubjects(self.log))
         registry = SimpleNamespace(tenant=_registered, client=_registered)
         devices = SimpleNamespace(waiting=self.waiting, guesses=self.guesses)
         parts = SimpleNamespace(families=families, devices=devices, registry=registry)

@@ -28,7 +28,7 @@ from service.families.cache import FamilyCache, LoadedFamily
 from service.families.families import CommittedDecision, Decide, Families
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
-from service.registry.blocked_subjects import BlockState, Subjects
+from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from service.registry.change_aggregate import change
 from service.replicas.appended import AppendedCommits
 from tests.broker import Broker
@@ -79,7 +79,7 @@ async def _replica(url: str) -> Replica:
             raise
 
     log.append = watched  # the same, and it keeps count
-    return Replica(Families(log, Subjects(log)), connection, conflicts, reads, log)
+    return Replica(Families(log, BlockedSubjects(log)), connection, conflicts, reads, log)
 
 
 async def _publishing(replica: Replica, is_alone: Callable[[], bool]) -> Replica:
@@ -88,7 +88,7 @@ async def _publishing(replica: Replica, is_alone: Callable[[], bool]) -> Replica
     news = AppendedCommits(replica.connection, recent, is_alone, SEAL)
     await news.start()
     await replica.connection.flush()
-    return replica._replace(families=Families(replica.log, Subjects(replica.log), recent, news.publish))
+    return replica._replace(families=Families(replica.log, BlockedSubjects(replica.log), recent, news.publish))
 
 
 async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
@@ -293,7 +293,7 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
         await one.families.decide("acme", "f1", "client:web", started)
     await say(person.SubjectBlocked("alice"))
     if raced:
-        monkeypatch.setattr(Subjects, "newest", _nobody_is_blocked)
+        monkeypatch.setattr(BlockedSubjects, "newest", _nobody_is_blocked)
     concluded = await one.families.decide("acme", "f1", "client:login", approved)
     monkeypatch.undo()
     assert isinstance(concluded.outcome, Done if raced else Refused)

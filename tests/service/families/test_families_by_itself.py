@@ -26,7 +26,7 @@ from service.decide.issue import issue
 from service.decide.refresh_token import redeem
 from service.families.cache import LoadedFamily
 from service.families.families import APPROVED, Decide, Families
-from service.registry.blocked_subjects import BlockState, Subjects
+from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from tests.service.decide.given import RULES, issuing, redeeming
 
 
@@ -54,18 +54,18 @@ class World:
         return expected + 1
 
     def known(self, tenant: str, sub: str) -> BlockState:
-        """As `Subjects.known`."""
+        """As `BlockedSubjects.known`."""
         self.asked.append(("known", tenant, sub))
         return self.remembered
 
     async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
-        """As `Subjects.newest`."""
+        """As `BlockedSubjects.newest`."""
         self.asked.append(("newest", tenant, sub, blocked_at))
         return self.person
 
     def replica(self) -> Families:
         """One that remembers nothing."""
-        return Families(cast("Log", self), cast("Subjects", self))
+        return Families(cast("Log", self), cast("BlockedSubjects", self))
 
     def newest_events(self) -> tuple[FamilyEvent, ...]:
         """Those of the last commit."""

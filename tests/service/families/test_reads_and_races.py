@@ -40,7 +40,7 @@ from service.families.families import Families
 from service.keys import keyring
 from service.keys.generated_secret import digest
 from service.refusal import refusal_of
-from service.registry.blocked_subjects import Subjects
+from service.registry.blocked_subjects import BlockedSubjects
 from service.registry.change_aggregate import change
 from service.registry.registry import Registry
 from tests.broker import Broker
@@ -95,7 +95,7 @@ def _look(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
 
 async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
     """Introspection answers what this gives (RFC 7662 §2.2): a revoked family must not look alive."""
-    families = Families(log, Subjects(log))
+    families = Families(log, BlockedSubjects(log))
     await families.decide("acme", "f1", "client:web", _begin, new=True)
     await log.head(subjects.family("acme", "f1"), leader=False)
     await families.decide("acme", "f1", "operator", _end)
@@ -105,16 +105,16 @@ async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
 
 async def test_what_writes_nothing_is_decided_on_the_leader(log: StaleLog) -> None:
     """On a replica that remembers nothing, while what it reads first lags."""
-    await Families(log, Subjects(log)).decide("acme", "f1", "client:web", _begin, new=True)
+    await Families(log, BlockedSubjects(log)).decide("acme", "f1", "client:web", _begin, new=True)
     await log.head(subjects.family("acme", "f1"), leader=False)
-    await Families(log, Subjects(log)).decide("acme", "f1", "operator", _end)
-    concluded = await Families(log, Subjects(log)).decide("acme", "f1", "client:web", _look)
+    await Families(log, BlockedSubjects(log)).decide("acme", "f1", "operator", _end)
+    concluded = await Families(log, BlockedSubjects(log)).decide("acme", "f1", "client:web", _look)
     assert concluded.state is not None and concluded.state.revoked is not None
 
 
 async def test_who_was_unblocked_may_begin_where_the_block_is_remembered(log: StaleLog) -> None:
     """A refusal is an answer: the log has the last word about a person, not this replica's memory."""
-    people = Subjects(log)
+    people = BlockedSubjects(log)
     aggregate = subjects.subject("acme", "alice")
     blocked = await _append(log, aggregate, SubjectBlocked("alice"))
     people.apply("acme", subjects.subject_digest("alice"), Head(blocked, subject_events.codec.decode(blocked.body), 1))
@@ -147,7 +147,7 @@ async def test_what_the_familys_client_may_today_is_not_taken_from_an_old_memory
     log: StaleLog, tmp_path: Path, act: Actor | None
 ) -> None:
     """Also of a token that was exchanged before, whose holder is another client (RFC 7591 §2, RFC 8693 §2.1)."""
-    registry, people = Registry(log, keyring.create(tmp_path / "keyring.json")), Subjects(log)
+    registry, people = Registry(log, keyring.create(tmp_path / "keyring.json")), BlockedSubjects(log)
     families = Families(log, people)
     await families.decide("acme", "f1", "client:web", _begin, new=True)
     for client_id, scope in (("web", "read write"), ("orders", "read write"), ("web", "read")):
@@ -180,7 +180,7 @@ async def test_a_family_begun_by_a_replica_that_had_not_heard_is_within_the_boun
     disabled = await _append(log, subjects.client("acme", "web"), ClientDisabled())
 
     async def barrier(_seq: int) -> None:
-        families = Families(log, Subjects(log))
+        families = Families(log, BlockedSubjects(log))
         begun.append((await families.decide("acme", "late", "client:web", _begin, new=True)).seq)
 
     found = CutOff("client_disabled", "a test", client_id="web")
@@ -197,7 +197,7 @@ async def test_a_disabling_handed_out_again_spares_what_began_after_the_enabling
     disabled = await _append(log, web, ClientDisabled())
     await _append(log, web, ClientConfigured(ClientSettings(access_token_ttl=9)))
     enabled = await _append(log, web, ClientEnabled())
-    begun = await Families(log, Subjects(log)).decide("acme", "new", "client:web", _begin, new=True)
+    begun = await Families(log, BlockedSubjects(log)).decide("acme", "new", "client:web", _begin, new=True)
     bound = await _reactor(log, barrier)._bound(disabled, CutOff("client_disabled", "a test", client_id="web"))
     assert disabled.seq < bound == enabled.seq < begun.seq
 
@@ -246,7 +246,7 @@ async def test_an_order_that_always_comes_too_late_may_be_given_again(
     log: StaleLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others come first, again and again: it is `temporarily_unavailable`, and no fault of the service's."""
-    monkeypatch.setattr("service.registry.change_aggregate.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("service.registry.change_aggregate.CONFLICT_TIMEOUT_SECONDS", 0.05)
     came_first = 0
 
     async def too_late(_subject: str, filter: str, *_: object, **__: object) -> int:

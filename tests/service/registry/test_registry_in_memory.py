@@ -364,14 +364,14 @@ def test_whatever_comes_of_a_tenant_it_is_told_anew() -> None:
 def test_a_person_is_known_by_the_guard_of_an_append() -> None:
     """Where the log stands about her, and whether she is blocked."""
     made = registry(blocked(5))
-    assert made.subjects.known("acme", "alice") == BlockState(5, True)
-    assert made.subjects.known("acme", "bob") == NOTHING
+    assert made.blocked_subjects.known("acme", "alice") == BlockState(5, True)
+    assert made.blocked_subjects.known("acme", "bob") == NOTHING
 
 
 async def test_what_is_known_of_a_person_is_asked_of_the_log() -> None:
     """By whoever must not decide on memory."""
     log = Table(blocked(5))
-    assert await registry(log=log).subjects.newest("acme", "alice") == BlockState(5, True)
+    assert await registry(log=log).blocked_subjects.newest("acme", "alice") == BlockState(5, True)
 
 
 def test_what_is_no_commit_changes_nothing() -> None:
@@ -550,4 +550,4 @@ async def test_a_family_may_begin_on_a_foreign_message_about_its_person(
     made = registry(log=log)
     place = subjects.subject("acme", "alice").live
     _, failures = await followed(monkeypatch, made, Batch([Stored(5, place, b"{}")], 0))
-    assert failures == [] and made.subjects.known("acme", "alice") == BlockState(5, bool(commits))
+    assert failures == [] and made.blocked_subjects.known("acme", "alice") == BlockState(5, bool(commits))

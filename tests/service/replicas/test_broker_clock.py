@@ -158,16 +158,16 @@ def test_a_clock_that_jumps_is_noticed_by_the_next_request(clocks: Clocks) -> No
 def journal_of(clocks: Clocks, skew: Skew, *aheads: float) -> list[str]:
     """The lines that measurements write with this machine's clock so far ahead."""
     out = io.BytesIO()
-    journal = JsonLog(out)
-    install(journal)
+    json_log = JsonLog(out)
+    install(json_log)
     for clocks.ahead in aheads:
         clocks.measure(skew)
-    journal.flush()
+    json_log.flush()
     return out.getvalue().decode().splitlines()
 
 
 def test_a_wrong_clock_is_told_once_and_so_is_its_end(clocks: Clocks) -> None:
-    """In the journal, with how far off it is."""
+    """In the log, with how far off it is."""
     skew = Skew(10)
     lines = journal_of(clocks, skew, 3600, 3600, -1, -1)
     assert len(lines) == 2

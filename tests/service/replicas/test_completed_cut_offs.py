@@ -32,7 +32,7 @@ class World:
 @pytest.fixture
 async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """Where nobody waits long for what will not come."""
-    monkeypatch.setattr(completed_cut_offs, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(completed_cut_offs, "COMPLETION_TIMEOUT_SECONDS", 0.5)
     connections = [await connect(nats_server.url, "test") for _ in range(2)]
     jetstream = connections[0].jetstream()
     await jetstream.add_stream(StreamConfig(name=STREAM, subjects=["tokens.>"]))
@@ -53,7 +53,7 @@ async def test_one_is_complete_while_an_older_one_is_not(world: World) -> None:
     """On every replica, whether or not somebody waited when it was said; the older one's callers go on waiting."""
     long_one, _ = await world.work.fetch(2, timeout=5)
     assert not await world.one.wait(2)
-    await world.other.tell(2)
+    await world.other.publish(2)
     assert await world.one.wait(2) and await world.other.wait(2)
     assert not await world.one.wait(1)
     await long_one.ack_sync()
@@ -84,7 +84,7 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
     one = CompletedCutOffs(cast("Any", away[0]), cast("Any", away[1]), SEAL)
     waiting = [asyncio.create_task(one.wait(seq)) for seq in (7, 7, 8)]
     await asyncio.sleep(0)
-    await one.tell(7)
+    await one.publish(7)
     async with asyncio.timeout(10):
         assert await asyncio.gather(*waiting[:2]) == [True, True]
     assert not waiting[2].done() and list(one._waiting) == [8]
@@ -96,7 +96,7 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
 
 async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the caller hears that it takes too long, also from a broker that is away."""
-    monkeypatch.setattr(completed_cut_offs, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(completed_cut_offs, "COMPLETION_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 0.01)
     one = CompletedCutOffs(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
     assert not await one.wait(7)

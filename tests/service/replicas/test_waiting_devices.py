@@ -16,17 +16,17 @@ from events.log.stream import last_sequence
 from service import clock
 from service.errors import OAuthError
 from service.replicas import waiting_devices
-from service.replicas.waiting_devices import STREAM, Waiting
+from service.replicas.waiting_devices import STREAM, WaitingDevices
 from tests.broker import Broker
 
 ASKED = DeviceAuthorizationStarted("tv", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
 
 
 @pytest.fixture
-async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tuple[Waiting, Waiting]]:
+async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tuple[WaitingDevices, WaitingDevices]]:
     """Those of two replicas."""
     other = await connect(nats_server.url, "other")
-    replicas = Waiting(connection), Waiting(other)
+    replicas = WaitingDevices(connection), WaitingDevices(other)
     for replica in replicas:
         await replica.start(1)
     yield replicas
@@ -34,7 +34,7 @@ async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tupl
 
 
 async def test_one_waits_on_every_replica_until_it_is_answered(
-    two: tuple[Waiting, Waiting], connection: Connection
+    two: tuple[WaitingDevices, WaitingDevices], connection: Connection
 ) -> None:
     """RFC 8628 §3.1: of its tenant alone, under a name that nobody else gets; the log holds nothing of it."""
     one, other = two
@@ -48,7 +48,7 @@ async def test_one_waits_on_every_replica_until_it_is_answered(
 
 
 async def test_a_client_that_begins_without_end_is_stopped(
-    two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
+    two: tuple[WaitingDevices, WaitingDevices], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RFC 8628 §5.2: per client and tenant `slow_down`, which others do not feel; in all `temporarily_unavailable`."""
     monkeypatch.setattr(waiting_devices, "COUNTED_SECONDS", 0)
@@ -68,7 +68,7 @@ async def test_a_client_that_begins_without_end_is_stopped(
 
 
 async def test_counting_costs_the_broker_nothing_however_often_one_begins(
-    two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
+    two: tuple[WaitingDevices, WaitingDevices], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The names of those that wait are fetched once in a while, and not for each request, let in or refused."""
     monkeypatch.setattr(waiting_devices, "COUNTED_SECONDS", 3600)
@@ -90,7 +90,7 @@ async def test_counting_costs_the_broker_nothing_however_often_one_begins(
 
 
 async def test_a_count_that_fails_fails_once_for_all_who_wait_for_it(
-    two: tuple[Waiting, Waiting], monkeypatch: pytest.MonkeyPatch
+    two: tuple[WaitingDevices, WaitingDevices], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a leader each would wait in turn for as long as the broker is asked. Who leaves takes nobody along."""
     one, _ = two
@@ -117,7 +117,9 @@ async def test_a_count_that_fails_fails_once_for_all_who_wait_for_it(
     assert one._stream.ask == ask and await one.add("acme", "f", ASKED, 100), "the next one counts anew"
 
 
-async def test_it_lies_in_memory_and_expires(connection: Connection, two: tuple[Waiting, Waiting]) -> None:
+async def test_it_lies_in_memory_and_expires(
+    connection: Connection, two: tuple[WaitingDevices, WaitingDevices]
+) -> None:
     """With its code's time, by the broker's clock; and no more than so many lie there."""
     config = (await connection.jetstream().stream_info(STREAM)).config
     assert (config.storage, config.max_age, config.max_msgs) == ("memory", 605, waiting_devices.MOST)
@@ -126,14 +128,14 @@ async def test_it_lies_in_memory_and_expires(connection: Connection, two: tuple[
 async def test_a_broker_that_starts_anew_has_forgotten_it(nats_server: Broker) -> None:
     """The device is told `expired_token` then (RFC 8628 §3.5), and can begin again."""
     connection = await connect(nats_server.url, "test")
-    replica = Waiting(connection)
+    replica = WaitingDevices(connection)
     await replica.start(1)
     assert await replica.add("acme", "f1", ASKED, 10)
     await connection.close()
     nats_server.stop()
     nats_server.start()
     connection = await connect(nats_server.url, "test")
-    replica = Waiting(connection)
+    replica = WaitingDevices(connection)
     await replica.start(1)
     assert await replica.find("acme", "f1") is None
     assert await replica.add("acme", "f1", ASKED, 10)

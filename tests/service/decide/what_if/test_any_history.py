@@ -57,16 +57,16 @@ LATE_REUSE = [
 @example(happened("issue", "pwd", {}, LATE_REUSE), {"refresh_token_grace": 10, "required_acr": None})
 def test_it_agrees_with_deciding_every_recorded_request_once_more(world: World, changes: dict[str, Any]) -> None:
     """On any history, under any policy; but for a family that never had a refresh token no policy decides anything."""
-    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], changes)
-    if run.fact.generation is not None:
-        agree(world, run, changes)
+    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], changes)
+    if replay.fact.generation is not None:
+        agree(world, replay, changes)
 
 
 @settings(max_examples=200, deadline=None)
 @given(histories)
 def test_under_the_policy_there_was_nothing_is_different(world: World) -> None:
     """Decided again under its own rules, history ends in the very state that is in the log."""
-    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
-    assert run.instead == run.fact == world.state
-    assert run.parting is None
-    assert verdict(run, world.rules, world.rules, world.now).outcome == "same"
+    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    assert replay.instead == replay.fact == world.state
+    assert replay.first_difference is None
+    assert verdict(replay, world.rules, world.rules, world.now).outcome == "same"

@@ -29,7 +29,15 @@ from service.decide.policy import Rules
 from service.decide.refresh_token import Redeem, ends_at, redeem
 from service.decide.revocation import Revoke, RevokeAccessToken, revoke, revoke_access_token
 from service.decide.token_exchange import exchange
-from service.decide.what_if.replay import FirstDifference, GenerationMap, Run, _give, _in_the_place_of, follow, verdict
+from service.decide.what_if.replay import (
+    FirstDifference,
+    GenerationMap,
+    Replay,
+    _in_the_place_of,
+    _issued,
+    follow,
+    verdict,
+)
 from service.decide.what_if.replay import end as what_if_end
 from tests.service.decide.given import RULES, START, claimed, exchanging, issuing, opened
 
@@ -173,13 +181,13 @@ def end(state: FamilyState, rules: Rules, now: datetime) -> str:
     return "expired" if ends_at(state, rules) <= now else "live"
 
 
-def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]) -> Run:
+def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]) -> Replay:
     """From the log alone, with the rules that held at each commit."""
-    run = None
+    replay = None
     for seq, (commit, then) in enumerate(zip(log, rules, strict=True), 1):
-        run = follow(run, seq, commit, replace(then, **changes))
-    assert run is not None
-    return run
+        replay = follow(replay, seq, commit, replace(then, **changes))
+    assert replay is not None
+    return replay
 
 
 def happened(begins_with: str, acr: str | None, policy: dict[str, Any], life: list[Any]) -> World:
@@ -211,12 +219,12 @@ def test_what_was_stored_late_could_be_answered_late() -> None:
     world.ask("present")
     world.now += timedelta(seconds=25)
     world.ask("present", back=1)
-    run: Run | None = None
+    replay: Replay | None = None
     graceful = replace(RULES, **GRACE)
     for seq, commit in enumerate(world.log, 1):
-        run = follow(run, seq, commit, graceful, commit.at + timedelta(seconds=20))
-    assert run is not None and run.parting is not None
-    assert (run.parting.in_fact, run.parting.instead) == ("reuse_detected", "repeated")
+        replay = follow(replay, seq, commit, graceful, commit.at + timedelta(seconds=20))
+    assert replay is not None and replay.first_difference is not None
+    assert (replay.first_difference.in_fact, replay.first_difference.instead) == ("reuse_detected", "repeated")
 
 
 @dataclass
@@ -358,49 +366,50 @@ AGAIN = ("present", 1, None, "write")
 def test_what_would_have_become_of_a_family(case: Case) -> None:
     """Of a person who signed in with a password, under one policy in fact and another one instead."""
     world = happened("issue", "pwd", case.policy, case.life)
-    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], case.changes)
-    found = verdict(run, world.rules, replace(world.rules, **case.changes), world.now)
+    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], case.changes)
+    found = verdict(replay, world.rules, replace(world.rules, **case.changes), world.now)
     assert (found.outcome, found.instead) == (case.outcome, case.instead)
-    assert (run.parting and (run.parting.in_fact, run.parting.instead)) == case.parting
-    agree(world, run, case.changes)
+    difference = replay.first_difference
+    assert (difference and (difference.in_fact, difference.instead)) == case.parting
+    agree(world, replay, case.changes)
 
 
 def test_a_refresh_token_may_have_come_alone() -> None:
     """No rule (`events.aggregates.family_rules`) forbids that: the access token instead is for what the grant says."""
     granted, refresh, _ = opened()
     state = fold(None, (granted, refresh), START)
-    run = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
-    assert run.fact.access is None and run.held == (GenerationMap(0, 0, 0),)
-    assert run.instead.access is not None and run.instead.access.audience == state.audience
+    replay = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
+    assert replay.fact.access is None and replay.generation_maps == (GenerationMap(0, 0, 0),)
+    assert replay.instead.access is not None and replay.instead.access.audience == state.audience
 
 
 def test_a_life_in_step_is_one_entry() -> None:
     """However long it is: what must be remembered of a family does not grow with every refresh."""
     world = happened("issue", "pwd", {}, [NEWEST] * 20)
     rules = [asked.rules for asked, _ in world.recorded]
-    assert what_if(world.log, rules, GRACE).held == (GenerationMap(0, 20, 0, 1),)
-    assert what_if(world.log, rules, REUSE).held == (GenerationMap(0, 20, 0, 0),)
+    assert what_if(world.log, rules, GRACE).generation_maps == (GenerationMap(0, 20, 0, 1),)
+    assert what_if(world.log, rules, REUSE).generation_maps == (GenerationMap(0, 20, 0, 0),)
 
 
-def agree(world: World, run: Run, changes: dict[str, Any]) -> None:
+def agree(world: World, replay: Replay, changes: dict[str, Any]) -> None:
     """What the log tells and what brute force finds: verdict, both ends, where they part, and the state."""
     brute = BruteForce(changes)
     for asked, in_fact in world.recorded:
         brute.ask(asked, in_fact)
-    found = verdict(run, world.rules, replace(world.rules, **changes), world.now)
-    parting = None if run.parting is None else run.parting.seq
-    assert (*found, parting) == brute.verdict(run.fact, world.now, world.rules)
+    found = verdict(replay, world.rules, replace(world.rules, **changes), world.now)
+    parting = None if replay.first_difference is None else replay.first_difference.seq
+    assert (*found, parting) == brute.verdict(replay.fact, world.now, world.rules)
     assert brute.state is not None
-    assert run.instead.generation == brute.state.generation
-    assert run.instead.revoked == brute.state.revoked
-    assert run.instead.expires_at == brute.state.expires_at
+    assert replay.instead.generation == brute.state.generation
+    assert replay.instead.revoked == brute.state.revoked
+    assert replay.instead.expires_at == brute.state.expires_at
 
 
 def given_in_turn(*pairs: tuple[int, int]) -> tuple[GenerationMap, ...]:
     """Generations in fact, and what was given instead of each."""
     held: tuple[GenerationMap, ...] = ()
     for generation, instead in pairs:
-        held = _give(held, generation, instead)
+        held = _issued(held, generation, instead)
     return held
 
 
@@ -427,8 +436,8 @@ def test_what_was_given_is_remembered_by_runs(
     """Each generation stands for what was given with it the last time."""
     assert given_in_turn(*pairs) == held
     last = dict(pairs)
-    run = Run(replace(LIVES, generation=max(last)), LIVES, held)
-    assert {generation: _in_the_place_of(run, generation) for generation in last} == last
+    replay = Replay(replace(LIVES, generation=max(last)), LIVES, held)
+    assert {generation: _in_the_place_of(replay, generation) for generation in last} == last
 
 
 LIVES = fold(None, issue(None, issuing()).events, START)
@@ -454,15 +463,15 @@ def test_what_is_presented_in_the_place_of_another(
 ) -> None:
     """A forged one is as far beyond the newest; of what nobody was given there is nothing to present."""
     held = GenerationMap(1, 1, 7), GenerationMap(3, 3, 8), GenerationMap(3, 3, 9)
-    run = Run(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
-    assert _in_the_place_of(run, presented) == expected
+    replay = Replay(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
+    assert _in_the_place_of(replay, presented) == expected
 
 
 def test_where_two_histories_part_is_told() -> None:
     """The commit, its time, and which generation was presented in fact."""
     world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
-    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
-    assert run.parting == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
+    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
+    assert replay.first_difference == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
     assert len(world.log) == 5, "the first one counts"
 
 
@@ -470,10 +479,10 @@ def test_when_a_redemption_was_stored_is_known_of_the_last_commit_alone() -> Non
     """And where that was none in the other history, nothing is."""
     world = happened("issue", "pwd", {}, [NEWEST, ("other", "exchange")])
     stored = START + timedelta(hours=1)
-    run = None
+    replay = None
     for seq, (commit, known) in enumerate(zip(world.log, (None, stored, None), strict=True), 1):
-        run = follow(run, seq, commit, RULES, stored)
-        assert run.stored_at == known
+        replay = follow(replay, seq, commit, RULES, stored)
+        assert replay.stored_at == known
 
 
 @pytest.mark.parametrize(
@@ -517,15 +526,15 @@ def test_a_verdict_is_on_the_first_presentation_that_was_decided_differently(
     fact: dict[str, Any], instead: dict[str, Any], parting: FirstDifference | None, found: tuple[str, str, str]
 ) -> None:
     """Else on how both stand."""
-    run = Run(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
-    assert verdict(run, RULES, RULES, START + timedelta(seconds=60)) == found
+    replay = Replay(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
+    assert verdict(replay, RULES, RULES, START + timedelta(seconds=60)) == found
 
 
 def test_each_history_stands_by_its_own_rules() -> None:
     """As the client's are today, and as they would be."""
-    run, now, short = Run(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
-    assert verdict(run, short, RULES, now) == ("would_have_lived", "expired", "live")
-    assert verdict(run, RULES, short, now) == ("would_have_died", "live", "expired")
+    replay, now, short = Replay(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
+    assert verdict(replay, short, RULES, now) == ("would_have_lived", "expired", "live")
+    assert verdict(replay, RULES, short, now) == ("would_have_died", "live", "expired")
 
 
 @pytest.mark.parametrize("begins_with", ["issue", "authorize"])
@@ -541,8 +550,8 @@ def test_each_history_stands_by_its_own_rules() -> None:
 def test_under_its_own_policy_a_history_is_what_it_was(begins_with: str, life: list[Any]) -> None:
     """To the last field of its state."""
     world = happened(begins_with, "pwd", {}, life)
-    run = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
-    assert run.instead == run.fact == world.state and run.parting is None
+    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    assert replay.instead == replay.fact == world.state and replay.first_difference is None
 
 
 def test_what_was_asked_for_is_asked_for_again() -> None:
@@ -551,12 +560,12 @@ def test_what_was_asked_for_is_asked_for_again() -> None:
     asked = Redeem(START, RULES, "web", 0, "read offline_access", ("b",), Retry("key", "body"), "second", 6, "…")
     decisions = [("jti-0", begun), ("second", redeem(fold(None, begun.events, START), asked))]
     state: FamilyState | None = None
-    run: Run | None = None
+    replay: Replay | None = None
     for seq, (commit_id, decision) in enumerate(decisions, 1):
         state = fold(state, decision.events, START)
         commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
-        run = follow(run, seq, commit, RULES)
-    assert run is not None and run.instead == run.fact == state
+        replay = follow(replay, seq, commit, RULES)
+    assert replay is not None and replay.instead == replay.fact == state
     assert state is not None and state.access is not None and (state.access.audience, state.key) == (("b",), 6)
 
 
@@ -567,10 +576,10 @@ def test_a_code_is_redeemed_again_for_the_target_it_was_redeemed_for() -> None:
     command = RedeemCode(START, RULES, "web", "v" * 43, None, ("b",), None, "second", 6, "…")
     second = redeem_code(fold(None, first.events, START), command)
     state: FamilyState | None = None
-    run: Run | None = None
+    replay: Replay | None = None
     for seq, (commit_id, decision) in enumerate((("first", first), ("second", second)), 1):
         state = fold(state, decision.events, START)
         commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
-        run = follow(run, seq, commit, RULES)
-    assert run is not None and run.instead == run.fact == state
+        replay = follow(replay, seq, commit, RULES)
+    assert replay is not None and replay.instead == replay.fact == state
     assert state is not None and state.access is not None and state.access.audience == ("b",)
