@@ -3,21 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from events.aggregates import client as client_events
 from events.aggregates import subjects
-from events.aggregates.settings import ClientSettings
 from events.log.stored_commit import Stored
 from service import clock
 from service.clients.authentication import WITH_SECRET
 from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, complete, effective, known_client, newest
-from service.decide.client_enabling import Enable
-from service.decide.client_enabling import enable as enabled
-from service.decide.policy import longest_before, resolve
+from service.decide.client import Enable, GetsSecret, Register, register
+from service.decide.client import enable as enabled
+from service.decide.policy import resolve
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
 from service.registry.change_aggregate import change
@@ -31,11 +31,10 @@ CLOCKS_APART_SECONDS = 0.25
 
 
 async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
-    """`{seq}`, and `client_secret` when one was made: it is told this once, and only a digest is kept.
+    """`{seq, changed}`, and `client_secret` when one was made: it is shown this once, and only a digest is stored.
 
-    The registration is replaced as a whole; putting the same one again writes nothing. `generate_secret` (default
-    true) may be set to false where nobody is there to receive one; `rotate_secret` makes a new one, and the old one
-    is void.
+    The registration is replaced as a whole; the same one again writes nothing. `generate_secret` (default true) makes
+    a secret for a client that needs one and has none; `rotate_secret` makes a new one, and the old one is void.
     """
     given = decode(body, _decoder)
     client_id = given.pop("client_id", None)
@@ -50,36 +49,18 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     if rotate and method not in WITH_SECRET:
         raise OAuthError("invalid_request", f"rotate_secret: a client with {method} has no secret")
     secret = new_secret()
-    known = await context.registry.client(tenant, client_id)
-    lacks_secret = method in WITH_SECRET and (known is None or known.state.secret_hash is None)
-    secret_hash = digest(secret) if rotate or (generate and lacks_secret) else None
-
-    def decide(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
-        events = list(configure(state, settings))
-        if secret_hash is not None and (rotate or state is None or state.secret_hash is None):
-            events.append(client_events.ClientSecretIssued(secret_hash))
-        return tuple(events)
+    if_missing: GetsSecret = "if_missing" if generate and method in WITH_SECRET else "never"
+    command = Register(settings, digest(secret), "always" if rotate else if_missing)
 
     aggregate = subjects.client(tenant_name, client_id)
+    decide = partial(register, command=command)
     written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide)
     context.registry.apply(written.stored)
     await effective(context, written.stored)
     reply: dict[str, Any] = {"seq": written.stored.seq, "changed": written.changed}
-    if secret_hash is not None and client_events.codec.decode(written.stored.body).state.secret_hash == secret_hash:
+    if client_events.codec.decode(written.stored.body).state.secret_hash == command.secret_hash:
         reply["client_secret"] = secret
     return msgspec.json.encode(reply)
-
-
-def configure(
-    state: client_events.ClientState | None, settings: ClientSettings
-) -> tuple[client_events.ClientEvent, ...]:
-    """Nothing where the client has this registration already."""
-    if state is None:
-        return (client_events.ClientConfigured(settings),)
-    if state.settings == settings:
-        return ()
-    longest = longest_before(settings.access_token_ttl or 0, state.settings.access_token_ttl, state.longest_ttl)
-    return (client_events.ClientConfigured(settings, longest),)
 
 
 class ClientRequest(msgspec.Struct, frozen=True):

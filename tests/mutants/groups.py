@@ -23,7 +23,7 @@ class Group(NamedTuple):
 
 
 DECISIONS = (
-    "access_token_claims", "access_token_lifetime", "authorization_code", "client_enabling", "cut_off", "decision",
+    "access_token_claims", "access_token_lifetime", "authorization_code", "client", "cut_off", "decision",
     "device_authorization", "issue", "refresh_token", "revocation", "token_exchange", "token_size",
     "what_if/presentation",
 )  # fmt: skip

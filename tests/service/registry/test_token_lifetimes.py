@@ -13,7 +13,8 @@ from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import Aggregate
 from events.log.stored_commit import Stored
 from events.verification.verifier import Verifier
-from service.admin import client, tenant
+from service.admin import tenant
+from service.decide.client import Register, register
 from service.decide.policy import Rules, resolve
 from service.keys.keyring import Keyring
 from service.registry.registry import Registry
@@ -44,7 +45,8 @@ class History:
                     self._tenant = tenant_events.evolve(self._tenant, event)
                 self._commit(subjects.tenant("acme"), tenant_events.codec, made, self._tenant)
             case "client":
-                self._commit_client(client.configure(self._client, ClientSettings(access_token_ttl=ttl)))
+                command = Register(ClientSettings(access_token_ttl=ttl), "no matter", "never")
+                self._commit_client(register(self._client, command))
             case _:
                 self._commit_client((client_events.ClientDisabled(), client_events.ClientEnabled()))
         if self._tenant is not None and self._client is not None:

@@ -1,4 +1,4 @@
-"""A client that is enabled again: what it was given before is void, what it is given afterwards is not."""
+"""A client is registered, and gets a secret where it needs one; enabled again, its earlier tokens stay void."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,14 +11,21 @@ import pytest
 
 from events.aggregates import client as client_events
 from events.aggregates import subjects
-from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientState, evolve
+from events.aggregates.client import (
+    ClientConfigured,
+    ClientDisabled,
+    ClientEnabled,
+    ClientSecretIssued,
+    ClientState,
+    evolve,
+)
 from events.aggregates.settings import ClientSettings
 from events.bus.connect import connect
 from events.log.log import Log
 from service import clock
 from service.admin import client
 from service.context import AdminContext
-from service.decide.client_enabling import Enable, enable
+from service.decide.client import Enable, GetsSecret, Register, enable, register
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
 from service.registry.change_aggregate import change
@@ -31,6 +38,37 @@ from tests.service.tenants import log_of_acme
 DISABLED = evolve(None, ClientDisabled("leaked", at(10)))
 AGGREGATE = subjects.client("acme", "web")
 WEB = b'{"client_id":"web"}'
+SETTINGS = ClientSettings(access_token_ttl=60)
+
+
+REGISTERED = evolve(None, ClientConfigured(SETTINGS))
+WITH_SECRET = evolve(REGISTERED, ClientSecretIssued("old"))
+
+
+@pytest.mark.parametrize(
+    ("state", "gets_secret", "is_issued"),
+    [
+        (None, "if_missing", True),
+        (REGISTERED, "if_missing", True),
+        (WITH_SECRET, "if_missing", False),
+        (WITH_SECRET, "always", True),
+        (None, "never", False),
+        (REGISTERED, "never", False),
+    ],
+)
+def test_a_secret_is_issued_where_the_client_has_none_or_a_new_one_is_ordered(
+    state: ClientState | None, gets_secret: GetsSecret, is_issued: bool
+) -> None:
+    """CONTRACT §5. The same registration once more changes nothing else."""
+    configured = (ClientConfigured(SETTINGS),) if state is None else ()
+    issued = (ClientSecretIssued("new"),) if is_issued else ()
+    assert register(state, Register(SETTINGS, "new", gets_secret)) == (*configured, *issued)
+
+
+def test_a_registration_remembers_the_longest_lifetime_before() -> None:
+    """Access tokens that were issued under it may live on."""
+    shorter = ClientSettings(access_token_ttl=10)
+    assert register(REGISTERED, Register(shorter, "new", "never")) == (ClientConfigured(shorter, 60),)
 
 
 def test_void_until_it_was_enabled_again() -> None:
