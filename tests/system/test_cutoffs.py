@@ -1,8 +1,7 @@
-"""Cut-offs: effective on every replica when acknowledged, complete whatever dies meanwhile (CONTRACT §5, ADR 0004)."""
+"""Cut-offs: effective on every replica when acknowledged, complete even if processes die (CONTRACT §5, ADR 0004)."""
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -18,57 +17,45 @@ from nats.errors import Error as NatsError
 from events.aggregates.subjects import STREAM
 from tests.paused import paused
 from tests.system.service import PATIENCE_SECONDS, Caller, Service
-from tests.system.workspace import swap
+from tests.system.workspace import DEVICE, EXCHANGE, Workspace, poll, swap
 
 FAMILIES = 2000
-_names = (f"tenant{number}" for number in itertools.count())
+SHARED: dict[str, Any] = {"grant_types": ["refresh_token", "client_credentials"], "scope": "read offline_access"}
 
 
-class Tenant:
-    """A tenant of one's own on the shared service, with the clients `web` and `other`."""
+class Tenant(Workspace):
+    """A tenant with the client `web`, which is connected."""
 
-    def __init__(self, name: str, web: Caller, operator: Caller, auditor: Caller) -> None:
-        self.name, self.web, self.operator, self.auditor = name, web, operator, auditor
+    web: Caller
 
-    async def order(self, what: str, seconds: float = 40, **request: Any) -> dict[str, Any]:
-        """An administrator's command."""
-        return await self.operator.ask(f"admin.{self.name}.{what}", request, seconds=seconds)
-
-    async def put(self, client_id: str = "web", **settings: Any) -> dict[str, Any]:
-        """Register a client that may issue."""
-        shared = {"grant_types": ["refresh_token", "client_credentials"], "scope": "read offline_access"}
-        request = {"client_id": client_id, "generate_secret": False, "may_issue": True} | shared | settings
-        return await self.operator.succeed(f"admin.{self.name}.client.put", request, seconds=40)
+    async def put(self, client_id: str = "web", **settings: Any) -> None:
+        """Register a client that may issue, and refresh or act for itself."""
+        await self.register(client_id, **SHARED | settings)
 
     async def issue(self, sub: str = "alice", seconds: float = 10, **parameters: Any) -> dict[str, Any]:
-        """Tokens of a new family, or the refusal."""
+        """Tokens of a new family, or the error."""
         return await self.web.ask("issue", {"sub": sub, "scope": "read offline_access"} | parameters, seconds=seconds)
 
     async def living(self, **filters: Any) -> list[dict[str, Any]]:
-        """The families that live, as of now."""
-        now = (await self.auditor.ask(f"audit.{self.name}.position", {}))["log_seq"]
-        question = {"status": "live", "min_seq": now, "limit": 1000} | filters
-        items: list[dict[str, Any]] = (await self.auditor.ask(f"audit.{self.name}.families", question))["items"]
+        """The families that live now."""
+        question: dict[str, Any] = {"status": "live", "min_seq": await self.sequence(), "limit": 1000} | filters
+        items: list[dict[str, Any]] = (await self.audit("families", **question))["items"]
         return items
 
     async def is_dead(self, tokens: dict[str, Any]) -> bool:
-        """Neither token is active, nor is the one accepted."""
+        """Whether no token is active, and the refresh token is refused."""
         active = [await self.web.active(tokens[kind]) for kind in ("access_token", "refresh_token")]
         return not any(active) and (await self.web.refresh(tokens["refresh_token"])).get("error") == "invalid_grant"
 
 
 @pytest.fixture
-async def tenant(service: Service) -> AsyncIterator[Tenant]:
-    """New, on two replicas."""
-    name = next(_names)
-    async with service.role("operator") as operator, service.role("auditor") as auditor:
-        made = Tenant(name, Caller(operator.connection, ""), operator, auditor)
-        await made.order("tenant.put")
-        await made.put("web")
-        await made.put("other")
-        async with service.client("web", name) as web:
-            made.web = web
-            yield made
+async def tenant(workspace: Workspace) -> AsyncIterator[Tenant]:
+    """New, on two replicas, with another client `other`."""
+    tenant = Tenant(workspace.service, workspace.name, workspace.operator, workspace.auditor)
+    for client_id in ("web", "other"):
+        await tenant.put(client_id)
+    async with tenant.client("web") as tenant.web:
+        yield tenant
 
 
 async def test_a_block_under_load(tenant: Tenant) -> None:
@@ -119,8 +106,7 @@ async def test_a_replica_killed_half_way(service: Service, tenant: Tenant) -> No
     for number, (sub, victim) in enumerate(zip(("alice", "bob"), replicas, strict=True), 1):
         await _families(tenant, 500, sub)
         ordered = asyncio.create_task(tenant.order("subject.block", sub=sub))
-        revocations, question = f"audit.{tenant.name}.revocations", {"sub": sub, "limit": 1}
-        while not (await tenant.auditor.ask(revocations, question))["items"]:
+        while not (await tenant.audit("revocations", sub=sub, limit=1))["items"]:
             pass
         os.kill(victim, signal.SIGKILL)
         ordered.cancel()  # nobody may be there to answer it
@@ -136,11 +122,11 @@ async def _until_served(service: Service, times: int) -> None:
 
 
 async def _completed(tenant: Tenant, sub: str) -> dict[str, Any]:
-    """The order given once more, and again as long as whoever was to answer dies."""
+    """Repeat the order until a replica lives long enough to answer it."""
     async with asyncio.timeout(30):
         while True:
             with contextlib.suppress(NatsError):
-                return await tenant.order("subject.block", sub=sub, seconds=2)
+                return await tenant.operator.succeed(f"admin.{tenant.name}.subject.block", {"sub": sub}, seconds=2)
 
 
 async def _families(tenant: Tenant, count: int, sub: str = "alice") -> list[dict[str, Any]]:
@@ -152,7 +138,7 @@ async def _families(tenant: Tenant, count: int, sub: str = "alice") -> list[dict
 
 
 async def test_issuing_races_a_block(tenant: Tenant) -> None:
-    """Whatever was issued before the block is dead, and nothing is issued after it, on either replica."""
+    """Tokens issued before the block are dead, and none are issued after it, on either replica."""
     for number in range(15):
         sub = f"racer{number}"
         before, blocked, after = await asyncio.gather(
@@ -170,7 +156,7 @@ async def test_issuing_races_a_block(tenant: Tenant) -> None:
 
 
 async def test_unblocked(tenant: Tenant) -> None:
-    """What was void stays void; what begins afterwards lives. Repeating either order writes nothing."""
+    """Old families stay dead, later ones live; repeating either command writes nothing."""
     old = await tenant.issue()
     blocked = await tenant.order("subject.block", sub="alice", reason="a lost phone")
     assert blocked["revoked_families"] == 1
@@ -180,13 +166,13 @@ async def test_unblocked(tenant: Tenant) -> None:
     assert await tenant.order("subject.unblock", sub="alice") == unblocked
     new = await tenant.issue()
     assert await tenant.is_dead(old) and not await tenant.is_dead(new)
-    (revocation,) = (await tenant.auditor.ask(f"audit.{tenant.name}.revocations", {"sub": "alice"}))["items"]
+    (revocation,) = (await tenant.audit("revocations", sub="alice"))["items"]
     assert revocation["reason"] == "subject_blocked" and revocation["actor"] == "operator"
     assert revocation["cause"] == f"SubjectBlocked at sequence {blocked['seq']}"
 
 
 async def test_revoked_once(tenant: Tenant) -> None:
-    """Everything the person has ends, and nothing later does; the order counts only where something lives."""
+    """The person's families end, later ones live; a repetition writes nothing where no family lives."""
     old, others = await tenant.issue(), await tenant.issue("bob")
     revoked = await tenant.order("subject.revoke", sub="alice")
     assert revoked["revoked_families"] == 1
@@ -199,8 +185,8 @@ async def test_revoked_once(tenant: Tenant) -> None:
 
 
 async def test_consent_withdrawn(service: Service, tenant: Tenant) -> None:
-    """One client loses what it has of one person; the person's other client and other people keep theirs."""
-    async with service.client("other", tenant.name) as other:
+    """One client's families of one person end; the person's other client and other people keep theirs."""
+    async with tenant.client("other") as other:
         mine, bobs = await tenant.issue(), await tenant.issue("bob")
         others = await other.issue(scope="read offline_access")
         withdrawn = await tenant.order("consent.revoke", sub="alice", client_id="web")
@@ -214,9 +200,9 @@ async def test_consent_withdrawn(service: Service, tenant: Tenant) -> None:
 
 
 async def test_a_client_disabled_and_enabled(service: Service, tenant: Tenant) -> None:
-    """Refused everywhere at once, its families dead, its own tokens too; enabled again it begins anew.
+    """It is refused at once, its families and its own tokens are dead; enabled again, it starts afresh.
 
-    With another password: the connection that was ended tries its old one in vain.
+    It then has another password, so the ended connection cannot reconnect with the old one.
     """
     tokens = await tenant.issue()
     own = await tenant.web.ask("token", {"grant_type": "client_credentials"})
@@ -245,56 +231,49 @@ async def test_a_client_disabled_and_enabled(service: Service, tenant: Tenant) -
 
 
 async def test_a_device_approved_for_a_blocked_person(service: Service, tenant: Tenant) -> None:
-    """The device's family began without a person, so the block did not know it; it gets no tokens all the same."""
-    device = "urn:ietf:params:oauth:grant-type:device_code"
-    await tenant.put("tv", grant_types=[device], token_endpoint_auth_method="none")
+    """It gets no tokens, although the block could not know the device's family, which began without a person."""
+    await tenant.put("tv", grant_types=[DEVICE], token_endpoint_auth_method="none")
     await tenant.put("login", may_authorize=True)
-    async with service.client("tv", tenant.name) as tv, service.client("login", tenant.name) as login:
+    async with tenant.client("tv") as tv, tenant.client("login") as login:
         started = await tv.ask("device_authorization", {"scope": "read"})
         await tenant.order("subject.block", sub="alice")
         approval = {"user_code": started["user_code"], "sub": "alice", "approved": True}
         assert (await login.ask("authorize", approval))["error"] == "invalid_grant"
         await tenant.order("subject.unblock", sub="alice")
         for _ in range(2):  # dead for good, whoever approves it now
-            answer = await tv.ask("token", {"grant_type": device, "device_code": started["device_code"]})
+            answer = await tv.ask("token", poll(started["device_code"]))
             assert answer["error"] == "invalid_grant"
             assert (await login.ask("authorize", approval))["error"] == "invalid_grant"
 
 
 async def test_a_device_of_a_client_that_was_disabled(service: Service, tenant: Tenant) -> None:
-    """What it asked for before is dead for good, while the client is disabled and afterwards, and so without its grant.
+    """RFC 8628 §3.3: its earlier device codes are dead for good, also after it is enabled, or without the grant.
 
-    RFC 8628 §3.3: the device only waited, so no family of the log told the disabling of it.
+    A waiting device has no family in the log that the disabling could end.
     """
-    device = "urn:ietf:params:oauth:grant-type:device_code"
-    await tenant.put("tv", grant_types=[device], token_endpoint_auth_method="none")
+    await tenant.put("tv", grant_types=[DEVICE], token_endpoint_auth_method="none")
     await tenant.put("login", may_authorize=True)
-    async with service.client("tv", tenant.name) as tv, service.client("login", tenant.name) as login:
+    async with tenant.client("tv") as tv, tenant.client("login") as login:
         approvals = [
             {"user_code": (await tv.ask("device_authorization", {"scope": "read"}))["user_code"], "approved": True}
             for _ in range(3)
         ]
         await tenant.put("tv", grant_types=["refresh_token"], token_endpoint_auth_method="none")
         assert (await login.ask("authorize", approvals[0] | {"sub": "a"}))["error"] == "invalid_grant"
-        await tenant.put("tv", grant_types=[device], token_endpoint_auth_method="none")
+        await tenant.put("tv", grant_types=[DEVICE], token_endpoint_auth_method="none")
         await tenant.order("client.disable", client_id="tv")
         assert (await login.ask("authorize", approvals[1] | {"sub": "b"}))["error"] == "invalid_grant"
         await tenant.order("client.enable", client_id="tv")
         assert (await login.ask("authorize", approvals[2] | {"sub": "c"}))["error"] == "invalid_grant"
 
 
-async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
-    """Its token is void, though the family is another's and lives (RFC 8693), and stays so; later ones are good."""
-    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
-    await tenant.put("other", grant_types=[exchange], may_exchange=["web"])
+async def test_tokens_that_a_disabled_client_has_exchanged(service: Service, tenant: Tenant) -> None:
+    """RFC 8693: its tokens of another client's living family are dead for good; later ones are valid."""
+    await tenant.put("other", grant_types=[EXCHANGE], may_exchange=["web"])
     await tenant.put("api", may_introspect=True)
     tokens = await tenant.issue()
-    async with service.client("other", tenant.name) as other, service.client("api", tenant.name) as api:
-        request = {
-            "grant_type": exchange,
-            "subject_token": tokens["access_token"],
-            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
-        }
+    async with tenant.client("other") as other, tenant.client("api") as api:
+        request = swap(tokens["access_token"])
         exchanged = (await other.ask("token", request))["access_token"]
         assert await api.active(exchanged)
         assert (await tenant.order("client.disable", client_id="other"))["revoked_families"] == 0
@@ -307,16 +286,15 @@ async def test_what_a_disabled_client_has_exchanged(service: Service, tenant: Te
 
 
 @pytest.mark.parametrize("form", ["jwt", "opaque"])
-async def test_what_came_through_a_disabled_client(service: Service, tenant: Tenant, form: str) -> None:
-    """RFC 8693 §4.1: whoever acted counts, not the holder alone: what a thief of one service passed on is void, too."""
-    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+async def test_tokens_passed_on_by_a_disabled_client(service: Service, tenant: Tenant, form: str) -> None:
+    """RFC 8693 §4.1: every client in `act` counts, not only the holder: tokens passed on by a thief are dead too."""
     for name, source in (("first", "web"), ("second", "first")):
-        await tenant.put(name, grant_types=[exchange], may_exchange=[source], access_token_format=form)
+        await tenant.put(name, grant_types=[EXCHANGE], may_exchange=[source], access_token_format=form)
     await tenant.put("api", may_introspect=True)
     token = (await tenant.issue())["access_token"]
     async with AsyncExitStack() as stack:
         first, second, api = [
-            await stack.enter_async_context(service.client(name, tenant.name)) for name in ("first", "second", "api")
+            await stack.enter_async_context(tenant.client(name)) for name in ("first", "second", "api")
         ]
         for holder in (first, second):
             token = (await holder.ask("token", swap(token)))["access_token"]
@@ -328,32 +306,30 @@ async def test_what_came_through_a_disabled_client(service: Service, tenant: Ten
 
 
 async def test_authentication_required_to_be_stronger(tenant: Tenant) -> None:
-    """Families that were authenticated too weakly end, by the tenant's word and by the client's; the others live."""
+    """`required_acr` of the tenant or the client ends families of weaker logins; the others live."""
     weak, middling, strong = [await tenant.issue(acr=acr) for acr in ("bronze", "silver", "gold")]
     own = await tenant.web.ask("token", {"grant_type": "client_credentials"})
-    await tenant.order("tenant.put", required_acr=["silver", "gold"])
+    await tenant.settings(required_acr=["silver", "gold"])
     assert not await tenant.web.active(weak["access_token"])
     assert await tenant.is_dead(weak) and await tenant.web.active(middling["access_token"])
     await tenant.put(required_acr=["gold"])
     assert await tenant.is_dead(middling) and not await tenant.is_dead(strong)
     assert await tenant.web.active(own["access_token"])
-    now = (await tenant.auditor.ask(f"audit.{tenant.name}.position", {}))["log_seq"]
-    question = {"reason": "policy_changed", "min_seq": now}
-    found = (await tenant.auditor.ask(f"audit.{tenant.name}.revocations", question))["items"]
+    found = (await tenant.audit("revocations", reason="policy_changed", min_seq=await tenant.sequence()))["items"]
     assert [item["cause"].split()[0] for item in found] == ["ClientConfigured", "TenantConfigured"]
 
 
 async def test_settings_hold_on_both_replicas_when_acknowledged(tenant: Tenant) -> None:
-    """Twenty requests right after each change see it, whoever answers them."""
+    """Twenty requests right after each change see it, whichever replica answers them."""
     for seconds in range(100, 110):
         await tenant.put(access_token_ttl=seconds)
         answers = await asyncio.gather(*(tenant.issue() for _ in range(20)))
         assert {answer["expires_in"] for answer in answers} == {seconds}
 
 
-async def test_orders_about_nobody(tenant: Tenant) -> None:
-    """A person may be cut off before there is one; a client or tenant that does not exist is a mistake, and is told."""
-    before = (await tenant.auditor.ask(f"audit.{tenant.name}.position", {}))["log_seq"]
+async def test_orders_about_unknown_names(tenant: Tenant) -> None:
+    """A person may be cut off before having a family; an unknown client or tenant is `invalid_request`."""
+    before = await tenant.sequence()
     assert await tenant.order("subject.unblock", sub="nobody") == {"seq": 0, "revoked_families": 0}
     for what, request in (
         ("client.disable", {"client_id": "nobody"}),
@@ -366,31 +342,30 @@ async def test_orders_about_nobody(tenant: Tenant) -> None:
         ("subject.block", {"sub": "x" * 256}),
         ("subject.revoke", {"sub": "alice", "reason": "x" * 501}),
     ):
-        assert (await tenant.order(what, **request))["error"] == "invalid_request", (what, request)
+        assert (await tenant.refused(what, **request))["error"] == "invalid_request", (what, request)
     nowhere = await tenant.operator.ask("admin.nowhere.subject.block", {"sub": "alice"})
     assert nowhere["error"] == "invalid_request"
     twice = await tenant.operator.ask(f"admin.{tenant.name}.subject.block", b'{"sub":"alice","sub":"bob"}')
     assert twice["error"] == "invalid_request"
-    assert (await tenant.auditor.ask(f"audit.{tenant.name}.position", {}))["log_seq"] == before
+    assert await tenant.sequence() == before
     blocked = await tenant.order("subject.block", sub="nobody")
     assert blocked["seq"] > before and blocked["revoked_families"] == 0
     assert (await tenant.issue("nobody"))["error"] == "invalid_grant"
 
 
-async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant) -> None:
+async def test_a_replica_that_was_stopped_meanwhile(service: Service, tenant: Tenant) -> None:
     """A replica whose lease ended while it was stopped does not decide on what it remembers of clients and tenants.
 
     Meanwhile the broker has deleted the consumer that delivered the registry to it.
     """
     await tenant.issue()
     sleeper = service.pids("heirloom.replica")[0]
-    async with service.client("other", tenant.name) as other:
+    async with tenant.client("other") as other:
         with paused(sleeper):
             await _no_reader(service)
             # half of these lie with the sleeper, and so may half of the orders
-            configured, orders = await _acknowledged(tenant, "tenant.put", access_token_ttl=77)
-            disabled, more = await _acknowledged(tenant, "client.disable", client_id="web")
-            assert "error" not in disabled | configured
+            _, orders = await _acknowledged(tenant, "tenant.put", issuer=tenant.issuer, access_token_ttl=77)
+            _, more = await _acknowledged(tenant, "client.disable", client_id="web")
             late = [asyncio.create_task(tenant.issue()) for _ in range(12)]
             request = {"sub": "alice", "scope": "read"}
             meanwhile = [asyncio.create_task(other.ask("issue", request)) for _ in range(12)]
@@ -401,7 +376,7 @@ async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant)
     assert {answer["expires_in"] for answer in answers} == {77}
     for answer in await asyncio.gather(*late, return_exceptions=True):
         assert isinstance(answer, NatsError) or answer.get("error") == "invalid_client"  # type: ignore[union-attr]
-    assert all("error" not in answer for answer in await asyncio.gather(*orders, *more))
+    await asyncio.gather(*orders, *more)
     assert not await tenant.living(client_id="web")
     assert len(await tenant.living(client_id="web", status=None)) == 1, "nothing has begun that had to be ended"
 
@@ -409,14 +384,14 @@ async def test_a_replica_that_slept_through_it(service: Service, tenant: Tenant)
 async def _acknowledged(
     tenant: Tenant, what: str, **request: Any
 ) -> tuple[dict[str, Any], set[asyncio.Task[dict[str, Any]]]]:
-    """The first answer to an order that is given several times, and those that are still to come."""
+    """The first answer to an order that is sent several times, and the tasks that wait for the others."""
     orders = [asyncio.create_task(tenant.order(what, **request)) for _ in range(12)]
     done, pending = await asyncio.wait(orders, timeout=30, return_when=asyncio.FIRST_COMPLETED)
     return done.pop().result(), pending
 
 
 async def _no_reader(service: Service) -> None:
-    """Have the broker forget who reads the log in order, as it does after half a minute of silence: they begin anew."""
+    """Delete the consumers that read the log in order, as the broker does after half a minute; they are made again."""
     backup = await service.own("backup")
     listed = await backup.request(f"$JS.API.CONSUMER.NAMES.{STREAM}", b"")
     for name in json.loads(listed.data)["consumers"]:

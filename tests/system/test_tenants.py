@@ -37,7 +37,7 @@ async def test_an_issuer_belongs_to_one_tenant(workspace: Workspace) -> None:
         for number in range(4):
             shared = f"https://shared{number}.example"
             racing = (
-                tenant._operator.ask(f"admin.{tenant.name}.tenant.put", {"issuer": shared}, seconds=30)
+                tenant.operator.ask(f"admin.{tenant.name}.tenant.put", {"issuer": shared}, seconds=30)
                 for tenant in (workspace, other)
             )
             answers = await asyncio.gather(*racing)

@@ -42,15 +42,15 @@ class Workspace:
 
     def __init__(self, service: Service, name: str, operator: Caller, auditor: Caller) -> None:
         self.service, self.name, self.issuer = service, name, f"https://{name}.example"
-        self._operator, self._auditor = operator, auditor
+        self.operator, self.auditor = operator, auditor
 
     async def order(self, what: str, **request: Any) -> dict[str, Any]:
         """An operator's command, which must succeed."""
-        return await self._operator.succeed(f"admin.{self.name}.{what}", request, seconds=30)
+        return await self.operator.succeed(f"admin.{self.name}.{what}", request, seconds=40)
 
     async def refused(self, what: str, **request: Any) -> dict[str, Any]:
         """An operator's command, which must not succeed."""
-        answer = await self._operator.ask(f"admin.{self.name}.{what}", request, seconds=30)
+        answer = await self.operator.ask(f"admin.{self.name}.{what}", request, seconds=30)
         assert "error" in answer, answer
         return answer
 
@@ -70,22 +70,22 @@ class Workspace:
 
     async def sequence(self) -> int:
         """Where the log ends."""
-        return int((await self._auditor.ask(f"audit.{self.name}.position", {}))["log_seq"])
+        return int((await self.auditor.ask(f"audit.{self.name}.position", {}))["log_seq"])
 
     async def audit(self, what: str, *, tenant: str | None = None, **request: Any) -> dict[str, Any]:
         """The answer to an auditor's question, an error among them."""
-        return await self._auditor.ask(f"audit.{tenant or self.name}.{what}", request)
+        return await self.auditor.ask(f"audit.{tenant or self.name}.{what}", request)
 
     async def reasons(self, **filters: Any) -> list[str]:
         """Why families ended, the latest first."""
         question = {"min_seq": await self.sequence()} | filters
-        answer = await self._auditor.ask(f"audit.{self.name}.revocations", question)
+        answer = await self.auditor.ask(f"audit.{self.name}.revocations", question)
         return [item["reason"] for item in answer["items"]]
 
     async def timeline(self, family_id: str) -> list[str]:
         """What happened to a family, by the events' names."""
         question = {"family_id": family_id, "min_seq": await self.sequence()}
-        answer = await self._auditor.ask(f"audit.{self.name}.family", question)
+        answer = await self.auditor.ask(f"audit.{self.name}.family", question)
         return [event for entry in answer["timeline"] for event in entry["types"]]
 
 

@@ -53,7 +53,7 @@ async def test_what_is_kept_is_not_handed_out_again(nats_server: Broker, monkeyp
 async def test_a_cut_off_is_complete_behind_what_is_foreign(
     nats_server: Broker, connection: Connection, headers: bytes
 ) -> None:
-    """What is no commit is handed out like one, whatever headers it was stored with, and acknowledged."""
+    """A foreign message with any headers is acknowledged; a cut-off from before the consumer is completed."""
     log, foreign = Log(connection), await store(connection, nats_server.url, "tokens.acme.tenant", headers)
     await log.start()
     blocked = await block_alice(log)

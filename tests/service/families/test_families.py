@@ -91,17 +91,31 @@ async def _publishing(replica: Replica, is_alone: Callable[[], bool]) -> Replica
     return replica._replace(families=Families(replica.log, BlockedSubjects(replica.log), recent, news.publish))
 
 
+def _begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    return issue(state, issuing()._replace(now=now))
+
+
+def _presented(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    return redeem(state, redeeming(0)._replace(now=now))
+
+
+def _polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+    return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+
+
+async def _person(log: Log, *events: person.SubjectEvent) -> None:
+    aggregate = subjects.subject("acme", "alice")
+    await change(log, aggregate, person.codec, person.evolve, lambda _: events)
+
+
 async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
     """A family that one replica began, refreshed by the other, the one, the other, the one."""
     one, other = replicas
 
-    def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return issue(state, issuing())
-
     def present(generation: int) -> Decide:
         return lambda state, now, _id: redeem(state, redeeming(generation))
 
-    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     for generation, replica in enumerate((other, one, other, one)):
         for each in (*replicas, *replicas):  # as an answer that went the same way would have had to: there, then on
             await each.connection.flush()
@@ -127,9 +141,6 @@ async def test_grace_counts_from_the_time_of_storing(
     now = clock.now
     decided: list[Decision] = []
 
-    def begin(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        return issue(state, issuing()._replace(now=now))
-
     def present(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
         presented = redeeming(0, rules=rules, answered_at=loaded.answered_at)
         decided.append(redeem(loaded.state, presented._replace(now=now)))
@@ -141,7 +152,7 @@ async def test_grace_counts_from_the_time_of_storing(
         return decided[-1]
 
     monkeypatch.setattr(clock, "now", lambda: now() - timedelta(seconds=40))
-    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     first = await presented(one, -timedelta(seconds=40))
     again = one if which == "the one that wrote it" else other
     assert await presented(again, timedelta()) == Decision(first.outcome, ())
@@ -162,14 +173,14 @@ async def test_no_family_goes_back_in_time(
     one, other = replicas
     now = clock.now
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
-    first = await _at(one, lambda state, now: issue(state, issuing()._replace(now=now)), new=True)
+    first = await _at(one, _begun, new=True)
     again = one if which == "the one that wrote it" else other
     if which == "one that was told of it":
         stored = (await one.log.head(subjects.family("acme", "f1"))).stored
         assert stored is not None
         other.families.recent.put_remote(("acme", "f1"), stored.seq, stored.body)
     monkeypatch.setattr(clock, "now", now)
-    second = await _at(again, lambda state, now: redeem(state, redeeming(0)._replace(now=now)))
+    second = await _at(again, _presented)
     assert second == first
     head = await one.log.head(subjects.family("acme", "f1"))
     assert head.commit is not None and head.commit.at == first
@@ -188,15 +199,13 @@ async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], mo
     assert second == first
 
 
-async def _at(
-    replica: Replica, decide: Callable[[FamilyState | None, datetime], Decision], *, new: bool = False
-) -> datetime:
+async def _at(replica: Replica, decide: Decide, *, new: bool = False) -> datetime:
     """The time by which it was decided."""
     times: list[datetime] = []
 
-    def decided(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    def decided(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
         times.append(now)
-        return decide(state, now)
+        return decide(state, now, commit_id)
 
     await replica.families.decide("acme", "f1", "client:web", decided, new=new)
     return times[-1]
@@ -216,17 +225,11 @@ async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[
     await AppendedCommits(other.connection, other.families.recent, lambda: False, SEAL).start()
     await other.connection.flush()
 
-    def begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return issue(state, issuing())
-
     def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
         return revoke(state, Revoke("operator", "a test"))
 
-    def present(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return redeem(state, redeeming(0))
-
     aggregate = subjects.family("acme", "f1")
-    await one.families.decide("acme", "f1", "client:web", begin, new=True)
+    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     alive = await one.families._log.last_from_leader(aggregate)
     assert alive is not None
     ended = (await one.families.decide("acme", "f1", "operator", end)).seq
@@ -236,7 +239,7 @@ async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[
             await one.connection.publish(subject, body)
         await one.connection.flush()
         await other.connection.flush()
-        concluded = await other.families.decide("acme", "f1", "client:web", present)
+        concluded = await other.families.decide("acme", "f1", "client:web", _presented)
         assert isinstance(concluded.outcome, Refused)
     last = await one.families._log.last_from_leader(aggregate)
     assert last is not None and last.seq == ended
@@ -282,45 +285,25 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
             state, AnswerDevice(now, None if in_the_log else asked, True, "alice", None, None, None, (), None)
         )
 
-    def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
-        return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
-
-    async def say(*events: person.SubjectEvent) -> None:
-        aggregate = subjects.subject("acme", "alice")
-        await change(one.log, aggregate, person.codec, person.evolve, lambda _: events)
-
     if in_the_log:
         await one.families.decide("acme", "f1", "client:web", started)
-    await say(person.SubjectBlocked("alice"))
+    await _person(one.log, person.SubjectBlocked("alice"))
     if raced:
         monkeypatch.setattr(BlockedSubjects, "newest", _nobody_is_blocked)
     concluded = await one.families.decide("acme", "f1", "client:login", approved)
     monkeypatch.undo()
     assert isinstance(concluded.outcome, Done if raced else Refused)
-    await say(person.SubjectUnblocked("alice"))
+    await _person(one.log, person.SubjectUnblocked("alice"))
     for replica in (one, other):
-        concluded = await replica.families.decide("acme", "f1", "client:web", polled)
+        concluded = await replica.families.decide("acme", "f1", "client:web", _polled)
         assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
     in_the_log = False
     await one.families.decide("acme", "f2", "client:login", approved)
-    assert isinstance((await other.families.decide("acme", "f2", "client:web", polled)).outcome, Granted)
+    assert isinstance((await other.families.decide("acme", "f2", "client:web", _polled)).outcome, Granted)
 
 
 async def _nobody_is_blocked(*_: object) -> BlockState:
     return BlockState(0, False)
-
-
-def _begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-    return issue(state, issuing()._replace(now=now))
-
-
-def _presented(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-    return redeem(state, redeeming(0)._replace(now=now))
-
-
-async def _person(log: Log, *events: person.SubjectEvent) -> None:
-    aggregate = subjects.subject("acme", "alice")
-    await change(log, aggregate, person.codec, person.evolve, lambda _: events)
 
 
 async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica, Replica]) -> None:
@@ -379,11 +362,8 @@ async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_wri
     await _person(other.log, person.SubjectBlocked("alice"))
     before = await one.log.head(subjects.family("acme", "f1"))
 
-    def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
-        return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
-
     for replica in replicas:
-        concluded = await replica.families.decide("acme", "f1", "client:web", polled)
+        concluded = await replica.families.decide("acme", "f1", "client:web", _polled)
         assert isinstance(concluded.outcome, Refused) and concluded.seq == 0
         assert before.commit is not None and concluded.state == before.commit.state
     assert await one.log.head(subjects.family("acme", "f1")) == before

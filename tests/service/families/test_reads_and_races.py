@@ -1,7 +1,6 @@
 """What may be read from where: whatever is answered without an append is decided on what the log's leader has."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,29 +199,6 @@ async def test_a_disabling_handed_out_again_spares_what_began_after_the_enabling
     begun = await Families(log, BlockedSubjects(log)).decide("acme", "new", "client:web", _begin, new=True)
     bound = await _reactor(log, barrier)._bound(disabled, CutOff("client_disabled", "a test", client_id="web"))
     assert disabled.seq < bound == enabled.seq < begun.seq
-
-
-async def test_a_cut_off_from_before_the_consumer_is_finished(log: StaleLog, connection: Connection) -> None:
-    """The first replica of all may find one in a restored log."""
-    blocked = await _append(log, subjects.subject("acme", "alice"), SubjectBlocked("alice"))
-    completed: asyncio.Queue[int] = asyncio.Queue()
-
-    async def live(*_: object) -> AsyncIterator[list[Any]]:
-        yield []
-
-    context = SimpleNamespace(
-        log=log,
-        read_model=SimpleNamespace(live=live),
-        completed=SimpleNamespace(tell=completed.put),
-        skew=SimpleNamespace(is_right=lambda: True),
-    )
-    running = asyncio.create_task(Reactor(connection, cast("AdminContext", context)).run())
-    try:
-        async with asyncio.timeout(10):
-            assert await completed.get() == blocked.seq
-    finally:
-        running.cancel()
-        await asyncio.wait((running,))
 
 
 # administration
