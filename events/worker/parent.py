@@ -51,12 +51,13 @@ async def run_worker(
     failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     def received(answer: asyncio.Future[bytes]) -> None:
-        if answer.cancelled() or failed.done():
-            return
         try:
-            answered(answer.result())
+            body = answer.result()
+            if not failed.done():
+                answered(body)
         except Exception as error:
-            failed.set_result(error)
+            if not failed.done():
+                failed.set_result(error)
 
     async def feed() -> bytes:
         async with aclosing(batches):
@@ -139,8 +140,9 @@ class Worker:
         try:
             while True:
                 length = int.from_bytes(await self._from_child.readexactly(LENGTH_BYTES))
-                answer = await self._from_child.readexactly(length)
-                self._unanswered.popleft().set_result(answer)
+                body = await self._from_child.readexactly(length)
+                if not (answer := self._unanswered.popleft()).cancelled():
+                    answer.set_result(body)
         except (OSError, asyncio.IncompleteReadError):
             self._gone = ChildGone(f"exit code {await self._process.wait()}")
             for unanswered in self._unanswered:

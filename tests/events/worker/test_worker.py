@@ -93,15 +93,16 @@ async def test_a_worker_answers_every_batch_and_the_end(monkeypatch: pytest.Monk
     assert (answers, last) == ([b"1", b"2", b"3"], b"end")
 
 
-async def test_an_error_about_an_answer_ends_the_work() -> None:
-    """It is raised once the worker has ended, although more could come."""
+@pytest.mark.parametrize("endless", [True, False])
+async def test_an_error_about_an_answer_ends_the_work(endless: bool) -> None:
+    """It is raised once the worker has ended, while more could come and while the answer to the end is awaited."""
 
     def answered(answer: bytes) -> None:
         raise ValueError(answer.decode())
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(ValueError, match="1"):
-            await run_worker([ECHO], _batches(endless=True), answered)
+            await run_worker([ECHO], _batches(endless), answered)
 
 
 async def test_a_worker_that_cannot_start_is_gone() -> None:
@@ -109,3 +110,13 @@ async def test_a_worker_that_cannot_start_is_gone() -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(ChildGone, match="exit code 1"):
             await run_worker(["tests.events.worker.nothing"], _batches(endless=True), lambda _: None)
+
+
+async def test_an_answer_that_nobody_awaits_any_more_is_dropped() -> None:
+    """Whoever waited for it was cancelled: the worker ends in order all the same."""
+    worker = await Worker.start(ECHO)
+    (await worker.send(COMMITS)).cancel()
+    last = await worker.send([])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await worker.close()
+    assert last.result() == b"end"
