@@ -5,14 +5,14 @@ The cursor is that position, with a digest over it, the tenant and all other par
 that it came from.
 """
 
-import base64
-import binascii
 import hashlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+
+from events import base64url
 
 Condition: TypeAlias = tuple[str, tuple[Any, ...]]
 """A piece of SQL and its parameters."""
@@ -127,16 +127,16 @@ def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
 def cursor_after(page: Page, position: tuple[int, ...]) -> str:
     """The cursor of the page that continues after this position."""
     text = ".".join(str(number) for number in position).encode()
-    return base64.urlsafe_b64encode(_digest(page, text) + text).rstrip(b"=").decode()
+    return base64url.encode(_digest(page, text) + text).decode()
 
 
 def position(page: Page, length: int) -> tuple[int, ...]:
     """The position in the page's cursor, `length` numbers. Raises `BadCursor`."""
     cursor = page.cursor or ""
     try:
-        raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        raw = base64url.decode_exactly(cursor.encode("ascii"))
         found = tuple(int(number) for number in raw[_DIGEST_BYTES:].split(b"."))
-    except (ValueError, binascii.Error) as error:
+    except ValueError as error:
         raise BadCursor from error
     if len(found) != length or cursor_after(page, found) != cursor:
         raise BadCursor

@@ -1,21 +1,22 @@
 """Reads what the text of a token claims. That names what to look up, and proves nothing.
 
-A JWT carries its claims. The service's other tokens carry their family and a number in clear: `hrt_`, `hac_`, `hdc_`,
-key (2 characters), family (22), number (6, `hat_`: 11), then the part that authenticates them. Introspection, which has
-the keys, checks whether a token is genuine; the auditor has no keys.
+A JWT carries its claims. The service's other tokens carry their family and a number in clear (`events.token_format`).
+Introspection, which has the keys, checks whether a token is genuine; the auditor has no keys.
 """
 
-from base64 import urlsafe_b64decode
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from events import base62, base64url
+from events.token_format import CRC_WIDTH, FAMILY_WIDTH, FORM, KEY_WIDTH, LONG_TAG_WIDTH, SHORT_TAG_WIDTH
+
 Kind: TypeAlias = Literal["access", "refresh", "code"]
 
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_FORM: dict[str, tuple[Kind, int]] = {"hrt_": ("refresh", 6), "hac_": ("code", 6), "hdc_": ("code", 6)}
-_FORM["hat_"] = "access", 11
-_PREFIX, _KEY, _FAMILY, _TAGS = 4, 2, 22, 11 + 22 + 6
+_KINDS: dict[str, Kind] = {"refresh": "refresh", "code": "code", "device": "code", "access": "access"}
+_BY_PREFIX = {prefix: (_KINDS[kind], width) for kind, (prefix, width) in FORM.items()}
+_PREFIX_WIDTH = 4
+_TAGS_WIDTH = SHORT_TAG_WIDTH + LONG_TAG_WIDTH + CRC_WIDTH
 
 
 class NoToken(Exception):
@@ -52,13 +53,13 @@ class _IdTokenClaims(msgspec.Struct):
 
 def claim_of(token: str) -> TokenClaim:
     """The token that the text claims to be. Raises `IdToken`, and `NoToken` for a text that has no token's form."""
-    if token[:_PREFIX] in _FORM:
+    if token[:_PREFIX_WIDTH] in _BY_PREFIX:
         return _plain(token)
     parts = token.split(".")
     if len(parts) != 3 or not token.isascii():
         raise NoToken
     try:
-        claims = msgspec.json.decode(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        claims = msgspec.json.decode(base64url.decode(parts[1].encode()))
         return _of_jwt(claims)
     except (ValueError, RecursionError) as error:
         raise NoToken from error
@@ -74,13 +75,12 @@ def _of_jwt(claims: Any) -> TokenClaim:
 
 
 def _plain(token: str) -> TokenClaim:
-    kind, digits = _FORM[token[:_PREFIX]]
-    body = token[_PREFIX:]
-    if len(body) != _KEY + _FAMILY + digits + _TAGS or any(character not in _ALPHABET for character in body):
+    kind, width = _BY_PREFIX[token[:_PREFIX_WIDTH]]
+    body = token[_PREFIX_WIDTH:]
+    if len(body) != KEY_WIDTH + FAMILY_WIDTH + width + _TAGS_WIDTH or base62.decode_int(body) is None:
         raise NoToken
-    family, number = body[_KEY : _KEY + _FAMILY], 0
-    for character in body[_KEY + _FAMILY :][:digits]:
-        number = number * 62 + _ALPHABET.index(character)
-    if number >= 2**63:
+    family_id, rest = body[KEY_WIDTH:][:FAMILY_WIDTH], body[KEY_WIDTH + FAMILY_WIDTH :]
+    number = base62.decode_int(rest[:width])
+    if number is None or number >= 2**63:
         raise NoToken
-    return TokenClaim(kind, family, number=number)
+    return TokenClaim(kind, family_id, number=number)

@@ -7,7 +7,6 @@ A client's user is `<tenant>.<client_id>`, and its password one of: its client s
 NATS token.
 """
 
-import base64
 import hashlib
 import hmac
 import re
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from events import base64url
 from events.aggregates import subjects
 from events.aggregates.family import is_of_a_person
 from events.aggregates.role import codec
@@ -168,8 +168,7 @@ def digest(token: str) -> str:
 def _claimed_issuer(token: str) -> str | None:
     payload = token.split(".")[1:2]
     try:
-        padded = payload[0] + "=" * (-len(payload[0]) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Issued).iss
+        return msgspec.json.decode(base64url.decode(payload[0].encode("ascii")), type=_Issued).iss
     except (IndexError, ValueError, RecursionError):
         return None
 

@@ -6,7 +6,6 @@ answer is the same.
 """
 
 import asyncio
-import base64
 import logging
 from typing import Any
 
@@ -16,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from events import base64url
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.log.log import Unavailable
@@ -101,7 +101,7 @@ class Callout:
     async def _asked(self, message: Msg) -> None:
         # the broker's own JWT, on a subject of an account where only this service may publish
         payload = message.data.split(b".")[1]
-        asked = _decoder.decode(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))).nats
+        asked = _decoder.decode(base64url.decode(payload)).nats
         # who is not known here is looked up in the log, and nobody else should wait for that
         self._tasks.start(self._answer_in_turn(message, asked))
 
@@ -180,15 +180,11 @@ class Callout:
         return self._sign({"aud": account, "sub": user, "name": name, "nats": rights} | ends)
 
     def _sign(self, claims: dict[str, Any]) -> str:
-        header = _b64(b'{"typ":"JWT","alg":"ed25519-nkey"}')
+        header = base64url.encode(b'{"typ":"JWT","alg":"ed25519-nkey"}')
         stamped = {"iss": self._issuer_id, "iat": int(clock.now().timestamp()), "jti": new_id()} | claims
-        signing_input = header + b"." + _b64(msgspec.json.encode(stamped))
-        return (signing_input + b"." + _b64(self._issuer.sign(signing_input))).decode()
+        signing_input = header + b"." + base64url.encode(msgspec.json.encode(stamped))
+        return (signing_input + b"." + base64url.encode(self._issuer.sign(signing_input))).decode()
 
 
 def _kind(kind: str) -> dict[str, Any]:
     return {"type": kind, "version": 2}
-
-
-def _b64(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

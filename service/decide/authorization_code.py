@@ -1,11 +1,11 @@
 """Redeeming an authorization code or a device code: once, by its own client (RFC 6749 §4.1, RFC 7636, RFC 8628)."""
 
-import base64
 import hashlib
 import hmac
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from events import base64url
 from events.aggregates.family import (
     AuthorizationCodeIssued,
     Credential,
@@ -125,7 +125,7 @@ def expired() -> Refused:
 
 def s256(verifier: str) -> str:
     """The challenge of a verifier (RFC 7636 §4.2)."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    return base64url.encode(hashlib.sha256(verifier.encode()).digest()).decode()
 
 
 def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, credential: Credential) -> Decision:

@@ -1,9 +1,10 @@
 """The password that `heirloom url` gives a client: computed, so that it is stored nowhere."""
 
-import base64
 import hashlib
 import hmac
 from datetime import datetime
+
+from events import base64url
 
 
 def client_password(client_key: bytes, tenant: str, client_id: str, void_until: datetime | None = None) -> str:
@@ -13,4 +14,4 @@ def client_password(client_key: bytes, tenant: str, client_id: str, void_until: 
     """
     since = "" if void_until is None else f"/{void_until.isoformat()}"
     mac = hmac.digest(client_key, f"{tenant}/{client_id}{since}".encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+    return base64url.encode(mac).decode()

@@ -3,10 +3,11 @@
 Nobody finds such a secret, however fast it is verified; so a guess costs no more than any request.
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
+
+from events import base64url
 
 _FORM = "sha256:"
 _LABEL = b"heirloom/v1/secret\0"
@@ -21,7 +22,7 @@ def new_secret() -> str:
 
 def digest(secret: str) -> str:
     """What is kept of it."""
-    return _FORM + base64.urlsafe_b64encode(hashlib.sha256(_LABEL + secret.encode()).digest()).rstrip(b"=").decode()
+    return _FORM + base64url.encode(hashlib.sha256(_LABEL + secret.encode()).digest()).decode()
 
 
 def matches(kept: str | None, secret: str) -> bool:

@@ -15,21 +15,12 @@ import hmac
 import secrets
 import zlib
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from service.keys import base62
+from events import base62
+from events.token_format import CRC_WIDTH, FAMILY_WIDTH, FORM, KEY_WIDTH, LONG_TAG_WIDTH, SHORT_TAG_WIDTH, Kind
 from service.keys.keyring import Keyring
 
-Kind: TypeAlias = Literal["refresh", "code", "device", "access"]
-
-FORM: dict[Kind, tuple[str, int]] = {
-    "refresh": ("hrt_", 6),
-    "code": ("hac_", 6),
-    "device": ("hdc_", 6),
-    "access": ("hat_", 11),
-}
-"""The prefix of each kind, and how many characters its number takes: a generation, 0, 0, the commit's sequence."""
-_KEY, _FAMILY, _SHORT, _LONG, _CRC = 2, 22, 11, 22, 6
 _CHARACTER_OF_BYTE = bytes(ord(base62.ALPHABET[byte % 62]) for byte in range(256))
 
 
@@ -49,8 +40,8 @@ class Tokens:
     def __init__(self, keyring: Keyring, tenant: str, kind: Kind) -> None:
         self._keyring = keyring
         self._prefix, self._number = FORM[kind]
-        self._claim_end = len(self._prefix) + _KEY + _FAMILY + self._number
-        self._length = self._claim_end + _SHORT + _LONG + _CRC
+        self._claim_end = len(self._prefix) + KEY_WIDTH + FAMILY_WIDTH + self._number
+        self._length = self._claim_end + SHORT_TAG_WIDTH + LONG_TAG_WIDTH + CRC_WIDTH
         self._short = f"{kind}/{tenant}/short"
         self._long = f"{kind}/{tenant}/long"
         # an HMAC that has taken in its key is copied for each message
@@ -59,7 +50,7 @@ class Tokens:
 
     def mint(self, key: int, family_id: str, number: int, seed: str) -> str:
         """The token of that number: the same one whenever it is asked for."""
-        claim = self._prefix + base62.encode_int(key, _KEY) + family_id + base62.encode_int(number, self._number)
+        claim = self._prefix + base62.encode_int(key, KEY_WIDTH) + family_id + base62.encode_int(number, self._number)
         text = claim + self._short_tag(key, claim) + self._long_tag(key, claim, seed)
         return text + _checksum(text)
 
@@ -67,28 +58,30 @@ class Tokens:
         """What the token claims, or None if this service cannot have made it. Needs no read and takes no secret out."""
         if len(token) != self._length or not token.startswith(self._prefix) or not token.isascii():
             return None
-        text, checksum = token[:-_CRC], token[-_CRC:]
+        text, checksum = token[:-CRC_WIDTH], token[-CRC_WIDTH:]
         if checksum != _checksum(text):
             return None
         claim, tags = text[: self._claim_end], text[self._claim_end :]
         start = len(self._prefix)
-        key = base62.decode_int(claim[start : start + _KEY])
-        number = base62.decode_int(claim[start + _KEY + _FAMILY :])
+        key = base62.decode_int(claim[start : start + KEY_WIDTH])
+        number = base62.decode_int(claim[start + KEY_WIDTH + FAMILY_WIDTH :])
         if key is None or number is None or key not in self._keyring:
             return None
-        if not hmac.compare_digest(tags[:_SHORT], self._short_tag(key, claim)):
+        if not hmac.compare_digest(tags[:SHORT_TAG_WIDTH], self._short_tag(key, claim)):
             return None
-        return PresentedToken(key, claim[start + _KEY : start + _KEY + _FAMILY], number, claim, tags[_SHORT:])
+        return PresentedToken(
+            key, claim[start + KEY_WIDTH : start + KEY_WIDTH + FAMILY_WIDTH], number, claim, tags[SHORT_TAG_WIDTH:]
+        )
 
     def is_minted_for(self, presented: PresentedToken, seed: str) -> bool:
         """Whether the long tag is right too, for a family of that seed: then this service made the token."""
         return hmac.compare_digest(presented.long_tag, self._long_tag(presented.key, presented.claim, seed))
 
     def _short_tag(self, key: int, claim: str) -> str:
-        return tag_of(self._short_mac(key), claim.encode(), _SHORT)
+        return tag_of(self._short_mac(key), claim.encode(), SHORT_TAG_WIDTH)
 
     def _long_tag(self, key: int, claim: str, seed: str) -> str:
-        return tag_of(self._long_mac(key, seed), claim.encode(), _LONG)
+        return tag_of(self._long_mac(key, seed), claim.encode(), LONG_TAG_WIDTH)
 
     def _new_short_mac(self, key: int) -> hmac.HMAC:
         return hmac.new(self._keyring.derive(key, self._short), digestmod="sha256")
@@ -100,12 +93,12 @@ class Tokens:
 
 def new_id() -> str:
     """22 random characters, 125 bits: a family id, a `jti`, a commit's id."""
-    return _as_text(secrets.token_bytes(_FAMILY))
+    return _as_text(secrets.token_bytes(FAMILY_WIDTH))
 
 
 def new_seed() -> str:
     """22 random characters: what keys a family's long tags besides the service's key."""
-    return _as_text(secrets.token_bytes(_FAMILY))
+    return _as_text(secrets.token_bytes(FAMILY_WIDTH))
 
 
 def short_digest(data: bytes) -> str:
@@ -126,4 +119,4 @@ def _as_text(data: bytes) -> str:
 
 
 def _checksum(text: str) -> str:
-    return base62.encode_int(zlib.crc32(text.encode()), _CRC)
+    return base62.encode_int(zlib.crc32(text.encode()), CRC_WIDTH)

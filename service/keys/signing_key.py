@@ -5,7 +5,6 @@ has and where each stands. Header and algorithm are fixed when a key is loaded: 
 else, and verifying accepts exactly the headers made here (RFC 8725 §3.1: no `alg` or `jku` of a token's choice).
 """
 
-import base64
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +16,7 @@ from joserfc.jwk import ECKey, Key, OKPKey
 from joserfc.jws import JWSRegistry
 
 from events.aggregates.settings import SigningAlg
+from events.base64url import decode_exactly, encode
 from service.keys.keyring import Keyring
 
 TokenType: TypeAlias = Literal["at+jwt", "JWT"]
@@ -43,29 +43,29 @@ class SigningKey:
 
     def sign(self, claims: dict[str, Any], typ: TokenType = "at+jwt") -> str:
         """A compact JWS of the claims."""
-        signing_input = self._headers[typ] + b"." + _b64(msgspec.json.encode(claims))
-        return (signing_input + b"." + _b64(self._sign(signing_input))).decode()
+        signing_input = self._headers[typ] + b"." + encode(msgspec.json.encode(claims))
+        return (signing_input + b"." + encode(self._sign(signing_input))).decode()
 
     def verify(self, header: bytes, payload: bytes, signature: bytes) -> dict[str, Any] | None:
         """The claims of an access token this key signed (each part base64url), or None."""
         if header != self._headers["at+jwt"]:
             return None
         try:
-            if not self._algorithm.verify(header + b"." + payload, _unb64(signature), self._key):
+            if not self._algorithm.verify(header + b"." + payload, decode_exactly(signature), self._key):
                 return None
-            claims: dict[str, Any] = msgspec.json.decode(_unb64(payload), type=dict[str, Any])
+            claims: dict[str, Any] = msgspec.json.decode(decode_exactly(payload), type=dict[str, Any])
         except ValueError:
             return None
         return claims
 
     def _header(self, typ: TokenType) -> bytes:
-        return _b64(msgspec.json.encode({"alg": self.alg, "typ": typ, "kid": self.kid}))
+        return encode(msgspec.json.encode({"alg": self.alg, "typ": typ, "kid": self.kid}))
 
 
 def kid_of(header: bytes) -> str | None:
     """The `kid` a JWS header names, unverified: good for finding the key to try, nothing else."""
     try:
-        named = msgspec.json.decode(_unb64(header), type=dict[str, Any]).get("kid")
+        named = msgspec.json.decode(decode_exactly(header), type=dict[str, Any]).get("kid")
     except (ValueError, RecursionError):
         return None
     return named if isinstance(named, str) else None
@@ -93,15 +93,3 @@ def _signer(key: Key) -> Callable[[bytes], bytes]:
         return r.to_bytes(32) + s.to_bytes(32)
 
     return sign
-
-
-def _b64(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _unb64(text: bytes) -> bytes:
-    """Of the one encoding there is (RFC 7515 §2): a token with one character altered is not this token."""
-    data = base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    if _b64(data) != text:
-        raise ValueError("not canonical base64url")
-    return data

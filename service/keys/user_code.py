@@ -7,7 +7,7 @@ import hmac
 import secrets
 import unicodedata
 
-from service.keys import base62
+from events import base62
 from service.keys.keyring import Keyring
 
 ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from service.keys import base62
+from events import base62
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import tag_of
 

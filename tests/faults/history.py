@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
 
-from service.keys import base62
+from events import base62
 
 Kind: TypeAlias = Literal["issue", "refresh", "introspect", "revoke", "witness"]
 Outcome: TypeAlias = Literal["ok", "fail", "info"]

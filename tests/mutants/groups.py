@@ -43,8 +43,12 @@ GROUPS = (
     ),
     Group(
         "tokens",
-        ("service/keys/mac_tokens.py",),
-        ("tests/service/keys/test_mac_tokens.py", "tests/service/keys/test_signing_key.py"),
+        ("service/keys/mac_tokens.py", "events/base64url.py"),
+        (
+            "tests/service/keys/test_mac_tokens.py",
+            "tests/service/keys/test_signing_key.py",
+            "tests/events/test_base64url.py",
+        ),
     ),
     Group(
         "leases",

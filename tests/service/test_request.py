@@ -9,13 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.aggregates.settings import ClientSettings, GrantType
+from events.token_format import FORM
 from service.decide.scope import parse_resources
 from service.endpoints.end_user import PersonRequest, person_of
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest, decoder
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import FORM, Tokens
+from service.keys.mac_tokens import Tokens
 from service.registry.parse_settings import parse
 from service.request import Request, at_most, decode, idempotency_key
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, GrantAuthorized, TokenIssued, TokenRedeemed
+from events.token_format import Kind
 from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Kind, Tokens, new_id
+from service.keys.mac_tokens import Tokens, new_id
 from tests.projections.logs import AUDIENCE, START, LogMaker
 from tests.projections.queries.asked import Asked
 

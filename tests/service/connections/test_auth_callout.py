@@ -16,7 +16,7 @@ from events.fairness.fair_queue import NoRoom
 from events.log.log import Unavailable
 from service import clock
 from service.connections.admission import Admitted, ConnectOptions
-from service.connections.auth_callout import SUBJECT, Callout, _b64
+from service.connections.auth_callout import SUBJECT, Callout
 from service.connections.token_connections import TokenConnection
 from service.errors import invalid_client
 from service.registry.named_role import NamedRole, below
@@ -301,11 +301,6 @@ async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: py
     await world.asked(message)
     await world.callout.drain()
     assert len(message.answer) == 0 and not world.offered
-
-
-def test_nothing_but_padding_is_taken_off() -> None:
-    """RFC 7515 §2: base64url with all trailing `=` omitted, and no letter with them."""
-    assert (_b64(bytes([0, 0, 23])), _b64(bytes(1)), _b64(bytes(2))) == (b"AAAX", b"AA", b"AAA")
 
 
 async def test_a_question_of_any_length_is_read(world: World) -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from events import base62
 from service.connections.admission import _claimed_issuer
-from service.keys import base62, keyring
+from service.keys import keyring
 from service.keys.keyring import Keyring, KeyringError
 from service.keys.mac_tokens import Tokens, new_id, new_seed, short_digest
 from service.keys.signing_key import SigningKey, kid_of

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keys import base62
+from events import base62
 from service.keys.keyring import Keyring
 from service.keys.vouchers import CLAIM, Vouchers
 

@@ -24,10 +24,11 @@ from events.log.consumer_reader import Batch
 from events.log.grammar import read_commit
 from events.log.log import Head, Log, Unavailable
 from events.log.stored_commit import Stored
+from events.token_format import Kind
 from service.clock import FOR_EVER
 from service.keys import keyring
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Kind, Tokens
+from service.keys.mac_tokens import Tokens
 from service.keys.signing_key import SigningKey
 from service.keys.vouchers import Vouchers
 from service.registry import registry as registry_module

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from events import base62
 from events.aggregates import subjects
 from events.aggregates.family import codec
 from events.log.log import Log
-from service.keys import base62, keyring
+from service.keys import keyring
 from service.keys.mac_tokens import Tokens, new_id, new_seed
 from tests.system.service import Caller, Service
 from tests.system.workspace import (

@@ -1,4 +1,4 @@
-"""Base62 (0-9 A-Z a-z) of a fixed number of bytes, always as many characters."""
+"""Base62 (0-9 A-Z a-z) of fixed width: as many characters for every value of the same size."""
 
 import math
 from functools import cache
@@ -10,17 +10,17 @@ _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 
 @cache
 def length(size: int) -> int:
-    """How many characters `size` bytes take."""
+    """The number of characters for `size` bytes."""
     return math.ceil(size * 8 / math.log2(62))
 
 
 def encode(data: bytes) -> str:
-    """Big-endian, padded with zeros to `length(len(data))`."""
+    """Encode `data` as a big-endian number in `length(len(data))` characters."""
     return encode_int(int.from_bytes(data), length(len(data)))
 
 
 def encode_int(number: int, width: int) -> str:
-    """`number` in `width` characters; the number must fit."""
+    """Encode `number` in `width` characters, which must suffice."""
     text = ""
     for _ in range(width // 2):
         number, pair = divmod(number, 3844)
@@ -29,7 +29,7 @@ def encode_int(number: int, width: int) -> str:
 
 
 def decode_int(text: str) -> int | None:
-    """The number that `encode_int` made `text` of; None for anything it would not have made."""
+    """Decode a text of `encode_int`; None if it has a character that is none of base62."""
     number = 0
     for character in text:
         value = _VALUES.get(character)

@@ -1,0 +1,36 @@
+"""Base64url without padding (RFC 7515 §2 and appendix C)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events import base64url
+
+
+def test_as_the_rfc_has_it() -> None:
+    """RFC 7515, appendix C."""
+    assert base64url.encode(bytes((3, 236, 255, 224, 193))) == b"A-z_4ME"
+
+
+def test_nothing_but_padding_is_taken_off() -> None:
+    """RFC 7515 §2: base64url with all trailing `=` omitted, and no letter with them."""
+    assert (base64url.encode(bytes([0, 0, 23])), base64url.encode(bytes(1)), base64url.encode(bytes(2))) == (
+        b"AAAX",
+        b"AA",
+        b"AAA",
+    )
+
+
+@given(data=st.binary(max_size=64))
+def test_every_byte_string_comes_back(data: bytes) -> None:
+    """By both ways of decoding."""
+    text = base64url.encode(data)
+    assert b"=" not in text
+    assert base64url.decode(text) == base64url.decode_exactly(text) == data
+
+
+@pytest.mark.parametrize("other", [b"A-z_4MF", b"A-z_4ME=", b"A+z/4ME", b"A-z_4ME\n", b"A-z_4"])
+def test_another_text_of_the_same_bytes_is_refused(other: bytes) -> None:
+    """Spare bits, padding, the other alphabet, white space, and a length that no bytes have."""
+    with pytest.raises(ValueError, match=r"."):
+        base64url.decode_exactly(other)
