@@ -1,9 +1,9 @@
-"""`heirloom admin …`: an operator's commands (CONTRACT §5). Each comes back when its effect is complete everywhere."""
+"""`heirloom admin …`: an operator's commands (contract §5). Each returns when its effect is complete everywhere."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -57,8 +57,46 @@ def key() -> None:
     """The tenant's signing keys."""
 
 
+class _Order(NamedTuple):
+    """A command that only names its object, and a reason: `operation` is also the name of its group and its own."""
+
+    operation: str
+    arguments: tuple[str, ...]
+    help: str
+
+
+_ORDERS = (
+    _Order("client.disable", ("client_id",), "Refuse CLIENT_ID everything, and end all its families."),
+    _Order("client.enable", ("client_id",), "Let CLIENT_ID ask again; what ended stays ended."),
+    _Order("subject.block", ("sub",), "Issue nothing for SUB any more, and end all families."),
+    _Order("subject.unblock", ("sub",), "Let new families begin for SUB; what ended stays ended."),
+    _Order("subject.revoke", ("sub",), "End all families of SUB; new ones may begin."),
+    _Order("consent.revoke", ("sub", "client_id"), "End what CLIENT_ID has of SUB."),
+    _Order("family.revoke", ("family_id",), "End one family."),
+)
+
+
+def _add_order(the_order: _Order) -> None:
+    """Add the order's command to its group."""
+    group, _, name = the_order.operation.partition(".")
+
+    def send(data: Path, nats: str | None, tenant: str, as_json: bool, **request: str | None) -> None:
+        _ask(OrderTarget(data, nats, tenant, as_json), the_order.operation, request)
+
+    command = REASON(send)
+    for argument in reversed(the_order.arguments):
+        command = click.argument(argument)(command)
+    _GROUPS[group].command(name, help=the_order.help)(order(command))
+
+
+_GROUPS = {"client": client, "subject": subject, "consent": consent, "family": family}
+
+for _each in _ORDERS:
+    _add_order(_each)
+
+
 def _settings(command: F) -> F:
-    """The options of what is put."""
+    """Add the options that name settings."""
     given = click.option(
         "--set",
         "given",
@@ -73,9 +111,9 @@ def _settings(command: F) -> F:
 @tenant_group.command("put")
 @order
 @_settings
-def tenant_put(given: tuple[str, ...], file: Path | None, **place: Any) -> None:
+def tenant_put(given: tuple[str, ...], file: Path | None, **target: Any) -> None:
     """Replace the tenant's settings, as a whole."""
-    _ask(OrderTarget(**place), "tenant.put", _read_settings(given, file))
+    _ask(OrderTarget(**target), "tenant.put", _read_settings(given, file))
 
 
 @client.command("put")
@@ -85,76 +123,12 @@ def tenant_put(given: tuple[str, ...], file: Path | None, **place: Any) -> None:
 @click.option("--no-secret", is_flag=True, help="Make no secret, even if the client needs one.")
 @click.option("--rotate-secret", is_flag=True, help="Make a new secret; the old one is void.")
 def client_put(
-    client_id: str, given: tuple[str, ...], file: Path | None, no_secret: bool, rotate_secret: bool, **place: Any
+    client_id: str, given: tuple[str, ...], file: Path | None, no_secret: bool, rotate_secret: bool, **target: Any
 ) -> None:
     """Register CLIENT_ID, or replace its registration as a whole. A new secret is shown this once."""
     flags: dict[str, Any] = {"generate_secret": False} if no_secret else {}
     flags |= {"rotate_secret": True} if rotate_secret else {}
-    _ask(OrderTarget(**place), "client.put", _read_settings(given, file) | flags | {"client_id": client_id})
-
-
-@client.command("disable")
-@order
-@click.argument("client_id")
-@REASON
-def client_disable(client_id: str, reason: str | None, **place: Any) -> None:
-    """Refuse CLIENT_ID everything, and end all its families."""
-    _ask(OrderTarget(**place), "client.disable", {"client_id": client_id, "reason": reason})
-
-
-@client.command("enable")
-@order
-@click.argument("client_id")
-@REASON
-def client_enable(client_id: str, reason: str | None, **place: Any) -> None:
-    """Let CLIENT_ID ask again; what ended stays ended."""
-    _ask(OrderTarget(**place), "client.enable", {"client_id": client_id, "reason": reason})
-
-
-@subject.command("block")
-@order
-@click.argument("sub")
-@REASON
-def subject_block(sub: str, reason: str | None, **place: Any) -> None:
-    """Issue nothing for SUB any more, and end all families."""
-    _ask(OrderTarget(**place), "subject.block", {"sub": sub, "reason": reason})
-
-
-@subject.command("unblock")
-@order
-@click.argument("sub")
-@REASON
-def subject_unblock(sub: str, reason: str | None, **place: Any) -> None:
-    """Let new families begin for SUB; what ended stays ended."""
-    _ask(OrderTarget(**place), "subject.unblock", {"sub": sub, "reason": reason})
-
-
-@subject.command("revoke")
-@order
-@click.argument("sub")
-@REASON
-def subject_revoke(sub: str, reason: str | None, **place: Any) -> None:
-    """End all families of SUB; new ones may begin."""
-    _ask(OrderTarget(**place), "subject.revoke", {"sub": sub, "reason": reason})
-
-
-@consent.command("revoke")
-@order
-@click.argument("sub")
-@click.argument("client_id")
-@REASON
-def consent_revoke(sub: str, client_id: str, reason: str | None, **place: Any) -> None:
-    """End what CLIENT_ID has of SUB."""
-    _ask(OrderTarget(**place), "consent.revoke", {"sub": sub, "client_id": client_id, "reason": reason})
-
-
-@family.command("revoke")
-@order
-@click.argument("family_id", metavar="FAMILY_ID")
-@REASON
-def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
-    """End one family."""
-    _ask(OrderTarget(**place), "family.revoke", {"family_id": family_id, "reason": reason})
+    _ask(OrderTarget(**target), "client.put", _read_settings(given, file) | flags | {"client_id": client_id})
 
 
 @key.command("rotate")
@@ -166,16 +140,16 @@ def family_revoke(family_id: str, reason: str | None, **place: Any) -> None:
     show_default=True,
     help="The key that signs, or the one refresh tokens and codes are computed under.",
 )
-def key_rotate(use: str, **place: Any) -> None:
+def key_rotate(use: str, **target: Any) -> None:
     """Use a new key.
 
     What was made under the old one stays valid until it expires.
     """
-    _ask(OrderTarget(**place), "key.rotate", {"use": use})
+    _ask(OrderTarget(**target), "key.rotate", {"use": use})
 
 
 def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
-    """The file's settings, and those given one by one over them. There is one at least: the others are reset."""
+    """The file's settings, overridden by those given one by one. At least one is required: all others are reset."""
     settings = read_toml(file)[1] if file is not None else {}
     for setting in given:
         name, equals, value = setting.partition("=")
@@ -192,6 +166,6 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     return settings
 
 
-def _ask(place: OrderTarget, what: str, request: dict[str, Any]) -> None:
-    """Send the order and show the answer. Raises as `ask`."""
-    show(place, ask(place, what, request))
+def _ask(target: OrderTarget, operation: str, request: Mapping[str, Any]) -> None:
+    """Send the order and show its answer. Raises `click.ClickException`."""
+    show(target, ask(target, operation, request))

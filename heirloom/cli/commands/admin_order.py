@@ -1,7 +1,7 @@
-"""What the commands that order something have in common: where the order goes, and how its answer is shown."""
+"""The parts that all operator commands share: where an order goes, and how its answer is shown."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +12,7 @@ from heirloom.cli.service_connection import answer_to, open_bus
 from heirloom.cli.tables import print_facts, print_json
 
 ORDER_TIMEOUT_SECONDS = 45
-"""The service itself gives up waiting for its effect a little earlier, and says so."""
+"""The service waits a little less for an order's effect, and then reports that."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,28 +29,28 @@ class OrderTarget(NamedTuple):
 
 
 def order(command: F) -> F:
-    """The options of every command."""
+    """Add the options that every command has."""
     return where(THE_TENANT(click.option("--json", "as_json", is_flag=True, help="As JSON, for pipes.")(command)))
 
 
 REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
 
 
-def ask(place: OrderTarget, what: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Send the order. Raises `click.ClickException` with the service's own words."""
+def ask(target: OrderTarget, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Send an order, without what is None, and return its answer. Raises `click.ClickException` with its error."""
     given = {name: value for name, value in request.items() if value is not None}
-    subject = f"admin.{place.tenant}.{what}"
+    subject = f"admin.{target.tenant}.{operation}"
 
     async def run() -> dict[str, Any]:
-        async with open_bus(place.data, place.nats, "operator") as connection:
+        async with open_bus(target.data, target.nats, "operator") as connection:
             return await answer_to(connection, "operator", subject, given, ORDER_TIMEOUT_SECONDS)
 
     return asyncio.run(run())
 
 
-def show(place: OrderTarget, answer: dict[str, Any]) -> None:
-    """The answer's fields, as JSON or a line each."""
-    if place.as_json:
+def show(target: OrderTarget, answer: dict[str, Any]) -> None:
+    """Print the answer's fields, as JSON or a line each."""
+    if target.as_json:
         print_json(answer)
         return
     if "changed" in answer:

@@ -26,11 +26,11 @@ def role_add(kind: str, name: str, **options: Any) -> None:
 
     It may do what that role may, for this tenant alone, and has an inbox of its own. Its secret is shown this once.
     """
-    place = OrderTarget(**options)
-    answer = ask(place, "role.add", {"role": kind, "name": name})
-    answer["url"] = _url(place.data, place.nats, f"{answer['user']}:{answer['secret']}")
-    show(place, answer)
-    if not place.as_json:
+    target = OrderTarget(**options)
+    answer = ask(target, "role.add", {"role": kind, "name": name})
+    answer["url"] = _url(target.data, target.nats, f"{answer['user']}:{answer['secret']}")
+    show(target, answer)
+    if not target.as_json:
         click.echo("The secret is shown this once; only its digest is kept.", err=True)
 
 
@@ -38,9 +38,9 @@ def role_add(kind: str, name: str, **options: Any) -> None:
 @order
 def role_list(**options: Any) -> None:
     """Show the names, live and revoked."""
-    place = OrderTarget(**options)
-    answer = ask(place, "role.list", {})
-    if place.as_json:
+    target = OrderTarget(**options)
+    answer = ask(target, "role.list", {})
+    if target.as_json:
         print_json(answer)
         return
     columns = "name", "role", "status", "seq"
@@ -53,11 +53,11 @@ def role_list(**options: Any) -> None:
 @REASON
 def role_revoke(name: str, reason: str | None, **options: Any) -> None:
     """Let nobody connect as NAME any more; its connections end within a second."""
-    place = OrderTarget(**options)
-    show(place, ask(place, "role.revoke", {"name": name, "reason": reason}))
+    target = OrderTarget(**options)
+    show(target, ask(target, "role.revoke", {"name": name, "reason": reason}))
 
 
 def _url(data: Path, nats: str | None, who: str) -> str:
-    """As `heirloom url` shows one: the first broker's."""
+    """The URL of the first broker for these credentials, as `heirloom url` prints it."""
     first = (whereabouts(data).url if nats is None else nats).split(",")[0]
     return f"{first.partition('://')[0]}://{who}@{host_of(first)}"
