@@ -22,7 +22,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ALGORITHMS = ("ES256", "Ed25519", "EdDSA", "PS256", "RS256")
 TYPES = ("jwt", "client-authentication+jwt")
 FORBIDDEN_HEADER_PARAMETERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
-"""Whence the key comes is ours to know (RFC 8725 §3.10), and no extension is understood here (RFC 7515 §4.1.11)."""
+"""A token must not choose its own key (RFC 8725 §3.10), and no header extension is supported (RFC 7515 §4.1.11)."""
 
 LONGEST_SECONDS = 600
 LEEWAY_SECONDS = 30
@@ -33,12 +33,12 @@ TAKEN = (10071, 10164)
 
 
 def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
-    """The configuration of the bucket's stream: the least that NATS tools take for a bucket.
+    """The configuration of the bucket's stream: the least that NATS tools recognise as a bucket.
 
-    It remembers each for longer than any is good for, also where two clocks are as far apart as is tolerated
-    (`--max-clock-skew`, each from the broker's).
+    It keeps each assertion for longer than any is valid, even if two replicas' clocks are as far apart as allowed
+    (`--max-clock-skew`, each from the broker's clock).
     """
-    kept_seconds = LONGEST_SECONDS + 2 * tolerated_seconds + MARGIN_SECONDS
+    max_age_seconds = LONGEST_SECONDS + 2 * tolerated_seconds + MARGIN_SECONDS
     return {
         "name": f"KV_{BUCKET}",
         "subjects": [f"$KV.{BUCKET}.>"],
@@ -47,7 +47,7 @@ def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
         "num_replicas": replicas,
         "discard": "new",
         "compression": "none",
-        "max_age": kept_seconds * 1_000_000_000,
+        "max_age": max_age_seconds * 1_000_000_000,
         "max_msgs": -1,
         "max_bytes": -1,
         "max_msgs_per_subject": 1,
@@ -58,7 +58,7 @@ def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
 
 
 class AssertionClaims(msgspec.Struct, frozen=True):
-    """RFC 7523 §3; times are NumericDates."""
+    """The claims of RFC 7523 §3; times are NumericDates."""
 
     iss: str
     sub: str
@@ -69,12 +69,12 @@ class AssertionClaims(msgspec.Struct, frozen=True):
     iat: float | None = None
 
     def are_good(self, client_id: str, audiences: tuple[str, ...], now: float) -> bool:
-        """Whether they speak for that client, to us alone, now."""
+        """Whether the claims authenticate that client to us alone, now. `audiences` are our names."""
         aud = (self.aud,) if isinstance(self.aud, str) else self.aud
         begins = max(self.nbf or 0.0, self.iat or 0.0)
         return (
             self.iss == self.sub == client_id
-            # one that is also meant for others could be presented here by them
+            # an assertion with other audiences too could be presented here by them
             and len(aud) > 0
             and set(aud) <= set(audiences)
             and now < self.exp <= now + LONGEST_SECONDS
@@ -84,14 +84,14 @@ class AssertionClaims(msgspec.Struct, frozen=True):
 
 
 class Assertion(NamedTuple):
-    """One that can be read; nothing of it is proved."""
+    """A decoded assertion; neither its signature nor its claims are checked."""
 
     header: dict[str, Any]
     claims: AssertionClaims
     signed: CompactSignature
 
     def is_signed_by(self, jwks: dict[str, Any]) -> bool:
-        """Whether one of the keys, the one it names where it names one, made the signature."""
+        """Whether one of the keys made the signature; only the key that the `kid` names, if there is one, counts."""
         algorithm = JWSRegistry.algorithms[self.header["alg"]]
         segments = self.signed.segments
         signing_input = segments["header"] + b"." + segments["payload"]
@@ -109,7 +109,7 @@ class Assertion(NamedTuple):
 
 
 def read(text: str) -> Assertion | None:
-    """The assertion, or None for what cannot be one: no JWS, an algorithm not on the list, a header or claim amiss."""
+    """Decode an assertion; None if it is no JWS, its algorithm or header is not allowed, or a claim is missing."""
     try:
         signed = extract_compact(text.encode())
         claims = msgspec.json.decode(signed.payload, type=AssertionClaims)
@@ -126,23 +126,23 @@ def read(text: str) -> Assertion | None:
 
 @lru_cache(maxsize=1024)
 def _keys(jwks: bytes) -> list[Key]:
-    """Those that are strong enough; an older log may have others."""
+    """The keys that are strong enough; an older log may hold weak ones."""
     return [key for key in keys_of(msgspec.json.decode(jwks)) if weakness(key) is None]
 
 
 class UsedAssertions:
-    """Every assertion is good once, on whichever replica and also after all have started anew (RFC 7523 §3)."""
+    """Accepts each assertion once, over all replicas and their restarts (RFC 7523 §3)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._jetstream: JetStreamContext = connection.jetstream()
 
     async def start(self, replicas: int, tolerated_seconds: int) -> None:
-        """Make the bucket that remembers them, or change the one there is. Raises `WeakStream` if that is in vain."""
+        """Create the bucket, or update the existing one. Raises `WeakStream` if the broker refuses that."""
         await ensure_exactly(self._connection, bucket(replicas, tolerated_seconds), mends=True)
 
     async def use(self, tenant: str, client_id: str, jti: str) -> bool:
-        """Whether this is the first time. The bucket holds a digest alone. Raises `Unavailable`."""
+        """Whether this is the assertion's first use. The bucket stores only a digest. Raises `Unavailable`."""
         key = hashlib.sha256(msgspec.json.encode((tenant, client_id, jti))).hexdigest()
         try:
             await self._jetstream.publish(

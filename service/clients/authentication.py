@@ -1,6 +1,6 @@
-"""Authenticating a client by what its request carries (RFC 6749 §2.3), for callers whose subject does not prove it.
+"""Authenticating a client by its request (RFC 6749 §2.3), for callers whose NATS subject does not prove the client.
 
-Whatever is wrong with it, the answer is the same `invalid_client`, and nothing else in the request was looked at.
+Every failure has the same error, `invalid_client`, and nothing else of the request is read before.
 """
 
 import base64
@@ -23,14 +23,14 @@ from service.request import Checked, Request, check
 METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
 WITH_SECRET: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post")
 FOR_PUBLIC_CLIENTS = frozenset({"token", "revoke", "device_authorization"})
-"""Where a client's name alone will do. Elsewhere the caller's right is all that protects people."""
+"""Endpoints that accept a public client by its `client_id` alone. The others need a caller that is authenticated."""
 CLIENT_ID_NAMES_ANOTHER_CLIENT = frozenset({"authorize"})
-"""Where the parameter names the client that asks for a code, so that it cannot also name the caller."""
+"""Endpoints whose `client_id` parameter names another client than the caller."""
 MAX_AUTHORIZATION = 4096
 
 
 class BySecret(NamedTuple):
-    """`client_secret_basic` or `client_secret_post`; None where there is but one way to show it, as to the broker."""
+    """`client_secret_basic` or `client_secret_post`; `method` is None at the broker, which has one way alone."""
 
     method: AuthMethod | None
     client_id: str
@@ -38,20 +38,20 @@ class BySecret(NamedTuple):
 
 
 class ByAssertion(NamedTuple):
-    """`private_key_jwt`."""
+    """A signed assertion: `private_key_jwt`."""
 
     client_id: str
     assertion: Assertion
 
 
 class ByName(NamedTuple):
-    """`none`."""
+    """A public client's name: `none`."""
 
     client_id: str
 
 
 class ByPassword(NamedTuple):
-    """Its secret, or what `client_password` computes under `client_key`: the broker has one place for both."""
+    """A password at the broker: the client's secret, or what `client_password` computes under `client_key`."""
 
     client_id: str
     password: str
@@ -62,9 +62,9 @@ ClientProof: TypeAlias = BySecret | ByAssertion | ByName | ByPassword
 
 
 def client_proof(endpoint: str, headers: dict[str, str], parameters: dict[str, Any]) -> ClientProof:
-    """The one authentication the request carries.
+    """The request's one proof of its client.
 
-    Raises `invalid_request` for two, or for one that is incomplete, and `invalid_client` for one that cannot be read.
+    Raises `invalid_request` for two proofs or an incomplete one, and `invalid_client` for one that cannot be decoded.
     """
     authorizations = [value for name, value in headers.items() if name.lower() == "authorization"]
     secret = _text(parameters, "client_secret")
@@ -96,11 +96,11 @@ def _text(parameters: dict[str, Any], name: str) -> str | None:
     value = parameters.get(name)
     if value is not None and not isinstance(value, str):
         raise OAuthError("invalid_request", f"the parameter {name} must be a string")
-    return value or None  # without a value it counts as left out (RFC 6749 §3.2)
+    return value or None  # an empty parameter counts as omitted (RFC 6749 §3.2)
 
 
 def _basic(authorization: str) -> BySecret:
-    """RFC 7617, with id and secret encoded as in a form (RFC 6749 §2.3.1)."""
+    """Decode HTTP Basic (RFC 7617), whose id and secret are form-encoded (RFC 6749 §2.3.1)."""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic" or len(credentials) > MAX_AUTHORIZATION:
         raise invalid_client()
@@ -125,14 +125,14 @@ def _assertion(text: str, kind: str | None) -> ByAssertion:
 
 
 class ClientAuthentication:
-    """Turns what comes over `oauth.<tenant>.edge.<endpoint>` into a request of a client that proved who it is."""
+    """Authenticates the client of each request on `oauth.<tenant>.edge.<endpoint>`."""
 
     def __init__(self, context: Context, used: UsedAssertions) -> None:
         self._context = context
         self._used = used
 
     async def authenticate(self, request: Request, endpoint: str) -> Request:
-        """The same request with the client that asks.
+        """The same request, with its authenticated client.
 
         Raises `invalid_client`, `invalid_request`, `slow_down`, `temporarily_unavailable`, and `Unavailable`.
         """
@@ -141,10 +141,10 @@ class ClientAuthentication:
         return Request(request.tenant, proof.client_id, Checked(request.body), request.headers)
 
     async def prove(self, tenant_name: str, proof: ClientProof, endpoint: str = "") -> Client:
-        """The client, if the proof holds there. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
+        """The client, if the proof is right. Raises `invalid_client`, `temporarily_unavailable`, and `Unavailable`.
 
-        What is right by what is known here is never refused for what others do. For all else the log is looked into,
-        at a rate for all of the tenant's; what is more gets `slow_down`.
+        A proof that is right by this replica's memory is never refused because of other callers. For every other one
+        the log is read, at a rate for the whole tenant; beyond it this raises `slow_down`.
         """
         registry = self._context.registry
         tenant = registry.known_tenant(tenant_name)
@@ -168,9 +168,9 @@ class ClientAuthentication:
         method = client.rules.token_endpoint_auth_method if client is not None and may else None
         match proof:
             case BySecret():
-                good = WITH_SECRET if proof.method is None else (proof.method,)
-                kept = client.state.secret_hash if client is not None and method in good else None
-                return matches(kept, proof.secret)
+                allowed = WITH_SECRET if proof.method is None else (proof.method,)
+                stored = client.state.secret_hash if client is not None and method in allowed else None
+                return matches(stored, proof.secret)
             case ByAssertion():
                 if tenant is None or client is None or method != "private_key_jwt":
                     return False
@@ -191,12 +191,12 @@ class ClientAuthentication:
             return False
         if client.rules.jwks is None or not assertion.is_signed_by(client.rules.jwks):
             return False
-        # last, so that only the client itself can use up its assertions, and its rate
+        # last, so that only the client itself can use up its assertions and its rate
         self._context.door.assertion(client)
         return await self._used.use(tenant.name, client.client_id, assertion.claims.jti)
 
     async def _newer(self, tenant: Tenant | None, client: Client | None) -> Client | None:
-        """The client, if the log has a registration of it that has not come here yet: its new secret works at once."""
+        """The client, if the log has a newer registration than this replica: so a new secret works at once."""
         if tenant is None or client is None:
             return None
         stored = await self._context.log.last_from_leader(subjects.client(tenant.name, client.client_id))
@@ -207,5 +207,5 @@ class ClientAuthentication:
 
 
 def token_endpoint(tenant: str) -> str:
-    """What an assertion may name as its audience besides the issuer."""
+    """The audience that an assertion may have besides the issuer."""
     return f"nats:oauth.{tenant}.edge.token"

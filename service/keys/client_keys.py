@@ -1,4 +1,4 @@
-"""A client's keys (RFC 7517): which of them may prove it (RFC 7518 §3.3, §3.4; RFC 8037), at registration and after."""
+"""A client's public keys (RFC 7517), and which of them are strong enough (RFC 7518 §3.3, §3.4; RFC 8037)."""
 
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ MIN_RSA_BITS, MAX_RSA_BITS = 2048, 4096
 MIN_EXPONENT, MAX_EXPONENT = 65537, (1 << 32) - 1
 RSA_ALGORITHMS = ("PS256", "RS256")
 CURVES = {"EC": ("P-256",), "OKP": ("Ed25519",)}
-"""Those that the algorithms of `service.clients.assertion` are for."""
+"""By key type: the curves of the algorithms in `service.clients.assertion`."""
 
 
 def fault_of(jwks: dict[str, Any]) -> str | None:
-    """Why these keys are not taken, in words for the operator; None where they are."""
-    from joserfc.errors import JoseError  # a tenth of what a process that only reads settings would have to import
+    """Why this JWK Set cannot be registered, in words for the operator; None if it can."""
+    from joserfc.errors import JoseError  # imported late: a process that only reads settings starts faster without it
 
     if len(msgspec.json.encode(jwks)) > MAX_BYTES:
         return f"must have at most {MAX_BYTES} bytes"
@@ -39,17 +39,20 @@ def fault_of(jwks: dict[str, Any]) -> str | None:
 
 
 def keys_of(jwks: dict[str, Any]) -> "list[Key]":
-    """All of them, strong or weak. Raises `JoseError`, and what a shape that is none makes of itself."""
+    """All keys of a JWK Set, weak ones too.
+
+    Raises `JoseError`, and for a malformed set also `ValueError`, `TypeError`, `KeyError` or `AttributeError`.
+    """
     from joserfc.errors import SecurityWarning
     from joserfc.jwk import KeySet
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SecurityWarning)  # `weakness` says it where somebody reads it
+        warnings.simplefilter("ignore", SecurityWarning)  # `weakness` reports the same to the operator
         return list(KeySet.import_key_set(jwks).keys)  # type: ignore[arg-type]  # it checks the shape itself
 
 
 def weakness(key: "Key") -> str | None:
-    """Why nothing is proved by this key; None for one that is strong enough."""
+    """Why the key is too weak to authenticate a client; None for a key that is strong enough."""
     from joserfc.jwk import RSAKey
 
     if key.key_type != "RSA":

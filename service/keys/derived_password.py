@@ -1,4 +1,4 @@
-"""The password that `heirloom url` gives a client: computed, so that it is stored nowhere."""
+"""The password that `heirloom url` prints for a client. It is computed, so it is stored nowhere."""
 
 import hashlib
 import hmac
@@ -8,9 +8,9 @@ from events import base64url
 
 
 def client_password(client_key: bytes, tenant: str, client_id: str, void_until: datetime | None = None) -> str:
-    """Of `<tenant>.<client_id>`, under the key in the data directory.
+    """The password of the NATS user `<tenant>.<client_id>`: an HMAC-SHA-256 under the data directory's `client_key`.
 
-    `void_until` is the client's (`events.aggregates.client`): each disabling and enabling makes another password.
+    `void_until` is the client's (`events.aggregates.client`), so disabling and enabling a client changes its password.
     """
     since = "" if void_until is None else f"/{void_until.isoformat()}"
     mac = hmac.digest(client_key, f"{tenant}/{client_id}{since}".encode(), hashlib.sha256)

@@ -1,6 +1,6 @@
-"""Secrets that this service makes and gives away (RFC 6749 §2.3.1): 256 random bits, kept as a digest (ADR 0031).
+"""Secrets that this service generates (RFC 6749 §2.3.1): 256 random bits, stored as a digest (ADR 0031).
 
-Nobody finds such a secret, however fast it is verified; so a guess costs no more than any request.
+Nobody can guess such a secret, so a fast hash is enough, and a wrong secret costs no more than any other request.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ from events import base64url
 _FORM = "sha256:"
 _LABEL = b"heirloom/v1/secret\0"
 _NOBODYS = _FORM + "A" * 43
-"""Compared with where there is none, so that this takes as long."""
+"""Compared with if no digest is stored, so that the comparison takes as long."""
 
 
 def new_secret() -> str:
-    """43 characters of base64url."""
+    """A fresh secret: 43 characters of base64url."""
     return secrets.token_urlsafe(32)
 
 
 def digest(secret: str) -> str:
-    """What is kept of it."""
+    """The text that is stored in place of the secret."""
     return _FORM + base64url.encode(hashlib.sha256(_LABEL + secret.encode()).digest()).decode()
 
 
-def matches(kept: str | None, secret: str) -> bool:
-    """Whether that is the secret whose digest was kept; None: no secret is right. It takes as long either way."""
-    return hmac.compare_digest((kept or _NOBODYS).encode(), digest(secret).encode()) and kept is not None
+def matches(stored: str | None, secret: str) -> bool:
+    """Whether `stored` is the secret's digest; False for None. It takes the same time in every case."""
+    return hmac.compare_digest((stored or _NOBODYS).encode(), digest(secret).encode()) and stored is not None

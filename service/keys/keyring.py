@@ -1,8 +1,8 @@
 """The keyring: the service's own secrets, in a file of mode 0600 or a mounted secret, never in the log (ADR 0002).
 
-Everything else is derived from them (HKDF, RFC 5869), under a label for each purpose, kind and tenant: MAC keys of
-tokens and the tenants' signing keys. So replicas that share the file share every key, and nothing has to be copied
-when a tenant is added. Each secret has an id (1 to 255) that tokens name; the last one is used for what is new.
+All other keys are derived from them (HKDF, RFC 5869) under a label for each purpose, kind and tenant: the MAC keys of
+tokens, and the tenants' signing keys. So replicas that share the file share every key, and a new tenant needs no new
+file. Each secret has an id (1 to 255), which tokens name; new tokens are made with the newest one.
 """
 
 import base64
@@ -34,7 +34,7 @@ class _File(msgspec.Struct):
 
 
 class Keyring:
-    """Secrets by id. Never printed: its representation names the ids alone."""
+    """Secrets by id. The representation shows only the ids, so that no secret is ever printed."""
 
     def __init__(self, secrets_by_id: dict[int, bytes], path: Path | None = None) -> None:
         self._secrets = secrets_by_id
@@ -55,7 +55,7 @@ class Keyring:
         return max(self._secrets)
 
     def reload(self) -> None:
-        """Take in what was added to the file since. Raises `KeyringError`."""
+        """Read the secrets that were added to the file since it was loaded. Raises `KeyringError`."""
         if self._path is not None:
             self._secrets |= load(self._path)._secrets  # noqa: SLF001  # another keyring
 
@@ -63,13 +63,13 @@ class Keyring:
         return key in self._secrets
 
     def _derive(self, key: int, label: str, size: int = 32) -> bytes:
-        """`size` bytes from secret `key` for the purpose named by `label`. Raises `KeyError` for an unknown id."""
+        """Derive `size` bytes from secret `key` for the purpose `label`. Raises `KeyError` for an unknown id."""
         kdf = HKDF(algorithm=hashes.SHA256(), length=size, salt=None, info=b"heirloom/v1/" + label.encode())
         return kdf.derive(self._secrets[key])
 
 
 def load(path: Path) -> Keyring:
-    """Read the keyring. Raises `KeyringError`."""
+    """Read a keyring file. Raises `KeyringError`."""
     try:
         reason = exposed(path, "the keyring")
         content = path.read_bytes()
@@ -90,14 +90,14 @@ def load(path: Path) -> Keyring:
 
 
 def create(path: Path) -> Keyring:
-    """Make a keyring with one fresh secret; one that exists already is loaded. Raises `KeyringError`."""
+    """Write a keyring with one fresh secret, unless the file exists, and load it. Raises `KeyringError`."""
     entry = _Entry(1, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
     write_private(path, msgspec.json.format(msgspec.json.encode(_File(1, [entry]))))
     return load(path)
 
 
 def add(path: Path) -> int:
-    """Add a fresh secret to the keyring; gives its id. Raises `KeyringError`."""
+    """Add a fresh secret to the keyring, and return its id. Raises `KeyringError`."""
     newest = load(path).current + 1
     if newest > 255:
         raise KeyringError(f"the keyring {path} is full: it has had 255 secrets")

@@ -1,7 +1,7 @@
-"""Replicas know each other's messages by a MAC: nobody else on the bus has the keyring that its key is derived from.
+"""Replicas authenticate each other's messages with a MAC, whose key is derived from the keyring.
 
-What one replica publishes, the others take for true. But whoever may name a reply subject in the log's account, as our
-own notary may, can have the broker publish there whatever the log holds.
+A replica trusts what another one publishes, and a subject alone does not prove the sender: whoever may name a reply
+subject in the log's account, as our own notary may, can make the broker publish any message of the log there.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ TAG_BYTES = 32
 
 
 class Seal:
-    """One key for all replicas. Those whose keyrings begin with different secrets do not understand each other."""
+    """One key for all replicas. Replicas whose keyrings have different first secrets reject each other's messages."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._key = keyring.derive(keyring.first, "replicas")
 
     def close(self, subject: str, body: bytes) -> bytes:
-        """What is published on `subject` to tell the other replicas `body`."""
+        """The message to publish on `subject`: the tag, then `body`."""
         return self._tag(subject.encode(), body) + body
 
     def open(self, subject: bytes, sealed: bytes) -> bytes | None:
-        """The body, if a replica has published it on that subject."""
+        """The body of a message that a replica published on that subject; None for any other message."""
         tag, body = sealed[:TAG_BYTES], sealed[TAG_BYTES:]
         return body if hmac.compare_digest(tag, self._tag(subject, body)) else None
 

@@ -1,8 +1,8 @@
 """Access tokens as JWTs (RFC 9068), and the keys that sign them.
 
-A signing key is computed from the keyring, so it exists wherever the keyring does; the log tells which keys a tenant
-has and where each stands. Header and algorithm are fixed when a key is loaded: signing encodes the claims, nothing
-else, and verifying accepts exactly the headers made here (RFC 8725 §3.1: no `alg` or `jku` of a token's choice).
+A signing key is computed from the keyring, so every replica with the keyring has it; the log tells which keys a tenant
+has and the status of each. Header and algorithm are fixed when a key is loaded. Verifying accepts exactly the headers
+that are made here, so a token cannot choose its `alg` or `jku` (RFC 8725 §3.1).
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class SigningKey:
-    """One key of a tenant: signs and verifies."""
+    """One key of a tenant, which signs and verifies."""
 
     def __init__(self, keyring: Keyring, tenant: str, secret: int, number: int, alg: SigningAlg) -> None:
-        # the name every library knows; "Ed25519" (RFC 9864) is not there yet
+        # the name that every library knows; few know "Ed25519" (RFC 9864)
         self.alg = "EdDSA" if alg == "Ed25519" else alg
         self._algorithm = JWSRegistry.algorithms[self.alg]
         self._key = _derive(keyring, f"sign/{tenant}/{number}", secret, alg)
@@ -37,17 +37,17 @@ class SigningKey:
         self._headers: dict[TokenType, bytes] = {typ: self._header(typ) for typ in ("at+jwt", "JWT")}
 
     def public_jwk(self) -> dict[str, str]:
-        """RFC 7517, with `kid` (RFC 7638), `use` and `alg`."""
+        """The public JWK (RFC 7517) with `kid` (RFC 7638), `use` and `alg`."""
         public = {name: str(value) for name, value in self._key.as_dict(private=False).items()}
         return public | {"kid": self.kid, "use": "sig", "alg": self.alg}
 
     def sign(self, claims: dict[str, Any], typ: TokenType = "at+jwt") -> str:
-        """A compact JWS of the claims."""
+        """The claims as a compact JWS."""
         signing_input = self._headers[typ] + b"." + encode(msgspec.json.encode(claims))
         return (signing_input + b"." + encode(self._sign(signing_input))).decode()
 
     def verify(self, header: bytes, payload: bytes, signature: bytes) -> dict[str, Any] | None:
-        """The claims of an access token this key signed (each part base64url), or None."""
+        """The claims of an access token that this key signed, else None. Each part is base64url."""
         if header != self._headers["at+jwt"]:
             return None
         try:
@@ -63,7 +63,7 @@ class SigningKey:
 
 
 def kid_of(header: bytes) -> str | None:
-    """The `kid` a JWS header names, unverified: good for finding the key to try, nothing else."""
+    """The `kid` that a JWS header names. It is not verified, and serves only to find the key to try."""
     try:
         named = msgspec.json.decode(decode_exactly(header), type=dict[str, Any]).get("kid")
     except (ValueError, RecursionError):
@@ -81,7 +81,7 @@ def _derive(keyring: Keyring, label: str, secret: int, alg: SigningAlg) -> Key:
 
 
 def _signer(key: Key) -> Callable[[bytes], bytes]:
-    """RFC 7518 §3.4, RFC 8037 §3.1, with all that does not depend on the message done once."""
+    """A function that signs by RFC 7518 §3.4 or RFC 8037 §3.1; work that is the same for all messages is done here."""
     private = key.private_key
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return private.sign

@@ -1,6 +1,6 @@
-"""User codes (RFC 8628 §6.1): short enough to type, and the family is computed from them, so nothing is kept.
+"""User codes (RFC 8628 §6.1): short enough to type. The family id is computed from the code, so no code is stored.
 
-Eight consonants say about 34 bits; the code is good for ten minutes and only a trusted login service may try one.
+Eight consonants hold about 34 bits. A code is valid for ten minutes, and only a trusted login service may try one.
 """
 
 import hmac
@@ -13,19 +13,19 @@ from service.keys.keyring import Keyring
 ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 LENGTH = 8
 LONGEST = 64
-"""Characters in all that are looked at."""
+"""A longer text is no user code."""
 
 
 def new_user_code() -> str:
-    """As it is shown: `WDJB-MJHT`."""
+    """A fresh code as it is displayed: `WDJB-MJHT`."""
     letters = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
     return f"{letters[:4]}-{letters[4:]}"
 
 
 def family_of(keyring: Keyring, tenant: str, user_code: str) -> str | None:
-    """The family the code stands for, however it was typed; None for what no code can be.
+    """The id of the code's family; None for a text that cannot be a code.
 
-    Whatever is no letter of a code is passed over, and full-width letters are what they look like (RFC 8628 §6.1).
+    Characters that no code contains are skipped, and full-width letters count as letters (RFC 8628 §6.1).
     """
     if len(user_code) > LONGEST:
         return None

@@ -1,8 +1,8 @@
-"""What vouches for a signed access token besides its signature (ADR 0027).
+"""A second proof, besides the signature, that the service made an access token (ADR 0027).
 
-A signing key is a key of its own, and whoever stole it can sign anything. So the claims carry a tag: a MAC over all of
-them under the service's key *and* the seed of the token's family, which is in the log. Who has the one, or the other,
-or the signing key, makes no tag; and the service has to remember no token to know each that it gave.
+Whoever stole a signing key can sign anything. So the claims contain a tag: a MAC over all of them under the service's
+key *and* the seed of the token's family, which is in the log. The signing key, the keyring or the log alone is not
+enough to make a tag, and the service recognises its tokens without storing them.
 """
 
 import hmac
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Vouchers:
-    """One tenant's."""
+    """Makes and checks the tags of one tenant's access tokens."""
 
     def __init__(self, keyring: Keyring, tenant: str) -> None:
         self._keyring = keyring
@@ -29,24 +29,24 @@ class Vouchers:
         self._mac = lru_cache(maxsize=4096)(self._new_mac)
 
     def vouch(self, key: int, seed: str, claims: dict[str, Any]) -> dict[str, Any]:
-        """The claims, and the tag after them: the same one whenever it is asked for."""
+        """The claims with their tag as the last member; the same arguments always give the same tag."""
         return claims | {CLAIM: self._tag(key, seed, _encode(claims))}
 
     def proof_of(self, claims: dict[str, Any]) -> "partial[bool] | None":
-        """What tells, given a family's seed, whether the service vouches for these claims; None where nothing can."""
+        """A function of a family's seed that tells whether the tag is right; None if there is no tag to check."""
         tag = claims.get(CLAIM)
         key = base62.decode_int(tag[:_KEY]) if isinstance(tag, str) and tag.isascii() else None
         if key is None or key not in self._keyring:
             return None
-        # decoding keeps the order of the members, so what was encoded once is encoded alike again
-        said = _encode({name: value for name, value in claims.items() if name != CLAIM})
-        return partial(self._is_right, str(tag), key, said)
+        # decoding keeps the order of the members, so encoding them again gives the same bytes
+        message = _encode({name: value for name, value in claims.items() if name != CLAIM})
+        return partial(self._is_right, str(tag), key, message)
 
-    def _is_right(self, tag: str, key: int, said: bytes, seed: str) -> bool:
-        return hmac.compare_digest(tag, self._tag(key, seed, said))
+    def _is_right(self, tag: str, key: int, message: bytes, seed: str) -> bool:
+        return hmac.compare_digest(tag, self._tag(key, seed, message))
 
-    def _tag(self, key: int, seed: str, said: bytes) -> str:
-        return base62.encode_int(key, _KEY) + tag_of(self._mac(key, seed), said, _TAG)
+    def _tag(self, key: int, seed: str, message: bytes) -> str:
+        return base62.encode_int(key, _KEY) + tag_of(self._mac(key, seed), message, _TAG)
 
     def _new_mac(self, key: int, seed: str) -> hmac.HMAC:
         family_key = hmac.digest(self._keyring.derive(key, self._label), seed.encode(), "sha256")

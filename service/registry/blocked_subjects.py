@@ -1,6 +1,6 @@
-"""People's cut-offs, as far as this replica knows them (`events.aggregates.subject`).
+"""Which OAuth subjects are blocked, as far as this replica knows (`events.aggregates.subject`).
 
-What is known here may be old: it serves as the guard of an append, which the log checks, and never as an answer.
+The knowledge may be old: it serves as the guard of an append, which the log checks, and never as an answer.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from events.log.stored_commit import Stored
 
 
 class BlockState(NamedTuple):
-    """A person as of the aggregate's sequence `seq` (0: nothing was ever cut off), foreign messages among it."""
+    """Whether a person is blocked as of its aggregate's sequence `seq`, foreign messages included; 0: no commit yet."""
 
     seq: int
     blocked: bool
@@ -22,26 +22,26 @@ NOTHING = BlockState(0, False)
 
 
 class BlockedSubjects:
-    """By tenant and digest of the `sub`."""
+    """The known block states, by tenant and digest of the `sub`."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._known: dict[tuple[str, str], BlockState] = {}
 
     def apply(self, tenant: str, digest: str, head: Head) -> None:
-        """Take in where the person stands; older than what is known is passed over."""
+        """Remember a person's block state; one that is not newer than the known one changes nothing."""
         if head.expected > self._known.get((tenant, digest), NOTHING).seq:
             blocked = head.commit is not None and head.commit.state.blocked
             self._known[tenant, digest] = BlockState(head.expected, blocked)
 
     def known(self, tenant: str, sub: str) -> BlockState:
-        """From memory."""
+        """The person's block state from memory."""
         return self._known.get((tenant, subjects.subject_digest(sub)), NOTHING)
 
     async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
-        """From the log's leader. Whoever was blocked at the sequence `blocked_at` counts as blocked.
+        """The person's block state from the log's leader. Raises `Unavailable`.
 
-        Raises `Unavailable`.
+        Whoever was blocked as of sequence `blocked_at` counts as blocked, even if not any more.
         """
         head = await self._log.head(subjects.subject(tenant, sub))
         self.apply(tenant, subjects.subject_digest(sub), head)
@@ -51,7 +51,7 @@ class BlockedSubjects:
         return known._replace(blocked=await self._was_blocked(head.stored, blocked_at))
 
     async def _was_blocked(self, stored: Stored | None, seq: int) -> bool:
-        """Whether the person whose newest commit that is was blocked as of `seq`."""
+        """Whether the person was blocked as of `seq`; `stored` is the person's newest commit."""
         while stored is not None:
             commit = codec.decode(stored.body)
             if stored.seq < seq:

@@ -1,4 +1,4 @@
-"""Load, decide, append for the small aggregates of the registry: settings, clients, keys."""
+"""Load, decide and append for the registry's small aggregates: settings, clients, keys, roles, people."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,11 +17,11 @@ S = TypeVar("S")
 ACTOR = "operator"
 """Who changes these aggregates, in the log's words."""
 CONFLICT_TIMEOUT_SECONDS = 1.9
-"""How long others may come first."""
+"""How long `change` decides again because other commits come first."""
 
 
 class Written(NamedTuple):
-    """The aggregate's last commit; `changed` tells whether this call wrote it."""
+    """The aggregate's last commit; `changed` tells whether this call appended it."""
 
     stored: Stored
     changed: bool
@@ -35,11 +35,12 @@ async def change(
     decide: Callable[[S | None], tuple[E, ...]],
     guard: Callable[[], Awaitable[tuple[str, int]]] | None = None,
 ) -> Written:
-    """Append the events `decide` gives for the aggregate's state; nothing when it gives none and there is a state.
+    """Append the events that `decide` returns for the aggregate's state; append nothing if it returns none.
 
-    A `guard` is asked first each time: it gives a filter that takes in the aggregate, and its last sequence, which
-    must still be the last when the commit is stored. Decides again when another commit came first. Raises
-    `Unavailable`, also when that goes on for too long.
+    `guard` is called before each attempt. It returns a subject filter that includes the aggregate, and the filter's
+    last sequence, which must still be the last one when the commit is stored. If another commit came first, decides
+    again. Raises `Unavailable`, also after `CONFLICT_TIMEOUT_SECONDS` of conflicts, and `ValueError` if a new aggregate
+    would begin without an event.
     """
     deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
     while True:

@@ -1,6 +1,6 @@
-"""What a role under a name of its own may publish and subscribe to: its tenant's subjects, and its own inbox.
+"""Named roles: credentials of one holder for one tenant. A named role may use its tenant's subjects and its own inbox.
 
-It has a part of what `heirloom.broker.roles` gives that role for all tenants, in the same account of the broker.
+Its permissions are the tenant's part of those in `heirloom.broker.roles`, in the same account of the broker.
 """
 
 import re
@@ -13,19 +13,19 @@ from service import clock
 
 
 class Holder(NamedTuple):
-    """Who connects under a name of the tenant."""
+    """The holder of a named role of the tenant."""
 
     tenant: str
     name: str
 
     @property
     def login(self) -> str:
-        """The NATS user with which it connects."""
+        """The NATS user name with which the holder connects."""
         return f"{self.tenant}.role.{self.name}"
 
     @property
     def inbox(self) -> str:
-        """The prefix of its inbox, which nobody else may subscribe to."""
+        """The prefix of the holder's inbox, to which nobody else may subscribe."""
         return f"_INBOX.{self.login}"
 
 
@@ -33,13 +33,13 @@ _LOGIN = re.compile(rf"({TENANT.pattern})\.role\.({ROLE_NAME.pattern})")
 
 
 def holder_of(login: str) -> Holder | None:
-    """Who connects as that NATS user; None for whoever has no such name."""
+    """The holder that connects with that NATS user name; None for another user name."""
     match = _LOGIN.fullmatch(login)
     return None if match is None else Holder(match[1], match[2])
 
 
 class NamedRole(NamedTuple):
-    """One that was added, and not revoked."""
+    """A named role that is in force."""
 
     tenant: str
     name: str
@@ -47,36 +47,36 @@ class NamedRole(NamedTuple):
 
     @property
     def user(self) -> str:
-        """What the broker calls it; no client's name holds a colon."""
+        """Its user at the broker; a client's never contains a colon."""
         return f"{self.tenant}/{as_client(self.name)}"
 
     @property
     def holder(self) -> Holder:
-        """Who connects under it."""
+        """The holder that connects with it."""
         return Holder(self.tenant, self.name)
 
     @property
     def inbox(self) -> str:
-        """The prefix of its holder's inbox."""
+        """The prefix of the holder's inbox."""
         return self.holder.inbox
 
     @property
     def account(self) -> str:
-        """Where it lives on the broker."""
+        """Its account at the broker."""
         return ACCOUNTS[self.role]
 
     def publish(self) -> list[str]:
-        """Subjects."""
+        """The subjects to which it may publish."""
         return [f"oauth.{self.tenant}.public.>", *(subject.format(self.tenant) for subject in _PUBLISH[self.role])]
 
     def subscribe(self) -> list[str]:
-        """Subjects, its inbox among them."""
+        """The subjects to which it may subscribe, its inbox among them."""
         feed = [f"tokens.{self.tenant}.family.*.revoked"] if self.role == "resource" else []
         return [*below(self.inbox), *feed]
 
 
 class TenantRole(NamedTuple):
-    """What holds of a name, and since which commit, which was made `at` that time."""
+    """The state of a name, with the sequence and the time (`at`) of the commit that set it."""
 
     state: RoleState
     seq: int
@@ -84,33 +84,33 @@ class TenantRole(NamedTuple):
 
     @property
     def void_until(self) -> datetime:
-        """A connection that was begun before is not this holder's: a revoked name may be added again, for another."""
+        """Connections that began before are not this holder's: a revoked name may be added again for another one."""
         return clock.FOR_EVER if self.state.revoked else self.at
 
 
 MAX_CONNECTIONS = 100
-"""Of one name."""
-
-
+"""Of one named role."""
 MAX_CONNECTIONS_OF_ALL = 200
-"""Of all names of one tenant together."""
+"""Of all named roles of one tenant together."""
 MAX_CONNECTIONS_OF_A_PASSWORD = 1_000
-"""Of all holders of a role for every tenant."""
+"""Of all holders of a password that is for every tenant."""
 
 
 def below(inbox: str) -> list[str]:
-    """What its owner may subscribe to: a subject of a thousand parts would cost the broker a node for each."""
+    """The subscriptions of an inbox's owner: a subject of a thousand parts would cost the broker a node for each."""
     return [f"{inbox}.*", f"{inbox}.*.*", f"{inbox}.*.*.*"]
 
 
 def as_client(name: str) -> str:
-    """Where others have a client_id."""
+    """What stands for the role in the place of a `client_id`."""
     return f"role:{name}"
 
 
 def bound_of_role(tenant: str, client_id: str) -> int | None:
-    """How many connections a role may have, by its name (`as_client`), all of a tenant (`as_client("")`), or by the
-    password for all tenants, whose user stands in the place of the tenant; None for a client.
+    """How many connections a role may have; None for a client.
+
+    `client_id` is a named role's (`as_client`), or all of the tenant's together (`as_client("")`). It is empty for the
+    password that is for every tenant, and then `tenant` is the password's user.
     """
     if client_id.startswith(as_client("")):
         return MAX_CONNECTIONS if client_id != as_client("") else MAX_CONNECTIONS_OF_ALL
@@ -123,7 +123,7 @@ ACCOUNTS: dict[RoleKind, str] = {
     "edge": "EDGES",
     "resource": "RESOURCES",
 }
-"""As `heirloom.broker.roles` has them."""
+"""The same as in `heirloom.broker.roles`."""
 
 _PUBLISH: dict[RoleKind, tuple[str, ...]] = {
     "operator": ("admin.{}.>",),

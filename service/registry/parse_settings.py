@@ -1,4 +1,4 @@
-"""Settings as people write them: checked as a whole, every fault named (CONTRACT §4)."""
+"""Parsing settings as people write them: all of them are checked, and every fault is named (CONTRACT §4)."""
 
 import difflib
 import re
@@ -23,7 +23,7 @@ P = TypeVar("P", bound=Policy)
 TEN_YEARS = 315_360_000
 FASTEST = 1_000_000
 MOST_CONNECTIONS = 10_000
-"""Of one client; the broker takes 65,536 in all."""
+"""Of one client; the broker accepts 65,536 in all."""
 MAX_ISSUER = 512
 MAX_AUDIENCES = 64
 MAX_CLIENTS = 64
@@ -34,7 +34,7 @@ NO_REDIRECT_URIS = (
 
 
 def parse(kind: type[P], given: dict[str, Any]) -> P:
-    """The settings. Raises `invalid_request` naming every unknown name, wrong type and impossible value."""
+    """Parse settings. Raises `invalid_request` naming every unknown name, wrong type and impossible value."""
     faults: list[str] = []
     hints = get_type_hints(kind)
     known: dict[str, Any] = {}
@@ -58,7 +58,7 @@ def parse(kind: type[P], given: dict[str, Any]) -> P:
 
 
 def _fault(error: msgspec.ValidationError, value: Any, hint: Any) -> str:
-    """What is wrong with a value that cannot be converted; an unknown one is named, with those that are known."""
+    """Why a value cannot be converted; for an unknown value, with the known ones."""
     known = _choices(hint)
     given = value if isinstance(value, list | tuple) else (value,)
     unknown = [one for one in given if isinstance(one, str) and one not in known]
@@ -153,11 +153,14 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def for_client(given: dict[str, Any], tenant: TenantSettings) -> ClientSettings:
-    """A client's settings; `parse` for clients, and what may not be together, its tenant's defaults among it."""
+    """Parse a client's settings, and check the combinations that its tenant's defaults result in.
+
+    Raises `invalid_request`.
+    """
     settings = parse(ClientSettings, given)
     rules = resolve(tenant, settings)
     if rules.token_endpoint_auth_method == "none" and settings.refresh_token_rotation == "reuse":
-        # who holds a copy of a public client's token needs no more than that (RFC 9700 §4.14.2)
+        # a copy of a public client's refresh token is enough to use it (RFC 9700 §4.14.2)
         raise OAuthError("invalid_request", "refresh_token_rotation: a public client's refresh tokens must rotate")
     if rules.token_endpoint_auth_method == "private_key_jwt" and rules.jwks is None:
         raise OAuthError("invalid_request", "jwks: a client with private_key_jwt proves itself by its keys (RFC 7523)")
@@ -168,13 +171,13 @@ def for_client(given: dict[str, Any], tenant: TenantSettings) -> ClientSettings:
 
 
 def for_tenant(given: dict[str, Any]) -> TenantSettings:
-    """A tenant's settings; `parse` for tenants, and what may not be together."""
+    """Parse a tenant's settings, and check their combinations. Raises `invalid_request`."""
     settings = parse(TenantSettings, given)
     _no_exchange_without_proof(resolve(settings, ClientSettings()))
     return settings
 
 
 def _no_exchange_without_proof(rules: Rules) -> None:
-    """Who has only stolen a token could take it into a public client's name (RFC 8693 §5)."""
+    """Raises `invalid_request` for token exchange by a public client: a stolen token would be enough (RFC 8693 §5)."""
     if rules.token_endpoint_auth_method == "none" and TOKEN_EXCHANGE in rules.grant_types:
         raise OAuthError("invalid_request", "grant_types: a public client cannot exchange tokens, it proves nothing")
