@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 """A task that has not ended so long after it was cancelled has not heard of it, or is slow to leave things in order."""
 
 
@@ -18,6 +18,6 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while waiting:
         for task in waiting:
             task.cancel()
-        ended, waiting = await asyncio.wait(waiting, timeout=AGAIN_SECONDS)
+        ended, waiting = await asyncio.wait(waiting, timeout=RETRY_SECONDS)
         for task in ended:
             _ = task.cancelled() or task.exception()  # whoever wants to know has heard by now

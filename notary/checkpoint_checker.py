@@ -41,7 +41,7 @@ class CheckState(NamedTuple):
     foreign: tuple[Foreign, ...] = ()
 
 
-class Witness:
+class CheckpointChecker:
     """Feed it the log from where it was `seen` before, and each checkpoint once the log has been read up to its size.
 
     With `keys`, a checkpoint must be signed by one of them; what is not is stepped over. `kept` is one from elsewhere
@@ -63,7 +63,7 @@ class Witness:
         if kept is not None and kept.size == self.tree.size:
             self._compare(kept)
 
-    def testimony(self) -> CheckState:
+    def state(self) -> CheckState:
         """So far."""
         return CheckState(
             self.tree,
@@ -91,7 +91,7 @@ class Witness:
         if self._kept is not None and self._kept.size == self.tree.size and leaves:
             self._compare(self._kept)
 
-    def hold(self, stored: Stored) -> None:
+    def check(self, stored: Stored) -> None:
         """The next checkpoint, as it lies in its stream."""
         self.checkpoints += 1
         if stored.seq != self.checkpoints:

@@ -14,7 +14,7 @@ KEY = "notary.key"
 PUBLIC = "notary.pub"
 STATE = "notary.state"
 
-AGAIN = " and start again, under a new key"
+START_AGAIN = " and start again, under a new key"
 """What a person does after putting away what cannot be used."""
 
 
@@ -22,7 +22,7 @@ class NoKey(Exception):
     """The notary's key or state cannot be used; the message says why and what to do."""
 
 
-class State(msgspec.Struct, frozen=True):
+class NotaryState(msgspec.Struct, frozen=True):
     """The tree of `origin` that was signed last: its edge, the hash of its last leaf, and the checkpoint itself.
 
     Of size 0 nothing has been signed. Hashes are in base64.
@@ -49,8 +49,9 @@ def open_key(key: Path, state: Path) -> Signer:
         signer = Signer.fresh(f"heirloom/{secrets.token_hex(8)}")  # a new key is a new origin: a log of its own
         # the state first: a key without a state is a notary that has forgotten what it signed
         if state.exists() and read_state(state).size > 0:
-            raise NoKey(f"{state} is of a key that is not in {key}; restore that, or put the state away as well{AGAIN}")
-        write_state(state, State(signer.key.name))
+            other = f"{state} is of a key that is not in {key}"
+            raise NoKey(f"{other}; restore that, or put the state away as well{START_AGAIN}")
+        write_state(state, NotaryState(signer.key.name))
         replace(key, (signer.export() + "\n").encode())
     try:
         if os.name == "posix" and key.stat().st_mode & 0o077:
@@ -62,19 +63,19 @@ def open_key(key: Path, state: Path) -> Signer:
     return signer
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> NotaryState:
     """Raises `NoKey` where there is none: nobody may sign who does not know what was signed before."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
+        return msgspec.json.decode(path.read_bytes(), type=NotaryState)
     except FileNotFoundError as error:
         lost = f"{path} is missing: what was signed last is not known; restore it"
-        raise NoKey(f"{lost}, or put {KEY} away as well{AGAIN}") from error
+        raise NoKey(f"{lost}, or put {KEY} away as well{START_AGAIN}") from error
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         unreadable = f"{path} cannot be read: {error}; restore it"
-        raise NoKey(f"{unreadable}, or put it and {KEY} away{AGAIN}") from error
+        raise NoKey(f"{unreadable}, or put it and {KEY} away{START_AGAIN}") from error
 
 
-def write_state(path: Path, state: State) -> None:
+def write_state(path: Path, state: NotaryState) -> None:
     """On the disk when this comes back."""
     replace(path, msgspec.json.encode(state))
 

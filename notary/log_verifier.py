@@ -18,7 +18,7 @@ from events.verification.aggregate_store import AggregateStore, Unusable, saved_
 from events.verification.verifier import Fault, Report, Tally, Verifier
 from events.worker.child import serve
 from notary.checkpoint import read_checkpoint
-from notary.checkpoint_checker import CheckState, Witness
+from notary.checkpoint_checker import CheckpointChecker, CheckState
 from notary.signed_note import parse_key
 
 MODULE = "notary.log_verifier"
@@ -32,7 +32,7 @@ class Terms(NamedTuple):
     kept: str | None = None
 
 
-class Progress(NamedTuple):
+class VerificationProgress(NamedTuple):
     """How far a verification on these terms has come with the log that is called `log`."""
 
     log: str
@@ -44,7 +44,7 @@ class Progress(NamedTuple):
 class Work(NamedTuple):
     """What the verifying process is to do: from `resumed` up to sequence `end`. Broken off, it writes `interrupted`."""
 
-    progress: Progress
+    progress: VerificationProgress
     end: int
     resumed: str | None = None
     interrupted: str | None = None
@@ -53,39 +53,39 @@ class Work(NamedTuple):
 class LogVerifier:
     """Feed it the log in order with `check`, then `end` it. Raises `MalformedNote` for terms that are malformed."""
 
-    def __init__(self, progress: Progress, remembered: AggregateStore | None = None) -> None:
+    def __init__(self, progress: VerificationProgress, remembered: AggregateStore | None = None) -> None:
         self._log, terms, tally, seen = progress
         self._terms = terms
         self._commits = Verifier(remembered, tally)
         kept = None if terms.kept is None else read_checkpoint(terms.kept.encode())
-        self._witness = Witness([parse_key(key) for key in terms.keys], kept, seen)
+        self._checker = CheckpointChecker([parse_key(key) for key in terms.keys], kept, seen)
 
     def check(self, messages: Sequence[Stored]) -> None:
         """The next messages: commits, and checkpoints in their places."""
         start = 0
         for place in [place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT]:
             self._read(messages[start:place])
-            self._witness.hold(messages[place])
+            self._checker.check(messages[place])
             start = place + 1
         self._read(messages[start:])
 
     def end(self, size: int) -> None:
         """There is nothing more; the log is said to have so many messages."""
-        self._witness.end(size)
+        self._checker.end(size)
 
-    def progress(self) -> Progress:
+    def progress(self) -> VerificationProgress:
         """To go on from, with what is remembered by then."""
         self._commits.remember()
-        return Progress(self._log, self._terms, self._commits.tally, self._witness.testimony())
+        return VerificationProgress(self._log, self._terms, self._commits.tally, self._checker.state())
 
     def report(self) -> Report:
         """So far. The fault is the chain's where it lies within what the checkpoints found, since it is exact."""
         report = self._commits.report()
-        found = self._witness.contradiction
+        found = self._checker.contradiction
         if found is not None and (report.fault is None or report.fault.seq > found.last):
             seq, stream = (found.checkpoint, CHECKPOINTS) if found.checkpoint else (found.first, STREAM)
             report = report._replace(fault=Fault(seq, found.why, stream=stream), faulty=max(report.faulty, 1))
-        seen = self._witness
+        seen = self._checker
         return report._replace(
             checkpoints=seen.checkpoints - seen.strangers,
             covered=seen.covered,
@@ -96,13 +96,13 @@ class LogVerifier:
     def _read(self, commits: Sequence[Stored]) -> None:
         for stored in commits:
             self._commits.check(stored)
-        self._witness.read(commits)
+        self._checker.read(commits)
 
 
-def interrupted(path: Path) -> Progress:
+def interrupted(path: Path) -> VerificationProgress:
     """What a verification that did not come to its end has written. Raises `Unusable`."""
     try:
-        return msgspec.json.decode(saved_progress(path), type=Progress)
+        return msgspec.json.decode(saved_progress(path), type=VerificationProgress)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unusable(f"{path} was written by another version: {error}") from error
 

@@ -16,8 +16,8 @@ from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign
 from events.log.log import Conflict, Log
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
-from notary.checkpoint_checker import CheckState, Witness
-from notary.key_files import PUBLIC, NoKey, State, known_keys, open_key, read_state, write_state
+from notary.checkpoint_checker import CheckpointChecker, CheckState
+from notary.key_files import PUBLIC, NoKey, NotaryState, known_keys, open_key, read_state, write_state
 from notary.merkle_tree import leaf_hash
 from notary.newest_checkpoint import newest_checkpoint
 from notary.signed_note import MalformedNote
@@ -69,13 +69,13 @@ class Notary:
         await self._stand(end, covered)
         if covered < self._state.size:
             return await self._publish(read_checkpoint(self._state.signed.encode()), last)
-        witness = await self._read_on(end, newest)
-        if witness is None:
+        checker = await self._read_on(end, newest)
+        if checker is None:
             return None
         if end == covered:
             self._looked_at = end, last
             return None
-        return await self._publish(self._sign(witness), last)
+        return await self._publish(self._sign(checker), last)
 
     async def _stand(self, end: int, covered: int) -> None:
         """The log still begins with what was signed."""
@@ -87,23 +87,23 @@ class Notary:
             if there is None or leaf_hash(there.body) != self._state.last_leaf:
                 raise self._refusal(f"the log of {end} holds another commit at {size} than the tree of {size} signed")
 
-    async def _read_on(self, end: int, newest: Checkpoint | None) -> Witness | None:
+    async def _read_on(self, end: int, newest: Checkpoint | None) -> CheckpointChecker | None:
         """The tree up to `end`; None if it has to be read again."""
-        witness = Witness(kept=newest, seen=CheckState(self._state.tree))
+        checker = CheckpointChecker(kept=newest, seen=CheckState(self._state.tree))
         connected = self._connection.stats["reconnects"]
         async with aclosing(read_direct(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:
-                witness.read(batch.commits)
-        if self._connection.stats["reconnects"] != connected or witness.tree.size < end:
+                checker.read(batch.commits)
+        if self._connection.stats["reconnects"] != connected or checker.tree.size < end:
             return None  # it may have been another log before
-        if witness.contradiction is not None:
-            why = f"sequence {witness.contradiction.first} is bad: {witness.contradiction.why}"
+        if checker.contradiction is not None:
+            why = f"sequence {checker.contradiction.first} is bad: {checker.contradiction.why}"
             raise self._refusal(f"in the log of {end}, after the tree of {self._state.size} signed last, {why}")
-        return witness
+        return checker
 
-    def _sign(self, witness: Witness) -> Checkpoint:
-        checkpoint = sign(self._signer, witness.tree)
-        state = State(self._state.origin, *witness.tree, last_leaf=witness.last_leaf, signed=checkpoint.signed)
+    def _sign(self, checker: CheckpointChecker) -> Checkpoint:
+        checkpoint = sign(self._signer, checker.tree)
+        state = NotaryState(self._state.origin, *checker.tree, last_leaf=checker.last_leaf, signed=checkpoint.signed)
         write_state(self._state_path, state)  # first: what is signed binds, even if the next instruction never comes
         self._state = state
         return checkpoint

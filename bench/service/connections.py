@@ -13,7 +13,7 @@ from bench.service.edge import secret_of
 from bench.service.service import CLIENT, TENANT, Service
 from bench.yardsticks.machine import Figure, cpu_seconds
 
-AT_ONCE = 8
+CONCURRENT_CONNECTS = 8
 PEOPLE = 1_000
 """A person's grant has a few connections at most, and one that was just closed counts until the next look."""
 
@@ -29,7 +29,7 @@ class Connections(Figure, tag="connections"):
 
 
 async def measure(service: Service, seconds: float) -> list[Connections]:
-    """By the password of `heirloom url`, by the client's secret and by people's access tokens, `AT_ONCE` at once."""
+    """Connect with the password of `heirloom url`, the client's secret, and people's access tokens, a few at a time."""
     user = f"{TENANT}.{CLIENT}"
     url = service.known.client_url(TENANT, CLIENT, service.host)
     password = url.removeprefix(f"nats://{user}:").partition("@")[0]
@@ -78,7 +78,7 @@ async def _measure(service: Service, user: str, name: str, proofs: list[str], se
     processes, own = service.processes["service"], [os.getpid()]
     before, own_before, started = cpu_seconds(processes), cpu_seconds(own), time.perf_counter()
     end = started + seconds
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(work() for _ in range(CONCURRENT_CONNECTS)))
     elapsed, count = time.perf_counter() - started, len(took)
     used, own_used = cpu_seconds(processes) - before, cpu_seconds(own) - own_before
     return Connections(

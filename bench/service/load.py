@@ -17,7 +17,7 @@ Worker = Callable[[], Awaitable[None]]
 """One request and its answer. Raises `Failed`; then it is not called again."""
 
 WARM_UP_SECONDS = 0.5
-PATIENCE_SECONDS = 10
+REPLY_TIMEOUT_SECONDS = 10
 
 
 class Failed(Exception):
@@ -67,7 +67,7 @@ async def busy(workers: Sequence[Worker]) -> AsyncIterator[Record]:
         yield record
     finally:
         working = False
-        _, silent = await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+        _, silent = await asyncio.wait(tasks, timeout=REPLY_TIMEOUT_SECONDS)
         record.errors.update({"no answer": len(silent)} if silent else {})
         for task in silent:
             task.cancel()

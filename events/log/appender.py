@@ -26,7 +26,7 @@ WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
 ATTEMPT_SECONDS = 0.8
 """How long one attempt waits for its acknowledgement before the leader is asked what became of it."""
-PATIENCE_SECONDS = 1.7
+APPEND_TIMEOUT_SECONDS = 1.7
 """How long an append may take in all; the caller is told within two seconds, whatever happens."""
 HEADERS_BYTES = 4096
 """What is kept free of what the broker takes in one message, for the headers."""
@@ -109,7 +109,7 @@ class Appender:
         if len(body) > self._connection.max_payload - HEADERS_BYTES:
             raise TooLarge(f"a commit of {len(body)} bytes for {subject}")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_SECONDS
+        deadline = loop.time() + APPEND_TIMEOUT_SECONDS
         while True:
             append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
             if self._pace.together or self._waiting:

@@ -19,7 +19,7 @@ from events.aggregates.subjects import EVERYTHING, STREAM
 from events.bus.connection import Connection
 from events.log.appender import Unavailable
 from events.log.consumer_reader import Batch
-from events.log.direct_response import Request
+from events.log.direct_response import DirectGet
 from events.log.jetstream_api import JetStreamMissing
 from events.log.stored_commit import Stored
 from events.log.stream import holds_any
@@ -29,15 +29,15 @@ REQUEST_BYTES = 8 << 20
 IN_FLIGHT = 4
 SILENCE_SECONDS = 3.0
 """After so long without a message what was asked is asked again."""
-AGAIN_SECONDS = 0.2
+POLL_SECONDS = 0.2
 """Between two looks for what is not there yet."""
-PATIENCE_SECONDS = 30.0
+STALL_TIMEOUT_SECONDS = 30.0
 """How long a broker may be away, or a replica behind."""
 
 
-async def a_moment() -> None:
+async def short_pause() -> None:
     """The pause of who is in no hurry."""
-    await asyncio.sleep(AGAIN_SECONDS)
+    await asyncio.sleep(POLL_SECONDS)
 
 
 async def read_direct(
@@ -47,7 +47,7 @@ async def read_direct(
     stream: str = STREAM,
     filter: str = EVERYTHING,
     until: int | None = None,
-    pause: Callable[[], Awaitable[None]] = a_moment,
+    pause: Callable[[], Awaitable[None]] = short_pause,
 ) -> AsyncGenerator[Batch, None]:
     """The commits from sequence `start` on whose subject matches, in batches that are not empty.
 
@@ -92,10 +92,10 @@ class _Reader:
         self._until = until
         self._pause = pause
         self.is_done = until is not None and start > until
-        self._requests: dict[bytes, Request] = {}
+        self._requests: dict[bytes, DirectGet] = {}
         """By inbox, in their order."""
         self._count = 0
-        self._news = asyncio.Event()
+        self._arrival = asyncio.Event()
         self._has_until = False
         self._is_at_end = False
         self._progress_at = asyncio.get_running_loop().time()
@@ -113,13 +113,13 @@ class _Reader:
         if self._is_at_end:
             await self._pause()
         try:
-            await self._ask()
+            await self._request_more()
         except NatsError:
-            await self._again("the broker is away")
+            await self._retry("the broker is away")
             return None
         request = await self._answered()
         if request is None:
-            await self._again("the broker gives no whole answer")
+            await self._retry("the broker gives no whole answer")
             return None
         commits = self._fresh(request)
         if commits:
@@ -136,7 +136,7 @@ class _Reader:
         left = self._until - self._next + 1 if self._is_whole and self._until is not None else request.left
         return Batch(commits, left) if commits else None
 
-    async def _ask(self) -> None:
+    async def _request_more(self) -> None:
         # what a request for the whole log begins with is known before the one ahead of it has been answered
         in_flight = IN_FLIGHT if self._is_whole and not self._is_at_end else 1
         while len(self._requests) < in_flight:
@@ -152,32 +152,32 @@ class _Reader:
             inbox = f"{self._inbox}.{self._count}"
             subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"
             await self._connection.publish(subject, msgspec.json.encode(question), reply=inbox)
-            self._requests[inbox.encode()] = Request(start)
+            self._requests[inbox.encode()] = DirectGet(start)
 
     def _received(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         request = self._requests.get(subject)
         if request is None or headers is None:
             return  # of a request that was given up
-        request.take(headers, body)
+        request.receive(headers, body)
         if request.status:
-            self._news.set()
+            self._arrival.set()
 
-    async def _answered(self) -> Request | None:
+    async def _answered(self) -> DirectGet | None:
         """The oldest request, once all of its answer is there; None if none comes."""
         inbox, request = next(iter(self._requests.items()))
         while not request.status:
-            heard = len(request.commits)
-            self._news.clear()
+            received = len(request.commits)
+            self._arrival.clear()
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
-                    await self._news.wait()
+                    await self._arrival.wait()
             except TimeoutError:
-                if len(request.commits) == heard:
+                if len(request.commits) == received:
                     return None
         del self._requests[inbox]
         return request if request.is_answered else None
 
-    def _fresh(self, request: Request) -> list[Stored]:
+    def _fresh(self, request: DirectGet) -> list[Stored]:
         """Without what came already (after a gap, requests overlap) and what is not wanted."""
         commits = request.commits
         if commits and (commits[0].seq < self._next or (self._until is not None and commits[-1].seq > self._until)):
@@ -196,7 +196,7 @@ class _Reader:
                 more = await holds_any(self._connection, self._stream, self._next, self._until)
             self.is_done = not more
             if more:
-                await self._again("the broker that answers has less than the log's leader")
+                await self._retry("the broker that answers has less than the log's leader")
         elif self._has_until:
             self.is_done = True
         else:
@@ -204,10 +204,10 @@ class _Reader:
             await commit_at(self._connection, self._until, self._stream)
             self._has_until = True
 
-    async def _again(self, why: str) -> None:
+    async def _retry(self, why: str) -> None:
         self._requests.clear()
         self._has_until = False
-        patience = PATIENCE_SECONDS if self._until is not None else math.inf
+        patience = STALL_TIMEOUT_SECONDS if self._until is not None else math.inf
         if asyncio.get_running_loop().time() - self._progress_at > patience:
             raise Unavailable(f"reading stopped before sequence {self._next}: {why}, for {patience:.0f} s")
-        await asyncio.sleep(AGAIN_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)

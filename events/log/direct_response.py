@@ -13,7 +13,7 @@ _SUBJECT, _SEQUENCE, _STORED_AT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ",
 _BEFORE, _LEFT = b"\r\nNats-Last-Sequence: ", b"\r\nNats-Num-Pending: "
 
 
-class Request:
+class DirectGet:
     """One that is under way, and what has come of it."""
 
     def __init__(self, start: int) -> None:
@@ -26,7 +26,7 @@ class Request:
         self._last = 0
         self._is_torn = False
 
-    def take(self, headers: bytes, body: bytes) -> None:
+    def receive(self, headers: bytes, body: bytes) -> None:
         """A part of the answer: every message tells which one went before it, 0 for none."""
         if (place := place_of(headers)) is not None:
             seq, subject, stored_at = place

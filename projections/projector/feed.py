@@ -11,7 +11,7 @@ import msgspec
 from events.aggregates.subjects import EVERYTHING
 from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
-from events.log.direct_reader import a_moment, read_direct
+from events.log.direct_reader import read_direct, short_pause
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from events.worker.parent import ChildGone, run_worker
@@ -32,7 +32,7 @@ class Extent(NamedTuple):
     until: int | None = None
     filter: str = EVERYTHING
     wanted: Callable[[Stored], bool] | None = None
-    pause: Callable[[], Awaitable[None]] = a_moment
+    pause: Callable[[], Awaitable[None]] = short_pause
 
 
 class _Stopped(Exception):

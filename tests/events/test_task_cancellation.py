@@ -31,7 +31,7 @@ async def _failing() -> None:
 
 async def test_whoever_has_not_heard_of_its_end_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, beside those that hear of it, fail on their way out, or have ended long ago."""
-    monkeypatch.setattr(task_cancellation, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(task_cancellation, "RETRY_SECONDS", 0.01)
     tasks = [asyncio.create_task(work) for work in (_deaf(0), _deaf(3), _failing(), asyncio.sleep(0))]
     await asyncio.sleep(0.01)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -42,7 +42,7 @@ async def test_whoever_has_not_heard_of_its_end_is_told_again(monkeypatch: pytes
 
 def test_a_process_that_fails_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has not heard of it does not keep it."""
-    monkeypatch.setattr(task_cancellation, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(task_cancellation, "RETRY_SECONDS", 0.01)
 
     async def main() -> None:
         deaf = asyncio.create_task(_deaf(3))

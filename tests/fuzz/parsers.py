@@ -19,7 +19,7 @@ from heirloom.broker import credentials
 from heirloom.data_directory import CREDENTIALS
 from heirloom.seed import read_seed
 from notary.checkpoint import read_checkpoint
-from notary.key_files import NoKey, State, read_state, write_state
+from notary.key_files import NoKey, NotaryState, read_state, write_state
 from notary.signed_note import MalformedNote, Signer, parse_key, parse_signer
 from projections.decoded_commit import Unprojectable, read_commit
 from projections.pagination import BadCursor, Page, cursor_after, position
@@ -183,7 +183,7 @@ def _of_files(scratch: Path) -> dict[str, Parser]:
     }
     bus, state_file = scratch / CREDENTIALS, scratch / "notary.state"
     credentials.ensure(scratch)
-    write_state(state_file, State(signer.key.name, 2, (b"x" * 32,), b"y" * 32, notes[0].decode()))
+    write_state(state_file, NotaryState(signer.key.name, 2, (b"x" * 32,), b"y" * 32, notes[0].decode()))
     return {
         "credentials": Parser(
             [bus.read_bytes()], _in_file(bus, lambda path: credentials.load(path.parent)), (KeyringError,)

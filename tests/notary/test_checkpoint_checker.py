@@ -1,4 +1,4 @@
-"""The witness by itself: what it says of each message and of each checkpoint, and from where it goes on."""
+"""The checker by itself: what it says of each message and of each checkpoint, and from where it goes on."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from notary import checkpoint_checker as module
 from notary.checkpoint import Checkpoint, sign
+from notary.checkpoint_checker import CheckpointChecker, Contradiction
 from notary.checkpoint_checker import CheckState as Seen
-from notary.checkpoint_checker import Contradiction, Witness
 from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import Signer
 
@@ -30,9 +30,9 @@ def message(seq: int, made: Checkpoint) -> Stored:
     return Stored(seq, CHECKPOINT, made.signed.encode())
 
 
-def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None) -> Witness:
-    """A witness that has seen these: a number of messages of the log, or a checkpoint at its place."""
-    made = Witness(KEYS, kept) if seen is None else Witness(KEYS, kept, seen)
+def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None) -> CheckpointChecker:
+    """A checker that has seen these: a number of messages of the log, or a checkpoint at its place."""
+    made = CheckpointChecker(KEYS, kept) if seen is None else CheckpointChecker(KEYS, kept, seen)
     place, checkpoints = made.tree.size, made.checkpoints
     for part in parts:
         if isinstance(part, int):
@@ -40,21 +40,21 @@ def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None)
             place += part
         else:
             checkpoints += 1
-            made.hold(message(checkpoints, part))
+            made.check(message(checkpoints, part))
     return made
 
 
 def test_nothing_is_seen_at_first() -> None:
     """And whoever goes on does so from all that was."""
-    assert after().testimony() == Seen(Tree(), b"", 0, 0, 0, None, 0, ())
+    assert after().state() == Seen(Tree(), b"", 0, 0, 0, None, 0, ())
     foreign = (Foreign(2, CHECKPOINT, "why", CHECKPOINTS),)
     seen = Seen(Tree().add(*LEAVES[:3]), LEAVES[2], 2, 3, 3, Contradiction(1, 2, "why"), 1, foreign)
-    assert Witness(KEYS, seen=seen).testimony() == seen
+    assert CheckpointChecker(KEYS, seen=seen).state() == seen
 
 
 def test_what_agrees_covers_the_log() -> None:
     """Up to its size; the newest is the largest."""
-    assert after(4, checkpoint(4), 3, checkpoint(7), 1).testimony() == Seen(
+    assert after(4, checkpoint(4), 3, checkpoint(7), 1).state() == Seen(
         Tree().add(*LEAVES[:8]), LEAVES[7], 2, 7, 7, None, 0, ()
     )
     assert after(4, checkpoint(4), 0).last_leaf == LEAVES[3], "nothing more is nothing new"
@@ -62,7 +62,7 @@ def test_what_agrees_covers_the_log() -> None:
 
 def test_a_message_that_is_missing_is_named_and_no_later_one() -> None:
     """By its place, and where the stream goes on."""
-    made = Witness()
+    made = CheckpointChecker()
     made.read(LOG[:2])
     made.read([LOG[3], LOG[5]])
     assert made.contradiction == Contradiction(3, 3, "missing; the stream goes on at 4")
@@ -95,7 +95,7 @@ def test_the_first_contradiction_counts(parts: tuple[Any, ...], found: Contradic
 def test_a_checkpoint_that_is_missing_is_named_by_its_place() -> None:
     """In its own stream, when the log had been read up to there."""
     made = after(4)
-    made.hold(message(2, checkpoint(4)))
+    made.check(message(2, checkpoint(4)))
     assert made.contradiction == Contradiction(4, 4, "missing; the checkpoints go on at 2", 1)
     assert (made.checkpoints, made.covered) == (1, 4)
 
@@ -112,7 +112,7 @@ def test_a_checkpoint_that_is_missing_is_named_by_its_place() -> None:
 def test_what_vouches_for_nothing_more_is_stepped_over(stranger: Checkpoint, why: str) -> None:
     """And named; the next one counts as before."""
     made = after(4, checkpoint(4), stranger, 2, checkpoint(6))
-    assert made.testimony() == Seen(
+    assert made.state() == Seen(
         Tree().add(*LEAVES[:6]), LEAVES[5], 3, 6, 6, None, 1, (Foreign(2, CHECKPOINT, why, CHECKPOINTS),)
     )
 
@@ -126,9 +126,9 @@ def test_few_strangers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_keys_any_signature_will_do() -> None:
     """Nobody has said whose counts."""
-    made = Witness()
+    made = CheckpointChecker()
     made.read(LOG[:4])
-    made.hold(message(1, checkpoint(4, signer=STRANGER)))
+    made.check(message(1, checkpoint(4, signer=STRANGER)))
     assert (made.covered, made.strangers) == (4, 0)
 
 

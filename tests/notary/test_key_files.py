@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from notary.key_files import AGAIN, KEY, PUBLIC, NoKey, State, known_keys, open_key, parse_keys, read_state, write_state
+from notary.key_files import (
+    KEY,
+    PUBLIC,
+    START_AGAIN,
+    NoKey,
+    NotaryState,
+    known_keys,
+    open_key,
+    parse_keys,
+    read_state,
+    write_state,
+)
 from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import MalformedNote, Signer, parse_signer
 
@@ -21,7 +32,7 @@ def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
     signer = open_key(key, state)
     prefix, _, random = signer.key.name.partition("/")
     assert prefix == "heirloom" and len(bytes.fromhex(random)) == 8
-    assert read_state(state) == State(signer.key.name) == State(signer.key.name, 0, (), b"", "")
+    assert read_state(state) == NotaryState(signer.key.name) == NotaryState(signer.key.name, 0, (), b"", "")
     assert key.read_text() == signer.export() + "\n" and parse_signer(signer.export()).key == signer.key
     assert [mode(path) for path in (key, state, tmp_path / PUBLIC)] == [0o600, 0o600, 0o644]
     assert (tmp_path / PUBLIC).read_text() == f"{signer.key}\n"
@@ -49,14 +60,14 @@ def test_public_keys_of_before_are_kept(tmp_path: Path) -> None:
 def test_a_state_without_its_key_is_kept(tmp_path: Path, size: int, begins: bool) -> None:
     """If anything was signed: the key may be found again."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
-    write_state(state, State("heirloom/before", size))
+    write_state(state, NotaryState("heirloom/before", size))
     if begins:
         assert read_state(state).origin == "heirloom/before" != open_key(key, state).key.name
         return
-    told = f"^{state} is of a key that is not in {key}; restore that, or put the state away as well{AGAIN}$"
+    told = f"^{state} is of a key that is not in {key}; restore that, or put the state away as well{START_AGAIN}$"
     with pytest.raises(NoKey, match=told):
         open_key(key, state)
-    assert not key.exists() and read_state(state) == State("heirloom/before", size)
+    assert not key.exists() and read_state(state) == NotaryState("heirloom/before", size)
 
 
 @pytest.mark.parametrize("readable", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601])
@@ -89,7 +100,7 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     """With the tree to go on from."""
     tree = Tree().add(leaf_hash(b"one"), leaf_hash(b"two"), leaf_hash(b"three"))
-    state = State("heirloom/1", tree.size, tree.edge, leaf_hash(b"three"), "signed")
+    state = NotaryState("heirloom/1", tree.size, tree.edge, leaf_hash(b"three"), "signed")
     write_state(tmp_path / "state", state)
     assert read_state(tmp_path / "state") == state and state.tree == tree
     assert mode(tmp_path / "state") == 0o600
@@ -100,7 +111,7 @@ def test_without_a_state_nobody_signs(tmp_path: Path) -> None:
     path = tmp_path / "state"
     with pytest.raises(NoKey) as lost:
         read_state(path)
-    told = f"{path} is missing: what was signed last is not known; restore it, or put {KEY} away as well{AGAIN}"
+    told = f"{path} is missing: what was signed last is not known; restore it, or put {KEY} away as well{START_AGAIN}"
     assert str(lost.value) == told
     for content in (b"{}", b"\xff", b"[" * 5000):
         path.write_bytes(content)
@@ -108,4 +119,4 @@ def test_without_a_state_nobody_signs(tmp_path: Path) -> None:
             read_state(path)
         message = str(unreadable.value)
         assert message.startswith(f"{path} cannot be read: ")
-        assert message.endswith(f"; restore it, or put it and {KEY} away{AGAIN}")
+        assert message.endswith(f"; restore it, or put it and {KEY} away{START_AGAIN}")

@@ -17,7 +17,7 @@ from events.verification.verifier import Fault, Report, Tally
 from notary import log_verifier
 from notary.checkpoint_checker import CheckState as Seen
 from notary.checkpoint_checker import Contradiction
-from notary.log_verifier import LogVerifier, Progress, Terms, Work, interrupted
+from notary.log_verifier import LogVerifier, Terms, VerificationProgress, Work, interrupted
 from notary.signed_note import MalformedNote, Signer
 from tests.notary.log.logs import checkpoints_of, in_place, rotated_log
 
@@ -33,7 +33,7 @@ HONEST = Report(14, 6, 6, 0, None, 3, 9)
 def test_checkpoints_are_held_against_the_log_in_their_places() -> None:
     """One after the other, at the beginning and at the end of what is handed over, or alone."""
     for size in (1, 2, 5, len(MESSAGES)):
-        verifier = LogVerifier(Progress("log", TERMS))
+        verifier = LogVerifier(VerificationProgress("log", TERMS))
         for place in range(0, len(MESSAGES), size):
             verifier.check(MESSAGES[place : place + size])
         verifier.end(14)
@@ -42,22 +42,22 @@ def test_checkpoints_are_held_against_the_log_in_their_places() -> None:
 
 def test_the_terms_are_kept_to() -> None:
     """Another key than is known, and another log than was kept."""
-    verifier = LogVerifier(Progress("log", Terms((str(Signer.fresh("heirloom/2").key),))))
+    verifier = LogVerifier(VerificationProgress("log", Terms((str(Signer.fresh("heirloom/2").key),))))
     verifier.check(MESSAGES)
     assert (verifier.report().checkpoints, verifier.report().strangers, verifier.report().covered) == (0, 3, 0)
     (other,) = checkpoints_of(rotated_log(1).log, SIGNER, 14)
-    verifier = LogVerifier(Progress("log", Terms((), other.signed)))
+    verifier = LogVerifier(VerificationProgress("log", Terms((), other.signed)))
     verifier.check(LOG)
     fault = verifier.report().fault
     assert fault is not None and "history differs somewhere in 1 to 14" in fault.why
     with pytest.raises(MalformedNote):
-        LogVerifier(Progress("log", Terms(("nonsense",))))
+        LogVerifier(VerificationProgress("log", Terms(("nonsense",))))
 
 
 def test_what_it_has_come_to_is_all_that_it_goes_on_from() -> None:
     """The log's name and the terms with it; and the messages beyond the end are missing."""
     with closing(AggregateStore()) as held:
-        verifier = LogVerifier(Progress("log", TERMS), held)
+        verifier = LogVerifier(VerificationProgress("log", TERMS), held)
         verifier.check(MESSAGES[:9])
         progress = verifier.progress()
         assert (progress.log, progress.terms) == ("log", TERMS)
@@ -93,7 +93,7 @@ def test_the_fault_is_the_chains_within_what_a_checkpoint_found(
 ) -> None:
     """Since it is exact; what the checkpoints found before it counts otherwise."""
     tally = Tally(faults={str(place): each for place, each in enumerate(faults)})
-    report = LogVerifier(Progress("log", Terms(), tally, Seen(contradiction=found))).report()
+    report = LogVerifier(VerificationProgress("log", Terms(), tally, Seen(contradiction=found))).report()
     assert (report.fault, report.faulty) == (fault, faulty)
 
 
@@ -101,7 +101,7 @@ def test_strangers_of_both_streams_are_counted() -> None:
     """And none of them as a checkpoint."""
     lies, shown = Foreign(2, "tokens.x", "why", STREAM), Foreign(3, CHECKPOINT, "why", CHECKPOINTS)
     seen = Seen(checkpoints=7, covered=4, strangers=2, foreign=(shown,))
-    report = LogVerifier(Progress("log", Terms(), Tally(strangers=3, foreign={2: lies}), seen)).report()
+    report = LogVerifier(VerificationProgress("log", Terms(), Tally(strangers=3, foreign={2: lies}), seen)).report()
     assert report == Report(0, 0, 0, 0, None, 5, 4, 5, (lies, shown))
 
 
@@ -120,7 +120,7 @@ def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[Stored])
 
 def test_a_process_that_comes_to_the_end_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reports after every batch, and what is missing at the end."""
-    work = Work(Progress("log", TERMS), 14, interrupted=str(tmp_path / "state"))
+    work = Work(VerificationProgress("log", TERMS), 14, interrupted=str(tmp_path / "state"))
     assert process(monkeypatch, work, MESSAGES[:4], MESSAGES[4:], []) == HONEST
     report = process(monkeypatch, work._replace(end=16), MESSAGES, [])
     assert report.fault == Fault(15, "missing; the stream ends at 16")
@@ -133,7 +133,7 @@ def test_a_process_that_is_broken_off_leaves_what_another_goes_on_from(
     """Unless nobody wants it; in no more memory than is allowed."""
     monkeypatch.setattr(memory, "RECENT", 2)
     state = tmp_path / "state"
-    work = Work(Progress("log", TERMS), 14)
+    work = Work(VerificationProgress("log", TERMS), 14)
     assert process(monkeypatch, work, MESSAGES[:6]).commits == 4
     assert not list(tmp_path.iterdir())
     process(monkeypatch, work._replace(interrupted=str(state)), MESSAGES[:6])
@@ -144,7 +144,7 @@ def test_a_process_that_is_broken_off_leaves_what_another_goes_on_from(
 
 def test_a_process_that_cannot_go_on_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """To a person, and it fails."""
-    gone = Work(Progress("log"), 14, resumed="/nowhere/state")
+    gone = Work(VerificationProgress("log"), 14, resumed="/nowhere/state")
     with pytest.raises(SystemExit, match=r"^heirloom: /nowhere/state holds no interrupted verification: "):
         process(monkeypatch, gone, [])
 

@@ -13,7 +13,7 @@ from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from notary import newest_checkpoint as module
 from notary.checkpoint import LONGEST, Checkpoint, sign
-from notary.checkpoint_checker import Witness
+from notary.checkpoint_checker import CheckpointChecker
 from notary.merkle_tree import Tree
 from notary.newest_checkpoint import largest, newest_checkpoint, read_known
 from notary.signed_note import Signer
@@ -47,10 +47,10 @@ def test_the_largest_that_a_known_key_has_signed_counts(stream: list[Stored]) ->
     assert newest == max((each for _, each in known), key=lambda each: each.size, default=None)
     first = next((seq for seq, each in known if each == newest), 0)
     assert [foreign.seq for foreign in found] == list(range(first + 1, len(stream) + 1))
-    witness = Witness(keys=[OURS.key])
+    checker = CheckpointChecker(keys=[OURS.key])
     for stored in stream:
-        witness.hold(stored)
-    assert set(found) <= set(witness.foreign)
+        checker.check(stored)
+    assert set(found) <= set(checker.foreign)
 
 
 @pytest.mark.parametrize(("last", "start"), [(0, 1), (3, 1), (1000, 1), (1001, 2), (2500, 1501)])

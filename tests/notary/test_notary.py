@@ -21,8 +21,8 @@ from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from heirloom.process.child_process import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint
-from notary.key_files import NoKey, State, read_state, write_state
-from notary.log_verifier import LogVerifier, Progress
+from notary.key_files import NoKey, NotaryState, read_state, write_state
+from notary.log_verifier import LogVerifier, VerificationProgress
 from notary.merged_reader import read_vouched
 from notary.merkle_tree import continues, leaf_hash, prove_consistency
 from notary.newest_checkpoint import newest_checkpoint
@@ -105,7 +105,7 @@ async def test_it_vouches_for_what_came(bench: Bench) -> None:
     assert (await notary.step() or first).size == 4
     assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [3, 4]
     assert await stream.last_sequence(bench.connection) == 4
-    verifier = LogVerifier(Progress(""))
+    verifier = LogVerifier(VerificationProgress(""))
     async for batch in read_vouched(bench.connection, 4):
         verifier.check(batch.commits)
     assert (verifier.report().checkpoints, verifier.report().covered) == (2, 4)
@@ -130,15 +130,15 @@ async def test_it_goes_on_after_a_restart(bench: Bench, nats_server: Broker) -> 
 async def test_two_notaries_make_one_history(bench: Bench) -> None:
     """With the same key and each its own state: who comes second has nothing to add, or signs what follows."""
     one = await bench.notary()
-    write_state(bench.directory / "other.state", State(one._signer.key.name))
+    write_state(bench.directory / "other.state", NotaryState(one._signer.key.name))
     other = await bench.notary("other")
     await bench.write("a", "b")
     # each has read the log and signed before either appends
     signed: list[tuple[Notary, Checkpoint]] = []
     for notary in (one, other):
-        witness = await notary._read_on(2 + len(signed), None)
-        assert witness is not None
-        signed.append((notary, notary._sign(witness)))
+        checker = await notary._read_on(2 + len(signed), None)
+        assert checker is not None
+        signed.append((notary, notary._sign(checker)))
         await bench.write(f"between-{len(signed)}")
     outcomes = [await notary._publish(checkpoint, 0) for notary, checkpoint in signed]
     assert outcomes == [signed[0][1], None]
@@ -152,9 +152,9 @@ async def test_what_was_signed_is_published_after_a_crash(bench: Bench) -> None:
     """It died after the state was on the disk and before the append: the same checkpoint, once."""
     notary = await bench.notary()
     await bench.write("a", "b", "c")
-    witness = await notary._read_on(3, None)
-    assert witness is not None
-    signed = notary._sign(witness)
+    checker = await notary._read_on(3, None)
+    assert checker is not None
+    signed = notary._sign(checker)
     assert await bench.checkpoints() == []
     again = await bench.notary()
     assert await again.step() == signed
@@ -303,7 +303,7 @@ def test_its_key_is_its_own(tmp_path: Path) -> None:
     with pytest.raises(NoKey, match="chmod 600"):
         open_key(key, state)
     key.unlink()
-    write_state(state, State("heirloom/before", 3))
+    write_state(state, NotaryState("heirloom/before", 3))
     with pytest.raises(NoKey, match="put the state away as well and start again, under a new key"):
         open_key(key, state)
 
@@ -329,7 +329,7 @@ def test_a_first_start_that_dies_between_its_files_is_begun_again(
         open_key(key, state)
     assert written == [state] and not key.exists()
     signer = open_key(key, state)
-    assert read_state(state) == State(signer.key.name)
+    assert read_state(state) == NotaryState(signer.key.name)
     assert open_key(key, state).key == signer.key
 
 

@@ -15,7 +15,7 @@ from events.log.log import Conflict
 from events.log.stored_commit import Stored
 from notary import newest_checkpoint, notary
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
-from notary.key_files import NoKey, State, open_key, read_state, write_state
+from notary.key_files import NoKey, NotaryState, open_key, read_state, write_state
 from notary.merkle_tree import Tree, leaf_hash
 from notary.notary import Notary, Refusal
 from notary.signed_note import Signer
@@ -127,7 +127,7 @@ async def test_what_came_is_vouched_for_and_kept_before_it_is_shown(world: World
     assert made == sign(one._signer, over("a", "b", "c"))
     assert world.checkpoints() == [made]
     tree = over("a", "b", "c")
-    assert read_state(world.state) == State(made.origin, 3, tree.edge, leaf_hash(b"c"), made.signed)
+    assert read_state(world.state) == NotaryState(made.origin, 3, tree.edge, leaf_hash(b"c"), made.signed)
     assert [await one.step() for _ in range(3)] == [None, None, None]
     assert world.reads == [(1, 0), (1, 3), (4, 3)], "once more, to see that there is nothing"
     world.write("d")
@@ -217,7 +217,7 @@ async def test_a_shorter_log_is_refused(world: World) -> None:
     expected = REFUSES.format("the log ends at sequence 2, but a tree of 3 has been signed")
     with pytest.raises(Refusal, match=f"{expected}.* put away {world.state}, the key and the stream CHECKPOINTS, and"):
         await one.step()
-    write_state(world.state, State(one._signer.key.name))
+    write_state(world.state, NotaryState(one._signer.key.name))
     with pytest.raises(Refusal, match=expected):
         await world.notary().step()
     assert len(world.checkpoints()) == 1
@@ -294,10 +294,10 @@ async def test_what_may_have_been_read_of_two_logs_is_read_again(world: World) -
 def test_key_and_state_belong_together(world: World) -> None:
     """And every line beside the key is a key."""
     one = world.notary()
-    write_state(world.state, State("heirloom/other"))
+    write_state(world.state, NotaryState("heirloom/other"))
     with pytest.raises(Refusal, match=f"^{world.state} is of heirloom/other, the key in {world.key} is of heirloom/"):
         world.notary()
-    write_state(world.state, State(one._signer.key.name))
+    write_state(world.state, NotaryState(one._signer.key.name))
     public = world.key.with_name("notary.pub")
     public.write_text(public.read_text() + "nonsense\n")
     with pytest.raises(NoKey, match=f"^{public} holds a line that is no key: "):

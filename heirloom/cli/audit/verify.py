@@ -19,7 +19,7 @@ from events.worker.parent import ChildGone, run_worker
 from heirloom.cli.audit.trust_options import held_against, told
 from heirloom.cli.log_connection import INTERRUPTED, described, progress, reading
 from heirloom.cli.tables import print_json, say
-from notary.log_verifier import MODULE, Progress, Terms, Work, interrupted
+from notary.log_verifier import MODULE, Terms, VerificationProgress, Work, interrupted
 from notary.merged_reader import Place, read_vouched
 from notary.merkle_tree import leaf_hash
 from notary.signed_note import parse_key
@@ -111,7 +111,7 @@ async def verify_log(
     Goes on from `resume`; when it is cancelled, it writes to `save` what that takes. Raises `click.ClickException` if
     it cannot be done.
     """
-    beginning = Progress(await created(connection), terms)
+    beginning = VerificationProgress(await created(connection), terms)
     if resume is not None:
         beginning = await _resumed(connection, resume, beginning)
     work = Work(beginning, end, *(None if path is None else str(path) for path in (resume, save)))
@@ -129,7 +129,7 @@ async def verify_log(
         raise click.ClickException(f"the verification broke off: {gone}") from gone
 
 
-async def _resumed(connection: Connection, path: Path, now: Progress) -> Progress:
+async def _resumed(connection: Connection, path: Path, now: VerificationProgress) -> VerificationProgress:
     """What was written to the file, if it is of this log as it is now, and on these terms."""
     try:
         before = interrupted(path)

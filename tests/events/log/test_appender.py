@@ -211,7 +211,7 @@ async def test_what_cannot_be_sent_is_told_and_forgotten(
     """Whatever the client library refuses to send: every append gets its answer, and the next one goes."""
     monkeypatch.setattr(log.appender._pace, "together", batched)
     monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
-    monkeypatch.setattr("events.log.appender.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("events.log.appender.APPEND_TIMEOUT_SECONDS", 0.1)
     aggregates = [fresh() for _ in range(4)]
     with monkeypatch.context() as refusing:
         refusing.setattr(Connection, "publish", _refuse_appends)

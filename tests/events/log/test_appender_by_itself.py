@@ -219,12 +219,12 @@ async def test_who_tries_again_pauses_for_less_than_patience_leaves(
     broker.answers(sent, seq=8)
     assert await work == 8
     waited = [delay for delay in pauses if delay > 0]
-    assert len(waited) == 3 and module.PATIENCE_SECONDS + max(waited) < 2
+    assert len(waited) == 3 and module.APPEND_TIMEOUT_SECONDS + max(waited) < 2
 
 
 async def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what the broker said last; until then it is tried again."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     for code, found in ((WRITE_IN_FLIGHT, []), (10077, [None])):
         work = append(broker)
         (sent,) = await broker.sends(1)
@@ -312,7 +312,7 @@ def _one(name: str) -> module.Append:
 
 async def test_nobody_listens(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker says so in headers, which an acknowledgement has not; that is no silence, so it is tried again."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     work = append(broker)
     (sent,) = await broker.sends(1)
     broker.found = [None]
@@ -324,7 +324,7 @@ async def test_nobody_listens(broker: Broker, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_what_cannot_be_sent_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what the client library calls it."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     broker.refuses, broker.found = True, [None]
     with pytest.raises(UnavailableLog, match=r"^the broker takes nothing now \(Error\)$"):
         await append(broker)
@@ -455,7 +455,7 @@ async def test_a_batch_that_nobody_answers_is_asked_about(crowded: Broker, monke
 
 async def test_a_batch_that_cannot_be_sent_is_told_to_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one goes."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     crowded.refuses, crowded.found = True, [None, None]
     results = await asyncio.gather(*(append(crowded, name) for name in "ab"), return_exceptions=True)
     assert [str(result) for result in results] == ["the broker takes nothing now (Error)"] * 2
@@ -471,7 +471,7 @@ async def test_a_batch_that_cannot_be_sent_is_told_to_all(crowded: Broker, monke
 
 async def test_a_batch_that_no_stream_takes_is_told_to_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """That is no race, so nobody goes again alone."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     works = [append(crowded, name) for name in "ab"]
     sent = await crowded.sends(2)
     crowded.found = [None, None]

@@ -15,7 +15,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
 from events.log.direct_reader import commit_at, read_direct
-from events.log.direct_response import Request
+from events.log.direct_response import DirectGet
 from events.log.log import Unavailable
 from events.log.stored_commit import Stored
 from heirloom.cli.audit.verify import verify_log
@@ -119,7 +119,7 @@ async def test_a_broker_that_is_killed_while_one_reads(nats_server: Broker, monk
                 nats_server.kill()
                 nats_server.start()
     assert timeless(found) == LOG
-    monkeypatch.setattr("events.log.direct_reader.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("events.log.direct_reader.STALL_TIMEOUT_SECONDS", 0.3)
     nats_server.kill()
     with pytest.raises(Unavailable, match="stopped before sequence 1: the broker"):
         await everything(connection, until=END)
@@ -131,15 +131,15 @@ async def test_an_answer_that_is_not_whole(nats_server: Broker, monkeypatch: pyt
     """Its first message, one within, its last, or its end lost on the way: it is no gap, it is asked for again."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
     monkeypatch.setattr("events.log.direct_reader.SILENCE_SECONDS", 0.3)
-    count, take = 0, Request.take
+    count, take = 0, DirectGet.receive
 
-    def lose(request: Request, headers: bytes, body: bytes) -> None:
+    def lose(request: DirectGet, headers: bytes, body: bytes) -> None:
         nonlocal count
         count += 1
         if count != lost:
             take(request, headers, body)
 
-    monkeypatch.setattr(Request, "take", lose)
+    monkeypatch.setattr(DirectGet, "receive", lose)
     connection = await connect(nats_server.url, "test")
     await write(connection)
     assert await everything(connection, until=END) == LOG
@@ -200,7 +200,7 @@ async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest
     replica.at = END
     assert await reading == wanted
     replica.at = 20
-    monkeypatch.setattr("events.log.direct_reader.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("events.log.direct_reader.STALL_TIMEOUT_SECONDS", 0.3)
     with pytest.raises(Unavailable, match="less than the log's leader"):
         await everything(connection, until=END, filter=filter)
     await connection.close()
@@ -216,7 +216,7 @@ async def test_a_leader_that_says_nothing_is_not_an_end(nats_server: Broker, mon
     await connection.subscribe(f"{BEHIND}.>", cb=replica.answer)
     connection.jetstream_api = BEHIND
     with monkeypatch.context() as patient:
-        patient.setattr("events.log.direct_reader.PATIENCE_SECONDS", 0.3)
+        patient.setattr("events.log.direct_reader.STALL_TIMEOUT_SECONDS", 0.3)
         with pytest.raises(Unavailable, match="stopped before sequence 21"):
             await everything(connection, until=END)
     reading = asyncio.create_task(everything(connection, until=END))

@@ -8,7 +8,7 @@ from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
 from events.log.stored_commit import Stored
 from events.verification.verifier import Report
 from notary.checkpoint import Checkpoint, sign
-from notary.log_verifier import LogVerifier, Progress, Terms
+from notary.log_verifier import LogVerifier, Terms, VerificationProgress
 from notary.signed_note import Signer
 from tests.notary.log.logs import checkpoints_of, in_place, rotated_log, tree_of
 from tests.projections.logs import LogMaker
@@ -34,7 +34,7 @@ def verify(
 
 def report(messages: list[Stored], size: int, terms: Terms = Terms((str(SIGNER.key),))) -> Report:  # noqa: B008
     """On what was read of a log of that size."""
-    verifier = LogVerifier(Progress("", terms))
+    verifier = LogVerifier(VerificationProgress("", terms))
     verifier.check(messages)
     verifier.end(size)
     return verifier.report()

@@ -26,7 +26,7 @@ from events.verification.aggregate_store import AggregateStore, Unusable
 from events.verification.verifier import Report
 from heirloom.cli.audit import verify as command
 from heirloom.cli.main import main
-from notary.log_verifier import LogVerifier, Progress, Terms, interrupted
+from notary.log_verifier import LogVerifier, Terms, VerificationProgress, interrupted
 from notary.merged_reader import Place, read_vouched
 from notary.signed_note import Signer
 from tests.broker import Broker
@@ -40,7 +40,7 @@ MESSAGES = in_place(LOG, checkpoints_of(LOG, SIGNER, 10, 20, 30))
 
 def undisturbed(messages: list[Stored]) -> Report:
     """What a verification in one go reports."""
-    verifier = LogVerifier(Progress("", _terms()))
+    verifier = LogVerifier(VerificationProgress("", _terms()))
     verifier.check(messages)
     verifier.end(len(LOG))
     return verifier.report()
@@ -58,7 +58,7 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
         replace(each, body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
         for each in MESSAGES
     ]
-    path, progress, held = tmp_path / "state", Progress("", _terms()), AggregateStore()
+    path, progress, held = tmp_path / "state", VerificationProgress("", _terms()), AggregateStore()
     for start in range(0, len(messages), 7):
         verifier = LogVerifier(progress, held)
         verifier.check(messages[start : start + 7])
@@ -80,7 +80,7 @@ def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bo
     (kept,) = checkpoints_of(LOG if agrees else rotated_log(0).log, SIGNER, 17)
     reports = []
     for stops in ([], [stop]):
-        progress = Progress("", Terms((str(SIGNER.key),), kept.signed))
+        progress = VerificationProgress("", Terms((str(SIGNER.key),), kept.signed))
         with closing(AggregateStore()) as held:
             for start, end in pairwise([0, *stops, len(LOG)]):
                 verifier = LogVerifier(progress, held)
@@ -97,7 +97,7 @@ def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(aggregate_store, "RECENT", 5)
     monkeypatch.setattr(verify, "RECENT", 2)
     held = AggregateStore()
-    verifier = LogVerifier(Progress(""), held)
+    verifier = LogVerifier(VerificationProgress(""), held)
     sizes = []
     for place in range(0, len(LOG), 3):
         verifier.check(LOG[place : place + 3])
