@@ -76,10 +76,15 @@ MAX_REPLY = 900 * 1024
 """Bytes. The broker accepts messages of 1 MiB; a longer page is shortened, any other longer answer is refused."""
 
 
+def system_now() -> int:
+    """Microseconds since 1970, by the machine's clock."""
+    return microseconds(datetime.now(UTC))
+
+
 class Audit:
     """Answers from a read model that is as far as `progress` says. `log_end` returns the log's last sequence.
 
-    `more_handlers` answer further queries, by their names in the subject.
+    `more_handlers` answer further queries, by their names in the subject. `now` returns microseconds since 1970.
     """
 
     def __init__(
@@ -87,7 +92,9 @@ class Audit:
         progress: Progress,
         log_end: Callable[[], Awaitable[int]],
         more_handlers: Mapping[str, Handler] | None = None,
+        now: Callable[[], int] = system_now,
     ) -> None:
+        self._now = now
         self._progress = progress
         self._log_end = log_end
         self._connections: asyncio.Queue[sqlite3.Connection] | None = None
@@ -169,7 +176,7 @@ class Audit:
             raise QueryRefused("temporarily_unavailable", f"there is no read model to ask now: {why}", 503)
         connection = await connections.get()
         try:
-            context = QueryContext(connection, tenant, _now())
+            context = QueryContext(connection, tenant, self._now())
             return await asyncio.to_thread(query.encoded, context, request, MAX_REPLY)
         except sqlite3.DatabaseError as error:
             if (fault := _fault_of_file(str(error))) is None:
@@ -201,7 +208,3 @@ def _sendable(reply: bytes) -> bytes:
     if len(reply) > MAX_REPLY:
         raise QueryRefused("server_error", "the answer is too large for one message", 503)
     return reply
-
-
-def _now() -> int:
-    return microseconds(datetime.now(UTC))

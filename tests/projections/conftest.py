@@ -8,10 +8,9 @@ import pytest
 
 from events.log.stored_commit import Stored
 from projections.decoded_commit import microseconds
-from projections.queries import server as audit_queries
 from projections.read_model import ReadModel
 from tests.projections.logs import START, swapped_log
-from tests.projections.queries.asked import LOG, Asked
+from tests.projections.queries.asked import LOG, Asked, Asking
 
 
 @pytest.fixture(scope="session")
@@ -27,25 +26,34 @@ def swapped_read_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def ask(read_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+async def ask(read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
     """An audit of the eventful log, a minute after it."""
-    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(minutes=1)))
     asked = _copy(read_model, tmp_path / "model")
     yield asked
-    await asked.audit.close()
-    asked.model.close()
+    await asked.close()
 
 
 @pytest.fixture
-async def ask_swapped(
-    swapped_read_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Asked]:
+async def ask_swapped(swapped_read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
     """An audit of the log of tokens that were exchanged, a minute after it."""
-    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(minutes=1)))
     asked = _copy(swapped_read_model, tmp_path / "swapped")
     yield asked
-    await asked.audit.close()
-    asked.model.close()
+    await asked.close()
+
+
+@pytest.fixture
+async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
+    """Makes an audit of a log of the test's own, an hour after it began."""
+    asked = Asked(tmp_path / "asked")
+    asked.now = microseconds(START + timedelta(hours=1))
+
+    async def over(log: Sequence[Stored]) -> Asked:
+        asked.apply(log)
+        asked.audit.open(tmp_path / "asked")
+        return asked
+
+    yield over
+    await asked.close()
 
 
 def _made(path: Path, log: Sequence[Stored]) -> Path:

@@ -1,21 +1,25 @@
 """An audit to ask, over the eventful log."""
 
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from events.fairness.request_gate import Asker
+from events.log.stored_commit import Stored
+from projections.decoded_commit import microseconds
 from projections.progress import Progress
 from projections.queries.server import Audit
 from projections.read_model import ReadModel
-from tests.projections.logs import eventful_log
+from tests.projections.logs import START, eventful_log
 
 LOG = eventful_log()
 
 
 class Asked:
-    """An audit over a read model, new or as it stands there, and the model itself to go on with."""
+    """An audit over a read model, new or as it stands there, and the model itself to go on with; it is `now` there."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -23,15 +27,21 @@ class Asked:
         self.model = ReadModel(path)
         self.progress = Progress()
         self.progress.advance(self.model.applied)
-        self.audit = Audit(self.progress, self._log_end)
+        self.now = microseconds(START + timedelta(minutes=1))
+        self.audit = Audit(self.progress, self._log_end, now=lambda: self.now)
 
     async def _log_end(self) -> int:
         return len(LOG) + 5
 
-    def apply(self, log: list[Any]) -> None:
-        """What the follower does."""
+    def apply(self, log: Sequence[Stored]) -> None:
+        """Apply commits as the follower does."""
         self.model.apply(log)
         self.progress.advance(self.model.applied)
+
+    async def close(self) -> None:
+        """End the audit, and close the model."""
+        await self.audit.close()
+        self.model.close()
 
     async def __call__(self, query: str, tenant: str = "acme", **parameters: Any) -> dict[str, Any]:
         """The answer."""
@@ -54,3 +64,7 @@ class Asked:
             cursor = page["cursor"]
             if cursor is None:
                 return items
+
+
+Asking: TypeAlias = Callable[[Sequence[Stored]], Awaitable[Asked]]
+"""Makes an audit of a log."""

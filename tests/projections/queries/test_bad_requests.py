@@ -101,7 +101,7 @@ async def test_another_tenant_is_told_nothing(ask: Asked, query: str) -> None:
 
 @pytest.mark.parametrize("query", sorted(PAGED))
 async def test_a_cursor_is_of_one_question(ask: Asked, query: str) -> None:
-    """Given to any other query, another tenant or with one character changed: refused."""
+    """With any other query, filter or tenant, or altered in one character, it is refused."""
     if query == "activity":
         cursor = "AAAAAAAAAAAAAAAAMTc2MzY0MDAwMDAwMDAwMA"  # the log has one hour only
     else:
@@ -111,6 +111,9 @@ async def test_a_cursor_is_of_one_question(ask: Asked, query: str) -> None:
     for other in PAGED - {query}:
         assert (await ask(other, **GOOD[other], cursor=cursor))["error"] == "invalid_request"
     assert "error" in await ask(query, "globex", **GOOD[query], cursor=cursor)
+    for other_filter in ({"status": "live"}, {"sub": "user1"}) if query == "families" else ():
+        assert (await ask(query, **other_filter, cursor=cursor))["error"] == "invalid_request"
+    assert (await ask(query, **GOOD[query], cursor=cursor + "="))["error"] == "invalid_request"
     for place in range(0, len(cursor), 5):
         altered = cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
         assert (await ask(query, **GOOD[query], cursor=altered))["error"] == "invalid_request"

@@ -1,38 +1,15 @@
 """What ended first, and what only later: every question is asked in the order of the log."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 from msgspec.structs import replace
 
 from events.aggregates.family import FamilyRevoked, ForgeryDetected, GrantAuthorized, TokenIssued, TokenRevoked
 from events.aggregates.subject import ConsentWithdrawn
-from projections.decoded_commit import microseconds
-from projections.queries import server as audit_queries
 from tests.projections.logs import AUDIENCE, START, LogMaker
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.asked import Asking
 from tests.projections.queries.test_token_validity import at, told
-
-Asking: TypeAlias = Callable[[LogMaker], Coroutine[Any, Any, Asked]]
-
-
-@pytest.fixture
-async def asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asking]:
-    """Makes an audit of a log, an hour after it began."""
-    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(hours=1)))
-    asked = Asked(tmp_path / "model")
-
-    async def over(made: LogMaker) -> Asked:
-        asked.apply(made.log)
-        asked.audit.open(tmp_path / "model")
-        return asked
-
-    yield over
-    await asked.audit.close()
-    asked.model.close()
 
 
 async def test_between_a_tokens_revocation_and_its_familys_the_family_lives(asking: Asking) -> None:
@@ -43,7 +20,7 @@ async def test_between_a_tokens_revocation_and_its_familys_the_family_lives(aski
     made.commit("f", TokenRevoked("f-0", made.now + timedelta(minutes=4)))
     made.rotate("f")
     made.commit("f", FamilyRevoked("operator", "request"), actor="operator")
-    ask = await asking(made)
+    ask = await asking(made.log)
     for seq, status, alive in [
         (2, "live", ["f-1", "f-0"]),
         (3, "live", ["f-1"]),
@@ -67,7 +44,7 @@ async def test_a_thief_reaches_what_was_alive_when_he_struck(asking: Asking) -> 
     made.disable_client("orders", "lost")
     made.reuse("f")
     made.disable_client("billing", "lost as well")
-    ask = await asking(made)
+    ask = await asking(made.log)
     alive = (await ask("blast_radius", family_id="f"))["alive"]
     assert [token.get("jti", token["kind"]) for token in alive] == ["f-1", "held on", "refresh"]
 
@@ -81,7 +58,7 @@ async def test_what_is_revoked_after_its_end_had_expired(asking: Asking) -> None
     made.configure_client("web")
     made.configure_client("web")
     made.commit("f", FamilyRevoked("operator", "request"), actor="operator")
-    ask = await asking(made)
+    ask = await asking(made.log)
     for question in ({"jti": "j"}, {"family_id": "f", "generation": 0}):
         assert told(await ask("token", **question)) == (False, "expired", 1, "TokenIssued")
         assert told(await ask("token", **question, at=at(4))) == (False, "expired", 1, "TokenIssued")
@@ -98,7 +75,7 @@ async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_f
         else:
             made.disable_client("orders", "lost")
     made.exchange("f", "meanwhile", "orders")  # a replica did not know yet
-    ask = await asking(made)
+    ask = await asking(made.log)
     disabled = 3 if withdrawn_first else 2
     assert told(await ask("token", jti="meanwhile", at=at(4))) == (False, "revoked", disabled, "ClientDisabled")
     assert [token["jti"] for token in (await ask("as_of", family_id="f", seq=4))["access_tokens"]] == ["f-0"]
@@ -112,7 +89,7 @@ async def test_a_time_that_no_calendar_has_in_utc_silences_no_audit(asking: Aski
     made.open("g")
     forged = made.log[1].body.replace(b'"at":"2026-11-20T12:00:01Z"', b'"at":"' + time + b'"')
     made.log[1] = replace(made.log[1], body=forged)
-    ask = await asking(made)
+    ask = await asking(made.log)
     assert {item["family_id"] for item in (await ask("families"))["items"]} == {"f", "g"}
     year = time[:4].decode()
     for question, parameters in (("family", {"family_id": "g"}), ("as_of", {"family_id": "g", "seq": 2})):
@@ -125,7 +102,7 @@ async def test_a_forgery_after_the_end_is_an_incident(asking: Asking) -> None:
     made.open("f")
     made.commit("f", FamilyRevoked("operator", "request"), actor="operator")
     made.commit("f", ForgeryDetected(9, 0, "web"))
-    ask = await asking(made)
+    ask = await asking(made.log)
     (incident,) = (await ask("incidents"))["items"]
     assert (incident["seq"], incident["type"], incident["reason"]) == (3, "ForgeryDetected", "forgery")
     assert (incident["generation"], incident["current_generation"]) == (9, 0)

@@ -21,9 +21,8 @@ from events.aggregates.family import (
 )
 from projections.decoded_commit import microseconds
 from projections.queries import diff, family_state
-from projections.queries import server as audit_queries
 from tests.projections.logs import AUDIENCE, START, LogMaker
-from tests.projections.queries.asked import LOG, Asked
+from tests.projections.queries.asked import LOG, Asked, Asking
 from tests.projections.queries.test_token_validity import at, life
 
 
@@ -92,14 +91,10 @@ def long_families() -> LogMaker:
 
 
 @pytest.mark.parametrize("minutes", [6, 8, 11, 30, 61, 30_000])
-async def test_as_of_now_a_family_is_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_families: LogMaker, minutes: int
-) -> None:
+async def test_as_of_now_a_family_is_what_it_is(asking: Asking, long_families: LogMaker, minutes: int) -> None:
     """However many commits it is since its refresh token, its code or its longest access token was given."""
-    monkeypatch.setattr(audit_queries, "_now", lambda: microseconds(START + timedelta(minutes=minutes)))
-    asked = Asked(tmp_path / "other")
-    asked.apply(long_families.log)
-    asked.audit.open(tmp_path / "other")
+    asked = await asking(long_families.log)
+    asked.now = microseconds(START + timedelta(minutes=minutes))
     for family_id in ("denied", "rotated", "code", "outlasting"):
         state, family = await asked("as_of", family_id=family_id), await asked("family", family_id=family_id)
         assert {name: state[name] for name in state if name in family} == {
@@ -108,16 +103,12 @@ async def test_as_of_now_a_family_is_what_it_is(
         assert "generation" in state
     change = (await asked("diff", from_seq=6, to_seq=len(long_families.log)))["items"]
     assert {item["family_id"]: item["after"]["generation"] for item in change}["rotated"] == 2
-    await asked.audit.close()
-    asked.model.close()
 
 
-async def test_what_a_family_was_continued_with_before_many_commits(tmp_path: Path, long_families: LogMaker) -> None:
+async def test_what_a_family_was_continued_with_before_many_commits(asking: Asking, long_families: LogMaker) -> None:
     """At any moment of the past too, and to the thief: the refresh token is told, whatever was given after it."""
     long_families.reuse("rotated")
-    asked = Asked(tmp_path / "other")
-    asked.apply(long_families.log)
-    asked.audit.open(tmp_path / "other")
+    asked = await asking(long_families.log)
     opened, first, second, *_ = await life(asked, "rotated")
     last = len(long_families.log) - 1
     states = [await asked("as_of", family_id="rotated", seq=seq) for seq in (opened, first, second, last)]
@@ -135,8 +126,6 @@ async def test_what_a_family_was_continued_with_before_many_commits(tmp_path: Pa
         assert datetime.fromisoformat(found["issued_at"]) == datetime.fromisoformat(at(seq))
     alive = (await asked("blast_radius", family_id="rotated"))["alive"]
     assert [token["generation"] for token in alive if token["kind"] == "refresh"] == [2]
-    await asked.audit.close()
-    asked.model.close()
 
 
 @pytest.mark.parametrize(
@@ -267,7 +256,7 @@ async def test_how_far_a_theft_reached(ask: Asked) -> None:
 
 
 @pytest.mark.parametrize("credential", ["authorization_code", "device_code"])
-async def test_how_far_the_theft_of_a_code_reached(tmp_path: Path, credential: Credential) -> None:
+async def test_how_far_the_theft_of_a_code_reached(asking: Asking, credential: Credential) -> None:
     """It was copied after it was given, the redemption is where it branched, and that is told among the others."""
     made = LogMaker()
     grant = DEVICE_GRANT if credential == "device_code" else credential
@@ -284,9 +273,7 @@ async def test_how_far_the_theft_of_a_code_reached(tmp_path: Path, credential: C
     made.rotate("c1")
     shown = TokenReuseDetected(0, 1, "tv", credential)
     made.commit("c1", shown, FamilyRevoked("code_reuse", "request"))
-    asked = Asked(tmp_path / "other")
-    asked.apply(made.log)
-    asked.audit.open(tmp_path / "other")
+    asked = await asking(made.log)
     answer = await asked("blast_radius", family_id="c1")
     moments = [answer[name] for name in ("copied_after", "branched_at", "struck_at")]
     assert [datetime.fromisoformat(moment) for moment in moments] == [START + timedelta(seconds=s) for s in (0, 2, 4)]
@@ -297,8 +284,6 @@ async def test_how_far_the_theft_of_a_code_reached(tmp_path: Path, credential: C
         (4, "refresh_token", 0, True),
         (5, credential, None, False),
     ]
-    await asked.audit.close()
-    asked.model.close()
 
 
 async def test_counts_by_the_hour(ask: Asked) -> None:

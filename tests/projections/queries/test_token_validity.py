@@ -2,7 +2,6 @@
 
 from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import Tokens, new_id
 from tests.projections.logs import AUDIENCE, START, LogMaker
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.asked import Asked, Asking
 
 
 def jwt(**claims: Any) -> str:
@@ -110,9 +109,9 @@ async def test_a_refresh_token_lives_until_it_is_rotated(ask: Asked) -> None:
     assert told(await ask("token", family_id="f2", generation=3)) == (False, "revoked", theft, "FamilyRevoked")
 
 
-async def test_a_token_expires_by_itself(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_expires_by_itself(ask: Asked) -> None:
     """Then the commit that gave it decided it."""
-    monkeypatch.setattr("projections.queries.server._now", lambda: 1_900_000_000_000_000)
+    ask.now = 1_900_000_000_000_000
     last = (await life(ask, "f7"))[-1]
     assert told(await ask("token", jti="f7-3")) == (False, "expired", last, "TokenIssued")
     assert told(await ask("token", family_id="f7", generation=3)) == (False, "expired", last, "TokenRotated")
@@ -156,7 +155,7 @@ async def test_what_cannot_be_answered_is_refused(
     assert "secret" not in str(answer)
 
 
-async def test_the_token_itself_can_be_shown(ask: Asked, tmp_path: Path) -> None:
+async def test_the_token_itself_can_be_shown(ask: Asked, asking: Asking) -> None:
     """Every form the service makes, as it makes it; the answer holds nothing of its text."""
     family, jti, code = new_id(), new_id(), new_id()
     made = LogMaker()
@@ -167,9 +166,7 @@ async def test_the_token_itself_can_be_shown(ask: Asked, tmp_path: Path) -> None
     made.commit(family, access)
     made.commit(code, TokenRedeemed("authorization_code", 0))
     made.commit(family, FamilyRevoked("operator", "request"), actor="operator")
-    asked = Asked(tmp_path / "other")
-    asked.apply(made.log)
-    asked.audit.open(tmp_path / "other")
+    asked = await asking(made.log)
     keyring = Keyring({1: b"k" * 32})
 
     def minted(kind: Kind, family_id: str, number: int) -> str:
@@ -188,8 +185,6 @@ async def test_the_token_itself_can_be_shown(ask: Asked, tmp_path: Path) -> None
     assert (await asked("token", jti=jti))["client_id"] == "api"
     for wrong in (jwt(jti=jti, sid=code), minted("access", family, 1 << 40), minted("code", family, 0)):
         assert (await asked("token", token=wrong))["error_description"] == "there is no such token"
-    await asked.audit.close()
-    asked.model.close()
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,21 @@
 """An access token that was exchanged ends with the one it came of (RFC 8693), for whoever audits it as well."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from tests.projections.logs import ONCE, chained_log, passed_on_log
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.asked import Asked, Asking
 
 
 @pytest.fixture
-async def chained(tmp_path: Path) -> AsyncIterator[Asked]:
+async def chained(asking: Asking) -> Asked:
     """The log of a token, one that came of it, and one that came of that."""
-    asked = Asked(tmp_path / "model")
-    asked.apply(chained_log())
-    asked.audit.open(tmp_path / "model")
-    yield asked
-    await asked.audit.close()
-    asked.model.close()
+    return await asking(chained_log())
 
 
 @pytest.fixture
-async def passed_on(tmp_path: Path) -> AsyncIterator[Asked]:
+async def passed_on(asking: Asking) -> Asked:
     """The log of a token that one client swapped after another, of which the first is disabled."""
-    asked = Asked(tmp_path / "model")
-    asked.apply(passed_on_log())
-    asked.audit.open(tmp_path / "model")
-    yield asked
-    await asked.audit.close()
-    asked.model.close()
+    return await asking(passed_on_log())
 
 
 @pytest.mark.parametrize(
