@@ -1,10 +1,9 @@
-"""Who connects to the broker: a client, by one of the proofs that the edge takes too, or by a token of ours.
+"""Admission to the broker: which client or role a connection is of, by its user name and password.
 
-A role under a name of its own (`service.registry.named_role`) is `<tenant>.role.<name>`, and its password its secret.
-
-A client's user is `<tenant>.<client_id>`, and its password one of: its client secret, a signed assertion
-(`private_key_jwt`, RFC 7523), an access token, or what `heirloom url` made. An access token may also come alone, as the
-NATS token.
+A client's user name is `<tenant>.<client_id>`. Its password is its client secret, a signed assertion
+(`private_key_jwt`, RFC 7523), an access token, or the password that `heirloom url` prints. An access token may come
+without a user name, as the NATS token. A named role (`service.registry.named_role`) has the user name
+`<tenant>.role.<name>`, and its secret as its password.
 """
 
 import hashlib
@@ -30,15 +29,15 @@ from service.registry.named_role import NamedRole, as_client
 
 MAX_PROOF = 8192
 PASSWORD = 43
-"""Characters of a secret of ours, and of what is computed; a token of ours, or anybody's assertion, has more."""
+"""Characters of a generated secret and of a computed password; our tokens, and all assertions, are longer."""
 ONE_WORD = re.compile(r"[A-Za-z0-9_-]+")
-"""What is one token of a subject, and no wildcard."""
+"""One part of a NATS subject that is no wildcard."""
 PROBE = ("-", "doors")
-"""A client of no tenant: the service tries as that one, before it serves, what the broker lets every client do."""
+"""A client of no tenant, with which the service tests the broker's permissions before it serves."""
 
 
 class ConnectOptions(msgspec.Struct):
-    """What the connection was opened with."""
+    """The credentials that the connection was opened with."""
 
     user: str = ""
     password: str = msgspec.field(default="", name="pass")
@@ -46,12 +45,12 @@ class ConnectOptions(msgspec.Struct):
 
 
 class Admitted(NamedTuple):
-    """The client, by which token if by one, and the names of the inboxes below the client's that are its own alone.
+    """An admitted connection: of a client, or of a named `role`, which then stands in the place of a client.
 
-    Or a `role` under a name of its own, and then no client.
-
-    Without any it speaks for itself, and the client's inbox is its own. Who holds a person's token is not the client:
-    others see that token too, and must not receive what the client is given.
+    `token_connection` is set if an access token opened it. `inboxes` are set for a person's token: the names, below the
+    client's inbox, of those that it may use. Its holder is not the client, since others see the token too, and must not
+    receive the client's replies. If they are empty, the client itself connects, and uses its own inbox. `asserted` is
+    the sequence of the registration that its assertion was checked by; 0 for another proof.
     """
 
     tenant: str
@@ -60,16 +59,15 @@ class Admitted(NamedTuple):
     inboxes: tuple[str, ...] = ()
     role: NamedRole | None = None
     asserted: int = 0
-    """The sequence of the registration by which its assertion held; 0 where it showed something else."""
 
     @property
     def counted(self) -> str:
-        """As whom its connections are counted: a client, a role, or a person, who takes none of his client's."""
+        """The name under which it is counted: of a client, a role, or a person apart from its client."""
         return self.token_connection.person if self.token_connection is not None and self.inboxes else self.client_id
 
 
 class Admission:
-    """The one registry's answer to the broker. `client_key` makes the passwords of `heirloom url`."""
+    """Decides whether a connection is admitted. `client_key` is the key of `heirloom url`'s passwords."""
 
     def __init__(self, context: Context, authentication: ClientAuthentication, client_key: bytes) -> None:
         self._context = context
@@ -77,7 +75,10 @@ class Admission:
         self._client_key = client_key
 
     async def admit(self, offered: ConnectOptions) -> Admitted:
-        """Raises `invalid_client`, whatever is wrong, `slow_down`, `temporarily_unavailable`, and `Unavailable`."""
+        """Admit a connection.
+
+        Raises `invalid_client` for every wrong proof, `slow_down`, `temporarily_unavailable`, and `Unavailable`.
+        """
         self._context.skew.require()
         tenant, _, client_id = offered.user.partition(".")
         proof = offered.password or offered.auth_token
@@ -101,10 +102,10 @@ class Admission:
         return Admitted(tenant, client_id, asserted=client.stored.seq if assertion else 0)
 
     async def confirm(self, offered: ConnectOptions, admitted: Admitted) -> None:
-        """Return if who was admitted a while ago still is. Raises as `admit`.
+        """Check again a connection that was admitted a while ago. Raises as `admit` does.
 
-        An assertion is good once, so the registration by which it held must be the one there is: the client may have
-        been disabled since, and enabled.
+        An assertion cannot be used again, so its client's registration must not have changed: the client may have been
+        disabled and enabled meanwhile.
         """
         if not admitted.asserted:
             await self.admit(offered)
@@ -119,9 +120,9 @@ class Admission:
         return Admitted(*PROBE)
 
     async def _by_role(self, tenant: str, name: str, secret: str) -> Admitted:
-        """As the log has it at this moment: what was revoked lets nobody in, on any replica.
+        """Admit a named role by the log's newest commit, so that a revoked secret is refused on every replica.
 
-        Who is right by what is known here never waits for others' guesses.
+        A secret that is right by this replica's memory never waits because of others' guesses.
         """
         if not subjects.TENANT.fullmatch(tenant) or not subjects.ROLE_NAME.fullmatch(name):
             raise invalid_client()
@@ -130,14 +131,14 @@ class Admission:
             self._context.door.look(tenant)
         stored = await self._context.log.last_from_leader(subjects.role(tenant, name))
         state = codec.decode(stored.body).state if stored is not None else None
-        kept = state.secret_hash if state is not None and not state.revoked else None
-        if not matches(kept, secret) or state is None:
+        secret_hash = state.secret_hash if state is not None and not state.revoked else None
+        if not matches(secret_hash, secret) or state is None:
             raise invalid_client()
         named = NamedRole(tenant, name, state.role)
         return Admitted(tenant, as_client(name), role=named)
 
     async def _by_token(self, tenant_name: str, client_id: str | None, token: str) -> Admitted:
-        """An access token for us alone: one that others are meant to see could be shown here by them."""
+        """Admit by an access token whose only audience is us: other audiences could present it here."""
         if self._context.registry.known_tenant(tenant_name) is None:
             self._context.door.look(tenant_name)
         tenant = await self._context.registry.tenant(tenant_name)
@@ -147,7 +148,7 @@ class Admission:
         claims, family = found
         if client_id not in (None, claims.client_id) or claims.actors or claims.audience != (tenant.issuer,):
             raise invalid_client()
-        # the grant tells, not the subject: a person may be called as the client is
+        # by the grant, not by `sub`: a person may have the client's name
         inboxes = (claims.jti, digest(token)) if is_of_a_person(family) else ()
         if not all(map(ONE_WORD.fullmatch, inboxes)):
             raise invalid_client()
@@ -155,13 +156,13 @@ class Admission:
         return Admitted(tenant.name, claims.client_id, token_connection, inboxes)
 
     def _issuer_of(self, token: str) -> str:
-        """The name of the tenant whose token this claims to be; empty for none."""
+        """The name of the tenant that the token claims as its issuer; empty for none."""
         issuer = _claimed_issuer(token)
         return next((tenant.name for tenant in self._context.registry.tenants() if tenant.issuer == issuer), "")
 
 
 def digest(token: str) -> str:
-    """What an inbox is called for a token that does not say its `jti`: whoever holds it can make the same."""
+    """The name of a token's inbox besides its `jti`, which an opaque token does not show to its holder."""
     return hashlib.sha256(token.encode()).hexdigest()[:32]
 
 

@@ -1,8 +1,7 @@
-"""Who may connect, and what he may say: the broker asks, this answers (NATS auth callout).
+"""NATS auth callout: the broker asks whether a connection is allowed, and with which permissions.
 
-The answer is a user JWT whose permissions are that client's own subjects and inbox, so that a subject proves its
-caller everywhere else in this service. It ends when what the client proved itself by does. Whatever is wrong, the
-answer is the same.
+The response is a user JWT. It allows the client's own subjects and inbox, so that everywhere else in this service a
+subject proves its caller. It expires with the access token, if one opened the connection. Every refusal is the same.
 """
 
 import asyncio
@@ -37,14 +36,14 @@ REFUSED = "Authorization Violation"
 LIMITS = Limits(
     at_once=128, of_tenant=32, of_client=32, waiting=2_000, waiting_of_tenant=1_000, waiting_of_client=1_000
 )
-"""Connections being decided on, and waiting for that: in all, and of one host."""
+"""Connections that are decided on, and that wait for it: in all, and of one host."""
 ANSWER_WITHIN_SECONDS = 2.5
-"""A little less than the broker's. Who is not answered hears of a time-out and comes again; who is refused need not."""
+"""A little less than the broker's time limit. A connection that gets no response tries again after that."""
 CLIENT_ONLY_ENDPOINTS = ("issue", "authorize", "token", "device_authorization")
-"""Where it gets or vouches for something. With another's token one may only ask about tokens, and give them back."""
+"""Endpoints that are not for the holder of a person's token, which may only introspect and revoke tokens."""
 
 UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
-"""nats-server forgets the limits of such an answer; the account has its own (`heirloom.broker.accounts`)."""
+"""nats-server ignores the limits of such a JWT; the account has limits (`heirloom.broker.accounts`)."""
 
 
 class _ServerId(msgspec.Struct):
@@ -78,8 +77,8 @@ class Callout:
     def __init__(
         self, admission: Admission, token_connections: TokenConnections, counts: ConnectionCounts, issuer_seed: str
     ) -> None:
-        self._connecting = admission
-        self._holdings = token_connections
+        self._admission = admission
+        self._token_connections = token_connections
         self._counts = counts
         self._issuer = nkeys.from_seed(issuer_seed.encode())
         self._issuer_id = self._issuer.public_key.decode()
@@ -88,25 +87,25 @@ class Callout:
         self._subscription: Subscription | None = None
 
     async def start(self, connection: Connection) -> None:
-        """Listen; every replica may answer."""
+        """Subscribe to the broker's requests; any replica may receive one."""
         self._subscription = await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._asked)
         await connection.flush()
 
     async def drain(self) -> None:
-        """Take no new question, and answer those already here."""
+        """Receive no more requests, and answer those that are here."""
         if self._subscription is not None:
             await self._subscription.drain()  # type: ignore[no-untyped-call]  # as nats-py has it
         await self._tasks.settled()
 
     async def _asked(self, message: Msg) -> None:
-        # the broker's own JWT, on a subject of an account where only this service may publish
+        # the broker signed the JWT, and in its account only this service may publish
         payload = message.data.split(b".")[1]
         asked = _decoder.decode(base64url.decode(payload)).nats
-        # who is not known here is looked up in the log, and nobody else should wait for that
+        # an unknown client is looked up in the log, and no other request should wait for that
         self._tasks.start(self._answer_in_turn(message, asked))
 
     async def _answer_in_turn(self, message: Msg, asked: _Asked) -> None:
-        """Hosts take turns, so that one that floods keeps no other one's clients out."""
+        """Decide in the host's turn, so that a host that floods does not keep other hosts' clients out."""
         loop = asyncio.get_running_loop()
         came_at, host = loop.time(), asked.client_info.host
         try:
@@ -116,43 +115,43 @@ class Callout:
         except NoRoom:
             log.info("a connection is not decided on: too many of its host wait", extra={"host": host})
             return
-        if admitted is not None:  # who waits for a count of its connections holds no turn of its host's
-            await self._let_in(message, asked, admitted)
+        if admitted is not None:  # outside of the turn, since it may wait for a count of its connections
+            await self._allow(message, asked, admitted)
 
     async def _admit(self, message: Msg, asked: _Asked) -> Admitted | None:
-        """Who it is; None where it has been refused."""
+        """The admitted connection; None if it was refused."""
         try:
-            return await self._connecting.admit(asked.connect_opts)
+            return await self._admission.admit(asked.connect_opts)
         except Exception as error:
             await self._refuse(message, asked, error)
             return None
 
-    async def _let_in(self, message: Msg, asked: _Asked, admitted: Admitted) -> None:
+    async def _allow(self, message: Msg, asked: _Asked, admitted: Admitted) -> None:
         try:
             if not self._counts.takes(admitted.tenant, admitted.counted):
                 await self._wait_for_room(asked.connect_opts, admitted)
             if admitted.token_connection is not None:
-                self._holdings.opened(admitted.token_connection)
+                self._token_connections.opened(admitted.token_connection)
             answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
         except Exception as error:
             await self._refuse(message, asked, error)
         else:
-            await self._say(message, asked, answer)
+            await self._respond(message, asked, answer)
 
     async def _wait_for_room(self, offered: ConnectOptions, admitted: Admitted) -> None:
-        """Raises `slow_down`, and as `Admission.confirm`: what let it in may have become void meanwhile."""
+        """Wait for a later count, and check the connection again. Raises `slow_down`, and as `Admission.confirm`."""
         if not await self._counts.takes_later(admitted.tenant, admitted.counted):
             raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
-        await self._connecting.confirm(offered, admitted)
+        await self._admission.confirm(offered, admitted)
 
     async def _refuse(self, message: Msg, asked: _Asked, error: Exception) -> None:
         if isinstance(error, OAuthError | Unavailable):
             log.info("a connection was refused", extra={"why": str(error)})
         else:
             log.error("a connection was refused for a reason nobody foresaw", exc_info=error)
-        await self._say(message, asked, {"error": REFUSED})
+        await self._respond(message, asked, {"error": REFUSED})
 
-    async def _say(self, message: Msg, asked: _Asked, answer: dict[str, str]) -> None:
+    async def _respond(self, message: Msg, asked: _Asked, answer: dict[str, str]) -> None:
         claims = {"aud": asked.server_id.id, "sub": asked.user_nkey, "nats": answer | _kind("authorization_response")}
         try:
             await message.respond(self._sign(claims).encode())

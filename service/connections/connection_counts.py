@@ -1,10 +1,10 @@
-"""How many connections each client has, on every server of the broker, and each person with a token of one.
+"""How many connections each client has on all servers of the broker, and each person with a token of a client.
 
-The servers are asked twice a second after somebody has come here, and every seven seconds where nobody has: somebody
-may have come to another replica, which may be gone (`service.connections.token_connections`). Until they have answered,
-those that this one has let in since they were asked before count as well; whoever would be too many by that waits for
-what they say next, since some may have left. What several replicas let in at the same moment can be more than the
-bound: the newest are then ended, by the servers' own order, which is the same to every replica.
+The servers are asked twice a second while connections open here, and else every seven seconds: connections may have
+opened through another replica, which may be gone (`service.connections.token_connections`). Until the servers reply,
+the connections that this replica has admitted since the count before also count. A connection beyond the bound waits
+for the next count, since others may have ended. Several replicas may at once admit more than the bound: then the
+newest connections are ended, in the servers' order, which is the same for every replica.
 """
 
 import asyncio
@@ -22,41 +22,41 @@ from service.registry.named_role import as_client
 log = logging.getLogger("heirloom.callout")
 
 ASK_SECONDS = 0.5
-"""Between two questions; so long the servers have to answer one, as well."""
+"""The pause between two counts, and the time that the servers have to reply."""
 
 MOST_OF_PERSON = 5
 """Connections of one person's grant, whichever of its tokens opened them."""
 WAITING = 4
-"""Of one client, so that nobody else's connections wait behind it."""
+"""Connections of one client that wait for a count, so that no other client's wait behind them."""
 
 
 class Who(NamedTuple):
-    """A client, or somebody else of the tenant's, under a name that no client has: a role's, or a person's."""
+    """Whose connections are counted together: a client's, a role's or a person's, by a name in `client_id`."""
 
     tenant: str
     client_id: str
 
     @classmethod
     def of(cls, listed: Listed) -> "Who":
-        """Whom the broker's user acts for: its client, whatever token of its own it came with, or a person."""
+        """Whose connection it is: a person's in that account, else the client's, even if a token opened it."""
         tenant, _, rest = listed.user.partition("/")
         if listed.account == PERSONS_ACCOUNT and (token_connection := TokenConnection.of(listed.user)) is not None:
             return cls(tenant, token_connection.person)
         return cls(tenant, rest.partition("/")[0])
 
     def counts_as(self) -> tuple["Who", ...]:
-        """Itself, and for a role by its name all names of the tenant together."""
+        """The counts to which it adds: its own, and for a named role also that of all the tenant's named roles."""
         return (self, Who(self.tenant, as_client(""))) if self.client_id.startswith(as_client("")) else (self,)
 
 
 class Lists(Protocol):
-    """Asks the servers, and ends what they have."""
+    """Lists the servers' connections, and ends one."""
 
     async def list_all(self, receive: Callable[[Listed], None]) -> None:
         """Ask for all connections: `receive` is called with each one."""
 
     async def kick(self, listed: Listed) -> None:
-        """End one."""
+        """End one connection."""
 
 
 class ConnectionCounts:
@@ -75,28 +75,28 @@ class ConnectionCounts:
         self._counted: Counter[Who] = Counter()
         self._before: Counter[Who] = Counter()
         self._since: Counter[Who] = Counter()
-        """Who was let in while the count that is known now was made, and since the one under way began."""
+        """`_before`: admitted during the last finished count. `_since`: admitted since the current one began."""
         self._found: dict[tuple[str, int], Listed] = {}
         self._stale = asyncio.Event()
         self._waiting: Counter[Who] = Counter()
         self._begun = self._ended = 0
         self._is_stopped = False
-        self._told = asyncio.Condition()
+        self._counted_anew = asyncio.Condition()
         self._tasks = TaskSet()
 
     async def start(self) -> None:
-        """Count those there are, and go on counting."""
+        """Count the connections, again and again."""
         self._tasks.start(self._count_for_ever())
 
     async def stop(self) -> None:
-        """Count no more. Who waits for a count, or comes yet, is judged by what is known."""
+        """Count no more. Connections that wait for a count, or come later, are judged by the last one."""
         await self._tasks.cancel()
-        async with self._told:
+        async with self._counted_anew:
             self._is_stopped = True
-            self._told.notify_all()
+            self._counted_anew.notify_all()
 
     def takes(self, tenant: str, client_id: str) -> bool:
-        """Whether the client may have one more, by what is known now; if so, it is counted."""
+        """Whether the client may have one more connection, by the last count; if so, it is counted."""
         who = Who(tenant, client_id)
         self._stale.set()
         if any(self._is_full(one) for one in who.counts_as()):
@@ -105,15 +105,15 @@ class ConnectionCounts:
         return True
 
     async def takes_later(self, tenant: str, client_id: str) -> bool:
-        """As `takes`, by a count that begins later than now. Where as many wait as may, nobody else does."""
+        """As `takes`, by a count that begins after now. False at once if too many of the client wait already."""
         who = Who(tenant, client_id)
         if self._waiting[who] >= WAITING:
             return False
         begun = self._begun
         self._waiting[who] += 1
         try:
-            async with self._told:
-                await self._told.wait_for(lambda: self._ended > begun or self._is_stopped)
+            async with self._counted_anew:
+                await self._counted_anew.wait_for(lambda: self._ended > begun or self._is_stopped)
         finally:
             self._waiting[who] -= 1
             if not self._waiting[who]:
@@ -139,9 +139,9 @@ class ConnectionCounts:
             await self._connections.list_all(self._note)
             await asyncio.sleep(ASK_SECONDS)
             await self._end_excess()
-            async with self._told:
+            async with self._counted_anew:
                 self._ended = self._begun
-                self._told.notify_all()
+                self._counted_anew.notify_all()
             if self._waiting:
                 continue
             with contextlib.suppress(TimeoutError):

@@ -1,7 +1,7 @@
-"""Ending connections to the broker, on every one of its servers.
+"""Ending connections on every server of the broker.
 
-Whom the servers let in, they keep until they are told otherwise: so each is asked who is connected as that user, and
-told to end those connections. Asking needs no memory, so any replica does it, and one that has just started too.
+A server keeps a connection that it admitted. So each server is asked for the connections of a user, and to end those.
+That needs no memory, so any replica can do it, even one that has just started.
 """
 
 import asyncio
@@ -22,14 +22,13 @@ from service.registry.registry import Registry
 log = logging.getLogger("heirloom.callout")
 
 ACCOUNT, PERSONS_ACCOUNT = "USERS", "PERSONS"
-"""Where clients live on the broker, and who came with a person's token; their users' names are told apart from others'
-by the tenant's, before a slash."""
+"""The broker's accounts for clients, and for holders of a person's token. A user's name there begins `<tenant>/`."""
 ASK = "$SYS.REQ.SERVER.PING.CONNZ"
 PAGE_SIZE = 256
 KICK_DELAY_SECONDS = 0.5
-"""Who has just lost the right to be connected still hears so: what he has asked, or asks at once, is answered."""
+"""A connection that became void still receives the replies to its requests for so long."""
 ADMISSIONS_SETTLED_SECONDS = 7.0
-"""Later than that, nobody is let in by an answer from before: a lease and the broker's patience are over."""
+"""After so long, no connection opens by a decision from before: a lease and the broker's time limit are over."""
 
 
 class _Connected(msgspec.Struct):
@@ -40,7 +39,7 @@ class _Connected(msgspec.Struct):
 
 
 class Listed(NamedTuple):
-    """One connection: where it is, whose, since when (RFC 3339, the server's clock), and in which account."""
+    """A connection that a server lists. `start` is RFC 3339, by the server's clock."""
 
     server: str
     cid: int
@@ -50,7 +49,7 @@ class Listed(NamedTuple):
 
     @property
     def began(self) -> datetime:
-        """When it was begun; whoever opened it was let in later."""
+        """When it began, which is before its admission."""
         return datetime.fromisoformat(self.start)
 
 
@@ -86,19 +85,19 @@ class ServerConnections:
         self._receive: Callable[[Listed], None] = _ignore
 
     async def start(self) -> None:
-        """Listen for the servers' answers."""
+        """Subscribe to the servers' replies."""
         await self._connection.subscribe(f"{self._inbox}.end.>", cb=self._end_found)
         await self._connection.subscribe(f"{self._inbox}.list.*", cb=self._page_found)
 
     def end_void(self, tenant: str, client_id: str) -> None:
-        """End a disabled client's or revoked role's, and those that come about while that is not yet known everywhere.
+        """End the connections of a disabled client or revoked role, and end them again once that is known everywhere.
 
-        Where it is enabled, or added again, meanwhile: those that were begun before.
+        If the client is enabled or the role added again meanwhile, only connections from before are ended.
         """
         self._tasks.start(self._end_void(f"{tenant}/{client_id}"))
 
     def end_user(self, user: str) -> None:
-        """End those of that user. The broker's users are named by `callout` and by `token_connection`."""
+        """End the connections of a user of the broker, whose name `Callout` or `TokenConnection.user` gave."""
         self._tasks.start(self._ask_to_end(user))
 
     async def list_all(self, receive: Callable[[Listed], None]) -> None:
@@ -111,14 +110,14 @@ class ServerConnections:
         await self._ask_for_page(0)
 
     async def kick(self, listed: Listed) -> None:
-        """End that one."""
+        """End one connection."""
         try:
             await self._kick(listed)
         except NatsError as error:
             log.warning("a connection is not ended: %s", type(error).__name__)
 
     async def _kick(self, listed: Listed) -> None:
-        # a server does nothing for those who do not ask for its answer, though nobody listens for it
+        # a server ignores a request without a reply subject, though nobody subscribes to this one
         subject, kicked = f"$SYS.REQ.SERVER.{listed.server}.KICK", f"{self._inbox}.ended"
         await self._connection.publish(subject, msgspec.json.encode({"cid": listed.cid}), reply=kicked)
 
@@ -135,7 +134,9 @@ class ServerConnections:
         await self._ask({"user": user}, f"end.{user.replace('/', '.')}")
 
     async def _ask_for_page(self, offset: int) -> None:
-        if offset not in self._pages:  # each server with a full page wants the next one, and all answer each
+        if (
+            offset not in self._pages
+        ):  # every server with a full page leads to the same request, and all servers reply to it
             self._pages.add(offset)
             await self._ask({"offset": offset}, f"list.{offset}")
 
@@ -159,7 +160,7 @@ class ServerConnections:
                 "connections are ended: their client is disabled, their role revoked, or their token void",
                 extra={"tenant": tenant, "client": client_id, "count": len(void)},
             )
-        if void and len(found) == PAGE_SIZE:  # the oldest come first, so others may be behind them
+        if void and len(found) == PAGE_SIZE:  # the oldest come first, so the next page may hold more
             await self._ask_to_end(user)
 
     async def _page_found(self, message: Msg) -> None:

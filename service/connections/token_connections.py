@@ -1,8 +1,8 @@
-"""Connections that an access token opened, and their end with the token's revocation (RFC 7009 §2.1).
+"""Connections that an access token opened; they end when the token is revoked (RFC 7009 §2.1).
 
-The broker's user of such a connection is named for the token, so whoever knows the name can have it ended. Every
-replica hears of what is revoked, and knows the names: of those it let in, and of all that the servers list
-(`service.connections.connection_counts`), at its start first of all. So it does not matter which replica is gone.
+The broker's user of such a connection is named after the token, so whoever knows the name can end the connection. Every
+replica receives all revocations, and knows the names of the connections that it admitted and of all that the servers
+list (`service.connections.connection_counts`), for the first time when it starts. So any replica may be lost.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from service.registry.registry import Registry
 log = logging.getLogger("heirloom.callout")
 
 AS_PERSON = "person:"
-"""Before a family's id, where others have a client_id: no client could be called so."""
+"""With a family's id, it stands for a person in the place of a `client_id`; no client's contains a colon."""
 
 
 class TokenConnection(NamedTuple):
-    """Whose token it is, of which family, its `jti`, and when it ends (a NumericDate)."""
+    """The token's client, family and `jti`, and when it expires (`until`, a NumericDate)."""
 
     tenant: str
     client_id: str
@@ -38,20 +38,22 @@ class TokenConnection(NamedTuple):
 
     @property
     def user(self) -> str:
-        """The name on the broker."""
+        """The name of the connection's user at the broker."""
         return "/".join(map(str, self))
 
     @property
     def person(self) -> str:
-        """As whom it is counted where it is a person's, and not its client's: no client could be called so.
-
-        By the family, so that a new token is not room for more connections.
-        """
+        """The name under which a person's connections are counted: the same for all tokens of the family."""
         return f"{AS_PERSON}{self.family_id}"
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """Tenant and family id."""
+        return self.tenant, self.family_id
 
     @classmethod
     def of(cls, user: str) -> "TokenConnection | None":
-        """What the name tells; None for a client that came with another proof."""
+        """Parse the name of a user; None for a client that was admitted by another proof."""
         match user.split("/"):
             case tenant, client_id, family_id, jti, until:
                 return cls(tenant, client_id, family_id, jti, int(until))
@@ -60,7 +62,7 @@ class TokenConnection(NamedTuple):
 
 
 class TokenConnections:
-    """Those of the connections that are open, and of a few that were."""
+    """The open connections that are known here, and a few that have ended. Ends those whose token is void."""
 
     def __init__(self, families: Families, registry: Registry, connections: ServerConnections) -> None:
         self._families = families
@@ -70,19 +72,19 @@ class TokenConnections:
         self._tasks = TaskSet()
 
     async def start(self, connection: Connection) -> None:
-        """Hear of revocations from now on. The connections that are there already are listed after that."""
+        """Subscribe to revocations. The connections that are open already must be listed after that."""
         await connection.listen(REVOKED_STORED, self._heard)
         await connection.flush()
         self._tasks.start(self._look_after_reconnecting(connection))
 
     def opened(self, token_connection: TokenConnection) -> None:
-        """A connection is about to be let in with that token."""
+        """Remember a connection that is about to open."""
         self._remember(token_connection)
-        # a revocation may have been heard of before there was a connection to end
+        # the revocation may have been received before the connection was open
         self._tasks.start(self._end_if_void(token_connection, clock.now(), ADMISSIONS_SETTLED_SECONDS))
 
     def end_client(self, tenant: str, client_id: str) -> None:
-        """A client is disabled: what it holds is void, also in a family that another client began (RFC 8693)."""
+        """End the connections of a disabled client's tokens, also of another client's family (RFC 8693)."""
         for token_connection in self._all():
             if (token_connection.tenant, token_connection.client_id) == (tenant, client_id):
                 self._end_soon(token_connection)
@@ -92,7 +94,7 @@ class TokenConnections:
         await self._tasks.cancel()
 
     async def _look_after_reconnecting(self, connection: Connection) -> None:
-        """What was revoked while there was no connection has not been heard of."""
+        """Check all tokens after a reconnection: revocations meanwhile were not received."""
         known = connection.stats["reconnects"]
         while True:
             await asyncio.sleep(ADMISSIONS_SETTLED_SECONDS)
@@ -107,9 +109,7 @@ class TokenConnections:
         One that is known here already ends with its revocation.
         """
         token_connection = TokenConnection.of(listed.user)
-        if token_connection is not None and token_connection not in self._known.get(
-            (token_connection.tenant, token_connection.family_id), ()
-        ):
+        if token_connection is not None and token_connection not in self._known.get(token_connection.family, ()):
             self._remember(token_connection)
             self._tasks.start(self._end_if_void(token_connection, listed.began))
 
@@ -118,20 +118,23 @@ class TokenConnections:
 
     def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         _, tenant, family_id = subject.decode().split(".")
-        held = self._known.get((tenant, family_id))
-        if held is None:
+        connections = self._known.get((tenant, family_id))
+        if connections is None:
             return
         try:
             state = codec.decode(body).state
         except UnreadableCommit as error:
             log.error("a revocation of family %s cannot be read: %s", family_id, error)
             return
-        for token_connection in held:
+        for token_connection in connections:
             if _is_void(token_connection, state):
                 self._end_soon(token_connection)
 
     async def _end_if_void(self, token_connection: TokenConnection, began: datetime, seconds: float = 0) -> None:
-        """Look after so many seconds, and again while the log's leader does not answer; the connection `began` then."""
+        """End the connection, which `began` then, if its token is void in the log.
+
+        Reads the log after so many seconds, and again until the log's leader answers.
+        """
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -152,19 +155,18 @@ class TokenConnections:
         self._connections.end_user(token_connection.user)
 
     def _remember(self, token_connection: TokenConnection) -> None:
-        held = self._known.setdefault((token_connection.tenant, token_connection.family_id), set())
-        if token_connection in held:  # who connects again and again has one timer
+        connections = self._known.setdefault(token_connection.family, set())
+        if token_connection in connections:  # a token that connects often has one timer
             return
-        held.add(token_connection)
+        connections.add(token_connection)
         seconds = token_connection.until - clock.now().timestamp()
         asyncio.get_running_loop().call_later(max(seconds, 0), self._forget, token_connection)
 
     def _forget(self, token_connection: TokenConnection) -> None:
-        family = token_connection.tenant, token_connection.family_id
-        held = self._known.get(family, set())
-        held.discard(token_connection)
-        if not held:
-            self._known.pop(family, None)
+        connections = self._known.get(token_connection.family, set())
+        connections.discard(token_connection)
+        if not connections:
+            self._known.pop(token_connection.family, None)
 
 
 def _is_void(token_connection: TokenConnection, state: FamilyState) -> bool:
