@@ -29,7 +29,7 @@ async def of_replica(
         obstacles.append(wrong)
     if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
-    counted = *_of_requests(handler), *_of_tally(context.families.tally), *_of_log(the_log), *_of_clock(context.skew)
+    counted = *_of_requests(handler), *_of_families(context.families.counters), *_of_log(the_log), *_of_clock(context.skew)
     return ProcessReport((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
 
 
@@ -46,18 +46,18 @@ def _of_requests(handler: RequestHandler) -> list[Metric]:
     ]
 
 
-def _of_tally(tally: FamilyCounters) -> list[Metric]:
+def _of_families(counters: FamilyCounters) -> list[Metric]:
     def by(label: str, counted: dict[str, int]) -> list[Sample]:
         return [Sample({label: which}, count) for which, count in counted.items()]
 
     return [
-        counter("tokens_issued", "Tokens issued, by kind.", *by("kind", tally.issued)),
-        counter("tokens_redeemed", "Credentials redeemed, by kind.", *by("credential", tally.redeemed)),
-        counter("tokens_rotated", "Refresh tokens that got a successor.", only(tally.rotated)),
-        counter("reuse_detected", "Old tokens presented again: one is stolen.", only(tally.reused)),
-        counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(tally.forged)),
-        counter("families_revoked", "Token families ended, by reason.", *by("reason", tally.revoked)),
-        counter("conflicts", "Commits that another commit of the family was faster than.", only(tally.conflicts)),
+        counter("tokens_issued", "Tokens issued, by kind.", *by("kind", counters.issued)),
+        counter("tokens_redeemed", "Credentials redeemed, by kind.", *by("credential", counters.redeemed)),
+        counter("tokens_rotated", "Refresh tokens that got a successor.", only(counters.rotated)),
+        counter("reuse_detected", "Old tokens presented again: one is stolen.", only(counters.reused)),
+        counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(counters.forged)),
+        counter("families_revoked", "Token families ended, by reason.", *by("reason", counters.revoked)),
+        counter("conflicts", "Commits that another commit of the family was faster than.", only(counters.conflicts)),
     ]
 
 

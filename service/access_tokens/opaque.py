@@ -1,6 +1,6 @@
 """Opaque access tokens: a reference to the commit that issued them, authenticated like every token (ADR 0003).
 
-The number in a `hat_` token is its commit's sequence in the log, so nothing has to be kept about it anywhere else.
+The number in a `hat_` token is the commit's sequence in the log, so nothing else is stored about the token.
 """
 
 from events.aggregates import subjects
@@ -14,7 +14,7 @@ from service.registry.tenant import Tenant
 
 
 async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> IssuedToken | None:
-    """What the token refers to if this service made it; None otherwise. Raises `Unavailable`."""
+    """The token as its commit describes it; None if this service has not made it. Raises `Unavailable`."""
     presented = tenant.opaque_tokens.recognise(token)
     if presented is None:
         return None

@@ -1,4 +1,4 @@
-"""Recognising an access token of ours, signed or opaque (RFC 9068 §4)."""
+"""Recognising an access token of this service, signed or opaque (RFC 9068 §4)."""
 
 from collections.abc import Callable
 from typing import Annotated, NamedTuple, TypeAlias
@@ -17,20 +17,20 @@ from service.keys.signing_key import kid_of
 from service.registry.tenant import Tenant
 
 NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
-"""RFC 7519 §2, up to the end of the year 9999: later than that there is no moment to compare with."""
+"""Seconds since 1970 (RFC 7519 §2), up to the end of the year 9999: `datetime` has no later time."""
 
 FamilyId: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{subjects.FAMILY_ID.pattern}\Z")]
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who acted, and who did before (RFC 8693 §4.1)."""
+    """The current actor, and in `act` those before it (RFC 8693 §4.1)."""
 
     sub: str
     act: "Actor | None" = None
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """The claims of an access token of ours."""
+    """The claims of an access token (RFC 9068 §2.2)."""
 
     iss: str
     sub: str
@@ -50,7 +50,7 @@ class Claims(msgspec.Struct, frozen=True):
 
     @property
     def actors(self) -> tuple[str, ...]:
-        """Who has acted with it, the latest first (RFC 8693 §4.1)."""
+        """The clients that have acted with the token, the latest first (RFC 8693 §4.1)."""
         actors, act = [], self.act
         while act is not None:
             actors.append(act.sub)
@@ -59,23 +59,22 @@ class Claims(msgspec.Struct, frozen=True):
 
     @property
     def audience(self) -> tuple[str, ...]:
-        """What it is for (RFC 7519 §4.1.3)."""
+        """The recipients that the token is intended for (RFC 7519 §4.1.3)."""
         return (self.aud,) if isinstance(self.aud, str) else self.aud
 
 
 class Recognised(NamedTuple):
-    """An access token's claims, and what of them the log must bear out."""
+    """An access token's claims, and those of them that must match the family in the log."""
 
     claims: Claims
     claimed: AccessTokenClaims
 
 
 async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised | None:
-    """The token if this tenant's key signed it, whatever the time; None otherwise. Raises `Unavailable`.
+    """The token if this tenant's key has signed it, expired or not; None otherwise. Raises `Unavailable`.
 
-    Whether the log bears them out is for whoever decides on the family's state (`matches`).
-    What a disabled client holds is void, also in a family that another client began (RFC 8693), and stays so; and so is
-    what was exchanged from that, whoever holds it.
+    Whether the claims match the log is decided on the family's state (`matches`). A token is void for good if its
+    holder or one of its actors is or was disabled since, also in another client's family (RFC 8693, CONTRACT §2).
     """
     issued = await _issued(context, tenant, token)
     if issued is None:
@@ -91,14 +90,20 @@ async def recognise(context: Context, tenant: Tenant, token: str) -> Recognised 
 
 
 async def audience_today(context: Context, tenant: Tenant, claims: Claims) -> tuple[str, ...]:
-    """What the token is for, of what its holder's tokens may be for today (RFC 8707 §2.2). Raises `Unavailable`."""
+    """The part of the token's audience that its holder may have tokens for today (RFC 8707 §2.2).
+
+    Raises `Unavailable`.
+    """
     holder = await context.registry.client(tenant, claims.client_id)
     allowed = holder.rules.audiences if holder is not None else ()
     return allowed_of(claims.audience, (*allowed, claims.client_id) if claims.actors else allowed)
 
 
 async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claims, FamilyState] | None:
-    """The claims if the token is good now, as the log's leader has it, with its family. Raises `Unavailable`."""
+    """The token's claims and its family's state if it is active now, as of the log's leader; None otherwise.
+
+    Raises `Unavailable`.
+    """
     recognised = await recognise(context, tenant, token)
     if recognised is None or recognised.claims.exp <= clock.now().timestamp():
         return None
@@ -106,7 +111,7 @@ async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Claim
     loaded = await context.families.load(tenant.name, claims.sid)
     state = loaded.state
     if claims.exp <= loaded.no_earlier(clock.now()).timestamp():
-        return None  # its revocation may be forgotten
+        return None  # a revocation of the token may have been dropped from the state by now
     if not await audience_today(context, tenant, claims):
         return None
     if state is None or not matches(state, claimed) or is_revoked(state, claimed):

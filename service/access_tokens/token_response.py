@@ -63,7 +63,7 @@ def _granted(committed: CommittedDecision) -> tuple[Granted, FamilyState]:
 async def _access_token(
     context: Context, tenant: Tenant, client: Client, issued: IssuedToken, key: int, seq: int
 ) -> str:
-    """The token's text: signed, or the `seq` of its commit under a MAC (0: the commit is looked for in the log)."""
+    """The token's text: a JWT, or an opaque one that refers to its commit at `seq` (0: it is looked up in the log)."""
     key, seed = key or tenant.mac_key, issued.state.seed
     if client.rules.access_token_format == "jwt":
         return signing_key(tenant).sign(tenant.vouchers.vouch(key, seed, claims_of(tenant, issued)))

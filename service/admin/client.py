@@ -1,4 +1,4 @@
-"""`admin.<tenant>.client.…`: a client's registration (RFC 7591 names), and whether it may ask at all."""
+"""`admin.<tenant>.client.…`: a client's registration (RFC 7591 names), its disabling and its enabling."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from service.request import at_most, decode, required
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 CLOCKS_APART_SECONDS = 0.25
-"""More than replicas differ in what they take for the broker's time: an `iat` tells a client's tokens apart."""
+"""More than two replicas' measurements of the broker's time differ. Void and valid tokens are told apart by `iat`."""
 
 
 async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
@@ -64,7 +64,7 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
 
 
 class ClientRequest(msgspec.Struct, frozen=True):
-    """`reason` is in the operator's own words."""
+    """The parameters of `disable` and `enable`; `reason` is in the operator's own words."""
 
     client_id: str | None = None
     reason: str | None = None
@@ -74,7 +74,10 @@ _client_decoder = msgspec.json.Decoder(ClientRequest)
 
 
 async def disable(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`: nothing is issued to the client any more, and what it held is void."""
+    """`{seq, revoked_families}`: the client gets no more tokens, and those that it holds are void.
+
+    Raises `invalid_request`, `temporarily_unavailable`, and `Unavailable`.
+    """
     asked = await _asked(context, tenant, body)
 
     def decide(state: client_events.ClientState) -> tuple[client_events.ClientEvent, ...]:
@@ -85,9 +88,10 @@ async def disable(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 async def enable(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`, the latter 0: the client may ask again; what was void stays void.
+    """`{seq, revoked_families}`, the latter 0: the client may get tokens again; those that are void stay void.
 
-    A disabling that is not complete yet is waited for: until then the client may be given what must be void, too.
+    Waits until an earlier disabling is complete: until then the client may get tokens that must be void too. Raises
+    as `disable`.
     """
     asked = await _asked(context, tenant, body)
     seen = await _once_complete(context, asked.aggregate)
@@ -106,7 +110,7 @@ class _Asked(NamedTuple):
 
 
 async def _asked(context: AdminContext, tenant: str, body: bytes) -> _Asked:
-    """About a client there is. Raises `invalid_request`."""
+    """The parameters, checked. Raises `invalid_request` if there is no such client."""
     parameters = decode(body, _client_decoder)
     client_id = required(parameters.client_id, "client_id")
     reason = at_most(parameters.reason, MAX_REASON, "reason")
@@ -115,9 +119,9 @@ async def _asked(context: AdminContext, tenant: str, body: bytes) -> _Asked:
 
 
 async def _once_complete(context: AdminContext, aggregate: subjects.Aggregate) -> client_events.ClientState:
-    """The client's state; if it is disabled there, once nothing more is given to it on any replica.
+    """The client's state in the log; of a disabled client only once its disabling is complete on every replica.
 
-    Raises `temporarily_unavailable` when that takes too long.
+    Raises `temporarily_unavailable` when that takes too long, and `Unavailable`.
     """
     last = await context.log.last_from_leader(aggregate)
     if last is None:
@@ -133,9 +137,9 @@ async def _once_complete(context: AdminContext, aggregate: subjects.Aggregate) -
 
 
 async def _second_over() -> datetime:
-    """The end of the second in which this is called, once it is over by every replica's clock.
+    """Wait until the current second is over by every replica's clock, and return its last microsecond.
 
-    An `iat` tells no more than the second. Raises `temporarily_unavailable` when the clock was set back meanwhile.
+    An `iat` has whole seconds. Raises `temporarily_unavailable` when the clock was set back meanwhile.
     """
     apart = timedelta(seconds=CLOCKS_APART_SECONDS)
     began = clock.now()

@@ -1,4 +1,4 @@
-"""`admin.<tenant>.consent.revoke`: a person takes back what one client was granted."""
+"""`admin.<tenant>.consent.revoke`: a person withdraws the consent to one client."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from service.request import at_most, decode, required
 
 
 class ConsentRequest(msgspec.Struct, frozen=True):
-    """Whose consent to which client. `reason` is in the operator's own words."""
+    """The person, the client, and a `reason` in the operator's own words."""
 
     sub: str | None = None
     client_id: str | None = None
@@ -22,7 +22,10 @@ _decoder = msgspec.json.Decoder(ConsentRequest)
 
 
 async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`: what the client has of the person's is void; a new consent begins a new family."""
+    """`{seq, revoked_families}`: the person's tokens at the client are void; a new consent begins a new family.
+
+    Raises `invalid_request`, and as `cut_off_once`.
+    """
     parameters = decode(body, _decoder)
     sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")
     client_id = required(parameters.client_id, "client_id")

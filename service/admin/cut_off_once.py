@@ -1,4 +1,4 @@
-"""A cut-off that leaves no state behind: what a person has ends, what comes after is free."""
+"""A cut-off of a person that ends the families there are, and leaves later ones alone."""
 
 from events.aggregates import subjects
 from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked, codec, evolve
@@ -8,13 +8,16 @@ from service.registry.change_aggregate import change
 
 
 async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensRevoked | ConsentWithdrawn) -> bytes:
-    """`{seq, revoked_families}`. Writes nothing when the same was ordered before and nothing has begun since."""
+    """`{seq, revoked_families}`. Appends nothing if the same was ordered before and no family has begun since.
+
+    Raises `temporarily_unavailable` when the effect takes too long, and `Unavailable`.
+    """
     client_id = event.client_id if isinstance(event, ConsentWithdrawn) else None
     aggregate = subjects.subject(tenant, event.sub)
     last = await context.log.last_from_leader(aggregate)
     before = await newest(context, last, type(event), client_id)
     if before is not None:
-        await effective(context, before)  # whatever lives after that has begun since
+        await effective(context, before)  # a family that lives after this has begun later
         if not await _lives(context, tenant, event.sub, client_id):
             return await complete(context, before, type(event), client_id)
 
@@ -28,6 +31,6 @@ async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensR
 async def _lives(context: AdminContext, tenant: str, sub: str, client_id: str | None) -> bool:
     now = await context.log.last_sequence()
     async for families in context.read_model.live(tenant, sub, client_id, now, limit=1):
-        if families:  # a page may have none, and others after it
+        if families:  # a page may be empty, and a later one not
             return True
     return False

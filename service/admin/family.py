@@ -15,7 +15,7 @@ from service.request import at_most, decode, required
 
 
 class FamilyRevokeRequest(msgspec.Struct, frozen=True):
-    """`reason` is the operator's own words, kept as the cause."""
+    """The family, and a `reason` in the operator's own words, which becomes the revocation's cause."""
 
     family_id: str | None = None
     reason: str | None = None
@@ -25,7 +25,10 @@ _decoder = msgspec.json.Decoder(FamilyRevokeRequest)
 
 
 async def revoke_family(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`: 1, or 0 when the family was dead already. Raises `invalid_request` for no family."""
+    """`{seq, revoked_families}`: 1, or 0 if the family was dead already.
+
+    Raises `invalid_request` if there is no such family, and `Unavailable`.
+    """
     parameters = decode(body, _decoder)
     family_id = required(parameters.family_id, "family_id")
     if not subjects.FAMILY_ID.fullmatch(family_id):

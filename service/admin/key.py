@@ -1,7 +1,7 @@
-"""`admin.<tenant>.key.rotate`: signing keys pass from next to active to retired; MAC keys to the newest secret.
+"""`admin.<tenant>.key.rotate`: signing keys go from next to active to retired, the MAC key to the newest secret.
 
-Each step is a commit of its key's own aggregate, and the next key to sign has been in the JWKS since the rotation
-before. A rotation that was cut short is completed by the next one.
+Each step is a commit of the key's own aggregate. The next signing key is in the JWKS since the rotation before. A
+rotation that was interrupted is completed by the next one.
 """
 
 from typing import Literal
@@ -32,7 +32,11 @@ _decoder = msgspec.json.Decoder(RotateRequest)
 
 
 async def rotate(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
-    """`{seq, kid}` of the key that is used from now on, on every replica."""
+    """`{seq, kid}` of the key that every replica uses from now on.
+
+    Raises `invalid_request` for an unknown tenant or a keyring without a newer secret, `temporarily_unavailable` when
+    another rotation is under way or the keyring cannot be read, and `Unavailable`.
+    """
     parameters = decode(body, _decoder)
     tenant = await context.registry.tenant(tenant_name)
     if tenant is None or tenant.configured is None:
@@ -46,14 +50,14 @@ async def rotate(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
 
 
 async def ensure_keys(context: AdminContext, tenant: Tenant, alg: SigningAlg) -> None:
-    """A tenant signs from its first moment, and its next key is published. A race makes the very same keys.
+    """Make the tenant's active and next signing key if it lacks one. Two replicas that race make the same keys.
 
-    Raises `Unavailable`, also where this replica is too far behind the log to know which keys there are.
+    Raises `Unavailable`, also when this replica is too far behind the log to know the tenant's keys.
     """
     await context.registry.wait_for_keys(tenant.name)
     if tenant.signing is None:
         if context.keyring.current != tenant.mac_key:
-            await _mint_under(context, tenant, context.keyring.current)  # older secrets may have leaked
+            await _mint_under(context, tenant, context.keyring.current)  # an older secret may have leaked
         await _publish(context, tenant, alg, active=True)
     following = tenant.next_key()
     if following is None or following.state.alg != alg:
@@ -74,7 +78,7 @@ async def _rotate_signing(context: AdminContext, tenant: Tenant) -> Stored:
 
 
 async def _certain_to_sign(context: AdminContext, tenant: Tenant, kid: str) -> None:
-    """Nobody is told of a key that another rotation has already put out of use."""
+    """Raise `temporarily_unavailable` if another rotation has replaced the key already."""
     await context.registry.wait_for_keys(tenant.name)
     if tenant.signing is None or tenant.signing.kid != kid:
         raise _overtaken()
@@ -108,7 +112,7 @@ async def _advance(
 
 
 async def _rotate_mac(context: AdminContext, tenant: Tenant) -> Stored:
-    """Tokens are computed under the keyring's newest secret from now on; those under older ones stay valid."""
+    """Compute tokens under the keyring's newest secret from now on. Those under older secrets stay valid."""
     try:
         context.keyring.reload()
     except KeyringError as error:

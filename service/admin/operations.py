@@ -1,4 +1,4 @@
-"""The administration's subjects on the bus."""
+"""The operations of the administration, and their subjects on the bus."""
 
 from collections.abc import Awaitable, Callable
 
@@ -29,16 +29,16 @@ OPERATIONS: dict[str, Operation] = {
 }
 QUEUE = "heirloom-admin"
 ORDERS_PER_SECOND = 200
-"""About one tenant, at each replica; an order may add a commit to the log, which keeps it for ever."""
+"""Requests about one tenant that a replica takes a second. Each may append a commit, which the log keeps for ever."""
 LIMITS = Limits(at_once=32, of_tenant=12, of_client=8, waiting=2_048, waiting_of_tenant=500, waiting_of_client=256)
-"""Orders being carried out, and waiting for that: in all, of a tenant, and of one kind for a tenant.
+"""Requests that are under way, and that wait: in all, of a tenant, and of one operation of a tenant.
 
-A cut-off may take half a minute; others of its tenant, and other tenants' orders, go on meanwhile.
+A cut-off may take half a minute. Other operations of its tenant, and those of other tenants, go on meanwhile.
 """
 
 
 def serve_admin(broker: Broker, context: AdminContext) -> None:
-    """Answer `admin.<tenant>.<operation>`."""
+    """Answer the requests on `admin.<tenant>.<operation>`, once the broker is started."""
     turns = Turns(LIMITS)
     for name, operation in OPERATIONS.items():
         serve(broker, f"admin.*.{name}", _handle(context, turns, name, operation), queue=QUEUE)

@@ -1,4 +1,4 @@
-"""`admin.<tenant>.role.…`: credentials of a role under a name of their own, for one tenant (ADR 0022)."""
+"""`admin.<tenant>.role.…`: credentials of a role for one tenant, each under its own name (ADR 0022)."""
 
 import asyncio
 from typing import get_args
@@ -19,11 +19,11 @@ from service.registry.registry import LEASE_SECONDS
 from service.request import at_most, decode, required
 
 MAX_ROLES = 1_000
-"""Names of one tenant, revoked ones included."""
+"""Names that a tenant may have, revoked ones included."""
 
 
 class RoleRequest(msgspec.Struct, frozen=True):
-    """`reason` is in the operator's own words."""
+    """The parameters of all three operations; `reason` is in the operator's own words."""
 
     role: str | None = None
     name: str | None = None
@@ -34,7 +34,10 @@ _decoder = msgspec.json.Decoder(RoleRequest)
 
 
 async def add(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, user, secret, inbox_prefix}`: what connects as that role. The secret is told this once."""
+    """`{seq, user, secret, inbox_prefix}`: the credentials of that role. The secret is shown this once.
+
+    Raises `invalid_request` for a name in use, or one too many, and `Unavailable`.
+    """
     asked = decode(body, _decoder)
     name, role = _name(asked), _role(asked)
     await known_tenant(context, tenant)
@@ -57,7 +60,10 @@ async def add(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq}`: nobody connects under that name from now on; who is connected is not within a second."""
+    """`{seq}`: nobody connects under that name any more, and its connections end within a second.
+
+    Raises `invalid_request` for an unknown name, and `Unavailable`.
+    """
     asked = decode(body, _decoder)
     name, reason = _name(asked), at_most(asked.reason, MAX_REASON, "reason")
     await known_tenant(context, tenant)
@@ -74,7 +80,10 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 async def listed(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{items}`: each name with its role, whether it is `live` or `revoked`, and the sequence since which it is so."""
+    """`{items}`: each name with its role, its status (`live` or `revoked`) and the sequence since which it has that.
+
+    Raises `invalid_request` for an unknown tenant, and `Unavailable`.
+    """
     decode(body, _decoder)
     await known_tenant(context, tenant)
     known = await _roles(context, tenant)
@@ -87,7 +96,7 @@ def _item(name: str, found: TenantRole) -> dict[str, str | int]:
 
 
 async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:
-    """Those there are in the log by now. Raises `Unavailable`."""
+    """The tenant's roles by name, as of now. Raises `Unavailable`."""
     newest = await context.log.last_from_leader(subjects.role(tenant, "*"))
     if newest is not None:
         try:

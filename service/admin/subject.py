@@ -1,4 +1,4 @@
-"""`admin.<tenant>.subject.…`: a person is blocked, may come back, or has everything taken away once."""
+"""`admin.<tenant>.subject.…`: a person is blocked or unblocked, or loses all tokens once."""
 
 import msgspec
 
@@ -21,7 +21,7 @@ from service.request import at_most, decode, required
 
 
 class SubjectRequest(msgspec.Struct, frozen=True):
-    """`reason` is in the operator's own words."""
+    """The person, and a `reason` in the operator's own words."""
 
     sub: str | None = None
     reason: str | None = None
@@ -31,7 +31,10 @@ _decoder = msgspec.json.Decoder(SubjectRequest)
 
 
 async def block(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`: nothing is issued for the person any more, and what there was is void."""
+    """`{seq, revoked_families}`: no more tokens are issued for the person, and the person's tokens are void.
+
+    Raises `invalid_request`, `temporarily_unavailable` when the effect takes too long, and `Unavailable`.
+    """
     sub, reason = await _asked(context, tenant, body)
 
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
@@ -42,7 +45,7 @@ async def block(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`, the latter 0: families may begin again; what was void stays void."""
+    """`{seq, revoked_families}`, the latter 0: families may begin again; void tokens stay void. Raises as `block`."""
     sub, reason = await _asked(context, tenant, body)
     aggregate = subjects.subject(tenant, sub)
     if await context.log.last_from_leader(aggregate) is None:
@@ -56,7 +59,7 @@ async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq, revoked_families}`: what the person has is void; new families may begin."""
+    """`{seq, revoked_families}`: the person's tokens are void; new families may begin. Raises as `block`."""
     sub, reason = await _asked(context, tenant, body)
     return await cut_off_once(context, tenant, SubjectTokensRevoked(sub, reason))
 

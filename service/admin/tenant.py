@@ -21,7 +21,11 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
-    """`{seq}`. The settings are replaced as a whole; putting the same ones again writes nothing."""
+    """`{seq, changed}`. The settings are replaced as a whole; the same ones again write nothing.
+
+    Raises `invalid_request` naming every fault, `temporarily_unavailable` when the effect takes too long, and
+    `Unavailable`.
+    """
     if not subjects.TENANT.fullmatch(tenant):
         raise OAuthError("invalid_request", "a tenant's name is [a-z0-9][a-z0-9-]{0,62}")
     settings = for_tenant(decode(body, _decoder))
@@ -38,9 +42,10 @@ async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tuple[str, int]:
-    """All tenants' commits, and the last one as of which no other tenant has this issuer (RFC 8414 §2).
+    """The guard of an append: the filter of all tenants' commits, and its last sequence (RFC 8414 §2).
 
-    So of two tenants that ask for one issuer at once, one comes too late. Raises `invalid_request`, `Unavailable`.
+    Up to that commit no other tenant has this issuer, so of two tenants that claim it at once one is refused. Raises
+    `invalid_request` if another tenant has it, and `Unavailable`.
     """
     newest = await context.log.newest(subjects.EVERY_TENANT.filter)
     seq = newest.seq if newest is not None else 0
@@ -55,7 +60,7 @@ async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tupl
 def configure(
     state: tenant_events.TenantState | None, settings: TenantSettings
 ) -> tuple[tenant_events.TenantEvent, ...]:
-    """Nothing where the tenant has these settings already."""
+    """`TenantConfigured`, or no event if the tenant has these settings already."""
     if state is None:
         return (tenant_events.TenantConfigured(settings),)
     if state.settings == settings:

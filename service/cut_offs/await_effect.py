@@ -1,4 +1,4 @@
-"""When an administrator's reply may be sent: its effect is complete everywhere (CONTRACT §5)."""
+"""The wait before an administrator's reply: its effect must be complete on every replica (CONTRACT §5)."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ from service.decide.cut_off import CutOff
 from service.errors import OAuthError
 
 MAX_REASON = 500
-"""Characters of an operator's own words."""
+"""Characters of a `reason` in an operator's own words."""
 
 
 class _Commit(msgspec.Struct):
@@ -25,15 +25,14 @@ class _Commit(msgspec.Struct):
 
 
 async def effective(context: AdminContext, stored: Stored) -> CutOff | None:
-    """Return when no replica decides on older settings than these, and every family they end has ended.
+    """Return when no replica decides on settings older than this commit, and all families that it ends have ended.
 
-    Gives what they end. Raises `temporarily_unavailable` when that takes too long.
+    Returns the cut-off, if it is one. Raises `temporarily_unavailable` when that takes too long, and `Unavailable`.
     """
     found = await cut_off_of(context.log, stored)
     if found is None:
-        if (
-            AggregateName.parse(stored.subject).kind != "subject"
-        ):  # the log itself guards against an old view of a person
+        # a family's first commit expects the person's newest one, so an old view of a person is refused by the log
+        if AggregateName.parse(stored.subject).kind != "subject":
             await context.replicas.barrier(stored.seq)
     elif not await context.completed.wait(stored.seq):
         raise OAuthError(
@@ -46,9 +45,10 @@ async def effective(context: AdminContext, stored: Stored) -> CutOff | None:
 async def complete(
     context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> bytes:
-    """`{seq, revoked_families}` of the newest such event of an aggregate, complete. `last` is the aggregate's last.
+    """`{seq, revoked_families}` of the newest commit with such an event, once its effect is complete.
 
-    `seq` is the last commit's where there never was one, and 0 where there is no commit at all.
+    `last` is the aggregate's last commit. Without such an event `seq` is its sequence, without any commit 0. Raises as
+    `effective`.
     """
     stored = await newest(context, last, event, client_id)
     if stored is None:
@@ -64,7 +64,10 @@ async def complete(
 async def newest(
     context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> Stored | None:
-    """The aggregate's newest commit with such an event (about that client), looking back from `last`."""
+    """The aggregate's newest commit up to `last` with such an event, about that client if one is given.
+
+    Raises `Unavailable`.
+    """
     while last is not None:
         commit = msgspec.json.decode(last.body, type=_Commit)
         for found in commit.events:
@@ -75,13 +78,13 @@ async def newest(
 
 
 async def known_tenant(context: AdminContext, tenant: str) -> None:
-    """Raises `invalid_request` for a tenant there is not."""
+    """Raise `invalid_request` if there is no such tenant."""
     if await context.registry.tenant(tenant) is None:
         raise OAuthError("invalid_request", "there is no such tenant")
 
 
 async def known_client(context: AdminContext, tenant: str, client_id: str) -> None:
-    """Raises `invalid_request` for a client there is not."""
+    """Raise `invalid_request` if there is no such tenant or client."""
     found = await context.registry.tenant(tenant)
     if found is None:
         raise OAuthError("invalid_request", "there is no such tenant")

@@ -1,7 +1,7 @@
-"""The reactor: what follows a cut-off, whatever happens to whoever ordered it (ADR 0004).
+"""The reactor: it ends the families of every cut-off, also if the replica that appended the cut-off is gone (ADR 0004).
 
-A durable consumer that all replicas share hands out every commit that may end families. Whoever gets one ends them and
-only then acknowledges; if he dies meanwhile, another begins again, which ends nothing twice.
+All replicas share a durable consumer, which delivers every commit that may end families. A replica ends the families
+and only then acknowledges the commit. If it dies meanwhile, another one begins again; no family ends twice.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ from service.replicas.completed_cut_offs import CONSUMER
 log = logging.getLogger("heirloom.reactor")
 
 ACK_WAIT_SECONDS = 3.0
-AT_ONCE = 4
-"""Cut-offs worked on at once, by each replica."""
-FAMILIES_AT_ONCE = 64
-"""Revocations under way for one cut-off: commits that wait together share an fsync."""
-AGAIN_SECONDS = 0.3
-LASTING = 20
-"""Failures one after another, without a message or the word that there is none: cut-offs are carried out no more."""
+MAX_CUT_OFFS = 4
+"""Cut-offs that a replica carries out at the same time."""
+MAX_REVOCATIONS = 64
+"""Families that are being revoked at the same time for one cut-off. Commits that wait together share an fsync."""
+RETRY_SECONDS = 0.3
+FAILURES_BEFORE_ERROR = 20
+"""After so many failures in a row without an answer of the consumer's, an error is logged."""
 DURABLE = {
     "durable_name": CONSUMER,
     "filter_subjects": list(subjects.CUT_OFFS),
@@ -55,13 +55,13 @@ DURABLE = {
 
 
 class _Ordered(msgspec.Struct):
-    """Who ordered it is who ends the families."""
+    """The cut-off's commit: its actor is the actor of the revocations too."""
 
     actor: str
 
 
 class Reactor:
-    """This replica's part of it."""
+    """One replica's share of the cut-offs."""
 
     def __init__(self, connection: Connection, context: AdminContext) -> None:
         self._connection = connection
@@ -70,22 +70,22 @@ class Reactor:
         self._failures = 0
 
     async def start(self) -> None:
-        """Have the consumer as it must be, before anybody asks what it has acknowledged. Raises `JetStreamMissing`."""
+        """Create the durable consumer, or verify it, before anybody reads its progress. Raises `JetStreamMissing`."""
         await with_a_leader(self._ensure)
 
     async def run(self) -> None:
-        """For ever. What is unfinished when this is cancelled goes to another replica at once."""
+        """Carry out cut-offs until cancelled. Unfinished ones are then delivered to another replica at once."""
         while True:
             try:
                 await self._ensure()
                 await self._take(Pulled(self._connection, subjects.STREAM, CONSUMER))
             except (NatsError, JetStreamMissing) as error:
                 self._failures += 1
-                if self._failures == LASTING:
+                if self._failures == FAILURES_BEFORE_ERROR:
                     log.error("no cut-off is carried out: %s", error)
                 else:
                     log.info("waiting for the log: %s", error)
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             finally:
                 await self._tasks.cancel()
 
@@ -93,7 +93,7 @@ class Reactor:
         await ensure_durable(self._connection, subjects.STREAM, DURABLE)
 
     async def _take(self, handed_out: Pulled) -> None:
-        free = asyncio.Semaphore(AT_ONCE)
+        free = asyncio.Semaphore(MAX_CUT_OFFS)
 
         async def finish(message: Msg) -> None:
             try:
@@ -124,7 +124,7 @@ class Reactor:
                         break
                     except (Unavailable, NatsError) as error:
                         log.warning("a cut-off waits: %s", error, extra={"seq": stored.seq})
-                        await asyncio.sleep(AGAIN_SECONDS)
+                        await asyncio.sleep(RETRY_SECONDS)
             await self._context.completed.publish(stored.seq)
             await message.ack()
         except asyncio.CancelledError:
@@ -136,16 +136,16 @@ class Reactor:
 
     async def _enforce(self, stored: Stored) -> None:
         if isinstance(read_commit(stored), Foreign):
-            return  # it orders nothing; whoever follows the whole log reports it
+            return  # a foreign message ends nothing; the projector reports it
         found = await cut_off_of(self._context.log, stored)
         if found is None:
             return
         if not self._context.skew.is_right():
-            raise Unavailable("this replica's clock is not right now")  # what it wrote would have another time
+            raise Unavailable("this replica's clock is not right now")  # its commits would have a wrong time
         tenant = AggregateName.parse(stored.subject).tenant
         before = await self._bound(stored, found)
         actor = msgspec.json.decode(stored.body, type=_Ordered).actor
-        free = asyncio.Semaphore(FAMILIES_AT_ONCE)
+        free = asyncio.Semaphore(MAX_REVOCATIONS)
 
         async def end_family(family: LiveFamily) -> bool:
             async with free:
@@ -158,9 +158,9 @@ class Reactor:
         log.info("a cut-off is complete", extra={"seq": stored.seq, "reason": found.reason, "ended": ended})
 
     async def _bound(self, stored: Stored, found: CutOff) -> int:
-        """Before which sequence the families began that are concerned."""
+        """The sequence before which a family must have begun to be ended by the cut-off."""
         if found.sub is not None:
-            return stored.seq  # no family begins but on the newest commit about its person
+            return stored.seq  # a family's first commit expects its person's newest commit
         await self._context.replicas.barrier(stored.seq)
         if found.reason == "client_disabled":
             enabled = await _enabled_after(self._context.log, stored)
@@ -184,7 +184,7 @@ class Reactor:
 
 
 async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
-    """What the commit ends, if anything. Raises `Unavailable`."""
+    """The cut-off that the commit is, or None. Raises `Unavailable`."""
     name = AggregateName.parse(stored.subject)
     match name.kind:
         case "subject":
@@ -203,7 +203,7 @@ async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
 
 @contextlib.asynccontextmanager
 async def _kept(message: Msg) -> AsyncIterator[None]:
-    """Tell the broker, as long as this lasts, that the message is being worked on."""
+    """Keep the broker from delivering the message again, for as long as this lasts."""
 
     async def keep() -> None:
         while True:
@@ -219,7 +219,7 @@ async def _kept(message: Msg) -> AsyncIterator[None]:
 
 
 async def _enabled_after(log: Log, disabled: Stored) -> int | None:
-    """The sequence at which the client was enabled again, if it was."""
+    """The sequence of the commit that enabled the client again, or None. Raises `Unavailable`."""
     name = AggregateName.parse(disabled.subject)
     aggregate, seq = subjects.client(name.tenant, name.id), disabled.seq
     while (stored := await log.next_after(aggregate, seq)) is not None:

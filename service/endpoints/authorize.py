@@ -1,6 +1,6 @@
-"""`authorize`: a trusted login service tells what a person granted (RFC 6749 §4.1.1, RFC 8628 §3.3).
+"""`authorize`: a trusted login service reports what a person granted (RFC 6749 §4.1.1, RFC 8628 §3.3).
 
-For an app: `{client_id, sub, …}` gives a code. For a device: `{user_code, sub, approved}` answers what it asked.
+For an app, `{client_id, sub, …}` returns a code. For a device, `{user_code, sub, approved}` is the person's answer.
 """
 
 import re
@@ -27,7 +27,7 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class AuthorizeRequest(PersonRequest, frozen=True):
-    """RFC 6749 §4.1.1 and RFC 7636 §4.3, or RFC 8628 §3.3."""
+    """The parameters of RFC 6749 §4.1.1 and RFC 7636 §4.3, or of RFC 8628 §3.3."""
 
     client_id: str | None = None
     scope: str | None = None
@@ -43,7 +43,11 @@ _decoder = msgspec.json.Decoder(AuthorizeRequest)
 
 
 async def handle(context: Context, request: Request) -> bytes:
-    """`{code, expires_in}`; for a device `{}`."""
+    """`{code, expires_in}` (seconds); for a device `{}`.
+
+    Raises `unauthorized_client`, `invalid_request`, `invalid_scope`, `invalid_target`; for a device also
+    `invalid_grant`, and `slow_down` after too many wrong user codes.
+    """
     parameters = parameters_of(request, _decoder, client_id_is_anothers=True)
     tenant, caller = await context.caller(request.tenant, request.client_id)
     if not caller.rules.may_authorize:
@@ -91,7 +95,10 @@ async def _give_code(
 async def _answer_device(
     context: Context, tenant: Tenant, request: Request, parameters: AuthorizeRequest, person: Person
 ) -> bytes:
-    """What finds nobody who waits is a guess, and counts (RFC 8628 §5.1); what the log did not answer is none."""
+    """Count the answer before its user code is looked up, and take it back unless the code is wrong (RFC 8628 §5.1).
+
+    An answer for which the log was unavailable is no guess.
+    """
     family_id = family_of(context.keyring, tenant.name, parameters.user_code or "")
     if family_id is None or parameters.approved is None:
         raise OAuthError("invalid_request", "user_code must be as shown on the device, and approved true or false")
@@ -140,7 +147,7 @@ async def answer(context: Context, tenant: str, family_id: str, actor: str, aske
 
 
 async def _still_may(context: Context, tenant_name: str, waiting: DeviceAuthorizationStarted) -> bool:
-    """Whether the device's client may have now what it asked for then."""
+    """Whether the device's client may still have what it requested."""
     tenant = await context.registry.tenant(tenant_name)
     client = await context.registry.client(tenant, waiting.client_id) if tenant is not None else None
     return (
@@ -149,7 +156,7 @@ async def _still_may(context: Context, tenant_name: str, waiting: DeviceAuthoriz
 
 
 def _challenge(parameters: AuthorizeRequest) -> str:
-    """RFC 7636 §4.3; the method `plain` protects nobody."""
+    """The code challenge (RFC 7636 §4.3). Raises `invalid_request`, also for the method `plain`: it protects nobody."""
     challenge = required(parameters.code_challenge, "code_challenge")
     if parameters.code_challenge_method != "S256":
         raise OAuthError("invalid_request", "code_challenge_method must be S256")
@@ -159,7 +166,10 @@ def _challenge(parameters: AuthorizeRequest) -> str:
 
 
 def _redirect_uri(client: Client, given: str | None) -> str | None:
-    """RFC 6749 §3.1.2.3: one of the registered, to the letter; it may be left out where there is at most one."""
+    """The redirect URI: a registered one, to the letter (RFC 6749 §3.1.2.3). Raises `invalid_request`.
+
+    It may be left out where the client has registered at most one.
+    """
     registered = client.rules.redirect_uris
     if given is None:
         if len(registered) > 1:
@@ -172,6 +182,6 @@ def _redirect_uri(client: Client, given: str | None) -> str | None:
 
 
 def _same_loopback(given: str, registered: str) -> bool:
-    """RFC 8252 §7.3: an app on the person's machine listens where it can, so the port does not count."""
+    """Whether both are the same but for the port: an app listens on whichever port is free (RFC 8252 §7.3)."""
     theirs, ours = parse(given), parse(registered)
     return theirs is not None and ours is not None and theirs.is_same_loopback(ours)

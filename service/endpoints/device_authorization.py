@@ -1,4 +1,4 @@
-"""`device_authorization`: a device without a browser asks (RFC 8628 §3.1)."""
+"""`device_authorization`: a device without a browser asks for a person's approval (RFC 8628 §3.1)."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ ATTEMPTS = 4
 
 
 class DeviceAuthorizationRequest(msgspec.Struct, frozen=True):
-    """RFC 8628 §3.1; the client is the caller, and the parameter may say so."""
+    """The parameters of RFC 8628 §3.1. The client is the caller; `client_id` may repeat that."""
 
     scope: str | None = None
     resource: str | tuple[str, ...] | None = None
@@ -30,7 +30,11 @@ _decoder = msgspec.json.Decoder(DeviceAuthorizationRequest)
 
 
 async def handle(context: Context, request: Request) -> bytes:
-    """RFC 8628 §3.2."""
+    """The device code, the user code and where to enter it (RFC 8628 §3.2).
+
+    Raises `unauthorized_client`, `invalid_scope`, `invalid_target`, `slow_down` where too many devices wait, and
+    `temporarily_unavailable`.
+    """
     parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     if DEVICE_GRANT not in client.rules.grant_types:
@@ -46,7 +50,7 @@ async def handle(context: Context, request: Request) -> bytes:
         user_code = new_user_code()
         family_id = family_of(context.keyring, tenant.name, user_code) or ""
         if (await context.families.load(tenant.name, family_id)).state is not None:
-            continue  # the code has been in use before
+            continue  # the user code was used before
         if await context.devices.waiting.add(tenant.name, family_id, started, client.rules.max_pending_devices):
             break
     else:

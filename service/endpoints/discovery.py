@@ -1,4 +1,4 @@
-"""What anyone may know about an issuer: its keys (RFC 7517) and its metadata (RFC 8414)."""
+"""What anybody may read about an issuer: its keys (RFC 7517) and its metadata (RFC 8414)."""
 
 import time
 from collections.abc import Callable
@@ -15,29 +15,29 @@ from service.errors import OAuthError
 from service.registry.tenant import Tenant
 from service.request import Request
 
-KEPT_SECONDS = 1.0
-"""A retired key may be told of for so much longer."""
+REPLY_MAX_AGE_SECONDS = 1.0
+"""How long a reply is kept: a retired key may stay in it for so much longer."""
 MAX_SCOPES = 64 * 1024
-"""Characters of all scopes together that are still told: of very many clients they would fill more than a message."""
+"""Characters of all scopes together, up to which they are listed. Those of very many clients do not fit a message."""
 
 
 async def jwks(context: Context, request: Request) -> bytes:
-    """The JWK Set: every key under which a token may live, and the next one before it is used."""
+    """The JWK Set: every key whose tokens may be valid, and the next key before it signs. Raises `invalid_request`."""
     return _kept("jwks", jwks_of, await _tenant(context, request))
 
 
 async def metadata(context: Context, request: Request) -> bytes:
-    """Authorization server metadata (RFC 8414 §2, RFC 8628 §4)."""
+    """The authorization server's metadata (RFC 8414 §2, RFC 8628 §4). Raises `invalid_request`."""
     return _kept("metadata", metadata_of, await _tenant(context, request))
 
 
-def _kept(what: str, tell: Callable[[Tenant], dict[str, Any]], tenant: Tenant) -> bytes:
-    """What is told of the tenant, made at most once for `KEPT_SECONDS` and every change of it or of its clients."""
-    until, reply = tenant.public_replies.get(what, (0.0, b""))
+def _kept(name: str, describe: Callable[[Tenant], dict[str, Any]], tenant: Tenant) -> bytes:
+    """The reply, encoded again after `REPLY_MAX_AGE_SECONDS` and after every change of the tenant or its clients."""
+    until, reply = tenant.public_replies.get(name, (0.0, b""))
     now = time.monotonic()
     if now >= until:
-        reply = msgspec.json.encode(tell(tenant))
-        tenant.public_replies[what] = now + KEPT_SECONDS, reply
+        reply = msgspec.json.encode(describe(tenant))
+        tenant.public_replies[name] = now + REPLY_MAX_AGE_SECONDS, reply
     return reply
 
 
@@ -47,12 +47,12 @@ def jwks_of(tenant: Tenant) -> dict[str, Any]:
 
 
 def metadata_of(tenant: Tenant) -> dict[str, Any]:
-    """The metadata by RFC 8414's names. Endpoints are NATS subjects; `{client_id}` is the caller's own.
+    """The metadata under RFC 8414's names. Endpoints are NATS subjects; `{client_id}` is the caller's own.
 
-    `scopes_supported` may be left out, and is where there are more than `MAX_SCOPES`: some of them would mislead.
+    `scopes_supported` is optional, and left out where it would be longer than `MAX_SCOPES`: a part would mislead.
     """
     own = f"oauth.{tenant.name}.client.{{client_id}}"
-    told = {
+    described = {
         "issuer": tenant.issuer,
         "token_endpoint": f"nats:{own}.token",
         "revocation_endpoint": f"nats:{own}.revoke",
@@ -66,7 +66,7 @@ def metadata_of(tenant: Tenant) -> dict[str, Any]:
         "code_challenge_methods_supported": ["S256"],
     }
     scopes = sorted(_scopes(tenant))
-    return told if sum(map(len, scopes)) > MAX_SCOPES else told | {"scopes_supported": scopes}
+    return described if sum(map(len, scopes)) > MAX_SCOPES else described | {"scopes_supported": scopes}
 
 
 async def _tenant(context: Context, request: Request) -> Tenant:

@@ -1,4 +1,4 @@
-"""Who has been authenticated, as the caller that did it tells (OpenID Connect Core §2)."""
+"""The person whom the caller has authenticated, and how (OpenID Connect Core §2)."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ MAX_AMR = 16
 MAX_NONCE, MAX_NONCE_BYTES = 512, 1024
 
 _JOINERS = {0x200C: None, 0x200D: None}
-"""Marks that are not seen, and that names are written with (ZWNJ, ZWJ)."""
+"""Invisible marks that names of some languages are written with (ZWNJ, ZWJ)."""
 
 
 class PersonRequest(msgspec.Struct, frozen=True):
-    """The parameters that tell it; `auth_time` is a NumericDate."""
+    """The parameters about the person, unchecked; `auth_time` is a NumericDate (RFC 7519 §2)."""
 
     sub: str | None = None
     acr: str | None = None
@@ -27,7 +27,7 @@ class PersonRequest(msgspec.Struct, frozen=True):
 
 
 class Person(NamedTuple):
-    """The same, checked."""
+    """The same parameters, checked."""
 
     sub: str
     acr: str | None
@@ -37,7 +37,7 @@ class Person(NamedTuple):
 
 
 def person_of(parameters: PersonRequest) -> Person:
-    """Raises `invalid_request` for a missing, over-long or unprintable `sub`, and over-long others."""
+    """The parameters, checked. Raises `invalid_request` for a missing or unprintable `sub`, and for long values."""
     sub = required(parameters.sub, "sub")
     at_most(sub, MAX_SUB, "sub")
     if not sub.translate(_JOINERS).isprintable():

@@ -16,11 +16,11 @@ from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
 INACTIVE = b'{"active":false}'
-"""All that is ever told of a token that is not active for this caller (RFC 7662 §2.2)."""
+"""The whole reply for a token that is not active for this caller (RFC 7662 §2.2)."""
 
 
 class IntrospectRequest(msgspec.Struct, frozen=True):
-    """The hint is not needed: a token tells its kind (RFC 7662 §2.1)."""
+    """The parameters of RFC 7662 §2.1. The hint is not needed: a token's form shows its kind."""
 
     token: str | None = None
     token_type_hint: str | None = None
@@ -31,7 +31,10 @@ _decoder = msgspec.json.Decoder(IntrospectRequest)
 
 
 async def handle(context: Context, request: Request) -> bytes:
-    """RFC 7662 §2.2. Decided on what the stream's leader has, never on a cache."""
+    """What the token may do (RFC 7662 §2.2), or `INACTIVE`. It is read from the stream's leader, never from a cache.
+
+    Raises `invalid_request` for a missing token, and `Unavailable`.
+    """
     parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     token = required(parameters.token, "token")
@@ -51,14 +54,14 @@ async def handle(context: Context, request: Request) -> bytes:
 
 
 def _may_know(request: Request, client: Client, owner: str) -> bool:
-    """What the client may, who holds a person's token of it may not: others see that token too."""
+    """Whether the caller may see this client's tokens. A person's token has no `may_introspect`: others see it too."""
     return client.client_id == owner or (client.rules.may_introspect and not request.by_person)
 
 
 def _refresh_token(
     tenant: Tenant, owner: Client | None, state: FamilyState, presented: PresentedToken, now: datetime
 ) -> dict[str, Any] | None:
-    """Only the newest generation is active, and only if its client could redeem it now (RFC 7662 §2.2)."""
+    """The reply for a refresh token; None unless it is the newest and could be redeemed now (RFC 7662 §2.2)."""
     if owner is None or owner.state.disabled or presented.number != state.generation:
         return None
     if not is_accepted(state, owner.rules, now):
@@ -77,7 +80,7 @@ def _refresh_token(
 
 
 async def _scope_today(context: Context, tenant: Tenant, claims: Claims, state: FamilyState) -> str:
-    """What both its holder and the family's client are still registered for."""
+    """The part of the token's scope that both its holder and the family's client are registered for today."""
     scope = claims.scope
     for client_id in {claims.client_id, state.client_id}:
         client = await context.registry.client(tenant, client_id)
@@ -86,7 +89,7 @@ async def _scope_today(context: Context, tenant: Tenant, claims: Claims, state: 
 
 
 def _access_token(claims: Claims, scope: str, audience: tuple[str, ...]) -> dict[str, Any] | None:
-    """None where all of its scope was taken from the client since: it is good for nothing any more."""
+    """The reply for an access token; None where nothing is left of its scope, since it may do nothing any more."""
     if claims.scope and not scope:
         return None
     known: dict[str, Any] = {
@@ -96,5 +99,5 @@ def _access_token(claims: Claims, scope: str, audience: tuple[str, ...]) -> dict
 
 
 def _aud(audience: tuple[str, ...]) -> str | tuple[str, ...]:
-    """RFC 7519 §4.1.3: one is told alone."""
+    """The audience as a claim: a single one is a string (RFC 7519 §4.1.3)."""
     return audience[0] if len(audience) == 1 else audience

@@ -1,6 +1,6 @@
 """`issue`: tokens for a person whom the caller has authenticated itself (CONTRACT §2).
 
-This is how a first-party login works here: there is no password grant (RFC 9700 §2.4).
+A first-party login works by this endpoint: there is no password grant (RFC 9700 §2.4).
 """
 
 import msgspec
@@ -16,7 +16,7 @@ from service.request import Request, parameters_of
 
 
 class IssueRequest(PersonRequest, frozen=True):
-    """Who was authenticated, and what is granted."""
+    """The person who was authenticated, and what is granted."""
 
     scope: str | None = None
     resource: str | tuple[str, ...] | None = None
@@ -27,7 +27,7 @@ _decoder = msgspec.json.Decoder(IssueRequest)
 
 
 async def handle(context: Context, request: Request) -> bytes:
-    """A token response (RFC 6749 §5.1)."""
+    """A token response (RFC 6749 §5.1). Raises `unauthorized_client`, and as `open_family` and `person_of`."""
     parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     if not client.rules.may_issue:

@@ -17,7 +17,7 @@ DONE = b"{}"
 
 
 class RevokeRequest(msgspec.Struct, frozen=True):
-    """The hint is not needed: a token tells its kind (RFC 7009 §2.1)."""
+    """The parameters of RFC 7009 §2.1. The hint is not needed: a token's form shows its kind."""
 
     token: str | None = None
     token_type_hint: str | None = None
@@ -28,7 +28,11 @@ _decoder = msgspec.json.Decoder(RevokeRequest)
 
 
 async def handle(context: Context, request: Request) -> bytes:
-    """`{}`, also for a token that is unknown or dead already (RFC 7009 §2.2)."""
+    """`{}`, also for a token that is unknown or dead already (RFC 7009 §2.2).
+
+    Raises `invalid_request` for a missing token, `temporarily_unavailable` where too many tokens of the family are
+    revoked one by one already, and `Unavailable`.
+    """
     parameters = parameters_of(request, _decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     token = required(parameters.token, "token")

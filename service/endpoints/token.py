@@ -21,7 +21,10 @@ GRANTS: dict[str, Grant] = {
 
 
 async def handle(context: Context, request: Request) -> bytes:
-    """A token response (RFC 6749 §5.1). The client is looked at before anything about a token is (§5.2)."""
+    """A token response (RFC 6749 §5.1). The client is checked before the token (§5.2).
+
+    Raises `unsupported_grant_type`, `unauthorized_client`, and as the grant.
+    """
     parameters = parameters_of(request, decoder)
     tenant, client = await context.caller(request.tenant, request.client_id)
     grant_type = required(parameters.grant_type, "grant_type")

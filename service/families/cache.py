@@ -1,6 +1,6 @@
-"""Families this replica has decided on lately, and those it was told of by others: where an append may begin from.
+"""The families that this replica, or another one, has appended to lately: the states that an append may begin from.
 
-What is remembered may be old. It serves as the expectation of an append, which the log checks, and never as an answer.
+An entry may be old. It is only ever the expectation of an append, which the log checks, and never an answer.
 """
 
 from datetime import datetime
@@ -18,12 +18,11 @@ Key: TypeAlias = tuple[str, str]
 
 
 class LoadedFamily(NamedTuple):
-    """A family as of sequence `seq` (0 and no state: it does not exist); `digest` is of its last commit's body.
+    """A family as of its last commit, at sequence `seq` (0 and no state: it does not exist).
 
-    `at` is that commit's time. `answered_at` is when the answer to its latest redemption could be given: when the
-    broker had stored it. None where another commit followed, or where it is remembered here: then it is no earlier than
-    the decision.
-    `foreign_seq` is that of a foreign message that lies on top of it, 0 for none.
+    `digest` is that of the commit's body, and `at` its time. `answered_at` is when its redemption could be answered:
+    when the broker had stored it. It is None where the commit is no redemption, and in the cache; then the answer came
+    no earlier than the decision. `foreign_seq` is the sequence of a foreign message on top of the commit, 0 for none.
     """
 
     seq: int
@@ -36,16 +35,16 @@ class LoadedFamily(NamedTuple):
 
     @property
     def expected(self) -> int:
-        """What the next append must expect."""
+        """The sequence that the next append must expect."""
         return self.foreign_seq or self.seq
 
     def no_earlier(self, now: datetime) -> datetime:
-        """`now`, or the last commit's time if that is later: what was over by then stays so, whatever a clock shows."""
+        """`now`, or the last commit's time if that is later: what had expired by then stays expired (CONTRACT §2)."""
         return now if self.at is None else max(now, self.at)
 
 
 def from_head(head: Head, *, from_leader: bool) -> LoadedFamily:
-    """From where the log says that it stands."""
+    """The family as of `head`, which the log has returned."""
     if head.stored is None or head.commit is None:
         return LoadedFamily(0, None, None, from_leader, foreign_seq=head.expected)
     commit, seq = head.commit, head.stored.seq
@@ -56,14 +55,14 @@ def from_head(head: Head, *, from_leader: bool) -> LoadedFamily:
 
 
 class FamilyCache:
-    """The newest of each family that is known here, for so many families."""
+    """The newest known commit of each family, for the `FAMILIES` that were appended to last."""
 
     def __init__(self) -> None:
         self._known: BoundedMap[Key, LoadedFamily] = BoundedMap(MAX_FAMILIES)
         self._remote: BoundedMap[Key, tuple[int, bytes]] = BoundedMap(MAX_FAMILIES)
 
     def get(self, key: Key) -> LoadedFamily | None:
-        """What is known, or None. Raises `UnreadableCommit`."""
+        """The family as it is known here, or None. Raises `UnreadableCommit`."""
         known, remote = self._known.get(key), self._remote.pop(key, None)
         if remote is None or (known is not None and known.seq >= remote[0]):
             return known
@@ -72,13 +71,13 @@ class FamilyCache:
         return LoadedFamily(seq, digest(body), commit.state, from_leader=False, at=commit.at)
 
     def remember(self, key: Key, what: LoadedFamily) -> None:
-        """It has just been appended here."""
+        """Put in a family that was just appended to here."""
         self._known[key] = what
 
     def put_remote(self, key: Key, seq: int, body: bytes) -> None:
-        """It has just been appended elsewhere. Decoded when it is needed, which most never are."""
+        """Put in a commit that another replica has appended. It is decoded when it is needed; most never are."""
         self._remote[key] = seq, body
 
     def forget(self, key: Key) -> None:
-        """It proved to be old."""
+        """Remove an entry that proved to be old."""
         self._known.pop(key, None)

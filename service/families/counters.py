@@ -1,4 +1,4 @@
-"""What has been committed to families, counted: plain integers, so that a refresh pays a microsecond."""
+"""Counters of the events that were appended to families. They are plain integers: a refresh pays a microsecond."""
 
 from collections.abc import Iterable
 from typing import get_args
@@ -17,9 +17,9 @@ from events.aggregates.family import (
 
 
 class FamilyCounters:
-    """Tokens `issued` by kind, credentials `redeemed`, families `revoked` by reason, all there can be from the start.
+    """Tokens `issued` by kind, credentials `redeemed` by kind, families `revoked` by reason.
 
-    `conflicts` are commits that others were faster than.
+    Every possible label is there from the start. `conflicts` counts appends that another commit came before.
     """
 
     def __init__(self) -> None:

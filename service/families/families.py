@@ -1,4 +1,4 @@
-"""Load, decide, append: the one way anything happens to a family (ADR 0001)."""
+"""Load, decide, append: the only way in which a family changes (ADR 0001)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,8 @@ from service.families.counters import FamilyCounters
 from service.keys.mac_tokens import new_id
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
 
-PATIENCE_SECONDS = 1.9
+CONFLICT_TIMEOUT_SECONDS = 1.9
+"""How long a decision is made again because other commits come first."""
 APPROVED = "approval of a device for a blocked person"
 
 
@@ -37,10 +38,10 @@ class CommittedDecision(NamedTuple):
 
 
 Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
-"""`(state, now, id)`: `id` is the commit's, and the `jti` of the access token it may issue."""
+"""`(state, now, id)`: `id` is the commit's, and the `jti` of the access token that it may issue."""
 
 DecideOn: TypeAlias = Callable[[LoadedFamily, datetime, str], Decision]
-"""The same, for who must know when the last commit was stored."""
+"""The same, where the decision depends on when the last commit was stored."""
 
 Publish: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
 """`(tenant, family id, seq, body)` of a commit that was appended: publishes it to the other replicas."""
@@ -51,14 +52,18 @@ async def _publish_nothing(_tenant: str, _family_id: str, _seq: int, _body: byte
 
 
 class Families:
-    """Families by way of the log. The cache may cost a retry, never a wrong answer: it only ever serves an append."""
+    """All families, in the log.
+
+    `recent` is the cache: an old entry costs a retry, and never causes a wrong answer, since only appends begin from
+    it. `publish` is awaited with each commit before its decision is returned.
+    """
 
     def __init__(
         self, log: Log, people: BlockedSubjects, recent: FamilyCache | None = None, publish: Publish = _publish_nothing
     ) -> None:
         self._log = log
         self._people = people
-        self.tally = FamilyCounters()
+        self.counters = FamilyCounters()
         self.buckets = Buckets()
         self.recent = recent or FamilyCache()
         self._publish = publish
@@ -70,7 +75,7 @@ class Families:
     async def decide(
         self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
     ) -> CommittedDecision:
-        """As `decide_on`, for who needs the state alone."""
+        """As `decide_on`, where the decision depends on the state alone."""
 
         def on(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             return decide(loaded.state, now, commit_id)
@@ -80,15 +85,15 @@ class Families:
     async def decide_on(
         self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
     ) -> CommittedDecision:
-        """Decide on the family's state and make it so.
+        """Decide on the family's state, and append the events.
 
-        Decides again whenever another commit came first. What writes nothing, and every refusal, is decided on what the
-        stream's leader has. `new` tells that the family cannot exist yet, which saves a read. Nothing begins for a
-        blocked person: that is `Refused`. Raises `Unavailable`.
+        Decides again whenever another commit came first. A decision without events, and every refusal, is made on the
+        state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. What would begin
+        for a blocked person is `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
         """
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
         loaded = LoadedFamily(0, None, None, False) if new else self.recent.get(key)
         while True:
             if loaded is None:
@@ -96,7 +101,7 @@ class Families:
             now, commit_id = loaded.no_earlier(clock.now()), new_id()
             decision = decide(loaded, now, commit_id)
             if not loaded.from_leader and (not decision.events or isinstance(decision.outcome, Refused)):
-                # on a replica that has not seen the newest rotations, its token looks forged: look before crying
+                # on a replica that lacks the newest rotations a good token looks forged, so the leader is read first
                 loaded = await self._load(aggregate, leader=True)
                 continue
             if not decision.events:
@@ -106,7 +111,7 @@ class Families:
             if person is not None and person.blocked:
                 if not _approves(loaded.state, state):
                     return CommittedDecision(family_id, blocked(), loaded.state, 0)
-                # the device's request is answered, and dead for good
+                # the approval is not appended, and the device's request ends for good
                 decision = Decision(blocked(), (*decision.events[:-1], FamilyRevoked("subject_blocked", APPROVED)))
                 state = fold(loaded.state, decision.events, now)
             name = aggregate.name if loaded.state is None else None
@@ -122,7 +127,7 @@ class Families:
             try:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)
             except Conflict:
-                self.tally.conflicts += 1
+                self.counters.conflicts += 1
                 self.recent.forget(key)
                 if person is not None:
                     await self._people.newest(tenant, state.sub)
@@ -133,15 +138,15 @@ class Families:
             except Unavailable:
                 self.recent.forget(key)
                 raise
-            self.tally.committed(decision.events)
+            self.counters.committed(decision.events)
             self.recent.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
             await self._publish(tenant, family_id, seq, body)
             return CommittedDecision(family_id, decision.outcome, state, seq)
 
     async def _person(self, tenant: str, before: FamilyState | None, after: FamilyState, seq: int) -> BlockState | None:
-        """Whom something begins for; None where nothing begins. Blocked only if the log's leader says so.
+        """The person for whom tokens or a grant begin with this commit; None where nothing begins.
 
-        `before` is the family as of its last commit, which is at `seq`.
+        A blocked person is looked up at the log's leader. `before` is the family as of its last commit, at `seq`.
         """
         if not is_of_a_person(after):
             return None
@@ -151,7 +156,7 @@ class Families:
             person = self._people.known(tenant, after.sub)
             return await self._people.newest(tenant, after.sub) if person.blocked else person
         if before is not None and after.device is not None and after.code_redeemed and not before.code_redeemed:
-            # its last commit is the approval, which may have raced with a block that has been lifted since
+            # the last commit is the approval. A block may have come just before it, and been lifted since
             return await self._people.newest(tenant, after.sub, blocked_at=seq)
         return None
 
@@ -161,6 +166,6 @@ class Families:
 
 
 def _approves(before: FamilyState | None, after: FamilyState) -> bool:
-    """Whether a person has said yes to a device, whose family began without one: no block has kept that from it."""
+    """Whether this commit approves a device: its family began without a person, so no block was checked then."""
     approved = after.device is not None and after.device.status == "approved"
     return approved and (before is None or not before.sub)

@@ -19,7 +19,7 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
-    """A token response with the family's first tokens."""
+    """A token response with the family's first tokens. Raises `invalid_request`, `invalid_grant`, `invalid_target`."""
     code = required(parameters.code, "code")
     verifier = required(parameters.code_verifier, "code_verifier")
     if not _VERIFIER.fullmatch(verifier):

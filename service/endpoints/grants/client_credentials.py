@@ -12,7 +12,7 @@ from service.request import Request
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
-    """A token response whose subject is the client."""
+    """A token response whose `sub` is the client. Raises `unauthorized_client`, `invalid_scope`, `invalid_target`."""
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client has no credentials of its own (RFC 6749 section 4.4)")
     registered = client.rules.scope
@@ -28,5 +28,5 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
 
 
 def _own(registered: str) -> str:
-    """All that the client is registered for but what makes sense for a person alone (OpenID Connect Core §3.1.2.1)."""
+    """The registered scope without the values that only a person can grant (OpenID Connect Core §3.1.2.1, §11)."""
     return " ".join(value for value in registered.split() if value not in (OPENID, OFFLINE_ACCESS))

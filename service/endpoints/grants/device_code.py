@@ -19,7 +19,11 @@ from service.request import Request, required
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
-    """A token response once somebody has approved; until then the errors of RFC 8628 §3.5."""
+    """A token response once a person has approved the device.
+
+    Until then it raises the errors of RFC 8628 §3.5: `authorization_pending`, `slow_down`, `access_denied`,
+    `expired_token`; and `invalid_grant` for a device code that is not valid.
+    """
     code = required(parameters.device_code, "device_code")
     resource = parse_resources(parameters.resource)
     retry = retry_of(request, parameters)
@@ -55,12 +59,12 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
 
 
 async def poll(context: Context, tenant: str, family_id: str, actor: str, decide: DecideOn) -> CommittedDecision:
-    """Decide on what the log has, and where it has nothing on what waits: then nothing is written."""
+    """Decide on the family in the log; where there is none, on the request that waits, and append nothing."""
     committed = await context.families.decide_on(tenant, family_id, actor, decide)
     if committed.state is not None:
         return committed
     waiting = await context.devices.waiting.find(tenant, family_id)
-    if waiting is None:  # it is answered in this very moment, or gone
+    if waiting is None:  # a person has answered it just now, or it has expired
         return await context.families.decide_on(tenant, family_id, actor, decide)
     asked = LoadedFamily(0, None, state_of(waiting), from_leader=True)
     return CommittedDecision(family_id, decide(asked, clock.now(), "").outcome, asked.state, 0)

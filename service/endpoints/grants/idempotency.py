@@ -1,4 +1,4 @@
-"""Telling a repeated redemption (CONTRACT §2, "retry without fear")."""
+"""Recognising a repeated redemption (CONTRACT §2, "retry without fear")."""
 
 import msgspec
 
@@ -9,10 +9,10 @@ from service.request import Request, idempotency_key
 
 
 def retry_of(request: Request, parameters: TokenRequest) -> Retry | None:
-    """Digests of the `Idempotency-Key` and of what was asked; None without a key. Raises `invalid_request`."""
+    """Digests of the `Idempotency-Key` and of the parameters; None without a key. Raises `invalid_request`."""
     key = idempotency_key(request.headers)
     if key is None:
         return None
-    # what counts is what was asked, not how the JSON was laid out nor whether it repeats who asks
+    # neither the layout of the JSON nor a repeated `client_id` makes another request of it
     asked = msgspec.structs.replace(parameters, client_id=None)
     return Retry(short_digest(key.encode()), short_digest(msgspec.json.encode(asked)))

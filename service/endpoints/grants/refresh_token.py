@@ -20,7 +20,7 @@ log = logging.getLogger("heirloom.tokens")
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
-    """A token response with the successor."""
+    """A token response with the successor. Raises `invalid_grant`, `invalid_scope`, `invalid_target`, `slow_down`."""
     token = required(parameters.refresh_token, "refresh_token")
     resource = parse_resources(parameters.resource)
     retry = retry_of(request, parameters)

@@ -1,4 +1,4 @@
-"""`urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693): a service calls on, with less, in its own name."""
+"""`urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693): a service gets a narrower token in its own name."""
 
 from datetime import datetime
 
@@ -22,7 +22,10 @@ MAX_ACTORS = 8
 
 
 async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
-    """A token response with `issued_token_type`; never a refresh token. The new token joins the family's fate."""
+    """A token response with `issued_token_type`, and never a refresh token. The new token ends with the family.
+
+    Raises `unauthorized_client`, `invalid_request`, `invalid_scope`, `invalid_target`.
+    """
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client proves nothing, so it may exchange nothing")
     token = required(parameters.subject_token, "subject_token")
@@ -70,9 +73,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
 
 
 async def _owner_scope(context: Context, tenant: Tenant, claims: Claims) -> str:
-    """What the client is registered for today that the family is of, which never changes. Raises `Unavailable`."""
+    """The scope that the family's client is registered for today; that client never changes. Raises `Unavailable`."""
     client_id = claims.client_id
-    if claims.actors:  # it was exchanged before, and its holder is another one
+    if claims.actors:  # it was exchanged before, so its holder is another client
         state = (await context.families.load(tenant.name, claims.sid)).state
         client_id = state.client_id if state is not None else ""
     owner = await context.registry.client(tenant, client_id)
@@ -80,7 +83,10 @@ async def _owner_scope(context: Context, tenant: Tenant, claims: Claims) -> str:
 
 
 def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:
-    """`resource` and `audience` together (RFC 8693 §2.1); the asking service itself where neither is given."""
+    """`resource` and `audience` together (RFC 8693 §2.1); the caller itself where neither is given.
+
+    Raises `invalid_target`, and `invalid_request` for a token among them.
+    """
     resources = parse_resources(parameters.resource) or ()
     named = parameters.audience
     audience = (named,) if isinstance(named, str) else named or ()

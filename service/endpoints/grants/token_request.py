@@ -4,7 +4,7 @@ import msgspec
 
 
 class TokenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 6749 §4–6, 7636, 8628, 8693, 8707. Unknown parameters are ignored (RFC 6749 §3.2)."""
+    """The parameters of RFC 6749 §4–6, 7636, 8628, 8693 and 8707. Unknown ones are ignored (RFC 6749 §3.2)."""
 
     grant_type: str | None = None
     client_id: str | None = None

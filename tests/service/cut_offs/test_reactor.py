@@ -144,8 +144,8 @@ async def test_a_lasting_refusal_is_an_error(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once: nobody reads in a line that is no error, and comes three times a second, that no cut-off is carried out."""
-    monkeypatch.setattr(reactor, "LASTING", 3)
-    monkeypatch.setattr(reactor, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(reactor, "FAILURES_BEFORE_ERROR", 3)
+    monkeypatch.setattr(reactor, "RETRY_SECONDS", 0)
     caplog.set_level("INFO", "heirloom.reactor")
     log = Log(connection)
     await log.start()

@@ -78,6 +78,6 @@ async def test_what_anyone_is_told_is_made_once_for_many(monkeypatch: pytest.Mon
     registry.apply(Stored(9, "tokens.acme.client.other", codec.encode(commit)))
     assert await discovery.metadata(context, asked) == b'{"scopes":["","read"]}'
     assert made == [3]
-    now[0] += discovery.KEPT_SECONDS
+    now[0] += discovery.REPLY_MAX_AGE_SECONDS
     await discovery.metadata(context, asked)
     assert made == [4]

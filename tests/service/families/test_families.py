@@ -328,7 +328,7 @@ async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica
         refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at
     )
     assert one.families.recent.get(("acme", "f1")) == remembered
-    assert one.families.tally.conflicts == 0 and one.families.tally.rotated == 1
+    assert one.families.counters.conflicts == 0 and one.families.counters.rotated == 1
     assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
 
 
@@ -348,7 +348,7 @@ async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Repl
     assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
     assert (concluded.state, concluded.seq) == (None, 0)
     assert (await one.log.head(subjects.family("acme", "f1"))).commit is None
-    assert len(one.conflicts) == one.families.tally.conflicts == 1
+    assert len(one.conflicts) == one.families.counters.conflicts == 1
 
 
 async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_written(
@@ -375,7 +375,7 @@ async def test_others_that_are_always_faster_make_it_unavailable(
     """After a while: until then it is decided again on what the leader has, each time."""
     one, _ = replicas
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
-    monkeypatch.setattr(families_module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(families_module, "CONFLICT_TIMEOUT_SECONDS", 0.2)
     refused, read = 0, list[bool]()
 
     async def too_late(*_: object, **__: object) -> int:
@@ -391,7 +391,7 @@ async def test_others_that_are_always_faster_make_it_unavailable(
     monkeypatch.setattr(type(one.log), "head", head)
     with pytest.raises(Unavailable, match="one family at once"):
         await one.families.decide("acme", "f1", "client:web", _presented)
-    assert refused == one.families.tally.conflicts > 2
+    assert refused == one.families.counters.conflicts > 2
     assert set(read) == {True} and len(read) == refused - 1
     assert one.families.recent.get(("acme", "f1")) is None
 

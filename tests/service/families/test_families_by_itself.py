@@ -116,7 +116,7 @@ async def test_what_is_new_is_appended_under_the_persons_guard_and_not_read() ->
     world.asked.clear()
     concluded = await other.decide_on("acme", "f1", "client:web", presented)
     assert isinstance(concluded.outcome, Granted)
-    assert world.asked == [("head", False), ("append", None)] and other.tally.conflicts == 0
+    assert world.asked == [("head", False), ("append", None)] and other.counters.conflicts == 0
 
 
 @pytest.mark.parametrize("refuses", [True, False])
