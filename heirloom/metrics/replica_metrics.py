@@ -29,7 +29,8 @@ async def of_replica(
         obstacles.append(wrong)
     if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
-    counted = *_of_requests(handler), *_of_families(context.families.counters), *_of_log(the_log), *_of_clock(context.skew)
+    families, skew = context.families.counters, context.skew
+    counted = *_of_requests(handler), *_of_families(families), *_of_log(the_log), *_of_clock(skew)
     return ProcessReport((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
 
 

@@ -81,7 +81,7 @@ async def reacting(connection: Connection, log: Log) -> AsyncIterator[asyncio.Qu
     context = SimpleNamespace(
         log=log,
         read_model=SimpleNamespace(live=live),
-        completed=SimpleNamespace(tell=completed.put),
+        completed=SimpleNamespace(publish=completed.put),
         skew=SimpleNamespace(is_right=lambda: True),
     )
     running = asyncio.create_task(Reactor(connection, cast("AdminContext", context)).run())
