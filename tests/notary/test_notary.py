@@ -148,20 +148,6 @@ async def test_two_notaries_make_one_history(bench: Bench) -> None:
     assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [2, 4]
 
 
-async def test_what_was_signed_is_published_after_a_crash(bench: Bench) -> None:
-    """It died after the state was on the disk and before the append: the same checkpoint, once."""
-    notary = await bench.notary()
-    await bench.write("a", "b", "c")
-    checker = await notary._read_on(3, None)
-    assert checker is not None
-    signed = notary._sign(checker)
-    assert await bench.checkpoints() == []
-    again = await bench.notary()
-    assert await again.step() == signed
-    assert await again.step() is None
-    assert await bench.checkpoints() == [signed]
-
-
 async def test_a_log_restored_from_an_older_copy_gets_no_signature(bench: Bench) -> None:
     """Neither while it is shorter, nor when other commits have made it longer; and a refusal names both sizes."""
     notary = await bench.notary()
@@ -209,16 +195,6 @@ async def test_an_older_state_is_caught_by_the_checkpoints(bench: Bench) -> None
     with pytest.raises(Refusal, match="history differs somewhere in 1 to 3"):
         await (await bench.notary()).step()
     assert len(await bench.stored(CHECKPOINTS)) == 3
-
-
-async def test_a_contradiction_ends_it(bench: Bench) -> None:
-    """A checkpoint of its own key over another history: it signs no more."""
-    notary = await bench.notary()
-    other = rotated_log(0).log
-    await bench.write("a", "b", "c")
-    await bench.replace(CHECKPOINTS, checkpoints_of(other, notary._signer, 3)[0].signed)
-    with pytest.raises(Refusal, match="history differs somewhere in 1 to 3"):
-        await notary.step()
 
 
 async def test_junk_ends_no_notary(bench: Bench) -> None:
@@ -331,19 +307,6 @@ def test_a_first_start_that_dies_between_its_files_is_begun_again(
     signer = open_key(key, state)
     assert read_state(state) == NotaryState(signer.key.name)
     assert open_key(key, state).key == signer.key
-
-
-async def test_another_checkpoint_of_the_size_it_signed_last_ends_it(bench: Bench) -> None:
-    """Its own state is of that size, so nothing is read on: the two are held against each other all the same."""
-    notary = await bench.notary()
-    await bench.write("a", "b", "c")
-    await notary.step()
-    again = await bench.notary()
-    other = checkpoints_of(rotated_log(0).log, notary._signer, 3)[0]
-    await bench.replace(CHECKPOINTS, other.signed)
-    for refusing in (notary, again):
-        with pytest.raises(Refusal, match="history differs somewhere in 1 to 3"):
-            await refusing.step()
 
 
 async def test_the_process_killed_and_killed_again(bench: Bench, nats_server: Broker) -> None:

@@ -202,31 +202,3 @@ async def test_what_no_broker_takes_harms_nobody_else(log: Log, connection: Conn
     with pytest.raises(MaxPayloadError):
         await connection.publish("elsewhere", bytes(limit - 10), headers={"A": "b"})
     assert connection.is_connected
-
-
-@pytest.mark.parametrize("batched", [False, True])
-async def test_what_cannot_be_sent_is_told_and_forgotten(
-    log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool
-) -> None:
-    """Whatever the client library refuses to send: every append gets its answer, and the next one goes."""
-    monkeypatch.setattr(log.appender._pace, "together", batched)
-    monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
-    monkeypatch.setattr("events.log.appender.APPEND_TIMEOUT_SECONDS", 0.1)
-    aggregates = [fresh() for _ in range(4)]
-    with monkeypatch.context() as refusing:
-        refusing.setattr(Connection, "publish", _refuse_appends)
-        answers = [append(log, aggregate, b"x", 0) for aggregate in aggregates]
-        results = await asyncio.gather(*answers, return_exceptions=True)
-    assert all(isinstance(result, Unavailable) for result in results)
-    assert all([await append(log, aggregate, b"x", 0) for aggregate in aggregates])
-
-
-_publish = Connection.publish
-
-
-async def _refuse_appends(
-    self: Connection, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
-) -> None:
-    if headers:
-        raise MaxPayloadError
-    await _publish(self, subject, payload, reply, headers)

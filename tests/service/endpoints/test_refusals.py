@@ -190,18 +190,23 @@ AUTHORIZATION = {
 }
 
 
+async def gives_code(world: World, error: str | None, **changes: str) -> None:
+    """Whether an authorization code is given, or else refused with this error, and nothing written."""
+    asked = authorize.handle(world.context, world.asks(AUTHORIZATION | changes))
+    if error is None:
+        assert b'"code"' in await asked
+        return
+    with pytest.raises(OAuthError, match=error):
+        await asked
+    assert world.written == []
+
+
 @pytest.mark.parametrize("disabled", [True, False])
 async def test_no_code_is_given_for_a_disabled_client(disabled: bool) -> None:
     """CONTRACT §5: nothing begins for it, though the login service that asks may go on."""
     world = World()
     world.register("app", disabled=disabled)
-    asked = authorize.handle(world.context, world.asks(AUTHORIZATION))
-    if disabled:
-        with pytest.raises(OAuthError, match="invalid_request"):
-            await asked
-        assert world.written == []
-    else:
-        assert b'"code"' in await asked
+    await gives_code(world, "invalid_request" if disabled else None)
 
 
 @pytest.mark.parametrize("uris", [(), ("https://app.example/cb",)])
@@ -209,13 +214,7 @@ async def test_a_public_client_without_redirect_uris_gets_no_code(uris: tuple[st
     """RFC 6749 §3.1.2.2: where an older log has one, or its tenant's default made it public since."""
     world = World()
     world.register("app", token_endpoint_auth_method="none", redirect_uris=uris)
-    asked = authorize.handle(world.context, world.asks(AUTHORIZATION))
-    if uris:
-        assert b'"code"' in await asked
-    else:
-        with pytest.raises(OAuthError, match="redirect_uris"):
-            await asked
-        assert world.written == []
+    await gives_code(world, None if uris else "redirect_uris")
 
 
 @pytest.mark.parametrize(
@@ -233,12 +232,7 @@ async def test_only_the_port_of_a_loopback_redirect_is_the_apps_to_choose(given_
     """RFC 8252 §7.3, RFC 6749 §3.1.2: with a user or a fragment it is another URI than the registered one."""
     world = World()
     world.register("app", redirect_uris=("http://127.0.0.1/cb",))
-    asked = authorize.handle(world.context, world.asks(AUTHORIZATION | {"redirect_uri": given_uri}))
-    if good:
-        assert b'"code"' in await asked
-    else:
-        with pytest.raises(OAuthError, match="redirect_uri"):
-            await asked
+    await gives_code(world, None if good else "redirect_uri", redirect_uri=given_uri)
 
 
 async def test_a_public_client_gets_nothing_for_itself() -> None:

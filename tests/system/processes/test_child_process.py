@@ -40,6 +40,12 @@ sys.stdin.read()
 """
 
 
+def child_of(program: str, *arguments: Path, pid_file: Path | None = None) -> Child:
+    """A replica whose process runs this program."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return Child(Program("replica", "it", command, dict(os.environ), pid_file=pid_file))
+
+
 def is_there(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -50,9 +56,7 @@ def is_there(pid: int) -> bool:
 
 async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None:
     """One that says nothing is told of in the time that each of them has."""
-    child = Child(
-        Program("replica", "it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ))
-    )
+    child = child_of(READY_ONCE, tmp_path / "mark")
     await child.start()
     patient = asyncio.create_task(child.ask(2 * PATIENCE_SECONDS))
     await asyncio.sleep(0)
@@ -67,7 +71,7 @@ async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None
 
 async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
     """What it answers and that it is ready are read from one stream by one task, whichever comes first."""
-    child = Child(Program("replica", "it", [sys.executable, "-c", ANSWERS_FIRST], dict(os.environ)))
+    child = child_of(ANSWERS_FIRST)
     starting = asyncio.create_task(child.start())
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not child.is_running:
@@ -86,7 +90,7 @@ async def test_what_keeps_one_from_being_ready_is_told(
 ) -> None:
     """Once, where it takes long: nobody waits without knowing for what."""
     monkeypatch.setattr(supervisor, "OBSTACLE_SECONDS", 0.05)
-    child = Child(Program("replica", "it", [sys.executable, "-c", HINDERED], dict(os.environ)))
+    child = child_of(HINDERED)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await supervisor._start([child])
     await child.stop(PATIENCE_SECONDS)
@@ -98,11 +102,7 @@ async def test_what_keeps_one_from_being_ready_is_told(
 async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
     """Whose question died with the one before is answered that there is none."""
     file = tmp_path / "pid"
-    child = Child(
-        Program(
-            "replica", "it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file
-        )
-    )
+    child = child_of(READY_ONCE, tmp_path / "mark", pid_file=file)
     await child.start()
     asking = asyncio.create_task(child.ask(PATIENCE_SECONDS))
     await asyncio.sleep(0)
@@ -114,11 +114,7 @@ async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
 async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path: Path) -> None:
     """The second process never says that it is ready; nobody else would end it."""
     file = tmp_path / "pid"
-    child = Child(
-        Program(
-            "replica", "it", [sys.executable, "-c", READY_ONCE, str(tmp_path / "mark")], dict(os.environ), pid_file=file
-        )
-    )
+    child = child_of(READY_ONCE, tmp_path / "mark", pid_file=file)
     await child.start()
     first = file.read_text()
     os.kill(int(first), 9)
