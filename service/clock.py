@@ -1,4 +1,4 @@
-"""Time, as the log writes it down: UTC, in microseconds. It is the broker's as soon as that is known (ADR 0029)."""
+"""Time as the log has it: UTC, in microseconds. It is the broker's time once that is known (ADR 0029)."""
 
 import time
 from datetime import UTC, datetime
@@ -9,9 +9,9 @@ _broker_ahead_of_steady: float | None = None
 
 
 def now() -> datetime:
-    """UTC, by the clock that all replicas share; this machine's where no broker was asked (a command's own process).
+    """UTC by the broker's clock, which all replicas share; by this machine's before `follow` is called.
 
-    Never a whole second: msgspec writes those without a fraction, and the log promises microseconds.
+    It is never a whole second: msgspec writes those without a fraction, and the log promises microseconds.
     """
     if _broker_ahead_of_steady is None:
         return _with_microsecond(machine())
@@ -19,18 +19,18 @@ def now() -> datetime:
 
 
 def machine() -> datetime:
-    """UTC by this machine's clock, which anybody may set."""
+    """UTC by this machine's clock, which can be set."""
     return datetime.now(UTC)
 
 
 def follow(broker_ahead_of_steady: float) -> None:
-    """From here on `now` is the broker's time: so many seconds ahead of the clock that nobody sets."""
+    """Make `now` the broker's time, which is so many seconds ahead of the steady clock."""
     global _broker_ahead_of_steady  # one process has one time
     _broker_ahead_of_steady = broker_ahead_of_steady
 
 
 def of(numeric_date: int) -> datetime:
-    """A NumericDate's moment (RFC 7519 §2), and the microsecond that the log wants with it."""
+    """The time of a NumericDate (RFC 7519 §2), plus a microsecond, as the log has no whole seconds."""
     return datetime.fromtimestamp(numeric_date, UTC).replace(microsecond=1)
 
 

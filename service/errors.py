@@ -1,4 +1,4 @@
-"""Every error code a caller may see, once, with the status it is told with (CONTRACT §2)."""
+"""Every error code that a caller may receive, with its status (CONTRACT §2)."""
 
 import re
 from typing import Literal, TypeAlias
@@ -29,14 +29,14 @@ _STATUS: dict[Code, str] = {
 }
 
 
-_NOT_TOLD = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
-"""What may not stand in an `error_description` (RFC 6749 §5.2): in a header it stands between quotation marks."""
+_NOT_ALLOWED = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
+"""Characters that an `error_description` must not contain (RFC 6749 §5.2), as a header quotes it."""
 
 
 class OAuthError(Exception):
-    """A refusal. `description` is for the caller's developer: it never repeats a token nor tells whether one exists.
+    """A refusal. `description` is for the caller's developer; it never repeats a token, nor tells whether one exists.
 
-    `status` is told where it is not the code's usual one.
+    `status` is given if it is not the code's usual one.
     """
 
     def __init__(self, code: Code, description: str, status: str | None = None) -> None:
@@ -46,15 +46,15 @@ class OAuthError(Exception):
         self.description = description
 
     def body(self) -> bytes:
-        """RFC 6749 §5.2; with a question mark for each character that may not be told."""
-        description = _NOT_TOLD.sub("?", self.description)
+        """The JSON body of RFC 6749 §5.2, with a question mark for each character that it must not contain."""
+        description = _NOT_ALLOWED.sub("?", self.description)
         return msgspec.json.encode({"error": self.code, "error_description": description})
 
     def headers(self) -> dict[str, str]:
-        """What NATS micro clients look at."""
+        """The headers by which clients of NATS micro recognise an error."""
         return {"Nats-Service-Error": self.code, "Nats-Service-Error-Code": self._status}
 
 
 def invalid_client() -> OAuthError:
-    """All that a client hears that could not prove who it is: the same whatever was wrong (RFC 6749 §5.2)."""
+    """The refusal of a client that failed to authenticate; it does not tell the reason (RFC 6749 §5.2)."""
     return OAuthError("invalid_client", "client authentication failed")

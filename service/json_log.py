@@ -1,7 +1,7 @@
-"""One structured line per decision on standard error, never a token.
+"""A structured line for each decision, on standard error; it never contains a token.
 
-Lines are collected and written a few times a second in one piece: a line costs a request about a microsecond. What a
-crash loses here is in the log, which is the truth; this is for people who watch.
+Lines are collected and written together a few times a second, so that a line costs a request about a microsecond. Lines
+that a crash loses are no loss for the audit, which reads the event log.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from service.clock import now
 
 FLUSH_SECONDS = 0.2
 MAX_WORDS = 64
-"""Characters of what others have chosen: once a stranger wrote 16 MB of the log in 5 s."""
+"""Characters of a text that others choose: a stranger could write 16 MB of lines in 5 s before this limit."""
 
 
 class Out(Protocol):
-    """Where lines go."""
+    """Where the lines are written."""
 
     def write(self, lines: bytes, /) -> object:
-        """Whole lines, each with its end."""
+        """Write whole lines, each with its newline."""
 
     def flush(self) -> object:
-        """Let go of what is held back."""
+        """Flush what is buffered."""
 
 
 def _cut(text: str) -> str:
-    """What may be a stranger's words, as far as they can be of use; what is no text is replaced."""
+    """The beginning of a text that others chose; characters that cannot be encoded are replaced."""
     return text[:MAX_WORDS].encode(errors="replace").decode()
 
 
 class JsonLog(logging.Handler):
-    """Decisions, and everything logged through the standard library, as JSON lines."""
+    """Writes decisions, and the records of the standard library's logging, as JSON lines."""
 
     def __init__(self, out: Out | None = None) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class JsonLog(logging.Handler):
         self._scheduled = False
 
     def decision(self, endpoint: str, tenant: str, client: str, outcome: str, seconds: float) -> None:
-        """A request was answered: `outcome` is `ok` or the error's code."""
+        """Write a line about an answered request; `outcome` is `ok` or the error's code."""
         self._write(
             {
                 "at": now(),
@@ -59,7 +59,7 @@ class JsonLog(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A line of the standard library's logging."""
+        """Write a record of the standard library's logging."""
         line: dict[str, Any] = {
             "at": now(),
             "event": record.getMessage().encode(errors="replace").decode(),
@@ -72,7 +72,7 @@ class JsonLog(logging.Handler):
             if name not in _STANDARD
         }
         if record.exc_info and record.exc_info[1]:
-            # the place, not the message: an exception's text may repeat what it choked on
+            # the place, not the message: an exception's text may repeat a secret that it failed on
             line["error"] = type(record.exc_info[1]).__name__
             line["trace"] = [
                 f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(record.exc_info[2])
@@ -80,7 +80,7 @@ class JsonLog(logging.Handler):
         self._write(line)
 
     def flush(self) -> None:
-        """Write what has been collected."""
+        """Write the collected lines."""
         self._scheduled = False
         lines, self._lines = self._lines, []
         if lines:
@@ -94,7 +94,7 @@ class JsonLog(logging.Handler):
         try:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
             self._scheduled = True
-        except RuntimeError:  # no loop, nobody to come back later
+        except RuntimeError:  # there is no event loop to call `flush` later
             self.flush()
 
 
@@ -102,7 +102,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 def install(json_log: JsonLog) -> None:
-    """Send the standard library's logging, from INFO up, through the json_log."""
+    """Write the standard library's logging, from INFO up, through `json_log`."""
     root = logging.getLogger()
     root.handlers[:] = [json_log]
     root.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""What the service asks the read model, over the bus (CONTRACT §5): which families live, how many a cause has ended."""
+"""The service's queries to the read model over the bus (CONTRACT §5): families that live, or that a cut-off ended."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -17,11 +17,11 @@ P = TypeVar("P", bound=msgspec.Struct)
 REPLY_TIMEOUT_SECONDS = 6
 PAGE_SIZE = 1000
 LEEWAY_SECONDS = 5
-"""What has expired by the read model's clock may be good by another's, or for a request that began before."""
+"""A token that has expired by the read model's clock may be valid by another, or for a request that began before."""
 
 
 class LiveFamily(msgspec.Struct):
-    """One that lives, as of the sequence that was asked for."""
+    """A family that lives, as of the sequence that the query named."""
 
     family_id: str
     client_id: str
@@ -30,7 +30,7 @@ class LiveFamily(msgspec.Struct):
 
 
 class RevokedFamily(msgspec.Struct):
-    """One that was ended."""
+    """A family that was revoked, and its cause."""
 
     family_id: str
     at: datetime
@@ -48,7 +48,7 @@ class _RevokedFamilies(msgspec.Struct):
 
 
 class ReadModelClient:
-    """Asked through one connection. What it tells is as of a sequence one names, or it does not answer."""
+    """Queries the read model through one connection. Every query names the sequence that its result must include."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -56,27 +56,27 @@ class ReadModelClient:
     async def live(
         self, tenant: str, sub: str | None, client_id: str | None, min_seq: int, limit: int = PAGE_SIZE
     ) -> AsyncIterator[list[LiveFamily]]:
-        """The families with a token that may be good, page by page; a page may be empty. Raises `Unavailable`.
+        """The families with a token that may be valid, page by page; a page may be empty. Raises `Unavailable`.
 
-        Of a `sub`, those of the person who is called so, and not of a client (RFC 9700 §4.15).
+        With a `sub`, only a person's families, and not those of a client of the same name (RFC 9700 §4.15).
         """
-        asked = {"sub": sub, "client_id": client_id, "status": "live", "leeway": LEEWAY_SECONDS}
-        asked |= {"min_seq": min_seq, "limit": limit}
+        query = {"sub": sub, "client_id": client_id, "status": "live", "leeway": LEEWAY_SECONDS}
+        query |= {"min_seq": min_seq, "limit": limit}
         cursor: str | None = None
         while True:
-            page = await self._ask(f"audit.{tenant}.families", asked | {"cursor": cursor}, _LiveFamilies)
+            page = await self._ask(f"audit.{tenant}.families", query | {"cursor": cursor}, _LiveFamilies)
             yield [family for family in page.items if sub is None or family.grant != CLIENT_GRANT]
             if (cursor := page.cursor) is None:
                 return
 
     async def ended(self, tenant: str, cut_off: CutOff, min_seq: int) -> int:
-        """How many families ended for this very cause. Raises `Unavailable`."""
-        asked = {"sub": cut_off.sub, "client_id": cut_off.client_id, "reason": cut_off.reason, "min_seq": min_seq}
+        """How many families ended by this cut-off. Raises `Unavailable`."""
+        query = {"sub": cut_off.sub, "client_id": cut_off.client_id, "reason": cut_off.reason, "min_seq": min_seq}
         cursor: str | None = None
         count = 0
         while True:
-            asked |= {"limit": PAGE_SIZE, "cursor": cursor}
-            page = await self._ask(f"audit.{tenant}.revocations", asked, _RevokedFamilies)
+            query |= {"limit": PAGE_SIZE, "cursor": cursor}
+            page = await self._ask(f"audit.{tenant}.revocations", query, _RevokedFamilies)
             count += sum(item.cause == cut_off.cause for item in page.items)
             if (cursor := page.cursor) is None:
                 return count

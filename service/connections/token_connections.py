@@ -73,7 +73,7 @@ class TokenConnections:
 
     async def start(self, connection: Connection) -> None:
         """Subscribe to revocations. The connections that are open already must be listed after that."""
-        await connection.listen(REVOKED_STORED, self._heard)
+        await connection.listen(REVOKED_STORED, self._receive)
         await connection.flush()
         self._tasks.start(self._look_after_reconnecting(connection))
 
@@ -116,7 +116,7 @@ class TokenConnections:
     def _all(self) -> list[TokenConnection]:
         return [token_connection for family in self._known.values() for token_connection in family]
 
-    def _heard(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+    def _receive(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         _, tenant, family_id = subject.decode().split(".")
         connections = self._known.get((tenant, family_id))
         if connections is None:

@@ -1,8 +1,8 @@
-"""The broker's clock, which all replicas share, and how far this machine's is from it (ADR 0029).
+"""The broker's clock, which all replicas share, and how far this machine's clock is from it (ADR 0029).
 
-Every time that is written or compared is the broker's, asked for every second and carried on between by the clock that
-nobody sets. A machine whose own clock is further off than is tolerated answers nothing until that is right again, since
-whoever verifies offline there goes by it. A jump is noticed by the very next request.
+Every time that is written or compared is the broker's. It is read every second, and continued by the steady clock,
+which nobody can set. If the machine's own clock is too far off, the replica refuses all requests until it is right
+again, since offline verification on that machine uses it. The next request after a jump already notices it.
 """
 
 import logging
@@ -20,24 +20,24 @@ from service.errors import OAuthError
 log = logging.getLogger("heirloom.skew")
 
 TOLERATED_SECONDS, MOST_TOLERATED_SECONDS = 300, 86_400
-"""By default, and the most that can be chosen."""
+"""The default of `--max-clock-skew`, and its largest value."""
 SETTLED_SECONDS = 60
-"""So long must the broker's clock have kept to another course before that one is followed."""
+"""After a jump, the broker's clock must be steady for so long before it is followed."""
 UNKNOWN = "the broker's time cannot be read now"
 
 
 class _Course(NamedTuple):
-    """What the broker's clock shows less the clock nobody sets, in seconds, and since when it does (steady)."""
+    """The broker's clock minus the steady clock, in seconds, and since when (steady clock) that is the difference."""
 
     ahead_of_steady: float
     since: float
 
 
 class Skew:
-    """Of this replica. Nothing is right before the first measurement.
+    """Measures the difference between this replica's clock and the broker's. No clock is right before that.
 
-    `tolerated` is the most by which a replica may differ from the broker, so two replicas differ by at most twice that.
-    `wrong` counts the measurements that found this one too far off, or the broker's clock elsewhere than it was.
+    `tolerated` is the largest difference allowed, so two replicas differ by at most twice that. `wrong` counts the
+    measurements that found the machine's clock too far off, or a jump of the broker's.
     """
 
     def __init__(self, tolerated_seconds: int = TOLERATED_SECONDS) -> None:
@@ -46,7 +46,7 @@ class Skew:
         self._tolerated_seconds = float(tolerated_seconds)
         self._course: _Course | None = None
         self._jumped_to: _Course | None = None
-        """Where the broker's clock is now, if it left its course."""
+        """The broker's clock after a jump, until it is followed; else None."""
         self._uncertain = 0.0
         self._was_right = True
 
@@ -54,19 +54,19 @@ class Skew:
         """Ask the log's leader for its time. Raises `Unavailable`."""
         asked_at = time.monotonic()
         try:
-            told = await broker_time(connection)
+            broker_now = await broker_time(connection)
         except JetStreamMissing as error:
             raise Unavailable(UNKNOWN) from error
-        self.measured(asked_at, time.monotonic(), told)
+        self.measured(asked_at, time.monotonic(), broker_now)
 
-    def measured(self, asked_at: float, answered_at: float, told: datetime) -> None:
-        """The broker's clock showed `told` at some moment between the two, which are seconds of the steady clock."""
+    def measured(self, asked_at: float, answered_at: float, broker_now: datetime) -> None:
+        """Take in a measurement: the broker's clock showed `broker_now` between the two times of the steady clock."""
         self._uncertain = (answered_at - asked_at) / 2
-        shown = told.timestamp() - asked_at
+        shown = broker_now.timestamp() - asked_at
         if self._course is None:
             self._take(_Course(shown - self._uncertain, asked_at))
         else:
-            # of what the answer leaves open, the nearest to what is known: a slow answer moves nothing
+            # of all differences that the reply allows, the nearest to the known one: a slow reply changes nothing
             near = self._nearest(self._course, shown)
             self._jumped_to = self._elsewhere(self._course, near, shown, asked_at)
             if self._jumped_to is None:
@@ -77,27 +77,27 @@ class Skew:
         self.wrong += not is_right
         if is_right != self._was_right:
             self._was_right = is_right
-            self._tell(is_right)
+            self._log_change(is_right)
 
     def ahead(self) -> float:
-        """Seconds by which this machine's clock is ahead of the broker's; 0 before the first measurement."""
+        """By how many seconds this machine's clock is ahead of the broker's; 0 before the first measurement."""
         if self._course is None:
             return 0.0
         return clock.machine().timestamp() - time.monotonic() - self._course.ahead_of_steady
 
     def is_right(self) -> bool:
-        """Whether this replica may answer: its clock is certainly near enough to the broker's, and that one steady."""
+        """Whether this replica may answer: its clock is certainly near the broker's, which has not jumped."""
         if self._course is None or self._jumped_to is not None:
             return False
         return abs(self.ahead()) + self._uncertain <= self._tolerated_seconds
 
     def require(self) -> None:
-        """Raises `temporarily_unavailable` where the clock is not right."""
+        """Raises `temporarily_unavailable` if the clock is not right."""
         if not self.is_right():
             raise OAuthError("temporarily_unavailable", "this replica's clock is not right now; try again")
 
     def obstacle(self) -> str | None:
-        """What keeps this replica from being ready, for a person."""
+        """Why this replica is not ready, in words for a person; None if its clock is right."""
         if self._course is None:
             return UNKNOWN
         if self.is_right():
@@ -115,7 +115,7 @@ class Skew:
         return min(max(course.ahead_of_steady, shown - 2 * self._uncertain), shown)
 
     def _elsewhere(self, course: _Course, near: float, shown: float, asked_at: float) -> _Course | None:
-        """Where the broker's clock is if not near its course, and since when it has kept to that."""
+        """The broker's clock if it is not near its course, and since when it is there; else None."""
         if abs(near - course.ahead_of_steady) <= self._tolerated_seconds:
             return None
         if self._jumped_to is not None:
@@ -128,7 +128,7 @@ class Skew:
         ahead = self.ahead()
         return f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the broker's"
 
-    def _tell(self, is_right: bool) -> None:
+    def _log_change(self, is_right: bool) -> None:
         if is_right:
             log.warning("the clock is right again: it is %s", self._apart())
         else:

@@ -1,4 +1,4 @@
-"""Which cut-offs are complete: whoever completed one says so, and whoever ordered it waits for that (ADR 0004)."""
+"""Complete cut-offs: the replica that completes one publishes it, and the one that ordered it waits (ADR 0004)."""
 
 import asyncio
 import contextlib
@@ -11,17 +11,17 @@ from events.log.log import Log, Unavailable
 from service.keys.seal import Seal
 
 CONSUMER = "reactor"
-"""The durable consumer that hands cut-offs out; what it has seen acknowledged without a gap is complete as well."""
+"""The durable consumer that delivers cut-offs; all up to its acknowledged floor are complete."""
 SUBJECT = "heirloom.completed"
 MAX_COMPLETED = 4096
-"""So many are remembered: one may be complete before anybody waits for it."""
+"""How many are remembered, since one may be complete before anybody waits for it."""
 COMPLETION_TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 0.25
-"""How often the consumer is asked meanwhile, should what was said have been lost."""
+"""How often a waiting replica reads the consumer's state, since a message may be lost."""
 
 
 class CompletedCutOffs:
-    """What this replica has heard of, by the sequences of the commits that cut off."""
+    """The cut-offs that this replica knows to be complete, by the sequences of their commits."""
 
     def __init__(self, connection: Connection, log: Log, seal: Seal) -> None:
         self._connection = connection
@@ -31,19 +31,19 @@ class CompletedCutOffs:
         self._waiting: dict[int, asyncio.Event] = {}
 
     async def start(self) -> None:
-        """Listen to the other replicas."""
-        await self._connection.listen(f"{SUBJECT}.*", self._heard)
+        """Subscribe to the other replicas' messages."""
+        await self._connection.listen(f"{SUBJECT}.*", self._receive)
 
     async def publish(self, seq: int) -> None:
-        """Every family that the cut-off ends has ended. The connection need not receive what it publishes."""
+        """Publish that every family that the cut-off ends has ended."""
         self._note(seq)
         subject = f"{SUBJECT}.{seq}"
-        with contextlib.suppress(NatsError):  # the consumer tells it too, later
+        with contextlib.suppress(NatsError):  # the consumer's state shows it too, later
             await self._connection.publish(subject, self._seal.close(subject, b""))
 
     async def wait(self, seq: int) -> bool:
-        """Until the cut-off is complete, however many others are not. False when that takes too long."""
-        heard = self._waiting.setdefault(seq, asyncio.Event())
+        """Wait until the cut-off is complete. False after `COMPLETION_TIMEOUT_SECONDS`."""
+        completed = self._waiting.setdefault(seq, asyncio.Event())
         deadline = asyncio.get_running_loop().time() + COMPLETION_TIMEOUT_SECONDS
         try:
             while asyncio.get_running_loop().time() < deadline:
@@ -54,14 +54,14 @@ class CompletedCutOffs:
                         return True
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
-                        await heard.wait()
+                        await completed.wait()
             return False
         finally:
             self._waiting.pop(seq, None)
 
-    def _heard(self, subject: bytes, _reply: bytes, sealed: bytes, _headers: bytes | None) -> None:
+    def _receive(self, subject: bytes, _reply: bytes, sealed: bytes, _headers: bytes | None) -> None:
         if self._seal.open(subject, sealed) is None:
-            return  # nobody who could know has said so
+            return  # no replica published it
         self._note(int(subject[subject.rindex(b".") + 1 :]))
 
     def _note(self, seq: int) -> None:

@@ -1,4 +1,4 @@
-"""How often a device polls (RFC 8628 §3.5). Replicas tell each other, since a device's polls reach any of them."""
+"""How often a device polls (RFC 8628 §3.5). Replicas publish polls, since a device's polls may reach any of them."""
 
 import asyncio
 
@@ -13,12 +13,13 @@ from service.keys.seal import Seal
 SUBJECT = "heirloom.polled"
 STEP_SECONDS, LONGEST_SECONDS = 5, 60
 TOLERATED_SECONDS = 1.0
+"""How much early a poll may be, since the one before may have been longer on its way."""
 MAX_DEVICES = 20_000
-""" One that is forgotten may poll at once, which costs nobody anything."""
+"""How many are remembered. A device that was forgotten may poll at once, which does no harm."""
 
 
 class DevicePolls:
-    """The last poll of each device and how far apart its polls must be: in memory, of those that polled last."""
+    """The last poll of each device and the interval of its polls, in memory, for the devices that polled last."""
 
     def __init__(self, connection: Connection, seal: Seal) -> None:
         self._connection = connection
@@ -26,11 +27,11 @@ class DevicePolls:
         self._polls: BoundedMap[str, tuple[float, int]] = BoundedMap(MAX_DEVICES)
 
     async def start(self) -> None:
-        """Hear of polls that reached other replicas."""
-        await self._connection.subscribe(SUBJECT, cb=self._heard)
+        """Subscribe to polls that reached other replicas."""
+        await self._connection.subscribe(SUBJECT, cb=self._receive)
 
     async def too_soon(self, family_id: str) -> bool:
-        """Note a poll; whether it came before its time."""
+        """Record a poll, and return whether it is too early."""
         now = asyncio.get_running_loop().time()
         last, interval = self._polls.get(family_id, (-1e9, INTERVAL_SECONDS))
         early, interval = judge(now - last, interval)
@@ -39,10 +40,10 @@ class DevicePolls:
             poll = f"{family_id} {self._polls[family_id][1]}".encode()
             await self._connection.publish(SUBJECT, self._seal.close(SUBJECT, poll))
         except NatsError:
-            return early  # no broker: the device will hear of that by other means
+            return early  # without the broker the device gets no response either
         return early
 
-    async def _heard(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         if (poll := self._seal.open(SUBJECT.encode(), message.data)) is None:
             return
         family_id, interval = poll.decode().split(" ")
@@ -53,10 +54,10 @@ class DevicePolls:
 
 
 def judge(seconds: float, interval: int) -> tuple[bool, int]:
-    """Whether a poll that comes so long after the one before is early, and how long to wait from now on.
+    """Whether a poll so many seconds after the last one is early, and the interval from now on (seconds).
 
-    Who is early must wait 5 seconds longer (RFC 8628 §3.5), up to a minute; who keeps his time gets 5 of them back. A
-    request may have been on its way longer than the next one: so much is tolerated.
+    An early poll makes the interval 5 seconds longer (RFC 8628 §3.5), up to a minute; one in time makes it 5 shorter.
+    `TOLERATED_SECONDS` allows for the time that requests are on their way.
     """
     if seconds < interval - TOLERATED_SECONDS:
         return True, min(interval + STEP_SECONDS, LONGEST_SECONDS)

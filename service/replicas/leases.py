@@ -1,10 +1,10 @@
-"""Other replicas: how a setting becomes effective on all of them before its acknowledgement (ADR 0004).
+"""Leases: how a setting becomes effective on all replicas before it is acknowledged (ADR 0004).
 
-Settings are read from memory, and memories lag. So a replica decides from memory only while it holds a lease: for
-`LEASE_SECONDS` after a moment as of which it has certainly applied everything. A lease is an entry in a stream of its
-own, which the broker drops when it and every request begun under it are over; `barrier` asks every replica that has
-an entry, and waits out those that do not answer. Nothing here depends on how soon a message arrives, only on how long a
-second is.
+Settings are read from memory, which may be old. So a replica decides on its memory only while it holds a lease: for
+`LEASE_SECONDS` after a time as of which it has certainly applied every commit. A lease is an entry in a stream of its
+own, which the broker drops when the lease and every request that began under it are over. `barrier` asks every replica
+that has an entry, and waits until the leases of those that do not reply are over. Correctness does not depend on how
+soon a message arrives, only on how long a second is.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ log = logging.getLogger("heirloom.replicas")
 STREAM = "REPLICAS"
 RENEW_SECONDS = 1.0
 REQUEST_SECONDS = 3.0
-"""No request that took longer is answered with what it decided, so what was read before it is no older."""
+"""A request that takes longer is not answered with its decision, so a decision's settings are never older."""
 ASK_SECONDS = 1.0
 
 
@@ -44,7 +44,7 @@ class _Info(msgspec.Struct):
 
 
 def configuration(replicas: int) -> dict[str, Any]:
-    """Of the stream of leases. A broker that restarts must not forget who may be deciding: it lies in a file."""
+    """The configuration of the stream of leases. It is stored on disk, so that a broker's restart loses no lease."""
     return {
         "name": STREAM,
         "subjects": ["heirloom.replica.*"],
@@ -58,7 +58,7 @@ def configuration(replicas: int) -> dict[str, Any]:
 
 
 class Replicas:
-    """This replica's lease, and the barrier over everybody's."""
+    """The lease of this replica, and the barrier over the leases of all of them."""
 
     def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew, seal: Seal) -> None:
         self._connection = connection
@@ -73,11 +73,11 @@ class Replicas:
         self._others = False
 
     def is_alone(self) -> bool:
-        """Whether no other replica was seen lately."""
+        """Whether no other replica had a lease lately."""
         return not self._others
 
     async def start(self, settled: Callable[[], Awaitable[None]], stream_replicas: int) -> None:
-        """Take a lease and keep it. `settled` returns when the requests that are under way now are answered."""
+        """Take a lease, and renew it. `settled` returns when the requests that are under way now are answered."""
         await ensure_exactly(self._connection, configuration(stream_replicas), mends=True)
 
         async def asked(message: Msg) -> None:
@@ -90,14 +90,14 @@ class Replicas:
         self._tasks.start(self._keep())
 
     async def stop(self) -> None:
-        """Give the lease back. What is still decided is looked up in the log: no barrier asks this replica any more."""
+        """Give up the lease. Later decisions read the log, since no barrier asks this replica any more."""
         await self._tasks.cancel()
         self._registry.current_as_of = float("-inf")
         with contextlib.suppress(NatsError):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
 
     async def barrier(self, seq: int) -> None:
-        """Return when no replica decides on settings older than `seq`, a commit of the registry's.
+        """Return when no replica decides on settings older than `seq`, the sequence of a registry commit.
 
         Raises `Unavailable`.
         """
@@ -154,7 +154,7 @@ class Replicas:
             await self._renew()
 
     async def _renew(self) -> None:
-        """The order matters: who is not listed at a barrier reads, later than that, what the barrier was about."""
+        """Renew the lease. The entry comes before the read: a replica that a barrier misses reads after its commit."""
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LEASE_SECONDS):
@@ -169,9 +169,9 @@ class Replicas:
 
 
 def _answer_to(subject: str) -> bytes:
-    """What an answer is sealed for: it goes to an inbox, and must not pass for a question."""
+    """The subject that a reply is sealed for: it goes to an inbox, and must not be valid as a request."""
     return f"{subject}.answer".encode()
 
 
 async def _nothing() -> None:
-    """No request is under way before this replica serves."""
+    """Before this replica serves, no request is under way."""

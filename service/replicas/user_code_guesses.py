@@ -1,8 +1,8 @@
-"""Wrong user codes, counted for all replicas together: nobody finds another's device by trying (RFC 8628 §5.1).
+"""Wrong user codes, counted over all replicas, so that nobody finds another's device by trying (RFC 8628 §5.1).
 
-The count is the broker's: a stream in memory takes so many messages under one person's subject and forgets each in its
-time. Every answer to a device is counted before its code is looked at, and a right one is taken back: so however many
-are under way at once, on however many replicas, no more than the bound are looked at (ADR 0035).
+The broker counts: a stream in memory accepts a bounded number of messages under a person's subject, and each expires.
+Every try is counted before its code is read, and taken back if the code is right. So no more tries than the bound are
+read, however many are under way at once on however many replicas (ADR 0035).
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from service.errors import OAuthError
 STREAM = "GUESSES"
 WINDOW_SECONDS = 600
 OF_A_PERSON = 5
-"""Within the window. Five of 20^8 codes are the 2^-32 that RFC 8628 §5.1 asks for."""
+"""Tries of a person within the window. Five of 20^8 codes are the 2^-32 that RFC 8628 §5.1 recommends."""
 OF_A_CLIENT = 500
-"""Of all people together for whom one client answers."""
+"""Tries of all people together for whom one client answers."""
 MOST = 100_000
-"""Of all clients together."""
+"""Tries through all clients together."""
 FULL = 10077
-"""The stream takes no more: under the subject, or in all."""
+"""The broker's error code if the stream is full, under the subject or in all."""
 
 
 class _State(msgspec.Struct):
@@ -56,19 +56,20 @@ CONFIGURATION: dict[str, Any] = {
 
 
 class UserCodeGuesses:
-    """What people have tried lately, of all replicas."""
+    """The tries of the last ten minutes, over all replicas."""
 
     def __init__(self, connection: Connection) -> None:
         self._stream = MemoryStream(connection, CONFIGURATION)
 
     async def start(self, replicas: int) -> None:
-        """Make the stream, or verify the one there is. Raises `WeakStream` and `JetStreamMissing`."""
+        """Create the stream, or verify the existing one. Raises `WeakStream` and `JetStreamMissing`."""
         await self._stream.start(replicas)
 
     async def count(self, tenant: str, client_id: str, sub: str) -> int:
-        """One more, through this client in this person's name: its number, by which it is taken back.
+        """Count a try through this client in this person's name, and return its number for `take_back`.
 
-        Raises `slow_down` where either has had its share, and `Unavailable`: then no code may be looked at.
+        Raises `slow_down` if the person or the client has had too many, and `Unavailable`; then the code must not be
+        read.
         """
         of_client = f"heirloom.guess.{tenant}.{client_id}"
         counted = _decoder.decode(await self._stream.publish(f"{of_client}.{subject_digest(sub)}"))
@@ -85,7 +86,7 @@ class UserCodeGuesses:
         return counted.seq
 
     async def take_back(self, number: int) -> None:
-        """It was no guess. What stays for want of a broker counts until it expires."""
+        """Take back a try whose code was right. If the broker is unavailable, it counts until it expires."""
         with contextlib.suppress(Unavailable):
             await self._stream.ask("MSG.DELETE", seq=number)
 

@@ -1,8 +1,8 @@
-"""Device authorizations that wait for a person (RFC 8628 §3.1): in the broker's memory, for ten minutes, bounded.
+"""Device authorizations that wait for a person (RFC 8628 §3.1): a bounded number, for ten minutes, in broker memory.
 
-Whoever knows a public client's name can begin them, so nothing of one is in the log before somebody answers it: then
-the family's first commit tells both, what was asked and the answer (ADR 0030). When the broker forgets them, or loses
-them by starting anew, the device is told `expired_token`.
+Whoever knows a public client's name can begin one, so it is not in the log before a person answers it. Then the
+family's first commit holds both, the request and the answer (ADR 0030). If the broker drops one, or loses it in a
+restart, the device receives `expired_token`.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from service.errors import OAuthError
 
 STREAM = "DEVICES"
 MOST = 50_000
-"""Of all clients together."""
+"""Waiting devices of all clients together."""
 COUNTED_SECONDS = 1.0
-"""So long a count holds, with what was added here since: counting fetches the names of all of a tenant's."""
+"""How long a count is used, since a count fetches the names of all of a tenant's waiting devices."""
 LATE_SECONDS = 5
-"""How much longer than its code a request is kept: it is stored a moment after it was begun."""
+"""How much longer than its code a request is stored: it is stored a moment after its code was made."""
 
 
 class _State(msgspec.Struct):
@@ -67,7 +67,7 @@ CONFIGURATION: dict[str, Any] = {
 
 
 class _Counts:
-    """How many wait, in all and of a tenant's clients: by the broker's word, `at` that time, and what came since."""
+    """How many wait, in all and of a tenant's clients: the broker's count `at` that time, and those added since."""
 
     def __init__(self, at: float, of_all: int, names: Iterable[str]) -> None:
         self.at = at
@@ -76,14 +76,14 @@ class _Counts:
         self.of_tenant = self.of_client.total()
 
     def add(self, client_id: str) -> None:
-        """One more."""
+        """Count one more of the client's."""
         self.of_all += 1
         self.of_tenant += 1
         self.of_client[client_id] += 1
 
 
 class WaitingDevices:
-    """The requests that nobody has answered yet, of all replicas."""
+    """The requests that no person has answered yet, over all replicas."""
 
     def __init__(self, connection: Connection) -> None:
         self._stream = MemoryStream(connection, CONFIGURATION)
@@ -92,16 +92,15 @@ class WaitingDevices:
         self._counting: dict[str, asyncio.Task[_Counts]] = {}
 
     async def start(self, replicas: int) -> None:
-        """Make the stream, or verify the one there is. Raises `WeakStream` and `JetStreamMissing`."""
+        """Create the stream, or verify the existing one. Raises `WeakStream` and `JetStreamMissing`."""
         await self._stream.start(replicas)
         await self._messages.start()
 
     async def add(self, tenant: str, family_id: str, started: DeviceAuthorizationStarted, most: int) -> bool:
-        """Keep one more; False where another one has that family id.
+        """Store a request; False if the family id is taken.
 
-        Raises `slow_down` where `most` of the client's wait already, or as many of its tenant's as may,
-        `temporarily_unavailable` where too many of all do, and `Unavailable`. Replicas hear of each other's, and of
-        what has been answered, within a second.
+        Raises `slow_down` if `most` of the client's requests wait already, or too many of its tenant's;
+        `temporarily_unavailable` if too many wait in all; and `Unavailable`. The counts may be a second old.
         """
         of_client = f"heirloom.device.{tenant}.{started.client_id}"
         counts = await self._count(tenant)
@@ -120,7 +119,7 @@ class WaitingDevices:
         return True
 
     async def find(self, tenant: str, family_id: str) -> DeviceAuthorizationStarted | None:
-        """What was asked, as the stream's leader has it; None where nobody waits. Raises `Unavailable`."""
+        """The family's waiting request, from the stream's leader; None if there is none. Raises `Unavailable`."""
         found = await self._stream.ask("MSG.GET", last_by_subj=_place(tenant, family_id).filter)
         answer = msgspec.json.decode(found, type=_Found)
         if answer.message is not None:
@@ -130,17 +129,17 @@ class WaitingDevices:
         raise Unavailable("who waits cannot be read now")
 
     async def remove(self, tenant: str, family_id: str, client_id: str) -> None:
-        """It has been answered, which is in the log. What stays for want of a broker counts until it expires."""
+        """Remove a request whose answer is in the log. If the broker is unavailable, it counts until it expires."""
         with contextlib.suppress(Unavailable):
             await self._stream.ask("PURGE", filter=f"heirloom.device.{tenant}.{client_id}.{family_id}")
 
     async def _count(self, tenant: str) -> _Counts:
-        """Of a tenant that there is. Raises `Unavailable`."""
+        """The counts of an existing tenant. Raises `Unavailable`."""
         counts = self._counts.get(tenant)
         if counts is not None and asyncio.get_running_loop().time() - counts.at < COUNTED_SECONDS:
             return counts
         counting = self._counting.get(tenant)
-        if counting is None:  # who comes meanwhile asks nothing himself, and fails with it
+        if counting is None:  # calls that come meanwhile share the reply, or the error
             counting = self._counting[tenant] = asyncio.create_task(self._counted(tenant))
         return await asyncio.shield(counting)
 
@@ -158,7 +157,7 @@ class WaitingDevices:
 
 
 def state_of(started: DeviceAuthorizationStarted) -> FamilyState:
-    """The family that would begin so."""
+    """The state of a family that begins with this request."""
     return fold(None, (started,), clock.now())
 
 

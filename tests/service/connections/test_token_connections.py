@@ -53,7 +53,7 @@ class World:
     def hear(self, state: FamilyState, family_id: str = "family") -> None:
         """Of a revocation."""
         commit: FamilyCommit = Commit(VERSION, "id", datetime.now(UTC), "operator", None, 0, (), state)
-        self.token_connections._heard(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
+        self.token_connections._receive(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
 
     async def told(self) -> None:
         """Return when those who are to be sent away have been."""

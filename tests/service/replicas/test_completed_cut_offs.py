@@ -88,7 +88,7 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
     async with asyncio.timeout(10):
         assert await asyncio.gather(*waiting[:2]) == [True, True]
     assert not waiting[2].done() and list(one._waiting) == [8]
-    one._heard(b"heirloom.completed.8", b"", SEAL.close("heirloom.completed.8", b""), None)
+    one._receive(b"heirloom.completed.8", b"", SEAL.close("heirloom.completed.8", b""), None)
     async with asyncio.timeout(10):
         assert await waiting[2]
     assert not one._waiting
