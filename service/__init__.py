@@ -1,4 +1,4 @@
-"""Deciding: what is asked over the bus, what is answered, and what is written before the answer.
+"""The token service: it receives requests on the bus, decides, appends to the log, and replies.
 
-One way through the house: request → load → decide → append → reply.
+Every request takes the same way: request → load → decide → append → reply.
 """

@@ -1,28 +1,28 @@
-"""How long answers took, by what came of them."""
+"""How long answers took, by their outcome."""
 
 from nats.micro.service import EndpointStats
 
 from events.histogram import Histogram
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""The bounds of the latency histograms."""
+"""The upper bounds of the histograms' buckets, in seconds."""
 
 
-class Figures:
-    """One endpoint's: how long its answers took, by what came of them."""
+class AnswerTimes:
+    """The answer times of one endpoint: a histogram for each outcome, which is `ok` or an error's code."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, Histogram] = {"ok": Histogram(SECONDS)}
 
     def record(self, seconds: float, outcome: str) -> None:
-        """A request was answered."""
+        """Count a request that was answered after so many seconds."""
         times = self.outcomes.get(outcome)
         if times is None:
             times = self.outcomes[outcome] = Histogram(SECONDS)
         times.observe(seconds)
 
-    def tell(self, stats: EndpointStats) -> dict[str, float]:
-        """For `nats micro stats`: what every service tells there, and the same in words of ours."""
+    def report_to(self, stats: EndpointStats) -> dict[str, float]:
+        """Fill in `stats` for `nats micro stats`, and return the same figures under this service's own names."""
         answered = sum(times.count for times in self.outcomes.values())
         seconds = sum(times.sum for times in self.outcomes.values())
         mean = seconds / answered if answered else 0.0

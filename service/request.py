@@ -1,4 +1,4 @@
-"""A request as it comes over the bus: who asks, and the parameters, strictly decoded (CONTRACT §2)."""
+"""A request: its tenant and client, and its parameters, strictly decoded (CONTRACT §2)."""
 
 import re
 from typing import Any, NamedTuple, TypeVar
@@ -16,9 +16,9 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Request(NamedTuple):
-    """`client_id` is who asks: proved by the subject, which the broker's permissions vouch for, or by the request.
+    """A request of the client `client_id`, which the subject or the request's own authentication has proved.
 
-    `by_person` tells that a person's token speaks for the client, and not the client itself.
+    `by_person`: it came on a connection that a person's token has opened, so not from the client itself.
     """
 
     tenant: str
@@ -29,16 +29,16 @@ class Request(NamedTuple):
 
     @property
     def actor(self) -> str:
-        """Who this is, in the log's words."""
+        """The actor of the commits that the request leads to."""
         return f"client:{self.client_id}"
 
 
 class Checked(bytes):
-    """A body that `check` has passed: `decode` does not look for keys given twice again."""
+    """A body that has passed `check`: `decode` does not check it again."""
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """The parameters. Raises `invalid_request` for anything but one JSON object with each key once and right types."""
+    """The parameters. Raises `invalid_request` unless it is one JSON object with each key once and right types."""
     try:
         if not isinstance(body, Checked):
             strict_json.check(body)
@@ -48,9 +48,10 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def parameters_of(request: Request, decoder: msgspec.json.Decoder[P], *, client_id_is_anothers: bool = False) -> P:
-    """As `decode`; a parameter without a value counts as left out (RFC 6749 §3.1, §3.2).
+    """The parameters as by `decode`; one without a value counts as left out (RFC 6749 §3.1, §3.2).
 
-    Raises `invalid_client` where the parameter `client_id` names somebody else than who asks (RFC 6749 §3.2.1).
+    Raises `invalid_client` where the parameter `client_id` names another client than the caller (RFC 6749 §3.2.1),
+    unless `client_id_is_anothers`.
     """
     found = decode(request.body, decoder)
     if b'""' in request.body:
@@ -63,7 +64,7 @@ def parameters_of(request: Request, decoder: msgspec.json.Decoder[P], *, client_
 
 
 def check(body: bytes) -> dict[str, Any]:
-    """All parameters, of whatever type. Raises `invalid_request` for all but one JSON object with each key once."""
+    """The parameters, of any type. Raises `invalid_request` unless the body is one JSON object with each key once."""
     try:
         return strict_json.check(body)
     except strict_json.Malformed as malformed:
@@ -95,9 +96,9 @@ def at_most(value: str | None, limit: int, name: str) -> str | None:
 
 
 def check_text(value: str, name: str) -> str:
-    """The value, which will be in the log, and be shown on a terminal: without a control character, or a token.
+    """The value. Raises `invalid_request` for one with a control character, or with a token in it.
 
-    Raises `invalid_request`.
+    The value will be in the log, and be shown on terminals.
     """
     if has_controls(value):
         raise OAuthError("invalid_request", f"the parameter {name} has a control character")

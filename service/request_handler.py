@@ -15,7 +15,7 @@ from events.fairness.fair_queue import Asker, FairQueue, Limits
 from events.strict_json import MAX_PAYLOAD
 from events.task_set import TaskSet
 from service.accounts import Answering, endpoints
-from service.answer_times import Figures
+from service.answer_times import AnswerTimes
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
 from service.errors import OAuthError
@@ -59,7 +59,7 @@ class RequestHandler:
         self._turns = {name: reads if row.read_only else writes for name, row in endpoints().items()}
         self._answers = TaskSet()
         self._refusals = TaskSet()
-        self.figures = {name: Figures() for name in endpoints()}
+        self.figures = {name: AnswerTimes() for name in endpoints()}
 
     @property
     def in_flight(self) -> int:

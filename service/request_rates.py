@@ -1,6 +1,6 @@
-"""Who may come in at all: the rates, looked at before anything of a request but its subject (ADR 0032).
+"""The rates of requests, checked before more of a request than its subject is read (ADR 0032).
 
-All of them are token buckets of this replica's memory, of whom the log has: nobody makes one grow by inventing names.
+They are token buckets in this replica's memory, for tenants and clients that the log has: made-up names take no memory.
 """
 
 import time
@@ -13,29 +13,29 @@ from service.registry.registry import Registry
 from service.registry.tenant import Client
 
 EDGE_PER_SECOND = 10_000
-"""Requests of a tenant's that come from edges, before it is known whose they are."""
+"""A tenant's requests from edges, before their client is known."""
 PUBLIC_PER_SECOND = 1_000
-"""Questions for a tenant's keys and metadata."""
+"""Requests for a tenant's keys and metadata."""
 PERSONS_PER_SECOND = 1_000
-"""Of those who show a person's token of one client, together: nothing that arrives says which person asks."""
+"""Requests of all people with a token of one client, together: a request does not say which person sends it."""
 LOOKS_PER_SECOND = 1_000
-"""Looks into the log for a tenant's clients that are not known here, or whose proof is wrong by what is known."""
+"""Reads of the log for a tenant's clients that are unknown here, or whose proof does not match what is known here."""
 ASSERTIONS_PER_SECOND = 200
-"""Of a client's: each is a durable write of the broker's, kept for a quarter of an hour."""
+"""Assertions of a client. The broker writes each to disk, and keeps it for a quarter of an hour."""
 
 COMPANY_SECONDS = 2.0
-"""For so long after another one's request nobody is alone."""
+"""How long nobody counts as alone after the request of another client."""
 
 EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
-"""Askers that are no client, and could have no client's name: all of a tenant's together."""
+"""Askers that are no client: those of a tenant together. No client can have such a name."""
 PERSONS = "*persons of "
-"""Before a client's name: all who show a person's token of that client."""
+"""The asker of all people with a token of one client is this, followed by the client's name."""
 NOBODYS = "*"
-"""The tenant of all tenants that are not known."""
+"""The name that stands for all unknown tenants."""
 
 
 class Door:
-    """Names whom a request counts for, and refuses it where that one asks too much: `slow_down`."""
+    """Counts requests, each for one asker, which is returned. What is beyond a rate is refused: `slow_down`."""
 
     def __init__(self, registry: Registry, now: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
@@ -45,11 +45,11 @@ class Door:
         self._alone_from = float("-inf")
 
     def alone(self) -> Asker | None:
-        """The client, or who has a person's token, beside whom no other one has been let in for a while."""
+        """The asker that was the only one for `COMPANY_SECONDS`; None if there were several. Edges do not count."""
         return self._latest if self._now() >= self._alone_from else None
 
     def client(self, tenant_name: str, client_id: str) -> Asker:
-        """A client that has proved who it is, at its own rate."""
+        """Count a request of a client that is proved, at that client's own rate."""
         tenant = self._registry.known_tenant(tenant_name)
         client = tenant.clients.get(client_id) if tenant is not None else None
         if client is None:
@@ -58,7 +58,7 @@ class Door:
         return self._came((tenant_name, client_id))
 
     def person(self, tenant_name: str, client_id: str) -> Asker:
-        """Somebody with a person's token of that client: all of those together, and never the client itself."""
+        """Count a request of somebody with a person's token of that client; it never counts for the client."""
         tenant = self._registry.known_tenant(tenant_name)
         client = tenant.clients.get(client_id) if tenant is not None else None
         if client is None:
@@ -67,7 +67,7 @@ class Door:
         return self._came((tenant_name, PERSONS + client_id))
 
     def edge(self, tenant_name: str) -> Asker:
-        """Somebody at an edge, who has proved nothing."""
+        """Count a request from an edge, whose client is not proved yet."""
         tenant = self._registry.known_tenant(tenant_name)
         if tenant is None:
             return self._stranger()
@@ -75,7 +75,7 @@ class Door:
         return tenant_name, EDGE
 
     def public(self, tenant_name: str) -> Asker:
-        """Anybody."""
+        """Count a request of a public endpoint."""
         tenant = self._registry.known_tenant(tenant_name)
         if tenant is None:
             return self._stranger()
@@ -83,11 +83,11 @@ class Door:
         return tenant_name, PUBLIC
 
     def assertion(self, client: Client) -> None:
-        """A client has signed one."""
+        """Count an assertion that a client has signed."""
         self._count(client.assertions, ASSERTIONS_PER_SECOND, "client")
 
     def look(self, tenant_name: str) -> None:
-        """Somebody who is not known here, or whose proof is not right here, makes us look into the log."""
+        """Count a read of the log for a client that is unknown here, or whose proof does not match here."""
         tenant = self._registry.known_tenant(tenant_name)
         bucket = tenant.looked_for if tenant is not None else self._strangers
         self._count(bucket, LOOKS_PER_SECOND, "tenant")

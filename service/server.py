@@ -100,4 +100,4 @@ class Server:
 
     def _stats(self, endpoint: EndpointStats) -> Any:
         """The figures of one endpoint for `nats micro stats`: its answer times and outcomes."""
-        return self._handler.figures[endpoint.name].tell(endpoint)
+        return self._handler.figures[endpoint.name].report_to(endpoint)
