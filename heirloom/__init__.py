@@ -1,4 +1,4 @@
-"""The commands, the processes they start, and the one place where things are put together (`app.py`)."""
+"""The programs: commands, service processes, and the composition root (`app.py`)."""
 
 __version__ = "0.1.0"
-"""Here, and from here in the package: to look it up among the installed ones takes every command 40 ms."""
+"""The version, also of the distribution: reading it from the installed one would cost every command 40 ms."""

@@ -65,9 +65,9 @@ log = logging.getLogger("heirloom.replica")
 
 
 class ReplicaSettings(NamedTuple):
-    """Where a replica finds what it needs. Without `credentials` the broker is not ours and asks us nothing.
+    """How a replica reaches what it needs. Without `credentials`, the broker is not ours and makes no auth callouts.
 
-    `try_doors`: it is tried what strangers may do there. `max_clock_skew` is in seconds.
+    `try_doors`: test what strangers may do there. `max_clock_skew` is in seconds.
     """
 
     url: str
@@ -79,12 +79,14 @@ class ReplicaSettings(NamedTuple):
 
 
 class Disconnected(Exception):
-    """A connection was ended for good: nothing reaches this replica any more, and only another one can take over."""
+    """A connection was closed for good: this replica receives nothing any more, and must be replaced."""
 
 
 class _Buses(NamedTuple):
-    """The connections: to the log and the other replicas, to the read model, to the broker's questions, to those who
-    ask, in each of their accounts, and to operators (one of these, where the broker is ours).
+    """A replica's connections to the bus.
+
+    `log`: to the log and the other replicas; `inquiry`: to the read model; `callout`: for the broker's auth callouts;
+    `answering`: to callers, in each of their accounts; `admin`: to operators (one of these, where the broker is ours).
     """
 
     log: Connection
@@ -94,7 +96,7 @@ class _Buses(NamedTuple):
     admin: Answering
 
     def all(self) -> list[Connection]:
-        """Each once."""
+        """All connections, each once."""
         return [self.log, self.inquiry, self.callout, *{each.connection for each in (*self.answering, self.admin)}]
 
 
@@ -105,7 +107,7 @@ class _Ending(NamedTuple):
     tokens: TokenConnections
 
     def end_void(self, tenant: str, client_id: str) -> None:
-        """End every connection that this client or role has no right to any more."""
+        """End every connection to which this client or role has no right any more."""
         self.connections.end_void(tenant, client_id)
         self.tokens.end_client(tenant, client_id)
 
@@ -119,12 +121,12 @@ class _Replica(NamedTuple):
     news: AppendedCommits
 
     async def start(self, connection: Connection, copies: int) -> None:
-        """Subscribe to the other replicas, and make the streams that all share. Raises as `run_replica`."""
+        """Subscribe to the other replicas, and create the streams that all share. Raises as `run_replica`."""
         context, devices = self.context, self.context.devices
         await context.log.start()
         await devices.polling.start()
         await self.admin.completed.start()
-        with contextlib.suppress(Unavailable):  # no answer is given before there is a measurement
+        with contextlib.suppress(Unavailable):  # nothing is answered before there is a measurement
             await context.skew.measure(connection)
         await devices.waiting.start(copies)
         await devices.guesses.start(copies)
@@ -134,10 +136,10 @@ class _Replica(NamedTuple):
 async def run_replica(
     settings: ReplicaSettings, json_log: JsonLog, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
-    """Serve until `stop`; sets `ready` once every endpoint answers. Drains before it returns.
+    """Serve until `stop`, and set `ready` once every endpoint answers. Drains before it returns.
 
-    Raises what keeps it from serving: `KeyringError`, `WeakStream`, `OtherStreams`, `JetStreamMissing`, `KeyMismatch`,
-    `UnreadableCommit`, `TracingMissing`, `Disconnected`, `BrokerTooOld`, `OpenDoors`, `Untried`.
+    Raises what prevents it from serving: `KeyringError`, `WeakStream`, `OtherStreams`, `JetStreamMissing`,
+    `KeyMismatch`, `UnreadableCommit`, `TracingMissing`, `Disconnected`, `BrokerTooOld`, `OpenDoors`, `Untried`.
     """
     keys, parts = keyring.load(settings.keyring), setup.parts()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -145,7 +147,7 @@ async def run_replica(
         leaving.callback(json_log.flush)
         leaving.push_async_callback(asyncio.to_thread, parts.end)
         buses = await _connected(settings, failure, leaving)
-        if settings.try_doors and settings.credentials is None:  # before anything is begun there
+        if settings.try_doors and settings.credentials is None:  # before anything is created there
             await try_doors(settings.url, None)
         await stream.ensure(buses.log, settings.required)
         replica = _constructed(settings, buses, keys, parts)
@@ -167,7 +169,7 @@ async def run_replica(
         _leave_by(leaving, replica.admin.replicas.stop)
         if settings.credentials is not None:
             await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)
-        if settings.try_doors:  # here the broker can ask about clients, all names are known, and nobody is served yet
+        if settings.try_doors:  # now the broker can call out, all names are known, and nobody is served yet
             names = some_names({tenant.name: tenant.clients for tenant in context.registry.tenants()})
             await _first(try_doors(settings.url, settings.credentials, names), failure)
         reactor = Reactor(buses.log, replica.admin)
@@ -185,7 +187,7 @@ async def run_replica(
         log.info("serving")
         ready.set()
         leaving.callback(log.info, "draining")
-        leaving.callback(failure.cancel)  # what fails from here on keeps nobody from draining
+        leaving.callback(failure.cancel)  # a later failure must not stop the draining
         await _first(stop.wait(), failure)
 
 
@@ -197,7 +199,7 @@ async def _answer_the_broker(
     ending: _Ending,
     leaving: contextlib.AsyncExitStack,
 ) -> None:
-    """Decide who connects, under the lease there is. Whoever asks meanwhile is answered before what that takes ends."""
+    """Answer the broker's auth callouts, under the present lease. Pending ones are answered before their parts stop."""
     admission = Admission(context, authentication, base64.b64decode(credentials.client_key))
     counts = ConnectionCounts(ending.connections, context.registry.max_connections, ending.tokens.listed)
     callout = Callout(admission, ending.tokens, counts, credentials.issuer_seed)
@@ -220,22 +222,22 @@ async def _connected(
 
     log_bus, inquiry = await connected("service", "heirloom log"), await connected("inquiry", "heirloom inquiry")
     callout = await connected("callout", "heirloom callout")
-    if settings.credentials is None:  # nothing is known of its accounts
+    if settings.credentials is None:  # its accounts are unknown
         answering = [Answering(await connected("endpoints", "heirloom api"), ANYBODY)]
         admin = Answering(await connected("endpoints", "heirloom admin"), ANYBODY)
     else:
         asking = {name: await connected(answering_role(name), f"heirloom {name.lower()}") for name in ASKING}
         answering = [Answering(asking[account], askers) for account, askers in ACCOUNTS.items()]
         admin = Answering(asking["OPERATORS"], ACCOUNTS["OPERATORS"])
-    leaving.callback(failure.cancel)  # what is closed by us is no failure
+    leaving.callback(failure.cancel)  # a connection that we close is no failure
     return _Buses(log_bus, inquiry, callout, answering, admin)
 
 
 def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts: TracedParts) -> _Replica:
-    """The replica's parts, none of them started: they neither read nor receive anything yet."""
+    """Construct the replica's parts without starting them: they neither read nor receive anything yet."""
 
     def voided(tenant: str, client_id: str) -> None:
-        if settings.credentials is not None:  # on a broker that is not ours no connection is ended
+        if settings.credentials is not None:  # on a foreign broker no connection is closed
             ending.end_void(tenant, client_id)
 
     log_bus, seal = buses.log, Seal(keys)
@@ -255,7 +257,7 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:
     async def leave_if_there_is_a_broker() -> None:
-        with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
+        with contextlib.suppress(NatsError):  # a lost connection must not keep the others from closing
             await leave()
 
     leaving.push_async_callback(leave_if_there_is_a_broker)
@@ -267,13 +269,13 @@ async def _closed_is_failed(failure: "asyncio.Future[None]", what: str) -> None:
 
 
 def _fail(failure: "asyncio.Future[None]", error: BaseException) -> None:
-    """The first failure counts, and none once the replica leaves."""
+    """Record the first failure; none counts once the replica stops."""
     if not failure.done():
         failure.set_exception(error)
 
 
 async def _first(work: Coroutine[Any, Any, object], failure: "asyncio.Future[None]") -> None:
-    """Wait for the work, and raise what it raises, or what failed meanwhile."""
+    """Await the work; raises its exception, or a failure that was recorded meanwhile."""
     task = asyncio.create_task(work)
     try:
         await asyncio.wait((task, failure), return_when=asyncio.FIRST_COMPLETED)

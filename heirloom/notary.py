@@ -1,9 +1,9 @@
 """The notary as a process: `python -m heirloom.notary`, started by `heirloom up` or by an orchestrator.
 
-Reads HEIRLOOM_NATS_URL, HEIRLOOM_DATA (the directory of the credentials; unset where the URL holds some),
+It reads HEIRLOOM_NATS_URL, HEIRLOOM_DATA (the directory of the credentials; unset where the URL contains some),
 HEIRLOOM_NOTARY_KEY and HEIRLOOM_NOTARY_STATE (files, made at the first start; keep the state on another disk than the
-log if you can) and HEIRLOOM_NOTARY_SECONDS (4: how long a commit waits for its checkpoint). Prints `ready`. SIGTERM
-ends it with 0; a log it may not sign, with status 78.
+log if you can) and HEIRLOOM_NOTARY_SECONDS (4: how long a commit waits for its checkpoint). It prints `ready`. SIGTERM
+ends it with 0, a log that it may not sign with status 78.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ from service.keys.keyring import KeyringError
 log = logging.getLogger("heirloom.notary")
 
 MODEST = 5
-"""By how much it gives way to whoever answers requests."""
+"""Its niceness: processes that answer requests come first."""
 
 
 class NotarySettings(NamedTuple):
-    """Where a notary finds what it needs; `seconds` lie between two looks at the log."""
+    """How a notary reaches what it needs; `seconds` lie between two reads of the log."""
 
     url: str
     key: Path
@@ -50,7 +50,7 @@ class NotarySettings(NamedTuple):
 
 
 async def main() -> None:
-    """Vouch until told to stop."""
+    """Sign checkpoints until stopped."""
     json_log = JsonLog(log_file())
     install(json_log)
     os.nice(MODEST)
@@ -66,7 +66,7 @@ async def main() -> None:
 
 
 async def run_notary(settings: NotarySettings, reporter: Reporter, stop: asyncio.Event) -> None:
-    """Until `stop`. Raises `NoKey` and `Refusal`."""
+    """Run until `stop`. Raises `NoKey` and `Refusal`."""
     working = asyncio.create_task(_vouch(settings, reporter))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,9 @@
 """The projector as a process: `python -m heirloom.projector`, started by `heirloom up` or by an orchestrator.
 
-Follows the log into a read model and answers the audit queries from it. Reads HEIRLOOM_NATS_URL, HEIRLOOM_DATA (the
-directory of the credentials; unset where the URL holds some) and HEIRLOOM_READ_MODEL (the SQLite file). Prints `ready`
-when queries answer and it has caught up with the log as it was at the start. SIGTERM drains it; it exits 0.
+It follows the log into a read model and answers the audit queries from it. It reads HEIRLOOM_NATS_URL, HEIRLOOM_DATA
+(the directory of the credentials; unset where the URL contains some) and HEIRLOOM_READ_MODEL (the SQLite file). It
+prints `ready` when queries are answered and it has applied the log as it was at the start. SIGTERM drains it; it exits
+with 0.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ log = logging.getLogger("heirloom.projector")
 
 
 class ProjectorSettings(NamedTuple):
-    """Where a projector finds what it needs."""
+    """How a projector reaches what it needs."""
 
     url: str
     read_model: Path
@@ -51,7 +52,7 @@ class ProjectorSettings(NamedTuple):
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     json_log = JsonLog(log_file())
     install(json_log)
     logging.getLogger("heirloom.faststream").setLevel(logging.WARNING)
@@ -65,7 +66,7 @@ async def main() -> None:
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
     if ready.is_set():
-        gc.freeze()  # what start-up built stays; looking through it again and again would cost every long answer
+        gc.freeze()  # objects of the start-up stay; collecting them again and again would cost every long answer
         print("ready", flush=True)
     waiting.cancel()
     try:
@@ -79,7 +80,7 @@ async def main() -> None:
 async def run_projector(
     settings: ProjectorSettings, reporter: Reporter, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
-    """Follow and answer until `stop`; sets `ready` when caught up with the log. Drains before it returns."""
+    """Follow and answer until `stop`; sets `ready` when it has caught up with the log. Drains before it returns."""
     stopped = asyncio.create_task(stop.wait())
     connecting = asyncio.create_task(_connect(settings))
     await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -101,19 +102,19 @@ async def run_projector(
         await asyncio.wait((following, stopped), return_when=asyncio.FIRST_COMPLETED)
         if following.done():
             following.result()
-            await stopped  # halted: what is there can still be asked
+            await stopped  # halted: queries still see the commits before it
     finally:
         log.info("draining")
         progress.give_up_waiting("the projector is stopping")
         leaves: list[Callable[[], Awaitable[None]]] = [broker.stop for broker in brokers]
         leaves += [partial(end, (following,)), audit.close, *(one.close for one in buses)]
         for leave in leaves:
-            with contextlib.suppress(NatsError):  # a connection that is gone keeps nobody from leaving the others
+            with contextlib.suppress(NatsError):  # a lost connection must not keep the others from closing
                 await leave()
 
 
 async def _connect(settings: ProjectorSettings) -> tuple[Connection, list[tuple[Connection, OwnInbox]]]:
-    """To the log, and to each account that asks, with the inboxes there."""
+    """Connect to the log, and to each account with callers; returns these with their inboxes."""
     url, known = settings.url, settings.credentials
     log_bus = await connect_as("projector", "heirloom projector", url, known)
     if known is None:

@@ -1,10 +1,10 @@
 """A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
 
-Reads HEIRLOOM_NATS_URL, HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1), HEIRLOOM_MAX_CLOCK_SKEW (300, seconds;
-the same for every replica) and HEIRLOOM_DATA (the directory of the credentials; unset where the URL holds some). Before
-it serves, it tries what strangers may do on that broker (`heirloom.exposure.doors`), unless HEIRLOOM_INSECURE is set.
-Prints `ready`. SIGTERM, and the end of its standard input where HEIRLOOM_PARENT is set, drain it; it exits 0, or 1 with
-one line.
+It reads HEIRLOOM_NATS_URL, HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1), HEIRLOOM_MAX_CLOCK_SKEW (300,
+seconds; the same for every replica) and HEIRLOOM_DATA (the directory of the credentials; unset where the URL contains
+some). Before it serves, it tests what strangers may do on that broker (`heirloom.exposure.doors`), unless
+HEIRLOOM_INSECURE is set. It prints `ready`. SIGTERM drains it, and so does the end of its standard input where
+HEIRLOOM_PARENT is set; it exits with 0, or with 1 and one line.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from service.replicas.broker_clock import TOLERATED_SECONDS
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until stopped."""
     json_log = JsonLog(log_file())
     install(json_log)
     try:
@@ -45,9 +45,9 @@ async def main() -> None:
         await asyncio.wait((serving, *waiting), return_when=asyncio.FIRST_COMPLETED)
         if ready.is_set():
             print("ready", flush=True)
-            gc.freeze()  # what start-up built stays; looking through it again and again would cost every request
+            gc.freeze()  # objects of the start-up stay; collecting them again and again would cost every request
         elif not serving.done():
-            await end((serving,))  # told to stop before anybody was served
+            await end((serving,))  # stopped before anybody was served
             return
         await serving
     except (

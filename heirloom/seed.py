@@ -1,4 +1,4 @@
-"""A seed file: tenants and clients as people write them, checked as a whole (CONTRACT §7)."""
+"""A seed file: tenants and clients as people write them, validated as a whole (contract §7)."""
 
 import tomllib
 from pathlib import Path
@@ -14,9 +14,9 @@ from service.registry.parse_settings import for_client, for_tenant, parse
 
 
 class Seed(NamedTuple):
-    """A file's content: `(tenant, settings)` and `(tenant, client_id, settings)` in the file's order.
+    """A file's content: `(tenant, settings)` and `(tenant, client_id, settings)`, in the file's order.
 
-    `elsewhere` names tenants that clients belong to and the file does not define, each with its line.
+    `elsewhere` maps tenants that clients belong to, and that the file does not define, to their lines.
     """
 
     tenants: list[tuple[str, dict[str, Any]]]
@@ -26,12 +26,12 @@ class Seed(NamedTuple):
 
 
 def refused(file: str, faults: list[str]) -> click.ClickException:
-    """One error for all that is wrong with a file."""
+    """One error for all faults of a file."""
     return click.ClickException(f"{file} is refused; nothing was applied:\n  " + "\n  ".join(faults))
 
 
 def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
-    """A file's text, and what it holds. Raises `click.ClickException`."""
+    """A file's text and its content. Raises `click.ClickException`."""
     try:
         text = file.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
@@ -44,7 +44,7 @@ def read_toml(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read_seed(file: Path) -> Seed:
-    """The file's tenants and clients. Raises `click.ClickException` naming every fault; then nothing is applied."""
+    """The file's tenants and clients. Raises `click.ClickException` with every fault; then nothing is applied."""
     text, content = read_toml(file)
     reader = _SeedReader(str(file), text)
     seed = reader.read(content)
@@ -111,7 +111,7 @@ class _SeedReader:
     def _together(
         self, tenants: list[tuple[str, dict[str, Any]]], clients: list[tuple[str, str, dict[str, Any]]]
     ) -> None:
-        """What each setting may be, but not beside the client's others, and its tenant's."""
+        """Check settings that are valid alone, but not with the client's other settings, or its tenant's."""
         known = {name: parse(TenantSettings, settings) for name, settings in tenants}
         for number, (_, settings) in enumerate(tenants):
             try:
@@ -140,7 +140,7 @@ class _SeedReader:
         self.faults.append(f"line {line}: {text}")
 
     def _line(self, kind: str | None, number: int, name: str) -> int:
-        """Where `name` is set in the `number`th [[kind]]; that table's first line when it is not."""
+        """The line of `name` in the `number`th [[kind]]; the table's first line where it is not set."""
         seen, start = -1, 1
         for index, line in enumerate(self._lines, 1):
             stripped = line.strip()

@@ -1,5 +1,5 @@
-"""What people ask about: read models in SQLite, the audit queries over them, and replay.
+"""The read model in SQLite, fed with the log, and the audit queries over it.
 
-Knows the events and never how they are decided. A projection is one file: its table, `apply(commit)`, its queries.
-Everything in the read model comes from the log, so deleting the file and starting again gives the same one.
+This package knows the events, but not how they are decided. A projection is one file: its table, `apply(commit)` and
+its queries. Everything in the read model comes from the log, so a deleted file is built again with the same content.
 """

@@ -1,4 +1,4 @@
-"""A commit as the projections see it: what happened, without the state it is carried in for loading."""
+"""A commit as the projections use it: its events, without the state that is only for loading."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -21,17 +21,17 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 class Unprojectable(Exception):
-    """A message of the log that the read model cannot take in."""
+    """A message of the log that the read model cannot apply."""
 
 
 class FamilyCommit(msgspec.Struct, gc=False):
-    """One decision about one family, times in microseconds since 1970.
+    """One decision about one family; times are in microseconds since 1970.
 
-    `generation` is the refresh token's that the family has after it and `refresh_end` that token's expiry, `access` the
-    access token that was issued, `access_end` its expiry; each None where the commit says nothing about it. `revokes`
-    is what the subject says. Once the read model has looked them up: `opened` is the sequence that opened the family,
-    `renewed` the one that gave it the newest refresh token so far, or `opened`, and `access_until` when the last of all
-    its access tokens so far ends, 0 for none.
+    `generation` is that of the family's refresh token after the commit, and `refresh_end` the token's expiry; `access`
+    is the issued access token, and `access_end` its expiry. Each is None where the commit does not set it. `revokes` is
+    what the subject says. The read model fills in the rest by lookup: `opened` is the sequence that opened the family,
+    `last_renewal_seq` the one that issued the newest refresh token so far (or `opened`), and `access_until` when the
+    last of all access tokens so far expires, 0 for none.
     """
 
     seq: int
@@ -51,7 +51,7 @@ class FamilyCommit(msgspec.Struct, gc=False):
 
 
 class CutOffCommit(NamedTuple):
-    """An order against a person or a client; `name` is the last part of its subject, a client's id."""
+    """An order against a person or a client; `name` is the last part of its subject: a client's id, for a client."""
 
     seq: int
     tenant: str
@@ -62,9 +62,9 @@ class CutOffCommit(NamedTuple):
 
 
 def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | Foreign | None:
-    """The commit, None for one that the read model has no use for, or what is foreign.
+    """The decoded commit, None for one that the read model does not use, or a foreign message.
 
-    Raises `Unprojectable` for what this version cannot read.
+    Raises `Unprojectable` for a commit that this version cannot read.
     """
     try:
         read = grammar.read_commit(stored)
@@ -108,10 +108,10 @@ def _cut_off_commit(
 
 
 def microseconds(time: datetime) -> int:
-    """Since 1970: how the read model keeps time."""
+    """The time in microseconds since 1970, as the read model stores it."""
     return (time - _EPOCH) // _MICROSECOND
 
 
 def moment(time: int) -> datetime:
-    """The reverse of `microseconds`. For a time beyond all years in UTC, which a forger may write, the nearest one."""
+    """The reverse of `microseconds`; a time outside all years, as a forger may write, becomes the nearest one."""
     return _EPOCH + timedelta(microseconds=min(max(time, _FIRST), _LAST))

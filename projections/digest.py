@@ -1,6 +1,6 @@
-"""What a read model says, in one line: two builds of the same log up to the same commit have the same digest.
+"""The digest of a read model: equal for any two builds of the same log up to the same commit.
 
-Over the schema and the rows, and not the file, whose pages lie as they happened to be written.
+It covers the schema and the rows, and not the file, whose pages depend on how it was written.
 """
 
 import hashlib
@@ -14,19 +14,19 @@ from sqlite_utils import Database
 from projections.tables import position
 
 TOLD_EVERY = 10_000
-"""Rows between two words on how far it is."""
+"""Rows between two reports of progress."""
 
 SCHEMA = """
 SELECT type, name, tbl_name, sql FROM sqlite_schema
 WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY type, name
 """
-"""Tables, indexes, triggers, and the views that people read: what is shown is as much the read model as its rows."""
+"""Tables, indexes, triggers, and the views: what people see is as much the read model as its rows."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Digest(NamedTuple):
-    """SHA-256, hexadecimal, of the read model as of sequence `seq`, and how many `rows` it has."""
+    """The SHA-256 (hexadecimal) of a read model at sequence `seq`, and the number of its `rows`."""
 
     sha256: str
     seq: int
@@ -34,7 +34,7 @@ class Digest(NamedTuple):
 
 
 def digest_of(db: sqlite3.Connection, advance: Callable[[int], None] = lambda _: None) -> Digest:
-    """Of the schema and all tables as they are at one moment, one row at a time; `advance` receives how many so far."""
+    """The digest of the schema and all tables at one moment; `advance` receives the number of rows digested so far."""
     tables = Database(db, execute_plugins=False)
     seen, sha256 = 0, hashlib.sha256()
     db.execute("BEGIN")
@@ -56,6 +56,6 @@ def digest_of(db: sqlite3.Connection, advance: Callable[[int], None] = lambda _:
 
 
 def rows(db: sqlite3.Connection) -> int:
-    """How many there are to digest."""
+    """The number of rows to digest."""
     counts = (f'SELECT count(*) FROM "{table}"' for table in Database(db, execute_plugins=False).table_names())  # noqa: S608
     return sum(db.execute(count).fetchone()[0] for count in counts)

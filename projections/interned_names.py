@@ -1,6 +1,6 @@
-"""Words that repeat in every row (tenants, clients, actors, scopes, reasons), each kept once under a small number.
+"""Words that repeat in every row (tenants, clients, actors, scopes, reasons), stored once and referred to by number.
 
-A number is given at a word's first appearance in the log, so it does not depend on how the log was read.
+A word gets its number when it first appears in the log, so the numbers do not depend on how the log was read.
 """
 
 import sqlite3
@@ -11,12 +11,12 @@ INSERT = "INSERT INTO names (id, text) VALUES (?, ?)"
 
 
 def create(db: Database) -> None:
-    """The table."""
+    """Create the table."""
     db.execute("CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)")
 
 
 class Names(dict[str, int]):
-    """Word → number, given when a word is first asked for; `new` holds those not yet written."""
+    """Maps a word to its number, and gives a new word the next one; `new` holds the words not yet written."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__((text, id) for id, text in connection.execute("SELECT id, text FROM names"))

@@ -1,8 +1,8 @@
 """The read model: one SQLite file, fed with the log in order.
 
 The checkpoint moves in the transaction that writes the rows, so every commit counts exactly once, however often the
-process dies. A changed table gets a new number in `TABLES`, and that makes it another version: it is built anew.
-What only queries need, the indexes, is made when a new file is closed: sorting them once is faster than keeping them.
+process dies. A changed table gets a new number in `TABLES`; a file of another version is built anew. Indexes, which
+only queries need, are made when a new file is closed: sorting once is faster than inserting in order.
 """
 
 import sqlite3
@@ -48,9 +48,9 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "views-5": readable_views.create,
 }
 OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, search_index)
-"""In the order their rows are written."""
+"""In the order in which their rows are written."""
 OF_LIVING = (families, history, exchanges, activity)
-"""The ones among them that a commit concerns which revokes nothing: nearly every one."""
+"""The projections that a commit concerns which revokes nothing, as nearly every commit does."""
 OF_CUT_OFFS = (cut_offs, search_index)
 PROJECTIONS = (*OF_FAMILIES, cut_offs)
 STATEMENTS = (
@@ -69,7 +69,7 @@ indexes = Migrations("indexes")
 
 @indexes(name="indexes-1")
 def create_indexes(db: Database) -> None:
-    """Of all tables."""
+    """Create the indexes of all tables."""
     for projection in PROJECTIONS:
         for statement in projection.INDEXES:
             db.execute(statement)
@@ -80,11 +80,11 @@ class UnusableReadModel(Exception):
 
 
 class OtherVersion(UnusableReadModel):
-    """It is one of another version: what has not changed since can still be asked of it."""
+    """The file is a read model of another version; queries about unchanged tables still work."""
 
 
 class Halted(Exception):
-    """The read model cannot go past a commit; `seq` is its sequence."""
+    """The read model cannot go past a commit, whose sequence is `seq`."""
 
     def __init__(self, seq: int, why: str) -> None:
         super().__init__(f"halted at sequence {seq}: {why}")
@@ -92,15 +92,15 @@ class Halted(Exception):
 
 
 class ReadModel:
-    """The one writer of a read model file, made if it does not exist. Raises `UnusableReadModel`.
+    """The only writer of a read model file, which it creates if need be. Raises `UnusableReadModel`.
 
-    `gapless` is given up only for a read model of a part of the log.
+    A read model of a part of the log is not `gapless`.
     """
 
     def __init__(self, path: Path, *, gapless: bool = True) -> None:
         self._gapless = gapless
         self.stepped_over: list[Foreign] = []
-        """What was foreign; whoever reports it takes it from here."""
+        """The foreign messages since the caller last took them from here."""
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.OperationalError as error:
@@ -117,17 +117,17 @@ class ReadModel:
             raise
 
     def stands_on(self, stored: Stored) -> bool:
-        """Whether this is the commit applied last, so that this is a read model of that log."""
+        """Whether this is the commit applied last, which shows that the file was made from that log."""
         return stored.seq == self.applied and digest(stored.body) == self._last_body
 
     def apply(self, commits: Sequence[Stored]) -> None:
-        """Take in the next commits of the log; those applied already are skipped.
+        """Apply the next commits of the log; those applied already are skipped.
 
-        Raises `Halted` at a commit that is missing or not understood; what comes before it is applied.
+        Raises `Halted` at a missing or unreadable commit, after applying those before it.
         """
         rows = Rows(STATEMENTS)
         seen = self.applied
-        self.stepped_over = [found for found in self.stepped_over if found.seq <= seen]  # the rest was not written
+        self.stepped_over = [found for found in self.stepped_over if found.seq <= seen]  # the others were not written
         fresh = [stored for stored in commits if stored.seq > seen]
         for index, stored in enumerate(fresh):
             try:
@@ -142,15 +142,15 @@ class ReadModel:
 
     @property
     def foreign(self) -> int:
-        """How many messages of the log were stepped over, in all."""
+        """The number of foreign messages in the log so far."""
         return foreign_messages.count(self._connection)
 
     def close(self) -> None:
-        """Let go of the file; it is complete in itself then, and can be asked."""
+        """Close the file, with its indexes: it is complete in itself then, and can be queried."""
         if not indexes.applied(self._db):
             indexes.apply(self._db)
             _forget_when(self._db)
-            # also while somebody reads it: the file alone is renamed when it takes another's place
+            # also while it is read: only the file itself is renamed when it replaces another
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
@@ -159,7 +159,7 @@ class ReadModel:
         self.applied, self._last_body = position.load(self._connection)
 
     def _forget(self) -> None:
-        """What is known of the file is what is in it: the rows of a batch have not been written."""
+        """Reset the lookups to what is in the file, after a batch that was not written."""
         self._names = interned_names.Names(self._connection)
         self._families = FamilyLookup(self._connection)
 
@@ -183,7 +183,7 @@ class ReadModel:
                 of_cut_offs.apply(commit, self._names, rows)
 
     def _step_over(self, stored: Stored) -> None:
-        """The service cannot have written it: the log would have refused an append that follows nothing."""
+        """Count a commit as foreign that contradicts the read model: the service cannot have appended it."""
         rows, found = Rows(STATEMENTS), grammar.foreign(stored, "a commit that cannot follow what came before it")
         foreign_messages.apply(found, rows)
         self.stepped_over.append(found)
@@ -207,7 +207,7 @@ class ReadModel:
             if len(commits) == 1:
                 self._step_over(commits[0])
                 return
-            for stored in commits:  # one by one, to come as far as possible and to name the culprit
+            for stored in commits:  # one by one, to apply as many as possible and to find the one at fault
                 self.apply([stored])
             return
         except sqlite3.DatabaseError:
@@ -220,7 +220,7 @@ class ReadModel:
 
 
 def open_for_queries(path: Path) -> sqlite3.Connection:
-    """A connection that can only read, for one thread at a time. Raises `sqlite3.DatabaseError`."""
+    """A read-only connection, for one thread at a time. Raises `sqlite3.DatabaseError`."""
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
     connection.isolation_level = None
     connection.row_factory = sqlite3.Row
@@ -233,7 +233,7 @@ def open_for_queries(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: Database) -> None:
-    db.conn.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes from the file, the log gives back
+    db.conn.execute("PRAGMA synchronous = NORMAL")  # the log restores what a power cut takes from the file
     db.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     if not db.table_names():
         db.enable_wal()
@@ -243,7 +243,7 @@ def _prepare(db: Database) -> None:
 
 
 def expect_this_version(connection: sqlite3.Connection) -> None:
-    """Raises `UnusableReadModel` where the file holds other tables than this program makes."""
+    """Raises `UnusableReadModel` where the file has other tables than this version creates."""
     found = [applied.name for applied in migrations.applied(Database(connection))]
     if found != list(TABLES):
         kind = OtherVersion if any(name.startswith("checkpoint-") for name in found) else UnusableReadModel
@@ -251,5 +251,5 @@ def expect_this_version(connection: sqlite3.Connection) -> None:
 
 
 def _forget_when(db: Database) -> None:
-    # sqlite-utils notes when it made a table; a rebuilt read model must be the same to the byte
+    # sqlite-utils records when a table was created; a rebuilt read model must be equal to the byte
     db.execute("UPDATE _sqlite_migrations SET applied_at = ''")

@@ -5,7 +5,7 @@ from typing import Any
 
 
 class Rows(dict[str, list[Sequence[Any]]]):
-    """`counts` are rows among them that are still added to: of a batch, one for each thing that is counted."""
+    """`counts` are rows of the batch that later commits still add to, one for each thing that is counted."""
 
     def __init__(self, statements: Iterable[str]) -> None:
         super().__init__((statement, []) for statement in statements)

@@ -1,4 +1,4 @@
-"""Backups: made, verified and restored.
+"""Backups: making, verifying and restoring them.
 
-It imports `heirloom.broker` and `heirloom.process`. Start with `backup`.
+This room imports `heirloom.broker` and `heirloom.process`. Start with `backup`.
 """

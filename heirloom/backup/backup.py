@@ -1,8 +1,7 @@
-"""A backup: everything that cannot be made again, in one directory, with a manifest to hold it against.
+"""A backup: everything that cannot be made again, in one directory, with a manifest to check it against.
 
-The streams come from the running broker as they are at one moment. The order of taking makes them agree: what vouches
-for the log (checkpoints, the notary's state) is never newer than the log, and what the log needs to be understood (the
-keyring) is never older.
+The streams come from the running broker, each as it is at one moment. The order keeps the parts consistent: checkpoints
+and the notary's state are never newer than the log, and the keyring, which the log needs, is never older.
 """
 
 import hashlib
@@ -49,9 +48,9 @@ from service.keys.keyring import KeyringError
 async def back_up(
     connection: Connection, data: Path, into: Path, advance: Callable[[int], None], *, keys: bool = True
 ) -> Manifest:
-    """Write a backup to `into`, which must not exist: there is all of it afterwards, or nothing.
+    """Write a backup to `into`, which must not exist: afterwards it is complete, or absent.
 
-    `data` holds the keys; without `keys` the backup holds the streams and the notary's public key. `advance` receives
+    `data` contains the keys; without `keys` the backup has the streams and the notary's public key. `advance` receives
     bytes. Raises `UnusableBackup` and `SnapshotFailed`.
     """
     _check_place(data, into, keys)
@@ -60,7 +59,7 @@ async def back_up(
         into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft.mkdir(mode=0o700)
         made_at = clock.now()
-        # who verifies the log needs the notary's public key, whether or not the others are kept here
+        # verifying the log takes the notary's public key, with or without the other keys
         files = _copies(data, BEFORE_THE_LOG if keys else (NOTARY_PUBLIC_KEY,), draft)
         streams = [await _take(connection, name, draft, advance) for name in await _present(connection)]
         files += _copies(data, AFTER_THE_LOG, draft) if keys else []
@@ -86,7 +85,7 @@ def _check_place(data: Path, into: Path, keys: bool) -> None:
 
 
 def _check_files(draft: Path, names: set[str]) -> None:
-    """What was copied serves when it is restored. Raises `UnusableBackup`."""
+    """Check that the copied files can be used after a restore. Raises `UnusableBackup`."""
     readers: dict[str, Callable[[Path], object]] = {
         KEYRING: keyring.load,
         CREDENTIALS: lambda path: credentials.load(path.parent),

@@ -1,7 +1,7 @@
-"""What a backup holds, and reading it as what it may be: files that a stranger has put together.
+"""The manifest of a backup, and reading a backup that a stranger may have made.
 
-Only the streams and files that the code knows are taken, each under its one name; of what else lies in the directory
-nothing is read. Sizes are compared before contents, and every file is read through the digest that the manifest gives.
+Only the streams and files that this module knows are read, each under its own name; any other file in the directory is
+ignored. Sizes are compared before contents, and every file is checked against its digest in the manifest.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ from service.clients.assertion import BUCKET
 MANIFEST = "manifest.json"
 VERSION = 1
 BEFORE_THE_LOG = (NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE)
-"""The key first: a key that is copied has a state."""
+"""The key first: then a copied key has a state."""
 AFTER_THE_LOG = (CREDENTIALS, KEYRING)
 FILES = frozenset((*BEFORE_THE_LOG, *AFTER_THE_LOG))
 STREAMS = (CHECKPOINTS, f"KV_{BUCKET}", STREAM)
-"""Not the replicas' leases: they end with the replicas."""
+"""Without the replicas' leases, which end with the replicas."""
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 16 << 20
-"""Bytes of one that is no stream: a keyring has 255 secrets at most."""
+"""Bytes of a file other than a stream: a keyring has 255 secrets at most."""
 MOST_COPIES = 5
 
 
 class UnusableBackup(Exception):
-    """The backup cannot be made, or cannot be restored; the message says what is wrong."""
+    """The backup cannot be made, or cannot be restored; the message says why."""
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A file of the backup: its name, its bytes, their SHA-256 in hexadecimal."""
+    """A file of the backup: its name, its size in bytes, and its SHA-256 in hexadecimal."""
 
     name: str
     size: int
@@ -46,7 +46,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class StreamPart(msgspec.Struct, frozen=True):
-    """A stream: its configuration as it was, what it held, and the file it lies in."""
+    """A stream: its configuration and its state at the time, and the file that contains it."""
 
     config: dict[str, Any]
     state: StreamState
@@ -54,17 +54,17 @@ class StreamPart(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The stream's."""
+        """The stream's name."""
         return str(self.config.get("name"))
 
     @property
     def copies(self) -> int:
-        """How many there were."""
+        """The number of its copies."""
         return int(self.config.get("num_replicas", 1))
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What is in the backup, made at `made_at` by this version of Heirloom from that version of the broker."""
+    """The content of a backup, made at `made_at` by this version of Heirloom from that version of the broker."""
 
     version: int
     made_at: datetime
@@ -75,7 +75,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def log(self) -> StreamState:
-        """What the log held."""
+        """The state of the log."""
         return next(stream.state for stream in self.streams if stream.name == STREAM)
 
     @property
@@ -85,16 +85,16 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def has_keys(self) -> bool:
-        """Whether the keyring is in it."""
+        """Whether the backup contains the keyring."""
         return self.file(KEYRING) is not None
 
     def file(self, name: str) -> Part | None:
-        """The file of that name, if it is in the backup."""
+        """The file of that name, if the backup contains it."""
         return next((part for part in self.files if part.name == name), None)
 
 
 def read_manifest(backup: Path) -> Manifest:
-    """The manifest, if it names what a backup may hold and nothing else. Raises `UnusableBackup`."""
+    """The manifest, if it names only what a backup may contain. Raises `UnusableBackup`."""
     path = backup / MANIFEST
     try:
         manifest = msgspec.json.decode(read_plain(path, LARGEST_MANIFEST), type=Manifest)
@@ -149,12 +149,12 @@ def check(backup: Path, manifest: Manifest, advance: Callable[[int], None]) -> N
 
 
 def read_part(backup: Path, part: Part) -> bytes:
-    """A small file of the backup, as the manifest says it is. Raises `UnusableBackup`."""
+    """A small file of the backup, checked against the manifest. Raises `UnusableBackup`."""
     return b"".join(pieces(backup, part))
 
 
 def pieces(backup: Path, part: Part) -> Iterator[bytes]:
-    """A file of the backup, piece by piece. Raises `UnusableBackup`, at the latest behind its last piece."""
+    """A file of the backup, piece by piece. Raises `UnusableBackup`, at the latest after the last piece."""
     digest, size = hashlib.sha256(), 0
     try:
         with open_plain(backup / part.name) as file:

@@ -1,7 +1,7 @@
-"""Making the log and the keys again from a backup, verified before anybody can build on them.
+"""Restores the log and the keys from a backup, verified before anybody can use them.
 
 Everything is made in a draft within the data directory, on brokers that nobody else reaches, and moved to its place
-when it is whole. The keyring comes last: `heirloom up` refuses a directory with a log alone, or with a draft.
+when it is complete. The keyring comes last: `heirloom up` refuses a directory with a log alone, or with a draft.
 """
 
 import asyncio
@@ -46,21 +46,21 @@ from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
 STOP_SECONDS = 30
 REVOCATIONS_AT_ONCE = 64
 FAMILIES = "tokens.*.family.*.live"
-"""Every family begins with a commit that revokes nothing."""
+"""The subjects of commits that revoke nothing: every family begins with one."""
 
 Advance = Callable[[int], None]
 
 
 def is_empty(data: Path) -> bool:
-    """Whether nothing lies there, or there is no such directory."""
+    """Whether the directory is empty, or does not exist."""
     return not data.exists() or (data.is_dir() and not any(data.iterdir()))
 
 
 @contextmanager
 def draft_of(data: Path) -> Iterator[Path]:
-    """A directory to fill; what is in it comes to lie in `data` when the block ends well, and is gone otherwise.
+    """A directory to fill. Its content is moved into `data` after the block, or removed where the block failed.
 
-    Raises `UnusableBackup` where another restore has one.
+    Raises `UnusableBackup` where another restore has a draft.
     """
     is_new = not data.exists()
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,7 +86,7 @@ def draft_of(data: Path) -> Iterator[Path]:
 
 
 def check_room(data: Path, backup: Path, manifest: Manifest) -> None:
-    """There is room for what the backup unpacks to. Raises `UnusableBackup`."""
+    """Check that the unpacked backup fits on the disk. Raises `UnusableBackup`."""
     unpacked = sum(unpacked_size(pieces(backup, stream.part)) for stream in manifest.streams)
     there = next(parent for parent in (data, *data.absolute().parents) if parent.exists())
     if unpacked > (free := shutil.disk_usage(there).free):
@@ -97,7 +97,7 @@ def check_room(data: Path, backup: Path, manifest: Manifest) -> None:
 
 @asynccontextmanager
 async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) -> AsyncIterator[Connection]:
-    """One broker, or a cluster, on a new data directory, for us alone; the log it is given stays when it ends.
+    """Run one broker, or a cluster, on a new data directory, for us alone; its log stays after the block.
 
     Raises `UnusableBackup`.
     """
@@ -106,7 +106,7 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
         write_private(directory.credentials, read_part(backup, part))
     known = credentials.ensure(data)
     ports = nats_server.free_ports(count)
-    # what a broker has not yet flushed to the disk is flushed at the end, all at once
+    # the broker flushes the rest at the end, all at once
     started = brokers(directory, ports, known, BrokerOptions(sync="2m"))
     try:
         await asyncio.gather(*(broker.start() for broker in started))
@@ -123,7 +123,7 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
 
 
 def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:
-    """Those of the backup, if it holds any. Raises `UnusableBackup` and `KeyringError`."""
+    """The credentials in the backup, if there are any. Raises `UnusableBackup` and `KeyringError`."""
     part = manifest.file(CREDENTIALS)
     return None if part is None else credentials.decode(read_part(backup, part), backup / part.name)
 
@@ -131,10 +131,10 @@ def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:
 async def restore_streams(
     connection: Connection, backup: Path, manifest: Manifest, replicas: int, advance: Advance
 ) -> None:
-    """Make every stream of the backup again as the code configures it, with so many `replicas`.
+    """Restore every stream of the backup with the present configuration, and so many `replicas`.
 
-    No consumer that a snapshot brings along stays, nor what it says is done: the service makes its own anew, which goes
-    through the log from the beginning. Raises `UnusableBackup` and `SnapshotFailed`.
+    Consumers of the snapshot are removed: the service creates its own, which read the log from the beginning. Raises
+    `UnusableBackup` and `SnapshotFailed`.
     """
     for stream in manifest.streams:
         config = _configuration(stream.name, replicas)
@@ -144,7 +144,7 @@ async def restore_streams(
 
 
 async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> None:
-    """None of the streams exists there yet. Raises `UnusableBackup` and `SnapshotFailed`."""
+    """Check that none of the streams exists there yet. Raises `UnusableBackup` and `SnapshotFailed`."""
     names = [stream.name for stream in manifest.streams]
     if there := [name for name in names if await state_of(connection, name) is not None]:
         raise UnusableBackup(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
@@ -153,7 +153,7 @@ async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> Non
 async def hand_on(
     source: Connection, target: Connection, manifest: Manifest, replicas: int | None, draft: Path
 ) -> None:
-    """Give the restored streams to another broker, with as many copies as there were unless `replicas` is not None.
+    """Copy the restored streams to another broker, in `replicas` copies; None: in as many as there were.
 
     Raises `UnusableBackup` and `SnapshotFailed`.
     """
@@ -171,8 +171,8 @@ async def hand_on(
 def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool) -> None:
     """Write the keys of the backup to `data`.
 
-    Not the `same_log`: then the notary, which may have signed what is lost, begins anew with another key; the old
-    public key stays, since its checkpoints are in the log. Raises `UnusableBackup`.
+    Unless it is the `same_log`, the notary begins with a new key, since it may have signed commits that are lost; the
+    old public key stays, since its checkpoints are in the log. Raises `UnusableBackup`.
     """
     lost = () if same_log else (NOTARY_KEY, NOTARY_STATE)
     for name in (*BEFORE_THE_LOG, *AFTER_THE_LOG):
@@ -183,11 +183,11 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
 def _configuration(name: str, replicas: int) -> dict[str, Any]:
     if name in SUBJECTS:
         return configuration(Required(replicas), name)
-    return bucket(replicas, MOST_TOLERATED_SECONDS)  # a replica that starts on it forgets what it need not know
+    return bucket(replicas, MOST_TOLERATED_SECONDS)  # a replica that starts on it forgets expired entries
 
 
 async def end_every_family(connection: Connection, cause: str, advance: Advance) -> int:
-    """Revoke every family that is alive in the log; how many there were. `advance` hears how many were looked at.
+    """Revoke every living family in the log; returns their number. `advance` receives how many were examined.
 
     Raises `Unavailable`.
     """

@@ -1,7 +1,7 @@
-"""A stream's consistent copy, taken and given back while the broker runs (JetStream's snapshot and restore).
+"""A consistent copy of a stream, made and restored while the broker runs (JetStream's snapshot and restore).
 
-nats-py has no helper for it. The broker sends chunks of one compressed archive, each with a reply subject that must be
-answered before it sends many more, and ends with an empty message whose status says whether all went well.
+nats-py has no helper for it. The broker sends chunks of one compressed archive, most with a reply subject that must be
+answered before it sends many more. It ends with an empty message, whose status tells whether all went well.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from events.bus.connection import Connection, Denied
 from events.log.jetstream_api import NOT_FOUND, ApiError
 
 BROKER_TIMEOUT_SECONDS = 30
-"""Without a sign of life from the broker."""
+"""For the broker's next message."""
 CHUNK_BYTES = 128 * 1024
 ALL_SENT = "204"
 
 
 class SnapshotFailed(Exception):
-    """The broker did not give or take the stream; the message says why."""
+    """The broker did not send or accept the stream; the message says why."""
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """What a stream held: messages, their sequences, their bytes before compression."""
+    """The content of a stream: the number of its messages, their sequences, their bytes before compression."""
 
     messages: int
     bytes: int
@@ -43,7 +43,7 @@ class _Answer(msgspec.Struct):
 
 
 async def state_of(connection: Connection, stream: str) -> StreamState | None:
-    """What the stream holds now; None when there is no such stream. Raises `SnapshotFailed`."""
+    """The state of the stream now; None where it does not exist. Raises `SnapshotFailed`."""
     answer = await _ask(connection, f"$JS.API.STREAM.INFO.{stream}", b"")
     if answer.error is not None and answer.error.err_code == NOT_FOUND:
         return None
@@ -53,7 +53,7 @@ async def state_of(connection: Connection, stream: str) -> StreamState | None:
 async def take(
     connection: Connection, stream: str, sink: BinaryIO, advance: Callable[[int], None]
 ) -> tuple[dict[str, Any], StreamState]:
-    """Write the stream, with its durable consumers, into `sink`; gives its configuration and what it held.
+    """Write the stream, with its durable consumers, into `sink`; returns its configuration and state.
 
     The broker checks every message's checksum first. `advance` receives each chunk's bytes. Raises `SnapshotFailed`.
     """
@@ -93,7 +93,7 @@ async def give_back(
     source: Iterable[bytes],
     advance: Callable[[int], None],
 ) -> None:
-    """Make a stream of `config` from what `take` wrote, in pieces; it must not exist. Raises `SnapshotFailed`."""
+    """Create a stream of `config` from the pieces that `take` wrote; it must not exist. Raises `SnapshotFailed`."""
     stream = config["name"]
     request = msgspec.json.encode({"config": config, "state": state})
     begun = _well(await _ask(connection, f"$JS.API.STREAM.RESTORE.{stream}", request), stream)
@@ -103,18 +103,18 @@ async def give_back(
     _well(await _ask(connection, begun.deliver_subject, b""), stream)
     found = await state_of(connection, stream)
     complete = found is not None and (found.messages, found.last_seq) == (state.messages, state.last_seq)
-    if not complete and not config.get("max_age"):  # what has an end may have met it
+    if not complete and not config.get("max_age"):  # a message with an expiry may have expired
         raise SnapshotFailed(f"the broker took stream {stream}, but not all of it: {found} instead of {state}")
 
 
 async def consumers_of(connection: Connection, stream: str) -> list[str]:
-    """The names of the stream's consumers: a snapshot brings along those it was taken with. Raises `SnapshotFailed`."""
+    """The names of the stream's consumers, which a snapshot includes. Raises `SnapshotFailed`."""
     answer = _well(await _ask(connection, f"$JS.API.CONSUMER.NAMES.{stream}", b""), stream)
     return list(answer.consumers or ())
 
 
 async def remove_consumer(connection: Connection, stream: str, consumer: str) -> None:
-    """Raises `SnapshotFailed`."""
+    """Delete a consumer. Raises `SnapshotFailed`."""
     _well(await _ask(connection, f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}", b""), stream)
 
 

@@ -1,7 +1,7 @@
-"""How large a snapshot becomes when it is unpacked, read off its frames: the broker would write until the disk is full.
+"""The size of a snapshot after unpacking, read from its frames: the broker would write until the disk is full.
 
 A snapshot is an S2 stream (the framing format of Snappy): frames of a type, a length of three bytes, and content. A
-frame of data begins with a checksum of four bytes; what is compressed then gives its size unpacked, as a varint.
+frame of data begins with a checksum of four bytes; compressed content then gives its unpacked size, as a varint.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ VARINT_BYTES = 5
 
 
 def unpacked_size(pieces: Iterable[bytes]) -> int:
-    """Bytes. Holds no more than the beginning of a frame; a frame that is cut off counts as far as it goes."""
+    """Bytes. Keeps only the beginning of a frame in memory; a truncated frame counts as far as it goes."""
     total, head, skip = 0, b"", 0
     for piece in pieces:
         start = 0
@@ -33,7 +33,7 @@ def unpacked_size(pieces: Iterable[bytes]) -> int:
 
 
 def _head_bytes(head: bytes) -> int:
-    """How much of a frame must be known to know its size."""
+    """How much of a frame must be read to know its size."""
     if len(head) < HEADER_BYTES or head[0] != COMPRESSED:
         return HEADER_BYTES
     return HEADER_BYTES + min(_length(head), CHECKSUM_BYTES + VARINT_BYTES)

@@ -1,4 +1,4 @@
 """The broker: its configuration, its process or cluster, its disk, and our credentials for it.
 
-It imports `heirloom.process`. Start with `nats_server`.
+This room imports `heirloom.process`. Start with `nats_server`.
 """

@@ -10,18 +10,18 @@ from service.registry.named_role import below
 
 SYSTEM_ACCOUNT = "SYS"
 MAX_SUBSCRIPTIONS = 32
-"""Of each connection in the accounts of those who ask; the broker ends one that subscribes to more."""
+"""Of each connection in the accounts of callers; the broker closes a connection that subscribes to more."""
 UNBOUNDED = ("OPERATORS", "AUDITORS")
-"""Where answers are longer than `MAX_PAYLOAD`, which bounds them as well; the broker takes 1 MiB there."""
+"""Accounts whose answers are longer than `MAX_PAYLOAD`, which would bound answers, too; the broker allows 1 MiB."""
 ANSWERED_BY_SEVERAL = (
     *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),
     *(subject for subject in SYSTEM if ".PING." in subject),
 )
-"""Where one request gets several messages in reply."""
+"""Subjects on which one request gets several messages in reply."""
 
 
 def accounts(credentials: Credentials) -> str:
-    """In the broker's own notation. Nobody is a member of the system's account."""
+    """The section in the broker's notation. The system account has no users."""
     exported: dict[str, list[str]] = {}
     others: list[str] = []
     for account in dict.fromkeys(role.account for role in ROLES.values() if role.account != LOG_ACCOUNT):
@@ -46,16 +46,16 @@ def accounts(credentials: Credentials) -> str:
 
 
 def _limits(account: str) -> str:
-    """No bound on the connections of all its members, which some could use up; each has its own (`service`)."""
+    """The limits of each connection. The service limits their number, which one caller could use up for an account."""
     payload = "" if account in UNBOUNDED else f", max_payload: {MAX_PAYLOAD}"
     return f"limits: {{ max_subscriptions: {MAX_SUBSCRIPTIONS}{payload} }}"
 
 
 def _asked(members: dict[str, Role]) -> dict[str, str]:
-    """What an account's members may ask of the log or append, and under what subject that arrives in its account.
+    """Maps the subjects by which an account's members reach the log to their names in the log's account.
 
-    Everything else is answered inside the account: nats-server loses others' answers when somebody asks another
-    account for one with wildcards in its reply subject (ADR 0036).
+    Every other request is answered inside the account: nats-server loses other members' replies after a request to
+    another account whose reply subject has wildcards (ADR 0036).
     """
     published = (subject for role in members.values() for subject in role.publish)
     reaches = (LOG_API, CHECKPOINT)
@@ -74,7 +74,7 @@ def _service_import(account: str, subject: str, local: str) -> str:
 
 
 def _users(roles: dict[str, Role], credentials: Credentials) -> list[str]:
-    """Every role by its nkey, and those that are shown by their password too."""
+    """Every role by its nkey, and the roles of `passwords` by password, too."""
     proofs = [(name, f"nkey: {credentials.nkey(name)}") for name in roles]
     shown = [name for name in roles if name in credentials.passwords]
     proofs += [(name, f"user: {name}, password: {quoted(credentials.passwords[name])}") for name in shown]

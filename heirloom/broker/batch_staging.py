@@ -1,8 +1,8 @@
-"""Where the embedded broker stages a batch until it is whole: in memory (ADR 0018).
+"""Stages the batches of an embedded broker in memory until they are complete (ADR 0018).
 
-A nats-server that is alone stages each atomic batch in files beside its stream: it makes them, syncs them four times
-and removes them again, which costs more than the batch itself. Nothing here needs them to outlive the machine: every
-commit of a batch stands for itself, and none is acknowledged before the stream's own file is synced.
+A nats-server that is alone stages each atomic batch in files beside its stream. It creates them, syncs them four times
+and removes them again, which costs more than the batch itself. They need not survive a crash: each commit of a batch is
+valid by itself, and none is acknowledged before the stream's own file is synced.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ def staged_at(store: Path) -> Path:
 async def staged_in_memory(store: Path) -> AsyncIterator[None]:
     """While the block runs, the broker that starts and ends within it stages its batches in memory, if there is any.
 
-    Nothing of it is left when the block ends.
+    Nothing of it remains after the block.
     """
     staging = Staging(staged_at(store))
     keeping = asyncio.create_task(_keep(staging), name="staging batches in memory")
@@ -44,14 +44,14 @@ async def staged_in_memory(store: Path) -> AsyncIterator[None]:
 
 
 async def _keep(staging: "Staging") -> None:
-    """For ever: each time it starts, the broker takes the link away and makes a directory of its own."""
+    """Repair the link for ever: at each start, the broker replaces it by a directory of its own."""
     while True:
         staging.ensure()
         await asyncio.sleep(LOOK_SECONDS)
 
 
 class Staging:
-    """`batches`, as a link to a directory in memory. What a service that was killed has left is taken over."""
+    """`batches` as a link to a directory in memory. A directory that a killed service left is reused."""
 
     def __init__(self, batches: Path) -> None:
         self._batches = batches
@@ -59,7 +59,7 @@ class Staging:
         self._directory = left if left is not None and _is_ours(left) else None
 
     def ensure(self) -> bool:
-        """Whether it is so, now: not without a log or memory, nor while a batch is being staged elsewhere."""
+        """Whether the link is in place now: not without a log or memory, nor while a batch is staged elsewhere."""
         if self._batches.is_symlink() and self._directory is not None and _is_ours(self._directory):
             return True
         if not self._batches.parent.is_dir() or not os.access(MEMORY, os.W_OK | os.X_OK):
@@ -68,26 +68,26 @@ class Staging:
             self._make_way()
             self._directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=MEMORY))
             self._batches.symlink_to(self._directory)
-        except OSError:  # a batch is in there, or the broker was faster; the next look finds it otherwise
+        except OSError:  # a batch is in there, or the broker was faster; the next check repairs it
             return False
         return True
 
     def remove(self) -> None:
-        """Leave nothing."""
+        """Remove the link and its directory."""
         if self._batches.is_symlink():
             self._batches.unlink()
         if self._directory is not None and _is_ours(self._directory):
             shutil.rmtree(self._directory)
 
     def _make_way(self) -> None:
-        """Raises `OSError` while a batch is being staged."""
+        """Remove what is in the place of the link. Raises `OSError` while a batch is staged there."""
         if self._batches.is_dir() and not self._batches.is_symlink():
             self._batches.rmdir()
         self.remove()
 
 
 def _is_ours(directory: Path) -> bool:
-    """Whether it is there, in memory, and nobody else can have made it: its name is known to who reads the link."""
+    """Whether the directory exists in memory and only we can have made it: readers of the link know its name."""
     try:
         found = directory.lstat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What a broker says, on its way into `nats.log`: bounded in what strangers have it write (CONTRACT §7).
+"""The broker's log file, `nats.log`: bounded in what strangers can make the broker write (contract §7).
 
-nats-server writes a line for each thing that it forbids, with all of what was asked for, and knows no measure of that.
-So it writes to its standard output, and `heirloom up` reads there. Where nobody reads any more, the broker goes on.
+nats-server writes a line for each thing that it forbids, with all of the request, without a limit. So it writes to its
+standard output, which `heirloom up` reads. If the reader dies, the broker runs on.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ log = logging.getLogger("heirloom.up")
 
 CONFIGURATION = 'logfile: "/dev/stdout"\n'
 LINES_A_SECOND = 20
-"""About strangers' connections. The rest is counted."""
+"""Lines about strangers' connections; further ones are counted."""
 READ_BYTES = 1 << 16
 MAX_LINE = 1 << 16
-"""Bytes. What is longer is cut, before it is whole."""
+"""Bytes. A longer line is cut while it is still being read."""
 FLUSH_SECONDS = 1.0
 
 _OF_A_CONNECTION = re.compile(rb" - [a-z]+id:\d+ - |Malformed JetStream API Request")
-"""nats-server quotes names and subjects, so nobody writes these into another line, nor begins a line."""
+"""nats-server quotes names and subjects, so no name can put these into another line, or begin a line."""
 _OURS = re.compile(rb'[^"]* - cid:\d+ - "(?:[^"\\]|\\.)*" - "' + LOG_ACCOUNT.encode() + rb"/")
 _WORD = re.compile(r'"((?:[^"\\]|\\.){0,64})((?:[^"\\]|\\.)*)(?:"|\\?$)|((?<!\S)[^\s"]\S{63})\S+')
-"""Something quoted, its first 64 characters and the others; or the first 64 of a longer word."""
+"""A quoted text, its first 64 characters and the rest; or the first 64 characters of a longer word."""
 
 
 def is_of_a_connection(line: bytes) -> bool:
-    """Whether it is about somebody who is connected, or wants to be: parts of it are his words."""
+    """Whether the line is about a connection, open or requested: parts of it are the peer's words."""
     return _OF_A_CONNECTION.search(line) is not None
 
 
 class BrokerLog:
-    """One broker's file. It has all that the broker says of itself and of the connections in the log's account."""
+    """One broker's file, with every line about the broker itself and about connections of the log's account."""
 
     def __init__(self, path: Path, limits: LogLimits) -> None:
         self._path = path
@@ -48,13 +48,13 @@ class BrokerLog:
         self._left_out = 0
 
     async def record(self, said: asyncio.StreamReader) -> None:
-        """Write it down until the broker has ended."""
+        """Write the broker's output to the file until the broker has ended."""
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             log.error("cannot write %s: %s", self._path, error.strerror)
             while await said.read(READ_BYTES):
-                pass  # or the broker would wait for ever
+                pass  # or the broker would block for ever
             return
         file = LogFile(self._path, self._limits, descriptor)
         try:
@@ -74,12 +74,12 @@ class BrokerLog:
             os.close(descriptor)
 
     def take(self, data: bytes, file: LogFile) -> None:
-        """What it has said since, wherever that was cut."""
+        """Process the next output, wherever it was cut."""
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[:MAX_LINE]
         for line in lines:
             if not is_of_a_connection(line):
-                file.write(line + b"\n", reserve=0)  # `heirloom.broker.disk_space` reads that there is no room
+                file.write(line + b"\n", reserve=0)  # `heirloom.broker.disk_space` reads that the disk is full
             elif _OURS.match(line) or self._may_say_more(file):
                 file.write(_WORD.sub(_cut, line.decode(errors="replace")).encode() + b"\n")
             else:

@@ -18,8 +18,8 @@ from service.registry.named_role import Holder, holder_of
 async def connect_as(role: str, name: str, url: str, known: Credentials | None, **options: Any) -> Connection:
     """Connect as `role` to the broker at `url`; `name` and `options` are those of `bus.connect`.
 
-    With `known` credentials the role proves itself by its nkey. Without, the broker is not ours, and `url` holds what
-    it wants: who has a name of its own there has the inbox of that name.
+    With `known` credentials the role authenticates by its nkey. Without, the broker is not ours, and `url` contains
+    what it requires; a named role there uses the inbox of its name.
     """
     seed = None if known is None else known.seed(role)
     holder = named_in(url) if known is None else None
@@ -31,12 +31,12 @@ async def connect_as(role: str, name: str, url: str, known: Credentials | None, 
 
 
 def named_in(url: str) -> Holder | None:
-    """Whose name that URL connects under, or the first of several with commas between; None for a user without one."""
+    """The named role of the URL, or of the first of several separated by commas; None for any other user."""
     return holder_of(unquote(urlsplit(url.split(",")[0]).username or ""))
 
 
 def obstacle(error: Exception, host: str, who: str) -> str:
-    """Why there is no connection to the broker at `host` for `who`: one line for a person, of what `connect` raised."""
+    """Why `who` cannot connect to the broker at `host`: one line for a person, for an exception of `connect`."""
     if isinstance(error, BrokerTooOld | NotOurBroker):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):

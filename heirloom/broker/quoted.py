@@ -1,13 +1,13 @@
-"""Text in nats-server's configuration."""
+"""Quoted text in nats-server's configuration."""
 
 import os
 
 
 def quoted(text: str | os.PathLike[str]) -> str:
-    """A string that nats-server reads as this text, whatever it holds: it begins no other setting.
+    r"""A string that nats-server reads as exactly this text: no text can begin another setting.
 
-    Quotes, backslashes and all that is not visible ASCII are written as bytes (`\\x22`); so is a file's name that is no
-    text.
+    Quotes, backslashes and everything but visible ASCII are written as bytes (`\x22`), also for a file name that is no
+    valid text.
     """
     return '"' + "".join(_written(byte) for byte in os.fsencode(text)) + '"'
 

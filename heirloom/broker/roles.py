@@ -1,9 +1,9 @@
 """Who may publish and receive what on the bus: the table from which the broker's configuration is made.
 
-An account is a world of its own: what its members publish, and the reply subjects they choose, stay in it, save for
-what it imports. The log's account is the service's; whoever only asks lives in another, and so does whoever only reads
-the log, since the broker publishes what it is asked for under any reply subject, the log's own too. Within the log's
-account, what listens to strangers may publish replies and nothing else (docs/security.md, ADR 0020, ADR 0037).
+Accounts are isolated: what members publish, and the reply subjects they choose, stay in their account except for its
+imports. The log's account belongs to the service. Callers, and readers of the log, live in other accounts, because the
+broker publishes a requested message on any reply subject, the log's own included. Inside the log's account, a
+connection that receives from strangers may publish replies and nothing else (docs/security.md, ADR 0020, ADR 0037).
 """
 
 from typing import NamedTuple
@@ -12,34 +12,36 @@ from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STRE
 from events.log.stream import REVOKED, REVOKED_STORED
 
 LOG_ACCOUNT = "HEIRLOOM"
-"""Holds JetStream and the log."""
+"""The account of JetStream and the log."""
 CLIENTS_ACCOUNT = "USERS"
 """Registered clients, each with a user JWT that the service signs."""
 PERSONS_ACCOUNT = "PERSONS"
-"""Who came with a person's access token, likewise."""
+"""Callers that connect with a person's access token, also with a signed user JWT."""
 PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT = "PROJECTORS", "NOTARIES"
-"""The projector's connection to the log, and the notary's. Each is alone there: of two that ask the log from one
-account, one could ask in such a way that the other's answers are lost (ADR 0036)."""
+"""The accounts of the projector's and the notary's connections to the log.
+
+Each is alone in its account: of two readers in one account, one could make the other lose replies (ADR 0036).
+"""
 
 API = "$JS.API"
 LOG_API = "$JS.HEIRLOOM.API"
-"""Under what name other accounts reach the log's stream: to NATS tools, the JetStream domain HEIRLOOM."""
+"""The name by which other accounts reach the log's stream: to NATS tools, the JetStream domain HEIRLOOM."""
 
 KICK, CONNZ, JSZ = "$SYS.REQ.SERVER.*.KICK", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.JSZ"
 SYSTEM = (KICK, CONNZ, JSZ)
-"""What the service asks of the servers themselves: to end a connection, who is connected, what is in their stores."""
+"""Requests to the servers themselves: close a connection, list connections, report on the stores."""
 STREAMS = (STREAM, CHECKPOINTS)
-"""The log, and what vouches for it."""
+"""The log, and its signed checkpoints."""
 BESIDE = ("REPLICAS", "KV_heirloom-assertions")
-"""The streams that the service keeps beside the log, and forgets."""
+"""The streams that the service keeps beside the log, and whose messages expire."""
 WAITING, GUESSES = "DEVICES", "GUESSES"
-"""The streams in memory of devices that wait for a person, and of wrong user codes."""
+"""The streams in memory of waiting devices, and of wrong user codes."""
 REACTOR = "reactor"
 """The durable consumer of the log that all replicas share."""
 INBOXES = "_INBOX.>"
-"""Where those of an account await replies."""
+"""Where the members of an account receive replies."""
 CALLOUT_REPLIES = "$SYS._INBOX.>"
-"""Where the broker waits for what it is told about a connection (auth callout)."""
+"""Where the broker receives the answers to its auth callout."""
 
 
 class Role(NamedTuple):
@@ -51,7 +53,7 @@ class Role(NamedTuple):
 
 
 def inbox(role: str) -> str:
-    """The prefix of a role's inbox: replies carry tokens, so nobody else may listen there."""
+    """The prefix of a role's inbox. Replies contain tokens, so only the role itself may subscribe there."""
     return f"_INBOX.role.{role}"
 
 
@@ -60,14 +62,15 @@ def _stream(name: str, *operations: str) -> tuple[str, ...]:
 
 
 def _reads(name: str, api: str = API) -> tuple[str, ...]:
-    """Asking for what is in a stream: of its leader, or of any replica."""
+    """The subjects to read a stream: from its leader, or from any replica."""
     return tuple(f"{api}.{operation}.{name}" for operation in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"))
 
 
 def _consumes(name: str) -> tuple[str, ...]:
-    """Having it delivered, by a consumer of one's own.
+    """The subjects to receive a stream by a consumer of one's own.
 
-    Who may make one can have the broker publish what the stream holds anywhere: that is for who may append anyway.
+    A consumer's creator can make the broker publish the stream's messages anywhere, so this is only for roles that may
+    append.
     """
     return (
         f"{API}.CONSUMER.CREATE.{name}.>",
@@ -79,7 +82,7 @@ def _consumes(name: str) -> tuple[str, ...]:
 _APPENDS = (EVERYTHING, *_reads(STREAM), *_consumes(STREAM))
 
 OWN: dict[str, Role] = {
-    # a replica's connections: to the log and the other replicas; to whoever asks it; to the read model
+    # a replica's connections: to the log and the other replicas; to callers; to the read model
     "service": Role(
         LOG_ACCOUNT,
         publish=(
@@ -97,13 +100,13 @@ OWN: dict[str, Role] = {
             "heirloom.>",
             KICK,
             CONNZ,
-            f"{inbox('service')}.>",  # what replicas ask each other
+            f"{inbox('service')}.>",  # requests between replicas
         ),
         subscribe=("heirloom.>", REVOKED_STORED),
     ),
     "callout": Role(LOG_ACCOUNT, publish=(CALLOUT_REPLIES,), subscribe=("$SYS.REQ.USER.AUTH",)),
     "inquiry": Role(LOG_ACCOUNT, publish=("audit.>",)),
-    # the projector's: to the log, and to whoever asks it
+    # the projector's: to the log, and to callers
     "projector": Role(PROJECTORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
     "audit-auditors": Role("AUDITORS", publish=(INBOXES,), subscribe=("audit.>",)),
@@ -143,20 +146,20 @@ SHOWN: dict[str, Role] = {
         subscribe=(REVOKED,),
     ),
 }
-"""The roles of people and programs outside: `heirloom url --role` (CONTRACT §7)."""
+"""The roles of people and programs outside: `heirloom url --role` (contract §7)."""
 
 CLIENTS_ASK = ("oauth.*.client.>", "oauth.*.public.>")
-"""What is asked in the clients' account; a client's own permissions name its tenant and itself."""
+"""The requests of the clients' account; a client's own permissions name its tenant and itself."""
 PERSONS_ASK = ("oauth.*.client.*.introspect", "oauth.*.client.*.revoke", "oauth.*.public.>")
-"""What is asked in the persons' account: so the broker itself says that it was not the client who asked."""
+"""The requests of the persons' account, by which the broker itself shows that the client did not send them."""
 
 
 ASKING = tuple(dict.fromkeys([CLIENTS_ACCOUNT, PERSONS_ACCOUNT, *(role.account for role in SHOWN.values())]))
-"""The accounts of those who ask (`service.accounts`)."""
+"""The accounts of callers (`service.accounts`)."""
 
 
 def answering(account: str) -> str:
-    """The role of a replica's connection that answers those of an account, inside it."""
+    """The role of a replica's connection that answers the callers of an account, inside it."""
     return f"endpoints-{account.lower()}"
 
 
@@ -170,7 +173,7 @@ def _asked(account: str) -> tuple[str, ...]:
 ANSWERING = {
     answering(account): Role(account, publish=(INBOXES,), subscribe=(*_asked(account), "$SRV.>")) for account in ASKING
 }
-"""A replica's connections to those who ask: each may publish replies in that account, and nothing else."""
+"""A replica's connections to callers: each may publish replies in that account, and nothing else."""
 
 OWN |= ANSWERING
 ROLES = OWN | SHOWN

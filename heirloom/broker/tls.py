@@ -1,4 +1,4 @@
-"""TLS on the embedded broker: its certificate, and who must show one too."""
+"""TLS on the embedded broker: its certificate, and the certificates that it requires."""
 
 import contextlib
 import ipaddress
@@ -17,21 +17,21 @@ class CannotSecure(Exception):
 
 
 class Tls(NamedTuple):
-    """Paths of PEM files. With `ca`, every connection must show a certificate of that authority too."""
+    """Paths of PEM files. With `ca`, every connection must present a certificate of that authority, too."""
 
     certificate: str
     key: str
     ca: str | None = None
 
     def configuration(self) -> str:
-        """In the broker's own notation."""
+        """The setting in the broker's notation."""
         clients = f"ca_file: {quoted(self.ca)}, verify: true, " if self.ca is not None else ""
         return f"tls {{ cert_file: {quoted(self.certificate)}, key_file: {quoted(self.key)}, {clients}timeout: 3 }}\n"
 
     def require_own_authority(self) -> None:
-        """Where every connection shows a certificate of `ca`, ours show this one: a broker must take it for that.
+        """Check that our own connections, which present this certificate, would be accepted under `ca`.
 
-        Raises `CannotSecure`; otherwise a broker would start that lets none of us in.
+        Otherwise the broker would start and refuse us all. Raises `CannotSecure`.
         """
         if self.ca is None:
             return
@@ -44,7 +44,7 @@ class Tls(NamedTuple):
         to_asking, to_showing = ssl.MemoryBIO(), ssl.MemoryBIO()
         ends = showing.wrap_bio(to_showing, to_asking), asking.wrap_bio(to_asking, to_showing, server_side=True)
         try:
-            for end in ends * 2:  # each speaks twice
+            for end in ends * 2:  # each sends twice
                 with contextlib.suppress(ssl.SSLWantReadError):
                     end.do_handshake()
         except ssl.SSLCertVerificationError as error:
@@ -54,9 +54,9 @@ class Tls(NamedTuple):
             ) from error
 
     def be_trusted(self) -> None:
-        """Have this process, and those it starts, take this very certificate for the broker's, and show it if need be.
+        """Let this process, and those it starts, trust exactly this certificate, and present it where required.
 
-        They share a machine and a data directory, so neither a name nor an authority needs to vouch for it.
+        They share a machine and a data directory with the broker, so no name or authority is needed.
         """
         os.environ[PINNED_CERTIFICATE] = self.certificate
         if self.ca is not None:
@@ -66,7 +66,7 @@ class Tls(NamedTuple):
 def required(
     host: str, certificate: Path | None, key: Path | None, ca: Path | None, otherwise: str = "leave --host at 127.0.0.1"
 ) -> Tls | None:
-    """What the broker on that address uses. Raises `CannotSecure`; also for plaintext where others could listen.
+    """The TLS of a broker on that address. Raises `CannotSecure`, also for plaintext that others could listen to.
 
     `otherwise` is what else a person may do then.
     """
@@ -96,8 +96,8 @@ def required(
 
 
 def _check_dates(path: Path) -> None:
-    """Every connection would be refused by a certificate out of its time. Raises `CannotSecure` with the date."""
-    from cryptography import x509  # takes a while to import, and only who has a certificate should pay
+    """Refuse a certificate outside of its dates, which every connection would reject. Raises `CannotSecure`."""
+    from cryptography import x509  # it takes a while to import, so only users of certificates pay for it
 
     now = clock.now()
     for certificate in x509.load_pem_x509_certificates(path.read_bytes()):
@@ -109,7 +109,7 @@ def _check_dates(path: Path) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether the host can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

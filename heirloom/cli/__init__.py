@@ -1,4 +1,4 @@
-"""The command line: the command, its parameters, and how it reaches the service.
+"""The command line: the commands, their parameters, and how they reach the service.
 
-It imports everything else in `heirloom`. Start with `main`.
+This room imports everything else in `heirloom`. Start with `main`.
 """

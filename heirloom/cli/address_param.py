@@ -1,4 +1,4 @@
-"""How a person says where something listens: on the command line."""
+"""The address of a listener, as a parameter on the command line."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Address(click.ParamType[tuple[str, int]]):
     name = "address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        """From the command line. Fails with the usage's exit code."""
+        """The host and port. Fails with the usage's exit code."""
         host, _, port = str(value).rpartition(":")
         if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
             self.fail(f"{value!r} is neither PORT nor HOST:PORT", param, ctx)

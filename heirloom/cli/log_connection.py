@@ -16,14 +16,14 @@ from events.log.log import Unavailable
 from heirloom.cli.service_connection import open_bus, reach_log
 
 INTERRUPTED = 130
-"""The exit status of what Ctrl-C ended, as shells have it."""
+"""The exit status after Ctrl-C, as in shells."""
 
 
 @asynccontextmanager
 async def reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connection, int]]:
     """A connection that may read the log, as an auditor's may, and the log's last sequence.
 
-    It outlasts a broker that goes and comes back. `Unavailable` becomes one clear line.
+    It survives a broker that goes and comes back. `Unavailable` becomes one clear line.
     """
     async with open_bus(data, nats, "auditor") as connection:
         try:
@@ -36,7 +36,7 @@ async def reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connectio
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal's standard error; gives what to tell it how far one is."""
+    """A progress bar on a terminal's standard error; yields a function that receives the progress."""
     columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -45,11 +45,11 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def stepped_over(foreign: Foreign) -> None:
-    """Tell a person, on standard error, of a message that is no commit, or no checkpoint."""
+    """Report a foreign message on standard error."""
     click.echo(f"stepped over {described(foreign)}", err=True)
 
 
 def described(foreign: Foreign) -> str:
-    """Where it lies, and why it is foreign."""
+    """The message's place, and why it is foreign."""
     where = "sequence" if foreign.stream == STREAM else f"{foreign.stream} sequence"
     return f"{where} {foreign.seq}: {foreign.reason} (on {foreign.subject})"

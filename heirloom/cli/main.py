@@ -1,4 +1,4 @@
-"""`heirloom`: the commands of CONTRACT §7."""
+"""`heirloom`: the commands of contract §7."""
 
 import errno
 import os
@@ -28,14 +28,14 @@ COMMANDS = {
 
 
 class Commands(LazyGroup):
-    """Of which each that cannot write its answer says so, and exits with 1."""
+    """The top-level group. A command that cannot write its output reports that, and exits with 1."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """As click's."""
+        """Run as click does, with errors of the output reported."""
         if sys.stdout is None:
             click.echo("Error: cannot write the answer: standard output is closed", err=True)
             sys.exit(1)
-        if sys.argv[1:2] == ["up"]:  # what it needs takes a while to import
+        if sys.argv[1:2] == ["up"]:  # its imports take a while
             for signum in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(signum, _leave)
         try:
@@ -46,21 +46,21 @@ class Commands(LazyGroup):
         except OSError as error:
             if not _cannot_be_written():
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is flushed at the end
-            if error.errno != errno.EPIPE:  # whoever reads no more need not be told
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes the final flush
+            if error.errno != errno.EPIPE:  # a reader that has left need not be told
                 click.echo(f"Error: cannot write the answer: {error.strerror}", err=True)
             sys.exit(1)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's. No name or path holds a NUL."""
+        """Parse as click does. No name or path contains a NUL."""
         if any("\0" in argument for argument in args):
             raise click.UsageError("an argument holds a NUL character", ctx)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's. An error may repeat what others chose, and is shown on a terminal.
+        """Invoke as click does, and make errors safe to print: they may repeat what others chose.
 
-        A file that a command cannot use, and says nothing of itself, is named.
+        A file that a command cannot use, without an error of its own, is named.
         """
         try:
             return super().invoke(ctx)
@@ -76,12 +76,12 @@ class Commands(LazyGroup):
 
 
 def _leave(_signum: int, _frame: object) -> None:
-    """Nothing has begun yet."""
+    """Exit: nothing has begun yet."""
     sys.exit(0)
 
 
 def _cannot_be_written() -> bool:
-    """Whether it is standard output that failed: then it fails again, and else a line more does no harm."""
+    """Whether standard output failed: then it fails again; otherwise one more line does no harm."""
     try:
         print(flush=True)
     except OSError:

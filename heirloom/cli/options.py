@@ -1,4 +1,4 @@
-"""The options every command but `up` has: where the service is, and which tenant is meant."""
+"""The options of every command but `up`: where the service is, and which tenant is meant."""
 
 import asyncio
 import re
@@ -22,13 +22,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class DataDirectoryParam(click.Path):
-    """A directory that is named: nothing at all would be the current one."""
+    """The path of a directory; an empty path, which would be the current directory, is refused."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click's."""
+        """The path, as click converts it."""
         if value == "":
             self.fail("it names no directory; the current one is `.`", param, ctx)
         return super().convert(value, param, ctx)
@@ -39,7 +39,7 @@ DATA = click.option(
     type=DataDirectoryParam(),
     default=Path("heirloom-data"),
     show_default=True,
-    is_eager=True,  # --tenant may have to ask there
+    is_eager=True,  # --tenant may need it to find the only tenant
     help="The data directory of `heirloom up`.",
 )
 
@@ -48,9 +48,9 @@ MAX_URLS_BYTES = 1 << 16
 
 
 def nats_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """A URL, or some with commas between, as it is or from the file after an `@`.
+    """A URL, or several separated by commas, given directly or in the file after an `@`.
 
-    A refusal repeats nothing of it: it may hold a password.
+    An error repeats nothing of it: it may contain a password.
     """
     if value is None:
         return None
@@ -66,10 +66,10 @@ def nats_url(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 
 def _has_good_port(url: str) -> bool:
-    """Or none: then it is 4222."""
+    """Whether the port is valid, or absent: then it is 4222."""
     try:
         return urlsplit(url).port != 0
-    except ValueError:  # no number, or too large a one; or brackets that hold no address
+    except ValueError:  # no number, or too large a one; or brackets without an address
         return False
 
 
@@ -86,7 +86,7 @@ def _read_urls(file: Path) -> str:
 def nats_option(
     text: str, callback: Callable[[click.Context, click.Parameter, str | None], str | None] = nats_url
 ) -> Callable[[F], F]:
-    """`--nats`, or HEIRLOOM_NATS: other users see the command line, passwords included, and neither of the others."""
+    """`--nats`, or HEIRLOOM_NATS: a command line is visible to other users, passwords included; these two are not."""
     return click.option(
         "--nats",
         metavar="URL|@FILE",
@@ -98,7 +98,7 @@ def nats_option(
 
 
 def _unless_data(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """What the command line says is meant, whatever the environment says."""
+    """The URL, unless it comes from the environment and `--data` from the command line, which takes precedence."""
     from_environment = ctx.get_parameter_source("nats") is ParameterSource.ENVIRONMENT
     if from_environment and ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
         return None
@@ -117,7 +117,7 @@ def _tenant(ctx: click.Context, _param: click.Parameter, value: str | None) -> s
 
 
 async def _only_tenant(data: Path, nats: str | None) -> str:
-    """The one of these credentials, or the only one there is. Raises `click.ClickException` where none is seen."""
+    """The tenant of these credentials, or the only one there is. Raises `click.ClickException` where there is none."""
     if nats is not None and (holder := named_in(nats)) is not None:
         return holder.tenant
     async with open_bus(data, nats, "auditor") as connection:

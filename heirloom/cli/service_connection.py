@@ -1,4 +1,4 @@
-"""How a command reaches the service: through the data directory of a running `heirloom up`, or a NATS URL."""
+"""How a command reaches the service: by the data directory of a running `heirloom up`, or by a NATS URL."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -23,9 +23,9 @@ from service.keys.keyring import KeyringError
 
 
 class RequestRefused(click.ClickException):
-    """The service answered with an error; the message is its own words.
+    """The service answered with an error; the message is its description.
 
-    `is_for_now`: it may answer otherwise when it is asked again (`temporarily_unavailable`, `slow_down`).
+    `is_for_now`: a repeated request may be answered (`temporarily_unavailable`, `slow_down`).
     """
 
     def __init__(self, error: str, description: str) -> None:
@@ -37,7 +37,7 @@ class RequestRefused(click.ClickException):
 async def open_bus(
     data: Path, nats: str | None, role: str, known: Credentials | None = None
 ) -> AsyncIterator[Connection]:
-    """A connection as `role`, with the credentials of the data directory, of the URL, or those that are `known`.
+    """A connection as `role`, with the credentials of the data directory, of the URL, or the `known` ones.
 
     Raises `click.ClickException` with one clear line.
     """
@@ -94,7 +94,7 @@ _NOT_THE_LOG = (
 
 
 async def reach_log(connection: Connection) -> int:
-    """Find the log from where these credentials are: its last sequence. Raises `JetStreamMissing`."""
+    """Find the log from the account of these credentials; returns its last sequence. Raises `JetStreamMissing`."""
     for connection.jetstream_api in (LOG_API, API):  # outside of its account; on a broker without accounts
         try:
             return await connection.unless_denied(last_sequence(connection))
@@ -111,7 +111,7 @@ async def reach_log(connection: Connection) -> int:
 
 
 def find(data: Path) -> tuple[Running, Credentials]:
-    """Where the service of this data directory runs, and who may speak to it. Raises `click.ClickException`."""
+    """Where the service of this data directory runs, and its credentials. Raises `click.ClickException`."""
     where = whereabouts(data)
     if not where.ours:
         raise click.ClickException(
@@ -121,7 +121,7 @@ def find(data: Path) -> tuple[Running, Credentials]:
 
 
 def whereabouts(data: Path, elsewhere: str = "") -> Running:
-    """Where the service of this data directory runs. Raises `click.ClickException` when none does.
+    """Where the service of this data directory runs. Raises `click.ClickException` where none does.
 
     `elsewhere` is what else a person may do then.
     """

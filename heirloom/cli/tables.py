@@ -18,22 +18,22 @@ Answer: TypeAlias = dict[str, Any]
 Row: TypeAlias = tuple[str | Text, ...]
 
 PIPE_WIDTH = 200
-"""Columns of a table that no terminal shows."""
+"""The width of a table that goes to no terminal, in columns."""
 
 GAP = 2
 NUMBERS = {"seq", "gen", "newest", "seconds left"}
 NUMBERS |= {"begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"}
 FOLDING = {"scope", "cause", "more", "subject", "what"}
-"""What may take several lines of a cell; everything else is there to be copied, and stays whole."""
+"""Columns whose cells may fold; every other value is there to be copied, and stays whole."""
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Lines of text, of which others may have chosen a part."""
+    """Print lines of text, parts of which others may have chosen."""
     click.echo(visible(text, keep="\n"), err=err)
 
 
 def print_json(answer: Answer) -> None:
-    """For pipes, and for terminals: what is not seen is written as JSON's escapes."""
+    """Print JSON for pipes and terminals: invisible characters are escaped."""
     click.echo(_INVISIBLE.sub(_escape, msgspec.json.encode(answer).decode()))
 
 
@@ -45,23 +45,23 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def print_families(answer: Answer) -> None:
-    """A page of families."""
+    """Print a page of families."""
     print_page(answer, ("began", "family", "client", "subject", "status", "gen", "ends", "scope"), _family_row)
 
 
 def print_revocations(answer: Answer) -> None:
-    """A page of revocations."""
+    """Print a page of revocations."""
     print_page(answer, ("when", "seq", "family", "client", "subject", "reason", "who", "cause"), _revocation_row)
 
 
 def print_incidents(answer: Answer) -> None:
-    """A page of incidents."""
+    """Print a page of incidents."""
     columns = "when", "seq", "family", "client", "subject", "incident", "newest", "by"
     print_page(answer, columns, _incident_row)
 
 
 def print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer], Row]) -> None:
-    """The items as a table of these columns, and how to ask for more."""
+    """Print the items as a table of these columns, and how to request the next page."""
     if not answer["items"]:
         click.echo("none")
         return
@@ -71,14 +71,14 @@ def print_page(answer: Answer, columns: tuple[str, ...], row: Callable[[Answer],
 
 
 def _to_go_on(answer: Answer) -> str:
-    """The cursor, and the times it belongs to."""
+    """The options for the next page: the cursor, and the times that belong to it."""
     options = {"since": "--since", "until": "--until", "at": "as-of"}
     times = [f"{options[name]} {time}" for name, time in answer.get("asked", {}).items()]
     return " ".join([*times, f"--cursor {answer['cursor']}"])
 
 
 def print_rows(columns: tuple[str, ...], rows: Sequence[Row]) -> None:
-    """A table; on a terminal that is too narrow for its values, a block of lines for each row."""
+    """Print a table; on a terminal that is too narrow for its values, a block of lines for each row."""
     needed = _narrowest(columns, rows)
     screen = console(needed)
     if needed > screen.width:
@@ -94,7 +94,7 @@ def print_rows(columns: tuple[str, ...], rows: Sequence[Row]) -> None:
 
 
 def _narrowest(columns: tuple[str, ...], rows: Sequence[Row]) -> int:
-    """The width in which no value is cut, and none that folds is broken within a word."""
+    """The width in which no value is cut, and no folded cell breaks a word."""
     width = -GAP
     for column, *values in zip(columns, *rows, strict=True):
         pieces = " ".join(map(str, values)).split() if column in FOLDING else map(str, values)
@@ -109,7 +109,7 @@ def _print_blocks(columns: tuple[str, ...], rows: Sequence[Row]) -> None:
 
 
 def print_family(answer: Answer) -> None:
-    """What it is, and then its life."""
+    """Print a family's state, and then its timeline."""
     screen = console()
     screen.print(_summary(answer))
     screen.print()
@@ -160,21 +160,21 @@ def _incident_row(item: Answer) -> Row:
 
 
 def shown(reason: str, generation: int) -> str:
-    """What somebody showed in an incident of this reason; a code has no generation."""
+    """What was presented in an incident of this reason; a code has no generation."""
     if reason == "code_reuse":
         return "code shown again"
     return f"generation {generation}{', never issued, shown' if reason == 'forgery' else ' shown again'}"
 
 
 def newest(reason: str, generation: int) -> str:
-    """The generation that the family had reached then, where that is what makes it an incident."""
+    """The family's generation at the time, where it differs from the presented one as a part of the incident."""
     return "" if reason == "code_reuse" else str(generation)
 
 
 def print_facts(facts: Answer) -> None:
-    """What is known, a line each; what is not known is left out.
+    """Print facts, one a line, without those that are None.
 
-    No line is folded here: it may be a credential, shown this once; what a terminal folds it copies whole.
+    Lines are not folded: one may be a credential, shown only once; a line that the terminal folds is copied whole.
     """
     known = {name: fact for name, fact in facts.items() if fact is not None}
     width = max(map(cell_len, known), default=0) + GAP
@@ -195,21 +195,21 @@ def _what(entry: Answer) -> Text:
 
 
 def _more(entry: Answer) -> Text:
-    """What the types alone do not tell."""
-    told = []
+    """Details that the types alone do not show."""
+    details = []
     if "current_generation" in entry:
-        told.append(_presented(entry))
+        details.append(_presented(entry))
     if "reason" in entry:
-        told.append(entry["reason"])
+        details.append(entry["reason"])
     if "cause" in entry:
-        told.append(entry["cause"])
+        details.append(entry["cause"])
     if "jti" in entry:
-        told.append(f"jti {entry['jti']}")
-    return plain(" · ".join(told))
+        details.append(f"jti {entry['jti']}")
+    return plain(" · ".join(details))
 
 
 def _presented(entry: Answer) -> str:
-    """Who showed it; the row tells which generation it was."""
+    """Who presented it; the row shows the generation."""
     if _is_code(entry):
         return f"code shown again by {entry['presented_by']}"
     never = "never issued, " if "ForgeryDetected" in entry["types"] else ""
@@ -217,17 +217,17 @@ def _presented(entry: Answer) -> str:
 
 
 def _is_code(entry: Answer) -> bool:
-    """Whether the entry of a timeline tells of a code that was shown again."""
+    """Whether the entry of a timeline is about a code that was presented again."""
     return "TokenReuseDetected" in entry["types"] and entry.get("reason") == "code_reuse"
 
 
 def plain(text: str, style: str = "") -> Text:
-    """What clients chose may hold anything, terminal commands included."""
+    """Text that clients chose, which may contain anything, terminal commands included."""
     return Text(visible(text), style)
 
 
 def when(time: str | None) -> str:
-    """To the millisecond, in UTC: what a person compares."""
+    """The time to the millisecond, in UTC, for people to compare."""
     if time is None:
         return ""
     return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"

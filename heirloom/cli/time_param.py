@@ -1,4 +1,4 @@
-"""How a person says when: on the command line."""
+"""A time, or a sequence of the log, as a parameter on the command line."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ import msgspec
 
 _BEGINNING, _END = "00:00:00", "23:59:59.999999"
 _SEQUENCE = re.compile(r"[0-9]{1,100}")
-"""More digits than any has, so that the service says which ones there are."""
+"""More digits than any sequence has, so that the service reports which sequences exist."""
 
 
 class When(click.ParamType[datetime]):
@@ -21,7 +21,7 @@ class When(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """A time in UTC."""
+        """The time in UTC."""
         if isinstance(value, datetime):
             return value
         if ago := re.fullmatch(r"(\d{1,9})([smhd])", value):
@@ -41,7 +41,7 @@ class When(click.ParamType[datetime]):
                 ctx,
             )
         try:
-            return found.astimezone(UTC)  # one without a zone is of where we are
+            return found.astimezone(UTC)  # a time without a zone is local
         except (ValueError, OverflowError):
             self.fail(f"{value} is out of range: ask for a time within the years 2 to 9998", param, ctx)
 
@@ -52,7 +52,7 @@ class Until(click.ParamType[int | datetime]):
     name = "seq|time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | datetime:
-        """The one or the other."""
+        """The sequence or the time."""
         if isinstance(value, int) or (isinstance(value, str) and _SEQUENCE.fullmatch(value)):
             return int(value)
         return When().convert(value, param, ctx)

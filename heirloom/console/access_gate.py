@@ -1,7 +1,7 @@
-"""The gate before Datasette: who comes in, by which name, how, and what the browser is told to refuse.
+"""The gate before Datasette: who may come in, by which host name and methods, and the security headers.
 
-Everything but the login page and the style sheet needs a session. What is not named here does not exist, Datasette's
-own introspection pages among it.
+Everything but the login page and the style sheet requires a session. A path that is not listed here does not exist,
+Datasette's own introspection pages included.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ Render = Callable[..., Awaitable[str]]
 COOKIE = "heirloom_console"
 MAX_FORM = 4096
 STATIC = {"console.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
-"""What anybody may have: file → its type."""
+"""Files that need no session: name → content type."""
 
 SECURITY_HEADERS = {
-    # no script at all, nothing from elsewhere, and nobody may put a page of ours in theirs
+    # no script at all, nothing from elsewhere, and no other page may embed ours
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -42,9 +42,9 @@ _HSTS = "max-age=31536000"
 
 
 class AccessGate:
-    """ASGI: lets `app` see what `login` lets in (everybody, if None), asked for under one of the `names`.
+    """An ASGI app that passes requests to `app` that have a session of `login` (if any) and one of the host `names`.
 
-    `render(template, **context)` makes a page; `tls` says that browsers come by https.
+    `render(template, **context)` makes a page; `tls`: browsers connect by https.
     """
 
     def __init__(self, app: App, login: Login | None, names: frozenset[str], render: Render, *, tls: bool) -> None:
@@ -58,7 +58,7 @@ class AccessGate:
         self._static = {f"/static/{name}": ((files / name).read_text(), kind) for name, kind in STATIC.items()}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return  # neither websockets nor a lifespan
         request = Request(scope, receive)
@@ -70,7 +70,7 @@ class AccessGate:
             await self._app({**scope, "actor": {"id": "security"}}, receive, guarding(guarded))
 
     async def _answer(self, request: Request) -> Response | None:
-        """What the gate says itself; None where Datasette is asked."""
+        """The gate's own response; None where Datasette answers."""
         path = request.scope.get("raw_path", b"").decode("ascii", "replace").partition("?")[0] or request.path
         if _host(request.headers.get("host", "")) not in self._names:
             return Response.text("This console has another name; see heirloom console --name.\n", status=421)
@@ -96,7 +96,7 @@ class AccessGate:
         return self._login is None or self._login.knows(request.cookies.get(self._cookie, ""))
 
     def _refuse(self, request: Request, path: str) -> Response:
-        """People are sent to the login; programs are told."""
+        """Redirect a browser to the login; refuse a program."""
         if "text/html" not in request.headers.get("accept", "") or path.endswith((".json", ".csv", ".blob")):
             return Response.text("Log in first.\n", status=401)
         query = f"?{request.query_string}" if request.query_string else ""
@@ -136,13 +136,13 @@ class AccessGate:
         response.set_cookie(self._cookie, value, max_age=seconds, httponly=True, samesite="strict", secure=self._tls)
 
     def _from_here(self, request: Request) -> bool:
-        """Whether the browser says that a page of ours sent the form; whoever says nothing is no browser."""
+        """Whether the browser says that a page of ours sent the form; a client that says nothing is no browser."""
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
         ours = origin is None or _host(origin.partition("://")[2]) in self._names
         return ours and site in (None, "same-origin", "none")
 
     def _guarded(self, send: Send) -> Send:
-        """Sends with the security headers, whatever was set before."""
+        """A `send` that adds the security headers, in place of any set before."""
         ours = SECURITY_HEADERS | ({"strict-transport-security": _HSTS} if self._tls else {})
         added = [(name.encode(), value.encode()) for name, value in ours.items()]
 
@@ -168,7 +168,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _host(header: str) -> str:
-    """The name without the port."""
+    """The host name without the port."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -176,7 +176,7 @@ def _host(header: str) -> str:
 
 
 def _here(onward: str | None) -> str:
-    """A path of the console, whatever was asked for: a login never leads elsewhere."""
+    """A path of the console, whatever was requested: a login never leads elsewhere."""
     if onward and (onward == "/" or onward.startswith((f"/{NAME}/", f"/{NAME}?"))) and onward.isprintable():
         return onward
     return "/"

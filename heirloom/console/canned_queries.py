@@ -1,6 +1,6 @@
-"""What can be asked of the console: canned queries, their parameters with labels and help, and where to go from there.
+"""The console's canned queries, with the labels and help of their parameters, and where their rows lead.
 
-Nothing but the views is named, so that a console of one tenant shows that tenant's rows in every query.
+They only use the views, so that a console of one tenant shows that tenant's rows in every query.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
     "since": ("Since", "In UTC, as much of it as you like: 2026-11-20, or 2026-11-20T12:30."),
     "tenant": ("Tenant", "One issuer; all of them where it is empty."),
 }
-"""Parameter → its label and what to put there."""
+"""Parameter → its label and its help."""
 
 _STRIKE = f"""WITH strike AS (
     SELECT min(seq) AS seq, at FROM readable_incidents WHERE family_id = :family_id AND {_OF_TENANT}
@@ -30,7 +30,7 @@ _STRIKE = f"""WITH strike AS (
 
 
 def _query(title: str, about: str, sql: str, *parameters: str, rest: str = "") -> dict[str, Any]:
-    """`parameters` must be filled in for there to be rows, those in `rest` may be."""
+    """A query without rows until its `parameters` are filled in; those in `rest` are optional."""
     optional = rest.split()
     return {
         "title": title,

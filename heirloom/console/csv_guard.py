@@ -1,4 +1,4 @@
-"""CSV of the console, with the export's guard: Datasette writes each row as it is, in a chunk of its own."""
+"""Guards the console's CSV as the export's: Datasette writes each row unchanged, in a chunk of its own."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def guarded_rows(body: bytes) -> bytes:
-    """Rows of CSV, with no cell that a spreadsheet takes for a formula; a number stays one."""
+    """The rows of CSV, with no cell that a spreadsheet treats as a formula; a number stays a number."""
     rows = csv.reader(io.StringIO(body.decode(), newline=""))
     guarded = io.StringIO(newline="")
     csv.writer(guarded).writerows([text if _NUMBER.fullmatch(text) else cell(text) for text in row] for row in rows)
@@ -23,7 +23,7 @@ def guarded_rows(body: bytes) -> bytes:
 
 
 def guarding(send: Send) -> Send:
-    """Sends an answer of Datasette's on; one that is streamed as plain text is CSV, and guarded."""
+    """A `send` that guards CSV, which Datasette streams as plain text, and passes everything else on."""
     is_text = False
 
     async def guarded(message: Message) -> None:

@@ -18,7 +18,7 @@ SERIES = (
     ("revoked", "Revoked", "families ended"),
     ("reuse", "Reuse", "old or forged tokens shown"),
 )
-"""Name, title and what is counted."""
+"""Name, title and the counted columns."""
 
 _ACTIVITY = """
 SELECT hour, sum(issued) AS issued, sum(refreshed) AS refreshed, sum(revoked) AS revoked, sum(reuse + forged) AS reuse
@@ -51,7 +51,7 @@ async def dashboard(request: Request, datasette: Datasette) -> Response:
 
 
 def look(db: sqlite3.Connection, now: datetime) -> dict[str, Any]:
-    """What the page shows, all of one moment."""
+    """The content of the page, all of one moment."""
     first = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
     hours = [_rfc3339(first + timedelta(hours=number)) for number in range(HOURS)]
     db.execute("BEGIN")
@@ -84,7 +84,7 @@ def look(db: sqlite3.Connection, now: datetime) -> dict[str, Any]:
 
 
 def _bars(counts: list[tuple[str, int]]) -> list[Bar]:
-    """Side by side, the highest as high as the chart; something is never too low to be seen."""
+    """The bars, side by side; the highest fills the chart, and none above zero is too low to be seen."""
     highest, step = max(count for _, count in counts), _WIDTH / len(counts)
     bars = []
     for number, (hour, count) in enumerate(counts):
@@ -94,7 +94,7 @@ def _bars(counts: list[tuple[str, int]]) -> list[Bar]:
 
 
 def _age(age: timedelta) -> str:
-    """In the largest unit that says something."""
+    """The age in the largest unit that fits."""
     seconds = max(int(age.total_seconds()), 0)
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
         if seconds >= unit:

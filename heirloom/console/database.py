@@ -1,4 +1,4 @@
-"""The read model as Datasette sees it: views alone, read only, and always the file that lies there now."""
+"""The read model for Datasette: views only, read-only, and always the file that is there now."""
 
 import asyncio
 import secrets
@@ -17,11 +17,11 @@ from projections.tables.readable_views import VIEWS
 T = TypeVar("T")
 
 INTERNAL = "_internal"
-"""What Datasette calls the database in which it notes the tables of the others."""
+"""Datasette's name for the database of its own catalogue."""
 NAME = "read-model"
-"""In the console's addresses."""
+"""The read model's name in the console's URLs."""
 MAX_VALUE_BYTES = 4 * 1024 * 1024
-"""No value of a query may be larger; all there are in a read model are far smaller."""
+"""The largest value in a query; every value of a read model is far smaller."""
 
 _READING = {
     sqlite3.SQLITE_SELECT,
@@ -33,26 +33,26 @@ _READING = {
 
 
 class InternalDatabase(Database):  # type: ignore[misc]  # Datasette ships no types
-    """Datasette's own, in memory. Its connections are closed at the end; Datasette leaves that to the collector."""
+    """Datasette's own database, in memory. Datasette does not close its connections; this class does."""
 
     def __init__(self, datasette: Datasette) -> None:
         super().__init__(datasette, memory_name=secrets.token_hex())
         self._connections: list[sqlite3.Connection] = []
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
-        """One for each thread."""
+        """A new connection for a thread."""
         connection: sqlite3.Connection = super().connect(write)
         self._connections.append(connection)
         return connection
 
     def close(self) -> None:
-        """Once no thread uses them."""
+        """Close the connections, once no thread uses them."""
         for connection in self._connections:
             connection.close()
 
 
 class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no types
-    """The read model at `path`; of one `tenant` alone, if one is named. Queries raise `UnusableReadModel`."""
+    """The read model at `path`, of one `tenant` or of all. Queries raise `UnusableReadModel`."""
 
     def __init__(self, datasette: Datasette, path: Path, tenant: str | None) -> None:
         super().__init__(datasette, path=str(path), is_mutable=True)
@@ -61,24 +61,24 @@ class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no t
         self._connections: dict[int, tuple[tuple[int, int], sqlite3.Connection]] = {}
 
     async def execute_fn(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """What `fn` makes of a connection, in one of Datasette's threads."""
+        """Call `fn` with a connection, in one of Datasette's threads; returns its result."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.ds.executor, lambda: fn(self._connection()))
 
     async def execute(self, sql: str, params: Any = None, **options: Any) -> Any:
-        """Without a line about every mistake of the one who asks; its parameters name people."""
+        """Run a query, without a log line for every mistake of the user: its parameters name people."""
         return await super().execute(sql, params, **{**options, "log_sql_errors": False})
 
     async def execute_write_fn(self, *_: Any, **__: Any) -> Any:
-        """Never."""
+        """Refuse to write."""
         raise UnusableReadModel("the console only reads")
 
     async def table_names(self) -> list[str]:
-        """None: what can be read are the views."""
+        """No table: only the views can be read."""
         return []
 
     async def table_exists(self, _: str) -> bool:
-        """Never, by the same reason."""
+        """False: no table can be read."""
         return False
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no t
         self._connections.clear()
 
     def _connection(self) -> sqlite3.Connection:
-        """This thread's; a new one where the projector has put another file in the place of the one it was for."""
+        """The thread's connection; a new one where the projector has replaced the file."""
         thread, file = threading.get_ident(), _identity(self._file)
         known = self._connections.get(thread)
         if known is not None:
@@ -101,7 +101,7 @@ class ReadModelDatabase(Database):  # type: ignore[misc]  # Datasette ships no t
 
 
 def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
-    """A connection that can read the views and nothing else. Raises `UnusableReadModel` with what is wrong."""
+    """A connection that can read the views and nothing else. Raises `UnusableReadModel` with the reason."""
     _identity(path)
     connection = None
     try:
@@ -109,7 +109,7 @@ def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
         expect_this_version(connection)
         connection.text_factory = lambda text: str(text, "utf-8", "replace")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
-        for view in VIEWS:  # a temporary view is found before that of the file
+        for view in VIEWS:  # a temporary view takes precedence over the file's
             connection.execute(f"CREATE TEMP VIEW {view} AS {_shown(view, tenant)}")
         connection.execute("PRAGMA query_only = 1")
         connection.set_authorizer(_authorize)
@@ -122,16 +122,16 @@ def connect(path: Path, tenant: str | None = None) -> sqlite3.Connection:
 
 
 def _shown(view: str, tenant: str | None) -> str:
-    """The rows of the view, of one tenant or of all."""
+    """The query of a view for one tenant, or for all."""
     # a tenant's name contains no quote; the plus keeps lists in the order of the log instead of sorting them
     only = "" if tenant is None else f" WHERE +tenant = '{tenant}'"
     return f"SELECT * FROM main.{view}{only}"  # noqa: S608  # names of ours
 
 
 def _authorize(action: int, table: str | None, column: str | None, _schema: str | None, source: str | None) -> int:
-    """SQLite asks this for everything a statement would do; `source` is the view that reads the table."""
+    """SQLite's authorizer for every part of a statement; `source` is the view that reads the table."""
     if action == sqlite3.SQLITE_READ:
-        # no column: rows are gone through and nothing of them is read, which loses its source inside a view
+        # without a column, rows are counted but not read; inside a view, SQLite does not name the view then
         allowed = not column or source in VIEWS or table in VIEWS or (table or "").startswith("sqlite_")
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY

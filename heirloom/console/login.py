@@ -1,4 +1,4 @@
-"""The login: one token, printed where the console was started, and the sessions it opens."""
+"""The login: one token, printed where the console was started, and the sessions that it opens."""
 
 import hashlib
 import hmac
@@ -12,16 +12,16 @@ from itsdangerous import BadSignature, TimestampSigner
 from events.bounded_map import BoundedMap
 
 SESSION_SECONDS = 8 * 3600
-"""A working day; then the token is asked for again."""
+"""A working day; then the console asks for the token again."""
 GUESSES = 10
 GUESSES_SECONDS = 300
-"""So many wrong tokens from one address within that time, and each further wrong one is answered late."""
+"""After so many wrong tokens from one address within that time, each further wrong one is answered late."""
 SLOW_SECONDS = 0.5
 _MAX_ADDRESSES = 10_000
 
 
 class TooManyGuesses(Exception):
-    """That was a wrong token, after many from that address; it had better wait so many `seconds`."""
+    """A wrong token after many from that address; the answer should be delayed by so many `seconds`."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"that is not the token, after too many wrong ones; guesses are slow for {seconds} seconds")
@@ -29,7 +29,7 @@ class TooManyGuesses(Exception):
 
 
 class Login:
-    """Sessions last `SESSION_SECONDS`, and not longer than this process. `clock` tells monotonic seconds."""
+    """Sessions, which last `SESSION_SECONDS`, but not longer than this process. `clock` returns monotonic seconds."""
 
     def __init__(self, token: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._token = _digest(token)
@@ -39,9 +39,9 @@ class Login:
         self._wrong: BoundedMap[str, deque[float]] = BoundedMap(_MAX_ADDRESSES)
 
     def open(self, token: str, address: str) -> str | None:
-        """The cookie of a new session, or None for a wrong token. Raises `TooManyGuesses` for a wrong one alone.
+        """The cookie of a new session, or None for a wrong token. Raises `TooManyGuesses`, but only for a wrong one.
 
-        Whoever has the token comes in, whatever others at the same address do: it is not one that can be guessed.
+        The right token always opens a session, whatever others at the same address do: it cannot be guessed.
         """
         if hmac.compare_digest(_digest(token.strip()), self._token):
             return self._signer.sign(secrets.token_hex(16)).decode()
@@ -56,12 +56,12 @@ class Login:
         return None
 
     def knows(self, cookie: str) -> bool:
-        """Whether it is that of a session that lasts."""
+        """Whether the cookie belongs to a session that has not ended."""
         session = self._session(cookie)
         return session is not None and session not in self._ended
 
     def close(self, cookie: str) -> None:
-        """End a session; its cookie is worth nothing from now on."""
+        """End a session; its cookie is void from now on."""
         now = self._clock()
         if (session := self._session(cookie)) is not None:
             self._ended = {ended: at for ended, at in self._ended.items() if at > now - SESSION_SECONDS}
@@ -75,5 +75,5 @@ class Login:
 
 
 def _digest(token: str) -> bytes:
-    """Of equal length for all, so that comparing tells nothing."""
+    """A digest, whose fixed length keeps the comparison from revealing the token's."""
     return hashlib.sha256(token.encode(errors="replace")).digest()

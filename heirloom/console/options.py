@@ -1,4 +1,4 @@
-"""What a console is asked to be, and whether that would leave it open to more people than was meant."""
+"""The options of a console, and the check that they do not expose it to more people than intended."""
 
 import ipaddress
 import secrets
@@ -12,11 +12,11 @@ MIN_TOKEN = 22
 
 
 class CannotServe(Exception):
-    """One line for a person: what is in the way, and what to do."""
+    """One line for a person: the obstacle, and what to do."""
 
 
 class ConsoleOptions(NamedTuple):
-    """`names` are further names that browsers may ask for; `sql` lets who is in write queries of their own."""
+    """`names` are further host names that browsers may use; `sql` allows logged-in users to write queries."""
 
     read_model: Path
     host: str = "127.0.0.1"
@@ -30,7 +30,7 @@ class ConsoleOptions(NamedTuple):
 
 
 def check(options: ConsoleOptions) -> None:
-    """Raises `CannotServe` for what would leave the console open to more than was meant."""
+    """Raises `CannotServe` for options that would expose the console to more people than intended."""
     loopback = is_loopback(options.host)
     tls = options.cert is not None
     if (options.cert is None) != (options.key is None):
@@ -53,12 +53,12 @@ def check(options: ConsoleOptions) -> None:
 
 
 def new_token() -> str:
-    """256 bits."""
+    """A new login token of 256 bits."""
     return secrets.token_urlsafe(32)
 
 
 def read_token(path: Path) -> str:
-    """The login token kept in a file. Raises `CannotServe` where it could be guessed or read by others."""
+    """The login token in a file. Raises `CannotServe` where others could guess or read it."""
     try:
         token, mode = path.read_text().strip(), path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
@@ -71,7 +71,7 @@ def read_token(path: Path) -> str:
 
 
 def is_wildcard(host: str) -> bool:
-    """Whether it stands for every address of this machine."""
+    """Whether the host stands for every address of this machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

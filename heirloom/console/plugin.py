@@ -1,4 +1,4 @@
-"""Datasette's hooks: our front page, how a cell reads and where it leads, what may be done, and how an error looks."""
+"""Datasette's hooks: the front page, cells and their links, permissions, and error pages."""
 
 import logging
 import re
@@ -36,7 +36,7 @@ def register_routes() -> list[tuple[str, Callable[..., Any]]]:
 
 @hookimpl
 def permission_allowed(action: str, resource: Any) -> bool | None:
-    """Whoever is in may look at the read model; SQL of one's own is a setting; all else is nobody's."""
+    """Logged-in users may read the read model, and write SQL where that is switched on; nobody may do anything else."""
     if action in ("view-instance", "view-query"):
         return True
     if action in ("view-database", "view-table"):
@@ -47,7 +47,7 @@ def permission_allowed(action: str, resource: Any) -> bool | None:
 
 @hookimpl
 def render_cell(row: sqlite3.Row, value: Any, column: str) -> Markup | None:
-    """What clients chose stays text, whatever it looks like; ids lead to what is known of them."""
+    """Text that clients chose stays text, whatever it looks like; ids link to what is known of them."""
     if value is None or value == "":
         return None
     text = str(value)
@@ -67,21 +67,21 @@ def render_cell(row: sqlite3.Row, value: Any, column: str) -> Markup | None:
 
 
 def link(query: str, text: str, **parameters: str) -> Markup:
-    """To a canned query about `text`."""
+    """A link to a canned query about `text`."""
     name = {"family": "family_id", "subject": "sub", "client": "client_id"}[query]
     asked = urlencode({name: text} | {key: value for key, value in parameters.items() if value})
     return Markup('<a href="/{}/{}?{}"><bdi>{}</bdi></a>').format(NAME, query, asked, text)
 
 
 def time(text: str, match: re.Match[str] | None = None) -> Markup:
-    """RFC 3339, to the millisecond for the eye and to the microsecond for the rest."""
+    """RFC 3339, shown to the millisecond, and to the microsecond in its attribute."""
     match = match or _TIME.fullmatch(text)
     return Markup('<time datetime="{}">{}Z</time>').format(text, match[1] if match else text)
 
 
 @hookimpl
 def prepare_jinja2_environment(env: Any) -> None:
-    """What our templates need."""
+    """Add the functions that our templates use."""
     env.filters["event"] = _event
     env.filters["time"] = time
     env.globals["link"] = link
@@ -92,7 +92,7 @@ def prepare_jinja2_environment(env: Any) -> None:
 def extra_template_vars(
     datasette: Datasette, request: Request | None, view_name: str
 ) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """What is known of a family, above whatever was asked about it."""
+    """The summary of a family, shown above the rows of a query about it."""
 
     async def variables() -> dict[str, Any]:
         known: dict[str, Any] = {"parameters": PARAMETERS, "family": None}
@@ -109,7 +109,7 @@ def extra_template_vars(
 def handle_exception(
     datasette: Datasette, request: Request, exception: Exception
 ) -> Generator[None, Iterable[Any], list[Any]]:
-    """A line for a person. Datasette's own handler would print the exception with every variable it finds."""
+    """An error page with one line. Datasette's own handler would print the exception with all its variables."""
     yield
     status, message = _explained(exception)
 
@@ -131,7 +131,7 @@ def _explained(exception: Exception) -> tuple[int, str]:
             )
         case QueryInterrupted() | DatasetteError(message_is_html=True):
             return 400, "That takes too long: a query has one second. Narrow it by a client, a person or a time."
-        case DatasetteError():  # 500 is what Datasette says also where the question was wrong
+        case DatasetteError():  # Datasette uses 500 also for a wrong query
             return 400 if exception.status == 500 else exception.status, str(exception.message)
         case Base400():
             return exception.status, str(exception.args[0]) if exception.args else "There is no such page."

@@ -1,4 +1,4 @@
-"""The console put together, and served until it is told to stop."""
+"""Composes the console, and serves it until it is stopped."""
 
 import asyncio
 import socket
@@ -25,14 +25,14 @@ DRAIN_SECONDS = 3
 
 
 class Console(NamedTuple):
-    """What answers requests (ASGI), and how to end it."""
+    """The ASGI app that answers requests, and the function that closes it."""
 
     app: AccessGate
     close: Callable[[], None]
 
 
 async def create(options: ConsoleOptions, token: str | None) -> Console:
-    """Everything but the socket. No `token`: no login. Raises `Unusable` where there is no read model."""
+    """Everything but the socket. Without a `token` there is no login. Raises `UnusableReadModel`."""
     connect(options.read_model, options.tenant).close()
     if not pm.has_plugin(plugin.__name__):
         pm.register(plugin, plugin.__name__)
@@ -69,7 +69,7 @@ async def create(options: ConsoleOptions, token: str | None) -> Console:
 
 
 async def serve(options: ConsoleOptions, token: str | None, ready: Callable[[str], None]) -> None:
-    """Until SIGTERM or SIGINT; tells `ready` the URL once it answers. Raises `CannotServe`, `Unusable`."""
+    """Serve until SIGTERM or SIGINT; `ready` receives the URL at the start. Raises as `create`, and `CannotServe`."""
     check(options)
     console = await create(options, token)
     try:
@@ -81,7 +81,7 @@ async def serve(options: ConsoleOptions, token: str | None, ready: Callable[[str
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket, ready: Callable[[], None]) -> None:
-    stop = stop_requested()  # uvicorn hands a signal on when it is done with it; here that ends nothing
+    stop = stop_requested()  # uvicorn raises a signal again when it has handled it; here that ends nothing
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started and not serving.done():  # noqa: ASYNC110  # uvicorn tells no other way
         await asyncio.sleep(0.01)
@@ -95,7 +95,7 @@ def _config(options: ConsoleOptions, console: Console) -> uvicorn.Config:
     config = uvicorn.Config(
         console.app,
         log_level="warning",
-        access_log=False,  # addresses name people
+        access_log=False,  # URLs name people
         lifespan="off",
         ws="none",
         server_header=False,

@@ -1,4 +1,4 @@
-"""What the views of the read model are, for people: titles, descriptions, and what to narrow them by."""
+"""Titles, descriptions and facets of the read model's views, for people."""
 
 from typing import Any
 

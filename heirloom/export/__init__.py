@@ -1,4 +1,4 @@
 """The log's events as flat records: JSON Lines, CSV, CloudEvents, Parquet.
 
-It imports `events`. Start with `export`.
+This room imports `events`. Start with `export`.
 """

@@ -1,4 +1,4 @@
-"""A cell of a CSV file: for spreadsheets, which take some text for a formula and run it."""
+"""A cell of a CSV file, guarded against spreadsheets, which run some texts as formulas."""
 
 from datetime import datetime
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  # full width
-"""How a cell must not begin (OWASP, CSV injection)."""
+"""Beginnings that make a spreadsheet treat a cell as a formula (OWASP, CSV injection)."""
 
 
 def cell(value: Any) -> Any:
-    """Words with spaces between, times as RFC 3339, anything deeper as JSON; an apostrophe before a formula.
+    r"""The value as a cell: words separated by spaces, times in RFC 3339, other structures in JSON; no formula.
 
-    A record is one line: line breaks within it are written as `\\n` and `\\r`.
+    An apostrophe before the text disarms a formula. A record is one line: its line breaks are written as `\n` and `\r`.
     """
     if isinstance(value, datetime):
         return msgspec.to_builtins(value)

@@ -1,4 +1,4 @@
-"""Exporting the log: what is wanted of it, where it goes, and going on where an export was (ADR 0010)."""
+"""Exporting the log: which part of it, where to, and how an interrupted export continues (ADR 0010)."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from events.bus.connection import Connection
 from events.log.direct_reader import commit_at, read_direct
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
-from heirloom.export.line_formats import ANOTHER, FORMS, BadExport, ExportPosition, Lines, last_place
+from heirloom.export.line_formats import ANOTHER, FORMS, BadExport, ExportPosition, Lines, last_position
 from heirloom.export.records import Record, records
 from heirloom.moment import Moment
 
@@ -23,17 +23,17 @@ FORMATS = (*FORMS, PARQUET)
 
 
 class Sink(Protocol):
-    """Where records go, whole commits at a time."""
+    """A destination of records, which receives whole commits."""
 
     def write(self, records: list[Record], /) -> None:
-        """Some more."""
+        """Write some more records."""
 
     def close(self) -> None:
-        """No more."""
+        """Finish: no more records follow."""
 
 
-class Wanted(NamedTuple):
-    """Which of the log: from `since` to `until`, both included, of all tenants or of one, of all or of one family."""
+class Selection(NamedTuple):
+    """A part of the log: from `since` to `until`, both included, of one tenant or all, of one family or all."""
 
     since: Moment | None = None
     until: Moment | None = None
@@ -42,13 +42,13 @@ class Wanted(NamedTuple):
 
     @property
     def filter(self) -> str:
-        """The subjects."""
+        """The filter of the part's subjects."""
         if self.family_id is not None:
             return f"tokens.{self.tenant or '*'}.family.{self.family_id}.*"
         return EVERYTHING if self.tenant is None else f"tokens.{self.tenant}.>"
 
     def of(self, stored: Stored) -> list[Record]:
-        """The commit's records, if its time is within; none of what is foreign. Raises `UnreadableCommit`."""
+        """The commit's records, if its time is in the part; a foreign message has none. Raises `UnreadableCommit`."""
         found = list(records(stored))
         if not found:
             return []
@@ -59,40 +59,40 @@ class Wanted(NamedTuple):
 
 
 class Missing(Exception):
-    """A library that is needed is not installed; the message says how to get it."""
+    """A required library is not installed; the message says how to install it."""
 
 
 class Resumed(NamedTuple):
-    """The last commit of an export that is there, and its records."""
+    """The last commit of the existing export, and its records."""
 
-    place: ExportPosition
+    position: ExportPosition
     last: list[Record]
 
 
-def find_place(into: Path, form: str) -> ExportPosition | None:
-    """The last commit of the export that is there, None where none is. Raises `BadExport`, `Missing`."""
+def find_position(into: Path, form: str) -> ExportPosition | None:
+    """The last commit of the existing export, None where there is none. Raises `BadExport`, `Missing`."""
     if not os.path.lexists(into):
         return None
-    return _parquet().last_place(into) if form == PARQUET else last_place(into, FORMS[form])
+    return _parquet().last_position(into) if form == PARQUET else last_position(into, FORMS[form])
 
 
-async def resume(connection: Connection, place: ExportPosition, wanted: Wanted) -> Resumed:
-    """Where to go on. Raises `BadExport` for an export of another log or of something else, and `Unavailable`."""
-    if wanted.tenant not in (None, place.tenant) or wanted.family_id not in (None, place.aggregate_id):
+async def resume(connection: Connection, position: ExportPosition, selection: Selection) -> Resumed:
+    """Where to continue. Raises `Unavailable`, and `BadExport` where the existing export is of something else."""
+    if selection.tenant not in (None, position.tenant) or selection.family_id not in (None, position.aggregate_id):
         raise BadExport(
             "the export that is there is one of something else; "
             "name the --tenant and --family it was begun with, or another file with --into"
         )
-    stored = await commit_at(connection, place.seq)
+    stored = await commit_at(connection, position.seq)
     last = [] if stored is None else list(records(stored))
-    if not last or last[0]["commit_id"] != place.commit_id:
-        there = f"the export that is there is one of another log: sequence {place.seq} was another commit"
+    if not last or last[0]["commit_id"] != position.commit_id:
+        there = f"the export that is there is one of another log: sequence {position.seq} was another commit"
         raise BadExport(there + ANOTHER)
-    return Resumed(place, last)
+    return Resumed(position, last)
 
 
 def open_sink(into: Path | None, form: str, resumed: Resumed | None) -> Sink:
-    """Where to write: a file, a directory for Parquet, None for standard output. Raises `Missing`, `BadExport`."""
+    """The destination: a file, a directory for Parquet, None for standard output. Raises `Missing`, `BadExport`."""
     if into is None:
         return Lines(FORMS[form], sys.stdout.buffer)
     if form == PARQUET:
@@ -101,31 +101,30 @@ def open_sink(into: Path | None, form: str, resumed: Resumed | None) -> Sink:
     return Lines.into(into, FORMS[form], *(resumed or (None, [])))
 
 
-async def pour(
+async def write_records(
     connection: Connection,
     sink: Sink,
-    wanted: Wanted,
+    selection: Selection,
     extent: tuple[int, int | None],
     advance: Callable[[int], None],
     found: Callable[[Foreign], None],
 ) -> None:
-    """Write what comes after the first sequence of `extent`, up to the second (None: for ever).
+    """Write the records after the first sequence of `extent`, up to the second (None: without end).
 
-    `advance` hears how far it is; `found` receives each foreign message that was stepped over.
-
-    Raises `UnreadableCommit`, `Unavailable`, and `BadExport` where the file begins as another export.
+    `advance` receives the sequence reached, `found` each foreign message that was stepped over. Raises
+    `UnreadableCommit`, `Unavailable`, and `BadExport` where the file begins as another export.
     """
     after, end = extent
-    start = max(wanted.since if isinstance(wanted.since, int) else 1, after + 1)
-    if isinstance(wanted.until, int):
-        end = min(end, wanted.until) if end is not None else wanted.until
+    start = max(selection.since if isinstance(selection.since, int) else 1, after + 1)
+    if isinstance(selection.until, int):
+        end = min(end, selection.until) if end is not None else selection.until
     if end is not None and start > end:
         return
-    async with aclosing(read_direct(connection, start, filter=wanted.filter, until=end)) as batches:
+    async with aclosing(read_direct(connection, start, filter=selection.filter, until=end)) as batches:
         async for batch in batches:
-            told = [(stored, wanted.of(stored)) for stored in batch.commits]
-            sink.write([record for _, records in told for record in records])
-            for stored in (stored for stored, records in told if not records):
+            exported = [(stored, selection.of(stored)) for stored in batch.commits]
+            sink.write([record for _, records in exported for record in records])
+            for stored in (stored for stored, records in exported if not records):
                 if isinstance(foreign := read_commit(stored), Foreign):
                     found(foreign)
             advance(batch.commits[-1].seq)

@@ -1,4 +1,4 @@
-"""An export with a line for each record: JSON Lines, CSV, CloudEvents. The file itself tells how far it is."""
+"""Exports with one line for each record (JSON Lines, CSV, CloudEvents); the file itself shows how far it is."""
 
 import csv
 import io
@@ -15,11 +15,11 @@ from heirloom.export.csv_cell import cell
 from heirloom.export.records import COLUMNS, Record
 
 TAIL = 4 * 1024 * 1024
-"""Bytes at the end of a file in which its last commit lies."""
+"""Bytes at the end of a file that contain its last commit."""
 
 
 ANOTHER = "; name another file with --into"
-"""What to do about a file that is none of ours."""
+"""What to do about a file that is no export of ours."""
 
 
 class BadExport(Exception):
@@ -27,7 +27,7 @@ class BadExport(Exception):
 
 
 class ExportPosition(NamedTuple):
-    """The last commit of an export, and where in the file its records begin."""
+    """The last commit of an export, and the offset of its first record in the file."""
 
     seq: int
     commit_id: str
@@ -37,7 +37,7 @@ class ExportPosition(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Records as lines, the record of a line, and the line that comes first."""
+    """Encodes records as lines, decodes a line, and has the first line of a file."""
 
     encode: Callable[[Sequence[Record]], bytes]
     decode: Callable[[bytes], dict[str, Any]]
@@ -45,7 +45,7 @@ class Form(NamedTuple):
 
 
 class Lines:
-    """Records in, lines out. What is `begun` lies at the stream's end already, if it is what would be written."""
+    """Writes records as lines. `begun` is the stream's present content, which must agree with what would be written."""
 
     def __init__(self, form: Form, stream: BinaryIO, *, begins: bool = True, begun: bytes = b"") -> None:
         self._form = form
@@ -55,23 +55,23 @@ class Lines:
             self._write(form.header)
 
     @classmethod
-    def into(cls, path: Path, form: Form, place: ExportPosition | None, last: Sequence[Record]) -> "Lines":
-        """A new file, or at the end of one: its last commit, of which a kill may have left a part, is written again.
+    def into(cls, path: Path, form: Form, position: ExportPosition | None, last: Sequence[Record]) -> "Lines":
+        """Open a new file, or continue one: its last commit, of which a kill may have left a part, is written again.
 
-        Without a `place`, what is in the file must be a part of the first record: nothing is taken away. Raises
+        Without a `position`, the file's content must be a part of the first record: nothing is removed. Raises
         `BadExport`.
         """
-        if place is None and not os.path.lexists(path):
+        if position is None and not os.path.lexists(path):
             make_empty(path)
         stream = open_to_append(path)
         try:
             begun = b""
-            if place is None:
+            if position is None:
                 stream.seek(0)
                 begun = stream.read()
             else:
-                stream.truncate(place.offset)
-            lines = cls(form, stream, begins=place is None, begun=begun)
+                stream.truncate(position.offset)
+            lines = cls(form, stream, begins=position is None, begun=begun)
             lines.write(last)
         except (BadExport, OSError):
             stream.close()
@@ -79,7 +79,7 @@ class Lines:
         return lines
 
     def write(self, records: Sequence[Record]) -> None:
-        """The records of whole commits. Raises `BadExport` where the file begins otherwise."""
+        """Write the records of whole commits. Raises `BadExport` where the file begins otherwise."""
         self._write(self._form.encode(records))
         self._stream.flush()
 
@@ -90,34 +90,34 @@ class Lines:
         self._stream.write(text[len(there) :])
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the file; standard output stays open."""
         if self._stream is not sys.stdout.buffer:
             self._stream.close()
 
 
-def last_place(path: Path, form: Form) -> ExportPosition | None:
-    """The last commit in the file, None for one without a whole record. Raises `BadExport`."""
+def last_position(path: Path, form: Form) -> ExportPosition | None:
+    """The last commit in the file, None where it has no whole record. Raises `BadExport`."""
     with open_plain(path) as file:
         size = file.seek(0, os.SEEK_END)
         begin = file.seek(max(size - TAIL, 0))
         tail = file.read()
-    place = None
+    position = None
     end = tail.rfind(b"\n") + 1
     while end > 0:
         start = tail.rfind(b"\n", 0, end - 1) + 1
         line = tail[start:end]
         if begin + start == 0 and line == form.header:
             break
-        found = _place(path, form, line, begin + start)
-        if place is not None and found.seq != place.seq:
-            return place
-        place, end = found, start
+        found = _position(path, form, line, begin + start)
+        if position is not None and found.seq != position.seq:
+            return position
+        position, end = found, start
     if begin > 0:
         raise BadExport(f"{path} is no export of this format{ANOTHER}")
-    return place
+    return position
 
 
-def _place(path: Path, form: Form, line: bytes, offset: int) -> ExportPosition:
+def _position(path: Path, form: Form, line: bytes, offset: int) -> ExportPosition:
     try:
         record = form.decode(line)
         return ExportPosition(int(record["seq"]), record["commit_id"], record["tenant"], record["aggregate_id"], offset)
@@ -140,7 +140,7 @@ def _csv_record(line: bytes) -> dict[str, Any]:
 
 
 def cloud_event(record: Record) -> dict[str, Any]:
-    """The envelope of CloudEvents 1.0; `sequence` is the extension of that name, in the order of its text."""
+    """The record in an envelope of CloudEvents 1.0; the text order of the extension `sequence` is the log's order."""
     return {
         "specversion": "1.0",
         "id": f"{record['commit_id']}.{record['index']}",

@@ -1,7 +1,7 @@
-"""An export to Parquet: a directory of parts, each of one row group, named by the sequences it holds.
+"""An export to Parquet: a directory of parts, each of one row group, named by their sequences.
 
-A Parquet file is complete or unreadable, so what is interrupted is never a file: a part is written beside and put in
-its place when it is whole.
+A Parquet file is complete or unreadable. So a part is written beside its place and moved there when it is complete: an
+interrupted export leaves no broken file.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from heirloom.export.line_formats import ANOTHER, BadExport, ExportPosition
 from heirloom.export.records import COLUMNS, LISTS, NUMBERS, OBJECTS, TIMES, Record
 
 ROWS = 50_000
-"""Of a part, and so in memory; a part ends with a whole commit."""
+"""Rows of a part, which are kept in memory; a part ends with a whole commit."""
 
 LAST = b"heirloom.last"
 
@@ -34,7 +34,7 @@ SCHEMA = pa.schema([pa.field(column, _type(column), nullable=column not in COLUM
 
 
 class ParquetParts:
-    """Records in, parts out."""
+    """Writes records as parts."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,26 +42,26 @@ class ParquetParts:
         self._rows: list[Record] = []
 
     def write(self, records: Sequence[Record]) -> None:
-        """The records of whole commits."""
+        """Add the records of whole commits."""
         self._rows += records
         if len(self._rows) >= ROWS:
             self.close()
 
     def close(self) -> None:
-        """What is left becomes a part of its own."""
+        """Write the remaining records as a part."""
         rows, self._rows = self._rows, []
         if not rows:
             return
         last = rows[-1]
-        place = ExportPosition(last["seq"], last["commit_id"], last["tenant"], last["aggregate_id"])
-        schema = SCHEMA.with_metadata({LAST: msgspec.json.encode(place)})
+        position = ExportPosition(last["seq"], last["commit_id"], last["tenant"], last["aggregate_id"])
+        schema = SCHEMA.with_metadata({LAST: msgspec.json.encode(position)})
         table = pa.Table.from_pylist([_row(record) for record in rows], schema=schema)
         path = self._directory / f"part-{rows[0]['seq']:020}-{last['seq']:020}.parquet"
         with new_file(path, replaces=True) as file:
             pq.write_table(table, file, row_group_size=len(rows), compression="zstd")
 
 
-def last_place(directory: Path) -> ExportPosition | None:
+def last_position(directory: Path) -> ExportPosition | None:
     """The last commit in the parts, None where there are none. Raises `BadExport`."""
     parts = sorted(directory.glob("part-*.parquet"))
     if not parts:

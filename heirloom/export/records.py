@@ -1,4 +1,4 @@
-"""The log for others: one flat record for each event, without what nobody outside has a use for (ADR 0010)."""
+"""The exported form of the log: one flat record for each event, without fields of internal use (ADR 0010)."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
 
 Record: TypeAlias = dict[str, Any]
-"""Column → value; what is None or empty is left out."""
+"""Column → value; None and empty values are left out."""
 
 WITHHELD = {
     "GrantAuthorized.seed": "half of the secret that the family's tokens are computed from",
@@ -28,14 +28,13 @@ WITHHELD = {
     "ClientConfigured.longest_ttl": "the settings of the client's earlier events say it",
     "TenantConfigured.longest_ttl": "the settings of the tenant's earlier events say it",
 }
-"""Fields that never leave, and why. Nor does any state: it holds the same."""
+"""Fields that are never exported, and why. Neither are states, which contain the same."""
 
 COMMIT = ("seq", "index", "at", "tenant", "aggregate", "aggregate_id", "type", "actor", "commit_id", "prev")
-"""What every record has but `prev`, which an aggregate's first commit lacks: `index` counts a commit's events."""
+"""Every record's columns; only `prev` is missing in an aggregate's first commit. `index` counts a commit's events."""
 
 RENAMED = {"at": "void_until"}
-"""Fields of events that are called as a column of the commit is, which means something else: `at` is until when what a
-client was given is void."""
+"""Fields that have the name of a commit's column but another meaning: `at` is the time until which grants are void."""
 
 TIMES = ("at", "expires_at", "family_expires_at", "void_until")
 NUMBERS = (
@@ -53,10 +52,10 @@ COLUMNS = (
     *("settings", "alg", "number", "jwk"),
     *("void_until", "role", "exchanged_from"),
 )
-"""In this order; new ones come last."""
+"""All columns, in this order; new ones are appended."""
 
 EVENTS: dict[str, type[msgspec.Struct]] = {type_of(event): event for event in grammar.EVENTS}
-"""Type → event."""
+"""Maps a type to its event."""
 
 _FIELDS = {
     name: [field for field in event.__struct_fields__ if f"{name}.{field}" not in WITHHELD]
@@ -65,7 +64,7 @@ _FIELDS = {
 
 
 def records(stored: Stored) -> Sequence[Record]:
-    """A record for each event of the commit, in their order; none of what is foreign. Raises `UnreadableCommit`."""
+    """A record for each event of the commit, in order; none for a foreign message. Raises `UnreadableCommit`."""
     try:
         commit = read_commit(stored)
     except UnreadableCommit as error:
@@ -84,12 +83,12 @@ def records(stored: Stored) -> Sequence[Record]:
     }
     if commit.prev is not None:
         aggregate["prev"] = commit.prev
-    return [aggregate | {"index": index} | _told(event) for index, event in enumerate(commit.events)]
+    return [aggregate | {"index": index} | _fields_of(event) for index, event in enumerate(commit.events)]
 
 
-def _told(event: msgspec.Struct) -> Record:
+def _fields_of(event: msgspec.Struct) -> Record:
     name = type_of(event)
-    told = {RENAMED.get(field, field): getattr(event, field) for field in _FIELDS[name]}
-    if told.get("key") == 0:
-        del told["key"]  # an access or ID token has none
-    return {"type": name} | {field: value for field, value in told.items() if value not in (None, (), {})}
+    fields = {RENAMED.get(field, field): getattr(event, field) for field in _FIELDS[name]}
+    if fields.get("key") == 0:
+        del fields["key"]  # an access or ID token has none
+    return {"type": name} | {field: value for field, value in fields.items() if value not in (None, (), {})}

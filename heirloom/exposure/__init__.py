@@ -1,4 +1,4 @@
-"""What strangers may do at a broker's doors, tried before the service serves.
+"""Tests, before the service serves, what strangers may do on a broker.
 
-It imports `heirloom.broker`. Start with `doors`.
+This room imports `heirloom.broker`. Start with `doors`.
 """

@@ -1,9 +1,9 @@
-"""The doors of a broker, tried before the service serves: what strangers may do there (CONTRACT §7, docs/security.md).
+"""Tests, before the service serves, what strangers may do on a broker (contract §7, docs/security.md).
 
-A broker answers at once, and in order, what it does not allow: so after a ping, all that it has not refused is open.
-Whatever is tried does nothing where it is open. The broker delivers no message with a reply subject of its own, which
-it looks at after the right to publish; and if it did, no stream would store it, and all that receive it would take it
-for malformed. Where there may be others that listen in the same queue, the subject is of one client, for a moment.
+A broker refuses at once, and in order, what it does not allow: after a ping, everything not refused is open. No probe
+has an effect where it is open. The broker checks the right to publish first, and then refuses to deliver a message with
+a reply subject of its own. Even if it delivered one, no stream would store it, and every receiver would reject it as
+malformed. Where others may listen in the same queue group, the subject belongs to one client, for a moment.
 """
 
 import asyncio
@@ -27,22 +27,22 @@ log = logging.getLogger("heirloom.replica")
 
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
-"""A broker that does not answer now may answer later: what was not tried is not shut."""
+"""A broker that does not answer now may answer later: an untested right is not a closed one."""
 UNDELIVERED = "_R_.doors"
-"""The broker keeps these reply subjects for itself, and refuses a message of a client's that has one."""
+"""The broker reserves these reply subjects, and refuses a client's message that has one."""
 OF_NO_STREAM = {"Nats-Expected-Stream": NO_STREAM}
-"""JetStream does not store what expects to be stored in a stream of another name."""
+"""JetStream does not store a message that expects to be stored in a stream of another name."""
 MALFORMED = b"{"
-"""No request to the broker: without a body, some orders of its own would be obeyed."""
+"""No valid request: the broker would obey some of its own orders without a body."""
 REFUSALS = ("authorization violation", "authentication revoked", "authentication expired")
-"""How a broker words that it knows somebody and does not let him in. All else may be otherwise in a moment."""
+"""The broker's words for a known user who is not let in. Any other refusal may change in a moment."""
 
 
 AWAY = "no server answers there"
 
 
 class OpenDoors(Exception):
-    """Strangers may do on this broker what is the service's alone; each thing is named."""
+    """Strangers may do on this broker what only the service may; the message names each thing."""
 
     def __init__(self, host: str, found: list[str]) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class OpenDoors(Exception):
 
 
 class Untried(Exception):
-    """The broker did not tell whether it lets somebody in, and why; `is_away`: nobody answers there at all."""
+    """The broker did not tell whether it lets somebody in, and why; `is_away`: it does not answer at all."""
 
     def __init__(self, host: str, who: str, reason: str) -> None:
         self.is_away = reason == AWAY
@@ -63,7 +63,7 @@ class Untried(Exception):
 
 
 class _Stranger(NamedTuple):
-    """Who tries, in words; with which URL; and what is theirs by right."""
+    """A kind of stranger, in words; the URL by which it connects; and what it may rightly do."""
 
     who: str
     url: str
@@ -72,12 +72,11 @@ class _Stranger(NamedTuple):
 
 
 async def try_doors(url: str, known: Credentials | None, names: Collection[Name] = ()) -> None:
-    """Try each server of `url`, also by these names. Raises `OpenDoors`, `Untried`, and `BrokerTooOld`.
+    """Test each server of `url`, also with these names. Raises `OpenDoors`, `Untried`, and `BrokerTooOld`.
 
-    Without the credentials that are made here (`known`) nobody's are known on that broker: it is tried with none, and
-    with wrong ones. With them, the replica answers the broker's questions about clients already.
-
-    A server of a cluster that is away keeps nobody from serving beside the others: that it was not tried is logged.
+    Without the credentials that are made here (`known`), the test connects with none, and with wrong ones. With them,
+    the replica already answers the broker's auth callouts. A server of a cluster that is down does not prevent serving
+    beside the others; that it was not tested is logged.
     """
     away: list[Untried] = []
     tried = probes(names=names)
@@ -112,7 +111,7 @@ def _strangers(scheme: str, host: str, known: Credentials | None) -> Iterator[_S
 
 
 async def _open_to(stranger: _Stranger, every: Iterable[Probe]) -> str:
-    """What that stranger may do and should not, in words; empty for nothing. Raises `Untried`."""
+    """What the stranger may wrongly do, in words; empty for nothing. Raises `Untried`."""
     by_right = {True: stranger.may_publish, False: stranger.may_subscribe}
     tried = [probe for probe in every if not may(by_right[probe.publishes], probe.subject)]
     reason = ""
@@ -131,7 +130,7 @@ async def _open_to(stranger: _Stranger, every: Iterable[Probe]) -> str:
 
 
 async def _refused_to(url: str, tried: Iterable[Probe]) -> set[str]:
-    """What the broker refuses to who tries that."""
+    """The probes that the broker refuses, in its own words."""
     refused: set[str] = set()
     connection = await connect(url, "heirloom doors", patient=False)
     try:
@@ -148,7 +147,7 @@ async def _refused_to(url: str, tried: Iterable[Probe]) -> set[str]:
 
 
 def _refusal(probe: Probe) -> str:
-    """How the broker words it, in small letters."""
+    """The broker's words of refusal, in lower case."""
     queue = f' using queue "{probe.queue}"' if probe.queue else ""
     return f'{"publish" if probe.publishes else "subscription"} to "{probe.subject}"{queue}'.lower()
 

@@ -1,7 +1,7 @@
-"""What is tried at a broker's doors: all that `heirloom.broker.roles` trusts, and no stranger may touch.
+"""The probes: every subject of `heirloom.broker.roles`, which no stranger may touch.
 
-Whoever may publish where the service publishes or listens can speak in its place; whoever may subscribe there hears
-what was meant for it. So each subject of the table is tried both ways, and a new one is tried because it is there.
+Whoever may publish where the service publishes or listens can impersonate it; whoever may subscribe there receives what
+was meant for it. So each subject of the table is tested both ways, and a new one is included automatically.
 """
 
 import re
@@ -20,21 +20,21 @@ from service.replicas import appended
 from service.server import QUEUE
 
 FOR_EVERYBODY = "oauth.*.public.>"
-"""What anybody may ask; another's question is still not for everybody's ears."""
+"""Requests that anybody may send; another caller's request is still not for everybody to read."""
 NAMED = "doors"
-"""For each name that a pattern leaves open, and for a queue that nobody knows: nothing is called so."""
+"""Replaces each name that a pattern leaves open, and names an unknown queue group: nothing has that name."""
 NO_STREAM = "heirloom-doors"
-"""No stream is called so, on anybody's broker."""
+"""No stream has that name, on anybody's broker."""
 OURS = (*STREAMS, *BESIDE, WAITING, GUESSES)
 OF_A_STREAM = ("CREATE", "UPDATE", "INFO", "PURGE", "SNAPSHOT", "RESTORE", "MSG.GET", "MSG.DELETE")
 OF_CONSUMERS = ("CREATE.{0}", "CREATE.{0}.>", "DURABLE.CREATE.{0}.*", "MSG.NEXT.{0}.*", "INFO.{0}.*", "PAUSE.{0}.*")
 OF_THE_REACTOR = ("DURABLE.CREATE", "MSG.NEXT", "INFO", "PAUSE")
-"""Orders to JetStream that it refuses where they are malformed, so that they may be tried by a real name."""
+"""Orders that JetStream refuses where they are malformed, so that they can be tested with a real name."""
 OBEYED = (
     *(f"STREAM.{order}.{NO_STREAM}" for order in ("DELETE", "LEADER.STEPDOWN", "PEER.REMOVE", "CANCEL_MOVE")),
     *(f"CONSUMER.{order}.{NO_STREAM}.{NAMED}" for order in ("DELETE", "LEADER.STEPDOWN", "RESET", "UNPIN")),
 )
-"""Orders that need no request to be obeyed: they are tried by names that are nobody's, and by no real one."""
+"""Orders that are obeyed without a request: they are tested with names that nothing has."""
 JETSTREAM = (
     *(f"{API}.STREAM.{order}.{name}" for name in OURS for order in OF_A_STREAM),
     *(f"{API}.DIRECT.GET.{name}{subjects}" for name in OURS for subjects in ("", ".>")),
@@ -48,7 +48,7 @@ QUESTIONS = (
     *("family", "families", "revocations", "incidents", "token", "as_of", "diff", "subject", "blast_radius"),
     *("activity", "search", "what_if", "position"),
 )
-"""What is asked below `audit.<tenant>`: named here too, since importing the audit costs a start a quarter second."""
+"""The queries below `audit.<tenant>`, repeated here since importing the audit takes a quarter second."""
 DEEPER = (
     "tokens.*.family.*.live",
     "tokens.*.family.*.revoked",
@@ -65,9 +65,9 @@ DEEPER = (
     "_INBOX.*.*.>",
     "_R_.>",
 )
-"""What is of use to a thief below the table's own subjects: a right to that alone is one too many as well."""
+"""Subjects below the table's own that are of use to a thief: a right to one of them alone is one too many as well."""
 QUEUES = {"oauth.": QUEUE, "admin.": ADMIN_QUEUE, "audit.": AUDIT_QUEUE, auth_callout.SUBJECT: auth_callout.QUEUE}
-"""In which queue the service listens, by how a subject begins: a broker may let somebody into that queue alone."""
+"""The queue groups in which the service listens, by the beginning of a subject: a broker may allow one group only."""
 KINDS = {
     CHECKPOINT: f"{CHECKPOINT}, what vouches for the log",
     "tokens.": "tokens.>, the log",
@@ -85,11 +85,11 @@ KINDS = {
     "$SYS.REQ.SERVER.": "$SYS.REQ.SERVER.>, the servers themselves",
     "_INBOX.": "another's inbox",
 }
-"""By how a subject begins, what it is in words; the first that fits."""
+"""What a subject is, in words, by its beginning; the first match counts."""
 OF_A_TENANT = re.compile(r"(?:^|\.)(?:oauth|admin|audit|tokens|revoked|_INBOX)\.(?=\*)")
-"""After it stands a tenant's name, and then perhaps a client's."""
+"""A tenant's name follows it, and then perhaps a client's."""
 AT_MOST = 4
-"""So many names are tried, each by a hundred subjects: a right may be to one tenant's, or one client's."""
+"""How many names are tested, each with a hundred subjects: a right may be restricted to one tenant or client."""
 
 
 class Name(NamedTuple):
@@ -100,7 +100,7 @@ class Name(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """One right that is tried, in a queue or in none; `what` is it in words."""
+    """One right to test, in a queue group or in none; `what` names it for people."""
 
     publishes: bool
     subject: str
@@ -109,9 +109,9 @@ class Probe(NamedTuple):
 
 
 def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> list[Probe]:
-    """What is tried as anybody, each once: by names that are nobody's, and by these."""
+    """All probes, each once: with names that nothing has, and with these."""
     own = [subject for role in roles.values() for subject in (*role.publish, *role.subscribe)]
-    here = [subject.replace(LOG_API, API) for subject in own]  # how the log's own account calls its stream
+    here = [subject.replace(LOG_API, API) for subject in own]  # the name of its stream inside the log's own account
     trusted = dict.fromkeys([*DEEPER, *own, *here, *(f"{inbox(name)}.>" for name in roles)])
     found: dict[tuple[bool, str, str], Probe] = {}
     for pattern in [*trusted, *JETSTREAM]:
@@ -121,7 +121,7 @@ def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> l
             queued = [] if pattern.startswith("$JS.") else nobodys
             ways += [(False, subject, "") for subject in (pattern, *nobodys)]
             ways += [(False, subject, _queue(subject) or NAMED) for subject in queued]
-            ways += [(False, subject, _queue(subject)) for subject in theirs]  # who may listen alone may in a queue
+            ways += [(False, subject, _queue(subject)) for subject in theirs]  # a subscriber may also join a queue
         for publishes, subject, queue in ways:
             probe = Probe(publishes, subject, _in_words(publishes, pattern), queue)
             found.setdefault((publishes, subject, queue), probe)
@@ -129,19 +129,19 @@ def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> l
 
 
 def some_names(clients: Mapping[str, Collection[str]]) -> list[Name]:
-    """Of the clients by tenant, as many as are tried: of as many tenants as can be."""
+    """Some of the clients, given by tenant: at most `AT_MOST`, of as many tenants as possible."""
     each = max(1, AT_MOST // max(1, len(clients)))
     some = (Name(tenant, client) for tenant, known in clients.items() for client in islice(known or (NAMED,), each))
     return list(islice(some, AT_MOST))
 
 
 def may(patterns: Iterable[str], subject: str) -> bool:
-    """Whether one of the patterns is about all of that subject, which may be a pattern itself."""
+    """Whether one of the patterns covers all of that subject, which may be a pattern itself."""
     return any(_is_about(pattern.split("."), subject.split(".")) for pattern in patterns)
 
 
 def _examples(pattern: str) -> Iterator[str]:
-    """Subjects that it is about, without wildcards: of as few names as can be, and of some more."""
+    """Subjects without wildcards that the pattern covers: with as few names as possible, and with more."""
     subject = pattern.replace("*", NAMED)
     yield subject.replace(">", NAMED)
     if subject.endswith(">"):
@@ -149,14 +149,14 @@ def _examples(pattern: str) -> Iterator[str]:
 
 
 def _named(pattern: str, name: Name) -> Iterator[str]:
-    """A subject of that name's, if it is about any."""
+    """A subject with that name, if the pattern covers any."""
     if (begin := OF_A_TENANT.search(pattern)) is not None:
         names = pattern[begin.end() :].replace("*", name.tenant, 1).replace("*", name.client, 1)
         yield next(_examples(pattern[: begin.end()] + names))
 
 
 def _queue(subject: str) -> str:
-    """In which the service listens there; empty for none."""
+    """The service's queue group on that subject; empty for none."""
     return next((queue for begin, queue in QUEUES.items() if subject.startswith(begin)), "")
 
 

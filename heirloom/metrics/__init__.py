@@ -1,4 +1,4 @@
-"""`/metrics`, `/livez`, `/readyz`, and where their figures come from.
+"""`/metrics`, `/livez` and `/readyz`, and the figures behind them.
 
-It imports `heirloom.broker` and `heirloom.process`. Start with `http`.
+This room imports `heirloom.broker` and `heirloom.process`. Start with `http`.
 """

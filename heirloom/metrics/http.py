@@ -1,6 +1,6 @@
-"""`/metrics`, `/livez` and `/readyz` of everything `heirloom up` runs, on one HTTP port.
+"""`/metrics`, `/livez` and `/readyz` of everything that `heirloom up` runs, on one HTTP port (ADR 0042).
 
-One process is asked over a pipe (`heirloom.process.process_report`); here the answers of all are put together.
+Each process reports over a pipe (`heirloom.process.process_report`); this module combines the reports.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from heirloom.process.child_process import Child
 from heirloom.process.process_report import Metric, ProcessReport, Sample, gauge, only
 
 LIVE_SECONDS = 2.0
-"""An event loop that does not come round in that time is stuck."""
+"""A process whose event loop does not answer within that time is stuck."""
 
 MAX_CONNECTIONS = 64
 MAX_REQUEST = 8 << 10
 """Bytes of a request line and its headers."""
 REQUEST_TIMEOUT_SECONDS = 3 * LIVE_SECONDS
-"""For whoever connects and says nothing, or does not read."""
+"""For one request, from the connection to the last byte of the response."""
 
 
 class CannotListen(Exception):
-    """The address is taken, or not ours."""
+    """The address is in use, or is not one of this machine's."""
 
 
 class ProcessAnswer(NamedTuple):
-    """What became of asking a process: its report; or none, because it is not there or because it is stuck."""
+    """A process's answer: its report, or none because it does not run or is stuck."""
 
     process: str
     report: ProcessReport | None
@@ -42,14 +42,14 @@ class ProcessAnswer(NamedTuple):
 
     @property
     def obstacles(self) -> tuple[str, ...]:
-        """Why it is not ready, in words."""
+        """Why the process is not ready, in words."""
         if self.stuck:
             return (f"it has not answered for {LIVE_SECONDS:g} s",)
         return ("it is not running",) if self.report is None else self.report.obstacles
 
 
 class Reply(NamedTuple):
-    """To an HTTP request."""
+    """An HTTP response."""
 
     status: int
     content_type: str
@@ -58,7 +58,7 @@ class Reply(NamedTuple):
 
 @asynccontextmanager
 async def observed(host: str, port: int, children: list[Child]) -> AsyncIterator[str]:
-    """Answer HTTP for as long as the block lasts, about the children there are then; gives the address.
+    """Serve HTTP while the block runs, about the children at that time; yields the address.
 
     Raises `CannotListen`.
     """
@@ -77,16 +77,16 @@ async def observed(host: str, port: int, children: list[Child]) -> AsyncIterator
 
 
 class _Port:
-    """Takes one request of each connection. There are few connections and none lasts: whoever is slow goes first."""
+    """Reads one request of each connection. Connections are few and short: the oldest is closed for a new one."""
 
     def __init__(self, children: Sequence[Child]) -> None:
         self._children = children
         self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer, or give up within `REQUEST_TIMEOUT_SECONDS`."""
+        """Answer, or close the connection after `REQUEST_TIMEOUT_SECONDS`."""
         if len(self._open) >= MAX_CONNECTIONS:
-            oldest = next(iter(self._open))  # a proper scrape is done within milliseconds
+            oldest = next(iter(self._open))  # a proper scrape takes milliseconds
             del self._open[oldest]
             oldest.transport.abort()
         self._open[writer] = None
@@ -102,7 +102,7 @@ class _Port:
             self._open.pop(writer, None)
 
     def close(self) -> None:
-        """Whoever is here goes."""
+        """Abort all open connections."""
         for writer in self._open:
             writer.transport.abort()
 
@@ -114,7 +114,7 @@ class _Port:
 
 
 def _response(reply: Reply) -> bytes:
-    """HTTP/1.1, and the end of the connection."""
+    """The response in HTTP/1.1, after which the connection is closed."""
     head = (
         f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\nContent-Type: {reply.content_type}\r\n"
         f"Content-Length: {len(reply.body)}\r\nConnection: close\r\n\r\n"
@@ -145,7 +145,7 @@ async def _ask_all(children: Sequence[Child]) -> list[ProcessAnswer]:
 
 async def _ask(child: Child) -> ProcessAnswer:
     name = child.name.removeprefix("the ").replace(" ", "-")
-    if not child.reports:  # a broker: whether it works, those who need it say
+    if not child.reports:  # a broker; the processes that use it report whether it works
         return ProcessAnswer(name, ProcessReport(()) if child.is_running else None)
     try:
         return ProcessAnswer(name, await child.ask(LIVE_SECONDS))
@@ -154,7 +154,7 @@ async def _ask(child: Child) -> ProcessAnswer:
 
 
 def rendered(answers: Sequence[ProcessAnswer]) -> bytes:
-    """All metrics of all processes in Prometheus' text format, each sample under the label of its process."""
+    """All metrics of all processes in Prometheus' text format, each sample with the label of its process."""
     families: dict[str, Family] = {}
     for metric, process in _metrics(answers):
         family = families.setdefault(metric.name, Family(metric.name, metric.help, metric.kind))

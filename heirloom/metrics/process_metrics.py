@@ -1,6 +1,6 @@
-"""The figures of each kind of process, gathered when somebody asks; nobody counts for Prometheus on the way.
+"""The figures of each kind of process, collected on request only.
 
-A replica's are in `replica_figures`: who counts no requests need not import all that does.
+A replica's figures are in `replica_metrics`, which imports what other processes do not need.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from heirloom.process.process_report import Metric, ProcessReport, Sample, count
 from projections.progress import Progress
 
 BEHIND = 1000
-"""Commits the read model may be behind the log and still count as caught up: a fraction of a second's work."""
+"""How many commits the read model may lag behind the log and still be ready: a fraction of a second's work."""
 LOG_TIMEOUT_SECONDS = 1.0
-"""Less than a process may take to answer its parent: what waits for the broker is not stuck."""
+"""For the log's answer: less than `LIVE_SECONDS`, so that a process which waits for the broker does not look stuck."""
 NO_LEADER = "the log's leader does not answer"
 
 
 async def of_projector(
     progress: Progress, gate: Gate, last_sequence: Callable[[], Awaitable[int]], connections: Iterable[Connection]
 ) -> ProcessReport:
-    """How far the read model is behind the log. Without the log nobody can say."""
+    """How far the read model is behind the log."""
     figures = [
         gauge("projection_applied_sequence", "The commit applied last to the read model.", only(progress.applied)),
         foreign_messages(STREAM, progress.foreign),
@@ -43,26 +43,26 @@ async def of_projector(
     return ProcessReport((*figures, *of_process(connections)), tuple(obstacles))
 
 
-def of_notary(vouched_seconds_ago: float, foreign: int, connections: Iterable[Connection]) -> ProcessReport:
-    """How long ago the whole log was last vouched for; nobody waits for it, so it is always ready."""
-    age = gauge("checkpoint_age_seconds", "Since all of the log was vouched for.", only(vouched_seconds_ago))
+def of_notary(checkpoint_age: float, foreign: int, connections: Iterable[Connection]) -> ProcessReport:
+    """How long ago the whole log was last covered by a checkpoint. Nothing waits for the notary: it is always ready."""
+    age = gauge("checkpoint_age_seconds", "Since all of the log was vouched for.", only(checkpoint_age))
     return ProcessReport((age, foreign_messages(CHECKPOINTS, foreign), *of_process(connections)))
 
 
 def foreign_messages(stream: str, count: int) -> Metric:
-    """What lies in a stream and is nothing of ours: somebody else has written there."""
+    """Messages in a stream that are not ours."""
     what = "Messages of a stream that are no commits, or checkpoints no known key signed; they were stepped over."
     return counter("foreign_messages", what, Sample({"stream": stream}, count))
 
 
 def foreign_replies(gate: Gate) -> Metric:
-    """Somebody tried to have an answer sent to another."""
+    """Requests whose reply would have gone to somebody else's inbox."""
     what = "Orders and audit queries that were dropped: their answer would have gone to others than their asker."
     return counter("foreign_replies", what, only(gate.foreign_replies))
 
 
 def of_process(connections: Iterable[Connection]) -> list[Metric]:
-    """What every process tells of itself."""
+    """Figures that every process has."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     reconnects = sum(connection.stats["reconnects"] for connection in connections)
     return [

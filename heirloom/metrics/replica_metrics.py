@@ -1,4 +1,4 @@
-"""The figures of a replica, gathered when somebody asks (`heirloom.metrics.process_metrics`)."""
+"""The figures of a replica, collected on request only (`heirloom.metrics.process_metrics`)."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from service.request_handler import RequestHandler
 async def of_replica(
     handler: RequestHandler, gate: Gate, context: Context, connections: Iterable[Connection]
 ) -> ProcessReport:
-    """What a replica has done, and whether it may decide."""
+    """What the replica has done, and whether it may decide."""
     obstacles = []
     the_log = context.log
     try:

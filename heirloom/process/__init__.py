@@ -1,4 +1,4 @@
-"""Processes of `heirloom up`: started, restarted, reported on, with their log files.
+"""The processes of `heirloom up`: starting, restarting, reports, log files.
 
-It imports `events`. Start with `child_process`.
+This room imports `events`. Start with `child_process`.
 """

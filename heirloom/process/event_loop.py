@@ -1,4 +1,4 @@
-"""What the service's processes have in common: the event loop, and when to stop."""
+"""The event loop of the service's processes, and the request to stop."""
 
 import asyncio
 import gc
@@ -11,8 +11,8 @@ from events.task_cancellation import end
 
 
 def run(main: Coroutine[None, None, None]) -> None:
-    """Run on uvloop where the platform has it, until everything that `main` began has ended."""
-    gc.freeze()  # what was imported stays; looking through it at the end took a tenth of a second
+    """Run `main` on uvloop where the platform has it, until every task that it started has ended."""
+    gc.freeze()  # imported objects stay; the final garbage collection would take a tenth of a second for them
     if sys.platform == "win32":
         asyncio.run(_to_the_end(main))
         return
@@ -24,14 +24,14 @@ def run(main: Coroutine[None, None, None]) -> None:
 async def _to_the_end(main: Coroutine[None, None, None]) -> None:
     try:
         await main
-    finally:  # asyncio would tell each of them once, and wait for ever for one that has not heard it
+    finally:  # asyncio would cancel each task once, and wait for ever for one that suppresses it
         await end(asyncio.all_tasks() - {asyncio.current_task()})
 
 
 def stop_requested(asked: Callable[[bytes], None] = lambda _: None) -> asyncio.Event:
-    """Set by SIGTERM or SIGINT, and, for a child of `heirloom up`, when its parent is gone however it went.
+    """An event, set by SIGTERM or SIGINT, and for a child of `heirloom up` when its parent has ended, in whatever way.
 
-    `asked` hears what the parent says meanwhile.
+    `asked` receives what the parent writes meanwhile.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

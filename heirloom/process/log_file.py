@@ -1,8 +1,8 @@
-"""The `*.log` files that `heirloom up` has its processes write: bounded, and never on the disk's last gigabyte.
+"""The `*.log` files of the processes of `heirloom up`: bounded, and never written to the disk's last gigabyte.
 
-A process writes to its standard error, which `heirloom up` has made a file (HEIRLOOM_LOG); here it goes on to another
-one when that is full, and drops lines where the disk has little room left: the log of tokens needs it more. What the
-broker says is written by `heirloom up` (`heirloom.broker.broker_log`).
+A process writes to its standard error, which `heirloom up` has opened as a file (HEIRLOOM_LOG). When the file is full,
+the process moves on to another one; when the disk has little space left, it drops lines, because the log of tokens
+needs that space. `heirloom up` itself writes the broker's file (`heirloom.broker.broker_log`).
 """
 
 import contextlib
@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 ERRORS = 2
-"""The descriptor of standard error; what Python itself says goes there too."""
+"""The descriptor of standard error, to which Python itself also writes."""
 RESERVE = 1 << 30
-"""Bytes that are left free on the disk."""
+"""Bytes that stay free on the disk."""
 
 
 class LogLimits(NamedTuple):
-    """Of each process: so many files of so many bytes."""
+    """For each process, the size of a log file in bytes, and the number of files."""
 
     bytes: int = 64 << 20
     files: int = 5
 
     def environment(self) -> dict[str, str]:
-        """For the processes of the service."""
+        """The environment variables that pass these limits to a service process."""
         return {"HEIRLOOM_LOG_BYTES": str(self.bytes), "HEIRLOOM_LOG_FILES": str(self.files)}
 
 
@@ -31,7 +31,7 @@ DEFAULT_LIMITS = LogLimits()
 
 
 class LogFile:
-    """Standard error, as the file that it is, or another descriptor of such a file."""
+    """Standard error, which is a file, or another descriptor of such a file."""
 
     def __init__(self, path: Path, limits: LogLimits, descriptor: int = ERRORS) -> None:
         self._path = path
@@ -40,9 +40,9 @@ class LogFile:
         self._dropped = 0
 
     def write(self, lines: bytes, reserve: int | None = None) -> None:
-        """Append whole lines, or count them where there is no room; the first ones after that say how many.
+        """Append whole lines, or count them where there is no space; the next lines written report the count.
 
-        `reserve` is how many bytes are left free on the disk, if not as many as by default; 0 tries in any case.
+        `reserve` is how many bytes must stay free on the disk, by default `RESERVE`; 0 tries to write in any case.
         """
         try:
             there, kept = os.fstatvfs(self._descriptor), RESERVE if reserve is None else reserve
@@ -56,14 +56,14 @@ class LogFile:
             while lines:
                 lines = lines[os.write(self._descriptor, lines) :]
             self._dropped = 0
-        except OSError:  # the disk is full, or somebody took the directory away
+        except OSError:  # the disk is full, or the directory was removed
             self._dropped += lines.count(b"\n")
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no line is buffered."""
 
     def _begin_another(self) -> None:
-        """`name.log` becomes `name.log.1`, that one `name.log.2`, and the oldest is gone."""
+        """Rename `name.log` to `name.log.1` and that to `name.log.2`; the oldest file is replaced."""
         for number in range(self._limits.files - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
                 self._numbered(number - 1).replace(self._numbered(number))
@@ -77,7 +77,7 @@ class LogFile:
 
 
 def log_file() -> LogFile | None:
-    """This process's, if `heirloom up` has made it one."""
+    """The log file of the running process, if `heirloom up` gave it one."""
     path = os.environ.get("HEIRLOOM_LOG")
     if path is None:
         return None

@@ -1,8 +1,8 @@
-"""What a process of `heirloom up` tells its parent when asked: what it has counted, and what keeps it from being ready.
+"""A process's report to `heirloom up`: its counts, and its obstacles to being ready.
 
-The question is a line on the child's standard input, the answer a line of JSON on its standard output, with the
-question's number in it; there it also says, in a line of its own, that it is `ready`. So nobody listens anywhere, it
-works while the broker is away, and a child that does not answer is one whose event loop is stuck.
+The request is a line with a number on the child's standard input; the answer is a line of JSON with that number on its
+standard output, where the child also writes the line `ready`. So no port is opened, it works without the broker, and a
+child that does not answer has a stuck event loop.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from events.task_set import TaskSet
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A figure under its labels; for a histogram the cumulative count at each upper bound, and `value` is the sum."""
+    """A value with its labels; a histogram has the cumulative count at each upper bound, and its sum as `value`."""
 
     labels: dict[str, str]
     value: float
@@ -28,7 +28,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """A family of figures, named and described as Prometheus wants it: in base units; a counter gets its `_total`."""
+    """A metric as Prometheus wants it, in base units; `_total` is added to a counter's name."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -37,7 +37,7 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 class ProcessReport(msgspec.Struct, frozen=True):
-    """An answer. `obstacles` are in words; without any the process is ready."""
+    """An answer. A process without `obstacles` (in words) is ready."""
 
     metrics: tuple[Metric, ...]
     obstacles: tuple[str, ...] = ()
@@ -48,23 +48,23 @@ Gather = Callable[[], Awaitable[ProcessReport]]
 
 
 def counter(name: str, help: str, *samples: Sample) -> Metric:
-    """Something that only grows."""
+    """A metric that only grows."""
     return Metric(f"heirloom_{name}", "counter", help, samples)
 
 
 def gauge(name: str, help: str, *samples: Sample) -> Metric:
-    """Something as it is now."""
+    """A metric that goes up and down."""
     return Metric(f"heirloom_{name}", "gauge", help, samples)
 
 
 def histogram(name: str, help: str, by_labels: Iterable[tuple[dict[str, str], Histogram]]) -> Metric:
-    """How large or long something was, where there was anything."""
+    """A distribution, with samples for the labels that have any."""
     samples = tuple(_distribution(labels, counted) for labels, counted in by_labels if counted.count)
     return Metric(f"heirloom_{name}", "histogram", help, samples)
 
 
 def only(value: float) -> Sample:
-    """The one figure of a metric without labels."""
+    """The only sample of a metric without labels."""
     return Sample({}, value)
 
 
@@ -77,14 +77,14 @@ def _distribution(labels: dict[str, str], counted: Histogram) -> Sample:
 
 
 class Reporter:
-    """The child's side. Until it is told how to `gather`, the process says that it is starting."""
+    """The child's side. Until `gather` is replaced, it reports that the process is starting."""
 
     def __init__(self) -> None:
         self.gather: Gather = _starting
         self._tasks = TaskSet()
 
     def asked(self, questions: bytes) -> None:
-        """Whole lines of the parent's, each a number."""
+        """Answer whole lines of the parent, each a number."""
         for line in questions.split():
             self._tasks.start(self._answer(int(line)))
 
@@ -96,7 +96,7 @@ class Reporter:
 
 
 class Reports:
-    """The parent's side: the one reader of what a process says, who hands out each line to whom it is for."""
+    """The parent's side: the only reader of the child's output, which passes each line to whoever waits for it."""
 
     def __init__(self, process: Process) -> None:
         assert process.stdin is not None and process.stdout is not None
@@ -109,11 +109,11 @@ class Reports:
         self.reading = loop.create_task(self._read(), name="what a process says")
 
     async def ready(self) -> bool:
-        """Wait until it says so; False where it ends first."""
+        """Wait until the process writes `ready`; False where it ends first."""
         return await asyncio.shield(self._ready)
 
     async def ask(self) -> ProcessReport | None:
-        """What it reports; None where it ends first. Who asks while it has not answered gets the same answer."""
+        """The process's report; None where it ends first. Concurrent callers share one answer."""
         if self.reading.done():
             return None
         if self._answer.done():
@@ -125,7 +125,7 @@ class Reports:
     async def _read(self) -> None:
         try:
             while not self._said.at_eof():
-                with contextlib.suppress(ValueError):  # too long, or no report: it answers nobody
+                with contextlib.suppress(ValueError):  # too long, or no report: it answers no request
                     self._take(await self._said.readline())
         finally:
             if not self._ready.done():

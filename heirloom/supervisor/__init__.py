@@ -1,4 +1,4 @@
-"""`heirloom up`: brokers and processes started, watched and ended.
+"""`heirloom up`: starts, watches and stops brokers and processes.
 
-It imports `heirloom.broker`, `heirloom.metrics` and `heirloom.backup`. Start with `supervisor`.
+This room imports `heirloom.broker`, `heirloom.metrics` and `heirloom.backup`. Start with `supervisor`.
 """

@@ -1,4 +1,4 @@
 """OpenTelemetry spans from the request to the commit.
 
-It imports `service`. Start with `setup`.
+This room imports `service`. Start with `setup`.
 """

@@ -1,7 +1,7 @@
-"""OpenTelemetry traces where the standard OTEL_ variables ask for them; without these nothing of it is imported.
+"""OpenTelemetry traces, where the standard OTEL_ variables request them; otherwise nothing of it is imported.
 
-A replica is put together from the same parts either way. Traced ones stand in for plain ones
-(`heirloom.tracing.spans`), so nobody who handles a request knows of traces, and without them a request pays nothing.
+A replica is composed of the same parts either way. Traced parts (`heirloom.tracing.spans`) replace plain ones, so the
+code that handles a request knows nothing of traces, and without them a request pays nothing.
 """
 
 import os
@@ -19,11 +19,11 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
 
 class TracingMissing(Exception):
-    """Traces are asked for, and the libraries are not installed."""
+    """Traces are requested, but the libraries are not installed."""
 
 
 class TracedParts(NamedTuple):
-    """A replica's log, its families, and what goes around each endpoint; `end` hands over the last spans."""
+    """A replica's log, its families, and the wrapper around each endpoint; `end` flushes the last spans."""
 
     log: Callable[[Connection], Log] = Log
     families: Callable[[Log, BlockedSubjects, FamilyCache, Publish], Families] = Families
@@ -32,13 +32,13 @@ class TracedParts(NamedTuple):
 
 
 def is_wanted(env: Mapping[str, str]) -> bool:
-    """Whether these variables say where traces go, and do not switch them off."""
+    """Whether these variables name a destination of traces, and do not switch them off."""
     off = env.get("OTEL_SDK_DISABLED", "").lower() == "true" or env.get("OTEL_TRACES_EXPORTER", "otlp") == "none"
     return not off and any(env.get(name) for name in ENDPOINTS)
 
 
 def parts() -> TracedParts:
-    """As the environment wants them. Raises `TracingMissing`."""
+    """The parts that the environment requests. Raises `TracingMissing`."""
     if not is_wanted(os.environ):
         return TracedParts()
     try:

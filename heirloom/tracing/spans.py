@@ -1,6 +1,6 @@
-"""Spans from the request to the commit: request → load, decide, append. With ids, generations and sequences in them.
+"""Spans from the request to the commit (request → load, decide, append), with ids, generations and sequences.
 
-A request continues the trace its `traceparent` header names (W3C Trace Context). The commit stores nothing of it: the
+A request continues the trace in its `traceparent` header (W3C Trace Context). The commit stores nothing of it; the
 append's span has the commit's sequence.
 """
 
@@ -36,8 +36,8 @@ _parent = TraceContextTextMapPropagator()
 
 
 def start() -> Callable[[], None]:
-    """Send spans by OTLP over HTTP, as the OTEL_ variables say; gives what hands over the last of them."""
-    named = OTELResourceDetector().detect()  # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come first
+    """Send spans by OTLP over HTTP, as the OTEL_ variables say; returns a function that flushes the last of them."""
+    named = OTELResourceDetector().detect()  # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence
     resource = Resource.create({SERVICE_NAME: "heirloom", SERVICE_VERSION: __version__}).merge(named)
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -46,7 +46,7 @@ def start() -> Callable[[], None]:
 
 
 def around(name: str, endpoint: Endpoint) -> Endpoint:
-    """The endpoint, with the span of its request."""
+    """The endpoint, wrapped in the span of its request."""
 
     async def traced(context: Context, request: Request) -> bytes:
         headers = {header.lower(): value for header, value in request.headers.items()}
@@ -69,7 +69,7 @@ class TracedAppender(Appender):
     async def append(
         self, subject: str, filter: str, body: bytes, expected: int, *, guard: tuple[str, int] | None = None
     ) -> int:
-        """Append `body`. The span has the commit's sequence."""
+        """Append `body`; the span has the commit's sequence."""
         with _span("append", {"messaging.destination.name": subject}, kind=SpanKind.PRODUCER) as span:
             seq = await super().append(subject, filter, body, expected, guard=guard)
             span.set_attribute("heirloom.seq", seq)
@@ -83,7 +83,7 @@ class TracedLog(Log):
         super().__init__(connection, appender=TracedAppender)
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
-        """Of the leader, or of any replica."""
+        """The head of an aggregate, read from the leader or from any replica."""
         with _span("load", {"heirloom.leader": leader}) as span:
             head = await super().head(aggregate, leader=leader)
             span.set_attribute("heirloom.seq", head.expected)
@@ -96,7 +96,7 @@ class TracedFamilies(Families):
     async def decide_on(
         self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
     ) -> CommittedDecision:
-        """Each attempt at deciding is a span of its own; what came of it stands in the request's."""
+        """Decide. Each attempt is a span; the outcome stands in the request's span."""
 
         def deciding(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             with _span("decide", _of(family_id, loaded.state)) as span:
@@ -116,7 +116,7 @@ def _of(family_id: str, state: FamilyState | None) -> dict[str, AttributeValue]:
 
 
 def _span(name: str, attributes: Mapping[str, AttributeValue], **more: Any) -> Any:
-    # an exception's text may repeat what it choked on: the outcome says enough
+    # an exception's text may repeat secrets of the input: the outcome is enough
     return trace.get_tracer("heirloom").start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False, **more
     )

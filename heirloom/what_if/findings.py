@@ -1,4 +1,4 @@
-"""A tenant's history under another policy: what is asked, and what is found (`service.decide.what_if.replay`)."""
+"""What-if: the scenario, and the findings (`service.decide.what_if.replay`)."""
 
 from datetime import datetime
 from typing import Any
@@ -24,14 +24,14 @@ CAVEATS = {
     "required_acr": "Who is refused may sign in again, and better: that would be another family.",
     "scope_narrowing": "scope_narrowing decides what access tokens may do, never which families live.",
 }
-"""The settings that can be tried, and what the log does not tell about each."""
+"""The settings that can be tried, and for each what the log does not record."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """What is asked: the families of `tenant` (and of `client_id`) that began at or after `since`, up to `until`.
+    """A what-if query: the families of `tenant` (and of `client_id`) that began at or after `since`, up to `until`.
 
     `changes` are the settings that every client would have had, None meaning the default. Families are live or expired
-    as of `now`, or of the last commit where `until` is a sequence; `limit` of those concerned are named.
+    at `now`, or at the last commit where `until` is a sequence; `limit` of the affected ones are listed.
     """
 
     tenant: str
@@ -44,10 +44,10 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 class Concerned(msgspec.Struct, frozen=True):
-    """A family that would have fared differently: `live` or why it ended, in fact and instead.
+    """A family that would have fared differently: `live`, or the reason of its end, in fact and instead.
 
     `seq`, `at` and `generation` are of the first presentation that would have been answered differently, `was` and
-    `would_be` its answers; None where time alone decides.
+    `would_be` its answers; None where only the time decides.
     """
 
     family_id: str
@@ -64,11 +64,12 @@ class Concerned(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct):
-    """How many families had a refresh token, what would have become of them, and the first of those concerned.
+    """How many families had a refresh token, how they would have fared, and the first of the affected ones.
 
-    `lived_past` counts by what ended them in fact, `died_of` and `ended_otherwise_of` by what would have. Of the
-    families that ended because an old token was shown, `retries_spared` are those whose presenter would have got the
-    same answer again within the grace time, `thefts_let_through` those whose old token would still have been good.
+    `lived_past` counts by the actual reason of the end, `died_of` and `ended_otherwise_of` by the hypothetical one. Of
+    the families that ended because an old token was presented, `retries_spared` are those whose presenter would have
+    received the same answer again within the grace time, and `thefts_let_through` those whose old token would still
+    have been valid.
     """
 
     policy: dict[str, Any]
@@ -87,7 +88,7 @@ class Findings(msgspec.Struct):
     items: list[Concerned] = []
 
     def count(self, family_id: str, replay: Replay, verdict: Verdict, limit: int) -> None:
-        """One more family, named if there are fewer than `limit` yet."""
+        """Count one more family, and list it if it is affected and fewer than `limit` are listed."""
         difference = replay.first_difference
         self.families += 1
         match verdict.outcome:
@@ -111,7 +112,7 @@ class Findings(msgspec.Struct):
 
 
 def changes_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings to try, checked. Raises `OAuthError` naming what is wrong, also where none is given."""
+    """The settings to try, validated. Raises `OAuthError` for an invalid one, and where there are none."""
     wrong = sorted(settings.keys() - CAVEATS.keys() & set(Policy.__struct_fields__))
     if wrong:
         raise OAuthError("invalid_request", f"{', '.join(wrong)}: no family lives or dies by it")
@@ -122,7 +123,7 @@ def changes_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def nothing_yet(changes: dict[str, Any], now: datetime) -> Findings:
-    """Before any family is counted."""
+    """The findings before any family is counted."""
     return Findings(changes, now, caveats=tuple(dict.fromkeys(CAVEATS[name] for name in changes)))
 
 

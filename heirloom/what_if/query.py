@@ -1,4 +1,4 @@
-"""Asking what would have been: of the log, from the command line, and over the bus (`audit.<tenant>.what_if`)."""
+"""What-if queries: over the log from the command line, and over the bus (`audit.<tenant>.what_if`)."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -24,17 +24,17 @@ from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequ
 from service.errors import OAuthError
 
 ON_THE_BUS = 200_000
-"""Commits of a history that is followed for somebody who waits for a reply: about ten seconds."""
+"""The longest history, in commits, that is replayed for a reply on the bus: about ten seconds."""
 POLL_SECONDS = 0.05
-"""Between two looks at whether the log has come as far as is asked for."""
+"""Between two reads of the log's end, while a query waits for its `min_seq`."""
 
 
 class CannotTell(Exception):
-    """The history cannot be followed; the message says where, and why."""
+    """The history cannot be replayed; the message says where, and why."""
 
 
 class TooLong(Exception):
-    """The history has more commits than are asked to be followed; `commits` tells how many."""
+    """The history has more commits than the limit; `commits` says how many."""
 
     def __init__(self, commits: int) -> None:
         super().__init__(f"a history of {commits:,} commits")
@@ -42,8 +42,9 @@ class TooLong(Exception):
 
 
 class WhatIfRequest(AuditRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`policy` has settings by their names in CONTRACT §4, null meaning the default. `since` (of a family's beginning)
-    and `until` (of the history) are times or sequences, both included.
+    """A what-if query; `since` (of a family's beginning) and `until` (of the history) are times or sequences, included.
+
+    `policy` maps settings by their names in contract §4 to values; null means the default.
     """
 
     policy: dict[str, Any]
@@ -54,18 +55,18 @@ class WhatIfRequest(AuditRequest, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 LIMITS = Limits(at_once=1, of_tenant=1, of_client=1, waiting=8, waiting_of_tenant=1, waiting_of_client=1)
-"""Histories being followed, each by a process of its own, and waiting for that; tenants take turns."""
+"""Histories that are replayed, each in a process of its own, and that wait for it; tenants take turns."""
 
 
 class WhatIf:
-    """Answers on the bus, one at a time."""
+    """Answers what-if queries on the bus, one at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._turns = Turns(LIMITS)
 
     async def __call__(self, asker: Asker, body: bytes) -> bytes:
-        """The findings. Raises `QueryRefused`, and `JetStreamMissing`."""
+        """The findings in JSON. Raises `QueryRefused`, and `JetStreamMissing`."""
         request, tenant = decode(body, WhatIfRequest), asker.tenant
         try:
             changes_of(request.policy)
@@ -80,12 +81,12 @@ class WhatIf:
             await self._reach(request.min_seq)
         now = datetime.now(UTC)
         now = min(until, now) if isinstance(until, datetime) else now
-        terms = Scenario(tenant, request.policy, now, request.client_id, since, until, request.limit)
+        scenario = Scenario(tenant, request.policy, now, request.client_id, since, until, request.limit)
         try:
-            if self._turns.waiting >= LIMITS.waiting:  # also of tenants that one could invent
+            if self._turns.waiting >= LIMITS.waiting:  # also for tenants that do not exist
                 raise NoRoom
             async with self._turns.of((tenant, "")):
-                return msgspec.json.encode(await find_out(self._connection, terms, lambda _: None, ON_THE_BUS))
+                return msgspec.json.encode(await find_out(self._connection, scenario, lambda _: None, ON_THE_BUS))
         except NoRoom as error:
             raise QueryRefused(
                 "temporarily_unavailable", "other histories are being followed; ask again", 503
@@ -97,7 +98,7 @@ class WhatIf:
             raise QueryRefused("server_error", str(error), 503) from error
 
     async def _reach(self, seq: int) -> None:
-        """Wait until the log goes that far. Raises `QueryRefused` where it does not in time."""
+        """Wait until the log has reached that sequence. Raises `QueryRefused` where it does not in time."""
         time = asyncio.get_running_loop().time
         deadline = time() + MIN_SEQ_TIMEOUT_SECONDS
         while (end := await last_sequence(self._connection)) < seq:
@@ -109,11 +110,11 @@ class WhatIf:
 
 
 async def find_out(
-    connection: Connection, terms: Scenario, advance: Callable[[int], None], at_most: int | None = None
+    connection: Connection, scenario: Scenario, advance: Callable[[int], None], at_most: int | None = None
 ) -> Findings:
-    """Follow the history and judge it; `advance` hears the sequence followed last.
+    """Replay the history and judge it; `advance` receives the sequence replayed last.
 
-    Raises `CannotTell`, `TooLong` where it has more than `at_most` commits, `JetStreamMissing`, `ChildGone`.
+    Raises `CannotTell`, `TooLong` where the history has more than `at_most` commits, `JetStreamMissing`, `ChildGone`.
     """
     fault: str | None = None
 
@@ -124,23 +125,23 @@ async def find_out(
         advance(progress.seq)
 
     end = await last_sequence(connection)
-    if isinstance(terms.until, int):
-        end = min(end, terms.until)
-    command = MODULE, msgspec.json.encode(terms).decode()
-    findings = await run_worker(command, _history(connection, terms, end, at_most), answered)
+    if isinstance(scenario.until, int):
+        end = min(end, scenario.until)
+    command = MODULE, msgspec.json.encode(scenario).decode()
+    findings = await run_worker(command, _history(connection, scenario, end, at_most), answered)
     if fault is not None:
         raise CannotTell(f"the history cannot be followed past {fault}; `heirloom audit verify` says what is wrong")
     return msgspec.json.decode(findings, type=Findings)
 
 
 async def _history(
-    connection: Connection, terms: Scenario, end: int, at_most: int | None
+    connection: Connection, scenario: Scenario, end: int, at_most: int | None
 ) -> AsyncGenerator[Batch, None]:
-    """The settings from the beginning, the families from the sequence asked for."""
+    """The settings from the beginning of the log, the families from the requested sequence on."""
     if end == 0:
         return
-    of_tenant = f"tokens.{terms.tenant}"
-    start = max(terms.since, 1) if isinstance(terms.since, int) else 1
+    of_tenant = f"tokens.{scenario.tenant}"
+    start = max(scenario.since, 1) if isinstance(scenario.since, int) else 1
     before = [(1, start - 1, f"{of_tenant}.tenant"), (1, start - 1, f"{of_tenant}.client.*")] if start > 1 else []
     for first, last, filter in (*before, (start, end, f"{of_tenant}.>")):
         is_first = True

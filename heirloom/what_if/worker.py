@@ -1,6 +1,6 @@
-"""The process that decides a tenant's history again: `python -m heirloom.what_if.worker TERMS`, fed through a pipe.
+"""The process that decides a tenant's history again: `python -m heirloom.what_if.worker SCENARIO`, fed through a pipe.
 
-What it must remember of each family lies in a temporary file, so its memory does not grow with the log.
+It keeps what it must remember of each family in a temporary file, so its memory does not grow with the log.
 """
 
 import sqlite3
@@ -31,7 +31,7 @@ _decode = msgspec.msgpack.Decoder(Replay).decode
 
 
 class FollowedBatch(msgspec.Struct, omit_defaults=True):
-    """The sequence that was followed last, or why it goes no further."""
+    """The sequence replayed last, or why the replay cannot go on."""
 
     seq: int
     fault: str | None = None
@@ -43,23 +43,23 @@ class _Both(NamedTuple):
 
 
 class History:
-    """The commits of a tenant in, the findings out."""
+    """Takes the commits of a tenant, and makes the findings."""
 
-    def __init__(self, terms: Scenario) -> None:
-        self._terms = terms
-        self._changes = changes_of(terms.changes)
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._changes = changes_of(scenario.changes)
         self._tenant = TenantSettings()
         self._clients: dict[str, ClientSettings] = {}
         self._rules: dict[str, _Both] = {}
-        self._now = terms.now
-        self._runs = sqlite3.connect("", isolation_level=None)  # a file without a name, that goes with its process
+        self._now = scenario.now
+        self._runs = sqlite3.connect("", isolation_level=None)  # a file without a name, removed with its process
         self._runs.execute(RUNS)
         self._runs.execute("BEGIN")
 
     def take(self, stored: Stored) -> None:
-        """The next of the log; what is foreign decided nothing.
+        """Take the next message of the log; a foreign one decided nothing.
 
-        Raises `UnreadableCommit`, and `ValueError` for a commit that cannot follow.
+        Raises `UnreadableCommit`, and `ValueError` for a commit that cannot follow the ones before it.
         """
         commit = read_commit(stored)
         if isinstance(commit, Foreign):
@@ -76,26 +76,26 @@ class History:
                 self._take_family(name.id, stored, commit)
 
     def findings(self) -> Findings:
-        """As far as the commits went."""
-        found = nothing_yet(self._terms.changes, self._now)
+        """The findings for the commits so far."""
+        found = nothing_yet(self._scenario.changes, self._now)
         for family_id, encoded in self._runs.execute("SELECT family_id, run FROM runs ORDER BY began"):
             run = _decode(encoded)
-            if run.fact.generation is not None:  # otherwise no policy of these has a say
+            if run.fact.generation is not None:  # otherwise none of these policies matters
                 rules = self._rules_of(run.fact.client_id)
                 judged = verdict(run, rules.in_fact, rules.instead, self._now)
-                found.count(family_id, run, judged, self._terms.limit)
+                found.count(family_id, run, judged, self._scenario.limit)
         return found
 
     def _take_family(self, family_id: str, stored: Stored, commit: FamilyCommit) -> None:
         seq = stored.seq
-        if isinstance(self._terms.until, datetime) and commit.at > self._terms.until:
+        if isinstance(self._scenario.until, datetime) and commit.at > self._scenario.until:
             return
-        if isinstance(self._terms.until, int):
+        if isinstance(self._scenario.until, int):
             self._now = commit.at
         known = self._runs.execute("SELECT run FROM runs WHERE family_id = ?", (family_id,)).fetchone()
         if known is None and not self._is_asked_for(seq, commit):
             return
-        # what was redeemed in fact was within what its client might ask for then, which no policy of these changes
+        # a redeemed token was within what its client could request, which none of these policies changes
         rules = replace(self._rules_of(commit.state.client_id).instead, scope=commit.state.scope)
         run = _encode(follow(None if known is None else _decode(known[0]), seq, commit, rules, stored.stored_at))
         if known is None:
@@ -104,23 +104,23 @@ class History:
             self._runs.execute("UPDATE runs SET run = ? WHERE family_id = ?", (run, family_id))
 
     def _is_asked_for(self, seq: int, commit: FamilyCommit) -> bool:
-        since, client_id = self._terms.since, self._terms.client_id
+        since, client_id = self._scenario.since, self._scenario.client_id
         if commit.prev is not None or client_id not in (None, commit.state.client_id):
             return False
         return since is None or (seq >= since if isinstance(since, int) else commit.at >= since)
 
     def _rules_of(self, client_id: str) -> _Both:
-        """As of the commits taken so far."""
+        """The rules of a client, actual and hypothetical, after the commits so far."""
         if client_id not in self._rules:
             tenant, client = self._tenant, self._clients.get(client_id, ClientSettings())
-            tenant = replace(tenant, audiences=(ANY,))  # what tokens were for decides nothing about families here
+            tenant = replace(tenant, audiences=(ANY,))  # a token's audience decides nothing about families here
             instead = resolve(replace(tenant, **self._changes), replace(client, **self._changes, audiences=None))
             self._rules[client_id] = _Both(resolve(tenant, replace(client, audiences=None)), instead)
         return self._rules[client_id]
 
 
 def main() -> None:
-    """Follow every batch; an empty one asks for the findings."""
+    """Replay every batch; an empty batch requests the findings."""
     history = History(msgspec.json.decode(sys.argv[1], type=Scenario))
     progress = FollowedBatch(0)
 

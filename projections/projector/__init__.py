@@ -1,4 +1,4 @@
-"""Following the log into the read model, in a process of its own.
+"""The projector: applies the log to the read model, in a process of its own.
 
-It imports `projections.read_model` and `projections.queries`. Start with `follower`.
+This room imports `projections.read_model` and `projections.queries`. Start with `follower`.
 """

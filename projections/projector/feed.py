@@ -1,4 +1,4 @@
-"""Feeding the log to the process that writes the read model, which works on one batch while the next is read."""
+"""Feeds the log to the process that writes the read model, which works on one batch while the next is read."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -22,10 +22,10 @@ _decode = msgspec.json.Decoder(Outcome).decode
 
 
 class Extent(NamedTuple):
-    """Which of the log: from sequence `start` to `until` (None: for ever), as long as `wanted` says yes.
+    """A part of the log: from sequence `start` to `until` (None: without end), as long as `wanted` is true.
 
-    With another `filter` than the whole log the read model has gaps and knows it. For ever, `pause` lies between two
-    looks at the log's end.
+    With a narrower `filter` than the whole log the read model has gaps, and is told so. Without an end, `pause` is
+    awaited between two reads of the log's end.
     """
 
     start: int = 1

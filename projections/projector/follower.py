@@ -1,7 +1,7 @@
-"""Following the log into the read model, for as long as the process lives.
+"""Follows the log into the read model, for as long as the process lives.
 
-A file that is no read model of this version and this log is not repaired: the right one is built beside it and swapped
-in. Meanwhile an older version answers what it can; another log, or a damaged file, answers nothing.
+A file that is no read model of this version and this log is not repaired: a new one is built beside it and swapped in.
+Meanwhile a file of an older version answers what it can; one of another log, or a damaged one, is not queried.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from projections.read_model import OtherVersion, ReadModel, UnusableReadModel
 log = logging.getLogger("heirloom.projector")
 
 RETRY_SECONDS = 1.0
-"""Between two attempts at something that may come back: a stream, room on the disk."""
+"""Between two attempts where the obstacle may go away: a missing stream, a full disk."""
 FIRST_RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5)
-"""Before that, while a replica that started at the same time may still be making the stream."""
+"""Before that, while a replica that started at the same time may still be creating the stream."""
 
 
 class Follower:
-    """Keeps the read model at `path` up with the log, tells `progress` and opens the file to `audit`.
+    """Keeps the read model at `path` up to date, reports to `progress`, and opens the file for `audit`.
 
-    Sets `ready` when everything that was in the log at the start can be asked about.
+    Sets `ready` when everything that was in the log at the start can be queried.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Follower:
         self._ready = ready
 
     async def follow(self) -> None:
-        """Until cancelled, or until the read model halts at a commit: then queries see what came before it."""
+        """Run until cancelled, or until the read model halts at a commit: then queries see the commits before it."""
         end = await self._end_of_log()
         damage: str | None = None
         while True:
@@ -58,7 +58,7 @@ class Follower:
             outcome = await feed(
                 self._connection, self._path, extent, lambda applied: self._advance(applied, end), found=self._found
             )
-            assert outcome is not None  # it goes on for ever otherwise
+            assert outcome is not None  # it has no end otherwise
             if outcome.halted is not None:
                 log.error("%s", outcome.halted)
                 self._progress.give_up_waiting(outcome.halted)
@@ -69,7 +69,7 @@ class Follower:
                 await self._hindered(f"the read model {self._path.name} cannot be written: {outcome.unwritable}")
 
     async def _open(self, damage: str | None) -> int:
-        """Have the right file in place, built anew if need be, and opened; the sequence it stands at."""
+        """Put the right file in place, built anew if need be, and open it; returns the sequence it has applied."""
         if fault := damage or await self._fault():
             log.warning("the read model is built anew: %s", fault)
         if fault or not self._path.exists():
@@ -87,7 +87,7 @@ class Follower:
         )
 
     async def _hindered(self, obstacle: str) -> None:
-        """Say so, to everybody who asks, and let some time pass before the next attempt."""
+        """Log and report an obstacle, and wait before the next attempt."""
         log.error("%s", obstacle)
         self._progress.give_up_waiting(f"{obstacle}; see to its directory's permissions and room, it is tried again")
         await asyncio.sleep(RETRY_SECONDS)
@@ -99,7 +99,7 @@ class Follower:
             self._ready.set()
 
     async def _fault(self) -> str | None:
-        """Why the file that is there cannot be used; None if it can, or if there is none."""
+        """Why the existing file cannot be used; None if it can, or does not exist."""
         if not self._path.exists():
             return None
         try:
@@ -127,7 +127,7 @@ class Follower:
         _delete(beside)
         end = await self._end_of_log()
         if end > 0:
-            # where it halts, what it has is right; whoever goes on from there halts again
+            # where it halts, its rows are right; the follower goes on from there, and halts again
             await feed(self._connection, beside, Extent(until=end), lambda _: None, found=self._found)
         _prepare(beside)
         _delete(self._path)
@@ -145,7 +145,7 @@ class Follower:
 
 
 def _prepare(path: Path) -> tuple[int, int]:
-    """Make the read model if there is none; the sequence it stands at, and how many messages it stepped over."""
+    """Create the read model if need be; returns the sequence applied last and the number of foreign messages."""
     model = ReadModel(path)
     foreign = model.foreign
     model.close()

@@ -1,6 +1,6 @@
 """The process that writes the read model, fed through a pipe by `feed`.
 
-Started by `python -m projections.projector.writer_process FILE [part]`.
+It is started by `python -m projections.projector.writer_process FILE [part]`.
 """
 
 import sqlite3
@@ -17,12 +17,14 @@ from projections.read_model import Halted, ReadModel, UnusableReadModel
 MODULE = "projections.projector.writer_process"
 """The name by which `run_worker` starts it."""
 PART = "part"
-"""The argument that says that only a part of the log will come."""
+"""The argument for a read model of a part of the log."""
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):
-    """How far the read model is after a batch, and what keeps it there: a commit it halted at, a file that cannot be
-    written now, or a file that is damaged. `foreign` is what it stepped over.
+    """How far the read model is after a batch, and what stops it there, if anything.
+
+    `halted`: at a commit; `unwritable`: the file cannot be written now; `damaged`: the file is. `foreign` are the
+    messages that were stepped over.
     """
 
     applied: int
@@ -33,12 +35,12 @@ class Outcome(msgspec.Struct, omit_defaults=True):
 
     @property
     def is_well(self) -> bool:
-        """Nothing is in the way."""
+        """Whether nothing stops it."""
         return self.halted is None and self.unwritable is None and self.damaged is None
 
 
 def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
-    """Apply the batch, whatever comes of it."""
+    """Apply a batch; returns the outcome, whatever it is."""
     try:
         model.apply(commits)
     except Halted as halted:
@@ -52,7 +54,7 @@ def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
 
 
 def main() -> None:
-    """Until there are no more batches."""
+    """Serve batches until the input ends."""
     try:
         model = ReadModel(Path(sys.argv[1]), gapless=PART not in sys.argv[2:])
     except UnusableReadModel as unusable:

@@ -1,4 +1,4 @@
-"""The read model's tables: what a commit writes to each, and what is read from it.
+"""The read model's tables: the rows that a commit writes, and the queries that read them.
 
-It imports `events` and the modules beside this room. Start with `families`.
+This room imports `events` and the modules beside it. Start with `families`.
 """

@@ -60,6 +60,6 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 
 def activity(db: sqlite3.Connection, page: Page) -> tuple[list[dict[str, Any]], str | None]:
-    """The hours in which something happened, newest first, and the next page's cursor."""
+    """The hours with any activity, newest first, and the next page's cursor."""
     rows, cursor = select_page(db, _SOURCE, page)
     return [{"hour": moment(row["at"])} | {count: row[count] for count in COUNTS} for row in rows], cursor

@@ -1,4 +1,4 @@
-"""What was ordered against people and clients: blocked, revoked, consent withdrawn, disabled, and the reverse."""
+"""Orders against people and clients: block, revoke, withdraw consent, disable, and their reverse."""
 
 import sqlite3
 from typing import Any, NamedTuple
@@ -37,7 +37,10 @@ LEFT JOIN names AS client ON client.id = c.client
 
 
 def create(db: Database) -> None:
-    """`sub` is null where a client was meant; `client` also says whose consent was withdrawn. `reason` is free text."""
+    """`sub` is null for an order against a client; `client` also names the client of a withdrawn consent.
+
+    `reason` is free text.
+    """
     db.execute("""
         CREATE TABLE cut_offs (
             seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
@@ -46,7 +49,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: CutOffCommit, names: Names, rows: Rows) -> None:
-    """A row for every order."""
+    """Add a row for every order."""
     for n, event in enumerate(commit.events):
         sub = None if isinstance(event, ClientDisabled | ClientEnabled) else event.sub
         name = event.client_id if isinstance(event, ConsentWithdrawn) else commit.name if sub is None else None
@@ -56,25 +59,25 @@ def apply(commit: CutOffCommit, names: Names, rows: Rows) -> None:
 
 
 def of_subject(db: sqlite3.Connection, tenant: str, sub: str, limit: int) -> list[dict[str, Any]]:
-    """The latest about one person, newest first."""
+    """The latest orders against one person, newest first."""
     query = f"{_SELECT} WHERE c.tenant = {NAMED} AND c.sub = ? ORDER BY c.seq DESC LIMIT ?"
     return [_item(row) for row in db.execute(query, (tenant, sub, limit))]
 
 
 def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
-    """All of one commit."""
+    """All orders of one commit."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE c.seq = ? ORDER BY c.n", (seq,))]
 
 
 class Order(NamedTuple):
-    """A commit of the log that ordered something; `at` in microseconds."""
+    """A commit of the log that contains an order; `at` in microseconds."""
 
     at: int
     seq: int
 
 
 class Actors:
-    """The clients that act with access tokens of a family (its opening sequence) which another began (RFC 8693)."""
+    """Clients that act with access tokens of a family (its opening sequence) that another client began (RFC 8693)."""
 
     def __init__(self, db: sqlite3.Connection, family: int) -> None:
         self._db = db
@@ -82,10 +85,11 @@ class Actors:
         self._orders: dict[str, list[sqlite3.Row]] = {}
 
     def voiding(self, token: dict[str, Any], given: int) -> list[Order]:
-        """What voided, for good, the access token (as it is told) that a commit gave: of each client that holds it or
-        has acted with it, its disabling then, or the first one after.
+        """The orders that voided an access token for good: the disabling of a client that holds it or acted with it.
 
-        None of the family's own client, which such an order takes the family from.
+        `token` is as answers show it, `given` the sequence that issued it. For each of those clients it is the
+        disabling in force then, or the first one after. The family's own client is left out: its disabling revokes the
+        family.
         """
         acted = {token.get("holder"), *token.get("act", ())} - {None}
         return [order for order in (self._against(client, given) for client in acted) if order is not None]

@@ -27,7 +27,7 @@ OPEN = (
     "INSERT INTO families"
     " (seq, at, tenant, family_id, client, sub, scope, grant_type, generation, expires_at, access_until)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    # a device that waited for somebody has found them
+    # a device authorization that was pending is approved
     " ON CONFLICT (family_id, tenant) DO UPDATE SET at = excluded.at, sub = excluded.sub, scope = excluded.scope,"
     " expires_at = coalesce(excluded.expires_at, expires_at) WHERE sub = ''"
 )
@@ -64,9 +64,9 @@ SOURCE = RowSource(SELECT, "families AS f", ("at", "seq"))
 
 
 def create(db: Database) -> None:
-    """`seq` is that of the opening commit; a device that nobody approved yet has an empty `sub`.
+    """`seq` is the sequence of the opening commit; the `sub` of a pending device authorization is empty.
 
-    The family lives as long as any token of it, until `expires_at`; its access tokens until `access_until`, 0 for none.
+    The family expires with its last token, at `expires_at`; its access tokens end at `access_until`, 0 for none.
     `last_renewal_seq` is the commit that issued its newest refresh token; null where that is the opening one.
     """
     db.execute("""
@@ -83,7 +83,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
     """Open, renew or end the family."""
     first, end, access_end = commit.events[0], commit.refresh_end, commit.access_end or 0
     if isinstance(first, _BEGINNINGS):
-        # what a device asked for and a person answered may be one commit
+        # a device authorization may be started and approved in one commit
         begun = next((event for event in commit.events if isinstance(event, GrantAuthorized)), first)
         sub, grant = (begun.sub, begun.grant) if isinstance(begun, GrantAuthorized) else ("", DEVICE_GRANT)
         terms = names[begun.client_id], sub, names[begun.scope], names[grant]
@@ -103,7 +103,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 
 def _provisional_end(commit: FamilyCommit) -> int | None:
-    """When a family ends that has no refresh token (yet): with its access token, its code, or the device's patience."""
+    """When a family without a refresh token expires: with its access token, its code or its device authorization."""
     ends = [
         event.expires_at
         for event in commit.events
@@ -120,7 +120,7 @@ def find(db: sqlite3.Connection, tenant: str, family_id: str, now: int) -> dict[
 
 
 def opened_at(db: sqlite3.Connection, seqs: Sequence[int], now: int) -> dict[int, dict[str, Any]]:
-    """The families that these commits opened, by the commits' sequences, as they stand `now`."""
+    """Maps the sequences of opening commits to their families, as they stand `now`."""
     wanted = msgspec.json.encode(seqs).decode()
     rows = db.execute(f"{SELECT} JOIN json_each(?) AS wanted ON wanted.value = f.seq", (wanted,))
     return {row["seq"]: item(row, now) for row in rows}
@@ -131,7 +131,7 @@ def families(
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The families that began within the page's times, newest first, and the next page's cursor.
 
-    Those that expired less than `leeway` seconds ago count among the live ones as well.
+    Families that expired less than `leeway` seconds ago count as live, too.
     """
     indexed: list[Condition] = []
     filters: list[Condition] = []

@@ -1,4 +1,4 @@
-"""What lies in the log and is no commit: a row for each, stepped over (ADR 0024)."""
+"""Foreign messages: messages of the log that are no commits (ADR 0024)."""
 
 import sqlite3
 
@@ -12,7 +12,7 @@ STATEMENTS = (ADD,)
 
 
 def create(db: Database) -> None:
-    """`tenant` is what its subject names in a tenant's place; `subject` is as much of it as can safely be printed."""
+    """`tenant` is the subject's part for a tenant's name; `subject` is cut to what can be printed safely."""
     db.execute("""
         CREATE TABLE foreign_messages (
             seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL
@@ -20,12 +20,12 @@ def create(db: Database) -> None:
 
 
 def apply(found: Foreign, rows: Rows) -> None:
-    """Where it lies, and why it is no commit."""
+    """Add a row with the message's place and the reason why it is foreign."""
     tenant = found.subject.split(".")[1] if "." in found.subject else ""
     rows[ADD].append((found.seq, tenant, found.subject, found.reason))
 
 
 def count(connection: sqlite3.Connection) -> int:
-    """So many have been stepped over."""
+    """The number of foreign messages so far."""
     number: int = connection.execute("SELECT count(*) FROM foreign_messages").fetchone()[0]
     return number

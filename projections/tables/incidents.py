@@ -1,4 +1,4 @@
-"""Where somebody showed what nobody should have: an old generation, or one that was never issued."""
+"""Incidents: a refresh token of an old generation was presented, or one that was never issued."""
 
 import sqlite3
 from typing import Any
@@ -41,7 +41,7 @@ _SOURCE = RowSource(_SELECT, "incidents AS i", ("at", "seq", "n"))
 
 
 def create(db: Database) -> None:
-    """`presented` is the generation that was shown, `current` the newest one then."""
+    """`presented` is the generation that was presented, `current` the newest one at that time."""
     db.execute("""
         CREATE TABLE incidents (
             seq INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, tenant INTEGER NOT NULL,
@@ -53,7 +53,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """A row for every detection."""
+    """Add a row for every detection."""
     if not commit.revokes:
         return
     for n, event in enumerate(commit.events):
@@ -64,14 +64,14 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 
 def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
-    """What such a detection ends a family for."""
+    """The reason for which such a detection ends a family."""
     if isinstance(event, ForgeryDetected):
         return "forgery"
     return "reuse_detected" if event.credential == "refresh_token" else "code_reuse"
 
 
 def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """Newest first, and the next page's cursor."""
+    """The incidents of the page, newest first, and the next page's cursor."""
     indexed: list[Condition] = []
     filters: list[Condition] = []
     if reason is not None and page.is_about_somebody:
@@ -83,12 +83,12 @@ def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[l
 
 
 def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
-    """All of one family (its opening sequence), oldest first."""
+    """All incidents of one family (its opening sequence), oldest first."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE i.family = ? ORDER BY i.seq, i.n", (family,))]
 
 
 def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
-    """All of one commit."""
+    """All incidents of one commit."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE i.seq = ? ORDER BY i.n", (seq,))]
 
 

@@ -1,6 +1,6 @@
-"""How far the read model has come: the sequence applied last, and what that commit was.
+"""The read model's checkpoint: the sequence applied last, and the digest of that commit.
 
-It moves in the transaction that writes the rows. The digest tells a read model of this log from one of another.
+It moves in the transaction that writes the rows. The digest shows whether the read model was made from this log.
 """
 
 import sqlite3
@@ -14,11 +14,11 @@ MOVE = "UPDATE checkpoint SET seq = ?, body = ? WHERE seq = ?"
 
 
 class MovedBySomebodyElse(Exception):
-    """Another writer has been at this file: what is to be written now may be there already."""
+    """Another writer has moved the checkpoint: the rows may have been written already."""
 
 
 def create(db: Database) -> None:
-    """The table and its one row."""
+    """Create the table and its one row."""
     db.execute("CREATE TABLE checkpoint (seq INTEGER NOT NULL, body TEXT NOT NULL)")
     db.execute("INSERT INTO checkpoint VALUES (0, '')")
 
@@ -30,6 +30,6 @@ def load(connection: sqlite3.Connection) -> tuple[int, str]:
 
 
 def move(connection: sqlite3.Connection, applied: int, last: Stored) -> None:
-    """From `applied` to `last`, in one step as the log itself does it. Raises `MovedBySomebodyElse`."""
+    """Move the checkpoint from `applied` to `last`, as a compare-and-swap. Raises `MovedBySomebodyElse`."""
     if connection.execute(MOVE, (last.seq, digest(last.body), applied)).rowcount == 0:
         raise MovedBySomebodyElse

@@ -80,4 +80,4 @@ VIEWS = {
         SELECT {_time("a.at")} AS hour, tenant.text AS tenant, {", ".join(f"a.{count}" for count in COUNTS)}
         FROM activity AS a JOIN names AS tenant ON tenant.id = a.tenant""",
 }
-"""View → its query."""
+"""Maps a view to its query."""

@@ -1,4 +1,4 @@
-"""Everything that was revoked: whole families, and single access tokens."""
+"""Revocations: of whole families, and of single access tokens."""
 
 import sqlite3
 from typing import Any, Literal
@@ -47,7 +47,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """A row for every event that revokes."""
+    """Add a row for every event that revokes."""
     if not commit.revokes:
         return
     for n, event in enumerate(commit.events):
@@ -58,7 +58,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 
 def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """Newest first, and the next page's cursor."""
+    """The revocations of the page, newest first, and the next page's cursor."""
     indexed: list[Condition] = []
     filters: list[Condition] = []
     if reason is not None and page.is_about_somebody:
@@ -70,13 +70,14 @@ def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple
 
 
 def of_family(db: sqlite3.Connection, family: int) -> list[dict[str, Any]]:
-    """All of one family (its opening sequence), oldest first."""
+    """All revocations in one family (its opening sequence), oldest first."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.family = ? ORDER BY r.seq, r.n", (family,))]
 
 
 def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "at"], until: int) -> set[str]:
-    """The `jti` of each access token of the family (its opening sequence) that was revoked singly by then, or that was
-    exchanged from one (RFC 8693).
+    """The `jti` of each access token of the family that was revoked singly by then, or exchanged from one (RFC 8693).
+
+    `family` is the family's opening sequence; `until` is a sequence or a time in microseconds, as `column` says.
     """
     query = f"""WITH revoked AS (
         SELECT jti FROM revocations WHERE family = :family AND {column} <= :until AND jti IS NOT NULL
@@ -85,13 +86,13 @@ def tokens_revoked(db: sqlite3.Connection, family: int, column: Literal["seq", "
 
 
 def has_tokens_revoked(db: sqlite3.Connection, family: int, after: int, until: int) -> bool:
-    """Whether an access token of the family was revoked singly after a sequence, up to another."""
+    """Whether an access token of the family was revoked singly after a sequence, up to and including another."""
     query = "SELECT 1 FROM revocations WHERE family = ? AND seq > ? AND seq <= ? AND jti IS NOT NULL LIMIT 1"
     return db.execute(query, (family, after, until)).fetchone() is not None
 
 
 def of_commit(db: sqlite3.Connection, seq: int) -> list[dict[str, Any]]:
-    """All of one commit."""
+    """All revocations of one commit."""
     return [_item(row) for row in db.execute(f"{_SELECT} WHERE r.seq = ? ORDER BY r.n", (seq,))]
 
 

@@ -1,6 +1,6 @@
-"""Full-text search over why and by whom: every word of a reason, a cause or an actor, and the commits it is in.
+"""Full-text search over reasons, causes and actors: every word, and the commits that contain it.
 
-A plain table and not SQLite's FTS5, whose files depend on how the log was read; ours must not.
+It is a plain table. The files of SQLite's FTS5 depend on how the log was read; this one must not.
 """
 
 import re
@@ -41,7 +41,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None:
-    """The words of what revokes, detects or cuts off."""
+    """Add the words of a commit that revokes, detects or cuts off."""
     if isinstance(commit, FamilyCommit) and not commit.revokes:
         return
     texts = [commit.actor]
@@ -61,12 +61,12 @@ def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None
 
 
 def words_of(text: str) -> list[str]:
-    """Each word once, in lower case, in a fixed order."""
+    """The words of a text, each once, in lower case, sorted."""
     return sorted({word[:MAX_WORD] for word in _WORD.findall(text.lower())})
 
 
 def search(db: sqlite3.Connection, page: Page, words: list[str]) -> tuple[list[dict[str, Any]], str | None]:
-    """The commits that have all the words, newest first, and the next page's cursor. `words` is not empty."""
+    """The commits that contain all of the words, newest first, and the next page's cursor. `words` is not empty."""
     rarest, *others = sorted(words, key=lambda word: db.execute(_COUNT, (page.tenant, word)).fetchone()[0])
     indexed: list[Condition] = [("w.word = ?", (rarest,))]
     filters: list[Condition] = [(_ALSO, (word,)) for word in others]
@@ -75,7 +75,7 @@ def search(db: sqlite3.Connection, page: Page, words: list[str]) -> tuple[list[d
 
 
 def _item(db: sqlite3.Connection, at: int, seq: int) -> dict[str, Any]:
-    """Everything that is known of the commit."""
+    """Everything that the read model knows of the commit."""
     item: dict[str, Any] = {"at": moment(at), "seq": seq}
     for projection in (revocations, incidents, cut_offs):
         for found in projection.of_commit(db, seq):

@@ -1,4 +1,4 @@
-"""Asking the audit: the options every question has, the question itself, and the answer in the form wished for."""
+"""Sending audit queries: the options that all have, the request, and the answer in the requested format."""
 
 import asyncio
 import csv
@@ -29,7 +29,7 @@ UNTIL = click.option("--until", type=When(), help="The same; both are included, 
 
 
 def query(command: F) -> F:
-    """The options of every question."""
+    """Add the options of every query."""
     options = (
         THE_TENANT,
         click.option("--json", "form", flag_value="json", help="As JSON, for pipes."),
@@ -39,12 +39,12 @@ def query(command: F) -> F:
 
 
 def paged(command: F) -> F:
-    """Also those of every answer in pages."""
+    """Add the options of every query that is answered in pages."""
     return query(_with(command, LIMIT, CURSOR))
 
 
 def listed(command: F) -> F:
-    """Also the filters of every list."""
+    """Add the options of every list, filters included."""
     options = (
         click.option("--sub", metavar="SUB", help="Of this person."),
         click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client."),
@@ -59,7 +59,7 @@ def _with(command: F, *options: Callable[[F], F]) -> F:
 
 
 def ask_once(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
-    """The answer, on a connection of its own. Raises `click.ClickException` as `ask` does."""
+    """The answer, over a connection of its own. Raises `click.ClickException`."""
 
     async def run() -> Answer:
         async with open_bus(data, nats, "auditor") as connection:
@@ -69,10 +69,10 @@ def ask_once(data: Path, nats: str | None, subject: str, parameters: dict[str, A
 
 
 async def ask_in_full(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
-    """The answer; a list with as many items as were asked for, where there are so many. Raises as `ask` does.
+    """The answer; a list with as many items as requested, if there are so many. Raises `click.ClickException`.
 
-    What is asked for may be rare, and each answer looks at a part of the rows only: it may have few items, or none.
-    A cursor is of one question, and `6h` is another time whenever it is said: `asked` names the times that go with it.
+    An answer goes through a part of the rows only, so it may have few items of a rare kind, or none. A cursor belongs
+    to one query, and `6h` is another time at every call: `asked` returns the times that belong to the cursor.
     """
     answer = await ask(connection, subject, parameters)
     wanted = parameters.get("limit")
@@ -85,13 +85,13 @@ async def ask_in_full(connection: Connection, subject: str, parameters: dict[str
 
 
 async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
-    """The answer to an audit query. Raises `click.ClickException` with the service's own words."""
+    """The answer to an audit query. Raises `click.ClickException` with the service's error."""
     given = {name: value for name, value in parameters.items() if value is not None}
     return await answer_to(connection, "auditor", subject, given, QUERY_TIMEOUT_SECONDS)
 
 
 def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None], columns: tuple[str, ...] = ()) -> None:
-    """As JSON, as CSV, or `for_people`; `columns` are those that a list has as CSV, also with no items."""
+    """Print as JSON, as CSV, or by `for_people`; `columns` are those of a list as CSV, with or without items."""
     if form == "json":
         print_json(answer)
     elif form == "csv":
@@ -101,8 +101,9 @@ def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None],
 
 
 def _print_csv(answer: Answer, columns: tuple[str, ...]) -> None:
-    """A line for each item, or for each entry of a timeline; else, and where no item says what it is about, the answer
-    is the one line.
+    """Print a line for each item, or for each entry of a timeline.
+
+    An answer without either, or whose items do not say what they are about, is the one line.
     """
     items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
     if not items and not columns:

@@ -1,4 +1,4 @@
-"""The columns of each list as CSV: there whether the list has items or none."""
+"""The columns of each list as CSV, with or without items."""
 
 _WHO = ("family_id", "client_id", "sub")
 _FAMILY = (
@@ -29,4 +29,4 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "activity": ("hour", "begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged"),
     "search": ("at", "seq", "type", *_WHO, "reason", "actor", "cause", "jti", *_INCIDENT),
 }
-"""By the name of the query (CONTRACT §5)."""
+"""Maps a query's name (contract §5) to its columns."""

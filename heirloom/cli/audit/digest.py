@@ -1,4 +1,4 @@
-"""`heirloom audit digest`: a read model in one line, to hold two builds of it against each other."""
+"""`heirloom audit digest`: the digest of a read model, by which two builds of it can be compared."""
 
 import sqlite3
 from contextlib import closing

@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -15,9 +16,18 @@ from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_
 from heirloom.cli.options import where
 from heirloom.cli.tables import say
 from heirloom.cli.time_param import Until
-from heirloom.export.export import FORMATS, PARQUET, Missing, Wanted, find_place, open_sink, pour, resume
+from heirloom.export.export import FORMATS, PARQUET, Missing, Selection, find_position, open_sink, resume, write_records
 from heirloom.export.line_formats import BadExport, ExportPosition
 from heirloom.moment import Moment, is_inverted
+
+
+class _Job(NamedTuple):
+    """What to export, in which format, and where to: `file`, or None for standard output."""
+
+    selection: Selection
+    form: str
+    file: Path | None
+    follow: bool
 
 
 @click.command()
@@ -48,7 +58,7 @@ from heirloom.moment import Moment, is_inverted
 )
 @click.option("--resume", "go_on", is_flag=True, help="Go on after the last commit that is in FILE.")
 @click.option("--follow", is_flag=True, help="Go on as commits arrive, until SIGTERM or Ctrl-C.")
-def export(
+def export(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     nats: str | None,
     form: str,
@@ -67,11 +77,11 @@ def export(
     What was interrupted goes on with --resume: no record is there twice, and none is missing.
     """
     file = None if str(into) == "-" else into
-    wanted = Wanted(since, until, tenant, family_id)
-    _check(wanted, form, file, go_on, follow)
+    job = _Job(Selection(since, until, tenant, family_id), form, file, follow)
+    _check(job, go_on)
     try:
-        place = find_place(file, form) if file is not None and go_on else None
-        last = asyncio.run(_export(data, nats, form, wanted, file, place, follow))
+        position = find_position(file, form) if file is not None and go_on else None
+        last = asyncio.run(_export(data, nats, job, position))
     except KeyboardInterrupt:
         again = "" if file is None else "; to go on: the same command with --resume"
         click.echo(f"interrupted{again}", err=True)
@@ -80,22 +90,14 @@ def export(
         raise click.ClickException(str(error)) from error
     except OSError as error:
         if file is None:
-            raise  # whoever read standard output reads no more
+            raise  # the reader of standard output has left
         raise click.ClickException(f"{error.filename or file}: {error.strerror}") from error
     if file is not None:
         say(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
 
 
-async def _export(
-    data: Path,
-    nats: str | None,
-    form: str,
-    wanted: Wanted,
-    file: Path | None,
-    place: ExportPosition | None,
-    follow: bool,
-) -> int:
-    """Write what comes after `place`; the sequence it goes up to."""
+async def _export(data: Path, nats: str | None, job: _Job, position: ExportPosition | None) -> int:
+    """Write the records after `position`; returns the sequence reached."""
     last = 0
 
     def advanced(seq: int) -> None:
@@ -104,32 +106,34 @@ async def _export(
         advance(seq)
 
     async with reading(data, nats) as (connection, end):
-        resumed = await resume(connection, place, wanted) if place is not None else None
-        bar = nullcontext(lambda _: None) if file is None or follow else progress("exporting", end)
-        with closing(open_sink(file, form, resumed)) as sink, bar as advance:
-            last = 0 if place is None else place.seq
+        resumed = await resume(connection, position, job.selection) if position is not None else None
+        bar = nullcontext(lambda _: None) if job.file is None or job.follow else progress("exporting", end)
+        with closing(open_sink(job.file, job.form, resumed)) as sink, bar as advance:
+            last = 0 if position is None else position.seq
+            extent = last, None if job.follow else end
             writing = asyncio.create_task(
-                pour(connection, sink, wanted, (last, None if follow else end), advanced, stepped_over)
+                write_records(connection, sink, job.selection, extent, advanced, stepped_over)
             )
-            if follow:
+            if job.follow:
                 for signum in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(signum, writing.cancel)
             try:
                 await writing
             except asyncio.CancelledError:
-                if not follow:
-                    raise  # somebody else wants an end; --follow has no other
+                if not job.follow:
+                    raise  # somebody else requests an end; --follow has no other
     return last
 
 
-def _check(wanted: Wanted, form: str, file: Path | None, go_on: bool, follow: bool) -> None:
-    if wanted.family_id is not None and not FAMILY_ID.fullmatch(wanted.family_id):
-        raise click.BadParameter(f"{wanted.family_id!r} is no family's id", param_hint="--family")
-    if wanted.tenant is not None and not TENANT.fullmatch(wanted.tenant):
-        raise click.BadParameter(f"{wanted.tenant!r} is no tenant's name", param_hint="--tenant")
-    if is_inverted(wanted.since, wanted.until):
+def _check(job: _Job, go_on: bool) -> None:
+    selection, form, file, follow = job
+    if selection.family_id is not None and not FAMILY_ID.fullmatch(selection.family_id):
+        raise click.BadParameter(f"{selection.family_id!r} is no family's id", param_hint="--family")
+    if selection.tenant is not None and not TENANT.fullmatch(selection.tenant):
+        raise click.BadParameter(f"{selection.tenant!r} is no tenant's name", param_hint="--tenant")
+    if is_inverted(selection.since, selection.until):
         raise click.UsageError("--since is after --until")
-    if follow and (wanted.until is not None or form == PARQUET):
+    if follow and (selection.until is not None or form == PARQUET):
         raise click.UsageError("--follow has no end: neither --until nor Parquet goes with it")
     if file is None and (go_on or form == PARQUET):
         raise click.UsageError("name where to write with --into")

@@ -1,4 +1,4 @@
-"""A family as a picture: its generations, who held which from when, and where a theft branched off."""
+"""A family as a picture: its generations, when each was issued and to whom, and where a theft branched off."""
 
 from rich.text import Text
 from rich.tree import Tree
@@ -7,9 +7,9 @@ from heirloom.cli.tables import Answer, console, plain, shown, when
 
 
 def print_picture(answer: Answer) -> None:
-    """One branch grows from each generation to the next; what was shown again hangs on the generation it was.
+    """Print one branch from each generation to the next; a reused token hangs on its generation.
 
-    What was never issued hangs on the newest one, a code on the family itself.
+    A forged one hangs on the newest generation, a code on the family itself.
     """
     generations: dict[int, Tree] = {}
     title = f"{answer['family_id']} · {answer['client_id']} for {answer['sub']} · {answer['status']}"

@@ -1,4 +1,4 @@
-"""`heirloom audit …`: what happened, for people and for pipes (CONTRACT §5, §7)."""
+"""`heirloom audit …`: the log's events, for people and for pipes (contract §5, §7)."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`heirloom audit family`, and what happened to all of them, listed."""
+"""`heirloom audit family`, and lists of all families, revocations and incidents."""
 
 import asyncio
 from pathlib import Path
@@ -67,7 +67,7 @@ def _print_position(answer: Answer) -> None:
 
 
 async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> Answer:
-    """The family with its whole timeline, however many pages that takes."""
+    """The family with its whole timeline, page by page."""
     async with open_bus(data, nats, "auditor") as connection:
         subject, request = f"audit.{tenant}.family", {"family_id": family_id}
         answer = await ask(connection, subject, request)

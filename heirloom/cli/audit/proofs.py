@@ -115,7 +115,7 @@ def checkpoint(data: Path, nats: str | None, keys: tuple[str, ...]) -> None:
 def notary_key(data: Path) -> None:
     """Print the notary's public key, after those it had before. Keep it where the log's keeper cannot change it."""
     try:
-        known_keys(DataDirectory(data).notary_public_key)  # whoever keeps a key keeps one that can be used
+        known_keys(DataDirectory(data).notary_public_key)  # a key that somebody keeps must be usable
         kept = (DataDirectory(data).notary_public_key).read_text()
     except (MalformedNote, ValueError) as error:
         raise click.ClickException(f"{DataDirectory(data).notary_public_key} cannot be used: {error}") from error
@@ -125,7 +125,7 @@ def notary_key(data: Path) -> None:
 
 
 async def _newest(connection: Connection, keys: list[Key]) -> Checkpoint:
-    """Of those that a known key has signed, if any are known; what it steps over is told."""
+    """The newest checkpoint, signed by a known key if any are known; reports those that it steps over."""
     last = await last_sequence(connection, CHECKPOINTS)
     if (newest := await newest_checkpoint(connection, last, keys, stepped_over)) is None:
         raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")

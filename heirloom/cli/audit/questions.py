@@ -1,4 +1,4 @@
-"""`heirloom audit …`: whether a token was valid, the past as it was, a person, a theft's reach, activity, words."""
+"""`heirloom audit …`: a token's validity, earlier states, a person, a theft's reach, activity, words."""
 
 import sys
 from datetime import datetime
@@ -12,8 +12,14 @@ from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.tables import Answer, Row, newest, plain, print_facts, print_page, shown, when
 from heirloom.cli.time_param import Until, When
 
+_TOKEN_HELP = """Was this token valid, and which commit decided it?
 
-@click.command()
+`-` reads it from standard input, so that it is in no shell history. That the token is genuine is not checked:
+introspection does that.
+"""
+
+
+@click.command(help=_TOKEN_HELP)
 @query
 @click.argument("text", metavar="[TOKEN|-]", required=False)
 @click.option("--jti", metavar="JTI", help="The id of an access token, instead of the token.")
@@ -23,11 +29,7 @@ from heirloom.cli.time_param import Until, When
 @click.option("--generation", type=click.IntRange(0), help="0 is the first of its family.")
 @click.option("--at", type=When(), help="A day (its beginning), a time (RFC 3339), or how long ago; otherwise now.")
 def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str | None, **about: Any) -> None:
-    """Was this token valid, and which commit decided it?
-
-    `-` reads it from standard input, so that it is in no shell history. That the token is genuine is not checked:
-    introspection does that.
-    """
+    """Print whether a token was valid, and the commit that decided it."""
     about["token"] = sys.stdin.buffer.read().decode(errors="replace").strip() if text == "-" else text
     show(ask_once(data, nats, f"audit.{tenant}.token", about), form, _print_token)
 
@@ -112,10 +114,10 @@ def _print_token(answer: Answer) -> None:
     by = answer["decided_by"]
     verdict = plain(answer["verdict"].replace("_", " "), "green" if answer["valid"] else "red")
     decided = f"{by['type']}, sequence {by['seq']}, {when(by['at'])}"
-    told = {"at": when(answer["at"]), "it was": verdict, "decided by": decided, "family": answer["family_id"]}
-    told |= {name: answer.get(name) for name in ("kind", "jti", "generation")}
-    told |= {"client": answer["client_id"], "subject": answer["sub"], "scope": answer["scope"]}
-    print_facts(told | {"issued": when(answer["issued_at"]), "expires": when(answer["expires_at"])})
+    facts = {"at": when(answer["at"]), "it was": verdict, "decided by": decided, "family": answer["family_id"]}
+    facts |= {name: answer.get(name) for name in ("kind", "jti", "generation")}
+    facts |= {"client": answer["client_id"], "subject": answer["sub"], "scope": answer["scope"]}
+    print_facts(facts | {"issued": when(answer["issued_at"]), "expires": when(answer["expires_at"])})
 
 
 def _print_states(answer: Answer) -> None:
@@ -193,8 +195,8 @@ def _presented_row(item: Answer) -> Row:
     is_code = item["credential"] != "refresh_token"
     accepted = "redeemed" if is_code else "rotated"
     outcome = plain(accepted, "green") if item["accepted"] else plain("refused", "red")
-    told = item | {"generation": "code" if is_code else item["generation"]}
-    return when(item["at"]), *_text(told, "seq", "generation", "by"), outcome
+    facts = item | {"generation": "code" if is_code else item["generation"]}
+    return when(item["at"]), *_text(facts, "seq", "generation", "by"), outcome
 
 
 def _hour_row(item: Answer) -> Row:

@@ -28,7 +28,7 @@ from projections.projector.writer_process import Outcome
 from projections.read_model import ReadModel, UnusableReadModel
 
 PART = 1
-"""The `user_version` of a file that holds one family alone: nobody may take it for the whole."""
+"""The `user_version` of a file with one family only, which must not be taken for the whole."""
 
 
 @click.command()
@@ -76,7 +76,7 @@ def replay(
 
 
 def _default(resume: bool) -> Path:
-    """The first of replay.db, replay-2.db, … that is not there yet; the last that is, to go on in it."""
+    """The first of replay.db, replay-2.db, … that does not exist; to resume, the last one that does."""
     before = path = Path("replay.db")
     for number in itertools.count(2):
         if not path.exists():
@@ -86,9 +86,9 @@ def _default(resume: bool) -> Path:
 
 
 async def replay_log(connection: Connection, into: Path, extent: Extent, advance: Callable[[int], None]) -> int:
-    """Build a read model of that much of the log, or go on with one; the sequence it ends at, 0 if there was nothing.
+    """Build a read model of that part of the log, or continue one; returns its last sequence, 0 for none.
 
-    Raises `click.ClickException` at a commit it cannot take in.
+    Raises `click.ClickException` at a commit that it cannot apply.
     """
     applied = extent.start - 1
 
@@ -110,7 +110,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
 
 
 def _obstacle(into: Path, outcome: Outcome) -> str:
-    """What a person can do about it; SQLite's own words name no file."""
+    """What a person can do about it; SQLite's messages name no file."""
     if outcome.unwritable is not None:
         return f"{into} cannot be written: {outcome.unwritable}; once it can be, --resume, or name another with --into"
     if outcome.damaged is not None:
@@ -119,15 +119,15 @@ def _obstacle(into: Path, outcome: Outcome) -> str:
 
 
 def _mark(into: Path, version: int) -> None:
-    """Not through `ReadModel`, whose indexes are made when it is closed: a new file is filled without them."""
+    """Set the file's version without `ReadModel`, which would create its indexes: a new file is filled without them."""
     if not into.exists():
-        make_empty(into)  # for its owner alone: it holds what the log holds
+        make_empty(into)  # for its owner alone: it contains what the log contains
     with closing(sqlite3.connect(into)) as file:
         file.execute(f"PRAGMA user_version = {version}")
 
 
 def _known(into: Path) -> ReadModel:
-    """The file as it is, closed. Raises `click.ClickException` for one that cannot be gone on with."""
+    """The existing file's model, closed. Raises `click.ClickException` where it cannot be continued."""
     try:
         with closing(sqlite3.connect(into)) as file:
             version = file.execute("PRAGMA user_version").fetchone()[0]
@@ -141,7 +141,7 @@ def _known(into: Path) -> ReadModel:
 
 
 async def _agreed(connection: Connection, into: Path, known: ReadModel, until: int) -> int:
-    """Where to go on. Raises `click.ClickException` for a file of another log or of a later moment, `Unavailable`."""
+    """Where to continue. Raises `Unavailable`, and `click.ClickException` for another log's or a later file."""
     if known.applied > until:
         raise click.ClickException(f"{into} is as of sequence {known.applied} already: name another file with --into")
     if known.applied > 0:
@@ -158,7 +158,7 @@ def _not_after(time: datetime) -> Callable[[Stored], bool]:
         try:
             return decode(stored.body).at <= time or isinstance(read_commit(stored), Foreign)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnreadableCommit):
-            return True  # whoever must understand it will say what is wrong
+            return True  # the code that must read it reports the fault
 
     return wanted
 

@@ -1,4 +1,4 @@
-"""What `heirloom audit verify` holds the log against beyond itself: the notary's keys, a checkpoint that was kept."""
+"""What `heirloom audit verify` checks the log against: the notary's keys, and a checkpoint that was kept."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -54,7 +54,7 @@ def held_against(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def trusted(data: Path, nats: str | None, given: tuple[str, ...]) -> list[Key]:
-    """Those named, or else those of the data directory, if that is where the log is. Raises `click.ClickException`."""
+    """The given keys, or else those of the data directory, if the log is there. Raises `click.ClickException`."""
     if given or nats is not None or not (DataDirectory(data).notary_public_key).exists():
         return named(given)
     try:
@@ -74,7 +74,7 @@ def named(given: tuple[str, ...]) -> list[Key]:
 
 
 def read_kept(path: Path, keys: list[Key] | None) -> Checkpoint:
-    """The checkpoint in a file, signed by one of the keys; None leaves that open. Raises `click.ClickException`."""
+    """The checkpoint in a file, signed by one of the keys (None: by any). Raises `click.ClickException`."""
     try:
         checkpoint = read_checkpoint(path.read_bytes())
     except (OSError, ValueError, MalformedNote) as error:
@@ -86,8 +86,8 @@ def read_kept(path: Path, keys: list[Key] | None) -> Checkpoint:
     return checkpoint
 
 
-def told(report: Report, terms: Terms) -> str:
-    """For a person: how far a log that is whole is vouched for."""
+def coverage(report: Report, terms: Terms) -> str:
+    """For a person: how far checkpoints cover a log that is whole."""
     if report.checkpoints == 0 and terms.kept is None:
         return "there is no checkpoint of it: what came last is vouched for by nothing"
     agree = "checkpoint agrees" if report.checkpoints == 1 else "checkpoints agree"

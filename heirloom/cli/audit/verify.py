@@ -16,7 +16,7 @@ from events.log.stream import created
 from events.verification.aggregate_store import Unusable
 from events.verification.verifier import Report
 from events.worker.parent import ChildGone, run_worker
-from heirloom.cli.audit.trust_options import held_against, told
+from heirloom.cli.audit.trust_options import coverage, held_against
 from heirloom.cli.log_connection import INTERRUPTED, described, progress, reading
 from heirloom.cli.tables import print_json, say
 from notary.log_verifier import MODULE, Terms, VerificationProgress, Work, interrupted
@@ -25,7 +25,7 @@ from notary.merkle_tree import leaf_hash
 from notary.signed_note import parse_key
 
 BATCH = 600
-"""Small enough that the first ones are being checked while the next ones are read."""
+"""Small enough that the first commits are checked while the next ones are read."""
 
 
 @click.command()
@@ -73,7 +73,7 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
         if report.fault is None:
             but = " but for what is foreign" if report.strangers else ""
             click.echo(f"whole{but}: every commit follows from the one before it, every state from its events")
-            click.echo(told(report, terms))
+            click.echo(coverage(report, terms))
     for foreign in report.foreign:
         click.echo(f"FOREIGN: {described(foreign)}", err=as_json)
     if report.strangers > len(report.foreign):
@@ -106,10 +106,10 @@ async def verify_log(
     resume: Path | None = None,
     save: Path | None = None,
 ) -> Report:
-    """Verify the log up to `end` on these terms; `advance` hears how far it is.
+    """Verify the log up to `end` on these terms; `advance` receives the progress.
 
-    Goes on from `resume`; when it is cancelled, it writes to `save` what that takes. Raises `click.ClickException` if
-    it cannot be done.
+    Continues from `resume`; when cancelled, it writes its progress to `save`. Raises `click.ClickException` where the
+    log cannot be verified now.
     """
     beginning = VerificationProgress(await created(connection), terms)
     if resume is not None:
@@ -130,7 +130,7 @@ async def verify_log(
 
 
 async def _resumed(connection: Connection, path: Path, now: VerificationProgress) -> VerificationProgress:
-    """What was written to the file, if it is of this log as it is now, and on these terms."""
+    """The progress in the file, if it is of this log as it is now, and on these terms."""
     try:
         before = interrupted(path)
     except Unusable as unusable:

@@ -37,7 +37,7 @@ SECONDS = click.IntRange(0)
 @click.option("--since", type=Until(), help="Families that began at that sequence or time, or later.")
 @click.option("--until", type=Until(), help="History up to that sequence or time, or the end of that day.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Families named.")
-def what_if(
+def what_if(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     nats: str | None,
     tenant: str,
@@ -58,13 +58,13 @@ def what_if(
         raise click.UsageError("--since is after --until")
     now = datetime.now(UTC)
     now = min(until, now) if isinstance(until, datetime) else now
-    terms = Scenario(tenant, changes, now, client_id, since, until, limit)
+    scenario = Scenario(tenant, changes, now, client_id, since, until, limit)
 
     async def run() -> Findings:
         async with reading(data, nats) as (connection, end):
             last = min(end, until) if isinstance(until, int) else end
             with progress("deciding again", last) as advance:
-                return await find_out(connection, terms, advance)
+                return await find_out(connection, scenario, advance)
 
     try:
         findings = asyncio.run(run())
@@ -125,7 +125,7 @@ def _counted(total: int, reasons: dict[str, int]) -> str:
 
 
 def _row(item: Answer) -> Row:
-    """Where and how it was decided; where time alone did, how both ended."""
+    """How it was decided, in fact and instead; where only the time decides, how both ended."""
     fact, instead = (item["in_fact"], item["instead"]) if item["seq"] is None else (item["was"], item["would_be"])
     what = item["outcome"].removeprefix("would_have_").replace("_", " ")
     style = {"lived": "green", "died": "red"}.get(what, "")

@@ -1,4 +1,4 @@
-"""The commands that are no audit, one file each.
+"""The commands outside of the audit, one file each.
 
-It imports `heirloom.cli` and what that may import. Start with `up`.
+This room imports `heirloom.cli` and what that may import. Start with `up`.
 """

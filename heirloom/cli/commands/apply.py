@@ -14,18 +14,18 @@ from heirloom.cli.tables import Row, print_rows
 from heirloom.seed import Seed, read_seed, refused
 
 ORDER_TIMEOUT_SECONDS = 45
-"""A setting is effective everywhere before it is acknowledged, and that can take a while."""
+"""A setting is effective everywhere before the service acknowledges it, which can take a while."""
 RETRYING_SECONDS = 30
-"""How long a setting is asked for that cannot be made now: the brokers of a cluster elect a leader as they start."""
+"""How long a temporarily refused setting is retried: a cluster's brokers elect a leader as they start."""
 RETRY_SECONDS = 0.2
 MOST_NAMED = 10
-"""Of those in a message."""
+"""How many names a message lists."""
 
 
 class ApplyHalted(click.ClickException):
-    """The service did not take one of the file's; what was `done` before it stays, and what comes after was not tried.
+    """The service refused one of the file's settings: those in `done` stay, those after it were not tried.
 
-    Whether that one was put is for the refusal to say: its answer may be what was lost.
+    Whether that one was applied, only its error can say: the acknowledgement may be lost.
     """
 
     def __init__(self, refusal: click.ClickException, done: list[dict[str, Any]], after: list[str]) -> None:
@@ -60,7 +60,7 @@ def apply(data: Path, nats: str | None, file: Path, show_secrets: bool, as_json:
     try:
         done = asyncio.run(run())
     except ApplyHalted as halted:
-        if halted.done:  # a secret among it is shown this once
+        if halted.done:  # a secret in it is shown only once
             _show(halted.done, show_secrets, as_json)
         raise
     _show(done, show_secrets, as_json)
@@ -80,10 +80,10 @@ def _row(put: dict[str, Any], show_secrets: bool) -> Row:
 
 
 async def apply_seed(connection: Connection, seed: Seed, *, secrets: bool = False) -> list[dict[str, Any]]:
-    """Put every tenant, then every client. Raises `ApplyHalted` with the service's words, and `click.ClickException`.
+    """Put every tenant, then every client. Raises `ApplyHalted` with the service's error, and `click.ClickException`.
 
-    Nothing is put when a client's tenant is neither in the file nor known to the service. What cannot be put now is
-    tried again, but not with `secrets`: one is told once, and the answer that had it may be the one that was lost.
+    Nothing is put when a client's tenant is neither in the file nor known to the service. A temporary refusal is
+    retried, but not with `secrets`: a secret is shown only once, and the lost answer may have contained it.
     """
     patience = 0 if secrets else RETRYING_SECONDS
     faults = [

@@ -37,7 +37,7 @@ from heirloom.broker import credentials
 from heirloom.broker.credentials import Credentials
 from heirloom.cli.audit.trust_options import KEY, UNSIGNED, named, read_kept
 from heirloom.cli.audit.verify import verify_log
-from heirloom.cli.commands.restorable import names, obstacle, tell_accepted
+from heirloom.cli.commands.restorable import names, obstacle, report_accepted
 from heirloom.cli.log_connection import progress
 from heirloom.cli.options import FILE, where
 from heirloom.cli.service_connection import open_bus, reach_log
@@ -75,7 +75,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
             terms = _terms(into, manifest, None, (), unsigned=False)
             return manifest, obstacle(await _report(connection, manifest.log.last_seq, terms))
 
-    manifest, why = _told(run)
+    manifest, why = _run(run)
     size = sum(part.size for part in manifest.parts)
     keys = "and every key" if manifest.has_keys else "without the keys"
     say(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
@@ -127,7 +127,7 @@ def restore(  # noqa: PLR0913  # a command's options are its parameters
         raise click.UsageError("--checkpoint asks whether commits are missing; --end-families says that they are")
     if not is_empty(data):
         raise click.ClickException(f"{data} is not empty: a data directory is never overwritten. Name another --data")
-    os.umask(0o077)  # as `heirloom up`: the log is nobody else's to read
+    os.umask(0o077)  # as `heirloom up`: only its owner may read the log
 
     async def run() -> tuple[Manifest, int, Report]:
         manifest = _checked(backup)
@@ -150,10 +150,10 @@ def restore(  # noqa: PLR0913  # a command's options are its parameters
                 restore_keys(backup, manifest, draft, same_log=not end_families)
         return manifest, ended, report
 
-    manifest, ended, report = _told(run)
+    manifest, ended, report = _run(run)
     log = manifest.log
     click.echo(f"restored and verified: {log.messages:,} commits, the last of them {log.last_seq:,}")
-    tell_accepted(report, accepted)
+    report_accepted(report, accepted)
     if end_families:
         click.echo(f"{ended:,} families ended; the notary begins anew with a new key")
     else:
@@ -171,7 +171,7 @@ def restore(  # noqa: PLR0913  # a command's options are its parameters
 
 @asynccontextmanager
 async def _target(nats: str | None, backup: Path, manifest: Manifest) -> AsyncIterator[Connection | None]:
-    """The broker that the restored log goes to, if it is another than our own: one that has none yet."""
+    """The broker that receives the restored log, if it is not our own; it must have no log yet."""
     if nats is None:
         yield None
         return
@@ -189,11 +189,10 @@ def _checked(backup: Path) -> Manifest:
 
 
 def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str, ...], unsigned: bool) -> Terms:
-    """What the log is held against: keys that one knows, or else those of the backup, and what was kept.
+    """The keys and the checkpoint that the log is checked against: given keys, or else the backup's own.
 
-    What was kept is held against keys that one knows alone: whoever made the backup made its keys as well.
-
-    Raises `UnusableBackup` and `MalformedNote`.
+    A kept checkpoint is checked against given keys only: whoever made the backup made its keys as well. Raises
+    `UnusableBackup` and `MalformedNote`.
     """
     public = manifest.file(NOTARY_PUBLIC_KEY)
     own = [] if public is None else parse_keys(read_part(backup, public).decode(errors="replace"))
@@ -203,7 +202,7 @@ def _terms(backup: Path, manifest: Manifest, kept: Path | None, given: tuple[str
 
 
 async def _verify(connection: Connection, terms: Terms, accepted: tuple[str, ...]) -> Report:
-    """The same as `heirloom audit verify`, but for what is accepted. Raises `UnusableBackup`."""
+    """Verify as `heirloom audit verify`, except for accepted messages. Raises `UnusableBackup`."""
     report = await _report(connection, await last_sequence(connection), terms)
     if (why := obstacle(report, accepted)) is not None:
         raise UnusableBackup(why)
@@ -222,13 +221,13 @@ async def _end_families(connection: Connection, manifest: Manifest) -> int:
 
 
 def _known(directory: Path, nats: str | None) -> Credentials | None:
-    """A URL without credentials is of a broker that knows those made here (`heirloom broker-config`)."""
+    """The credentials that are made here, if the URL has none: that broker knows them (`heirloom broker-config`)."""
     if nats is None or urlsplit(nats).username is not None or not DataDirectory(directory).credentials.exists():
         return None
     return credentials.load(directory)
 
 
-def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:
+def _run(work: Callable[[], Coroutine[None, None, T]]) -> T:
     try:
         return asyncio.run(work())
     except (UnusableBackup, SnapshotFailed, Unavailable, KeyringError, MalformedNote) as error:
@@ -237,7 +236,7 @@ def _told(work: Callable[[], Coroutine[None, None, T]]) -> T:
 
 @contextmanager
 def _bytes(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal's standard error; gives what to tell it each piece's bytes."""
+    """A progress bar on a terminal's standard error; yields a function that receives each piece's bytes."""
     columns = SpinnerColumn(), TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

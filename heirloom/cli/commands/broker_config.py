@@ -100,7 +100,7 @@ def _configured(
 
 
 def _routes_by(tls: Tls) -> tuple[str, str]:
-    """Routes carry all that the brokers hold, and lead over the network here."""
+    """TLS for the routes, which carry the brokers' whole content over the network."""
     return "  no_advertise: true\n", f"  no_advertise: true\n  {tls.configuration()}"
 
 

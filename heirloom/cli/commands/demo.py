@@ -1,4 +1,4 @@
-"""`heirloom demo`: a theft, from the sign-in to the proof, on a broker of its own (CONTRACT §7)."""
+"""`heirloom demo`: a theft, from the sign-in to the proof, on a broker of its own (contract §7)."""
 
 import asyncio
 import contextlib
@@ -121,7 +121,7 @@ class _Story:
         self._say(
             "The auditor sees exactly what happened.", "Every decision is one commit in the log, with all its events."
         )
-        async with open_bus(self._data, None, "auditor") as auditor:  # the read model may be a moment behind
+        async with open_bus(self._data, None, "auditor") as auditor:  # the read model may lag a moment behind
             await ask(auditor, "audit.acme.position", {"min_seq": await reach_log(auditor)})
         await self._heirloom("audit", "family", family_id)
         self._say(

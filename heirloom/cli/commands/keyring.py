@@ -1,4 +1,4 @@
-"""`heirloom keyring`: the service's own secrets, by their ids alone."""
+"""`heirloom keyring`: the service's own secrets, shown only by their ids."""
 
 from pathlib import Path
 

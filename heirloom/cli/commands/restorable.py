@@ -1,4 +1,4 @@
-"""Whether a log may be restored, and what a person may accept in it."""
+"""Whether a log may be restored, and which foreign messages a person may accept in it."""
 
 import re
 from collections.abc import Collection
@@ -13,11 +13,11 @@ from heirloom.cli.tables import say
 
 NAME = re.compile(rf"({CHECKPOINTS}:)?[1-9][0-9]{{0,18}}")
 NAMED = 10
-"""So many foreign messages are described; all that are known are named."""
+"""How many foreign messages are described; all of them are named."""
 
 
 def obstacle(report: Report, accepted: Collection[str] = ()) -> str | None:
-    """Why a log is not restored, and what would have it restored all the same; None if nothing is in the way.
+    """Why a log is not restored, and how it would be all the same; None where nothing prevents it.
 
     `accepted` names foreign messages: a sequence, or `CHECKPOINTS:` and a sequence.
     """
@@ -28,22 +28,22 @@ def obstacle(report: Report, accepted: Collection[str] = ()) -> str | None:
     others = [foreign for foreign in report.foreign if _name(foreign) not in accepted]
     if not others:
         return None
-    told = "; ".join(map(described, others[:NAMED]))
+    listed = "; ".join(map(described, others[:NAMED]))
     more = f"; and {len(others) - NAMED:,} more" if len(others) > NAMED else ""
     flags = " ".join(f"--accept-foreign {_name(foreign)}" for foreign in others)
-    return f"somebody else has written into the log: {told}{more}. If you know of it, restore with {flags}"
+    return f"somebody else has written into the log: {listed}{more}. If you know of it, restore with {flags}"
 
 
 def names(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of foreign messages, from the command line."""
+    """Names of foreign messages, validated."""
     for name in given:
         if not NAME.fullmatch(name):
             raise click.BadParameter(f"{name!r} is neither a sequence nor {CHECKPOINTS}:SEQ")
     return given
 
 
-def tell_accepted(report: Report, accepted: Collection[str]) -> None:
-    """Say which of these messages were accepted although foreign, and which of them are not foreign at all."""
+def report_accepted(report: Report, accepted: Collection[str]) -> None:
+    """Report which of these messages were accepted although foreign, and which are not foreign at all."""
     foreign = {_name(each) for each in report.foreign}
     if was := [name for name in accepted if name in foreign]:
         say(f"accepted, although foreign: {', '.join(was)}; heirloom audit verify goes on naming them")

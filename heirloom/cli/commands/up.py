@@ -132,7 +132,7 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
 
     It prints `ready nats://HOST:PORT` when every endpoint answers. Ctrl-C and SIGTERM end it in order.
     """
-    os.umask(0o077)  # the log, the read model and what is said about requests are nobody else's to read
+    os.umask(0o077)  # only the owner may read the log, the read model and the log files
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None
@@ -156,7 +156,7 @@ async def _up(options: ServiceOptions, plan: Seed | None) -> None:
     waiting = asyncio.create_task(ready.wait()), asyncio.create_task(stop.wait())
     await asyncio.wait((serving, *waiting), return_when=asyncio.FIRST_COMPLETED)
     if not ready.is_set():
-        serving.cancel()  # told to stop while it starts, or it has failed
+        serving.cancel()  # stopped while it starts, or failed
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 

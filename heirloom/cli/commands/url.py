@@ -58,7 +58,7 @@ def _split(client: str) -> tuple[str, str]:
 
 
 async def _void_until(data: Path, tenant: str, client_id: str) -> datetime | None:
-    """Until when what was given to the client is void, its passwords too. Raises `click.ClickException`."""
+    """The time until which a client's grants and passwords are void, or None. Raises `click.ClickException`."""
     filter, last = subjects.client(tenant, client_id).filter, None
     try:
         async with open_bus(data, None, "auditor") as connection:
@@ -73,7 +73,7 @@ async def _void_until(data: Path, tenant: str, client_id: str) -> datetime | Non
 
 
 async def _answering(addresses: str, prefix: str, refusal: str) -> str:
-    """The first broker that lets the caller in: one URL, as every NATS client takes it; it tells of the others."""
+    """The URL of the first broker that lets the caller in, one that any NATS client accepts."""
     for address in addresses.split(","):
         with contextlib.suppress(NatsError, OSError):
             connection = await connect(address, "heirloom url", inbox_prefix=prefix, patient=False)
