@@ -1,4 +1,4 @@
-"""What happened, and what it means: the aggregates' events and states, the commit envelope, and the log they lie in.
+"""The domain's facts: the aggregates' events and states, the commit envelope, and the log that stores them.
 
-Knows nobody: neither how decisions are taken (`service`) nor what is asked about them (`projections`).
+It imports none of the other packages: neither the decisions (`service`) nor the queries (`projections`).
 """

@@ -1,4 +1,4 @@
-"""A map of bounded size, for what others may make grow."""
+"""A map of bounded size, for entries whose number strangers could raise."""
 
 from collections import OrderedDict
 from typing import TypeVar

@@ -1,7 +1,7 @@
-"""Files: read only where they are files, written whole or not at all, and never through a link.
+"""Reads and writes files safely: only plain files, never through a link, and whole or not at all.
 
-What somebody else may have put in our way, a link, a FIFO, a device, is neither followed nor opened. A new content is
-written beside its place, for the owner alone, and moved there when all of it is on the disk.
+Links, FIFOs and devices that somebody else may have put in the place of a file are neither followed nor opened. New
+content is written to a draft beside the file, private to its owner, and moved into place once it is on the disk.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ PRIVATE = 0o600
 
 
 def exposed(path: Path, what: str) -> str | None:
-    """Why others have a part in a file or directory, and what to do; None where it is its owner's alone.
+    """Say why other users have access to a file or directory, and what to do; None if they have none.
 
-    That is this user, or root, who also mounts secrets for a group that this user is in (Kubernetes: `root:fsGroup`,
-    0440 or 0640). Root may use everybody's, and needs no group to. Raises `OSError`.
+    The owner must be this user, or root, who also mounts secrets for a group of this user's (Kubernetes:
+    `root:fsGroup`, 0440 or 0640). Root may use everybody's files. Raises `OSError`.
     """
     found = path.stat()
     me, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
@@ -35,7 +35,7 @@ def exposed(path: Path, what: str) -> str | None:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises `OSError` for a link, and for whatever is no plain file."""
+    """Open a plain file for reading. Raises `OSError`, also for a link and for anything but a plain file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -47,7 +47,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def read_plain(path: Path, limit: int) -> bytes:
-    """What a plain file holds. Raises `OSError`, also for more than `limit` bytes."""
+    """Read a plain file. Raises `OSError`, also for more than `limit` bytes."""
     with open_plain(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(0, f"it has more than {limit:,} bytes")
@@ -58,14 +58,15 @@ def read_plain(path: Path, limit: int) -> bytes:
 
 
 def make_empty(path: Path) -> None:
-    """Make an empty file for its owner alone, to be filled where it lies. Raises `FileExistsError`, also for a link."""
+    """Create an empty private file, to be written in place. Raises `FileExistsError`, also for a link."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE))
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a plain file that is there, at its end; from now on it is this user's alone.
+    """Open an existing plain file at its end, and make it private.
 
-    Raises `OSError` for a link, for whatever is no plain file, and for another user's, who could open it again.
+    Raises `OSError`, also for a link, for anything but a plain file, and for another user's file, whose owner could
+    make it public again.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -83,10 +84,10 @@ def open_to_append(path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def new_file(path: Path, *, replaces: bool = False, mode: int = PRIVATE) -> Iterator[BinaryIO]:
-    """Write a file: it appears under its name when the block ends, whole and on the disk, or not at all.
+    """Write a file, which appears under its name when the block ends, whole and on the disk, or not at all.
 
-    Unless it `replaces` what is there, raises `FileExistsError`. A link under that name is never followed. The umask
-    narrows a `mode` for more than the owner, and widens nothing.
+    Raises `FileExistsError` unless it `replaces` an existing file. A link under that name is never followed. The umask
+    narrows `mode` for users other than the owner.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -98,26 +99,26 @@ def new_file(path: Path, *, replaces: bool = False, mode: int = PRIVATE) -> Iter
         if replaces:
             draft.replace(path)
         else:
-            os.link(draft, path)  # unlike a rename, never replaces what somebody has just made
+            os.link(draft, path)  # unlike a rename, this never replaces a file that was created meanwhile
     finally:
         draft.unlink(missing_ok=True)
     _sync(path.parent)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file only its owner can read; one that exists is left alone. Whole or not at all, and on the disk."""
+    """Write a private file as `new_file` does. An existing file is left as it is."""
     with contextlib.suppress(FileExistsError), new_file(path) as file:
         file.write(content)
 
 
 def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Write a file whole or not at all, also through a power cut; what was there before is replaced."""
+    """Write a file as `new_file` does, and replace an existing one."""
     with new_file(path, replaces=True, mode=mode) as file:
         file.write(content)
 
 
 def _sync(directory: Path) -> None:
-    """Have the names in it on the disk, too."""
+    """Write a directory's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

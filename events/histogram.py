@@ -1,10 +1,10 @@
-"""Counting how large or how long something was, for a fraction of a microsecond each time."""
+"""Counts sizes or durations in buckets, at a fraction of a microsecond each."""
 
 from bisect import bisect_left
 
 
 class Histogram:
-    """`counts[i]` values were at most `bounds[i]` and above the bound before; the last count is of what is larger."""
+    """`counts[i]` counts values up to `bounds[i]` and above the bound before; the last one counts all larger values."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -14,11 +14,11 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count it."""
+        """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """How many values were counted."""
         return sum(self.counts)

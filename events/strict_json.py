@@ -1,7 +1,7 @@
-"""Strict JSON: one object, each key once, the right types; and refusals that repeat nothing of what was sent.
+"""Decodes strict JSON: one object, each key once, the right types. Error texts repeat nothing of the input.
 
-What was sent may be a token in the wrong place. And msgspec takes the last of two equal keys: where two readers
-disagree on a request, an attacker chooses.
+The input may contain a token in the wrong place. And msgspec accepts the last of two equal keys: when two readers of a
+request disagree, an attacker can choose which of them sees what.
 """
 
 import json
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 MAX_BODY = 16 * 1024
 MAX_PAYLOAD = 65_536
-"""Bytes of a message in the broker's accounts of those who ask for tokens, either way, headers included."""
+"""The largest message, in bytes and with headers, in the accounts of those who request tokens, either way."""
 _any_decoder = msgspec.json.Decoder(dict[str, Any])
 _VALUE = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
 _TYPES = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]+)`)?")
@@ -29,15 +29,15 @@ _NAMES = {
 
 
 class Malformed(ValueError):
-    """Why a body is not what it must be, for whoever sent it."""
+    """The body is not as it must be. The text is meant for the sender."""
 
 
 class Twice(ValueError):
-    """An object has a key twice, and readers differ on which one counts."""
+    """An object contains a key twice, and readers differ on which of the two counts."""
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Decode an object that `check` has passed. Raises `Malformed`."""
+    """Decode an object that `check` has accepted. Raises `Malformed`."""
     try:
         return decoder.decode(body)
     except (ValueError, RecursionError) as error:
@@ -45,7 +45,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def check(body: bytes) -> dict[str, Any]:
-    """The object, whatever the types of its values. Raises `Malformed`."""
+    """Decode an object with values of any types. Raises `Malformed`."""
     if len(body) > MAX_BODY:
         raise Malformed(f"the request is larger than {MAX_BODY // 1024} KiB")
     try:
@@ -58,12 +58,12 @@ def check(body: bytes) -> dict[str, Any]:
 
 
 def refuse_a_key_twice(content: bytes) -> None:
-    """Wherever in this JSON. Raises `Twice`."""
+    """Raise `Twice` if any object in this JSON contains a key twice."""
     json.loads(content, object_pairs_hook=_no_duplicates)
 
 
 def reason(error: msgspec.ValidationError, what: str) -> str:
-    """What is wrong with `what`, or with the part of it that is at fault, without the value."""
+    """Describe an error in `what`, or in a part of it, without repeating the value."""
     types = _TYPES.fullmatch(str(error))
     if types is None:
         return _VALUE.sub("unknown value", str(error))
@@ -83,10 +83,10 @@ def _refuse(error: Exception) -> NoReturn:
 
 
 def _surely_without_duplicates(body: bytes, found: dict[str, Any]) -> bool:
-    """Quickly, whether no key is given twice; False for "look closely".
+    """Whether no key can be there twice; a quick check, which answers False if it cannot tell.
 
-    Without escapes, every string has two quotation marks. With strings for values, as many as there are keys and values
-    left: any more betray a key that was dropped.
+    Without escapes, every string has two quotation marks. If all values are strings, then every decoded pair has four:
+    any more belong to a duplicate that the decoder dropped.
     """
     if b"\\" in body or body.count(b'"') != 4 * len(found):
         return False

@@ -1,4 +1,4 @@
-"""The aggregates: their events, their states, and what each event does to a state. Pure.
+"""The aggregates: their events, their states, and how each event changes a state; pure.
 
-It imports nothing of the house. Start with `family`.
+It imports none of our other packages. Start with `family`.
 """

@@ -14,9 +14,9 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class ClientConfigured(_Event, frozen=True, tag="ClientConfigured"):
-    """The client has this registration from now on; what it leaves out is the tenant's, or the default.
+    """The client's registration changed. For settings that it omits, the tenant's or the default ones hold.
 
-    `longest_ttl` (seconds) is the longest `access_token_ttl` of those before, where that is longer than this one's.
+    `longest_ttl` (seconds) is the longest `access_token_ttl` of earlier registrations, if longer than this one's.
     """
 
     settings: ClientSettings
@@ -24,22 +24,22 @@ class ClientConfigured(_Event, frozen=True, tag="ClientConfigured"):
 
 
 class ClientSecretIssued(_Event, frozen=True, tag="ClientSecretIssued"):
-    """A new secret was handed out; only a digest is kept."""
+    """A new client secret was issued; only its digest is stored."""
 
     secret_hash: str
 
 
 class ClientDisabled(_Event, frozen=True, tag="ClientDisabled"):
-    """Nothing is issued to the client any more, and what it holds `at` that time is void."""
+    """The client was disabled: it gets no tokens any more, and those issued until `at` are void."""
 
     reason: str | None = None
     at: Time | None = None
 
 
 class ClientEnabled(_Event, frozen=True, tag="ClientEnabled"):
-    """The client may ask again; what was given to it until `void_until` stays void.
+    """The client was enabled again; tokens issued to it until `void_until` stay void.
 
-    Where that is not told, in older logs, it is what the disabling said.
+    In older logs `void_until` is missing; then the time of the disabling holds.
     """
 
     reason: str | None = None
@@ -50,7 +50,7 @@ ClientEvent: TypeAlias = ClientConfigured | ClientSecretIssued | ClientDisabled 
 
 
 class ClientState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The registration in force. What was given to the client until `void_until` is void, whosever family it is in.
+    """The current registration. Tokens issued to the client until `void_until` are void, in families of others too.
 
     `longest_ttl` is as in `ClientConfigured`.
     """

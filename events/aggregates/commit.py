@@ -1,7 +1,7 @@
 """The commit: the events of one decision and the state after them, in one message (CONTRACT §6).
 
-Every commit holds the SHA-256 of the aggregate's previous message body (`prev`) and that message's stream sequence
-(`prev_seq`), so an aggregate's history is a hash chain that also says where in the stream each link lies.
+Every commit contains the SHA-256 of the aggregate's previous message body (`prev`) and that message's stream sequence
+(`prev_seq`), so an aggregate's history is a hash chain that also locates each link in the stream.
 """
 
 import hashlib
@@ -15,13 +15,14 @@ S = TypeVar("S")
 
 VERSION = 1
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A moment as the log holds it: without a zone it is none, as it could be compared with no other."""
+"""A time in the log. It must have a zone, since times without one cannot be compared."""
 
 
 class Commit(msgspec.Struct, Generic[E, S], frozen=True, omit_defaults=True):
-    """One decision. `events` is never empty; `state` is the aggregate after them, for loading in one read.
+    """One decision: its `events`, at least one, and the aggregate's `state` after them, for loading in one read.
 
-    An aggregate's first commit names it (`Aggregate.name`), and thereby all that is chained to it (ADR 0017).
+    An aggregate's first commit contains its name (`Aggregate.name`), which holds for all commits chained to it
+    (ADR 0017).
     """
 
     v: int
@@ -36,11 +37,11 @@ class Commit(msgspec.Struct, Generic[E, S], frozen=True, omit_defaults=True):
 
 
 class UnreadableCommit(Exception):
-    """A message of the log that is not a commit this version understands."""
+    """The message is not a commit that this version understands."""
 
 
 class Codec(Generic[E, S]):
-    """Encodes and decodes the commits of one kind of aggregate; `event` and `state` are the types of what they hold."""
+    """Encodes and decodes the commits of one kind of aggregate; `event` and `state` are the types in them."""
 
     def __init__(self, commit_type: Any) -> None:
         self.event, self.state = get_args(commit_type)
@@ -48,11 +49,11 @@ class Codec(Generic[E, S]):
         self._encoder = msgspec.json.Encoder()
 
     def encode(self, commit: Commit[E, S]) -> bytes:
-        """The message body: compact JSON."""
+        """Encode a commit as a message body in compact JSON."""
         return self._encoder.encode(commit)
 
     def decode(self, body: bytes) -> Commit[E, S]:
-        """Raises `UnreadableCommit` for anything but a commit of this aggregate and a known version."""
+        """Decode a message body. Raises `UnreadableCommit` unless it is a commit of this kind and a known version."""
         try:
             commit = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -63,10 +64,10 @@ class Codec(Generic[E, S]):
 
 
 def type_of(event: msgspec.Struct | type[msgspec.Struct]) -> str:
-    """The name of an event, or of a type of events, in the log and in every answer: its tag, not its class's name."""
+    """The tag of an event or of an event type: its name in the log and in every answer."""
     return str(event.__struct_config__.tag)
 
 
 def digest(body: bytes) -> str:
-    """SHA-256 of a message body, hexadecimal: the next commit's `prev`."""
+    """The SHA-256 of a message body in hexadecimal: the `prev` of the next commit."""
     return hashlib.sha256(body).hexdigest()

@@ -1,7 +1,7 @@
-"""The token family: its events, its state, and what each event does to it.
+"""The token family: its events, its state, and how each event changes it.
 
-A family begins with a grant and lives through generations of refresh tokens. The state holds what decisions need, and
-nothing that is secret: tokens are computed from it together with keys that are never in the log.
+A family begins with a grant and goes through generations of refresh tokens. The state contains what decisions need, and
+no secret: tokens are computed from it and from keys that are never in the log.
 """
 
 from datetime import datetime
@@ -15,9 +15,9 @@ from events.aggregates.commit import Codec, Commit, Time, type_of
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
 RECORDED_AFTER_THE_END = 3
-"""How many later presentations of a dead family's old tokens are recorded: enough to see that somebody still tries."""
+"""How many presentations of a revoked family's tokens are recorded: enough to see that somebody still tries."""
 REVOKED_ONE_BY_ONE = 100
-"""Access tokens of one family that may be revoked one by one at a time: every commit of the family carries them."""
+"""How many of a family's valid access tokens may be revoked singly: every commit of the family lists them."""
 
 CLIENT_GRANT = "client_credentials"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -37,15 +37,15 @@ RevocationReason: TypeAlias = Literal[
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """Events are written without the fields that have their default, but for what a grant says."""
+    """Fields with their default are omitted in JSON, except in `GrantAuthorized`."""
 
 
 class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized", omit_defaults=False):
     """A family began: `client_id` may act for `sub` within `scope` and `audience` (RFC 6749 §1.3).
 
-    Written with every field: that nothing is known of how the person authenticated is a fact, too.
-    `grant` is the grant type it began with, or `issue`. `seed` keys this family's tokens together with the service's
-    own key (neither is of use alone). `auth_time` is a NumericDate.
+    All fields are written: an unknown authentication of the person is a fact, too. `grant` is the grant type, or
+    `issue`. The family's tokens are computed under `seed` and the service's key, of which neither suffices alone.
+    `auth_time` is a NumericDate.
     """
 
     client_id: str
@@ -60,7 +60,7 @@ class GrantAuthorized(_Event, frozen=True, tag="GrantAuthorized", omit_defaults=
 
 
 class AuthorizationCodeIssued(_Event, frozen=True, tag="AuthorizationCodeIssued"):
-    """A code was handed out for the grant (RFC 6749 §4.1.2), bound to a redirect URI and a challenge (RFC 7636)."""
+    """A code was issued for the grant (RFC 6749 §4.1.2), bound to a redirect URI and a challenge (RFC 7636)."""
 
     expires_at: Time
     code_challenge: str
@@ -69,7 +69,7 @@ class AuthorizationCodeIssued(_Event, frozen=True, tag="AuthorizationCodeIssued"
 
 
 class DeviceAuthorizationStarted(_Event, frozen=True, tag="DeviceAuthorizationStarted"):
-    """A device asks (RFC 8628 §3.1): the family waits for somebody to approve it. Fields as in `GrantAuthorized`."""
+    """A device requested authorization (RFC 8628 §3.1), and waits for approval. Fields as in `GrantAuthorized`."""
 
     client_id: str
     scope: str
@@ -79,19 +79,19 @@ class DeviceAuthorizationStarted(_Event, frozen=True, tag="DeviceAuthorizationSt
 
 
 class DeviceAuthorizationDenied(_Event, frozen=True, tag="DeviceAuthorizationDenied"):
-    """The person said no (RFC 8628 §3.3)."""
+    """The person denied the device (RFC 8628 §3.3)."""
 
     sub: str
 
 
 class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
-    """A token came into being: an access or ID token by its `jti`, a refresh token by its `generation`.
+    """A token was issued: an access or ID token with its `jti`, or a refresh token with its `generation`.
 
-    `client_id` is the holder of an access token that was exchanged (RFC 8693) or given besides the latest, `act` who
-    acted before it, `exchanged_from` the `jti` of each token that it came of; both the latest first.
+    `client_id` is the holder of an access token that was exchanged (RFC 8693) or issued besides the latest one. `act`
+    lists the earlier actors, and `exchanged_from` the `jti` of each token it derives from; both with the latest first.
 
-    Of a refresh token, `key` is the id of the MAC key it is computed under, `expires_at` its own end if it is never
-    redeemed, and `family_expires_at` the end that no rotation moves.
+    For a refresh token, `key` is the id of its MAC key, `expires_at` its end if it is not redeemed, and
+    `family_expires_at` the end of the family, which rotations do not move.
     """
 
     kind: Literal["access", "refresh", "id"]
@@ -110,8 +110,8 @@ class TokenIssued(_Event, frozen=True, tag="TokenIssued"):
 class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
     """A credential was accepted (RFC 6749 §4.1.3, §6).
 
-    `retry` tells a repetition of this very request (CONTRACT §2). `expires_at` is the new end of a refresh token that
-    stays valid after its use (rotation policy `reuse`), `family_expires_at` as in `TokenRotated`.
+    `retry` identifies repetitions of the same request (CONTRACT §2). `expires_at` is the new end of a refresh token
+    that stays valid after its use (rotation policy `reuse`); `family_expires_at` is as in `TokenRotated`.
     """
 
     credential: Credential
@@ -122,9 +122,9 @@ class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
 
 
 class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
-    """The refresh token passed to its next generation (RFC 9700 §4.14.2). Fields as in `TokenIssued`.
+    """The refresh token was replaced by its next generation (RFC 9700 §4.14.2). Fields as in `TokenIssued`.
 
-    `family_expires_at` is told only where a tightened policy brought it forward.
+    `family_expires_at` is present only if a tightened policy brought it forward.
     """
 
     from_generation: int
@@ -137,7 +137,7 @@ class TokenRotated(_Event, frozen=True, tag="TokenRotated"):
 class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
     """A generation that had already been rotated was presented: somebody holds a copy (RFC 9700 §4.14.2).
 
-    Or a code that had already been redeemed (RFC 6749 §4.1.2): `credential` says which.
+    Or a code that had already been redeemed (RFC 6749 §4.1.2), according to `credential`.
     """
 
     generation: int
@@ -147,10 +147,10 @@ class TokenReuseDetected(_Event, frozen=True, tag="TokenReuseDetected"):
 
 
 class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
-    """One access token was revoked (RFC 7009 §2.1); the family lives.
+    """One access token was revoked (RFC 7009 §2.1); the family stays valid.
 
-    `kept_until` is when nobody's clock can call the token alive any more, so that it may be forgotten (ADR 0029);
-    where it is missing, that is `expires_at`.
+    From `kept_until` on the token has expired by every clock, and its revocation may be forgotten (ADR 0029). Without
+    it, `expires_at` holds.
     """
 
     jti: str
@@ -160,14 +160,14 @@ class TokenRevoked(_Event, frozen=True, tag="TokenRevoked"):
 
 
 class FamilyRevoked(_Event, frozen=True, tag="FamilyRevoked"):
-    """The end of the family: no token of it is accepted or active from here on."""
+    """The family ended: none of its tokens is accepted or active any more."""
 
     reason: RevocationReason
     cause: str
 
 
 class ForgeryDetected(_Event, frozen=True, tag="ForgeryDetected"):
-    """A token authenticated whose generation was never issued: a key has leaked."""
+    """An authentic token had a generation that was never issued, so a key has leaked."""
 
     generation: int
     current_generation: int
@@ -193,14 +193,14 @@ _REVOKING = frozenset({TokenReuseDetected, TokenRevoked, FamilyRevoked, ForgeryD
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Digests of an `Idempotency-Key` and of the request it came with."""
+    """The digests of an `Idempotency-Key` and of its request."""
 
     key: str
     body: str
 
 
 class AccessToken(msgspec.Struct, frozen=True):
-    """The latest access token, so that a retry gives back the same one."""
+    """The latest access token, so that a retry returns the same one."""
 
     jti: str
     scope: str
@@ -210,7 +210,7 @@ class AccessToken(msgspec.Struct, frozen=True):
 
 
 class Code(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an authorization code is bound to, kept until the first refresh."""
+    """The data that an authorization code is bound to, kept until the first refresh."""
 
     expires_at: Time
     code_challenge: str
@@ -219,7 +219,7 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Device(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a device authorization stands."""
+    """The status of a device authorization."""
 
     expires_at: Time
     status: Literal["pending", "approved", "denied"] = "pending"
@@ -233,14 +233,14 @@ class Revocation(msgspec.Struct, frozen=True):
 
 
 class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A family after some commits.
+    """The state of a family.
 
-    `generation` is the newest refresh token's, None where none was issued; `key` the MAC key it is computed under;
-    `expires_at` its end if it is never redeemed, `family_expires_at` the end that no rotation moves. `redeemed_at` is
-    None until the first redemption. `revoked_jtis` tells of single revoked access tokens until when they are kept here;
-    `afterwards`
-    counts the presentations recorded after the end. `code` and `device` are how the family began, where it did so;
-    `code_redeemed` tells that the code or device code was used. A device's family has no `sub` until it is approved.
+    `generation` is that of the newest refresh token, None if none was issued; `key` its MAC key, `expires_at` its end
+    if it is not redeemed, and `family_expires_at` the end of the family, which rotations do not move. `redeemed_at` is
+    None until the first redemption. `revoked_jtis` maps the singly revoked access tokens to the time until which they
+    are kept; `afterwards` counts the presentations recorded after the end. `code` and `device` are present if the
+    family began with one, and `code_redeemed` says whether that was redeemed. The family of a device has an empty `sub`
+    until it is approved.
     """
 
     client_id: str
@@ -278,7 +278,7 @@ def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> Famil
         if isinstance(event, GrantAuthorized | DeviceAuthorizationStarted):
             return _begin(None, event, at)
         raise ValueError(f"a family begins with GrantAuthorized, not with {type_of(event)}")
-    match event:  # what a refresh is made of comes first
+    match event:  # the events of a refresh come first
         case TokenRedeemed():
             return _redeemed(state, event, at)
         case TokenRotated():
@@ -314,14 +314,14 @@ def fold(state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetim
 
 
 def is_of_a_person(state: FamilyState) -> bool:
-    """Whether its `sub` is a person's. A client's own tokens have its `client_id` there (RFC 6749 §4.4)."""
+    """Whether the `sub` is a person. In a client's own tokens it is the `client_id` (RFC 6749 §4.4)."""
     return state.grant != CLIENT_GRANT
 
 
 def revokes(events: tuple[FamilyEvent, ...]) -> bool:
     """Whether a commit of these events belongs on the `…revoked` subject.
 
-    The bounded records of presentations after the end go there too: they are part of the incident.
+    That includes the records of presentations after the end, which are part of the incident.
     """
     return not _REVOKING.isdisjoint(map(type, events))
 
@@ -381,7 +381,7 @@ def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState
             if event.jti is None:
                 raise ValueError("an access token has a jti")
             if event.client_id is not None:
-                return state  # exchanged, or given besides: no successor of anything
+                return state  # exchanged, or issued besides: it does not replace the latest one
             access = AccessToken(event.jti, event.scope, event.audience, at, event.expires_at)
             return replace(state, access=access)
         case "refresh":
@@ -411,6 +411,6 @@ def _rotated(state: FamilyState, event: TokenRotated) -> FamilyState:
 
 
 def _access_token_revoked(state: FamilyState, event: TokenRevoked, at: datetime) -> FamilyState:
-    # a token that is dead on every clock needs no memory: the list stays as short as the access tokens' lifetime
+    # a token that has expired by every clock is removed, so the list stays short
     kept = {jti: until for jti, until in state.revoked_jtis.items() if until > at}
     return replace(state, revoked_jtis=kept | {event.jti: event.kept_until or event.expires_at})

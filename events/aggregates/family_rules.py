@@ -1,7 +1,7 @@
-"""What no family's history holds, whatever the states in its commits say (CONTRACT §3): a rule of an event, a function.
+"""Rules that the events of every family obey, whatever the states in its commits (CONTRACT §3): one function a rule.
 
-`evolve` says what an event does to a state; these say which events the service can have written. A rule takes the state
-before the event, the event and the commit's time, and gives why that is impossible, or None.
+`evolve` defines how an event changes a state; the rules define which events the service can have written. A rule takes
+the state before the event, the event and the commit's time, and returns the text of a violation, or None.
 """
 
 from collections.abc import Callable
@@ -29,19 +29,19 @@ Rule = Callable[[FamilyState, Any, datetime], str | None]
 
 
 def few_records_after_the_end(state: FamilyState, _event: Any, _at: datetime) -> str | None:
-    """Later presentations write a bounded number of events (§3.5)."""
+    """Only a bounded number of later presentations is recorded (§3.5)."""
     return "more was recorded than is after the end" if state.afterwards >= RECORDED_AFTER_THE_END else None
 
 
 def the_newest_is_redeemed(state: FamilyState, event: TokenRedeemed, _at: datetime) -> str | None:
-    """Presenting any older generation is a reuse (§3.2), one that was never issued a forgery (§3.7)."""
+    """An older generation would be a reuse (§3.2), and one that was never issued a forgery (§3.7)."""
     if event.credential != "refresh_token" or event.generation == state.generation:
         return None
     return f"generation {event.generation} was redeemed, the newest was {state.generation}"
 
 
 def nothing_is_redeemed_too_late(state: FamilyState, event: TokenRedeemed, at: datetime) -> str | None:
-    """A refresh token, a code or a device code ends by itself (§4; RFC 6749 §4.1.2, RFC 8628 §3.2)."""
+    """Refresh tokens, codes and device codes expire (§4; RFC 6749 §4.1.2, RFC 8628 §3.2)."""
     if event.credential == "refresh_token":
         end, last = state.expires_at, state.family_expires_at
         expired = (end is not None and end <= at) or (last is not None and last <= at)
@@ -52,7 +52,7 @@ def nothing_is_redeemed_too_late(state: FamilyState, event: TokenRedeemed, at: d
 
 
 def a_code_is_redeemed_once(state: FamilyState, event: TokenRedeemed, _at: datetime) -> str | None:
-    """And only one that was given, or approved (RFC 6749 §4.1.2, RFC 8628 §3.5)."""
+    """A code is redeemed once, and only if it was issued or approved (RFC 6749 §4.1.2, RFC 8628 §3.5)."""
     if event.credential == "refresh_token":
         return None
     if state.code_redeemed:
@@ -66,12 +66,12 @@ def _is_approved(state: FamilyState) -> bool:
 
 
 def a_successor_follows_a_redemption(state: FamilyState, _event: TokenRotated, at: datetime) -> str | None:
-    """A generation comes of the redemption of its parent, in the same commit (§3.1)."""
+    """A new generation is in the same commit as the redemption of its parent (§3.1)."""
     return None if state.redeemed_at == at else "a generation was rotated that nobody had redeemed"
 
 
 def a_refresh_extends_no_family(state: FamilyState, event: TokenRotated | TokenRedeemed, _at: datetime) -> str | None:
-    """The end that a family was promised only ever comes nearer (§4, `refresh_token_ttl`)."""
+    """The end of a family never moves further away (§4, `refresh_token_ttl`)."""
     promised = state.family_expires_at
     if promised is None or event.expires_at is None:
         return None
@@ -80,39 +80,39 @@ def a_refresh_extends_no_family(state: FamilyState, event: TokenRotated | TokenR
 
 
 def no_scope_beyond_the_grant(state: FamilyState, event: TokenIssued, _at: datetime) -> str | None:
-    """More than the grant is always `invalid_scope` (§4; RFC 6749 §6)."""
+    """No token has more scope than the grant (§4; RFC 6749 §6)."""
     if event.scope == state.scope or set(event.scope.split(" ")) <= {*state.scope.split(" "), ""}:
         return None
     return "a token's scope goes beyond the grant"
 
 
 def no_target_beyond_the_grant(state: FamilyState, event: TokenIssued, _at: datetime) -> str | None:
-    """A family's own tokens are for what was granted (RFC 8707 §2.2); one that was exchanged is for another service."""
+    """Tokens are for granted targets (RFC 8707 §2.2), except exchanged ones, which are for another service."""
     if event.kind == "id" or event.client_id is not None or event.audience == state.audience:
         return None
     return None if set(event.audience) <= set(state.audience) else "a token is for a target beyond the grant"
 
 
 def a_token_lives(_state: FamilyState, event: TokenIssued | AuthorizationCodeIssued, at: datetime) -> str | None:
-    """Nothing is given that has already ended."""
+    """Nothing is issued that has already expired."""
     return None if event.expires_at > at else "what was given had already expired"
 
 
 def a_refresh_token_ends_with_its_family(_state: FamilyState, event: TokenIssued, _at: datetime) -> str | None:
-    """At the latest (§4, `refresh_token_ttl`)."""
+    """A refresh token expires with its family at the latest (§4, `refresh_token_ttl`)."""
     end = event.family_expires_at
     return "it outlives the end of its family" if end is not None and event.expires_at > end else None
 
 
 def tokens_come_of_a_grant(state: FamilyState, event: TokenIssued, at: datetime) -> str | None:
-    """A family's own token comes of its beginning or of a redemption, in the same commit."""
+    """A token is in the same commit as the family's beginning or a redemption, unless it was exchanged."""
     if event.client_id is not None or state.redeemed_at == at or state.opened_at == at:
         return None
     return "a token was issued for nothing"
 
 
 def a_jti_is_given_once(state: FamilyState, event: TokenIssued, _at: datetime) -> str | None:
-    """RFC 7519 §4.1.7; an ID token bears that of the access token it came with."""
+    """A `jti` is unique (RFC 7519 §4.1.7); an ID token has that of its access token."""
     if event.kind != "access":
         return None
     twice = event.jti in state.revoked_jtis or (state.access is not None and state.access.jti == event.jti)
@@ -120,7 +120,7 @@ def a_jti_is_given_once(state: FamilyState, event: TokenIssued, _at: datetime) -
 
 
 def a_reuse_is_of_an_older_one(state: FamilyState, event: TokenReuseDetected, at: datetime) -> str | None:
-    """Of one that is not the newest, and of a family that had not simply expired (§3.2)."""
+    """A reuse is of an older generation, in a family that has not expired (§3.2)."""
     if event.current_generation != (state.generation or 0):
         return f"it says that generation {event.current_generation} was the newest"
     if event.credential != "refresh_token":
@@ -132,7 +132,7 @@ def a_reuse_is_of_an_older_one(state: FamilyState, event: TokenReuseDetected, at
 
 
 def a_forgery_was_never_issued(state: FamilyState, event: ForgeryDetected, _at: datetime) -> str | None:
-    """Its generation is newer than the newest (§3.7)."""
+    """A forgery has a generation newer than the newest (§3.7)."""
     if event.current_generation != (state.generation or 0):
         return f"it says that generation {event.current_generation} was the newest"
     issued = state.generation is not None and event.generation <= state.generation
@@ -142,12 +142,12 @@ def a_forgery_was_never_issued(state: FamilyState, event: ForgeryDetected, _at: 
 def another_client_changes_nothing(
     state: FamilyState, event: TokenReuseDetected | ForgeryDetected, _at: datetime
 ) -> str | None:
-    """Who presents another client's token cannot kill its family (§3.6)."""
+    """A client that presents another client's token cannot end its family (§3.6)."""
     return None if event.client_id == state.client_id else "another client than the family's presented it"
 
 
 def a_token_is_revoked_once(state: FamilyState, event: TokenRevoked, at: datetime) -> str | None:
-    """While it lives, and a bounded number of a family (RFC 7009 §2.1)."""
+    """An access token is revoked once before it expires, and a bounded number of them per family (RFC 7009 §2.1)."""
     if (event.kept_until or event.expires_at) <= at:
         return "a token was revoked that had expired"
     alive = {jti for jti, until in state.revoked_jtis.items() if until > at}
@@ -159,9 +159,9 @@ def a_token_is_revoked_once(state: FamilyState, event: TokenRevoked, at: datetim
 def a_person_answers_for_the_device(
     state: FamilyState, event: GrantAuthorized | DeviceAuthorizationDenied, at: datetime
 ) -> str | None:
-    """In time, and for no more than it asked for (RFC 8628 §3.3)."""
+    """A person answers in time, and grants no more than the device requested (RFC 8628 §3.3)."""
     if state.device is None:
-        return None  # `evolve` says that no device asked
+        return None  # `evolve` raises, as no device asked
     if state.device.expires_at <= at:
         return "a device was answered too late"
     if isinstance(event, DeviceAuthorizationDenied):
@@ -172,7 +172,7 @@ def a_person_answers_for_the_device(
 
 
 def a_code_begins_a_family(state: FamilyState, _event: AuthorizationCodeIssued, at: datetime) -> str | None:
-    """It is given with its grant, once (RFC 6749 §4.1.2)."""
+    """A code is issued once, together with its grant (RFC 6749 §4.1.2)."""
     return None if state.opened_at == at and state.code is None and state.generation is None else "a code for nothing"
 
 
@@ -191,7 +191,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     DeviceAuthorizationStarted: (),  # `evolve` begins a family once
     AuthorizationCodeIssued: (a_code_begins_a_family, a_token_lives),
 }
-"""By what happened. `FamilyRevoked` and what begins a family are for `evolve` to refuse."""
+"""The rules for each type of event. `evolve` itself rejects a second end or beginning of a family."""
 OF_TOKENS: dict[str, tuple[Rule, ...]] = {
     "access": (
         *(no_scope_beyond_the_grant, no_target_beyond_the_grant),
@@ -203,4 +203,4 @@ OF_TOKENS: dict[str, tuple[Rule, ...]] = {
     ),
     "id": (no_scope_beyond_the_grant, a_token_lives),
 }
-"""Of `TokenIssued`, by its `kind`."""
+"""The rules for `TokenIssued`, by its `kind`."""

@@ -1,6 +1,6 @@
-"""Whether a commit's events can follow a family's state, by the rules, and the state after them.
+"""Folds a commit's events into an aggregate's state, and checks that they can follow it.
 
-The rules of an event are in `events.aggregates.family_rules`; those of a commit as a whole are here.
+The rules for single events of a family are in `events.aggregates.family_rules`; those for whole commits are here.
 """
 
 from collections.abc import Callable
@@ -34,11 +34,11 @@ from events.aggregates.family_rules import (
 )
 
 Fold = Callable[[Any, tuple[Any, ...], datetime], tuple[Any, str | None]]
-"""The state after a commit's events, and which rule they break, if one."""
+"""`(state, events, at)` → the state after a commit's events, and the text of the rule that they break, or None."""
 
 
 def folding(evolve: Callable[[Any, Any], Any]) -> Fold:
-    """Of an aggregate whose histories have no rules."""
+    """Make the fold of a kind of aggregates without rules."""
 
     def fold(state: Any, events: tuple[Any, ...], _at: datetime) -> tuple[Any, str | None]:
         for event in events:
@@ -49,12 +49,12 @@ def folding(evolve: Callable[[Any, Any], Any]) -> Fold:
 
 
 def time_goes_on(before: datetime, at: datetime) -> str | None:
-    """No commit is of an earlier time than the one before it of its aggregate: whoever writes sees to that."""
+    """A commit is never earlier than the one before it in its aggregate; writers ensure that."""
     return None if at >= before else f"it is of {at}, the commit before it of {before}"
 
 
 class _Shape(NamedTuple):
-    """What the types of a commit's events say by themselves: there are few such shapes."""
+    """Facts that follow from the types of a commit's events. There are few different ones, so they are cached."""
 
     detects: bool
     ends: bool
@@ -74,12 +74,12 @@ def _shape(types: tuple[type, ...]) -> _Shape:
 
 
 def redemptions_give_tokens(_state: FamilyState | None, _events: tuple[FamilyEvent, ...], shape: _Shape) -> str | None:
-    """Presenting the newest generation consumes it and returns its successor (§3.1)."""
+    """A presentation of the newest generation consumes it and returns its successor (§3.1)."""
     return "something was redeemed, and nothing was given for it" if shape.gives_nothing else None
 
 
 def detections_end_the_family(state: FamilyState | None, events: tuple[FamilyEvent, ...], shape: _Shape) -> str | None:
-    """In the same commit (§3.2, §3.7); and none ends for a detection without one."""
+    """A detection ends the family in the same commit (§3.2, §3.7), and no family ends so without a detection."""
     if shape.detects and not shape.ends and (state is None or state.revoked is None):
         return "what was detected did not end the family"
     if shape.ends:
@@ -93,7 +93,7 @@ def detections_end_the_family(state: FamilyState | None, events: tuple[FamilyEve
 def nothing_lives_after_the_end(
     state: FamilyState | None, _events: tuple[FamilyEvent, ...], shape: _Shape
 ) -> str | None:
-    """A family that is dead stays dead (§3.5)."""
+    """A revoked family stays revoked (§3.5)."""
     ended = state is not None and state.revoked is not None
     return "the family had ended" if ended and not shape.only_records else None
 
@@ -104,8 +104,9 @@ OF_COMMITS = (redemptions_give_tokens, detections_end_the_family, nothing_lives_
 def follow(
     state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime
 ) -> tuple[FamilyState | None, str | None]:
-    """The state after the events of one commit, and why they cannot follow the state before, by the first rule that
-    says so. Raises `ValueError` as `evolve` does.
+    """Fold a family's commit: the state after it, and the text of the first rule that it breaks, or None.
+
+    Raises `ValueError` as `evolve` does.
     """
     types = tuple(map(type, events))
     if types in REFRESHES and state is not None and (after := plainly_refreshed(state, events, at)) is not None:
@@ -129,10 +130,10 @@ REFRESHES = {
 
 
 def plainly_refreshed(state: FamilyState, events: tuple[Any, ...], at: datetime) -> FamilyState | None:
-    """The state after one of `REFRESHES`, in one step; None where that has to be found event by event, rule by rule.
+    """Fold one of `REFRESHES` in one step; None if it must be done event by event, rule by rule.
 
-    Of ten commits of a log nine are such. It gives what `evolve` gives, and only where every rule holds: those that are
-    not asked hold by what is asked here (tests/events/aggregates/test_following.py).
+    Nine of ten commits of a log are refreshes. The result is that of `evolve`, and is returned only if every rule
+    holds: the rules not called here follow from the conditions below (tests/events/aggregates/test_following.py).
     """
     redeemed, rotated, access, *others = events
     if (

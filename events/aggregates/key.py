@@ -1,7 +1,8 @@
 """The life of a key: the aggregate `tokens.<tenant>.key.<kid>`.
 
-The key itself is computed from the keyring (`secret` names the keyring's entry, `number` which key of it); the log has
-a signing key's public half, so that an auditor can verify tokens of any age. A MAC key (`mac-<secret>`) has none.
+The key itself is derived from the keyring: `secret` is the id of the keyring's entry, `number` counts the keys from it.
+The log contains a signing key's public half, so that an auditor can verify tokens of any age. A MAC key
+(`mac-<secret>`) has none.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from events.aggregates.commit import Codec, Commit
 from events.aggregates.settings import SigningAlg
 
 KeyAlg: TypeAlias = SigningAlg | Literal["HS256"]
-"""What a key is for: signatures, or (`HS256`) the MACs of refresh tokens, codes and opaque tokens."""
+"""A key's algorithm: for signatures, or (`HS256`) for the MACs of refresh tokens, codes and opaque tokens."""
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type"):
@@ -22,7 +23,7 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type"):
 
 
 class KeyPublished(_Event, frozen=True, tag="KeyPublished"):
-    """The key is in the JWKS and signs nothing yet. `jwk` is its public JWK (RFC 7517), empty for a MAC key."""
+    """The key was published in the JWKS, and does not sign yet. `jwk` is public (RFC 7517), and empty for a MAC key."""
 
     alg: KeyAlg
     secret: int
@@ -31,18 +32,18 @@ class KeyPublished(_Event, frozen=True, tag="KeyPublished"):
 
 
 class KeyActivated(_Event, frozen=True, tag="KeyActivated"):
-    """The key signs from now on."""
+    """The key began to sign."""
 
 
 class KeyRetired(_Event, frozen=True, tag="KeyRetired"):
-    """The key signs no more; it stays in the JWKS while a token under it may live."""
+    """The key stopped signing. It stays in the JWKS while a token signed by it may be valid."""
 
 
 KeyEvent: TypeAlias = KeyPublished | KeyActivated | KeyRetired
 
 
 class KeyState(msgspec.Struct, frozen=True):
-    """Where the key stands in `next → active → retired`."""
+    """A key and its status, which goes from `next` over `active` to `retired`."""
 
     alg: KeyAlg
     secret: int

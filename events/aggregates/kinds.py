@@ -1,4 +1,4 @@
-"""The kinds of aggregates, a row for each: its subjects, its commits, and what their events make of its state."""
+"""The kinds of aggregates, one row each: their subjects, their commits, and how events change their states."""
 
 import re
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from events.aggregates.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME
 
 
 class Kind:
-    """One kind of aggregate: in how many parts its subjects are, what its id may be, its commits, and how they fold.
+    """One kind of aggregate: the number of tokens in its subjects, the pattern of its ids, its codec and its fold.
 
-    `decode_unfolded` reads a commit and leaves its state as it is written, for `decode_state`.
+    `decode_unfolded` decodes a commit but leaves the state as raw JSON, for `decode_state`.
     """
 
     def __init__(self, name: str, parts: int, id: re.Pattern[str], codec: Codec[Any, Any], fold: Fold) -> None:
@@ -45,4 +45,4 @@ KINDS = {
         Kind("subject", 4, re.compile("[0-9a-f]{32}"), subject.codec, folding(subject.evolve)),
     )
 }
-"""By the third part of the subject."""
+"""By the third token of the subject."""

@@ -1,4 +1,4 @@
-"""A role's credentials under a name of their own: the aggregate `tokens.<tenant>.role.<name>`."""
+"""Named credentials of a role: the aggregate `tokens.<tenant>.role.<name>`."""
 
 from typing import Literal, TypeAlias, assert_never
 
@@ -15,14 +15,14 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class RoleAdded(_Event, frozen=True, tag="RoleAdded"):
-    """Somebody may connect as that role, for this tenant alone; only a digest of the secret is kept."""
+    """Credentials for a role in this tenant were added; only the digest of the secret is stored."""
 
     role: RoleKind
     secret_hash: str
 
 
 class RoleRevoked(_Event, frozen=True, tag="RoleRevoked"):
-    """Nobody may connect under that name any more, and who is connected is not."""
+    """The credentials were revoked, and connections that used them were closed."""
 
     reason: str | None = None
 
@@ -31,7 +31,7 @@ RoleEvent: TypeAlias = RoleAdded | RoleRevoked
 
 
 class RoleState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whose credentials they are, and whether they are good. A revoked name may be added again, with a new secret."""
+    """The role, and whether the credentials are revoked. A revoked name may be added again with a new secret."""
 
     role: RoleKind
     secret_hash: str

@@ -1,6 +1,6 @@
-"""Policy as data (CONTRACT §4): what a tenant sets and a client overrides. RFC 7591 names where they exist.
+"""Policy as data (CONTRACT §4): settings of tenants, which clients override. Names are those of RFC 7591, if any.
 
-None means "not set here": the tenant's value, or the default, holds. All durations are whole seconds.
+None means "not set here": then the tenant's value or the default holds. All durations are whole seconds.
 """
 
 from typing import Any, Literal, TypeAlias
@@ -20,9 +20,9 @@ SigningAlg: TypeAlias = Literal["ES256", "Ed25519"]
 
 
 class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The settings a tenant and a client share. The rates are those of one replica; more is refused for a moment.
+    """The settings that tenants and clients share. Rates hold for each replica; requests beyond them are rejected.
 
-    `audiences` is what a token may be for besides the issuer (RFC 8707); `*` is any.
+    `audiences` are the targets that a token may have besides the issuer (RFC 8707); `*` is any.
     """
 
     grant_types: tuple[GrantType, ...] | None = None
@@ -47,9 +47,9 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TenantSettings(Policy, frozen=True):
-    """A tenant: one OAuth issuer. Without an `issuer` of its own it is `urn:heirloom:<tenant>`.
+    """The settings of a tenant, which is one OAuth issuer. Without an `issuer` it is `urn:heirloom:<tenant>`.
 
-    `verification_uri` is where a person enters a device's user code (RFC 8628 §3.2).
+    At `verification_uri` a person enters a device's user code (RFC 8628 §3.2).
     """
 
     issuer: str | None = None
@@ -58,9 +58,9 @@ class TenantSettings(Policy, frozen=True):
 
 
 class ClientSettings(Policy, frozen=True):
-    """A client's registration (RFC 7591 §2), and what it is trusted to do.
+    """A client's registration (RFC 7591 §2), and its rights.
 
-    `may_exchange` names the clients whose tokens it may exchange (RFC 8693), besides its own and those made for it.
+    `may_exchange` lists the clients whose tokens it may exchange (RFC 8693), besides its own and those for it.
     """
 
     may_issue: bool = False

@@ -1,7 +1,7 @@
 """A person's cut-offs: the aggregate `tokens.<tenant>.subject.<digest of sub>`.
 
-What is true of a person whatever family a token belongs to. A family may only begin on the newest commit of this
-aggregate (`service.families.families`), so the log itself orders every beginning before or after every cut-off.
+These facts hold for all of a person's families. The first commit of a family is appended only if no newer commit of
+this aggregate exists (`service.families.families`), so the log orders every beginning before or after every cut-off.
 """
 
 from typing import TypeAlias, assert_never
@@ -13,31 +13,31 @@ from events.aggregates.commit import Codec, Commit
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """`sub` is the person in clear, since the NATS subject has only a digest. `reason` is in the operator's words."""
+    """`sub` is in clear here, as the NATS subject contains only its digest. `reason` is in the operator's words."""
 
     sub: str
 
 
 class SubjectBlocked(_Event, frozen=True, tag="SubjectBlocked"):
-    """Nothing is issued for the person any more, and what there is is void."""
+    """The person was blocked: no tokens are issued for them any more, and all existing ones are void."""
 
     reason: str | None = None
 
 
 class SubjectUnblocked(_Event, frozen=True, tag="SubjectUnblocked"):
-    """Families may begin again; what was voided stays void."""
+    """The person was unblocked: families may begin again; void tokens stay void."""
 
     reason: str | None = None
 
 
 class SubjectTokensRevoked(_Event, frozen=True, tag="SubjectTokensRevoked"):
-    """Every family that began before this is void."""
+    """All families of the person that began before this are void."""
 
     reason: str | None = None
 
 
 class ConsentWithdrawn(_Event, frozen=True, tag="ConsentWithdrawn"):
-    """Every family of this client that began before this is void."""
+    """The person's families with this client that began before this are void."""
 
     client_id: str
     reason: str | None = None
@@ -47,7 +47,7 @@ SubjectEvent: TypeAlias = SubjectBlocked | SubjectUnblocked | SubjectTokensRevok
 
 
 class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether families may begin. What is cut off once leaves no state: it concerns what came before it."""
+    """Whether families may begin. Other cut-offs leave no state, as they concern only earlier families."""
 
     sub: str
     blocked: bool = False

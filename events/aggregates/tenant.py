@@ -9,9 +9,9 @@ from events.aggregates.settings import TenantSettings
 
 
 class TenantConfigured(msgspec.Struct, frozen=True, tag_field="type", tag="TenantConfigured", omit_defaults=True):
-    """The tenant has these settings from now on; what they leave out has its default.
+    """The tenant's settings changed. Settings that are omitted have their defaults.
 
-    `longest_ttl` (seconds) is the longest `access_token_ttl` of those before, where that is longer than this one's.
+    `longest_ttl` (seconds) is the longest `access_token_ttl` of earlier settings, if longer than this one's.
     """
 
     settings: TenantSettings
@@ -19,7 +19,7 @@ class TenantConfigured(msgspec.Struct, frozen=True, tag_field="type", tag="Tenan
 
 
 class TenantState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The settings in force. `longest_ttl` is as in `TenantConfigured`."""
+    """The current settings. `longest_ttl` is as in `TenantConfigured`."""
 
     settings: TenantSettings
     longest_ttl: int | None = None

@@ -1,4 +1,4 @@
-"""Who is served next, and how much one asker may ask for: fair queues, token buckets, the gate of rare requests.
+"""Fairness between requesters: fair queues, token buckets, and the gate for rare requests.
 
 It imports `events.aggregates` and `events.bounded_map`. Start with `fair_queue`.
 """

@@ -1,8 +1,8 @@
-"""Who is served next, when more is asked than can be worked on at once: everybody in turn (ADR 0032).
+"""Decides whose request is served next when there are more than can be worked on at once (ADR 0032).
 
-Tenants take turns, and within a tenant its clients; each is served in the order in which it asked. So whoever asks
-seldom waits for one request of each other asker at most, however many more they have waiting. Who is alone need not be
-held back for others, and may have more worked on at once.
+Tenants take turns, and within a tenant its clients; the requests of one client are served in their order. So a client
+with few requests waits at most for one request of each other client, however many more those have waiting. A client
+that is alone may have more requests worked on at once, as it keeps nobody waiting.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ Counted = TypeVar("Counted")
 Queue = TypeVar("Queue", bound=Sized)
 
 Asker: TypeAlias = tuple[str, str]
-"""A tenant's name, and a client's."""
+"""The names of a tenant and of its client."""
 
 
 class Limits(NamedTuple):
-    """How much is worked on at once, and how much waits: in all, of one tenant, and of one client.
+    """How many requests are worked on at once, and how many wait: in all, of one tenant, and of one client.
 
-    `alone`: so much is worked on at once of an asker that is alone, if that is more.
+    `alone` is the number that is worked on at once for an asker that is alone, if that is more.
     """
 
     at_once: int
@@ -35,26 +35,26 @@ class Limits(NamedTuple):
 
 
 class FairQueue(Generic[Work]):
-    """Counts what is under way and keeps what waits.
+    """Counts the requests under way, and keeps those that wait.
 
-    When something has ended, `following` begins what may, as often as it gives anything. Then nothing waits that the
-    limits would let begin, but for somebody who has been alone since.
+    After each `ended`, the caller begins what `following` returns, until it returns None. Then no request waits that
+    could begin within the limits, except those of an asker who has become alone since.
     """
 
     def __init__(self, limits: Limits, alone: Callable[[], Asker | None] = lambda: None) -> None:
-        """`alone` tells who is; None for nobody."""
+        """`alone` returns the only active asker; None if there are several."""
         self._limits = limits
         self._alone = alone
         self._of_tenant: dict[str, int] = {}
         self._of_client: dict[Asker, int] = {}
         self._waiting: dict[str, dict[str, deque[Work]]] = {}
-        """Whose turn it is next comes first, among the tenants and among each one's clients."""
+        """In the order of turns: tenants, and each tenant's clients."""
         self._waiting_of: dict[str, int] = {}
         self.under_way = 0
         self.waiting = 0
 
     def begins(self, asker: Asker) -> bool:
-        """Whether a request of the asker's may begin; then it is under way, until it has `ended`."""
+        """Whether a request of the asker may begin now. If so, it counts as under way until `ended`."""
         tenant, client = asker
         if self.waiting and client in self._waiting.get(tenant, ()):
             return False
@@ -72,7 +72,7 @@ class FairQueue(Generic[Work]):
         return True
 
     def waits(self, asker: Asker, work: Work) -> bool:
-        """Whether there was room for `work`, which could not begin. An asker with nothing waiting always has room."""
+        """Queue `work`, which could not begin; False without room. An asker with nothing queued always has room."""
         tenant, client = asker
         limits, of_tenant = self._limits, self._waiting_of.get(tenant, 0)
         queue = self._waiting.setdefault(tenant, {}).setdefault(client, deque())
@@ -88,17 +88,16 @@ class FairQueue(Generic[Work]):
         return True
 
     def ended(self, asker: Asker) -> None:
-        """A request of the asker's is through."""
+        """Count a request of the asker as ended."""
         tenant, _ = asker
         self.under_way -= 1
         _less(self._of_tenant, tenant)
         _less(self._of_client, asker)
 
     def following(self) -> tuple[Asker, Work] | None:
-        """What begins now, if anything waits that may; its client, and its tenant, are last in turn from now on.
+        """Take out the next request that may begin; None without one. Its client and tenant go to the end of the order.
 
-        Passed over are tenants at their limit, and in the others clients at theirs: no more of either than fit into
-        what is under way.
+        Tenants and clients at their limits are skipped. There can be no more of them than requests are under way.
         """
         limits = self._limits
         if self.under_way < limits.at_once:
@@ -123,7 +122,7 @@ class FairQueue(Generic[Work]):
 
 
 def _less(counts: dict[Counted, int], key: Counted) -> None:
-    """One less; what nothing is left of is forgotten."""
+    """Subtract one, and remove the key at zero."""
     if counts[key] > 1:
         counts[key] -= 1
     else:
@@ -131,14 +130,14 @@ def _less(counts: dict[Counted, int], key: Counted) -> None:
 
 
 def _to_the_end(queues: dict[str, Queue], name: str) -> None:
-    """Last in turn; out of the queue, if nothing waits."""
+    """Move a queue to the end of the order, or remove it if it is empty."""
     queue = queues.pop(name)
     if queue:
         queues[name] = queue
 
 
 class NoRoom(Exception):
-    """The asker has as much waiting as it may."""
+    """The asker has as many requests waiting as it may."""
 
 
 class Turns:
@@ -149,12 +148,12 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many requests wait."""
         return self._queue.waiting
 
     @asynccontextmanager
     async def of(self, asker: Asker) -> AsyncIterator[None]:
-        """Raises `NoRoom`."""
+        """Wait for the asker's turn, and hold it during the block. Raises `NoRoom`."""
         if not self._queue.begins(asker):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             if not self._queue.waits(asker, turn):
@@ -162,7 +161,7 @@ class Turns:
             try:
                 await turn
             except asyncio.CancelledError:
-                if not turn.cancelled():  # it was given in the same moment
+                if not turn.cancelled():  # the turn came in the same moment
                     self._pass_on(asker)
                 raise
         try:
@@ -174,7 +173,7 @@ class Turns:
         self._queue.ended(asker)
         while (following := self._queue.following()) is not None:
             next_asker, turn = following
-            if turn.done():  # who was to wait may have been cancelled
+            if turn.done():  # the one that waited may have been cancelled
                 self._queue.ended(next_asker)
             else:
                 turn.set_result(None)

@@ -1,7 +1,7 @@
-"""Who may ask for what is asked rarely (administration, audit), looked at before anything of a request but its subject.
+"""Admits rare requests (administration, audit) by their subject, before anything else of them is read.
 
-A tenant has a rate, and so many of its requests are under way or wait. What the service itself asks counts apart in all
-of that, and whoever answers is told who asks: no auditor's flood keeps a cut-off from finding out what to end.
+Each tenant has a rate, and a bound on its requests under way and waiting. The service's own requests are counted apart,
+and handlers learn which they are: so no flood of an auditor's keeps a cut-off from finding the families to end.
 """
 
 import time
@@ -13,27 +13,27 @@ from events.aggregates.subjects import is_legible
 from events.fairness.token_buckets import Buckets
 
 MOST, MOST_OF_TENANT = 2_048, 512
-"""Requests under way and waiting: in all, and about one tenant; so many of the service's own besides."""
+"""Requests under way and waiting: in all, and about one tenant. The service's own have the same bounds apart."""
 OWN_INBOX = "_INBOX.role.inquiry."
-"""Where the service awaits what it asks itself. On a broker of ours nobody else's request with such a reply subject is
+"""The inbox for the service's own requests. On our own broker, nobody else's request with such a reply subject is
 answered (`events.bus.own_inbox`)."""
 
 
 class Asker(NamedTuple):
-    """About which tenant is asked, and whether the service itself asks."""
+    """The tenant that a request is about, and whether the service itself sent it."""
 
     tenant: str
     is_own: bool
 
     @classmethod
     def of(cls, subject: str, reply: str) -> "Asker":
-        """By the subject of the request, `<what>.<tenant>.…`, and its reply subject."""
+        """Read it from the request's subject, `<what>.<tenant>.…`, and its reply subject."""
         tenant = subject.split(".")[1] if is_legible(subject) else ""
         return cls(tenant, reply.startswith(OWN_INBOX))
 
 
 class Gate:
-    """Lets in `rate` requests a second of each asker."""
+    """Admits `rate` requests a second of each asker."""
 
     def __init__(self, rate: int, now: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -42,10 +42,10 @@ class Gate:
         self._under_way: Counter[Asker] = Counter()
         self._in_all: Counter[bool] = Counter()
         self.foreign_replies = 0
-        """Requests that were dropped before, as their answer would have gone to others (`events.bus.own_inbox`)."""
+        """Requests that were dropped because their reply would have gone to others (`events.bus.own_inbox`)."""
 
     def admits(self, asker: Asker) -> bool:
-        """Whether one more may come in; then it is under way until it has `ended`."""
+        """Whether one more request is admitted. If so, it counts as under way until `ended`."""
         if self._in_all[asker.is_own] >= MOST or self._under_way[asker] >= MOST_OF_TENANT:
             return False
         if not self._buckets.of(asker).takes(self._rate, self._now()):
@@ -55,7 +55,7 @@ class Gate:
         return True
 
     def ended(self, asker: Asker) -> None:
-        """One that was let in is answered."""
+        """Count an admitted request as answered."""
         self._in_all[asker.is_own] -= 1
         self._under_way[asker] -= 1
         if not self._under_way[asker]:

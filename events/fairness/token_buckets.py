@@ -1,6 +1,6 @@
-"""How much somebody may ask, so that nobody fills the log or a processor core alone: token buckets, in memory.
+"""Rate limits by token buckets in memory, so that no requester fills the log or a processor core alone.
 
-A bucket holds one second's worth: so much at once after a rest, and the rate from then on.
+A bucket holds one second's worth of requests: after a pause so many may come at once, and then at the rate.
 """
 
 from collections.abc import Hashable
@@ -8,11 +8,11 @@ from collections.abc import Hashable
 from events.bounded_map import BoundedMap
 
 MAX_BUCKETS = 20_000
-"""More than a replica answers in a second."""
+"""More requesters than a replica answers in a second."""
 
 
 class Bucket:
-    """One asker's. `at` is when it held `left`, on a clock of seconds that never goes back."""
+    """The bucket of one requester. `at` is when it held `left`, on a monotonic clock in seconds."""
 
     __slots__ = ("at", "left")
 
@@ -21,7 +21,7 @@ class Bucket:
         self.at = float("-inf")
 
     def takes(self, rate: int, now: float) -> bool:
-        """Whether one more request is within `rate` a second; then it is counted."""
+        """Whether one more request is within `rate` a second. If so, it is counted."""
         left = self.left + (now - self.at) * rate
         if left > rate:
             left = rate
@@ -32,17 +32,17 @@ class Bucket:
 
 
 class Buckets:
-    """The `size` buckets that were used last.
+    """Keeps the `size` buckets that were used last.
 
-    An asker whose bucket was forgotten begins anew with a full one. Since more are kept than a replica can answer in a
-    second, a forgotten bucket had not been used for a second, and was full.
+    A requester whose bucket was removed begins again with a full one. Since a replica cannot use so many buckets in a
+    second, a removed bucket had not been used for a second, and was full.
     """
 
     def __init__(self, size: int = MAX_BUCKETS) -> None:
         self._buckets: BoundedMap[Hashable, Bucket] = BoundedMap(size)
 
     def of(self, asker: Hashable) -> Bucket:
-        """That asker's bucket."""
+        """Return the bucket of that requester."""
         bucket = self._buckets.get(asker)
         if bucket is not None:
             self._buckets.move_to_end(asker)

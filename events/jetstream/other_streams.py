@@ -1,7 +1,8 @@
-"""Streams that are not this service's: none may take what is published for it, or publish in its name.
+"""Checks streams that are not this service's: none may receive what is published for it, or publish in its name.
 
-Such a stream stores the requests of clients, tokens included, or answers them; one that republishes writes on subjects
-that only the service may write on. Who may make streams on the broker could; so could a copy of a store.
+Such a stream would store clients' requests, tokens included, or answer them; one that republishes would publish on
+subjects that are the service's alone. Anybody who may create streams on the broker could add one, and so could a
+restored copy of its store.
 """
 
 import re
@@ -15,16 +16,16 @@ OURS = (
     *("oauth.>", "admin.>", "audit.>", "tokens.>", "revoked.>", "heirloom.>"),
     *("$SRV.>", "$SYS.>", "$JS.>", "$KV.heirloom-assertions.>", "_INBOX.>", "_R_.>"),
 )
-"""What the service publishes, answers or stores."""
+"""The subjects on which the service publishes, answers or stores."""
 _TEMPLATE = re.compile(r"\{\{|\$\d")
 
 
 class OtherStreams(Exception):
-    """Streams of others reach into what is the service's; the message names each and what it does."""
+    """Other streams use the service's subjects. The text names each and what it does."""
 
 
 async def refuse_other_streams(connection: Connection, known: Collection[str]) -> None:
-    """Raises `OtherStreams` unless every stream but the `known` ones leaves our subjects alone, `JetStreamMissing`."""
+    """Raise `OtherStreams` if a stream besides the `known` ones uses our subjects; raises `JetStreamMissing`."""
     faults = [
         f"{config['name']} {fault}"
         for config in await every_configuration(connection)
@@ -40,7 +41,7 @@ async def refuse_other_streams(connection: Connection, known: Collection[str]) -
 
 
 def reaches(config: dict[str, Any]) -> list[str]:
-    """What a stream of this configuration takes, or publishes, of ours."""
+    """List the service's subjects that a stream of this configuration receives or publishes on."""
     taken = [f"takes {subject}" for subject in config.get("subjects") or () if _is_ours(subject)]
     destinations = [config.get("republish"), config.get("subject_transform")]
     written = [place["dest"] for place in destinations if place and _is_ours(place.get("dest") or ">")]
@@ -52,7 +53,7 @@ def _is_ours(subject: str) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether there is a subject that both of these patterns match. A word of a template may become any word."""
+    """Whether some subject matches both patterns. A placeholder in a template may become any token."""
     mine, theirs = one.split("."), other.split(".")
     for here, there in zip(mine, theirs, strict=False):
         if ">" in (here, there):

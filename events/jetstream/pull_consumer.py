@@ -1,7 +1,7 @@
-"""What a durable consumer hands out to all who share it, one message at a time, to be acknowledged by whoever got it.
+"""Pulls messages one at a time from a durable consumer that several processes share; each acknowledges its own.
 
-A message is told from a word of the broker's by its reply subject. nats-py's `fetch` goes by a header `Status`: a
-message that was stored with one would be handed to nobody, acknowledged by nobody, and delivered again for ever.
+Messages and the broker's status replies are told apart by the reply subject. nats-py's `fetch` goes by the header
+`Status`: a message stored with such a header would never be returned nor acknowledged, and be delivered for ever.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from events.bus.connection import Connection, as_text
 from events.log.direct_response import status_of
 
 WAIT_SECONDS = 5
-"""How long the broker waits for a message to hand out."""
+"""How long the broker waits for a message to deliver."""
 LATE_SECONDS = 1
 _HEARTBEAT, _NONE_CAME = b"100", b"408"
 
@@ -25,22 +25,22 @@ class NotHandedOut(NatsError):
 
 
 class Pulled:
-    """One who shares the consumer."""
+    """One process's access to the consumer."""
 
     def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = connection.new_inbox()
         self._arrived: asyncio.Queue[Msg | bytes] = asyncio.Queue()
-        """Messages, and why none comes."""
+        """Messages, and status codes where there is none."""
 
     async def start(self) -> None:
-        """Listen. Once, before the first message."""
+        """Subscribe, once before the first message."""
         self._subscription = await self._connection.listen(self._inbox, self._received)
 
     async def next(self) -> Msg | None:
-        """The next message, None where there is none for a while. Raises `NotHandedOut`, and what `publish` raises."""
-        if self._arrived.empty():  # one that was too late for the last question answers this one
+        """The next message, None if none came in time. Raises `NotHandedOut`, and what `publish` raises."""
+        if self._arrived.empty():  # a message that was too late for the last request answers this one
             asked = {"batch": 1, "expires": WAIT_SECONDS * 1_000_000_000}
             await self._connection.publish(self._subject, msgspec.json.encode(asked), self._inbox)
         try:
@@ -55,8 +55,8 @@ class Pulled:
         return None
 
     async def close(self) -> None:
-        """Let others have what has arrived and nobody took."""
-        with suppress(NatsError):  # where the connection is gone, the broker knows
+        """Return messages that have arrived and were not taken, so that others get them."""
+        with suppress(NatsError):  # if the connection is gone, the broker redelivers them
             await self._connection.stop_listening(self._subscription)
             while not self._arrived.empty():
                 arrived = self._arrived.get_nowait()

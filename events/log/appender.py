@@ -1,9 +1,9 @@
-"""Appending to the log: compare-and-swap, group commit, and what to do when no answer comes (ADR 0001).
+"""Appends to the log: compare-and-swap, group commit, and the resolution of missing acknowledgements (ADR 0001).
 
-One public coroutine, `append`. Nobody else knows that batches exist.
+One public coroutine, `append`. No other module knows of batches.
 
-An fsync per append caps one server at a few thousand appends a second, but commits of different aggregates that wait
-at the same moment can share one: they go as a JetStream atomic batch, where that is faster (`events.log.batch_choice`).
+An fsync per append limits one server to a few thousand appends a second. Commits of different aggregates that wait at
+the same moment can share one fsync: they go as a JetStream atomic batch if that is faster (`events.log.batch_choice`).
 """
 
 import asyncio
@@ -25,30 +25,30 @@ from events.task_set import TaskSet
 WRONG_LAST_SEQUENCE = 10071
 WRITE_IN_FLIGHT = 10164
 ATTEMPT_SECONDS = 0.8
-"""How long one attempt waits for its acknowledgement before the leader is asked what became of it."""
+"""How long one attempt waits for its acknowledgement before the leader is asked whether it was stored."""
 APPEND_TIMEOUT_SECONDS = 1.7
-"""How long an append may take in all; the caller is told within two seconds, whatever happens."""
+"""How long an append may take in all: the caller gets a result or an error within two seconds."""
 HEADERS_BYTES = 4096
-"""What is kept free of what the broker takes in one message, for the headers."""
+"""The part of the broker's largest message that is reserved for headers."""
 BATCH_LIMIT = 500
 """Commits in one batch; the server allows 1,000."""
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 class Conflict(Exception):
-    """Another commit of the aggregate came first: load again, decide again."""
+    """Another commit of the aggregate came first: the caller loads and decides again."""
 
 
 class Unavailable(Exception):
-    """The log did not acknowledge in time; whether the commit lies in it is not known."""
+    """The log did not acknowledge in time. Whether it has the commit is not known."""
 
 
 class TooLarge(Exception):
-    """No broker takes a commit of that size."""
+    """The commit is larger than the broker's largest message."""
 
 
 class Append(NamedTuple):
-    """A commit on its way: `body` for `subject`, valid only if `guard` (a filter and its last sequence) still holds."""
+    """A commit under way: `body` for `subject`, valid only if `guard` (a filter and its last sequence) still holds."""
 
     subject: str
     filter: str
@@ -58,7 +58,7 @@ class Append(NamedTuple):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """JetStream's answer to a publication: `seq` is the (batch's last) stream sequence."""
+    """JetStream's reply to a publish: `seq` is the stream sequence, for a batch that of its last message."""
 
     seq: int = 0
     error: ApiError | None = None
@@ -68,7 +68,7 @@ _TIMED_OUT = Ack(error=ApiError(408, 0, "no acknowledgement in time"))
 _ack_decoder = msgspec.json.Decoder(Ack)
 
 FindNext = Callable[[str, int], Awaitable[tuple[int, bytes] | None]]
-"""`(filter, after)` → sequence and body of the first commit under `filter` after that sequence, from the leader."""
+"""`(filter, after)` → sequence and body of the first message under `filter` after that sequence, from the leader."""
 
 
 class Appender:
@@ -90,10 +90,10 @@ class Appender:
         self._tasks = TaskSet()
         self.retries = 0
         self.sizes = Histogram(SIZES)
-        """Commits that went together; 1 for one that went alone."""
+        """Commits per append: the size of each batch, 1 for a single append."""
 
     async def start(self) -> None:
-        """Listen for acknowledgements. Once, before the first append."""
+        """Subscribe to acknowledgements, once before the first append."""
         await self._connection.listen(f"{self._inbox}.*", self._acknowledged)
 
     async def append(
@@ -101,10 +101,9 @@ class Appender:
     ) -> int:
         """Append `body` if `expected` is still the last sequence under `filter` (0: there is none yet).
 
-        With a `guard`, another filter and its last sequence, that is what must hold instead: for the first commit of
-        an aggregate whose name nobody else can have chosen. Gives the commit's sequence once it is acknowledged.
-        Raises `Conflict` when another commit came first, `Unavailable` when the log gave no answer in time, and
-        `TooLarge`.
+        A `guard`, another filter and its last sequence, is checked instead: for the first commit of an aggregate whose
+        random name no other writer can have chosen. Returns the commit's sequence once it is acknowledged. Raises
+        `Conflict` if another commit came first, `Unavailable` if the log does not answer in time, and `TooLarge`.
         """
         if len(body) > self._connection.max_payload - HEADERS_BYTES:
             raise TooLarge(f"a commit of {len(body)} bytes for {subject}")
@@ -121,15 +120,15 @@ class Appender:
             if ack.error is None:
                 return ack.seq
             if ack.error.err_code != WRITE_IN_FLIGHT:
-                # An answer may have been lost on the way, and a conflict may be with ourselves.
-                # Whatever came first after `expected` tells: it is this commit, another one, or nothing yet.
+                # An acknowledgement may have been lost, and a conflict may be with our own earlier attempt.
+                # The first message after `expected` decides: it is this commit, another one, or there is none.
                 found = await self._find_next(filter, expected)
                 if found is not None and found[1] == body:
                     return found[0]
                 if found is not None or (guard is not None and ack.error.err_code == WRONG_LAST_SEQUENCE):
                     raise Conflict(filter)
                 if guard is not None and ack.error == _TIMED_OUT.error:
-                    # it may still be on its way, and nothing would keep a second one out
+                    # the attempt may still be under way, and nothing would reject a second one
                     raise Unavailable(ack.error.description)
             if loop.time() > deadline:
                 raise Unavailable(ack.error.description)
@@ -138,7 +137,7 @@ class Appender:
 
     def _schedule(self) -> None:
         if self._wake_up is None:
-            # at the end of this turn of the loop, so that what arrives together is seen together
+            # at the end of this turn of the loop, so that appends that arrive together are sent together
             self._wake_up = asyncio.get_running_loop().call_soon(self._send_waiting)
 
     def _send_waiting(self) -> None:
@@ -201,18 +200,18 @@ class Appender:
             for append in batch:
                 _settle(append, ack)
         else:
-            # One race rejects the whole batch without naming the culprit: each goes again, alone.
+            # One conflict rejects the whole batch without naming the commit: each is sent again, alone.
             for append in batch:
                 self._tasks.start(self._send_single(append))
         if self._waiting:
             self._schedule()
 
     async def _send_next(self) -> None:
-        """Have the broker at work on the next batch before the answers to this one keep us busy."""
+        """Send the next batch before the results of this one are handled, so that the broker does not idle."""
         self._send_waiting()
         if self._batching:
-            await asyncio.sleep(0)  # it is written
-            await asyncio.sleep(0)  # and sent
+            await asyncio.sleep(0)  # the loop writes it
+            await asyncio.sleep(0)  # and sends it
 
     async def _publish(self, append: Append, headers: dict[str, str]) -> Ack:
         token = b"%d" % next(self._ids)
@@ -232,7 +231,7 @@ class Appender:
             del self._unanswered[token]
 
     def _give_up(self) -> None:
-        """On whatever has waited for too long. One timer for all, as a timer for each costs what an answer does."""
+        """Time out attempts that have waited too long. One timer serves all, as one each would cost too much."""
         loop = asyncio.get_running_loop()
         while self._due and (self._due[0][1].done() or self._due[0][0] <= loop.time()):
             _, answer = self._due.popleft()
@@ -244,7 +243,7 @@ class Appender:
         answer = self._unanswered.get(subject[subject.rindex(b".") + 1 :])
         if answer is None or answer.done():
             return
-        if headers:  # an acknowledgement has none; this is the broker's word that nobody listens
+        if headers:  # an acknowledgement has none; this is the broker's status that no stream listens
             answer.set_result(Ack(error=ApiError(503, 0, "no stream answers")))
         else:
             answer.set_result(_ack_decoder.decode(body))

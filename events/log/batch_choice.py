@@ -1,27 +1,27 @@
-"""Appending alone or together: whichever gets more commits acknowledged here and now.
+"""Chooses between single appends and batches: whichever gets more commits acknowledged here and now.
 
-A batch costs the broker about the same whatever its size, and how much that is depends on its disk, its replicas and
-its settings, none of which it tells. What a single append costs it cannot be told from its acknowledgement either,
-which waits for us more often than we for it. So both ways are tried in turn, and the faster one is kept for a while.
+A batch costs the broker about the same whatever its size. How much depends on its disk, replicas and settings, which
+are unknown here. The acknowledgement of a single append does not show its cost either, because it waits for this
+process more often than this process waits for it. So both ways are tried in turn, and the faster one is kept a while.
 """
 
 from collections.abc import Callable
 
 WINDOW_SECONDS = 0.04
 PHASES = (False, False, True, True) * 3
-"""Window by window, so that a load that grows or shrinks meanwhile favours neither way. Of two windows alike only the
-second counts: in the first, what was sent the other way still comes home."""
+"""The windows of a trial: whether to batch in each. They alternate, so that a growing or shrinking load favours neither
+way. Of two equal windows only the second counts: the first still has acknowledgements of the other way."""
 COUNTED = range(1, len(PHASES), 2)
 TRUST_SECONDS = 8
-"""How long what a trial has shown is kept."""
+"""How long the result of a trial is kept."""
 MIN_CONCURRENCY = 8
 """With fewer appends at once, a batch was slower on every broker that was measured."""
 MARGIN = 1.05
-"""Together must be faster by this to be chosen: alone, nobody waits for others."""
+"""The factor by which batches must be faster to be chosen: a single append waits for no other."""
 
 
 class BatchChoice:
-    """Told of every acknowledgement, it says whether what waits should go `together`. `clock` gives seconds."""
+    """Decides by the acknowledgements whether waiting appends should go `together`. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.together = False
@@ -32,7 +32,7 @@ class BatchChoice:
         self._trusted_until = 0.0
 
     def acknowledged(self, commits: int, under_way: int) -> None:
-        """So many commits were acknowledged, and so many appends had been waiting for that."""
+        """Count `commits` acknowledged at once, while `under_way` appends had been waiting."""
         self._commits += commits
         self._crowd = max(self._crowd, under_way)
         now = self._clock()
@@ -41,7 +41,7 @@ class BatchChoice:
             self._began, self._commits, self._crowd = now, 0, 0
 
     def _conclude(self, now: float) -> None:
-        """A window is over. One that began before the crowd came says nothing, nor does one that nobody filled."""
+        """End a window. It counts only if enough appends were under way, and if it did not last much too long."""
         seconds = now - self._began
         if self._crowd < MIN_CONCURRENCY or seconds > 3 * WINDOW_SECONDS:
             self._try(-1)
@@ -54,7 +54,7 @@ class BatchChoice:
             self._try(0)
 
     def _try(self, step: int) -> None:
-        """Go on to a step of the trial: -1 waits for a crowd, the one after the last keeps what was faster."""
+        """Go to a step of the trial: -1 waits for enough appends at once, the last one keeps the faster way."""
         self._step = step
         if step < 0:
             self.together = False

@@ -1,7 +1,7 @@
-"""Reading the log in order, from any sequence, for as long as one likes.
+"""Reads the log in order through a consumer, from any sequence, without an end or up to one.
 
-An ephemeral pull consumer without acknowledgements feeds this; when it is lost (the broker restarted, the connection
-broke) the next one begins where this reader stands, so a reader sees every commit once and in order. At most two
+It uses an ephemeral pull consumer without acknowledgements. When that is lost (the broker restarted, the connection
+broke), the next consumer begins where this reader is, so a reader receives every commit once and in order. At most two
 requests are open, so a slow reader holds a bounded number of commits however long the log is.
 """
 
@@ -23,13 +23,13 @@ REQUEST_SIZE = 512
 REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
-"""After so long without a commit another consumer is asked: this one may sit on a copy of the log that is behind."""
+"""After so long without a commit, create another consumer: this one may read a replica that is behind."""
 DOUBT_SECONDS = (0.1, 0.4, 1.6)
-"""How long to wait, each time, before a gap is asked about once more: a copy that catches up may show one."""
+"""How long to wait before each further look at a gap: a replica that catches up may show one."""
 
 
 class Batch(NamedTuple):
-    """Commits in the order of the log, and how many more were waiting behind the last one."""
+    """Commits in the order of the log, and how many more were `pending` behind the last one."""
 
     commits: list[Stored]
     pending: int
@@ -44,11 +44,11 @@ async def read(
     last_per_subject: bool = False,
     until: int | None = None,
 ) -> AsyncGenerator[Batch, None]:
-    """The commits from sequence `start` on, in batches of whatever has arrived.
+    """Yield the commits from sequence `start` on, in batches of whatever has arrived.
 
-    With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes
-    on for ever. The first batch may be empty (there is nothing yet). `last_per_subject` begins with the last commit of
-    each subject instead of `start`. Without `filters` it is everything.
+    With `until`, reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes on
+    for ever. The first batch may be empty, if the log is. `last_per_subject` begins with the last commit of each
+    subject instead of `start`. Without `filters` it reads all commits.
     """
     reader = _Reader(connection, stream, filters, start, last_per_subject)
     try:
@@ -84,7 +84,7 @@ class _Reader:
         self._doubts = 0
         self._heard_at = 0.0
         self._open: dict[str, int] = {}
-        """Requests under way: inbox → commits still owed."""
+        """Requests under way: inbox → commits still to come."""
 
     async def next_batch(self) -> Batch:
         while True:
@@ -114,7 +114,7 @@ class _Reader:
                 await self._abandon()
 
     def _misses_some(self, batch: list[Stored]) -> bool:
-        """Whether it does not go on where the one before ended. Whoever asked for a part of the log cannot tell."""
+        """Whether a gap lies before or in the batch. With filters, that is not known."""
         whole = not self._filters and not self._last_per_subject
         return whole and batch[-1].seq - self._next + 1 != len(batch)
 
@@ -126,7 +126,7 @@ class _Reader:
             async with asyncio.timeout(3 * HEARTBEAT_SECONDS):
                 await self._news.wait()
         except TimeoutError:
-            return False  # not even a heartbeat: the consumer is gone
+            return False  # not even a heartbeat, so the consumer is gone
         return True
 
     async def _begin(self) -> int:
@@ -149,7 +149,7 @@ class _Reader:
                 info = await self._jetstream.add_consumer(self._stream, config)
                 break
             except (NatsError, JetStreamError):
-                await asyncio.sleep(0.1)  # no broker, or no leader yet: it will come back
+                await asyncio.sleep(0.1)  # there is no broker, or no leader yet
         self._consumer = info.name
         self._heard_at = asyncio.get_running_loop().time()
         self._inbox = self._connection.new_inbox()
@@ -162,7 +162,7 @@ class _Reader:
         return self._pending
 
     async def _request_more(self) -> None:
-        # the second request is sent while the first is still being answered, so the broker never waits for us
+        # the second request is sent while the first is still being answered, so the broker never waits for this process
         while sum(self._open.values()) <= REQUEST_SIZE // 2 and len(self._arrived) < 2 * REQUEST_SIZE:
             inbox = f"{self._inbox}.{next(self._numbers)}"
             self._open[inbox] = REQUEST_SIZE
@@ -194,7 +194,7 @@ class _Reader:
         self._news.set()
 
     def _owe_one_less(self) -> None:
-        inbox = next(iter(self._open), None)  # the broker serves requests in their order
+        inbox = next(iter(self._open), None)  # the broker answers requests in their order
         if inbox is not None:
             self._open[inbox] -= 1
             if self._open[inbox] == 0:
@@ -204,7 +204,7 @@ class _Reader:
         if status == b"100":
             return  # a heartbeat
         if status == b"408":
-            self._open.pop(inbox, None)  # nothing more came in time
+            self._open.pop(inbox, None)  # no more commits in time
         else:
             self._failed = True
 
@@ -216,4 +216,4 @@ class _Reader:
             await self._connection.stop_listening(self._subscription)
             await self._jetstream.delete_consumer(self._stream, consumer)
         except (NatsError, JetStreamError):
-            pass  # it dies by itself when nobody asks it any more
+            pass  # the broker removes it after a while without requests

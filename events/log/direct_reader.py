@@ -1,10 +1,10 @@
-"""Reading the log in order by batched direct get (NATS ADR-31): the way of whoever may ask and nothing else.
+"""Reads the log in order by batched direct get (NATS ADR-31), for roles that may read and nothing else.
 
-Whoever may create a consumer may have messages delivered anywhere; whoever asks for them from an account of his own
-gets them there, in his own inbox.
-Some requests are under way, so a reader holds a bounded number of commits and the broker does not idle while they are
-worked on. Any replica may answer. One that lacks the newest commits is asked again: the stream's leader says which ones
-there are.
+A role that may create consumers may have messages delivered to any subject; the replies to direct gets go to the
+requester's own inbox, in its own account.
+A few requests are under way at a time, so a reader holds a bounded number of commits, and the broker does not idle
+while they are worked on. Any replica may answer. If it lacks the newest commits, it is asked again: the stream's leader
+knows which ones exist.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ REQUEST_SIZE = 1000
 REQUEST_BYTES = 8 << 20
 IN_FLIGHT = 4
 SILENCE_SECONDS = 3.0
-"""After so long without a message what was asked is asked again."""
+"""After so long without a message, requests are sent again."""
 POLL_SECONDS = 0.2
-"""Between two looks for what is not there yet."""
+"""Between two requests for commits that do not exist yet."""
 STALL_TIMEOUT_SECONDS = 30.0
-"""How long a broker may be away, or a replica behind."""
+"""How long the broker may be away, or the replica behind, before reading fails."""
 
 
 async def short_pause() -> None:
-    """The pause of who is in no hurry."""
+    """Wait until it is time to look for new commits again."""
     await asyncio.sleep(POLL_SECONDS)
 
 
@@ -49,12 +49,12 @@ async def read_direct(
     until: int | None = None,
     pause: Callable[[], Awaitable[None]] = short_pause,
 ) -> AsyncGenerator[Batch, None]:
-    """The commits from sequence `start` on whose subject matches, in batches that are not empty.
+    """Yield the commits from sequence `start` on whose subject matches `filter`, in batches that are not empty.
 
-    With `until` the reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes
-    on for ever, and at the end `pause` lies between two looks. A sequence that is missing is left out. Raises
-    `Unavailable` when nobody has answered, or a replica has lacked what the leader has, for too long; who reads for
-    ever waits for ever.
+    With `until`, reading ends after that sequence, or at the end of the log if that comes first. Otherwise it goes on
+    for ever, and at the end of the log awaits `pause` between two requests. Missing sequences are skipped. Raises
+    `Unavailable` when no broker has answered, or the replica has been behind the leader, for too long; without `until`
+    it waits for ever.
     """
     reader = _Reader(connection, stream, filter, start, until, pause)
     await reader.open()
@@ -67,7 +67,7 @@ async def read_direct(
 
 
 async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> Stored | None:
-    """The commit of that sequence. None when there is none. Raises `Unavailable` as above."""
+    """Read the commit of that sequence; None if there is none. Raises `Unavailable` as above."""
     async with aclosing(read_direct(connection, seq, stream=stream, until=seq)) as batches:
         async for batch in batches:
             return batch.commits[0]
@@ -93,7 +93,7 @@ class _Reader:
         self._pause = pause
         self.is_done = until is not None and start > until
         self._requests: dict[bytes, DirectGet] = {}
-        """By inbox, in their order."""
+        """By inbox, in the order in which they were sent."""
         self._count = 0
         self._arrival = asyncio.Event()
         self._has_until = False
@@ -105,11 +105,11 @@ class _Reader:
         self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
 
     async def close(self) -> None:
-        with suppress(NatsError):  # where the connection is gone, so is the subscription
+        with suppress(NatsError):  # if the connection is gone, so is the subscription
             await self._connection.stop_listening(self._subscription)
 
     async def next_batch(self) -> Batch | None:
-        """The answer to the oldest request; None where it brought nothing, or none came."""
+        """Return the answer to the oldest request; None if it was empty or missing."""
         if self._is_at_end:
             await self._pause()
         try:
@@ -132,12 +132,12 @@ class _Reader:
         if request.left == 0:
             await self._at_the_end()
         elif (following := next(iter(self._requests.values()), None)) and following.start > self._next:
-            self._requests.clear()  # this one was cut short, so they would leave something out
+            self._requests.clear()  # this one was cut short, so the next ones would leave a gap
         left = self._until - self._next + 1 if self._is_whole and self._until is not None else request.left
         return Batch(commits, left) if commits else None
 
     async def _request_more(self) -> None:
-        # what a request for the whole log begins with is known before the one ahead of it has been answered
+        # for the whole log, the start of the next request is known before the one ahead of it is answered
         in_flight = IN_FLIGHT if self._is_whole and not self._is_at_end else 1
         while len(self._requests) < in_flight:
             ahead = next(reversed(self._requests.values()), None)
@@ -157,13 +157,13 @@ class _Reader:
     def _received(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         request = self._requests.get(subject)
         if request is None or headers is None:
-            return  # of a request that was given up
+            return  # belongs to a request that was given up
         request.receive(headers, body)
         if request.status:
             self._arrival.set()
 
     async def _answered(self) -> DirectGet | None:
-        """The oldest request, once all of its answer is there; None if none comes."""
+        """Return the oldest request once its answer is complete; None if the answer stops or is not whole."""
         inbox, request = next(iter(self._requests.items()))
         while not request.status:
             received = len(request.commits)
@@ -178,7 +178,7 @@ class _Reader:
         return request if request.is_answered else None
 
     def _fresh(self, request: DirectGet) -> list[Stored]:
-        """Without what came already (after a gap, requests overlap) and what is not wanted."""
+        """Remove commits received before (after a gap, requests overlap) and those after `until`."""
         commits = request.commits
         if commits and (commits[0].seq < self._next or (self._until is not None and commits[-1].seq > self._until)):
             last = commits[-1].seq if self._until is None else self._until
@@ -186,12 +186,12 @@ class _Reader:
         return commits
 
     async def _at_the_end(self) -> None:
-        """The replica that answered has no more: the end of the log, if it is not behind."""
+        """Find out whether this is the end of the log, or the replica that answered is behind."""
         self._requests.clear()
         if self._until is None:
             self._progress_at = asyncio.get_running_loop().time()
         elif self._is_whole:
-            more = True  # unless the leader says otherwise
+            more = True  # unless the leader answers that there are none
             with suppress(NatsError, JetStreamMissing):
                 more = await holds_any(self._connection, self._stream, self._next, self._until)
             self.is_done = not more
@@ -200,7 +200,7 @@ class _Reader:
         elif self._has_until:
             self.is_done = True
         else:
-            # of a part of the log the leader cannot tell; but a replica that has the last commit has all before it
+            # for a part of the log the leader cannot say; but a replica that has the last commit has all before it
             await commit_at(self._connection, self._until, self._stream)
             self._has_until = True
 

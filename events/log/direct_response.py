@@ -1,4 +1,4 @@
-"""A request for a batch of stored messages by direct get, and the answer to it as it arrives (NATS ADR-31)."""
+"""A batched direct get of stored messages, and its answer as it arrives message by message (NATS ADR-31)."""
 
 from datetime import datetime
 
@@ -7,27 +7,27 @@ import msgspec
 from events.log.stored_commit import Stored
 
 NOTHING = b"404"
-"""The status of an answer where there is no such message."""
+"""The status if there is no such message."""
 _END = b"204"
 _SUBJECT, _SEQUENCE, _STORED_AT = b"\r\nNats-Subject: ", b"\r\nNats-Sequence: ", b"\r\nNats-Time-Stamp: "
 _BEFORE, _LEFT = b"\r\nNats-Last-Sequence: ", b"\r\nNats-Num-Pending: "
 
 
 class DirectGet:
-    """One that is under way, and what has come of it."""
+    """A batched direct get under way, and the answer so far."""
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.commits: list[Stored] = []
         self.status = b""
-        """What the broker ended its answer with; empty before."""
+        """The status that ended the answer; empty before that."""
         self.left = 0
-        """How many more the replica had."""
+        """How many more messages the replica has."""
         self._last = 0
         self._is_torn = False
 
     def receive(self, headers: bytes, body: bytes) -> None:
-        """A part of the answer: every message tells which one went before it, 0 for none."""
+        """Receive a message of the answer. Each names the sequence of the one before it, 0 for none."""
         if (place := place_of(headers)) is not None:
             seq, subject, stored_at = place
             if seq != self._last + 1 and _number(headers, _BEFORE) != self._last:
@@ -42,15 +42,15 @@ class DirectGet:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the answer is an answer, and whole: nothing of it was lost on its way."""
+        """Whether the answer is complete: it has ended well, and no message of it was lost."""
         return self.status in (_END, NOTHING) and not self._is_torn
 
 
 def place_of(headers: bytes) -> tuple[int, str, datetime] | None:
-    """A message's sequence, subject and time: the broker writes them behind whatever it was stored with.
+    """Read a message's sequence, subject and time, which the broker appends to the headers it was stored with.
 
-    None for an answer that is no message. Nothing else tells: of what a message was stored with every byte is a
-    stranger's, the first line too.
+    None for an answer that is not a message. Nothing else can be relied on: a stranger may have chosen every byte of
+    the stored headers, including the first line.
     """
     _, is_there, rest = headers.rpartition(_SUBJECT)
     if not is_there:
@@ -62,7 +62,7 @@ def place_of(headers: bytes) -> tuple[int, str, datetime] | None:
 
 
 def status_of(headers: bytes) -> bytes:
-    """Of an answer that is no message."""
+    """The status of an answer that is not a message."""
     return headers[9:12]
 
 

@@ -1,7 +1,7 @@
-"""What is a commit, decided in one place: whoever reads the log asks `read_commit` (CONTRACT §6, ADR 0024).
+"""Defines which messages are commits: every reader of the log calls `read_commit` (CONTRACT §6, ADR 0024).
 
-A message outside this grammar is *foreign*: it is reported with its sequence and stepped over, and never ends anything.
-A commit of a later version is not foreign: it happened, and who does not understand it must not go on.
+A message outside this grammar is *foreign*: it is reported with its sequence and skipped, and has no other effect.
+A commit of a later version is not foreign: it happened, and a reader that does not understand it must stop.
 """
 
 import re
@@ -17,13 +17,13 @@ from events.aggregates.subjects import STREAM, TENANT, Aggregate, subject_digest
 from events.log.stored_commit import Stored
 
 _SHOWN = 100
-"""So many characters of a foreign message's subject are shown."""
+"""How many characters of a foreign message's subject are shown."""
 
 
 class Foreign(msgspec.Struct, frozen=True, order=True):
-    """The message at `seq` of its `stream` is no commit (or no checkpoint), and why.
+    """A message at `seq` of its `stream` that is not a commit (or not a checkpoint), and the reason.
 
-    `subject` is as much of its subject as can safely be printed.
+    `subject` is the beginning of its subject, safe to print.
     """
 
     seq: int
@@ -41,7 +41,7 @@ class _Event(msgspec.Struct):
 
 
 class _Envelope(msgspec.Struct):
-    """What commits of every version have in common."""
+    """The fields that commits of all versions share."""
 
     v: int
     id: str
@@ -59,7 +59,7 @@ _VALUE = re.compile(r"(value|tag) '.*?'(?= - at |$)", re.DOTALL)
 
 
 def kind_of(place: str) -> Kind | None:
-    """What kind of aggregate lies on a subject; None where none does."""
+    """The kind of the aggregate with this subject; None if it is no aggregate's."""
     parts = place.split(".")
     kind = KINDS.get(parts[2]) if len(parts) > 2 else None
     if kind is None or len(parts) != kind.parts or parts[0] != "tokens" or not _is_tenant(parts[1]):
@@ -70,7 +70,7 @@ def kind_of(place: str) -> Kind | None:
 
 
 def aggregate_on(place: str) -> Aggregate | None:
-    """The aggregate that lies on a subject; None where none does."""
+    """The aggregate with this subject; None if it is no aggregate's."""
     kind = kind_of(place)
     if kind is None:
         return None
@@ -81,9 +81,9 @@ def aggregate_on(place: str) -> Aggregate | None:
 
 
 def read_commit(stored: Stored) -> Commit[Any, Any] | Foreign:
-    """The commit that a message of the log holds, or why it holds none.
+    """Decode the commit in a message of the log, or find why it is foreign.
 
-    Raises `UnreadableCommit` for a commit of a later version, or with an event that this one does not know.
+    Raises `UnreadableCommit` for a commit of a later version, or with an event that this version does not know.
     """
     kind = kind_of(stored.subject)
     if kind is None:
@@ -97,13 +97,13 @@ def read_commit(stored: Stored) -> Commit[Any, Any] | Foreign:
 
 
 def foreign(stored: Stored, reason: str, stream: str = STREAM) -> Foreign:
-    """That message; nothing of its body is repeated."""
+    """Describe a foreign message without repeating any of its body."""
     subject = "".join(letter if letter.isprintable() else "\ufffd" for letter in stored.subject[:_SHOWN])
     return Foreign(stored.seq, subject, reason, stream)
 
 
 def _misplaced(kind: Kind, stored: Stored, commit: Commit[Any, Any]) -> str | None:
-    """Why a commit that can be read cannot lie where it lies."""
+    """Say why a readable commit cannot be on its subject or at its sequence; None if it can."""
     if kind is FAMILY:
         last_part = stored.subject.rpartition(".")[2]
         if last_part != belongs_on(commit.events):
@@ -114,7 +114,7 @@ def _misplaced(kind: Kind, stored: Stored, commit: Commit[Any, Any]) -> str | No
 
 
 def _unchained(kind: Kind, stored: Stored, commit: Commit[Any, Any] | _Envelope) -> str | None:
-    """Why a commit, of whatever version, follows nothing that can lie before it there."""
+    """Say why a commit of any version cannot follow another message there; None if it can."""
     if not commit.events:
         return "it holds no events"
     if not 0 <= commit.prev_seq < stored.seq or (commit.prev is None) != (commit.prev_seq == 0):
@@ -126,12 +126,12 @@ def _unchained(kind: Kind, stored: Stored, commit: Commit[Any, Any] | _Envelope)
 
 
 def belongs_on(events: tuple[Any, ...]) -> str:
-    """The last part of the subject of a family's commit."""
+    """The last token of the subject of a family's commit with these events."""
     return "revoked" if family.revokes(events) else "live"
 
 
 def _unreadable(kind: Kind, stored: Stored, error: str) -> str:
-    """Why a body is no commit of any version. Raises `UnreadableCommit` if it is one, of another than this."""
+    """Say why a body is not a commit of any version. Raises `UnreadableCommit` for one of a later version."""
     try:
         envelope = _decode_envelope(stored.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
@@ -150,6 +150,6 @@ def _refuse(why: str) -> NoReturn:
     raise UnreadableCommit(why)
 
 
-@lru_cache(maxsize=1000)  # nearly every message names one of few tenants
+@lru_cache(maxsize=1000)  # nearly all messages are of a few tenants
 def _is_tenant(name: str) -> bool:
     return TENANT.fullmatch(name) is not None

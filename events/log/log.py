@@ -1,4 +1,4 @@
-"""The log: load an aggregate's last commit, append the next one. `reader` and `direct_reader` read it in order."""
+"""The log: load an aggregate's last commit, append the next. `consumer_reader` and `direct_reader` read it in order."""
 
 import asyncio
 import base64
@@ -24,10 +24,10 @@ __all__ = ["Conflict", "Log", "Unavailable"]
 
 
 class Head(NamedTuple):
-    """Where an aggregate stands: its last commit, None where it has none, and the sequence that an append must expect.
+    """An aggregate's last commit, None without one, and the sequence that the next append must expect.
 
-    The two differ where foreign messages lie on top (`events.log.grammar`): what they hold is not the aggregate's, but
-    the broker counts them.
+    The two differ if foreign messages (`events.log.grammar`) came after the commit: they do not belong to the
+    aggregate, but the broker counts them.
     """
 
     stored: Stored | None
@@ -74,16 +74,16 @@ class Log:
         self.append = self.appender.append
 
     async def start(self) -> None:
-        """Make ready to append, and to ask replicas that do not lead."""
+        """Subscribe to acknowledgements and to the answers of replicas."""
         await self._newest.start()
         await self.appender.start()
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
-        """Where the aggregate stands, as the stream's leader has it: whatever is answered without an append is decided
-        on this.
+        """Load the aggregate's head, by default from the stream's `leader`.
 
-        Not from the `leader`, it is good enough to be an append's expected sequence, and never an answer. Raises
-        `Unavailable`, and `UnreadableCommit` for a commit of a later version.
+        An answer that is given without an append must be decided on the leader's. Any replica's is good enough for the
+        expected sequence of an append, which the broker checks. Raises `Unavailable`, and `UnreadableCommit` for a
+        commit of a later version.
         """
         last = await (self.newest(aggregate.filter) if leader else self._newest.under(aggregate.filter))
         if last is None:
@@ -97,9 +97,9 @@ class Log:
         return Head(stored, commit, last.seq)
 
     async def _last_before(self, aggregate: Aggregate, seq: int) -> Stored | None:
-        """The aggregate's last commit before that sequence: read from its beginning, as the broker knows no way back.
+        """Read the aggregate's last commit before that sequence from its beginning: the broker cannot read backwards.
 
-        What the replica that answers lacks is had from the leader.
+        Messages that the answering replica lacks are read from the leader.
         """
         found, read = None, 0
         try:
@@ -118,15 +118,15 @@ class Log:
         return found
 
     async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
-        """The last commit of `head`. None when there is none. Raises `Unavailable` and `UnreadableCommit`."""
+        """The message with `head`'s last commit; None without one. Raises `Unavailable` and `UnreadableCommit`."""
         return (await self.head(aggregate)).stored
 
     async def newest(self, filter: str) -> Stored | None:
-        """The newest message of all those under `filter`, commit or not, from the leader. Raises `Unavailable`."""
+        """The newest message under `filter`, commit or not, from the leader. Raises `Unavailable`."""
         return await self._from_leader({"last_by_subj": filter})
 
     async def at(self, seq: int) -> Stored | None:
-        """The message of that sequence, from the leader. None when there is none. Raises `Unavailable`."""
+        """The message of that sequence from the leader; None without one. Raises `Unavailable`."""
         return await self._from_leader({"seq": seq})
 
     async def next_after(self, aggregate: Aggregate, seq: int) -> Stored | None:
@@ -134,19 +134,19 @@ class Log:
         return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})
 
     async def last_setting(self) -> int:
-        """The sequence of the newest commit about a tenant, client or key, 0 for none. Raises `Unavailable`."""
+        """The sequence of the newest message about a tenant, client or key, 0 without one. Raises `Unavailable`."""
         newest = [await self.newest(filter) for filter in SETTINGS]
         return max((stored.seq for stored in newest if stored is not None), default=0)
 
     async def last_sequence(self) -> int:
-        """The newest sequence of all. Raises `Unavailable`."""
+        """The stream's newest sequence. Raises `Unavailable`."""
         try:
             return await last_sequence(self._connection, self._stream)
         except JetStreamMissing as error:
             raise Unavailable(str(error)) from error
 
     async def finished(self, consumer: str) -> int:
-        """Up to which sequence a durable consumer has acknowledged everything it is for. Raises `Unavailable`."""
+        """The sequence up to which a durable consumer has acknowledged all its messages. Raises `Unavailable`."""
         try:
             reply = await call(self._connection, f"CONSUMER.INFO.{self._stream}.{consumer}", b"", READ_SECONDS)
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:

@@ -1,7 +1,7 @@
-"""The newest message under a filter, as any replica of the stream has it: one request by direct get, one answer.
+"""Reads the newest message under a filter from any replica of the stream, by one direct get.
 
-The answer is taken as it comes. nats-py would take the headers a message was stored with for the broker's own word: for
-`Status: 503` nobody would have answered, and what is too long to be parsed would hide the message's place.
+The raw answer is parsed here. nats-py would take the headers with which a message was stored for the broker's own: it
+would read `Status: 503` as no answer at all, and headers too long to be parsed would hide the message's sequence.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ READ_SECONDS = 1.0
 
 
 class Newest:
-    """Asks through one connection about one stream."""
+    """Reads from one stream through one connection."""
 
     def __init__(self, connection: Connection, stream: str) -> None:
         self._connection = connection
@@ -29,11 +29,11 @@ class Newest:
         self._unanswered: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
 
     async def start(self) -> None:
-        """Listen for answers. Once, before the first question."""
+        """Subscribe to the answers, once before the first request."""
         await self._connection.listen(f"{self._inbox}.*", self._received)
 
     async def under(self, filter: str) -> Stored | None:
-        """None when there is none. Raises `Unavailable`."""
+        """The newest message whose subject matches; None if there is none. Raises `Unavailable`."""
         inbox = f"{self._inbox}.{next(self._ids)}"
         answer = self._unanswered[inbox.encode()] = asyncio.get_running_loop().create_future()
         subject = f"{self._connection.jetstream_api}.DIRECT.GET.{self._stream}"

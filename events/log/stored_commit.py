@@ -1,4 +1,4 @@
-"""A commit as it lies in the log; whoever only reads such has no need of a connection."""
+"""A message of the log, for readers that need no connection."""
 
 from datetime import datetime
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`seq` is its stream sequence, `body` the commit's JSON (`events.aggregates.commit`).
+    """A message of a stream: its sequence, its subject and its body, a commit's JSON (`events.aggregates.commit`).
 
-    `stored_at` is when the broker stored it, by the broker's clock; None where that is not known.
+    `stored_at` is when the broker stored it, by the broker's clock; None if that is not known.
     """
 
     seq: int

@@ -1,7 +1,7 @@
-"""What a verification remembers of the aggregates: the recent ones in memory, the others in a private SQLite file.
+"""Stores each aggregate's last commit during a verification: recent ones in memory, others in a private SQLite file.
 
-So a log of any length is verified in the same memory. SQLite deletes its file by itself, whatever happens; `save`
-writes a copy that another verification goes on from.
+So a log of any length is verified in the same memory. SQLite deletes its temporary file by itself in any case. `save`
+writes a copy from which another verification can go on.
 """
 
 import secrets
@@ -13,19 +13,19 @@ from pathlib import Path
 from events.files import make_empty
 
 RECENT = 120_000
-"""So many aggregates are held in memory, at about 800 bytes each."""
+"""How many aggregates are kept in memory, at about 800 bytes each."""
 PAGES_KIB = 16_384
 
 
 class Unusable(Exception):
-    """What is remembered cannot be kept or had back; the message says why."""
+    """The store, or a saved copy of it, cannot be written or read; the text says why."""
 
 
 class AggregateStore(dict[str, bytes]):
-    """By the aggregate's name; of one that is not known, nothing: no bytes."""
+    """Maps an aggregate's name to its last commit; an unknown name gives `b""`."""
 
     def __init__(self, saved: Path | None = None) -> None:
-        """Begin with nothing, or with what was saved. Raises `Unusable`."""
+        """Begin empty, or with a `saved` copy. Raises `Unusable`."""
         super().__init__()
         self._others = sqlite3.connect("", isolation_level=None)
         self._has_others = saved is not None
@@ -49,22 +49,22 @@ class AggregateStore(dict[str, bytes]):
         return row[0] if row else b""
 
     def close(self) -> None:
-        """Let go of what does not lie in memory; nothing can be had from it any more."""
+        """Close the SQLite file. The store cannot be used after that."""
         self._others.close()
 
     def make_room(self) -> None:
-        """Now and then. Raises `Unusable`."""
+        """Move entries to the file if there are too many in memory; to be called now and then. Raises `Unusable`."""
         if len(self) > RECENT:
             self._put_away()
 
     def save(self, path: Path, progress: bytes) -> None:
-        """A copy of everything, and how far it goes. Written whole or not at all. Raises `Unusable`."""
+        """Write a copy, with the caller's `progress`, whole or not at all. Raises `Unusable`."""
         self._put_away()
         self._others.execute("DELETE FROM progress")
         self._others.execute("INSERT INTO progress VALUES (?)", (progress,))
         draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            make_empty(draft)  # it holds what the log holds
+            make_empty(draft)  # private, as it contains the log's content
             with closing(sqlite3.connect(draft)) as file:
                 self._others.backup(file)
             draft.replace(path)
@@ -77,7 +77,7 @@ class AggregateStore(dict[str, bytes]):
         self._has_others = True
         try:
             self._others.execute("BEGIN")
-            # in the order of the names, so that every page is touched once
+            # sorted by name, so that every page is written once
             self._others.executemany("INSERT OR REPLACE INTO aggregate VALUES (?, ?)", sorted(self.items()))
             self._others.execute("COMMIT")
         except sqlite3.Error as error:
@@ -86,7 +86,7 @@ class AggregateStore(dict[str, bytes]):
 
 
 def saved_progress(path: Path) -> bytes:
-    """What `save` was told. Raises `Unusable`."""
+    """Read the `progress` in a copy that `save` wrote. Raises `Unusable`."""
     with _opened(path) as file:
         row = file.execute("SELECT made FROM progress").fetchone()
     if row is None or type(row[0]) is not bytes:

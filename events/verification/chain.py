@@ -1,7 +1,7 @@
-"""One commit after another of an aggregate: whether the next one follows from the last (CONTRACT §6, §7).
+"""Checks that an aggregate's next commit follows from its last one (CONTRACT §6, §7).
 
-`prev` is the SHA-256 of the message before it and `prev_seq` that message's place, the events can follow the state
-before them (`events.aggregates.following`), and the state after them is the one the commit carries.
+`prev` must be the SHA-256 of the message before it and `prev_seq` that message's sequence, the events must be able to
+follow the state before them (`events.aggregates.following`), and the state after them must be the one in the commit.
 """
 
 from datetime import datetime
@@ -22,11 +22,11 @@ _decode_time = msgspec.json.Decoder(datetime | None).decode
 
 
 class BadCommit(Exception):
-    """This very commit is bad."""
+    """The commit itself is bad."""
 
 
 class Astray(BadCommit):
-    """It follows another message than the aggregate's last commit: that one."""
+    """The commit follows another message, `followed`, than the aggregate's last commit."""
 
     def __init__(self, followed: int, last: int) -> None:
         super().__init__(f"it follows sequence {followed}, the aggregate's last commit is at {last}")
@@ -34,7 +34,7 @@ class Astray(BadCommit):
 
 
 class BrokenChain(Exception):
-    """The commit before this one, at `accused`, is not the one it was chained to; all else of this one follows."""
+    """The commit before this one, at `accused`, was altered; everything else in this one follows."""
 
     def __init__(self, accused: int, checked: Checked) -> None:
         super().__init__("chained to another body")
@@ -43,9 +43,7 @@ class BrokenChain(Exception):
 
 
 class Last(msgspec.Struct, gc=False):
-    """An aggregate's last commit: its sequence, its digest in hex, and the state it left, None where that cannot be
-    known.
-    """
+    """An aggregate's last commit: sequence, digest in hex, time, and the state after it, None if that is unknown."""
 
     kind: Kind
     seq: int
@@ -54,13 +52,13 @@ class Last(msgspec.Struct, gc=False):
     at: datetime | None
 
     def remembered(self) -> bytes:
-        """What `recalled` reads."""
+        """Encode it, for `recalled`."""
         state = b"" if self.state is None else _encode(self.state)
         return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + state
 
 
 def recalled(kind: Kind, remembered: bytes) -> Last | None:
-    """What was remembered of an aggregate; None for no bytes."""
+    """Decode what `remembered` encoded; None for `b""`."""
     if not remembered:
         return None
     at, _, encoded = remembered[40:].partition(b"\n")
@@ -69,9 +67,9 @@ def recalled(kind: Kind, remembered: bytes) -> Last | None:
 
 
 def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_part: str) -> Checked:
-    """The next commit of an aggregate; `before` is the one before it, if there is one.
+    """Check the next commit of an aggregate against the one `before` it, if there is one.
 
-    Raises `BadCommit`, `Astray` where it follows another message, and `BrokenChain` where the one before is altered.
+    Raises `BadCommit`, `Astray` if it follows another message, and `BrokenChain` if the one before was altered.
     """
     try:
         commit = kind.decode_unfolded(body)
@@ -104,7 +102,7 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
     checked = folded, commit.at
     if commit.prev != digest:
         raise BrokenChain(expected_seq, checked)
-    # of two times that are out of order either may be wrong: that of a commit before it which is altered is
+    # of two times out of order either may be wrong; if the commit before was altered, its time is
     if before is not None and before.at is not None and (why := time_goes_on(before.at, commit.at)) is not None:
         raise BadCommit(why)
     return checked
@@ -116,12 +114,12 @@ def _refuse_a_key_twice(body: bytes) -> None:
     except Twice as twice:
         raise BadCommit(str(twice)) from twice
     except (ValueError, RecursionError) as error:
-        # Python's own reader has bounds that msgspec has not where it passes over an unknown field
+        # Python's own decoder has limits that msgspec does not have when it skips an unknown field
         raise BadCommit(f"unreadable: {error}") from error
 
 
 def _means(kind: Kind, written: msgspec.Raw, folded: Any) -> bool:
-    """Whether a state written otherwise, by another version perhaps, says the same."""
+    """Whether a state that was encoded differently, perhaps by another version, means the same."""
     try:
         return bool(kind.decode_state(written) == folded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

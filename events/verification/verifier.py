@@ -1,10 +1,10 @@
-"""Checking the log, read in order: every commit follows from the one before it (CONTRACT §6, §7).
+"""Verifies the log, read in order: every commit follows from the one before it (CONTRACT §6, §7).
 
-For each aggregate, each commit follows from the one before it (`events.verification.chain`). For the stream: no
-sequence is missing, and every message lies on its subject, which an aggregate's first commit names. What is no commit
-is named and stepped over (`events.log.grammar`): the chains go past it. `Verifier` is pure: no I/O, no clock.
+For each aggregate, each commit must follow from the one before it (`events.verification.chain`). In the stream, no
+sequence may be missing, and every commit must be on its subject, which the aggregate's first commit names. Foreign
+messages are reported and skipped (`events.log.grammar`). `Verifier` is pure: no I/O, no clock.
 
-The newest commit of an aggregate is chained to by nobody yet, so of that one only what its state repeats is certain.
+No later commit is chained to the newest one of an aggregate, so only the part that its state repeats is certain there.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from events.verification.chain import Astray, BadCommit, BrokenChain, Last, chec
 
 
 class Fault(NamedTuple):
-    """The message at `seq` is bad, and why. `accuser` is the commit that says so, if it is another one."""
+    """A bad message at `seq`, and the reason. `accuser` is the later commit that proves it, if there is one."""
 
     seq: int
     why: str
@@ -32,10 +32,10 @@ class Fault(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was checked. `fault` is the first bad commit; `faulty` counts the aggregates that hold one, up to `MANY`.
+    """The result so far. `fault` is the first bad commit; `faulty` counts aggregates with bad commits, up to `MANY`.
 
-    `checkpoints` were held against the log; the newest that agrees with it covers it up to the sequence `covered`.
-    `strangers` messages are no commits and no checkpoints; `foreign` are the first `MANY` of them.
+    `checkpoints` were compared with the log; the newest that agrees covers it up to the sequence `covered`.
+    `strangers` counts messages that are neither commits nor checkpoints; `foreign` are the first `MANY` of them.
     """
 
     commits: int
@@ -50,9 +50,9 @@ class Report(NamedTuple):
 
 
 class Tally(msgspec.Struct):
-    """How far a verification has come; `faults` are by aggregate, the stream's own under the empty name.
+    """The counts of a verification; `faults` are by aggregate, those of the stream itself under the empty name.
 
-    `foreign` are by their sequence, up to `MANY` of `strangers`.
+    `foreign` are by sequence, up to `MANY` of the `strangers`.
     """
 
     commits: int = 0
@@ -65,17 +65,17 @@ class Tally(msgspec.Struct):
 
 
 MANY = 1000
-"""Of so many aggregates faults are kept; beyond that, only one that lies before all the others."""
+"""For how many aggregates a fault is kept; beyond that, only one that comes before all others."""
 RECENT = 10_000
-"""Of so many aggregates the last state is kept as it was decoded, at 1 to 2 kB each."""
+"""For how many aggregates the decoded last state is kept, at 1 to 2 kB each."""
 
 
 class Verifier:
-    """Feed it the whole log in order with `check`; `report` says what it found so far.
+    """Receives the whole log in order by `check`; `report` returns the findings so far.
 
-    What `remembered` holds of an aggregate is one byte string: the last commit's sequence (8 bytes), digest (32), time
-    (JSON, then a line feed) and state; no bytes for an aggregate it does not know. It lags behind until it is told to
-    `remember`. With the `tally` of another verification it goes on where that one was.
+    `remembered` maps an aggregate to the last commit's sequence (8 bytes), digest (32), time (JSON, then a line feed)
+    and state, or to `b""`. It is complete after `remember`. With the `tally` of another verification, this one goes on
+    where that one stopped.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Verifier:
         self._recent: dict[str, Last] = {}
 
     def check(self, stored: Stored) -> None:
-        """The next message of the stream."""
+        """Check the next message of the stream."""
         seq, place, body = stored.seq, stored.subject, stored.body
         tally = self.tally
         tally.commits += 1
@@ -98,7 +98,7 @@ class Verifier:
         aggregate, _, last_part = place.rpartition(".")
         before = self._recent.get(aggregate)
         if before is not None and before.kind is FAMILY:
-            kind = FAMILY  # as of most commits: nothing more need be asked of the subject
+            kind = FAMILY  # the common case: nothing else about the subject needs checking
         elif (found := kind_of(place)) is None:
             self._step_over(foreign(stored, "no aggregate lies on this subject"))
             return
@@ -129,19 +129,19 @@ class Verifier:
             self.remember()
 
     def remember(self) -> None:
-        """Have `remembered` hold everything."""
+        """Write all recent states to `remembered`."""
         self._remembered.update((aggregate, last.remembered()) for aggregate, last in self._recent.items())
         self._recent.clear()
 
     def report(self) -> Report:
-        """So far."""
+        """Return the findings so far."""
         tally = self.tally
         fault, found = min(tally.faults.values(), default=None), tuple(tally.foreign.values())
         report = Report(tally.commits, tally.aggregates, tally.families, len(tally.faults), fault)
         return report._replace(strangers=tally.strangers, foreign=found)
 
     def _is_foreign(self, stored: Stored) -> bool:
-        """Whether it is no commit at all, and stepped over. One of a later version is none that can be checked."""
+        """Skip the message if it is foreign, and say so. A commit of a later version is not foreign."""
         try:
             found = read_commit(stored)
         except UnreadableCommit:
@@ -156,7 +156,7 @@ class Verifier:
             self.tally.foreign[found.seq] = found
 
     def _unmask(self, aggregate: str, accused: int, accuser: int) -> None:
-        """What looked foreign was a commit once: another one follows it."""
+        """Report a foreign message as an altered commit, since another commit follows it."""
         self.tally.strangers -= 1
         reason = self.tally.foreign.pop(accused).reason
         why = f"altered: commit {accuser} was chained to another body than this: {reason}"
@@ -164,7 +164,7 @@ class Verifier:
 
     def _accuse(self, aggregate: str, accused: int, accuser: int) -> None:
         earlier = self.tally.faults.pop(aggregate, None)
-        # who accused the one before, and is now accused itself, is the one that was altered
+        # a commit that accused the one before, and is now accused itself, is the altered one
         if earlier is None or earlier.accuser == accused:
             why = f"altered: commit {accuser} was chained to another body than this"
             earlier = Fault(accused, why, accuser)
