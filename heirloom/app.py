@@ -58,7 +58,7 @@ from service.replicas.user_code_guesses import UserCodeGuesses
 from service.replicas.waiting_devices import STREAM as DEVICES
 from service.replicas.waiting_devices import WaitingDevices
 from service.request_handler import RequestHandler
-from service.request_rates import Door
+from service.request_rates import RequestRates
 from service.server import Server
 
 log = logging.getLogger("heirloom.replica")
@@ -249,7 +249,7 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
     devices = Devices(WaitingDevices(log_bus), DevicePolls(log_bus, seal), UserCodeGuesses(log_bus))
     connections = ServerConnections(log_bus, registry)
     ending = _Ending(connections, TokenConnections(families, registry, connections))
-    context = Context(the_log, registry, families, keys, skew, Door(registry), devices)
+    context = Context(the_log, registry, families, keys, skew, RequestRates(registry), devices)
     read_model, completed = ReadModelClient(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
     admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed)
     return _Replica(context, admin, ending, news)

@@ -15,7 +15,7 @@ from service.replicas.device_polls import DevicePolls
 from service.replicas.leases import Replicas
 from service.replicas.user_code_guesses import UserCodeGuesses
 from service.replicas.waiting_devices import WaitingDevices
-from service.request_rates import Door
+from service.request_rates import RequestRates
 
 
 class Devices(NamedTuple):
@@ -34,7 +34,7 @@ class Context(NamedTuple):
     families: Families
     keyring: Keyring
     skew: Skew
-    door: Door
+    rates: RequestRates
     devices: Devices
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:

@@ -55,7 +55,7 @@ class RequestHandler:
         self._context = context
         self._authentication = authentication
         self._json_log = json_log
-        reads, writes = Turns(READS, context.door.alone), Turns(WRITES)
+        reads, writes = Turns(READS, context.rates.alone), Turns(WRITES)
         self._turns = {name: reads if row.read_only else writes for name, row in endpoints().items()}
         self._answers = TaskSet()
         self._refusals = TaskSet()
@@ -108,13 +108,13 @@ class RequestHandler:
         """Whom the request counts for. Raises `slow_down`."""
         match received.row.proved_by:
             case "subject":
-                return self._context.door.client(received.tenant, received.client_id)
+                return self._context.rates.client(received.tenant, received.client_id)
             case "person":
-                return self._context.door.person(received.tenant, received.client_id)
+                return self._context.rates.person(received.tenant, received.client_id)
             case "request":
-                return self._context.door.edge(received.tenant)
+                return self._context.rates.edge(received.tenant)
             case "nobody":
-                return self._context.door.public(received.tenant)
+                return self._context.rates.public(received.tenant)
 
     def _begin(self, received: Received, asker: Asker) -> None:
         self._answers.start(self._answer(received, asker))
@@ -137,7 +137,7 @@ class RequestHandler:
             if row.authenticates_client:
                 asked = await self._authentication.authenticate(asked, row.endpoint)
                 client_id = asked.client_id
-                asker = await _in_its_own_name(turns, asker, self._context.door.client(tenant, client_id))
+                asker = await _in_its_own_name(turns, asker, self._context.rates.client(tenant, client_id))
                 received.check_wait()
             body = await row.handle(self._context, asked)
             received.check_time()

@@ -34,7 +34,7 @@ NOBODYS = "*"
 """The name that stands for all unknown tenants."""
 
 
-class Door:
+class RequestRates:
     """Counts requests, each for one asker, which is returned. What is beyond a rate is refused: `slow_down`."""
 
     def __init__(self, registry: Registry, now: Callable[[], float] = time.monotonic) -> None:

@@ -150,13 +150,13 @@ class ClientAuthentication:
         tenant = registry.known_tenant(tenant_name)
         was_known = tenant is not None and proof.client_id in tenant.clients
         if not was_known:
-            self._context.door.look(tenant_name)
+            self._context.rates.look(tenant_name)
         tenant = await registry.tenant(tenant_name)
         client = await registry.client(tenant, proof.client_id) if tenant is not None else None
         holds = await self._holds(endpoint, tenant, client, proof)
         if not holds:
             if was_known:
-                self._context.door.look(tenant_name)
+                self._context.rates.look(tenant_name)
             client = await self._newer(tenant, client)
             holds = client is not None and await self._holds(endpoint, tenant, client, proof)
         if client is None or not holds:
@@ -192,7 +192,7 @@ class ClientAuthentication:
         if client.rules.jwks is None or not assertion.is_signed_by(client.rules.jwks):
             return False
         # last, so that only the client itself can use up its assertions and its rate
-        self._context.door.assertion(client)
+        self._context.rates.assertion(client)
         return await self._used.use(tenant.name, client.client_id, assertion.claims.jti)
 
     async def _newer(self, tenant: Tenant | None, client: Client | None) -> Client | None:

@@ -74,17 +74,17 @@ class Admission:
         self._authentication = authentication
         self._client_key = client_key
 
-    async def admit(self, offered: ConnectOptions) -> Admitted:
+    async def admit(self, options: ConnectOptions) -> Admitted:
         """Admit a connection.
 
         Raises `invalid_client` for every wrong proof, `slow_down`, `temporarily_unavailable`, and `Unavailable`.
         """
         self._context.skew.require()
-        tenant, _, client_id = offered.user.partition(".")
-        proof = offered.password or offered.auth_token
+        tenant, _, client_id = options.user.partition(".")
+        proof = options.password or options.auth_token
         if len(proof) > MAX_PROOF:
             raise invalid_client()
-        if not offered.user:
+        if not options.user:
             return await self._by_token(self._issuer_of(proof), None, proof)
         if client_id.startswith("role."):
             return await self._by_role(tenant, client_id.removeprefix("role."), proof)
@@ -101,14 +101,14 @@ class Admission:
         client = await self._authentication.prove(tenant, presented)
         return Admitted(tenant, client_id, asserted=client.stored.seq if assertion else 0)
 
-    async def confirm(self, offered: ConnectOptions, admitted: Admitted) -> None:
+    async def confirm(self, options: ConnectOptions, admitted: Admitted) -> None:
         """Check again a connection that was admitted a while ago. Raises as `admit` does.
 
         An assertion cannot be used again, so its client's registration must not have changed: the client may have been
         disabled and enabled meanwhile.
         """
         if not admitted.asserted:
-            await self.admit(offered)
+            await self.admit(options)
             return
         _, client = await self._context.caller(admitted.tenant, admitted.client_id)
         if client.stored.seq != admitted.asserted:
@@ -128,7 +128,7 @@ class Admission:
             raise invalid_client()
         known = self._context.registry.roles(tenant).get(name)
         if not matches(known.state.secret_hash if known is not None and not known.state.revoked else None, secret):
-            self._context.door.look(tenant)
+            self._context.rates.look(tenant)
         stored = await self._context.log.last_from_leader(subjects.role(tenant, name))
         state = codec.decode(stored.body).state if stored is not None else None
         secret_hash = state.secret_hash if state is not None and not state.revoked else None
@@ -140,7 +140,7 @@ class Admission:
     async def _by_token(self, tenant_name: str, client_id: str | None, token: str) -> Admitted:
         """Admit by an access token whose only audience is us: other audiences could present it here."""
         if self._context.registry.known_tenant(tenant_name) is None:
-            self._context.door.look(tenant_name)
+            self._context.rates.look(tenant_name)
         tenant = await self._context.registry.tenant(tenant_name)
         found = await active_in(self._context, tenant, token) if tenant is not None else None
         if tenant is None or found is None:

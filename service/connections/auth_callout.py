@@ -138,11 +138,11 @@ class Callout:
         else:
             await self._respond(message, asked, answer)
 
-    async def _wait_for_room(self, offered: ConnectOptions, admitted: Admitted) -> None:
+    async def _wait_for_room(self, options: ConnectOptions, admitted: Admitted) -> None:
         """Wait for a later count, and check the connection again. Raises `slow_down`, and as `Admission.confirm`."""
         if not await self._counts.takes_later(admitted.tenant, admitted.counted):
             raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
-        await self._admission.confirm(offered, admitted)
+        await self._admission.confirm(options, admitted)
 
     async def _refuse(self, message: Msg, asked: _Asked, error: Exception) -> None:
         if isinstance(error, OAuthError | Unavailable):

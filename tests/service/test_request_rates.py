@@ -20,7 +20,7 @@ from service.request_rates import (
     PERSONS_PER_SECOND,
     PUBLIC_PER_SECOND,
     STRANGER,
-    Door,
+    RequestRates,
 )
 
 RATE = 20
@@ -60,69 +60,69 @@ def spent(ask: Any, *names: Any) -> int:
 def test_every_asker_has_a_rate_of_its_own(registry: Registry) -> None:
     """Who has used up his own takes nothing from another client, tenant, or way to ask."""
     clock = _Clock()
-    door = Door(registry, clock)
+    rates = RequestRates(registry, clock)
     for tenant in ("acme", "globex"):
-        assert spent(door.client, tenant, "web") == spent(door.client, tenant, "tv") == RATE
-        assert spent(door.person, tenant, "web") == PERSONS_PER_SECOND
-        assert spent(door.edge, tenant) == EDGE_PER_SECOND
-        assert spent(door.public, tenant) == PUBLIC_PER_SECOND
-        assert spent(door.look, tenant) == LOOKS_PER_SECOND
+        assert spent(rates.client, tenant, "web") == spent(rates.client, tenant, "tv") == RATE
+        assert spent(rates.person, tenant, "web") == PERSONS_PER_SECOND
+        assert spent(rates.edge, tenant) == EDGE_PER_SECOND
+        assert spent(rates.public, tenant) == PUBLIC_PER_SECOND
+        assert spent(rates.look, tenant) == LOOKS_PER_SECOND
     clock.now += 0.5
-    assert spent(door.client, "acme", "web") == RATE // 2
-    assert spent(door.public, "acme") == PUBLIC_PER_SECOND // 2
+    assert spent(rates.client, "acme", "web") == RATE // 2
+    assert spent(rates.public, "acme") == PUBLIC_PER_SECOND // 2
 
 
 def test_a_clients_assertions_are_bounded(registry: Registry) -> None:
     """Each is a write that the broker keeps for a while (RFC 7523 §3): so many a second, none of them another's."""
-    door = Door(registry, _Clock())
+    rates = RequestRates(registry, _Clock())
     web, tv = (registry._tenants["acme"].clients[name] for name in ("web", "tv"))
-    assert spent(door.assertion, web) == spent(door.assertion, tv) == ASSERTIONS_PER_SECOND
+    assert spent(rates.assertion, web) == spent(rates.assertion, tv) == ASSERTIONS_PER_SECOND
 
 
 def test_invented_names_share_one_rate_and_leave_nothing(registry: Registry) -> None:
     """All tenants that are not known together, and of each tenant all clients: as askers they are one as well."""
-    door = Door(registry, _Clock())
+    rates = RequestRates(registry, _Clock())
     names = (f"nobody-{number}" for number in range(100_000))
-    assert spent(lambda: door.public(next(names))) == LOOKS_PER_SECOND
-    for ask in (door.edge, door.look, lambda name: door.client(name, "web")):
+    assert spent(lambda: rates.public(next(names))) == LOOKS_PER_SECOND
+    for ask in (rates.edge, rates.look, lambda name: rates.client(name, "web")):
         assert spent(ask, next(names)) == 0
-    assert door.public("acme") != (NOBODYS, STRANGER), "a tenant that is known has its own"
-    assert spent(lambda: door.client("acme", next(names))) == LOOKS_PER_SECOND
-    assert door.client("acme", "web") == ("acme", "web") and door.client("globex", "nobody") == ("globex", STRANGER)
+    assert rates.public("acme") != (NOBODYS, STRANGER), "a tenant that is known has its own"
+    assert spent(lambda: rates.client("acme", next(names))) == LOOKS_PER_SECOND
+    assert rates.client("acme", "web") == ("acme", "web") and rates.client("globex", "nobody") == ("globex", STRANGER)
     assert list(registry._tenants) == ["acme", "globex"] and len(registry._tenants["acme"].clients) == 2
 
 
 def test_no_client_can_be_called_as_those_who_are_none(registry: Registry) -> None:
     """An asker that is no client has a name that no registration takes."""
-    door = Door(registry, _Clock())
-    askers = {door.edge("acme"), door.public("acme"), door.client("acme", "nobody"), door.public("nobody")}
+    rates = RequestRates(registry, _Clock())
+    askers = {rates.edge("acme"), rates.public("acme"), rates.client("acme", "nobody"), rates.public("nobody")}
     assert len(askers) == 4
     assert all("*" in client_id for _, client_id in askers)
 
 
 def test_a_persons_token_takes_none_of_its_clients_rate_or_turns(registry: Registry) -> None:
     """Whoever holds one may ask without end; what its client gets and vouches for goes on."""
-    door = Door(registry, _Clock())
-    assert spent(door.person, "acme", "web") == PERSONS_PER_SECOND
-    asker = door.client("acme", "web")
+    rates = RequestRates(registry, _Clock())
+    assert spent(rates.person, "acme", "web") == PERSONS_PER_SECOND
+    asker = rates.client("acme", "web")
     assert asker == ("acme", "web")
-    assert door.person("acme", "tv") not in (asker, door.client("acme", "tv"))
-    assert door.person("acme", "nobody") == ("acme", STRANGER)
-    assert door.person("nowhere", "web") == (NOBODYS, STRANGER)
+    assert rates.person("acme", "tv") not in (asker, rates.client("acme", "tv"))
+    assert rates.person("acme", "nobody") == ("acme", STRANGER)
+    assert rates.person("nowhere", "web") == (NOBODYS, STRANGER)
 
 
 def test_nobody_is_alone_for_a_while_after_another_one(registry: Registry) -> None:
     """Clients count, and people with a token of one; at an edge only who has proved a client."""
     clock = _Clock()
-    door = Door(registry, clock)
-    web, person = door.client("acme", "web"), ("acme", "*persons of web")
+    rates = RequestRates(registry, clock)
+    web, person = rates.client("acme", "web"), ("acme", "*persons of web")
     clock.now += COMPANY_SECONDS
-    assert door.alone() == web
-    door.edge("acme"), door.public("acme"), door.client("acme", "nobody")
-    assert door.alone() == door.client("acme", "web")
-    for asks, tenant, other in ((door.client, "globex", ("globex", "web")), (door.person, "acme", person)):
-        assert asks(tenant, "web") == other and door.alone() is None
-        door.client("acme", "web")
-        assert door.alone() is None, "the other one was here just now"
+    assert rates.alone() == web
+    rates.edge("acme"), rates.public("acme"), rates.client("acme", "nobody")
+    assert rates.alone() == rates.client("acme", "web")
+    for asks, tenant, other in ((rates.client, "globex", ("globex", "web")), (rates.person, "acme", person)):
+        assert asks(tenant, "web") == other and rates.alone() is None
+        rates.client("acme", "web")
+        assert rates.alone() is None, "the other one was here just now"
         clock.now += COMPANY_SECONDS
-        assert door.alone() == web
+        assert rates.alone() == web

@@ -31,7 +31,7 @@ from tests.broker import Broker
 SECRET = "hrt_" + "s" * 69
 
 
-class _Door:
+class _Rates:
     """Lets everybody in but the client `often`; nobody is alone."""
 
     def alone(self) -> None:
@@ -72,7 +72,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Serving, Conne
     asking = await connect(nats_server.url, "client")
     await stream.ensure(asking, stream.Required())
     context = cast(
-        "Context", SimpleNamespace(door=_Door(), skew=Skew())
+        "Context", SimpleNamespace(rates=_Rates(), skew=Skew())
     )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
     answering, authentication = [Answering(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())

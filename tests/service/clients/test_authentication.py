@@ -37,7 +37,7 @@ from service.keys.keyring import Keyring
 from service.keys.signing_key import SigningKey
 from service.registry.registry import Registry
 from service.request import Checked, Request
-from service.request_rates import LOOKS_PER_SECOND, Door
+from service.request_rates import LOOKS_PER_SECOND, RequestRates
 from tests.broker import Broker
 
 NOW = 1_800_000_000.0
@@ -307,7 +307,7 @@ def _authentication(
     issued = client_events.ClientSecretIssued(digest(secret)), client_events.ClientState(secret_hash=digest(secret))
     registry.apply(_commit(client_events.codec, "tokens.acme.client.web", 3, *issued))
     registry.current_as_of = asyncio.get_running_loop().time() + 3600
-    context = cast("Context", SimpleNamespace(log=log, registry=registry, door=Door(registry, now)))
+    context = cast("Context", SimpleNamespace(log=log, registry=registry, rates=RequestRates(registry, now)))
     return ClientAuthentication(context, cast("UsedAssertions", None)), log
 
 
