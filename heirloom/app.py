@@ -29,7 +29,7 @@ from heirloom.metrics.replica_metrics import of_replica
 from heirloom.process.process_report import Reporter
 from heirloom.tracing import setup
 from heirloom.tracing.setup import TracedParts
-from service.accounts import ACCOUNTS, ANYBODY, Answering
+from service.accounts import ACCOUNTS, ANYBODY, AccountConnection
 from service.admin.operations import ORDERS_PER_SECOND, serve_admin
 from service.clients.assertion import BUCKET, UsedAssertions
 from service.clients.authentication import ClientAuthentication
@@ -92,8 +92,8 @@ class _Buses(NamedTuple):
     log: Connection
     inquiry: Connection
     callout: Connection
-    answering: list[Answering]
-    admin: Answering
+    answering: list[AccountConnection]
+    admin: AccountConnection
 
     def all(self) -> list[Connection]:
         """All connections, each once."""
@@ -177,7 +177,7 @@ async def run_replica(
         reacting = asyncio.create_task(reactor.run())
         _leave_by(leaving, partial(end, (reacting,)))
         gate = Gate(ORDERS_PER_SECOND)
-        admin = Broker(buses.admin.connection, gate, buses.admin.askers.own_inbox)
+        admin = Broker(buses.admin.connection, gate, buses.admin.callers.own_inbox)
         serve_admin(admin, replica.admin)
         await admin.start()
         _leave_by(leaving, admin.stop)
@@ -223,12 +223,12 @@ async def _connected(
     log_bus, inquiry = await connected("service", "heirloom log"), await connected("inquiry", "heirloom inquiry")
     callout = await connected("callout", "heirloom callout")
     if settings.credentials is None:  # its accounts are unknown
-        answering = [Answering(await connected("endpoints", "heirloom api"), ANYBODY)]
-        admin = Answering(await connected("endpoints", "heirloom admin"), ANYBODY)
+        answering = [AccountConnection(await connected("endpoints", "heirloom api"), ANYBODY)]
+        admin = AccountConnection(await connected("endpoints", "heirloom admin"), ANYBODY)
     else:
         asking = {name: await connected(answering_role(name), f"heirloom {name.lower()}") for name in ASKING}
-        answering = [Answering(asking[account], askers) for account, askers in ACCOUNTS.items()]
-        admin = Answering(asking["OPERATORS"], ACCOUNTS["OPERATORS"])
+        answering = [AccountConnection(asking[account], callers) for account, callers in ACCOUNTS.items()]
+        admin = AccountConnection(asking["OPERATORS"], ACCOUNTS["OPERATORS"])
     leaving.callback(failure.cancel)  # a connection that we close is no failure
     return _Buses(log_bus, inquiry, callout, answering, admin)
 

@@ -50,29 +50,29 @@ def _names(*proofs: str) -> tuple[str, ...]:
     return tuple(name for name, row in endpoints().items() if row.proved_by in proofs)
 
 
-class Askers(NamedTuple):
-    """The callers of one account: the rows that they may ask, by name, and where their replies may go."""
+class Callers(NamedTuple):
+    """The callers of one account: the `rows` that they may use, by name, and where their replies may go."""
 
-    asks: tuple[str, ...]
+    rows: tuple[str, ...]
     own_inbox: OwnInbox
 
 
-ACCOUNTS: dict[str, Askers] = {
-    "USERS": Askers(_names("subject", "nobody"), of_client),
-    "PERSONS": Askers(_names("person", "nobody"), of_person),
-    "OPERATORS": Askers(_PUBLIC, of_role("operator")),
-    "AUDITORS": Askers(_PUBLIC, of_role("auditor")),
-    "EDGES": Askers(_names("request", "nobody"), of_role("edge")),
-    "RESOURCES": Askers(("edge-introspect", *_PUBLIC), of_role("resource")),
+ACCOUNTS: dict[str, Callers] = {
+    "USERS": Callers(_names("subject", "nobody"), of_client),
+    "PERSONS": Callers(_names("person", "nobody"), of_person),
+    "OPERATORS": Callers(_PUBLIC, of_role("operator")),
+    "AUDITORS": Callers(_PUBLIC, of_role("auditor")),
+    "EDGES": Callers(_names("request", "nobody"), of_role("edge")),
+    "RESOURCES": Callers(("edge-introspect", *_PUBLIC), of_role("resource")),
 }
 """The accounts of `heirloom.broker.roles`."""
 
-ANYBODY = Askers(_names("subject", "request", "nobody"), of_anybody)
+ANYBODY = Callers(_names("subject", "request", "nobody"), of_anybody)
 """The one account of a broker that is not ours."""
 
 
-class Answering(NamedTuple):
+class AccountConnection(NamedTuple):
     """A connection that receives the requests of one account, and publishes their replies there."""
 
     connection: Connection
-    askers: Askers
+    callers: Callers

@@ -14,7 +14,7 @@ from events.bus.headers import legible
 from events.fairness.fair_queue import Asker, FairQueue, Limits
 from events.strict_json import MAX_PAYLOAD
 from events.task_set import TaskSet
-from service.accounts import Answering, endpoints
+from service.accounts import AccountConnection, endpoints
 from service.answer_times import AnswerTimes
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
@@ -84,14 +84,14 @@ class RequestHandler:
         """Return when the refusals that are on their way now are published."""
         await self._refusals.settled()
 
-    def receive(self, answering: Answering, received: Received) -> None:
+    def receive(self, account: AccountConnection, received: Received) -> None:
         """Begin the request, queue it for its turn, or refuse it before more than its subject is read.
 
         A reply subject that is not the asker's own gets no reply at all (CONTRACT §2).
         """
-        received.connection = answering.connection
+        received.connection = account.connection
         name = received.row.name
-        if not answering.askers.own_inbox(received.subject, received.reply):
+        if not account.callers.own_inbox(received.subject, received.reply):
             self.figures[name].record(0.0, FOREIGN_REPLY)
             return
         try:

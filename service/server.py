@@ -9,7 +9,7 @@ from nats.micro.request import Request as MicroRequest
 from nats.micro.service import EndpointStats, Service
 
 from events.bus.connection import as_text
-from service.accounts import Answering, endpoints
+from service.accounts import AccountConnection, endpoints
 from service.received_request import Endpoint, Received, Row
 from service.request_handler import RequestHandler
 
@@ -31,40 +31,40 @@ class Server:
     """Receives the requests of every account, also while it drains, and passes each to `handler`."""
 
     def __init__(
-        self, answering: Sequence[Answering], handler: RequestHandler, version: str, around: Around = as_it_is
+        self, accounts: Sequence[AccountConnection], handler: RequestHandler, version: str, around: Around = as_it_is
     ) -> None:
-        self._answering = answering
+        self._accounts = accounts
         self._handler = handler
         self._version = version
         self._around = around
-        self._services: list[tuple[Answering, Service]] = []
+        self._services: list[tuple[AccountConnection, Service]] = []
 
     async def start(self) -> None:
         """Subscribe to every endpoint. Returns when the broker has all subscriptions."""
         rows = {name: row._replace(handle=self._around(name, row.handle)) for name, row in endpoints().items()}
-        for answering in self._answering:
+        for account in self._accounts:
             service = await add_service(
-                answering.connection,
+                account.connection,
                 name="heirloom",
                 version=self._version,
                 description="OAuth 2.0 tokens; every decision is an event in the log",
                 queue_group=QUEUE,
                 stats_handler=self._stats,
             )
-            self._services.append((answering, service))
-            for name in answering.askers.asks:
-                await self._listen(answering, service, rows[name])
-            await answering.connection.flush()
+            self._services.append((account, service))
+            for name in account.callers.rows:
+                await self._listen(account, service, rows[name])
+            await account.connection.flush()
 
     async def drain(self) -> None:
         """Receive no new request, and answer every one already received."""
         # the service's own stop() drops requests that the broker has already sent. One that it was sending just then
         # arrives a moment after it has confirmed the unsubscribe, so the subscriptions stay a little longer
         subscriptions = []
-        for answering, service in self._open():
+        for account, service in self._open():
             listening = [endpoint._subscription for endpoint in service._endpoints]  # noqa: SLF001
             for subscription in listening:
-                await answering.connection._send_unsubscribe(subscription._id)  # noqa: SLF001
+                await account.connection._send_unsubscribe(subscription._id)  # noqa: SLF001
             subscriptions += listening
         for _ in range(LOOKS):
             await self._flush()
@@ -78,25 +78,25 @@ class Server:
 
     async def _flush(self) -> None:
         """Return when the broker has answered on every connection."""
-        await asyncio.gather(*(answering.connection.flush() for answering, _ in self._open()))
+        await asyncio.gather(*(account.connection.flush() for account, _ in self._open()))
 
-    def _open(self) -> list[tuple[Answering, Service]]:
+    def _open(self) -> list[tuple[AccountConnection, Service]]:
         """The services whose connection the broker has not ended for good."""
         return [each for each in self._services if not each[0].connection.is_closed]
 
-    async def _listen(self, answering: Answering, service: Service, row: Row) -> None:
+    async def _listen(self, account: AccountConnection, service: Service, row: Row) -> None:
         """Make the endpoint known as a micro service's, and receive its requests without that one's queue and task."""
         handle = self._handler.receive
 
         def receive(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-            handle(answering, Received(row, as_text(subject), as_text(reply), body, headers))
+            handle(account, Received(row, as_text(subject), as_text(reply), body, headers))
 
         async def early(request: MicroRequest) -> None:  # it arrived before the raw handler was set
             message = request._msg  # noqa: SLF001
-            handle(answering, Received(row, message.subject, message.reply, message.data, message.headers))
+            handle(account, Received(row, message.subject, message.reply, message.data, message.headers))
 
         await service.add_endpoint(name=row.name, subject=row.subject, handler=early)
-        answering.connection.set_raw_handler(service._endpoints[-1]._subscription, receive)  # noqa: SLF001
+        account.connection.set_raw_handler(service._endpoints[-1]._subscription, receive)  # noqa: SLF001
 
     def _stats(self, endpoint: EndpointStats) -> Any:
         """The figures of one endpoint for `nats micro stats`: its answer times and outcomes."""

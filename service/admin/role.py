@@ -1,6 +1,5 @@
 """`admin.<tenant>.role.…`: credentials of a role for one tenant, each under its own name (ADR 0022)."""
 
-import asyncio
 from typing import get_args
 
 import msgspec
@@ -8,14 +7,12 @@ import msgspec
 from events.aggregates import role as role_events
 from events.aggregates import subjects
 from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
-from events.log.log import Unavailable
 from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, known_tenant
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
 from service.registry.change_aggregate import change
 from service.registry.named_role import Holder, TenantRole
-from service.registry.registry import LEASE_SECONDS
 from service.request import at_most, decode, required
 
 MAX_ROLES = 1_000
@@ -99,11 +96,7 @@ async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:
     """The tenant's roles by name, as of now. Raises `Unavailable`."""
     newest = await context.log.last_from_leader(subjects.role(tenant, "*"))
     if newest is not None:
-        try:
-            async with asyncio.timeout(LEASE_SECONDS):
-                await context.registry.wait_until_applied(newest.seq)
-        except TimeoutError as error:
-            raise Unavailable("this replica is behind the log") from error
+        await context.registry.catch_up(newest.seq)
     return context.registry.roles(tenant)
 
 

@@ -120,9 +120,8 @@ class Families:
             )
             subject = aggregate.revoked if revokes(decision.events) else aggregate.live
             guard = None
-            if (
-                loaded.state is None and person is not None and state.device is None
-            ):  # a device's family has a known name
+            if loaded.state is None and person is not None and state.device is None:
+                # the id is fresh, so nobody else appends to this family; a device's id follows from its user code
                 guard = subjects.subject(tenant, state.sub).filter, person.seq
             try:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)

@@ -14,7 +14,7 @@ from events.bus.connection import Connection
 from events.fairness.fair_queue import Asker, Limits
 from events.log import stream
 from service import accounts, received_request, refusal, request_handler
-from service.accounts import ANYBODY, Answering
+from service.accounts import ANYBODY, AccountConnection
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
 from service.errors import OAuthError
@@ -75,7 +75,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Serving, Conne
         "Context", SimpleNamespace(rates=_Rates(), skew=Skew())
     )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
-    answering, authentication = [Answering(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())
+    answering, authentication = [AccountConnection(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())
     handler = RequestHandler(context, authentication, JsonLog(out))
     server = Server(answering, handler, "0.0.0")
     await server.start()
@@ -155,7 +155,7 @@ async def test_what_the_broker_hands_over_late_is_answered(
     inbox, take = asking.new_inbox(), next(iter(serving.raw_handlers.values()))
     answers = await asking.subscribe(inbox)
     await asking.flush()
-    flush, late = serving.flush, LOOKS + len(ANYBODY.asks) + 4
+    flush, late = serving.flush, LOOKS + len(ANYBODY.rows) + 4
     sent = late
 
     async def flush_and_receive(*arguments: Any) -> None:

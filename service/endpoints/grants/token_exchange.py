@@ -28,14 +28,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     """
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client proves nothing, so it may exchange nothing")
-    token = required(parameters.subject_token, "subject_token")
-    if required(parameters.subject_token_type, "subject_token_type") not in (ACCESS_TOKEN, JWT):
-        raise OAuthError("invalid_request", f"subject_token_type must be {ACCESS_TOKEN}")
-    if parameters.requested_token_type not in (None, ACCESS_TOKEN):
-        raise OAuthError("invalid_request", f"requested_token_type must be {ACCESS_TOKEN}")
-    if parameters.actor_token is not None:
-        raise OAuthError("invalid_request", "actor_token is not supported: the actor is the client that asks")
-    recognised = await recognise(context, tenant, token)
+    recognised = await recognise(context, tenant, _subject_token(parameters))
     if recognised is None:
         raise invalid_subject_token()
     claims, subject = recognised
@@ -70,6 +63,18 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
     committed = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
     exchanged = Exchanged(act, (subject.jti, *subject.exchanged_from))
     return await token_response(context, tenant, client, committed, exchanged=exchanged)
+
+
+def _subject_token(parameters: TokenRequest) -> str:
+    """The token to exchange. Raises `invalid_request` for a missing one, and for types that are not supported."""
+    token = required(parameters.subject_token, "subject_token")
+    if required(parameters.subject_token_type, "subject_token_type") not in (ACCESS_TOKEN, JWT):
+        raise OAuthError("invalid_request", f"subject_token_type must be {ACCESS_TOKEN}")
+    if parameters.requested_token_type not in (None, ACCESS_TOKEN):
+        raise OAuthError("invalid_request", f"requested_token_type must be {ACCESS_TOKEN}")
+    if parameters.actor_token is not None:
+        raise OAuthError("invalid_request", "actor_token is not supported: the actor is the client that asks")
+    return token
 
 
 async def _owner_scope(context: Context, tenant: Tenant, claims: Claims) -> str:
