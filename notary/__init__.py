@@ -1,6 +1,6 @@
-"""Evidence that the log is what it was: RFC 6962 trees over it, and signed checkpoints of them beside it.
+"""Evidence that the log was not changed: RFC 6962 trees over it, and signed checkpoints of them beside it.
 
-Knows the events, and nothing of how they are decided or asked about. The tree's leaves are the messages of the log's
-stream in its order: leaf i is the body of sequence i + 1. So a tree's size is a sequence, and what a checkpoint of size
-n vouches for is the log up to sequence n. Checkpoints lie in a stream of their own.
+It imports `events` only. The tree's leaves are the messages of the log's stream in their order: leaf i is the body of
+sequence i + 1. So a tree's size is a sequence, and a checkpoint of size n covers the log up to sequence n. Checkpoints
+have a stream of their own. Start with `notary`.
 """

@@ -1,4 +1,4 @@
-"""What a message on `tokens.checkpoint` holds: a signed note whose text is a C2SP tlog-checkpoint.
+"""The content of a message on `tokens.checkpoint`: a signed note whose text is a C2SP tlog-checkpoint.
 
     <origin>
     <tree size>
@@ -6,8 +6,8 @@
 
     — <origin> <signature>
 
-The origin is the key's name. The message's body is the note itself, so what lies in the log is what other
-implementations read, and what an auditor keeps.
+The origin is the key's name. The message's body is the note itself, so other implementations can read it from the
+stream, and an auditor can keep it.
 """
 
 import base64
@@ -19,11 +19,11 @@ from notary.merkle_tree import Tree
 from notary.signed_note import Key, MalformedNote, Note, Signer, decode_base64, parse
 
 LONGEST = 16 * 1024
-"""Bytes of a checkpoint that is taken for one, others' signatures under it included: ours has less than 300."""
+"""The largest checkpoint in bytes, with signatures of others under it; ours has less than 300."""
 
 
 class Checkpoint(NamedTuple):
-    """The tree of the log up to sequence `size` has this `root`; `signed` is the note that says so."""
+    """A statement that the tree of the log up to sequence `size` has this `root`; `signed` is the whole note."""
 
     origin: str
     size: int
@@ -31,22 +31,22 @@ class Checkpoint(NamedTuple):
     signed: str
 
     def is_signed_by(self, keys: Sequence[Key]) -> bool:
-        """Whether one of the keys, of the checkpoint's own origin, has signed it."""
+        """Whether one of the keys signed it under the checkpoint's own origin."""
         note = parse(self.signed)
         return any(key.name == self.origin and key.has_signed(note) for key in keys)
 
 
 def sign(signer: Signer, tree: Tree) -> Checkpoint:
-    """The checkpoint of this tree; the same tree always gives the same one."""
+    """Sign the checkpoint of a tree. The same tree always gives the same checkpoint."""
     root = tree.root()
     text = f"{signer.key.name}\n{tree.size}\n{base64.b64encode(root).decode()}\n"
     return Checkpoint(signer.key.name, tree.size, root, signer.sign(text))
 
 
 def read_checkpoint(body: bytes) -> Checkpoint:
-    """Raises `MalformedNote` for anything but a signed checkpoint; whether the signature is right is another question.
+    """Parse a checkpoint without checking its signatures. Raises `MalformedNote`.
 
-    Extension lines are taken, and ignored.
+    Extension lines are accepted and ignored.
     """
     if len(body) > LONGEST:
         raise MalformedNote(f"longer than {LONGEST} bytes")

@@ -1,4 +1,4 @@
-"""Reading the log in order as the notary sees it: the tree so far, and whether the checkpoints say the same."""
+"""Builds the tree of the log in order, and compares the checkpoints with it."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from notary.signed_note import Key
 
 
 class Contradiction(NamedTuple):
-    """The log is not what a checkpoint says: something in the sequences `first` to `last` is bad.
+    """The log contradicts a checkpoint: something in the sequences `first` to `last` is bad.
 
-    Or the checkpoint itself is, the one at `checkpoint` in its own stream, read when the log had been read up to there.
+    If `checkpoint` is not 0, the checkpoint at that sequence of its own stream is bad, which was read at this point.
     """
 
     first: int
@@ -25,10 +25,10 @@ class Contradiction(NamedTuple):
 
 
 class CheckState(NamedTuple):
-    """What was seen up to the end of `tree`, whose last leaf has this hash.
+    """The findings up to the end of `tree`, whose last leaf has the hash `last_leaf`.
 
-    So many messages in the checkpoints' stream (`checkpoints`), `strangers` of them no checkpoints, the first of which
-    are `foreign`; the largest is of size `newest`; the largest that agrees with the log `covered` so much of it.
+    `checkpoints` counts the messages in their stream, and `strangers` those that are not checkpoints; `foreign` are the
+    first of these. The largest checkpoint has size `newest`, and the largest that agrees with the log size `covered`.
     """
 
     tree: Tree = Tree()
@@ -42,10 +42,10 @@ class CheckState(NamedTuple):
 
 
 class CheckpointChecker:
-    """Feed it the log from where it was `seen` before, and each checkpoint once the log has been read up to its size.
+    """Receives the log from the end of `seen` on, and each checkpoint once the log has been read up to its size.
 
-    With `keys`, a checkpoint must be signed by one of them; what is not is stepped over. `kept` is one from elsewhere
-    that must agree as well.
+    With `keys`, a checkpoint must be signed by one of them, and others are skipped. `kept` is a checkpoint from
+    elsewhere that must agree as well.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CheckpointChecker:
             self._compare(kept)
 
     def state(self) -> CheckState:
-        """So far."""
+        """Return the findings so far."""
         return CheckState(
             self.tree,
             self.last_leaf,
@@ -77,7 +77,7 @@ class CheckpointChecker:
         )
 
     def read(self, commits: Sequence[Stored]) -> None:
-        """The next messages of the log."""
+        """Read the next messages of the log."""
         if self._kept is not None and 0 < (rest := self._kept.size - self.tree.size) < len(commits):
             self.read(commits[:rest])
             commits = commits[rest:]
@@ -92,7 +92,7 @@ class CheckpointChecker:
             self._compare(self._kept)
 
     def check(self, stored: Stored) -> None:
-        """The next checkpoint, as it lies in its stream."""
+        """Check the next message of the checkpoints' stream."""
         self.checkpoints += 1
         if stored.seq != self.checkpoints:
             self._refuse(self.checkpoints, f"missing; the checkpoints go on at {stored.seq}")
@@ -115,7 +115,7 @@ class CheckpointChecker:
             self.foreign += (found,)
 
     def end(self, size: int) -> None:
-        """There is nothing more; the log is said to have so many messages."""
+        """End the check. The log should have `size` messages."""
         if self.tree.size < size:
             first = self.tree.size + 1
             self._contradict(Contradiction(first, size, f"missing; the stream ends at {size}"))

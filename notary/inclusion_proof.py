@@ -1,8 +1,8 @@
-"""An inclusion proof as a file: that one message lies in the log, for somebody who has not got the log.
+"""An inclusion proof as a file: it proves to somebody without the log that one message is in it.
 
-JSON; hashes and the body in base64. `hashes` is the audit path of RFC 6962 §2.1.1, and `checkpoint` the signed note of
-the tree that it leads to. Which message it is about is told by `seq` and its body: the leaf is made from that, and so
-`body_sha256` (hexadecimal) is bound to the tree by it alone. A proof may be without: then who checks it has the body.
+The file is JSON, with hashes and the body in base64. `hashes` is the audit path of RFC 6962 §2.1.1, and `checkpoint`
+the signed note of the tree to which it leads. The leaf is the hash of the body, so only the body binds `body_sha256`
+(hexadecimal) to the tree. A proof may omit the body; then whoever checks the proof must have it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from notary.signed_note import Key
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """`leaf_index` is `seq` - 1; the tree is that of the `checkpoint`."""
+    """The fields of the file. `leaf_index` is `seq` - 1; the tree is that of the `checkpoint`."""
 
     seq: int
     leaf_index: int
@@ -31,11 +31,11 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 class Unproven(Exception):
-    """The proof does not show what it should; the message says what is wrong."""
+    """The proof does not hold; the text says why."""
 
 
 def read_proof(content: bytes) -> Proof:
-    """A proof as it is handed on. Raises `Unproven`."""
+    """Parse a proof's file. Raises `Unproven`."""
     try:
         proof = msgspec.json.decode(content, type=Proof)
         refuse_a_key_twice(content)
@@ -45,7 +45,7 @@ def read_proof(content: bytes) -> Proof:
 
 
 class Prover:
-    """Feed it the bodies of the log in order, from the first to the last that the checkpoint covers."""
+    """Makes a proof from the bodies of the log in order, from the first to the last that the checkpoint covers."""
 
     def __init__(self, seq: int, checkpoint: Checkpoint) -> None:
         if not 0 < seq <= checkpoint.size:
@@ -56,14 +56,14 @@ class Prover:
         self._body = b""
 
     def read(self, body: bytes) -> None:
-        """The next message's body."""
+        """Read the next message's body."""
         if self._read == self._index:
             self._body = body
         self._path.add(leaf_hash(body))
         self._read += 1
 
     def proof(self) -> Proof:
-        """Raises `Unproven` when the log is not the one that was signed."""
+        """Make the proof. Raises `Unproven` if the log is not the one that was signed."""
         size = self._checkpoint.size
         body_hash, leaf = hashlib.sha256(self._body).hexdigest(), leaf_hash(self._body)
         hashes = tuple(self._path.hashes())
@@ -74,9 +74,9 @@ class Prover:
 
 
 def check(proof: Proof, keys: Sequence[Key] | None, body: bytes | None = None) -> Checkpoint:
-    """The checkpoint that the proof leads to, signed by one of `keys`; None leaves that open.
+    """Check a proof, and return its checkpoint, which must be signed by one of `keys` unless that is None.
 
-    `body` is the message's, if the proof does not hold it, and must be the same if it does. Raises `Unproven`, and
+    `body` is the message's body if the proof omits it; otherwise both must be equal. Raises `Unproven`, and
     `MalformedNote` for a malformed checkpoint.
     """
     checkpoint = read_checkpoint(proof.checkpoint.encode())

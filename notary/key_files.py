@@ -1,4 +1,4 @@
-"""The notary's own files: its key, its public key, and what it signed last."""
+"""The notary's files: its private key, its public keys, and the state that it signed last."""
 
 import os
 import secrets
@@ -15,17 +15,17 @@ PUBLIC = "notary.pub"
 STATE = "notary.state"
 
 START_AGAIN = " and start again, under a new key"
-"""What a person does after putting away what cannot be used."""
+"""The end of the advice in error texts."""
 
 
 class NoKey(Exception):
-    """The notary's key or state cannot be used; the message says why and what to do."""
+    """The notary's key or state cannot be used; the text says why, and what to do."""
 
 
 class NotaryState(msgspec.Struct, frozen=True):
     """The tree of `origin` that was signed last: its edge, the hash of its last leaf, and the checkpoint itself.
 
-    Of size 0 nothing has been signed. Hashes are in base64.
+    Size 0 means that nothing was signed yet. Hashes are in base64.
     """
 
     origin: str
@@ -36,18 +36,20 @@ class NotaryState(msgspec.Struct, frozen=True):
 
     @property
     def tree(self) -> Tree:
-        """To go on from."""
+        """The tree from which the notary goes on."""
         return Tree(self.size, self.edge)
 
 
 def open_key(key: Path, state: Path) -> Signer:
-    """The notary's key, made at the first start together with an empty state. Raises `NoKey`.
+    """Read the notary's key, or create it at the first start together with an empty state. Raises `NoKey`.
 
-    The public key goes beside the key, after those of earlier ones that have been put away.
+    The public key is appended to the file beside the key, which also lists the notary's earlier keys.
     """
     if not key.exists():
-        signer = Signer.fresh(f"heirloom/{secrets.token_hex(8)}")  # a new key is a new origin: a log of its own
-        # the state first: a key without a state is a notary that has forgotten what it signed
+        signer = Signer.fresh(
+            f"heirloom/{secrets.token_hex(8)}"
+        )  # a new key has a new origin, and so signs a log of its own
+        # the state first: a notary with a key but without a state would not know what it signed
         if state.exists() and read_state(state).size > 0:
             other = f"{state} is of a key that is not in {key}"
             raise NoKey(f"{other}; restore that, or put the state away as well{START_AGAIN}")
@@ -64,7 +66,7 @@ def open_key(key: Path, state: Path) -> Signer:
 
 
 def read_state(path: Path) -> NotaryState:
-    """Raises `NoKey` where there is none: nobody may sign who does not know what was signed before."""
+    """Read the state. Raises `NoKey` if it is missing: a notary must know what it signed before."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=NotaryState)
     except FileNotFoundError as error:
@@ -76,17 +78,17 @@ def read_state(path: Path) -> NotaryState:
 
 
 def write_state(path: Path, state: NotaryState) -> None:
-    """On the disk when this comes back."""
+    """Write the state; it is on the disk when this returns."""
     replace(path, msgspec.json.encode(state))
 
 
 def known_keys(path: Path) -> list[Key]:
-    """The public keys in a file, one on each line: this notary's, and those it had before. Raises `MalformedNote`."""
+    """Read the public keys in a file, one on each line: the notary's, and its earlier ones. Raises `MalformedNote`."""
     return parse_keys(path.read_text())
 
 
 def parse_keys(text: str) -> list[Key]:
-    """Public keys, one on each line. Raises `MalformedNote`."""
+    """Parse public keys, one on each line. Raises `MalformedNote`."""
     return [parse_key(line) for line in text.split()]
 
 

@@ -1,7 +1,7 @@
-"""Verifying the whole log: every commit as `events.verification.verifier` does, and every checkpoint of it.
+"""Verifies the whole log: the commits with `events.verification.verifier`, and the checkpoints.
 
-The two know different things. The chain of an aggregate says which commit was altered, but nothing of what came last;
-a checkpoint vouches for everything before it, but only says between which sequences the history differs.
+The two find different faults. An aggregate's chain shows which commit was altered, but does not protect the last one;
+a checkpoint protects everything before it, but only shows between which sequences the history differs.
 """
 
 import sys
@@ -26,14 +26,14 @@ MODULE = "notary.log_verifier"
 
 
 class Terms(NamedTuple):
-    """What the log is held against: verifier keys, and a checkpoint that was kept, as they are written."""
+    """What the log is compared with: verifier keys, and a checkpoint that was kept, both as text."""
 
     keys: tuple[str, ...] = ()
     kept: str | None = None
 
 
 class VerificationProgress(NamedTuple):
-    """How far a verification on these terms has come with the log that is called `log`."""
+    """The progress of a verification on these terms of the log with that name (when its stream was created)."""
 
     log: str
     terms: Terms = Terms()
@@ -42,7 +42,7 @@ class VerificationProgress(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the verifying process is to do: from `resumed` up to sequence `end`. Broken off, it writes `interrupted`."""
+    """The worker's task: go on from the file `resumed` up to sequence `end`; if stopped, write `interrupted`."""
 
     progress: VerificationProgress
     end: int
@@ -51,7 +51,7 @@ class Work(NamedTuple):
 
 
 class LogVerifier:
-    """Feed it the log in order with `check`, then `end` it. Raises `MalformedNote` for terms that are malformed."""
+    """Receives the log in order by `check`, and then its `end`. Raises `MalformedNote` for malformed terms."""
 
     def __init__(self, progress: VerificationProgress, remembered: AggregateStore | None = None) -> None:
         self._log, terms, tally, seen = progress
@@ -61,7 +61,7 @@ class LogVerifier:
         self._checker = CheckpointChecker([parse_key(key) for key in terms.keys], kept, seen)
 
     def check(self, messages: Sequence[Stored]) -> None:
-        """The next messages: commits, and checkpoints in their places."""
+        """Check the next messages: commits, and checkpoints after the last commit that they cover."""
         start = 0
         for place in [place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT]:
             self._read(messages[start:place])
@@ -70,16 +70,16 @@ class LogVerifier:
         self._read(messages[start:])
 
     def end(self, size: int) -> None:
-        """There is nothing more; the log is said to have so many messages."""
+        """End the verification. The log should have `size` messages."""
         self._checker.end(size)
 
     def progress(self) -> VerificationProgress:
-        """To go on from, with what is remembered by then."""
+        """Return the progress, after all states are in the store: another verification can go on from both."""
         self._commits.remember()
         return VerificationProgress(self._log, self._terms, self._commits.tally, self._checker.state())
 
     def report(self) -> Report:
-        """So far. The fault is the chain's where it lies within what the checkpoints found, since it is exact."""
+        """Return the findings so far. A fault of a chain goes first if it is within the range of a checkpoint's."""
         report = self._commits.report()
         found = self._checker.contradiction
         if found is not None and (report.fault is None or report.fault.seq > found.last):
@@ -100,7 +100,7 @@ class LogVerifier:
 
 
 def interrupted(path: Path) -> VerificationProgress:
-    """What a verification that did not come to its end has written. Raises `Unusable`."""
+    """Read the progress of an interrupted verification. Raises `Unusable`."""
     try:
         return msgspec.json.decode(saved_progress(path), type=VerificationProgress)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -108,7 +108,7 @@ def interrupted(path: Path) -> VerificationProgress:
 
 
 def main() -> None:
-    """A process that verifies what it is handed (`events.worker.parent`). An empty batch is the end of the log."""
+    """Run the worker process (`events.worker.parent`). An empty batch marks the end of the log."""
     try:
         _work()
     except Unusable as unusable:

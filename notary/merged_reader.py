@@ -1,4 +1,4 @@
-"""Reading the log together with what vouches for it: each checkpoint right after the last commit that it covers."""
+"""Reads the log merged with its checkpoints: each comes right after the last commit that it covers."""
 
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
@@ -18,7 +18,7 @@ from notary.signed_note import Key
 
 
 class Place(NamedTuple):
-    """Where one stands: sequences of the log and of the checkpoints' stream, 0 at the beginning."""
+    """A position: sequences in the log and in the checkpoints' stream, 0 at the beginning."""
 
     log: int = 0
     checkpoints: int = 0
@@ -30,15 +30,16 @@ async def read_vouched(
     after: Place = Place(),  # noqa: B008  # a value
     keys: Sequence[Key] = (),
 ) -> AsyncGenerator[Batch, None]:
-    """The log up to sequence `end`, and the checkpoints in it; a checkpoint's subject tells it from a commit.
+    """Yield the log up to sequence `end`, with the checkpoints in it, which differ from commits by their subject.
 
-    One that covers more than there is comes last; what was signed since `end` does not come. What none of the `keys`,
-    if there are any, has signed comes at once, and holds up no other. A log without the checkpoints' stream has none.
+    A checkpoint that covers more than the log has comes last; those signed after `end` are left out. With `keys`, a
+    checkpoint that none of them signed comes at once, so that it does not delay others. A log without the checkpoints'
+    stream has none.
     """
     try:
         last = await last_sequence(connection, CHECKPOINTS)
     except JetStreamMissing:
-        last = 0  # a copy of the log alone
+        last = 0  # a copy of the log without checkpoints
     grown = await last_sequence(connection)
     checkpoints = _checkpoints(connection, after.checkpoints, last)
     async with aclosing(checkpoints), aclosing(read_direct(connection, after.log + 1, until=end)) as batches:

@@ -1,7 +1,7 @@
-"""Merkle trees as in RFC 6962 §2.1, grown leaf by leaf, and the proofs over them.
+"""Merkle trees as in RFC 6962 §2.1, built leaf by leaf, and proofs over them.
 
-Hashes are SHA-256, 32 bytes. A tree is known by its right edge alone: the roots of the perfect subtrees that it is
-made of, largest first. There are at most log2(size) + 1 of them, so a tree of any length fits in a kilobyte.
+Hashes are SHA-256, 32 bytes. A tree is stored as its right edge alone: the roots of its perfect subtrees, largest
+first. There are at most log2(size) + 1 of them, so a tree of any length fits in a kilobyte.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import NamedTuple
 EMPTY_ROOT = hashlib.sha256().digest()
 
 Range = tuple[int, int]
-"""The leaves from the first index on, up to and without the second."""
+"""The leaves from the first index up to, but not including, the second."""
 
 
 def leaf_hash(body: bytes) -> bytes:
@@ -26,15 +26,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Tree(NamedTuple):
-    """The tree over the first `size` leaves, as its right `edge`. A value: adding a leaf gives another tree."""
+    """The tree over the first `size` leaves, as its right `edge`. A value: adding leaves returns another tree."""
 
     size: int = 0
     edge: tuple[bytes, ...] = ()
 
     def add(self, *leaves: bytes) -> "Tree":
-        """With these leaf hashes more, level by level: two neighbours make one node of the next.
+        """Add leaf hashes level by level: two neighbours make one node of the next level.
 
-        The first may have its left neighbour on the edge; the last of an odd number is what the edge has there now.
+        The left neighbour of the first may be on the edge. If their number is odd, the last one goes to the edge.
         """
         edge, size, level, grown = list(self.edge), self.size, list(leaves), []
         while level:
@@ -47,7 +47,7 @@ class Tree(NamedTuple):
         return Tree(self.size + len(leaves), (*edge, *reversed(grown)))
 
     def root(self) -> bytes:
-        """MTH of RFC 6962 §2.1."""
+        """The root hash: MTH of RFC 6962 §2.1."""
         if not self.edge:
             return EMPTY_ROOT
         return reduce(lambda right, left: node_hash(left, right), reversed(self.edge))
@@ -82,12 +82,12 @@ def consistency_path(old: int, size: int) -> list[Range]:
         else:
             path.append((start, middle))
             start = middle
-    # the old tree's own root is known to whoever checks; a part of it is not
+    # whoever checks knows the old tree's own root, but not that of a part
     return ([] if start == 0 else [(start, stop)]) + path[::-1]
 
 
 class PathReader:
-    """Computes the roots of a path's subtrees from the leaf hashes, given in order: one pass over the log."""
+    """Computes the roots of a path's subtrees from the leaf hashes in order, in one pass over the log."""
 
     def __init__(self, path: Sequence[Range]) -> None:
         self._path = path
@@ -96,7 +96,7 @@ class PathReader:
         self._next = 0
 
     def add(self, leaf: bytes) -> None:
-        """The next leaf hash of the log."""
+        """Read the next leaf hash."""
         while self._later and self._later[-1][1] <= self._next:
             self._later.pop()
         if self._later and self._later[-1][0] <= self._next:
@@ -104,17 +104,17 @@ class PathReader:
         self._next += 1
 
     def hashes(self) -> list[bytes]:
-        """The proof, in the path's order."""
+        """Return the proof, in the path's order."""
         return [self._trees[subtree].root() for subtree in self._path]
 
 
 def prove_inclusion(leaves: Iterable[bytes], index: int, size: int) -> list[bytes]:
-    """The audit path of RFC 6962 §2.1.1 from all `size` leaf hashes."""
+    """Make the audit path of RFC 6962 §2.1.1 from all `size` leaf hashes."""
     return _prove(leaves, inclusion_path(index, size))
 
 
 def prove_consistency(leaves: Iterable[bytes], old: int, size: int) -> list[bytes]:
-    """The consistency proof of RFC 6962 §2.1.2 from all `size` leaf hashes."""
+    """Make the consistency proof of RFC 6962 §2.1.2 from all `size` leaf hashes."""
     return _prove(leaves, consistency_path(old, size))
 
 
@@ -131,7 +131,7 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, hashes: Sequence[b
 
 
 def continues(old_root: bytes, old: int, root: bytes, size: int, hashes: Sequence[bytes]) -> bool:
-    """Whether the proof shows that the tree of `size` begins with the tree of `old` leaves (RFC 6962 §2.1.2)."""
+    """Whether the proof shows that the tree of `size` leaves begins with that of `old` leaves (RFC 6962 §2.1.2)."""
     if not 0 < old <= size:
         return False
     path, given = consistency_path(old, size), list(hashes)
@@ -141,7 +141,7 @@ def continues(old_root: bytes, old: int, root: bytes, size: int, hashes: Sequenc
         before = after = given.pop(0)
         path.pop(0)
     else:
-        before = after = old_root  # it is a subtree of its own in the new one
+        before = after = old_root  # the old tree is a whole subtree of the new one
     for (start, _), hash in zip(path, given, strict=True):
         if start < old:
             before, after = node_hash(hash, before), node_hash(hash, after)

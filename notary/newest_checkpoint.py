@@ -1,4 +1,4 @@
-"""The newest checkpoint in its stream, under whatever else lies there (ADR 0024)."""
+"""Finds the newest checkpoint in its stream, also below foreign messages (ADR 0024)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -14,26 +14,27 @@ from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.signed_note import Key, MalformedNote
 
 LOOK_BACK = 1000
-"""So many messages are looked through: whoever holds the notary's role can write many."""
+"""How many messages are searched: anybody with the notary's role can publish many."""
 
 
 def read_known(stored: Stored, keys: Sequence[Key]) -> Checkpoint | Foreign:
-    """The checkpoint that a message holds, signed by one of `keys` if there are any, or why it is none."""
+    """Read the checkpoint in a message, signed by one of `keys` if there are any, or find why it is foreign."""
     read = _read(stored)
     return read if isinstance(read, Foreign) else _known(stored, read, keys)
 
 
 def is_shown_again(stored: Stored, size: int, newest: int) -> Foreign:
-    """A checkpoint that vouches for no more than one before it."""
+    """Describe a checkpoint that covers no more than an earlier one."""
     return foreign(stored, f"a checkpoint of size {size} after one of size {newest}", CHECKPOINTS)
 
 
 async def newest_checkpoint(
     connection: Connection, last: int, keys: Sequence[Key], found: Callable[[Foreign], None]
 ) -> Checkpoint | None:
-    """Of the last `LOOK_BACK` messages up to sequence `last`, the checkpoint that covers most; None without any.
+    """Find the checkpoint that covers most in the `LOOK_BACK` messages up to sequence `last`; None without any.
 
-    `found` receives what lies above it: what no known key has signed, and older ones shown again. Raises `Unavailable`.
+    `found` receives the messages after it: those that no known key signed, and older checkpoints published again.
+    Raises `Unavailable`.
     """
     read: list[tuple[Stored, Checkpoint | Foreign]] = []
     start = max(last - LOOK_BACK, 0) + 1
@@ -46,7 +47,7 @@ async def newest_checkpoint(
 def largest(
     read: Sequence[tuple[Stored, Checkpoint | Foreign]], keys: Sequence[Key], found: Callable[[Foreign], None]
 ) -> Checkpoint | None:
-    """As `newest_checkpoint`, of messages in their order. A signature is checked only where it may matter."""
+    """As `newest_checkpoint`, from messages in their order. Only signatures that may matter are checked."""
     newest, place = None, 0
     for stored, checkpoint in reversed(read):
         if isinstance(checkpoint, Foreign) or (newest is not None and checkpoint.size < newest.size):

@@ -1,9 +1,9 @@
-"""The notary: reads on in the log from what it signed last, signs the tree, and appends the checkpoint to its stream.
+"""The notary: reads the log from the last signed tree on, signs the new tree, and appends the checkpoint to its stream.
 
-Everything it may sign begins with the tree it signed last, and that is on its disk before anybody sees it; and with
-the newest checkpoint there is, whoever signed that. So no two checkpoints of one key contradict each other, whenever it
-is killed, whoever else runs with the same key, and whatever becomes of the log: a log that is no longer the one that
-was signed gets no signature more.
+A tree that it signs must begin with the tree that it signed last, which is on the disk before it is published, and with
+the newest checkpoint, whoever signed that. So no two checkpoints of one key contradict each other, even if the notary
+is killed at any time, runs twice with the same key, or the log changes: a log that is not the signed one gets no
+further signature.
 """
 
 import logging
@@ -26,14 +26,14 @@ log = logging.getLogger("heirloom.notary")
 
 
 class Refusal(Exception):
-    """The log is not the one that was signed: an incident, and a person must decide. It names both sizes."""
+    """The log is not the one that was signed. This is an incident for a person; the text names both sizes."""
 
 
 class Notary:
-    """One key and its state on a log. `start` it once."""
+    """A key and its state, on one log. `start` it once."""
 
     def __init__(self, connection: Connection, key: Path, state: Path) -> None:
-        """Raises `NoKey`, and `Refusal` when the key and the state do not belong together."""
+        """Open the files. Raises `NoKey`, and `Refusal` if the key and the state do not belong together."""
         self._connection = connection
         self._log = Log(connection)
         self._checkpoints = Log(connection, CHECKPOINTS)
@@ -46,22 +46,22 @@ class Notary:
             raise NoKey(f"{key.with_name(PUBLIC)} holds a line that is no key: {error}") from error
         self._looked_at = -1, -1
         self.foreign: set[int] = set()
-        """What lies in the checkpoints' stream and no known key has signed, as far as it was seen."""
+        """The sequences of foreign messages seen in the checkpoints' stream."""
         if self._state.origin != self._signer.key.name:
             raise Refusal(f"{state} is of {self._state.origin}, the key in {key} is of {self._signer.key.name}")
 
     async def start(self) -> None:
-        """Make ready to append."""
+        """Subscribe to acknowledgements, before the first `step`."""
         await self._checkpoints.start()
 
     async def step(self) -> Checkpoint | None:
-        """Vouch for what has been committed since; the checkpoint that was appended, None if there was no need.
+        """Sign the commits since the last checkpoint. Returns the checkpoint that was appended, None without one.
 
-        Raises `Refusal`, and `Unavailable` when the log cannot be read or written now.
+        Raises `Refusal`, and `Unavailable` if the log cannot be read or written now.
         """
         stored = await self._checkpoints.newest(CHECKPOINT)
         last = 0 if stored is None else stored.seq
-        end = await self._log.last_sequence()  # after it: what is vouched for was there before
+        end = await self._log.last_sequence()  # read after the checkpoints, so that all they cover is in it
         if (end, last) == self._looked_at:
             return None
         newest = await newest_checkpoint(self._connection, last, self._known, self._step_over)
@@ -78,7 +78,7 @@ class Notary:
         return await self._publish(self._sign(checker), last)
 
     async def _stand(self, end: int, covered: int) -> None:
-        """The log still begins with what was signed."""
+        """Raise `Refusal` unless the log still begins with the tree that was signed."""
         size = self._state.size
         if end < max(size, covered):
             raise self._refusal(f"the log ends at sequence {end}, but a tree of {max(size, covered)} has been signed")
@@ -88,14 +88,14 @@ class Notary:
                 raise self._refusal(f"the log of {end} holds another commit at {size} than the tree of {size} signed")
 
     async def _read_on(self, end: int, newest: Checkpoint | None) -> CheckpointChecker | None:
-        """The tree up to `end`; None if it has to be read again."""
+        """Read the tree up to `end`; None if it must be read again."""
         checker = CheckpointChecker(kept=newest, seen=CheckState(self._state.tree))
         connected = self._connection.stats["reconnects"]
         async with aclosing(read_direct(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:
                 checker.read(batch.commits)
         if self._connection.stats["reconnects"] != connected or checker.tree.size < end:
-            return None  # it may have been another log before
+            return None  # after a reconnect, the first part may be of another log
         if checker.contradiction is not None:
             why = f"sequence {checker.contradiction.first} is bad: {checker.contradiction.why}"
             raise self._refusal(f"in the log of {end}, after the tree of {self._state.size} signed last, {why}")
@@ -104,7 +104,7 @@ class Notary:
     def _sign(self, checker: CheckpointChecker) -> Checkpoint:
         checkpoint = sign(self._signer, checker.tree)
         state = NotaryState(self._state.origin, *checker.tree, last_leaf=checker.last_leaf, signed=checkpoint.signed)
-        write_state(self._state_path, state)  # first: what is signed binds, even if the next instruction never comes
+        write_state(self._state_path, state)  # before publishing: a signature binds even if the process ends here
         self._state = state
         return checkpoint
 
@@ -112,7 +112,7 @@ class Notary:
         try:
             await self._checkpoints.append(CHECKPOINT, CHECKPOINT, checkpoint.signed.encode(), last)
         except Conflict:
-            return None  # another notary was first; what is still uncovered is seen the next time
+            return None  # another notary was first; the next step covers the rest
         return checkpoint
 
     def _step_over(self, found: Foreign) -> None:

@@ -1,9 +1,9 @@
-"""Signed notes as in C2SP signed-note: a text, a blank line, and a line for each signature over the text.
+"""Signed notes of C2SP signed-note: a text, a blank line, and a line for each signature over the text.
 
     — <name> <base64(key hash, 4 bytes ‖ Ed25519 signature, 64 bytes)>
 
-A key is written `<name>+<key hash, hex>+<base64(0x01 ‖ public key)>`, and its private half `PRIVATE+KEY+…` with the
-seed in the public key's place, as other implementations of the format write it.
+A key is written as `<name>+<key hash, hex>+<base64(0x01 ‖ public key)>`, and a private key as `PRIVATE+KEY+…` with the
+seed in the public key's place, as in other implementations of the format.
 """
 
 import base64
@@ -21,11 +21,11 @@ _DASH = "\N{EM DASH} "
 
 
 class MalformedNote(Exception):
-    """The text is no signed note, or no key of one."""
+    """The text is not a signed note, or not a key."""
 
 
 class Signature(NamedTuple):
-    """One line: who says to have signed, with which key, and the signature itself."""
+    """A signature line: the name of the signer, the hash of its key, and the signature."""
 
     name: str
     key_hash: bytes
@@ -33,14 +33,14 @@ class Signature(NamedTuple):
 
 
 class Note(NamedTuple):
-    """`text` ends with its newline; the signatures are over it as UTF-8."""
+    """A note. `text` ends with a newline; the signatures are over its UTF-8 encoding."""
 
     text: str
     signatures: tuple[Signature, ...]
 
 
 class Key(NamedTuple):
-    """A public key that checks notes."""
+    """A public key, which verifies notes."""
 
     name: str
     public: bytes
@@ -54,7 +54,7 @@ class Key(NamedTuple):
         return f"{self.name}+{self.hash.hex()}+{base64.b64encode(ED25519 + self.public).decode()}"
 
     def has_signed(self, note: Note) -> bool:
-        """Whether the note bears a signature by this key, and it is right."""
+        """Whether the note has a valid signature by this key, and no invalid one."""
         ours = [line for line in note.signatures if line.name == self.name and line.key_hash == self.hash]
         try:
             for line in ours:
@@ -65,7 +65,7 @@ class Key(NamedTuple):
 
 
 class Signer:
-    """A private key, and its name. Never printed."""
+    """A private key and its name. It must never be printed."""
 
     def __init__(self, name: str, seed: bytes) -> None:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
@@ -73,23 +73,23 @@ class Signer:
 
     @classmethod
     def fresh(cls, name: str) -> "Signer":
-        """With a new key."""
+        """Make a signer with a new key."""
         return cls(name, secrets.token_bytes(32))
 
     def sign(self, text: str) -> str:
-        """The signed note. The same text always gives the same one."""
+        """Sign a text. The same text always gives the same note."""
         signature = self._private.sign(text.encode())
         line = base64.b64encode(self.key.hash + signature).decode()
         return f"{text}\n{_DASH}{self.key.name} {line}\n"
 
     def export(self) -> str:
-        """The private key's own form: a secret."""
+        """Encode the private key as text, which is a secret."""
         seed = base64.b64encode(ED25519 + self._private.private_bytes_raw()).decode()
         return f"{_PRIVATE}{self.key.name}+{self.key.hash.hex()}+{seed}"
 
 
 def parse(signed: str) -> Note:
-    """Raises `MalformedNote` for anything but a note by the letter of the format."""
+    """Parse a signed note strictly, without verifying it. Raises `MalformedNote`."""
     text, blank, lines = signed.rpartition("\n\n")
     if not blank or not lines.endswith("\n") or any(character < " " and character != "\n" for character in signed):
         raise MalformedNote("not a signed note")
@@ -100,7 +100,7 @@ def parse(signed: str) -> Note:
 
 
 def parse_key(text: str) -> Key:
-    """A public key. Raises `MalformedNote`."""
+    """Parse a public key. Raises `MalformedNote`."""
     name, key_hash, material = _key_parts(text)
     key = Key(name, material)
     if key.hash.hex() != key_hash:
@@ -109,7 +109,7 @@ def parse_key(text: str) -> Key:
 
 
 def parse_signer(text: str) -> Signer:
-    """A private key. Raises `MalformedNote`, which does not repeat it."""
+    """Parse a private key. Raises `MalformedNote`, whose text does not repeat it."""
     if not text.startswith(_PRIVATE):
         raise MalformedNote("not a private key")
     name, key_hash, material = _key_parts(text.removeprefix(_PRIVATE))
@@ -130,7 +130,7 @@ def _signature(line: str) -> Signature:
 
 
 def _key_parts(text: str) -> tuple[str, str, bytes]:
-    parts = text.split("+", 2)  # base64 may hold a plus, a name may not
+    parts = text.split("+", 2)  # base64 may contain a plus, a name may not
     if len(parts) != 3 or not parts[0] or not _is_name(parts[0]) or not text.isprintable():
         raise MalformedNote("not a key: NAME+HASH+KEY is")
     material = decode_base64(parts[2])
@@ -144,7 +144,7 @@ def _is_name(text: str) -> bool:
 
 
 def decode_base64(text: str) -> bytes:
-    """RFC 4648 §4, in its one canonical form. Raises `MalformedNote`."""
+    """Decode base64 (RFC 4648 §4) in its canonical form. Raises `MalformedNote`."""
     try:
         value = base64.b64decode(text, validate=True)
     except ValueError as error:
