@@ -41,7 +41,7 @@ from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
 from service.families.families import Families
 from service.registry.blocked_subjects import BlockedSubjects
-from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
+from service.replicas.broker_clock import MAX_TOLERATED_SECONDS
 
 STOP_SECONDS = 30
 REVOCATIONS_AT_ONCE = 64
@@ -183,7 +183,7 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
 def _configuration(name: str, replicas: int) -> dict[str, Any]:
     if name in SUBJECTS:
         return configuration(Required(replicas), name)
-    return bucket(replicas, MOST_TOLERATED_SECONDS)  # a replica that starts on it forgets expired entries
+    return bucket(replicas, MAX_TOLERATED_SECONDS)  # a replica that starts on it forgets expired entries
 
 
 async def end_every_family(connection: Connection, cause: str, advance: Advance) -> int:

@@ -24,12 +24,12 @@ TYPES = ("jwt", "client-authentication+jwt")
 FORBIDDEN_HEADER_PARAMETERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
 """A token must not choose its own key (RFC 8725 §3.10), and no header extension is supported (RFC 7515 §4.1.11)."""
 
-LONGEST_SECONDS = 600
+MAX_LIFETIME_SECONDS = 600
 LEEWAY_SECONDS = 30
 
 BUCKET = "heirloom-assertions"
 MARGIN_SECONDS = 300
-TAKEN = (10071, 10164)
+SEQUENCE_CONFLICTS = (10071, 10164)
 
 
 def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
     It keeps each assertion for longer than any is valid, even if two replicas' clocks are as far apart as allowed
     (`--max-clock-skew`, each from the broker's clock).
     """
-    max_age_seconds = LONGEST_SECONDS + 2 * tolerated_seconds + MARGIN_SECONDS
+    max_age_seconds = MAX_LIFETIME_SECONDS + 2 * tolerated_seconds + MARGIN_SECONDS
     return {
         "name": f"KV_{BUCKET}",
         "subjects": [f"$KV.{BUCKET}.>"],
@@ -77,7 +77,7 @@ class AssertionClaims(msgspec.Struct, frozen=True):
             # an assertion with other audiences too could be presented here by them
             and len(aud) > 0
             and set(aud) <= set(audiences)
-            and now < self.exp <= now + LONGEST_SECONDS
+            and now < self.exp <= now + MAX_LIFETIME_SECONDS
             and begins <= now + LEEWAY_SECONDS
             and self.jti != ""
         )
@@ -149,7 +149,7 @@ class UsedAssertions:
                 f"$KV.{BUCKET}.{key}", b"", timeout=1, headers={"Nats-Expected-Last-Subject-Sequence": "0"}
             )
         except APIError as error:
-            if error.err_code in TAKEN:
+            if error.err_code in SEQUENCE_CONFLICTS:
                 return False
             raise Unavailable("assertions cannot be remembered now") from error
         except NatsError as error:

@@ -54,7 +54,7 @@ class _ClientInfo(msgspec.Struct):
     host: str = ""
 
 
-class _Asked(msgspec.Struct):
+class _AuthorizationRequest(msgspec.Struct):
     server_id: _ServerId
     user_nkey: str
     connect_opts: ConnectOptions
@@ -62,7 +62,7 @@ class _Asked(msgspec.Struct):
 
 
 class _Claims(msgspec.Struct):
-    nats: _Asked
+    nats: _AuthorizationRequest
 
 
 _decoder = msgspec.json.Decoder(_Claims)
@@ -88,7 +88,7 @@ class Callout:
 
     async def start(self, connection: Connection) -> None:
         """Subscribe to the broker's requests; any replica may receive one."""
-        self._subscription = await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._asked)
+        self._subscription = await connection.subscribe(SUBJECT, queue=QUEUE, cb=self._receive)
         await connection.flush()
 
     async def drain(self) -> None:
@@ -97,46 +97,46 @@ class Callout:
             await self._subscription.drain()  # type: ignore[no-untyped-call]  # as nats-py has it
         await self._tasks.settled()
 
-    async def _asked(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         # the broker signed the JWT, and in its account only this service may publish
         payload = message.data.split(b".")[1]
-        asked = _decoder.decode(base64url.decode(payload)).nats
+        request = _decoder.decode(base64url.decode(payload)).nats
         # an unknown client is looked up in the log, and no other request should wait for that
-        self._tasks.start(self._answer_in_turn(message, asked))
+        self._tasks.start(self._answer_in_turn(message, request))
 
-    async def _answer_in_turn(self, message: Msg, asked: _Asked) -> None:
+    async def _answer_in_turn(self, message: Msg, request: _AuthorizationRequest) -> None:
         """Decide in the host's turn, so that a host that floods does not keep other hosts' clients out."""
         loop = asyncio.get_running_loop()
-        came_at, host = loop.time(), asked.client_info.host
+        came_at, host = loop.time(), request.client_info.host
         try:
             async with self._turns.of((host, "")):
                 in_time = loop.time() - came_at < ANSWER_WITHIN_SECONDS
-                admitted = await self._admit(message, asked) if in_time else None
+                admitted = await self._admit(message, request) if in_time else None
         except NoRoom:
             log.info("a connection is not decided on: too many of its host wait", extra={"host": host})
             return
         if admitted is not None:  # outside of the turn, since it may wait for a count of its connections
-            await self._allow(message, asked, admitted)
+            await self._allow(message, request, admitted)
 
-    async def _admit(self, message: Msg, asked: _Asked) -> Admitted | None:
+    async def _admit(self, message: Msg, request: _AuthorizationRequest) -> Admitted | None:
         """The admitted connection; None if it was refused."""
         try:
-            return await self._admission.admit(asked.connect_opts)
+            return await self._admission.admit(request.connect_opts)
         except Exception as error:
-            await self._refuse(message, asked, error)
+            await self._refuse(message, request, error)
             return None
 
-    async def _allow(self, message: Msg, asked: _Asked, admitted: Admitted) -> None:
+    async def _allow(self, message: Msg, request: _AuthorizationRequest, admitted: Admitted) -> None:
         try:
             if not self._counts.takes(admitted.tenant, admitted.counted):
-                await self._wait_for_room(asked.connect_opts, admitted)
+                await self._wait_for_room(request.connect_opts, admitted)
             if admitted.token_connection is not None:
                 self._token_connections.opened(admitted.token_connection)
-            answer = {"jwt": self._user_jwt(asked.user_nkey, admitted)}
+            answer = {"jwt": self._user_jwt(request.user_nkey, admitted)}
         except Exception as error:
-            await self._refuse(message, asked, error)
+            await self._refuse(message, request, error)
         else:
-            await self._respond(message, asked, answer)
+            await self._respond(message, request, answer)
 
     async def _wait_for_room(self, options: ConnectOptions, admitted: Admitted) -> None:
         """Wait for a later count, and check the connection again. Raises `slow_down`, and as `Admission.confirm`."""
@@ -144,15 +144,19 @@ class Callout:
             raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
         await self._admission.confirm(options, admitted)
 
-    async def _refuse(self, message: Msg, asked: _Asked, error: Exception) -> None:
+    async def _refuse(self, message: Msg, request: _AuthorizationRequest, error: Exception) -> None:
         if isinstance(error, OAuthError | Unavailable):
             log.info("a connection was refused", extra={"why": str(error)})
         else:
             log.error("a connection was refused for a reason nobody foresaw", exc_info=error)
-        await self._respond(message, asked, {"error": REFUSED})
+        await self._respond(message, request, {"error": REFUSED})
 
-    async def _respond(self, message: Msg, asked: _Asked, answer: dict[str, str]) -> None:
-        claims = {"aud": asked.server_id.id, "sub": asked.user_nkey, "nats": answer | _kind("authorization_response")}
+    async def _respond(self, message: Msg, request: _AuthorizationRequest, answer: dict[str, str]) -> None:
+        claims = {
+            "aud": request.server_id.id,
+            "sub": request.user_nkey,
+            "nats": answer | _kind("authorization_response"),
+        }
         try:
             await message.respond(self._sign(claims).encode())
         except NatsError as error:

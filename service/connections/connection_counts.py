@@ -21,12 +21,12 @@ from service.registry.named_role import as_client
 
 log = logging.getLogger("heirloom.callout")
 
-ASK_SECONDS = 0.5
+COUNT_PAUSE_SECONDS = 0.5
 """The pause between two counts, and the time that the servers have to reply."""
 
-MOST_OF_PERSON = 5
+MAX_CONNECTIONS_OF_PERSON = 5
 """Connections of one person's grant, whichever of its tokens opened them."""
-WAITING = 4
+MAX_WAITING = 4
 """Connections of one client that wait for a count, so that no other client's wait behind them."""
 
 
@@ -107,7 +107,7 @@ class ConnectionCounts:
     async def takes_later(self, tenant: str, client_id: str) -> bool:
         """As `takes`, by a count that begins after now. False at once if too many of the client wait already."""
         who = Who(tenant, client_id)
-        if self._waiting[who] >= WAITING:
+        if self._waiting[who] >= MAX_WAITING:
             return False
         begun = self._begun
         self._waiting[who] += 1
@@ -121,7 +121,7 @@ class ConnectionCounts:
         return self.takes(tenant, client_id)
 
     def _may_have(self, who: Who) -> int | None:
-        return MOST_OF_PERSON if who.client_id.startswith(AS_PERSON) else self._bound(*who)
+        return MAX_CONNECTIONS_OF_PERSON if who.client_id.startswith(AS_PERSON) else self._bound(*who)
 
     def _is_full(self, who: Who) -> bool:
         bound = self._may_have(who)
@@ -137,7 +137,7 @@ class ConnectionCounts:
             self._stale.clear()
             self._begun += 1
             await self._connections.list_all(self._note)
-            await asyncio.sleep(ASK_SECONDS)
+            await asyncio.sleep(COUNT_PAUSE_SECONDS)
             await self._end_excess()
             async with self._counted_anew:
                 self._ended = self._begun

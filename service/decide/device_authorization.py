@@ -19,7 +19,7 @@ from service.errors import OAuthError
 
 DEVICE_CODE_SECONDS = 600
 INTERVAL_SECONDS = 5
-MOST_WAITING_OF_TENANT = 5_000
+MAX_WAITING_OF_TENANT = 5_000
 """Waiting devices of all clients of a tenant; one reply of the broker has room for so many names."""
 
 

@@ -12,7 +12,7 @@ from service.keys.keyring import Keyring
 
 ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 LENGTH = 8
-LONGEST = 64
+MAX_LENGTH = 64
 """A longer text is no user code."""
 
 
@@ -27,7 +27,7 @@ def family_of(keyring: Keyring, tenant: str, user_code: str) -> str | None:
 
     Characters that no code contains are skipped, and full-width letters count as letters (RFC 8628 §6.1).
     """
-    if len(user_code) > LONGEST:
+    if len(user_code) > MAX_LENGTH:
         return None
     plain = unicodedata.normalize("NFKC", user_code)
     letters = "".join(character.upper() for character in plain if character.isascii() and character.upper() in ALPHABET)

@@ -11,7 +11,7 @@ from events import strict_json
 from events.aggregates.settings import TOKEN_EXCHANGE, ClientSettings, Policy, TenantSettings
 from events.aggregates.subjects import CLIENT_ID
 from events.visible_text import LOOKS_LIKE_A_TOKEN, has_controls, holds_token, unknown_name
-from service.decide.device_authorization import MOST_WAITING_OF_TENANT
+from service.decide.device_authorization import MAX_WAITING_OF_TENANT
 from service.decide.policy import ANY, Rules, resolve
 from service.decide.scope import is_audience, parse_scope
 from service.errors import OAuthError
@@ -21,8 +21,8 @@ from service.uri import page_fault, redirect_fault
 P = TypeVar("P", bound=Policy)
 
 TEN_YEARS = 315_360_000
-FASTEST = 1_000_000
-MOST_CONNECTIONS = 10_000
+MAX_RATE = 1_000_000
+MAX_CONNECTIONS_OF_CLIENT = 10_000
 """Of one client; the broker accepts 65,536 in all."""
 MAX_ISSUER = 512
 MAX_AUDIENCES = 64
@@ -86,7 +86,7 @@ def _duration(least: int) -> Callable[[int], str | None]:
 
 
 def _rate(rate: int) -> str | None:
-    return None if 1 <= rate <= FASTEST else f"must be 1 to {FASTEST} a second"
+    return None if 1 <= rate <= MAX_RATE else f"must be 1 to {MAX_RATE} a second"
 
 
 def _bound(most: int) -> Callable[[int], str | None]:
@@ -147,8 +147,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "required_acr": _acr,
     "requests_per_second": _rate,
     "family_requests_per_second": _rate,
-    "max_connections": _bound(MOST_CONNECTIONS),
-    "max_pending_devices": _bound(MOST_WAITING_OF_TENANT),
+    "max_connections": _bound(MAX_CONNECTIONS_OF_CLIENT),
+    "max_pending_devices": _bound(MAX_WAITING_OF_TENANT),
 }
 
 

@@ -19,7 +19,7 @@ from service.errors import OAuthError
 
 log = logging.getLogger("heirloom.skew")
 
-TOLERATED_SECONDS, MOST_TOLERATED_SECONDS = 300, 86_400
+TOLERATED_SECONDS, MAX_TOLERATED_SECONDS = 300, 86_400
 """The default of `--max-clock-skew`, and its largest value."""
 SETTLED_SECONDS = 60
 """After a jump, the broker's clock must be steady for so long before it is followed."""

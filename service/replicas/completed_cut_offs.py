@@ -16,7 +16,7 @@ SUBJECT = "heirloom.completed"
 MAX_COMPLETED = 4096
 """How many are remembered, since one may be complete before anybody waits for it."""
 COMPLETION_TIMEOUT_SECONDS = 30.0
-LOOK_SECONDS = 0.25
+CONSUMER_CHECK_SECONDS = 0.25
 """How often a waiting replica reads the consumer's state, since a message may be lost."""
 
 
@@ -53,7 +53,7 @@ class CompletedCutOffs:
                     if await self._log.finished(CONSUMER) >= seq:
                         return True
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(CONSUMER_CHECK_SECONDS):
                         await completed.wait()
             return False
         finally:

@@ -11,7 +11,7 @@ from service.decide.device_authorization import INTERVAL_SECONDS
 from service.keys.seal import Seal
 
 SUBJECT = "heirloom.polled"
-STEP_SECONDS, LONGEST_SECONDS = 5, 60
+INTERVAL_STEP_SECONDS, MAX_INTERVAL_SECONDS = 5, 60
 TOLERATED_SECONDS = 1.0
 """How much early a poll may be, since the one before may have been longer on its way."""
 MAX_DEVICES = 20_000
@@ -60,5 +60,5 @@ def judge(seconds: float, interval: int) -> tuple[bool, int]:
     `TOLERATED_SECONDS` allows for the time that requests are on their way.
     """
     if seconds < interval - TOLERATED_SECONDS:
-        return True, min(interval + STEP_SECONDS, LONGEST_SECONDS)
-    return False, max(interval - STEP_SECONDS, INTERVAL_SECONDS)
+        return True, min(interval + INTERVAL_STEP_SECONDS, MAX_INTERVAL_SECONDS)
+    return False, max(interval - INTERVAL_STEP_SECONDS, INTERVAL_SECONDS)

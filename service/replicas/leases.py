@@ -33,7 +33,7 @@ STREAM = "REPLICAS"
 RENEW_SECONDS = 1.0
 REQUEST_SECONDS = 3.0
 """A request that takes longer is not answered with its decision, so a decision's settings are never older."""
-ASK_SECONDS = 1.0
+REPLY_TIMEOUT_SECONDS = 1.0
 
 
 class _Info(msgspec.Struct):
@@ -116,7 +116,7 @@ class Replicas:
         sealed = self._seal.close(subject, question)
         while (left := safe_at - loop.time()) > 0:
             try:
-                reply = await self._connection.request(subject, sealed, timeout=min(left, ASK_SECONDS))
+                reply = await self._connection.request(subject, sealed, timeout=min(left, REPLY_TIMEOUT_SECONDS))
                 if self._seal.open(_answer_to(subject), reply.data) == question:
                     return
             except NatsError:
@@ -140,7 +140,7 @@ class Replicas:
     async def _holders(self) -> list[str]:
         request = b'{"subjects_filter":"heirloom.replica.*"}'
         try:
-            reply = await call(self._connection, f"STREAM.INFO.{STREAM}", request, ASK_SECONDS)
+            reply = await call(self._connection, f"STREAM.INFO.{STREAM}", request, REPLY_TIMEOUT_SECONDS)
         except NatsError as error:
             raise Unavailable("who else serves cannot be read now") from error
         info = msgspec.json.decode(reply, type=_Info)

@@ -19,13 +19,13 @@ from service.errors import OAuthError
 
 STREAM = "GUESSES"
 WINDOW_SECONDS = 600
-OF_A_PERSON = 5
+MAX_GUESSES_OF_PERSON = 5
 """Tries of a person within the window. Five of 20^8 codes are the 2^-32 that RFC 8628 §5.1 recommends."""
-OF_A_CLIENT = 500
+MAX_GUESSES_OF_CLIENT = 500
 """Tries of all people together for whom one client answers."""
-MOST = 100_000
+MAX_GUESSES = 100_000
 """Tries through all clients together."""
-FULL = 10077
+STREAM_FULL = 10077
 """The broker's error code if the stream is full, under the subject or in all."""
 
 
@@ -49,8 +49,8 @@ CONFIGURATION: dict[str, Any] = {
     "storage": "memory",
     "discard": "new",
     "discard_new_per_subject": True,
-    "max_msgs": MOST,
-    "max_msgs_per_subject": OF_A_PERSON,
+    "max_msgs": MAX_GUESSES,
+    "max_msgs_per_subject": MAX_GUESSES_OF_PERSON,
     "max_age": WINDOW_SECONDS * 1_000_000_000,
 }
 
@@ -73,14 +73,14 @@ class UserCodeGuesses:
         """
         of_client = f"heirloom.guess.{tenant}.{client_id}"
         counted = _decoder.decode(await self._stream.publish(f"{of_client}.{subject_digest(sub)}"))
-        if counted.error is not None and counted.error.err_code == FULL:
+        if counted.error is not None and counted.error.err_code == STREAM_FULL:
             raise _too_many()
         if not counted.seq:
             raise Unavailable("wrong user codes cannot be counted now")
         info = _decoder.decode(await self._stream.ask("INFO", subjects_filter=f"{of_client}.*"))
         if info.state is None:
             raise Unavailable("wrong user codes cannot be counted now")
-        if sum((info.state.subjects or {}).values()) > OF_A_CLIENT:
+        if sum((info.state.subjects or {}).values()) > MAX_GUESSES_OF_CLIENT:
             await self.take_back(counted.seq)
             raise _too_many()
         return counted.seq

@@ -21,15 +21,15 @@ from events.jetstream.memory_stream import MemoryStream
 from events.log.jetstream_api import NO_MESSAGE, ApiError
 from events.log.log import Conflict, Log, Unavailable
 from service import clock
-from service.decide.device_authorization import DEVICE_CODE_SECONDS, MOST_WAITING_OF_TENANT
+from service.decide.device_authorization import DEVICE_CODE_SECONDS, MAX_WAITING_OF_TENANT
 from service.errors import OAuthError
 
 STREAM = "DEVICES"
-MOST = 50_000
+MAX_WAITING = 50_000
 """Waiting devices of all clients together."""
 COUNTED_SECONDS = 1.0
 """How long a count is used, since a count fetches the names of all of a tenant's waiting devices."""
-LATE_SECONDS = 5
+STORING_SECONDS = 5
 """How much longer than its code a request is stored: it is stored a moment after its code was made."""
 
 
@@ -60,9 +60,9 @@ CONFIGURATION: dict[str, Any] = {
     "retention": "limits",
     "storage": "memory",
     "discard": "new",
-    "max_msgs": MOST,
+    "max_msgs": MAX_WAITING,
     "max_msgs_per_subject": 1,
-    "max_age": (DEVICE_CODE_SECONDS + LATE_SECONDS) * 1_000_000_000,
+    "max_age": (DEVICE_CODE_SECONDS + STORING_SECONDS) * 1_000_000_000,
 }
 
 
@@ -106,9 +106,9 @@ class WaitingDevices:
         counts = await self._count(tenant)
         if counts.of_client[started.client_id] >= most:
             raise OAuthError("slow_down", "too many devices of this client wait for approval; try again later", "429")
-        if counts.of_tenant >= MOST_WAITING_OF_TENANT:
+        if counts.of_tenant >= MAX_WAITING_OF_TENANT:
             raise OAuthError("slow_down", "too many devices of this tenant wait for approval; try again later", "429")
-        if counts.of_all >= MOST:
+        if counts.of_all >= MAX_WAITING:
             raise OAuthError("temporarily_unavailable", "too many devices wait for approval; try again later")
         counts.add(started.client_id)
         place = _place(tenant, family_id)

@@ -22,7 +22,7 @@ from heirloom.data_directory import KEYRING, DataDirectory
 from heirloom.supervisor.preparation import CannotStart, prepare
 from service.clients.assertion import UsedAssertions
 from service.keys import keyring
-from service.replicas.broker_clock import MOST_TOLERATED_SECONDS
+from service.replicas.broker_clock import MAX_TOLERATED_SECONDS
 from service.replicas.completed_cut_offs import CONSUMER
 from tests.broker import broker
 from tests.operations.test_backup import LOG, heirloom
@@ -194,9 +194,7 @@ def test_streams_are_restored_as_the_code_configures_them(backup: Path, tmp_path
     for name in ("CHECKPOINTS", "TOKENS"):
         assert stream.differences(found[name], Required(), name) == []
     used = found["KV_heirloom-assertions"]
-    assert "republish" not in used and used["max_age"] >= 2 * MOST_TOLERATED_SECONDS * 10**9, (
-        "what is good is forgotten"
-    )
+    assert "republish" not in used and used["max_age"] >= 2 * MAX_TOLERATED_SECONDS * 10**9, "what is good is forgotten"
     assert consumers == []
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [KEYRING]
 

@@ -24,7 +24,7 @@ from heirloom.seed import Seed, read_seed
 from heirloom.supervisor.options import ServiceOptions
 from heirloom.supervisor.preparation import CannotStart
 from heirloom.supervisor.supervisor import running
-from service.replicas.broker_clock import MOST_TOLERATED_SECONDS, TOLERATED_SECONDS
+from service.replicas.broker_clock import MAX_TOLERATED_SECONDS, TOLERATED_SECONDS
 
 INSECURE = (
     "nobody tries what strangers may do on the broker at {}; if it is open, whoever reaches it is an operator there,"
@@ -87,7 +87,7 @@ INSECURE = (
 )
 @click.option(
     "--max-clock-skew",
-    type=click.IntRange(2, MOST_TOLERATED_SECONDS),
+    type=click.IntRange(2, MAX_TOLERATED_SECONDS),
     metavar="SECONDS",
     default=TOLERATED_SECONDS,
     show_default=True,

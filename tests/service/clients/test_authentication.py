@@ -27,7 +27,7 @@ from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
 from service import clock
 from service.accounts import ENDPOINTS, endpoints
-from service.clients.assertion import ASSERTION_TYPE, TAKEN, AssertionClaims, UsedAssertions, bucket, read
+from service.clients.assertion import ASSERTION_TYPE, SEQUENCE_CONFLICTS, AssertionClaims, UsedAssertions, bucket, read
 from service.clients.authentication import ByAssertion, ByName, ByPassword, BySecret, ClientAuthentication, client_proof
 from service.context import Context
 from service.errors import OAuthError
@@ -263,7 +263,7 @@ async def test_every_client_of_every_tenant_has_assertions_of_its_own() -> None:
     async def publish(subject: str, body: bytes, **_: object) -> None:
         assert body == b""
         if subject in kept:
-            raise APIError(code=400, err_code=TAKEN[0])
+            raise APIError(code=400, err_code=SEQUENCE_CONFLICTS[0])
         kept.add(subject)
 
     connection = SimpleNamespace(jetstream=lambda: SimpleNamespace(publish=publish))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.connections import connection_counts
 from service.connections.admission import Admitted
-from service.connections.connection_counts import MOST_OF_PERSON, WAITING, ConnectionCounts
+from service.connections.connection_counts import MAX_CONNECTIONS_OF_PERSON, MAX_WAITING, ConnectionCounts
 from service.connections.disconnect import ACCOUNT, PERSONS_ACCOUNT, Listed
 from service.connections.token_connections import TokenConnection
 from service.registry.named_role import ACCOUNTS, as_client, bound_of_role
@@ -65,7 +65,7 @@ def _bound(tenant: str, client_id: str) -> int | None:
 @pytest.fixture
 async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ConnectionCounts]:
     """Of a replica that has started; clients of acme may have two connections each."""
-    monkeypatch.setattr(connection_counts, "ASK_SECONDS", 0)
+    monkeypatch.setattr(connection_counts, "COUNT_PAUSE_SECONDS", 0)
     counts = ConnectionCounts(servers, _bound, servers.listed.append)
     await counts.start()
     await _counted()
@@ -122,7 +122,7 @@ async def _follow(steps: list[str]) -> None:
     servers.slow_down()
     counts = ConnectionCounts(servers, _bound, servers.listed.append)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connection_counts, "ASK_SECONDS", 0)
+        patched.setattr(connection_counts, "COUNT_PAUSE_SECONDS", 0)
         await counts.start()
         for at, step in enumerate(steps):
             if step == "comes" and counts.takes("acme", "web"):
@@ -167,7 +167,7 @@ async def test_one_persons_token_takes_none_of_its_clients_connections(
     servers: Servers, counts: ConnectionCounts
 ) -> None:
     """Each person's grant has a few of its own, whichever of its tokens it shows, and whatever the client may have."""
-    jtis = [f"jti-{at}" for at in range(MOST_OF_PERSON)]
+    jtis = [f"jti-{at}" for at in range(MAX_CONNECTIONS_OF_PERSON)]
     persons = [
         Admitted("acme", "web", TokenConnection("acme", "web", "family", jti, 1_700_000_000), (jti,)) for jti in jtis
     ]
@@ -180,7 +180,7 @@ async def test_one_persons_token_takes_none_of_its_clients_connections(
     assert not await comes(counts, "acme", persons[0].counted)
     assert await comes(counts, "acme", "person:another")
     assert [await comes(counts, "acme", "web") for _ in range(2)] == [True, True]
-    assert len(servers.open) == MOST_OF_PERSON
+    assert len(servers.open) == MAX_CONNECTIONS_OF_PERSON
 
 
 async def test_who_has_left_makes_room(servers: Servers, counts: ConnectionCounts) -> None:
@@ -197,7 +197,7 @@ async def test_who_waits_for_room_keeps_nobody_waiting(servers: Servers, counts:
     await _counted()
     asked = [asyncio.create_task(comes(counts, "acme", "web")) for _ in range(50)]
     await asyncio.sleep(0)
-    assert sum(task.done() for task in asked) == 50 - WAITING
+    assert sum(task.done() for task in asked) == 50 - MAX_WAITING
     assert await asyncio.gather(*asked) == [False] * 50
 
 

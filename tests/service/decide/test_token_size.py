@@ -14,7 +14,7 @@ from service.connections.admission import MAX_PROOF
 from service.decide.decision import Granted, Refused
 from service.decide.issue import issue
 from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, MAX_SCOPE
-from service.decide.token_size import LONGEST_GRANT, check_size
+from service.decide.token_size import MAX_GRANT_BYTES, check_size
 from service.endpoints.end_user import MAX_AMR, MAX_NONCE, MAX_NONCE_BYTES, PersonRequest, person_of
 from service.endpoints.grants.token_exchange import MAX_ACTORS
 from service.errors import OAuthError
@@ -78,7 +78,7 @@ def test_the_longest_grant_of_all(character: str) -> None:
     """Of just the limit, however many bytes a character takes in JSON; with a byte more it is refused."""
     each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     fixed = len('["","",[""],null,[]]')
-    count, rest = divmod(LONGEST_GRANT - fixed, each)
+    count, rest = divmod(MAX_GRANT_BYTES - fixed, each)
     grant: tuple[Any, ...] = ("", "x" * rest, (character * count,), None, ())
     check_size(*grant)
     assert 7_000 < token_size(*grant) < LONGEST

@@ -32,7 +32,7 @@ from service.families.cache import LoadedFamily
 from service.families.families import Families
 from service.registry.blocked_subjects import BlockedSubjects
 from service.replicas import waiting_devices
-from service.replicas.user_code_guesses import OF_A_PERSON, UserCodeGuesses
+from service.replicas.user_code_guesses import MAX_GUESSES_OF_PERSON, UserCodeGuesses
 from service.replicas.waiting_devices import WaitingDevices
 from tests.broker import Broker
 from tests.service.decide.given import RULES
@@ -217,7 +217,7 @@ async def test_a_broker_starts_anew_under_replicas_that_go_on(
     for name in ("waits", "approved"):
         await one.begin(name)
     assert await other.answer("approved") == "ok"
-    for _ in range(OF_A_PERSON):
+    for _ in range(MAX_GUESSES_OF_PERSON):
         await one.guesses.count(TENANT, "login", "mallory")
     nats_server.kill()
     nats_server.start()

@@ -16,7 +16,7 @@ from service.decide.decision import Decision, Done
 from service.decide.revocation import RevokeAccessToken, revoke_access_token
 from service.errors import OAuthError
 from service.json_log import JsonLog, install
-from service.replicas.broker_clock import MOST_TOLERATED_SECONDS, SETTLED_SECONDS, TOLERATED_SECONDS, Skew
+from service.replicas.broker_clock import MAX_TOLERATED_SECONDS, SETTLED_SECONDS, TOLERATED_SECONDS, Skew
 from tests.service.decide.given import START, at, claimed, given, opened
 
 APART = timedelta(seconds=60)
@@ -215,7 +215,7 @@ def test_a_broker_that_keeps_to_another_time_is_followed(clocks: Clocks) -> None
     assert skew.is_right() and skew.obstacle() is None and clocks.off() < 0.001
 
 
-@pytest.mark.parametrize("tolerated", [2, TOLERATED_SECONDS, MOST_TOLERATED_SECONDS])
+@pytest.mark.parametrize("tolerated", [2, TOLERATED_SECONDS, MAX_TOLERATED_SECONDS])
 async def test_a_used_assertion_is_remembered_for_as_long_as_any_clock_takes_it(
     connection: Connection, tolerated: int
 ) -> None:
@@ -224,4 +224,4 @@ async def test_a_used_assertion_is_remembered_for_as_long_as_any_clock_takes_it(
     await assertion.UsedAssertions(connection).start(1, tolerated)
     found = {found["name"]: found for found in await stream.every_configuration(connection)}
     kept = found["KV_heirloom-assertions"]["max_age"] // 10**9
-    assert kept == assertion.LONGEST_SECONDS + 2 * tolerated + 300
+    assert kept == assertion.MAX_LIFETIME_SECONDS + 2 * tolerated + 300

@@ -79,7 +79,7 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each of those who wait for it, and nobody else; afterwards nothing is kept of them."""
-    monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(completed_cut_offs, "CONSUMER_CHECK_SECONDS", 3600.0)
     away = SimpleNamespace(publish=_fails), SimpleNamespace(finished=_is_away)
     one = CompletedCutOffs(cast("Any", away[0]), cast("Any", away[1]), SEAL)
     waiting = [asyncio.create_task(one.wait(seq)) for seq in (7, 7, 8)]
@@ -97,7 +97,7 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
 async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while the caller hears that it takes too long, also from a broker that is away."""
     monkeypatch.setattr(completed_cut_offs, "COMPLETION_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(completed_cut_offs, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(completed_cut_offs, "CONSUMER_CHECK_SECONDS", 0.01)
     one = CompletedCutOffs(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
     assert not await one.wait(7)
     assert not one._waiting

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from service.decide.device_authorization import INTERVAL_SECONDS
-from service.replicas.device_polls import LONGEST_SECONDS, judge
+from service.replicas.device_polls import MAX_INTERVAL_SECONDS, judge
 
 
 def answers(gaps: list[float]) -> tuple[int, int]:
@@ -30,7 +30,7 @@ def test_whoever_is_early_waits_longer_and_comes_back() -> None:
     """RFC 8628 §3.5: 5 seconds more for each early poll, with an end to it; 5 fewer for each that keeps its time."""
     assert answers([1]) == (1, 10)
     assert answers([1, 1, 1]) == (3, 20)
-    assert answers([1] * 100) == (100, LONGEST_SECONDS)
+    assert answers([1] * 100) == (100, MAX_INTERVAL_SECONDS)
     assert answers([1, 10, 5, 5]) == (1, INTERVAL_SECONDS)
     assert answers([1, 1, 15, 10, 5]) == (2, INTERVAL_SECONDS)
     assert answers([3.9, 8.9]) == (2, 15)

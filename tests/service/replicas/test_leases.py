@@ -172,7 +172,7 @@ async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
         other.answered.clear()
         monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
         monkeypatch.setattr(replicas, "REQUEST_SECONDS", 3 * SOON)
-        monkeypatch.setattr(replicas, "ASK_SECONDS", SOON / 4)
+        monkeypatch.setattr(replicas, "REPLY_TIMEOUT_SECONDS", SOON / 4)
         loop = asyncio.get_running_loop()
         began = loop.time()
         caplog.set_level(logging.INFO, "heirloom.replicas")

@@ -10,7 +10,7 @@ from events.bus.connection import Connection
 from service.errors import OAuthError
 from service.keys.user_code import ALPHABET, LENGTH
 from service.replicas import user_code_guesses
-from service.replicas.user_code_guesses import OF_A_PERSON, STREAM, UserCodeGuesses
+from service.replicas.user_code_guesses import MAX_GUESSES_OF_PERSON, STREAM, UserCodeGuesses
 from tests.broker import Broker
 
 LOGIN, THIEF = "login", "mallory"
@@ -39,13 +39,13 @@ async def _tried(replica: UserCodeGuesses, tenant: str = "acme", client_id: str 
 
 def test_what_a_person_may_try_finds_nothing() -> None:
     """RFC 8628 §5.1: 20^8 codes, and five tries: one chance in 2^32 for one device."""
-    assert len(set(ALPHABET)) ** LENGTH > OF_A_PERSON * 2**32
+    assert len(set(ALPHABET)) ** LENGTH > MAX_GUESSES_OF_PERSON * 2**32
 
 
 async def test_a_person_tries_at_every_replica_at_once(two: tuple[UserCodeGuesses, UserCodeGuesses]) -> None:
     """Together they look at no more than the bound, and others do not feel it: it counts before a code is looked at."""
     tries = await asyncio.gather(*(_tried(two[number % 2]) for number in range(40)))
-    assert sum(tries) == OF_A_PERSON
+    assert sum(tries) == MAX_GUESSES_OF_PERSON
     one, other = two
     assert not await _tried(one) and not await _tried(other)
     assert await _tried(other, sub="alice")
@@ -56,7 +56,7 @@ async def test_a_thief_of_many_names(
     two: tuple[UserCodeGuesses, UserCodeGuesses], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All people of one client have a bound together, on all replicas; other clients and tenants do not feel it."""
-    monkeypatch.setattr(user_code_guesses, "OF_A_CLIENT", 12)
+    monkeypatch.setattr(user_code_guesses, "MAX_GUESSES_OF_CLIENT", 12)
     tries = await asyncio.gather(*(_tried(two[number % 2], sub=f"name{number}") for number in range(12)))
     assert all(tries)
     many = await asyncio.gather(*(_tried(two[number % 2], sub=f"more{number}") for number in range(30)))
@@ -68,9 +68,11 @@ async def test_a_thief_of_many_names(
 async def test_who_is_right_has_not_guessed(two: tuple[UserCodeGuesses, UserCodeGuesses]) -> None:
     """However many devices somebody approves; and who was refused for the client's bound has used up nothing."""
     one, other = two
-    for _ in range(3 * OF_A_PERSON):
+    for _ in range(3 * MAX_GUESSES_OF_PERSON):
         await other.take_back(await one.count("acme", LOGIN, "alice"))
-    assert [await _tried(one, sub="alice") for _ in range(OF_A_PERSON + 1)] == [True] * OF_A_PERSON + [False]
+    assert [await _tried(one, sub="alice") for _ in range(MAX_GUESSES_OF_PERSON + 1)] == [
+        True
+    ] * MAX_GUESSES_OF_PERSON + [False]
 
 
 async def test_it_is_forgotten_in_ten_minutes_and_bounded(
@@ -78,8 +80,8 @@ async def test_it_is_forgotten_in_ten_minutes_and_bounded(
 ) -> None:
     """In memory, by the broker's clock: what a caller makes grow has an end."""
     config = (await connection.jetstream().stream_info(STREAM)).config
-    assert (config.storage, config.max_age, config.max_msgs) == ("memory", 600, user_code_guesses.MOST)
-    assert config.max_msgs_per_subject == OF_A_PERSON and config.discard == "new"
+    assert (config.storage, config.max_age, config.max_msgs) == ("memory", 600, user_code_guesses.MAX_GUESSES)
+    assert config.max_msgs_per_subject == MAX_GUESSES_OF_PERSON and config.discard == "new"
 
 
 async def test_nothing_of_a_person_is_in_a_subject_but_a_digest(

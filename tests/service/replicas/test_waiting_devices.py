@@ -58,11 +58,11 @@ async def test_a_client_that_begins_without_end_is_stopped(
     with pytest.raises(OAuthError, match="slow_down"):
         await other.add("acme", "f3", ASKED, 3)
     assert await other.add("acme", "f4", replace(ASKED, client_id="radio"), 3)
-    monkeypatch.setattr(waiting_devices, "MOST_WAITING_OF_TENANT", 4)
+    monkeypatch.setattr(waiting_devices, "MAX_WAITING_OF_TENANT", 4)
     with pytest.raises(OAuthError, match="devices of this tenant"):
         await one.add("acme", "f5", replace(ASKED, client_id="radio"), 3)
     assert await one.add("globex", "f5", ASKED, 3)
-    monkeypatch.setattr(waiting_devices, "MOST", 5)
+    monkeypatch.setattr(waiting_devices, "MAX_WAITING", 5)
     with pytest.raises(OAuthError, match="temporarily_unavailable"):
         await one.add("globex", "f6", ASKED, 3)
 
@@ -122,7 +122,7 @@ async def test_it_lies_in_memory_and_expires(
 ) -> None:
     """With its code's time, by the broker's clock; and no more than so many lie there."""
     config = (await connection.jetstream().stream_info(STREAM)).config
-    assert (config.storage, config.max_age, config.max_msgs) == ("memory", 605, waiting_devices.MOST)
+    assert (config.storage, config.max_age, config.max_msgs) == ("memory", 605, waiting_devices.MAX_WAITING)
 
 
 async def test_a_broker_that_starts_anew_has_forgotten_it(nats_server: Broker) -> None:
