@@ -56,7 +56,7 @@ async def main() -> None:
     os.nice(MODEST)
     try:
         reporter = Reporter()
-        await run_notary(_settings(), reporter, stop_requested(reporter.asked))
+        await run_notary(_settings(), reporter, stop_requested(reporter.receive))
     except (NoKey, Refusal, BrokerTooOld, KeyringError) as refusal:
         log.error("%s", refusal)
         json_log.flush()

@@ -61,7 +61,7 @@ async def main() -> None:
     except KeyringError as error:
         sys.exit(f"heirloom: {error}")
     reporter = Reporter()
-    stop, ready = stop_requested(reporter.asked), asyncio.Event()
+    stop, ready = stop_requested(reporter.receive), asyncio.Event()
     serving = asyncio.create_task(run_projector(settings, reporter, stop, ready))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -88,12 +88,12 @@ async def run_projector(
         connecting.cancel()
         return
     log_bus, audit_buses = await connecting
-    buses = (log_bus, *(asked for asked, _ in audit_buses))
+    buses = (log_bus, *(connection for connection, _ in audit_buses))
     progress = Progress()
     gate = Gate(QUERIES_PER_SECOND)  # one for all connections: the rates are of this process
     reporter.gather = partial(of_projector, progress, gate, partial(last_sequence, log_bus), buses)
     audit = Audit(progress, partial(last_sequence, log_bus), {"what_if": WhatIf(log_bus)})
-    brokers = [Broker(asked, gate, own_inbox) for asked, own_inbox in audit_buses]
+    brokers = [Broker(connection, gate, own_inbox) for connection, own_inbox in audit_buses]
     for broker in brokers:
         audit.serve(broker)
         await broker.start()

@@ -39,7 +39,7 @@ async def main() -> None:
     try:
         settings = _settings()
         reporter = Reporter()
-        stop, ready = stop_requested(reporter.asked), asyncio.Event()
+        stop, ready = stop_requested(reporter.receive), asyncio.Event()
         serving = asyncio.create_task(run_replica(settings, json_log, reporter, stop, ready))
         waiting = asyncio.create_task(ready.wait()), asyncio.create_task(stop.wait())
         await asyncio.wait((serving, *waiting), return_when=asyncio.FIRST_COMPLETED)

@@ -27,7 +27,7 @@ from heirloom.backup.manifest import (
     StreamPart,
     UnusableBackup,
 )
-from heirloom.backup.stream_snapshot import SnapshotFailed, state_of, take
+from heirloom.backup.stream_snapshot import SnapshotFailed, state_of, take_snapshot
 from heirloom.broker import credentials
 from heirloom.data_directory import (
     CREDENTIALS,
@@ -112,7 +112,7 @@ async def _present(connection: Connection) -> list[str]:
 async def _take(connection: Connection, stream: str, into: Path, advance: Callable[[int], None]) -> StreamPart:
     path = into / f"{stream}.snapshot"
     with new_file(path) as file:
-        config, state = await take(connection, stream, file, advance)
+        config, state = await take_snapshot(connection, stream, file, advance)
     return StreamPart(config, state, _part(path))
 
 

@@ -28,7 +28,14 @@ from heirloom.backup.manifest import (
     pieces,
     read_part,
 )
-from heirloom.backup.stream_snapshot import CHUNK_BYTES, consumers_of, give_back, remove_consumer, state_of, take
+from heirloom.backup.stream_snapshot import (
+    CHUNK_BYTES,
+    consumers_of,
+    remove_consumer,
+    restore_snapshot,
+    state_of,
+    take_snapshot,
+)
 from heirloom.backup.unpacked_size import unpacked_size
 from heirloom.broker import credentials, nats_server
 from heirloom.broker.cluster import BrokerOptions, brokers
@@ -138,7 +145,7 @@ async def restore_streams(
     """
     for stream in manifest.streams:
         config = _configuration(stream.name, replicas)
-        await give_back(connection, config, stream.state, pieces(backup, stream.part), advance)
+        await restore_snapshot(connection, config, stream.state, pieces(backup, stream.part), advance)
         for consumer in await consumers_of(connection, stream.name):
             await remove_consumer(connection, stream.name, consumer)
 
@@ -150,7 +157,7 @@ async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> Non
         raise UnusableBackup(f"the broker already has the stream {' and '.join(there)}: a log is never overwritten")
 
 
-async def hand_on(
+async def copy_streams(
     source: Connection, target: Connection, manifest: Manifest, replicas: int | None, draft: Path
 ) -> None:
     """Copy the restored streams to another broker, in `replicas` copies; None: in as many as there were.
@@ -161,10 +168,10 @@ async def hand_on(
     for stream in manifest.streams:
         path = draft / f"{stream.name}.snapshot"
         with path.open("w+b") as file:
-            _, state = await take(source, stream.name, file, lambda _: None)
+            _, state = await take_snapshot(source, stream.name, file, lambda _: None)
             file.seek(0)
             config = _configuration(stream.name, replicas or stream.copies)
-            await give_back(target, config, state, iter(lambda: file.read(CHUNK_BYTES), b""), lambda _: None)
+            await restore_snapshot(target, config, state, iter(lambda: file.read(CHUNK_BYTES), b""), lambda _: None)
         path.unlink()
 
 

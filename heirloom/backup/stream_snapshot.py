@@ -44,13 +44,13 @@ class _Answer(msgspec.Struct):
 
 async def state_of(connection: Connection, stream: str) -> StreamState | None:
     """The state of the stream now; None where it does not exist. Raises `SnapshotFailed`."""
-    answer = await _ask(connection, f"$JS.API.STREAM.INFO.{stream}", b"")
+    answer = await _request(connection, f"$JS.API.STREAM.INFO.{stream}", b"")
     if answer.error is not None and answer.error.err_code == NOT_FOUND:
         return None
-    return _well(answer, stream).state
+    return _checked(answer, stream).state
 
 
-async def take(
+async def take_snapshot(
     connection: Connection, stream: str, sink: BinaryIO, advance: Callable[[int], None]
 ) -> tuple[dict[str, Any], StreamState]:
     """Write the stream, with its durable consumers, into `sink`; returns its configuration and state.
@@ -62,7 +62,7 @@ async def take(
     subscription = await connection.subscribe(inbox, cb=chunks.put)
     try:
         request = msgspec.json.encode({"deliver_subject": inbox, "chunk_size": CHUNK_BYTES, "jsck": True})
-        answer = _well(await _ask(connection, f"$JS.API.STREAM.SNAPSHOT.{stream}", request), stream)
+        answer = _checked(await _request(connection, f"$JS.API.STREAM.SNAPSHOT.{stream}", request), stream)
         async with asyncio.timeout(None) as patience:
             while True:
                 patience.reschedule(asyncio.get_running_loop().time() + BROKER_TIMEOUT_SECONDS)
@@ -86,21 +86,21 @@ async def take(
     return answer.config, answer.state
 
 
-async def give_back(
+async def restore_snapshot(
     connection: Connection,
     config: dict[str, Any],
     state: StreamState,
     source: Iterable[bytes],
     advance: Callable[[int], None],
 ) -> None:
-    """Create a stream of `config` from the pieces that `take` wrote; it must not exist. Raises `SnapshotFailed`."""
+    """Create a stream of `config` from the pieces of a snapshot; it must not exist yet. Raises `SnapshotFailed`."""
     stream = config["name"]
     request = msgspec.json.encode({"config": config, "state": state})
-    begun = _well(await _ask(connection, f"$JS.API.STREAM.RESTORE.{stream}", request), stream)
+    begun = _checked(await _request(connection, f"$JS.API.STREAM.RESTORE.{stream}", request), stream)
     for chunk in source:
-        _well(await _ask(connection, begun.deliver_subject, chunk), stream)
+        _checked(await _request(connection, begun.deliver_subject, chunk), stream)
         advance(len(chunk))
-    _well(await _ask(connection, begun.deliver_subject, b""), stream)
+    _checked(await _request(connection, begun.deliver_subject, b""), stream)
     found = await state_of(connection, stream)
     complete = found is not None and (found.messages, found.last_seq) == (state.messages, state.last_seq)
     if not complete and not config.get("max_age"):  # a message with an expiry may have expired
@@ -109,16 +109,16 @@ async def give_back(
 
 async def consumers_of(connection: Connection, stream: str) -> list[str]:
     """The names of the stream's consumers, which a snapshot includes. Raises `SnapshotFailed`."""
-    answer = _well(await _ask(connection, f"$JS.API.CONSUMER.NAMES.{stream}", b""), stream)
+    answer = _checked(await _request(connection, f"$JS.API.CONSUMER.NAMES.{stream}", b""), stream)
     return list(answer.consumers or ())
 
 
 async def remove_consumer(connection: Connection, stream: str, consumer: str) -> None:
     """Delete a consumer. Raises `SnapshotFailed`."""
-    _well(await _ask(connection, f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}", b""), stream)
+    _checked(await _request(connection, f"$JS.API.CONSUMER.DELETE.{stream}.{consumer}", b""), stream)
 
 
-async def _ask(connection: Connection, subject: str, request: bytes) -> _Answer:
+async def _request(connection: Connection, subject: str, request: bytes) -> _Answer:
     try:
         reply = await connection.unless_denied(connection.request(subject, request, timeout=BROKER_TIMEOUT_SECONDS))
     except Denied as denied:
@@ -130,7 +130,7 @@ async def _ask(connection: Connection, subject: str, request: bytes) -> _Answer:
     return msgspec.json.decode(reply.data, type=_Answer) if reply.data else _Answer()
 
 
-def _well(answer: _Answer, stream: str) -> _Answer:
+def _checked(answer: _Answer, stream: str) -> _Answer:
     if answer.error is not None:
         raise SnapshotFailed(f"the broker refuses with stream {stream}: {answer.error.description}")
     return answer

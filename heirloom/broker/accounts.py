@@ -26,10 +26,10 @@ def accounts(credentials: Credentials) -> str:
     others: list[str] = []
     for account in dict.fromkeys(role.account for role in ROLES.values() if role.account != LOG_ACCOUNT):
         members = {name: role for name, role in ROLES.items() if role.account == account}
-        asked = _asked(members)
-        for arriving in asked.values():
+        reaching = _reaching_log(members)
+        for arriving in reaching.values():
             exported.setdefault(arriving, []).append(account)
-        imports = [_service_import(LOG_ACCOUNT, arriving, subject) for subject, arriving in asked.items()]
+        imports = [_service_import(LOG_ACCOUNT, arriving, subject) for subject, arriving in reaching.items()]
         if any(REVOKED in role.subscribe for role in members.values()):
             exported.setdefault(REVOKED_STORED, []).append(account)
             mapped = REVOKED.replace("*", "$1", 1).replace("*", "$2", 1)
@@ -51,7 +51,7 @@ def _limits(account: str) -> str:
     return f"limits: {{ max_subscriptions: {MAX_SUBSCRIPTIONS}{payload} }}"
 
 
-def _asked(members: dict[str, Role]) -> dict[str, str]:
+def _reaching_log(members: dict[str, Role]) -> dict[str, str]:
     """Maps the subjects by which an account's members reach the log to their names in the log's account.
 
     Every other request is answered inside the account: nats-server loses other members' replies after a request to

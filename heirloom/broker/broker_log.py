@@ -47,13 +47,13 @@ class BrokerLog:
         self._lines = 0
         self._left_out = 0
 
-    async def record(self, said: asyncio.StreamReader) -> None:
+    async def record(self, output: asyncio.StreamReader) -> None:
         """Write the broker's output to the file until the broker has ended."""
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             log.error("cannot write %s: %s", self._path, error.strerror)
-            while await said.read(READ_BYTES):
+            while await output.read(READ_BYTES):
                 pass  # or the broker would block for ever
             return
         file = LogFile(self._path, self._limits, descriptor)
@@ -61,7 +61,7 @@ class BrokerLog:
             while True:
                 try:
                     async with asyncio.timeout(FLUSH_SECONDS):
-                        data = await said.read(READ_BYTES)
+                        data = await output.read(READ_BYTES)
                 except TimeoutError:
                     self._count(file)
                     continue

@@ -163,15 +163,16 @@ def answering(account: str) -> str:
     return f"endpoints-{account.lower()}"
 
 
-def _asked(account: str) -> tuple[str, ...]:
+def _requests_of(account: str) -> tuple[str, ...]:
     if account in (CLIENTS_ACCOUNT, PERSONS_ACCOUNT):
         return CLIENTS_ASK if account == CLIENTS_ACCOUNT else PERSONS_ASK
-    asked = (subject for role in SHOWN.values() if role.account == account for subject in role.publish)
-    return tuple(subject for subject in asked if subject.startswith(("oauth.", "admin.")))
+    requests = (subject for role in SHOWN.values() if role.account == account for subject in role.publish)
+    return tuple(subject for subject in requests if subject.startswith(("oauth.", "admin.")))
 
 
 ANSWERING = {
-    answering(account): Role(account, publish=(INBOXES,), subscribe=(*_asked(account), "$SRV.>")) for account in ASKING
+    answering(account): Role(account, publish=(INBOXES,), subscribe=(*_requests_of(account), "$SRV.>"))
+    for account in ASKING
 }
 """A replica's connections to callers: each may publish replies in that account, and nothing else."""
 

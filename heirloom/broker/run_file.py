@@ -26,10 +26,10 @@ class Running(msgspec.Struct, frozen=True):
     tls: Tls | None = None
     owner: int | None = None
 
-    def know_the_broker(self) -> None:
+    def pin_broker(self) -> None:
         """Let this process, and those it starts, connect only to this broker, by its certificate or its owner."""
         if self.tls is not None:
-            self.tls.be_trusted()
+            self.tls.pin()
         if self.owner is not None:
             os.environ[BROKER_OWNER] = str(self.owner)
 

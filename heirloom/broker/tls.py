@@ -53,7 +53,7 @@ class Tls(NamedTuple):
                 f" {error.verify_message}; give --tls-ca the one that has signed it, or a file with both"
             ) from error
 
-    def be_trusted(self) -> None:
+    def pin(self) -> None:
         """Let this process, and those it starts, trust exactly this certificate, and present it where required.
 
         They share a machine and a data directory with the broker, so no name or authority is needed.

@@ -42,7 +42,7 @@ async def open_bus(
     Raises `click.ClickException` with one clear line.
     """
     if nats is None:
-        where = whereabouts(data, ", or name a broker with --nats")
+        where = running_service(data, ", or name a broker with --nats")
         nats, known = where.url, _credentials(data) if where.ours else None
     try:
         connection = await connect_as(role, f"heirloom {role}", nats, known, patient=False)
@@ -110,9 +110,9 @@ async def reach_log(connection: Connection) -> int:
     raise reason
 
 
-def find(data: Path) -> tuple[Running, Credentials]:
+def own_service(data: Path) -> tuple[Running, Credentials]:
     """Where the service of this data directory runs, and its credentials. Raises `click.ClickException`."""
-    where = whereabouts(data)
+    where = running_service(data)
     if not where.ours:
         raise click.ClickException(
             f"the service on {data} uses a broker of your own, {where.host}: it gives its clients their credentials"
@@ -120,7 +120,7 @@ def find(data: Path) -> tuple[Running, Credentials]:
     return where, _credentials(data)
 
 
-def whereabouts(data: Path, elsewhere: str = "") -> Running:
+def running_service(data: Path, elsewhere: str = "") -> Running:
     """Where the service of this data directory runs. Raises `click.ClickException` where none does.
 
     `elsewhere` is what else a person may do then.
@@ -132,7 +132,7 @@ def whereabouts(data: Path, elsewhere: str = "") -> Running:
         raise _nothing_runs(data, elsewhere) from error
     if not where.is_alive(directory):
         raise _nothing_runs(data, elsewhere)
-    where.know_the_broker()
+    where.pin_broker()
     return where
 
 

@@ -27,7 +27,7 @@ FOLDING = {"scope", "cause", "more", "subject", "what"}
 """Columns whose cells may fold; every other value is there to be copied, and stays whole."""
 
 
-def say(text: str, *, err: bool = False) -> None:
+def print_text(text: str, *, err: bool = False) -> None:
     """Print lines of text, parts of which others may have chosen."""
     click.echo(visible(text, keep="\n"), err=err)
 

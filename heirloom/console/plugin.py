@@ -69,8 +69,8 @@ def render_cell(row: sqlite3.Row, value: Any, column: str) -> Markup | None:
 def link(query: str, text: str, **parameters: str) -> Markup:
     """A link to a canned query about `text`."""
     name = {"family": "family_id", "subject": "sub", "client": "client_id"}[query]
-    asked = urlencode({name: text} | {key: value for key, value in parameters.items() if value})
-    return Markup('<a href="/{}/{}?{}"><bdi>{}</bdi></a>').format(NAME, query, asked, text)
+    encoded = urlencode({name: text} | {key: value for key, value in parameters.items() if value})
+    return Markup('<a href="/{}/{}?{}"><bdi>{}</bdi></a>').format(NAME, query, encoded, text)
 
 
 def time(text: str, match: re.Match[str] | None = None) -> Markup:

@@ -91,8 +91,8 @@ async def try_doors(url: str, known: Credentials | None, names: Collection[Name]
                 raise
             away.append(untried)
             continue
-        if said := [line for line in found if line]:
-            raise OpenDoors(host, said)
+        if open_rights := [line for line in found if line]:
+            raise OpenDoors(host, open_rights)
     if len(away) == len(servers):
         raise away[0]
     for passed_over in away:

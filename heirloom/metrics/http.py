@@ -125,11 +125,11 @@ def _response(reply: Reply) -> bytes:
 async def _reply(path: str, children: Sequence[Child]) -> Reply:
     match path:
         case "/metrics":
-            return Reply(200, CONTENT_TYPE_LATEST, rendered(await _ask_all(children)))
+            return Reply(200, CONTENT_TYPE_LATEST, rendered(await _answers(children)))
         case "/livez":
-            return _verdict("live", [answer for answer in await _ask_all(children) if answer.stuck])
+            return _verdict("live", [answer for answer in await _answers(children) if answer.stuck])
         case "/readyz":
-            return _verdict("ready", [answer for answer in await _ask_all(children) if answer.obstacles])
+            return _verdict("ready", [answer for answer in await _answers(children) if answer.obstacles])
         case _:
             return Reply(404, "text/plain", b"there are /metrics, /livez and /readyz\n")
 
@@ -139,16 +139,16 @@ def _verdict(what: str, against: list[ProcessAnswer]) -> Reply:
     return Reply(503 if against else 200, "application/json", msgspec.json.encode(body) + b"\n")
 
 
-async def _ask_all(children: Sequence[Child]) -> list[ProcessAnswer]:
-    return list(await asyncio.gather(*(_ask(child) for child in children)))
+async def _answers(children: Sequence[Child]) -> list[ProcessAnswer]:
+    return list(await asyncio.gather(*(_answer_of(child) for child in children)))
 
 
-async def _ask(child: Child) -> ProcessAnswer:
+async def _answer_of(child: Child) -> ProcessAnswer:
     name = child.name.removeprefix("the ").replace(" ", "-")
     if not child.reports:  # a broker; the processes that use it report whether it works
         return ProcessAnswer(name, ProcessReport(()) if child.is_running else None)
     try:
-        return ProcessAnswer(name, await child.ask(LIVE_SECONDS))
+        return ProcessAnswer(name, await child.request_report(LIVE_SECONDS))
     except TimeoutError:
         return ProcessAnswer(name, None, stuck=True)
 

@@ -86,7 +86,7 @@ class Child:
         """Whether the process runs now."""
         return self._process is not None and self._process.returncode is None
 
-    async def ask(self, seconds: float) -> ProcessReport | None:
+    async def request_report(self, seconds: float) -> ProcessReport | None:
         """The process's report; None while it does not run. Concurrent callers share one answer.
 
         Raises `TimeoutError` where a running process does not answer within so many seconds.
@@ -94,7 +94,7 @@ class Child:
         if self._reports is None or not self.is_running:
             return None
         async with asyncio.timeout(seconds):
-            return await self._reports.ask()
+            return await self._reports.request()
 
     async def start(self) -> None:
         """Start the process and wait until it is ready; from then on it is restarted whenever it dies.

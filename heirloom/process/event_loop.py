@@ -28,23 +28,23 @@ async def _to_the_end(main: Coroutine[None, None, None]) -> None:
         await end(asyncio.all_tasks() - {asyncio.current_task()})
 
 
-def stop_requested(asked: Callable[[bytes], None] = lambda _: None) -> asyncio.Event:
+def stop_requested(on_input: Callable[[bytes], None] = lambda _: None) -> asyncio.Event:
     """An event, set by SIGTERM or SIGINT, and for a child of `heirloom up` when its parent has ended, in whatever way.
 
-    `asked` receives what the parent writes meanwhile.
+    `on_input` receives what the parent writes meanwhile.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     if os.environ.get("HEIRLOOM_PARENT"):
-        loop.add_reader(sys.stdin.fileno(), _read_input, loop, stop, asked)
+        loop.add_reader(sys.stdin.fileno(), _read_input, loop, stop, on_input)
     return stop
 
 
-def _read_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, asked: Callable[[bytes], None]) -> None:
-    if said := os.read(sys.stdin.fileno(), 1024):
-        asked(said)
+def _read_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, on_input: Callable[[bytes], None]) -> None:
+    if data := os.read(sys.stdin.fileno(), 1024):
+        on_input(data)
     else:
         loop.remove_reader(sys.stdin.fileno())
         stop.set()

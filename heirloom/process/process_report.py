@@ -83,9 +83,9 @@ class Reporter:
         self.gather: Gather = _starting
         self._tasks = TaskSet()
 
-    def asked(self, questions: bytes) -> None:
+    def receive(self, requests: bytes) -> None:
         """Answer whole lines of the parent, each a number."""
-        for line in questions.split():
+        for line in requests.split():
             self._tasks.start(self._answer(int(line)))
 
     async def _answer(self, question: int) -> None:
@@ -100,7 +100,7 @@ class Reports:
 
     def __init__(self, process: Process) -> None:
         assert process.stdin is not None and process.stdout is not None
-        self._questions, self._said = process.stdin, process.stdout
+        self._requests, self._output = process.stdin, process.stdout
         self._question = 0
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[bool] = loop.create_future()
@@ -112,21 +112,21 @@ class Reports:
         """Wait until the process writes `ready`; False where it ends first."""
         return await asyncio.shield(self._ready)
 
-    async def ask(self) -> ProcessReport | None:
+    async def request(self) -> ProcessReport | None:
         """The process's report; None where it ends first. Concurrent callers share one answer."""
         if self.reading.done():
             return None
         if self._answer.done():
             self._question += 1
             self._answer = asyncio.get_running_loop().create_future()
-            self._questions.write(b"%d\n" % self._question)
+            self._requests.write(b"%d\n" % self._question)
         return await asyncio.shield(self._answer)
 
     async def _read(self) -> None:
         try:
-            while not self._said.at_eof():
+            while not self._output.at_eof():
                 with contextlib.suppress(ValueError):  # too long, or no report: it answers no request
-                    self._take(await self._said.readline())
+                    self._take(await self._output.readline())
         finally:
             if not self._ready.done():
                 self._ready.set_result(False)

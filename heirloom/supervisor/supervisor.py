@@ -123,12 +123,12 @@ async def _on_own_broker(data: DataDirectory, options: ServiceOptions) -> tuple[
     known = credentials.ensure(data.path)
     ports = await _ports(data, options.port, options.cluster)
     if options.tls is not None:
-        options.tls.be_trusted()
+        options.tls.pin()
     reached = REACHED_BY.get(options.host, options.host)
     owner = nats_server.owner() if options.tls is None else None
     hosts = ",".join(address(reached, port) for port in ports)
     where = Running(hosts, os.getpid(), ours=True, tls=options.tls, owner=owner)
-    where.know_the_broker()
+    where.pin_broker()
     broker_options = BrokerOptions(options.sync, options.host, options.tls, options.logs)
     children = brokers(data, ports, known, broker_options)
     return where, [*children, *processes(data, where.url, options, ours=True)]
@@ -172,7 +172,7 @@ async def _log_obstacles(child: Child) -> None:
     while True:
         await asyncio.sleep(OBSTACLE_SECONDS)
         with contextlib.suppress(TimeoutError):
-            report = await child.ask(OBSTACLE_SECONDS)
+            report = await child.request_report(OBSTACLE_SECONDS)
             if report is not None and report.obstacles != logged:
                 logged = report.obstacles
                 log.warning("%s is not ready yet: %s", child.name, "; ".join(logged))

@@ -13,21 +13,21 @@ def asked_time(context: QueryContext, at: datetime | None) -> int:
     """The time in microseconds, by default now. Raises `QueryRefused` before the tenant's first family or after now."""
     if at is None:
         return context.now
-    asked = past_time(at, context.now)
+    requested = past_time(at, context.now)
     begun = context.db.execute(_FIRST_FAMILY, (context.tenant,)).fetchone()[0]
     if begun is None:
         raise QueryRefused("invalid_request", "the log holds no family of this tenant")
-    if asked < begun:
+    if requested < begun:
         raise QueryRefused("invalid_request", f"the first family of this tenant began at {moment(begun).isoformat()}")
-    return asked
+    return requested
 
 
 def past_time(at: datetime | None, now: int) -> int:
     """The time in microseconds, by default `now`. Raises `QueryRefused` after `now`."""
-    asked = now if at is None else microseconds(at)
-    if asked > now:
+    requested = now if at is None else microseconds(at)
+    if requested > now:
         raise QueryRefused("invalid_request", "that time is in the future")
-    return asked
+    return requested
 
 
 def asked_seq(seq: int, applied: int) -> int:

@@ -147,11 +147,11 @@ class Audit:
     async def _handle(self, name: str, asker: Asker, body: bytes) -> bytes:
         if (handler := self._handlers.get(name)) is not None:
             return await handler(asker, body)
-        asked = QUERIES[name]
-        request = await self._receive(body, asked.request)
+        chosen = QUERIES[name]
+        request = await self._receive(body, chosen.request)
         turns = self._own_turns if asker.is_own else self._turns
         async with turns.of((asker.tenant, name)):
-            return await self._run(asked, asker.tenant, request)
+            return await self._run(chosen, asker.tenant, request)
 
     async def _position(self, _asker: Asker, body: bytes) -> bytes:
         await self._receive(body, AuditRequest)

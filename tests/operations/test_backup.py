@@ -19,7 +19,7 @@ from events.bus.connect import connect
 from events.log.consumer_reader import read
 from events.log.stored_commit import Stored
 from heirloom.backup.manifest import MANIFEST
-from heirloom.backup.stream_snapshot import give_back, state_of, take
+from heirloom.backup.stream_snapshot import restore_snapshot, state_of, take_snapshot
 from heirloom.cli.main import main
 from heirloom.data_directory import KEYRING
 from notary.notary import Notary
@@ -156,11 +156,11 @@ async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path
     await jetstream.add_stream(StreamConfig(name="SHORT", subjects=["short"], max_age=0.2))
     await jetstream.publish("short", b"x")
     copy = BytesIO()
-    config, state = await take(connection, "SHORT", copy, lambda _: None)
+    config, state = await take_snapshot(connection, "SHORT", copy, lambda _: None)
     assert state.messages == 1
     await jetstream.delete_stream("SHORT")
     await asyncio.sleep(0.2)  # its messages' whole life
-    await give_back(connection, config, state, [copy.getvalue()], lambda _: None)
+    await restore_snapshot(connection, config, state, [copy.getvalue()], lambda _: None)
     assert await state_of(connection, "SHORT") is not None
     await connection.close()
 

@@ -20,7 +20,7 @@ from events.bus.connect import connect
 from events.bus.peer import BROKER_OWNER, NotOurBroker
 from heirloom.broker import nats_server
 from heirloom.broker.run_file import Running
-from heirloom.cli.service_connection import whereabouts
+from heirloom.cli.service_connection import running_service
 from heirloom.data_directory import BrokerDirectory, DataDirectory
 from heirloom.process.child_process import Child, Program
 from tests.system.service import HEIRLOOM, Service
@@ -128,13 +128,13 @@ def test_a_service_that_is_gone_is_not_asked(tmp_path: Path) -> None:
         _says_that_nothing_runs(tmp_path)  # somebody else's, `heirloom broker-config` perhaps
         alive = Running("127.0.0.1:1", os.getpid(), ours=True)
         DataDirectory(tmp_path).run_file.write_bytes(msgspec.json.encode(alive))
-        assert whereabouts(tmp_path) == alive
+        assert running_service(tmp_path) == alive
     _says_that_nothing_runs(tmp_path)
 
 
 def _says_that_nothing_runs(data: Path) -> None:
     with pytest.raises(click.ClickException, match="no service runs on"):
-        whereabouts(data)
+        running_service(data)
 
 
 def _gone() -> int:

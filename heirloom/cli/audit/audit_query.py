@@ -58,33 +58,33 @@ def _with(command: F, *options: Callable[[F], F]) -> F:
     return command
 
 
-def ask_once(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
+def query_once(data: Path, nats: str | None, subject: str, parameters: dict[str, Any]) -> Answer:
     """The answer, over a connection of its own. Raises `click.ClickException`."""
 
     async def run() -> Answer:
         async with open_bus(data, nats, "auditor") as connection:
-            return await ask_in_full(connection, subject, parameters)
+            return await query_in_full(connection, subject, parameters)
 
     return asyncio.run(run())
 
 
-async def ask_in_full(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+async def query_in_full(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
     """The answer; a list with as many items as requested, if there are so many. Raises `click.ClickException`.
 
     An answer goes through a part of the rows only, so it may have few items of a rare kind, or none. A cursor belongs
     to one query, and `6h` is another time at every call: `asked` returns the times that belong to the cursor.
     """
-    answer = await ask(connection, subject, parameters)
+    answer = await send_query(connection, subject, parameters)
     wanted = parameters.get("limit")
     while wanted is not None and answer.get("cursor") is not None and len(answer["items"]) < wanted:
         rest = {"limit": wanted - len(answer["items"]), "cursor": answer["cursor"]}
-        more = await ask(connection, subject, parameters | rest)
+        more = await send_query(connection, subject, parameters | rest)
         answer |= {"items": answer["items"] + more["items"], "cursor": more["cursor"]}
     times = {name: value.astimezone(UTC) for name, value in parameters.items() if isinstance(value, datetime)}
     return answer if not times or answer.get("cursor") is None else answer | {"asked": msgspec.to_builtins(times)}
 
 
-async def ask(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
+async def send_query(connection: Connection, subject: str, parameters: dict[str, Any]) -> Answer:
     """The answer to an audit query. Raises `click.ClickException` with the service's error."""
     given = {name: value for name, value in parameters.items() if value is not None}
     return await answer_to(connection, "auditor", subject, given, QUERY_TIMEOUT_SECONDS)

@@ -14,7 +14,7 @@ from events.aggregates.commit import UnreadableCommit
 from events.aggregates.subjects import FAMILY_ID, TENANT
 from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
 from heirloom.cli.options import where
-from heirloom.cli.tables import say
+from heirloom.cli.tables import print_text
 from heirloom.cli.time_param import Until
 from heirloom.export.export import FORMATS, PARQUET, Missing, Selection, find_position, open_sink, resume, write_records
 from heirloom.export.line_formats import BadExport, ExportPosition
@@ -93,7 +93,7 @@ def export(  # noqa: PLR0913  # a command's options are its parameters
             raise  # the reader of standard output has left
         raise click.ClickException(f"{error.filename or file}: {error.strerror}") from error
     if file is not None:
-        say(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
+        print_text(f"{file} goes up to sequence {last}" if last else "there was nothing to write")
 
 
 async def _export(data: Path, nats: str | None, job: _Job, position: ExportPosition | None) -> int:

@@ -7,11 +7,11 @@ from typing import Any, get_args
 import click
 
 from events.aggregates.family import RevocationReason
-from heirloom.cli.audit.audit_query import ask, ask_once, listed, query, show
+from heirloom.cli.audit.audit_query import listed, query, query_once, send_query, show
 from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.audit.family_tree import print_picture
 from heirloom.cli.service_connection import open_bus
-from heirloom.cli.tables import Answer, print_families, print_family, print_incidents, print_revocations, say
+from heirloom.cli.tables import Answer, print_families, print_family, print_incidents, print_revocations, print_text
 
 
 @click.command()
@@ -31,7 +31,7 @@ def family(data: Path, nats: str | None, tenant: str, form: str | None, family_i
 @click.option("--status", type=click.Choice(["live", "revoked", "expired"]), help="As it is now.")
 def families(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """The families that began then, newest first."""
-    answer = ask_once(data, nats, f"audit.{tenant}.families", filters)
+    answer = query_once(data, nats, f"audit.{tenant}.families", filters)
     show(answer, form, print_families, COLUMNS["families"])
 
 
@@ -40,7 +40,7 @@ def families(data: Path, nats: str | None, tenant: str, form: str | None, **filt
 @click.option("--reason", type=click.Choice(get_args(RevocationReason)), metavar="REASON", help="For this reason.")
 def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """What was revoked, when, why and by whom, newest first."""
-    answer = ask_once(data, nats, f"audit.{tenant}.revocations", filters)
+    answer = query_once(data, nats, f"audit.{tenant}.revocations", filters)
     show(answer, form, print_revocations, COLUMNS["revocations"])
 
 
@@ -49,7 +49,7 @@ def revocations(data: Path, nats: str | None, tenant: str, form: str | None, **f
 @click.option("--reason", type=click.Choice(["reuse_detected", "code_reuse", "forgery"]), help="Of this kind.")
 def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **filters: Any) -> None:
     """Stolen and forged tokens that were shown, newest first."""
-    answer = ask_once(data, nats, f"audit.{tenant}.incidents", filters)
+    answer = query_once(data, nats, f"audit.{tenant}.incidents", filters)
     show(answer, form, print_incidents, COLUMNS["incidents"])
 
 
@@ -57,21 +57,21 @@ def incidents(data: Path, nats: str | None, tenant: str, form: str | None, **fil
 @query
 def position(data: Path, nats: str | None, tenant: str, form: str | None) -> None:
     """How far the read model is behind the log."""
-    answer = ask_once(data, nats, f"audit.{tenant}.position", {})
+    answer = query_once(data, nats, f"audit.{tenant}.position", {})
     show(answer, form, _print_position)
 
 
 def _print_position(answer: Answer) -> None:
     obstacle = f"; it goes no further: {answer['obstacle']}" if "obstacle" in answer else ""
-    say(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
+    print_text(f"applied {answer['applied_seq']} of {answer['log_seq']}, {answer['lag']} behind{obstacle}")
 
 
 async def _family(data: Path, nats: str | None, tenant: str, family_id: str) -> Answer:
     """The family with its whole timeline, page by page."""
     async with open_bus(data, nats, "auditor") as connection:
         subject, request = f"audit.{tenant}.family", {"family_id": family_id}
-        answer = await ask(connection, subject, request)
+        answer = await send_query(connection, subject, request)
         while answer["cursor"] is not None:
-            more = await ask(connection, subject, request | {"cursor": answer["cursor"]})
+            more = await send_query(connection, subject, request | {"cursor": answer["cursor"]})
             answer = more | {"timeline": answer["timeline"] + more["timeline"]}
         return answer

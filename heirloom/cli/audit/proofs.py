@@ -15,7 +15,7 @@ from events.log.stream import last_sequence
 from heirloom.cli.audit.trust_options import KEY, NAME_A_KEY, UNSIGNED, trusted
 from heirloom.cli.log_connection import progress, reading, stepped_over
 from heirloom.cli.options import DATA, FILE, where
-from heirloom.cli.tables import say
+from heirloom.cli.tables import print_text
 from heirloom.data_directory import DataDirectory
 from notary.checkpoint import Checkpoint
 from notary.inclusion_proof import Proof, Prover, Unproven, check, read_proof
@@ -94,7 +94,7 @@ def check_proof(data: Path, keys: tuple[str, ...], unsigned: bool, body_file: Pa
     if known is None:
         click.echo("NOT PROVEN: that this is the log of the notary it names. Nobody's signature was checked")
     signed = "signature not checked" if known is None else "signed by a known key"
-    say(f"the body of SHA-256 {proof.body_sha256} lies at {where} ({signed})")
+    print_text(f"the body of SHA-256 {proof.body_sha256} lies at {where} ({signed})")
 
 
 @click.command()

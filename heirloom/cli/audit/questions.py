@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from heirloom.cli.audit.audit_query import SINCE, UNTIL, ask_once, paged, query, show
+from heirloom.cli.audit.audit_query import SINCE, UNTIL, paged, query, query_once, show
 from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.tables import Answer, Row, newest, plain, print_facts, print_page, shown, when
 from heirloom.cli.time_param import Until, When
@@ -31,7 +31,7 @@ introspection does that.
 def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str | None, **about: Any) -> None:
     """Print whether a token was valid, and the commit that decided it."""
     about["token"] = sys.stdin.buffer.read().decode(errors="replace").strip() if text == "-" else text
-    show(ask_once(data, nats, f"audit.{tenant}.token", about), form, _print_token)
+    show(query_once(data, nats, f"audit.{tenant}.token", about), form, _print_token)
 
 
 @click.command("as-of")
@@ -47,7 +47,7 @@ def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: i
     about["seq" if isinstance(moment, int) else "at"] = moment
     if about["family_id"] is not None:
         about["limit"] = None
-    show(ask_once(data, nats, f"audit.{tenant}.as_of", about), form, _print_states, COLUMNS["as_of"])
+    show(query_once(data, nats, f"audit.{tenant}.as_of", about), form, _print_states, COLUMNS["as_of"])
 
 
 @click.command()
@@ -57,7 +57,7 @@ def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: i
 def diff(data: Path, nats: str | None, tenant: str, form: str | None, **about: Any) -> None:
     """The families that changed after SEQ1, up to SEQ2."""
     columns = "seq", "family", "client", "subject", "what", "before", "after"
-    answer = ask_once(data, nats, f"audit.{tenant}.diff", about)
+    answer = query_once(data, nats, f"audit.{tenant}.diff", about)
     show(answer, form, lambda a: print_page(a, columns, _change_row), COLUMNS["diff"])
 
 
@@ -66,7 +66,7 @@ def diff(data: Path, nats: str | None, tenant: str, form: str | None, **about: A
 @click.argument("sub")
 def subject(data: Path, nats: str | None, tenant: str, form: str | None, **about: Any) -> None:
     """Everything ever issued for a person."""
-    show(ask_once(data, nats, f"audit.{tenant}.subject", about), form, _print_person, COLUMNS["subject"])
+    show(query_once(data, nats, f"audit.{tenant}.subject", about), form, _print_person, COLUMNS["subject"])
 
 
 @click.command("blast-radius")
@@ -77,7 +77,7 @@ def blast_radius(data: Path, nats: str | None, tenant: str, form: str | None, fa
 
     The tokens that were alive when the thief struck, and who presented which generation when.
     """
-    answer = ask_once(data, nats, f"audit.{tenant}.blast_radius", {"family_id": family_id})
+    answer = query_once(data, nats, f"audit.{tenant}.blast_radius", {"family_id": family_id})
     show(answer, form, _print_reach)
 
 
@@ -91,7 +91,7 @@ def activity(data: Path, nats: str | None, tenant: str, form: str | None, **peri
     An hour is counted as a whole, also the one in which --since or --until lies.
     """
     columns = "hour", "begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"
-    answer = ask_once(data, nats, f"audit.{tenant}.activity", period)
+    answer = query_once(data, nats, f"audit.{tenant}.activity", period)
     show(answer, form, lambda a: print_page(a, columns, _hour_row), COLUMNS["activity"])
 
 
@@ -106,7 +106,7 @@ def search(data: Path, nats: str | None, tenant: str, form: str | None, words: t
     Revocations, incidents and cut-offs with all these words, newest first.
     """
     columns = "when", "seq", "family", "client", "subject", "what", "reason", "who", "cause"
-    answer = ask_once(data, nats, f"audit.{tenant}.search", {"text": " ".join(words), **period})
+    answer = query_once(data, nats, f"audit.{tenant}.search", {"text": " ".join(words), **period})
     show(answer, form, lambda a: print_page(a, columns, _found_row), COLUMNS["search"])
 
 

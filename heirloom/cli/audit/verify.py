@@ -18,7 +18,7 @@ from events.verification.verifier import Report
 from events.worker.parent import ChildGone, run_worker
 from heirloom.cli.audit.trust_options import coverage, held_against
 from heirloom.cli.log_connection import INTERRUPTED, described, progress, reading
-from heirloom.cli.tables import print_json, say
+from heirloom.cli.tables import print_json, print_text
 from notary.log_verifier import MODULE, Terms, VerificationProgress, Work, interrupted
 from notary.merged_reader import Place, read_vouched
 from notary.merkle_tree import leaf_hash
@@ -81,7 +81,7 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
     if report.fault is not None:
         others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
         where = "sequence" if report.fault.stream == STREAM else f"{report.fault.stream} sequence"
-        say(f"BAD: {where} {report.fault.seq}: {report.fault.why}{others}", err=as_json)
+        print_text(f"BAD: {where} {report.fault.seq}: {report.fault.why}{others}", err=as_json)
 
 
 def _broken_off(save: Path) -> str:

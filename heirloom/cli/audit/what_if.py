@@ -11,7 +11,7 @@ import msgspec
 from events.worker.parent import ChildGone
 from heirloom.cli.audit.audit_query import query, show
 from heirloom.cli.log_connection import progress, reading
-from heirloom.cli.tables import Answer, Row, plain, print_facts, print_page, say, when
+from heirloom.cli.tables import Answer, Row, plain, print_facts, print_page, print_text, when
 from heirloom.cli.time_param import Until
 from heirloom.moment import Moment, is_inverted
 from heirloom.what_if.findings import Findings, Scenario, changes_of
@@ -101,7 +101,7 @@ def _print(answer: Answer) -> None:
         }
     )
     for caveat in answer["caveats"]:
-        say(f"note: {caveat}")
+        print_text(f"note: {caveat}")
     if named:
         click.echo()
         columns = "seq", "when", "family", "client", "subject", "gen", "what", "in fact", "instead"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from events.visible_text import unknown_name
-from heirloom.cli.commands.admin_order import REASON, OrderTarget, ask, order, show
+from heirloom.cli.commands.admin_order import REASON, OrderTarget, order, send_order, show
 from heirloom.cli.commands.admin_role import role
 from heirloom.cli.options import FILE
 from heirloom.seed import read_toml
@@ -168,4 +168,4 @@ def _read_settings(given: tuple[str, ...], file: Path | None) -> dict[str, Any]:
 
 def _ask(target: OrderTarget, operation: str, request: Mapping[str, Any]) -> None:
     """Send the order and show its answer. Raises `click.ClickException`."""
-    show(target, ask(target, operation, request))
+    show(target, send_order(target, operation, request))

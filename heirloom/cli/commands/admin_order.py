@@ -36,7 +36,7 @@ def order(command: F) -> F:
 REASON = click.option("--reason", metavar="TEXT", help="In your own words; kept in the log.")
 
 
-def ask(target: OrderTarget, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def send_order(target: OrderTarget, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Send an order, without what is None, and return its answer. Raises `click.ClickException` with its error."""
     given = {name: value for name, value in request.items() if value is not None}
     subject = f"admin.{target.tenant}.{operation}"

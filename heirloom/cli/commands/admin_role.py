@@ -7,8 +7,8 @@ import click
 
 from events.aggregates.role import RoleKind
 from heirloom.broker.run_file import host_of
-from heirloom.cli.commands.admin_order import REASON, OrderTarget, ask, order, show
-from heirloom.cli.service_connection import whereabouts
+from heirloom.cli.commands.admin_order import REASON, OrderTarget, order, send_order, show
+from heirloom.cli.service_connection import running_service
 from heirloom.cli.tables import print_json, print_rows
 
 
@@ -27,7 +27,7 @@ def role_add(kind: str, name: str, **options: Any) -> None:
     It may do what that role may, for this tenant alone, and has an inbox of its own. Its secret is shown this once.
     """
     target = OrderTarget(**options)
-    answer = ask(target, "role.add", {"role": kind, "name": name})
+    answer = send_order(target, "role.add", {"role": kind, "name": name})
     answer["url"] = _url(target.data, target.nats, f"{answer['user']}:{answer['secret']}")
     show(target, answer)
     if not target.as_json:
@@ -39,7 +39,7 @@ def role_add(kind: str, name: str, **options: Any) -> None:
 def role_list(**options: Any) -> None:
     """Show the names, live and revoked."""
     target = OrderTarget(**options)
-    answer = ask(target, "role.list", {})
+    answer = send_order(target, "role.list", {})
     if target.as_json:
         print_json(answer)
         return
@@ -54,10 +54,10 @@ def role_list(**options: Any) -> None:
 def role_revoke(name: str, reason: str | None, **options: Any) -> None:
     """Let nobody connect as NAME any more; its connections end within a second."""
     target = OrderTarget(**options)
-    show(target, ask(target, "role.revoke", {"name": name, "reason": reason}))
+    show(target, send_order(target, "role.revoke", {"name": name, "reason": reason}))
 
 
 def _url(data: Path, nats: str | None, who: str) -> str:
     """The URL of the first broker for these credentials, as `heirloom url` prints it."""
-    first = (whereabouts(data).url if nats is None else nats).split(",")[0]
+    first = (running_service(data).url if nats is None else nats).split(",")[0]
     return f"{first.partition('://')[0]}://{who}@{host_of(first)}"

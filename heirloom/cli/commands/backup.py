@@ -22,10 +22,10 @@ from heirloom.backup.backup import back_up
 from heirloom.backup.manifest import Manifest, UnusableBackup, check, read_manifest, read_part
 from heirloom.backup.restore import (
     check_room,
+    copy_streams,
     credentials_in,
     draft_of,
     end_every_family,
-    hand_on,
     is_empty,
     own_brokers,
     refuse_to_overwrite,
@@ -41,7 +41,7 @@ from heirloom.cli.commands.restorable import names, obstacle, report_accepted
 from heirloom.cli.log_connection import progress
 from heirloom.cli.options import FILE, where
 from heirloom.cli.service_connection import open_bus, reach_log
-from heirloom.cli.tables import say
+from heirloom.cli.tables import print_text
 from heirloom.data_directory import NOTARY_PUBLIC_KEY, DataDirectory
 from notary.key_files import parse_keys
 from notary.log_verifier import Terms
@@ -78,7 +78,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
     manifest, why = _run(run)
     size = sum(part.size for part in manifest.parts)
     keys = "and every key" if manifest.has_keys else "without the keys"
-    say(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
+    print_text(f"{into}: the log up to sequence {manifest.log.last_seq:,} {keys}, {size:,} bytes")
     if why is not None:
         raise click.ClickException(f"the backup {into} is there, and would not be restored as it is: {why}")
 
@@ -144,7 +144,7 @@ def restore(  # noqa: PLR0913  # a command's options are its parameters
                     report = await _verify(connection, terms, accepted)
                     ended = await _end_families(connection, manifest) if end_families else 0
                     if target is not None:
-                        await hand_on(connection, target, manifest, cluster, draft)
+                        await copy_streams(connection, target, manifest, cluster, draft)
                 if target is not None:
                     shutil.rmtree(scratch)
                 restore_keys(backup, manifest, draft, same_log=not end_families)

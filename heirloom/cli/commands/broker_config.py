@@ -13,7 +13,7 @@ from heirloom.broker.run_file import address
 from heirloom.broker.tls import CannotSecure, Tls, required
 from heirloom.cli.address_param import Address
 from heirloom.cli.options import DATA, FILE
-from heirloom.cli.tables import say
+from heirloom.cli.tables import print_text
 from heirloom.data_directory import DataDirectory
 from heirloom.supervisor.preparation import CannotStart, locked, prepare
 from service.keys.keyring import KeyringError
@@ -106,4 +106,4 @@ def _routes_by(tls: Tls) -> tuple[str, str]:
 
 def _write(config: Path, text: str) -> None:
     files.replace(config, text.encode())
-    say(f"{config} is ready")
+    print_text(f"{config} is ready")

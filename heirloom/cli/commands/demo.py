@@ -18,7 +18,7 @@ from rich.table import Table
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from heirloom.broker import credentials
-from heirloom.cli.audit.audit_query import ask
+from heirloom.cli.audit.audit_query import send_query
 from heirloom.cli.commands.apply import apply_seed
 from heirloom.cli.service_connection import open_bus, reach_log
 from heirloom.seed import Seed
@@ -49,7 +49,7 @@ def demo(keep: Path | None) -> None:
     directory = contextlib.nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix="heirloom-demo-")
     with directory as data:
         try:
-            asyncio.run(_Story(Path(data), Console(highlight=False)).tell())
+            asyncio.run(_Story(Path(data), Console(highlight=False)).run())
             own = "heirloom up --seed FILE.toml" if keep is None else f"heirloom up --data {keep}"
             click.echo(f"\nThat was Heirloom. {'Start your own' if keep is None else 'Go on with this log'}: {own}")
         except CannotStart as error:
@@ -62,7 +62,7 @@ class _Story:
         self._console = console
         self._step = 0
 
-    async def tell(self) -> None:
+    async def run(self) -> None:
         with self._console.status("Starting a broker, the token service and its read model"):
             service = running(ServiceOptions(self._data, port=0))
             where = await service.__aenter__()
@@ -78,16 +78,16 @@ class _Story:
             await service.__aexit__(None, None, None)
 
     async def _theft(self, app: Connection) -> str:
-        self._say(
+        self._print_step(
             "Alice signs in. The app gets two tokens.",
             "A short-lived access token, and a refresh token to get the next pair with. They begin a family.",
         )
-        first = await _ask(app, "issue", {"sub": "alice", "scope": "read offline_access"})
-        self._say(
+        first = await _request(app, "issue", {"sub": "alice", "scope": "read offline_access"})
+        self._print_step(
             "Somebody copies the refresh token.",
             "From a log, a backup, a lost laptop: nobody notices. This is generation 0.",
         )
-        self._say(
+        self._print_step(
             "The app refreshes twice, as apps do.",
             "Each refresh token works once and gives its successor: generation 1, then generation 2.",
         )
@@ -100,11 +100,11 @@ class _Story:
             "access token from the 2nd refresh": third["access_token"],
         }
         before = [await _active(app, token) for token in tokens.values()]
-        self._say(
+        self._print_step(
             "The thief presents generation 0.",
             "It was rotated away, so two parties hold this family, and one of them is a thief.",
         )
-        refused = await _ask(app, "token", {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]})
+        refused = await _request(app, "token", {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]})
         if refused.get("error") != "invalid_grant":
             raise click.ClickException(f"the thief was not refused: {sorted(refused)}")
         self._console.print(
@@ -118,18 +118,18 @@ class _Story:
         return family_id
 
     async def _proof(self, family_id: str) -> None:
-        self._say(
+        self._print_step(
             "The auditor sees exactly what happened.", "Every decision is one commit in the log, with all its events."
         )
         async with open_bus(self._data, None, "auditor") as auditor:  # the read model may lag a moment behind
-            await ask(auditor, "audit.acme.position", {"min_seq": await reach_log(auditor)})
+            await send_query(auditor, "audit.acme.position", {"min_seq": await reach_log(auditor)})
         await self._heirloom("audit", "family", family_id)
-        self._say(
+        self._print_step(
             "And can prove that nothing was changed or left out.", "Each commit holds the hash of the one before."
         )
         await self._heirloom("audit", "verify")
 
-    def _say(self, headline: str, explanation: str) -> None:
+    def _print_step(self, headline: str, explanation: str) -> None:
         self._step += 1
         self._console.print(f"\n[bold]{self._step}. {headline}[/bold]")
         self._console.print(Padding(f"[dim]{explanation}[/dim]", (0, 0, 0, 3)))
@@ -152,18 +152,18 @@ class _Story:
             raise click.ClickException(f"heirloom {arguments[0]} {arguments[1]} failed")
 
 
-async def _ask(app: Connection, endpoint: str, request: dict[str, Any]) -> dict[str, Any]:
+async def _request(app: Connection, endpoint: str, request: dict[str, Any]) -> dict[str, Any]:
     reply = await app.request(f"oauth.acme.client.web.{endpoint}", msgspec.json.encode(request), timeout=5)
     answer: dict[str, Any] = msgspec.json.decode(reply.data)
     return answer
 
 
 async def _refresh(app: Connection, tokens: dict[str, Any]) -> dict[str, Any]:
-    return await _ask(app, "token", {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]})
+    return await _request(app, "token", {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]})
 
 
 async def _active(app: Connection, token: str) -> bool:
-    active: bool = (await _ask(app, "introspect", {"token": token}))["active"]
+    active: bool = (await _request(app, "introspect", {"token": token}))["active"]
     return active
 
 

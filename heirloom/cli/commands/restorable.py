@@ -9,7 +9,7 @@ from events.aggregates.subjects import CHECKPOINTS, STREAM
 from events.log.grammar import Foreign
 from events.verification.verifier import Report
 from heirloom.cli.log_connection import described
-from heirloom.cli.tables import say
+from heirloom.cli.tables import print_text
 
 NAME = re.compile(rf"({CHECKPOINTS}:)?[1-9][0-9]{{0,18}}")
 NAMED = 10
@@ -46,9 +46,9 @@ def report_accepted(report: Report, accepted: Collection[str]) -> None:
     """Report which of these messages were accepted although foreign, and which are not foreign at all."""
     foreign = {_name(each) for each in report.foreign}
     if was := [name for name in accepted if name in foreign]:
-        say(f"accepted, although foreign: {', '.join(was)}; heirloom audit verify goes on naming them")
+        print_text(f"accepted, although foreign: {', '.join(was)}; heirloom audit verify goes on naming them")
     if was_not := [name for name in accepted if name not in foreign]:
-        say(f"not foreign, so there was nothing to accept: {', '.join(was_not)}")
+        print_text(f"not foreign, so there was nothing to accept: {', '.join(was_not)}")
 
 
 def _name(foreign: Foreign) -> str:

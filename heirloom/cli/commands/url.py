@@ -21,7 +21,7 @@ from events.log.jetstream_api import JetStreamMissing
 from events.log.log import Unavailable
 from heirloom.broker.roles import SHOWN, inbox
 from heirloom.cli.options import DATA
-from heirloom.cli.service_connection import find, open_bus, reach_log
+from heirloom.cli.service_connection import open_bus, own_service, reach_log
 
 
 @click.command()
@@ -32,7 +32,7 @@ def url(data: Path, client: str | None, role: str | None) -> None:
     """Print a NATS URL with a caller's credentials. Keep it secret: it is a password."""
     if (client is None) == (role is None):
         raise click.UsageError("name either --client TENANT/CLIENT_ID or --role ROLE")
-    where, known = find(data)
+    where, known = own_service(data)
     if role is not None:
         addresses, prefix = known.url(role, where.host), inbox(role)
         refusal = f"no broker lets the role {role} in; is the service still up?"

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from events.bus.connection import Connection
 from events.fairness.request_gate import Asker
-from heirloom.cli.audit.audit_query import ask_in_full
+from heirloom.cli.audit.audit_query import query_in_full
 from heirloom.cli.main import main
 from projections import pagination
 from projections.queries.server import Audit
@@ -152,11 +152,11 @@ async def test_a_page_is_filled_however_rare_its_items_are(
     whole = (await ask("families", **question))["items"]
     monkeypatch.setattr(pagination, "LOOKED_THROUGH", 1)
     wire = cast("Connection", _Wire(ask.audit))
-    first = await ask_in_full(wire, "audit.acme.families", question | {"limit": limit})
+    first = await query_in_full(wire, "audit.acme.families", question | {"limit": limit})
     assert first["items"] == whole[:limit]
     if limit < len(whole):
         rest = question | {"limit": 100, "cursor": first["cursor"]}
-        assert (await ask_in_full(wire, "audit.acme.families", rest))["items"] == whole[limit:]
+        assert (await query_in_full(wire, "audit.acme.families", rest))["items"] == whole[limit:]
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,11 @@ async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None
     """One that says nothing is told of in the time that each of them has."""
     child = child_of(READY_ONCE, tmp_path / "mark")
     await child.start()
-    patient = asyncio.create_task(child.ask(2 * PATIENCE_SECONDS))
+    patient = asyncio.create_task(child.request_report(2 * PATIENCE_SECONDS))
     await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(TimeoutError):
-            await child.ask(0.1)
+            await child.request_report(0.1)
     assert not patient.done()
     patient.cancel()
     await asyncio.wait((patient,))
@@ -76,10 +76,12 @@ async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not child.is_running:
             await asyncio.sleep(0.01)
-        one, other = await asyncio.gather(child.ask(PATIENCE_SECONDS), child.ask(PATIENCE_SECONDS))
+        one, other = await asyncio.gather(
+            child.request_report(PATIENCE_SECONDS), child.request_report(PATIENCE_SECONDS)
+        )
         assert one is not None and one == other and one.obstacles == ("it is starting",)
         assert not starting.done()
-        second = await child.ask(PATIENCE_SECONDS)
+        second = await child.request_report(PATIENCE_SECONDS)
         assert second is not None and second.question == 2 and not second.obstacles
         await starting
     await child.stop(PATIENCE_SECONDS)
@@ -104,7 +106,7 @@ async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
     file = tmp_path / "pid"
     child = child_of(READY_ONCE, tmp_path / "mark", pid_file=file)
     await child.start()
-    asking = asyncio.create_task(child.ask(PATIENCE_SECONDS))
+    asking = asyncio.create_task(child.request_report(PATIENCE_SECONDS))
     await asyncio.sleep(0)
     os.kill(int(file.read_text()), 9)
     assert await asking is None
