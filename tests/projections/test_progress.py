@@ -10,7 +10,7 @@ from projections.progress import Progress
 
 async def test_who_waits_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether he was there before it began, or comes meanwhile."""
-    monkeypatch.setattr(progress_module, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(progress_module, "POLL_SECONDS", 3600)
     progress = Progress()
     pause = asyncio.create_task(progress.pause())
     await asyncio.sleep(0)
@@ -26,9 +26,9 @@ async def test_nobody_who_waits_is_looked_for_after_a_while(monkeypatch: pytest.
     """Also after somebody has waited: then it is no shorter than for anybody."""
     progress = Progress()
     assert await progress.reach(1, 0) is False
-    monkeypatch.setattr(progress_module, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(progress_module, "POLL_SECONDS", 3600)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await progress.pause()
-    monkeypatch.setattr(progress_module, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(progress_module, "POLL_SECONDS", 0)
     await progress.pause()
