@@ -1,4 +1,4 @@
-"""What the service costs, measured on this machine beside its yardsticks: `python -m bench`.
+"""Measures what the service costs, beside yardsticks on the same machine: `python -m bench`.
 
-One file for each thing measured. Figures are told, never asserted: a slow machine is no fault.
+One file for each measurement. Figures are shown and never asserted, because a slow machine is not an error.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench`: everything of the service, or `--only` some of it; `python -m bench scale`: a long log."""
+"""The command line: `python -m bench` measures the service, `python -m bench scale` a long log."""
 
 import asyncio
 import signal
@@ -88,7 +88,7 @@ def _report(file: Path | None, notes: list[str], measure: Callable[[Doing], Asyn
     try:
         run(collect())
     except asyncio.CancelledError:
-        sys.exit(128 + signal.SIGTERM)  # everything that was started has been ended in order
+        sys.exit(128 + signal.SIGTERM)  # all started processes have ended in order
     except (CannotStart, ChildFailed) as error:
         raise click.ClickException(str(error)) from error
     reached = goals(figures)
@@ -110,7 +110,7 @@ async def _service(
 
 def _progress() -> Progress:
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn()
-    # drawn seldom: it shares a process with the load
+    # drawn seldom, because it shares a process with the load
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, refresh_per_second=2, disable=not console.is_terminal)
 
@@ -129,7 +129,7 @@ async def _measure(names: tuple[str, ...], seconds: float, doing: Doing) -> Asyn
 
 
 async def _on(service: Service, names: tuple[str, ...], seconds: float, doing: Doing) -> AsyncGenerator[Figure, None]:
-    """Refreshes and their yardsticks take turns, so that a machine slows down for all; the middle turn counts."""
+    """Measure refreshes and yardsticks in turns, so that a slower machine affects all; the median turn counts."""
     for in_flight in IN_FLIGHT:
         turns = [await _turn(service, names, in_flight, seconds / 2, doing) for _ in range(TURNS)]
         for measured in sorted(turns, key=_ratio)[TURNS // 2]:
@@ -177,7 +177,7 @@ async def _turn(service: Service, names: tuple[str, ...], in_flight: int, second
 
 
 def _ratio(turn: Turn) -> float:
-    """Of the first rate, the refreshes', to the next, if there are both."""
+    """The ratio of the refreshes' rate to the next one, if there are both."""
     rates = [figure.load.per_second for figure in turn if not isinstance(figure, signature.Signature)]
     return rates[0] / rates[1] if len(rates) > 2 else sum(rates)
 

@@ -1,4 +1,4 @@
-"""What the service is meant to cost, as ratios to yardsticks of the same run, so that they hold on any machine."""
+"""Goals for the service's costs, as ratios to yardsticks of the same run, so that they hold on any machine."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -21,9 +21,9 @@ FULL = 64
 
 
 class Goal(Figure, tag="goal"):
-    """`value` should be at most or at least `bound`.
+    """A goal: `value` should be at most or at least `bound`.
 
-    `others` is how many cores the rest of the machine kept busy during the most disturbed of its measurements.
+    `others` is the number of cores that other processes kept busy during the most disturbed of its measurements.
     """
 
     what: str
@@ -35,12 +35,12 @@ class Goal(Figure, tag="goal"):
 
     @property
     def is_reached(self) -> bool:
-        """Whether it is."""
+        """Whether the goal is reached."""
         return self.value <= self.bound if self.relation == "≤" else self.value >= self.bound
 
 
 def goals(figures: Iterable[Figure]) -> list[Goal]:
-    """Those that can be told from these figures. Of the bare appends, the largest bodies count: those of real size."""
+    """Compute the goals from these figures. Of the bare appends, those with the largest, real bodies count."""
     signatures: list[Signature] = []
     refreshes: dict[str, Refresh] = {}
     appends: dict[str, Appends] = {}
@@ -87,7 +87,7 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
 
 
 def _wholes(figures: dict[str, list[Whole]]) -> Iterable[Goal]:
-    """Rates are compared by their medians, memory by the most."""
+    """Compare rates by their medians, and memory by its maximum."""
     rates = {what: median(figure.per_second for figure in some) for what, some in figures.items()}
     for what, bound in (("rebuild", 0.5), ("verify", 0.6)):
         if what in figures and "reading" in figures:

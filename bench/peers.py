@@ -1,4 +1,4 @@
-"""Other token services on the same work, where their directory is given and what they need is installed.
+"""Measures other token services with the same work, if their directory is given and their needs are installed.
 
 The directory holds `run_oidc_provider.sh` and `run_dot.sh`, which are run as they are and print a line of JSON for each
 run. They speak HTTP, Heirloom the bus: a difference of a fraction of a millisecond of CPU, on both sides.
@@ -19,7 +19,7 @@ from bench.yardsticks.machine import Figure
 
 
 class Peer(Figure, tag="peer"):
-    """Refreshes of another service at 64 in flight; CPU in ms per refresh, by process."""
+    """The refreshes of another service, 64 in flight; CPU in ms per refresh, by process."""
 
     label: str
     per_second: float
@@ -39,7 +39,7 @@ class _Line(msgspec.Struct):
 
 
 class Script(NamedTuple):
-    """A peer's script, the variants worth a run, and what it needs: files beside it and programs."""
+    """A peer's script, its variants to run, and the files and programs that it needs."""
 
     name: str
     variants: tuple[str, ...]
@@ -59,13 +59,13 @@ SCRIPTS = (
 
 
 def missing(script: Script, directory: Path) -> list[str]:
-    """What the script needs and does not find; empty when it can run."""
+    """List the files and programs that the script needs and that are missing."""
     files = [name for name in (script.name, *script.files) if not (directory / name).exists()]
     return files + [program for program in script.programs if shutil.which(program) is None]
 
 
 async def run(script: Script, directory: Path, seconds: float, progress: Callable[[str], None]) -> list[Peer]:
-    """One short run of each variant; `progress` hears of each that is done. Raises `RuntimeError` when it fails."""
+    """Run each variant shortly; `progress` receives each label when it is done. Raises `RuntimeError`."""
     env = os.environ | {"RUNS": "1", "CHECK": "0", "AT": "jwt", "SECONDS_PER_RUN": str(max(round(seconds), 1))}
     found: list[Peer] = []
     async with _process([str(directory / script.name), *script.variants], env) as process:
@@ -82,7 +82,7 @@ async def run(script: Script, directory: Path, seconds: float, progress: Callabl
 
 @contextlib.asynccontextmanager
 async def _process(command: list[str], env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process in a group of its own, which ends with the block: the scripts clean up when they are told to stop."""
+    """Run a process in its own group, and stop the group after the block; the scripts then clean up."""
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         *command, env=env, stdin=quiet, stdout=asyncio.subprocess.PIPE, stderr=quiet, start_new_session=True

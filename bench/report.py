@@ -1,4 +1,4 @@
-"""The figures as people read them."""
+"""Prints the figures as tables."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,11 +24,11 @@ from bench.yardsticks.machine import Figure, this_machine
 from bench.yardsticks.signature import Signature
 
 DISTURBED_CORES = 0.25
-"""Beyond this much work of others, a ratio of two rates says little."""
+"""If other processes kept more cores busy than this, a ratio of two rates is unreliable."""
 
 
 def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], notes: Sequence[str]) -> None:
-    """A table for each kind of figure that was measured, then the goals and what could not be measured."""
+    """Print a table for each kind of figure, then the goals, and notes on what could not be measured."""
     refreshes = [figure for figure in figures if isinstance(figure, Refresh)]
     tables = [
         _refreshes(refreshes),
@@ -57,12 +57,12 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
 
 
 def write(file: Path, figures: Sequence[Figure]) -> None:
-    """All figures as one JSON array of objects; `figure` tells their kind, `machine` where they come from."""
+    """Write all figures as a JSON array of objects with their kind (`figure`) and `machine`."""
     file.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
 
 
 def _table(title: str, *columns: str) -> Table:
-    """The first column holds words, the others figures."""
+    """Make a table whose first column has text and the others figures."""
     table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(columns[0], vertical="bottom")
     for column in columns[1:]:

@@ -1,4 +1,4 @@
-"""What the service costs, one file a question.
+"""Measurements of the service, one file each.
 
 It imports the whole house. Start with `refresh`.
 """

@@ -1,4 +1,4 @@
-"""Connections a second, each let in by the service itself: the broker asks who that is (auth callout)."""
+"""Measures new connections per second, each authenticated by the service (auth callout)."""
 
 import asyncio
 import itertools
@@ -15,11 +15,11 @@ from bench.yardsticks.machine import Figure, cpu_seconds
 
 CONCURRENT_CONNECTS = 8
 PEOPLE = 1_000
-"""A person's grant has a few connections at most, and one that was just closed counts until the next look."""
+"""A person's grant may have few connections, and one that was just closed counts until the next count."""
 
 
 class Connections(Figure, tag="connections"):
-    """`proof` is what a client showed; `service_us` the service's CPU for each connection."""
+    """Connections by the client's kind of `proof`; `service_us` is the service's CPU for each."""
 
     proof: str
     per_second: float

@@ -1,4 +1,4 @@
-"""What it costs that a request proves its client by a secret, beside one whose subject proves it."""
+"""Measures the cost of client authentication by a secret, compared with that by the subject."""
 
 import base64
 import os
@@ -19,7 +19,7 @@ TURNS = 3
 
 
 class Edge(Figure, tag="edge"):
-    """Service CPU in µs per refresh, proved by the subject and by `client_secret_basic`."""
+    """The service's CPU in µs per refresh, with the client proved by the subject and by `client_secret_basic`."""
 
     sync: str
     in_flight: int
@@ -30,7 +30,7 @@ class Edge(Figure, tag="edge"):
 
 
 async def measure(service: Service, in_flight: int, seconds: float) -> Edge:
-    """Refresh by client_secret_basic vs subject, turn by turn, so that a machine that slows down slows both."""
+    """Refresh by `client_secret_basic` and by subject in turns, so that a slower machine affects both."""
     secret = await secret_of(service)
     by_subject: list[Load] = []
     by_secret: list[Load] = []
@@ -50,7 +50,7 @@ async def _load(service: Service, opened: list[Family], seconds: float) -> Load:
 
 
 async def secret_of(service: Service) -> str:
-    """A secret for the client of all measurements."""
+    """Issue a secret for the client of all measurements."""
     tenant, client_id, settings = SEED.clients[0]
     request = msgspec.json.encode(settings | {"client_id": client_id, "rotate_secret": True})
     async with open_bus(service.data, None, "operator") as bus:
@@ -61,7 +61,7 @@ async def secret_of(service: Service) -> str:
 
 @asynccontextmanager
 async def _edge_families(service: Service, count: int, secret: str) -> AsyncIterator[list[Family]]:
-    """So many open families, reached as the HTTP edge reaches them."""
+    """Open families as the HTTP edge does."""
     url = service.known.url("edge", service.host)
     connection = await nats.connect(url, inbox_prefix="_INBOX.role.edge")
     try:

@@ -1,4 +1,4 @@
-"""What one client's flood costs another one, which asks ten times a second."""
+"""Measures the effect of one client's flood on another client, which sends ten requests a second."""
 
 import asyncio
 import sys
@@ -9,17 +9,18 @@ from time import perf_counter
 
 import msgspec
 
+from bench.service import flood
 from bench.service.load import Caller, percentile
 from bench.service.service import CLIENT, QUIET, SCOPE, TENANT, Service
 from bench.yardsticks.machine import Figure
 
 PER_SECOND = 10
 FLOOD = 256
-"""Introspections of the client that floods, at once."""
+"""How many introspections the flooding client has in flight."""
 
 
 class Fairness(Figure, tag="fairness"):
-    """Introspections of a client that asks ten times a second, in ms: while it is alone, and while another floods."""
+    """A client's introspection times in ms, at ten a second: while it is alone, and while another client floods."""
 
     idle_p50_ms: float
     idle_p99_ms: float
@@ -29,7 +30,7 @@ class Fairness(Figure, tag="fairness"):
 
 
 async def measure(service: Service, seconds: float) -> Fairness:
-    """For so many seconds each."""
+    """Measure both for so many seconds each."""
     connection = await service.as_client(QUIET)
     try:
         caller = Caller(connection)
@@ -45,7 +46,7 @@ async def measure(service: Service, seconds: float) -> Fairness:
 
 
 async def _times(caller: Caller, seconds: float) -> list[float]:
-    """In seconds, in order of size."""
+    """Return the times in seconds, in ascending order."""
     subject = f"oauth.{TENANT}.client.{QUIET}"
     issued = await caller.request(f"{subject}.issue", msgspec.json.encode({"sub": "quiet", "scope": SCOPE}))
     token = msgspec.json.encode({"token": msgspec.json.decode(issued)["refresh_token"]})
@@ -61,10 +62,10 @@ async def _times(caller: Caller, seconds: float) -> list[float]:
 
 @asynccontextmanager
 async def _flood(service: Service) -> AsyncIterator["asyncio.Future[float]"]:
-    """Gives how many a second were answered to it, once the block is over."""
+    """Run the flood during the block; after it, the future has the flood's answers per second."""
     url = service.known.client_url(TENANT, CLIENT, service.host)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.service.flood", url, str(FLOOD), stdin=PIPE, stdout=PIPE
+        sys.executable, "-m", flood.MODULE, url, str(FLOOD), stdin=PIPE, stdout=PIPE
     )
     assert process.stdin is not None and process.stdout is not None
     per_second: asyncio.Future[float] = asyncio.get_running_loop().create_future()

@@ -14,9 +14,11 @@ import nats
 from bench.service.load import Caller, busy
 from bench.service.service import CLIENT, SCOPE, TENANT
 
+MODULE = "bench.service.flood"
+
 
 async def main(url: str, in_flight: int) -> None:
-    """Flood until the input ends."""
+    """Send requests until the input ends."""
     connection = await nats.connect(url, inbox_prefix=f"_INBOX.{TENANT}.{CLIENT}")
     caller = Caller(connection)
     await caller.start()

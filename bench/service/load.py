@@ -1,4 +1,4 @@
-"""A closed loop of workers: each sends its next request when its last one is answered."""
+"""A closed loop of workers, each of which sends its next request when the last one is answered."""
 
 import asyncio
 import contextlib
@@ -14,20 +14,20 @@ from nats.aio.msg import Msg
 from bench.yardsticks.machine import busy_seconds, cpu_seconds
 
 Worker = Callable[[], Awaitable[None]]
-"""One request and its answer. Raises `Failed`; then it is not called again."""
+"""Sends one request and receives its answer. Raises `Failed`, and then is not called again."""
 
 WARM_UP_SECONDS = 0.5
 REPLY_TIMEOUT_SECONDS = 10
 
 
 class Failed(Exception):
-    """The answer was not the one it must be; the message is counted."""
+    """The answer was wrong. Failures are counted by this text."""
 
 
 class Load(msgspec.Struct):
-    """Answers per second and their times in ms; CPU in µs per answer, by process; what failed, by its reason.
+    """Answers per second, their times in ms, the CPU in µs per answer by process, and failures by reason.
 
-    `others` is how many cores everything else on the machine kept busy meanwhile.
+    `others` is the number of cores that other processes kept busy meanwhile.
     """
 
     per_second: float
@@ -48,7 +48,7 @@ class Record:
 
 @contextlib.asynccontextmanager
 async def busy(workers: Sequence[Worker]) -> AsyncIterator[Record]:
-    """Keep every worker at work while the block runs, and let each finish what it has begun."""
+    """Keep every worker busy during the block, and then let each finish its request."""
     record, working = Record(), True
 
     async def work(worker: Worker) -> None:
@@ -77,7 +77,7 @@ async def busy(workers: Sequence[Worker]) -> AsyncIterator[Record]:
 
 
 async def closed_loop(workers: Sequence[Worker], seconds: float, processes: dict[str, list[int]]) -> Load:
-    """Measure for `seconds`, after a warm-up. `processes` are those whose CPU is told, by name → ids."""
+    """Measure for `seconds`, after a warm-up, with the CPU of the `processes` (name → ids)."""
     async with busy(workers) as record:
         await asyncio.sleep(WARM_UP_SECONDS)
         before, busy_before, started = _used(processes), busy_seconds(), perf_counter()
@@ -97,7 +97,7 @@ async def closed_loop(workers: Sequence[Worker], seconds: float, processes: dict
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value below which that share of the ordered values lies; NaN of none."""
+    """The value below which that share of the ordered values is; NaN without any."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 
 
@@ -106,9 +106,9 @@ def _used(processes: dict[str, list[int]]) -> dict[str, float]:
 
 
 class Caller:
-    """Requests for half of what the client library's own cost: one subscription, no timer for each.
+    """Sends requests at half the cost of the client library's: one subscription, and no timers.
 
-    Every request carries the same `headers`.
+    Every request has the same `headers`.
     """
 
     def __init__(self, connection: Client, headers: dict[str, str] | None = None) -> None:
@@ -119,11 +119,11 @@ class Caller:
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
 
     async def start(self) -> None:
-        """Listen for replies."""
+        """Subscribe to replies."""
         await self._connection.subscribe(f"{self._inbox}.*", cb=self._answered)
 
     async def request(self, subject: str, body: bytes) -> bytes:
-        """The reply's body. Waits for as long as it takes."""
+        """Send a request and return the reply's body, without a timeout."""
         number = str(next(self._numbers))
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer

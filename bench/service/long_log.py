@@ -1,7 +1,7 @@
-"""A long history made up: what a service would have written in weeks, the same for the same seed.
+"""A long made-up log, as a service would write it in weeks; the same seed gives the same log.
 
-Ten generations a family; some are ended by their thief, their owner or an operator. A fixed number of families is alive
-at any moment, so that the last tenth of the history is like its first.
+A family has ten generations; some end by a thief, their owner or an operator. The number of live families is constant,
+so that the last tenth of the log is like the first.
 """
 
 import random
@@ -30,20 +30,21 @@ from events.aggregates.family import (
     TokenRotated,
 )
 from events.aggregates.settings import ClientSettings, TenantSettings
+from events.base62 import ALPHABET
 from events.log.stored_commit import Stored
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 STEP = timedelta(seconds=1.3)
-PATIENCE = timedelta(days=7)
-"""How long what must be used in time lasts here, where a family's next commit may be hours away."""
+CODE_TTL = timedelta(days=7)
+"""The lifetime of codes. It is long here, because a family's next commit may be hours away."""
 ALIVE = 4000
 GENERATIONS = 10
 PEOPLE = 20_000
 TENANTS = {"acme": 70, "globex": 20, "initech": 9, "hooli": 1}
-"""With their shares of the families, in per cent."""
+"""Tenants, with their shares of the families in per cent; so are the clients below."""
 CLIENTS = {"web": 40, "app": 30, "tv": 20, "cli": 9, "kiosk": 1}
 FATES = {"none": 77.0, "code": 12, "logout": 6, "stolen": 3, "token": 1.9, "forged": 0.1}
-"""What becomes of a family, or how it began."""
+"""How a family ends, or begins, in per cent."""
 SCOPES = ("openid profile read offline_access", "read write offline_access", "read offline_access")
 AUDIENCE = ("https://api.example",)
 HEAVY = "robot@example.org"
@@ -51,12 +52,11 @@ HEAVY = "robot@example.org"
 LASTING = "cli"
 """The client whose refresh tokens last for years; those of the others end in two weeks."""
 
-ACKNOWLEDGED = 1000
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+COMMITS_PER_ACK = 1000
 
 
 class _Family:
-    """One that is alive: where it lies, how it stands, its last commit (digest, sequence), and what is to come."""
+    """A live family: its aggregate, its state, its last commit (digest, sequence), and the events to come."""
 
     def __init__(self, tenant: str, family_id: str, actor: str, life: Iterator[tuple[FamilyEvent, ...]]) -> None:
         self.tenant = tenant
@@ -67,21 +67,21 @@ class _Family:
         self.last: tuple[str | None, int] = (None, 0)
 
 
-class Teller:
-    """Tells it commit by commit, from sequence 1 on, without an end."""
+class MadeUpLog:
+    """Makes up the log commit by commit, from sequence 1 on, without an end."""
 
     def __init__(self, seed: int = 1) -> None:
         self._chance = random.Random(seed)
-        self._told = 0
+        self._seq = 0
         self._others: dict[str, tuple[str, int, Any]] = {}
 
     @property
     def now(self) -> datetime:
-        """When the next commit happens."""
-        return BEGIN + self._told * STEP
+        """The time of the next commit."""
+        return BEGIN + self._seq * STEP
 
     def __iter__(self) -> Iterator[Stored]:
-        """The commits."""
+        """Yield the commits."""
         yield from self._registrations()
         alive = [self._begin() for _ in range(ALIVE)]
         tireless = self._begin(HEAVY, endless=True)
@@ -91,9 +91,9 @@ class Teller:
                 yield self._commit(alive[place], events)
             else:
                 alive[place] = self._begin()
-            if self._told % 3000 == 0:
+            if self._seq % 3000 == 0:
                 yield from self._cut_off(alive)
-            elif self._told % 100 == 0:
+            elif self._seq % 100 == 0:
                 yield self._commit(tireless, next(tireless.life))
 
     def _registrations(self) -> Iterator[Stored]:
@@ -119,7 +119,7 @@ class Teller:
         grant = "authorization_code" if fate == "code" else "issue"
         granted = GrantAuthorized(client_id, sub, scope, AUDIENCE, grant, self._id(), acr="1", amr=("pwd",))
         if fate == "code":
-            code = AuthorizationCodeIssued(self.now + PATIENCE, self._id() * 2)
+            code = AuthorizationCodeIssued(self.now + CODE_TTL, self._id() * 2)
             yield granted, code
             yield TokenRedeemed("authorization_code", 0), self._first(scope, lasts), self._access(scope)
         else:
@@ -136,7 +136,7 @@ class Teller:
                 yield TokenReuseDetected(shown, rotations, client_id), FamilyRevoked("reuse_detected", cause)
                 yield (TokenReuseDetected(shown, rotations, client_id),)
             case "token":
-                access = replace(self._access(scope), expires_at=self.now + PATIENCE)
+                access = replace(self._access(scope), expires_at=self.now + CODE_TTL)
                 yield TokenRedeemed("refresh_token", rotations), access
                 yield (TokenRevoked(access.jti or "", access.expires_at),)
             case "forged":
@@ -151,7 +151,7 @@ class Teller:
         return TokenIssued("access", scope, AUDIENCE, self.now + timedelta(minutes=5), jti=self._id())
 
     def _cut_off(self, alive: list[_Family]) -> Iterator[Stored]:
-        """Somebody is blocked and let in again, or a client is disabled and enabled; their families end."""
+        """Block and unblock a person, or disable and enable a client; their families end."""
         one = self._chance.choice(alive)
         if one.state is None:
             return
@@ -174,54 +174,54 @@ class Teller:
             if one.tenant == tenant and one.state is not None and concerns(one.state):
                 if one.state.revoked is None:
                     one.actor = "operator"
-                    yield self._commit(one, (FamilyRevoked(reason, f"sequence {self._told}"),))
+                    yield self._commit(one, (FamilyRevoked(reason, f"sequence {self._seq}"),))
                 alive[place] = self._begin()
 
     def _commit(self, one: _Family, events: tuple[FamilyEvent, ...]) -> Stored:
         one.state = family.fold(one.state, events, self.now)
         place = one.aggregate.revoked if family.revokes(events) else one.aggregate.live
-        body = self._body(family.codec, one.aggregate.name, one.actor, *one.last, events, one.state)
-        one.last = digest(body), self._told
-        return Stored(self._told, place, body)
+        body = self._body(family.codec, one.aggregate.name, one.actor, one.last, events, one.state)
+        one.last = digest(body), self._seq
+        return Stored(self._seq, place, body)
 
     def _order(self, name: str, codec: Codec[Any, Any], evolve: Callable[[Any, Any], Any], event: Any) -> Stored:
         prev, prev_seq, state = self._others.get(name, (None, 0, None))
         state = evolve(state, event)
-        body = self._body(codec, name, "operator", prev, prev_seq, (event,), state)
-        self._others[name] = digest(body), self._told, state
-        return Stored(self._told, name, body)
+        body = self._body(codec, name, "operator", (prev, prev_seq), (event,), state)
+        self._others[name] = digest(body), self._seq, state
+        return Stored(self._seq, name, body)
 
     def _body(
         self,
         codec: Codec[Any, Any],
         name: str,
         actor: str,
-        prev: str | None,
-        prev_seq: int,
+        last: tuple[str | None, int],
         events: tuple[Any, ...],
         state: Any,
     ) -> bytes:
+        prev, prev_seq = last
         first = None if prev else name
         body = codec.encode(Commit(VERSION, self._id(), self.now, actor, prev, prev_seq, events, state, first))
-        self._told += 1
+        self._seq += 1
         return body
 
     def _one_of(self, shares: dict[str, Any]) -> str:
         return self._chance.choices(list(shares), list(shares.values()))[0]
 
     def _id(self) -> str:
-        return "".join(self._chance.choices(_ALPHABET, k=22))
+        return "".join(self._chance.choices(ALPHABET, k=22))
 
 
 async def write(connection: Client, commits: Iterable[Stored], advance: Callable[[int], None]) -> None:
-    """Lay the commits into the log, as fast as it takes them. Raises `RuntimeError` if it numbers them otherwise.
+    """Append the commits to an empty log as fast as possible. Raises `RuntimeError` if their sequences differ.
 
-    Each is appended as the service does it, with what it expects: that stays with the message, and who reads pays.
+    Each has the same headers as the service's, because the headers are stored and cost readers time.
     """
     jetstream = connection.jetstream(timeout=30)
     last: dict[str, int] = {}
-    for many in _batched(commits, ACKNOWLEDGED):
-        for stored in many[:-1]:  # the last one's acknowledgement answers for all
+    for many in _batched(commits, COMMITS_PER_ACK):
+        for stored in many[:-1]:  # the last one's acknowledgement covers all
             await connection.publish(stored.subject, stored.body, headers=_expectation(stored, last))
         final = many[-1]
         acknowledged = await jetstream.publish(final.subject, final.body, headers=_expectation(final, last))
@@ -241,7 +241,7 @@ def _expectation(stored: Stored, last: dict[str, int]) -> dict[str, str]:
 
 
 def _batched(commits: Iterable[Stored], size: int) -> Iterator[list[Stored]]:
-    """So many at a time."""
+    """Split into lists of `size` commits."""
     rest = iter(commits)
     while many := list(islice(rest, size)):
         yield many

@@ -1,4 +1,4 @@
-"""The audit queries on a read model of the long log: how long each takes, and how soon a commit can be asked about."""
+"""Measures the audit queries on a long log: how long each takes, and how soon it sees a new commit."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from events.log.stored_commit import Stored
 from projections.read_model import open_for_queries
 
 ASKED = 200
-"""Times each question is asked, each time about something else where there is something else."""
+"""How often each query is sent, about something different each time if possible."""
 PER_SECOND = 500
 SAMPLES = 100
 SAMPLE_SECONDS = 0.05
@@ -26,7 +26,7 @@ _ANSWER_SECONDS = 30
 
 
 class Question(Figure, tag="question"):
-    """ms until the answer came over the bus, one question at a time; `about` says what was asked."""
+    """The ms until the answer came over the bus, one query at a time; `about` describes its parameters."""
 
     query: str
     about: str
@@ -35,7 +35,7 @@ class Question(Figure, tag="question"):
 
 
 class Fresh(Figure, tag="fresh"):
-    """ms until a question with the `min_seq` of a commit just acknowledged is answered, at `per_second` commits/s."""
+    """The ms until a query with the `min_seq` of a new commit is answered, at `per_second` commits/s."""
 
     per_second: float
     samples: int
@@ -44,7 +44,7 @@ class Fresh(Figure, tag="fresh"):
 
 
 class Known(NamedTuple):
-    """What there is to ask about in the tenant `acme`, picked at random, and the log's `end`."""
+    """Random objects to query in the tenant `acme`, and the log's `end`."""
 
     families: list[str]
     struck: list[str]
@@ -59,7 +59,7 @@ _TIRELESS = "SELECT family_id FROM families ORDER BY generation DESC LIMIT 1"
 
 
 def known(file: Path, seed: int = 1) -> Known:
-    """Picked from that read model, the same for the same seed."""
+    """Pick them from a read model; the same seed gives the same ones."""
     chance = random.Random(seed)
     with closing(open_for_queries(file)) as db:
 
@@ -78,7 +78,7 @@ def known(file: Path, seed: int = 1) -> Known:
 
 
 def _questions(it: Known) -> Iterable[tuple[str, str, Callable[[int], dict[str, Any]]]]:
-    """Query, what about, and its parameters the n-th time."""
+    """Yield each query, its description, and its parameters for the n-th time."""
     chance, end = random.Random(2), it.end
     seqs = [chance.randrange(end // 100, end) for _ in range(ASKED)]
     times = [BEGIN + seq * STEP for seq in seqs]
@@ -119,7 +119,7 @@ def _questions(it: Known) -> Iterable[tuple[str, str, Callable[[int], dict[str, 
 
 
 async def measure(client: Client, it: Known, doing: Callable[[str], None]) -> list[Question]:
-    """Every question, one after the other. Raises `RuntimeError` for one that is not answered."""
+    """Measure every query, one after the other. Raises `RuntimeError` if one is not answered."""
     found = []
     for query, about, parameters in _questions(it):
         doing(f"asking: {query} {about}")
@@ -129,7 +129,7 @@ async def measure(client: Client, it: Known, doing: Callable[[str], None]) -> li
 
 
 async def fresh(client: Client, log: Client, commits: Iterable[Stored]) -> Fresh:
-    """While `commits` go into the log at their pace, ask for what the newest one says."""
+    """Append `commits` at their pace, and meanwhile query for the newest one."""
     newest, delays = 0, list[float]()
 
     async def append() -> None:
@@ -154,7 +154,7 @@ async def fresh(client: Client, log: Client, commits: Iterable[Stored]) -> Fresh
 
 
 async def _ask(client: Client, query: str, parameters: dict[str, Any]) -> float:
-    """The seconds it took."""
+    """Return the seconds that it took."""
     body, started = msgspec.json.encode(parameters), perf_counter()
     reply = await client.request(f"audit.acme.{query}", body, timeout=_ANSWER_SECONDS)
     took = perf_counter() - started

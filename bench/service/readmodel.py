@@ -1,4 +1,4 @@
-"""The read model: how fast it is built anew, and how far it is behind while the service works at full load."""
+"""Measures how fast the read model is rebuilt, and how far it is behind under full load."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ class _Position(msgspec.Struct):
 
 
 async def rebuild(service: Service) -> Rebuild:
-    """Of the log as it is now; the service is idle meanwhile."""
+    """Rebuild it from the log as it is now; the service is idle meanwhile."""
     connection = await connect_as("projector", "heirloom bench", f"nats://{service.host}", service.known)
     plain = await service.as_service()  # our own connection skips the headers
     try:
@@ -77,7 +77,7 @@ async def rebuild(service: Service) -> Rebuild:
 
 
 async def _read_alone(connection: Client, end: int) -> tuple[float, float]:
-    """Seconds and CPU seconds."""
+    """Return seconds and CPU seconds."""
     finished, count = asyncio.Event(), 0
 
     async def nothing(_: Msg) -> None:
@@ -95,7 +95,7 @@ async def _read_alone(connection: Client, end: int) -> tuple[float, float]:
 
 
 async def _project(connection: Connection, end: int) -> tuple[float, float]:
-    """Seconds and CPU seconds, the writing process included. Raises `RuntimeError` where it does not reach the end."""
+    """Return seconds and CPU seconds, with the writer process. Raises `RuntimeError` if the end is not reached."""
     applied = [0]
     with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
         started, cpu = perf_counter(), _cpu_seconds()
@@ -107,13 +107,13 @@ async def _project(connection: Connection, end: int) -> tuple[float, float]:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and those it started that have ended."""
+    """The CPU time of this process and of its children that have ended."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
 
 async def lag(service: Service, in_flight: int, seconds: float) -> Lag:
-    """Under full load."""
+    """Measure the lag under full load."""
     auditor = await service.as_auditor()
     log = await connect(service.known.url(ANYTHING, service.host), "heirloom bench")
     try:
@@ -139,7 +139,7 @@ async def lag(service: Service, in_flight: int, seconds: float) -> Lag:
 
 
 async def _sample(auditor: Client, log: Connection, until: float) -> tuple[list[int], list[float]]:
-    """Commits and seconds behind, each in ascending order."""
+    """Return the lags in commits and in seconds, each in ascending order."""
     commits: list[int] = []
     delays: list[float] = []
     while perf_counter() < until:
@@ -152,7 +152,7 @@ async def _sample(auditor: Client, log: Connection, until: float) -> tuple[list[
 
 
 async def _position(auditor: Client, request: dict[str, int]) -> int:
-    """The lag in commits. Raises `RuntimeError` for anything but an answer."""
+    """Query the lag in commits. Raises `RuntimeError` for an error."""
     reply = await auditor.request(f"audit.{TENANT}.position", msgspec.json.encode(request), timeout=30)
     position = msgspec.json.decode(reply.data, type=_Position)
     if position.lag is None:

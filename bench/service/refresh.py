@@ -1,4 +1,4 @@
-"""Refreshes over the bus, as a client sees them: each worker redeems the newest token of a family of its own."""
+"""Measures refreshes over the bus by a client: each worker redeems the newest token of its own family."""
 
 import os
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ _SUBJECT = f"oauth.{TENANT}.client.{CLIENT}"
 
 
 class Refresh(Figure, tag="refresh"):
-    """Refreshes with so many in flight; `load.cpu_us` per refresh."""
+    """Refreshes with `in_flight` at once; `load.cpu_us` is per refresh."""
 
     sync: str
     in_flight: int
@@ -39,7 +39,7 @@ class Family:
         self._token = ""
 
     async def open(self) -> None:
-        """Have the first tokens issued. Raises `Failed`."""
+        """Get the first tokens. Raises `Failed`."""
         await self._ask("issue", {"sub": self._sub, "scope": SCOPE})
 
     async def refresh(self) -> None:
@@ -56,7 +56,7 @@ class Family:
 
 @asynccontextmanager
 async def families(service: Service, count: int) -> AsyncIterator[list[Family]]:
-    """So many open families, reached through one connection."""
+    """Open `count` families through one connection."""
     connection = await service.as_client()
     try:
         caller = Caller(connection)
@@ -70,7 +70,7 @@ async def families(service: Service, count: int) -> AsyncIterator[list[Family]]:
 
 
 async def measure(service: Service, in_flight: int, seconds: float) -> Refresh:
-    """Refreshes/s, times and CPU with `in_flight` families at once."""
+    """Measure refreshes/s, times and CPU with `in_flight` families at once."""
     async with families(service, in_flight) as opened:
         workers: list[Worker] = [family.refresh for family in opened]
         load = await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})

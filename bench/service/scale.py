@@ -1,4 +1,4 @@
-"""`python -m bench scale`: a log of a million commits, gone through, projected, verified and asked."""
+"""`python -m bench scale` reads, projects, verifies and queries a log of a million commits."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.service import questions, whole
-from bench.service.long_log import Teller, write
+from bench.service.long_log import MadeUpLog, write
 from bench.yardsticks.machine import Figure, child
 from events.bus.connect import connect
 from events.bus.connection import Connection
@@ -21,11 +21,11 @@ from projections.read_model import open_for_queries
 
 STOP_SECONDS = 30
 WAYS = ("reading", "rebuild", "verify", "reading", "rebuild", "verify", "reading")
-"""Turn by turn, so that a machine that slows down slows all."""
+"""In turns, so that a slower machine affects all."""
 
 
 class Size(Figure, tag="read-model-size"):
-    """Bytes of read model on disk, and the families and commits in it."""
+    """The bytes of the read model on disk, and the families and commits in it."""
 
     size: int
     families: int
@@ -33,15 +33,15 @@ class Size(Figure, tag="read-model-size"):
 
     @property
     def per_commit(self) -> float:
-        """Bytes: a family with ten generations is ten commits."""
+        """The bytes per commit; a family with ten generations has ten commits."""
         return self.size / self.commits
 
 
 async def measure(commits: int, seed: int, doing: Callable[[str], None]) -> AsyncGenerator[Figure, None]:
-    """Write a log of so many commits, and measure all there is to it."""
+    """Write a log of so many commits, and make all measurements on it."""
     with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as name:
         directory = Path(name)
-        file, history = directory / "read-model.db", iter(Teller(seed))
+        file, history = directory / "read-model.db", iter(MadeUpLog(seed))
         async with _broker(directory / "log", directory / "nats.log") as url, _connected(url) as log:
             await stream.ensure(log, stream.Required())
             await write(log, islice(history, commits), lambda done: doing(f"writing the log: {done:,} of {commits:,}"))
@@ -76,7 +76,7 @@ def _size(file: Path) -> Size:
 
 @contextlib.asynccontextmanager
 async def _broker(store: Path, log: Path) -> AsyncIterator[str]:
-    """A broker that nobody needs credentials for; its URL."""
+    """Run a broker without credentials, and yield its URL."""
     port = nats_server.free_port()
     listen = ["--addr", nats_server.HOST, "--port", str(port)]
     command = [nats_server.binary(), *listen, "--jetstream", "--store_dir", str(store)]
@@ -92,7 +92,7 @@ async def _answers(port: int) -> bool:
 
 @contextlib.asynccontextmanager
 async def _projector(url: str, file: Path) -> AsyncIterator[None]:
-    """One that has caught up."""
+    """Run a projector, and yield once it has caught up."""
     environment = os.environ | {"HEIRLOOM_NATS_URL": url, "HEIRLOOM_READ_MODEL": str(file)}
     command, errors = [sys.executable, "-m", "heirloom.projector"], file.with_name("projector.log")
     async with _running(Child(Program("projector", "the projector", command, environment, errors))):

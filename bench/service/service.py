@@ -1,4 +1,4 @@
-"""The whole service in a temporary directory, with one tenant and two clients, and connections to it."""
+"""Runs the whole service in a temporary directory, with one tenant and two clients, and connects to it."""
 
 import contextlib
 import tempfile
@@ -25,18 +25,18 @@ SETTINGS = {
     "grant_types": ["authorization_code", "refresh_token"],
     "scope": SCOPE,
     "may_issue": True,
-    "max_connections": 10_000,  # a thousand are opened in a second, and those just closed count until the next look
+    "max_connections": 10_000,  # a thousand are opened in a second, and closed ones count until the next count
 }
 SEED = Seed([(TENANT, {"issuer": "https://acme.example"})], [(TENANT, client, SETTINGS) for client in (CLIENT, QUIET)])
 
 ANYTHING = "bench"
 
 SYNCS = {"default": "2m", "always": "always"}
-"""When the embedded broker calls a commit stored: its own default, and an fsync for every acknowledgement."""
+"""When the embedded broker acknowledges: by its own default, and after an fsync each time."""
 
 
 class Service(NamedTuple):
-    """A running service; `processes` are those of its parts by name, with what each has started itself."""
+    """A running service; `processes` are the ids of its processes by name, with their children."""
 
     sync: str
     data: Path
@@ -45,22 +45,22 @@ class Service(NamedTuple):
     processes: dict[str, list[int]]
 
     async def as_client(self, client: str = CLIENT) -> Client:
-        """A connection with a client's credentials."""
+        """Connect with a client's credentials."""
         url = self.known.client_url(TENANT, client, self.host)
         return await nats.connect(url, inbox_prefix=f"_INBOX.{TENANT}.{client}")
 
     async def as_auditor(self) -> Client:
-        """A connection with the auditor's credentials."""
+        """Connect with the auditor's credentials."""
         return await nats.connect(self.known.url("auditor", self.host), inbox_prefix="_INBOX.role.auditor")
 
     async def as_service(self) -> Client:
-        """A connection that may do anything in the log's account. The service has no such role."""
+        """Connect with all rights in the log's account, which no role of the service has."""
         return await nats.connect(self.known.url(ANYTHING, self.host))
 
 
 @contextlib.asynccontextmanager
 async def serving(sync: str) -> AsyncIterator[Service]:
-    """The service and its notary on a broker of its own, `sync` one of `SYNCS`. Nothing is left when the block ends."""
+    """Run the service and its notary on its own broker, with `sync` of `SYNCS`; remove everything after the block."""
     with tempfile.TemporaryDirectory(prefix="heirloom-bench-") as directory:
         data = Path(directory)
         ROLES[ANYTHING] = Role(LOG_ACCOUNT, publish=(">",), subscribe=(">",))

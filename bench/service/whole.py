@@ -1,4 +1,4 @@
-"""Reads the whole log in a process of its own, so that its memory can be seen: `python -m bench.service.whole …`."""
+"""Reads the whole log in its own process, so that its memory can be measured: `python -m bench.service.whole …`."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ class Whole(Figure, tag="whole-log"):
 
 
 class _Course(msgspec.Struct):
-    """`marks`: how many commits were done after how many seconds."""
+    """The progress: `marks` are pairs of commits and seconds."""
 
     marks: list[tuple[int, float]]
     seconds: float
@@ -52,7 +52,7 @@ class _Course(msgspec.Struct):
 
 
 async def measure(what: str, url: str, file: Path, broker: int) -> Whole:
-    """Once through the log; `broker` is the id of its process. Raises `RuntimeError` where that fails."""
+    """Read the log once; `broker` is the id of its process. Raises `RuntimeError` if that fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.service.whole", what, url, str(file), stdout=asyncio.subprocess.PIPE
     )
@@ -74,7 +74,7 @@ async def measure(what: str, url: str, file: Path, broker: int) -> Whole:
 
 
 def _rate(marks: list[tuple[int, float]], begin: int, end: int) -> float:
-    """Commits/s between the marks next to these."""
+    """The commits/s between the marks next to these."""
     first, last = (min(bisect_left(marks, (seq, 0.0)), len(marks) - 1) for seq in (begin, end))
     return (marks[last][0] - marks[first][0]) / (marks[last][1] - marks[first][1])
 

@@ -1,4 +1,4 @@
-"""What a figure is compared with: bare appends, a signature, the disk, the machine.
+"""Yardsticks to compare figures with: bare appends, a signature, the disk, the machine.
 
-It imports nothing of the house but `events`. Start with `appends`.
+It imports `events`, `heirloom`, and the load of `bench.service`. Start with `appends`.
 """

@@ -1,6 +1,6 @@
-"""Bare compare-and-swap appends, nats-py's own `publish`: the yardstick of everything that writes to the log.
+"""Bare compare-and-swap appends by nats-py's `publish`: the yardstick of everything that writes to the log.
 
-On the same broker as the service, into a stream of the same configuration, with the same subjects and expectations.
+They go to the service's broker, to a stream of the same configuration, with subjects and expectations like the log's.
 """
 
 import os
@@ -24,7 +24,7 @@ _BARE = "BARE"
 
 
 class Appends(Figure, tag="appends"):
-    """Single appends with so many in flight, `size` bytes each; `load.cpu_us` per append."""
+    """Single appends of `size` bytes, `in_flight` at once; `load.cpu_us` is per append."""
 
     sync: str
     in_flight: int
@@ -52,7 +52,7 @@ class _Aggregate:
 
 
 async def measure(service: Service, in_flight: int, body: bytes, seconds: float) -> Appends:
-    """Appends/s, times and CPU with `in_flight` aggregates at once."""
+    """Measure appends/s, times and CPU with `in_flight` aggregates at once."""
     async with _bare_stream(service) as connection:
         aggregates = [_Aggregate(connection, body) for _ in range(in_flight)]
         processes = {"client": [os.getpid()], "broker": service.processes["broker"]}
@@ -61,7 +61,7 @@ async def measure(service: Service, in_flight: int, body: bytes, seconds: float)
 
 
 async def real_body(service: Service) -> bytes:
-    """What a refresh writes: the body of the newest commit of a family that has just been refreshed once."""
+    """The body that a refresh appends: the newest commit of a family that was refreshed once."""
     async with families(service, 1) as (family,):
         await family.refresh()
     connection = await service.as_service()

@@ -1,8 +1,8 @@
-"""Bytes of log on disk for each refresh.
+"""Measures the bytes of log on disk per refresh.
 
-Whole blocks are counted: their file sizes, divided by the commits in them. A block's first sequence is read from its
-first record. Two loads are measured, few families that refresh again and again and many in turn, since a commit's size
-depends on what its family has been through.
+It divides the file sizes of whole blocks by the number of commits in them. A block's first sequence is read from its
+first record. There are two loads, few families that refresh again and again and many families in turn, because a
+commit's size depends on its family's history.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.02
 
 
 class Disk(Figure, tag="disk"):
-    """`size` bytes in `blocks` whole blocks that hold `commits` commits, from so many families in turn."""
+    """The `size` in bytes of `blocks` whole blocks with `commits` commits, by `families` families in turn."""
 
     families: int
     blocks: int
@@ -35,7 +35,7 @@ class Disk(Figure, tag="disk"):
 
 
 async def measure(service: Service, count: int) -> Disk:
-    """Refresh `count` families in turn until whole blocks hold at least `COMMITS` of these commits."""
+    """Refresh `count` families in turn until whole blocks contain at least `COMMITS` of these commits."""
     directory = next((service.data / "jetstream").rglob(f"streams/{STREAM}/msgs"))
     async with families(service, count) as opened:
         idle = deque(opened)
@@ -65,6 +65,6 @@ def _newest(directory: Path) -> int:
 
 
 def _first_sequence(directory: Path, block: int) -> int:
-    """0 while the block is empty. A record begins with its length (4 bytes) and its sequence (8), little-endian."""
+    """Read a record's sequence, bytes 4 to 11 in little-endian order; 0 while the block is empty."""
     with (directory / f"{block}.blk").open("rb") as file:
         return int.from_bytes(file.read(12)[4:], "little")

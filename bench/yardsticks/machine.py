@@ -1,4 +1,4 @@
-"""The machine and the versions a figure was measured with, and what its processes used."""
+"""The machine and versions of a measurement, and the CPU and memory of processes."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """`cores` this process may use, memory in GiB, versions."""
+    """The `cores` that this process may use, the memory in GiB, and versions."""
 
     cores: int
     memory_gib: float
@@ -30,7 +30,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 @cache
 def this_machine() -> Machine:
-    """This one."""
+    """Describe the machine that runs this."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     version = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
     nats_server = version.split()[-1].removeprefix("v")
@@ -38,25 +38,25 @@ def this_machine() -> Machine:
 
 
 class Figure(msgspec.Struct, kw_only=True, tag_field="figure"):
-    """Something measured. Every figure says on which machine."""
+    """A measurement, with the machine on which it was made."""
 
     machine: Machine = msgspec.field(default_factory=this_machine)
 
 
 def cpu_seconds(processes: Sequence[int]) -> float:
-    """What the processes have used so far, user and system, all threads; in steps of 10 ms each."""
+    """The CPU time of the processes so far, user and system, in steps of 10 ms each."""
     stats = [_stat(Path("/proc") / str(pid)) for pid in processes]
     return sum(int(fields[11]) + int(fields[12]) for fields in stats) / _TICKS
 
 
 def busy_seconds() -> float:
-    """What all processes of the machine have used so far, cores added up; in steps of 10 ms."""
+    """The CPU time of all processes of the machine so far, in steps of 10 ms."""
     user, nice, system, _, _, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
     return sum(map(int, (user, nice, system, irq, softirq, steal))) / _TICKS
 
 
 def resident_bytes(processes: Sequence[int]) -> int:
-    """The memory the processes hold now; a page that two of them share is counted twice."""
+    """The resident memory of the processes; a page that two of them share is counted twice."""
     found = 0
     for pid in processes:
         with contextlib.suppress(OSError):  # it has just ended
@@ -65,7 +65,7 @@ def resident_bytes(processes: Sequence[int]) -> int:
 
 
 def child(program: str) -> int:
-    """The process started by this one whose command line names `program`. Raises `LookupError`."""
+    """The child of this process whose command line contains `program`. Raises `LookupError`."""
     for pid in children(os.getpid()):
         if program in (Path("/proc") / str(pid) / "cmdline").read_bytes().decode():
             return pid
@@ -73,7 +73,7 @@ def child(program: str) -> int:
 
 
 def children(parent: int) -> list[int]:
-    """The processes started by `parent` that run now."""
+    """The running child processes of `parent`."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -84,5 +84,5 @@ def children(parent: int) -> list[int]:
 
 
 def _stat(process: Path) -> list[str]:
-    # the name, in parentheses, may hold anything
+    # the name, in parentheses, may contain anything
     return (process / "stat").read_text().rsplit(")", 1)[1].split()

@@ -1,4 +1,4 @@
-"""One ES256 signature of a typical access token: what no JWT can cost less than, and a probe of the machine's speed."""
+"""One ES256 signature of a typical access token: the minimum cost of a JWT, and a probe of the machine's speed."""
 
 from statistics import median
 from time import process_time
@@ -11,18 +11,18 @@ from bench.yardsticks.machine import Figure
 
 ROUNDS, SIGNATURES = 9, 1000
 BESIDE = "beside refreshes"
-"""How the name of a moment begins at which the machine was as fast as for the refreshes just measured."""
+"""The beginning of `when` for a signature measured between refreshes, at the same speed of the machine."""
 
 
 class Signature(Figure, tag="signature"):
-    """CPU µs of one `joserfc.jwt.encode`, single thread: the median of some rounds."""
+    """The CPU µs of one `joserfc.jwt.encode`: the median of some rounds in one thread."""
 
     when: str
     cpu_us: float
 
 
 def measure(when: str) -> Signature:
-    """`when` says at which point of the run."""
+    """Measure signatures; `when` names the point in the run."""
     key = ECKey.generate_key("P-256", {"kid": "2lMjCoCEfOWbdxo6z/ooovXB6IbKjwWd13HUk5iNBLk"})
     header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}
     claims: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from bench.service.long_log import Teller
+from bench.service.long_log import MadeUpLog
 from events.verification.verifier import Verifier
 
 COMMITS = 10_000
@@ -10,9 +10,9 @@ COMMITS = 10_000
 
 def test_it_is_whole_and_always_the_same() -> None:
     """Every commit follows from the one before it; the same seed tells the same history, another one another."""
-    log = list(islice(Teller(), COMMITS))
-    assert log[:1000] == list(islice(Teller(), 1000))
-    assert log[:1000] != list(islice(Teller(seed=2), 1000))
+    log = list(islice(MadeUpLog(), COMMITS))
+    assert log[:1000] == list(islice(MadeUpLog(), 1000))
+    assert log[:1000] != list(islice(MadeUpLog(seed=2), 1000))
     verifier = Verifier()
     for stored in log:
         verifier.check(stored)
