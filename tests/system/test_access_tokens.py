@@ -100,7 +100,8 @@ async def test_a_resource_is_one_of_the_clients(workspace: Workspace, clients: C
 
 
 def _encoded(part: dict[str, Any] | bytes) -> bytes:
-    raw = part if isinstance(part, bytes) else json.dumps(part).encode()
+    """In base64url; an object without white space, as the service writes it."""
+    raw = part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
@@ -260,14 +261,8 @@ async def test_bad_headers_under_a_right_signature(
     header, (_, payload, _signature) = _header(real), real.split(".")
     key = _signing_key(workspace, header["kid"])._key
     assert isinstance(key, ECKey)
-    assert await orders.active(_signed_compactly(header, payload, key)), "the signature is right"
-    await _nothing_comes_of(clients, workspace, _signed_compactly(header | changes, payload, key), real)
-
-
-def _signed_compactly(header: dict[str, Any], payload: str, key: ECKey) -> str:
-    """Under a header without white space, as the service writes it."""
-    signing_input = _encoded(json.dumps(header, separators=(",", ":")).encode()) + b"." + payload.encode()
-    return (signing_input + b"." + _encoded(JWSRegistry.algorithms["ES256"].sign(signing_input, key))).decode()
+    assert await orders.active(_signed(header, payload, key)), "the signature is right"
+    await _nothing_comes_of(clients, workspace, _signed(header | changes, payload, key), real)
 
 
 async def test_an_id_token_is_no_access_token(workspace: Workspace, clients: Clients) -> None:
