@@ -1,7 +1,6 @@
-"""Keys pass on: next, active, retired; and nothing that was given stops being good before its time."""
+"""Key rotation: next, active, retired; tokens stay valid until they expire."""
 
 import asyncio
-import json
 from typing import Any
 
 import jwt
@@ -13,8 +12,8 @@ from tests.system.workspace import Workspace, made
 
 
 async def _jwks(caller: Caller) -> list[str]:
-    reply = await caller.connection.request("oauth.acme.public.jwks", b"{}", timeout=5)
-    return [key["kid"] for key in json.loads(reply.data)["keys"]]
+    keys = await Caller(caller.connection, "").ask("oauth.acme.public.jwks", {})
+    return [key["kid"] for key in keys["keys"]]
 
 
 def _kid(tokens: dict[str, Any]) -> str:
@@ -38,7 +37,7 @@ async def test_a_signing_key_is_published_before_it_signs(service: Service) -> N
 
 
 async def test_rotations_at_once(service: Service) -> None:
-    """Two operators at once: afterwards one key signs, one is next, and both replies name a key that signs."""
+    """Concurrent rotations leave one signing key, which one of the replies names."""
     async with service.client() as web, service.role("operator") as operator:
         answers = await asyncio.gather(*(operator.ask("admin.acme.key.rotate", {}) for _ in range(4)))
         signing = {_kid(await web.issue()) for _ in range(8)}
@@ -46,8 +45,8 @@ async def test_rotations_at_once(service: Service) -> None:
         assert signing <= {answer["kid"] for answer in answers if "error" not in answer}
 
 
-async def test_what_has_rotated_outlives_a_restart(service: Service, workspace: Workspace) -> None:
-    """The active signing key is the one that the log says, and a token under the new secret is good."""
+async def test_rotations_survive_a_restart(service: Service, workspace: Workspace) -> None:
+    """The signing key is the log's active one, and a token under the new secret is valid."""
     await workspace.register("web")
     signing = await _another_algorithm(workspace)
     token = await _another_secret(workspace)
@@ -59,7 +58,7 @@ async def test_what_has_rotated_outlives_a_restart(service: Service, workspace: 
 
 
 async def _another_algorithm(workspace: Workspace) -> str:
-    """`signing_alg` changed: the next key is of that kind, and signs after the rotation; its name."""
+    """Change `signing_alg` and rotate: the next key is of that algorithm; its `kid`."""
     async with workspace.client("web") as web:
         await workspace.settings(signing_alg="Ed25519")
         assert jwt.get_unverified_header((await web.issue())["access_token"])["alg"] == "ES256"
@@ -69,7 +68,7 @@ async def _another_algorithm(workspace: Workspace) -> str:
 
 
 async def _another_secret(workspace: Workspace) -> str:
-    """New tokens are under it, old ones still good, also for a retry; a refresh token under it."""
+    """Add a secret: new tokens are under it, old ones valid, also for a retry; a refresh token under it."""
     async with workspace.client("web") as web:
         assert (await workspace.refused("key.rotate", use="mac"))["error"] == "invalid_request"
         first = await web.issue()
@@ -86,11 +85,11 @@ async def _another_secret(workspace: Workspace) -> str:
         await later.register("web")
         async with later.client("web") as web:
             new = await web.issue()
-            assert new["refresh_token"][4:6] == "02", "the older secret may have leaked: nothing new is under it"
+            assert new["refresh_token"][4:6] == "02", "the older secret may have leaked: no new token is under it"
     return str(third["refresh_token"])
 
 
-async def test_rotate_refuses(service: Service) -> None:
+async def test_bad_rotations(service: Service) -> None:
     """An unknown tenant, an unknown use."""
     async with service.role("operator") as operator:
         assert (await operator.ask("admin.nobody.key.rotate", {}))["error"] == "invalid_request"

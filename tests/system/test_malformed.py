@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.system.service import Caller, Service
+from tests.system.workspace import Clients, Workspace
 
 ENDPOINTS = ("token", "issue", "revoke", "introspect")
 
@@ -25,20 +26,13 @@ MALFORMED: dict[str, bytes] = {
 }
 
 
-async def _sequence(service: Service) -> int:
-    async with service.role("auditor") as auditor:
-        position = await auditor.ask("audit.acme.position", {})
-    return int(position["log_seq"])
-
-
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-async def test_malformed_requests(service: Service, endpoint: str) -> None:
+async def test_malformed_requests(workspace: Workspace, clients: Clients, endpoint: str) -> None:
     """`invalid_request`, at once, and nothing in the log."""
-    before = await _sequence(service)
-    async with service.client() as web:
-        for name, body in MALFORMED.items():
-            assert (await web.ask(endpoint, body, seconds=1))["error"] == "invalid_request", name
-    assert await _sequence(service) == before
+    web, before = await clients("web"), await workspace.sequence()
+    for name, body in MALFORMED.items():
+        assert (await web.ask(endpoint, body, seconds=1))["error"] == "invalid_request", name
+    assert await workspace.sequence() == before
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -56,13 +50,13 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-async def test_wrong_values(service: Service) -> None:
+async def test_wrong_values(workspace: Workspace, clients: Clients) -> None:
     """Each with the RFC's error, and nothing in the log."""
-    before = await _sequence(service)
-    async with service.client() as web:
-        for endpoint, request, error in WRONG:
-            assert (await web.ask(endpoint, request))["error"] == error, request
-    assert await _sequence(service) == before
+    plain = await clients("plain")
+    before = await workspace.sequence()
+    for endpoint, request, error in WRONG:
+        assert (await plain.ask(endpoint, request))["error"] == error, request
+    assert await workspace.sequence() == before
 
 
 async def test_arbitrary_bytes_to_every_endpoint(service: Service) -> None:

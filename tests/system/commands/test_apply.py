@@ -1,4 +1,4 @@
-"""Applying settings to a service that cannot make them now."""
+"""`heirloom apply` where the service is unavailable or refuses, and with bad files."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def operator(nats_server: Broker) -> AsyncIterator[Connection]:
 
 
 async def _answer(connection: Connection, *answers: dict[str, Any], subject: str = SUBJECT) -> list[dict[str, Any]]:
-    """Give these answers, one by one; the requests that came, for whoever looks later."""
+    """Send these answers, one by one; returns the list that the requests are appended to."""
     left, asked = list(answers), []
 
     async def answer(message: Msg) -> None:
@@ -47,7 +47,7 @@ async def _answer(connection: Connection, *answers: dict[str, Any], subject: str
     return asked
 
 
-async def test_what_cannot_be_put_now_is_asked_for_again(operator: Connection) -> None:
+async def test_an_unavailable_service_is_asked_again(operator: Connection) -> None:
     """As when the brokers of a cluster have started and not yet elected a leader."""
     asked = await _answer(operator, NOT_NOW, NOT_NOW, DONE)
     assert await apply_seed(operator, SEED) == [{"what": "tenant", "name": "acme"} | DONE]
@@ -55,8 +55,8 @@ async def test_what_cannot_be_put_now_is_asked_for_again(operator: Connection) -
 
 
 @pytest.mark.parametrize(("answer", "secrets"), [(NEVER, False), (NOT_NOW, True)], ids=["for good", "with secrets"])
-async def test_what_is_refused_is_said(operator: Connection, answer: dict[str, Any], secrets: bool) -> None:
-    """What would be refused again; and what may have been made, for a secret is told once."""
+async def test_a_refusal_is_reported(operator: Connection, answer: dict[str, Any], secrets: bool) -> None:
+    """At once where it is final, or where a secret may have been made, which is shown only once."""
     asked = await _answer(operator, answer, DONE)
     with pytest.raises(click.ClickException) as refused:
         await apply_seed(operator, SEED, secrets=secrets)
@@ -70,10 +70,10 @@ MADE = [DONE | {"client_secret": secret} for secret in SECRETS]
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
-async def test_what_was_applied_before_a_refusal_is_said(
+async def test_a_refusal_names_what_was_applied_before_it(
     operator: Connection, nats_server: Broker, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
-    """By name, with the secrets that are shown this once; and that the rest was not."""
+    """By name, with the secrets, which are shown only once; and what was not applied after it."""
     file = tmp_path / "seed.toml"
     file.write_text(seed(tenant("acme"), *(client(f"c{number:02}") for number in range(30))))
     await _answer(operator, DONE)
@@ -95,7 +95,7 @@ async def test_what_was_applied_before_a_refusal_is_said(
 
 @pytest.mark.parametrize("content", ["", "# nothing\n", "tenant = []\n"])
 def test_a_seed_with_nothing_in_it_is_refused(content: str, tmp_path: Path) -> None:
-    """It is the wrong file, or one that was cut short."""
+    """It is a wrong file, or a truncated one."""
     file = tmp_path / "seed.toml"
     file.write_text(content)
     done = CliRunner().invoke(main, ["apply", str(file)])
@@ -105,7 +105,7 @@ def test_a_seed_with_nothing_in_it_is_refused(content: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("command", [("client", "put", "web"), ("tenant", "put")], ids=lambda command: command[0])
 def test_a_file_without_settings_resets_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
-    """Refused as a command without settings is: everything would be replaced by its default."""
+    """It is refused as a command without settings is, for it would reset every setting to its default."""
     file = tmp_path / "empty.toml"
     file.write_text("# nothing\n")
     for given in ((), ("--file", str(file))):
@@ -113,8 +113,8 @@ def test_a_file_without_settings_resets_nothing(command: tuple[str, ...], tmp_pa
         assert done.exit_code == 2 and "all settings are replaced" in done.stderr
 
 
-async def test_a_tenant_that_cannot_be_asked_for_now_is_not_taken_for_none(operator: Connection) -> None:
-    """Of a client whose tenant is not in the file."""
+async def test_an_unavailable_tenant_lookup_is_not_reported_as_an_unknown_tenant(operator: Connection) -> None:
+    """For a client whose tenant is not in the file."""
     seed = Seed([], [("acme", "web", {})], elsewhere=(("acme", 2),))
     await _answer(operator, NOT_NOW, subject="oauth.acme.public.metadata")
     with pytest.raises(click.ClickException) as refused:
@@ -122,8 +122,8 @@ async def test_a_tenant_that_cannot_be_asked_for_now_is_not_taken_for_none(opera
     assert refused.value.message == NOT_NOW["error_description"]
 
 
-def test_what_a_file_holds_is_no_command_to_the_terminal(tmp_path: Path) -> None:
-    """Nor is a token that was pasted as a setting's name repeated."""
+def test_a_files_text_does_not_control_the_terminal(tmp_path: Path) -> None:
+    """Control characters and pasted tokens in setting names are not printed."""
     file = tmp_path / "seed.toml"
     settings = '"a\\u001b[2J" = 1\n"hrt_0123456789abcdefghij" = true\n"\\u009b" = 1\n'
     file.write_text(f'{tenant("acme")}{settings}["\\u001b]0;x"]\n["eyJhbGciOiJFUzI1NiJ9"]\n')

@@ -1,4 +1,4 @@
-"""The commands as a person meets them: what they say when something is in the way, and that they say it in one line."""
+"""The commands when something is in the way: one clear line on standard error, and the documented exit status."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ sys.meta_path.insert(0, Finder())
 
 
 def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> str:
-    """Run the command; its standard output, or standard error when it is to fail: then one line and no traceback."""
+    """Run the command; its standard output, or its standard error, without a traceback, where it must fail."""
     done = subprocess.run([HEIRLOOM, *arguments], capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == status, done.stdout + done.stderr
     if status != 0:
@@ -44,14 +44,14 @@ def heirloom(*arguments: str | Path, status: int = 0, seconds: float = 30) -> st
 
 @pytest.mark.parametrize("command", ["up", "broker-config", "console", "backup"])
 def test_no_name_is_no_directory(command: str, tmp_path: Path) -> None:
-    """The current one would be taken, and shut to everybody."""
+    """It would mean the current directory, and make that private."""
     into = [tmp_path / "backup"] if command == "backup" else []
     said = heirloom(command, "--data", "", *into, status=2)
     assert "names no directory" in said
 
 
 def test_a_second_up_on_the_same_data(service: Service) -> None:
-    """It says that another runs there."""
+    """It reports that another one runs there."""
     said = heirloom("up", "--data", service.data, "--port", "0", status=1)
     assert said.count("\n") == 1 and "another heirloom up runs" in said
 
@@ -75,7 +75,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_keyring(tmp_path: Path) -> None:
-    """It names the file, and does not make another keyring, which would void every token."""
+    """It names the file, and makes no other keyring, which would invalidate every token."""
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / "keyring.json").touch(0o600)
@@ -85,9 +85,9 @@ def test_a_corrupt_keyring(tmp_path: Path) -> None:
 
 
 def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
-    """A log without its keyring is not served, nor vouched for: every token would be void, silently.
+    """A log without its keyring is neither served nor signed, for every token would be invalid, silently.
 
-    Nor does anybody vouch for one where `--no-notary` says so: there is no process, and no key.
+    With `--no-notary` there is neither a notary process nor a key.
     """
     data = tmp_path / "data"
     with running(data, "--no-notary") as service:
@@ -128,7 +128,7 @@ def test_a_keyring_that_is_missing_or_of_another_log(tmp_path: Path) -> None:
     ids=["missing", "not TOML", "wrong table", "four faults", "not together", "one issuer", "open exchange"],
 )
 def test_a_seed_that_cannot_be_used(tmp_path: Path, content: str | None, words: list[str]) -> None:
-    """Refused as a whole before anything starts, every fault with its line."""
+    """It is refused as a whole before anything starts; every fault has its line."""
     file = tmp_path / "seed.toml"
     if content is not None:
         file.write_text(content, encoding="utf-8")
@@ -138,20 +138,20 @@ def test_a_seed_that_cannot_be_used(tmp_path: Path, content: str | None, words: 
 
 
 def test_a_broker_that_is_not_there(tmp_path: Path) -> None:
-    """With `--nats`: it names the address, never the password."""
+    """`--nats`: the error names the address, never the password."""
     said = heirloom("up", "--data", tmp_path / "data", "--nats", "nats://u:secret@127.0.0.1:1", status=1)
     assert said.count("\n") == 1 and "no broker answers at 127.0.0.1:1" in said and "secret" not in said
 
 
 def test_no_service_to_ask(tmp_path: Path) -> None:
-    """Every other command says how to start one."""
+    """Every other command explains how to start one."""
     for command in (["url", "--role", "auditor"], ["audit", "families", "--tenant", "acme"], ["audit", "verify"]):
         said = heirloom(*command, "--data", tmp_path / "none", status=1)
         assert said.count("\n") == 1 and "heirloom up" in said
 
 
 async def test_the_only_tenant_need_not_be_named(service: Service, alone: Service) -> None:
-    """With one tenant it is meant; with several the command says which there are."""
+    """With one tenant that one is used; with several the command lists them."""
     async with alone.role("auditor") as auditor:  # what other tests have left there is not to arrive in between
         position = await auditor.ask("audit.acme.position", {})
         assert "error" not in await auditor.ask("audit.acme.position", {"min_seq": position["log_seq"]})
@@ -187,7 +187,7 @@ def test_credentials_of_another_role(
     given: str,
     needed: str | None,
 ) -> None:
-    """The broker's refusal is told at once, and whose credentials it takes; nobody waits for an answer."""
+    """The broker's refusal is reported at once, with the role that is needed, instead of a timeout."""
     monkeypatch.chdir(tmp_path)
     Path("seed.toml").write_text(client("x"))
     url = heirloom("url", "--data", service.data, "--role", given).strip()
@@ -198,14 +198,14 @@ def test_credentials_of_another_role(
 
 
 def test_a_broker_without_a_service(nats_server: Broker) -> None:
-    """It is told that nobody is there to answer."""
+    """The error explains that no service answers on that broker."""
     for command in (("audit", "families"), ("admin", "key", "rotate")):
         said = heirloom(*command, "--tenant", "acme", "--nats", nats_server.url, status=1)
         assert said.count("\n") == 1 and "no service answers on a" in said and "`heirloom up`" in said
 
 
-def test_a_client_of_a_tenant_there_is_not(service: Service, tmp_path: Path) -> None:
-    """Refused as a whole, with the line: also the good client before it is not registered."""
+def test_a_client_of_an_unknown_tenant(service: Service, tmp_path: Path) -> None:
+    """The file is refused as a whole, with the line; the good client before it is not registered."""
     file = tmp_path / "seed.toml"
     good, stray = client("early"), client("x", "nobody")
     file.write_text(good + stray + good)
@@ -217,8 +217,8 @@ def test_a_client_of_a_tenant_there_is_not(service: Service, tmp_path: Path) -> 
     assert "does not know" in heirloom("url", "--data", service.data, "--client", "acme/early", status=1)
 
 
-def test_applying_twice_changes_nothing_and_says_so(service: Service, tmp_path: Path) -> None:
-    """The same file again: every line `unchanged`, at the sequences it had."""
+def test_applying_twice_changes_nothing(service: Service, tmp_path: Path) -> None:
+    """The second time every row is `unchanged`, with the sequences of the first."""
     file = tmp_path / "seed.toml"
     file.write_text(SEED.replace("other", "another"))
     first = json.loads(heirloom("apply", "--data", service.data, file, "--json"))
@@ -228,8 +228,8 @@ def test_applying_twice_changes_nothing_and_says_so(service: Service, tmp_path: 
     assert "unchanged" in heirloom("apply", "--data", service.data, file)
 
 
-def test_a_broker_that_is_none() -> None:
-    """A URL that is none is not repeated, for what is in it; one where nobody answers is named without its password."""
+def test_bad_broker_urls() -> None:
+    """A malformed URL is not printed; an unreachable one is named without its password."""
     said = heirloom("audit", "checkpoint", "--nats", "auditor:hunter2@host", status=2)
     assert "nats://USER:PASSWORD@HOST:4222" in said and "hunter2" not in said
     said = heirloom("audit", "checkpoint", "--nats", "nats://auditor:hunter2@127.0.0.1:1", status=1)
@@ -239,7 +239,7 @@ def test_a_broker_that_is_none() -> None:
 def test_a_brokers_url_from_the_environment_or_a_file(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other users see the command line, passwords included, and neither of these; what the command line says counts."""
+    """Other users see passwords on a command line, but in neither of these; options override them."""
     url, families = heirloom("url", "--data", service.data, "--role", "auditor").strip(), ("audit", "families")
     file = tmp_path / "url"
     file.write_text(url + "\n")
@@ -260,7 +260,7 @@ def test_a_brokers_url_from_the_environment_or_a_file(
 
 
 def test_no_process_has_a_password_on_its_command_line(nats_server: Broker, tmp_path: Path) -> None:
-    """Nor those that `up` starts: other users of the machine see it there."""
+    """Of `up` and its children: other users of the machine can read command lines."""
     file = tmp_path / "url"
     file.write_text(nats_server.url.replace("//", "//service:hunter2@"))
     service = Service(tmp_path / "data", "--nats", f"@{file}", "--insecure")
@@ -275,7 +275,7 @@ def test_no_process_has_a_password_on_its_command_line(nats_server: Broker, tmp_
 
 
 def test_a_broker_that_others_reach_is_not_configured_without_tls(tmp_path: Path) -> None:
-    """Passwords and tokens would cross the network in the clear, unless that is what somebody says."""
+    """Without TLS, passwords and tokens would cross the network in the clear; `--insecure` allows it."""
     elsewhere = "broker-config", "--data", tmp_path / "data", "--listen", "0.0.0.0:4222"
     said = heirloom(*elsewhere, status=1)
     assert said.count("\n") == 1 and "in the clear" in said and "--tls-cert" in said and "--insecure" in said
@@ -314,8 +314,8 @@ async def test_an_address_of_ipv6(tmp_path: Path) -> None:
         service.stop()
 
 
-async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None:
-    """`--nats`: the service on a broker it did not start, which vouches for its callers itself."""
+async def test_an_external_broker(tmp_path: Path, nats_server: Broker) -> None:
+    """`--nats`: the service runs on a broker that it did not start, which authenticates the callers itself."""
     with running(tmp_path / "data", "--nats", nats_server.url, "--insecure"):
         connection = await nats.connect(nats_server.url, inbox_prefix="_INBOX.acme.web")
         reply = await connection.request("oauth.acme.client.web.issue", b'{"sub": "alice", "scope": "read"}')
@@ -330,8 +330,8 @@ async def test_a_broker_of_ones_own(tmp_path: Path, nats_server: Broker) -> None
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_before_it_starts(tmp_path: Path, signum: signal.Signals) -> None:
-    """While it is still being imported: it has nothing to end, and that is in order too."""
+def test_a_signal_before_it_starts(tmp_path: Path, signum: signal.Signals) -> None:
+    """During the imports: it ends with status 0 and prints nothing."""
     (tmp_path / "sitecustomize.py").write_text(STOPPED_AT_IMPORT.format(signum))
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--port", "0"]
@@ -341,8 +341,8 @@ def test_told_to_stop_before_it_starts(tmp_path: Path, signum: signal.Signals) -
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_while_it_starts(tmp_path: Path, nats_server: Broker, signum: signal.Signals) -> None:
-    """Its broker goes away before anybody was served: it ends in order, and so do those it has started."""
+def test_a_signal_while_it_starts(tmp_path: Path, nats_server: Broker, signum: signal.Signals) -> None:
+    """Its broker is killed before anything is served: it ends with status 0, and so do its children."""
     command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--replicas", "2"]
     command += ["--nats", nats_server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as starting:
@@ -357,7 +357,7 @@ def test_told_to_stop_while_it_starts(tmp_path: Path, nats_server: Broker, signu
 
 
 async def test_a_weaker_stream_is_refused(tmp_path: Path, nats_server: Broker) -> None:
-    """A stream somebody made with a limit: the service does not start, and names each difference."""
+    """A stream with a weaker limit: the service does not start, and names each difference."""
     connection = await nats.connect(nats_server.url)
     await connection.jetstream().add_stream(name="TOKENS", subjects=["tokens.>"], max_age=3600)
     await connection.close()
