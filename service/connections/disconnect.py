@@ -122,7 +122,7 @@ class ServerConnections:
         await self._connection.publish(subject, msgspec.json.encode({"cid": listed.cid}), reply=kicked)
 
     async def stop(self) -> None:
-        """End nothing more."""
+        """Cancel what is still to be ended."""
         await self._tasks.cancel()
 
     async def _end_void(self, user: str) -> None:

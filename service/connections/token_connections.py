@@ -90,7 +90,7 @@ class TokenConnections:
                 self._end_soon(token_connection)
 
     async def stop(self) -> None:
-        """End nothing more."""
+        """Cancel what is still to be ended."""
         await self._tasks.cancel()
 
     async def _look_after_reconnecting(self, connection: Connection) -> None:

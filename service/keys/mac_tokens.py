@@ -34,7 +34,7 @@ class PresentedToken(NamedTuple):
     long_tag: str
 
 
-class Tokens:
+class MacTokens:
     """Makes and recognises one tenant's tokens of one kind."""
 
     def __init__(self, keyring: Keyring, tenant: str, kind: Kind) -> None:

@@ -138,7 +138,7 @@ class Registry:
                 if batch.pending == 0:
                     self.ready.set()
         except Exception as error:
-            failed(error)  # to go on with what is not understood would be to decide on a guess
+            failed(error)  # without this commit, every later decision would be a guess
 
     async def _apply_last(self, stored: Stored) -> None:
         """Apply a subject's last message. Where it is foreign, the aggregate's last commit may lie below it."""

@@ -15,7 +15,7 @@ from events.log.stored_commit import Stored
 from service.clock import FOR_EVER
 from service.decide.policy import Rules, resolve
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Tokens
+from service.keys.mac_tokens import MacTokens
 from service.keys.signing_key import SigningKey
 from service.keys.vouchers import Vouchers
 from service.registry.named_role import TenantRole
@@ -41,10 +41,10 @@ class Tenant:
         self.configured: Stored | None = None
         self.keys: dict[str, TenantKey] = {}
         self.signing: SigningKey | None = None
-        self.refresh_tokens = Tokens(keyring, name, "refresh")
-        self.codes = Tokens(keyring, name, "code")
-        self.device_codes = Tokens(keyring, name, "device")
-        self.opaque_tokens = Tokens(keyring, name, "access")
+        self.refresh_tokens = MacTokens(keyring, name, "refresh")
+        self.codes = MacTokens(keyring, name, "code")
+        self.device_codes = MacTokens(keyring, name, "device")
+        self.opaque_tokens = MacTokens(keyring, name, "access")
         self.vouchers = Vouchers(keyring, name)
         self.clients: dict[str, Client] = {}
         self.roles: dict[str, TenantRole] = {}

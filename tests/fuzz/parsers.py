@@ -34,7 +34,7 @@ from service.endpoints.grants import token_request
 from service.errors import OAuthError
 from service.keys import keyring
 from service.keys.keyring import Keyring, KeyringError
-from service.keys.mac_tokens import Tokens
+from service.keys.mac_tokens import MacTokens
 from service.keys.user_code import family_of, new_user_code
 from service.request import decode, idempotency_key
 from tests.notary.log.logs import checkpoints_of
@@ -89,7 +89,7 @@ def _text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
 
 def _of_tokens() -> dict[str, Parser]:
     kinds = ("refresh", "code", "device", "access")
-    made = {kind: Tokens(RING, "acme", kind) for kind in kinds}  # type: ignore[arg-type]  # a literal each
+    made = {kind: MacTokens(RING, "acme", kind) for kind in kinds}  # type: ignore[arg-type]  # a literal each
     texts = [tokens.mint(1, "f" * 22, number, "seed").encode() for tokens in made.values() for number in (0, 7, 123456)]
     found = {f"{kind} token": Parser(texts, _text(made[kind].recognise)) for kind in kinds}
     return found | {

@@ -16,7 +16,7 @@ from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest, decoder
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Tokens
+from service.keys.mac_tokens import MacTokens
 from service.registry.parse_settings import parse
 from service.request import Request, at_most, decode, idempotency_key
 
@@ -103,7 +103,7 @@ def test_a_refused_setting_is_not_repeated(name: str) -> None:
 
 JWT = f"eyJ{'h' * 30}.eyJ{'p' * 60}.{'s' * 86}"
 FAMILY, SEED = "f" * 22, "e" * 22
-KEPT = [Tokens(Keyring({1: b"k" * 32}), "acme", kind).mint(1, FAMILY, 3, SEED) for kind in FORM] + [JWT]
+KEPT = [MacTokens(Keyring({1: b"k" * 32}), "acme", kind).mint(1, FAMILY, 3, SEED) for kind in FORM] + [JWT]
 AROUND = ["{}", "seen {} at the door", "https://api.example/?access_token%3D{}", "x{}", "{}."]
 
 

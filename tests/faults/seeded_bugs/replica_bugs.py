@@ -18,7 +18,7 @@ from service.endpoints.grants import refresh_token
 from service.families import families
 from service.families.cache import FamilyCache, Key, LoadedFamily
 from service.families.families import Families
-from service.keys.mac_tokens import Tokens
+from service.keys.mac_tokens import MacTokens
 from service.request import Request
 from tests.faults.harness.orders import put
 
@@ -127,17 +127,17 @@ def lost_acknowledgement_is_a_failure() -> None:
 
 def another_successor_on_retry() -> None:
     """The second time a token is computed it comes out otherwise."""
-    mint = Tokens.mint
+    mint = MacTokens.mint
     seen: set[str] = set()
 
-    def fickle(self: Tokens, key: int, family_id: str, number: int, seed: str) -> str:
+    def fickle(self: MacTokens, key: int, family_id: str, number: int, seed: str) -> str:
         text = mint(self, key, family_id, number, seed)
         if text in seen:
             return text[:-1] + ("a" if text[-1] != "a" else "b")
         seen.add(text)
         return text
 
-    put(Tokens, "mint", fickle)
+    put(MacTokens, "mint", fickle)
 
 
 def revocation_told_before_commit() -> None:

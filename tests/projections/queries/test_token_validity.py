@@ -11,7 +11,7 @@ from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, Gra
 from events.token_format import Kind
 from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Tokens, new_id
+from service.keys.mac_tokens import MacTokens, new_id
 from tests.projections.logs import AUDIENCE, START, LogMaker
 from tests.projections.queries.asked import Asked, Asking
 
@@ -170,7 +170,7 @@ async def test_the_token_itself_can_be_shown(ask: Asked, asking: Asking) -> None
     keyring = Keyring({1: b"k" * 32})
 
     def minted(kind: Kind, family_id: str, number: int) -> str:
-        return Tokens(keyring, "acme", kind).mint(1, family_id, number, "seed")
+        return MacTokens(keyring, "acme", kind).mint(1, family_id, number, "seed")
 
     for token, expected in {
         minted("refresh", family, 0): (False, "revoked", 5, "FamilyRevoked"),

@@ -32,7 +32,7 @@ from service.errors import OAuthError
 from service.families.cache import LoadedFamily
 from service.families.families import CommittedDecision, Decide, DecideOn
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Tokens, new_id
+from service.keys.mac_tokens import MacTokens, new_id
 from service.keys.signing_key import SigningKey
 from service.registry.tenant import Client, Tenant
 from service.request import Request
@@ -69,7 +69,7 @@ class World:
         stored = Stored(1, f"tokens.acme.client.{client_id}", b"")
         self.tenant.clients[client_id] = Client(client_id, state, self.tenant.rules_of(registered), stored)
 
-    def mint(self, kind: Tokens, seed: str) -> str:
+    def mint(self, kind: MacTokens, seed: str) -> str:
         """The family's token of number 0, or what somebody makes who does not know its seed."""
         return kind.mint(1, self.family_id, 0, seed)
 

@@ -15,16 +15,16 @@ from events import base62
 from service.connections.admission import _claimed_issuer
 from service.keys import keyring
 from service.keys.keyring import Keyring, KeyringError
-from service.keys.mac_tokens import Tokens, new_id, new_seed, short_digest
+from service.keys.mac_tokens import MacTokens, new_id, new_seed, short_digest
 from service.keys.signing_key import SigningKey, kid_of
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
 URL_SAFE = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_".encode()
 
 
-def _tokens() -> Tokens:
+def _tokens() -> MacTokens:
     """New each time: it remembers what it has derived."""
-    return Tokens(KEYS, "acme", "refresh")
+    return MacTokens(KEYS, "acme", "refresh")
 
 
 @given(st.binary(min_size=1, max_size=60))
@@ -137,10 +137,10 @@ def test_keyring_alone_cannot_mint() -> None:
 
 @pytest.mark.parametrize(
     "others",
-    [Tokens(KEYS, "globex", "refresh"), Tokens(Keyring({1: b"c" * 32}), "acme", "refresh")],
+    [MacTokens(KEYS, "globex", "refresh"), MacTokens(Keyring({1: b"c" * 32}), "acme", "refresh")],
     ids=["another tenant", "another keyring"],
 )
-def test_other_keys_recognise_nothing(others: Tokens) -> None:
+def test_other_keys_recognise_nothing(others: MacTokens) -> None:
     """A token is good under its own tenant's key only."""
     assert others.recognise(_tokens().mint(1, new_id(), 0, new_seed())) is None
 

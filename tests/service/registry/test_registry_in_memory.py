@@ -28,7 +28,7 @@ from events.token_format import Kind
 from service.clock import FOR_EVER
 from service.keys import keyring
 from service.keys.keyring import Keyring
-from service.keys.mac_tokens import Tokens
+from service.keys.mac_tokens import MacTokens
 from service.keys.signing_key import SigningKey
 from service.keys.vouchers import Vouchers
 from service.registry import registry as registry_module
@@ -156,7 +156,7 @@ def test_a_tenants_tokens_are_of_its_own_name_and_kind(kind: Kind) -> None:
         "access": new.opaque_tokens,
     }[kind]
     family = "f" * 22
-    assert made.mint(1, family, 7, "seed") == Tokens(KEYS, "acme", kind).mint(1, family, 7, "seed")
+    assert made.mint(1, family, 7, "seed") == MacTokens(KEYS, "acme", kind).mint(1, family, 7, "seed")
     assert new.vouchers.vouch(1, "seed", {}) == Vouchers(KEYS, "acme").vouch(1, "seed", {})
 
 

@@ -13,7 +13,7 @@ from events.aggregates import subjects
 from events.aggregates.family import codec
 from events.log.log import Log
 from service.keys import keyring
-from service.keys.mac_tokens import Tokens, new_id, new_seed
+from service.keys.mac_tokens import MacTokens, new_id, new_seed
 from tests.system.service import Caller, Service
 from tests.system.workspace import (
     INACTIVE,
@@ -237,13 +237,13 @@ async def test_a_generation_that_was_never_issued(service: Service) -> None:
     async with service.client() as web, service.role("auditor") as auditor:
         mine = await web.issue()
         keys = keyring.load(service.data / "keyring.json")
-        presented = Tokens(keys, "acme", "refresh").recognise(mine["refresh_token"])
+        presented = MacTokens(keys, "acme", "refresh").recognise(mine["refresh_token"])
         assert presented is not None
-        guessed = Tokens(keys, "acme", "refresh").mint(1, presented.family_id, 7, new_seed())
+        guessed = MacTokens(keys, "acme", "refresh").mint(1, presented.family_id, 7, new_seed())
         assert (await web.refresh(guessed))["error"] == "invalid_grant"
         assert await web.active(mine["refresh_token"]), "the keyring without the family's seed does nothing"
         seed = await _seed(service, presented.family_id)
-        forged = Tokens(keys, "acme", "refresh").mint(1, presented.family_id, 7, seed)
+        forged = MacTokens(keys, "acme", "refresh").mint(1, presented.family_id, 7, seed)
         assert (await web.refresh(forged))["error"] == "invalid_grant"
         assert not await web.active(mine["refresh_token"])
         position = await auditor.ask("audit.acme.position", {})
@@ -269,7 +269,7 @@ async def test_altered_tokens(service: Service, workspace: Workspace, clients: C
     flipped = token[:20] + ("A" if token[20] != "A" else "B") + token[21:-6]
     altered = flipped + base62.encode_int(zlib.crc32(flipped.encode()), 6)
     keys = keyring.load(service.data / "keyring.json")
-    nobodys = Tokens(keys, workspace.name, "refresh").mint(1, new_id(), 0, new_seed())
+    nobodys = MacTokens(keys, workspace.name, "refresh").mint(1, new_id(), 0, new_seed())
     before = await workspace.sequence()
     for bad in (token[:-1], token[:-7], altered, flipped + token[-6:], token + "x", nobodys, "x" * 9000):
         assert (await web.refresh(bad))["error"] == "invalid_grant"
