@@ -242,10 +242,10 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
 
     log_bus, seal = buses.log, Seal(keys)
     the_log = parts.log(log_bus)
-    registry, skew, recent = Registry(the_log, keys, voided), Skew(settings.max_clock_skew), FamilyCache()
+    registry, skew, cache = Registry(the_log, keys, voided), Skew(settings.max_clock_skew), FamilyCache()
     replicas = Replicas(log_bus, the_log, registry, skew, seal)
-    news = AppendedCommits(log_bus, recent, replicas.is_alone, seal)
-    families = parts.families(the_log, registry.blocked_subjects, recent, news.publish)
+    news = AppendedCommits(log_bus, cache, replicas.is_alone, seal)
+    families = parts.families(the_log, registry.blocked_subjects, cache, news.publish)
     devices = Devices(WaitingDevices(log_bus), DevicePolls(log_bus, seal), UserCodeGuesses(log_bus))
     connections = ServerConnections(log_bus, registry)
     ending = _Ending(connections, TokenConnections(families, registry, connections))

@@ -1,4 +1,4 @@
-"""The table of endpoints, and the accounts of the broker: who asks on which subjects in each (ADR 0036)."""
+"""The table of endpoints, and the accounts of the broker: the callers of each, and their subjects (ADR 0036)."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ ENDPOINTS: dict[str, Row] = {
     )
 }
 FOR_PERSONS = ("introspect", "revoke")
-"""Which endpoints somebody may ask who connects by a person's token."""
+"""The endpoints for connections that a person's token has opened."""
 _PUBLIC = ("jwks", "metadata")
 
 

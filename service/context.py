@@ -38,7 +38,7 @@ class Context(NamedTuple):
     devices: Devices
 
     async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
-        """The tenant and the client that asks. Raises `invalid_client` where one is unknown or the client disabled."""
+        """The calling client and its tenant. Raises `invalid_client` if one is unknown, or the client is disabled."""
         tenant = await self.registry.tenant(tenant_name)
         client = await self.registry.client(tenant, client_id) if tenant is not None else None
         if tenant is None or client is None or client.state.disabled:

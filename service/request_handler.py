@@ -37,7 +37,7 @@ READS = Limits(
     at_once=32, of_tenant=24, of_client=6, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600, alone=64
 )
 """Requests that append nothing: how many are under way, and how many wait. A few keep a processor core busy, and more
-would only wait there, out of turn. But 64 share the cost of sending and receiving: a client that asks alone is answered
+would only wait there, out of turn. But 64 share the cost of sending and receiving: a client without company is answered
 twice as fast."""
 WRITES = Limits(
     at_once=256, of_tenant=192, of_client=64, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600

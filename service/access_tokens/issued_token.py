@@ -1,4 +1,4 @@
-"""What an access token says: its claims, which follow from the log alone (RFC 9068 §2.2)."""
+"""The claims of an access token and of the ID token beside it (RFC 9068 §2.2, OpenID Connect Core §2)."""
 
 from typing import Any, NamedTuple
 

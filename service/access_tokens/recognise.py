@@ -127,7 +127,7 @@ async def _opaque(context: Context, tenant: Tenant, token: str) -> Recognised | 
     issued = await recognise_opaque(context, tenant, token)
     if issued is None:
         return None
-    # the token's MAC has proved its commit, and the commit says all the rest
+    # the token's MAC proves its commit, which holds all the other claims
     return _recognised(msgspec.convert(claims_of(tenant, issued), Claims), lambda seed: seed == issued.state.seed)
 
 

@@ -54,18 +54,18 @@ async def _publish_nothing(_tenant: str, _family_id: str, _seq: int, _body: byte
 class Families:
     """All families, in the log.
 
-    `recent` is the cache: an old entry costs a retry, and never causes a wrong answer, since only appends begin from
-    it. `publish` is awaited with each commit before its decision is returned.
+    An old entry of `cache` costs a retry, and never causes a wrong answer, since only appends begin from it. `publish`
+    is awaited with each commit before its decision is returned.
     """
 
     def __init__(
-        self, log: Log, people: BlockedSubjects, recent: FamilyCache | None = None, publish: Publish = _publish_nothing
+        self, log: Log, people: BlockedSubjects, cache: FamilyCache | None = None, publish: Publish = _publish_nothing
     ) -> None:
         self._log = log
         self._people = people
         self.counters = FamilyCounters()
         self.buckets = Buckets()
-        self.recent = recent or FamilyCache()
+        self.cache = cache if cache is not None else FamilyCache()
         self._publish = publish
 
     async def load(self, tenant: str, family_id: str) -> LoadedFamily:
@@ -94,7 +94,7 @@ class Families:
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
         deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
-        loaded = LoadedFamily(0, None, None, False) if new else self.recent.get(key)
+        loaded = LoadedFamily(0, None, None, False) if new else self.cache.get(key)
         while True:
             if loaded is None:
                 loaded = await self._load(aggregate, leader=False)
@@ -127,7 +127,7 @@ class Families:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)
             except Conflict:
                 self.counters.conflicts += 1
-                self.recent.forget(key)
+                self.cache.forget(key)
                 if person is not None:
                     await self._people.newest(tenant, state.sub)
                 if asyncio.get_running_loop().time() > deadline:
@@ -135,10 +135,10 @@ class Families:
                 loaded = await self._load(aggregate, leader=True)
                 continue
             except Unavailable:
-                self.recent.forget(key)
+                self.cache.forget(key)
                 raise
             self.counters.committed(decision.events)
-            self.recent.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
+            self.cache.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
             await self._publish(tenant, family_id, seq, body)
             return CommittedDecision(family_id, decision.outcome, state, seq)
 

@@ -64,7 +64,7 @@ def introspection_from_a_stale_read() -> None:
     load = Families.load
 
     async def cached(self: Families, tenant: str, family_id: str) -> LoadedFamily:
-        return self.recent._known.get((tenant, family_id)) or await load(self, tenant, family_id)
+        return self.cache._known.get((tenant, family_id)) or await load(self, tenant, family_id)
 
     put(Families, "load", cached)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
+from events.log.appender import Appender
 from events.log.log import Conflict, Head, Log, Unavailable
 from service import clock
 from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code
@@ -67,18 +68,16 @@ async def _replica(url: str) -> Replica:
             reads.append(aggregate)
             return await super().head(aggregate, leader=leader)
 
-    log = Watched(connection)
+    class Counting(Appender):
+        async def append(self, *arguments: Any, **guard: Any) -> int:
+            try:
+                return await super().append(*arguments, **guard)
+            except Conflict as conflict:
+                conflicts.append(conflict)
+                raise
+
+    log = Watched(connection, appender=Counting)
     await log.start()
-    append = log.append
-
-    async def watched(*arguments: object, **guard: object) -> int:
-        try:
-            return await append(*arguments, **guard)  # type: ignore[arg-type]  # handed on as they come
-        except Conflict as conflict:
-            conflicts.append(conflict)
-            raise
-
-    log.append = watched  # the same, and it keeps count
     return Replica(Families(log, BlockedSubjects(log)), connection, conflicts, reads, log)
 
 
@@ -178,7 +177,7 @@ async def test_no_family_goes_back_in_time(
     if which == "one that was told of it":
         stored = (await one.log.head(subjects.family("acme", "f1"))).stored
         assert stored is not None
-        other.families.recent.put_remote(("acme", "f1"), stored.seq, stored.body)
+        other.families.cache.put_remote(("acme", "f1"), stored.seq, stored.body)
     monkeypatch.setattr(clock, "now", now)
     second = await _at(again, _presented)
     assert second == first
@@ -222,7 +221,7 @@ async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Re
 async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[Replica, Replica]) -> None:
     """An old commit under the newest sequence passes the log's comparison: CONTRACT §3.5, dead is dead."""
     one, other = replicas
-    await AppendedCommits(other.connection, other.families.recent, lambda: False, SEAL).start()
+    await AppendedCommits(other.connection, other.families.cache, lambda: False, SEAL).start()
     await other.connection.flush()
 
     def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
@@ -327,7 +326,7 @@ async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica
     remembered = LoadedFamily(
         refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at
     )
-    assert one.families.recent.get(("acme", "f1")) == remembered
+    assert one.families.cache.get(("acme", "f1")) == remembered
     assert one.families.counters.conflicts == 0 and one.families.counters.rotated == 1
     assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
 
@@ -393,7 +392,7 @@ async def test_others_that_are_always_faster_make_it_unavailable(
         await one.families.decide("acme", "f1", "client:web", _presented)
     assert refused == one.families.counters.conflicts > 2
     assert set(read) == {True} and len(read) == refused - 1
-    assert one.families.recent.get(("acme", "f1")) is None
+    assert one.families.cache.get(("acme", "f1")) is None
 
 
 async def test_what_the_log_may_have_taken_is_not_remembered(
@@ -409,7 +408,7 @@ async def test_what_the_log_may_have_taken_is_not_remembered(
     monkeypatch.setattr(one.log, "append", lost)
     with pytest.raises(Unavailable, match="no answer"):
         await one.families.decide("acme", "f1", "client:web", _presented)
-    assert one.families.recent.get(("acme", "f1")) is None
+    assert one.families.cache.get(("acme", "f1")) is None
 
 
 async def test_what_is_not_remembered_is_read_from_any_replica_first(
@@ -427,6 +426,6 @@ async def test_what_is_not_remembered_is_read_from_any_replica_first(
     monkeypatch.setattr(type(other.log), "head", head)
     assert isinstance((await other.families.decide("acme", "f1", "client:web", _presented)).outcome, Granted)
     assert read == [False]
-    other.families.recent.forget(("acme", "f1"))
+    other.families.cache.forget(("acme", "f1"))
     await other.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
     assert read == [False, False, True]
