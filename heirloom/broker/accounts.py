@@ -10,7 +10,7 @@ from service.registry.named_role import below
 
 SYSTEM_ACCOUNT = "SYS"
 MAX_SUBSCRIPTIONS = 32
-"""Of each connection in the accounts of callers; the broker closes a connection that subscribes to more."""
+"""For each connection in the accounts of callers; the broker closes a connection that subscribes to more."""
 UNBOUNDED = ("OPERATORS", "AUDITORS")
 """Accounts whose answers are longer than `MAX_PAYLOAD`, which would bound answers, too; the broker allows 1 MiB."""
 ANSWERED_BY_SEVERAL = (

@@ -50,8 +50,8 @@ class Program(NamedTuple):
 class Child:
     """One process. `is_ready` asks from outside; without it the process writes `ready` to its standard output.
 
-    `reports`: the process answers `ask` (`heirloom.process.process_report`). `record` reads such a process's standard
-    output to the end.
+    `reports`: the process answers `request_report` (`heirloom.process.process_report`). For a process that does not,
+    `record` reads its standard output to the end.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from heirloom.data_directory import DataDirectory
 from service.keys import keyring
 
 MAX_PATH_BYTES = 480
-"""Of the data directory's path: SQLite opens paths up to 512 bytes, and its companion files have longer names."""
+"""The longest path of a data directory: SQLite opens paths up to 512 bytes, and adds file names to it."""
 
 
 class CannotStart(Exception):
