@@ -37,7 +37,7 @@ class Notary:
         self._connection = connection
         self._log = Log(connection)
         self._checkpoints = Log(connection, CHECKPOINTS)
-        self._signer = open_key(key, state)
+        self.signer = open_key(key, state)
         self._state_path = state
         self._state = read_state(state)
         try:
@@ -47,8 +47,8 @@ class Notary:
         self._looked_at = -1, -1
         self.foreign: set[int] = set()
         """The sequences of foreign messages seen in the checkpoints' stream."""
-        if self._state.origin != self._signer.key.name:
-            raise Refusal(f"{state} is of {self._state.origin}, the key in {key} is of {self._signer.key.name}")
+        if self._state.origin != self.signer.key.name:
+            raise Refusal(f"{state} is of {self._state.origin}, the key in {key} is of {self.signer.key.name}")
 
     async def start(self) -> None:
         """Subscribe to acknowledgements, before the first `step`."""
@@ -102,7 +102,7 @@ class Notary:
         return checker
 
     def _sign(self, checker: CheckpointChecker) -> Checkpoint:
-        checkpoint = sign(self._signer, checker.tree)
+        checkpoint = sign(self.signer, checker.tree)
         state = NotaryState(self._state.origin, *checker.tree, last_leaf=checker.last_leaf, signed=checkpoint.signed)
         write_state(self._state_path, state)  # before publishing: a signature binds even if the process ends here
         self._state = state

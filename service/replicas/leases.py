@@ -58,7 +58,7 @@ def configuration(replicas: int) -> dict[str, Any]:
 
 
 class Replicas:
-    """The lease of this replica, and the barrier over the leases of all of them."""
+    """The lease of this replica, called `replica_id`, and the barrier over the leases of all of them."""
 
     def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew, seal: Seal) -> None:
         self._connection = connection
@@ -66,7 +66,7 @@ class Replicas:
         self._log = log
         self._registry = registry
         self._skew = skew
-        self._id = new_id()
+        self.replica_id = new_id()
         self._jetstream = connection.jetstream(timeout=1)
         self._settled: Callable[[], Awaitable[None]] = _nothing
         self._tasks = TaskSet()
@@ -84,9 +84,9 @@ class Replicas:
             self._tasks.start(self._answer(message))
 
         self._settled = settled
-        await self._connection.subscribe(f"heirloom.applied.{self._id}", cb=asked)
+        await self._connection.subscribe(f"heirloom.applied.{self.replica_id}", cb=asked)
         await self._connection.flush()
-        await self._renew()
+        await self.renew()
         self._tasks.start(self._keep())
 
     async def stop(self) -> None:
@@ -94,7 +94,7 @@ class Replicas:
         await self._tasks.cancel()
         self._registry.current_as_of = float("-inf")
         with contextlib.suppress(NatsError):
-            await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self._id}")
+            await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self.replica_id}")
 
     async def barrier(self, seq: int) -> None:
         """Return when no replica decides on settings older than `seq`, the sequence of a registry commit.
@@ -103,11 +103,11 @@ class Replicas:
         """
         loop = asyncio.get_running_loop()
         safe_at = loop.time() + LEASE_SECONDS + REQUEST_SECONDS
-        await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self._holders()))
+        await asyncio.gather(*(self._applied(replica, seq, safe_at) for replica in await self.holders()))
 
     async def _applied(self, replica: str, seq: int, safe_at: float) -> None:
         loop = asyncio.get_running_loop()
-        if replica == self._id:  # the connection does not receive what it publishes
+        if replica == self.replica_id:  # the connection does not receive what it publishes
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(safe_at):
                     await self._apply(seq)
@@ -122,7 +122,7 @@ class Replicas:
             except NatsError:
                 pass
             await asyncio.sleep(0.1)
-            if replica not in await self._holders():
+            if replica not in await self.holders():
                 return
         log.info("a replica did not answer, and its lease is over", extra={"replica": replica})
 
@@ -137,7 +137,8 @@ class Replicas:
         with contextlib.suppress(NatsError):
             await message.respond(self._seal.close(_answer_to(message.subject).decode(), question))
 
-    async def _holders(self) -> list[str]:
+    async def holders(self) -> list[str]:
+        """The `replica_id` of every replica that has a lease now. Raises `Unavailable`."""
         request = b'{"subjects_filter":"heirloom.replica.*"}'
         try:
             reply = await call(self._connection, f"STREAM.INFO.{STREAM}", request, REPLY_TIMEOUT_SECONDS)
@@ -151,17 +152,17 @@ class Replicas:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            await self._renew()
+            await self.renew()
 
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
         """Renew the lease. The entry comes before the read: a replica that a barrier misses reads after its commit."""
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LEASE_SECONDS):
                 await self._skew.measure(self._connection)
-                await self._jetstream.publish(f"heirloom.replica.{self._id}", b"")
+                await self._jetstream.publish(f"heirloom.replica.{self.replica_id}", b"")
                 await self._registry.wait_until_applied(await self._log.last_setting())
-                self._others = len(await self._holders()) > 1
+                self._others = len(await self.holders()) > 1
         except (NatsError, Unavailable, TimeoutError) as error:
             log.info("the lease is not renewed: %s", type(error).__name__)
             return

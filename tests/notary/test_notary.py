@@ -130,7 +130,7 @@ async def test_it_goes_on_after_a_restart(bench: Bench, nats_server: Broker) -> 
 async def test_two_notaries_make_one_history(bench: Bench) -> None:
     """With the same key and each its own state: who comes second has nothing to add, or signs what follows."""
     one = await bench.notary()
-    write_state(bench.directory / "other.state", NotaryState(one._signer.key.name))
+    write_state(bench.directory / "other.state", NotaryState(one.signer.key.name))
     other = await bench.notary("other")
     await bench.write("a", "b")
     # each has read the log and signed before either appends

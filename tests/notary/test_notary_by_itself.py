@@ -124,14 +124,14 @@ async def test_what_came_is_vouched_for_and_kept_before_it_is_shown(world: World
     assert world.reads == [(1, 0)] and not world.checkpoints(), "a log without anything is not read twice"
     world.write("a", "b", "c")
     made = await one.step()
-    assert made == sign(one._signer, over("a", "b", "c"))
+    assert made == sign(one.signer, over("a", "b", "c"))
     assert world.checkpoints() == [made]
     tree = over("a", "b", "c")
     assert read_state(world.state) == NotaryState(made.origin, 3, tree.edge, leaf_hash(b"c"), made.signed)
     assert [await one.step() for _ in range(3)] == [None, None, None]
     assert world.reads == [(1, 0), (1, 3), (4, 3)], "once more, to see that there is nothing"
     world.write("d")
-    assert await one.step() == sign(one._signer, over("a", "b", "c", "d"))
+    assert await one.step() == sign(one.signer, over("a", "b", "c", "d"))
     assert world.reads[3:] == [(4, 4)]
 
 
@@ -183,7 +183,7 @@ async def test_who_comes_second_adds_nothing(world: World, monkeypatch: pytest.M
 
         patched.setattr(notary, "read_direct", read)
         assert await one.step() is None
-    assert await one.step() == sign(one._signer, over("a"))
+    assert await one.step() == sign(one.signer, over("a"))
 
 
 async def test_what_no_known_key_has_signed_is_named_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -217,7 +217,7 @@ async def test_a_shorter_log_is_refused(world: World) -> None:
     expected = REFUSES.format("the log ends at sequence 2, but a tree of 3 has been signed")
     with pytest.raises(Refusal, match=f"{expected}.* put away {world.state}, the key and the stream CHECKPOINTS, and"):
         await one.step()
-    write_state(world.state, NotaryState(one._signer.key.name))
+    write_state(world.state, NotaryState(one.signer.key.name))
     with pytest.raises(Refusal, match=expected):
         await world.notary().step()
     assert len(world.checkpoints()) == 1
@@ -246,7 +246,7 @@ async def test_another_log_is_refused(world: World, size: int) -> None:
 async def test_a_checkpoint_over_another_history_is_refused(world: World) -> None:
     """Whether it is longer than the state, or as long."""
     one = world.notary()
-    other = sign(one._signer, over("x", "y", "z")).signed
+    other = sign(one.signer, over("x", "y", "z")).signed
     differs = (
         "sequence 1 is bad: history differs somewhere in 1 to 3: the checkpoint of size 3 was signed over another one"
     )
@@ -269,11 +269,11 @@ async def test_a_checkpoint_of_its_own_key_elsewhere_is_held_against_the_log(wor
     """It agrees: then there is nothing to add, and later what follows."""
     one = world.notary()
     world.write("a", "b")
-    made = sign(one._signer, over("a", "b"))
+    made = sign(one.signer, over("a", "b"))
     world.shows(made.signed)
     assert await one.step() is None
     world.write("c")
-    assert await one.step() == sign(one._signer, over("a", "b", "c"))
+    assert await one.step() == sign(one.signer, over("a", "b", "c"))
 
 
 async def test_what_may_have_been_read_of_two_logs_is_read_again(world: World) -> None:
@@ -297,7 +297,7 @@ def test_key_and_state_belong_together(world: World) -> None:
     write_state(world.state, NotaryState("heirloom/other"))
     with pytest.raises(Refusal, match=f"^{world.state} is of heirloom/other, the key in {world.key} is of heirloom/"):
         world.notary()
-    write_state(world.state, NotaryState(one._signer.key.name))
+    write_state(world.state, NotaryState(one.signer.key.name))
     public = world.key.with_name("notary.pub")
     public.write_text(public.read_text() + "nonsense\n")
     with pytest.raises(NoKey, match=f"^{public} holds a line that is no key: "):

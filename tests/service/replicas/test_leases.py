@@ -119,7 +119,7 @@ async def test_a_lease_counts_from_before_its_renewal(replica: Replica) -> None:
         await asyncio.sleep(SOON)
 
     replica.log.before_read = read_slowly
-    await replica.leases._renew()
+    await replica.leases.renew()
     assert replica.registry.current_as_of <= reading[0]
 
 
@@ -128,10 +128,10 @@ async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypa
     monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
     before = replica.registry.current_as_of
     replica.log.newest = 7
-    await replica.leases._renew()
+    await replica.leases.renew()
     assert replica.registry.current_as_of == before
     await replica.registry.apply_up_to(7)
-    await replica.leases._renew()
+    await replica.leases.renew()
     assert replica.registry.current_as_of > before
 
 
@@ -147,21 +147,21 @@ async def test_who_gave_its_lease_back_decides_nothing_from_memory(replica: Repl
     assert replica.registry.current_as_of > float("-inf")
     replica.leases._jetstream.purge_stream = look  # type: ignore[method-assign]
     await replica.leases.stop()
-    assert left == [float("-inf")] and await replica.leases._holders() == []
+    assert left == [float("-inf")] and await replica.leases.holders() == []
 
 
 async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica) -> None:
     """Otherwise a barrier in between asks nobody, and the replica decides on what it has read before."""
     await replica.leases.stop()
-    assert await replica.leases._holders() == []
+    assert await replica.leases.holders() == []
     listed: list[list[str]] = []
 
     async def look() -> None:
-        listed.append(await replica.leases._holders())
+        listed.append(await replica.leases.holders())
 
     replica.log.before_read = look
-    await replica.leases._renew()
-    assert listed == [[replica.leases._id]]
+    await replica.leases.renew()
+    assert listed == [[replica.leases.replica_id]]
 
 
 async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
@@ -179,7 +179,7 @@ async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
         await replica.leases.barrier(0)
         assert loop.time() - began >= 4 * SOON
         named = [record for record in caplog.records if "did not answer" in record.getMessage()]
-        assert [getattr(record, "replica", None) for record in named] == [other.leases._id]
+        assert [getattr(record, "replica", None) for record in named] == [other.leases.replica_id]
 
 
 async def test_a_barrier_waits_for_requests_under_way(nats_server: Broker, replica: Replica) -> None:
@@ -216,7 +216,7 @@ async def test_a_broker_that_restarts_knows_who_may_be_deciding(
         nats_server.kill()
         nats_server.start()
         connection = await connect(nats_server.url, "test")
-        assert await Replica(connection).leases._holders() == [replica.leases._id]
+        assert await Replica(connection).leases.holders() == [replica.leases.replica_id]
         await connection.close()
 
 
@@ -225,7 +225,7 @@ async def test_leases_as_an_earlier_version_kept_them_are_mended(nats_server: Br
     connection = await connect(nats_server.url, "test")
     await connection.jetstream().add_stream(name=replicas.STREAM, subjects=["heirloom.replica.*"], max_age=1000)
     async with serving(nats_server) as replica:
-        assert await replica.leases._holders() == [replica.leases._id]
+        assert await replica.leases.holders() == [replica.leases.replica_id]
     await connection.close()
 
 
@@ -255,13 +255,13 @@ async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica:
     """Only then may it remember what another one could have changed."""
     assert replica.leases.is_alone()
     async with serving(nats_server) as other:
-        await replica.leases._renew()
+        await replica.leases.renew()
         assert not replica.leases.is_alone() and not other.leases.is_alone()
         await replica.leases.barrier(0)
         for leases in (replica.leases, other.leases):
             assert len(leases._tasks) == 1, "the one that keeps the lease; what was asked is done"
-    assert await replica.leases._holders() == [replica.leases._id], "who stops gives back its own lease alone"
-    await replica.leases._renew()
+    assert await replica.leases.holders() == [replica.leases.replica_id], "who stops gives back its own lease alone"
+    await replica.leases.renew()
     assert replica.leases.is_alone()
 
 
@@ -310,7 +310,7 @@ async def test_a_lease_that_is_not_renewed_is_noted(replica: Replica, caplog: py
 
     caplog.set_level(logging.INFO, "heirloom.replicas")
     replica.log.before_read = is_away
-    await replica.leases._renew()
+    await replica.leases.renew()
     assert [record.getMessage() for record in caplog.records] == ["the lease is not renewed: Unavailable"]
 
 
@@ -334,7 +334,7 @@ async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes)
     assert leases.is_alone()
     await leases._apply(0)  # nothing is under way before it serves
     with pytest.raises(Unavailable, match="who else serves cannot be read now"):
-        await leases._holders()
+        await leases.holders()
     question = b'{"subjects_filter":"heirloom.replica.*"}'
     assert asked == [("$JS.API.STREAM.INFO.REPLICAS", question, {"timeout": 1})]
 
@@ -349,7 +349,7 @@ async def test_nobody_else_answers_for_a_replica(nats_server: Broker, replica: R
             for body in (b"", b"5", message.data):
                 await message.respond(body)
 
-        await connection.subscribe(f"heirloom.applied.{other.leases._id}", cb=answer)
+        await connection.subscribe(f"heirloom.applied.{other.leases.replica_id}", cb=answer)
         await connection.flush()
         barrier = asyncio.create_task(replica.leases.barrier(5))
         await asyncio.wait((barrier,), timeout=SOON)
@@ -364,7 +364,7 @@ async def test_nobody_else_asks_a_replica(nats_server: Broker, replica: Replica)
     """Each question for what never comes would wait for ever."""
     connection = await connect(nats_server.url, "nobody")
     for body in (b"", b"999999", b"junk"):
-        await connection.publish(f"heirloom.applied.{replica.leases._id}", body, reply="_INBOX.nobody.x")
+        await connection.publish(f"heirloom.applied.{replica.leases.replica_id}", body, reply="_INBOX.nobody.x")
     await connection.flush()
     await connection.close()
     await replica.connection.flush()
