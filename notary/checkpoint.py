@@ -18,7 +18,7 @@ from typing import NamedTuple
 from notary.merkle_tree import Tree
 from notary.signed_note import Key, MalformedNote, Note, Signer, decode_base64, parse
 
-LONGEST = 16 * 1024
+MAX_BYTES = 16 * 1024
 """The largest checkpoint in bytes, with signatures of others under it; ours has less than 300."""
 
 
@@ -48,8 +48,8 @@ def read_checkpoint(body: bytes) -> Checkpoint:
 
     Extension lines are accepted and ignored.
     """
-    if len(body) > LONGEST:
-        raise MalformedNote(f"longer than {LONGEST} bytes")
+    if len(body) > MAX_BYTES:
+        raise MalformedNote(f"longer than {MAX_BYTES} bytes")
     try:
         signed = body.decode()
     except UnicodeDecodeError as error:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
-from events.verification.verifier import MANY
+from events.verification.verifier import MAX_KEPT
 from notary.checkpoint import Checkpoint
 from notary.merkle_tree import Tree, leaf_hash
-from notary.newest_checkpoint import is_shown_again, read_known
+from notary.newest_checkpoint import read_known, shown_again
 from notary.signed_note import Key
 
 
@@ -101,7 +101,7 @@ class CheckpointChecker:
             self._step_over(checkpoint)
             return
         if checkpoint.size <= self._newest:
-            self._step_over(is_shown_again(stored, checkpoint.size, self._newest))
+            self._step_over(shown_again(stored, checkpoint.size, self._newest))
             return
         if checkpoint.size > self.tree.size:
             self._miss(checkpoint)
@@ -111,7 +111,7 @@ class CheckpointChecker:
 
     def _step_over(self, found: Foreign) -> None:
         self.strangers += 1
-        if len(self.foreign) < MANY:
+        if len(self.foreign) < MAX_KEPT:
             self.foreign += (found,)
 
     def end(self, size: int) -> None:

@@ -24,7 +24,7 @@ class Place(NamedTuple):
     checkpoints: int = 0
 
 
-async def read_vouched(
+async def read_with_checkpoints(
     connection: Connection,
     end: int,
     after: Place = Place(),  # noqa: B008  # a value

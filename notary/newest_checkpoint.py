@@ -23,7 +23,7 @@ def read_known(stored: Stored, keys: Sequence[Key]) -> Checkpoint | Foreign:
     return read if isinstance(read, Foreign) else _known(stored, read, keys)
 
 
-def is_shown_again(stored: Stored, size: int, newest: int) -> Foreign:
+def shown_again(stored: Stored, size: int, newest: int) -> Foreign:
     """Describe a checkpoint that covers no more than an earlier one."""
     return foreign(stored, f"a checkpoint of size {size} after one of size {newest}", CHECKPOINTS)
 
@@ -59,7 +59,7 @@ def largest(
             continue
         known = checkpoint if isinstance(checkpoint, Foreign) else _known(stored, checkpoint, keys)
         if newest is not None and isinstance(known, Checkpoint):
-            known = is_shown_again(stored, known.size, newest.size)
+            known = shown_again(stored, known.size, newest.size)
         if isinstance(known, Foreign):
             found(known)
     return newest

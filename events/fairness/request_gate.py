@@ -12,7 +12,7 @@ from typing import NamedTuple
 from events.aggregates.subjects import is_legible
 from events.fairness.token_buckets import Buckets
 
-MOST, MOST_OF_TENANT = 2_048, 512
+MAX_REQUESTS, MAX_REQUESTS_OF_TENANT = 2_048, 512
 """Requests under way and waiting: in all, and about one tenant. The service's own have the same bounds apart."""
 OWN_INBOX = "_INBOX.role.inquiry."
 """The inbox for the service's own requests. On our own broker, nobody else's request with such a reply subject is
@@ -46,7 +46,7 @@ class Gate:
 
     def admits(self, asker: Asker) -> bool:
         """Whether one more request is admitted. If so, it counts as under way until `ended`."""
-        if self._in_all[asker.is_own] >= MOST or self._under_way[asker] >= MOST_OF_TENANT:
+        if self._in_all[asker.is_own] >= MAX_REQUESTS or self._under_way[asker] >= MAX_REQUESTS_OF_TENANT:
             return False
         if not self._buckets.of(asker).takes(self._rate, self._now()):
             return False

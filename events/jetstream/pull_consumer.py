@@ -20,11 +20,11 @@ LATE_SECONDS = 1
 _HEARTBEAT, _NONE_CAME = b"100", b"408"
 
 
-class NotHandedOut(NatsError):
+class DeliveryFailed(NatsError):
     """The consumer is gone, or does not answer."""
 
 
-class Pulled:
+class PullConsumer:
     """One process's access to the consumer."""
 
     def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
@@ -39,7 +39,7 @@ class Pulled:
         self._subscription = await self._connection.listen(self._inbox, self._received)
 
     async def next(self) -> Msg | None:
-        """The next message, None if none came in time. Raises `NotHandedOut`, and what `publish` raises."""
+        """The next message, None if none came in time. Raises `DeliveryFailed`, and what `publish` raises."""
         if self._arrived.empty():  # a message that was too late for the last request answers this one
             asked = {"batch": 1, "expires": WAIT_SECONDS * 1_000_000_000}
             await self._connection.publish(self._subject, msgspec.json.encode(asked), self._inbox)
@@ -47,11 +47,11 @@ class Pulled:
             async with asyncio.timeout(WAIT_SECONDS + LATE_SECONDS):
                 arrived = await self._arrived.get()
         except TimeoutError as error:
-            raise NotHandedOut("the consumer does not answer") from error
+            raise DeliveryFailed("the consumer does not answer") from error
         if isinstance(arrived, Msg):
             return arrived
         if arrived != _NONE_CAME:
-            raise NotHandedOut(f"the consumer answers status {arrived.decode(errors='replace')}")
+            raise DeliveryFailed(f"the consumer answers status {arrived.decode(errors='replace')}")
         return None
 
     async def close(self) -> None:

@@ -83,7 +83,7 @@ class Appender:
         self._due: deque[tuple[float, asyncio.Future[Ack]]] = deque()
         self._clock: asyncio.Handle | None = None
         self._waiting: deque[Append] = deque()
-        self._pace = BatchChoice(time.perf_counter)
+        self._batch_choice = BatchChoice(time.perf_counter)
         self._singles = 0
         self._batching = False
         self._wake_up: asyncio.Handle | None = None
@@ -111,7 +111,7 @@ class Appender:
         deadline = loop.time() + APPEND_TIMEOUT_SECONDS
         while True:
             append = Append(subject, filter, body, guard or (filter, expected), loop.create_future())
-            if self._pace.together or self._waiting:
+            if self._batch_choice.together or self._waiting:
                 self._waiting.append(append)
                 self._schedule()
                 ack = await append.answer
@@ -146,7 +146,7 @@ class Appender:
             self._wake_up = None
         if self._batching:
             return
-        if self._pace.together and len(self._waiting) > 1:
+        if self._batch_choice.together and len(self._waiting) > 1:
             self._batching = True
             self._tasks.start(self._send_batch(self._take_batch()))
             return
@@ -170,7 +170,7 @@ class Appender:
         ack = await self._publish(append, {})
         self.sizes.observe(1)
         if ack.error is None:
-            self._pace.acknowledged(1, self._singles)
+            self._batch_choice.acknowledged(1, self._singles)
         self._singles -= 1
         _settle(append, ack)
         if self._waiting:
@@ -189,7 +189,7 @@ class Appender:
             ack = _refused(error)
         if ack.error is None:
             self.sizes.observe(len(batch))
-            self._pace.acknowledged(len(batch), len(batch) + len(self._waiting))
+            self._batch_choice.acknowledged(len(batch), len(batch) + len(self._waiting))
         self._batching = False
         await self._send_next()
         if ack.error is None:

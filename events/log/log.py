@@ -16,7 +16,7 @@ from events.log.appender import Appender, Conflict, Unavailable
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
 from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, call
-from events.log.newest_message import READ_SECONDS, Newest
+from events.log.newest_message import READ_SECONDS, NewestMessages
 from events.log.stored_commit import Stored
 from events.log.stream import last_sequence
 
@@ -69,7 +69,7 @@ class Log:
     def __init__(self, connection: Connection, stream: str = STREAM, appender: type[Appender] = Appender) -> None:
         self._connection = connection
         self._stream = stream
-        self._newest = Newest(connection, stream)
+        self._newest = NewestMessages(connection, stream)
         self.appender = appender(connection, self._next_after)
         self.append = self.appender.append
 

@@ -18,7 +18,7 @@ from events.log.stored_commit import Stored
 READ_SECONDS = 1.0
 
 
-class Newest:
+class NewestMessages:
     """Reads from one stream through one connection."""
 
     def __init__(self, connection: Connection, stream: str) -> None:

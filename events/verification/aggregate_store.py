@@ -12,7 +12,7 @@ from pathlib import Path
 
 from events.files import make_empty
 
-RECENT = 120_000
+MAX_RECENT = 120_000
 """How many aggregates are kept in memory, at about 800 bytes each."""
 PAGES_KIB = 16_384
 
@@ -54,7 +54,7 @@ class AggregateStore(dict[str, bytes]):
 
     def make_room(self) -> None:
         """Move entries to the file if there are too many in memory; to be called now and then. Raises `Unusable`."""
-        if len(self) > RECENT:
+        if len(self) > MAX_RECENT:
             self._put_away()
 
     def save(self, path: Path, progress: bytes) -> None:

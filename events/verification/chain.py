@@ -25,7 +25,7 @@ class BadCommit(Exception):
     """The commit itself is bad."""
 
 
-class Astray(BadCommit):
+class WrongPredecessor(BadCommit):
     """The commit follows another message, `followed`, than the aggregate's last commit."""
 
     def __init__(self, followed: int, last: int) -> None:
@@ -42,7 +42,7 @@ class BrokenChain(Exception):
         self.checked = checked
 
 
-class Last(msgspec.Struct, gc=False):
+class LastCommit(msgspec.Struct, gc=False):
     """An aggregate's last commit: sequence, digest in hex, time, and the state after it, None if that is unknown."""
 
     kind: Kind
@@ -51,25 +51,25 @@ class Last(msgspec.Struct, gc=False):
     state: Any
     at: datetime | None
 
-    def remembered(self) -> bytes:
-        """Encode it, for `recalled`."""
+    def encoded(self) -> bytes:
+        """Encode it, for `decode_last`."""
         state = b"" if self.state is None else _encode(self.state)
         return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + state
 
 
-def recalled(kind: Kind, remembered: bytes) -> Last | None:
+def decode_last(kind: Kind, remembered: bytes) -> LastCommit | None:
     """Decode what `remembered` encoded; None for `b""`."""
     if not remembered:
         return None
     at, _, encoded = remembered[40:].partition(b"\n")
     state = kind.decode_state(encoded) if encoded else None
-    return Last(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, _decode_time(at))
+    return LastCommit(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, _decode_time(at))
 
 
-def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_part: str) -> Checked:
+def check(kind: Kind, aggregate: str, body: bytes, before: LastCommit | None, last_part: str) -> Checked:
     """Check the next commit of an aggregate against the one `before` it, if there is one.
 
-    Raises `BadCommit`, `Astray` if it follows another message, and `BrokenChain` if the one before was altered.
+    Raises `BadCommit`, `WrongPredecessor` if it follows another message, `BrokenChain` if the one before was altered.
     """
     try:
         commit = kind.decode_unfolded(body)
@@ -83,7 +83,7 @@ def check(kind: Kind, aggregate: str, body: bytes, before: Last | None, last_par
         raise BadCommit(f"it is of {commit.aggregate}, and lies on {aggregate}")
     expected_seq, digest, state = (before.seq, before.digest, before.state) if before else (0, None, None)
     if commit.prev_seq != expected_seq:
-        raise Astray(commit.prev_seq, expected_seq)
+        raise WrongPredecessor(commit.prev_seq, expected_seq)
     try:
         folded, why = kind.fold(state, commit.events, commit.at)
     except (ValueError, TypeError) as error:

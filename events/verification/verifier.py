@@ -19,7 +19,7 @@ from events.aggregates.kinds import FAMILY
 from events.aggregates.subjects import STREAM
 from events.log.grammar import Foreign, foreign, kind_of, read_commit
 from events.log.stored_commit import Stored
-from events.verification.chain import Astray, BadCommit, BrokenChain, Last, check, recalled
+from events.verification.chain import BadCommit, BrokenChain, LastCommit, WrongPredecessor, check, decode_last
 
 
 class Fault(NamedTuple):
@@ -32,10 +32,10 @@ class Fault(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The result so far. `fault` is the first bad commit; `faulty` counts aggregates with bad commits, up to `MANY`.
+    """The findings. `fault` is the first bad commit; `faulty` counts aggregates with bad commits, up to `MAX_KEPT`.
 
     `checkpoints` were compared with the log; the newest that agrees covers it up to the sequence `covered`.
-    `strangers` counts messages that are neither commits nor checkpoints; `foreign` are the first `MANY` of them.
+    `strangers` counts messages that are neither commits nor checkpoints; `foreign` are the first `MAX_KEPT` of them.
     """
 
     commits: int
@@ -52,7 +52,7 @@ class Report(NamedTuple):
 class Tally(msgspec.Struct):
     """The counts of a verification; `faults` are by aggregate, those of the stream itself under the empty name.
 
-    `foreign` are by sequence, up to `MANY` of the `strangers`.
+    `foreign` are by sequence, up to `MAX_KEPT` of the `strangers`.
     """
 
     commits: int = 0
@@ -64,9 +64,9 @@ class Tally(msgspec.Struct):
     foreign: dict[int, Foreign] = {}
 
 
-MANY = 1000
+MAX_KEPT = 1000
 """For how many aggregates a fault is kept; beyond that, only one that comes before all others."""
-RECENT = 10_000
+MAX_RECENT = 10_000
 """For how many aggregates the decoded last state is kept, at 1 to 2 kB each."""
 
 
@@ -85,7 +85,7 @@ class Verifier:
     ) -> None:
         self.tally = msgspec.structs.replace(tally, faults=dict(tally.faults), foreign=dict(tally.foreign))
         self._remembered = defaultdict(bytes) if remembered is None else remembered
-        self._recent: dict[str, Last] = {}
+        self._recent: dict[str, LastCommit] = {}
 
     def check(self, stored: Stored) -> None:
         """Check the next message of the stream."""
@@ -105,7 +105,7 @@ class Verifier:
         else:
             kind = found
             aggregate = aggregate if kind is FAMILY else place
-            before = self._recent.get(aggregate) or recalled(kind, self._remembered[aggregate])
+            before = self._recent.get(aggregate) or decode_last(kind, self._remembered[aggregate])
         if kind is not FAMILY and self._is_foreign(stored):
             return
         state, at = None, None
@@ -117,20 +117,20 @@ class Verifier:
             if isinstance(bad, BrokenChain):
                 state, at = bad.checked
                 self._accuse(aggregate, bad.accused, seq)
-            elif isinstance(bad, Astray) and bad.followed in tally.foreign:
+            elif isinstance(bad, WrongPredecessor) and bad.followed in tally.foreign:
                 self._unmask(aggregate, bad.followed, seq)
             else:
                 self._blame(aggregate, Fault(seq, str(bad)))
         if before is None:
             tally.aggregates += 1
             tally.families += kind is FAMILY
-        self._recent[aggregate] = Last(kind, seq, hashlib.sha256(body).hexdigest(), state, at)
-        if len(self._recent) > RECENT:
+        self._recent[aggregate] = LastCommit(kind, seq, hashlib.sha256(body).hexdigest(), state, at)
+        if len(self._recent) > MAX_RECENT:
             self.remember()
 
     def remember(self) -> None:
         """Write all recent states to `remembered`."""
-        self._remembered.update((aggregate, last.remembered()) for aggregate, last in self._recent.items())
+        self._remembered.update((aggregate, last.encoded()) for aggregate, last in self._recent.items())
         self._recent.clear()
 
     def report(self) -> Report:
@@ -152,7 +152,7 @@ class Verifier:
 
     def _step_over(self, found: Foreign) -> None:
         self.tally.strangers += 1
-        if len(self.tally.foreign) < MANY:
+        if len(self.tally.foreign) < MAX_KEPT:
             self.tally.foreign[found.seq] = found
 
     def _unmask(self, aggregate: str, accused: int, accuser: int) -> None:
@@ -172,5 +172,5 @@ class Verifier:
 
     def _blame(self, aggregate: str, fault: Fault) -> None:
         faults = self.tally.faults
-        if len(faults) < MANY or fault < min(faults.values()):
+        if len(faults) < MAX_KEPT or fault < min(faults.values()):
             faults.setdefault(aggregate, fault)

@@ -40,7 +40,7 @@ def serve(handle: Callable[[list[Stored]], bytes]) -> None:
 
 
 def _receive(arrived: "SimpleQueue[bytes]") -> None:
-    """Receive batches, at most `AHEAD`; then `b""` when the input ends, also in the middle of a batch."""
+    """Receive batches, at most `MAX_AHEAD`; then `b""` when the input ends, also in the middle of a batch."""
     source = sys.stdin.buffer
     try:
         while header := source.read(LENGTH_BYTES):

@@ -18,13 +18,13 @@ from events.log.stored_commit import Stored
 from events.task_cancellation import end
 from events.worker.child import LENGTH_BYTES
 
-BUSY = 4
+BUSY_BATCH = 4
 """A live batch of at least so many commits is a sign of load."""
 LINGER_SECONDS = 0.02
 """How far the child may fall behind the log under load. That saves a tenth of the processor time."""
-BATCH = 2000
+BATCH_SIZE = 2000
 """Commits in one batch while more are waiting to be read."""
-AHEAD = 4
+MAX_AHEAD = 4
 """Batches that wait at the child while it works, so that neither side waits for the other."""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -44,7 +44,7 @@ async def run_worker(
 
     `command` is a module, in which `child.serve` runs, and its arguments. `answered` receives the other answers; an
     error that it raises ends the work and is raised here. While more is waiting to be read, batches have `size` commits
-    (`BATCH` without one); otherwise they have what has arrived. Raises `ChildGone`. In any case the worker first
+    (`BATCH_SIZE` without one); otherwise they have what has arrived. Raises `ChildGone`. In any case the worker first
     finishes the batches it has, and has ended when this returns.
     """
     worker = await Worker.start(*command)
@@ -61,7 +61,7 @@ async def run_worker(
 
     async def feed() -> bytes:
         async with aclosing(batches):
-            await worker.feed(batches, received, size or BATCH)
+            await worker.feed(batches, received, size or BATCH_SIZE)
         return await (await worker.send([]))
 
     feeding = asyncio.create_task(feed())
@@ -113,7 +113,7 @@ class Worker:
                 (await self.send(next_ones)).add_done_callback(answered)
                 if self._gone is not None:
                     return  # the answer says so
-                if batch.pending == 0 and len(next_ones) >= BUSY:
+                if batch.pending == 0 and len(next_ones) >= BUSY_BATCH:
                     await asyncio.sleep(LINGER_SECONDS)  # under load: let more arrive, for one larger transaction
         if held:
             (await self.send(held)).add_done_callback(answered)
@@ -121,9 +121,9 @@ class Worker:
     async def send(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
         """Send a batch. Returns a future of the child's answer, or of `ChildGone`.
 
-        Waits while the child has `AHEAD` batches to work on, so a fast reader holds a bounded number of commits.
+        Waits while the child has `MAX_AHEAD` batches to work on, so a fast reader holds a bounded number of commits.
         """
-        while len(self._unanswered) >= AHEAD and self._gone is None:
+        while len(self._unanswered) >= MAX_AHEAD and self._gone is None:
             await asyncio.wait([self._unanswered[0]])
         if self._to_child.is_closing():
             await asyncio.wait([self._answers])  # the child is gone, and this finds its exit code

@@ -22,7 +22,7 @@ from events.aggregates.family import FamilyState
 from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
-from events.jetstream.pull_consumer import Pulled
+from events.jetstream.pull_consumer import PullConsumer
 from events.log.grammar import Foreign, read_commit
 from events.log.jetstream_api import JetStreamMissing, with_a_leader
 from events.log.log import Log, Unavailable
@@ -78,7 +78,7 @@ class Reactor:
         while True:
             try:
                 await self._ensure()
-                await self._take(Pulled(self._connection, subjects.STREAM, CONSUMER))
+                await self._take(PullConsumer(self._connection, subjects.STREAM, CONSUMER))
             except (NatsError, JetStreamMissing) as error:
                 self._failures += 1
                 if self._failures == FAILURES_BEFORE_ERROR:
@@ -92,7 +92,7 @@ class Reactor:
     async def _ensure(self) -> None:
         await ensure_durable(self._connection, subjects.STREAM, DURABLE)
 
-    async def _take(self, handed_out: Pulled) -> None:
+    async def _take(self, handed_out: PullConsumer) -> None:
         free = asyncio.Semaphore(MAX_CUT_OFFS)
 
         async def finish(message: Msg) -> None:

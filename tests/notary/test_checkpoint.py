@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from notary.checkpoint import LONGEST, read_checkpoint, sign
+from notary.checkpoint import MAX_BYTES, read_checkpoint, sign
 from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import MalformedNote, Signer, parse
 
@@ -77,10 +77,10 @@ def test_a_checkpoint_of_any_length_is_not_read() -> None:
     """Whoever may write to the log may write a long one."""
     bare = len(SIGNER.sign(f"a\n1\n{ROOT}\n\n"))
     for more, is_read in ((0, True), (1, False)):
-        body = SIGNER.sign(f"a\n1\n{ROOT}\n" + "x" * (LONGEST - bare - 2 + more) + "\n").encode()
-        assert len(body) == LONGEST + more
+        body = SIGNER.sign(f"a\n1\n{ROOT}\n" + "x" * (MAX_BYTES - bare - 2 + more) + "\n").encode()
+        assert len(body) == MAX_BYTES + more
         if is_read:
             assert read_checkpoint(body).size == 1
         else:
-            with pytest.raises(MalformedNote, match=f"^longer than {LONGEST} bytes$"):
+            with pytest.raises(MalformedNote, match=f"^longer than {MAX_BYTES} bytes$"):
                 read_checkpoint(body)

@@ -119,7 +119,7 @@ def test_what_vouches_for_nothing_more_is_stepped_over(stranger: Checkpoint, why
 
 def test_few_strangers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are counted."""
-    monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(module, "MAX_KEPT", 2)
     made = after(1, *[checkpoint(1, signer=STRANGER)] * 4)
     assert (made.strangers, [found.seq for found in made.foreign], made.checkpoints) == (4, [1, 2], 4)
 

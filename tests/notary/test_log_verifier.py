@@ -131,7 +131,7 @@ def test_a_process_that_is_broken_off_leaves_what_another_goes_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless nobody wants it; in no more memory than is allowed."""
-    monkeypatch.setattr(memory, "RECENT", 2)
+    monkeypatch.setattr(memory, "MAX_RECENT", 2)
     state = tmp_path / "state"
     work = Work(VerificationProgress("log", TERMS), 14)
     assert process(monkeypatch, work, MESSAGES[:6]).commits == 4

@@ -11,7 +11,7 @@ from events.log.jetstream_api import JetStreamMissing
 from events.log.stored_commit import Stored
 from notary import merged_reader
 from notary.checkpoint import sign
-from notary.merged_reader import Place, read_vouched
+from notary.merged_reader import Place, read_with_checkpoints
 from notary.merkle_tree import Tree
 from notary.signed_note import Key, Signer
 
@@ -69,7 +69,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> Any:
 async def all_of(streams: Streams, end: int, *more: Any) -> tuple[list[list[str]], list[int]]:
     """The batches, a checkpoint as `c<seq>`, and how many messages were waiting behind each."""
     batches, pending = [], []
-    async for batch in read_vouched(cast("Any", streams), end, *more):
+    async for batch in read_with_checkpoints(cast("Any", streams), end, *more):
         batches.append([f"{'c' * (each.subject == CHECKPOINT)}{each.seq}" for each in batch.commits])
         pending.append(batch.pending)
     return batches, pending

@@ -12,7 +12,7 @@ from events.log.consumer_reader import Batch
 from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from notary import newest_checkpoint as module
-from notary.checkpoint import LONGEST, Checkpoint, sign
+from notary.checkpoint import MAX_BYTES, Checkpoint, sign
 from notary.checkpoint_checker import CheckpointChecker
 from notary.merkle_tree import Tree
 from notary.newest_checkpoint import largest, newest_checkpoint, read_known
@@ -26,7 +26,7 @@ def checkpoints(draw: st.DrawFn) -> list[Stored]:
     """Of ours and a stranger's, and what is none, in any order."""
     bodies = [
         b"junk",
-        b"\n" * (LONGEST + 1),
+        b"\n" * (MAX_BYTES + 1),
         *(
             sign(signer, Tree().add(*[bytes(32)] * size)).signed.encode()
             for signer in (OURS, STRANGER)

@@ -23,7 +23,7 @@ from heirloom.process.child_process import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key_files import NoKey, NotaryState, read_state, write_state
 from notary.log_verifier import LogVerifier, VerificationProgress
-from notary.merged_reader import read_vouched
+from notary.merged_reader import read_with_checkpoints
 from notary.merkle_tree import continues, leaf_hash, prove_consistency
 from notary.newest_checkpoint import newest_checkpoint
 from notary.notary import Notary, Refusal
@@ -106,7 +106,7 @@ async def test_it_vouches_for_what_came(bench: Bench) -> None:
     assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [3, 4]
     assert await stream.last_sequence(bench.connection) == 4
     verifier = LogVerifier(VerificationProgress(""))
-    async for batch in read_vouched(bench.connection, 4):
+    async for batch in read_with_checkpoints(bench.connection, 4):
         verifier.check(batch.commits)
     assert (verifier.report().checkpoints, verifier.report().covered) == (2, 4)
 

@@ -20,7 +20,7 @@ from heirloom.cli.audit.trust_options import coverage, held_against
 from heirloom.cli.log_connection import INTERRUPTED, described, progress, reading
 from heirloom.cli.tables import print_json, print_text
 from notary.log_verifier import MODULE, Terms, VerificationProgress, Work, interrupted
-from notary.merged_reader import Place, read_vouched
+from notary.merged_reader import Place, read_with_checkpoints
 from notary.merkle_tree import leaf_hash
 from notary.signed_note import parse_key
 
@@ -122,7 +122,7 @@ async def verify_log(
         return report
 
     place = Place(beginning.tally.seq, beginning.seen.checkpoints)
-    batches = read_vouched(connection, end, place, [parse_key(key) for key in terms.keys])
+    batches = read_with_checkpoints(connection, end, place, [parse_key(key) for key in terms.keys])
     try:
         return answered(await run_worker((MODULE, msgspec.json.encode(work).decode()), batches, answered, BATCH))
     except ChildGone as gone:

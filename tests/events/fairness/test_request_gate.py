@@ -32,8 +32,8 @@ def test_each_tenant_has_its_rate() -> None:
 
 def test_what_waits_is_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly they are answered; who is through makes room, and nothing is kept of him."""
-    monkeypatch.setattr(request_gate, "MOST", 3)
-    monkeypatch.setattr(request_gate, "MOST_OF_TENANT", 2)
+    monkeypatch.setattr(request_gate, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(request_gate, "MAX_REQUESTS_OF_TENANT", 2)
     asked = Gate(100)
     assert [asked.admits(ACME) for _ in range(3)] == [True, True, False]
     assert [asked.admits(GLOBEX) for _ in range(2)] == [True, False]
@@ -45,12 +45,14 @@ def test_what_waits_is_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.Monke
 def test_the_services_own_questions_have_room_beside_everybodys_flood() -> None:
     """However many auditors, of however many tenants, have filled theirs; and their own is bounded as well."""
     asked = Gate(10_000, lambda: 100.0)
-    tenants = [f"t{number}" for number in range(request_gate.MOST // request_gate.MOST_OF_TENANT)]
+    tenants = [f"t{number}" for number in range(request_gate.MAX_REQUESTS // request_gate.MAX_REQUESTS_OF_TENANT)]
     for is_own in (False, True):
         askers = [
-            Asker(tenant, is_own) for tenant in ("acme", *tenants) for _ in range(request_gate.MOST_OF_TENANT + 1)
+            Asker(tenant, is_own)
+            for tenant in ("acme", *tenants)
+            for _ in range(request_gate.MAX_REQUESTS_OF_TENANT + 1)
         ]
-        assert sum(map(asked.admits, askers)) == request_gate.MOST
+        assert sum(map(asked.admits, askers)) == request_gate.MAX_REQUESTS
     asked.ended(Asker("acme", True))
     assert not asked.admits(ACME) and asked.admits(Asker("globex", True))
 

@@ -54,7 +54,7 @@ async def test_a_conflict_among_many_hurts_nobody_else(
     log: Log, connection: Connection, monkeypatch: pytest.MonkeyPatch, batched: bool
 ) -> None:
     """Two hundred families at once, every tenth with a stale expectation: just those conflict, the rest are in."""
-    monkeypatch.setattr(log.appender._pace, "together", batched)
+    monkeypatch.setattr(log.appender._batch_choice, "together", batched)
     monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     batches = 0
     send_batch = Appender._send_batch
@@ -156,7 +156,7 @@ async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) ->
 @pytest.mark.parametrize("batched", [False, True])
 async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool) -> None:
     """New aggregates on the newest commit of another one are in; those on an older view of it conflict."""
-    monkeypatch.setattr(log.appender._pace, "together", batched)
+    monkeypatch.setattr(log.appender._batch_choice, "together", batched)
     monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     person = subject("acme", "alice")
     first = await append(log, person, b"blocked", 0)

@@ -37,7 +37,7 @@ class Broker:
         self.take: RawHandler | None = None
         self.pace: list[tuple[int, int]] = []
         self.appender = Appender(cast("Connection", self), self.find_next)
-        self.appender._pace.acknowledged = lambda *told: self.pace.append(told)  # type: ignore[method-assign]
+        self.appender._batch_choice.acknowledged = lambda *told: self.pace.append(told)  # type: ignore[method-assign]
 
     def new_inbox(self) -> str:
         """As `Connection.new_inbox`."""
@@ -337,7 +337,7 @@ async def test_what_cannot_be_sent_is_told(broker: Broker, monkeypatch: pytest.M
 @pytest.fixture
 async def crowded(broker: Broker) -> Broker:
     """Where going together is faster."""
-    broker.appender._pace.together = True
+    broker.appender._batch_choice.together = True
     return broker
 
 
@@ -504,7 +504,7 @@ async def test_what_waits_when_the_crowd_is_gone_goes_one_by_one(crowded: Broker
     first = await crowded.sends(2)
     works += [append(crowded, name) for name in "cd"]
     await turns()
-    crowded.appender._pace.together = False
+    crowded.appender._batch_choice.together = False
     works.append(append(crowded, "e"))
     await turns()
     assert crowded.sent == []

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from events.aggregates.commit import digest
 from events.aggregates.family import codec
 from events.aggregates.kinds import FAMILY
-from events.verification.chain import Astray, BadCommit, BrokenChain, Last, check
+from events.verification.chain import BadCommit, BrokenChain, LastCommit, WrongPredecessor, check
 from tests.projections.logs import LogMaker
 
 MADE = LogMaker()
@@ -18,10 +18,10 @@ for act in (MADE.open, MADE.rotate, MADE.rotate):
 PLACE = "tokens.acme.family.f"
 FIRST, SECOND = MADE.log[0].body, MADE.log[1].body
 STATE = codec.decode(FIRST).state
-BEFORE = Last(FAMILY, 1, digest(FIRST), STATE, codec.decode(FIRST).at)
+BEFORE = LastCommit(FAMILY, 1, digest(FIRST), STATE, codec.decode(FIRST).at)
 
 
-def why(body: bytes, before: Last | None = None, place: str = PLACE, last_part: str = "live") -> str:
+def why(body: bytes, before: LastCommit | None = None, place: str = PLACE, last_part: str = "live") -> str:
     """What is said of it."""
     with pytest.raises(BadCommit) as bad:
         check(FAMILY, place, body, before, last_part)
@@ -55,7 +55,7 @@ def test_why_a_first_commit_is_bad() -> None:
 
 def test_what_follows_another_message_says_which() -> None:
     """And where the aggregate's last commit lies."""
-    with pytest.raises(Astray) as astray:
+    with pytest.raises(WrongPredecessor) as astray:
         check(FAMILY, PLACE, MADE.log[2].body, BEFORE, "live")
     assert astray.value.followed == 2
     assert str(astray.value) == "it follows sequence 2, the aggregate's last commit is at 1"

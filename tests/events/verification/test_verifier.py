@@ -17,7 +17,7 @@ from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.kinds import FAMILY, KINDS, Kind
 from events.log.grammar import kind_of
 from events.log.stored_commit import Stored
-from events.verification.chain import Last, recalled
+from events.verification.chain import LastCommit, decode_last
 from events.verification.verifier import Fault, Report, Verifier
 from tests.projections.logs import START, LogMaker, eventful_log
 
@@ -205,7 +205,7 @@ def test_it_remembers_little_of_a_family() -> None:
 
 def test_a_log_that_is_bad_throughout_is_counted_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults are remembered of a bounded number of aggregates; the first bad commit is named all the same."""
-    monkeypatch.setattr("events.verification.verifier.MANY", 3)
+    monkeypatch.setattr("events.verification.verifier.MAX_KEPT", 3)
     garbage = [replace(stored, body=stored.body.replace(b'"v":1', b'"v":7')) for stored in LOG]
     report = verify(garbage)
     assert (report.faulty, report.fault and report.fault.seq) == (3, 1)
@@ -310,9 +310,9 @@ def test_what_is_remembered_of_an_aggregate_is_recalled(at: datetime | None) -> 
     made.open("f")
     state = family.codec.decode(made.log[0].body).state
     for known in (state, None):
-        last = Last(FAMILY, 2**40, digest(made.log[0].body), known, at)
-        assert recalled(FAMILY, last.remembered()) == last
-    assert recalled(FAMILY, b"") is None
+        last = LastCommit(FAMILY, 2**40, digest(made.log[0].body), known, at)
+        assert decode_last(FAMILY, last.encoded()) == last
+    assert decode_last(FAMILY, b"") is None
 
 
 def two_families(length: int) -> list[Stored]:

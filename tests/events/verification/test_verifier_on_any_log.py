@@ -69,7 +69,7 @@ def test_the_verdict_depends_on_no_memory(log: list[Stored]) -> None:
     verdicts = []
     for recent in (0, 1, 10_000):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("events.verification.verifier.RECENT", recent)
+            patched.setattr("events.verification.verifier.MAX_RECENT", recent)
             verifier = Verifier()
             for stored in log:
                 verifier.check(stored)

@@ -86,7 +86,7 @@ async def _batches(endless: bool) -> AsyncGenerator[Batch, None]:
 
 async def test_a_worker_answers_every_batch_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order; an empty batch after the last one is the end."""
-    monkeypatch.setattr(parent, "BATCH", 1)
+    monkeypatch.setattr(parent, "BATCH_SIZE", 1)
     answers: list[bytes] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         last = await run_worker([ECHO], _batches(endless=False), answers.append)

@@ -27,7 +27,7 @@ from events.verification.verifier import Report
 from heirloom.cli.audit import verify as command
 from heirloom.cli.main import main
 from notary.log_verifier import LogVerifier, Terms, VerificationProgress, interrupted
-from notary.merged_reader import Place, read_vouched
+from notary.merged_reader import Place, read_with_checkpoints
 from notary.signed_note import Signer
 from tests.broker import Broker
 from tests.notary.log.logs import checkpoints_of, empty, in_place, rotated_log
@@ -53,7 +53,7 @@ def _terms() -> Terms:
 @pytest.mark.parametrize("altered", [0, 9, 25])
 def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: int) -> None:
     """Again and again, with most of what it remembers put away: the report is that of one go, good or bad."""
-    monkeypatch.setattr(aggregate_store, "RECENT", 4)
+    monkeypatch.setattr(aggregate_store, "MAX_RECENT", 4)
     messages = [
         replace(each, body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
         for each in MESSAGES
@@ -94,8 +94,8 @@ def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bo
 
 def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than a kilobyte of an aggregate, of no more aggregates than it is allowed, however many there are."""
-    monkeypatch.setattr(aggregate_store, "RECENT", 5)
-    monkeypatch.setattr(verify, "RECENT", 2)
+    monkeypatch.setattr(aggregate_store, "MAX_RECENT", 5)
+    monkeypatch.setattr(verify, "MAX_RECENT", 2)
     held = AggregateStore()
     verifier = LogVerifier(VerificationProgress(""), held)
     sizes = []
@@ -129,7 +129,7 @@ def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """What Ctrl-C leaves behind when seven commits and a checkpoint had been read."""
 
     async def seven(connection: Connection, end: int, after: Place, _keys: object) -> AsyncGenerator[Batch, None]:
-        async for batch in read_vouched(connection, 7, after):
+        async for batch in read_with_checkpoints(connection, 7, after):
             yield batch
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(60)
@@ -139,7 +139,7 @@ def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(command, "read_vouched", seven)
+            patched.setattr(command, "read_with_checkpoints", seven)
             done = heirloom(nats_server.url)
     finally:
         signal.signal(signal.SIGINT, before)

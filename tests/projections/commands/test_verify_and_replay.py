@@ -59,7 +59,7 @@ async def test_a_replay_that_was_interrupted_goes_on(
 ) -> None:
     """Broken off after some commits, and gone on with to a moment and then to the end: the same file, to the row."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
-    monkeypatch.setattr("events.worker.parent.BATCH", 8)
+    monkeypatch.setattr("events.worker.parent.BATCH_SIZE", 8)
     await publish(nats_server, LOG)
     connection = await connect(nats_server.url, "test")
     broken_off = tmp_path / "broken off"

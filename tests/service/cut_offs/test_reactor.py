@@ -14,7 +14,7 @@ from events.aggregates import subject as person
 from events.aggregates import subjects
 from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.jetstream.pull_consumer import NotHandedOut, Pulled
+from events.jetstream.pull_consumer import DeliveryFailed, PullConsumer
 from events.log.log import Log
 from events.task_cancellation import end
 from service.context import AdminContext
@@ -161,10 +161,10 @@ async def test_what_has_arrived_and_nobody_took_is_handed_out_again(connection: 
     """At once; a consumer that is not there is no silence."""
     jetstream = connection.jetstream()
     await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
-    one, other = Pulled(connection, "WORK", "shared"), Pulled(connection, "WORK", "shared")
+    one, other = PullConsumer(connection, "WORK", "shared"), PullConsumer(connection, "WORK", "shared")
     for puller in (one, other):
         await puller.start()
-    with pytest.raises(NotHandedOut, match="503"):
+    with pytest.raises(DeliveryFailed, match="503"):
         await one.next()
     await jetstream.add_consumer(
         "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=60)

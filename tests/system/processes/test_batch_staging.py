@@ -32,7 +32,7 @@ async def log(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Log:
     """An empty log to which everything that waits is appended together."""
     log = Log(connection)
     await log.start()
-    monkeypatch.setattr(log.appender._pace, "together", True)
+    monkeypatch.setattr(log.appender._batch_choice, "together", True)
     monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     return log
 
