@@ -1,7 +1,7 @@
 """Measures other token services with the same work, if their directory is given and their needs are installed.
 
-The directory holds `run_oidc_provider.sh` and `run_dot.sh`, which are run as they are and print a line of JSON for each
-run. They speak HTTP, Heirloom the bus: a difference of a fraction of a millisecond of CPU, on both sides.
+The directory contains `run_oidc_provider.sh` and `run_dot.sh`, which print a line of JSON for each run. They use HTTP
+and Heirloom the bus, which makes a difference of a fraction of a millisecond of CPU on both sides.
 """
 
 import asyncio

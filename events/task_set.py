@@ -1,4 +1,4 @@
-"""Background tasks with an owner, who can wait for them and cancel them. No failure of theirs is lost."""
+"""Background tasks with an owner, which can wait for them and cancel them; no failure is lost."""
 
 import asyncio
 import logging
@@ -11,9 +11,9 @@ log = logging.getLogger("heirloom.tasks")
 
 
 class TaskSet:
-    """The tasks that were started here and have not ended: `len` counts them. One that fails is logged as an error.
+    """Starts tasks and holds them until they end: `len` counts them. A task that fails is logged as an error.
 
-    asyncio holds a running task only weakly, and tells of its failure only once the task is collected as garbage.
+    asyncio has only a weak reference to a running task, and reports a failure only when the task is garbage-collected.
     """
 
     def __init__(self) -> None:

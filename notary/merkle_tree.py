@@ -82,7 +82,7 @@ def consistency_path(old: int, size: int) -> list[Range]:
         else:
             path.append((start, middle))
             start = middle
-    # whoever checks knows the old tree's own root, but not that of a part
+    # the verifier knows the old tree's own root, but not that of a part
     return ([] if start == 0 else [(start, stop)]) + path[::-1]
 
 

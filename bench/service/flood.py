@@ -1,7 +1,7 @@
-"""A client that floods, as a process of its own: `python -m bench.service.flood URL IN_FLIGHT`.
+"""A flooding client in its own process: `python -m bench.service.flood URL IN_FLIGHT`.
 
-It has one token and introspects it without end, so many times at once. It prints a line once it has begun, and how many
-were answered a second when its input ends.
+It introspects one token again and again, `IN_FLIGHT` requests at once. It prints a line once it has begun, and the
+answers per second when its input ends.
 """
 
 import asyncio

@@ -27,10 +27,10 @@ SAMPLE_SECONDS = 0.1
 
 
 class Rebuild(Figure, tag="rebuild"):
-    """Commits/s and CPU µs per commit of a projection of the whole log into a fresh file, reading included.
+    """Commits/s and CPU µs per commit of a projection of the whole log into a fresh file, with reading.
 
-    `reading_…` are those of nats-py alone: an ordered push consumer with a callback that does nothing. Medians of
-    some rounds, in which the two take turns; the broker's CPU is not counted.
+    `reading_…` are those of nats-py alone: an ordered push consumer with a callback that does nothing. The figures are
+    medians of some rounds, in which both take turns, without the broker's CPU.
     """
 
     commits: int
@@ -41,10 +41,10 @@ class Rebuild(Figure, tag="rebuild"):
 
 
 class Lag(Figure, tag="lag"):
-    """The read model behind the log, sampled while so many families refresh at `per_second`.
+    """The lag of the read model behind the log, sampled while `in_flight` families refresh at `per_second`.
 
-    Commits as `audit.<tenant>.position` tells them; ms until a position with the log's end as `min_seq` answers, the
-    time of asking for that end included: an upper bound.
+    In commits, from `audit.<tenant>.position`; and in ms until a position with the log's end as `min_seq` is answered.
+    That includes the request for the end, so it is an upper bound.
     """
 
     in_flight: int

@@ -28,9 +28,9 @@ EVERY = 1000
 class Whole(Figure, tag="whole-log"):
     """Commits/s and CPU µs per commit of `what`: `reading` by nats-py alone, `rebuild`, or `verify`.
 
-    `first_tenth` and `last_tenth` are the rates in these parts of the log; `peak_mib` is the most memory that the
-    process and its children held, pages that they share counted for each. The broker is not counted. `others` is how
-    many cores everything else on the machine kept busy meanwhile.
+    `first_tenth` and `last_tenth` are the rates in these parts of the log. `peak_mib` is the peak memory of the process
+    and its children; pages that they share count for each. The broker is not counted. `others` is the number of cores
+    that other processes kept busy meanwhile.
     """
 
     what: str

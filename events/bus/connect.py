@@ -18,7 +18,7 @@ PINNED_CERTIFICATE, SHOWN_KEY = "HEIRLOOM_TLS_CERT", "HEIRLOOM_TLS_KEY"
 file of its key, with which the client presents the same certificate to a broker that requires one."""
 
 
-async def connect(
+async def connect(  # noqa: PLR0913  # a connection's options, each by its name
     url: str,
     name: str,
     *,

@@ -19,7 +19,7 @@ from events.task_cancellation import end
 from events.worker.child import LENGTH_BYTES
 
 BUSY_BATCH = 4
-"""A live batch of at least so many commits is a sign of load."""
+"""A live batch with at least so many commits is a sign of load."""
 LINGER_SECONDS = 0.02
 """How far the child may fall behind the log under load. That saves a tenth of the processor time."""
 BATCH_SIZE = 2000
@@ -112,7 +112,7 @@ class Worker:
                 next_ones, held = held[:size], held[size:]
                 (await self.send(next_ones)).add_done_callback(answered)
                 if self._gone is not None:
-                    return  # the answer says so
+                    return  # the answer raises `ChildGone`
                 if batch.pending == 0 and len(next_ones) >= BUSY_BATCH:
                     await asyncio.sleep(LINGER_SECONDS)  # under load: let more arrive, for one larger transaction
         if held:

@@ -1,4 +1,4 @@
-"""Background tasks are waited for, cancelled, and heard of when they fail."""
+"""Background tasks are waited for and cancelled, and their failures are logged."""
 
 import asyncio
 import logging

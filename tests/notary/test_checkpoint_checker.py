@@ -1,4 +1,4 @@
-"""The checker by itself: what it says of each message and of each checkpoint, and from where it goes on."""
+"""The checker by itself: its findings for each message and each checkpoint, and the state from which it goes on."""
 
 from typing import Any
 

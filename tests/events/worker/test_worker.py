@@ -1,4 +1,4 @@
-"""Commits handed to a process of one's own: what is heard when that process is killed, or hears no more itself."""
+"""Worker processes: their answers, and what happens when they are killed, fail, or lose their parent."""
 
 import asyncio
 import os
