@@ -34,8 +34,8 @@ def _pairs(pairs: list[tuple[str, str]], *, ascii_only: bool) -> bytes:
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=6), st.booleans())
 @example([("a", ":"), ("a", "b")], False)
 @example([("a:", "x"), ("a:", "y")], True)
-def test_a_key_given_twice_is_always_noticed(pairs: list[tuple[str, str]], ascii_only: bool) -> None:
-    """The quick look and the close look agree, whatever colons and escapes stand in names and values."""
+def test_a_repeated_key_is_always_found(pairs: list[tuple[str, str]], ascii_only: bool) -> None:
+    """The quick and the thorough check agree, with any colons and escapes in names and values."""
     body = _pairs(pairs, ascii_only=ascii_only)
     names = [name for name, _ in pairs]
     if len(set(names)) == len(names):
@@ -46,7 +46,7 @@ def test_a_key_given_twice_is_always_noticed(pairs: list[tuple[str, str]], ascii
 
 
 def test_an_escaped_colon_cannot_hide_a_second_key() -> None:
-    """A colon that is only in the decoded text must not make up for one that a dropped key had."""
+    """A colon that only the decoded text has must not replace the one of a dropped key."""
     body = rb'{"scope": "a", "grant_type": "\u003a", "scope": "b"}'
     with pytest.raises(OAuthError, match="twice"):
         decode(body, decoder)
@@ -54,7 +54,7 @@ def test_an_escaped_colon_cannot_hide_a_second_key() -> None:
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_a_request_or_an_invalid_request(body: bytes) -> None:
-    """Nothing else comes out of decoding."""
+    """Decoding raises nothing else."""
     try:
         decode(body, decoder)
     except OAuthError as error:
@@ -81,7 +81,7 @@ def test_an_idempotency_key_is_visible_ascii(value: str) -> None:
 
 
 def test_errors_never_repeat_what_was_sent() -> None:
-    """A token pasted into the wrong parameter does not come back."""
+    """A token that was pasted into the wrong parameter is not in the error."""
     secret = "hrt_" + "s" * 67
     shapes: list[Any] = [{"grant_type": [secret]}, {"scope": {secret: 1}}, {"resource": 5, "scope": [secret]}]
     for shape in shapes:
@@ -94,7 +94,7 @@ def test_errors_never_repeat_what_was_sent() -> None:
     "name", ["token_endpoint_auth_method", "access_token_format", "grant_types", "scope_narrowing"]
 )
 def test_a_refused_setting_is_not_repeated(name: str) -> None:
-    """A value in the wrong place may be a token: the refusal names the setting alone."""
+    """The value may be a pasted token, so the error names only the setting."""
     secret = "hrt_" + "s" * 69
     with pytest.raises(OAuthError, match=name) as refused:
         parse(ClientSettings, {name: [secret] if name == "grant_types" else secret})
@@ -126,8 +126,8 @@ def _take(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("token", KEPT, ids=[*FORM, "jwt"])
-def test_no_token_is_taken_for_text(token: str, around: str) -> None:
-    """What an operator or a client writes in its own words is in the log for good: a live token would be, too."""
+def test_text_must_not_look_like_a_token(token: str, around: str) -> None:
+    """Free text stays in the log for good, and a valid token in it would too."""
     for name in ("reason", "sub", "acr", "nonce", "amr", "jwks", "scope", "audiences", "required_acr", "redirect_uris"):
         with pytest.raises(OAuthError, match=f"{name}.* looks like a token") as refused:
             _take(name, around.format(token))
@@ -140,8 +140,8 @@ def test_no_token_is_taken_for_text(token: str, around: str) -> None:
 @pytest.mark.parametrize(
     "text", ["hrt_", f"hrt_{'a' * 26}…", "eyJ0.b.c", f"eyJ{'a' * 90}", "what_is_a_token_and_for_whom"]
 )
-def test_what_is_no_token_is_text(text: str) -> None:
-    """A part of one, or a nonce that is a JSON object in base64."""
+def test_text_that_is_no_token_is_accepted(text: str) -> None:
+    """A part of a token, or a nonce that is a JSON object in base64."""
     assert at_most(text, 500, "reason") == text
 
 
@@ -164,15 +164,15 @@ def test_what_is_no_token_is_text(text: str) -> None:
         ("jwks", [], "must be an object, not a list"),
     ],
 )
-def test_a_fault_of_a_setting_is_said_in_its_writers_words(name: str, value: object, said: str) -> None:
-    """What it must be, what it is, and what is known; not the words of a validator."""
+def test_the_error_of_a_setting_is_in_the_operators_words(name: str, value: object, said: str) -> None:
+    """It has the expected type, the actual type and the known values, and no validator's terms."""
     with pytest.raises(OAuthError) as refused:
         parse(ClientSettings, {name: value})
     assert refused.value.description == f"{name}: {said}"
 
 
-def test_the_unknown_one_of_several_is_named() -> None:
-    """With what it may have been meant to be, and with all that are known."""
+def test_the_unknown_value_of_a_list_is_named() -> None:
+    """With the nearest known value, and with all known values."""
     with pytest.raises(OAuthError) as refused:
         parse(ClientSettings, {"grant_types": ["refresh_token", "authorisation_code"]})
     unknown = "grant_types: unknown value authorisation_code, did you mean authorization_code?; known are "
@@ -189,14 +189,14 @@ def test_the_unknown_one_of_several_is_named() -> None:
     ],
 )
 def test_a_parameter_of_a_wrong_type_is_named(body: bytes, said: str) -> None:
-    """With what it must be, and what it is."""
+    """With its expected and its actual type."""
     with pytest.raises(OAuthError) as refused:
         decode(body, decoder)
     assert refused.value.description == said
 
 
 @pytest.mark.parametrize("name", TokenRequest.__struct_fields__)
-def test_a_repetition_is_one_of_everything_that_was_asked(name: str) -> None:
+def test_a_retry_repeats_every_parameter(name: str) -> None:
     """CONTRACT §2: with another verifier, redirect URI or whatever parameter it is another request under that key.
 
     But for `client_id`, which only repeats who asks.

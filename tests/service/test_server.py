@@ -32,7 +32,7 @@ SECRET = "hrt_" + "s" * 69
 
 
 class _Rates:
-    """Lets everybody in but the client `often`; nobody is alone."""
+    """Admits everybody but the client `often`; nobody is alone."""
 
     def alone(self) -> None:
         return None
@@ -50,7 +50,7 @@ class _Rates:
 
 
 class _Authentication:
-    """Takes a client's word for who it is."""
+    """Accepts whatever client a request names."""
 
     async def authenticate(self, request: Request, _endpoint: str) -> Request:
         return request._replace(client_id=request.body.decode())
@@ -91,7 +91,7 @@ async def _ask(
 
 
 class _Slow:
-    """An endpoint that tells who has begun, and ends one when it is told to."""
+    """An endpoint that reports each request that begins, and finishes one for each release of `go`."""
 
     def __init__(self) -> None:
         self.began: asyncio.Queue[str] = asyncio.Queue()
@@ -105,7 +105,7 @@ class _Slow:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
-    """Answers at `token`, to two at once, while at most two of each client wait."""
+    """The endpoint `token` works on two requests at once; at most two of each client wait."""
     slow = _Slow()
     monkeypatch.setattr(request_handler, "WRITES", Limits(2, 2, 2, 4, 4, 2))
     _answer_by(monkeypatch, slow)
@@ -141,10 +141,10 @@ async def test_a_full_server_refuses_at_once_and_drains_the_rest(nats_server: Br
     await asking.close()
 
 
-async def test_what_the_broker_hands_over_late_is_answered(
+async def test_a_request_that_arrives_during_a_drain_is_answered(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It had chosen this replica before it was told to stop: until the very end of a drain such a request may come."""
+    """The broker chose this replica before the drain began; such requests may arrive until its very end."""
 
     async def endpoint(_context: Context, _request: Request) -> bytes:
         await asyncio.sleep(0.02)
@@ -174,8 +174,8 @@ async def test_what_the_broker_hands_over_late_is_answered(
     await asking.close()
 
 
-async def test_one_client_keeps_no_other_waiting(nats_server: Broker, slow: _Slow) -> None:
-    """Who floods has all it is given; another's request comes next but one, on the bus and through an edge."""
+async def test_one_client_does_not_delay_another(nats_server: Broker, slow: _Slow) -> None:
+    """During a flood another client's request is the next but one, on the bus and through an edge."""
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     flood = [asyncio.create_task(_ask(asking)) for _ in range(4)]
     await _until(lambda: server.handler.waiting == 2)
@@ -195,10 +195,10 @@ async def test_one_client_keeps_no_other_waiting(nats_server: Broker, slow: _Slo
     await asking.close()
 
 
-async def test_who_came_by_an_edge_waits_in_its_own_name(
+async def test_a_request_through_an_edge_counts_as_its_clients(
     nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a client asks through an edge counts with what it asks itself, and takes no turn of another client's."""
+    """Its requests through an edge and its own share one queue, and take no turn of another client."""
     monkeypatch.setattr(request_handler, "WRITES", Limits(4, 4, 2, 4, 4, 2))
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     flood = [asyncio.create_task(_ask(asking, "edge.token", b"web")) for _ in range(4)]
@@ -219,10 +219,10 @@ async def test_who_came_by_an_edge_waits_in_its_own_name(
     await asking.close()
 
 
-async def test_what_has_waited_too_long_is_not_begun(
+async def test_a_request_that_waited_too_long_is_refused(
     nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the log hangs, those who wait are refused together, not as many at once as are worked on."""
+    """While the log hangs, all waiting requests are refused together, and not one batch after another."""
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     two = [asyncio.create_task(_ask(asking)) for _ in range(2)]
     await _until(lambda: slow.began.qsize() == 2)
@@ -239,10 +239,10 @@ async def test_what_has_waited_too_long_is_not_begun(
     await asking.close()
 
 
-async def test_who_asks_too_often_is_refused_unread(
+async def test_a_request_beyond_the_rate_is_refused_undecoded(
     nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`slow_down` before headers or body are looked at, and without a line in the request log."""
+    """`slow_down`, before its headers or body are decoded, and without a line in the request log."""
     out = io.BytesIO()
     server, serving, asking = await _serving(nats_server, out)
 
@@ -261,10 +261,8 @@ async def test_who_asks_too_often_is_refused_unread(
     await asking.close()
 
 
-async def test_headers_that_cannot_be_read_are_refused(
-    nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`invalid_request`, and the place among those under way is free again."""
+async def test_malformed_headers_are_refused(nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`invalid_request`, and the place in the queue is free again."""
     server, serving, asking = await _serving(nats_server, io.BytesIO())
 
     def unreadable(_lines: bytes | None) -> dict[str, str]:
@@ -280,10 +278,10 @@ async def test_headers_that_cannot_be_read_are_refused(
     await asking.close()
 
 
-async def test_what_nobody_foresaw_is_a_server_error_without_details(
+async def test_an_unexpected_error_is_a_server_error_without_details(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller hears `server_error`; the log names the place, and neither repeats the token it choked on."""
+    """The log names the place in the code; neither the reply nor the log contains the token."""
 
     async def broken(_context: Context, _request: Request) -> bytes:
         raise RuntimeError(f"cannot work on {SECRET}")
@@ -310,7 +308,7 @@ async def test_what_nobody_foresaw_is_a_server_error_without_details(
 async def test_an_answer_too_large_for_a_message_is_a_server_error(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller hears so at once, and the figures count no success."""
+    """The reply comes at once, and the statistics count no success."""
 
     async def endless(_context: Context, _request: Request) -> bytes:
         return b"x" * (serving.max_payload + 1)
@@ -330,7 +328,7 @@ async def test_an_answer_too_large_for_a_message_is_a_server_error(
 
 
 async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`nats micro stats` tells how many there were, how many were refused, and how long they took until the reply."""
+    """`nats micro stats` has the number of requests, of refusals, and the time until the reply."""
     first = True
 
     async def refuses_the_first(_context: Context, _request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""Devices on two replicas of one broker: an answer is given once, whoever is faster, and nothing else is in the log."""
+"""Devices on two replicas of one broker: exactly one answer counts, and only that is in the log."""
 
 import asyncio
 import itertools
@@ -46,7 +46,7 @@ async def _registered(*_: object) -> SimpleNamespace:
 
 
 class Replica:
-    """What of a replica has to do with devices."""
+    """The parts of a replica that devices need."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -116,7 +116,7 @@ async def replicas(nats_server: Broker) -> AsyncIterator[tuple[Replica, Replica]
 
 
 async def test_two_people_approve_one_device_at_once(replicas: tuple[Replica, Replica]) -> None:
-    """RFC 8628 §3.3: one of them has, the other is refused, and there is one family with one person's grant."""
+    """RFC 8628 §3.3: one approval succeeds, the other is refused, and one family with one grant exists."""
     one, other = replicas
     for number in range(ROUNDS):
         name = f"f{number}"
@@ -129,7 +129,7 @@ async def test_two_people_approve_one_device_at_once(replicas: tuple[Replica, Re
 
 
 async def test_one_approves_and_another_denies_at_once(replicas: tuple[Replica, Replica]) -> None:
-    """RFC 8628 §3.3: what the device is told is what the one was told whose answer counts."""
+    """RFC 8628 §3.3: the device gets the answer that was accepted."""
     one, other = replicas
     for number in range(ROUNDS):
         name = f"f{number}"
@@ -144,7 +144,7 @@ async def test_one_approves_and_another_denies_at_once(replicas: tuple[Replica, 
 
 
 async def test_a_device_polls_while_it_is_approved(replicas: tuple[Replica, Replica]) -> None:
-    """RFC 8628 §3.5: it is told `authorization_pending` or has its tokens, once; that it expired never."""
+    """RFC 8628 §3.5: it gets `authorization_pending` or its tokens, once, and never `expired_token`."""
     one, other = replicas
     for number in range(ROUNDS):
         name = f"f{number}"
@@ -166,7 +166,7 @@ async def test_a_device_polls_while_it_is_approved(replicas: tuple[Replica, Repl
 
 
 async def test_a_device_that_nobody_approves_leaves_nothing(replicas: tuple[Replica, Replica]) -> None:
-    """However often it polls, with the right code, and whoever guesses: the log is as long as before."""
+    """Polls and guesses append nothing to the log."""
     one, other = replicas
     await one.begin("f")
     assert {await each.poll("f") for each in (one, other) * 5} == {"authorization_pending"}
@@ -175,8 +175,8 @@ async def test_a_device_that_nobody_approves_leaves_nothing(replicas: tuple[Repl
     assert await one.log.last_sequence() == 0
 
 
-async def test_what_is_approved_too_late_is_refused(replicas: tuple[Replica, Replica]) -> None:
-    """RFC 8628 §3.5: its time is over though it still lies there; whoever approves it then has approved nothing."""
+async def test_a_late_approval_is_refused(replicas: tuple[Replica, Replica]) -> None:
+    """RFC 8628 §3.5: the device has expired although the broker still stores it."""
     one, other = replicas
     await one.begin("f", minutes=0)
     assert await other.waiting.find(TENANT, "f") is not None
@@ -212,7 +212,7 @@ async def test_many_devices_begin_on_two_replicas_at_once(
 async def test_a_broker_starts_anew_under_replicas_that_go_on(
     replicas: tuple[Replica, Replica], nats_server: Broker
 ) -> None:
-    """What waited is gone, and its device is told `expired_token`; what was approved stays, and new ones can begin."""
+    """Waiting devices are lost and get `expired_token`; approved ones stay, and new ones can begin."""
     one, other = replicas
     for name in ("waits", "approved"):
         await one.begin(name)
@@ -230,7 +230,7 @@ async def test_a_broker_starts_anew_under_replicas_that_go_on(
 
 
 async def _again(replica: Replica, name: str) -> str:
-    """A device polls on as long as it is told `temporarily_unavailable`."""
+    """Poll until the answer is not `temporarily_unavailable`."""
     async with asyncio.timeout(30):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Loading and deciding over a real log: what a replica remembers may cost time, never an answer."""
+"""Loading and deciding on a real log: a stale cache may cost time, and never a wrong answer."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ SEAL = Seal(Keyring({1: bytes(32)}))
 
 
 class Replica(NamedTuple):
-    """A replica's families, the connection its news go through, and what it asked of the log."""
+    """A replica's families, its connection, and the conflicts and reads of its log."""
 
     families: Families
     connection: Connection
@@ -50,7 +50,7 @@ class Replica(NamedTuple):
 
 @pytest.fixture
 async def replicas(nats_server: Broker) -> AsyncIterator[tuple[Replica, Replica]]:
-    """Two, which do not hear of each other yet."""
+    """Two, which do not receive each other's commits yet."""
     one, other = await _replica(nats_server.url), await _replica(nats_server.url)
     yield one, other
     await one.connection.close()
@@ -108,7 +108,7 @@ async def _person(log: Log, *events: person.SubjectEvent) -> None:
 
 
 async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
-    """A family that one replica began, refreshed by the other, the one, the other, the one."""
+    """One replica begins a family, and both refresh it in turn."""
     one, other = replicas
 
     def present(generation: int) -> Decide:
@@ -122,8 +122,8 @@ async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
         assert isinstance(concluded.outcome, Granted)
 
 
-async def test_a_newer_token_than_remembered_is_no_race(replicas: tuple[Replica, Replica]) -> None:
-    """Another replica has rotated since: the token is looked up first, instead of appended as forged and refused."""
+async def test_a_newer_token_than_in_the_cache_is_no_race(replicas: tuple[Replica, Replica]) -> None:
+    """After another replica's rotation the family is read first, instead of a forgery appended in vain."""
     await _in_turn(replicas)
     for replica in replicas:
         assert replica.conflicts == []
@@ -131,10 +131,10 @@ async def test_a_newer_token_than_remembered_is_no_race(replicas: tuple[Replica,
 
 
 @pytest.mark.parametrize("which", ["the one that wrote it", "one that knows nothing"])
-async def test_grace_counts_from_the_time_of_storing(
+async def test_the_grace_time_begins_when_the_redemption_is_stored(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    """CONTRACT §3.3: the broker stored the redemption long after it was decided, and then its answer was lost."""
+    """CONTRACT §3.3: the broker stored it long after the decision, and then its reply was lost."""
     one, other = replicas
     rules = replace(RULES, refresh_token_grace=30)
     now = clock.now
@@ -186,7 +186,7 @@ async def test_no_family_goes_back_in_time(
 
 
 async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor do clients, keys, roles and people, which are all written so: whichever replica writes next."""
+    """The commits of clients, keys, roles and people have no decreasing times either, at any replica."""
     one, other = replicas
     now, aggregate = clock.now, subjects.subject("acme", "alice")
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
@@ -199,7 +199,7 @@ async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], mo
 
 
 async def _at(replica: Replica, decide: Decide, *, new: bool = False) -> datetime:
-    """The time by which it was decided."""
+    """Decide, and return the time of the decision."""
     times: list[datetime] = []
 
     def decided(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
@@ -210,16 +210,16 @@ async def _at(replica: Replica, decide: Decide, *, new: bool = False) -> datetim
     return times[-1]
 
 
-async def test_replicas_that_hear_of_each_other_need_not_read(replicas: tuple[Replica, Replica]) -> None:
-    """The news of a commit is there before whoever has its answer can ask again."""
+async def test_replicas_that_receive_each_others_commits_need_not_read(replicas: tuple[Replica, Replica]) -> None:
+    """A commit reaches the other replicas before the client can send its next request."""
     one, other = [await _publishing(replica, lambda: False) for replica in replicas]
     await _in_turn((one, other))
     for replica in (one, other):
         assert (replica.conflicts, replica.reads) == ([], [])
 
 
-async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[Replica, Replica]) -> None:
-    """An old commit under the newest sequence passes the log's comparison: CONTRACT §3.5, dead is dead."""
+async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, Replica]) -> None:
+    """CONTRACT §3.5: an old commit under the newest sequence would pass the log's comparison."""
     one, other = replicas
     await AppendedCommits(other.connection, other.families.cache, lambda: False, SEAL).start()
     await other.connection.flush()
@@ -244,8 +244,8 @@ async def test_news_that_no_replica_has_published_revive_nobody(replicas: tuple[
     assert last is not None and last.seq == ended
 
 
-async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -> None:
-    """Nothing goes over the bus then."""
+async def test_a_single_replica_publishes_no_commits(replicas: tuple[Replica, Replica]) -> None:
+    """It sends nothing over the bus."""
     one, other = replicas
     heard: list[bytes] = []
     await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
@@ -257,8 +257,8 @@ async def test_a_replica_alone_tells_nobody(replicas: tuple[Replica, Replica]) -
     assert heard == []
 
 
-def test_older_news_than_what_is_known() -> None:
-    """They are passed over, whatever order they come in."""
+def test_news_older_than_the_cache_are_ignored() -> None:
+    """In whatever order they arrive."""
     recent, key = FamilyCache(), ("acme", "f1")
     recent.put_remote(key, 1, b"not read, or it would be refused")
     from_here = LoadedFamily(2, digest(b""), None, False)
@@ -271,7 +271,7 @@ def test_older_news_than_what_is_known() -> None:
 async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, raced: bool, in_the_log: bool
 ) -> None:
-    """RFC 8628 §3.3: also where the block was stored between the look for it and the approval, and lifted since."""
+    """RFC 8628 §3.3: also if the block was stored between its check and the approval, and lifted since."""
     one, other = replicas
 
     asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
@@ -305,8 +305,8 @@ async def _nobody_is_blocked(*_: object) -> BlockState:
     return BlockState(0, False)
 
 
-async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica, Replica]) -> None:
-    """The first commit names its family and follows nothing; the second follows it. What is concluded is remembered."""
+async def test_a_decision_and_its_commit_agree(replicas: tuple[Replica, Replica]) -> None:
+    """The first commit names its family, the second follows it by digest and sequence; the cache holds the result."""
     one, _ = replicas
     aggregate = subjects.family("acme", "f1")
     first = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
@@ -331,16 +331,16 @@ async def test_what_is_concluded_is_what_lies_in_the_log(replicas: tuple[Replica
     assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
 
 
-async def test_what_writes_nothing_has_no_sequence(replicas: tuple[Replica, Replica]) -> None:
-    """It is decided on what the leader has, and tells the state it found."""
+async def test_a_decision_without_events_has_no_sequence(replicas: tuple[Replica, Replica]) -> None:
+    """It is made on the leader's state, and returns that."""
     one, _ = replicas
     begun = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     looked = await one.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
     assert looked == CommittedDecision("f1", Done(), begun.state, 0)
 
 
-async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Replica, Replica]) -> None:
-    """The block is stored after the look at the person and before the append: the log refuses it (CONTRACT §3.6)."""
+async def test_no_family_begins_for_a_person_blocked_meanwhile(replicas: tuple[Replica, Replica]) -> None:
+    """CONTRACT §3.6: the log refuses an append if the block was stored after the check of the person."""
     one, other = replicas
     await _person(other.log, person.SubjectBlocked("alice"))
     concluded = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
@@ -350,10 +350,10 @@ async def test_nothing_begins_for_who_was_blocked_meanwhile(replicas: tuple[Repl
     assert len(one.conflicts) == one.families.counters.conflicts == 1
 
 
-async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_written(
+async def test_a_person_blocked_after_the_approval_gets_no_tokens(
     replicas: tuple[Replica, Replica],
 ) -> None:
-    """The cut-off ends the family; the device's poll only finds the person blocked."""
+    """The cut-off ends the family; the device's poll appends nothing."""
     one, other = replicas
     asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
     answer = AnswerDevice(clock.now(), asked, True, "alice", None, None, None, (), None)
@@ -368,10 +368,10 @@ async def test_who_is_blocked_after_the_approval_gets_nothing_and_nothing_is_wri
     assert await one.log.head(subjects.family("acme", "f1")) == before
 
 
-async def test_others_that_are_always_faster_make_it_unavailable(
+async def test_a_family_that_always_conflicts_is_unavailable(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a while: until then it is decided again on what the leader has, each time."""
+    """After a while; until then each attempt is decided on the leader's state."""
     one, _ = replicas
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     monkeypatch.setattr(families_module, "CONFLICT_TIMEOUT_SECONDS", 0.2)
@@ -395,10 +395,10 @@ async def test_others_that_are_always_faster_make_it_unavailable(
     assert one.families.cache.get(("acme", "f1")) is None
 
 
-async def test_what_the_log_may_have_taken_is_not_remembered(
+async def test_an_unacknowledged_append_is_not_cached(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answer was lost: the next request looks where the family stands."""
+    """The next request reads the family from the log."""
     one, _ = replicas
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
 
@@ -411,10 +411,10 @@ async def test_what_the_log_may_have_taken_is_not_remembered(
     assert one.families.cache.get(("acme", "f1")) is None
 
 
-async def test_what_is_not_remembered_is_read_from_any_replica_first(
+async def test_a_family_that_is_not_cached_is_read_from_any_replica_first(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Good enough to append on; a refusal is decided again on what the leader has."""
+    """That is enough for an append; a refusal is decided again on the leader's state."""
     one, other = replicas
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     read = list[bool]()

@@ -1,4 +1,4 @@
-"""What may be read from where: whatever is answered without an append is decided on what the log's leader has."""
+"""Where state may be read: an answer without an append is decided on the state of the log's leader."""
 
 import asyncio
 from datetime import datetime
@@ -47,7 +47,7 @@ from tests.service.decide.given import issuing
 
 
 class StaleLog(Log):
-    """A log whose other replicas all lag: they give what was the last commit when it was first read there."""
+    """A log whose followers all lag: each returns the commit that was the last one at its first read."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -93,7 +93,7 @@ def _look(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
 
 
 async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
-    """Introspection answers what this gives (RFC 7662 §2.2): a revoked family must not look alive."""
+    """RFC 7662 §2.2: introspection uses this, and a revoked family must not look alive."""
     families = Families(log, BlockedSubjects(log))
     await families.decide("acme", "f1", "client:web", _begin, new=True)
     await log.head(subjects.family("acme", "f1"), leader=False)
@@ -102,8 +102,8 @@ async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
     assert loaded.state is not None and loaded.state.revoked is not None
 
 
-async def test_what_writes_nothing_is_decided_on_the_leader(log: StaleLog) -> None:
-    """On a replica that remembers nothing, while what it reads first lags."""
+async def test_a_decision_without_events_is_made_on_the_leader(log: StaleLog) -> None:
+    """On a replica with an empty cache, while the follower that it reads first lags."""
     await Families(log, BlockedSubjects(log)).decide("acme", "f1", "client:web", _begin, new=True)
     await log.head(subjects.family("acme", "f1"), leader=False)
     await Families(log, BlockedSubjects(log)).decide("acme", "f1", "operator", _end)
@@ -111,8 +111,8 @@ async def test_what_writes_nothing_is_decided_on_the_leader(log: StaleLog) -> No
     assert concluded.state is not None and concluded.state.revoked is not None
 
 
-async def test_who_was_unblocked_may_begin_where_the_block_is_remembered(log: StaleLog) -> None:
-    """A refusal is an answer: the log has the last word about a person, not this replica's memory."""
+async def test_an_unblocked_person_may_begin_where_the_block_is_cached(log: StaleLog) -> None:
+    """Before a refusal the log is read, for this replica's cache may be stale."""
     people = BlockedSubjects(log)
     aggregate = subjects.subject("acme", "alice")
     blocked = await _append(log, aggregate, SubjectBlocked("alice"))
@@ -127,7 +127,7 @@ async def test_who_was_unblocked_may_begin_where_the_block_is_remembered(log: St
 
 @pytest.mark.parametrize("code", [10008, 10039, 0])
 async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
-    """Only "no message found" is: otherwise a revocation would be answered `{}` (RFC 7009 §2.2) and end nothing."""
+    """Only "no message found" is; else a revocation would be answered `{}` (RFC 7009 §2.2) and end nothing."""
 
     async def request(*_: object, **__: object) -> Msg:
         error = {"error": {"code": 503, "err_code": code, "description": "JetStream system temporarily unavailable"}}
@@ -142,10 +142,10 @@ async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
 
 
 @pytest.mark.parametrize("act", [None, Actor("orders")])
-async def test_what_the_familys_client_may_today_is_not_taken_from_an_old_memory(
+async def test_the_rights_of_a_familys_client_are_not_read_from_a_stale_cache(
     log: StaleLog, tmp_path: Path, act: Actor | None
 ) -> None:
-    """Also of a token that was exchanged before, whose holder is another client (RFC 7591 §2, RFC 8693 §2.1)."""
+    """RFC 7591 §2, RFC 8693 §2.1: also for an exchanged token, whose holder is another client."""
     registry, people = Registry(log, keyring.create(tmp_path / "keyring.json")), BlockedSubjects(log)
     families = Families(log, people)
     await families.decide("acme", "f1", "client:web", _begin, new=True)
@@ -173,8 +173,8 @@ def _reactor(log: Log, barrier: Any, connection: Any = None) -> Reactor:
     )
 
 
-async def test_a_family_begun_by_a_replica_that_had_not_heard_is_within_the_bound(log: StaleLog) -> None:
-    """It was begun before the barrier: so the last sequence is taken after that, or the family escapes."""
+async def test_a_family_begun_before_the_barrier_is_within_the_bound(log: StaleLog) -> None:
+    """The last sequence is read after the barrier, or the family would escape the cut-off."""
     begun: list[int] = []
     disabled = await _append(log, subjects.client("acme", "web"), ClientDisabled())
 
@@ -186,8 +186,8 @@ async def test_a_family_begun_by_a_replica_that_had_not_heard_is_within_the_boun
     assert await _reactor(log, barrier)._bound(disabled, found) > begun[0]
 
 
-async def test_a_disabling_handed_out_again_spares_what_began_after_the_enabling(log: StaleLog) -> None:
-    """Its consumer delivers at least once, maybe long after: what the client was given since is not void."""
+async def test_a_redelivered_disabling_spares_families_begun_after_the_enabling(log: StaleLog) -> None:
+    """The consumer delivers at least once, maybe much later; the client's new families live on."""
 
     async def barrier(_seq: int) -> None:
         pass
@@ -205,7 +205,7 @@ async def test_a_disabling_handed_out_again_spares_what_began_after_the_enabling
 
 
 async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: StaleLog) -> None:
-    """CONTRACT §5: an operator who repeats a command waits for the first one."""
+    """CONTRACT §5: the repeated command waits for the first one."""
 
     async def wait(_seq: int) -> bool:
         return False
@@ -218,10 +218,8 @@ async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: Sta
     assert await log.last_sequence() == ordered.seq
 
 
-async def test_an_order_that_always_comes_too_late_may_be_given_again(
-    log: StaleLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others come first, again and again: it is `temporarily_unavailable`, and no fault of the service's."""
+async def test_an_order_that_always_conflicts_is_unavailable(log: StaleLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`temporarily_unavailable`, and no server error: the operator may repeat it."""
     monkeypatch.setattr("service.registry.change_aggregate.CONFLICT_TIMEOUT_SECONDS", 0.05)
     came_first = 0
 
@@ -236,8 +234,8 @@ async def test_an_order_that_always_comes_too_late_may_be_given_again(
     assert came_first > 1 and refusal_of(raised.value).code == "temporarily_unavailable"
 
 
-async def test_what_was_ordered_about_one_client_is_not_taken_for_another(log: StaleLog) -> None:
-    """Consent is withdrawn from A, then from B: each repetition is told its own sequence."""
+async def test_orders_about_two_clients_are_not_confused(log: StaleLog) -> None:
+    """Consent is withdrawn from A, then from B: each repetition returns its own sequence."""
     person = subjects.subject("acme", "alice")
     one = await _append(log, person, ConsentWithdrawn("alice", "a"))
     other = await _append(log, person, ConsentWithdrawn("alice", "b"))
@@ -247,10 +245,10 @@ async def test_what_was_ordered_about_one_client_is_not_taken_for_another(log: S
     assert [stored.seq if stored else 0 for stored in found] == [one.seq, other.seq, 0]
 
 
-async def test_of_two_racing_registrations_one_is_told_the_secret_that_holds(
+async def test_one_of_two_racing_registrations_returns_the_valid_secret(
     log: StaleLog,
 ) -> None:
-    """The other's was never stored; a caller who got it would be refused with it for ever."""
+    """The other secret was never stored, and would always be refused."""
 
     async def barrier(_seq: int) -> None:
         pass
@@ -276,7 +274,7 @@ async def test_of_two_racing_registrations_one_is_told_the_secret_that_holds(
 
 
 async def test_a_stream_without_a_leader_is_unavailable(nats_server: Broker) -> None:
-    """Nobody answers: that is no empty log either."""
+    """A missing answer does not mean an empty log."""
     connection = await connect(nats_server.url, "test")
     with pytest.raises(Unavailable):
         await Log(connection).last_from_leader(subjects.family("acme", "f1"))
