@@ -1,4 +1,4 @@
-"""Checkpoints by the letter of their format."""
+"""The checkpoint format, to the letter."""
 
 import base64
 
@@ -13,7 +13,7 @@ ROOT = base64.b64encode(bytes(32)).decode()
 
 
 def test_a_checkpoint() -> None:
-    """Origin, size and root come back, and the signature is the origin's."""
+    """Origin, size and root are read back, and only the origin's key has signed."""
     signer = Signer.fresh("heirloom/1")
     tree = Tree().add(leaf_hash(b"one"))
     checkpoint = sign(signer, tree)
@@ -27,7 +27,7 @@ def test_a_checkpoint() -> None:
 
 
 def test_one_of_several_keys_is_enough() -> None:
-    """Of those that are the origin's; a checkpoint is signed for nobody else."""
+    """Only keys of the checkpoint's origin count."""
     checkpoint, other = sign(SIGNER, Tree()), Signer.fresh("a")
     assert checkpoint.is_signed_by([other.key, SIGNER.key]) and checkpoint.is_signed_by([SIGNER.key, other.key])
     assert not checkpoint.is_signed_by([])
@@ -37,7 +37,7 @@ def test_one_of_several_keys_is_enough() -> None:
 @pytest.mark.parametrize("size", ["0", "1", "10", "9" * 19])
 @pytest.mark.parametrize("more", ["", "an extension\n", "one\ntwo\n"])
 def test_a_checkpoint_of_any_size_is_read(size: str, more: str) -> None:
-    """Extension lines are taken, and ignored."""
+    """Extension lines are accepted and ignored."""
     signed = SIGNER.sign(f"a\n{size}\n{ROOT}\n{more}")
     assert read_checkpoint(signed.encode()) == ("a", int(size), bytes(32), signed)
 
@@ -61,20 +61,19 @@ THREE = "a checkpoint has three lines: origin, size and root"
         ("a\n1\nAA=\n", "not base64"),
     ],
 )
-def test_a_malformed_checkpoint_is_none(text: str, told: str) -> None:
-    """Even when it is signed."""
+def test_a_malformed_checkpoint_is_refused(text: str, told: str) -> None:
+    """Also with a valid signature."""
     with pytest.raises(MalformedNote, match=f"^{told}"):
         read_checkpoint(SIGNER.sign(text).encode())
 
 
-def test_what_is_no_text_is_no_checkpoint() -> None:
-    """It is said so."""
+def test_a_checkpoint_is_utf_8() -> None:
     with pytest.raises(MalformedNote, match=r"^not UTF-8$"):
         read_checkpoint(b"\xff")
 
 
-def test_a_checkpoint_of_any_length_is_not_read() -> None:
-    """Whoever may write to the log may write a long one."""
+def test_a_checkpoint_that_is_too_long_is_refused() -> None:
+    """Everybody who may write to the log could publish a huge one."""
     bare = len(SIGNER.sign(f"a\n1\n{ROOT}\n\n"))
     for more, is_read in ((0, True), (1, False)):
         body = SIGNER.sign(f"a\n1\n{ROOT}\n" + "x" * (MAX_BYTES - bare - 2 + more) + "\n").encode()

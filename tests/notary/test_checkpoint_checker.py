@@ -1,4 +1,4 @@
-"""The checker by itself: its findings for each message and each checkpoint, and the state from which it goes on."""
+"""The checker by itself: its findings for each message and each checkpoint, and the state it resumes from."""
 
 from typing import Any
 
@@ -21,17 +21,17 @@ LEAVES = [leaf_hash(stored.body) for stored in LOG]
 
 
 def checkpoint(size: int, other: bool = False, signer: Signer = SIGNER) -> Checkpoint:
-    """Over the first so many, or over others."""
+    """A checkpoint over the first `size` leaves, or over as many others."""
     return sign(signer, Tree().add(*(leaf_hash(b"other") if other else leaf for leaf in LEAVES[:size])))
 
 
 def message(seq: int, made: Checkpoint) -> Stored:
-    """As it lies in its stream."""
+    """That checkpoint as a message of its stream."""
     return Stored(seq, CHECKPOINT, made.signed.encode())
 
 
 def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None) -> CheckpointChecker:
-    """A checker that has seen these: a number of messages of the log, or a checkpoint at its place."""
+    """A checker after these parts, in order: a number of messages of the log, or a checkpoint."""
     made = CheckpointChecker(KEYS, kept) if seen is None else CheckpointChecker(KEYS, kept, seen)
     place, checkpoints = made.tree.size, made.checkpoints
     for part in parts:
@@ -44,24 +44,23 @@ def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None)
     return made
 
 
-def test_nothing_is_seen_at_first() -> None:
-    """And whoever goes on does so from all that was."""
+def test_it_starts_empty_or_from_a_whole_state() -> None:
     assert after().state() == Seen(Tree(), b"", 0, 0, 0, None, 0, ())
     foreign = (Foreign(2, CHECKPOINT, "why", CHECKPOINTS),)
     seen = Seen(Tree().add(*LEAVES[:3]), LEAVES[2], 2, 3, 3, Contradiction(1, 2, "why"), 1, foreign)
     assert CheckpointChecker(KEYS, seen=seen).state() == seen
 
 
-def test_what_agrees_covers_the_log() -> None:
-    """Up to its size; the newest is the largest."""
+def test_an_agreeing_checkpoint_covers_the_log() -> None:
+    """Up to its size; of several, the largest counts."""
     assert after(4, checkpoint(4), 3, checkpoint(7), 1).state() == Seen(
         Tree().add(*LEAVES[:8]), LEAVES[7], 2, 7, 7, None, 0, ()
     )
     assert after(4, checkpoint(4), 0).last_leaf == LEAVES[3], "nothing more is nothing new"
 
 
-def test_a_message_that_is_missing_is_named_and_no_later_one() -> None:
-    """By its place, and where the stream goes on."""
+def test_only_the_first_missing_message_is_named() -> None:
+    """With its sequence, and the sequence after the gap."""
     made = CheckpointChecker()
     made.read(LOG[:2])
     made.read([LOG[3], LOG[5]])
@@ -87,13 +86,13 @@ DIFFERS = "history differs {}: the checkpoint of size {} was signed over another
     ],
 )
 def test_the_first_contradiction_counts(parts: tuple[Any, ...], found: Contradiction, covered: int) -> None:
-    """From where a checkpoint agreed last."""
+    """Its range begins after the last checkpoint that agreed."""
     made = after(*parts)
     assert (made.contradiction, made.covered) == (found, covered)
 
 
-def test_a_checkpoint_that_is_missing_is_named_by_its_place() -> None:
-    """In its own stream, when the log had been read up to there."""
+def test_a_missing_checkpoint_is_named() -> None:
+    """By its sequence in its own stream, and how far the log had been read."""
     made = after(4)
     made.check(message(2, checkpoint(4)))
     assert made.contradiction == Contradiction(4, 4, "missing; the checkpoints go on at 2", 1)
@@ -109,31 +108,30 @@ def test_a_checkpoint_that_is_missing_is_named_by_its_place() -> None:
         (checkpoint(4, other=True), "a checkpoint of size 4 after one of size 4"),
     ],
 )
-def test_what_vouches_for_nothing_more_is_stepped_over(stranger: Checkpoint, why: str) -> None:
-    """And named; the next one counts as before."""
+def test_a_checkpoint_that_covers_nothing_more_is_skipped(stranger: Checkpoint, why: str) -> None:
+    """It is named; the next one counts as before."""
     made = after(4, checkpoint(4), stranger, 2, checkpoint(6))
     assert made.state() == Seen(
         Tree().add(*LEAVES[:6]), LEAVES[5], 3, 6, 6, None, 1, (Foreign(2, CHECKPOINT, why, CHECKPOINTS),)
     )
 
 
-def test_few_strangers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bounded_number_of_strangers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them are counted."""
     monkeypatch.setattr(module, "MAX_KEPT", 2)
     made = after(1, *[checkpoint(1, signer=STRANGER)] * 4)
     assert (made.strangers, [found.seq for found in made.foreign], made.checkpoints) == (4, [1, 2], 4)
 
 
-def test_without_keys_any_signature_will_do() -> None:
-    """Nobody has said whose counts."""
+def test_without_keys_any_signature_counts() -> None:
     made = CheckpointChecker()
     made.read(LOG[:4])
     made.check(message(1, checkpoint(4, signer=STRANGER)))
     assert (made.covered, made.strangers) == (4, 0)
 
 
-def test_a_log_that_ends_too_soon_is_missing_something() -> None:
-    """What it is said to have, or what a kept checkpoint covers."""
+def test_a_log_that_ends_too_soon() -> None:
+    """Before the stream's last sequence, or before the end of a kept checkpoint."""
     for read, size, found in (
         (4, 4, None),
         (4, 3, None),
@@ -153,7 +151,7 @@ def test_a_log_that_ends_too_soon_is_missing_something() -> None:
 
 @pytest.mark.parametrize("reads", [(10,), (6, 4), (5, 5), (2, 3, 5), (7, 3), (5, 1, 4), (1,) * 10])
 def test_a_kept_checkpoint_is_compared_where_it_ends(reads: tuple[int, ...]) -> None:
-    """However the log comes; it covers what it agrees with."""
+    """However the log is split into reads; it covers its size if it agrees."""
     good = after(*reads, kept=checkpoint(6))
     assert (good.covered, good.contradiction, good.tree) == (6, None, Tree().add(*LEAVES))
     bad = after(*reads, kept=checkpoint(6, other=True))
@@ -162,8 +160,8 @@ def test_a_kept_checkpoint_is_compared_where_it_ends(reads: tuple[int, ...]) -> 
 
 
 @pytest.mark.parametrize(("size", "compared"), [(5, False), (6, True), (7, False)])
-def test_a_kept_checkpoint_is_compared_where_one_goes_on(size: int, compared: bool) -> None:
-    """If it ends exactly there; one that ended before was compared then."""
+def test_a_kept_checkpoint_is_compared_where_a_resumed_one_starts(size: int, compared: bool) -> None:
+    """If it ends exactly there; one that ends earlier was compared before the interruption."""
     seen = Seen(Tree().add(*LEAVES[:6]), LEAVES[5])
     made = after(kept=checkpoint(size, other=True), seen=seen)
     assert (made.contradiction is not None) == compared

@@ -1,4 +1,4 @@
-"""Inclusion proofs: of each message of a log, and none of what is not so."""
+"""Inclusion proofs: valid for each message of a log, and for nothing else."""
 
 import hashlib
 from typing import Any
@@ -17,12 +17,12 @@ LEAVES = [leaf_hash(body) for body in BODIES]
 
 
 def checkpoint_of(size: int) -> Checkpoint:
-    """Of the first so many messages."""
+    """A checkpoint over the first `size` messages."""
     return sign(SIGNER, Tree().add(*LEAVES[:size]))
 
 
 def proof_of(seq: int, size: int) -> Proof:
-    """That message's, of the tree of that size, read from the whole log."""
+    """The proof of message `seq` in the tree of that size, made by reading the log."""
     prover = Prover(seq, checkpoint_of(size))
     for body in BODIES[:size]:
         prover.read(body)
@@ -31,7 +31,7 @@ def proof_of(seq: int, size: int) -> Proof:
 
 @pytest.mark.parametrize("size", range(1, 8))
 def test_each_message_is_proven(size: int) -> None:
-    """With its place, its digest and itself; whoever has the body needs it not there."""
+    """The proof holds its place, digest and body; the body may also be passed separately."""
     checkpoint = checkpoint_of(size)
     for seq in range(1, size + 1):
         proof, body = proof_of(seq, size), BODIES[seq - 1]
@@ -43,15 +43,15 @@ def test_each_message_is_proven(size: int) -> None:
 
 
 @pytest.mark.parametrize("seq", [-1, 0, 4])
-def test_what_no_checkpoint_covers_is_not_proven(seq: int) -> None:
-    """It is said how far the newest one goes."""
+def test_an_uncovered_sequence_is_not_proven(seq: int) -> None:
+    """The error says how far the newest checkpoint goes."""
     told = f"^the newest checkpoint covers the log up to 3, not sequence {seq}$"
     with pytest.raises(Unproven, match=told):
         Prover(seq, checkpoint_of(3))
 
 
-def test_a_log_that_is_not_the_one_that_was_signed_proves_nothing() -> None:
-    """Whichever message is another one, or missing."""
+def test_a_log_other_than_the_signed_one_proves_nothing() -> None:
+    """Whichever message is different or missing."""
     for bodies in ([*BODIES[:2], b"another"], [b"another", *BODIES[1:3]], BODIES[:2], []):
         prover = Prover(1, checkpoint_of(3))
         for body in bodies:
@@ -84,20 +84,20 @@ NOT_LED = "its hashes do not lead to the signed root"
         ({"checkpoint": sign(OTHER, Tree().add(*LEAVES[:5])).signed}, "its checkpoint is signed by none"),
     ],
 )
-def test_a_proof_that_was_altered_is_none(changes: dict[str, Any], told: str) -> None:
-    """And it is said what is wrong with it."""
+def test_an_altered_proof_is_refused(changes: dict[str, Any], told: str) -> None:
+    """The error says what is wrong."""
     with pytest.raises(Unproven, match=f"^{told}"):
         check(replace(GOOD, **changes), [SIGNER.key])
 
 
-def test_the_body_that_is_shown_besides_must_be_the_same() -> None:
-    """Of two, each is looked at."""
+def test_the_body_passed_separately_must_be_the_same() -> None:
+    """Both bodies are checked."""
     for proof, body in ((GOOD, b"another"), (replace(GOOD, body=b"another"), BODIES[1])):
         with pytest.raises(Unproven, match="another body"):
             check(proof, None, body)
 
 
 def test_a_proof_without_a_checkpoint_is_malformed() -> None:
-    """Also where nobody asks by whom it is signed."""
+    """Also where no keys are given."""
     with pytest.raises(MalformedNote):
         check(replace(GOOD, checkpoint="x"), None)

@@ -1,4 +1,4 @@
-"""The notary's own files: what is made at the first start, and what is refused at any other."""
+"""The notary's files: created at the first start, and checked at every other start."""
 
 import stat
 from pathlib import Path
@@ -22,12 +22,12 @@ from notary.signed_note import MalformedNote, Signer, parse_signer
 
 
 def mode(path: Path) -> int:
-    """Who may read it."""
+    """The file's permissions."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
-    """Of an origin that no other has; the public key lies beside it, for everybody. The second start makes nothing."""
+    """A unique origin; the public key beside it, readable for everybody. The second start writes nothing."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
     signer = open_key(key, state)
     prefix, _, random = signer.key.name.partition("/")
@@ -42,8 +42,8 @@ def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
     assert open_key(tmp_path / "other.key", tmp_path / "other.state").key.name != signer.key.name
 
 
-def test_public_keys_of_before_are_kept(tmp_path: Path) -> None:
-    """What they signed can still be checked."""
+def test_earlier_public_keys_are_kept(tmp_path: Path) -> None:
+    """So that their signatures can still be checked."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
     first = open_key(key, state)
     for path in (key, state):
@@ -57,8 +57,8 @@ def test_public_keys_of_before_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "begins"), [(0, True), (1, False)])
-def test_a_state_without_its_key_is_kept(tmp_path: Path, size: int, begins: bool) -> None:
-    """If anything was signed: the key may be found again."""
+def test_a_state_without_its_key_is_kept_if_anything_was_signed(tmp_path: Path, size: int, begins: bool) -> None:
+    """The key may be found again."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
     write_state(state, NotaryState("heirloom/before", size))
     if begins:
@@ -72,7 +72,7 @@ def test_a_state_without_its_key_is_kept(tmp_path: Path, size: int, begins: bool
 
 @pytest.mark.parametrize("readable", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, readable: int) -> None:
-    """It may have been copied; it is said what to do."""
+    """It may have been copied; the error says what to do."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
     open_key(key, state)
     key.chmod(readable)
@@ -87,8 +87,8 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, readable: int) ->
     [b"", b"x", b"\xff", str(Signer.fresh("a").key).encode()],
     ids=["nothing", "no key", "no text", "a public one"],
 )
-def test_a_key_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Nothing is made in its place."""
+def test_an_unreadable_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    """No other key is made in its place."""
     key, state = tmp_path / KEY, tmp_path / "notary.state"
     key.write_bytes(content)
     key.chmod(0o600)
@@ -98,7 +98,7 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """With the tree to go on from."""
+    """With the tree, so that a notary can go on from it."""
     tree = Tree().add(leaf_hash(b"one"), leaf_hash(b"two"), leaf_hash(b"three"))
     state = NotaryState("heirloom/1", tree.size, tree.edge, leaf_hash(b"three"), "signed")
     write_state(tmp_path / "state", state)
@@ -106,8 +106,8 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert mode(tmp_path / "state") == 0o600
 
 
-def test_without_a_state_nobody_signs(tmp_path: Path) -> None:
-    """Missing, or not to be read: it is said what a person can do."""
+def test_a_missing_or_unreadable_state_is_refused(tmp_path: Path) -> None:
+    """The error says what the operator can do."""
     path = tmp_path / "state"
     with pytest.raises(NoKey) as lost:
         read_state(path)

@@ -1,4 +1,4 @@
-"""Verifying the log by itself: what is reported of what was found, and what the verifying process does."""
+"""The log verifier by itself: how findings become a report, and what the verifying process does."""
 
 import sys
 from collections.abc import Callable
@@ -30,8 +30,8 @@ TERMS = Terms((str(SIGNER.key),), checkpoints_of(LOG, SIGNER, 7)[0].signed)
 HONEST = Report(14, 6, 6, 0, None, 3, 9)
 
 
-def test_checkpoints_are_held_against_the_log_in_their_places() -> None:
-    """One after the other, at the beginning and at the end of what is handed over, or alone."""
+def test_checkpoints_are_compared_in_their_places() -> None:
+    """However the messages are split into batches."""
     for size in (1, 2, 5, len(MESSAGES)):
         verifier = LogVerifier(VerificationProgress("log", TERMS))
         for place in range(0, len(MESSAGES), size):
@@ -40,8 +40,8 @@ def test_checkpoints_are_held_against_the_log_in_their_places() -> None:
         assert verifier.report() == HONEST
 
 
-def test_the_terms_are_kept_to() -> None:
-    """Another key than is known, and another log than was kept."""
+def test_the_terms_are_applied() -> None:
+    """With another key than the signer's, and with a kept checkpoint of another log."""
     verifier = LogVerifier(VerificationProgress("log", Terms((str(Signer.fresh("heirloom/2").key),))))
     verifier.check(MESSAGES)
     assert (verifier.report().checkpoints, verifier.report().strangers, verifier.report().covered) == (0, 3, 0)
@@ -54,8 +54,8 @@ def test_the_terms_are_kept_to() -> None:
         LogVerifier(VerificationProgress("log", Terms(("nonsense",))))
 
 
-def test_what_it_has_come_to_is_all_that_it_goes_on_from() -> None:
-    """The log's name and the terms with it; and the messages beyond the end are missing."""
+def test_it_resumes_from_its_progress_alone() -> None:
+    """That holds the log's name and the terms; messages missing at the end are reported."""
     with closing(AggregateStore()) as held:
         verifier = LogVerifier(VerificationProgress("log", TERMS), held)
         verifier.check(MESSAGES[:9])
@@ -88,17 +88,17 @@ CHAINS = Fault(5, "altered", 8)
         ([], Contradiction(4, 4, "missing", 2), Fault(2, "missing", stream=CHECKPOINTS), 1),
     ],
 )
-def test_the_fault_is_the_chains_within_what_a_checkpoint_found(
+def test_the_chain_fault_wins_within_a_contradictions_range(
     faults: list[Fault], found: Contradiction | None, fault: Fault | None, faulty: int
 ) -> None:
-    """Since it is exact; what the checkpoints found before it counts otherwise."""
+    """It is exact there; a contradiction that ends before it wins."""
     tally = Tally(faults={str(place): each for place, each in enumerate(faults)})
     report = LogVerifier(VerificationProgress("log", Terms(), tally, Seen(contradiction=found))).report()
     assert (report.fault, report.faulty) == (fault, faulty)
 
 
-def test_strangers_of_both_streams_are_counted() -> None:
-    """And none of them as a checkpoint."""
+def test_foreign_messages_of_both_streams_are_counted() -> None:
+    """None of them counts as a checkpoint."""
     lies, shown = Foreign(2, "tokens.x", "why", STREAM), Foreign(3, CHECKPOINT, "why", CHECKPOINTS)
     seen = Seen(checkpoints=7, covered=4, strangers=2, foreign=(shown,))
     report = LogVerifier(VerificationProgress("log", Terms(), Tally(strangers=3, foreign={2: lies}), seen)).report()
@@ -106,7 +106,7 @@ def test_strangers_of_both_streams_are_counted() -> None:
 
 
 def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[Stored]) -> Report:
-    """What the verifying process does with these, here. The report is its last answer."""
+    """Run the verifying process on these batches, here; returns its last report."""
     answers: list[bytes] = []
 
     def serve(handle: Callable[[list[Stored]], bytes]) -> None:
@@ -118,8 +118,8 @@ def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[Stored])
     return msgspec.json.decode(answers[-1], type=Report)
 
 
-def test_a_process_that_comes_to_the_end_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reports after every batch, and what is missing at the end."""
+def test_a_finished_process_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reports after every batch, and at the end what is missing."""
     work = Work(VerificationProgress("log", TERMS), 14, interrupted=str(tmp_path / "state"))
     assert process(monkeypatch, work, MESSAGES[:4], MESSAGES[4:], []) == HONEST
     report = process(monkeypatch, work._replace(end=16), MESSAGES, [])
@@ -127,10 +127,8 @@ def test_a_process_that_comes_to_the_end_leaves_nothing(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_is_broken_off_leaves_what_another_goes_on_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unless nobody wants it; in no more memory than is allowed."""
+def test_an_interrupted_process_leaves_a_state_to_resume_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless no path is given; in bounded memory."""
     monkeypatch.setattr(memory, "MAX_RECENT", 2)
     state = tmp_path / "state"
     work = Work(VerificationProgress("log", TERMS), 14)
@@ -142,16 +140,14 @@ def test_a_process_that_is_broken_off_leaves_what_another_goes_on_from(
     assert process(monkeypatch, went_on, MESSAGES[6:], []) == HONEST
 
 
-def test_a_process_that_cannot_go_on_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To a person, and it fails."""
+def test_a_process_that_cannot_resume_fails_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = Work(VerificationProgress("log"), 14, resumed="/nowhere/state")
     with pytest.raises(SystemExit, match=r"^heirloom: /nowhere/state holds no interrupted verification: "):
         process(monkeypatch, gone, [])
 
 
 @pytest.mark.parametrize("progress", [b"{}", b'["log"', b'["\xff"]', b"[1,2,3,4]"])
-def test_what_another_version_left_is_not_gone_on_from(tmp_path: Path, progress: bytes) -> None:
-    """It is named."""
+def test_another_versions_state_is_not_resumed(tmp_path: Path, progress: bytes) -> None:
     with closing(AggregateStore()) as held:
         held.save(tmp_path / "state", progress)
     with pytest.raises(Unusable, match=f"^{tmp_path}/state was written by another version: "):

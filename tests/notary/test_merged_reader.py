@@ -1,4 +1,4 @@
-"""The log and its checkpoints are read together: each of these right after the last message that it covers."""
+"""The log and its checkpoints are read together: each checkpoint right after the last message that it covers."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -19,7 +19,7 @@ SIGNER, STRANGER = Signer.fresh("heirloom/1"), Signer.fresh("heirloom/1")
 
 
 class Streams:
-    """A log of so many messages, and checkpoints of these sizes: a negative one is a stranger's, 0 is junk."""
+    """A log of that length, and checkpoints of these sizes: a negative one is a stranger's, 0 is junk."""
 
     def __init__(self, length: int, *sizes: int, batch: int = 4) -> None:
         self.log = [Stored(seq, "tokens.acme.tenant", b"") for seq in range(1, length + 1)]
@@ -56,7 +56,7 @@ class Streams:
 
 @pytest.fixture
 def patched(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Have these streams be read."""
+    """A function that has these streams be read."""
 
     def patch(streams: Streams) -> Streams:
         monkeypatch.setattr(merged_reader, "last_sequence", streams.last_sequence)
@@ -67,7 +67,7 @@ def patched(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def all_of(streams: Streams, end: int, *more: Any) -> tuple[list[list[str]], list[int]]:
-    """The batches, a checkpoint as `c<seq>`, and how many messages were waiting behind each."""
+    """The batches, a checkpoint as `c<seq>`, and how many messages were pending after each."""
     batches, pending = [], []
     async for batch in read_with_checkpoints(cast("Any", streams), end, *more):
         batches.append([f"{'c' * (each.subject == CHECKPOINT)}{each.seq}" for each in batch.commits])
@@ -105,20 +105,20 @@ KEYS: list[Key] = [SIGNER.key]
 async def test_each_checkpoint_comes_after_what_it_covers(
     patched: Any, streams: Streams, end: int, batches: list[str]
 ) -> None:
-    """One that covers more than there is comes last; what was signed since the end does not come."""
+    """One beyond the end comes last; one that was signed after the end was read is left out."""
     found, _ = await all_of(patched(streams), end, Place(), KEYS)
     assert found == [batch.split() for batch in batches]
     assert streams.closed == len(streams.read), "nobody is left reading"
 
 
-async def test_how_much_is_waiting_is_told(patched: Any) -> None:
-    """Of the log."""
+async def test_it_reports_how_many_messages_are_pending(patched: Any) -> None:
+    """Messages of the log; checkpoints are not counted."""
     _, pending = await all_of(patched(Streams(10, 2, 12)), 10, Place(), KEYS)
     assert pending == [6, 2, 0, 0]
 
 
-async def test_it_goes_on_from_a_place(patched: Any) -> None:
-    """In both streams, and reads nothing of what was before."""
+async def test_it_resumes_from_a_place(patched: Any) -> None:
+    """In both streams; earlier messages are not read."""
     streams = patched(Streams(6, 2, 3, 5))
     assert (await all_of(streams, 6, Place(3, 2), KEYS))[0] == [["4", "5", "c3", "6"]]
     assert sorted(streams.read) == [(CHECKPOINTS, 3, 3), (STREAM, 4, 6)]
@@ -128,13 +128,13 @@ async def test_it_goes_on_from_a_place(patched: Any) -> None:
 
 
 async def test_without_keys_every_signature_counts(patched: Any) -> None:
-    """And from the beginning, where nothing else is said."""
+    """And reading begins at the start where no place is given."""
     assert (await all_of(patched(Streams(4, -2)), 4))[0] == [["1", "2", "c1", "3", "4"]]
     assert (await all_of(patched(Streams(4, -2)), 4, Place(), KEYS))[0] == [["c1", "1", "2", "3", "4"]]
 
 
-async def test_a_log_alone_has_no_checkpoints(patched: Any) -> None:
-    """As a copy of it."""
+async def test_a_log_without_a_checkpoint_stream(patched: Any) -> None:
+    """As in a copy of the log."""
     streams = patched(Streams(4, 2))
     streams.missing = True
     assert (await all_of(streams, 4, Place(), KEYS))[0] == [["1", "2", "3", "4"]]

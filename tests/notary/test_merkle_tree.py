@@ -1,4 +1,4 @@
-"""Trees and proofs against the published vectors and against an implementation that is not ours."""
+"""Trees and proofs against the published vectors and against another implementation."""
 
 from itertools import accumulate
 
@@ -35,7 +35,7 @@ ROOTS = [
     "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
-"""The trees of the Certificate Transparency project's own tests, by size."""
+"""The roots of the Certificate Transparency project's own tests, by size."""
 
 LEAVES = [leaf_hash(str(number).encode()) for number in range(300)]
 TREES = list(accumulate(LEAVES, Tree.add, initial=Tree()))
@@ -47,7 +47,7 @@ sizes = st.integers(1, 300)
 
 
 def test_the_published_vectors() -> None:
-    """Every size from none to eight."""
+    """Every size from zero to eight."""
     trees = list(accumulate(map(leaf_hash, BODIES), Tree.add, initial=Tree()))
     assert [tree.root().hex() for tree in trees[1:]] == ROOTS
     assert trees[0].root() == EMPTY_ROOT
@@ -55,8 +55,8 @@ def test_the_published_vectors() -> None:
 
 
 @given(sizes)
-def test_a_tree_is_its_edge(size: int) -> None:
-    """Its root is theirs, and it keeps a hash for each one-bit of its size."""
+def test_a_tree_equals_theirs(size: int) -> None:
+    """The same root; the edge has one hash for each one-bit of the size."""
     tree = TREES[size]
     assert tree.root() == THEIRS.get_root(size)
     assert len(tree.edge) == size.bit_count()
@@ -64,7 +64,7 @@ def test_a_tree_is_its_edge(size: int) -> None:
 
 @given(sizes.flatmap(lambda size: st.tuples(st.integers(0, size - 1), st.just(size))), st.data())
 def test_inclusion(place: tuple[int, int], data: st.DataObject) -> None:
-    """Our proof convinces them, their proof convinces us, and one that was altered convinces nobody."""
+    """Our proof verifies there, their proof verifies here, an altered proof verifies nowhere."""
     index, size = place
     root, leaf = THEIRS.get_root(size), LEAVES[index]
     proof = prove_inclusion(LEAVES[:size], index, size)
@@ -82,7 +82,7 @@ def test_inclusion(place: tuple[int, int], data: st.DataObject) -> None:
 
 @given(sizes.flatmap(lambda size: st.tuples(st.integers(1, size), st.just(size))), st.data())
 def test_consistency(pair: tuple[int, int], data: st.DataObject) -> None:
-    """Their hashing leads from our proof to both roots, and a proof that was altered convinces nobody."""
+    """Their hashing leads from our proof to both roots; an altered proof does not verify."""
     old, size = pair
     old_root, root = THEIRS.get_root(old), THEIRS.get_root(size)
     proof = prove_consistency(LEAVES[:size], old, size)
@@ -91,7 +91,7 @@ def test_consistency(pair: tuple[int, int], data: st.DataObject) -> None:
     hashes = proof if begins else [old_root, *proof]
     sides = [int(start < old) for start, _ in (path[1:] if begins else path)]
     theirs = ConsistencyProof("sha256", True, size, old, [0, *sides], [1, *sides], hashes)
-    # theirs folds from the right, so the whole path resolves by its rule
+    # theirs folds from the right, so its rule resolves the whole path
     assert theirs.retrieve_prior_state() == old_root
     assert ConsistencyProof("sha256", True, size, old, [*sides, 0], [], hashes).compute_root() == root
     assert continues(old_root, old, root, size, proof)
@@ -103,8 +103,8 @@ def test_consistency(pair: tuple[int, int], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(("old", "size"), [(0, 3), (4, 3), (-1, 3)])
-def test_what_is_no_beginning(old: int, size: int) -> None:
-    """Refused, both to prove and to check."""
+def test_sizes_that_cannot_be_proven(old: int, size: int) -> None:
+    """They are refused, both to prove and to check."""
     assert not continues(EMPTY_ROOT, old, TREES[3].root(), size, [])
     with pytest.raises(ValueError, match="beginning"):
         prove_consistency(LEAVES[:3], old, size)
@@ -145,13 +145,13 @@ def subproof(m: int, leaves: list[bytes], complete: bool = True) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", range(1, 18))
-def test_every_proof_of_a_small_tree_is_as_the_rfc_writes_it(size: int) -> None:
-    """Each leaf, and each beginning; a proof of anything else is none."""
+def test_every_proof_of_a_small_tree_is_as_in_the_rfc(size: int) -> None:
+    """For each leaf and each earlier size; a proof does not verify for anything else."""
     leaves = LEAVES[:size]
     root = mth(leaves)
     assert Tree().add(*leaves) == TREES[size] and TREES[size].root() == root
     for known in range(size):
-        assert TREES[known].add(*leaves[known:]) == TREES[size], "however many leaves are added at once"
+        assert TREES[known].add(*leaves[known:]) == TREES[size], "the number of leaves added at once does not matter"
     for index, leaf in enumerate(leaves):
         proof = prove_inclusion(leaves, index, size)
         assert proof == path(index, leaves) and includes(root, size, index, leaf, tuple(proof))
@@ -168,16 +168,16 @@ def test_every_proof_of_a_small_tree_is_as_the_rfc_writes_it(size: int) -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 3, 4])
-def test_a_leaf_that_there_is_not(index: int) -> None:
-    """It is said which, and how many there are."""
+def test_a_leaf_that_does_not_exist(index: int) -> None:
+    """The error names it, and how many leaves there are."""
     with pytest.raises(ValueError, match=f"^there is no leaf {index} in a tree of 3$"):
         inclusion_path(index, 3)
     with pytest.raises(ValueError, match=r"^a tree of 3 has no beginning of 4$"):
         consistency_path(4, 3)
 
 
-def test_the_log_may_go_on_behind_the_tree() -> None:
-    """Whoever reads on gives later leaves, too, which change no proof."""
+def test_leaves_after_the_tree_change_no_proof() -> None:
+    """A reader may pass leaves beyond the tree's size."""
     for size in range(1, 9):
         for index in range(size):
             assert prove_inclusion(LEAVES[:20], index, size) == path(index, LEAVES[:size])

@@ -1,4 +1,4 @@
-"""The newest checkpoint is the largest that a known key has signed, whatever lies above it (ADR 0024)."""
+"""The newest checkpoint is the largest one signed by a known key, whatever was published after it (ADR 0024)."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -23,7 +23,7 @@ OURS, STRANGER = Signer.fresh("heirloom/ours"), Signer.fresh("heirloom/stranger"
 
 @st.composite
 def checkpoints(draw: st.DrawFn) -> list[Stored]:
-    """Of ours and a stranger's, and what is none, in any order."""
+    """Our checkpoints, a stranger's, and junk, in any order."""
     bodies = [
         b"junk",
         b"\n" * (MAX_BYTES + 1),
@@ -38,8 +38,8 @@ def checkpoints(draw: st.DrawFn) -> list[Stored]:
 
 
 @given(checkpoints())
-def test_the_largest_that_a_known_key_has_signed_counts(stream: list[Stored]) -> None:
-    """And what lies above it is named, as who reads all of them names it."""
+def test_the_largest_signed_by_a_known_key_counts(stream: list[Stored]) -> None:
+    """Everything after it is named, as a reader of the whole stream names it."""
     read = [(stored, read_known(stored, [])) for stored in stream]
     found: list[Foreign] = []
     newest = largest(read, [OURS.key], found.append)
@@ -54,10 +54,8 @@ def test_the_largest_that_a_known_key_has_signed_counts(stream: list[Stored]) ->
 
 
 @pytest.mark.parametrize(("last", "start"), [(0, 1), (3, 1), (1000, 1), (1001, 2), (2500, 1501)])
-async def test_so_many_of_the_last_messages_are_looked_through(
-    monkeypatch: pytest.MonkeyPatch, last: int, start: int
-) -> None:
-    """Of these, the one of the largest size counts; what lies above it is named."""
+async def test_the_last_thousand_messages_are_searched(monkeypatch: pytest.MonkeyPatch, last: int, start: int) -> None:
+    """The largest of them counts; everything after it is named."""
     bodies = [b"junk", of(4), of(3), of(9, STRANGER), b"junk", of(2)]
     stream = [Stored(last - len(bodies) + place, CHECKPOINT, body) for place, body in enumerate(bodies, 1)]
     connection, closed = cast("Any", object()), []
@@ -81,7 +79,7 @@ async def test_so_many_of_the_last_messages_are_looked_through(
     found: list[Foreign] = []
     newest = await newest_checkpoint(connection, last, [OURS.key], found.append)
     assert newest is not None and newest.signed.encode() == of(4) and closed == [True]
-    assert kept == [b""] * len(stream), "a stranger's are as large as the broker takes"
+    assert kept == [b""] * len(stream), "a stranger's message may be as large as the broker accepts"
     assert [(each.seq, each.subject, each.stream) for each in found] == [
         (stored.seq, CHECKPOINT, CHECKPOINTS) for stored in stream[2:]
     ]
@@ -94,12 +92,12 @@ async def test_so_many_of_the_last_messages_are_looked_through(
 
 
 def of(size: int, signer: Signer = OURS) -> bytes:
-    """A checkpoint of that size."""
+    """A checkpoint of that size, as bytes."""
     return sign(signer, Tree().add(*[bytes(32)] * size)).signed.encode()
 
 
-def test_without_keys_whoever_signed_it_counts() -> None:
-    """And without a checkpoint there is none."""
+def test_without_keys_any_signature_counts() -> None:
+    """Without a checkpoint the result is None."""
     found: list[Foreign] = []
     stream = [Stored(1, CHECKPOINT, of(4)), Stored(2, CHECKPOINT, of(9, STRANGER))]
     read = [(stored, read_known(stored, [])) for stored in stream]
@@ -109,8 +107,8 @@ def test_without_keys_whoever_signed_it_counts() -> None:
     assert largest(read[1:], [OURS.key], found.append) is None and [each.seq for each in found] == [2]
 
 
-def test_of_two_of_one_size_the_first_counts() -> None:
-    """The other one is shown again, and named; nothing below is."""
+def test_of_two_equal_sizes_the_first_counts() -> None:
+    """The second is named; messages before the first are not."""
     stream = [Stored(1, CHECKPOINT, b"junk"), *(Stored(seq, CHECKPOINT, of(4)) for seq in (2, 3))]
     found: list[Foreign] = []
     newest = largest([(stored, read_known(stored, [])) for stored in stream], [OURS.key], found.append)

@@ -1,4 +1,4 @@
-"""The notary on a real log: when it vouches, and when it refuses to."""
+"""The notary on a real log: when it signs, and when it refuses."""
 
 import os
 import signal
@@ -34,24 +34,24 @@ from tests.notary.log.logs import checkpoints_of, empty, rotated_log
 
 @dataclass
 class Bench:
-    """A log that tests write to, and the files of a notary."""
+    """A log that tests write to, and a notary's files."""
 
     connection: Connection
     directory: Path
 
     async def notary(self, name: str = "notary") -> Notary:
-        """Started again, if it ran before. Other names have the same key and a state of their own."""
+        """A started notary. Other names have the same key and another state."""
         notary = Notary(self.connection, self.directory / "notary.key", self.directory / f"{name}.state")
         await notary.start()
         return notary
 
     async def write(self, *bodies: str) -> None:
-        """Commits, as far as the notary is concerned."""
+        """Publish messages that are commits to the notary."""
         for body in bodies:
             await self.connection.jetstream().publish(f"tokens.acme.client.{body}", body.encode())
 
     async def stored(self, name: str = STREAM) -> list[Stored]:
-        """The whole stream."""
+        """All messages of the stream."""
         found: list[Stored] = []
         end = await stream.last_sequence(self.connection, name)
         async for batch in read(self.connection, stream=name, until=end):
@@ -59,7 +59,7 @@ class Bench:
         return found
 
     async def checkpoints(self) -> list[Checkpoint]:
-        """Those in their stream, which must be consistent with each other and with the log."""
+        """The stored checkpoints, after a check that they are consistent with each other and with the log."""
         leaves = [leaf_hash(stored.body) for stored in await self.stored()]
         found = [read_checkpoint(stored.body) for stored in await self.stored(CHECKPOINTS)]
         for old, new in pairwise(found):
@@ -68,7 +68,7 @@ class Bench:
         return found
 
     async def replace(self, name: str, *bodies: str) -> None:
-        """What a restored backup is to who looks from outside: the same stream with other messages in it."""
+        """Replace the stream by these messages, as a restored backup does."""
         jetstream = self.connection.jetstream()
         await empty(self.connection, name)
         for body in bodies:
@@ -87,13 +87,13 @@ async def _bench(broker: Broker, directory: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def bench(nats_server: Broker, tmp_path: Path) -> AsyncIterator[Bench]:
-    """An empty log."""
+    """A bench with an empty log."""
     async with _bench(nats_server, tmp_path) as bench:
         yield bench
 
 
-async def test_it_vouches_for_what_came(bench: Bench) -> None:
-    """One checkpoint for whatever was committed, none for an idle log; and nothing is written into the log."""
+async def test_it_signs_new_commits(bench: Bench) -> None:
+    """One checkpoint for any number of commits, none for an idle log; it does not write to the log itself."""
     notary = await bench.notary()
     assert await notary.step() is None
     await bench.write("a", "b", "c")
@@ -111,8 +111,8 @@ async def test_it_vouches_for_what_came(bench: Bench) -> None:
     assert (verifier.report().checkpoints, verifier.report().covered) == (2, 4)
 
 
-async def test_it_goes_on_after_a_restart(bench: Bench, nats_server: Broker) -> None:
-    """From its state, with the same key, whether or not the broker was killed meanwhile."""
+async def test_it_resumes_after_a_restart(bench: Bench, nats_server: Broker) -> None:
+    """From its state, with the same key, also when the broker was killed meanwhile."""
     await bench.write("a", "b")
     one = await (await bench.notary()).step()
     assert await (await bench.notary()).step() is None
@@ -128,12 +128,12 @@ async def test_it_goes_on_after_a_restart(bench: Bench, nats_server: Broker) -> 
 
 
 async def test_two_notaries_make_one_history(bench: Bench) -> None:
-    """With the same key and each its own state: who comes second has nothing to add, or signs what follows."""
+    """With the same key, and a state each: the second adds nothing, or signs what follows."""
     one = await bench.notary()
     write_state(bench.directory / "other.state", NotaryState(one.signer.key.name))
     other = await bench.notary("other")
     await bench.write("a", "b")
-    # each has read the log and signed before either appends
+    # each notary reads the log and signs before either appends
     signed: list[tuple[Notary, Checkpoint]] = []
     for notary in (one, other):
         checker = await notary._read_on(2 + len(signed), None)
@@ -149,7 +149,7 @@ async def test_two_notaries_make_one_history(bench: Bench) -> None:
 
 
 async def test_a_log_restored_from_an_older_copy_gets_no_signature(bench: Bench) -> None:
-    """Neither while it is shorter, nor when other commits have made it longer; and a refusal names both sizes."""
+    """Neither while it is shorter, nor when other commits have made it longer; a refusal names both sizes."""
     notary = await bench.notary()
     await bench.write("a", "b", "c", "d", "e")
     await notary.step()
@@ -164,7 +164,7 @@ async def test_a_log_restored_from_an_older_copy_gets_no_signature(bench: Bench)
 
 
 async def test_checkpoints_restored_from_an_older_copy(bench: Bench) -> None:
-    """What it signed last is appended again, not signed anew; it goes on from there."""
+    """The last signed checkpoint is appended again, not signed anew; then the notary goes on."""
     notary = await bench.notary()
     await bench.write("a", "b")
     signed = await notary.step()
@@ -175,8 +175,8 @@ async def test_checkpoints_restored_from_an_older_copy(bench: Bench) -> None:
     assert [checkpoint.size for checkpoint in await bench.checkpoints()] == [2, 3]
 
 
-async def test_an_older_state_is_caught_by_the_checkpoints(bench: Bench) -> None:
-    """The notary's files were restored: the newest checkpoint tells what it has forgotten, also of another log."""
+async def test_checkpoints_reveal_an_older_state(bench: Bench) -> None:
+    """After the notary's files were restored: the newest checkpoint counts, also against another log."""
     notary = await bench.notary()
     await bench.write("a")
     await notary.step()
@@ -197,14 +197,14 @@ async def test_an_older_state_is_caught_by_the_checkpoints(bench: Bench) -> None
     assert len(await bench.stored(CHECKPOINTS)) == 3
 
 
-async def test_junk_ends_no_notary(bench: Bench) -> None:
-    """What no known key has signed is stepped over and named once, and what was signed is found under it."""
+async def test_junk_does_not_stop_the_notary(bench: Bench) -> None:
+    """Messages without a known signature are skipped and named once; older checkpoints below them are found."""
     notary = await bench.notary()
     await bench.write("a", "b", "c")
     first = await notary.step()
     junk = ["garbage", checkpoints_of(rotated_log(0).log, Signer.fresh("heirloom/stranger"), 3)[0].signed]
     assert first is not None
-    for body in (*junk, first.signed):  # the last is an old one, shown again
+    for body in (*junk, first.signed):  # the last one is a replayed checkpoint
         await bench.connection.jetstream().publish(CHECKPOINT, body.encode())
     await bench.write("d")
     second = await notary.step()
@@ -217,8 +217,8 @@ async def test_junk_ends_no_notary(bench: Bench) -> None:
     assert again is not None and again.size == 5
 
 
-async def test_however_many_old_ones_are_shown_again_the_largest_counts(bench: Bench) -> None:
-    """In whichever order: a smaller one below is no end of the search."""
+async def test_replayed_checkpoints_do_not_hide_the_largest(bench: Bench) -> None:
+    """In any order: the search does not stop at a smaller one."""
     notary = await bench.notary()
     signed = []
     for commit in ("a", "b", "c"):
@@ -234,10 +234,10 @@ async def test_however_many_old_ones_are_shown_again_the_largest_counts(bench: B
     assert await (await bench.notary()).step() is None
 
 
-async def test_a_person_can_begin_anew(bench: Bench) -> None:
-    """Key and state put away: a new origin vouches for the log as it is, and the old public key stays known.
+async def test_an_operator_can_start_over(bench: Bench) -> None:
+    """Without key and state a new origin signs the log as it is, and the old public key stays known.
 
-    Where the log is no longer what the checkpoints say, those are put away as well.
+    Where the log contradicts the checkpoints, these must be removed as well.
     """
     await bench.write("a", "b")
     first = await (await bench.notary()).step()
@@ -250,7 +250,7 @@ async def test_a_person_can_begin_anew(bench: Bench) -> None:
     (bench.directory / "notary.state").unlink()
     (bench.directory / "notary.key").unlink()
     second = await (await bench.notary()).step()
-    assert second is None  # nothing was committed since
+    assert second is None  # there is no newer commit
     await bench.write("c")
     second = await (await bench.notary()).step()
     assert first is not None and second is not None
@@ -267,8 +267,8 @@ async def test_a_person_can_begin_anew(bench: Bench) -> None:
     assert await (await bench.notary()).step() is not None
 
 
-def test_its_key_is_its_own(tmp_path: Path) -> None:
-    """Mode 0600, and refused when others can read it, or when it is not the state's."""
+def test_its_key_is_private(tmp_path: Path) -> None:
+    """Mode 0600; refused when others can read it, or when it does not belong to the state."""
     from notary.key_files import open_key
 
     key, state = tmp_path / "notary.key", tmp_path / "notary.state"
@@ -284,10 +284,8 @@ def test_its_key_is_its_own(tmp_path: Path) -> None:
         open_key(key, state)
 
 
-def test_a_first_start_that_dies_between_its_files_is_begun_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The state is written, the key is not: nothing was signed, so the next start makes both; a key alone is none."""
+def test_a_first_start_killed_between_its_files_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state is written and the key is not: nothing was signed, so the next start makes both."""
     from events.files import replace
     from notary.key_files import open_key
 
@@ -309,8 +307,8 @@ def test_a_first_start_that_dies_between_its_files_is_begun_again(
     assert open_key(key, state).key == signer.key
 
 
-async def test_the_process_killed_and_killed_again(bench: Bench, nats_server: Broker) -> None:
-    """Kill -9 as soon as a checkpoint shows, and a restart, and a log that was restored: exit status 78."""
+async def test_the_process_is_killed_twice(bench: Bench, nats_server: Broker) -> None:
+    """By SIGKILL, as soon as a checkpoint is stored; then the log is replaced: exit status 78."""
     sizes: list[int] = []
     for round in range(3):
         await bench.write(f"round-{round}", f"again-{round}")
@@ -337,7 +335,7 @@ def _process(broker: Broker, directory: Path) -> "subprocess.Popen[bytes]":
 
 
 async def _next_checkpoint(bench: Bench, after: int) -> int:
-    """The size of the first checkpoint beyond that size, once it is in the log."""
+    """The size of the first stored checkpoint that is larger than `after`; waits for it."""
     async for batch in read(bench.connection, stream=CHECKPOINTS):
         for stored in batch.commits:
             if (size := read_checkpoint(stored.body).size) > after:

@@ -1,4 +1,4 @@
-"""The notary on a log in memory: what it reads, signs, keeps and appends in one step, and what it refuses."""
+"""The notary on a log in memory: what it reads, signs, saves and appends in one step, and what it refuses."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from notary.signed_note import Signer
 
 
 class World:
-    """Two streams, and the files of a notary. `reads` are what was read of the log: from where, and up to where."""
+    """Two streams and a notary's files. `reads` lists the ranges of the log that were read."""
 
     def __init__(self, directory: Path) -> None:
         self.key, self.state = directory / "notary.key", directory / "notary.state"
@@ -33,27 +33,27 @@ class World:
         self.reconnects = self.breaks_off = False
 
     def write(self, *bodies: str) -> None:
-        """Commits, as far as the notary is concerned."""
+        """Append messages that are commits to the notary."""
         log = self.streams[STREAM]
         log += [Stored(seq, "tokens.acme.tenant", body.encode()) for seq, body in enumerate(bodies, len(log) + 1)]
 
     def shows(self, *bodies: str) -> None:
-        """Messages in the checkpoints' stream."""
+        """Append messages to the checkpoints' stream."""
         stream = self.streams[CHECKPOINTS]
         stream += [Stored(seq, CHECKPOINT, body.encode()) for seq, body in enumerate(bodies, len(stream) + 1)]
 
     def notary(self) -> Notary:
-        """Started again, if it ran before."""
+        """A notary with these files."""
         return Notary(self.connection, self.key, self.state)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Those in their stream."""
+        """The checkpoints in their stream."""
         return [read_checkpoint(stored.body) for stored in self.streams[CHECKPOINTS]]
 
     async def read(
         self, connection: Any, start: int = 1, *, stream: str = STREAM, until: int | None = None
     ) -> AsyncIterator[Batch]:
-        """As `read_direct`, two at a time."""
+        """As `read_direct`, in batches of two."""
         assert connection is self.connection and until is not None
         found = self.streams[stream][start - 1 : until]
         if stream == STREAM:
@@ -65,7 +65,7 @@ class World:
 
 
 class InMemory:
-    """One of the streams, as `Log` has it."""
+    """One of the streams, with the interface of `Log`."""
 
     def __init__(self, world: World, name: str) -> None:
         self._world, self._name = world, name
@@ -97,7 +97,7 @@ class InMemory:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """With nothing in it."""
+    """An empty world, which the notary reads and writes."""
     world = World(tmp_path)
 
     def log(connection: Connection, name: str = STREAM) -> InMemory:
@@ -111,17 +111,17 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def over(*bodies: str) -> Tree:
-    """The tree of these."""
+    """The tree over these bodies."""
     return Tree().add(*(leaf_hash(body.encode()) for body in bodies))
 
 
-async def test_what_came_is_vouched_for_and_kept_before_it_is_shown(world: World) -> None:
-    """The state names the tree, its last leaf and the checkpoint; an idle log is not read again."""
+async def test_new_commits_are_signed_and_saved_before_they_are_published(world: World) -> None:
+    """The state holds the tree, its last leaf and the checkpoint; an idle log is not read again."""
     one = world.notary()
     await one.start()
     assert world.started == [CHECKPOINTS]
     assert await one.step() is None and await one.step() is None
-    assert world.reads == [(1, 0)] and not world.checkpoints(), "a log without anything is not read twice"
+    assert world.reads == [(1, 0)] and not world.checkpoints(), "an empty log is read only once"
     world.write("a", "b", "c")
     made = await one.step()
     assert made == sign(one.signer, over("a", "b", "c"))
@@ -129,14 +129,14 @@ async def test_what_came_is_vouched_for_and_kept_before_it_is_shown(world: World
     tree = over("a", "b", "c")
     assert read_state(world.state) == NotaryState(made.origin, 3, tree.edge, leaf_hash(b"c"), made.signed)
     assert [await one.step() for _ in range(3)] == [None, None, None]
-    assert world.reads == [(1, 0), (1, 3), (4, 3)], "once more, to see that there is nothing"
+    assert world.reads == [(1, 0), (1, 3), (4, 3)], "read once more, with nothing new"
     world.write("d")
     assert await one.step() == sign(one.signer, over("a", "b", "c", "d"))
     assert world.reads[3:] == [(4, 4)]
 
 
-async def test_it_goes_on_from_its_state(world: World) -> None:
-    """A first commit alone is as well kept; the log is not read again from its beginning."""
+async def test_it_resumes_from_its_state(world: World) -> None:
+    """Also after a single commit; the log is not read again from its beginning."""
     world.write("a")
     await world.notary().step()
     world.write("b")
@@ -144,8 +144,8 @@ async def test_it_goes_on_from_its_state(world: World) -> None:
     assert world.reads == [(1, 1), (2, 2)]
 
 
-async def test_nothing_is_shown_that_was_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk is full it signs nothing; and what was kept and not shown is shown the next time, as it was."""
+async def test_only_a_saved_checkpoint_is_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk nothing is signed; a checkpoint that was saved and not published is published the next time."""
     world.write("a", "b", "c")
     one = world.notary()
     with monkeypatch.context() as patched:
@@ -166,12 +166,12 @@ async def test_nothing_is_shown_that_was_not_kept(world: World, monkeypatch: pyt
 
 
 def full(*_: Any) -> Any:
-    """No room."""
+    """Fail as on a full disk."""
     raise OSError("full")
 
 
-async def test_who_comes_second_adds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another notary appended first: what is still uncovered is seen the next time."""
+async def test_the_second_notary_adds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one appended first: commits without a checkpoint are signed in the next step."""
     world.write("a")
     one = world.notary()
     with monkeypatch.context() as patched:
@@ -186,8 +186,8 @@ async def test_who_comes_second_adds_nothing(world: World, monkeypatch: pytest.M
     assert await one.step() == sign(one.signer, over("a"))
 
 
-async def test_what_no_known_key_has_signed_is_named_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """And stepped over."""
+async def test_messages_without_a_known_signature_are_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Once each, and skipped."""
     caplog.set_level(logging.WARNING, "heirloom.notary")
     one = world.notary()
     stranger = sign(Signer.fresh("heirloom/stranger"), over("x", "y"))
@@ -209,7 +209,7 @@ REFUSES = r"^the notary signs no more: {}\. The log was cut, replaced or restore
 
 
 async def test_a_shorter_log_is_refused(world: World) -> None:
-    """Shorter than what it signed, and than what its key has signed elsewhere: both sizes are named."""
+    """Shorter than the signed tree, or than a stored checkpoint of its key: the error names both sizes."""
     one = world.notary()
     world.write("a", "b", "c")
     await one.step()
@@ -225,7 +225,7 @@ async def test_a_shorter_log_is_refused(world: World) -> None:
 
 @pytest.mark.parametrize("size", [1, 3])
 async def test_another_log_is_refused(world: World, size: int) -> None:
-    """By the last commit that was signed, or where there is none any more."""
+    """The last signed commit is another one, or is missing."""
     one = world.notary()
     bodies = ["a", "b", "c"][:size]
     world.write(*bodies)
@@ -244,7 +244,7 @@ async def test_another_log_is_refused(world: World, size: int) -> None:
 
 
 async def test_a_checkpoint_over_another_history_is_refused(world: World) -> None:
-    """Whether it is longer than the state, or as long."""
+    """Whether it covers more than the state, or as much."""
     one = world.notary()
     other = sign(one.signer, over("x", "y", "z")).signed
     differs = (
@@ -265,8 +265,8 @@ async def test_a_checkpoint_over_another_history_is_refused(world: World) -> Non
             await asked.step()
 
 
-async def test_a_checkpoint_of_its_own_key_elsewhere_is_held_against_the_log(world: World) -> None:
-    """It agrees: then there is nothing to add, and later what follows."""
+async def test_a_checkpoint_of_its_key_from_elsewhere_is_compared_with_the_log(world: World) -> None:
+    """It agrees: nothing is added, and later commits are signed."""
     one = world.notary()
     world.write("a", "b")
     made = sign(one.signer, over("a", "b"))
@@ -276,8 +276,8 @@ async def test_a_checkpoint_of_its_own_key_elsewhere_is_held_against_the_log(wor
     assert await one.step() == sign(one.signer, over("a", "b", "c"))
 
 
-async def test_what_may_have_been_read_of_two_logs_is_read_again(world: World) -> None:
-    """Where the connection was another one meanwhile, or the reading came to no end; and nothing is refused for it."""
+async def test_an_ambiguous_reading_is_repeated(world: World) -> None:
+    """After a reconnect during the reading, or an incomplete one; neither is a reason to refuse."""
     one = world.notary()
     world.write("a", "b", "c")
     world.reconnects = True
@@ -292,7 +292,7 @@ async def test_what_may_have_been_read_of_two_logs_is_read_again(world: World) -
 
 
 def test_key_and_state_belong_together(world: World) -> None:
-    """And every line beside the key is a key."""
+    """And every line of the public key file must be a key."""
     one = world.notary()
     write_state(world.state, NotaryState("heirloom/other"))
     with pytest.raises(Refusal, match=f"^{world.state} is of heirloom/other, the key in {world.key} is of heirloom/"):

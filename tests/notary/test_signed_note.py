@@ -1,4 +1,4 @@
-"""Signed notes by the letter of their format."""
+"""The signed note format, to the letter."""
 
 import base64
 
@@ -12,11 +12,11 @@ TEXT = "If you think cryptography is the answer to your problem,\nthen you don't
 SIGNED = TEXT + (
     "\n— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
 )
-"""The example of the format's first implementation (the Go project's)."""
+"""The example of the format's first implementation (the Go project)."""
 
 
 def test_the_published_example() -> None:
-    """Our signature is theirs, to the byte, and so are the keys."""
+    """Our signature equals theirs, to the byte, and so do the keys."""
     signer = parse_signer(PRIVATE)
     assert signer.sign(TEXT) == SIGNED
     assert str(signer.key) == PUBLIC
@@ -24,8 +24,8 @@ def test_the_published_example() -> None:
     assert parse_key(PUBLIC).has_signed(parse(SIGNED))
 
 
-def test_a_key_answers_for_itself_alone() -> None:
-    """Neither another key's signature nor one over another text is taken, nor a key of the same name."""
+def test_a_key_verifies_its_own_signatures_only() -> None:
+    """Not another key's, not over another text, not a key's of the same name."""
     key, other = parse_key(PUBLIC), Signer.fresh("PeterNeumann")
     assert not key.has_signed(parse(other.sign(TEXT)))
     assert not other.key.has_signed(parse(SIGNED))
@@ -62,14 +62,14 @@ LINE = SIGNED.rpartition("\n\n")[2]
         (SIGNED + "— PeterNeumann x08go/ZJ\n", "one key signs it twice"),
     ],
 )
-def test_a_malformed_note_is_no_note(bad: str, told: str) -> None:
-    """Refused as a whole, and it is said why."""
+def test_a_malformed_note_is_refused(bad: str, told: str) -> None:
+    """As a whole, with the reason."""
     with pytest.raises(MalformedNote, match=f"^{told}"):
         parse(bad)
 
 
-def test_a_note_is_read_whole() -> None:
-    """A text with blank lines in it, under signatures of one byte, two names of one key and two keys of one name."""
+def test_a_note_is_parsed_completely() -> None:
+    """Blank lines in the text, a signature of one byte, two keys of one name, two names with one key hash."""
     lines = ["— Ann AAAAAAE=", "— Ann AAAAAQE=", "— Bob AAAAAAE="]
     note = parse("one\n\ntwo\n\n" + "".join(line + "\n" for line in lines))
     assert note == Note(
@@ -83,7 +83,7 @@ def test_a_note_is_read_whole() -> None:
 
 
 def key_of(material: bytes, name: str = "PeterNeumann", sign: str = "+") -> str:
-    """Such a key in writing, its hash that of another."""
+    """A key of this material in writing, with another key's hash."""
     return f"{name}{sign}c74f20a3{sign}{base64.b64encode(material).decode()}"
 
 
@@ -108,8 +108,8 @@ OTHER_HASH = "the key's hash is not that of the key"
         (PUBLIC.replace("c74f", "c74e"), OTHER_HASH),
     ],
 )
-def test_a_malformed_key_is_no_key(bad: str, told: str) -> None:
-    """Refused, a private one as a public one; neither is repeated."""
+def test_a_malformed_key_is_refused(bad: str, told: str) -> None:
+    """Private and public ones alike; the error does not repeat the key."""
     with pytest.raises(MalformedNote, match=f"^{told}"):
         parse_key(bad)
     with pytest.raises(MalformedNote, match=f"^{told}"):
@@ -117,13 +117,12 @@ def test_a_malformed_key_is_no_key(bad: str, told: str) -> None:
 
 
 def test_a_public_key_signs_nothing() -> None:
-    """It is no private one."""
     with pytest.raises(MalformedNote, match=r"^not a private key$"):
         parse_signer(PUBLIC)
 
 
-def test_a_fresh_key_is_another_each_time() -> None:
-    """Under the name that it is given, and of 32 random bytes."""
+def test_every_fresh_key_is_different() -> None:
+    """It has the given name and 32 random bytes."""
     one, other = Signer.fresh("heirloom/1"), Signer.fresh("heirloom/1")
     assert one.key.name == other.key.name == "heirloom/1" and one.key.public != other.key.public
     assert parse_signer(one.export()).key == one.key and parse_key(str(one.key)) == one.key

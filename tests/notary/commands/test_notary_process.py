@@ -1,4 +1,4 @@
-"""The notary as a part of `heirloom up`."""
+"""The notary process of `heirloom up`."""
 
 import asyncio
 import shutil
@@ -14,7 +14,7 @@ from tests.system.service import Service, running
 
 
 async def first_checkpoint(service: Service) -> Checkpoint:
-    """Once it is in the log."""
+    """The log's first checkpoint, as soon as it is stored."""
     connection = await service.own("notary")
     try:
         async for batch in read_direct(connection, stream=CHECKPOINTS):
@@ -26,7 +26,7 @@ async def first_checkpoint(service: Service) -> Checkpoint:
 
 
 async def test_it_runs_and_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It vouches for what the seed wrote; over another log it ends and stays away, and the service serves on."""
+    """It signs the seed's commits; over another log it ends and is not restarted, and the service goes on."""
     monkeypatch.setenv("HEIRLOOM_NOTARY_SECONDS", "0.1")
     with running(tmp_path / "data") as service:
         checkpoint = await first_checkpoint(service)

@@ -1,4 +1,4 @@
-"""What an auditor does with the commands: keep a checkpoint, prove, check, and hold the log against what was kept."""
+"""An auditor's commands: save a checkpoint, prove a message, check a proof, verify the log against a checkpoint."""
 
 import asyncio
 from pathlib import Path
@@ -23,12 +23,12 @@ BODY = b"another body"
 
 
 def heirloom(*arguments: str) -> Result:
-    """Run the command in this process."""
+    """Run `heirloom audit` in this process."""
     return CliRunner().invoke(main, ["audit", *arguments])
 
 
 async def write(url: str, directory: Path, made: LogMaker, start: int = 0) -> None:
-    """Publish what was made from there on, and have the notary vouch for it."""
+    """Publish the messages after `start`, and have a notary sign the log."""
     connection = await connect(url, "test")
     await stream.ensure(connection, stream.Required())
     for stored in made.log[start:]:
@@ -40,7 +40,7 @@ async def write(url: str, directory: Path, made: LogMaker, start: int = 0) -> No
 
 
 async def replace(url: str, directory: Path, made: LogMaker) -> None:
-    """Another history in the place of the log, with nobody to vouch for it."""
+    """Replace the log and its checkpoints by this log, without a checkpoint."""
     connection = await connect(url, "test")
     await empty(connection, STREAM, CHECKPOINTS)
     for stored in made.log:
@@ -57,7 +57,7 @@ def families(*names: str) -> LogMaker:
 
 
 def test_prove_and_check(nats_server: Broker, tmp_path: Path) -> None:
-    """A proof stands by itself, convinces an implementation that is not ours, and is refused when altered."""
+    """A proof needs no log, convinces another implementation, and is refused when altered."""
     made = families(*(f"f{number}" for number in range(11)))
     asyncio.run(write(nats_server.url, tmp_path, made))
     path, body, other = tmp_path / "proof", tmp_path / "body", tmp_path / "other"
@@ -98,8 +98,8 @@ def _convinces_pymerkle(proof: Proof) -> None:
     assert theirs.compute_root() == read_checkpoint(proof.checkpoint.encode()).root
 
 
-def test_verify_against_a_checkpoint_that_was_kept(nats_server: Broker, tmp_path: Path) -> None:
-    """It agrees as the log grows; a log that was cut or replaced does not, and the first bad sequence is told."""
+def test_verify_against_a_kept_checkpoint(nats_server: Broker, tmp_path: Path) -> None:
+    """It agrees as the log grows; a truncated or replaced log fails, with the first bad sequence."""
     made = families("f1", "f2", "f3", "f4")
     asyncio.run(write(nats_server.url, tmp_path, made))
     nats, key = ("--nats", nats_server.url), heirloom("notary-key", "--data", str(tmp_path)).output.strip()
@@ -123,8 +123,8 @@ def test_verify_against_a_checkpoint_that_was_kept(nats_server: Broker, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "nothing\n", "a\n1\nAA==\n\n— a AAAA\n"])
-def test_what_is_no_checkpoint_or_key(tmp_path: Path, text: str) -> None:
-    """One clear line."""
+def test_malformed_checkpoints_and_keys(tmp_path: Path, text: str) -> None:
+    """Each is refused in one clear line."""
     kept = tmp_path / "kept"
     kept.write_text(text)
     done = heirloom("verify", "--nats", "nats://127.0.0.1:1", "--checkpoint", str(kept))

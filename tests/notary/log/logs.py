@@ -1,4 +1,4 @@
-"""Logs, and checkpoints of them."""
+"""Builders of logs and of checkpoints over them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,17 +13,17 @@ from tests.projections.logs import LogMaker
 
 
 def tree_of(log: Iterable[Stored]) -> Tree:
-    """The tree over these messages."""
+    """The Merkle tree over these messages."""
     return Tree().add(*(leaf_hash(stored.body) for stored in log))
 
 
 def checkpoints_of(log: Sequence[Stored], signer: Signer, *sizes: int) -> list[Checkpoint]:
-    """Checkpoints of the log's first so many messages."""
+    """A checkpoint for each size, over that many first messages of the log."""
     return [sign(signer, tree_of(log[:size])) for size in sizes]
 
 
 def in_place(log: Sequence[Stored], checkpoints: Sequence[Checkpoint]) -> list[Stored]:
-    """The log as it is read to verify it: each checkpoint right after the last commit it covers."""
+    """The log as the verifier reads it: each checkpoint right after the last commit that it covers."""
     merged, rest = [], [Stored(seq, CHECKPOINT, each.signed.encode()) for seq, each in enumerate(checkpoints, 1)]
     for stored in log:
         merged.append(stored)
@@ -33,10 +33,10 @@ def in_place(log: Sequence[Stored], checkpoints: Sequence[Checkpoint]) -> list[S
 
 
 async def empty(connection: Connection, *names: str) -> None:
-    """Delete these streams and make them anew, with nothing in them.
+    """Delete these streams and create them again, empty.
 
-    nats-server 2.15 moves what it deletes aside and removes it later. A stream that is deleted again before that stays
-    where it is, and whoever is made under its name begins with what it held: then it is done once more.
+    nats-server 2.15 moves a deleted stream aside and removes it later. A stream that is deleted again before that
+    stays in its place, and the new stream of its name begins with its messages: then this deletes it once more.
     """
     for name in names:
         end = None

@@ -1,4 +1,4 @@
-"""Copies of the log that were tampered with: each is found, with the first bad sequence where it can be known."""
+"""Tampered copies of the log: each is detected, with the first bad sequence where that can be known."""
 
 import pytest
 from msgspec.structs import replace
@@ -27,13 +27,13 @@ def verify(
     kept: Checkpoint | None = None,
     keys: tuple[str, ...] = (str(SIGNER.key),),
 ) -> Report:
-    """The report on a copy, whose sequences have no gap whatever was done."""
+    """The report on a copy, which is numbered without a gap after the change."""
     copy = [replace(stored, seq=seq) for seq, stored in enumerate(log, 1)]
     return report(in_place(copy, vouched), len(copy), Terms(keys, None if kept is None else kept.signed))
 
 
 def report(messages: list[Stored], size: int, terms: Terms = Terms((str(SIGNER.key),))) -> Report:  # noqa: B008
-    """On what was read of a log of that size."""
+    """The report on these messages of a log of that size."""
     verifier = LogVerifier(VerificationProgress("", terms))
     verifier.check(messages)
     verifier.end(size)
@@ -41,24 +41,24 @@ def report(messages: list[Stored], size: int, terms: Terms = Terms((str(SIGNER.k
 
 
 def found(log: list[Stored], vouched: list[Checkpoint] = VOUCHED, *, kept: Checkpoint | None = None) -> tuple[int, str]:
-    """The first bad sequence, and why."""
+    """The first bad sequence, and the reason."""
     fault = verify(log, vouched, kept=kept).fault
     assert fault is not None
     return fault.seq, fault.why
 
 
 def replaced(seq: int, body: bytes) -> list[Stored]:
-    """The log with another body there."""
+    """The log with another body at that sequence."""
     return [replace(stored, body=body) if stored.seq == seq else stored for stored in LOG]
 
 
 def first_of(seq: int) -> int:
-    """The first sequence of what the first checkpoint over `seq` adds to the one before it."""
+    """The first sequence that the first checkpoint over `seq` covers and the one before it does not."""
     return max(size for size in (0, *SIZES) if size < seq) + 1
 
 
 def test_an_honest_log_agrees_with_its_checkpoints() -> None:
-    """And with every checkpoint anybody kept; also when nobody knows a key, and when nothing was ever written."""
+    """And with every kept checkpoint; also without a known key, and when the log is empty."""
     assert verify(LOG) == Report(19, 6, 6, 0, None, 3, 17)
     for size in range(1, 20):
         assert verify(LOG, kept=sign(SIGNER, tree_of(LOG[:size]))).fault is None
@@ -67,20 +67,20 @@ def test_an_honest_log_agrees_with_its_checkpoints() -> None:
 
 
 def test_one_byte_flipped() -> None:
-    """Any byte of any message that a checkpoint covers; named to the message, or to what one checkpoint covers."""
+    """Any byte of any covered message: the report names that message, or what one checkpoint covers."""
     for seq in (4, 6, 8, 13, 15, 17):
         body = LOG[seq - 1].body
         for place in range(0, len(body), 7):
             bad, why = found(replaced(seq, body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]))
             if bad != seq:
                 first = first_of(seq)
-                # the `prev` of a commit and the commit before it accuse each other: both are named
+                # the `prev` of a commit contradicts the commit before it: either of the two may be named
                 accused = "was chained" in why and LOG[bad - 1].subject == LOG[seq - 1].subject
                 assert accused or (bad == first and f"{first} to" in why), (seq, place, bad, why)
 
 
 def test_one_byte_of_a_checkpoint_flipped() -> None:
-    """Whatever byte it is: its signature, what it says, or that it is a checkpoint at all."""
+    """Any byte of it: it is then named as a foreign message."""
     messages = in_place(LOG, VOUCHED)
     place = next(place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT and stored.seq == 2)
     body = messages[place].body
@@ -91,7 +91,7 @@ def test_one_byte_of_a_checkpoint_flipped() -> None:
 
 
 def test_a_commit_dropped() -> None:
-    """Even the last of its family, which nothing follows."""
+    """Also the last commit of its family, which no `prev` refers to."""
     for seq in range(1, 18):
         bad, why = found([stored for stored in LOG if stored.seq != seq])
         first = first_of(seq)
@@ -99,7 +99,7 @@ def test_a_commit_dropped() -> None:
 
 
 def test_two_swapped() -> None:
-    """Neighbours, of one family or of two."""
+    """Neighbours, of one family or of two families."""
     for seq in range(1, 17):
         swapped = [*LOG[: seq - 1], LOG[seq], LOG[seq - 1], *LOG[seq + 1 :]]
         bad, why = found(swapped)
@@ -107,7 +107,7 @@ def test_two_swapped() -> None:
 
 
 def test_a_tail_cut() -> None:
-    """The checkpoints tell, also one that was kept where they were cut as well."""
+    """The checkpoints show it; a kept one also where they were truncated with the log."""
     for vouched, kept in ((VOUCHED, None), (VOUCHED[:2], KEPT)):
         seq, why = found(LOG[:14], vouched, kept=kept)
         assert seq == 15
@@ -118,20 +118,20 @@ def test_a_tail_cut() -> None:
 
 
 def test_a_forged_commit_appended() -> None:
-    """One that repeats what was; and well-made ones where a tail was cut."""
+    """A repeated commit; and well-formed commits in place of a truncated tail."""
     assert found([*LOG, LOG[15]])[0] == 20
     cut = LogMaker()
     cut.log, cut._last = list(LOG[:14]), {}
     for number in range(8):
         cut.open(f"forged{number}")
-    assert verify(cut.log, VOUCHED[:2]).fault is None  # every commit follows: by itself this log looks right
+    assert verify(cut.log, VOUCHED[:2]).fault is None  # the chains are consistent: the log alone looks right
     for vouched, kept in ((VOUCHED, None), (VOUCHED[:2], KEPT)):
         seq, why = found(cut.log, vouched, kept=kept)
         assert (seq, "13 to 17" in why) == (13, True)
 
 
 def test_a_checkpoint_signed_again_over_another_history() -> None:
-    """By a stranger it is no checkpoint; by a thief of the key it is betrayed by the one that was kept."""
+    """A stranger's signature counts for nothing; a thief's, by the real key, contradicts the kept checkpoint."""
     other = rotated_log(0, 4, 3, 2, 1, 0).log
     assert [digest(stored.body) for stored in other[:13]] == [digest(stored.body) for stored in LOG[:13]]
     seen = verify(other, checkpoints_of(other, STRANGER, *SIZES))
@@ -147,7 +147,7 @@ def test_a_checkpoint_signed_again_over_another_history() -> None:
 
 
 def test_checkpoints_that_go_back_or_are_missing() -> None:
-    """One of a smaller size than the one before, one twice, one that was removed from its stream."""
+    """A smaller size than the one before, one twice, one removed from its stream."""
     seen = verify(LOG, [*VOUCHED[:2], *checkpoints_of(LOG, SIGNER, 5)])
     (back,) = seen.foreign
     assert (back.seq, back.stream, back.reason) == (3, CHECKPOINTS, "a checkpoint of size 5 after one of size 12")
@@ -160,21 +160,21 @@ def test_checkpoints_that_go_back_or_are_missing() -> None:
 
 
 @pytest.mark.parametrize("missing", [9, 19])
-def test_a_gap(missing: int) -> None:
-    """A sequence that is missing from the stream itself, be it the last."""
+def test_a_missing_sequence(missing: int) -> None:
+    """Within the stream, and at its end."""
     fault = report([stored for stored in LOG if stored.seq != missing], len(LOG), Terms()).fault
     assert fault is not None
     assert fault.seq == missing
 
 
 def test_a_checkpoint_in_the_place_of_a_commit() -> None:
-    """It does not pass for one from the checkpoints' own stream."""
+    """It is not taken for a message of the checkpoints' own stream."""
     disguised = replace(LOG[8], subject=CHECKPOINT, body=VOUCHED[0].signed.encode())
     assert report([*LOG[:8], disguised, *LOG[9:]], len(LOG)).fault is not None
 
 
-def test_junk_among_the_checkpoints_hides_none() -> None:
-    """Of one who may write there and has no key: it is named, and the real ones agree as before."""
+def test_junk_among_the_checkpoints_hides_no_real_one() -> None:
+    """A writer without a key can publish junk there: it is named, and the real ones agree as before."""
     huge = checkpoints_of(LOG, STRANGER, len(LOG))[0]
     huge = huge._replace(signed=huge.signed.replace(f"\n{len(LOG)}\n", "\n999999\n"))
     messages = in_place(LOG, VOUCHED)

@@ -1,4 +1,4 @@
-"""A verification that is broken off and goes on, in bounded memory."""
+"""An interrupted verification resumes where it stopped, in bounded memory."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ MESSAGES = in_place(LOG, checkpoints_of(LOG, SIGNER, 10, 20, 30))
 
 
 def undisturbed(messages: list[Stored]) -> Report:
-    """What a verification in one go reports."""
+    """The report of a verification without an interruption."""
     verifier = LogVerifier(VerificationProgress("", _terms()))
     verifier.check(messages)
     verifier.end(len(LOG))
@@ -51,8 +51,8 @@ def _terms() -> Terms:
 
 
 @pytest.mark.parametrize("altered", [0, 9, 25])
-def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: int) -> None:
-    """Again and again, with most of what it remembers put away: the report is that of one go, good or bad."""
+def test_it_resumes_after_any_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, altered: int) -> None:
+    """After many interruptions, with most of its memory on disk: the report is that of one run, good or bad."""
     monkeypatch.setattr(aggregate_store, "MAX_RECENT", 4)
     messages = [
         replace(each, body=each.body.replace(b"client:", b"cliemt:")) if each.seq == altered else each
@@ -75,8 +75,8 @@ def test_it_goes_on_wherever_it_was_broken_off(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("agrees", [True, False])
 @pytest.mark.parametrize("stop", [16, 17, 18])
-def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bool) -> None:
-    """Or one commit before or after it: the kept one is held against the log, and what that found is not forgotten."""
+def test_it_resumes_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bool) -> None:
+    """Or one commit before or after: the kept checkpoint is compared, and a contradiction is not forgotten."""
     (kept,) = checkpoints_of(LOG if agrees else rotated_log(0).log, SIGNER, 17)
     reports = []
     for stops in ([], [stop]):
@@ -92,8 +92,8 @@ def test_it_goes_on_exactly_where_the_kept_checkpoint_ends(stop: int, agrees: bo
     assert (reports[0].covered, reports[0].fault is None) == ((17, True) if agrees else (0, False))
 
 
-def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less than a kilobyte of an aggregate, of no more aggregates than it is allowed, however many there are."""
+def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than a kilobyte an aggregate, and no more aggregates than allowed, however many there are."""
     monkeypatch.setattr(aggregate_store, "MAX_RECENT", 5)
     monkeypatch.setattr(verify, "MAX_RECENT", 2)
     held = AggregateStore()
@@ -110,7 +110,7 @@ def test_what_it_holds_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def write(url: str, log: list[Stored]) -> None:
-    """A log and its checkpoints, in the place of what was there."""
+    """Replace the stored log by this one and its checkpoints."""
     connection = await connect(url, "test")
     await stream.ensure(connection, stream.Required())
     await empty(connection, STREAM, CHECKPOINTS)
@@ -126,7 +126,7 @@ def heirloom(url: str, *arguments: str) -> Result:
 
 @pytest.fixture
 def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What Ctrl-C leaves behind when seven commits and a checkpoint had been read."""
+    """The state file that Ctrl-C leaves after seven commits and a checkpoint."""
 
     async def seven(connection: Connection, end: int, after: Place, _keys: object) -> AsyncGenerator[Batch, None]:
         async for batch in read_with_checkpoints(connection, 7, after):
@@ -136,7 +136,7 @@ def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     asyncio.run(write(nats_server.url, rotated_log(0, 1, 2, 3, 4, 0).log))
     monkeypatch.chdir(tmp_path)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
     try:
         with monkeypatch.context() as patched:
             patched.setattr(command, "read_with_checkpoints", seven)
@@ -152,8 +152,8 @@ def broken_off(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return state
 
 
-def test_ctrl_c_says_how_to_go_on(nats_server: Broker, broken_off: Path) -> None:
-    """And the file is gone when that has come to its end, with the report of one go."""
+def test_ctrl_c_prints_how_to_resume(nats_server: Broker, broken_off: Path) -> None:
+    """The resumed run reports what one run would, and removes the file."""
     done = heirloom(nats_server.url, "--resume", str(broken_off), "--json")
     assert done.exit_code == 0, done.output
     whole = heirloom(nats_server.url, "--json")
@@ -163,8 +163,8 @@ def test_ctrl_c_says_how_to_go_on(nats_server: Broker, broken_off: Path) -> None
     assert not broken_off.exists()
 
 
-def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, tmp_path: Path) -> None:
-    """Even one with the same commits, or on other terms; and what is no such file is refused."""
+def test_another_log_is_not_resumed(nats_server: Broker, broken_off: Path, tmp_path: Path) -> None:
+    """Nor the same commits in another stream, nor with other keys; a file of another kind is refused."""
     other = heirloom(nats_server.url, "--resume", str(broken_off), "--key", str(Signer.fresh("heirloom/2").key))
     assert "held against other keys or another checkpoint" in other.output
     progress = interrupted(broken_off)
@@ -179,8 +179,8 @@ def test_another_log_is_not_gone_on_with(nats_server: Broker, broken_off: Path, 
     assert "no interrupted verification" in heirloom(nats_server.url, "--resume", str(tmp_path / "garbage")).output
 
 
-def test_what_cannot_be_kept_is_told(tmp_path: Path) -> None:
-    """Where there is no room, or no such directory."""
+def test_a_state_that_cannot_be_saved(tmp_path: Path) -> None:
+    """Because the disk is full, or the directory does not exist: the error says so."""
     with closing(AggregateStore()) as held, pytest.raises(Unusable, match="cannot be written"):
         held.save(tmp_path / "missing" / "state", b"")
     with closing(AggregateStore()) as full:

@@ -1,4 +1,4 @@
-"""Nothing that is not proven passes for proven: whoever made it up, whatever is left out."""
+"""Unproven evidence is never accepted, whoever made it and whatever was left out."""
 
 import asyncio
 import base64
@@ -28,26 +28,26 @@ GOOD = Proof(1, 0, 2, hashlib.sha256(BODY).hexdigest(), LEAVES[0], (LEAVES[1],),
 
 
 def heirloom(*arguments: str | Path) -> Result:
-    """Run the command in this process."""
+    """Run `heirloom audit` in this process."""
     return CliRunner().invoke(main, ["audit", *(str(argument) for argument in arguments)])
 
 
 def garbage(signed: str) -> str:
-    """The same note under a signature that nobody made."""
+    """The same note with a made-up signature."""
     text, _, line = signed.rpartition(" ")
     made_up = SIGNER.key.hash + bytes(64)
     return f"{text} {base64.b64encode(made_up).decode()}\n" if line else signed
 
 
 def foreign(signer: Signer) -> str:
-    """A checkpoint of another origin's tree, signed by this key under its own name."""
+    """A checkpoint of another origin, signed by this key under its own name."""
     text = parse(CHECKPOINT.signed).text.replace(SIGNER.key.name, OTHER.key.name)
     return signer.sign(text)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[Proof], Path]:
-    """Writes a proof."""
+    """A function that writes a proof and returns its path."""
 
     def written(proof: Proof) -> Path:
         (tmp_path / "proof").write_bytes(msgspec.json.encode(proof))
@@ -56,8 +56,8 @@ def file(tmp_path: Path) -> Callable[[Proof], Path]:
     return written
 
 
-def test_a_proof_without_a_known_key_is_none(file: Callable[[Proof], Path], tmp_path: Path) -> None:
-    """A made-up checkpoint with a garbage signature, or a good one: nobody knows which, and the exit code says so."""
+def test_a_proof_without_a_known_key_is_not_accepted(file: Callable[[Proof], Path], tmp_path: Path) -> None:
+    """Without a key a made-up signature and a good one look the same: the exit code is 1 for both."""
     made_up = msgspec.structs.replace(GOOD, checkpoint=garbage(CHECKPOINT.signed))
     for proof in (made_up, GOOD):
         refused = heirloom("check-proof", "--data", tmp_path, file(proof))
@@ -90,8 +90,8 @@ ALTERED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_an_altered_proof_is_none(what: str, file: Callable[[Proof], Path]) -> None:
-    """Each member of it is held against the signed root, also without --body (RFC 6962 §2.1.1)."""
+def test_an_altered_proof_is_not_accepted(what: str, file: Callable[[Proof], Path]) -> None:
+    """Every member is checked against the signed root, also without --body (RFC 6962 §2.1.1)."""
     assert check(GOOD, [SIGNER.key]).size == 2
     altered = msgspec.structs.replace(GOOD, **ALTERED[what])
     with pytest.raises((Unproven, MalformedNote)):
@@ -100,15 +100,15 @@ def test_an_altered_proof_is_none(what: str, file: Callable[[Proof], Path]) -> N
 
 
 @pytest.mark.parametrize("more", [b'"seq":99,', b'"s\\u0065q":1,', b'"further":{"a":1,"a":2},'])
-def test_a_proof_with_a_key_twice_is_none(more: bytes, tmp_path: Path) -> None:
-    """Readers differ on which one counts: one message is proven to one, another to the next."""
+def test_a_proof_with_a_duplicate_key_is_not_accepted(more: bytes, tmp_path: Path) -> None:
+    """Parsers differ on which of the two counts, so each reader could see another message proven."""
     (tmp_path / "proof").write_bytes(b"{" + more + msgspec.json.encode(GOOD)[1:])
     refused = heirloom("check-proof", "--key", str(SIGNER.key), tmp_path / "proof")
     assert (refused.exit_code, "a JSON key twice" in refused.output) == (1, True), refused.output
 
 
-def test_a_proof_without_its_message_needs_it(file: Callable[[Proof], Path], tmp_path: Path) -> None:
-    """The digest of a body that is not shown is bound to nothing."""
+def test_a_proof_without_its_body_needs_the_body(file: Callable[[Proof], Path], tmp_path: Path) -> None:
+    """The digest alone is not bound to the leaf."""
     bare = file(msgspec.structs.replace(GOOD, body=None))
     (tmp_path / "body").write_bytes(BODY)
     key = ("--key", str(SIGNER.key))
@@ -120,7 +120,7 @@ def test_a_proof_without_its_message_needs_it(file: Callable[[Proof], Path], tmp
 
 
 def test_one_key_signs_once() -> None:
-    """A note with a signature twice is none, whether or not both are right."""
+    """A note with two signatures of one key is malformed, even if both are right."""
     line = CHECKPOINT.signed.split("\n\n")[1]
     for doubled in (CHECKPOINT.signed + line, CHECKPOINT.signed + garbage(CHECKPOINT.signed).split("\n\n")[1]):
         with pytest.raises(MalformedNote, match="twice"):
@@ -129,23 +129,23 @@ def test_one_key_signs_once() -> None:
     assert read_checkpoint(cosigned.encode()).is_signed_by([SIGNER.key])
 
 
-def test_a_key_signs_for_its_own_origin_alone() -> None:
-    """A known key's signature under the name of another log says nothing of that log."""
+def test_a_key_signs_for_its_own_origin_only() -> None:
+    """A known key's signature says nothing about another origin's log."""
     theirs = read_checkpoint(foreign(SIGNER).encode())
     assert not theirs.is_signed_by([SIGNER.key, OTHER.key])
-    renamed = Key(OTHER.key.name, SIGNER.key.public)  # a key is its name and its bytes
+    renamed = Key(OTHER.key.name, SIGNER.key.public)  # a key is its name together with its bytes
     assert not read_checkpoint(foreign(SIGNER).encode()).is_signed_by([renamed])
 
 
 @pytest.mark.parametrize("text", ["a\x1b[31m+00000000+AAAA", "a\n+0+A", "\udcff+00000000+AQ=="])
-def test_a_key_of_control_characters_is_none(text: str) -> None:
-    """It would be printed, or could not be written."""
+def test_a_key_with_control_characters_is_malformed(text: str) -> None:
+    """It could not be printed or written safely."""
     with pytest.raises(MalformedNote):
         parse_key(text)
 
 
-def test_the_log_is_held_against_a_checkpoint_that_a_known_key_signed(nats_server: Broker, tmp_path: Path) -> None:
-    """One that was kept is evidence by its signature; without a known key it may be anybody's."""
+def test_only_a_checkpoint_signed_by_a_known_key_is_evidence(nats_server: Broker, tmp_path: Path) -> None:
+    """A kept checkpoint without a known key may be anybody's: exit code 1, unless --unsigned is given."""
     made = families("f1", "f2")
     asyncio.run(write(nats_server.url, tmp_path, made))
     nats, kept = ("--nats", nats_server.url), tmp_path / "kept"
