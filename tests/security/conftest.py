@@ -1,4 +1,4 @@
-"""One running service, with a notary, for the tests of who may do what."""
+"""One running service, with a notary, for the tests of permissions."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ SEED = seed(
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two replicas and a notary on a broker of their own."""
+    """Two replicas and a notary on their own broker."""
     data = tmp_path_factory.mktemp("security") / "data"
     with running(data, "--replicas", "2", "--notary", seed=SEED) as service:
         yield service

@@ -1,4 +1,4 @@
-"""A client connects by any proof of its own, as itself alone, and no longer than that proof is good."""
+"""A client connects with its own proof, as itself only, and no longer than the proof is valid."""
 
 import asyncio
 import base64
@@ -30,21 +30,21 @@ _numbers = itertools.count()
 
 
 class Door:
-    """A client of one's own, and ways to try the broker as it."""
+    """A client of one test, and ways to connect as it."""
 
     def __init__(self, service: Service, operator: Caller) -> None:
         self.service, self.operator = service, operator
         self.client_id = f"door-{next(_numbers)}"
 
     async def register(self, *, secret: bool = False, **settings: Any) -> str:
-        """Its secret, if one was made, which takes a while."""
+        """Register the client; returns its secret if one was generated."""
         shared = {"grant_types": ["refresh_token", "client_credentials"], "scope": "read offline_access"}
         request = shared | {"client_id": self.client_id, "may_issue": True, "generate_secret": secret} | settings
         return str((await self.operator.ask("admin.acme.client.put", request)).get("client_secret", ""))
 
     @asynccontextmanager
     async def opened(self, **options: Any) -> AsyncIterator[Caller]:
-        """A connection, for as long as it lasts."""
+        """A connection with these options."""
 
         async def quiet(_error: Exception) -> None:
             pass
@@ -57,23 +57,23 @@ class Door:
             yield Caller(connection, f"oauth.acme.client.{self.client_id}")
         finally:
             await connection.close()
-            if connection._transport is not None:  # which nats-py leaves open where it is not let in
+            if connection._transport is not None:  # nats-py leaves it open after a refusal
                 connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
                 await asyncio.sleep(0)
 
     def of_a_person(self, token: str) -> AbstractAsyncContextManager[Caller]:
-        """A connection by a person's token, with that connection's own inbox."""
+        """A connection with an end user's token, and that connection's own inbox."""
         return self.opened(password=token, inbox_prefix=f"_INBOX.acme.{self.client_id}.{digest(token)}")
 
     async def is_shut(self, **options: Any) -> str:
-        """What the broker says to somebody it does not let in."""
+        """Fails if the broker accepts the connection; returns its error."""
         with pytest.raises(NatsError) as refused:
             async with self.opened(**options) as caller:
-                await caller.connection.flush(1)  # nats-py takes a connection that ends at once for an open one
+                await caller.connection.flush(1)  # nats-py reports a connection that ends at once as open
         return str(refused.value)
 
     async def token(self, **parameters: Any) -> str:
-        """An access token, for the client itself or of a person's."""
+        """An access token: of an end user if `sub` is given, otherwise of the client itself."""
         async with self.service.client(self.client_id) as caller:
             if "sub" in parameters:
                 answer = await caller.ask("issue", {"scope": "read"} | parameters)
@@ -83,21 +83,21 @@ class Door:
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a JWT says."""
+    """The claims of a JWT, unverified."""
     payload = token.split(".")[1]
     claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return claims
 
 
 async def ended(caller: Caller, seconds: float) -> None:
-    """Return when the broker has ended the connection; fails when it has not in that time."""
+    """Wait until the broker has closed the connection; fails after that time."""
     async with asyncio.timeout(seconds):
         while not caller.connection.is_closed:
             await asyncio.sleep(0.02)
 
 
 async def answers(caller: Caller, token: str) -> bool:
-    """Whether somebody says that it is active."""
+    """Whether a replica replies that this token is active."""
     try:
         return bool((await caller.ask("introspect", {"token": token}, seconds=1))["active"])
     except NatsError:
@@ -106,13 +106,13 @@ async def answers(caller: Caller, token: str) -> bool:
 
 @pytest.fixture
 async def door(service: Service) -> AsyncIterator[Door]:
-    """Of a client nobody has registered yet."""
+    """A client that is not registered yet."""
     async with service.role("operator") as operator:
         yield Door(service, operator)
 
 
-async def test_by_secret(door: Door) -> None:
-    """The registered one and no other; one that was replaced is void; and as nobody else."""
+async def test_connecting_with_a_secret(door: Door) -> None:
+    """Only with the current secret of the named client; every other one is refused alike."""
     secret = await door.register(secret=True)
     async with door.opened(password=secret) as caller:
         assert await caller.issue(scope="read")
@@ -129,8 +129,8 @@ async def test_by_secret(door: Door) -> None:
         pass
 
 
-async def test_by_assertion(door: Door) -> None:
-    """`private_key_jwt` to the issuer, once."""
+async def test_connecting_with_an_assertion(door: Door) -> None:
+    """`private_key_jwt`, addressed to the issuer, once."""
     key = ECKey.generate_key("P-256")
     keys = {"keys": [key.as_dict(private=False)]}
     await door.register(token_endpoint_auth_method="private_key_jwt", jwks=keys)
@@ -156,8 +156,8 @@ async def test_by_assertion(door: Door) -> None:
     await door.is_shut(password=assertion(), user="acme.web")
 
 
-async def test_by_an_assertion_of_just_the_longest(door: Door) -> None:
-    """CONTRACT §2: whatever was issued can be presented; the broker's line has room for what the service takes."""
+async def test_connecting_with_the_longest_assertion(door: Door) -> None:
+    """CONTRACT §2: the broker's control line has room for the longest proof that the service accepts."""
     key = ECKey.generate_key("P-256")
     keys = {"keys": [key.as_dict(private=False)]}
     await door.register(token_endpoint_auth_method="private_key_jwt", jwks=keys)
@@ -177,8 +177,8 @@ async def test_by_an_assertion_of_just_the_longest(door: Door) -> None:
     assert "Authorization Violation" in await door.is_shut(password=assertion(MAX_PROOF) + "xxx")
 
 
-async def test_by_the_longest_access_token(door: Door) -> None:
-    """A grant of nearly 4,000 bytes of JSON makes a token of almost 6 KB, with which its holder connects."""
+async def test_connecting_with_the_longest_access_token(door: Door) -> None:
+    """A grant of nearly 4,000 bytes of JSON makes a token of almost 6 KB, with which its holder can connect."""
     scope = " ".join(f"right{number:035}" for number in range(2048 // 41))
     await door.register(scope=scope)
     large = {"sub": "s" * 255, "scope": scope, "acr": "a" * 255, "amr": [f"{number:085}" for number in range(14)]}
@@ -191,10 +191,10 @@ async def test_by_the_longest_access_token(door: Door) -> None:
 
 
 @pytest.mark.parametrize("form", ["jwt", "opaque"])
-async def test_by_access_token(door: Door, form: str) -> None:
-    """A client's own token gives all its rights, a person's token no right to issue, even under the client's name.
+async def test_connecting_with_an_access_token(door: Door, form: str) -> None:
+    """A client's own token gives all its rights; an end user's token cannot issue, even if `sub` is the client's name.
 
-    A token for other audiences, for us and others, or from an exchange opens no connection.
+    A token for other audiences, for several, or from an exchange opens no connection.
     """
     grant_types = ["refresh_token", "client_credentials", EXCHANGE]
     await door.register(access_token_format=form, audiences=["https://api.example"], grant_types=grant_types)
@@ -226,8 +226,8 @@ async def test_by_access_token(door: Door, form: str) -> None:
             assert await caller.active(own)
 
 
-async def test_a_persons_token_receives_nothing_of_its_clients(door: Door) -> None:
-    """RFC 9700 §4.9.1: all tokens of all the client's people arrive in the client's inbox, and in other people's."""
+async def test_an_end_users_token_receives_none_of_its_clients_messages(door: Door) -> None:
+    """RFC 9700 §4.9.1: tokens of all its users arrive in the client's inbox, and in other users' inboxes."""
     await door.register()
     alices, bobs = await door.token(sub="alice"), await door.token(sub="bob")
     jti = claims_of(alices)["jti"]
@@ -238,7 +238,7 @@ async def test_a_persons_token_receives_nothing_of_its_clients(door: Door) -> No
         refused.append(str(error))
 
     async with door.opened(password=alices, inbox_prefix=f"{clients}.{jti}") as person:
-        assert await person.active(alices), "by its jti, as by the digest of its token"
+        assert await person.active(alices), "the inbox may be named by the jti as well as by the token's digest"
         person.connection._error_cb = noted
         others = f"{clients}.{claims_of(bobs)['jti']}.>", f"{clients}.{digest(bobs)}.>"
         not_its_own = (f"{clients}.>", f"{clients}.*", f"{clients}.*.*", f"{clients}.*.>", "_INBOX.>", *others)
@@ -251,8 +251,8 @@ async def test_a_persons_token_receives_nothing_of_its_clients(door: Door) -> No
         assert not any(subscription.pending_msgs for subscription in heard)
 
 
-async def test_an_answer_starts_no_request(door: Door) -> None:
-    """Where one's answer goes is one's own to say: not to the service, though it would be a valid request there."""
+async def test_a_reply_starts_no_request(door: Door) -> None:
+    """The caller chooses the reply subject: a subject of the service is no way to send a request there."""
     await door.register(scope="read offline_access")
     async with door.service.client(door.client_id) as caller, door.service.role("auditor") as auditor:
         token = (await caller.issue(scope="read"))["access_token"]
@@ -270,7 +270,7 @@ async def test_an_answer_starts_no_request(door: Door) -> None:
 
 
 async def test_a_password_of_heirloom_url_ends_with_the_client(door: Door) -> None:
-    """Disabled and enabled again, it is void as all else that was given to the client; then there is another."""
+    """Disabling the client revokes it like every other proof; after enabling there is a new one."""
     await door.register()
 
     async def shown() -> str:
@@ -291,8 +291,8 @@ async def test_a_password_of_heirloom_url_ends_with_the_client(door: Door) -> No
     assert len(passwords) == 3
 
 
-async def test_a_persons_token_asks_about_its_own_clients_tokens_alone(door: Door) -> None:
-    """RFC 7662 §4: what `may_introspect` lets the client see, nobody sees who was shown a person's token of it."""
+async def test_an_end_users_token_introspects_only_its_own_clients_tokens(door: Door) -> None:
+    """RFC 7662 §4: `may_introspect` is a right of the client, not of everybody who holds a token of its users."""
     await door.register(may_introspect=True)
     own, persons = await door.token(), await door.token(sub="alice")
     async with door.service.client("web") as web:
@@ -308,11 +308,11 @@ async def test_a_persons_token_asks_about_its_own_clients_tokens_alone(door: Doo
     async with door.of_a_person(persons) as caller:
         assert not await caller.active(others["access_token"])
         await door.register(may_introspect=True)
-        assert not await caller.active(others["access_token"]), "however long the connection was there before"
+        assert not await caller.active(others["access_token"]), "a connection from before the change has no more rights"
 
 
 async def test_the_connection_ends_with_the_token(door: Door) -> None:
-    """Not before, and not later."""
+    """Neither earlier nor later."""
     await door.register(access_token_ttl=2)
     async with door.opened(password=await door.token()) as caller:
         assert await caller.issue(scope="read")
@@ -321,7 +321,7 @@ async def test_the_connection_ends_with_the_token(door: Door) -> None:
 
 @pytest.mark.parametrize("form", ["jwt", "opaque"])
 async def test_the_connection_ends_with_the_tokens_revocation(door: Door, form: str) -> None:
-    """By whatever revokes it; those of other tokens, of the same family too, stay."""
+    """Whatever revokes it; connections by other tokens stay, also by tokens of the same family."""
     await door.register(access_token_format=form)
     async with door.service.client(door.client_id) as client:
         first = await client.issue("alice", "read offline_access")
@@ -340,13 +340,13 @@ async def test_the_connection_ends_with_the_tokens_revocation(door: Door, form: 
             await door.operator.ask("admin.acme.subject.revoke", {"sub": "alice"})
             await ended(of_family, 1)
             assert await by_own.issue(scope="read")
-            assert await by_own.ask("revoke", {"token": own}) == {}, "he is answered before he is sent away"
+            assert await by_own.ask("revoke", {"token": own}) == {}, "the reply is sent before the connection ends"
             await ended(by_own, 1)
             assert await stays.issue(scope="read")
 
 
-async def test_whoever_let_it_in_may_be_gone(door: Door) -> None:
-    """Replicas that have just started look for the connections there are."""
+async def test_connections_end_after_the_accepting_replica_is_gone(door: Door) -> None:
+    """New replicas read the list of connections from the broker."""
     await door.register()
     own, others = await door.token(), await door.token()
     async with door.opened(password=own) as caller, door.opened(password=others) as other:
@@ -362,7 +362,7 @@ async def test_whoever_let_it_in_may_be_gone(door: Door) -> None:
 
 
 async def test_a_disabled_client_is_disconnected(door: Door) -> None:
-    """However it connected, within a second of the acknowledgement; a namesake of another tenant stays connected."""
+    """However it connected, within a second of the acknowledgement; a client of that name in another tenant stays."""
     secret = await door.register(secret=True)
     namesake = {"client_id": door.client_id, "may_issue": True, "scope": "read offline_access"}
     await door.operator.ask("admin.globex.client.put", namesake)
@@ -384,8 +384,8 @@ async def test_a_disabled_client_is_disconnected(door: Door) -> None:
         await door.is_shut(password=proof)
 
 
-async def test_who_guesses_keeps_nobody_out(door: Door) -> None:
-    """RFC 6749 §10.10: during guesses the right secret connects, also the first time; so does another client's."""
+async def test_guessing_locks_nobody_out(door: Door) -> None:
+    """RFC 6749 §10.10: during guesses the right secret still connects, of this client and of another one."""
     secret = await door.register(secret=True)
     victim = Door(door.service, door.operator)
     victims = await victim.register(secret=True)
@@ -408,14 +408,14 @@ async def test_who_guesses_keeps_nobody_out(door: Door) -> None:
 
 
 async def test_the_revocation_feed(door: Door) -> None:
-    """A resource hears what is stored and nothing else, and may look up the newest revocation."""
+    """A resource server receives stored revocations only, and may read the newest one."""
     await door.register()
     known = credentials.load(door.service.data)
     resource = await nats.connect(known.url("resource", door.service.host), inbox_prefix="_INBOX.role.resource")
     feed = await resource.subscribe("tokens.*.family.*.revoked")
     await resource.flush()
     log = await door.service.own()
-    with pytest.raises(BadRequestError):  # a commit that comes too late
+    with pytest.raises(BadRequestError):  # a commit that lost its race
         late = {"Nats-Expected-Last-Subject-Sequence": "7"}
         await log.jetstream().publish("tokens.acme.family.late.revoked", b"", headers=late)
     await log.close()
@@ -433,7 +433,7 @@ async def test_the_revocation_feed(door: Door) -> None:
 
 
 async def test_an_auditor_reads_the_log_message_by_message(service: Service) -> None:
-    """Without a consumer: one message, or several in reply to one request."""
+    """Without a consumer: one message a request, or several."""
     async with service.role("auditor") as auditor:
         ask = auditor.connection.request
         first = await ask("$JS.HEIRLOOM.API.DIRECT.GET.TOKENS", b'{"seq":1}')
@@ -447,8 +447,8 @@ async def test_an_auditor_reads_the_log_message_by_message(service: Service) -> 
         assert [message.headers["Nats-Sequence"] for message in read if message.headers] == ["1", "2"]
 
 
-async def test_who_asks_too_much_is_told_to_slow_down(door: Door) -> None:
-    """By client and by family; nothing of it reaches the log, and a moment later it is served again."""
+async def test_too_many_requests_are_refused_with_slow_down(door: Door) -> None:
+    """Limits of a client and of a family; refused requests append nothing, and a moment later the client is served."""
     await door.register(family_requests_per_second=2)
     async with door.service.client(door.client_id) as caller:
         token = (await caller.issue(scope="read offline_access"))["refresh_token"]
@@ -465,11 +465,11 @@ async def test_who_asks_too_much_is_told_to_slow_down(door: Door) -> None:
     await door.register(requests_per_second=1)
     for _ in range(3):
         async with door.service.client(door.client_id):
-            pass  # connecting is no request
+            pass  # connecting does not count as a request
 
 
-async def test_a_client_may_hold_so_many_connections(door: Door) -> None:
-    """Its own (`max_connections`): one more is refused, by whatever proof it comes, until another has ended."""
+async def test_a_client_has_at_most_max_connections(door: Door) -> None:
+    """One more is refused, with any proof, until another one has ended."""
     await door.register(max_connections=2)
     password = credentials.load(door.service.data).client_url("acme", door.client_id, "x").split(":")[2].split("@")[0]
     token = await door.token()
@@ -477,7 +477,7 @@ async def test_a_client_may_hold_so_many_connections(door: Door) -> None:
         opened = [await held.enter_async_context(door.opened(password=password)) for _ in range(2)]
         async with asyncio.timeout(20):
             while not all(caller.connection.is_connected for caller in opened) or await _is_let_in(door, token):
-                await asyncio.sleep(0.1)  # two replicas let in what each of them knows, and end what is too much
+                await asyncio.sleep(0.1)  # each replica accepts by its own count, and ends what is too much later
         await opened[0].connection.close()
         async with asyncio.timeout(20):
             while not await _is_let_in(door, token):
@@ -494,8 +494,8 @@ async def _is_let_in(door: Door, token: str) -> bool:
 
 
 @pytest.mark.parametrize("who", ["client", "resource"])
-async def test_a_connection_may_hold_so_many_subscriptions(service: Service, who: str) -> None:
-    """The broker ends one that subscribes to more: each costs it memory, and 200,000 of them a third of a gigabyte."""
+async def test_a_connection_has_a_limit_of_subscriptions(service: Service, who: str) -> None:
+    """The broker closes it at one more: 200,000 subscriptions would take a third of a gigabyte of its memory."""
     async with service.client("web") if who == "client" else service.role(who) as caller:
         prefix = caller.connection._inbox_prefix.decode()
         for number in range(MAX_SUBSCRIPTIONS):
@@ -509,7 +509,7 @@ async def test_a_connection_may_hold_so_many_subscriptions(service: Service, who
                 await asyncio.sleep(0.02)
 
 
-async def test_a_bound_of_none_is_no_bound(door: Door) -> None:
+async def test_a_bound_out_of_range_is_refused(door: Door) -> None:
     """At least one, and at most what one broker holds."""
     for value in (0, -1, 1_000_000, "many"):
         request = {"client_id": door.client_id, "max_connections": value}

@@ -1,4 +1,4 @@
-"""The broker's credentials: made once, for their owner alone; a role that is new gets its own."""
+"""The broker's credentials: made once, readable only by their owner; a new role gets its own."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from service.keys.keyring import KeyringError
 
 
 def test_they_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
-    """Every role has another password."""
+    """Every role has its own password and seed."""
     made = credentials.ensure(tmp_path)
     assert credentials.ensure(tmp_path) == made == credentials.load(tmp_path)
     assert set(made.passwords) == set(SHOWN) and len(set(made.passwords.values())) == len(SHOWN)
@@ -33,7 +33,7 @@ def test_they_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_new_role_gets_its_own(tmp_path: Path) -> None:
-    """A file without the edge's, with passwords of our own processes: what was handed out stays valid, theirs not."""
+    """After an upgrade: passwords that were handed out stay valid, those of our own processes do not."""
     made = credentials.ensure(tmp_path)
     file = tmp_path / CREDENTIALS
     before = json.loads(file.read_text())
@@ -47,8 +47,8 @@ def test_a_new_role_gets_its_own(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_nobody_is_a_member_of_two_accounts_or_of_the_systems(tmp_path: Path) -> None:
-    """Each role's user stands in the broker's configuration once."""
+def test_no_role_is_in_two_accounts_or_in_the_system_account(tmp_path: Path) -> None:
+    """Each role's user appears once in the broker's configuration; seeds do not appear."""
     text = nats_server.configuration("127.0.0.1:4222", tmp_path, credentials.ensure(tmp_path))
     assert all(text.count(f"user: {role},") == (role in SHOWN) for role in ROLES)
     known = credentials.ensure(tmp_path)
@@ -63,12 +63,12 @@ def configured(known: credentials.Credentials, directory: Path) -> str:
 
 
 def structure(text: str) -> str:
-    """The configuration without what stands in its strings, and without its keys."""
+    """The configuration without the content of its strings, and without its keys."""
     return re.sub(r"\b[AU][A-Z2-7]{55}\b", "KEY", re.sub(r'"[^"\\\n]*"', '""', text))
 
 
 def altered(document: dict[str, Any], byte: bytes) -> Iterator[tuple[str, bytes]]:
-    """A field, and the file with that byte put into its name or value: instead of another, and at the end."""
+    """Pairs of a field and a file with that byte in the field's name or value: in the middle, and at the end."""
     mark = "@@"
     for path in (("passwords", "operator"), ("seeds", "service"), ("client_key",), ("issuer_seed",)):
         for name in (False, True):
@@ -82,8 +82,8 @@ def altered(document: dict[str, Any], byte: bytes) -> Iterator[tuple[str, bytes]
                 yield path[0], json.dumps(altered).encode().replace(mark.encode(), byte)
 
 
-def test_no_byte_in_the_credentials_is_more_than_a_byte_of_them(tmp_path: Path) -> None:
-    """Whatever a backup's `bus.json` holds: it is refused, or the broker's configuration has the same structure."""
+def test_no_byte_in_the_credentials_changes_the_configuration(tmp_path: Path) -> None:
+    """A stranger's `bus.json` is refused, or the broker's configuration has the same structure."""
     made = credentials.ensure(tmp_path)
     document = json.loads((tmp_path / CREDENTIALS).read_text())
     path, conf = tmp_path / "of a stranger", tmp_path / "nats.conf"
@@ -95,7 +95,7 @@ def test_no_byte_in_the_credentials_is_more_than_a_byte_of_them(tmp_path: Path) 
         for written in {bytes([byte])} | escaped:
             for field, content in altered(document, written):
                 try:
-                    known = credentials._complete(credentials.decode(content, path))  # as they are before they are used
+                    known = credentials._complete(credentials.decode(content, path))  # completed as before use
                 except KeyringError:
                     continue
                 if known == made or (field, byte) in taken:
@@ -106,7 +106,7 @@ def test_no_byte_in_the_credentials_is_more_than_a_byte_of_them(tmp_path: Path) 
                 if text != plain:
                     conf.write_text(text)
                     subprocess.run([nats_server.binary(), "-t", "-c", conf], check=True, capture_output=True)
-    assert {"passwords", "client_key"} <= {field for field, _ in taken}, "some bytes are what a password is made of"
+    assert {"passwords", "client_key"} <= {field for field, _ in taken}, "some bytes are valid in a password"
 
 
 INJECTED = 'x" } ] } }\npid_file: "/tmp/a_file_of_the_victim"\nAGAIN { a { users: [ { user: a, password: "x'
@@ -124,8 +124,8 @@ STRANGE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_credentials_that_were_not_made_here_are_refused(kind: str, tmp_path: Path) -> None:
-    """By what is wrong, without the value."""
+def test_malformed_credentials_are_refused(kind: str, tmp_path: Path) -> None:
+    """The error says what is wrong, without the value."""
     credentials.ensure(tmp_path)
     document = json.loads((tmp_path / CREDENTIALS).read_text())
     for field, value in STRANGE[kind].items():
@@ -136,7 +136,7 @@ def test_credentials_that_were_not_made_here_are_refused(kind: str, tmp_path: Pa
 
 
 def test_two_roles_with_one_seed_are_refused(tmp_path: Path) -> None:
-    """The broker would not start with them, and one role would be the other."""
+    """The broker would not start, and one role could act as the other."""
     made = credentials.ensure(tmp_path)
     document = json.loads((tmp_path / CREDENTIALS).read_text())
     document["seeds"]["audit"] = made.seeds["service"]
@@ -161,10 +161,10 @@ def test_two_roles_with_one_seed_are_refused(tmp_path: Path) -> None:
         (0o640, 0, 0, False),
     ],
 )
-def test_what_others_have_a_part_in_is_not_used(
+def test_a_file_that_others_can_change_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, me: int, is_ours_alone: bool
 ) -> None:
-    """Another owner, or open to others; root mounts secrets for a group (Kubernetes), and may use everybody's."""
+    """Another owner's, or open to others; root mounts secrets for a group (Kubernetes), and may use every file."""
     file = tmp_path / "secret"
     file.touch()
     monkeypatch.setattr(os, "geteuid", lambda: me)
@@ -177,8 +177,8 @@ def test_what_others_have_a_part_in_is_not_used(
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o775])
-def test_an_empty_directory_of_ours_is_made_private(tmp_path: Path, mode: int) -> None:
-    """Nothing lies there that anybody could need."""
+def test_an_empty_directory_is_made_private(tmp_path: Path, mode: int) -> None:
+    """It holds nothing that anybody else could need."""
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(mode)
@@ -200,7 +200,7 @@ def test_an_empty_directory_of_ours_is_made_private(tmp_path: Path, mode: int) -
 def test_a_directory_of_others_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, content: str | None, me: int | None, why: str
 ) -> None:
-    """Refused before anything is written there, or its mode is changed; what else to name is said."""
+    """Refused before anything is written there, and its mode stays."""
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(mode)
@@ -208,7 +208,7 @@ def test_a_directory_of_others_is_left_as_it_is(
         (data / content).touch()
     if me is not None:
         if os.geteuid() == 0:
-            os.chown(data, 54321, -1)  # what is root's, everybody takes
+            os.chown(data, 54321, -1)  # root's own files are accepted for every user
         monkeypatch.setattr(os, "geteuid", lambda: me)
     with pytest.raises(CannotStart, match=f"{data} {why}"):
         prepare(DataDirectory(data))
@@ -217,7 +217,7 @@ def test_a_directory_of_others_is_left_as_it_is(
 
 
 def test_a_path_that_is_too_long_for_the_read_model_is_refused(tmp_path: Path) -> None:
-    """SQLite opens nothing below it, and who waits for the read model would wait for ever."""
+    """SQLite cannot open a file below it, and `up` would wait for the read model for ever."""
     data = tmp_path.joinpath(*["x" * 200] * 3)
     with pytest.raises(CannotStart, match="too long"):
         prepare(DataDirectory(data))
@@ -232,7 +232,7 @@ def test_a_path_that_is_too_long_for_the_read_model_is_refused(tmp_path: Path) -
 
 
 def test_credentials_open_to_others_are_refused_by_name(tmp_path: Path) -> None:
-    """With what to do, and so is a directory in use that was opened since."""
+    """The error names the command that mends it; also for a data directory that was opened later."""
     data = tmp_path / "data"
     prepare(DataDirectory(data))
     data.chmod(0o750)
@@ -245,8 +245,8 @@ def test_credentials_open_to_others_are_refused_by_name(tmp_path: Path) -> None:
         credentials.load(data)
 
 
-def test_a_role_of_another_build_is_of_no_consequence(tmp_path: Path) -> None:
-    """One that an older build had: nothing is made from it, and the others are as they were."""
+def test_a_role_of_another_version_is_ignored(tmp_path: Path) -> None:
+    """One that an older version had: it gets no user, and the other roles are as they were."""
     made = credentials.ensure(tmp_path)
     other = {"password": "a" * 32, "seed": credentials._seed(nkeys.PREFIX_BYTE_USER)}
     passwords, seeds = made.passwords | {"older": other["password"]}, made.seeds | {"older": other["seed"]}

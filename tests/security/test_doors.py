@@ -1,4 +1,4 @@
-"""The service tries a broker's doors before it serves: what strangers may do there is found, named and not done."""
+"""Before it serves, the service probes what strangers may do on the broker: it is reported, and nothing is done."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from tests.system.service import HEIRLOOM, PATIENCE_SECONDS, Service
 
 @contextmanager
 def configured(directory: Path, text: str) -> Iterator[Broker]:
-    """A broker with that in its configuration."""
+    """A broker with that configuration."""
     server = Broker(directory)
     server.configure(text)
     server.start()
@@ -39,7 +39,7 @@ def configured(directory: Path, text: str) -> Iterator[Broker]:
 
 
 def test_an_open_broker_is_not_served_on(nats_server: Broker, tmp_path: Path) -> None:
-    """Refused in one line that says what is open and what to do; nothing was begun there."""
+    """Refused in one line that says what is open and what to do; nothing was started there."""
     command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--nats", nats_server.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -50,8 +50,8 @@ def test_an_open_broker_is_not_served_on(nats_server: Broker, tmp_path: Path) ->
     assert not (tmp_path / "data" / "projector.log").exists(), "audit queries were answered there"
 
 
-def test_a_broker_that_knows_our_credentials_is_served_on_only_when_shut(tmp_path: Path) -> None:
-    """What `broker-config` writes, and the same with one line more, by which everybody is an operator."""
+def test_a_broker_with_our_credentials_must_be_shut_to_strangers(tmp_path: Path) -> None:
+    """The output of `broker-config` is accepted, and refused with one line more that makes everybody an operator."""
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     text = accounts(credentials.ensure(data))
@@ -68,12 +68,12 @@ def test_a_broker_that_knows_our_credentials_is_served_on_only_when_shut(tmp_pat
 
 
 @pytest.mark.parametrize("reply", [doors.UNDELIVERED, ""])
-async def test_nothing_is_done_by_trying(
+async def test_probing_changes_nothing(
     connection: Connection, nats_server: Broker, monkeypatch: pytest.MonkeyPatch, reply: str
 ) -> None:
-    """On a broker with a log that lets anybody write it: nothing is stored, purged, paused, taken or deleted.
+    """On an open broker with a log: nothing is stored, purged, paused, consumed or deleted.
 
-    Nothing is delivered even; and if a broker did deliver it, what is tried would still do nothing.
+    No probe is delivered; and a broker that delivered one would still find a malformed request in it.
     """
     monkeypatch.setattr(doors, "UNDELIVERED", reply)
     jetstream = connection.jetstream()
@@ -105,8 +105,8 @@ async def test_nothing_is_done_by_trying(
     assert not reply or not received
 
 
-async def test_a_service_of_ours_has_its_doors_shut(service: Service) -> None:
-    """Nobody is let in without credentials or with wrong ones, and roles and clients may do what is theirs alone."""
+async def test_our_own_broker_is_shut(service: Service) -> None:
+    """Nobody connects without credentials or with wrong ones; roles and clients have their own rights only."""
     await try_doors(f"nats://{service.host}", credentials.load(service.data), [Name("acme", "web"), Name("globex")])
 
 
@@ -168,8 +168,8 @@ async def test_a_service_of_ours_has_its_doors_shut(service: Service) -> None:
         ('publish: "$JS.API.CONSUMER.DELETE.TOKENS.*"', "publish to $JS.API.CONSUMER.>"),
     ],
 )
-async def test_one_open_door_is_enough(tmp_path: Path, rights: str, named: str) -> None:
-    """Whoever comes without credentials has one right too many (`no_auth_user`), perhaps to one tenant's subjects."""
+async def test_one_right_too_many_is_found(tmp_path: Path, rights: str, named: str) -> None:
+    """A guest (`no_auth_user`) with one right, perhaps to a single tenant's subjects."""
     kind, subject = rights.split(": ")
     other = "subscribe" if kind == "publish" else "publish"
     permissions = f'{{ {kind}: [{subject}], {other}: {{ deny: [">"] }} }}'
@@ -181,9 +181,9 @@ async def test_one_open_door_is_enough(tmp_path: Path, rights: str, named: str) 
 
 
 def test_each_subject_of_the_role_table_is_tried() -> None:
-    """Both ways, also of a role that somebody adds: a list beside the table was narrower than what the service trusts.
+    """Both ways, also for a role that is added later: an older list beside the table had gaps.
 
-    What anybody may ask may be asked; another's question is still not for everybody's ears.
+    Subjects that everybody may publish to are not tried; subscribing to them is.
     """
     orders = ("new.*.orders.>", f"{LOG_API}.NEW.ORDER")
     table = ROLES | {"new": Role("NEW", publish=orders, subscribe=("news",))}
@@ -192,13 +192,13 @@ def test_each_subject_of_the_role_table_is_tried() -> None:
         for pattern in (*role.publish, *role.subscribe, f"_INBOX.role.{name}.>"):
             assert pattern == FOR_EVERYBODY or any(may((pattern,), subject) for subject in tried[True]), pattern
             assert pattern in tried[False] and any(may((pattern,), subject) for subject in tried[True] + tried[False])
-    assert "$JS.API.NEW.ORDER" in tried[True], "in the log's own account it is called so"
+    assert "$JS.API.NEW.ORDER" in tried[True], "the subject's name within the log's own account"
     assert "oauth.doors.public.doors" not in tried[True]
     assert not any("*" in subject or ">" in subject for subject in tried[True])
 
 
-async def test_listening_alone_is_found_where_one_queue_is_shut(tmp_path: Path) -> None:
-    """A refusal in a queue is none of listening without: the broker words both alike."""
+async def test_a_right_to_subscribe_is_found_beside_a_denied_queue(tmp_path: Path) -> None:
+    """The broker words both refusals alike: one of a queue says nothing about plain subscriptions."""
     permissions = '{ publish: { deny: [">"] }, subscribe: ["oauth.doors.edge.token", "oauth.doors.edge.token other"] }'
     text = f"authorization {{ users: [ {{ user: guest, password: x, permissions: {permissions} }} ] }}"
     with configured(tmp_path, text + "\nno_auth_user: guest") as server, pytest.raises(OpenDoors) as found:
@@ -206,8 +206,8 @@ async def test_listening_alone_is_found_where_one_queue_is_shut(tmp_path: Path) 
     assert "may subscribe to oauth.>" in str(found.value)
 
 
-def test_what_obeys_whatever_it_is_sent_is_tried_by_no_real_name() -> None:
-    """Not even one tenant's: these orders would delete, or move who leads."""
+def test_orders_that_need_no_valid_body_are_tried_without_a_real_name() -> None:
+    """They would delete something, or move a leader, whatever the body is."""
     obeyed = ("STREAM.DELETE.", "STEPDOWN.", "PEER.REMOVE.", "CANCEL_MOVE.", "RESET.", "UNPIN.")
     ordered = [probe.subject for probe in probes(names=[Name("acme", "web")]) if probe.publishes]
     for subject in ordered:
@@ -217,8 +217,8 @@ def test_what_obeys_whatever_it_is_sent_is_tried_by_no_real_name() -> None:
             assert subject.endswith(f".{NAMED}"), subject
 
 
-def test_as_many_names_are_tried_as_there_is_time_for() -> None:
-    """Of many tenants one client each, of few tenants more."""
+def test_a_bounded_number_of_names_is_tried() -> None:
+    """With many tenants one client each, with few tenants more."""
     one = {"acme": [f"c{number}" for number in range(9)]}
     assert some_names({}) == []
     assert some_names(one) == [Name("acme", f"c{number}") for number in range(AT_MOST)]
@@ -227,8 +227,8 @@ def test_as_many_names_are_tried_as_there_is_time_for() -> None:
     assert many == [Name(f"t{number}", "a") for number in range(AT_MOST)]
 
 
-def test_every_question_is_tried() -> None:
-    """The audit's own table, which is not imported for that."""
+def test_every_audit_query_is_tried() -> None:
+    """The list equals the audit's own table, which it must not import."""
     audit = Audit(Progress(), AsyncMock(), {"what_if": AsyncMock()})
     assert sorted((*QUERIES, *audit._handlers)) == sorted(QUESTIONS)
 
@@ -247,13 +247,12 @@ def test_every_question_is_tried() -> None:
         ("a.*.c", "a.b.d", False),
     ],
 )
-def test_what_is_a_right_is_not_tried(pattern: str, subject: str, is_about: bool) -> None:
-    """A pattern is about all of a subject or not."""
+def test_a_pattern_must_cover_the_whole_subject(pattern: str, subject: str, is_about: bool) -> None:
     assert may((pattern,), subject) == is_about
 
 
-def test_a_right_to_one_tenants_orders_is_found_when_it_is_in_the_log(tmp_path: Path) -> None:
-    """A tenant that is made later is tried at the next start: then its name is known."""
+def test_a_right_to_one_tenants_orders_is_found_once_the_tenant_is_in_the_log(tmp_path: Path) -> None:
+    """A tenant that was created later is tried at the next start."""
     permissions = '{ publish: ["admin.acme.>"], subscribe: { deny: [">"] } }'
     users = f"{{ user: guest, password: x, permissions: {permissions} }}, {{ user: service, password: y }}"
     with configured(tmp_path / "broker", f"authorization {{ users: [ {users} ] }}\nno_auth_user: guest") as server:
@@ -267,8 +266,8 @@ def test_a_right_to_one_tenants_orders_is_found_when_it_is_in_the_log(tmp_path: 
     assert "anybody without credentials may publish to admin.>" in done.stderr
 
 
-async def test_denying_what_a_refusal_names_is_not_enough(tmp_path: Path) -> None:
-    """`no_auth_user` with all but the denies of the first five subjects: it read the audit, and forged the news."""
+async def test_denying_the_named_subjects_is_not_enough(tmp_path: Path) -> None:
+    """A guest with five subjects denied could still read the audit and forge messages between replicas."""
     publish = '["tokens.>", "admin.>", "$JS.API.>", "oauth.*.client.>", "_INBOX.>"]'
     subscribe = '["tokens.>", "admin.>", "oauth.>", "$JS.API.>", "_INBOX.>"]'
     permissions = f"{{ publish: {{ deny: {publish} }}, subscribe: {{ deny: {subscribe} }} }}"
@@ -284,7 +283,7 @@ async def test_denying_what_a_refusal_names_is_not_enough(tmp_path: Path) -> Non
 
 @asynccontextmanager
 async def answering(*lines: bytes) -> AsyncIterator[tuple[str, list[None]]]:
-    """A broker that answers each connection with the next of these lines, and then with the last: where, how often."""
+    """A broker that replies to each connection with the next line, then with the last; yields its URL and its calls."""
     waiting, times = list(lines), list[None]()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -305,8 +304,8 @@ async def answering(*lines: bytes) -> AsyncIterator[tuple[str, list[None]]]:
 FULL, SHUT = b"-ERR 'maximum connections exceeded'\r\n", b"-ERR 'Authorization Violation'\r\n"
 
 
-async def test_an_unclear_answer_is_not_taken_for_a_shut_door(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that is full now lets somebody in later: tried again, then not served on, and the reason is told."""
+async def test_an_unclear_reply_does_not_count_as_shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full broker may accept the same connection later: tried again, then refused with the reason."""
     monkeypatch.setattr(doors, "PAUSE_SECONDS", 0)
     async with answering(FULL) as (url, times):
         with pytest.raises(Untried, match="lets in anybody without credentials: maximum connections exceeded"):
@@ -316,10 +315,10 @@ async def test_an_unclear_answer_is_not_taken_for_a_shut_door(monkeypatch: pytes
         await try_doors(url, None)
 
 
-async def test_a_server_that_is_down_is_not_shut(
+async def test_a_server_that_is_down_does_not_count_as_shut(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may come back open: alone it is not served on; beside others that are shut it is, as a cluster must."""
+    """It may come back open: alone it is refused; beside servers that are shut it is accepted, as in a cluster."""
     monkeypatch.setattr(doors, "PAUSE_SECONDS", 0)
     with configured(tmp_path / "down", "authorization { user: service, password: secret }") as down:
         await try_doors(down.url, None)
@@ -332,15 +331,15 @@ async def test_a_server_that_is_down_is_not_shut(
         await try_doors(f"{down.url},{up.url}", None)
 
 
-async def test_a_broker_that_asks_for_a_password_is_shut(tmp_path: Path) -> None:
-    """Without credentials, and with wrong ones."""
+async def test_a_broker_that_requires_a_password_is_shut(tmp_path: Path) -> None:
+    """Neither no credentials nor wrong ones are accepted."""
     with configured(tmp_path, "authorization { user: service, password: secret }") as server:
         await try_doors(server.url.replace("//", "//service:secret@"), None)
 
 
 @pytest.mark.parametrize("role", ["operator", "auditor", "edge", "resource"])
 async def test_a_role_with_too_many_rights_is_found(tmp_path: Path, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody has changed what `broker-config` wrote: that role may write into the log."""
+    """A changed configuration that lets this role write into the log."""
     known = credentials.ensure(tmp_path)
     wider = ROLES[role]._replace(publish=(*ROLES[role].publish, "tokens.>"))
     with monkeypatch.context() as changed:
@@ -358,8 +357,8 @@ async def test_a_role_with_too_many_rights_is_found(tmp_path: Path, role: str, m
     assert set(found.values()) == {""}
 
 
-def test_insecure_is_said_out_loud(nats_server: Broker, tmp_path: Path) -> None:
-    """A warning on standard error, which names the broker and what may be done there."""
+def test_insecure_prints_a_warning(nats_server: Broker, tmp_path: Path) -> None:
+    """On standard error, with the broker's address and what is not checked."""
     service = Service(tmp_path / "data", "--nats", nats_server.url, "--insecure", "--no-notary")
     service.start()
     try:

@@ -1,6 +1,6 @@
-"""Every subject that a role may not publish to, or listen on, is tried; the log stays as it was, byte for byte.
+"""Every subject that a role may not publish or subscribe to is tried; the log stays the same, byte for byte.
 
-What is tried is generated from the role table itself: whatever one role may do is tried by all others.
+The subjects come from the role table itself: each role tries what any other role may do.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ CLIENT = "client"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One of its own: what is tried leaves junk among the checkpoints, which `verify` names for ever."""
+    """Its own service: the tests leave junk among the checkpoints, which `verify` would name for ever."""
     with running(tmp_path_factory.mktemp("forbidden") / "data", "--replicas", "2", "--notary", seed=SEED) as service:
         yield service
 
@@ -71,17 +71,15 @@ ALWAYS_TRIED = (
 
 
 class Rights(NamedTuple):
-    """What may be published to and listened on, as NATS patterns."""
+    """The subjects to publish and subscribe to, as NATS patterns."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
 
     def may_publish(self, subject: str) -> bool:
-        """As the table says."""
         return _matches(self.publish, subject)
 
     def may_subscribe(self, subject: str) -> bool:
-        """As the table says."""
         return _matches(self.subscribe, subject)
 
 
@@ -98,7 +96,7 @@ def _matches(patterns: tuple[str, ...], subject: str) -> bool:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether there is a subject that both patterns match."""
+    """Whether any subject matches both patterns."""
     for mine, others in zip(one.split("."), other.split("."), strict=False):
         if ">" in (mine, others):
             return True
@@ -113,13 +111,13 @@ STRANGERS = (
 )
 APPENDING = {"service", "backup"}
 KEEPER = "keeper"
-"""`heirloom up`, which has everybody's seeds. What the broker answers it is about the broker, and no commit."""
+"""`heirloom up`, which has everybody's seeds. The broker's replies to it are about the broker, and no commits."""
 ANSWERING = [
     name
     for name, role in OWN.items()
     if any(_overlap(listens, asked) for listens in role.subscribe for asked in STRANGERS)
 ]
-"""Those of our own roles that receive what strangers publish."""
+"""Our own roles that receive messages from strangers."""
 
 
 def _one_of(pattern: str) -> str:
@@ -140,11 +138,11 @@ TRIED = tuple(
 CONCRETE = tuple(subject for subject in TRIED if not {"*", ">"} & set(subject.split(".")))
 
 
-def test_what_receives_from_strangers_publishes_replies_alone() -> None:
-    """So that no fault of a parser of ours reaches the log: by no subject, no consumer, no reply of JetStream's."""
+def test_roles_that_receive_from_strangers_publish_only_replies() -> None:
+    """So that no fault in our parsers can append: no subject, consumer or JetStream reply of theirs leads there."""
     assert set(ANSWERING) == {"audit", "audit-auditors", *map(answering, ASKING)}
     for name in ANSWERING:
-        outside = OWN[name].account != LOG_ACCOUNT  # where nothing of the service's awaits a reply
+        outside = OWN[name].account != LOG_ACCOUNT  # no connection of the service waits for a reply there
         assert OWN[name].publish == (("_INBOX.>",) if outside else (f"{inbox('inquiry')}.>",))
     for name, role in OWN.items():
         appends = any(_overlap(subject, "tokens.>") for subject in role.publish)
@@ -152,16 +150,16 @@ def test_what_receives_from_strangers_publishes_replies_alone() -> None:
         assert not (appends or delivers) or name not in ANSWERING
 
 
-def test_an_inbox_is_one_roles_alone() -> None:
-    """Replies carry tokens: nobody listens to more than his own."""
+def test_an_inbox_belongs_to_one_role() -> None:
+    """Replies carry tokens: no role may subscribe to another's."""
     for name, role in ROLES.items():
         assert not any(_overlap(subject, "_INBOX.>") for subject in role.subscribe)
         others = {publisher for publisher, rights in OWN.items() if f"{inbox(name)}.>" in rights.publish}
         assert others <= {name} | ({"audit"} if name == "inquiry" else set())
 
 
-def test_what_waits_for_a_person_is_read_by_the_log_connection_alone() -> None:
-    """A device's seed lies there, and the family its user code stands for: backups and auditors have no way to it."""
+def test_only_the_log_connection_reads_waiting_devices() -> None:
+    """They hold a device's seed and the family of its user code: backups and auditors must not reach them."""
     api = ("STREAM.MSG.GET.DEVICES", "STREAM.SNAPSHOT.DEVICES", "DIRECT.GET.DEVICES", "DIRECT.GET.DEVICES.>")
     consuming = ("CONSUMER.CREATE.DEVICES", "CONSUMER.CREATE.DEVICES.>", "CONSUMER.MSG.NEXT.DEVICES.*")
     reads = [f"$JS.API.{what}" for what in (*api, *consuming)]
@@ -173,8 +171,8 @@ def test_what_waits_for_a_person_is_read_by_the_log_connection_alone() -> None:
     assert hears == {"service"}
 
 
-def test_nobody_in_the_logs_account_reads_it_who_may_not_append() -> None:
-    """The broker answers under any reply subject there, the log's too: what is stored could be stored once more."""
+def test_in_the_logs_account_only_appending_roles_read() -> None:
+    """The broker publishes replies under any subject there, also the log's: a stored commit could be stored again."""
     reads = {
         name
         for name, role in ROLES.items()
@@ -184,18 +182,18 @@ def test_nobody_in_the_logs_account_reads_it_who_may_not_append() -> None:
 
 
 class Intruder:
-    """Connected with a role's credentials; `refused` holds what the broker said no to."""
+    """A connection with a role's credentials; `refused` holds the broker's errors."""
 
     def __init__(self) -> None:
         self.connection = Client()
         self.refused: list[str] = []
 
     async def heard(self, error: Exception) -> None:
-        """The broker's only answer to what is not allowed."""
+        """Record an error: the broker's only reply to a forbidden subject."""
         self.refused.append(str(error))
 
     def refusals(self, of: str) -> set[str]:
-        """The subjects."""
+        """The subjects of the refusals, in lower case."""
         found = (re.search(rf'permissions violation for {of} to "([^"]+)"', said, re.I) for said in self.refused)
         return {match[1] for match in found if match}
 
@@ -218,7 +216,7 @@ async def _as(service: Service, role: str) -> AsyncIterator[Intruder]:
 
 
 async def _log(service: Service) -> tuple[str, Any]:
-    """A digest of every message there is, and how its stream is set up."""
+    """A digest of all messages of the log, and its stream's configuration."""
     connection = await service.own()
     digest = hashlib.sha256()
     async for batch in read(connection, until=1 << 60):
@@ -230,8 +228,8 @@ async def _log(service: Service) -> tuple[str, Any]:
 
 
 @pytest.mark.parametrize("role", RIGHTS)
-async def test_whatever_is_not_allowed_is_refused(service: Service, role: str) -> None:
-    """Each is refused by name, publishing as well as listening, and nothing of it arrives anywhere."""
+async def test_every_forbidden_subject_is_refused(service: Service, role: str) -> None:
+    """Each by name, for publishing and for subscribing; the log does not change."""
     before = await _log(service)
     may_not_publish = {subject for subject in CONCRETE if not RIGHTS[role].may_publish(subject)}
     may_not_listen = {subject for subject in (*TRIED, ">", "*.>") if not RIGHTS[role].may_subscribe(subject)}
@@ -242,7 +240,7 @@ async def test_whatever_is_not_allowed_is_refused(service: Service, role: str) -
         for subject in may_not_listen:
             await intruder.connection.subscribe(subject)
         await _until(lambda: len(intruder.refused) >= len(may_not_publish) + len(may_not_listen))
-        # nats-py tells what the broker said in small letters
+        # nats-py lower-cases the broker's errors
         assert intruder.refusals("subscription") == {subject.lower() for subject in may_not_listen}
         assert intruder.refusals("publish") == {subject.lower() for subject in may_not_publish}
     assert await _log(service) == before
@@ -250,7 +248,7 @@ async def test_whatever_is_not_allowed_is_refused(service: Service, role: str) -
 
 @pytest.mark.parametrize("role", sorted(RIGHTS.keys() - APPENDING - {KEEPER}))
 async def test_no_reply_becomes_an_event(service: Service, role: str) -> None:
-    """A reply subject of the log's, or of another's request, stays in the asker's own account: it leads nowhere."""
+    """A reply subject of the log, or of another request, stays within the caller's account."""
     before = await _log(service)
     targets = (
         "tokens.acme.family.evil.live",
@@ -270,8 +268,8 @@ async def test_no_reply_becomes_an_event(service: Service, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["notary", "projector", "auditor"])
-async def test_no_stored_commit_is_stored_once_more(service: Service, role: str) -> None:
-    """A family's first commit expects nothing of the family: shown to the log again, it would begin anew what ended."""
+async def test_no_stored_commit_is_stored_again(service: Service, role: str) -> None:
+    """A family's first commit expects no predecessor: stored again, it would revive an ended family."""
     async with service.client() as web:
         issued = await web.issue("alice", "read offline_access")
         family = await web.refresh(issued["refresh_token"])
@@ -292,8 +290,8 @@ async def test_no_stored_commit_is_stored_once_more(service: Service, role: str)
     assert await _log(service) == before
 
 
-async def test_what_the_notary_publishes_is_no_commit(service: Service) -> None:
-    """Neither where it is, nor shown to the log by the broker: a commit that makes an operator makes nobody one."""
+async def test_the_notary_cannot_publish_a_commit(service: Service) -> None:
+    """Neither directly nor through the broker's replies: a commit that adds an operator has no effect."""
     before = await _log(service)
     added, state, name = RoleAdded("operator", "x"), RoleState("operator", "x"), "tokens.acme.role.evil"
     body = codec.encode(Commit(VERSION, new_id(), datetime.now(UTC), "operator", None, 0, (added,), state, name))
@@ -309,13 +307,13 @@ async def test_what_the_notary_publishes_is_no_commit(service: Service) -> None:
 
 
 async def _answered(connection: Client, role: str) -> None:
-    """What was asked before has had its answer: a later request of the same kind has."""
+    """Wait until earlier requests have been answered: until a later one of the same kind is."""
     question = {"operator": "admin.acme.evil.put", "auditor": "audit.acme.position"}.get(role, "oauth.acme.public.jwks")
     try:
         await connection.request(question, b"{}", timeout=3)
     except nats.errors.NoRespondersError:
         assert role == "operator"
-    await asyncio.sleep(0.2)  # for what would come to the log later, were it to come
+    await asyncio.sleep(0.2)  # a reply would take that long to reach the log
 
 
 async def _until(condition: Any) -> None:

@@ -1,4 +1,4 @@
-"""Who listens where the broker should learns nothing, and who asks of a service that is gone is told so (ADR 0021)."""
+"""A process on the broker's port learns no secrets, and commands detect that the service is gone (ADR 0021)."""
 
 import asyncio
 import fcntl
@@ -47,7 +47,7 @@ while True:
 
 @contextmanager
 def impostor(port: int, heard: Path, user: int = 0) -> Iterator[None]:
-    """A listener that speaks as a broker does, as that user; all that it is told comes to lie in `heard`."""
+    """A listener that behaves as a broker, run by that user; everything it receives is written to `heard`."""
     heard.touch()
     command = [sys.executable, "-c", LISTENER.replace("\\\\", "\\"), str(port), str(user), str(heard)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -59,13 +59,13 @@ def impostor(port: int, heard: Path, user: int = 0) -> Iterator[None]:
 
 
 def said(heard: Path) -> list[str]:
-    """Without the notes of who came."""
+    """The lines it received, without its notes of connections."""
     return [line for line in heard.read_text().splitlines() if line != "came"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells whose a connection's end is")
-async def test_another_users_process_is_told_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a password nor a signature: it could show both to the broker itself."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names the owner of a connection's other end")
+async def test_another_users_process_receives_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a password nor a signature, which it could pass on to the broker."""
     port, heard = nats_server.free_port(), tmp_path / "heard"
     url, seed = f"nats://operator:secret@127.0.0.1:{port}", _seed()
     with impostor(port, heard):
@@ -75,11 +75,11 @@ async def test_another_users_process_is_told_nothing(tmp_path: Path, monkeypatch
                 await connect(url, "test", patient=False)
             with pytest.raises(NotOurBroker):
                 await connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)
-        async with asyncio.timeout(20):  # the other process writes it down when its turn comes
+        async with asyncio.timeout(20):  # the other process may write its notes later
             while heard.read_text().count("came\n") < 4:
                 await asyncio.sleep(0.05)
         assert heard.read_text() == "came\n" * 4
-        monkeypatch.delenv(BROKER_OWNER)  # where nothing can be told, there is nothing to steal
+        monkeypatch.delenv(BROKER_OWNER)  # without it the owner is unknown, and only a signature is sent
         with pytest.raises((Exception, asyncio.TimeoutError)):
             await connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)
         (line,) = [line for line in said(heard) if line.startswith("CONNECT")]
@@ -87,15 +87,15 @@ async def test_another_users_process_is_told_nothing(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can be another user")
-async def test_who_takes_the_brokers_port_while_it_is_down_is_told_nothing(service: Service, tmp_path: Path) -> None:
-    """By no process of `heirloom up`, by no command; when he is gone, all goes on."""
+async def test_an_impostor_on_the_brokers_port_receives_no_credentials(service: Service, tmp_path: Path) -> None:
+    """From no process of `heirloom up` and no command; when it is gone, the service goes on."""
     heard, port = tmp_path / "heard", int(service.host.rpartition(":")[2])
     os.kill(service.pid, signal.SIGSTOP)  # it would start the broker again at once
     try:
         service.kill_child("nats-server")
         with impostor(_until_free(port), heard, NOBODY):
             async with asyncio.timeout(20):
-                while heard.read_text().count("came\n") < 30:  # ten connections, again and again
+                while heard.read_text().count("came\n") < 30:  # ten processes, which reconnect
                     await asyncio.sleep(0.05)
             for command in (["audit", "families", "--tenant", "acme"], ["url", "--role", "operator"], ["backup"]):
                 into = [str(tmp_path / "backup")] if command == ["backup"] else []
@@ -112,12 +112,12 @@ async def test_who_takes_the_brokers_port_while_it_is_down_is_told_nothing(servi
                 try:
                     assert await web.issue(scope="read")
                     break
-                except Exception:  # the broker is about to be started
+                except Exception:  # the broker is being started
                     await asyncio.sleep(0.1)
 
 
-def test_a_service_that_is_gone_is_not_asked(tmp_path: Path) -> None:
-    """`up.json` stays behind a kill -9, and whoever listens on that port now would be shown credentials."""
+def test_a_service_that_is_gone_gets_no_request(tmp_path: Path) -> None:
+    """`up.json` stays after a kill -9, and another process may listen on that port now."""
     stale = Running("127.0.0.1:1", _gone(), ours=True)
     DataDirectory(tmp_path).run_file.write_bytes(msgspec.json.encode(stale))
     _says_that_nothing_runs(tmp_path)
@@ -125,7 +125,7 @@ def test_a_service_that_is_gone_is_not_asked(tmp_path: Path) -> None:
     _says_that_nothing_runs(tmp_path)
     with DataDirectory(tmp_path).lock.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _says_that_nothing_runs(tmp_path)  # somebody else's, `heirloom broker-config` perhaps
+        _says_that_nothing_runs(tmp_path)  # another process holds the lock, `heirloom broker-config` perhaps
         alive = Running("127.0.0.1:1", os.getpid(), ours=True)
         DataDirectory(tmp_path).run_file.write_bytes(msgspec.json.encode(alive))
         assert running_service(tmp_path) == alive
@@ -155,8 +155,8 @@ def _until_free(port: int) -> int:
     return port
 
 
-async def test_a_neighbours_broker_is_not_ended(tmp_path: Path) -> None:
-    """`A2` begins as `A` does, and the number in a file that stayed behind may be any process's by now."""
+async def test_another_directorys_broker_is_not_killed(tmp_path: Path) -> None:
+    """`A2` begins like `A`, and the pid in a stale file may be another process's by now."""
     mine, neighbours = tmp_path / "A", tmp_path / "A2"
     for directory in (mine, neighbours):
         directory.mkdir()
@@ -175,8 +175,8 @@ async def test_a_neighbours_broker_is_not_ended(tmp_path: Path) -> None:
             broker.kill()
 
 
-async def test_a_broker_that_was_stopped_leaves_no_number_behind(tmp_path: Path) -> None:
-    """It may be another process's when `up` is started again."""
+async def test_a_stopped_broker_leaves_no_pid_file(tmp_path: Path) -> None:
+    """The pid may be another process's when `up` starts again."""
 
     async def at_once() -> bool:
         return True

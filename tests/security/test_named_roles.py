@@ -1,4 +1,4 @@
-"""A role under a name of its own: its tenant's subjects, an inbox nobody else hears, an end of its own."""
+"""A named role: its tenant's subjects only, an inbox of its own, revoked by itself."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ _numbers = itertools.count()
 
 
 class Named(NamedTuple):
-    """What somebody was given who may connect under that name."""
+    """The credentials of one name."""
 
     name: str
     user: str
@@ -31,16 +31,16 @@ class Named(NamedTuple):
 
 
 async def added(service: Service, operator: Caller, role: str, name: str = "", tenant: str = "acme") -> Named:
-    """Credentials of its own."""
+    """Add a name; its credentials."""
     name = name or f"holder-{next(_numbers)}"
     answer = await operator.ask(f"admin.{tenant}.role.add", {"role": role, "name": name})
-    service.secrets.append(answer["secret"])  # nothing that the service writes may hold it
+    service.secrets.append(answer["secret"])  # the service must not write it anywhere
     return Named(name, answer["user"], answer["secret"], answer["inbox_prefix"])
 
 
 @asynccontextmanager
 async def connected(service: Service, named: Named) -> AsyncIterator[tuple[Caller, list[str]]]:
-    """As that holder; and what the broker refuses, in small letters."""
+    """A connection with that name, and the broker's errors in lower case."""
     refused: list[str] = []
 
     async def note(error: Exception) -> None:
@@ -65,7 +65,7 @@ async def connected(service: Service, named: Named) -> AsyncIterator[tuple[Calle
 
 
 async def is_shut(service: Service, named: Named) -> bool:
-    """Whether it is not let in."""
+    """Whether the broker refuses the connection."""
     try:
         async with connected(service, named) as (caller, _):
             await caller.connection.flush(1)
@@ -75,7 +75,7 @@ async def is_shut(service: Service, named: Named) -> bool:
 
 
 async def all_refused(caller: Caller, refused: list[str], publish: tuple[str, ...], subscribe: tuple[str, ...]) -> None:
-    """Fails where the broker allows one of them."""
+    """Fails if the broker allows one of these."""
     for subject in publish:
         await caller.connection.publish(subject, b"{}")
     for subject in subscribe:
@@ -88,7 +88,7 @@ async def all_refused(caller: Caller, refused: list[str], publish: tuple[str, ..
 
 @pytest.fixture
 async def operator(service: Service) -> AsyncIterator[Caller]:
-    """Of all tenants."""
+    """The operator without a name, who serves all tenants."""
     async with service.role("operator") as operator:
         yield operator
 
@@ -99,19 +99,19 @@ OTHERS = (
     "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS.tokens.globex.family.x.revoked", "$JS.HEIRLOOM.API.DIRECT.GET.TOKENS",
     "$JS.HEIRLOOM.API.STREAM.INFO.TOKENS", "oauth.acme.client.web.issue",
 )  # fmt: skip
-"""What no name of acme's may publish to."""
+"""Subjects that no name of acme may publish to."""
 OWN = {
     "operator": ("admin.acme.role.list", "audit.acme.position", "oauth.acme.edge.introspect"),
     "auditor": ("audit.acme.position", "admin.acme.role.list", "oauth.acme.edge.introspect"),
     "edge": ("oauth.acme.edge.introspect", "admin.acme.role.list", "audit.acme.position"),
     "resource": ("oauth.acme.edge.introspect", "admin.acme.role.list", "oauth.acme.edge.token"),
 }
-"""What a role is answered on, and what others' it may not publish to."""
+"""For each role a subject that it gets a reply on, and two that it may not publish to."""
 
 
 @pytest.mark.parametrize("role", OWN)
 async def test_a_name_has_its_tenants_part_of_the_role(service: Service, operator: Caller, role: str) -> None:
-    """What it asks of its tenant is answered; another tenant's, another role's and the log are refused by name."""
+    """Requests about its tenant are answered; another tenant's, another role's and the log's subjects are refused."""
     answered, *denied = OWN[role]
     async with connected(service, await added(service, operator, role)) as (caller, refused):
         assert json.loads((await caller.connection.request(answered, b"{}", timeout=10)).data)
@@ -121,7 +121,7 @@ async def test_a_name_has_its_tenants_part_of_the_role(service: Service, operato
         await all_refused(caller, refused, (*OTHERS, *denied), feeds)
 
 
-async def test_a_second_holder_hears_nothing_of_the_first(service: Service, operator: Caller) -> None:
+async def test_a_second_name_receives_nothing_of_the_first(service: Service, operator: Caller) -> None:
     """Neither its replies, nor those of the role without a name, nor the other way round."""
     first, second = await added(service, operator, "resource"), await added(service, operator, "resource")
     async with (
@@ -145,8 +145,8 @@ async def test_a_second_holder_hears_nothing_of_the_first(service: Service, oper
         assert heard == []
 
 
-async def test_a_name_hears_its_tenants_revocations_alone(service: Service, operator: Caller) -> None:
-    """The feed is its tenant's; the same subscription as the role's without a name is refused."""
+async def test_a_name_receives_its_tenants_revocations_only(service: Service, operator: Caller) -> None:
+    """The subscription of the role without a name, to all tenants, is refused."""
     async with (
         connected(service, await added(service, operator, "resource")) as (resource, refused),
         service.client() as web,
@@ -165,15 +165,15 @@ async def test_a_name_hears_its_tenants_revocations_alone(service: Service, oper
         assert refused == []
 
 
-async def test_a_revoked_name_is_out_at_once_and_stays_out(service: Service, operator: Caller) -> None:
-    """On every replica; others of the same role stay; added again it is somebody new."""
+async def test_a_revoked_name_is_out_at_once(service: Service, operator: Caller) -> None:
+    """On every replica, for good; other names stay; the same name added again has new credentials."""
     gone, stays = await added(service, operator, "edge"), await added(service, operator, "edge")
     async with connected(service, gone) as (leaving, _), connected(service, stays) as (staying, _):
         revoked = await operator.ask("admin.acme.role.revoke", {"name": gone.name, "reason": "sold"})
-        for _ in range(6):  # by whichever replica the broker asks
+        for _ in range(6):  # any replica may answer the broker
             assert await is_shut(service, gone)
         await ended(leaving, 5)
-        assert await operator.ask("admin.acme.role.revoke", {"name": gone.name}) == revoked, "it is so already"
+        assert await operator.ask("admin.acme.role.revoke", {"name": gone.name}) == revoked, "already done"
         assert staying.connection.is_connected
         listed = (await operator.ask("admin.acme.role.list", {}))["items"]
         status = {item["name"]: item["status"] for item in listed}
@@ -183,8 +183,8 @@ async def test_a_revoked_name_is_out_at_once_and_stays_out(service: Service, ope
         assert await is_shut(service, gone) and not await is_shut(service, again)
 
 
-async def test_what_cannot_be_a_name(service: Service, operator: Caller) -> None:
-    """Refused with the reason; a name that is in use is nobody else's."""
+async def test_unusable_names_and_credentials(service: Service, operator: Caller) -> None:
+    """Refused with the reason; a name in use cannot be added again."""
     named = await added(service, operator, "auditor")
     for tenant, request in (
         ("acme", {"role": "auditor", "name": named.name}),
@@ -208,8 +208,8 @@ async def test_what_cannot_be_a_name(service: Service, operator: Caller) -> None
         assert await is_shut(service, named._replace(user=user, secret=secret))
 
 
-def test_its_commands(service: Service) -> None:
-    """`heirloom admin role`: a URL that connects, the list, the end; and the log is whole with them in it."""
+def test_the_role_commands(service: Service) -> None:
+    """`heirloom admin role`: add prints a URL that connects, list shows it, revoke ends it; the log verifies after."""
 
     def heirloom(*arguments: str) -> str:
         command = [str(HEIRLOOM), *arguments, "--data", str(service.data)]
@@ -227,8 +227,8 @@ def test_its_commands(service: Service) -> None:
     heirloom("audit", "verify")
 
 
-def test_heirlooms_own_commands_take_its_url(service: Service) -> None:
-    """Each asks as its holder, in its holder's inbox, about its tenant; what is every tenant's is refused in a line."""
+def test_other_commands_accept_a_names_url(service: Service) -> None:
+    """Each acts for its tenant; commands that read every tenant's log are refused in one line."""
     urls: dict[str, str] = {}
 
     def heirloom(*arguments: str, role: str = "") -> subprocess.CompletedProcess[str]:
@@ -279,6 +279,6 @@ async def _is_let_in(url: str) -> bool:
     return True
 
 
-def test_names_live_where_their_role_lives() -> None:
-    """The accounts that the service names are those of the broker's configuration."""
+def test_names_are_in_their_roles_account() -> None:
+    """The service's table of accounts equals the broker's configuration."""
     assert {name: role.account for name, role in SHOWN.items()} == ACCOUNTS

@@ -1,4 +1,4 @@
-"""Why a command, or the service, does not come to the broker: the reason that is so, in one line."""
+"""Why a command or the service cannot reach the broker: the real reason, in one line."""
 
 import socket
 import subprocess
@@ -19,7 +19,7 @@ KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n"
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Broker]:
-    """A broker with a certificate of an authority that nobody here knows."""
+    """A broker whose certificate is signed by an unknown authority."""
     certificate, key = authority(tmp_path).sign("broker")
     with configured(tmp_path / "broker", Tls(str(certificate), str(key)).configuration()) as server:
         yield server
@@ -28,7 +28,7 @@ def secured(tmp_path: Path) -> Iterator[Broker]:
 def test_a_certificate_of_an_unknown_authority(
     secured: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the certificate that is named; with its authority the command goes on, and nothing more is said."""
+    """The error names the certificate; with the authority the command goes on."""
     url = secured.url.replace("nats://", "tls://")
     for command in (["audit", "verify"], ["up", "--data", tmp_path / "data"]):
         said = heirloom(*command, "--nats", url, status=1)
@@ -39,7 +39,7 @@ def test_a_certificate_of_an_unknown_authority(
 
 
 def test_a_broker_that_hangs(tmp_path: Path) -> None:
-    """It does not answer: nothing is known of whom it lets in."""
+    """It does not answer, so what it accepts is unknown."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
         for command in (["audit", "verify"], ["up", "--data", tmp_path / "data"]):
@@ -47,27 +47,27 @@ def test_a_broker_that_hangs(tmp_path: Path) -> None:
             assert said.count("\n") == 1 and "does not answer" in said and "Timeout" not in said
 
 
-def test_a_broker_that_wants_other_credentials(tmp_path: Path) -> None:
-    """It does answer, and lets nobody in."""
+def test_a_broker_that_requires_other_credentials(tmp_path: Path) -> None:
+    """It answers, and refuses the service."""
     with configured(tmp_path / "broker", "authorization { user: somebody, password: else }") as server:
         said = heirloom("up", "--data", tmp_path / "data", "--nats", server.url, status=1)
     assert said.count("\n") == 1 and "does not let the service in: 'Authorization Violation'" in said
 
 
-def test_a_port_that_is_none() -> None:
-    """It is the port that is named."""
+def test_a_malformed_port() -> None:
+    """The error names the port, without the password."""
     said = heirloom("audit", "verify", "--nats", "nats://u:hunter2@127.0.0.1:notaport", status=2)
     assert "the port" in said and "hunter2" not in said
 
 
-def test_what_a_command_cannot_be_told(tmp_path: Path) -> None:
-    """`url` has no --nats, and is not told to use it."""
+def test_an_error_suggests_no_missing_option(tmp_path: Path) -> None:
+    """`url` has no --nats, so its error does not mention one."""
     said = heirloom("url", "--role", "auditor", "--data", tmp_path / "none", status=1)
     assert "heirloom up --data" in said and "--nats" not in said
 
 
-def test_a_key_that_cannot_be_written(tmp_path: Path) -> None:
-    """It is the answer that is in the way, not the notary."""
+def test_a_key_that_cannot_be_written_out(tmp_path: Path) -> None:
+    """The error is about standard output, not about the notary."""
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     (data / "notary.pub").write_text(KEY)

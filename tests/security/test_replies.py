@@ -1,4 +1,4 @@
-"""Whoever asks with a reply subject that is not its own gets nothing, nobody else receives it, and nobody loses his."""
+"""A foreign reply subject gets no reply, nobody else receives one, and nobody loses a reply."""
 
 import asyncio
 import contextlib
@@ -18,20 +18,20 @@ WILDCARDS = ("_INBOX.>", "_INBOX.*.*.*.*", "_INBOX.acme.web.>", ">", "*")
 FOREIGN = ("_INBOX.acme.web.others", "_INBOX.globex.web.others", "tokens.acme.tenant")
 
 
-def test_each_of_our_readers_is_alone_in_its_account() -> None:
-    """Answers from another account are lost to all below a wildcard: an auditor's could cost the projector its own."""
+def test_each_reader_has_an_account_of_its_own() -> None:
+    """nats-server loses replies across accounts below a wildcard: an auditor's request could cost the projector one."""
     for name, role in OWN.items():
         if any(subject.startswith(LOG_API) for subject in role.publish):
             assert [other for other, its in ROLES.items() if its.account == role.account] == [name]
 
 
-async def test_what_names_nobody_to_be_answered_is_no_request(service: Service) -> None:
-    """Such are the broker's own answers, which who may have the log read can have published under any subject."""
+async def test_a_message_without_a_reply_subject_is_no_request(service: Service) -> None:
+    """The broker's own replies are such messages, and a reader of the log can direct them to any subject."""
     log = await service.own()
     async with service.client() as web:
         before = await last_sequence(log)
         await web.connection.publish("oauth.acme.client.web.issue", b'{"sub":"alice","scope":"read"}')
-        await web.ask("token", {"grant_type": "refresh_token", "refresh_token": "hrt_x"})  # in the same turn
+        await web.ask("token", {"grant_type": "refresh_token", "refresh_token": "hrt_x"})  # handled after it
         assert await last_sequence(log) == before
     await log.close()
 
@@ -51,8 +51,8 @@ async def _listening(caller: Caller, inbox: str) -> AsyncIterator[list[str]]:
 
 
 @pytest.mark.parametrize("wildcard", WILDCARDS)
-async def test_a_reply_subject_with_wildcards_loses_nobody_his_answer(service: Service, wildcard: str) -> None:
-    """nats-server 2.15.1 would take the one answer for all that wait below it, were it asked across accounts."""
+async def test_a_reply_subject_with_wildcards_costs_nobody_a_reply(service: Service, wildcard: str) -> None:
+    """nats-server 2.15.1 would drop all replies that wait below it if the request crossed accounts."""
     async with service.client() as web, service.client("other") as other:
         for _ in range(10):
             asked = [asyncio.create_task(web.ask("introspect", {"token": "hrt_x"})) for _ in range(5)]
@@ -62,8 +62,8 @@ async def test_a_reply_subject_with_wildcards_loses_nobody_his_answer(service: S
 
 
 @pytest.mark.parametrize("reply", [*WILDCARDS, *FOREIGN, ""])
-async def test_nobody_receives_what_was_asked_for_another(service: Service, reply: str) -> None:
-    """Neither the one that is named, nor the asker; what it asks afterwards is answered."""
+async def test_a_reply_to_a_foreign_subject_reaches_nobody(service: Service, reply: str) -> None:
+    """Neither its owner nor the caller; the caller's next request is answered."""
     async with service.client() as web, service.client("other") as other:
         async with _listening(web, "_INBOX.acme.web") as webs, _listening(other, "_INBOX.acme.other") as others:
             await other.connection.publish("oauth.acme.client.other.introspect", b"{}", reply=reply)
@@ -80,7 +80,7 @@ async def test_nobody_receives_what_was_asked_for_another(service: Service, repl
         ("edge", "oauth.acme.edge.introspect", "_INBOX.role.resource.x"),
     ],
 )
-async def test_a_role_gets_answers_below_its_own_inbox_alone(
+async def test_a_role_gets_replies_below_its_own_inbox_only(
     service: Service, role: str, subject: str, theirs: str
 ) -> None:
     """As a client does."""
@@ -91,8 +91,8 @@ async def test_a_role_gets_answers_below_its_own_inbox_alone(
         assert len(received) == 1
 
 
-async def test_nobody_fills_the_broker_with_subscriptions(service: Service) -> None:
-    """A message to one subject is worth as many as listen to it; a subject is as deep as its owner makes it."""
+async def test_subscriptions_are_bounded(service: Service) -> None:
+    """A message to one subject costs as much as it has subscribers, and a subject as much as it has parts."""
     async with service.client("other") as other:
         await other.connection.subscribe("_INBOX.acme.other." + ".".join("a" * 1000))
         assert isinstance(other.connection, Connection)

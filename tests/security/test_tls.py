@@ -1,4 +1,4 @@
-"""TLS on the embedded broker: what is encrypted, who must show a certificate, and what is refused."""
+"""TLS on the embedded broker: what is encrypted, which certificates are required, and what is refused."""
 
 import datetime
 import ipaddress
@@ -34,18 +34,18 @@ _SIGNS = x509.KeyUsage(
 
 
 class Authority(NamedTuple):
-    """One that signs certificates, in a directory."""
+    """A certificate authority with its files in a directory."""
 
     directory: Path
     name: x509.Name
     key: ec.EllipticCurvePrivateKey
 
     def sign(self, name: str, ends_in: float = 3600) -> tuple[Path, Path]:
-        """A certificate for the loopback address, good for so many seconds from now, and its key."""
+        """A certificate for the loopback address that expires in that many seconds, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-        unsigned = (  # Python 3.13 takes nothing less (RFC 5280 §4.2.1.1)
+        unsigned = (  # Python 3.13 requires both extensions (RFC 5280 §4.2.1.1)
             _unsigned(_named(name), self.name, key, ends_in)
             .add_extension(address, critical=False)
             .add_extension(signer, critical=False)
@@ -58,12 +58,12 @@ class Authority(NamedTuple):
 
     @property
     def certificate(self) -> Path:
-        """Its own."""
+        """The authority's own certificate."""
         return self.directory / "ca.pem"
 
 
 def authority(directory: Path) -> Authority:
-    """A new one."""
+    """A new authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     made = Authority(directory, _named("test authority"), key)
     unsigned = (
@@ -96,8 +96,8 @@ def _unsigned(
     )
 
 
-async def test_everybody_shows_a_certificate(tmp_path: Path) -> None:
-    """With an authority for clients: credentials and a certificate let in, one without the other does not."""
+async def test_clients_must_present_a_certificate(tmp_path: Path) -> None:
+    """With `--tls-ca`: credentials and a certificate together connect, one without the other does not."""
     ours = authority(tmp_path)
     certificate, key = ours.sign("broker")
     options = "--tls-cert", str(certificate), "--tls-key", str(key), "--tls-ca", str(ours.certificate)
@@ -117,7 +117,7 @@ async def test_everybody_shows_a_certificate(tmp_path: Path) -> None:
         await connection.close()
         with pytest.raises((nats.errors.Error, OSError)):
             await _connect(url.replace("acme.web:", "acme.web:x"), trusting)
-        with pytest.raises((nats.errors.Error, OSError)):  # in the clear
+        with pytest.raises((nats.errors.Error, OSError)):  # without TLS
             await nats.connect(
                 credentials.load(service.data).url("operator", service.host),
                 max_reconnect_attempts=0,
@@ -146,7 +146,7 @@ async def test_everybody_shows_a_certificate(tmp_path: Path) -> None:
         ("0.0.0.0", ("broker.pem", "other.key", None), "not a certificate and its key"),
     ],
 )
-def test_what_cannot_be_secure_is_refused(
+def test_insecure_options_are_refused(
     tmp_path: Path, host: str, which: tuple[str | None, str | None, str | None], why: str
 ) -> None:
     """In one line, before anything is started."""
@@ -159,8 +159,8 @@ def test_what_cannot_be_secure_is_refused(
 
 
 @pytest.mark.parametrize(("ends_in", "why"), [(-60, "expired on "), (7260, "is not valid before ")])
-def test_a_certificate_out_of_its_time_is_refused_with_its_date(tmp_path: Path, ends_in: int, why: str) -> None:
-    """Before anything is started: a broker that has one is connected to by nobody, and `up` would wait for ever."""
+def test_a_certificate_out_of_its_time_is_refused_with_the_date(tmp_path: Path, ends_in: int, why: str) -> None:
+    """Before anything is started: nothing could connect to the broker, and `up` would wait for ever."""
     certificate, key = authority(tmp_path).sign("broker", ends_in)
     when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=ends_in if ends_in < 0 else ends_in - 7200)
     with pytest.raises(CannotSecure, match=rf"{certificate} {why}{when:%Y-%m-%d %H}:\d\d UTC"):
@@ -168,7 +168,7 @@ def test_a_certificate_out_of_its_time_is_refused_with_its_date(tmp_path: Path, 
 
 
 def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
-    """The service's own connections show it: the broker would let none of them in, and `up` would wait for ever."""
+    """The service's own connections present it: the broker would refuse them, and `up` would wait for ever."""
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
     ours, theirs = authority(tmp_path / "ours"), authority(tmp_path / "theirs")
@@ -188,7 +188,7 @@ def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
 
 
 def test_loopback_needs_no_certificate() -> None:
-    """Nobody else listens there."""
+    """Nobody else can listen there."""
     assert required("127.0.0.1", None, None, None) is None and required("localhost", None, None, None) is None
 
 
