@@ -1,4 +1,4 @@
-"""Whose signature counts, and for how long."""
+"""Which signatures are accepted, and for how long."""
 
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def _token(key: SigningKey, **changes: Any) -> str:
 
 
 def _acme(status: str = "active") -> tuple[Tenant, SigningKey]:
-    """The tenant with its one key, which has stood there since the start."""
+    """A tenant with one key that exists since `START`."""
     tenant = Tenant("acme", KEYS)
     key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
     state = KeyState("ES256", KEYS.first, 1, key.public_jwk(), cast("Any", status))
@@ -39,8 +39,8 @@ def _acme(status: str = "active") -> tuple[Tenant, SigningKey]:
     return tenant, key
 
 
-def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else what leaked would sign for ever. The lifetime that counts is the longest that tokens were given."""
+def test_a_retired_key_verifies_nothing_after_its_last_token_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a leaked key would sign for ever. The longest recorded token lifetime counts."""
     tenant, key = _acme("retired")
     for ttl in (TTL, 1, None):
         tenant.record_token_lifetimes(ttl)
@@ -51,8 +51,8 @@ def test_a_retired_key_is_good_for_nothing_once_its_last_token_has_ended(monkeyp
         assert (jwks_of(tenant)["keys"] != []) == good, "nor is it published any longer"
 
 
-def test_a_token_of_an_issuer_that_was_renamed_is_void() -> None:
-    """RFC 9068 §4: `iss` is the issuer's name of today, to the letter, whichever of its keys has signed."""
+def test_a_token_of_a_renamed_issuer_is_void() -> None:
+    """RFC 9068 §4: `iss` must equal the issuer's current name exactly, whichever of its keys signed."""
     tenant, key = _acme()
     assert recognise._signed(tenant, _token(key)) is not None
     tenant.settings = TenantSettings(issuer="https://acme.example")
@@ -61,8 +61,8 @@ def test_a_token_of_an_issuer_that_was_renamed_is_void() -> None:
     assert recognise._signed(tenant, _token(key, iss="https://acme.example")) is not None
 
 
-async def test_an_access_token_at_its_exact_end_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 7519 §4.1.4: "on or after" `exp` it is not accepted. RFC 7009 §2.2: nor when a clock is set back."""
+async def test_an_access_token_is_dead_at_its_exact_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7519 §4.1.4: "on or after" `exp` it is refused. RFC 7009 §2.2: also after a clock was set back."""
     tenant, key = _acme()
     exp = int(START.timestamp()) + 300
     token = _token(key, exp=exp, jti="jti-0", aud="https://acme.example")

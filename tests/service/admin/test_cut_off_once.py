@@ -1,4 +1,4 @@
-"""Whether anything has begun since the same was ordered: told by a list whose pages may be empty."""
+"""Whether any family lives since an earlier order: read from a list whose pages may be empty."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +17,8 @@ from tests.projections.queries.asked import Asked
 P = TypeVar("P", bound=msgspec.Struct)
 
 
-class Told(ReadModelClient):
-    """What the read model answers, without a broker between."""
+class AnsweringReadModel(ReadModelClient):
+    """A client that queries the read model directly, without a broker."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
@@ -29,8 +29,8 @@ class Told(ReadModelClient):
         return msgspec.json.decode(reply, type=kind)
 
 
-async def test_one_that_lives_behind_many_that_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rows are looked at before it."""
+async def test_a_living_family_is_found_behind_many_ended_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list returns empty pages before the one with the family."""
     monkeypatch.setattr(pagination, "LOOKED_THROUGH", 3)
     maker = LogMaker()
     maker.open("lives")
@@ -44,7 +44,9 @@ async def test_one_that_lives_behind_many_that_do_not(tmp_path: Path, monkeypatc
     async def last_sequence() -> int:
         return len(maker.log)
 
-    context = cast("Any", SimpleNamespace(log=SimpleNamespace(last_sequence=last_sequence), read_model=Told(asked)))
+    context = cast(
+        "Any", SimpleNamespace(log=SimpleNamespace(last_sequence=last_sequence), read_model=AnsweringReadModel(asked))
+    )
     assert await _lives(context, "acme", "alice", None)
     assert not await _lives(context, "acme", "bob", None)
     await asked.audit.close()

@@ -1,4 +1,4 @@
-"""What a request may carry to prove its client, read strictly; secrets verified at once; assertions judged."""
+"""How client authentication is parsed, and how secrets and assertions are verified."""
 
 import asyncio
 import base64
@@ -58,13 +58,13 @@ def _basic(text: str | bytes) -> dict[str, str]:
 
 
 def _signed(key: Key, alg: str, header: dict[str, Any] | None = None, claims: dict[str, Any] = GOOD) -> str:
-    """A compact JWS, made by hand: the library would refuse to make some of these."""
+    """A compact JWS made by hand, for the library refuses to make some of these."""
 
     def part(value: dict[str, Any]) -> bytes:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
 
     signing_input = part({"alg": alg} | (header or {})) + b"." + part(claims)
-    if alg == "HS256":  # the public key taken for a secret
+    if alg == "HS256":  # the public key is used as a shared secret
         signature = hmac.digest(json.dumps(key.as_dict(private=False)).encode(), signing_input, "sha256")
     else:
         signature = jws.JWSRegistry.algorithms[alg].sign(signing_input, key)
@@ -75,8 +75,8 @@ def _jwks(*keys: Key) -> dict[str, Any]:
     return {"keys": [key.as_dict(private=False) for key in keys]}
 
 
-def test_every_endpoint_of_a_client_answers_at_the_edge() -> None:
-    """The edge's subjects follow from the table; those for anyone are not doubled."""
+def test_every_client_endpoint_exists_at_the_edge() -> None:
+    """The edge's subjects are derived from the table; public endpoints are not repeated there."""
     edge = {row.subject for row in endpoints().values() if row.authenticates_client}
     assert edge == {f"oauth.*.edge.{name}" for name, row in ENDPOINTS.items() if ".client." in row.subject}
 
@@ -92,7 +92,7 @@ def test_every_endpoint_of_a_client_answers_at_the_edge() -> None:
     ],
 )
 def test_basic(sent: str, client_id: str, secret: str) -> None:
-    """RFC 6749 §2.3.1: id and secret are encoded as in a form; the header's name and scheme in any case."""
+    """RFC 6749 §2.3.1: id and secret are form-encoded; the names of header and scheme ignore case."""
     assert client_proof("token", _basic(sent), {}) == BySecret("client_secret_basic", client_id, secret)
     lower = {"authorization": _basic(sent)["Authorization"].replace("Basic", "bAsIc")}
     assert client_proof("token", lower, {"client_id": "web"}) == BySecret("client_secret_basic", client_id, secret)
@@ -113,8 +113,8 @@ def test_basic(sent: str, client_id: str, secret: str) -> None:
     ],
     ids=["empty", "alone", "not base64", "Bearer", "long", "no colon", "not UTF-8", "not UTF-8 inside", "another"],
 )
-def test_an_authorization_that_cannot_be_read(headers: dict[str, str]) -> None:
-    """`invalid_client`, in the same words whatever was wrong."""
+def test_a_malformed_authorization_header(headers: dict[str, str]) -> None:
+    """It is `invalid_client`, always with the same description."""
     with pytest.raises(OAuthError) as refused:
         client_proof("token", headers, {"client_id": "web"})
     assert (refused.value.code, refused.value.description) == ("invalid_client", "client authentication failed")
@@ -142,13 +142,13 @@ SEVERAL, HALF = "by one method, not by several", "belong together"
     ],
 )
 def test_several_methods_or_half_a_method(headers: dict[str, str], parameters: dict[str, Any], why: str) -> None:
-    """RFC 6749 §2.3, §5.2: `invalid_request`, with the reason, which discloses nothing about a client."""
+    """RFC 6749 §2.3, §5.2: `invalid_request`, with a reason that discloses nothing about a client."""
     with pytest.raises(OAuthError, match=f"invalid_request.*{why}"):
         client_proof("token", headers, parameters)
 
 
-def test_the_methods_of_the_body() -> None:
-    """Post, assertion, name alone; nothing at all is `invalid_client`."""
+def test_methods_in_the_body() -> None:
+    """Secret, assertion, or name alone; without any of them it is `invalid_client`."""
     assert client_proof("token", {}, {"client_id": "web"}) == ByName("web")
     post = {"client_id": "web", "client_secret": "x", "client_assertion": None}
     assert client_proof("token", {}, post) == BySecret("client_secret_post", "web", "x")
@@ -160,8 +160,8 @@ def test_the_methods_of_the_body() -> None:
             client_proof("token", {}, wrong)
 
 
-def test_the_client_id_of_authorize_is_another_clients() -> None:
-    """It names who asks for the code, never the caller."""
+def test_the_client_id_of_authorize_names_another_client() -> None:
+    """It names the client that gets the code, never the caller."""
     assert client_proof("authorize", _basic("login:x"), {"client_id": "web"}) == BySecret(
         "client_secret_basic", "login", "x"
     )
@@ -170,8 +170,8 @@ def test_the_client_id_of_authorize_is_another_clients() -> None:
 
 
 @pytest.mark.parametrize("alg", KEYS)
-def test_assertions_of_every_algorithm(alg: str) -> None:
-    """With the right key, by its name or without; never with another one."""
+def test_assertions_with_every_algorithm(alg: str) -> None:
+    """They verify with the right key, with or without its `kid`, and never with another key."""
     key, other = KEYS[alg], KEYS["PS256" if alg != "PS256" else "RS256"]
     headers: list[dict[str, Any]] = [{}, {"kid": key.thumbprint()}, {"typ": "client-authentication+jwt"}]
     for header in headers:
@@ -184,8 +184,8 @@ def test_assertions_of_every_algorithm(alg: str) -> None:
 
 
 @pytest.mark.parametrize(("alg", "other"), [("PS256", "RS256"), ("RS256", "PS256")])
-def test_a_key_proves_nothing_by_another_algorithm_than_its_own(alg: str, other: str) -> None:
-    """RFC 8725 §3.1: what a key says that it is for is all that it is for."""
+def test_a_key_verifies_nothing_under_another_algorithm(alg: str, other: str) -> None:
+    """RFC 8725 §3.1: the `alg` of a key is its only algorithm."""
     key = KEYS[alg]
     keys = {"keys": [key.as_dict(private=False) | {"alg": alg}]}
     for used in (alg, other):
@@ -193,8 +193,8 @@ def test_a_key_proves_nothing_by_another_algorithm_than_its_own(alg: str, other:
         assert assertion is not None and assertion.is_signed_by(keys) is (used == alg)
 
 
-def test_assertions_whose_header_says_what_it_may_not() -> None:
-    """RFC 8725: no key from the token, no extension, no algorithm that is not on the list."""
+def test_assertions_with_a_forbidden_header() -> None:
+    """RFC 8725: no key from the token, no extension, no unlisted algorithm; malformed texts are refused too."""
     key = KEYS["ES256"]
     unsigned = TEXT.rpartition(".")[0].partition(".")[2]
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
@@ -221,7 +221,7 @@ def test_assertions_whose_header_says_what_it_may_not() -> None:
 
 
 def test_a_changed_assertion() -> None:
-    """Another payload under the same signature, or no signature."""
+    """It has another payload under the same signature, or no signature."""
     head, payload, signature = TEXT.split(".")
     other = _signed(KEYS["ES256"], "ES256", None, GOOD | {"sub": "other"}).split(".")[1]
     for text in (f"{head}.{other}.{signature}", f"{head}.{payload}.", f"{head}.{payload}.AAAA"):
@@ -250,14 +250,14 @@ def test_a_changed_assertion() -> None:
         ({"jti": ""}, False),
     ],
 )
-def test_claims(change: dict[str, Any], good: bool) -> None:
-    """RFC 7523 §3, with a limit of ten minutes and 30 seconds of leeway for clocks that run ahead."""
+def test_the_claims_of_an_assertion(change: dict[str, Any], good: bool) -> None:
+    """RFC 7523 §3, with at most ten minutes of lifetime and 30 seconds of leeway for clocks that run ahead."""
     claims = msgspec.convert(GOOD | change, AssertionClaims)
     assert claims.are_good("web", (ISSUER,), NOW) is good
 
 
-async def test_every_client_of_every_tenant_has_assertions_of_its_own() -> None:
-    """RFC 7523 §3 `jti`: two issuers' clients of one name, and two clients, may call theirs the same."""
+async def test_each_client_has_its_own_assertion_ids() -> None:
+    """RFC 7523 §3: clients of one name in two tenants, and two clients of one tenant, may use the same `jti`."""
     kept: set[str] = set()
 
     async def publish(subject: str, body: bytes, **_: object) -> None:
@@ -276,7 +276,7 @@ async def test_every_client_of_every_tenant_has_assertions_of_its_own() -> None:
 
 
 class _CountingLog:
-    """A log that has nothing newer, or `newest`; counts who looks, and for what."""
+    """A log whose newest commit is `newest`; it counts the reads and their aggregates."""
 
     def __init__(self) -> None:
         self.looks, self.newest, self.asked = 0, cast("Stored | None", None), set[str]()
@@ -295,7 +295,7 @@ def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: A
 def _authentication(
     secret: str, now: Callable[[], float] = time.monotonic
 ) -> tuple[ClientAuthentication, _CountingLog]:
-    """Of a replica that knows tenant `acme` with the client `web`, and whose log has nothing newer."""
+    """Authentication at a replica that knows tenant `acme` with client `web`, and its log."""
     log = _CountingLog()
     registry = Registry(cast("Log", log), Keyring({1: b"k" * 32}))
     settings = TenantSettings()
@@ -313,7 +313,7 @@ def _authentication(
 
 @pytest.mark.parametrize("client_id", ["web", "nobody"])
 async def test_a_wrong_secret_counts_once(client_id: str) -> None:
-    """It is one look into the log, at the tenant's rate of looks, whether the client is known or not."""
+    """It costs one read of the log, within the tenant's rate of reads, also for an unknown client."""
     authentication, log = _authentication(new_secret(), now=lambda: 1000.0)
     codes = []
     for _ in range(LOOKS_PER_SECOND + 1):
@@ -325,7 +325,7 @@ async def test_a_wrong_secret_counts_once(client_id: str) -> None:
 
 
 async def test_wrong_secrets_lock_nobody_out() -> None:
-    """RFC 6749 §10.10: however many were wrong, the right one, never shown before, is right at once."""
+    """RFC 6749 §10.10: after any number of wrong secrets the right one is accepted without a read."""
     secret = new_secret()
     authentication, log = _authentication(secret)
     for number in range(1000):
@@ -337,8 +337,8 @@ async def test_wrong_secrets_lock_nobody_out() -> None:
 
 
 @pytest.mark.parametrize(("tenant", "client_id"), [("acme", "web"), ("acme", "nobody"), ("nobody", "web")])
-async def test_who_guesses_learns_no_names(tenant: str, client_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RFC 6749 §10.10: an unknown tenant or client costs the digest and the one look into the log of a wrong secret."""
+async def test_a_guess_discloses_no_names(tenant: str, client_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 6749 §10.10: an unknown tenant or client costs one comparison and one read, as a wrong secret does."""
     authentication, log = _authentication(new_secret())
     compared: list[tuple[int, int]] = []
 
@@ -368,14 +368,13 @@ OTHERS: dict[str, client_events.ClientState] = {
 
 
 class _Used:
-    """Assertions that were used, on any replica."""
+    """The assertions used at any replica, as `UsedAssertions`."""
 
     def __init__(self) -> None:
         self.known: set[tuple[str, ...]] = set()
         self.asked = 0
 
     async def use(self, *name: str) -> bool:
-        """As `UsedAssertions.use`."""
         self.asked += 1
         first = name not in self.known
         self.known.add(name)
@@ -383,7 +382,7 @@ class _Used:
 
 
 def _world() -> tuple[ClientAuthentication, _CountingLog, _Used]:
-    """As `_authentication`, with a client of every kind."""
+    """As `_authentication`, with clients of every kind."""
     authentication, log = _authentication("secret")
     registry, used = authentication._context.registry, _Used()
     for seq, (client_id, state) in enumerate(OTHERS.items(), 10):
@@ -401,7 +400,7 @@ def _assertion(client_id: str, key: Key = KEYS["ES256"], **claims: Any) -> ByAss
 
 
 async def test_an_assertion_proves_its_client_once() -> None:
-    """For the issuer or the token endpoint, signed by a key that is registered, and not used (RFC 7523 §3)."""
+    """RFC 7523 §3: for the issuer or the token endpoint, signed by a registered key, and not yet used."""
     authentication, log, used = _world()
     await authentication.prove("acme", _assertion("signer"))
     assert used.known == {("acme", "signer", "1")} and log.looks == 0
@@ -424,8 +423,8 @@ async def test_an_assertion_proves_its_client_once() -> None:
     assert {jti for *_, jti in used.known} == {"1", "2"}, "only the client itself can use up its assertions"
 
 
-async def test_a_refused_assertion_is_judged_once() -> None:
-    """The registration in the log is the one that is known: its client's rate, and the broker, hear of it once."""
+async def test_a_refused_assertion_is_checked_once() -> None:
+    """The log has no newer registration, so neither the client's rate nor the broker is used a second time."""
     authentication, log, used = _world()
     tenant = authentication._context.registry.known_tenant("acme")
     assert tenant is not None
@@ -437,7 +436,7 @@ async def test_a_refused_assertion_is_judged_once() -> None:
 
 
 async def test_assertions_have_a_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is remembered by the broker, so the client that signs them is counted, and it alone."""
+    """The broker stores each assertion, so the client that signs them has a rate for them alone."""
     authentication, _, used = _world()
     monkeypatch.setattr("service.request_rates.ASSERTIONS_PER_SECOND", 1)
     codes = []
@@ -453,8 +452,8 @@ async def test_assertions_have_a_rate_of_their_own(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "endpoint", ["token", "revoke", "device_authorization", "introspect", "authorize", "issue", ""]
 )
-async def test_a_name_alone_proves_a_public_client_where_it_may(endpoint: str) -> None:
-    """RFC 6749 §2.1: at three endpoints, and never a client that has another method, or is disabled."""
+async def test_a_name_alone_authenticates_a_public_client_at_three_endpoints(endpoint: str) -> None:
+    """RFC 6749 §2.1: never a client that has another method, or is disabled."""
     authentication, _, _ = _world()
     may = endpoint in ("token", "revoke", "device_authorization")
     for client_id in ("app", "web", "signer", "gone app", "nobody"):
@@ -465,8 +464,8 @@ async def test_a_name_alone_proves_a_public_client_where_it_may(endpoint: str) -
             await authentication.prove("acme", ByName(client_id), endpoint)
 
 
-async def test_a_secret_is_good_by_the_registered_method_alone() -> None:
-    """RFC 7591 §2 `token_endpoint_auth_method`; to the broker there is but one way to show it."""
+async def test_a_secret_is_accepted_only_by_the_registered_method() -> None:
+    """RFC 7591 §2 `token_endpoint_auth_method`; a connection to the broker has only one way to send a secret."""
     authentication, _, _ = _world()
     for method, client_id, good in (
         ("client_secret_basic", "web", True),
@@ -488,12 +487,12 @@ async def test_a_secret_is_good_by_the_registered_method_alone() -> None:
             await authentication.prove("acme", proof)
 
 
-async def test_a_new_secret_works_at_once_and_only_a_newer_registration_is_taken() -> None:
-    """A replica that has not received it reads exactly this client from the log before it refuses a secret."""
+async def test_a_new_secret_works_at_once_and_only_a_newer_registration_counts() -> None:
+    """Before it refuses a secret, a replica reads this client's last commit from the log."""
     authentication, log, _ = _world()
     state = client_events.ClientState(secret_hash=digest("new"))
     new = client_events.ClientSecretIssued(digest("new")), state
-    for seq in (2, 3):  # what is known here is of sequence 3
+    for seq in (2, 3):  # the replica knows sequence 3
         log.newest = _commit(client_events.codec, "tokens.acme.client.web", seq, *new)
         with pytest.raises(OAuthError, match="invalid_client"):
             await authentication.prove("acme", BySecret(None, "web", "new"))
@@ -509,8 +508,8 @@ async def test_a_new_secret_works_at_once_and_only_a_newer_registration_is_taken
 CLIENT_KEY = b"c" * 32
 
 
-async def test_to_the_broker_a_client_has_its_secret_or_the_password_under_the_key() -> None:
-    """Whatever its method is, the password; the secret as ever. Of a disabled one neither is good."""
+async def test_a_client_connects_with_its_secret_or_its_derived_password() -> None:
+    """The derived password works with every method; a disabled client has neither."""
     authentication, _, _ = _world()
     for client_id, by_password, by_secret in (
         ("web", True, True),
@@ -543,8 +542,8 @@ async def test_to_the_broker_a_client_has_its_secret_or_the_password_under_the_k
                 assert good and found.client_id == client_id
 
 
-async def test_a_disabling_makes_another_password() -> None:
-    """Also once the client is enabled again (`events.aggregates.client`)."""
+async def test_disabling_a_client_changes_its_derived_password() -> None:
+    """It stays changed once the client is enabled again (`events.aggregates.client`)."""
     authentication, _, _ = _world()
     since = clock.now()
     state = client_events.ClientState(void_until=since)
@@ -557,8 +556,8 @@ async def test_a_disabling_makes_another_password() -> None:
         await authentication.prove("acme", ByPassword("back", client_password(CLIENT_KEY, "acme", "back"), CLIENT_KEY))
 
 
-async def test_at_the_edge_a_request_becomes_its_clients() -> None:
-    """Tenant, client, body and headers; the body is not looked through a second time."""
+async def test_the_edge_adds_the_client_to_a_request() -> None:
+    """Tenant, body and headers stay; the body is not checked a second time."""
     authentication, _, _ = _world()
     body, headers = b'{"grant_type":"x"}', _basic("web:secret")
     found = await authentication.authenticate(Request("acme", "", body, headers), "token")
@@ -575,8 +574,8 @@ async def test_at_the_edge_a_request_becomes_its_clients() -> None:
         await authentication.authenticate(Request("acme", "", b"[]", headers), "token")
 
 
-def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None:
-    """Not by age, nor by number; and what is in it is neither deleted nor overwritten."""
+def test_the_bucket_of_used_assertions_keeps_all_that_are_still_valid() -> None:
+    """Neither age nor number removes one early, and entries are neither deleted nor overwritten."""
     assert bucket(3, 300) == {
         "name": "KV_heirloom-assertions",
         "subjects": ["$KV.heirloom-assertions.>"],
@@ -595,8 +594,8 @@ def test_the_bucket_of_used_assertions_forgets_none_that_is_still_good() -> None
     }
 
 
-async def test_a_bucket_of_an_earlier_version_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long it remembers depends on the clocks' tolerance, which may be set anew."""
+async def test_a_bucket_of_an_earlier_version_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `max_age` depends on the clock tolerance, which may change."""
     asked: list[Any] = []
 
     async def ensure(*made: Any, **how: Any) -> None:
@@ -609,7 +608,7 @@ async def test_a_bucket_of_an_earlier_version_is_changed(monkeypatch: pytest.Mon
 
 
 async def test_an_assertion_used_on_one_replica_is_used_on_all(nats_server: Broker) -> None:
-    """Also when both take it at the same moment: the broker decides (RFC 7523 §3)."""
+    """Also when both replicas use it at once: the broker decides (RFC 7523 §3)."""
     connection = await connect(nats_server.url, "test")
     replicas = [UsedAssertions(connection) for _ in range(2)]
     for replica in replicas:
@@ -620,8 +619,8 @@ async def test_an_assertion_used_on_one_replica_is_used_on_all(nats_server: Brok
 
 
 @pytest.mark.parametrize("error", [APIError(code=503, err_code=10077), TimeoutError()], ids=["refused", "silent"])
-async def test_what_cannot_be_remembered_proves_nothing_now(error: Exception) -> None:
-    """It could be used again elsewhere; whoever asks may ask once more, soon."""
+async def test_an_assertion_that_cannot_be_stored_proves_nothing(error: Exception) -> None:
+    """Else another replica would accept it too. The client may retry."""
     asked: list[dict[str, Any]] = []
 
     async def publish(_subject: str, _body: bytes, **options: Any) -> None:
@@ -634,8 +633,8 @@ async def test_what_cannot_be_remembered_proves_nothing_now(error: Exception) ->
     assert asked == [{"timeout": 1, "headers": {"Nats-Expected-Last-Subject-Sequence": "0"}}]
 
 
-def test_an_authorization_is_read_to_the_letter() -> None:
-    """As long as it may be, no letter outside of the alphabet, several blanks between (RFC 7235 §2.1)."""
+def test_an_authorization_header_is_read_exactly() -> None:
+    """RFC 7235 §2.1: up to the longest, with several spaces; a character outside of the alphabet is refused."""
     longest = base64.b64encode(b"web:" + b"x" * 3068).decode()
     assert len(longest) == 4096
     assert client_proof("token", {"Authorization": "Basic " + longest}, {}).client_id == "web"
@@ -645,8 +644,8 @@ def test_an_authorization_is_read_to_the_letter() -> None:
         client_proof("token", {"Authorization": f"Basic {text[:4]}!{text[4:]}"}, {})
 
 
-async def test_who_is_right_by_what_is_known_here_needs_no_look() -> None:
-    """However many looks others have made necessary; and those of one tenant are none of another's."""
+async def test_a_correct_secret_needs_no_read() -> None:
+    """Guesses use up their tenant's reads, and not another tenant's."""
     authentication, log = _authentication("secret", now=lambda: 1000.0)
     for client_id in ("nobody", *["web"] * LOOKS_PER_SECOND):
         with pytest.raises(OAuthError):
@@ -660,7 +659,7 @@ async def test_who_is_right_by_what_is_known_here_needs_no_look() -> None:
 
 
 async def test_a_newer_registration_counts_whatever_its_method() -> None:
-    """A client that became public, or has keys, a moment ago."""
+    """For example of a client that just became public, or just got keys."""
     authentication, log, _ = _world()
     public = client_events.ClientState(ClientSettings(token_endpoint_auth_method="none"))
     for seq, state, proof in (

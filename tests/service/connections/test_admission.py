@@ -1,4 +1,4 @@
-"""Who is let in at the broker's door, and what a guess costs; on a broker it is in `security/test_connecting`."""
+"""Who may connect to the broker, and what a guess costs; `security/test_connecting` tests it on a broker."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +27,7 @@ SECRET = new_secret()
 
 
 class Door:
-    """A replica that knows tenant `acme` with its client `web` and its role `eve`, where the clock stands still."""
+    """A replica that knows tenant `acme`, its client `web` and its role `eve`; its clock stands still."""
 
     def __init__(self) -> None:
         authentication, self.log = _authentication(SECRET, now=lambda: 1000.0)
@@ -40,12 +40,12 @@ class Door:
         self.admission = Admission(self.context, authentication, KEY)
 
     def client(self, seq: int, state: client_events.ClientState) -> None:
-        """The log has that registration of the client, and the replica knows."""
+        """Apply this registration of the client at the replica."""
         event = client_events.ClientConfigured(state.settings)
         self.registry.apply(_commit(client_events.codec, "tokens.acme.client.web", seq, event, state))
 
     def role(self, seq: int, secret: str, revoked: bool = False) -> Stored:
-        """What the log has of the role; the replica knows it."""
+        """Apply the role's commit at the replica, and return it."""
         event = role_events.RoleAdded("resource", digest(secret))
         state = role_events.RoleState("resource", digest(secret), revoked)
         stored = _commit(role_events.codec, "tokens.acme.role.eve", seq, event, state)
@@ -53,7 +53,7 @@ class Door:
         return stored
 
     async def refused(self, user: str, proof: str) -> tuple[str, int]:
-        """As what, and after how many looks into the log."""
+        """The error code, and the number of reads of the log."""
         self.log.looks = 0
         with pytest.raises(OAuthError) as refusal:
             await self.admission.admit(ConnectOptions(user, proof))
@@ -62,7 +62,6 @@ class Door:
 
 @pytest.fixture
 async def door() -> Door:
-    """Of one moment."""
     return Door()
 
 
@@ -70,14 +69,14 @@ UNKNOWN = ["acme.nobody", "nowhere.web", "acme.role.nobody", "nowhere.role.eve"]
 
 
 @pytest.mark.parametrize("user", ["acme.web", "acme.role.eve", *UNKNOWN])
-async def test_a_guess_is_one_look_at_the_tenants_rate(door: Door, user: str) -> None:
-    """Whether there is such a client, role or tenant or not: nobody learns names by what a guess costs."""
+async def test_a_guess_costs_one_read_at_the_tenants_rate(door: Door, user: str) -> None:
+    """An unknown client, role or tenant costs the same, so that a guess discloses no names."""
     codes = [await door.refused(user, "guess") for _ in range(LOOKS_PER_SECOND + 1)]
     assert codes == [("invalid_client", 1)] * LOOKS_PER_SECOND + [("slow_down", 0)]
 
 
-async def test_a_strangers_token_is_a_look_at_the_rate_of_strangers(door: Door) -> None:
-    """The tenant that it names is looked for in the log; where it is known, a token that we did not make costs none."""
+async def test_a_foreign_token_for_an_unknown_tenant_costs_a_read(door: Door) -> None:
+    """Those reads have a rate of their own. For a known tenant, a token that we did not make costs no read."""
     tokens = "hat_" + "x" * 74, ".".join(["x" * 30] * 3)
     for token in tokens:
         assert await door.refused("nowhere.web", token) == ("invalid_client", 1)
@@ -88,8 +87,8 @@ async def test_a_strangers_token_is_a_look_at_the_rate_of_strangers(door: Door) 
         assert await door.refused("nowhere.web", token) == ("slow_down", 0)
 
 
-async def test_who_is_right_by_what_is_known_waits_for_nobodys_guesses(door: Door) -> None:
-    """By its secret or by what `heirloom url` made; and a role, which is looked up as the log has it, by its secret."""
+async def test_guesses_do_not_delay_a_correct_proof(door: Door) -> None:
+    """A secret or derived password needs no read; a role is read from the log, and then its secret counts."""
     for _ in range(LOOKS_PER_SECOND):
         await door.refused("acme.nobody", "guess")
     assert await door.refused("acme.nobody", "guess") == ("slow_down", 0)
@@ -101,15 +100,15 @@ async def test_who_is_right_by_what_is_known_waits_for_nobodys_guesses(door: Doo
     assert (admitted.role, door.log.looks) == (NamedRole("acme", "eve", "resource"), 1)
 
 
-async def test_a_secret_that_looks_like_a_token(door: Door) -> None:
-    """It is random; ours are of one length, which no token has."""
+async def test_a_secret_that_resembles_a_token(door: Door) -> None:
+    """Secrets are random; ours have a length that no token has."""
     secret = "hat_" + "x" * 39
     door.client(5, client_events.ClientState(secret_hash=digest(secret)))
     assert (await door.admission.admit(ConnectOptions("acme.web", secret)))[:2] == ("acme", "web")
 
 
-async def test_what_heirloom_url_made_is_void_after_a_disabling(door: Door) -> None:
-    """And there is another one once the client is enabled again."""
+async def test_a_derived_password_is_void_after_a_disabling(door: Door) -> None:
+    """The client has another one once it is enabled again."""
     until = datetime(2026, 11, 29, 12, tzinfo=UTC)
     before, after = (client_password(KEY, "acme", "web", void) for void in (None, until))
     door.client(5, client_events.ClientState(disabled=True, void_until=until))
@@ -120,8 +119,8 @@ async def test_what_heirloom_url_made_is_void_after_a_disabling(door: Door) -> N
     assert (await door.admission.admit(ConnectOptions("acme.web", after)))[:2] == ("acme", "web")
 
 
-async def test_who_waited_is_let_in_by_what_holds_then(door: Door) -> None:
-    """A secret, a computed password and a role's secret are looked at again."""
+async def test_a_client_that_waited_is_checked_again(door: Door) -> None:
+    """A secret or a derived password may have changed meanwhile."""
     waited = [ConnectOptions("acme.web", SECRET), ConnectOptions("acme.web", client_password(KEY, "acme", "web"))]
     admitted = [await door.admission.admit(offered) for offered in waited]
     door.client(5, client_events.ClientState(ClientSettings(max_connections=7), secret_hash=digest(SECRET)))
@@ -134,8 +133,8 @@ async def test_who_waited_is_let_in_by_what_holds_then(door: Door) -> None:
             await door.admission.confirm(offered, before)
 
 
-async def test_a_role_that_waited_while_it_was_revoked(door: Door) -> None:
-    """Though the name was added again at once: it is somebody else's."""
+async def test_a_role_that_waited_while_it_was_revoked_is_refused(door: Door) -> None:
+    """Also if its name was added again at once, for that is another role."""
     door.log.newest, offered = door.eve, ConnectOptions("acme.role.eve", SECRET)
     admitted = await door.admission.admit(offered)
     await door.admission.confirm(offered, admitted)
@@ -144,8 +143,8 @@ async def test_a_role_that_waited_while_it_was_revoked(door: Door) -> None:
         await door.admission.confirm(offered, admitted)
 
 
-async def test_an_assertion_is_not_shown_twice_to_wait(door: Door) -> None:
-    """It is good once (RFC 7523 §3), so the registration is looked at: the same, or the client proves itself anew."""
+async def test_an_assertion_is_not_verified_again_after_waiting(door: Door) -> None:
+    """RFC 7523 §3: it is valid once. Its client's registration must be unchanged instead."""
     claims = {"iss": "web", "sub": "web", "aud": "urn:heirloom:acme", "exp": clock.now().timestamp() + 60, "jti": "1"}
     offered = ConnectOptions("acme.web", _signed(KEYS["ES256"], "ES256", None, claims))
     door.client(5, client_events.ClientState(BY_KEY))
@@ -159,8 +158,8 @@ async def test_an_assertion_is_not_shown_twice_to_wait(door: Door) -> None:
             await door.admission.confirm(offered, admitted)
 
 
-async def test_the_service_tries_the_doors_as_a_client_of_no_tenant(door: Door) -> None:
-    """By a computed password alone, and without a look."""
+async def test_the_service_probes_the_broker_as_a_client_of_no_tenant(door: Door) -> None:
+    """By a derived password alone, and without a read."""
     user = ".".join(PROBE)
     assert await door.admission.admit(ConnectOptions(user, client_password(KEY, *PROBE))) == Admitted(*PROBE)
     assert await door.refused(user, "guess") == ("invalid_client", 0)

@@ -1,4 +1,4 @@
-"""What the broker is answered about a connection: the whole JWT, and the same refusal whatever is wrong."""
+"""Responses to the broker's auth callout: the whole JWT, and the same refusal for every reason."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ HOLDING = TokenConnection("acme", "web", "family", "jti", 1_800_000_000)
 
 
 class Message:
-    """A question of the broker's, and what it was answered."""
+    """An authorization request of the broker, and the response to it."""
 
     def __init__(self, **said: Any) -> None:
         question = {
@@ -43,14 +43,13 @@ class Message:
         self.fails: Exception | None = None
 
     async def respond(self, answer: bytes) -> None:
-        """As nats-py's."""
         if self.fails is not None:
             raise self.fails
         self.answer = answer
 
 
 class World:
-    """Who decides, and what the callout made of it."""
+    """A callout, the decisions it gets, and what it does with them."""
 
     def __init__(self) -> None:
         self.admitted: Admitted | Exception = Admitted("acme", "web")
@@ -70,19 +69,17 @@ class World:
         self.asked = NOTHING
 
     async def answer(self, message: Message) -> dict[str, Any]:
-        """The claims of the answer, whose signature is right."""
+        """Deliver the request; return the claims of the response, after its signature is verified."""
         await self.asked(message)
         await self.callout.drain()
         return claims_of(message.answer)
 
     async def subscribe(self, subject: str, queue: str, cb: Any) -> Any:
-        """As the broker's connection."""
         self.subscribed.append((subject, queue))
         self.asked = cb
         return SimpleNamespace(drain=self._drain)
 
     async def flush(self) -> None:
-        """As the broker's connection."""
         assert self.asked is not NOTHING, "subscribed before it is flushed"
 
     async def _drain(self) -> None:
@@ -110,25 +107,24 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """One that answers."""
     world = World()
     await world.callout.start(cast("Any", world))
     yield world
 
 
 def encoded(value: Any) -> bytes:
-    """As in a JWT."""
+    """A part of a JWT."""
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
 
 
 def decoded(part: bytes) -> Any:
-    """What a part of a JWT holds."""
+    """The value in a part of a JWT."""
     assert b"=" not in part
     return json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
 
 
 def claims_of(jwt: bytes) -> dict[str, Any]:
-    """Signed by the issuer, as the broker demands, and made now."""
+    """The JWT's claims, after its issuer, signature and time are verified."""
     header, payload, signature = jwt.split(b".")
     issuer, claims = nkeys.from_seed(SEED.encode()), decoded(payload)
     assert decoded(header) == {"typ": "JWT", "alg": "ed25519-nkey"}
@@ -141,7 +137,7 @@ def claims_of(jwt: bytes) -> dict[str, Any]:
 
 
 def user_of(answer: dict[str, Any]) -> dict[str, Any]:
-    """The user JWT in an answer that lets somebody in."""
+    """The claims of the user JWT in a response that admits."""
     assert answer["aud"] == "SERVER" and answer["sub"] == USER
     jwt = answer["nats"].pop("jwt")
     assert answer["nats"] == {"type": "authorization_response", "version": 2}
@@ -149,13 +145,13 @@ def user_of(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def unlimited(allow: list[str], deny: list[str], inboxes: list[str]) -> dict[str, Any]:
-    """A user's rights."""
+    """A user's permissions without limits."""
     rights = {"pub": {"allow": allow, "deny": deny}, "sub": {"allow": inboxes}, "type": "user", "version": 2}
     return rights | {"subs": -1, "data": -1, "payload": -1}
 
 
-async def test_a_client_may_use_its_own_subjects_and_inbox_alone(world: World) -> None:
-    """Nothing of another client's, and no end, since it came with a proof that has none."""
+async def test_a_client_may_use_only_its_own_subjects_and_inbox(world: World) -> None:
+    """It has no expiry, since its proof has none."""
     assert user_of(await world.answer(Message())) == {
         "aud": "USERS",
         "sub": USER,
@@ -166,8 +162,8 @@ async def test_a_client_may_use_its_own_subjects_and_inbox_alone(world: World) -
     assert not world.confirmed, "nothing can have changed since"
 
 
-async def test_a_persons_token_may_ask_and_give_back_but_not_get(world: World) -> None:
-    """Who holds it is not the client: other inboxes, another account, no endpoint that vouches (RFC 6750 §5.3)."""
+async def test_a_persons_token_may_introspect_and_revoke_but_not_issue(world: World) -> None:
+    """RFC 6750 §5.3: its holder is not the client, so inboxes and account differ, and no endpoint that issues."""
     world.admitted = Admitted("acme", "web", HOLDING, ("jti", "digest"))
     denied = ["issue", "authorize", "token", "device_authorization"]
     assert user_of(await world.answer(Message())) == {
@@ -184,16 +180,15 @@ async def test_a_persons_token_may_ask_and_give_back_but_not_get(world: World) -
     assert world.opened == [HOLDING]
 
 
-async def test_a_clients_own_token_ends_with_its_connection(world: World) -> None:
-    """By `client_credentials`: it is the client, for as long as the token lives."""
+async def test_a_connection_ends_with_the_clients_own_token(world: World) -> None:
+    """A token by `client_credentials` is the client itself, as long as it is valid."""
     world.admitted = Admitted("acme", "web", HOLDING)
     user = user_of(await world.answer(Message()))
     assert (user["aud"], user["exp"], user["name"]) == ("USERS", HOLDING.until, HOLDING.user)
     assert user["nats"] == unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web"))
 
 
-async def test_a_named_role_has_its_own_rights_in_its_account(world: World) -> None:
-    """What its kind of role may in its tenant, under its name."""
+async def test_a_named_role_has_its_permissions_in_its_account(world: World) -> None:
     role = NamedRole("acme", "eve", "operator")
     world.admitted = Admitted("acme", "role:eve", role=role)
     user = user_of(await world.answer(Message()))
@@ -216,10 +211,10 @@ async def test_a_named_role_has_its_own_rights_in_its_account(world: World) -> N
     ],
     ids=["refused", "unavailable", "a fault", "too many"],
 )
-async def test_whatever_is_wrong_the_answer_is_the_same(
+async def test_every_refusal_has_the_same_response(
     world: World, why: Exception | None, has_room: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also a fault of the service's own: whoever is not answered would be let wait, and comes again at once."""
+    """Also for a fault of ours: a client without a response would wait, and then reconnect at once."""
     world.admitted, world.has_room = why or Admitted("acme", "web", HOLDING), has_room
     caplog.set_level(logging.INFO)
     answer = await world.answer(Message())
@@ -233,8 +228,8 @@ async def test_whatever_is_wrong_the_answer_is_the_same(
 
 
 @pytest.mark.parametrize("is_void", [None, invalid_client(), ZeroDivisionError("a fault of ours")])
-async def test_who_waited_for_room_proves_itself_anew(world: World, is_void: Exception | None) -> None:
-    """What let it in may have become void meanwhile, and nobody else would end what it opens then."""
+async def test_a_client_that_waited_for_room_is_confirmed(world: World, is_void: Exception | None) -> None:
+    """Its proof may have become void meanwhile, and nothing else would end its connection."""
     world.admitted, world.has_room, world.gets_room = Admitted("acme", "web", HOLDING), False, True
     world.is_void = is_void
     answer = await world.answer(Message())
@@ -245,8 +240,10 @@ async def test_who_waited_for_room_proves_itself_anew(world: World, is_void: Exc
         assert answer == {"aud": "SERVER", "sub": USER, "nats": REFUSAL} and not world.opened
 
 
-async def test_a_broker_that_is_gone_meanwhile_is_no_fault(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The question died with its connection; the next one is answered."""
+async def test_a_broker_that_is_gone_meanwhile_is_not_logged_as_a_fault(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request is lost with its connection; the next one is answered."""
     caplog.set_level(logging.INFO)
     message = Message()
     message.fails = NatsError()
@@ -257,8 +254,8 @@ async def test_a_broker_that_is_gone_meanwhile_is_no_fault(world: World, caplog:
     assert user_of(await world.answer(Message()))["name"] == "acme/web"
 
 
-async def test_every_replica_may_answer_and_a_stopped_one_answers_what_it_took(world: World) -> None:
-    """One queue group; after the end of the subscription what is under way is still answered."""
+async def test_one_replica_answers_each_request_and_a_stopping_one_finishes_its_own(world: World) -> None:
+    """They share a queue group; after the end of the subscription the requests at work are answered."""
     assert (SUBJECT, world.subscribed) == ("$SYS.REQ.USER.AUTH", [("$SYS.REQ.USER.AUTH", "heirloom")])
     await Callout(NOTHING, NOTHING, NOTHING, SEED).drain()
     message = Message()
@@ -270,10 +267,10 @@ async def test_every_replica_may_answer_and_a_stopped_one_answers_what_it_took(w
     assert not world.callout._tasks
 
 
-async def test_the_host_that_asks_is_the_one_that_waits(
+async def test_only_the_host_with_too_many_requests_waits(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of too many of one host nobody is answered, and no other host notices; without a host it is one of its own."""
+    """Its further requests are not answered; requests without a host count as one host."""
     caplog.set_level(logging.INFO)
     hosts: list[tuple[str, str]] = []
 
@@ -294,8 +291,8 @@ async def test_the_host_that_asks_is_the_one_that_waits(
     assert getattr(record, "host", None) == "192.0.2.1"
 
 
-async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker gave up on it: deciding would be work for nothing."""
+async def test_a_request_that_waited_too_long_is_not_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker gave up on it, so a decision would be wasted."""
     monkeypatch.setattr("service.connections.auth_callout.ANSWER_WITHIN_SECONDS", 0.0)
     message = Message()
     await world.asked(message)
@@ -303,14 +300,14 @@ async def test_who_waited_too_long_is_not_answered(world: World, monkeypatch: py
     assert len(message.answer) == 0 and not world.offered
 
 
-async def test_a_question_of_any_length_is_read(world: World) -> None:
-    """A JWT has no padding, and what is missing is put back (RFC 7515 §2)."""
+async def test_a_request_of_any_length_is_decoded(world: World) -> None:
+    """RFC 7515 §2: a JWT has no padding, so the missing padding is added."""
     for length in range(12):
         await world.answer(Message(user_nkey="U" * length))
 
 
-async def test_one_answer_that_fails_lets_the_others_be_given(world: World) -> None:
-    """A replica that stops waits for each of them."""
+async def test_a_failing_response_does_not_stop_the_others(world: World) -> None:
+    """A stopping replica waits for each of them."""
     broken, other = Message(), Message()
     broken.fails = RuntimeError("a fault of nats-py")
     await world.asked(broken)

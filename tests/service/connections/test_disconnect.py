@@ -1,4 +1,4 @@
-"""Which connections are ended, of those that the servers list; that they end is in `security/test_connecting`."""
+"""Which of the listed connections are ended; `security/test_connecting` tests that they end."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ ENABLED = datetime(2026, 11, 29, 12, 0, 5, 999999, tzinfo=UTC)
 
 
 class Broker:
-    """One server, of which is kept whom it was to end."""
+    """One server that records which connections it was told to end."""
 
     def __init__(self) -> None:
         self.open: dict[int, tuple[str, datetime]] = {}
@@ -28,15 +28,13 @@ class Broker:
         self.connections = ServerConnections(cast("Any", self), cast("Any", registry))
 
     def new_inbox(self) -> str:
-        """As the connection's."""
         return "_INBOX.x"
 
     async def subscribe(self, subject: str, cb: Any) -> None:
-        """As the connection's."""
         self.receivers[subject] = cb
 
     async def publish(self, subject: str, body: bytes, reply: str) -> None:
-        """A question is answered with a page, and an order carried out."""
+        """Answer a listing request by a page, and carry out a kick."""
         asked = json.loads(body)
         if subject == "$SYS.REQ.SERVER.one.KICK":
             self.ended.append(asked["cid"])
@@ -46,7 +44,7 @@ class Broker:
         self.sweeps += "user" in asked
         found = [cid for cid in sorted(self.open) if asked.get("user") in (None, self.open[cid][0])]
         page = found[asked.get("offset", 0) :][: asked["limit"]]
-        # as nats-server writes time, to the nanosecond
+        # as nats-server formats time, to the nanosecond
         connections = [
             {"cid": cid, "authorized_user": self.open[cid][0], "start": f"{self.open[cid][1]:%Y-%m-%dT%H:%M:%S.%f}789Z"}
             for cid in page
@@ -56,7 +54,7 @@ class Broker:
         await self.receivers[f"_INBOX.x.{kind}"](SimpleNamespace(subject=reply, data=data))
 
     async def swept(self) -> None:
-        """Return when nothing more is to be ended."""
+        """Return when no connection is left to be ended."""
         async with asyncio.timeout(10):
             while self.connections._tasks:
                 await asyncio.sleep(0)
@@ -64,7 +62,7 @@ class Broker:
 
 @pytest.fixture
 async def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    """With nobody; nobody waits."""
+    """A server without connections, and no delays."""
     for name in ("KICK_DELAY_SECONDS", "ADMISSIONS_SETTLED_SECONDS"):
         monkeypatch.setattr(disconnect, name, 0)
     broker = Broker()
@@ -73,8 +71,8 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 
 @pytest.mark.parametrize("client_id", ["web", "role:eve"])
-async def test_what_was_opened_before_it_was_enabled_again_ends(broker: Broker, client_id: str) -> None:
-    """Also where it came while the disabling was not known everywhere, and the operator has enabled it since."""
+async def test_connections_from_before_the_enabling_end(broker: Broker, client_id: str) -> None:
+    """Also one admitted where the disabling was not known yet."""
     user = f"acme/{client_id}"
     broker.open = {
         1: (user, ENABLED - timedelta(hours=1)),
@@ -88,8 +86,8 @@ async def test_what_was_opened_before_it_was_enabled_again_ends(broker: Broker, 
     assert (sorted(broker.open), broker.sweeps) == ([3, 4], 2)
 
 
-async def test_all_that_a_disabled_client_has_ends_and_what_comes_meanwhile(broker: Broker) -> None:
-    """By an answer from before; nothing of a client that is not known to be disabled."""
+async def test_all_connections_of_a_disabled_client_end_also_later_ones(broker: Broker) -> None:
+    """A client that is not known to be disabled keeps its connections."""
     broker.open = {1: ("acme/web", ENABLED), 2: ("acme/web", ENABLED + timedelta(days=1))}
     broker.connections.end_void("acme", "web")
     await broker.swept()
@@ -104,8 +102,8 @@ async def test_all_that_a_disabled_client_has_ends_and_what_comes_meanwhile(brok
     assert broker.ended == [1, 2, 3]
 
 
-async def test_more_than_a_page_of_them(broker: Broker) -> None:
-    """The servers give the oldest first, and what stays asks for no more."""
+async def test_more_connections_than_a_page_are_ended(broker: Broker) -> None:
+    """The servers list the oldest first, so connections that stay cause no further requests."""
     fresh, old = ENABLED + timedelta(seconds=1), ENABLED - timedelta(seconds=1)
     broker.open = {cid: ("acme/web", old if cid <= PAGE_SIZE + 2 else fresh) for cid in range(1, 3 * PAGE_SIZE)}
     broker.void["acme", "web"] = ENABLED
@@ -115,16 +113,16 @@ async def test_more_than_a_page_of_them(broker: Broker) -> None:
     assert broker.sweeps == 3 + 1
 
 
-async def test_what_a_void_token_opened_ends_whatever_its_client_may(broker: Broker) -> None:
-    """Its user is named for the token."""
+async def test_the_connection_of_a_void_token_ends_and_its_clients_stays(broker: Broker) -> None:
+    """The user's name contains the token."""
     broker.open = {1: ("acme/web/f/j/1800000000", ENABLED + timedelta(days=1)), 2: ("acme/web", ENABLED)}
     broker.connections.end_user("acme/web/f/j/1800000000")
     await broker.swept()
     assert broker.ended == [1]
 
 
-async def test_who_asks_receives_what_is_listed(broker: Broker) -> None:
-    """Page by page, each connection once."""
+async def test_every_connection_is_listed_once(broker: Broker) -> None:
+    """Page by page."""
     broker.open = {cid: (f"acme/c{cid}", ENABLED) for cid in range(1, 2 * PAGE_SIZE)}
     for _ in range(2):
         listed: list[Listed] = []

@@ -1,4 +1,4 @@
-"""Which connections end with the token that opened them; that the broker ends them is in `security/test_connecting`."""
+"""Which connections end with their token; `security/test_connecting` tests that the broker ends them."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ ONE_ENDED = replace(LIVE, revoked_jtis={ONE.jti: datetime.now(UTC)})
 
 
 class World:
-    """A log that answers with what it is given, and a broker of which only what it is asked to end is kept."""
+    """A log with given answers, and a broker that records which connections it was told to end."""
 
     def __init__(self) -> None:
         self.answers: list[FamilyState | Unavailable | None] = []
@@ -41,7 +41,7 @@ class World:
         self.token_connections = TokenConnections(*cast("Any", (*asked, self.connections)))
 
     def list(self, user: str, began: datetime | None = None) -> None:
-        """The servers have such a connection."""
+        """The servers list such a connection."""
         self.token_connections.listed(Listed("one", 1, user, (began or clock.now()).isoformat()))
 
     async def _load(self, _tenant: str, _family_id: str) -> LoadedFamily:
@@ -50,38 +50,38 @@ class World:
             raise answer
         return LoadedFamily(7, None, answer, True)
 
-    def hear(self, state: FamilyState, family_id: str = "family") -> None:
-        """Of a revocation."""
+    def receive(self, state: FamilyState, family_id: str = "family") -> None:
+        """Receive a revocation."""
         commit: FamilyCommit = Commit(VERSION, "id", datetime.now(UTC), "operator", None, 0, (), state)
         self.token_connections._receive(f"revoked.acme.{family_id}".encode(), b"", codec.encode(commit), None)
 
-    async def told(self) -> None:
-        """Return when those who are to be sent away have been."""
+    async def kicked(self) -> None:
+        """Return when all due connections have been ended."""
         for _ in range(2):
             await asyncio.sleep(0)
 
     async def settled(self) -> None:
-        """Return when nothing is being looked at any more."""
+        """Return when no check is at work any more."""
         while self.token_connections._tasks:
             await self.token_connections._tasks.settled()
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Where nobody waits."""
+    """One without delays."""
     monkeypatch.setattr(token_connections, "ADMISSIONS_SETTLED_SECONDS", 0)
     monkeypatch.setattr(token_connections, "KICK_DELAY_SECONDS", 0)
     return World()
 
 
-def test_the_name_tells_everything() -> None:
-    """And that of a client with another proof tells nothing."""
+def test_the_user_name_contains_the_token() -> None:
+    """The name of a client with another proof contains none."""
     assert TokenConnection.of(ONE.user) == ONE
     assert TokenConnection.of("acme/web") is None
 
 
-async def test_what_is_revoked_while_it_opens_a_connection(world: World) -> None:
-    """It is looked at once more, however long the log keeps silent, and a live one stays."""
+async def test_a_token_revoked_while_its_connection_opens(world: World) -> None:
+    """The family is checked once more, as soon as the log answers, and a live one stays."""
     world.answers = [Unavailable("no leader"), ENDED]
     world.token_connections.opened(ONE)
     await world.settled()
@@ -93,43 +93,45 @@ async def test_what_is_revoked_while_it_opens_a_connection(world: World) -> None
 
 
 @pytest.mark.parametrize(("state", "ended"), [(ENDED, {ONE, OTHER}), (ONE_ENDED, {ONE}), (LIVE, set())])
-async def test_a_revocation_that_is_heard(world: World, state: FamilyState, ended: set[TokenConnection]) -> None:
-    """A family's ends all, a token's its own, another family's none; and each is ended once."""
+async def test_a_received_revocation_ends_its_connections_once(
+    world: World, state: FamilyState, ended: set[TokenConnection]
+) -> None:
+    """A family's revocation ends all of its connections, a token's its own, another family's none."""
     world.answers = [LIVE, LIVE]
     for one in (ONE, OTHER):
         world.token_connections.opened(one)
     await world.settled()
     for _ in range(2):
-        world.hear(ENDED, "another")
-        world.hear(state)
-        await world.told()
+        world.receive(ENDED, "another")
+        world.receive(state)
+        await world.kicked()
     assert sorted(world.ended) == sorted(one.user for one in ended)
 
 
-async def test_connections_that_were_there_before(world: World) -> None:
-    """Those of void tokens end, the others when theirs are revoked; whoever came by another proof is left alone."""
+async def test_connections_from_before_the_start(world: World) -> None:
+    """Those of void tokens end, the others once theirs are revoked; connections by other proofs stay."""
     world.answers = [ONE_ENDED, ONE_ENDED]
-    for _ in range(2):  # the servers are asked again and again, and the log once
+    for _ in range(2):  # the servers are asked twice, the log once
         for user in (ONE.user, OTHER.user, "acme/web"):
             world.list(user)
     await world.settled()
     assert world.ended == [ONE.user]
-    world.hear(ENDED)
-    await world.told()
+    world.receive(ENDED)
+    await world.kicked()
     assert world.ended == [ONE.user, OTHER.user]
 
 
-async def test_what_a_disabled_client_holds(world: World) -> None:
-    """Those by tokens of other clients' families too, and one that was just admission; not a namesake's elsewhere."""
+async def test_connections_of_a_disabled_client_end(world: World) -> None:
+    """Also one that was just admitted, and none of a client of the same name in another tenant."""
     world.answers = [LIVE, LIVE]
     world.token_connections.opened(ONE)
     world.token_connections.opened(ONE._replace(client_id="other"))
     await world.settled()
     world.token_connections.end_client("globex", "web")
-    await world.told()
+    await world.kicked()
     assert world.ended == []
     world.token_connections.end_client("acme", "web")
-    await world.told()
+    await world.kicked()
     assert world.ended == [ONE.user]
     world.void["acme", "web"] = FOR_EVER
     world.answers = [LIVE]
@@ -138,8 +140,8 @@ async def test_what_a_disabled_client_holds(world: World) -> None:
     assert world.ended == [ONE.user, OTHER.user]
 
 
-async def test_what_a_client_held_before_it_was_enabled_again(world: World) -> None:
-    """Nobody here has heard of its disabling, or it came while others had not: it is void all the same."""
+async def test_connections_from_before_their_client_was_enabled_again_end(world: World) -> None:
+    """Also if this replica never received the disabling, or another replica had not when it admitted."""
     enabled = world.void["acme", "web"] = clock.now() + timedelta(minutes=1)
     world.answers = [LIVE, LIVE, LIVE]
     world.list(ONE.user, enabled - timedelta(seconds=1))
@@ -151,8 +153,8 @@ async def test_what_a_client_held_before_it_was_enabled_again(world: World) -> N
     assert world.ended == [ONE.user, ONE._replace(jti="jti-3").user]
 
 
-async def test_what_was_revoked_while_the_broker_was_away(world: World) -> None:
-    """RFC 7009 §2.1: a replica that comes back looks at every connection it knows, since it has heard of nothing."""
+async def test_revocations_missed_while_the_broker_was_away(world: World) -> None:
+    """RFC 7009 §2.1: after a reconnect a replica checks every connection it knows."""
 
     async def nothing(*_: object) -> None:
         pass
@@ -175,8 +177,8 @@ async def test_what_was_revoked_while_the_broker_was_away(world: World) -> None:
     await world.token_connections.stop()
 
 
-async def test_nothing_is_kept_of_a_token_whose_time_is_over(world: World) -> None:
-    """The broker ends its connections by itself."""
+async def test_an_expired_tokens_connection_is_forgotten(world: World) -> None:
+    """The broker ends it by itself."""
     world.answers = [LIVE]
     world.token_connections.opened(ONE._replace(until=int(time.time())))
     await world.settled()
@@ -185,8 +187,8 @@ async def test_nothing_is_kept_of_a_token_whose_time_is_over(world: World) -> No
             await asyncio.sleep(0)
 
 
-async def test_who_connects_again_and_again_has_one_timer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing grows by connections of one token until it ends."""
+async def test_many_connections_of_one_token_have_one_timer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory does not grow with the connections of one token."""
     timers: list[float] = []
     loop = asyncio.get_running_loop()
     call_later = loop.call_later

@@ -1,4 +1,4 @@
-"""Coroutines take turns: who floods keeps nobody out, whatever is asked for."""
+"""Coroutines take turns: a flood of one tenant or host delays no other, at every place with turns."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ ANY_QUERY = Query(AuditRequest, lambda _context, _request: {})
 
 
 class Slow:
-    """Something that takes until it may go on; tells who has begun."""
+    """Work that lasts until `go` is released, and records who has begun."""
 
     def __init__(self) -> None:
         self.began: list[str] = []
@@ -40,7 +40,7 @@ class Slow:
         return b"{}"
 
     async def until(self, *began: str) -> None:
-        """Those have begun, in that order, and no others."""
+        """Wait until exactly these have begun, in this order."""
         async with asyncio.timeout(10):
             while len(self.began) < len(began):
                 await asyncio.sleep(0)
@@ -50,21 +50,21 @@ class Slow:
 
 
 async def asked(handle: Handle, subject: str, reply: str = "") -> tuple[bytes, dict[str, str]]:
-    """The answer to a request on that subject, which would go to `reply`."""
+    """Handle a request on this subject with this reply subject, and return the answer."""
     return await handle(subject, b"{}", Asker.of(subject, reply))
 
 
 @asynccontextmanager
 async def ended(slow: Slow, *tasks: asyncio.Task[Any]) -> AsyncIterator[None]:
-    """At the end of the block, so do they."""
+    """When the block ends, all of these are released and awaited."""
     yield
     for _ in range(1000):
         slow.go.release()
     await asyncio.gather(*tasks)
 
 
-async def test_who_is_cancelled_keeps_no_turn() -> None:
-    """Neither while it waits nor while it is under way."""
+async def test_a_cancelled_one_keeps_no_turn() -> None:
+    """Neither while it waits nor while it works."""
     turns, slow = Turns(Limits(1, 1, 1, 3, 3, 3)), Slow()
 
     async def take(who: str) -> None:
@@ -82,14 +82,13 @@ async def test_who_is_cancelled_keeps_no_turn() -> None:
         assert turns.waiting == 0
 
 
-async def test_who_is_cancelled_as_the_turn_comes_keeps_none() -> None:
-    """In the very moment in which it is given."""
+async def test_one_that_is_cancelled_as_its_turn_comes_keeps_none() -> None:
     turns, slow = Turns(Limits(1, 1, 1, 3, 3, 3)), Slow()
 
     async def take(who: str) -> None:
         async with turns.of(("acme", who)):
             await slow(who)
-        second.cancel()  # who was given the turn just now, and does not know yet
+        second.cancel()  # it just got its turn, and has not resumed yet
 
     first, second = (asyncio.create_task(take(who)) for who in ("first", "second"))
     await slow.until("first")
@@ -100,8 +99,7 @@ async def test_who_is_cancelled_as_the_turn_comes_keeps_none() -> None:
         pass
 
 
-async def test_there_is_no_room_for_more() -> None:
-    """It is told at once."""
+async def test_without_room_a_request_is_refused_at_once() -> None:
     turns, slow = Turns(Limits(1, 1, 1, 1, 1, 1)), Slow()
 
     async def take() -> None:
@@ -115,8 +113,8 @@ async def test_there_is_no_room_for_more() -> None:
             await take()
 
 
-async def test_one_tenants_cut_offs_keep_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orders are bounded for each tenant and kind: others begin at once, and one too many is told so."""
+async def test_one_tenants_cut_offs_delay_no_other_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders have bounds for each tenant and kind: others begin at once, and one too many is refused."""
     monkeypatch.setattr(admin, "LIMITS", Limits(8, 3, 2, 8, 8, 2))
     turns, slow = Turns(admin.LIMITS), Slow()
 
@@ -139,8 +137,8 @@ async def test_one_tenants_cut_offs_keep_no_other_one_waiting(monkeypatch: pytes
         assert headers["Nats-Service-Error-Code"] == "503"
 
 
-async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many heavy ones an auditor asks, a place is left for another tenant, and for another kind."""
+async def test_one_tenants_queries_delay_no_other_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many heavy queries an auditor sends, other tenants and other kinds find room."""
     slow = Slow()
     monkeypatch.setattr(audit_queries, "QUERIES", dict.fromkeys(("families", "search"), ANY_QUERY))
     monkeypatch.setattr(audit_queries, "LIMITS", Limits(4, 3, 2, 8, 8, 2))
@@ -170,8 +168,8 @@ async def test_one_tenants_questions_keep_no_other_one_waiting(monkeypatch: pyte
         assert headers["Nats-Service-Error-Code"] == "503"
 
 
-async def test_what_the_service_asks_waits_for_no_auditor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of its own tenant and kind neither: a cut-off asks for families (ADR 0032), beside auditors of all tenants."""
+async def test_auditors_do_not_delay_the_services_own_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even queries of one tenant and kind: a cut-off lists families (ADR 0032) while all auditors do."""
     slow = Slow()
     monkeypatch.setattr(audit_queries, "QUERIES", {"families": ANY_QUERY})
 
@@ -193,8 +191,8 @@ async def test_what_the_service_asks_waits_for_no_auditor(monkeypatch: pytest.Mo
         pass
 
 
-async def test_histories_are_followed_one_at_a_time_and_tenants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process, one waiting of each tenant, a few in all, also of tenants that one invents."""
+async def test_histories_are_replayed_one_at_a_time_and_tenants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process, one waiting request of each tenant, and a few in all, also of invented tenants."""
     slow = Slow()
 
     async def find_out(_connection: Any, terms: Any, *_others: Any) -> dict[str, Any]:
@@ -222,8 +220,8 @@ async def test_histories_are_followed_one_at_a_time_and_tenants_take_turns(monke
         pass
 
 
-async def test_a_host_that_floods_keeps_no_other_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts take turns at the broker's door; who waits too long is not answered, so that it comes again."""
+async def test_a_flood_of_one_host_keeps_no_other_host_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts take turns at the callout; one that waits too long is not answered, so that it reconnects."""
     monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 2, 2, 4, 2, 2))
     nobody = cast("Any", None)
     monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
@@ -248,8 +246,8 @@ async def test_a_host_that_floods_keeps_no_other_one_out(monkeypatch: pytest.Mon
     assert len(slow.began) == 3
 
 
-async def test_who_waits_for_a_count_holds_no_turn_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client with as many connections as it may keeps no other one of the same host out meanwhile."""
+async def test_waiting_for_a_count_holds_no_turn_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client at its bound does not delay other clients of the same host."""
     monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 1, 1, 4, 2, 2))
     monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
     slow, nobody = Slow(), cast("Any", None)

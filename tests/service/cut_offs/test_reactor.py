@@ -1,4 +1,4 @@
-"""What the reactor works on is nobody else's meanwhile, and everything that it is handed is done with some time."""
+"""What the reactor works on is handed to no other replica, and all that it receives is completed in the end."""
 
 import asyncio
 import contextlib
@@ -26,23 +26,23 @@ from tests.broker import Broker
 from tests.events.log.foreign_headers import HEADERS, store
 
 
-async def test_what_is_kept_is_not_handed_out_again(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes; afterwards, without an acknowledgement, the next replica gets it."""
-    patience = 0.4
-    monkeypatch.setattr(reactor, "ACK_WAIT_SECONDS", patience)
+async def test_a_message_at_work_is_not_redelivered(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the work takes; afterwards, without an acknowledgement, the next replica receives it."""
+    ack_wait = 0.4
+    monkeypatch.setattr(reactor, "ACK_WAIT_SECONDS", ack_wait)
     connection = await connect(nats_server.url, "test")
     try:
         jetstream = connection.jetstream()
         await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
         await jetstream.add_consumer(
-            "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=patience)
+            "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=ack_wait)
         )
         await jetstream.publish("work", b"a cut-off")
         one, other = [await jetstream.pull_subscribe_bind("shared", "WORK") for _ in range(2)]
         (message,) = await one.fetch(1, timeout=5)
         async with reactor._kept(message):
             with pytest.raises(NatsTimeoutError):
-                await other.fetch(1, timeout=4 * patience)
+                await other.fetch(1, timeout=4 * ack_wait)
         (again,) = await other.fetch(1, timeout=5)
         assert again.metadata.num_delivered == 2
     finally:
@@ -50,7 +50,7 @@ async def test_what_is_kept_is_not_handed_out_again(nats_server: Broker, monkeyp
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
-async def test_a_cut_off_is_complete_behind_what_is_foreign(
+async def test_cut_offs_are_completed_behind_foreign_messages(
     nats_server: Broker, connection: Connection, headers: bytes
 ) -> None:
     """A foreign message with any headers is acknowledged; a cut-off from before the consumer is completed."""
@@ -64,7 +64,7 @@ async def test_a_cut_off_is_complete_behind_what_is_foreign(
 
 
 async def block_alice(log: Log) -> int:
-    """The sequence of the commit."""
+    """Block alice; return the sequence of the commit."""
     block = (person.SubjectBlocked("alice"),)
     alice = subjects.subject("acme", "alice")
     return (await change(log, alice, person.codec, person.evolve, lambda _: block)).stored.seq
@@ -72,7 +72,7 @@ async def block_alice(log: Log) -> int:
 
 @contextlib.asynccontextmanager
 async def reacting(connection: Connection, log: Log) -> AsyncIterator[asyncio.Queue[int]]:
-    """A reactor where no families live; gives what it has completed."""
+    """Run a reactor without any families; yields a queue of completed sequences."""
     completed: asyncio.Queue[int] = asyncio.Queue()
 
     async def live(*_: object) -> AsyncIterator[list[Any]]:
@@ -103,8 +103,8 @@ ANOTHERS = {
 
 
 @pytest.mark.parametrize("kind", ANOTHERS)
-async def test_a_consumer_that_is_not_ours_is_made_anew(kind: str, connection: Connection) -> None:
-    """Whoever had it altered: what was ordered before is carried out, and it is as we have it."""
+async def test_a_consumer_with_another_configuration_is_replaced(kind: str, connection: Connection) -> None:
+    """Cut-offs from before are carried out, and the consumer has our configuration."""
     log = Log(connection)
     await log.start()
     blocked = await block_alice(log)
@@ -128,8 +128,8 @@ async def test_a_consumer_that_is_not_ours_is_made_anew(kind: str, connection: C
     )
 
 
-async def test_the_reactors_consumer_that_is_ours_is_left_alone(connection: Connection) -> None:
-    """What it has seen acknowledged stays so."""
+async def test_the_reactors_own_consumer_is_kept(connection: Connection) -> None:
+    """It keeps its acknowledgements."""
     log = Log(connection)
     await log.start()
     for _ in range(2):
@@ -140,10 +140,10 @@ async def test_the_reactors_consumer_that_is_ours_is_left_alone(connection: Conn
     assert (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created == made
 
 
-async def test_a_lasting_refusal_is_an_error(
+async def test_a_lasting_refusal_is_logged_as_an_error_once(
     connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once: nobody reads in a line that is no error, and comes three times a second, that no cut-off is carried out."""
+    """Else nobody would notice among frequent lines of lower level that no cut-off is carried out."""
     monkeypatch.setattr(reactor, "FAILURES_BEFORE_ERROR", 3)
     monkeypatch.setattr(reactor, "RETRY_SECONDS", 0)
     caplog.set_level("INFO", "heirloom.reactor")
@@ -157,8 +157,8 @@ async def test_a_lasting_refusal_is_an_error(
     assert error.getMessage() == "no cut-off is carried out: the broker refuses the consumer reactor: stream not found"
 
 
-async def test_what_has_arrived_and_nobody_took_is_handed_out_again(connection: Connection) -> None:
-    """At once; a consumer that is not there is no silence."""
+async def test_an_unhandled_message_is_redelivered_at_once(connection: Connection) -> None:
+    """Pulling from a missing consumer fails instead of waiting."""
     jetstream = connection.jetstream()
     await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
     one, other = PullConsumer(connection, "WORK", "shared"), PullConsumer(connection, "WORK", "shared")
@@ -172,7 +172,7 @@ async def test_what_has_arrived_and_nobody_took_is_handed_out_again(connection: 
     taking = asyncio.create_task(one.next())
     await asyncio.sleep(0)
     await connection.flush()
-    taking.cancel()  # what it asked for is under way
+    taking.cancel()  # its request is already sent
     await jetstream.publish("work", b"a cut-off")
     while one._arrived.empty():
         await asyncio.sleep(0.01)
