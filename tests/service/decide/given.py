@@ -1,4 +1,4 @@
-"""Families for tests of decisions: given some events, when a command comes, then an outcome and events."""
+"""Families for tests of decisions: given events, when a command comes, then an outcome and events."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,12 +17,12 @@ RULES = Rules(grant_types=("refresh_token",), scope="read write offline_access",
 
 
 def at(seconds: float) -> datetime:
-    """That long after the start."""
+    """The time this many seconds after the start."""
     return START + timedelta(seconds=seconds)
 
 
 def given(*commits: tuple[FamilyEvent, ...], seconds: float = 0) -> FamilyState:
-    """The state after the commits, all committed at that time."""
+    """The state after these commits, all of the same time."""
     state: FamilyState | None = None
     for events in commits:
         state = fold(state, events, at(seconds))
@@ -41,7 +41,7 @@ def opened(client_id: str = "web", scope: str = "read write offline_access", **f
 
 
 def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **fields: Any) -> Redeem:
-    """A presentation of that generation by its client, `seconds` after the start."""
+    """A redemption of this generation by its client, `seconds` after the start."""
     chosen: dict[str, Any] = {
         "client_id": "web",
         "scope": None,
@@ -57,12 +57,12 @@ def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **field
 def claimed(
     sub: str, client_id: str, jti: str, scope: str, actors: tuple[str, ...] = (), **fields: Any
 ) -> AccessTokenClaims:
-    """What a token says that the service has vouched for, in such a family."""
+    """The claims of a token of such a family, vouched for by the service."""
     return AccessTokenClaims(sub, client_id, jti, scope, lambda seed: seed == "seed", actors, **fields)
 
 
 def exchanging(subject: AccessTokenClaims, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
-    """`orders` asks for a token of its own, and may; the subject token lives until five minutes after the start."""
+    """An exchange that `orders` may make; the subject token expires five minutes after the start."""
     chosen: dict[str, Any] = {
         "rules": replace(RULES, may_exchange=("web", "orders")),
         "client_id": "orders",
@@ -77,7 +77,7 @@ def exchanging(subject: AccessTokenClaims, scope: str | None = None, seconds: fl
 
 
 def issuing(rules: Rules = RULES, **fields: Any) -> Issue:
-    """An issue of everything the rules allow; `fields` are the command's or its grant's."""
+    """An issue of all that the rules allow; `fields` belong to the command or its grant."""
     chosen: dict[str, Any] = {
         "client_id": "web",
         "sub": "alice",

@@ -1,4 +1,4 @@
-"""Given a family, when a token comes that its key signed, then it counts for no more than the log bears out."""
+"""An access token with a valid signature counts only as far as its family in the log confirms it."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ FORGED = [
     GENUINE._replace(scope="read root"),
     EXCHANGED._replace(client_id="billing"),
     EXCHANGED._replace(scope="read root"),
-    EXCHANGED._replace(jti="jti-0"),  # the latest is the family's own
+    EXCHANGED._replace(jti="jti-0"),  # the latest one was issued to the family's own client
 ]
 
 
@@ -36,14 +36,14 @@ def refusal(decision: Decision) -> str:
 
 
 @pytest.mark.parametrize("genuine", [GENUINE, EXCHANGED, GENUINE._replace(jti="jti-0"), GENUINE._replace(scope="")])
-def test_what_the_family_gave_is_borne_out(genuine: AccessTokenClaims) -> None:
-    """Its client's, the latest and earlier ones, and those that others exchanged."""
+def test_the_tokens_of_a_family_match_it(genuine: AccessTokenClaims) -> None:
+    """Those of its own client, the latest and earlier ones, and exchanged ones."""
     assert matches(given(opened()), genuine)
 
 
 @pytest.mark.parametrize("forged", FORGED)
-def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: AccessTokenClaims) -> None:
-    """No exchange makes a genuine token of it, and it ends nobody else's; whoever presents it is told nothing."""
+def test_a_token_that_the_family_cannot_have_issued_is_void(forged: AccessTokenClaims) -> None:
+    """It can be exchanged for no token, it ends no family, and its presenter learns nothing."""
     state = given(opened())
     assert not matches(state, forged)
     mine = exchanging(forged, forged.scope, client_id=forged.client_id)
@@ -52,22 +52,22 @@ def test_what_the_family_cannot_have_given_is_good_for_nothing(forged: AccessTok
     assert revoke_access_token(state, revoking) == Decision(Done())
 
 
-def test_the_latest_token_has_the_scope_it_was_given_with() -> None:
-    """A narrower one than the family's."""
+def test_the_latest_token_has_the_scope_it_was_issued_with() -> None:
+    """It may be narrower than the family's."""
     narrower = given(opened(), (TokenIssued("access", "read", ("aud",), at(300), jti="latest"),))
     assert matches(narrower, GENUINE._replace(jti="latest", scope="read"))
     assert not matches(narrower, GENUINE._replace(jti="latest"))
     assert matches(narrower, GENUINE), "an earlier one may have had all of the family's"
 
 
-def test_a_family_that_has_given_nothing_bears_nothing_out() -> None:
-    """A device that waits has no person yet, whose name could be told wrong."""
+def test_a_family_without_tokens_matches_none() -> None:
+    """For example a waiting device, which has no person yet."""
     waiting = given((DeviceAuthorizationStarted("web", "read write", (), "seed", at(600)),))
     assert not matches(waiting, GENUINE._replace(sub=""))
 
 
-def test_an_exchange_gives_no_more_than_the_subject_token_has() -> None:
-    """RFC 8693 §2.1: the scope asked for, or all that the subject token has; it ends no later."""
+def test_an_exchange_issues_no_more_than_the_subject_token_has() -> None:
+    """RFC 8693 §2.1: the requested scope, or all of the subject token's; it expires no later."""
     state = given(opened())
     for scope, given_scope in ((None, "read write"), ("read", "read")):
         decision = exchange(state, exchanging(GENUINE, scope))
@@ -86,8 +86,8 @@ def test_an_exchange_gives_no_more_than_the_subject_token_has() -> None:
     assert refusal(exchange(state, exchanging(GENUINE, "offline_access"))) == "invalid_scope"
 
 
-def test_what_was_exchanged_dies_with_what_it_came_of() -> None:
-    """RFC 7009 §2.1, RFC 8693 §2.2.1: whichever of the tokens before it is revoked; the others of the family live."""
+def test_an_exchanged_token_is_revoked_with_any_token_it_came_from() -> None:
+    """RFC 7009 §2.1, RFC 8693 §2.2.1: the other tokens of the family stay valid."""
     twice = claimed("alice", "billing", "twice", "read", ("billing", "orders"), exchanged_from=("once", GENUINE.jti))
     once = claimed("alice", "orders", "once", "read", ("orders",), exchanged_from=(GENUINE.jti,))
     for revoked, dead in ((GENUINE.jti, (once, twice)), ("once", (once, twice)), ("twice", (twice,)), ("else", ())):
@@ -100,8 +100,8 @@ def test_what_was_exchanged_dies_with_what_it_came_of() -> None:
     assert isinstance(issued, TokenIssued) and issued.exchanged_from == ("once", GENUINE.jti)
 
 
-def test_a_dead_subject_token_is_exchanged_no_more() -> None:
-    """Expired, revoked alone or with its family, or of no family: all the same answer."""
+def test_a_dead_subject_token_cannot_be_exchanged() -> None:
+    """Expired, revoked alone or with its family, or of no family: the answer is the same."""
     alone = given(opened(), (TokenRevoked(GENUINE.jti, at(300)),))
     ended = given(opened(), (FamilyRevoked("operator", "a test"),))
     for state, seconds in ((given(opened()), 300), (alone, 1), (ended, 1), (None, 1)):
@@ -118,8 +118,8 @@ def test_a_dead_subject_token_is_exchanged_no_more() -> None:
         {"act": {"sub": "orders", "act": "web"}},
     ],
 )
-def test_claims_of_another_form_are_none(changes: dict[str, object]) -> None:
-    """Before anything is made of them: no family has such a name, and no moment such a number."""
+def test_claims_of_another_form_are_refused(changes: dict[str, object]) -> None:
+    """They are refused while they are decoded: no family has such a name, and no expiry such a number."""
     claims: dict[str, object] = {"iss": "acme", "sub": "alice", "aud": "x", "client_id": "web", "iat": 0, "exp": 1}
     claims |= {"jti": "j", "sid": "family", "scope": "read", "act": {"sub": "orders", "act": {"sub": "web"}}}
     assert msgspec.convert(claims, Claims).actors == ("orders", "web")

@@ -1,4 +1,4 @@
-"""How long an access token lives, whatever the fraction of a second at which it is given."""
+"""The lifetime of an access token, for any fraction of a second at which it is issued."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,8 +20,8 @@ fractions = st.integers(1, 999_999)
 
 @for_any(fraction=fractions, ttl=st.integers(1, 600), late=st.integers(0, 4_000_000))
 @example(fraction=1, ttl=1, late=1_000_000)
-def test_a_token_lives_as_long_as_its_answer_promises(fraction: int, ttl: int, late: int) -> None:
-    """RFC 6749 §5.1, RFC 7519 §4.1.4: at `expires_in` after the answer, however late that was, it is not over `exp`."""
+def test_a_token_lives_as_long_as_expires_in_promises(fraction: int, ttl: int, late: int) -> None:
+    """RFC 6749 §5.1, RFC 7519 §4.1.4: `expires_in` after the answer is not past `exp`, however late the answer was."""
     now = SECOND + timedelta(microseconds=fraction)
     outcome = issue(None, issuing(replace(RULES, access_token_ttl=ttl))._replace(now=now)).outcome
     assert isinstance(outcome, Granted)
@@ -36,7 +36,7 @@ def test_a_token_lives_as_long_as_its_answer_promises(fraction: int, ttl: int, l
 
 
 @pytest.mark.parametrize(("fraction", "more"), [(1, 1), (499_999, 1), (500_000, 1), (500_001, 2), (999_999, 2)])
-def test_a_token_ends_with_the_first_second_that_keeps_the_promise(fraction: int, more: int) -> None:
-    """No later one: half a second is left for the answer's way."""
+def test_a_token_expires_in_the_first_second_that_keeps_the_promise(fraction: int, more: int) -> None:
+    """Half a second is left for the transport of the answer."""
     ends = access_expiry(SECOND + timedelta(microseconds=fraction), 60)
     assert ends == SECOND + timedelta(seconds=60 + more, microseconds=1)

@@ -1,4 +1,4 @@
-"""Codes and their time: given events, when one is presented late, then a refusal that writes nothing."""
+"""Authorization codes, device codes and their lifetimes."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -69,27 +69,27 @@ def refusal(decision: Decision) -> str:
 
 
 def test_an_authorization_code_expires() -> None:
-    """RFC 6749 §4.1.2: good until its time and not after, then `invalid_grant`."""
+    """RFC 6749 §4.1.2: it is valid before its expiry, and `invalid_grant` from then on."""
     assert isinstance(code_at(with_code(), CODE_SECONDS - 0.1).outcome, Granted)
     assert refusal(code_at(with_code(), CODE_SECONDS)) == "invalid_grant"
 
 
 @pytest.mark.parametrize("approved_after", [None, 10])
 def test_a_device_code_expires(approved_after: float | None) -> None:
-    """RFC 8628 §3.5 `expired_token`, whether somebody has approved or not."""
+    """RFC 8628 §3.5 `expired_token`, approved or not."""
     state = with_device(approved_after=approved_after)
     assert refusal(device_at(state, DEVICE_CODE_SECONDS)) == "expired_token"
 
 
-def test_a_device_is_approved_too_late() -> None:
-    """RFC 8628 §3.3: an answer after the code's time is refused."""
+def test_a_late_approval_of_a_device_is_refused() -> None:
+    """RFC 8628 §3.3: the code has expired."""
     answer = AnswerDevice(at(DEVICE_CODE_SECONDS), None, True, "alice", None, None, None, (), None)
     assert refusal(answer_device(with_device(approved_after=None), answer)) == "invalid_grant"
 
 
 @dataclass
 class Idle:
-    """Redeemed at `redeemed` by a client whose refresh tokens may be idle for 30 seconds."""
+    """A family redeemed after `redeemed` seconds; refresh tokens may be idle for 30 seconds."""
 
     state: FamilyState
     redeemed: float
@@ -99,7 +99,7 @@ class Idle:
     "idle", [Idle(with_code(), 50), Idle(with_device(approved_after=10), 500)], ids=["code", "device"]
 )
 def test_idle_time_counts_from_the_redemption_of_the_code(idle: Idle) -> None:
-    """CONTRACT §4 `refresh_token_idle_ttl`: a code that was redeemed late gives a refresh token no shorter life."""
+    """CONTRACT §4 `refresh_token_idle_ttl`: a late redemption shortens no refresh token."""
     redeemed = code_at if idle.state.device is None else device_at
     rules = replace(RULES, refresh_token_idle_ttl=30)
     state = fold(idle.state, redeemed(idle.state, idle.redeemed).events, at(idle.redeemed))
@@ -116,8 +116,8 @@ def gave(decision: Decision) -> tuple[AccessToken, int | None]:
     return decision.outcome.access, decision.outcome.generation
 
 
-def test_a_device_that_polls_again_ends_nothing() -> None:
-    """RFC 8628 §3.5: its answer was lost. Refused, and nothing is written, also after many rotations."""
+def test_polling_again_after_the_tokens_ends_no_family() -> None:
+    """RFC 8628 §3.5: the answer may be lost. It is refused without a commit, also after many rotations."""
     state = with_device(approved_after=10)
     state = fold(state, device_at(state, 20).events, at(20))
     assert refusal(polled(state, 21, RULES)) == "invalid_grant"
@@ -127,8 +127,8 @@ def test_a_device_that_polls_again_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize("scope", [SCOPE, "read"], ids=["refresh token", "none"])
-def test_a_device_that_polls_again_within_the_grace_time_gets_the_same(scope: str) -> None:
-    """RFC 8628 §3.5, CONTRACT §3: from when the answer could be given, until its refresh token was presented."""
+def test_polling_again_within_the_grace_time_gets_the_same_tokens(scope: str) -> None:
+    """RFC 8628 §3.5, CONTRACT §3: from the first possible answer until its refresh token is presented."""
     graceful = replace(RULES, refresh_token_grace=10)
     state = with_device(approved_after=10)
     state = replace(state, scope=scope)
@@ -150,7 +150,7 @@ def redeemed(retry: Retry | None, seconds: float, presented: FamilyState) -> Dec
 
 @pytest.mark.parametrize("other", [None, Retry("another", KEY.body)], ids=["no key", "another key"])
 def test_a_code_redeemed_again_under_another_key_ends_its_family(other: Retry | None) -> None:
-    """RFC 6749 §4.1.2, CONTRACT §2: only the very key of the redemption makes the second one a repetition."""
+    """RFC 6749 §4.1.2, CONTRACT §2: only the Idempotency-Key of the redemption makes the second one a retry."""
     state = fold(with_code(), redeemed(KEY, 1, with_code()).events, at(1))
     assert isinstance(redeemed(KEY, 2, state).outcome, Granted)
     again = redeemed(other, 2, state)
@@ -163,8 +163,8 @@ def test_a_code_redeemed_again_under_another_key_ends_its_family(other: Retry | 
 
 @pytest.mark.parametrize("rotation", ["rotate", "reuse"])
 @pytest.mark.parametrize("body", [KEY.body, "something else"], ids=["same", "other"])
-def test_a_refreshs_key_excuses_no_code(body: str, rotation: Literal["rotate", "reuse"]) -> None:
-    """RFC 6749 §4.1.2, CONTRACT §2, §3: what its client made up for the latest refresh is no key of the redemption."""
+def test_the_key_of_a_refresh_excuses_no_reuse_of_the_code(body: str, rotation: Literal["rotate", "reuse"]) -> None:
+    """RFC 6749 §4.1.2, CONTRACT §2, §3: the key of the latest refresh is not the key of the redemption."""
     state = fold(with_code(), redeemed(Retry("first", KEY.body), 1, with_code()).events, at(1))
     rules = replace(RULES, refresh_token_rotation=rotation)
     for key in ("second", KEY.key):
@@ -180,8 +180,8 @@ def test_a_refreshs_key_excuses_no_code(body: str, rotation: Literal["rotate", "
         )
 
 
-def test_the_same_key_with_another_question_about_a_code_is_an_invalid_request() -> None:
-    """CONTRACT §2: whoever asks for something else under the key is told so; no family ends by that."""
+def test_the_same_key_with_another_body_is_an_invalid_request_for_a_code() -> None:
+    """CONTRACT §2: it ends no family."""
     state = fold(with_code(), redeemed(KEY, 1, with_code()).events, at(1))
     assert refusal(redeemed(Retry(KEY.key, "something else"), 2, state)) == "invalid_request"
 
@@ -193,7 +193,7 @@ WAITING = DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_COD
 
 
 def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
-    """Alice's, ten seconds after the device has asked."""
+    """Alice's answer, ten seconds after the device's request."""
     chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None}
     return AnswerDevice(now=at(10), approved=approved, **(chosen | {"sub": "alice", "waiting": None} | fields))
 
@@ -201,24 +201,24 @@ def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
 @pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
 @pytest.mark.parametrize("approved", [True, False])
 @pytest.mark.parametrize("answered", [True, False])
-def test_an_answer_revives_no_device_family_that_was_revoked(
+def test_an_answer_revives_no_revoked_device_family(
     waiting: DeviceAuthorizationStarted | None, approved: bool, answered: bool
 ) -> None:
-    """RFC 8628 §3.3: an operator has ended it; nothing that a person says later begins it anew."""
+    """RFC 8628 §3.3: after an operator ended it, a person's answer does not begin it again."""
     ended = fold(with_device(approved_after=3 if answered else None), (FamilyRevoked("operator", "a test"),), at(5))
     assert refusal(answer_device(ended, answer(approved, waiting=waiting))) == "invalid_grant"
     assert refusal(device_at(ended, 20)) == "invalid_grant"
 
 
 def test_a_device_family_revoked_after_its_approval_gives_no_tokens() -> None:
-    """RFC 8628 §3.5: nor does one whose tokens have been fetched."""
+    """RFC 8628 §3.5: nor does one whose tokens were fetched before."""
     approved = with_device(approved_after=10)
     for state in (approved, fold(approved, device_at(approved, 20).events, at(20))):
         assert refusal(device_at(fold(state, (FamilyRevoked("operator", "a test"),), at(25)), 30)) == "invalid_grant"
 
 
-def test_a_person_grants_a_device_a_part_of_what_it_asked_for() -> None:
-    """RFC 8628 §3.3, RFC 8707 §2: one of two resources, a part of the scope, and never what was not asked for."""
+def test_a_person_grants_a_device_a_part_of_its_request() -> None:
+    """RFC 8628 §3.3, RFC 8707 §2: one of two resources and a part of the scope, and never more than requested."""
     for asked, waiting in ((None, WAITING), (given((WAITING,)), None)):
         approved = answer_device(asked, answer(resource=(B,), scope="read", waiting=waiting))
         assert isinstance(approved.outcome, Done)
@@ -230,8 +230,8 @@ def test_a_person_grants_a_device_a_part_of_what_it_asked_for() -> None:
         assert refusal(answer_device(asked, answer(scope="read admin", waiting=waiting))) == "invalid_scope"
 
 
-def test_how_and_when_a_person_was_authenticated_stays_with_the_devices_family() -> None:
-    """OpenID Connect Core §2 `auth_time`: what the login service tells of the approval is in every token."""
+def test_a_devices_family_keeps_how_and_when_the_person_was_authenticated() -> None:
+    """OpenID Connect Core §2 `auth_time`: every token contains what the login service sent with the approval."""
     told = answer(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
     state = fold(None, answer_device(None, told).events, at(10))
     state = fold(state, device_at(state, 20).events, at(20))
@@ -239,8 +239,8 @@ def test_how_and_when_a_person_was_authenticated_stays_with_the_devices_family()
     assert (state.acr, state.amr, state.auth_time) == ("mfa", ("pwd", "otp"), 1_700_000_000)
 
 
-def test_another_clients_poll_learns_nothing_of_a_device() -> None:
-    """RFC 8628 §3.4: whatever has become of the code, and the answer is the same one."""
+def test_another_clients_poll_discloses_nothing_of_a_device() -> None:
+    """RFC 8628 §3.4: the answer is the same in every state of the code."""
     waiting = with_device(approved_after=None)
     denied = fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10))
     approved = with_device(approved_after=10)
@@ -249,8 +249,8 @@ def test_another_clients_poll_learns_nothing_of_a_device() -> None:
         assert refusal(redeem_device_code(state, command)) == "invalid_grant"
 
 
-def test_a_device_hears_how_its_request_stands() -> None:
-    """RFC 8628 §3.5: `authorization_pending`, then `access_denied` or tokens; the redemption is a device code's."""
+def test_the_answers_to_a_polling_device() -> None:
+    """RFC 8628 §3.5: `authorization_pending`, then `access_denied` or tokens; the redemption names its grant."""
     waiting = with_device(approved_after=None)
     for state, code, why in (
         (waiting, "authorization_pending", "nobody has approved"),
@@ -263,8 +263,8 @@ def test_a_device_hears_how_its_request_stands() -> None:
     assert code_at(with_code(), 20).events[0] == TokenRedeemed("authorization_code", 0)
 
 
-def test_a_repetition_gets_the_very_same_answer() -> None:
-    """CONTRACT §2: of the same Idempotency-Key; access token, generation and the key of its tags."""
+def test_a_retry_gets_the_same_answer() -> None:
+    """CONTRACT §2: the same Idempotency-Key gets the same access token, generation and MAC key."""
     first = redeemed(KEY, 1, with_code())
     assert redeemed(KEY, 2, fold(with_code(), first.events, at(1))) == Decision(first.outcome)
     approved = with_device(approved_after=10)
@@ -280,24 +280,24 @@ def test_a_repetition_gets_the_very_same_answer() -> None:
     assert refusal(redeem_device_code(state, unlike)) == "invalid_request"
 
 
-def test_a_repetition_of_what_gave_no_access_token_gets_none() -> None:
-    """The service writes no such redemption; who finds one in a log gives nothing for it."""
+def test_a_retry_of_a_redemption_without_an_access_token_is_refused() -> None:
+    """The service writes no such redemption; a log may contain one."""
     approved = with_device(approved_after=10)
     command = RedeemDeviceCode(at(20), RULES, "web", None, KEY, "jti-0", 1)
     state = replace(fold(approved, redeem_device_code(approved, command).events, at(20)), access=None)
     assert refusal(redeem_device_code(state, command)) == "invalid_grant"
 
 
-def test_a_codes_reuse_names_the_generation_that_there_was() -> None:
-    """For the audit: how far its family had come."""
+def test_the_reuse_of_a_code_names_the_newest_generation() -> None:
+    """Auditors see how often the family was refreshed."""
     state = fold(with_code(), code_at(with_code(), 1).events, at(1))
     state = fold(state, redeem(state, redeeming(0, 2)).events, at(2))
     assert code_at(state, 3).events[0] == TokenReuseDetected(0, 1, "web", "authorization_code")
 
 
 @pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
-def test_an_answer_is_written_whole(waiting: DeviceAuthorizationStarted | None) -> None:
-    """Who has said what, with what the device asked for before it where the log has nothing of that."""
+def test_an_answer_is_recorded_completely(waiting: DeviceAuthorizationStarted | None) -> None:
+    """Its commit has the person and the answer, and before it the request if the log has none."""
     asked = given((WAITING,)) if waiting is None else None
     before = () if waiting is None else (waiting,)
     denied = answer_device(asked, answer(approved=False, waiting=waiting))
@@ -307,8 +307,8 @@ def test_an_answer_is_written_whole(waiting: DeviceAuthorizationStarted | None) 
     assert answer_device(asked, told) == Decision(Done(), (*before, grant))
 
 
-def test_an_answer_to_no_request_is_refused() -> None:
-    """Where nobody has asked, and about a family that began otherwise."""
+def test_an_answer_without_a_request_is_refused() -> None:
+    """There is no family, or one that began otherwise."""
     assert refusal(answer_device(None, answer())) == "invalid_grant"
     assert refusal(answer_device(with_code(), answer())) == "invalid_grant"
 
@@ -324,8 +324,8 @@ def test_an_answer_to_no_request_is_refused() -> None:
     ],
     ids=lambda large: next(iter(large)),
 )
-def test_an_answer_that_makes_no_presentable_token_is_refused(large: dict[str, Any]) -> None:
-    """CONTRACT §2: whichever of its parts is too large."""
+def test_an_approval_too_large_for_a_token_is_refused(large: dict[str, Any]) -> None:
+    """CONTRACT §2: whichever part is too large."""
     assert refusal(answer_device(None, answer(**{"waiting": WAITING} | large))) == "invalid_request"
 
 
@@ -340,10 +340,10 @@ def test_an_answer_that_makes_no_presentable_token_is_refused(large: dict[str, A
         (("refresh_token",), -1, False),
     ],
 )
-def test_what_was_asked_before_a_disabling_is_approved_no_more(
+def test_a_request_from_before_a_disabling_cannot_be_approved(
     grant_types: tuple[Any, ...], void_until: float | None, may: bool
 ) -> None:
-    """CONTRACT §5: it is as void as what was given before; nor is what its client may not have today."""
+    """CONTRACT §5: it is void as earlier tokens are; nor can a grant that its client may not use any more."""
     rules = replace(RULES, grant_types=grant_types)
     assert still_may(WAITING, rules, None if void_until is None else at(void_until)) == may
 
@@ -361,8 +361,10 @@ def test_what_was_asked_before_a_disabling_is_approved_no_more(
     ],
     ids=["no family", "another client", "no code's", "ended", "another redirection", "another verifier", "no code"],
 )
-def test_a_code_is_good_for_whom_it_was_made_alone(state: FamilyState | None, changes: dict[str, Any]) -> None:
-    """RFC 6749 §4.1.3, RFC 7636 §4.6: whatever is wrong, the answer is the same, and nothing is written."""
+def test_a_code_is_valid_only_for_its_client_redirection_and_verifier(
+    state: FamilyState | None, changes: dict[str, Any]
+) -> None:
+    """RFC 6749 §4.1.3, RFC 7636 §4.6: every refusal has the same answer and no commit."""
     command = RedeemCode(at(1), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test")
     assert refusal(redeem_code(state, command._replace(**changes))) == "invalid_grant"
 
@@ -372,18 +374,18 @@ def test_a_code_is_good_for_whom_it_was_made_alone(state: FamilyState | None, ch
     [None, with_code(), fold(with_device(approved_after=10), (FamilyRevoked("operator", "a test"),), at(11))],
     ids=["no family", "no device's", "ended"],
 )
-def test_a_device_code_of_no_living_device_is_refused(state: FamilyState | None) -> None:
+def test_a_device_code_without_a_living_device_is_refused(state: FamilyState | None) -> None:
     """RFC 8628 §3.5."""
     assert refusal(device_at(state, 20)) == "invalid_grant"
 
 
-def test_a_verifier_is_held_against_its_challenge() -> None:
-    """RFC 7636 appendix B, with the example there."""
+def test_a_verifier_matches_its_challenge() -> None:
+    """The example of RFC 7636 appendix B."""
     assert s256("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
-def test_a_code_is_worth_what_its_client_may_today() -> None:
-    """RFC 7591 §2: a part of the scope or of the targets was taken; where all was, nothing is given, nor written."""
+def test_a_code_gives_no_more_than_its_client_may_have_now() -> None:
+    """RFC 7591 §2: a part of the scope or of the targets was removed; without any left it is refused."""
     for scope, answer in (("read", "read"), ("more", "invalid_grant")):
         command = RedeemCode(at(1), replace(RULES, scope=scope), "web", VERIFIER, None, None, None, "jti", 1, "a test")
         decision = redeem_code(with_code(), command)

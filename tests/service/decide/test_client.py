@@ -1,4 +1,4 @@
-"""A client is registered, and gets a secret where it needs one; enabled again, its earlier tokens stay void."""
+"""Registering, disabling and enabling clients: who gets a secret, and which earlier tokens stay void."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -56,23 +56,23 @@ WITH_SECRET = evolve(REGISTERED, ClientSecretIssued("old"))
         (REGISTERED, "never", False),
     ],
 )
-def test_a_secret_is_issued_where_the_client_has_none_or_a_new_one_is_ordered(
+def test_a_secret_is_issued_if_there_is_none_or_a_new_one_is_ordered(
     state: ClientState | None, gets_secret: GetsSecret, is_issued: bool
 ) -> None:
-    """CONTRACT §5. The same registration once more changes nothing else."""
+    """CONTRACT §5. Repeating a registration changes nothing else."""
     configured = (ClientConfigured(SETTINGS),) if state is None else ()
     issued = (ClientSecretIssued("new"),) if is_issued else ()
     assert register(state, Register(SETTINGS, "new", gets_secret)) == (*configured, *issued)
 
 
-def test_a_registration_remembers_the_longest_lifetime_before() -> None:
-    """Access tokens that were issued under it may live on."""
+def test_a_registration_records_the_longest_earlier_lifetime() -> None:
+    """Access tokens issued under it may still be valid."""
     shorter = ClientSettings(access_token_ttl=10)
     assert register(REGISTERED, Register(shorter, "new", "never")) == (ClientConfigured(shorter, 60),)
 
 
-def test_void_until_it_was_enabled_again() -> None:
-    """Whatever else became of its registration meanwhile."""
+def test_tokens_from_before_the_enabling_stay_void() -> None:
+    """Other changes of the registration meanwhile do not matter."""
     configured = evolve(DISABLED, ClientConfigured(ClientSettings(access_token_ttl=60)))
     events = enable(configured, Enable(DISABLED, at(12), "back"))
     assert events == (ClientEnabled("back", at(12)),)
@@ -81,27 +81,27 @@ def test_void_until_it_was_enabled_again() -> None:
     assert enable(after, Enable(DISABLED, at(13))) == ()
 
 
-def test_what_one_clock_has_said_another_does_not_take_back() -> None:
-    """The replica that enables it may be behind the one that disabled it."""
+def test_enabling_never_moves_void_until_back() -> None:
+    """The enabling replica's clock may be behind that of the disabling one."""
     assert enable(DISABLED, Enable(DISABLED, at(9))) == (ClientEnabled(None, at(10)),)
 
 
 @pytest.mark.parametrize("seen", [ClientState(), evolve(DISABLED, ClientEnabled()), evolve(None, ClientDisabled())])
-def test_disabled_once_more_meanwhile(seen: ClientState) -> None:
-    """Of that disabling nobody knows that it is complete."""
+def test_a_client_that_was_disabled_again_is_not_enabled(seen: ClientState) -> None:
+    """The second disabling may not be complete yet."""
     with pytest.raises(OAuthError, match="disabled meanwhile") as refused:
         enable(DISABLED, Enable(seen, at(12)))
     assert refused.value.code == "temporarily_unavailable"
 
 
-def test_older_logs_are_read_as_they_were_written() -> None:
-    """Where only the disabling tells the moment, it stands."""
+def test_events_of_older_logs_keep_their_meaning() -> None:
+    """If only the disabling has a time, that one counts."""
     assert evolve(DISABLED, ClientEnabled("back")) == ClientState(void_until=at(10))
     assert evolve(evolve(None, ClientDisabled()), ClientEnabled()) == ClientState()
 
 
 class World:
-    """A replica on a log with a client in it; what is disabled is complete once `complete` is set."""
+    """A replica and its log with one client; disablings complete once `complete` is set."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -128,7 +128,7 @@ class World:
         return 0
 
     async def state(self) -> ClientState:
-        """The client's, as the log has it."""
+        """The client's state in the log."""
         stored = await self.log.last_from_leader(AGGREGATE)
         assert stored is not None
         return client_events.codec.decode(stored.body).state
@@ -136,15 +136,15 @@ class World:
 
 @pytest.fixture
 async def world(nats_server: Broker) -> AsyncIterator[World]:
-    """With nothing disabled."""
+    """A replica whose client is not disabled."""
     async with log_of_acme(nats_server) as (_, log):
         registered = (ClientConfigured(ClientSettings()),)
         await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered)
         yield World(log)
 
 
-async def test_a_disabling_that_is_not_complete_is_waited_for(world: World) -> None:
-    """What a replica gives that has not heard of it is void, too; and the second that an `iat` tells is over."""
+async def test_enabling_waits_until_the_disabling_is_complete(world: World) -> None:
+    """Until every replica has received it, and until the current second of `iat` is over."""
     disabling = asyncio.create_task(client.disable(world.context, "acme", WEB))
     await world.waiting.acquire()
     enabling = asyncio.create_task(client.enable(world.context, "acme", WEB))
@@ -159,8 +159,8 @@ async def test_a_disabling_that_is_not_complete_is_waited_for(world: World) -> N
     assert (state.void_until + timedelta(microseconds=1)).microsecond == 0
 
 
-async def test_a_disabling_that_does_not_complete(world: World) -> None:
-    """Nothing is enabled, and the operator hears why."""
+async def test_a_disabling_that_does_not_complete_is_reported(world: World) -> None:
+    """The client is not enabled, and the error says why."""
     world.completes = False
     world.complete.set()
     for operation in (client.disable, client.enable):
@@ -170,8 +170,8 @@ async def test_a_disabling_that_does_not_complete(world: World) -> None:
     assert (await world.state()).disabled
 
 
-async def test_a_clock_that_is_set_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is enabled by it: what is given next would be told from what was given before no more."""
+async def test_a_clock_set_back_enables_no_client(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else later tokens could not be distinguished from earlier ones."""
     monkeypatch.setattr(client, "CLOCKS_APART_SECONDS", 0)
     world.complete.set()
     await client.disable(world.context, "acme", WEB)
@@ -183,10 +183,10 @@ async def test_a_clock_that_is_set_back(world: World, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("ahead", [200, -200])
-async def test_what_a_replica_gave_by_a_machine_ahead_stays_void(
+async def test_tokens_by_a_clock_ahead_stay_void(
     nats_server: Broker, world: World, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
-    """CONTRACT §5: the machine of one replica is 200 s ahead of that of the other, which disables and enables."""
+    """CONTRACT §5: one replica's machine is 200 s ahead of the other's, which disables and enables."""
     world.complete.set()
     machine = datetime.now
     monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
@@ -207,8 +207,8 @@ async def test_what_a_replica_gave_by_a_machine_ahead_stays_void(
     await connection.close()
 
 
-async def test_no_registration_goes_back_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log whose commits do is called BAD by `audit verify`."""
+async def test_the_commits_of_a_client_have_no_decreasing_times(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `audit verify` would report the log as BAD."""
     world.complete.set()
     now = clock.now
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
@@ -221,10 +221,8 @@ async def test_no_registration_goes_back_in_time(world: World, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("microsecond", [0, 500_000, 999_999])
-async def test_no_replicas_clock_is_still_in_the_second_that_is_void(
-    monkeypatch: pytest.MonkeyPatch, microsecond: int
-) -> None:
-    """Just before a second's end too, when a faster clock has begun the next one: an `iat` tells no more than that."""
+async def test_no_replicas_clock_is_still_in_the_void_second(monkeypatch: pytest.MonkeyPatch, microsecond: int) -> None:
+    """Also just before its end, when a faster clock has begun the next one, for `iat` has whole seconds."""
     apart = timedelta(seconds=client.CLOCKS_APART_SECONDS)
     began = clock.now().replace(microsecond=microsecond)
     now = [began]
@@ -240,8 +238,8 @@ async def test_no_replicas_clock_is_still_in_the_second_that_is_void(
     assert int(slowest.timestamp()) > void_until.timestamp(), "what is given from now on is not"
 
 
-async def test_who_is_not_disabled_is_not_enabled(world: World) -> None:
-    """Nothing is written, and nothing waited for."""
+async def test_enabling_an_enabled_client_changes_nothing(world: World) -> None:
+    """It appends nothing and waits for nothing."""
     seq = await world.log.last_sequence()
     assert msgspec.json.decode(await client.enable(world.context, "acme", WEB))["seq"] == seq
     assert await world.log.last_sequence() == seq

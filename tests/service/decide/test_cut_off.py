@@ -1,4 +1,4 @@
-"""What a cut-off means: which families end by it, and that it ends each once."""
+"""Which families a cut-off ends, and that it ends each of them once."""
 
 import pytest
 from msgspec.structs import replace
@@ -45,13 +45,13 @@ def acr(*values: str) -> ClientSettings:
         ),
     ],
 )
-def test_of_a_person(event: SubjectEvent, meant: CutOff | None) -> None:
-    """Each says whose families end, and names itself as the cause."""
+def test_the_cut_offs_of_a_persons_events(event: SubjectEvent, meant: CutOff | None) -> None:
+    """Each names the families to end, and its event as the cause."""
     assert of_subject((event,), 7) == meant
 
 
-def test_what_is_known_of_a_person() -> None:
-    """Only a block leaves a state; one aggregate is about one person."""
+def test_the_state_of_a_person() -> None:
+    """Only a block changes it; one aggregate is about one person."""
     state = evolve(None, ConsentWithdrawn("alice", "web"))
     assert state == SubjectState("alice")
     blocked = evolve(state, SubjectBlocked("alice"))
@@ -61,8 +61,8 @@ def test_what_is_known_of_a_person() -> None:
         evolve(state, SubjectBlocked("bob"))
 
 
-def test_of_a_client() -> None:
-    """Disabling ends all; settings end families only where they ask for more than before."""
+def test_the_cut_offs_of_a_clients_events() -> None:
+    """Disabling ends all families; settings end some only if they require more than before."""
     disabled = CutOff("client_disabled", "ClientDisabled at sequence 7", client_id="web")
     assert of_client("web", (ClientDisabled(),), ClientState(), 7) == disabled
     assert of_client("web", (ClientEnabled(),), ClientState(disabled=True), 7) is None
@@ -77,12 +77,12 @@ def test_of_a_client() -> None:
         (acr("silver", "gold"), acr("gold"), True),
         (acr("gold"), acr("silver", "gold"), False),
         (acr("gold"), acr("gold"), False),
-        (acr("gold"), acr(), True),  # its tenant may ask for more
+        (acr("gold"), acr(), True),  # its tenant may require more
         (acr(), acr(), False),
     ],
 )
-def test_of_a_policy(before: ClientSettings, after: ClientSettings, tighter: bool) -> None:
-    """What leaves out a level that sufficed, and what leaves the choice to the tenant."""
+def test_the_cut_offs_of_a_stricter_policy(before: ClientSettings, after: ClientSettings, tighter: bool) -> None:
+    """It removes a sufficient level, or leaves the choice to the tenant."""
     meant = of_client("web", (ClientConfigured(after),), ClientState(before), 7)
     assert (meant is not None) == tighter
     tenant_before = TenantState(TenantSettings(required_acr=before.required_acr))
@@ -91,7 +91,7 @@ def test_of_a_policy(before: ClientSettings, after: ClientSettings, tighter: boo
 
 
 def test_a_family_ends_once() -> None:
-    """The first time with its cause, then never again; an unknown one not at all."""
+    """An ended or unknown family gets no further events."""
     events = (FamilyRevoked("subject_blocked", "SubjectBlocked at sequence 7"),)
     assert cut_off(given(opened()), BLOCKED, RULES) == Decision(Done(), events)
     assert cut_off(given(opened(), events), BLOCKED, RULES) == Decision(Done())
@@ -99,8 +99,8 @@ def test_a_family_ends_once() -> None:
     assert cut_off(given(opened(acr="gold")), TIGHTENED, GOLD) == Decision(Done())
 
 
-def test_a_policy_ends_whom_it_must() -> None:
-    """Too weak, or not told; never where no person is concerned, or where nobody has answered yet."""
+def test_a_stricter_policy_ends_families_with_a_weak_or_missing_acr() -> None:
+    """None without a person, and no device that waits for its answer."""
     assert cut_off(given(opened()), TIGHTENED, GOLD).events
     assert cut_off(given(opened(acr="silver")), TIGHTENED, GOLD).events
     assert not cut_off(given(opened(acr="gold")), TIGHTENED, GOLD).events
@@ -111,8 +111,8 @@ def test_a_policy_ends_whom_it_must() -> None:
 
 
 @pytest.mark.parametrize("reason", ["subject_blocked", "subject_revoked", "consent_withdrawn"])
-def test_what_is_ordered_about_a_person_leaves_a_client_of_that_name_alone(reason: RevocationReason) -> None:
-    """RFC 9700 §4.15: the `sub` of `client_credentials` is a `client_id`; a client's own order does end its tokens."""
+def test_a_cut_off_of_a_person_does_not_end_a_client_of_that_name(reason: RevocationReason) -> None:
+    """RFC 9700 §4.15: the `sub` of `client_credentials` is a `client_id`; disabling that client ends its tokens."""
     beginning, *tokens = opened("web")
     assert isinstance(beginning, GrantAuthorized)
     own = given((replace(beginning, sub="web", grant="client_credentials"), *tokens))
@@ -124,8 +124,8 @@ def test_what_is_ordered_about_a_person_leaves_a_client_of_that_name_alone(reaso
     assert len(cut_off(own, disabled, RULES).events) == 1
 
 
-def test_a_cut_off_by_policy_names_the_event_and_its_place() -> None:
-    """For the audit: which order ended the families, and why."""
+def test_a_cut_off_by_policy_names_the_event_and_its_sequence() -> None:
+    """Auditors see which order ended the families."""
     tighter = TenantConfigured(TenantSettings(required_acr=("gold",)))
     assert of_tenant((tighter,), TenantState(TenantSettings()), 7) == TIGHTENED
     of_the_client = CutOff("policy_changed", "ClientConfigured at sequence 7", client_id="web")

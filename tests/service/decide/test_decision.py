@@ -1,4 +1,4 @@
-"""The answers that tell nothing beyond themselves, and what a revocation by a forged token leaves."""
+"""Refusals with a fixed answer, and what a forged token records."""
 
 from collections.abc import Callable
 
@@ -23,30 +23,30 @@ from tests.service.decide.given import RULES, at, given, opened
     ],
     ids=["blocked", "invalid", "expired", "key"],
 )
-def test_what_a_refused_client_hears(refused: Callable[[], Refused], code: str, description: str) -> None:
-    """RFC 6749 §5.2: the code is what a client acts on; the description is for its developer."""
+def test_the_error_of_each_refusal(refused: Callable[[], Refused], code: str, description: str) -> None:
+    """RFC 6749 §5.2: clients act on the code; the description is for developers."""
     error = refused().error
     assert (error.code, error.description) == (code, description)
 
 
-def test_a_forged_token_that_is_revoked_ends_its_family() -> None:
-    """CONTRACT §3.7: its signing key leaked, and that is written down, by whom it was presented and why."""
+def test_revoking_a_forged_token_ends_its_family() -> None:
+    """CONTRACT §3.7: a signing key leaked, so the commit names the presenter and the request."""
     decision = revoke_refresh_token(given(opened()), RevokeRefreshToken("web", 9, "a test"))
     assert decision == Decision(Done(), (ForgeryDetected(9, 0, "web"), FamilyRevoked("forgery", "a test")))
     rotated = replace(given(opened()), generation=3)
     assert forged(rotated, 9, "web", "a test")[0] == ForgeryDetected(9, 3, "web")
 
 
-def test_what_comes_after_the_end_is_written_down_a_few_times() -> None:
-    """CONTRACT §3.5: whoever has forged tokens makes no log grow without end."""
+def test_forgeries_after_the_end_are_recorded_a_bounded_number_of_times() -> None:
+    """CONTRACT §3.5: else forged tokens could fill the log."""
     ended = given(opened(), (FamilyRevoked("operator", "a test"),))
     last = replace(ended, afterwards=RECORDED_AFTER_THE_END - 1)
     assert forged(last, 9, "web", "a test") == (ForgeryDetected(9, 0, "web"),)
     assert forged(replace(ended, afterwards=RECORDED_AFTER_THE_END), 9, "web", "a test") == ()
 
 
-def test_no_token_of_an_ended_family_or_of_none_is_accepted() -> None:
-    """RFC 7662 §2.2: introspection says of the newest one what a redemption would find."""
+def test_no_token_of_an_ended_or_missing_family_is_accepted() -> None:
+    """RFC 7662 §2.2: introspection of the newest token agrees with a redemption."""
     state = given(opened())
     assert is_accepted(state, RULES, at(1))
     assert not is_accepted(given(opened(), (FamilyRevoked("operator", "a test"),)), RULES, at(1))

@@ -1,4 +1,4 @@
-"""Redeeming: given events, when a token is presented, then an outcome and events (CONTRACT §3, §4)."""
+"""Redeeming a refresh token (CONTRACT §3, §4)."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,15 +51,15 @@ def after(state: FamilyState, command: Redeem) -> FamilyState:
     return fold(state, redeem(state, command).events, command.now)
 
 
-def test_the_newest_generation_gives_its_one_successor() -> None:
-    """CONTRACT §3.1: consumed, rotated, an access token issued, in one commit."""
+def test_the_newest_generation_gets_one_successor() -> None:
+    """CONTRACT §3.1: redeemed, rotated, and an access token issued, in one commit."""
     decision = redeem(given(opened()), redeeming(0))
     assert kinds(decision) == [TokenRedeemed, TokenRotated, TokenIssued]
     assert isinstance(decision.outcome, Granted) and decision.outcome.generation == 1
 
 
 def test_an_older_generation_ends_the_family() -> None:
-    """CONTRACT §3.2: reuse and revocation in one commit, with the refusal."""
+    """CONTRACT §3.2: one commit has the reuse and the revocation, and the answer is a refusal."""
     state = after(given(opened()), redeeming(0))
     decision = redeem(state, redeeming(0, 2))
     assert kinds(decision) == [TokenReuseDetected, FamilyRevoked]
@@ -69,8 +69,8 @@ def test_an_older_generation_ends_the_family() -> None:
     assert refusal(newest) == "invalid_grant" and newest.events == ()
 
 
-def test_presentations_after_the_end_write_a_bounded_number_of_events() -> None:
-    """CONTRACT §3.5: a dead family's log does not grow with what is thrown at it."""
+def test_presentations_after_the_end_append_a_bounded_number_of_events() -> None:
+    """CONTRACT §3.5: the log does not grow with presentations of a dead family."""
     state = after(after(given(opened()), redeeming(0)), redeeming(0, 2))
     written = 0
     for second in range(50):
@@ -81,23 +81,23 @@ def test_presentations_after_the_end_write_a_bounded_number_of_events() -> None:
     assert written == RECORDED_AFTER_THE_END
 
 
-def test_another_client_changes_nothing_whatever_the_token() -> None:
-    """CONTRACT §3.6: binding first, also for an old token and for a forged one."""
+def test_another_client_changes_nothing_by_any_token() -> None:
+    """CONTRACT §3.6: the client is checked first, also for an old or a forged token."""
     state = after(given(opened()), redeeming(0))
     for generation in (0, 1, 7):
         decision = redeem(state, redeeming(generation, 2, client_id="thief"))
         assert refusal(decision) == "invalid_grant" and decision.events == ()
 
 
-def test_a_generation_never_issued_is_a_forgery() -> None:
-    """CONTRACT §3.7: an authentic token nobody issued means that a key has leaked; the family ends."""
+def test_a_generation_that_was_never_issued_is_a_forgery() -> None:
+    """CONTRACT §3.7: an authentic token that was never issued shows that a key leaked; the family ends."""
     decision = redeem(given(opened()), redeeming(5))
     assert kinds(decision) == [ForgeryDetected, FamilyRevoked]
     assert refusal(decision) == "invalid_grant"
 
 
 def test_the_same_key_and_body_get_the_same_successor() -> None:
-    """CONTRACT §2: a retry is answered with what was given, and writes nothing."""
+    """CONTRACT §2: a retry gets the first answer and appends nothing."""
     state = after(given(opened()), redeeming(0, retry=KEY))
     first = redeem(given(opened()), redeeming(0, retry=KEY)).outcome
     again = redeem(state, redeeming(0, 50, retry=KEY, jti="another"))
@@ -105,20 +105,20 @@ def test_the_same_key_and_body_get_the_same_successor() -> None:
 
 
 def test_the_same_key_with_another_body_is_an_invalid_request() -> None:
-    """CONTRACT §2; it writes nothing and does not count as reuse."""
+    """CONTRACT §2: it appends nothing and is no reuse."""
     state = after(given(opened()), redeeming(0, retry=KEY))
     decision = redeem(state, redeeming(0, 2, retry=Retry("key", "other body")))
     assert refusal(decision) == "invalid_request" and decision.events == ()
 
 
 def test_a_retry_after_its_successor_was_presented_is_reuse() -> None:
-    """CONTRACT §2: the exception holds only as long as the successor has not been presented."""
+    """CONTRACT §2: a retry is excused only until the successor is presented."""
     state = after(after(given(opened()), redeeming(0, retry=KEY)), redeeming(1, 2))
     assert kinds(redeem(state, redeeming(0, 3, retry=KEY))) == [TokenReuseDetected, FamilyRevoked]
 
 
-def test_grace_gives_the_parent_the_same_successor_in_time() -> None:
-    """CONTRACT §3.3: within the time, while the child was never presented, the parent gets the same answer."""
+def test_the_parent_gets_the_same_successor_within_the_grace_time() -> None:
+    """CONTRACT §3.3: only until the successor is presented."""
     graceful = replace(RULES, refresh_token_grace=10)
     first = redeem(given(opened()), redeeming(0, rules=graceful))
     state = fold(given(opened()), first.events, at(1))
@@ -126,15 +126,15 @@ def test_grace_gives_the_parent_the_same_successor_in_time() -> None:
     assert kinds(redeem(state, redeeming(0, 11, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
 
 
-def test_grace_is_over_once_the_child_was_presented() -> None:
-    """CONTRACT §3.3: not for a grandparent, however short ago."""
+def test_the_grace_time_is_over_once_the_successor_was_presented() -> None:
+    """CONTRACT §3.3: the grandparent is a reuse at once."""
     graceful = replace(RULES, refresh_token_grace=10)
     state = after(after(given(opened()), redeeming(0, rules=graceful)), redeeming(1, 2, rules=graceful))
     assert kinds(redeem(state, redeeming(0, 3, rules=graceful))) == [TokenReuseDetected, FamilyRevoked]
 
 
-def test_grace_counts_from_when_the_answer_could_be_given() -> None:
-    """CONTRACT §3.3: the broker was away between decision and acknowledgement for longer than the grace time."""
+def test_the_grace_time_begins_when_the_answer_could_be_sent() -> None:
+    """CONTRACT §3.3: the broker's acknowledgement came later than the grace time after the decision."""
     graceful = replace(RULES, refresh_token_grace=10)
     first = redeem(given(opened()), redeeming(0, rules=graceful))
     state = fold(given(opened()), first.events, at(1))
@@ -145,15 +145,15 @@ def test_grace_counts_from_when_the_answer_could_be_given() -> None:
 
 
 @pytest.mark.parametrize("grace", [0, 10])
-def test_a_clock_set_back_makes_no_grace(grace: int) -> None:
-    """A replica's clock is minutes behind the one that rotated: that is no time within which a reuse is good."""
+def test_a_clock_set_back_extends_no_grace_time(grace: int) -> None:
+    """The replica's clock is minutes behind that of the rotation; the presentation is a reuse."""
     rules = replace(RULES, refresh_token_grace=grace)
     state = after(given(opened()), redeeming(0, 900, rules=rules))
     assert kinds(redeem(state, redeeming(0, 100, rules=rules))) == [TokenReuseDetected, FamilyRevoked]
 
 
-def test_grace_with_a_narrower_scope_gives_another_access_token_and_no_fork() -> None:
-    """The refresh token stays the one successor; the access token never holds more than was asked."""
+def test_a_narrower_scope_within_the_grace_time_gets_another_access_token() -> None:
+    """The refresh token has still one successor, and the access token no more than the requested scope."""
     graceful = replace(RULES, refresh_token_grace=10)
     state = after(given(opened()), redeeming(0, rules=graceful))
     decision = redeem(state, redeeming(0, 2, rules=graceful, scope="read"))
@@ -166,18 +166,18 @@ def test_grace_with_a_narrower_scope_gives_another_access_token_and_no_fork() ->
     ("generation", "expected"),
     [(0, [TokenReuseDetected, FamilyRevoked]), (1, "invalid_request"), (2, "invalid_request")],
 )
-def test_a_thief_who_has_the_key_too_is_found_out(generation: int, expected: Any) -> None:
-    """CONTRACT §3.2: an older generation than the newest's parent is a reuse, whatever key it comes with.
+def test_a_thief_who_has_the_idempotency_key_is_detected(generation: int, expected: Any) -> None:
+    """CONTRACT §3.2: a generation older than the parent of the newest is a reuse, whatever its key.
 
-    A thief who saw the client's requests has its key of today: it was told `invalid_request`, and could try on.
+    A thief who saw requests of the client has its key; with `invalid_request` he could try again.
     """
     state = after(after(given(opened()), redeeming(0)), redeeming(1, 2, retry=KEY))
     decision = redeem(state, redeeming(generation, 3, retry=Retry(KEY.key, "other body")))
     assert (kinds(decision) or refusal(decision)) == expected
 
 
-def test_rotation_policy_reuse_echoes_the_token() -> None:
-    """CONTRACT §3: only `TokenRedeemed` and `TokenIssued`; the token stays valid, its idle time starts anew."""
+def test_the_rotation_policy_reuse_returns_the_same_token() -> None:
+    """CONTRACT §3: only `TokenRedeemed` and `TokenIssued`; the token stays valid and its idle time restarts."""
     keep = replace(RULES, refresh_token_rotation="reuse", refresh_token_idle_ttl=100)
     decision = redeem(given(opened()), redeeming(0, 50, rules=keep))
     assert kinds(decision) == [TokenRedeemed, TokenIssued]
@@ -197,16 +197,18 @@ class Lifetime:
 @pytest.mark.parametrize(
     "lifetime",
     [
-        Lifetime({}, 999, 1001),  # what its own commit promised
-        Lifetime({"refresh_token_ttl": 500}, 499, 501),  # a policy made shorter holds at once
-        Lifetime({"refresh_token_ttl": 9999, "refresh_token_idle_ttl": 9999}, 999, 1001),  # made longer: not for this
+        Lifetime({}, 999, 1001),  # as its own commit promised
+        Lifetime({"refresh_token_ttl": 500}, 499, 501),  # a shorter policy applies at once
+        Lifetime(
+            {"refresh_token_ttl": 9999, "refresh_token_idle_ttl": 9999}, 999, 1001
+        ),  # a longer one does not apply to this token
         Lifetime({"refresh_token_idle_ttl": 100}, 99, 101),
         Lifetime({"refresh_token_idle_ttl": 0}, 999, 1001),
         Lifetime({"refresh_token_ttl": 0}, -1, 0),
     ],
 )
-def test_a_refresh_token_ends_when_promised_or_sooner(lifetime: Lifetime) -> None:
-    """CONTRACT §4: absolute and idle lifetimes, shortened by policy, never lengthened; expiry writes nothing."""
+def test_a_refresh_token_expires_when_promised_or_sooner(lifetime: Lifetime) -> None:
+    """CONTRACT §4: policies shorten absolute and idle lifetimes, and never extend them; expiry appends nothing."""
     rules = replace(RULES, **lifetime.rules)
     assert isinstance(redeem(given(opened()), redeeming(0, lifetime.alive, rules=rules)).outcome, Granted)
     decision = redeem(given(opened()), redeeming(0, lifetime.dead, rules=rules))
@@ -214,15 +216,15 @@ def test_a_refresh_token_ends_when_promised_or_sooner(lifetime: Lifetime) -> Non
 
 
 def test_rotation_never_extends_the_family() -> None:
-    """CONTRACT §4: `refresh_token_ttl` counts from the family's start."""
+    """CONTRACT §4: `refresh_token_ttl` counts from the start of the family."""
     rules = replace(RULES, refresh_token_idle_ttl=0)
     state = after(given(opened()), redeeming(0, 999, rules=rules))
     assert state.expires_at == at(2000) == state.family_expires_at
 
 
 @pytest.mark.parametrize("rotation", ["rotate", "reuse"])
-def test_a_family_that_was_shortened_stays_so_when_the_policy_is_made_longer_again(rotation: str) -> None:
-    """CONTRACT §4 `refresh_token_ttl`: shortened, refreshed, lengthened: the end of the refresh stays."""
+def test_a_shortened_family_is_not_extended_by_a_longer_policy(rotation: str) -> None:
+    """CONTRACT §4 `refresh_token_ttl`: the expiry of the refresh under the shorter policy stays."""
     keep = replace(RULES, refresh_token_rotation=rotation, refresh_token_idle_ttl=0)
     short, long = replace(keep, refresh_token_ttl=500), replace(keep, refresh_token_ttl=9999)
     state = after(given(opened()), redeeming(0, 100, rules=short))
@@ -235,8 +237,8 @@ def test_a_family_that_was_shortened_stays_so_when_the_policy_is_made_longer_aga
 
 
 @pytest.mark.parametrize("end", [1000, 500, 100], ids=["its own", "its family's today", "idle"])
-def test_a_refresh_token_at_its_exact_end_is_dead(end: int) -> None:
-    """RFC 6749 §10.4: the moment of the end is no moment of the life, for whoever presents it or asks about it."""
+def test_a_refresh_token_is_dead_at_its_exact_expiry(end: int) -> None:
+    """RFC 6749 §10.4: for redemption and for introspection."""
     rules = replace(RULES, refresh_token_ttl=max(end, 500), refresh_token_idle_ttl=100 if end == 100 else 0)
     state, moment = given(opened()), timedelta(microseconds=1)
     assert is_accepted(state, rules, at(end) - moment) and not is_accepted(state, rules, at(end))
@@ -244,8 +246,8 @@ def test_a_refresh_token_at_its_exact_end_is_dead(end: int) -> None:
     assert refusal(decision) == "invalid_grant" and decision.events == ()
 
 
-def test_a_token_that_stays_is_the_same_text_whatever_became_of_the_keys() -> None:
-    """CONTRACT §3, policy `reuse`: after a rotation of MAC keys the client still has, and gets, the one it holds."""
+def test_a_token_that_stays_keeps_its_text_after_a_key_rotation() -> None:
+    """CONTRACT §3, policy `reuse`: the client gets the token that it holds, made with the earlier MAC key."""
     keep = replace(RULES, refresh_token_rotation="reuse")
     command = redeeming(0, 50, rules=keep, key=2, retry=KEY)
     state, decision = after(given(opened()), command), redeem(given(opened()), command)
@@ -254,8 +256,8 @@ def test_a_token_that_stays_is_the_same_text_whatever_became_of_the_keys() -> No
     assert state.key == 1
 
 
-def test_scope_narrows_for_one_request_or_sticks() -> None:
-    """CONTRACT §4 `scope_narrowing`: per request, or sticky and widened again up to the grant; never more."""
+def test_a_narrower_scope_holds_for_one_request_or_stays() -> None:
+    """CONTRACT §4 `scope_narrowing`: a sticky one can be widened again up to the grant, and never further."""
 
     def scope_after(policy: str, *asked: str | None) -> str:
         rules = replace(RULES, scope_narrowing=policy)
@@ -279,13 +281,13 @@ def test_scope_narrows_for_one_request_or_sticks() -> None:
 
 
 def test_a_resource_outside_of_the_grant_is_an_invalid_target() -> None:
-    """RFC 8707 §2.2; nothing is consumed."""
+    """RFC 8707 §2.2: the token is not redeemed."""
     decision = redeem(given(opened()), redeeming(0, resource=("https://elsewhere.example",)))
     assert refusal(decision) == "invalid_target" and decision.events == ()
 
 
 def test_a_family_below_the_required_acr_ends() -> None:
-    """CONTRACT §4 `required_acr`: refused, and revoked because the policy changed."""
+    """CONTRACT §4 `required_acr`: it is refused, and revoked with reason `policy_changed`."""
     rules = replace(RULES, required_acr=("mfa",))
     decision = redeem(given(opened(acr="pwd")), redeeming(0, rules=rules))
     assert refusal(decision) == "invalid_grant"
@@ -305,24 +307,24 @@ def test_a_family_below_the_required_acr_ends() -> None:
         ({}, {"grant": CLIENT_GRANT}, False),
     ],
 )
-def test_a_refresh_token_is_issued_where_policy_says(
+def test_policy_decides_whether_a_refresh_token_is_issued(
     rules: dict[str, Any], command: dict[str, Any], has_refresh: bool
 ) -> None:
-    """CONTRACT §4: `offline_access`, `refresh_token_ttl` 0, the client's grant types."""
+    """CONTRACT §4: `offline_access`, `refresh_token_ttl` 0, and the client's grant types."""
     outcome = issue(None, issuing(replace(RULES, **rules), **command)).outcome
     assert isinstance(outcome, Granted) and (outcome.generation == 0) == has_refresh
 
 
-def test_a_client_alone_gets_no_id_token() -> None:
-    """OpenID Connect Core §2, RFC 6749 §4.4: an ID token is about a person, also in the log; a person gets one."""
+def test_a_client_for_itself_gets_no_id_token() -> None:
+    """OpenID Connect Core §2, RFC 6749 §4.4: an ID token is about a person; the log has none either."""
     rules = replace(RULES, scope="openid read")
     for grant, given_out in ((CLIENT_GRANT, ["access"]), ("issue", ["access", "id"])):
         events = issue(None, issuing(rules, grant=grant)).events
         assert [event.kind for event in events if isinstance(event, TokenIssued)] == given_out
 
 
-def test_revoking_is_once_and_by_the_owner() -> None:
-    """RFC 7009: repeating changes nothing; another client ends nothing; an operator needs no ownership."""
+def test_a_family_is_revoked_once_and_by_its_owner() -> None:
+    """RFC 7009: repeating it changes nothing, another client ends nothing, an operator needs no ownership."""
     state = given(opened())
     mine = RevokeRefreshToken("web", 0, "a test")
     revoked = revoke_refresh_token(state, mine)
@@ -333,8 +335,8 @@ def test_revoking_is_once_and_by_the_owner() -> None:
     assert revoke_refresh_token(None, mine) == Decision(Done())
 
 
-def test_a_forged_token_is_recorded_wherever_it_is_presented() -> None:
-    """CONTRACT §3.7: authentic, of a generation that never was; also where a family has no refresh token at all."""
+def test_a_forged_token_is_recorded_at_every_endpoint() -> None:
+    """CONTRACT §3.7: an authentic token of a generation that never existed, also if the family has no refresh token."""
     without_any = given(tuple(event for event in opened() if getattr(event, "kind", None) != "refresh"))
     for state, generation in ((given(opened()), 1), (without_any, 0)):
         at_token = redeem(state, redeeming(generation, 1))
@@ -349,14 +351,14 @@ APART = timedelta(seconds=60)
 
 
 def revoking(jti: str, seconds: float, client_id: str = "web") -> RevokeAccessToken:
-    """Its holder gives an access token back, at that time; it would have lived until five minutes after the start."""
+    """The revocation of an access token by its holder; it expires five minutes after the start."""
     actors = () if client_id == "web" else (client_id,)
     token = claimed("alice", client_id, jti, "read", actors)
     return RevokeAccessToken(at(seconds), client_id, token, at(300), APART, "a test")
 
 
 def revoked(state: FamilyState, count: int, client_id: str = "web") -> FamilyState:
-    """After so many of the holder's tokens were given back one by one, a second after the start."""
+    """The family after `count` tokens of the holder were revoked one by one, a second after the start."""
     for number in range(count):
         decision = revoke_access_token(state, revoking(f"{client_id}-{number}", 1, client_id))
         assert [type(event) for event in decision.events] == [TokenRevoked]
@@ -364,8 +366,8 @@ def revoked(state: FamilyState, count: int, client_id: str = "web") -> FamilySta
     return state
 
 
-def test_tokens_revoked_one_by_one_are_bounded() -> None:
-    """A family's state goes with every commit of it: beyond a bound its client's revocation ends all of them."""
+def test_single_revocations_are_bounded() -> None:
+    """Every commit contains the state; beyond the bound a revocation by the family's client ends the family."""
     state = revoked(given(opened()), MAX_REVOKED)
     one_more = revoke_access_token(state, revoking("one more", 2))
     assert one_more == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
@@ -374,8 +376,8 @@ def test_tokens_revoked_one_by_one_are_bounded() -> None:
     assert set(fold(state, revoke_access_token(state, later).events, at(360)).revoked_jtis) == {"later"}
 
 
-def test_others_revocations_use_up_nothing_of_the_clients_own() -> None:
-    """Services that have exchanged many tokens and given them back are told to wait; the family's client is not."""
+def test_others_revocations_do_not_use_up_the_clients_own() -> None:
+    """Services that revoke many exchanged tokens are refused at their bound; the family's client is not."""
     state = revoked(given(opened()), MAX_REVOKED_BY_OTHERS, "orders")
     for service in ("orders", "billing"):
         decision = revoke_access_token(state, revoking("one more", 2, service))
@@ -384,8 +386,8 @@ def test_others_revocations_use_up_nothing_of_the_clients_own() -> None:
     assert revoked(state, MAX_REVOKED - MAX_REVOKED_BY_OTHERS).revoked is None
 
 
-def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
-    """RFC 7009 §2.1: the family lives; the list of revoked tokens stays as short as their lifetime."""
+def test_one_access_token_is_revoked_alone_and_forgotten_after_its_expiry() -> None:
+    """RFC 7009 §2.1: the family stays, and the list holds only tokens that could still be valid."""
     state = given(opened())
     first = revoke_access_token(state, revoking("jti-0", 1))
     assert first == Decision(Done(), (TokenRevoked("jti-0", at(300), kept_until=at(300) + APART),))
@@ -410,8 +412,10 @@ def test_one_access_token_is_revoked_alone_and_forgotten_when_expired() -> None:
         ({"required_acr": ("gold",)}, None, "invalid_grant"),
     ],
 )
-def test_a_grant_is_worth_what_its_client_may_today(changes: dict[str, Any], asked: str | None, answer: str) -> None:
-    """RFC 6749 §6, RFC 7591 §2, RFC 7662 §2.2: and what a refresh would refuse is not called active."""
+def test_a_grant_gives_no_more_than_its_client_may_have_now(
+    changes: dict[str, Any], asked: str | None, answer: str
+) -> None:
+    """RFC 6749 §6, RFC 7591 §2, RFC 7662 §2.2: a token is active only if a refresh would succeed."""
     state, rules = given(opened()), replace(RULES, **changes)
     decision = redeem(state, redeeming(0, rules=rules, scope=asked))
     if isinstance(decision.outcome, Granted):

@@ -1,4 +1,4 @@
-"""Whose token a service may exchange, and for what: the rules of RFC 8693, decided on the log's state."""
+"""Which tokens a service may exchange, and for what (RFC 8693)."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ ISSUER, API = "https://acme.example", "https://api.example"
 
 
 def answer(command: Exchange) -> str:
-    """The scope that is given, or the error."""
+    """The scope of the issued token, or the error's code."""
     outcome = exchange(given(opened()), command).outcome
     if isinstance(outcome, Refused):
         return outcome.error.code
@@ -40,8 +40,8 @@ def answer(command: Exchange) -> str:
         ({"client_id": "web"}, True),
     ],
 )
-def test_a_token_that_is_none_of_the_clients_business_is_not_exchanged(fields: dict[str, Any], may: bool) -> None:
-    """RFC 8693 §2.1, §5: its own, one that is meant for it, or of a client that an operator has named."""
+def test_a_client_exchanges_only_tokens_that_concern_it(fields: dict[str, Any], may: bool) -> None:
+    """RFC 8693 §2.1, §5: its own, those meant for it, and those of clients that an operator named."""
     assert answer(exchanging(TOKEN, **({"rules": STRANGER} | fields))) == ("read write" if may else "invalid_request")
 
 
@@ -62,18 +62,17 @@ def test_a_token_that_is_none_of_the_clients_business_is_not_exchanged(fields: d
 def test_an_exchange_gives_nothing_that_either_client_is_not_registered_for(
     asked: str | None, registered: str, owner: str, expected: str
 ) -> None:
-    """RFC 7591 §2, RFC 8693 §2.1: `svc`, registered for `read`, was given `read write offline_access`."""
+    """RFC 7591 §2, RFC 8693 §2.1: not even by a service that may exchange tokens of a wide scope."""
     rules = replace(RULES, scope=registered, may_exchange=("web",))
     assert answer(exchanging(TOKEN, asked, rules=rules, owner_scope=owner)) == expected
 
 
-def test_a_token_without_scope_may_be_exchanged_for_one_without() -> None:
-    """There is nothing in it to lose."""
+def test_a_token_without_scope_is_exchanged_for_one_without() -> None:
     assert answer(exchanging(TOKEN._replace(scope=""), rules=replace(RULES, scope="", may_exchange=("web",)))) == ""
 
 
-def test_a_token_is_for_what_the_client_may_have_tokens_for() -> None:
-    """RFC 8707 §2: the issuer where nothing is named, what the settings say, or anything where they say so."""
+def test_the_audience_of_a_token_is_one_its_client_may_name() -> None:
+    """RFC 8707 §2: the issuer by default, otherwise what the settings list, or anything if they say so."""
     assert audience_of(None, (ISSUER, API)) == (ISSUER,)
     assert audience_of(API, (ISSUER, API)) == (API,)
     assert audience_of((API, ISSUER), (ISSUER, API)) == (API, ISSUER)
@@ -85,8 +84,8 @@ def test_a_token_is_for_what_the_client_may_have_tokens_for() -> None:
         check_audience((ANY,), (ISSUER,))
 
 
-def test_a_resource_that_was_taken_from_the_client_leaves_its_grants() -> None:
-    """RFC 8707 §2.2: no more than was granted, and of that what the client may have today."""
+def test_a_removed_resource_leaves_existing_grants() -> None:
+    """RFC 8707 §2.2: no more than was granted, and of that only what the client may have now."""
     granted = (ISSUER, API)
     assert narrow_resources(None, granted, (ISSUER,)) == (ISSUER,)
     assert narrow_resources((API,), granted, (ANY,)) == (API,)
@@ -95,15 +94,15 @@ def test_a_resource_that_was_taken_from_the_client_leaves_its_grants() -> None:
             narrow_resources(requested, granted, audiences)
 
 
-def test_a_scope_that_was_taken_from_the_client_leaves_its_grants() -> None:
-    """RFC 7591 §2: in the granted order, by whole values."""
+def test_a_removed_scope_leaves_existing_grants() -> None:
+    """RFC 7591 §2: the rest is in the granted order, by whole values."""
     assert still("read write offline_access", "write offline_access readings") == "write offline_access"
     assert still("read", "") == still("", "read") == ""
     assert still("read", "read") == "read"
 
 
-def test_the_clients_own_token_is_exchanged_for_itself() -> None:
-    """A token of `client_credentials` has a client's name for its `sub`."""
+def test_a_clients_own_token_can_be_exchanged_by_itself() -> None:
+    """The `sub` of a token of `client_credentials` is its client."""
     own = (
         GrantAuthorized("orders", "orders", "read", (ISSUER,), "client_credentials", "seed"),
         TokenIssued("access", "read", (ISSUER,), at(300), jti="own"),
@@ -113,8 +112,8 @@ def test_the_clients_own_token_is_exchanged_for_itself() -> None:
 
 
 @pytest.mark.parametrize("large", ["sub", "scope", "audience", "acr", "amr"])
-def test_an_exchange_that_makes_no_presentable_token_is_refused(large: str) -> None:
-    """CONTRACT §2: whichever part is too large; a family from an earlier log may have such a one."""
+def test_an_exchange_too_large_for_a_token_is_refused(large: str) -> None:
+    """CONTRACT §2: whichever part is too large; families in earlier logs may have such parts."""
     long = "a" * 4000
     fields: dict[str, Any] = {"sub": "alice", "scope": "read", "acr": None, "amr": ()}
     fields |= {"amr": {"amr": (long,)}, "audience": {}}.get(large, {large: long})
@@ -129,7 +128,7 @@ def test_an_exchange_that_makes_no_presentable_token_is_refused(large: str) -> N
     assert "acr and amr together are longer than 4000 bytes" in refused.outcome.error.description
 
 
-def test_a_refusal_of_scope_says_whose_scope_it_is() -> None:
+def test_a_refusal_of_scope_says_what_lacks_it() -> None:
     """For the developer of the client."""
     for asked, registered, told in ((None, "admin", "nothing of the subject token's scope"), ("admin", "read", "asks")):
         outcome = exchange(

@@ -1,4 +1,4 @@
-"""What is issued can be presented: the largest grant that is taken makes a token of less than 8 KiB."""
+"""Every issued token can be presented: the largest accepted grant makes a token of less than 8 KiB."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)
 
 
 def token_size(sub: str, scope: str, audience: tuple[str, ...], acr: str | None, amr: tuple[str, ...]) -> int:
-    """Of an access token with these, and with the longest of everything else."""
+    """The size of an access token with these values, and with the longest of everything else."""
     tenant = Tenant("t" * 63, KEYS)
     tenant.settings = TenantSettings(issuer="https://i.example/".ljust(MAX_ISSUER, "i"))
     state = FamilyState(
@@ -64,8 +64,8 @@ GRANTS = st.tuples(
 
 
 @given(GRANTS)
-def test_whatever_is_taken_makes_a_token_that_can_be_presented(grant: tuple[Any, ...]) -> None:
-    """CONTRACT §2: a token of 17 KB was issued, and neither introspected nor revoked."""
+def test_every_accepted_grant_makes_a_presentable_token(grant: tuple[Any, ...]) -> None:
+    """CONTRACT §2: a larger one could be neither introspected nor revoked."""
     try:
         check_size(*grant)
     except OAuthError:
@@ -74,8 +74,8 @@ def test_whatever_is_taken_makes_a_token_that_can_be_presented(grant: tuple[Any,
 
 
 @pytest.mark.parametrize("character", ["x", "\u00e9", "\U0001f511", '"', "\x01"])
-def test_the_longest_grant_of_all(character: str) -> None:
-    """Of just the limit, however many bytes a character takes in JSON; with a byte more it is refused."""
+def test_the_longest_grant_makes_a_presentable_token(character: str) -> None:
+    """It is exactly at the limit, whatever a character's size in JSON; with one byte more it is refused."""
     each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     fixed = len('["","",[""],null,[]]')
     count, rest = divmod(MAX_GRANT_BYTES - fixed, each)
@@ -86,8 +86,7 @@ def test_the_longest_grant_of_all(character: str) -> None:
         check_size("", "x" * (rest + 1), *grant[2:])
 
 
-def test_no_grant_is_decided_that_is_too_large() -> None:
-    """Each limit alone is fine, and all of them together are not."""
+def test_parts_within_their_limits_can_be_too_large_together() -> None:
     resources = tuple(f"https://a.example/{number}".ljust(MAX_RESOURCE, "x") for number in range(MAX_RESOURCES))
     outcome = issue(None, issuing(audience=resources)).outcome
     assert isinstance(outcome, Refused) and outcome.error.code == "invalid_request"
@@ -95,7 +94,7 @@ def test_no_grant_is_decided_that_is_too_large() -> None:
     assert isinstance(issue(None, issuing(sub="s" * 255, acr="a" * 255, amr=("m" * 200,) * 16)).outcome, Granted)
 
 
-def test_an_id_token_is_no_larger() -> None:
+def test_the_longest_id_token_is_bounded() -> None:
     """Its `nonce` is bounded in bytes as well."""
     person = {"sub": "s" * 255, "acr": "\u00e9" * 255, "amr": ("m" * 180,) * 16}
     check_size(str(person["sub"]), "", ("x",), str(person["acr"]), ("m" * 180,) * 16)
@@ -106,8 +105,8 @@ def test_an_id_token_is_no_larger() -> None:
 
 
 @pytest.mark.parametrize("sub", ["\u0646\u0627\u0645\u0647\u200c\u0627\u06cc", "\u0915\u094d\u200d\u0937"])
-def test_names_are_written_with_joiners(sub: str) -> None:
-    """A person may be called so; characters that hide or reorder what is read are still refused."""
+def test_names_may_contain_joiners(sub: str) -> None:
+    """Some scripts need them; characters that hide or reorder text are still refused."""
     assert person_of(PersonRequest(sub=sub)).sub == sub
     for hidden in ("\u200b", "\u202e", "\ufeff", "\n", "\x1b"):
         with pytest.raises(OAuthError, match=r"cannot be printed|control character"):

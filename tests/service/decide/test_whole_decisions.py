@@ -1,4 +1,4 @@
-"""Decisions compared whole: every field of every event, and of the answer, for one of each kind."""
+"""One decision of each kind compared completely: every field of its events and its outcome."""
 
 from typing import Any
 
@@ -38,30 +38,30 @@ HOW: dict[str, Any] = {"acr": "mfa", "amr": ("pwd", "otp"), "auth_time": 7}
 def access(
     jti: str, now: float, scope: str = SCOPE, audience: tuple[str, ...] = (A, B)
 ) -> tuple[AccessToken, TokenIssued]:
-    """Of five minutes, and up to the whole second that a promise of 300 ends in."""
+    """An access token of five minutes; it expires in the second after a promise of 300 s."""
     ends = at(now + 301)
     return AccessToken(jti, scope, audience, at(now), ends), TokenIssued("access", scope, audience, ends, jti=jti)
 
 
 def refresh(now: float, key: int) -> TokenIssued:
-    """The first one, idle for at most 1,000 s, of a family of 2,000 s."""
+    """The first refresh token, idle for at most 1,000 s, of a family of 2,000 s."""
     return TokenIssued("refresh", SCOPE, (A, B), at(now + 1000), generation=0, key=key, family_expires_at=at(2000))
 
 
 def an_id(jti: str, now: float) -> TokenIssued:
-    """For the client (OpenID Connect Core §2)."""
+    """An ID token, meant for the client (OpenID Connect Core §2)."""
     return TokenIssued("id", "openid", ("web",), at(now + 301), jti=jti)
 
 
 def test_a_family_begins() -> None:
-    """Grant, refresh token, access token, ID token, in this order."""
+    """Grant, refresh token, access token and ID token, in this order."""
     decision = issue(None, issuing(WIDE, audience=(A, B), key=5, **HOW))
     token, issued = access("jti-0", 0)
     grant = GrantAuthorized("web", "alice", SCOPE, (A, B), "issue", "seed", **HOW)
     assert decision == Decision(Granted(token, 0, 5), (grant, refresh(0, 5), issued, an_id("jti-0", 0)))
 
 
-def test_a_grant_without_a_person_or_without_offline_access_has_an_access_token_alone() -> None:
+def test_a_grant_without_a_person_or_offline_access_gets_no_refresh_token() -> None:
     """RFC 6749 §4.4.3; OpenID Connect Core §11."""
     for fields, ids in (({"grant": CLIENT_GRANT}, 0), ({"scope": "read openid"}, 1), ({"scope": "read"}, 0)):
         decision = issue(None, issuing(WIDE, **fields))
@@ -78,13 +78,13 @@ def test_a_grant_without_a_person_or_without_offline_access_has_an_access_token_
 
 
 def code_family() -> tuple[FamilyEvent, ...]:
-    """As `authorize` begins it."""
+    """The events that `authorize` begins a family with."""
     grant = GrantAuthorized("web", "alice", SCOPE, (A, B), "authorization_code", "seed", **HOW)
     return grant, AuthorizationCodeIssued(at(60), CHALLENGE, "https://web.example/cb", "nonce")
 
 
 def test_a_family_begins_with_a_code() -> None:
-    """RFC 6749 §4.1.2, RFC 7636 §4.4: bound to challenge, redirection and nonce, for a minute."""
+    """RFC 6749 §4.1.2, RFC 7636 §4.4: it is bound to challenge, redirection and nonce, for a minute."""
     grant, code = code_family()
     assert isinstance(grant, GrantAuthorized)
     command = Authorize(at(0), grant, CHALLENGE, "https://web.example/cb", "nonce")
@@ -92,8 +92,8 @@ def test_a_family_begins_with_a_code() -> None:
 
 
 @pytest.mark.parametrize("begin", ["issue", "authorize"])
-def test_the_name_of_a_new_family_is_its_own(begin: str) -> None:
-    """Its id is random, so this does not happen; if it does, nobody gets another one's family."""
+def test_a_new_family_takes_no_existing_id(begin: str) -> None:
+    """Ids are random, so this does not happen; if it did, the request would be refused."""
     grant = code_family()[0]
     assert isinstance(grant, GrantAuthorized)
     decision = (
@@ -117,7 +117,7 @@ def test_the_name_of_a_new_family_is_its_own(begin: str) -> None:
     ],
     ids=lambda large: next(iter(large)),
 )
-def test_what_makes_no_presentable_token_is_not_granted(large: dict[str, Any]) -> None:
+def test_a_grant_too_large_for_a_token_is_refused(large: dict[str, Any]) -> None:
     """CONTRACT §2: whichever part is too large."""
     fields = {"scope": SCOPE, "sub": "alice", "audience": (A,), "acr": None, "amr": ()} | large
     grant = GrantAuthorized("web", grant="authorization_code", seed="seed", **fields)
@@ -130,7 +130,7 @@ def test_what_makes_no_presentable_token_is_not_granted(large: dict[str, Any]) -
 
 
 def test_a_code_is_redeemed() -> None:
-    """For one of the two resources, at its own time; the family's end counts from its beginning."""
+    """For one of two resources; the family's expiry counts from its beginning."""
     command = RedeemCode(at(10), WIDE, "web", "v" * 43, "https://web.example/cb", (B,), KEY, "jti", 5, "a test")
     token, issued = access("jti", 10, audience=(B,))
     assert redeem_code(given(code_family()), command) == Decision(
@@ -139,7 +139,7 @@ def test_a_code_is_redeemed() -> None:
 
 
 def test_a_refresh_token_rotates() -> None:
-    """Everything asked for is in the new tokens, and the family's end only where it has moved."""
+    """The new tokens have the requested scope and resource, and the event a family expiry only if it changed."""
     state = given((code_family()[0], refresh(0, 5), access("jti-0", 0)[1]))
     command = redeeming(0, 10, rules=WIDE, scope="read openid", resource=(B,), retry=KEY, key=6)
     token, issued = access("jti-1", 10, "read openid", (B,))
@@ -151,8 +151,8 @@ def test_a_refresh_token_rotates() -> None:
     assert sooner.events[1] == TokenRotated(0, 1, at(500), 6, at(500))
 
 
-def test_a_refresh_token_that_stays() -> None:
-    """By the policy `reuse`: the same text, so under the key it was made with; its idle time begins anew."""
+def test_a_refresh_token_stays() -> None:
+    """Policy `reuse`: the text and so its MAC key stay; its idle time restarts."""
     state = given((code_family()[0], refresh(0, 5), access("jti-0", 0)[1]))
     decision = redeem(state, redeeming(0, 10, rules=replace(WIDE, refresh_token_rotation="reuse"), retry=KEY, key=6))
     token, issued = access("jti-1", 10)
@@ -166,13 +166,13 @@ GRACEFUL = replace(WIDE, refresh_token_grace=10)
 
 
 def rotated(rules: Rules = GRACEFUL, **asked: Any) -> FamilyState:
-    """Ten seconds after the start its first refresh token was presented, under that key; the answer may be lost."""
+    """The family whose first refresh token was redeemed ten seconds after the start, under key 6."""
     state = given((code_family()[0], refresh(0, 5), access("jti-0", 0)[1]))
     return fold(state, redeem(state, redeeming(0, 10, rules=rules, key=6, **asked)).events, at(10))
 
 
-def test_a_repetition_that_asks_for_less() -> None:
-    """CONTRACT §3.3: the successor there is, its holder's access token beside the first, and an ID token."""
+def test_a_repetition_with_a_narrower_scope() -> None:
+    """CONTRACT §3.3: the existing successor, a second access token beside the first, and an ID token."""
     asked = redeeming(0, 12, rules=GRACEFUL, scope="read openid", resource=(B,), jti="beside", key=7)
     token, issued = access("beside", 12, "read openid", (B,))
     beside = replace(issued, client_id="web")
@@ -190,27 +190,27 @@ def test_a_repetition_that_asks_for_less() -> None:
     ],
     ids=["scope", "target", "grant"],
 )
-def test_a_repetition_that_asks_for_more_is_refused(fields: dict[str, Any], code: str) -> None:
-    """And it ends nothing."""
+def test_a_repetition_with_a_wider_scope_is_refused(fields: dict[str, Any], code: str) -> None:
+    """It ends no family."""
     decision = redeem(rotated(), redeeming(0, 12, **({"rules": GRACEFUL} | fields)))
     assert refused(decision) == (code,)
 
 
-def test_a_repetition_keeps_to_a_scope_that_sticks() -> None:
-    """CONTRACT §4 `scope_narrowing`: who does not say which gets what the redemption gave."""
+def test_a_repetition_keeps_a_sticky_scope() -> None:
+    """CONTRACT §4 `scope_narrowing`: without a requested scope it gets that of the redemption."""
     sticky = replace(GRACEFUL, scope_narrowing="sticky")
     state = rotated(sticky, scope="read")
     assert redeem(state, redeeming(0, 12, rules=sticky)) == Decision(Granted(access("jti-1", 10, "read")[0], 1, 6))
 
 
 def refused(decision: Decision) -> tuple[str | FamilyEvent, ...]:
-    """With which code, and what was written."""
+    """The code of the refusal, and its events."""
     assert isinstance(decision.outcome, Refused)
     return decision.outcome.error.code, *decision.events
 
 
-def test_a_reuse_is_written_whole() -> None:
-    """CONTRACT §3.2, §3.5: of which generation, when which was the newest, by whom, and why the family ended."""
+def test_a_reuse_is_recorded_completely() -> None:
+    """CONTRACT §3.2, §3.5: the presented and the newest generation, the client, and why the family ended."""
     state = rotated(WIDE)
     reuse = TokenReuseDetected(0, 1, "web")
     decision = redeem(state, redeeming(0, 12))
@@ -220,20 +220,20 @@ def test_a_reuse_is_written_whole() -> None:
         assert refused(redeem(ended, redeeming(generation, 13))) == ("invalid_grant", *recorded)
 
 
-def test_a_forgery_is_written_whole() -> None:
-    """CONTRACT §3.7: by whom it was presented, and which request ended the family."""
+def test_a_forgery_is_recorded_completely() -> None:
+    """CONTRACT §3.7: the client, and the request that ended the family."""
     forgery = ForgeryDetected(5, 0, "web"), FamilyRevoked("forgery", "a test")
     assert refused(redeem(given(opened()), redeeming(5))) == ("invalid_grant", *forgery)
 
 
-def test_what_no_redemption_gave_is_not_given_again() -> None:
-    """A state of half a redemption, from a log that somebody else wrote."""
+def test_a_retry_of_half_a_redemption_is_refused() -> None:
+    """Only a log of another writer contains such a state."""
     half = replace(given(opened()), access=None, retry=KEY)
     assert refused(redeem(half, redeeming(0, retry=KEY))) == ("invalid_grant",)
 
 
 def test_a_token_is_exchanged() -> None:
-    """RFC 8693 §2.2.1: whose it is, what for, what it came of, and never longer than that."""
+    """RFC 8693 §2.2.1: client, audience and origin of the token; it never expires after the subject token."""
     subject = claimed("alice", "web", "an earlier one", "read write", exchanged_from=("the first",))
     decision = exchange(
         given(opened()),

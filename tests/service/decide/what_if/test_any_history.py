@@ -1,4 +1,4 @@
-"""History under another policy agrees with deciding every recorded request once more, whatever happened."""
+"""Replays of generated histories agree with deciding every recorded request again."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ policies = st.fixed_dictionaries(
 waiting = st.tuples(st.just("wait"), st.sampled_from([1, 9, 11, 29, 31, 99, 150, 301]))
 presenting = st.tuples(
     st.just("present"),
-    st.sampled_from([0] * 12 + [1, 1, 2, -1]),  # most families must live long enough to be hurt
+    st.sampled_from([0] * 12 + [1, 1, 2, -1]),  # most families must live long enough to be harmed
     st.sampled_from([None, None, "a", "b"]),
     st.sampled_from([None, None, None, "read", "read admin"]),
 )
@@ -55,8 +55,8 @@ LATE_REUSE = [
 @settings(max_examples=300, deadline=None)
 @given(histories, policies)
 @example(happened("issue", "pwd", {}, LATE_REUSE), {"refresh_token_grace": 10, "required_acr": None})
-def test_it_agrees_with_deciding_every_recorded_request_once_more(world: World, changes: dict[str, Any]) -> None:
-    """On any history, under any policy; but for a family that never had a refresh token no policy decides anything."""
+def test_it_agrees_with_deciding_every_request_again(world: World, changes: dict[str, Any]) -> None:
+    """For every history and policy; no policy decides on a family that never had a refresh token."""
     replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], changes)
     if replay.fact.generation is not None:
         agree(world, replay, changes)
@@ -64,8 +64,8 @@ def test_it_agrees_with_deciding_every_recorded_request_once_more(world: World, 
 
 @settings(max_examples=200, deadline=None)
 @given(histories)
-def test_under_the_policy_there_was_nothing_is_different(world: World) -> None:
-    """Decided again under its own rules, history ends in the very state that is in the log."""
+def test_a_replay_under_the_actual_policy_is_the_history(world: World) -> None:
+    """The replay ends in exactly the state of the log."""
     replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
     assert replay.instead == replay.fact == world.state
     assert replay.first_difference is None

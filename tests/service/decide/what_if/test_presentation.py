@@ -1,4 +1,4 @@
-"""What was asked, read back from the log: given a family, when a token is presented, then its commit tells so."""
+"""Presentations read back from the log: the commit of a presented token shows what was requested."""
 
 import pytest
 from msgspec.structs import replace
@@ -25,52 +25,52 @@ AUDIENCE = ("https://acme.example",)
 
 
 def committed(state: FamilyState, decision: Decision, actor: str = "client:web") -> FamilyCommit:
-    """The commit that this decision becomes."""
+    """The commit of this decision."""
     assert decision.events, "nothing was written"
     return Commit(1, "a commit", START, actor, None, 0, decision.events, fold(state, decision.events, at(1)))
 
 
 def read_back(state: FamilyState, command: Redeem) -> Presentation | None:
-    """What the log tells of that presentation."""
+    """The presentation that the log shows."""
     return presentation(committed(state, redeem(state, command)))
 
 
 def test_a_redemption() -> None:
-    """With the scope and the resource asked for, and the key it came with."""
+    """With the requested scope and resource, and the Idempotency-Key."""
     asked = redeeming(0, scope="read", resource=AUDIENCE, retry=KEY)
     assert read_back(given(opened()), asked) == Presentation(0, "redeemed", "read", AUDIENCE, KEY)
 
 
 def test_a_repetition_within_the_grace_time() -> None:
-    """With the scope asked for this time, and without its key, which is not in the log."""
+    """With this request's scope, and without its key, which is not in the log."""
     state = given(opened())
     state = fold(state, redeem(state, redeeming(0, rules=GRACEFUL)).events, at(1))
     again = redeeming(0, 2, rules=GRACEFUL, scope="read", retry=KEY, jti="another")
     assert read_back(state, again) == Presentation(0, "repeated", "read", AUDIENCE)
 
 
-def test_a_theft() -> None:
-    """Of a refusal, why the family ended; not what was asked for."""
+def test_a_reuse() -> None:
+    """The log shows why the family ended, and not what was requested."""
     state = given(opened())
     state = fold(state, redeem(state, redeeming(0)).events, at(1))
     assert read_back(state, redeeming(0, 2, scope="read", retry=KEY)) == Presentation(0, "reuse_detected")
 
 
 def test_a_forgery() -> None:
-    """Of a generation that never was."""
+    """It has a generation that never existed."""
     assert read_back(given(opened()), redeeming(5)) == Presentation(5, "forgery")
 
 
-def test_what_a_policy_no_longer_allows() -> None:
-    """The newest token, refused: the client presented it, where a cut-off is somebody else's."""
+def test_a_refusal_by_a_stricter_policy() -> None:
+    """The client presented the newest token; the same event by an operator is a cut-off."""
     state, stricter = given(opened()), replace(RULES, required_acr=("high",))
     decision = redeem(state, redeeming(0, rules=stricter))
     assert presentation(committed(state, decision)) == Presentation(0, "policy_changed")
     assert presentation(committed(state, decision, actor="operator")) is None
 
 
-def test_what_is_none() -> None:
-    """The beginning of a family, a sign-out, and a token exchanged for another."""
+def test_commits_without_a_presentation() -> None:
+    """The start of a family, a sign-out, and an exchanged token."""
     state = given(opened())
     assert presentation(Commit(1, "a commit", START, "client:web", None, 0, opened(), state)) is None
     assert presentation(committed(state, revoke(state, Revoke("client_request", "sign-out")))) is None
@@ -79,12 +79,12 @@ def test_what_is_none() -> None:
 
 
 def written(state: FamilyState, event: FamilyEvent) -> FamilyCommit:
-    """A commit of this event that left this state, whatever came before."""
+    """A commit of this event with this state, whatever came before."""
     return Commit(1, "a commit", START, "client:web", None, 0, (event,), state)
 
 
-def test_a_family_that_has_no_refresh_token() -> None:
-    """Any that is presented of it is forged; nothing else that happens to it comes of one."""
+def test_a_family_without_a_refresh_token() -> None:
+    """A presented token is a forgery; its other events are no presentations."""
     without = tuple(event for event in opened() if getattr(event, "kind", None) != "refresh")
     state = given(without)
     assert read_back(state, redeeming(0)) == Presentation(0, "forgery")
@@ -93,8 +93,8 @@ def test_a_family_that_has_no_refresh_token() -> None:
         assert presentation(written(fold(state, (event,), START), event)) is None
 
 
-def test_half_a_redemption_and_a_forgery_that_ended_nothing() -> None:
-    """The one is an error; of the other there is no reason to tell."""
+def test_half_a_redemption_and_a_forgery_without_an_end() -> None:
+    """The first is an error; the second has no reason."""
     state = given(opened())
     with pytest.raises(ValueError, match="a redemption without an access token"):
         presentation(written(replace(state, access=None), TokenRedeemed("refresh_token", 0)))

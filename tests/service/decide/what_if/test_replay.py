@@ -1,4 +1,4 @@
-"""History under another policy: what the log alone tells agrees with deciding every recorded request once more."""
+"""Replays under another policy: what the log shows agrees with deciding every recorded request again."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,7 +47,7 @@ ENDS = (FamilyRevoked, TokenReuseDetected)
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request as it was made. `generation` is what was presented, the newest then being `newest`."""
+    """A recorded request; it presented `generation` while `newest` was the newest."""
 
     what: str
     now: datetime
@@ -60,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: int) -> Decision:
-    """What the service answers."""
+    """The service's decision on the request."""
     jti = f"jti {asked.now}"
     match asked.what:
         case "issue":
@@ -95,7 +95,7 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
 
 @dataclass
 class World:
-    """What happened in fact: requests come, the service decides, and what it decides is in the log."""
+    """The actual history: the service decides on each request, and the log gets its commits."""
 
     rules: Rules
     now: datetime = START
@@ -104,7 +104,7 @@ class World:
     recorded: list[tuple[Asked, Decision]] = field(default_factory=list)
 
     def ask(self, what: str, back: int = 0, key: str | None = None, **others: Any) -> None:
-        """One request. `back` generations before the newest one is presented."""
+        """Make one request; it presents the token `back` generations before the newest."""
         newest = None if self.state is None else self.state.generation
         generation = (newest or 0) - back
         if generation < 0:
@@ -124,14 +124,14 @@ class World:
 
 @dataclass
 class BruteForce:
-    """Every recorded request, asked once more under other rules."""
+    """Every recorded request, decided again under other rules."""
 
     changes: dict[str, Any]
     state: FamilyState | None = None
     answers: list[tuple[Decision, Decision | None]] = field(default_factory=list)
 
     def ask(self, asked: Asked, in_fact: Decision) -> None:
-        """`in_fact` is what was answered. The log has no key but a redemption's, and no scope of a refused request."""
+        """Decide again; the log has no key but a redemption's, and no scope of a refused request."""
         rules = replace(asked.rules, **self.changes)
         if not any(isinstance(event, TokenRedeemed) for event in in_fact.events):
             scope = asked.scope if isinstance(in_fact.outcome, Granted) else None
@@ -143,7 +143,7 @@ class BruteForce:
         self.answers.append((in_fact, instead))
 
     def in_the_place_of(self, asked: Asked) -> int | None:
-        """The token that its presenter would have had: of the latest answer that in fact gave the one he presents."""
+        """The generation the presenter would hold: from the latest answer that actually issued the presented one."""
         if asked.newest is not None and asked.generation > asked.newest:
             beyond = asked.generation - asked.newest
             return ((self.state.generation if self.state else None) or 0) + beyond
@@ -154,7 +154,7 @@ class BruteForce:
         return None
 
     def verdict(self, fact: FamilyState, now: datetime, rules: Rules) -> tuple[str, str, str, int | None]:
-        """Outcome, both ends, and which request parted the histories."""
+        """Outcome, both ends, and the number of the first request that was decided differently."""
         state = self.state
         assert state is not None
         ends = end(fact, rules, now), end(state, replace(rules, **self.changes), now)
@@ -173,7 +173,7 @@ class BruteForce:
 
 
 def end(state: FamilyState, rules: Rules, now: datetime) -> str:
-    """How a family stands."""
+    """The state of a family in one word."""
     if state.revoked is not None:
         return state.revoked.reason
     if state.generation is None:
@@ -182,7 +182,7 @@ def end(state: FamilyState, rules: Rules, now: datetime) -> str:
 
 
 def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]) -> Replay:
-    """From the log alone, with the rules that held at each commit."""
+    """The replay of a log, with the rules that applied to each commit."""
     replay = None
     for seq, (commit, then) in enumerate(zip(log, rules, strict=True), 1):
         replay = follow(replay, seq, commit, replace(then, **changes))
@@ -191,7 +191,7 @@ def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]
 
 
 def happened(begins_with: str, acr: str | None, policy: dict[str, Any], life: list[Any]) -> World:
-    """A history under that policy, and those it was changed to."""
+    """A history that begins under this policy."""
     world = World(replace(RULES, **policy))
     world.ask(begins_with, acr=acr)
     if begins_with == "authorize":
@@ -212,8 +212,8 @@ def happened(begins_with: str, acr: str | None, policy: dict[str, Any], life: li
     return world
 
 
-def test_what_was_stored_late_could_be_answered_late() -> None:
-    """CONTRACT §3.3: the broker stored a redemption 20 s after its decision, and its presenter came again 5 s later."""
+def test_a_redemption_stored_late_starts_its_grace_time_late() -> None:
+    """CONTRACT §3.3: the broker stored it 20 s after the decision, and the token came again 5 s later."""
     world = World(RULES)
     world.ask("issue")
     world.ask("present")
@@ -253,7 +253,7 @@ AGAIN = ("present", 1, None, "write")
         Case({}, [NEWEST, ("wait", 9), PARENT], GRACE, "would_have_lived", "live", ("reuse_detected", "repeated")),
         Case({}, [NEWEST, ("wait", 11), PARENT], GRACE, "same", "reuse_detected", None),
         Case({}, [NEWEST, NEWEST, ("wait", 1), OLD], GRACE, "same", "reuse_detected", None),
-        # spared once, and then shown too late: it ends for the same, but later
+        # excused once, and then presented too late: it ends for the same reason, but later
         Case(
             {},
             [NEWEST, ("wait", 9), PARENT, ("wait", 9), PARENT],
@@ -262,9 +262,9 @@ AGAIN = ("present", 1, None, "write")
             "reuse_detected",
             ("reuse_detected", "repeated"),
         ),
-        # a theft that would not have been seen
+        # a theft that would not have been detected
         Case({}, [NEWEST, NEWEST, OLD], REUSE, "would_have_lived", "live", ("reuse_detected", "redeemed")),
-        # whoever shows the one token again and again would have shown what he was given
+        # a client that presents the same token again would have presented its successor
         Case(REUSE, [NEWEST, NEWEST, NEWEST], ROTATE, "same", "live", None),
         Case(REUSE, [NEWEST, NEWEST, NEWEST, FORGED], ROTATE, "same", "forgery", None),
         Case(
@@ -275,7 +275,7 @@ AGAIN = ("present", 1, None, "write")
             "live",
             ("reuse_detected", "repeated"),
         ),
-        # generations of a time of reuse lie between those of rotations: each stands for one of its own run
+        # generations of a time of reuse are between those of rotations: each maps to one of its own run
         Case(
             {},
             [NEWEST, ("configure", REUSE), NEWEST, NEWEST, ("configure", {}), NEWEST, NEWEST, NEWEST, PARENT],
@@ -335,8 +335,8 @@ AGAIN = ("present", 1, None, "write")
             None,
         ),
         Case({}, [NEWEST, ("other", "sign out")], GRACE | REUSE, "same", "client_request", None),
-        # the client may not have offline_access for a while, and only the other policy asks for it: in fact there is a
-        # generation more, for which another token is asked that leaves the other history where it was
+        # for a while the client may not have offline_access, and only the other policy requires it: the actual
+        # history has one generation more, and another access token for it does not change the replayed one
         Case(
             FREE,
             [
@@ -363,8 +363,8 @@ AGAIN = ("present", 1, None, "write")
         ),
     ],
 )
-def test_what_would_have_become_of_a_family(case: Case) -> None:
-    """Of a person who signed in with a password, under one policy in fact and another one instead."""
+def test_the_verdict_on_a_family(case: Case) -> None:
+    """A person signed in with a password, under one actual policy and another one instead."""
     world = happened("issue", "pwd", case.policy, case.life)
     replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], case.changes)
     found = verdict(replay, world.rules, replace(world.rules, **case.changes), world.now)
@@ -374,8 +374,8 @@ def test_what_would_have_become_of_a_family(case: Case) -> None:
     agree(world, replay, case.changes)
 
 
-def test_a_refresh_token_may_have_come_alone() -> None:
-    """No rule (`events.aggregates.family_rules`) forbids that: the access token instead is for what the grant says."""
+def test_a_refresh_token_without_an_access_token() -> None:
+    """No rule of `events.aggregates.family_rules` forbids it: the replayed access token has the grant's audience."""
     granted, refresh, _ = opened()
     state = fold(None, (granted, refresh), START)
     replay = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
@@ -383,8 +383,8 @@ def test_a_refresh_token_may_have_come_alone() -> None:
     assert replay.instead.access is not None and replay.instead.access.audience == state.audience
 
 
-def test_a_life_in_step_is_one_entry() -> None:
-    """However long it is: what must be remembered of a family does not grow with every refresh."""
+def test_a_regular_life_has_one_generation_map() -> None:
+    """The memory for a family does not grow with every refresh."""
     world = happened("issue", "pwd", {}, [NEWEST] * 20)
     rules = [asked.rules for asked, _ in world.recorded]
     assert what_if(world.log, rules, GRACE).generation_maps == (GenerationMap(0, 20, 0, 1),)
@@ -392,7 +392,7 @@ def test_a_life_in_step_is_one_entry() -> None:
 
 
 def agree(world: World, replay: Replay, changes: dict[str, Any]) -> None:
-    """What the log tells and what brute force finds: verdict, both ends, where they part, and the state."""
+    """The replay and the brute force agree on verdict, both ends, first difference and state."""
     brute = BruteForce(changes)
     for asked, in_fact in world.recorded:
         brute.ask(asked, in_fact)
@@ -406,7 +406,7 @@ def agree(world: World, replay: Replay, changes: dict[str, Any]) -> None:
 
 
 def given_in_turn(*pairs: tuple[int, int]) -> tuple[GenerationMap, ...]:
-    """Generations in fact, and what was given instead of each."""
+    """The maps of actual generations to those issued instead."""
     held: tuple[GenerationMap, ...] = ()
     for generation, instead in pairs:
         held = _issued(held, generation, instead)
@@ -430,10 +430,8 @@ def given_in_turn(*pairs: tuple[int, int]) -> tuple[GenerationMap, ...]:
         (((2, 5), (3, 7), (4, 9)), (GenerationMap(2, 4, 5, 2),)),
     ],
 )
-def test_what_was_given_is_remembered_by_runs(
-    pairs: tuple[tuple[int, int], ...], held: tuple[GenerationMap, ...]
-) -> None:
-    """Each generation stands for what was given with it the last time."""
+def test_generations_are_mapped_in_runs(pairs: tuple[tuple[int, int], ...], held: tuple[GenerationMap, ...]) -> None:
+    """Each generation maps to the last one that was issued instead of it."""
     assert given_in_turn(*pairs) == held
     last = dict(pairs)
     replay = Replay(replace(LIVES, generation=max(last)), LIVES, held)
@@ -458,25 +456,25 @@ LIVES = fold(None, issue(None, issuing()).events, START)
         (3, 1, 0, None),
     ],
 )
-def test_what_is_presented_in_the_place_of_another(
+def test_the_generation_presented_instead(
     newest: int | None, instead: int | None, presented: int, expected: int | None
 ) -> None:
-    """A forged one is as far beyond the newest; of what nobody was given there is nothing to present."""
+    """A forged one is as far beyond the newest; a generation that was not issued instead maps to none."""
     held = GenerationMap(1, 1, 7), GenerationMap(3, 3, 8), GenerationMap(3, 3, 9)
     replay = Replay(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
     assert _in_the_place_of(replay, presented) == expected
 
 
-def test_where_two_histories_part_is_told() -> None:
-    """The commit, its time, and which generation was presented in fact."""
+def test_the_first_difference_of_two_histories() -> None:
+    """It has the commit, its time, and the generation that was actually presented."""
     world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
     replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
     assert replay.first_difference == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
     assert len(world.log) == 5, "the first one counts"
 
 
-def test_when_a_redemption_was_stored_is_known_of_the_last_commit_alone() -> None:
-    """And where that was none in the other history, nothing is."""
+def test_only_the_last_commits_storing_time_is_kept() -> None:
+    """There is none if the commit is no redemption in the replayed history."""
     world = happened("issue", "pwd", {}, [NEWEST, ("other", "exchange")])
     stored = START + timedelta(hours=1)
     replay = None
@@ -496,7 +494,7 @@ def test_when_a_redemption_was_stored_is_known_of_the_last_commit_alone() -> Non
         ({}, {"refresh_token_ttl": 61}, "live"),
     ],
 )
-def test_how_a_family_stands(changes: dict[str, Any], rules: dict[str, Any], ended: str) -> None:
+def test_the_end_of_a_family(changes: dict[str, Any], rules: dict[str, Any], ended: str) -> None:
     """A minute after it began."""
     state = replace(LIVES, **changes)
     assert what_if_end(state, replace(RULES, **rules), START + timedelta(seconds=60)) == ended
@@ -522,16 +520,16 @@ OTHERWISE: dict[str, Any] = {"revoked": Revocation(START, "client_request")}
         (ENDED, ENDED, SPARED, ("would_have_ended_otherwise", "operator", "operator")),
     ],
 )
-def test_a_verdict_is_on_the_first_presentation_that_was_decided_differently(
+def test_the_verdict_follows_from_the_first_difference(
     fact: dict[str, Any], instead: dict[str, Any], parting: FirstDifference | None, found: tuple[str, str, str]
 ) -> None:
-    """Else on how both stand."""
+    """Without one it follows from both ends."""
     replay = Replay(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
     assert verdict(replay, RULES, RULES, START + timedelta(seconds=60)) == found
 
 
-def test_each_history_stands_by_its_own_rules() -> None:
-    """As the client's are today, and as they would be."""
+def test_each_history_ends_by_its_own_rules() -> None:
+    """The actual one by the client's current rules, the other one by the changed rules."""
     replay, now, short = Replay(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
     assert verdict(replay, short, RULES, now) == ("would_have_lived", "expired", "live")
     assert verdict(replay, RULES, short, now) == ("would_have_died", "live", "expired")
@@ -547,15 +545,15 @@ def test_each_history_stands_by_its_own_rules() -> None:
         [NEWEST, NEWEST, OLD, FORGED],
     ],
 )
-def test_under_its_own_policy_a_history_is_what_it_was(begins_with: str, life: list[Any]) -> None:
-    """To the last field of its state."""
+def test_a_history_under_its_own_policy_is_unchanged(begins_with: str, life: list[Any]) -> None:
+    """To the last field of the state."""
     world = happened(begins_with, "pwd", {}, life)
     replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
     assert replay.instead == replay.fact == world.state and replay.first_difference is None
 
 
-def test_what_was_asked_for_is_asked_for_again() -> None:
-    """A part of the targets, under the key of that day, with the key of its request."""
+def test_a_replay_requests_what_was_requested() -> None:
+    """Some of the resources, with the MAC key and the Idempotency-Key of the original."""
     begun = issue(None, issuing(audience=("a", "b"), key=5))
     asked = Redeem(START, RULES, "web", 0, "read offline_access", ("b",), Retry("key", "body"), "second", 6, "…")
     decisions = [("jti-0", begun), ("second", redeem(fold(None, begun.events, START), asked))]
@@ -569,8 +567,8 @@ def test_what_was_asked_for_is_asked_for_again() -> None:
     assert state is not None and state.access is not None and (state.access.audience, state.key) == (("b",), 6)
 
 
-def test_a_code_is_redeemed_again_for_the_target_it_was_redeemed_for() -> None:
-    """A part of what was granted."""
+def test_a_replayed_code_has_the_target_of_its_redemption() -> None:
+    """A part of the granted audience."""
     granted = GrantAuthorized("web", "alice", RULES.scope, ("a", "b"), "authorization_code", "seed")
     first = authorize(None, Authorize(START, granted, CHALLENGE, None, None))
     command = RedeemCode(START, RULES, "web", "v" * 43, None, ("b",), None, "second", 6, "…")
