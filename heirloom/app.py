@@ -40,7 +40,7 @@ from service.connections.disconnect import ServerConnections
 from service.connections.token_connections import TokenConnections
 from service.context import AdminContext, Context, Devices
 from service.cut_offs.reactor import Reactor
-from service.families.cache import FamilyCache
+from service.families.cache import DEFAULT_BYTES, FamilyCache
 from service.json_log import JsonLog
 from service.keys import keyring
 from service.keys.keyring import Keyring
@@ -68,6 +68,7 @@ class ReplicaSettings(NamedTuple):
     """How a replica reaches what it needs. Without `credentials`, the broker is not ours and makes no auth callouts.
 
     `try_doors`: test what strangers may do there. `max_clock_skew` is in seconds.
+    `cache_bytes`: how many bytes of commits it may hold in memory (`service.families.cache`).
     """
 
     url: str
@@ -76,6 +77,7 @@ class ReplicaSettings(NamedTuple):
     credentials: Credentials | None
     try_doors: bool = True
     max_clock_skew: int = TOLERATED_SECONDS
+    cache_bytes: int = DEFAULT_BYTES
 
 
 class Disconnected(Exception):
@@ -242,7 +244,8 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
 
     log_bus, seal = buses.log, Seal(keys)
     the_log = parts.log(log_bus)
-    registry, skew, cache = Registry(the_log, keys, voided), Skew(settings.max_clock_skew), FamilyCache()
+    registry, skew = Registry(the_log, keys, voided), Skew(settings.max_clock_skew)
+    cache = FamilyCache(settings.cache_bytes)
     replicas = Replicas(log_bus, the_log, registry, skew, seal)
     news = AppendedCommits(log_bus, cache, replicas.is_alone, seal)
     families = parts.families(the_log, registry.blocked_subjects, cache, news.publish)

@@ -1,15 +1,16 @@
 """A service replica as a process: `python -m heirloom.replica`, started by `heirloom up` or by an orchestrator.
 
 It reads HEIRLOOM_NATS_URL, HEIRLOOM_KEYRING (a file), HEIRLOOM_STREAM_REPLICAS (1), HEIRLOOM_MAX_CLOCK_SKEW (300,
-seconds; the same for every replica) and HEIRLOOM_DATA (the directory of the credentials; unset where the URL contains
-some). Before it serves, it tests what strangers may do on that broker (`heirloom.exposure.doors`), unless
-HEIRLOOM_INSECURE is set. It prints `ready`. SIGTERM drains it, and so does the end of its standard input where
-HEIRLOOM_PARENT is set; it exits with 0, or with 1 and one line.
+seconds; the same for every replica), HEIRLOOM_CACHE_BYTES (268435456: of commits, in memory) and HEIRLOOM_DATA (the
+directory of the credentials; unset where the URL contains some). Before it serves, it tests what strangers may do on
+that broker (`heirloom.exposure.doors`), unless HEIRLOOM_INSECURE is set. It prints `ready`. SIGTERM drains it, and so
+does the end of its standard input where HEIRLOOM_PARENT is set; it exits with 0, or with 1 and one line.
 """
 
 import asyncio
 import gc
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from heirloom.process.event_loop import run, stop_requested
 from heirloom.process.log_file import log_file
 from heirloom.process.process_report import Reporter
 from heirloom.tracing.setup import TracingMissing
+from service.families.cache import DEFAULT_BYTES, MIN_BYTES
 from service.json_log import JsonLog, install
 from service.keys.keyring import KeyringError
 from service.registry.tenant import KeyMismatch
@@ -66,7 +68,15 @@ def _settings() -> ReplicaSettings:
     required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
     skew = int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS))
     known = credentials.of_environment()
-    return ReplicaSettings(url, keyring, required, known, "HEIRLOOM_INSECURE" not in os.environ, skew)
+    tries_doors = "HEIRLOOM_INSECURE" not in os.environ
+    return ReplicaSettings(url, keyring, required, known, tries_doors, skew, _cache_bytes())
+
+
+def _cache_bytes() -> int:
+    given = os.environ.get("HEIRLOOM_CACHE_BYTES", str(DEFAULT_BYTES))
+    if not re.fullmatch(r"[0-9]{1,15}", given) or int(given) < MIN_BYTES:
+        sys.exit(f"heirloom: HEIRLOOM_CACHE_BYTES is {given!r}, and must be a number of bytes, {MIN_BYTES} or more")
+    return int(given)
 
 
 if __name__ == "__main__":

@@ -191,15 +191,18 @@ FamilyEvent: TypeAlias = (
 
 _REVOKING = frozenset({TokenReuseDetected, TokenRevoked, FamilyRevoked, ForgeryDetected})
 
+# A replica holds many states (service.families.cache). They contain no cycles, so the garbage collector need not walk
+# through them (gc=False).
 
-class Retry(msgspec.Struct, frozen=True):
+
+class Retry(msgspec.Struct, frozen=True, gc=False):
     """The digests of an `Idempotency-Key` and of its request."""
 
     key: str
     body: str
 
 
-class AccessToken(msgspec.Struct, frozen=True):
+class AccessToken(msgspec.Struct, frozen=True, gc=False):
     """The latest access token, so that a retry returns the same one."""
 
     jti: str
@@ -209,7 +212,7 @@ class AccessToken(msgspec.Struct, frozen=True):
     expires_at: Time
 
 
-class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+class Code(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The data that an authorization code is bound to, kept until the first refresh."""
 
     expires_at: Time
@@ -218,21 +221,21 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
     nonce: str | None = None
 
 
-class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+class Device(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The status of a device authorization."""
 
     expires_at: Time
     status: Literal["pending", "approved", "denied"] = "pending"
 
 
-class Revocation(msgspec.Struct, frozen=True):
+class Revocation(msgspec.Struct, frozen=True, gc=False):
     """When and why the family ended."""
 
     at: Time
     reason: RevocationReason
 
 
-class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True):
+class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state of a family.
 
     `generation` is that of the newest refresh token, None if none was issued; `key` its MAC key, `expires_at` its end

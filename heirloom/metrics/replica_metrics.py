@@ -9,6 +9,7 @@ from events.log.log import Log, Unavailable
 from heirloom.metrics.process_metrics import LOG_TIMEOUT_SECONDS, NO_LEADER, foreign_replies, of_process
 from heirloom.process.process_report import Metric, ProcessReport, Sample, counter, gauge, histogram, only
 from service.context import Context
+from service.families.cache import FamilyCache
 from service.families.counters import FamilyCounters
 from service.replicas.broker_clock import Skew
 from service.request_handler import RequestHandler
@@ -29,9 +30,11 @@ async def of_replica(
         obstacles.append(wrong)
     if not context.registry.is_current():
         obstacles.append("its lease is not renewed, so it asks the log about every client")
-    families, skew = context.families.counters, context.skew
-    counted = *_of_requests(handler), *_of_families(families), *_of_log(the_log), *_of_clock(skew)
-    return ProcessReport((*counted, foreign_replies(gate), *of_process(connections)), tuple(obstacles))
+    families, skew = context.families, context.skew
+    counted = *_of_requests(handler), *_of_families(families.counters), *_of_log(the_log), *_of_clock(skew)
+    return ProcessReport(
+        (*counted, *_of_cache(families.cache), foreign_replies(gate), *of_process(connections)), tuple(obstacles)
+    )
 
 
 def _of_requests(handler: RequestHandler) -> list[Metric]:
@@ -59,6 +62,14 @@ def _of_families(counters: FamilyCounters) -> list[Metric]:
         counter("forgeries_detected", "Authentic tokens never issued: a key has leaked.", only(counters.forged)),
         counter("families_revoked", "Token families ended, by reason.", *by("reason", counters.revoked)),
         counter("conflicts", "Commits that another commit of the family was faster than.", only(counters.conflicts)),
+    ]
+
+
+def _of_cache(cache: FamilyCache) -> list[Metric]:
+    return [
+        gauge("cache_bytes", "Commits that the replica holds in memory, as long as in the log.", only(cache.bytes)),
+        gauge("cache_families", "Families whose newest commit the replica holds in memory.", only(len(cache))),
+        counter("cache_evictions", "Families that had to leave the memory for others.", only(cache.evicted)),
     ]
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from heirloom.broker import nats_server
 from heirloom.broker.tls import Tls
 from heirloom.process.log_file import DEFAULT_LIMITS, LogLimits
+from service.families.cache import DEFAULT_BYTES
 from service.replicas.broker_clock import TOLERATED_SECONDS
 
 
@@ -16,6 +17,7 @@ class ServiceOptions(NamedTuple):
     how many brokers hold the log, on ports from `port` on; with `nats`, how many of yours must. `host`: where the
     embedded brokers listen. `metrics`: host and port of metrics and health. `insecure`: on a broker of your own, do not
     test what strangers may do there. `max_clock_skew`: seconds by which a replica's clock may differ from the broker's.
+    `cache_bytes`: bytes of commits that each replica may hold in memory.
     """
 
     data: Path
@@ -31,3 +33,4 @@ class ServiceOptions(NamedTuple):
     insecure: bool = False
     max_clock_skew: int = TOLERATED_SECONDS
     logs: LogLimits = DEFAULT_LIMITS
+    cache_bytes: int = DEFAULT_BYTES

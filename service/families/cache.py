@@ -3,26 +3,30 @@
 An entry may be old. It is only ever the expectation of an append, which the log checks, and never an answer.
 """
 
+from collections import OrderedDict
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from events.aggregates.commit import digest
 from events.aggregates.family import FamilyState, codec
-from events.bounded_map import BoundedMap
 from events.log.log import Head
 
-MAX_FAMILIES = 20_000
+DEFAULT_BYTES = 256 << 20
+MIN_BYTES = 1 << 20
 
 Key: TypeAlias = tuple[str, str]
 """Tenant and family id."""
 
 
-class LoadedFamily(NamedTuple):
+class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
     """A family as of its last commit, at sequence `seq` (0 and no state: it does not exist).
 
     `digest` is that of the commit's body, and `at` its time. `answered_at` is when its redemption could be answered:
     when the broker had stored it. It is None where the commit is no redemption, and in the cache; then the answer came
     no earlier than the decision. `foreign_seq` is the sequence of a foreign message on top of the commit, 0 for none.
+    `size` is the length of the commit's body in bytes.
     """
 
     seq: int
@@ -32,6 +36,7 @@ class LoadedFamily(NamedTuple):
     answered_at: datetime | None = None
     foreign_seq: int = 0
     at: datetime | None = None
+    size: int = 0
 
     @property
     def expected(self) -> int:
@@ -47,37 +52,71 @@ def from_head(head: Head, *, from_leader: bool) -> LoadedFamily:
     """The family as of `head`, which the log has returned."""
     if head.stored is None or head.commit is None:
         return LoadedFamily(0, None, None, from_leader, foreign_seq=head.expected)
-    commit, seq = head.commit, head.stored.seq
+    commit, seq, body = head.commit, head.stored.seq, head.stored.body
     redeemed = commit.state.redeemed_at == commit.at
     answered_at = head.stored.stored_at if redeemed else None
     foreign_seq = head.expected if head.expected != seq else 0
-    return LoadedFamily(seq, digest(head.stored.body), commit.state, from_leader, answered_at, foreign_seq, commit.at)
+    return LoadedFamily(seq, digest(body), commit.state, from_leader, answered_at, foreign_seq, commit.at, len(body))
+
+
+class _RemoteCommit(msgspec.Struct, frozen=True, gc=False):
+    """A commit that another replica has appended at `seq`, as the bytes of its `body`."""
+
+    seq: int
+    size: int
+    body: bytes
 
 
 class FamilyCache:
-    """The newest known commit of each family, for the `FAMILIES` that were appended to last."""
+    """The newest known commit of each family, for the families that were appended to last.
 
-    def __init__(self) -> None:
-        self._known: BoundedMap[Key, LoadedFamily] = BoundedMap(MAX_FAMILIES)
-        self._remote: BoundedMap[Key, tuple[int, bytes]] = BoundedMap(MAX_FAMILIES)
+    It holds at most `max_bytes` of commits, as long as they are in the log: `bytes` is what it holds now. Decoded, and
+    with its key, a commit takes about twice that of the process's memory. `evicted` counts the families that had to go.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Key, LoadedFamily | _RemoteCommit] = OrderedDict()
+        self.bytes = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def get(self, key: Key) -> LoadedFamily | None:
         """The family as it is known here, or None. Raises `UnreadableCommit`."""
-        known, remote = self._known.get(key), self._remote.pop(key, None)
-        if remote is None or (known is not None and known.seq >= remote[0]):
-            return known
-        seq, body = remote
-        commit = codec.decode(body)
-        return LoadedFamily(seq, digest(body), commit.state, from_leader=False, at=commit.at)
+        entry = self._entries.get(key)
+        if not isinstance(entry, _RemoteCommit):
+            return entry
+        self.forget(key)
+        commit = codec.decode(entry.body)
+        at, size = commit.at, entry.size
+        return LoadedFamily(entry.seq, digest(entry.body), commit.state, from_leader=False, at=at, size=size)
 
-    def remember(self, key: Key, what: LoadedFamily) -> None:
+    def remember(self, key: Key, family: LoadedFamily) -> None:
         """Put in a family that was just appended to here."""
-        self._known[key] = what
+        self._put(key, family)
 
     def put_remote(self, key: Key, seq: int, body: bytes) -> None:
         """Put in a commit that another replica has appended. It is decoded when it is needed; most never are."""
-        self._remote[key] = seq, body
+        self._put(key, _RemoteCommit(seq, len(body), body))
 
     def forget(self, key: Key) -> None:
         """Remove an entry that proved to be old."""
-        self._known.pop(key, None)
+        old = self._entries.pop(key, None)
+        if old is not None:
+            self.bytes -= old.size
+
+    def _put(self, key: Key, entry: LoadedFamily | _RemoteCommit) -> None:
+        """Put in an entry as the last to go, unless a later commit of the family is known."""
+        old = self._entries.pop(key, None)
+        if old is not None:
+            self.bytes -= old.size
+            if old.seq > entry.seq:
+                entry = old
+        self._entries[key] = entry
+        self.bytes += entry.size
+        while self.bytes > self._max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self.bytes -= oldest.size
+            self.evicted += 1

@@ -24,6 +24,7 @@ from heirloom.seed import Seed, read_seed
 from heirloom.supervisor.options import ServiceOptions
 from heirloom.supervisor.preparation import CannotStart
 from heirloom.supervisor.supervisor import running
+from service.families.cache import DEFAULT_BYTES, MIN_BYTES
 from service.replicas.broker_clock import MAX_TOLERATED_SECONDS, TOLERATED_SECONDS
 
 INSECURE = (
@@ -109,6 +110,14 @@ INSECURE = (
     show_default=True,
     help="How many such files are kept of each process.",
 )
+@click.option(
+    "--cache-size",
+    type=click.IntRange(MIN_BYTES >> 20, 1 << 20),
+    metavar="MIB",
+    default=DEFAULT_BYTES >> 20,
+    show_default=True,
+    help="How much of the log's newest commits each replica holds; in its memory they take about twice that.",
+)
 def up(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     port: int,
@@ -127,6 +136,7 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
     max_clock_skew: int,
     log_size: int,
     log_files: int,
+    cache_size: int,
 ) -> None:
     """Run the service: broker, replicas, read model, notary.
 
@@ -142,7 +152,8 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
         if tls is not None:
             tls.require_own_authority()
         broker = nats, replicas, how, notary, metrics, int(cluster), host, tls
-        options = ServiceOptions(data, port, *broker, insecure, max_clock_skew, LogLimits(log_size << 20, log_files))
+        logs = LogLimits(log_size << 20, log_files)
+        options = ServiceOptions(data, port, *broker, insecure, max_clock_skew, logs, cache_size << 20)
         if insecure and nats is not None:
             click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
         asyncio.run(_up(options, plan))

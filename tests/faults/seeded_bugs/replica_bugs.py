@@ -53,7 +53,7 @@ def stale_cache_believed() -> None:
     remember = FamilyCache.remember
 
     def certain(self: FamilyCache, key: Key, what: LoadedFamily) -> None:
-        remember(self, key, what._replace(from_leader=True))
+        remember(self, key, msgspec.structs.replace(what, from_leader=True))
 
     put(FamilyCache, "remember", certain)
     put(FamilyCache, "put_remote", lambda *_: None)
@@ -64,8 +64,9 @@ def introspection_from_a_stale_read() -> None:
     load = Families.load
 
     async def cached(self: Families, tenant: str, family_id: str) -> LoadedFamily:
-        return self.cache._known.get((tenant, family_id)) or await load(self, tenant, family_id)
+        return self.cache.get((tenant, family_id)) or await load(self, tenant, family_id)
 
+    put(FamilyCache, "put_remote", lambda *_: None)
     put(Families, "load", cached)
 
 

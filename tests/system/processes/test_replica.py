@@ -3,6 +3,9 @@
 import asyncio
 import io
 import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -100,3 +103,13 @@ async def test_a_replica_gives_tokens_by_the_brokers_clock(
     await connection.close()
     stop.set()
     await serving
+
+
+@pytest.mark.parametrize("given", ["", "many", "-1", "1e9", "1048575", "9" * 16, "1_048_576"])
+def test_a_cache_of_no_size_is_refused(tmp_path: Path, given: str) -> None:
+    """In one line that says what is wrong with which variable, before anything is reached."""
+    env = os.environ | {"HEIRLOOM_NATS_URL": "nats://nobody", "HEIRLOOM_KEYRING": str(tmp_path / "keyring.json")}
+    program, env["HEIRLOOM_CACHE_BYTES"] = [sys.executable, "-m", "heirloom.replica"], given
+    done = subprocess.run(program, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "HEIRLOOM_CACHE_BYTES is" in done.stderr and "1048576 or more" in done.stderr
