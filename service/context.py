@@ -37,13 +37,26 @@ class Context(NamedTuple):
     rates: RequestRates
     devices: Devices
 
-    async def caller(self, tenant_name: str, client_id: str) -> tuple[Tenant, Client]:
+    async def caller(self, tenant_name: str, client_id: str) -> "Caller":
         """The calling client and its tenant. Raises `invalid_client` if one is unknown, or the client is disabled."""
         tenant = await self.registry.tenant(tenant_name)
         client = await self.registry.client(tenant, client_id) if tenant is not None else None
         if tenant is None or client is None or client.state.disabled:
             raise OAuthError("invalid_client", "the client is unknown to this tenant, or disabled")
-        return tenant, client
+        return Caller(self, tenant, client)
+
+
+class Caller(NamedTuple):
+    """The client whose request is answered, its tenant, and what the service works with."""
+
+    context: Context
+    tenant: Tenant
+    client: Client
+
+    @property
+    def actor(self) -> str:
+        """The actor of the commits that the request leads to."""
+        return f"client:{self.client.client_id}"
 
 
 class AdminContext(NamedTuple):

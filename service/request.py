@@ -27,11 +27,6 @@ class Request(NamedTuple):
     headers: dict[str, str]
     by_person: bool = False
 
-    @property
-    def actor(self) -> str:
-        """The actor of the commits that the request leads to."""
-        return f"client:{self.client_id}"
-
 
 class Checked(bytes):
     """A body that has passed `check`: `decode` does not check it again."""

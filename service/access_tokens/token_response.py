@@ -8,38 +8,33 @@ from events.aggregates.family import FamilyState, is_of_a_person
 from service import clock
 from service.access_tokens.issued_token import NOT_EXCHANGED, Exchanged, IssuedToken, claims_of, id_token_claims_of
 from service.access_tokens.opaque import sequence_of
-from service.context import Context
+from service.context import Caller
 from service.decide.access_token_lifetime import expires_in
 from service.decide.decision import Granted
 from service.decide.scope import OPENID, still
 from service.errors import OAuthError
 from service.families.families import CommittedDecision
 from service.keys.signing_key import SigningKey
-from service.registry.tenant import Client, Tenant
+from service.registry.tenant import Tenant
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 """The type of every token that an exchange issues (RFC 8693 §3)."""
 
 
 async def token_response(
-    context: Context,
-    tenant: Tenant,
-    client: Client,
-    committed: CommittedDecision,
-    *,
-    nonce: str | None = None,
-    exchanged: Exchanged = NOT_EXCHANGED,
+    caller: Caller, committed: CommittedDecision, *, nonce: str | None = None, exchanged: Exchanged = NOT_EXCHANGED
 ) -> bytes:
     """`access_token`, `token_type`, `expires_in` (seconds), `scope`; `refresh_token` and `id_token` where there are.
 
     An exchanged token has `issued_token_type` too, and no ID token beside it (RFC 8693 §2.2.1). Raises what the
     decision refused.
     """
+    tenant, client = caller.tenant, caller.client
     granted, state = _granted(committed)
     access, family_id = granted.access, committed.family_id
     issued = IssuedToken(family_id, state, access, client.client_id, exchanged)
     response: dict[str, Any] = {
-        "access_token": await _access_token(context, tenant, client, issued, granted.key, committed.seq),
+        "access_token": await _access_token(caller, issued, granted.key, committed.seq),
         "token_type": "Bearer",
         "expires_in": expires_in(access, clock.now()),
         "scope": access.scope,
@@ -60,14 +55,13 @@ def _granted(committed: CommittedDecision) -> tuple[Granted, FamilyState]:
     return outcome, state
 
 
-async def _access_token(
-    context: Context, tenant: Tenant, client: Client, issued: IssuedToken, key: int, seq: int
-) -> str:
+async def _access_token(caller: Caller, issued: IssuedToken, key: int, seq: int) -> str:
     """The token's text: a JWT, or an opaque one that refers to its commit at `seq` (0: it is looked up in the log)."""
-    key, seed = key or tenant.mac_key, issued.state.seed
-    if client.rules.access_token_format == "jwt":
+    tenant, seed = caller.tenant, issued.state.seed
+    key = key or tenant.mac_key
+    if caller.client.rules.access_token_format == "jwt":
         return signing_key(tenant).sign(tenant.vouchers.vouch(key, seed, claims_of(tenant, issued)))
-    issued_at = seq or await sequence_of(context, tenant, issued.family_id, issued.access.jti)
+    issued_at = seq or await sequence_of(caller.context, tenant, issued.family_id, issued.access.jti)
     return tenant.opaque_tokens.mint(key, issued.family_id, issued_at, seed)
 
 

@@ -110,8 +110,8 @@ class Admission:
         if not admitted.asserted:
             await self.admit(options)
             return
-        _, client = await self._context.caller(admitted.tenant, admitted.client_id)
-        if client.stored.seq != admitted.asserted:
+        caller = await self._context.caller(admitted.tenant, admitted.client_id)
+        if caller.client.stored.seq != admitted.asserted:
             raise invalid_client()
 
     def _as_probe(self, proof: str) -> Admitted:

@@ -10,7 +10,7 @@ import msgspec
 
 from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, GrantAuthorized
 from service import clock
-from service.context import Context
+from service.context import Caller, Context
 from service.decide.authorization_code import CODE_SECONDS, Authorize, authorize
 from service.decide.decision import Decision, invalid_grant
 from service.decide.device_authorization import AnswerDevice, answer_device, still_may
@@ -19,7 +19,7 @@ from service.endpoints.end_user import Person, PersonRequest, person_of
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_id, new_seed
 from service.keys.user_code import family_of
-from service.registry.tenant import Client, Tenant
+from service.registry.tenant import Client
 from service.request import Request, at_most, parameters_of, required
 from service.uri import MAX_URI, parse
 
@@ -49,25 +49,25 @@ async def handle(context: Context, request: Request) -> bytes:
     `invalid_grant`, and `slow_down` after too many wrong user codes.
     """
     parameters = parameters_of(request, _decoder, client_id_is_anothers=True)
-    tenant, caller = await context.caller(request.tenant, request.client_id)
-    if not caller.rules.may_authorize:
+    caller = await context.caller(request.tenant, request.client_id)
+    if not caller.client.rules.may_authorize:
         raise OAuthError("unauthorized_client", "this client may not authorize; an operator sets may_authorize")
     person = person_of(parameters)
     if parameters.user_code is not None:
-        return await _answer_device(context, tenant, request, parameters, person)
-    client = await context.registry.client(tenant, required(parameters.client_id, "client_id"))
+        return await _answer_device(caller, parameters, person)
+    client = await context.registry.client(caller.tenant, required(parameters.client_id, "client_id"))
     if client is None or client.state.disabled:
         raise OAuthError("invalid_request", "the parameter client_id names no client of this tenant")
     if "authorization_code" not in client.rules.grant_types:
         raise OAuthError("unauthorized_client", "that client is not registered for authorization_code")
     if client.rules.gives_codes_to_anybody:
         raise OAuthError("unauthorized_client", "that client is public, and has registered no redirect_uris")
-    return await _give_code(context, tenant, client, request.actor, parameters, person)
+    return await _give_code(caller, client, parameters, person)
 
 
-async def _give_code(
-    context: Context, tenant: Tenant, client: Client, actor: str, parameters: AuthorizeRequest, person: Person
-) -> bytes:
+async def _give_code(caller: Caller, client: Client, parameters: AuthorizeRequest, person: Person) -> bytes:
+    """Append a family that begins with an authorization code for `client`; the caller has authenticated the person."""
+    context, tenant = caller.context, caller.tenant
     family_id, seed = new_id(), new_seed()
     grant = GrantAuthorized(
         client_id=client.client_id,
@@ -86,20 +86,19 @@ async def _give_code(
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return authorize(state, Authorize(now, grant, challenge, redirect_uri, person.nonce))
 
-    committed = await context.families.decide(tenant.name, family_id, actor, decide, new=True)
+    committed = await context.families.decide(tenant.name, family_id, caller.actor, decide, new=True)
     committed.or_raise()
     code = tenant.codes.mint(tenant.mac_key, family_id, 0, seed)
     return msgspec.json.encode({"code": code, "expires_in": CODE_SECONDS})
 
 
-async def _answer_device(
-    context: Context, tenant: Tenant, request: Request, parameters: AuthorizeRequest, person: Person
-) -> bytes:
+async def _answer_device(caller: Caller, parameters: AuthorizeRequest, person: Person) -> bytes:
     """Count the answer before its user code is looked up, and take it back unless the code is wrong (RFC 8628 §5.1).
 
     An answer for which the log was unavailable is no guess.
     """
-    family_id = family_of(context.keyring, tenant.name, parameters.user_code or "")
+    context, tenant = caller.context, caller.tenant.name
+    family_id = family_of(context.keyring, tenant, parameters.user_code or "")
     if family_id is None or parameters.approved is None:
         raise OAuthError("invalid_request", "user_code must be as shown on the device, and approved true or false")
     resource = parse_resources(parameters.resource)
@@ -114,10 +113,10 @@ async def _answer_device(
         amr=person.amr,
         auth_time=person.auth_time,
     )
-    number = await context.devices.guesses.count(tenant.name, request.client_id, person.sub)
+    number = await context.devices.guesses.count(tenant, caller.client.client_id, person.sub)
     is_guess = False
     try:
-        await answer(context, tenant.name, family_id, request.actor, asked)
+        await answer(caller, family_id, asked)
     except OAuthError as refusal:
         is_guess = refusal.code == "invalid_grant"
         raise
@@ -127,12 +126,13 @@ async def _answer_device(
     return b"{}"
 
 
-async def answer(context: Context, tenant: str, family_id: str, actor: str, asked: AnswerDevice) -> None:
+async def answer(caller: Caller, family_id: str, asked: AnswerDevice) -> None:
     """Append the person's answer, with what the device asked for; from then on it does not wait any more.
 
     Raises `invalid_grant` where no device waits, `invalid_scope` and `invalid_target` for more than it asked for, and
     `Unavailable`.
     """
+    context, tenant = caller.context, caller.tenant.name
     waiting = await context.devices.waiting.find(tenant, family_id)
     if waiting is not None and not await _still_may(context, tenant, waiting):
         raise invalid_grant().error
@@ -140,7 +140,7 @@ async def answer(context: Context, tenant: str, family_id: str, actor: str, aske
     def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
         return answer_device(state, asked._replace(now=now, waiting=waiting))
 
-    committed = await context.families.decide(tenant, family_id, actor, decide)
+    committed = await context.families.decide(tenant, family_id, caller.actor, decide)
     committed.or_raise()
     if waiting is not None:
         await context.devices.waiting.remove(tenant, family_id, waiting.client_id)

@@ -36,7 +36,8 @@ async def handle(context: Context, request: Request) -> bytes:
     `temporarily_unavailable`.
     """
     parameters = parameters_of(request, _decoder)
-    tenant, client = await context.caller(request.tenant, request.client_id)
+    caller = await context.caller(request.tenant, request.client_id)
+    tenant, client = caller.tenant, caller.client
     if DEVICE_GRANT not in client.rules.grant_types:
         raise OAuthError("unauthorized_client", "this client is not registered for the device flow")
     scope = narrow(parameters.scope, client.rules.scope, REGISTERED)

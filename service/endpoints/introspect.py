@@ -36,7 +36,8 @@ async def handle(context: Context, request: Request) -> bytes:
     Raises `invalid_request` for a missing token, and `Unavailable`.
     """
     parameters = parameters_of(request, _decoder)
-    tenant, client = await context.caller(request.tenant, request.client_id)
+    caller = await context.caller(request.tenant, request.client_id)
+    tenant, client = caller.tenant, caller.client
     token = required(parameters.token, "token")
     described: dict[str, Any] | None = None
     if presented := tenant.refresh_tokens.recognise(token):

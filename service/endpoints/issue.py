@@ -29,7 +29,8 @@ _decoder = msgspec.json.Decoder(IssueRequest)
 async def handle(context: Context, request: Request) -> bytes:
     """A token response (RFC 6749 §5.1). Raises `unauthorized_client`, and as `open_family` and `person_of`."""
     parameters = parameters_of(request, _decoder)
-    tenant, client = await context.caller(request.tenant, request.client_id)
+    caller = await context.caller(request.tenant, request.client_id)
+    client = caller.client
     if not client.rules.may_issue:
         raise OAuthError("unauthorized_client", "this client may not issue; an operator sets may_issue")
     person = person_of(parameters)
@@ -44,4 +45,4 @@ async def handle(context: Context, request: Request) -> bytes:
         amr=person.amr,
         auth_time=person.auth_time,
     )
-    return await open_family(context, tenant, client, request.actor, grant, person.nonce)
+    return await open_family(caller, grant, person.nonce)

@@ -7,10 +7,9 @@ import msgspec
 from events.aggregates.family import FamilyState
 from service import clock
 from service.access_tokens.recognise import recognise
-from service.context import Context
+from service.context import Caller, Context
 from service.decide.decision import Decision, Done
 from service.decide.revocation import RevokeAccessToken, RevokeRefreshToken, revoke_access_token, revoke_refresh_token
-from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
 DONE = b"{}"
@@ -34,32 +33,34 @@ async def handle(context: Context, request: Request) -> bytes:
     revoked one by one already, and `Unavailable`.
     """
     parameters = parameters_of(request, _decoder)
-    tenant, client = await context.caller(request.tenant, request.client_id)
+    caller = await context.caller(request.tenant, request.client_id)
+    tenant = caller.tenant
     token = required(parameters.token, "token")
     if presented := tenant.refresh_tokens.recognise(token):
 
         def end_family(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
             if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
                 return Decision(Done())
-            cause = f"revocation of generation {presented.number} by {request.actor}"
-            return revoke_refresh_token(state, RevokeRefreshToken(client.client_id, presented.number, cause))
+            cause = f"revocation of generation {presented.number} by {caller.actor}"
+            return revoke_refresh_token(state, RevokeRefreshToken(caller.client.client_id, presented.number, cause))
 
-        (await context.families.decide(tenant.name, presented.family_id, request.actor, end_family)).or_raise()
+        (await context.families.decide(tenant.name, presented.family_id, caller.actor, end_family)).or_raise()
         return DONE
-    return await _revoke_access_token(context, tenant, client, request, token)
+    return await _revoke_access_token(caller, token)
 
 
-async def _revoke_access_token(context: Context, tenant: Tenant, client: Client, request: Request, token: str) -> bytes:
+async def _revoke_access_token(caller: Caller, token: str) -> bytes:
+    context, tenant = caller.context, caller.tenant
     recognised = await recognise(context, tenant, token)
     if recognised is None:
         return DONE
     claims, claimed = recognised
     expires_at, apart = clock.of(claims.exp), 2 * context.skew.tolerated
-    cause = f"revocation of access token {claims.jti} by {request.actor}"
+    cause = f"revocation of access token {claims.jti} by {caller.actor}"
 
     def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        command = RevokeAccessToken(now, client.client_id, claimed, expires_at, apart, cause)
+        command = RevokeAccessToken(now, caller.client.client_id, claimed, expires_at, apart, cause)
         return revoke_access_token(state, command)
 
-    (await context.families.decide(tenant.name, claims.sid, request.actor, end_token)).or_raise()
+    (await context.families.decide(tenant.name, claims.sid, caller.actor, end_token)).or_raise()
     return DONE

@@ -2,14 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
-from service.context import Context
+from service.context import Caller, Context
 from service.endpoints.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
 from service.endpoints.grants.token_request import TokenRequest, decoder
 from service.errors import OAuthError
-from service.registry.tenant import Client, Tenant
 from service.request import Request, parameters_of, required
 
-Grant = Callable[[Context, Tenant, Client, Request, TokenRequest], Awaitable[bytes]]
+Grant = Callable[[Caller, Request, TokenRequest], Awaitable[bytes]]
 
 GRANTS: dict[str, Grant] = {
     "refresh_token": refresh_token.handle,
@@ -26,11 +25,11 @@ async def handle(context: Context, request: Request) -> bytes:
     Raises `unsupported_grant_type`, `unauthorized_client`, and as the grant.
     """
     parameters = parameters_of(request, decoder)
-    tenant, client = await context.caller(request.tenant, request.client_id)
+    caller = await context.caller(request.tenant, request.client_id)
     grant_type = required(parameters.grant_type, "grant_type")
     grant = GRANTS.get(grant_type)
     if grant is None:
         raise OAuthError("unsupported_grant_type", "grant_type must be one of: " + ", ".join(GRANTS))
-    if grant_type not in client.rules.grant_types:
+    if grant_type not in caller.client.rules.grant_types:
         raise OAuthError("unauthorized_client", "this client is not registered for that grant type")
-    return await grant(context, tenant, client, request, parameters)
+    return await grant(caller, request, parameters)

@@ -39,13 +39,13 @@ async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
     await log.start()
     families = traced.TracedFamilies(log, BlockedSubjects(log))
 
-    async def end_f0(_context: object, request: Request) -> bytes:
+    async def end_f0(_context: object, _request: Request) -> bytes:
         order = Revoke("operator", "a test")
-        concluded = await families.decide("acme", "f0", request.actor, lambda state, _now, _id: revoke(state, order))
+        concluded = await families.decide("acme", "f0", "client:web", lambda state, _now, _id: revoke(state, order))
         return b"%d" % concluded.seq
 
-    async def refuse(_context: object, request: Request) -> bytes:
-        await families.decide("acme", "f1", request.actor, lambda *_: Decision(invalid_grant()))
+    async def refuse(_context: object, _request: Request) -> bytes:
+        await families.decide("acme", "f1", "client:web", lambda *_: Decision(invalid_grant()))
         raise invalid_grant().error
 
     request = Request("acme", "web", b"", HEADERS)

@@ -5,21 +5,21 @@ from datetime import datetime
 
 from events.aggregates.family import FamilyState
 from service.access_tokens.token_response import token_response
-from service.context import Context
+from service.context import Caller
 from service.decide.authorization_code import RedeemCode, redeem_code
 from service.decide.decision import Decision, invalid_grant
 from service.decide.scope import parse_resources
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
-from service.registry.tenant import Client, Tenant
 from service.request import Request, required
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
-async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> bytes:
     """A token response with the family's first tokens. Raises `invalid_request`, `invalid_grant`, `invalid_target`."""
+    tenant, client = caller.tenant, caller.client
     code = required(parameters.code, "code")
     verifier = required(parameters.code_verifier, "code_verifier")
     if not _VERIFIER.fullmatch(verifier):
@@ -45,11 +45,11 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
             retry=retry,
             jti=commit_id,
             key=tenant.mac_key,
-            cause=f"second redemption of the code by {request.actor}",
+            cause=f"second redemption of the code by {caller.actor}",
         )
         return redeem_code(state, command)
 
-    committed = await context.families.decide(tenant.name, presented.family_id, request.actor, decide)
+    committed = await caller.context.families.decide(tenant.name, presented.family_id, caller.actor, decide)
     state = committed.state
     nonce = state.code.nonce if state is not None and state.code is not None else None
-    return await token_response(context, tenant, client, committed, nonce=nonce)
+    return await token_response(caller, committed, nonce=nonce)

@@ -2,17 +2,17 @@
 
 from events.aggregates.family import CLIENT_GRANT, GrantAuthorized
 from service.access_tokens.open_family import open_family
-from service.context import Context
+from service.context import Caller
 from service.decide.scope import OFFLINE_ACCESS, OPENID, REGISTERED, audience_of, narrow
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_seed
-from service.registry.tenant import Client, Tenant
 from service.request import Request
 
 
-async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+async def handle(caller: Caller, _request: Request, parameters: TokenRequest) -> bytes:
     """A token response whose `sub` is the client. Raises `unauthorized_client`, `invalid_scope`, `invalid_target`."""
+    client = caller.client
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client has no credentials of its own (RFC 6749 section 4.4)")
     registered = client.rules.scope
@@ -24,7 +24,7 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         grant=CLIENT_GRANT,
         seed=new_seed(),
     )
-    return await open_family(context, tenant, client, request.actor, grant)
+    return await open_family(caller, grant)
 
 
 def _own(registered: str) -> str:

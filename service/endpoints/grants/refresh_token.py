@@ -5,7 +5,7 @@ import time
 from datetime import datetime
 
 from service.access_tokens.token_response import token_response
-from service.context import Context
+from service.context import Caller
 from service.decide.decision import Decision, invalid_grant
 from service.decide.refresh_token import Redeem, redeem
 from service.decide.scope import parse_resources
@@ -13,14 +13,14 @@ from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.families.cache import LoadedFamily
 from service.registry.rate_limit import too_many
-from service.registry.tenant import Client, Tenant
 from service.request import Request, required
 
 log = logging.getLogger("heirloom.tokens")
 
 
-async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> bytes:
     """A token response with the successor. Raises `invalid_grant`, `invalid_scope`, `invalid_target`, `slow_down`."""
+    context, tenant, client = caller.context, caller.tenant, caller.client
     token = required(parameters.refresh_token, "refresh_token")
     resource = parse_resources(parameters.resource)
     retry = retry_of(request, parameters)
@@ -51,10 +51,10 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
                 retry=retry,
                 jti=commit_id,
                 key=tenant.mac_key,
-                cause=f"presentation of generation {presented.number} by {request.actor}",
+                cause=f"presentation of generation {presented.number} by {caller.actor}",
                 answered_at=loaded.answered_at,
             ),
         )
 
-    committed = await context.families.decide_on(tenant.name, presented.family_id, request.actor, decide)
-    return await token_response(context, tenant, client, committed)
+    committed = await context.families.decide_on(tenant.name, presented.family_id, caller.actor, decide)
+    return await token_response(caller, committed)

@@ -7,7 +7,7 @@ from service import clock
 from service.access_tokens.issued_token import Exchanged
 from service.access_tokens.recognise import Claims, audience_today, recognise
 from service.access_tokens.token_response import ACCESS_TOKEN, token_response
-from service.context import Context
+from service.context import Caller, Context
 from service.decide.decision import Decision
 from service.decide.policy import ANY
 from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is_audience, parse_resources
@@ -21,11 +21,12 @@ JWT = "urn:ietf:params:oauth:token-type:jwt"
 MAX_ACTORS = 8
 
 
-async def handle(context: Context, tenant: Tenant, client: Client, request: Request, parameters: TokenRequest) -> bytes:
+async def handle(caller: Caller, _request: Request, parameters: TokenRequest) -> bytes:
     """A token response with `issued_token_type`, and never a refresh token. The new token ends with the family.
 
     Raises `unauthorized_client`, `invalid_request`, `invalid_scope`, `invalid_target`.
     """
+    context, tenant, client = caller.context, caller.tenant, caller.client
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client proves nothing, so it may exchange nothing")
     recognised = await recognise(context, tenant, _subject_token(parameters))
@@ -60,9 +61,9 @@ async def handle(context: Context, tenant: Tenant, client: Client, request: Requ
         )
         return exchange(state, command)
 
-    committed = await context.families.decide(tenant.name, claims.sid, request.actor, decide)
+    committed = await context.families.decide(tenant.name, claims.sid, caller.actor, decide)
     exchanged = Exchanged(act, (subject.jti, *subject.exchanged_from))
-    return await token_response(context, tenant, client, committed, exchanged=exchanged)
+    return await token_response(caller, committed, exchanged=exchanged)
 
 
 def _subject_token(parameters: TokenRequest) -> str:

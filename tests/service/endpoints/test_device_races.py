@@ -21,7 +21,7 @@ from events.log import stream
 from events.log.log import Log, Unavailable
 from events.log.stored_commit import Stored
 from service import clock
-from service.context import Context
+from service.context import Caller
 from service.decide.authorization_code import RedeemDeviceCode, expired, redeem_device_code
 from service.decide.decision import Decision, Outcome, Refused
 from service.decide.device_authorization import AnswerDevice
@@ -56,7 +56,8 @@ class Replica:
         registry = SimpleNamespace(tenant=_registered, client=_registered)
         devices = SimpleNamespace(waiting=self.waiting, guesses=self.guesses)
         parts = SimpleNamespace(families=families, devices=devices, registry=registry)
-        self._context = cast("Context", parts)
+        tenant, login = SimpleNamespace(name=TENANT), SimpleNamespace(client_id="login")
+        self._caller = cast("Caller", SimpleNamespace(context=parts, tenant=tenant, client=login, actor="client:login"))
 
     async def start(self) -> None:
         """Ready to serve."""
@@ -74,7 +75,7 @@ class Replica:
         """A person answers: what the login service is told."""
         said = AnswerDevice(clock.now(), None, approved, sub, None, None, None, (), None)
         try:
-            await answer(self._context, TENANT, family_id, "client:login", said)
+            await answer(self._caller, family_id, said)
         except OAuthError as refusal:
             return refusal.code
         return "ok"
@@ -88,7 +89,7 @@ class Replica:
             command = RedeemDeviceCode(now, replace(RULES, scope="read"), "tv", None, None, commit_id, 1)
             return redeem_device_code(loaded.state, command)
 
-        return _told((await device_code.poll(self._context, TENANT, family_id, "client:tv", decide)).outcome)
+        return _told((await device_code.poll(self._caller, family_id, decide)).outcome)
 
     async def events(self, family_id: str) -> list[str]:
         """All that the log holds of it, in order."""
