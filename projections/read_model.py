@@ -47,12 +47,12 @@ TABLES: dict[str, Callable[[Database], None]] = {
     "foreign-1": foreign_messages.create,
     "views-5": readable_views.create,
 }
-OF_FAMILIES = (families, history, revocations, exchanges, incidents, activity, search_index)
-"""In the order in which their rows are written."""
-OF_LIVING = (families, history, exchanges, activity)
-"""The projections that a commit concerns which revokes nothing, as nearly every commit does."""
+OF_EVERY_COMMIT = (families, history, exchanges, activity)
+"""The projections of every commit of a family, in the order in which their rows are written."""
+OF_REVOCATIONS = (revocations, incidents, search_index)
+"""The projections that only commits concern which revoke; their rows are written after the others."""
 OF_CUT_OFFS = (cut_offs, search_index)
-PROJECTIONS = (*OF_FAMILIES, cut_offs)
+PROJECTIONS = (*OF_EVERY_COMMIT, *OF_REVOCATIONS, cut_offs)
 STATEMENTS = (
     tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign_messages.STATEMENTS
 )
@@ -176,8 +176,11 @@ class ReadModel:
         if isinstance(commit, FamilyCommit):
             found = self._families.find(commit, self._names[commit.tenant])
             commit.opened, commit.last_renewal_seq, commit.access_until = found
-            for projection in OF_FAMILIES if commit.revokes else OF_LIVING:
+            for projection in OF_EVERY_COMMIT:
                 projection.apply(commit, self._names, rows)
+            if commit.revokes:
+                for of_revocations in OF_REVOCATIONS:
+                    of_revocations.apply(commit, self._names, rows)
         else:
             for of_cut_offs in OF_CUT_OFFS:
                 of_cut_offs.apply(commit, self._names, rows)

@@ -53,9 +53,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """Add a row for every detection."""
-    if not commit.revokes:
-        return
+    """Add a row for every detection of a commit that revokes."""
     for n, event in enumerate(commit.events):
         if isinstance(event, TokenReuseDetected | ForgeryDetected):
             what = names[type_of(event)], names[reason_of(event)]

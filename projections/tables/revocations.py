@@ -47,9 +47,7 @@ def create(db: Database) -> None:
 
 
 def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
-    """Add a row for every event that revokes."""
-    if not commit.revokes:
-        return
+    """Add a row for every event that revokes, of a commit whose subject says that it does."""
     for n, event in enumerate(commit.events):
         if isinstance(event, FamilyRevoked | TokenRevoked):
             cause, jti = (event.cause, None) if isinstance(event, FamilyRevoked) else (None, event.jti)

@@ -42,8 +42,6 @@ def create(db: Database) -> None:
 
 def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None:
     """Add the words of a commit that revokes, detects or cuts off."""
-    if isinstance(commit, FamilyCommit) and not commit.revokes:
-        return
     texts = [commit.actor]
     for event in commit.events:
         match event:

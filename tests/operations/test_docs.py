@@ -1,4 +1,4 @@
-"""docs/operations.md says what is so."""
+"""The documents say what is so."""
 
 import asyncio
 import re
@@ -9,12 +9,15 @@ import click
 import pytest
 
 from heirloom.cli.main import main
+from projections.queries.server import QUERIES
 from tests.operations.http import metrics
 from tests.system.service import Service
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "docs" / "operations.md").read_text()
 SECURITY = (TOP / "docs" / "security.md").read_text()
+CONTRACT = (TOP / "docs" / "contract.md").read_text()
+DOCUMENTS = [TOP / "README.md", TOP / "CHANGELOG.md", *sorted((TOP / "docs").rglob("*.md"))]
 COMMANDS = sorted(set(re.findall(r"(?:^    |`)(heirloom [^`#>\n]+)", TEXT, re.M)))
 MAKES = re.compile(r"_(?:bucket|count|sum)$")
 
@@ -40,6 +43,23 @@ def test_what_holds_an_attack_is_tested(row: str) -> None:
     """Every test that docs/security.md names is there."""
     named = re.findall(r"`(tests/[\w/]+\.py)`", row)
     assert named and all((TOP / file).is_file() for file in named)
+
+
+def test_a_link_to_a_decision_says_its_number() -> None:
+    """A label that is a number, or `ADR` and a number, is that of the file."""
+    links = [
+        (document.name, int(label), int(file))
+        for document in DOCUMENTS
+        for label, file in re.findall(r"\[(?:ADR )?(\d+)\]\((?:docs/)?(?:adr/)?(\d{4})-", document.read_text())
+    ]
+    assert len(links) > 20
+    assert [link for link in links if link[1] != link[2]] == []
+
+
+def test_every_audit_query_is_in_the_contract() -> None:
+    """In the table of section 5, those beside the read model too."""
+    section = CONTRACT.partition("\n## 5. ")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `audit\.<tenant>\.(\w+)`", section, re.M)) == {*QUERIES, "what_if", "position"}
 
 
 async def test_every_metric_is_named(service: Service) -> None:
