@@ -323,9 +323,8 @@ async def test_a_decision_and_its_commit_agree(replicas: tuple[Replica, Replica]
         assert head.commit is not None and head.stored is not None
         assert (concluded.state, concluded.seq) == (head.commit.state, head.stored.seq)
         assert isinstance(concluded.outcome, Granted) and concluded.outcome.access == head.commit.state.access
-    remembered = LoadedFamily(
-        refreshed.expected, digest(refreshed.stored.body), second.state, False, at=refreshed.commit.at
-    )
+    body, at = refreshed.stored.body, refreshed.commit.at
+    remembered = LoadedFamily(refreshed.expected, digest(body), second.state, False, at=at, size=len(body))
     assert one.families.cache.get(("acme", "f1")) == remembered
     assert one.families.counters.conflicts == 0 and one.families.counters.rotated == 1
     assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
