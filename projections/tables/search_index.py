@@ -5,13 +5,26 @@ It is a plain table. The files of SQLite's FTS5 depend on how the log was read; 
 
 import re
 import sqlite3
-from typing import Any
+from typing import Any, assert_never
 
 from sqlite_utils import Database
 
 from events.aggregates.client import ClientDisabled, ClientEnabled
 from events.aggregates.commit import type_of
-from events.aggregates.family import FamilyEvent, FamilyRevoked, ForgeryDetected, TokenReuseDetected, TokenRevoked
+from events.aggregates.family import (
+    AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
+    FamilyEvent,
+    FamilyRevoked,
+    ForgeryDetected,
+    GrantAuthorized,
+    TokenIssued,
+    TokenRedeemed,
+    TokenReuseDetected,
+    TokenRevoked,
+    TokenRotated,
+)
 from projections.decoded_commit import CutOffCommit, FamilyCommit, moment
 from projections.interned_names import Names
 from projections.pagination import NAMED, Condition, Page, RowSource, select_page
@@ -53,6 +66,12 @@ def apply(commit: FamilyCommit | CutOffCommit, names: Names, rows: Rows) -> None
                 texts += (incidents.reason_of(event), event.client_id)
             case _ if not isinstance(event, FamilyEvent):
                 texts += (_HUMP.sub(" ", type_of(event)), event.reason or "")
+            case TokenIssued() | TokenRedeemed() | TokenRotated() | GrantAuthorized() | AuthorizationCodeIssued():
+                pass
+            case DeviceAuthorizationStarted() | DeviceAuthorizationDenied():
+                pass
+            case _:
+                assert_never(event)
     if isinstance(commit, CutOffCommit) and isinstance(commit.events[0], ClientDisabled | ClientEnabled):
         texts.append(commit.name)
     rows[ADD] += [(names[commit.tenant], word, commit.at, commit.seq) for word in words_of(" ".join(texts))]

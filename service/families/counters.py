@@ -1,17 +1,22 @@
 """Counters of the events that were appended to families. They are plain integers: a refresh pays a microsecond."""
 
 from collections.abc import Iterable
-from typing import get_args
+from typing import assert_never, get_args
 
 from events.aggregates.family import (
+    AuthorizationCodeIssued,
     Credential,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
     ForgeryDetected,
+    GrantAuthorized,
     RevocationReason,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
+    TokenRevoked,
     TokenRotated,
 )
 
@@ -48,3 +53,9 @@ class FamilyCounters:
                     self.reused += 1
                 case ForgeryDetected():
                     self.forged += 1
+                case GrantAuthorized() | AuthorizationCodeIssued() | TokenRevoked():
+                    pass
+                case DeviceAuthorizationStarted() | DeviceAuthorizationDenied():
+                    pass
+                case _:
+                    assert_never(event)

@@ -6,16 +6,22 @@ A presentation that appended no commit is not in the log at all: a repetition wi
 the newest token of a family that had ended, and any token that another client presented.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from events.aggregates.family import (
+    AuthorizationCodeIssued,
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
     FamilyCommit,
     FamilyRevoked,
     ForgeryDetected,
+    GrantAuthorized,
     Retry,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
+    TokenRevoked,
+    TokenRotated,
 )
 
 
@@ -58,6 +64,14 @@ def presentation(commit: FamilyCommit) -> Presentation | None:
                 return Presentation(newest, refusal)
             case TokenIssued(kind="access", client_id=str(), act=()) if newest is not None:
                 return Presentation(newest - 1, "repeated", event.scope, event.audience)
+            case TokenRedeemed() | TokenReuseDetected() | FamilyRevoked() | TokenIssued():
+                pass  # of another credential, by somebody else, or beside a presentation
+            case TokenRotated() | TokenRevoked() | GrantAuthorized() | AuthorizationCodeIssued():
+                pass
+            case DeviceAuthorizationStarted() | DeviceAuthorizationDenied():
+                pass
+            case _:
+                assert_never(event)
     return None
 
 

@@ -1,7 +1,7 @@
 """What each event leaves of a family, field by field; and what cannot follow what."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from events.aggregates.family import (
     Device,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
+    FamilyEvent,
     FamilyRevoked,
     FamilyState,
     ForgeryDetected,
@@ -151,9 +152,21 @@ def test_a_commit_is_folded_in_order() -> None:
 
 
 def test_what_ends_something_is_told_apart() -> None:
-    """Wherever in the commit it is."""
-    for event in (FamilyRevoked("operator", "asked"), TokenRevoked("j", END), REUSE, FORGERY):
+    """Wherever in the commit it is. Every type of event is one or the other."""
+    ending: tuple[FamilyEvent, ...] = (FamilyRevoked("operator", "asked"), TokenRevoked("j", END), REUSE, FORGERY)
+    code, denied = AuthorizationCodeIssued(END, "challenge"), DeviceAuthorizationDenied("bob")
+    ordinary: tuple[FamilyEvent, ...] = (
+        GRANT,
+        ASKED,
+        REFRESH,
+        TokenRotated(0, 1, END, 3),
+        TokenRedeemed("refresh_token", 0),
+        code,
+        denied,
+    )
+    for event in ending:
         assert revokes((event,)) and revokes((GRANT, event))
-    for ordinary in (GRANT, ASKED, REFRESH, TokenRotated(0, 1, END, 3), TokenRedeemed("refresh_token", 0)):
-        assert not revokes((ordinary,))
+    for event in ordinary:
+        assert not revokes((event,))
+    assert {type(event) for event in (*ending, *ordinary)} == set(get_args(FamilyEvent))
     assert is_of_a_person(BEGUN) and not is_of_a_person(replace(BEGUN, grant=CLIENT_GRANT))
