@@ -1,4 +1,4 @@
-"""A log on a real broker with a tenant in it, for the tests of what is decided about tenants."""
+"""A log on a real broker with one tenant."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from tests.broker import Broker
 
 @asynccontextmanager
 async def log_of_acme(broker: Broker) -> AsyncIterator[tuple[Connection, Log]]:
-    """The tenant `acme`, by its defaults, and no more."""
+    """A log that contains only the tenant `acme` with default settings."""
     connection = await connect(broker.url, "test")
     await stream.ensure(connection, stream.Required())
     log = Log(connection)

@@ -1,4 +1,4 @@
-"""What a refusal may say."""
+"""The texts of refusals."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ ALLOWED = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
 
 
 def literals() -> Iterator[tuple[str, int, str]]:
-    """Every text in the service's code that is no docstring: file, line, text. Most descriptions are put together."""
+    """Every string of the service's code that is no docstring: file, line, text."""
     for path in sorted(Path(service.__path__[0]).rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -25,16 +25,16 @@ def literals() -> Iterator[tuple[str, int, str]]:
                 yield path.name, node.lineno, node.value
 
 
-def test_rfc6749_5_2_no_text_of_ours_needs_to_be_changed_to_be_told() -> None:
-    """RFC 6749 §5.2: no quotation mark, backslash or character beyond ASCII; in sentences, which may be told."""
+def test_rfc6749_5_2_our_own_texts_need_no_replacement() -> None:
+    """RFC 6749 §5.2: sentences, which may be descriptions, are ASCII without quotation mark and backslash."""
     sentences = [found for found in literals() if re.search(r"[a-z] [a-z]", found[2])]
     assert len(sentences) > 100
     assert [found for found in sentences if not ALLOWED.fullmatch(found[2].replace("\n", ""))] == []
 
 
 @pytest.mark.parametrize("name", ['a "name"', "größe", "back\\slash", "line\nend", "§", "\ud800"])
-def test_rfc6749_5_2_what_others_wrote_is_told_in_the_characters_there_are(name: str) -> None:
-    """RFC 6749 §5.2: an unknown setting's name is repeated, whatever is in it."""
+def test_rfc6749_5_2_texts_of_others_are_reduced_to_the_permitted_characters(name: str) -> None:
+    """RFC 6749 §5.2: for example the name of an unknown setting, which is repeated."""
     told = msgspec.json.decode(OAuthError("invalid_request", f"{name}: unknown setting").body())
     assert ALLOWED.fullmatch(told["error_description"])
     assert told["error_description"].endswith(": unknown setting") and told["error"] == "invalid_request"

@@ -1,4 +1,4 @@
-"""A foreign message on top of an aggregate: it decides nothing, and ends nothing (ADR 0024)."""
+"""A foreign message on top of an aggregate decides nothing and ends nothing (ADR 0024)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ FAMILY = subjects.family("acme", "f")
 
 
 class World:
-    """A log, and families on it."""
+    """A log, and a replica's families on it."""
 
     def __init__(self, connection: Connection, log: Log) -> None:
         self.connection = connection
@@ -43,7 +43,7 @@ class World:
         self.families = Families(log, BlockedSubjects(log))
 
     async def write(self, subject: str, body: bytes = b"{}") -> int:
-        """What is no commit, past everything that appends."""
+        """Publish a foreign message directly; return its sequence."""
         return (await self.connection.jetstream().publish(subject, body)).seq
 
     async def open(self) -> Outcome:
@@ -65,7 +65,7 @@ class World:
         return outcome
 
     def elsewhere(self) -> Families:
-        """On a replica that has nothing in memory."""
+        """Families of a replica without memory."""
         return Families(self.log, BlockedSubjects(self.log))
 
 
@@ -81,14 +81,14 @@ async def world(nats_server: Broker) -> AsyncIterator[World]:
 
 
 @pytest.mark.parametrize("last_part", ["live", "revoked"])
-async def test_a_family_goes_on_under_what_is_foreign(world: World, last_part: str) -> None:
-    """It is neither ended nor set back, whether or not the replica has it in memory; and the swap still holds."""
+async def test_a_family_continues_under_foreign_messages(world: World, last_part: str) -> None:
+    """It neither ends nor goes back, with or without it in memory; appends still expect the right sequence."""
     await world.open()
     for junk in JUNK:
         await world.write(f"tokens.acme.family.f.{last_part}", junk)
     loaded = await world.elsewhere().load("acme", "f")
     assert loaded.state is not None and loaded.state.generation == 0 and loaded.seq == 1 and loaded.expected == 4
-    assert isinstance(await world.refresh(0), Granted)  # from memory: it is in conflict with what is foreign
+    assert isinstance(await world.refresh(0), Granted)  # from memory: it conflicts with the foreign message
     newest = await world.write(f"tokens.acme.family.f.{last_part}")
     assert isinstance(await world.refresh(1, world.elsewhere()), Granted)
     commit = codec.decode((await world.log.head(FAMILY)).stored.body)  # type: ignore[union-attr]  # there is one
@@ -96,8 +96,10 @@ async def test_a_family_goes_on_under_what_is_foreign(world: World, last_part: s
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
-async def test_a_family_goes_on_under_whatever_headers(world: World, nats_server: Broker, headers: bytes) -> None:
-    """Refreshed and revoked on a replica that does not remember it, as the leader and as any replica has it."""
+async def test_a_family_continues_under_messages_with_any_headers(
+    world: World, nats_server: Broker, headers: bytes
+) -> None:
+    """It is refreshed and revoked at a replica without memory."""
     await world.open()
     await store(world.connection, nats_server.url, "tokens.acme.family.f.live", headers)
     assert isinstance(await world.refresh(0, world.elsewhere()), Granted)
@@ -109,8 +111,8 @@ async def test_a_family_goes_on_under_whatever_headers(world: World, nats_server
     assert (await world.elsewhere().decide("acme", "f", "operator", end)).seq == 5
 
 
-async def test_what_is_foreign_resurrects_nobody(world: World) -> None:
-    """A family that ended stays ended; its old tokens too."""
+async def test_a_foreign_message_revives_no_family(world: World) -> None:
+    """Its old tokens stay dead too."""
     await world.open()
     await world.refresh(0)
 
@@ -126,8 +128,8 @@ async def test_what_is_foreign_resurrects_nobody(world: World) -> None:
         assert isinstance(await world.refresh(1, families), Refused)
 
 
-async def test_a_reuse_is_found_under_what_is_foreign(world: World) -> None:
-    """The first generation, shown again (RFC 9700 §4.14.2)."""
+async def test_a_reuse_is_detected_under_a_foreign_message(world: World) -> None:
+    """RFC 9700 §4.14.2: the first generation is presented again."""
     await world.open()
     await world.refresh(0)
     await world.write("tokens.acme.family.f.live")
@@ -136,8 +138,8 @@ async def test_a_reuse_is_found_under_what_is_foreign(world: World) -> None:
     assert state is not None and state.revoked is not None and state.revoked.reason == "reuse_detected"
 
 
-async def test_what_lies_where_nothing_began_is_no_family(world: World) -> None:
-    """And keeps none from beginning there."""
+async def test_a_foreign_message_alone_is_no_family(world: World) -> None:
+    """A family can still begin there."""
     await world.write("tokens.acme.family.f.live")
     assert (await world.elsewhere().load("acme", "f")).state is None
     assert isinstance(await world.refresh(0), Refused)
@@ -145,8 +147,8 @@ async def test_what_lies_where_nothing_began_is_no_family(world: World) -> None:
     assert isinstance(await world.refresh(0), Granted)
 
 
-async def test_settings_and_people_can_be_changed_under_what_is_foreign(world: World) -> None:
-    """Whether it lies on top of a commit or where there never was one."""
+async def test_settings_and_people_can_be_changed_under_foreign_messages(world: World) -> None:
+    """On top of a commit, and where there was none."""
     alice = subjects.subject("acme", "alice")
     for decided in (person.SubjectBlocked("alice"), person.SubjectUnblocked("alice"), person.SubjectBlocked("alice")):
         await world.write(alice.live)
@@ -160,15 +162,15 @@ async def test_settings_and_people_can_be_changed_under_what_is_foreign(world: W
     assert isinstance(await world.open(), Refused), "whoever is blocked stays blocked"
 
 
-async def test_a_family_begins_for_a_person_under_what_is_foreign(world: World) -> None:
-    """Its guard is the newest message about the person, whatever that is."""
+async def test_a_family_begins_for_a_person_under_a_foreign_message(world: World) -> None:
+    """The append expects the newest message about the person, of any kind."""
     await world.write(subjects.subject("acme", "alice").live)
     await world.open()
     assert (await world.families.load("acme", "f")).state is not None
 
 
-async def test_a_replica_knows_what_lies_under_what_is_foreign(world: World, tmp_path: Path) -> None:
-    """At its start, and while it follows: its tenants, its clients, and whoever is blocked."""
+async def test_a_replica_reads_the_commits_under_foreign_messages(world: World, tmp_path: Path) -> None:
+    """Tenants and clients, at its start and while it follows."""
     tenant, client = subjects.tenant("acme"), subjects.client("acme", "web")
 
     async def configure(scope: str) -> None:
@@ -195,8 +197,8 @@ async def test_a_replica_knows_what_lies_under_what_is_foreign(world: World, tmp
         following.cancel()
 
 
-async def test_a_family_of_many_commits_is_found_under_what_is_foreign(world: World) -> None:
-    """Read in batches: the last of a thousand and more is the one."""
+async def test_a_family_is_found_under_many_foreign_messages(world: World) -> None:
+    """More than a thousand, read in batches."""
     await world.open()
     state = (await world.families.load("acme", "f")).state
     assert state is not None

@@ -1,4 +1,4 @@
-"""Rates are looked at before all else, and nobody makes a bucket, or another one's refusals, by inventing names."""
+"""Rates are checked first, and invented names create no buckets and use up no other rate."""
 
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ class _Clock:
 
 @pytest.fixture
 def registry() -> Registry:
-    """Knows the tenants `acme` and `globex`, each with the clients `web` and `tv`."""
+    """A registry with the tenants `acme` and `globex`, each with the clients `web` and `tv`."""
     registry = Registry(cast("Any", None), Keyring({1: b"k" * 32}))
     for name in ("acme", "globex"):
         tenant = registry._tenants[name] = Tenant(name, Keyring({1: b"k" * 32}))
@@ -47,7 +47,7 @@ def registry() -> Registry:
 
 
 def spent(ask: Any, *names: Any) -> int:
-    """How often that is let in at one moment."""
+    """How many of these are admitted at one moment."""
     for count in range(20_000):
         try:
             ask(*names)
@@ -57,8 +57,8 @@ def spent(ask: Any, *names: Any) -> int:
     raise AssertionError("without end")
 
 
-def test_every_asker_has_a_rate_of_its_own(registry: Registry) -> None:
-    """Who has used up his own takes nothing from another client, tenant, or way to ask."""
+def test_every_asker_has_its_own_rate(registry: Registry) -> None:
+    """Other clients, tenants and kinds of request are not affected."""
     clock = _Clock()
     rates = RequestRates(registry, clock)
     for tenant in ("acme", "globex"):
@@ -73,14 +73,14 @@ def test_every_asker_has_a_rate_of_its_own(registry: Registry) -> None:
 
 
 def test_a_clients_assertions_are_bounded(registry: Registry) -> None:
-    """Each is a write that the broker keeps for a while (RFC 7523 §3): so many a second, none of them another's."""
+    """RFC 7523 §3: the broker stores each for a while; each client has a rate of its own."""
     rates = RequestRates(registry, _Clock())
     web, tv = (registry._tenants["acme"].clients[name] for name in ("web", "tv"))
     assert spent(rates.assertion, web) == spent(rates.assertion, tv) == ASSERTIONS_PER_SECOND
 
 
-def test_invented_names_share_one_rate_and_leave_nothing(registry: Registry) -> None:
-    """All tenants that are not known together, and of each tenant all clients: as askers they are one as well."""
+def test_invented_names_share_one_rate_and_create_no_buckets(registry: Registry) -> None:
+    """All unknown tenants share one, and so do all unknown clients of a tenant; they are one asker each."""
     rates = RequestRates(registry, _Clock())
     names = (f"nobody-{number}" for number in range(100_000))
     assert spent(lambda: rates.public(next(names))) == LOOKS_PER_SECOND
@@ -92,16 +92,16 @@ def test_invented_names_share_one_rate_and_leave_nothing(registry: Registry) -> 
     assert list(registry._tenants) == ["acme", "globex"] and len(registry._tenants["acme"].clients) == 2
 
 
-def test_no_client_can_be_called_as_those_who_are_none(registry: Registry) -> None:
-    """An asker that is no client has a name that no registration takes."""
+def test_no_client_can_have_the_name_of_another_asker(registry: Registry) -> None:
+    """The names of askers that are no clients cannot be registered."""
     rates = RequestRates(registry, _Clock())
     askers = {rates.edge("acme"), rates.public("acme"), rates.client("acme", "nobody"), rates.public("nobody")}
     assert len(askers) == 4
     assert all("*" in client_id for _, client_id in askers)
 
 
-def test_a_persons_token_takes_none_of_its_clients_rate_or_turns(registry: Registry) -> None:
-    """Whoever holds one may ask without end; what its client gets and vouches for goes on."""
+def test_a_persons_token_uses_none_of_its_clients_rate_or_turns(registry: Registry) -> None:
+    """Its holder may flood; the client's own requests go on."""
     rates = RequestRates(registry, _Clock())
     assert spent(rates.person, "acme", "web") == PERSONS_PER_SECOND
     asker = rates.client("acme", "web")
@@ -111,8 +111,8 @@ def test_a_persons_token_takes_none_of_its_clients_rate_or_turns(registry: Regis
     assert rates.person("nowhere", "web") == (NOBODYS, STRANGER)
 
 
-def test_nobody_is_alone_for_a_while_after_another_one(registry: Registry) -> None:
-    """Clients count, and people with a token of one; at an edge only who has proved a client."""
+def test_a_client_is_not_alone_for_a_while_after_another_asker(registry: Registry) -> None:
+    """Clients and holders of a person's token count; at an edge only authenticated clients do."""
     clock = _Clock()
     rates = RequestRates(registry, clock)
     web, person = rates.client("acme", "web"), ("acme", "*persons of web")

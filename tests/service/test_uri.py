@@ -1,4 +1,4 @@
-"""A URI is what is written, to the letter, or it is refused: nothing is cleaned and then compared."""
+"""A URI is accepted exactly as written or refused: nothing is normalised before a comparison."""
 
 from urllib.parse import urlsplit
 
@@ -110,15 +110,15 @@ BAD_PAGES = [
 
 
 @pytest.mark.parametrize("uri", GOOD_REDIRECTS)
-def test_redirect_uris_of_web_and_native_apps_are_taken(uri: str) -> None:
-    """RFC 8252 §7.1 to §7.3: an app's own scheme, https, the loopback on any port."""
+def test_redirect_uris_of_web_and_native_apps_are_accepted(uri: str) -> None:
+    """RFC 8252 §7.1 to §7.3: an app's own scheme, https, and the loopback with any port."""
     assert redirect_fault(uri) is None
     assert parse_settings(ClientSettings, {"redirect_uris": [uri]}).redirect_uris == (uri,)
 
 
 @pytest.mark.parametrize("uri", BAD_REDIRECTS)
 def test_a_redirect_uri_that_could_lead_elsewhere_is_refused(uri: str) -> None:
-    """RFC 6749 §3.1.2, RFC 8252 §7 and §8.3: absolute, no fragment, no script, no user, a host of its own."""
+    """RFC 6749 §3.1.2, RFC 8252 §7, §8.3: absolute, without fragment, script and user, with a real host."""
     assert redirect_fault(uri) is not None
     with pytest.raises(OAuthError, match="redirect_uris: "):
         parse_settings(ClientSettings, {"redirect_uris": [uri]})
@@ -127,14 +127,14 @@ def test_a_redirect_uri_that_could_lead_elsewhere_is_refused(uri: str) -> None:
 @pytest.mark.parametrize("name", ["issuer", "verification_uri"])
 @pytest.mark.parametrize("uri", BAD_PAGES)
 def test_an_issuer_and_a_page_for_people_are_https_urls(name: str, uri: str) -> None:
-    """RFC 8414 §2, RFC 8628 §3.2: nothing that a browser would run, nothing that reads as somebody else's."""
+    """RFC 8414 §2, RFC 8628 §3.2: no URL that a browser would run, or that reads as another one."""
     with pytest.raises(OAuthError, match=f"{name}: "):
         parse_settings(TenantSettings, {name: uri})
 
 
 @pytest.mark.parametrize("uri", ["https://acme.example", "https://acme.example/a/b", "http://localhost:8080/t"])
 def test_https_and_the_loopback_are_issuers(uri: str) -> None:
-    """As they are written, a slash at the end and all."""
+    """Exactly as written, with or without a slash at the end."""
     assert parse_settings(TenantSettings, {"issuer": uri, "verification_uri": uri}).issuer == uri
     assert page_fault(uri) is None
 
@@ -155,7 +155,7 @@ def test_https_and_the_loopback_are_issuers(uri: str) -> None:
     ],
 )
 def test_only_the_port_of_a_loopback_address_may_differ(given_uri: str, registered: str, same: bool) -> None:
-    """RFC 8252 §7.3, §8.3: no user, no fragment, no other host or path; `localhost` is compared to the letter."""
+    """RFC 8252 §7.3, §8.3: no user, no fragment, no other host or path; `localhost` is compared literally."""
     theirs, ours = parse(given_uri), parse(registered)
     assert ours is not None and (theirs is not None and theirs.is_same_loopback(ours)) == same
 
@@ -168,8 +168,8 @@ def test_a_resource_is_an_absolute_uri(uri: str, good: bool) -> None:
 
 
 @given(st.text(st.sampled_from("ht:/#?@[]%\\\t\r\n \x0b\x0c\x00aA1.é"), max_size=24))
-def test_what_is_taken_is_what_was_written(text: str) -> None:
-    """RFC 3986: put together again the parts give the same text, and the standard library sees the same host."""
+def test_an_accepted_uri_is_what_was_written(text: str) -> None:
+    """RFC 3986: its parts put together give the same text, and the standard library finds the same host."""
     uri = parse("https://" + text)
     if uri is None or uri.host is None:
         return

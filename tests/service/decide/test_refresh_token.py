@@ -199,9 +199,7 @@ class Lifetime:
     [
         Lifetime({}, 999, 1001),  # as its own commit promised
         Lifetime({"refresh_token_ttl": 500}, 499, 501),  # a shorter policy applies at once
-        Lifetime(
-            {"refresh_token_ttl": 9999, "refresh_token_idle_ttl": 9999}, 999, 1001
-        ),  # a longer one does not apply to this token
+        Lifetime({"refresh_token_ttl": 9999, "refresh_token_idle_ttl": 9999}, 999, 1001),  # a longer one does not
         Lifetime({"refresh_token_idle_ttl": 100}, 99, 101),
         Lifetime({"refresh_token_idle_ttl": 0}, 999, 1001),
         Lifetime({"refresh_token_ttl": 0}, -1, 0),

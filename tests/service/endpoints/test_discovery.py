@@ -1,4 +1,4 @@
-"""What anyone may know about an issuer, however many clients it has."""
+"""An issuer's public metadata, for any number of clients."""
 
 import time
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from service.request import Request
 
 
 def with_scopes(*scopes: str) -> Tenant:
-    """A tenant that has a client for each scope, of as many values as it likes."""
+    """A tenant with one client for each of these scopes."""
     tenant = Tenant("acme", Keyring({1: b"k" * 32}))
     for number, scope in enumerate(scopes):
         settings = ClientSettings(scope=scope)
@@ -31,13 +31,13 @@ def with_scopes(*scopes: str) -> Tenant:
     return tenant
 
 
-def test_scopes_are_those_of_all_clients() -> None:
-    """Each once, in order."""
+def test_scopes_supported_are_those_of_all_clients() -> None:
+    """Each once, sorted."""
     assert metadata_of(with_scopes("read write", "admin read", ""))["scopes_supported"] == ["admin", "read", "write"]
 
 
-def test_more_scopes_than_are_of_use_are_left_out() -> None:
-    """RFC 8414 §2 lets them; all else is told, in a message that the broker takes."""
+def test_too_many_scopes_are_left_out_of_the_metadata() -> None:
+    """RFC 8414 §2 permits that; the rest still fits into a message of the broker."""
     few = with_scopes("read")
     many = with_scopes(*(f"{number:01000}" for number in range(1100)))
     told = metadata_of(many)
@@ -49,8 +49,8 @@ def test_more_scopes_than_are_of_use_are_left_out() -> None:
     assert len(msgspec.json.encode(metadata_of(most))) < 2 * MAX_SCOPES
 
 
-async def test_what_anyone_is_told_is_made_once_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask: until something of the tenant changes, or a second is over, since retired keys go by time."""
+async def test_public_replies_are_made_once_for_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are made again after a change of the tenant, and after a second, since retired keys expire."""
     tenant, made, now = with_scopes("read"), [0], [1000.0]
 
     def tell(tenant: Tenant) -> dict[str, Any]:

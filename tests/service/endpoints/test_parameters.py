@@ -1,4 +1,4 @@
-"""The decoders of every endpoint's parameters: each parameter at most once, of its own type (CONTRACT §2)."""
+"""The decoders of each endpoint's parameters: every parameter at most once, and of its type (CONTRACT §2)."""
 
 import json
 from typing import Any
@@ -40,8 +40,8 @@ EACH = [
 
 
 @pytest.mark.parametrize(("request_", "name"), EACH)
-def test_types(request_: type[msgspec.Struct], name: str) -> None:
-    """A number, a truth value, an object or a list where none belongs is `invalid_request`; null is always good."""
+def test_a_parameter_of_another_type(request_: type[msgspec.Struct], name: str) -> None:
+    """It is `invalid_request`; null is always accepted."""
     decoder = msgspec.json.Decoder(request_)
     types = TYPES.get(name, (str,))
     for value in VALUES:
@@ -56,7 +56,7 @@ def test_types(request_: type[msgspec.Struct], name: str) -> None:
 
 @pytest.mark.parametrize(("request_", "name"), EACH)
 def test_a_repeated_parameter(request_: type[msgspec.Struct], name: str) -> None:
-    """With another value or the same, first or last, spelled alike or with an escape: `invalid_request`."""
+    """With another value or the same, first or last, plain or escaped: it is `invalid_request`."""
     decoder = msgspec.json.Decoder(request_)
     good = json.dumps("x" if str in TYPES.get(name, (str,)) else None)
     rest = f'"{name}": {good}, "unknown": ""'

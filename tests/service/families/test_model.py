@@ -1,7 +1,7 @@
 """The family against a naive model: issue, redeem, retry, steal, revoke, expire, narrow, in any order.
 
-The model keeps what a careful person would write down on paper: which generation is the newest, when it was last
-redeemed and with what, whether the family is dead. It knows nothing of events.
+The model keeps what one would write down on paper: the newest generation, the last redemption and its time, and
+whether the family is dead. It knows no events.
 """
 
 from datetime import timedelta
@@ -25,7 +25,7 @@ SCOPE = ("read", "write", "offline_access")
 
 
 class Family(RuleBasedStateMachine):
-    """One family, one owner, one thief."""
+    """One family, its owner and a thief."""
 
     state: FamilyState
 
@@ -43,7 +43,7 @@ class Family(RuleBasedStateMachine):
 
     @initialize(grace=st.sampled_from([0, GRACE]), sticky=st.booleans())
     def begin(self, grace: int, sticky: bool) -> None:
-        """A family with generation 0."""
+        """Begin a family with generation 0."""
         self.grace = grace
         self.sticky = sticky
         self.default_scope: tuple[str, ...] = SCOPE
@@ -58,12 +58,12 @@ class Family(RuleBasedStateMachine):
         self.state = fold(None, decision.events, self.now)
 
     @rule(
-        back=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3, -1]),  # most families must live long enough to be hurt
+        back=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 1, 2, 3, -1]),  # most families must live long enough to be harmed
         key=st.sampled_from([None, None, "a", "b"]),
         scope=st.sampled_from([None, None, "read", "read write", "read admin"]),
     )
     def present(self, back: int, key: str | None, scope: str | None) -> None:
-        """The owner or a thief presents a generation: the newest, an older, or one that was never issued."""
+        """The owner or a thief presents the newest generation, an older one, or one that was never issued."""
         generation = self.newest - back
         if generation < 0:
             return
@@ -92,7 +92,7 @@ class Family(RuleBasedStateMachine):
 
     @rule()
     def another_client_presents(self) -> None:
-        """Whoever else holds the token gets nothing, and changes nothing."""
+        """Another client that has the token gets nothing and changes nothing."""
         decision = redeem(self.state, self._redeem(self.newest, None, None)._replace(client_id="thief"))
         assert self._outcome(decision) == "invalid_grant" and not decision.events
 
@@ -105,7 +105,7 @@ class Family(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 10, 19, 21, 150, 299, 301]))
     def time_passes(self, seconds: int) -> None:
-        """Idle and absolute lifetimes run."""
+        """Idle and absolute lifetimes elapse."""
         self.now += timedelta(seconds=seconds)
 
     @invariant()
@@ -120,7 +120,7 @@ class Family(RuleBasedStateMachine):
 
     @invariant()
     def the_state_agrees(self) -> None:
-        """The fold says what the paper says."""
+        """The folded state agrees with the model."""
         assert self.state.generation == self.newest
         assert (self.state.revoked is not None) == self.dead
 
@@ -135,7 +135,7 @@ class Family(RuleBasedStateMachine):
             self.state = fold(self.state, decision.events, self.now)
 
     def _expected(self, generation: int, key: str | None, scope: str | None) -> str:
-        """What a careful person would say, in the order of CONTRACT §3."""
+        """The expected outcome, in the order of CONTRACT §3."""
         if self.dead:
             return "invalid_grant"
         if generation > self.newest:

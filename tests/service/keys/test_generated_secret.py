@@ -1,4 +1,4 @@
-"""Secrets of ours: only a digest is kept, and one that is right is right at once."""
+"""Client secrets: only a digest is stored, and verifying is fast."""
 
 import re
 
@@ -6,13 +6,13 @@ from service.keys.generated_secret import digest, matches, new_secret
 
 
 def test_a_secret_has_256_random_bits() -> None:
-    """So many that nobody finds one, however fast it is verified (RFC 6749 §10.10)."""
+    """RFC 6749 §10.10: too many to guess, however fast one is verified."""
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", new_secret())
     assert len({new_secret() for _ in range(100)}) == 100
 
 
 def test_only_the_secret_matches_its_digest() -> None:
-    """Not another, not one that is longer or shorter, not the digest itself, whatever its characters."""
+    """No other secret, no part or extension, and not the digest itself."""
     secret = new_secret()
     kept = digest(secret)
     assert matches(kept, secret) and secret not in kept
@@ -21,8 +21,8 @@ def test_only_the_secret_matches_its_digest() -> None:
     assert matches(digest("s é"), "s é")
 
 
-def test_where_no_secret_is_kept_none_is_right() -> None:
-    """Nor one that a program before this one kept otherwise: a client with such a digest needs a new secret."""
+def test_without_a_usable_digest_no_secret_matches() -> None:
+    """An argon2 digest of an earlier version is unusable: its client needs a new secret."""
     assert not matches(None, "") and not matches(None, "A" * 43)
     older = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"
     assert not matches(older, "s3cret") and not matches(older, older) and not matches("é", "é")

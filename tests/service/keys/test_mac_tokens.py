@@ -1,4 +1,4 @@
-"""Tokens by computation: what is minted is recognised, and nothing else is."""
+"""MAC tokens: exactly the minted ones are recognised."""
 
 import base64
 import json
@@ -23,21 +23,21 @@ URL_SAFE = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_".
 
 
 def _tokens() -> MacTokens:
-    """New each time: it remembers what it has derived."""
+    """New ones without memory, for they remember what they derived."""
     return MacTokens(KEYS, "acme", "refresh")
 
 
 @given(st.binary(min_size=1, max_size=60))
-def test_base62_gives_back_every_byte_string(data: bytes) -> None:
-    """Whatever is encoded is decoded to the same bytes, in a fixed number of characters."""
+def test_base62_round_trips_every_byte_string(data: bytes) -> None:
+    """The length of the text depends only on that of the bytes."""
     text = base62.encode(data)
     assert len(text) == base62.length(len(data))
     assert base62.decode_int(text) == int.from_bytes(data)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]))
-def test_a_minted_token_is_recognised_and_always_the_same(generation: int, key: int) -> None:
-    """Minting twice gives one token; recognising it gives back what it was minted for."""
+def test_a_minted_token_is_recognised_and_always_the_same_text(generation: int, key: int) -> None:
+    """Recognising returns what it was minted for."""
     family, seed = new_id(), new_seed()
     token = _tokens().mint(key, family, generation, seed)
     presented = _tokens().recognise(token)
@@ -47,8 +47,8 @@ def test_a_minted_token_is_recognised_and_always_the_same(generation: int, key: 
     assert _tokens().is_minted_for(presented, seed)
 
 
-def test_a_token_has_the_form_that_leak_scanners_know() -> None:
-    """`hrt_`, a base62 body, six base62 characters of CRC-32 over what precedes them (CONTRACT §1)."""
+def test_a_token_has_the_documented_form() -> None:
+    """CONTRACT §1: `hrt_`, a base62 body, and six base62 characters of the CRC-32 of all before."""
     token = _tokens().mint(1, new_id(), 0, new_seed())
     body, checksum = token[:-6], token[-6:]
     assert token.startswith("hrt_") and token[4:].isalnum()
@@ -57,7 +57,7 @@ def test_a_token_has_the_form_that_leak_scanners_know() -> None:
 
 @given(st.data())
 def test_no_altered_token_is_recognised(data: st.DataObject) -> None:
-    """Any one character changed, with the checksum mended, fails at a tag before anything is read."""
+    """One other character with a correct checksum fails at a tag."""
     seed = new_seed()
     token = _tokens().mint(1, new_id(), 3, seed)
     place = data.draw(st.integers(4, len(token) - 7))
@@ -68,8 +68,8 @@ def test_no_altered_token_is_recognised(data: st.DataObject) -> None:
     assert presented is None or not _tokens().is_minted_for(presented, seed)
 
 
-def test_a_jwt_altered_where_nothing_is_encoded_is_not_that_token() -> None:
-    """A signature's last character has bits to spare, and padding could follow: neither is the token (RFC 7515 §2)."""
+def test_a_jwt_with_altered_spare_bits_is_not_the_token() -> None:
+    """RFC 7515 §2: the signature's last character has spare bits, and padding could follow."""
     key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
     header, payload, signature = key.sign({"iss": "https://acme.example"}).encode().split(b".")
     assert key.verify(header, payload, signature) == {"iss": "https://acme.example"}
@@ -79,8 +79,8 @@ def test_a_jwt_altered_where_nothing_is_encoded_is_not_that_token() -> None:
         assert key.verify(header, payload, altered) is None
 
 
-def test_nested_json_is_no_token() -> None:
-    """However deep: it is not the service that fails."""
+def test_deeply_nested_json_is_no_token() -> None:
+    """Decoding it makes no error in the service."""
     key = SigningKey(KEYS, "acme", KEYS.first, 1, "ES256")
     header, _, signature = key.sign({"iss": "https://acme.example"}).encode().split(b".")
     deep = base64.urlsafe_b64encode(b'{"kid":' + b"[" * 5999)
@@ -92,12 +92,12 @@ def test_nested_json_is_no_token() -> None:
 
 
 def _mended(text: str) -> str:
-    """With the checksum that belongs to it."""
+    """The text with its checksum."""
     return text + base62.encode_int(zlib.crc32(text.encode()), 6)
 
 
-def test_what_is_longer_or_not_ascii_is_no_token_whatever_its_checksum_and_short_tag() -> None:
-    """Tags are compared in constant time, which only ASCII can be: refused before, and not by an error."""
+def test_a_longer_or_non_ascii_token_is_refused_despite_its_checksum_and_short_tag() -> None:
+    """Only ASCII can be compared in constant time, so others are refused before, without an error."""
     token = _tokens().mint(1, new_id(), 3, new_seed())
     assert _tokens().recognise(_mended(token[:-6])) is not None
     for altered in (token[:-6] + "0", token[:-7] + "\u00e9", token[:40] + "\u00e9" + token[41:-6]):
@@ -105,16 +105,16 @@ def test_what_is_longer_or_not_ascii_is_no_token_whatever_its_checksum_and_short
 
 
 @pytest.mark.parametrize("claimed", [("01", "00000-"), ("0-", "000000"), ("09", "000000")])
-def test_without_a_key_that_is_there_and_a_number_nothing_is_recognised(claimed: tuple[str, str]) -> None:
-    """Though the short tag be right, as that of a key that is gone may be."""
+def test_a_token_of_an_unknown_key_or_without_a_number_is_refused(claimed: tuple[str, str]) -> None:
+    """Also with a correct short tag, as one of a removed key may have."""
     key, number = claimed
     tokens = _tokens()
     claim = f"hrt_{key}{new_id()}{number}"
     assert tokens.recognise(_mended(claim + tokens._short_tag(1, claim) + "0" * 22)) is None
 
 
-def test_what_is_derived_is_remembered_within_a_bound() -> None:
-    """Whoever may open families makes as many seeds as he likes."""
+def test_the_memory_of_derived_macs_is_bounded() -> None:
+    """Clients that may open families create many seeds."""
     tokens = _tokens()
     assert (tokens._short_mac.cache_parameters()["maxsize"], tokens._long_mac.cache_parameters()["maxsize"]) == (
         256,
@@ -122,15 +122,15 @@ def test_what_is_derived_is_remembered_within_a_bound() -> None:
     )
 
 
-def test_ids_seeds_and_digests_have_the_length_that_the_bounds_count_on() -> None:
-    """22 characters each; a digest is 128 bits of SHA-256, and tells one request from another."""
+def test_ids_seeds_and_digests_have_their_fixed_length() -> None:
+    """The sizes of tokens depend on it: 22 characters each. A digest is 128 bits of SHA-256."""
     assert {len(made()) for made in (new_id, new_seed) for _ in range(20)} == {22}
     assert short_digest(b"abc") == base62.encode(bytes.fromhex("ba7816bf8f01cfea414140de5dae2223"))
     assert len(short_digest(b"")) == 22
 
 
-def test_keyring_alone_cannot_mint() -> None:
-    """Whoever has the keys but not the family's seed makes tokens whose long tag fails."""
+def test_the_keyring_alone_cannot_mint() -> None:
+    """Without the family's seed the long tag is wrong."""
     presented = _tokens().recognise(_tokens().mint(1, new_id(), 1, new_seed()))
     assert presented is not None and not _tokens().is_minted_for(presented, new_seed())
 
@@ -141,13 +141,13 @@ def test_keyring_alone_cannot_mint() -> None:
     ids=["another tenant", "another keyring"],
 )
 def test_other_keys_recognise_nothing(others: MacTokens) -> None:
-    """A token is good under its own tenant's key only."""
+    """A token is valid only under its own tenant's key."""
     assert others.recognise(_tokens().mint(1, new_id(), 0, new_seed())) is None
 
 
 @given(st.text(max_size=120))
 def test_garbage_is_not_recognised(text: str) -> None:
-    """Arbitrary text, also non-ASCII, is refused without an error."""
+    """Any text is refused without an error."""
     assert _tokens().recognise(text) is None
     assert _tokens().recognise("hrt_" + text) is None
 
@@ -164,8 +164,8 @@ def test_garbage_is_not_recognised(text: str) -> None:
         b'{"version": 1, "secrets": [{"id": 1, "secret": "%%%%"}]}',
     ],
 )
-def test_a_corrupt_keyring_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
-    """The message says which file, and holds nothing of its content."""
+def test_a_corrupt_keyring_is_refused_with_its_file_name(tmp_path: Path, content: bytes) -> None:
+    """The message has none of its content."""
     path = tmp_path / "keyring.json"
     path.touch(0o600)
     path.write_bytes(content)
@@ -173,8 +173,8 @@ def test_a_corrupt_keyring_is_refused_by_name(tmp_path: Path, content: bytes) ->
         keyring.load(path)
 
 
-def test_a_keyring_is_made_private_and_kept(tmp_path: Path) -> None:
-    """Mode 0600; a second start uses the same secrets; one that others can read is refused."""
+def test_a_keyring_is_created_private_and_kept(tmp_path: Path) -> None:
+    """Its mode is 0600; a second start uses the same secrets; a file that others can read is refused."""
     path = tmp_path / "keyring.json"
     first = keyring.create(path)
     assert path.stat().st_mode & 0o777 == 0o600

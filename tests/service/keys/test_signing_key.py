@@ -1,4 +1,4 @@
-"""Which key signs: every replica says the same, however far behind the log it is and whoever else rotates meanwhile."""
+"""The signing key: every replica chooses the same, however far behind the log it is, and during rotations."""
 
 import asyncio
 import json
@@ -28,30 +28,30 @@ KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
 
 
 class World:
-    """A log with a tenant that has no keys yet, and the replicas that read it."""
+    """A log with a tenant without keys, and the replicas that read it."""
 
     def __init__(self, connection: Connection, log: Log) -> None:
         self.connection, self.log = connection, log
         self.following: list[asyncio.Task[None]] = []
 
     def replica(self, replicas: object = None) -> AdminContext:
-        """One that does not follow the log yet."""
+        """A replica that does not follow the log yet."""
         nothing = cast("Any", None)  # deciding about keys needs no more than this
         registry = Registry(self.log, KEYS)
         return AdminContext(self.log, registry, nothing, KEYS, nothing, cast("Any", replicas), nothing, nothing)
 
     def follow(self, context: AdminContext) -> None:
-        """From now on it does."""
+        """Let the replica follow the log."""
         self.following.append(asyncio.create_task(context.registry.follow(self.connection, _never)))
 
     async def tenant(self, context: AdminContext) -> Tenant:
-        """As that replica knows it."""
+        """The tenant as this replica knows it."""
         tenant = await context.registry.tenant("acme")
         assert tenant is not None
         return tenant
 
     async def publish(self, number: int, *events: key_events.KeyEvent, secret: int = 2) -> str:
-        """Write that key into the log as it is; its `kid`."""
+        """Append this key as it is; return its `kid`."""
         key = SigningKey(KEYS, "acme", secret, number, "ES256")
         written = (key_events.KeyPublished("ES256", secret, number, key.public_jwk()), *events)
         aggregate = subjects.key("acme", key.kid)
@@ -60,13 +60,13 @@ class World:
 
 
 class Overtaken:
-    """Other replicas, one of which rotates while this one's rotation is becoming effective."""
+    """Other replicas; during this one's barrier `others` runs, for example a rotation of theirs."""
 
     def __init__(self, others: Callable[[], Any]) -> None:
         self._others = others
 
     async def barrier(self, _seq: int) -> None:
-        """Everybody has applied everything."""
+        """Run the others."""
         await self._others()
 
 
@@ -87,8 +87,8 @@ async def world(nats_server: Broker) -> AsyncIterator[World]:
         await end(world.following)
 
 
-async def test_a_replica_behind_the_log_makes_no_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a tenant that has some already, however few of them it has heard of; nor once it has caught up."""
+async def test_a_replica_behind_the_log_creates_no_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tenant has some already; nor does it once it has caught up."""
     other = world.replica()
     unaware = await world.tenant(other)
     one = world.replica()
@@ -107,8 +107,8 @@ async def test_a_replica_behind_the_log_makes_no_keys(world: World, monkeypatch:
     assert _standing(unaware) == [(1, "active"), (2, "next")]
 
 
-async def test_a_rotation_names_the_key_that_signs(world: World) -> None:
-    """Also where the log holds an active key above the published next one, and two of the same number."""
+async def test_a_rotation_returns_the_key_that_signs(world: World) -> None:
+    """Also if the log has an active key above the published next one, and two of the same number."""
     retired = key_events.KeyActivated(), key_events.KeyRetired()
     await world.publish(1, *retired)
     await world.publish(2)
@@ -127,8 +127,8 @@ async def test_a_rotation_names_the_key_that_signs(world: World) -> None:
     assert _standing(tenant)[2:] == [(3, "retired"), (3, "retired"), (4, "active"), (5, "next")]
 
 
-async def test_a_rotation_that_another_one_has_overtaken_is_not_acknowledged(world: World) -> None:
-    """The key that it would name signs no more."""
+async def test_a_rotation_overtaken_by_another_one_is_refused(world: World) -> None:
+    """Its key would not sign any more."""
     told: list[str] = []
 
     async def nobody() -> None:

@@ -21,19 +21,19 @@ FAMILY = family_of(KEYS, "acme", "WDJB-MJHT")
         "WDJB-MJHT\u00df",
     ],
 )
-def test_however_it_is_typed(typed: str) -> None:
-    """What is no letter of a code is passed over, and full-width letters are what they look like."""
+def test_spellings_of_a_user_code(typed: str) -> None:
+    """Other characters are ignored, and full-width letters count as plain ones."""
     assert FAMILY is not None and family_of(KEYS, "acme", typed) == FAMILY
 
 
 @pytest.mark.parametrize("typed", ["", "WDJB-MJH", "WDJB-MJHTT", "AEIOU-12", "WDJB-MJHT" + "-" * 60, "\ufdfa" * 64])
-def test_what_no_code_can_be(typed: str) -> None:
-    """Too few letters, too many, none; or so long that it is not looked at."""
+def test_texts_that_are_no_user_code(typed: str) -> None:
+    """Too few letters, too many or none; a very long text is not read."""
     assert family_of(KEYS, "acme", typed) is None
 
 
-def test_a_code_is_its_own() -> None:
-    """As it is shown, it is taken."""
+def test_a_displayed_code_is_accepted() -> None:
+    """It belongs to one tenant."""
     assert all(family_of(KEYS, "acme", new_user_code()) for _ in range(100))
     assert family_of(KEYS, "globex", "WDJB-MJHT") != FAMILY
     assert LENGTH == 8

@@ -1,4 +1,4 @@
-"""What a stolen signing key is good for here: nothing, since it makes no tag."""
+"""A stolen signing key is useless alone, since it makes no voucher tag."""
 
 import json
 from typing import Any
@@ -22,8 +22,8 @@ def is_right(claims: dict[str, Any], seed: str = "seed", vouchers: Vouchers = OU
     return proof is not None and proof(seed)
 
 
-def test_what_was_made_here_is_vouched_for() -> None:
-    """Whenever it is asked for the tag is the same, and JSON on the way changes nothing."""
+def test_our_own_claims_are_vouched_for() -> None:
+    """The tag is always the same, and survives JSON."""
     assert OURS.vouch(2, "seed", CLAIMS) == MADE
     assert is_right(json.loads(json.dumps(MADE)))
     assert is_right(MADE, vouchers=Vouchers(KEYS, "acme"))
@@ -34,8 +34,8 @@ def test_what_was_made_here_is_vouched_for() -> None:
     [{"jti": "never issued"}, {"act": {"sub": "anybody"}}, {"exp": 1 << 34}, {"aud": "x"}, {"more": 1}, {"sub": "x"}],
     ids=str,
 )
-def test_claims_that_the_service_never_made_are_not(changes: dict[str, Any]) -> None:
-    """RFC 9068 §4: with a signing key that leaked anything is signed; a `jti` that was never issued counts nothing."""
+def test_claims_that_the_service_never_made_are_not_vouched_for(changes: dict[str, Any]) -> None:
+    """RFC 9068 §4: a leaked signing key could sign anything, such as a `jti` that was never issued."""
     assert not is_right(MADE | changes)
     without = {name: value for name, value in MADE.items() if name not in changes}
     assert not is_right(without) or without == MADE
@@ -44,12 +44,12 @@ def test_claims_that_the_service_never_made_are_not(changes: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     "tag", [None, 7, "", "0", "02", MADE[CLAIM][:-1] + "0", "0" * 24, "\u00e9" * 24, "zz" + "0" * 22]
 )
-def test_a_tag_that_is_none(tag: Any) -> None:
-    """Missing, of another type, cut, guessed, or under a key there is not."""
+def test_an_invalid_tag(tag: Any) -> None:
+    """Missing, of another type, cut, guessed, or under an unknown key."""
     assert not is_right(CLAIMS if tag is None else CLAIMS | {CLAIM: tag})
 
 
-def test_a_tag_of_another_family_tenant_or_key() -> None:
+def test_a_tag_of_another_family_tenant_or_key_is_invalid() -> None:
     """Each has a key of its own."""
     assert not is_right(MADE, "another seed")
     assert not is_right(MADE, vouchers=Vouchers(KEYS, "globex"))
@@ -61,7 +61,7 @@ def test_a_tag_of_another_family_tenant_or_key() -> None:
 @given(
     st.dictionaries(st.text(max_size=8), st.text(max_size=8) | st.integers(0, 1 << 40) | st.lists(st.text(max_size=4)))
 )
-def test_whatever_is_claimed_comes_back_vouched_for(claims: dict[str, Any]) -> None:
-    """The tag is over what is encoded, and decoding and encoding again gives the same."""
+def test_all_claims_round_trip_through_json(claims: dict[str, Any]) -> None:
+    """The tag covers the encoded claims, and encoding them again gives the same bytes."""
     claims.pop(CLAIM, None)
     assert is_right(json.loads(json.dumps(OURS.vouch(1, "seed", claims))))

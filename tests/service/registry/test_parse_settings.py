@@ -1,4 +1,4 @@
-"""What an operator may register, and what is refused at the door, with the reason (RFC 7591 §2)."""
+"""Settings that an operator may register, and those refused with a reason (RFC 7591 §2)."""
 
 import json
 import warnings
@@ -31,7 +31,7 @@ def jwks(*keys: Key) -> dict[str, Any]:
 
 
 def _rsa(bits: int, exponent: int) -> Key:
-    """A public key of any strength; the modulus need not be a product of primes to be looked at."""
+    """A public key of any strength; its modulus is no product of primes, which is not checked here."""
     numbers = rsa.RSAPublicNumbers(exponent, (1 << bits - 1) + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SecurityWarning)
@@ -55,21 +55,21 @@ WEAK: dict[str, Key] = {
 
 
 @pytest.mark.parametrize("key", STRONG.values(), ids=STRONG)
-def test_keys_that_prove_a_client_are_taken(key: Key) -> None:
+def test_strong_client_keys_are_accepted(key: Key) -> None:
     """RFC 7518 §3.3, §3.4, RFC 8037."""
     assert for_client(BY_KEYS | {"jwks": jwks(key)}, TenantSettings()).jwks == jwks(key)
 
 
 @pytest.mark.parametrize("alg", [{}, {"alg": "RSA-OAEP"}, {"alg": "ES256"}, {"alg": "RS384"}], ids=str)
-def test_an_rsa_key_is_for_one_algorithm(alg: dict[str, str]) -> None:
-    """RFC 8725 §3.1: which one, the key must say; PS256 and RS256 take the same."""
+def test_an_rsa_key_names_its_only_algorithm(alg: dict[str, str]) -> None:
+    """RFC 8725 §3.1: PS256 and RS256 could use the same key."""
     key = STRONG["RSA 2048"].as_dict(private=False) | alg
     with pytest.raises(OAuthError, match="jwks: an RSA key must name its alg, PS256 or RS256"):
         for_client(BY_KEYS | {"jwks": {"keys": [key]}}, TenantSettings())
 
 
-def test_a_public_client_with_codes_has_redirect_uris() -> None:
-    """RFC 6749 §3.1.2.2: else whoever uses its name is sent its codes. Also where a default makes it so."""
+def test_a_public_client_with_codes_needs_redirect_uris() -> None:
+    """RFC 6749 §3.1.2.2: else its codes could be sent anywhere. Also if a default makes the client public."""
     public = TenantSettings(token_endpoint_auth_method="none")
     for given, tenant in ((PUBLIC, TenantSettings()), ({}, public), ({"redirect_uris": []}, public)):
         with pytest.raises(OAuthError, match="redirect_uris: a public client"):
@@ -80,10 +80,10 @@ def test_a_public_client_with_codes_has_redirect_uris() -> None:
 
 
 @pytest.mark.parametrize("key", WEAK.values(), ids=WEAK)
-def test_a_key_that_proves_nothing_is_refused_with_the_reason(key: Key) -> None:
-    """RFC 7518 §3.3: RSA of 2,048 bits or more with a sane exponent; curves for which there is an algorithm here.
+def test_a_weak_or_unusable_key_is_refused_with_the_reason(key: Key) -> None:
+    """RFC 7518 §3.3: RSA of at least 2,048 bits with a sane exponent, or a curve of a supported algorithm.
 
-    An older log may have such a key: no assertion is verified with it either.
+    An older log may have such a key: it verifies no assertion either.
     """
     with pytest.raises(OAuthError, match=r"jwks: an (RSA|EC) key"):
         for_client(BY_KEYS | {"jwks": jwks(STRONG["P-256"], key)}, TenantSettings())
@@ -108,14 +108,14 @@ def _encoded(*keys: Key) -> bytes:
     ],
     ids=["none", "many", "large", "private", "symmetric", "no list", "nothing"],
 )
-def test_a_set_of_keys_is_small_and_public(given: dict[str, Any]) -> None:
-    """RFC 7517 §5: there is a key in it, none of them secret, and no more than there is a use for."""
+def test_a_key_set_is_small_and_public(given: dict[str, Any]) -> None:
+    """RFC 7517 §5: it has a key, none is secret, and there are not too many."""
     with pytest.raises(OAuthError, match="jwks: "):
         for_client(BY_KEYS | {"jwks": given}, TenantSettings())
 
 
-def test_a_client_that_proves_itself_by_keys_has_some() -> None:
-    """RFC 7523 §3: without, nobody could ever authenticate as it; its tenant may have them."""
+def test_a_client_that_authenticates_by_keys_has_some() -> None:
+    """RFC 7523 §3: else it could never authenticate; its tenant may have them."""
     with pytest.raises(OAuthError, match="jwks: "):
         for_client(BY_KEYS, TenantSettings())
     with pytest.raises(OAuthError, match="jwks: "):
@@ -124,7 +124,7 @@ def test_a_client_that_proves_itself_by_keys_has_some() -> None:
 
 
 def test_a_public_client_may_not_exchange_tokens() -> None:
-    """RFC 8693 §5: whoever has stolen a token would need nothing else. Also where a default makes it so."""
+    """RFC 8693 §5: else a stolen token could be exchanged without a proof. Also if a default makes it public."""
     for given, tenant in (
         (PUBLIC | EXCHANGES, TenantSettings()),
         (EXCHANGES, TenantSettings(token_endpoint_auth_method="none")),
@@ -137,8 +137,8 @@ def test_a_public_client_may_not_exchange_tokens() -> None:
     assert for_client(EXCHANGES, TenantSettings()).grant_types == (TOKEN_EXCHANGE,)
 
 
-def test_audiences_and_whose_tokens_may_be_exchanged_are_settings() -> None:
-    """CONTRACT §4: the client's over its tenant's; nothing but the issuer where neither says anything."""
+def test_audiences_and_may_exchange_are_settings() -> None:
+    """CONTRACT §4: a client's override its tenant's; without any, the issuer is the only audience."""
     tenant = for_tenant({"audiences": ["https://a.example", "stock"]})
     assert resolve(tenant, for_client({}, tenant)).audiences == ("https://a.example", "stock")
     assert resolve(tenant, for_client({"audiences": ["*"]}, tenant)).audiences == ("*",)
@@ -155,8 +155,8 @@ def test_audiences_and_whose_tokens_may_be_exchanged_are_settings() -> None:
 
 
 @pytest.mark.parametrize(("name", "most"), [("max_pending_devices", 5_000), ("max_connections", 10_000)])
-def test_no_setting_lets_a_client_have_what_is_there_for_all(name: str, most: int) -> None:
-    """A tenant's devices, and the connections that the broker takes in all, stay bounded whatever is registered."""
+def test_no_setting_exceeds_the_bounds_of_tenant_and_broker(name: str, most: int) -> None:
+    """A tenant's devices and the broker's connections stay bounded, whatever is registered."""
     assert getattr(for_client({name: most}, TenantSettings()), name) == most
     with pytest.raises(OAuthError, match=f"{name}: must be 1 to {most}"):
         for_client({name: most + 1}, TenantSettings())

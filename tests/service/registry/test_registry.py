@@ -1,4 +1,4 @@
-"""What a replica holds in memory follows the log, and nobody decides on a memory that has stopped following."""
+"""A replica's registry follows the log, and does not decide on its memory after it has stopped following."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ from tests.broker import Broker
 
 
 class World:
-    """A replica's registry over an empty log, and the file its keyring came from."""
+    """A replica's registry on an empty log, and the file of its keyring."""
 
     def __init__(self, connection: Connection, log: Log, file: Path) -> None:
         self.connection, self.log, self.file = connection, log, file
@@ -39,7 +39,7 @@ class World:
         self.registry = Registry(log, self.keys)
 
     async def follow(self) -> BaseException:
-        """Follow the log until something ends that; what it was."""
+        """Follow the log until that fails; return the failure."""
         failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         following = asyncio.create_task(self.registry.follow(self.connection, failure.set_result))
         async with asyncio.timeout(10):
@@ -58,8 +58,8 @@ async def world(nats_server: Broker, tmp_path: Path) -> AsyncIterator[World]:
     await connection.close()
 
 
-async def test_a_keyring_that_cannot_be_read_is_told(world: World) -> None:
-    """A key of a newer secret has come, and the file that holds it was copied here with the wrong mode."""
+async def test_an_unreadable_keyring_ends_following(world: World) -> None:
+    """A key of a newer secret was added, and the keyring file was copied here with the wrong mode."""
     newer = keyring.add(world.file)
     world.file.chmod(0o644)
     events = key_events.KeyPublished("HS256", newer, 0, {}), key_events.KeyActivated()
@@ -70,8 +70,8 @@ async def test_a_keyring_that_cannot_be_read_is_told(world: World) -> None:
     assert not world.registry.ready.is_set()
 
 
-async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
-    """Whatever it is that fails, the replica would never hear of a commit again."""
+async def test_an_unforeseen_failure_ends_following_too(world: World) -> None:
+    """Else the replica would miss all later commits."""
     unforeseen = RuntimeError("unforeseen")
 
     def fail(_tenant: str, _client_id: str) -> None:
@@ -83,8 +83,8 @@ async def test_what_nobody_foresaw_is_told_too(world: World) -> None:
     assert await world.follow() is unforeseen
 
 
-async def test_who_is_to_end_is_told_however_late_the_replica_is(world: World) -> None:
-    """Of a disabling that it learns of by the enabling alone, too; what was begun before that has no right to be."""
+async def test_a_voided_client_is_reported_however_late_the_replica_is(world: World) -> None:
+    """Also for a disabling that it only sees by the enabling: connections from before must end."""
     voided: list[tuple[str, str]] = []
     world.registry = Registry(world.log, world.keys, lambda *who: voided.append(who))
     web = subjects.client("acme", "web")
@@ -100,8 +100,8 @@ async def test_who_is_to_end_is_told_however_late_the_replica_is(world: World) -
     assert voided == 2 * [("acme", "web")] and world.registry.void_until("acme", "web") == FOR_EVER
 
 
-async def test_whose_role_it_was_is_told_too(world: World) -> None:
-    """A name that was revoked and added again is another's; no client is meant that is called as the role is."""
+async def test_a_voided_role_is_reported_too(world: World) -> None:
+    """A name that was revoked and added again is a new role; a client of that name is not affected."""
     voided: list[tuple[str, str]] = []
     world.registry = Registry(world.log, world.keys, lambda *who: voided.append(who))
     eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
@@ -130,7 +130,7 @@ async def _settle(world: World, aggregate: subjects.Aggregate, *events: object) 
 
 
 async def _known(world: World) -> Tenant:
-    """The tenant `acme` with its client `web`, which are in the log and, by a lease, in memory."""
+    """The tenant `acme` with client `web` in the log and, with a lease, in memory."""
     acme = subjects.tenant("acme")
     world.registry.apply(await _settle(world, acme, tenant_events.TenantConfigured(TenantSettings(access_token_ttl=1))))
     web = client_events.ClientConfigured(ClientSettings())
@@ -148,7 +148,7 @@ async def _known(world: World) -> Tenant:
 
 
 async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) -> None:
-    """A replica that slept through a command must not decide on what it remembers from before."""
+    """A replica that missed a command must not decide on its memory from before."""
     tenant = await _known(world)
     await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
     remembered = await world.registry.client(tenant, "web")
@@ -159,7 +159,6 @@ async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) ->
 
 
 async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: World) -> None:
-    """The same for what a tenant sets for all its clients."""
     await _known(world)
     configured = tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
     await _settle(world, subjects.tenant("acme"), configured)
@@ -176,7 +175,7 @@ async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: W
 async def test_an_older_commit_applied_after_a_newer_one_changes_nothing(
     world: World, aggregate: subjects.Aggregate
 ) -> None:
-    """One is read from the log while the other is on its way here."""
+    """One is read from the log while the other is still being delivered."""
     tenant = await _known(world)
     configured = (
         tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
@@ -192,8 +191,8 @@ async def test_an_older_commit_applied_after_a_newer_one_changes_nothing(
 
 
 @pytest.mark.parametrize("kind", ["tenant", "client", "key"])
-async def test_the_newest_setting_is_of_whatever_kind(world: World, kind: str) -> None:
-    """A lease is taken once everything up to it is applied: a client's or a key's counts as a tenant's does."""
+async def test_the_newest_setting_is_a_commit_of_any_kind(world: World, kind: str) -> None:
+    """A lease begins once all settings are applied: those of tenants, clients and keys."""
     await _known(world)
     match kind:
         case "tenant":

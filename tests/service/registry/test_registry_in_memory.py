@@ -1,4 +1,4 @@
-"""What a replica holds in memory, on a log that is a table: each kind of commit, in whatever order it comes."""
+"""A replica's registry on a log in memory: commits of each kind, in any order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -42,7 +42,7 @@ KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32, 3: b"c" * 32})
 
 
 def stored(seq: int, place: str, codec: Codec[Any, Any], events: tuple[Any, ...], state: Any) -> Stored:
-    """A first commit of that aggregate, made as many seconds after the start as its sequence is."""
+    """A first commit of that aggregate, `seq` seconds after the start."""
     return Stored(seq, place, codec.encode(Commit(VERSION, "id", at(seq), "operator", None, 0, events, state)))
 
 
@@ -84,7 +84,7 @@ def blocked(seq: int, sub: str = "alice") -> Stored:
 
 
 class Table:
-    """A log of these commits, by their subject; `asked` is what was asked of its leader."""
+    """A log with the last commit of each subject; `asked` lists the reads of its leader."""
 
     def __init__(self, *commits: Stored) -> None:
         self.commits = {each.subject: each for each in commits}
@@ -93,19 +93,18 @@ class Table:
         self.foreign_on_top = 0
 
     async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
-        """As `Log.last_from_leader`."""
         self.asked.append(aggregate.live)
         return self.commits.get(aggregate.live)
 
     async def newest(self, filter: str) -> Stored | None:
-        """As `Log.newest`, of keys."""
+        """As `Log.newest`, for keys."""
         self.asked.append(filter)
         prefix = filter.removesuffix("*")
         found = [each for place, each in self.commits.items() if place.startswith(prefix)]
         return max(found, default=None, key=lambda each: each.seq)
 
     async def head(self, aggregate: Aggregate) -> Head:
-        """As `Log.head`, with so many foreign messages on top; not while the leader is away."""
+        """As `Log.head`, with `foreign_on_top` messages above; fails `away` times."""
         self.asked.append(aggregate.live)
         if self.away:
             self.away -= 1
@@ -117,7 +116,7 @@ class Table:
 
 
 def registry(*commits: Stored, keys: Keyring = KEYS, log: Table | None = None) -> Registry:
-    """One that has applied these."""
+    """A registry that has applied these commits."""
     made = Registry(cast("Log", log or Table(*commits)), keys)
     for each in commits:
         made.apply(each)
@@ -134,7 +133,7 @@ def of_acme(made: Registry) -> Tenant:
 
 
 def test_a_new_tenant() -> None:
-    """It has nothing yet, but tokens of each kind under its own name, and the oldest secret for them."""
+    """It has no keys or clients, its own tokens of each kind, and the oldest secret for them."""
     new = Tenant("acme", Keyring({2: b"b" * 32, 3: b"c" * 32}))
     assert (new.name, new.settings, new.configured, new.signing) == ("acme", TenantSettings(), None, None)
     assert (new.keys, new.clients, new.roles, new.public_replies) == ({}, {}, {}, {})
@@ -146,8 +145,8 @@ def test_a_new_tenant() -> None:
 
 
 @pytest.mark.parametrize("kind", ["refresh", "code", "device", "access"])
-def test_a_tenants_tokens_are_of_its_own_name_and_kind(kind: Kind) -> None:
-    """So that none of another tenant or kind is recognised here."""
+def test_a_tenants_tokens_belong_to_its_name_and_kind(kind: Kind) -> None:
+    """No token of another tenant or kind is recognised."""
     new = Tenant("acme", KEYS)
     made = {
         "refresh": new.refresh_tokens,
@@ -165,8 +164,8 @@ def known_key(number: int, status: str, since: float = 0) -> TenantKey:
     return TenantKey(made, KeyState("ES256", 1, number, {}, cast("Any", status)), at(since), 1)
 
 
-def test_the_next_key_is_the_highest_one_above_those_that_sign() -> None:
-    """None where nothing is published, or where an active one is above it."""
+def test_the_next_key_is_the_highest_one_above_the_active_ones() -> None:
+    """There is none if nothing is published, or if an active key is above it."""
     new = Tenant("acme", KEYS)
     assert new.next_key() is None
     for number, status, following in ((1, "next", 1), (3, "next", 3), (2, "active", 3), (4, "retired", 3)):
@@ -178,8 +177,8 @@ def test_the_next_key_is_the_highest_one_above_those_that_sign() -> None:
     assert [known.state.number for known in new.keys_that_are("retired")] == [4]
 
 
-def test_a_retired_key_is_published_while_a_token_under_it_may_live() -> None:
-    """The longest lifetime that any token was given, and a minute for clocks that differ."""
+def test_a_retired_key_is_published_while_its_tokens_may_be_valid() -> None:
+    """That is the longest lifetime of any token, and a minute for clocks that differ."""
     new = Tenant("acme", KEYS)
     new.record_token_lifetimes(None, 300)
     new.record_token_lifetimes(200)
@@ -192,8 +191,8 @@ def test_a_retired_key_is_published_while_a_token_under_it_may_live() -> None:
     assert [known.state.status for known in new.published(end)] == ["next", "active"]
 
 
-def test_a_clients_tokens_may_always_be_for_the_issuer() -> None:
-    """Before what it is registered for; its rules are its settings over its tenant's."""
+def test_the_issuer_is_always_an_audience_of_a_client() -> None:
+    """It comes before the registered ones; the client's settings override its tenant's."""
     new = Tenant("acme", KEYS)
     new.settings = TenantSettings(access_token_ttl=7, refresh_token_grace=3)
     rules = new.rules_of(ClientSettings(audiences=("https://api.example",), access_token_ttl=9))
@@ -201,7 +200,7 @@ def test_a_clients_tokens_may_always_be_for_the_issuer() -> None:
     assert (rules.access_token_ttl, rules.refresh_token_grace) == (9, 3)
 
 
-def test_of_two_keys_the_newer_number_ranks_above_then_the_newer_secret_then_the_name() -> None:
+def test_keys_rank_by_number_then_secret_then_name() -> None:
     """So every replica signs with the same one."""
     made = signing(4, 2)
     assert TenantKey(made, KeyState("ES256", 2, 4, {}), START, 1).rank() == (4, 2, made.kid)
@@ -211,15 +210,15 @@ def test_of_two_keys_the_newer_number_ranks_above_then_the_newer_secret_then_the
 
 
 def test_nothing_is_known_at_first() -> None:
-    """Nor is what is in memory decided on: nobody knows how old it is."""
+    """There is no lease either, for the age of the memory is unknown."""
     new = registry()
     assert (new.tenants(), new.known_tenant("acme"), new.current_as_of) == ([], None, float("-inf"))
     assert (new.void_until("acme", "web"), new.roles("acme"), new.max_connections("acme", "web")) == (None, {}, None)
     assert not new.ready.is_set()
 
 
-def test_a_tenants_settings_hold_for_all_its_clients() -> None:
-    """Those that are known already too; a tenant whose own commit has not come is none that is configured."""
+def test_a_tenants_settings_apply_to_all_its_clients() -> None:
+    """Also to those known before; without its own commit a tenant is not configured."""
     made = registry(client(1, settings=ClientSettings(refresh_token_grace=4)))
     assert made.tenants() == [] and made.known_tenant("acme") is not None
     configured = tenant(2, TenantSettings(issuer="https://acme.example", access_token_ttl=500), longest=9000)
@@ -237,14 +236,14 @@ def test_a_tenants_settings_hold_for_all_its_clients() -> None:
     assert acme.longest_ttl == 10_000 and acme.clients["web"].rules.access_token_ttl == 10_000
 
 
-def test_how_long_tokens_live_by_default_counts_too() -> None:
-    """Where neither the tenant nor a client says otherwise."""
+def test_the_default_lifetime_counts_too() -> None:
+    """If neither the tenant nor a client sets one."""
     acme = of_acme(registry(tenant(1)))
     assert acme.longest_ttl == 300
 
 
 def test_a_client_is_known_with_its_rules() -> None:
-    """And with the lifetimes that its tokens were given, also before."""
+    """And so are the lifetimes of its tokens, also earlier ones."""
     settings = ClientSettings(access_token_ttl=400, max_connections=7)
     first = client(2, settings=settings, longest_ttl=5000)
     made = registry(tenant(1, TenantSettings(refresh_token_grace=5)), first)
@@ -265,8 +264,8 @@ def test_a_client_is_known_with_its_rules() -> None:
     assert acme.clients["web"].rules.access_token_ttl == acme.longest_ttl == 9000
 
 
-def test_who_may_be_connected_since_when() -> None:
-    """A client by what it was voided at, a role by when it was added; nobody while disabled or revoked."""
+def test_void_until_for_clients_and_roles() -> None:
+    """A client's comes from its disabling, a role's from its addition; a disabled or revoked one is void for ever."""
     made = registry(client(1, void_until=at(9)), client(2, "off", disabled=True, void_until=at(9)))
     made.apply(role(3))
     made.apply(role(4, revoked=True, name="mallory"))
@@ -283,8 +282,8 @@ def test_who_may_be_connected_since_when() -> None:
     assert made.roles("acme")["mallory"].state == role_events.RoleState("edge", "sha256:x", revoked=True)
 
 
-def test_whose_connections_must_end_is_told() -> None:
-    """A client's that is disabled, or was meanwhile; a role's that is revoked, or is another's now."""
+def test_voided_clients_and_roles_are_reported() -> None:
+    """Clients that are disabled, or were meanwhile; roles that are revoked, or were added again."""
     voided: list[tuple[str, str]] = []
     made = Registry(cast("Log", Table()), KEYS, lambda *who: voided.append(who))
     for commit, told in (
@@ -310,8 +309,8 @@ def test_whose_connections_must_end_is_told() -> None:
         voided.clear()
 
 
-def test_the_highest_of_the_active_keys_signs() -> None:
-    """A commit that is not newer changes nothing; the newest MAC key is that of new tokens."""
+def test_the_highest_active_key_signs() -> None:
+    """A commit that is not newer changes nothing; the newest MAC key is used for new tokens."""
     made = registry(key(1, 1, "next"))
     acme = of_acme(made)
     kid = signing(1).kid
@@ -338,45 +337,45 @@ def test_the_highest_of_the_active_keys_signs() -> None:
     assert all(not name.startswith("mac") for name in acme.keys)
 
 
-def test_a_key_of_a_secret_or_of_a_keyring_that_is_not_here() -> None:
-    """It is told which secret of which tenant is missing, or that the keyring is not the one of this log."""
+def test_a_key_of_an_unknown_secret_or_another_keyring() -> None:
+    """The error names the missing secret and the tenant, or says that the keyring belongs to another log."""
     with pytest.raises(KeyMismatch, match=r"^the keyring has no secret 9, which tenant acme uses$"):
         registry(mac_key(1, 9))
     with pytest.raises(KeyMismatch, match=r"^the keyring is not the one tenant acme was made with: signing keys"):
         registry(key(1, 1, "active", kid="of-another-keyring"))
 
 
-def test_a_secret_that_was_added_meanwhile_is_read_from_the_file(tmp_path: Path) -> None:
-    """Nobody has to start a replica anew."""
+def test_a_secret_added_meanwhile_is_read_from_the_file(tmp_path: Path) -> None:
+    """No restart is needed."""
     keys = keyring.create(tmp_path / "keyring.json")
     newest = keyring.add(tmp_path / "keyring.json")
     assert newest not in keys
     assert of_acme(registry(mac_key(1, newest), keys=keys)).mac_key == newest
 
 
-def test_whatever_comes_of_a_tenant_it_is_told_anew() -> None:
-    """What anyone is told is kept until the next commit."""
+def test_every_commit_of_a_tenant_clears_its_public_replies() -> None:
+    """They are kept until then."""
     made = registry(tenant(1))
     of_acme(made).public_replies["jwks"] = (0.0, b"{}")
     made.apply(mac_key(2, 2))
     assert of_acme(made).public_replies == {}
 
 
-def test_a_person_is_known_by_the_guard_of_an_append() -> None:
-    """Where the log stands about her, and whether she is blocked."""
+def test_blocked_people_are_known_with_their_sequence() -> None:
+    """An append expects that sequence."""
     made = registry(blocked(5))
     assert made.blocked_subjects.known("acme", "alice") == BlockState(5, True)
     assert made.blocked_subjects.known("acme", "bob") == NOTHING
 
 
-async def test_what_is_known_of_a_person_is_asked_of_the_log() -> None:
-    """By whoever must not decide on memory."""
+async def test_the_newest_state_of_a_person_is_read_from_the_log() -> None:
+    """For decisions that must not rely on memory."""
     log = Table(blocked(5))
     assert await registry(log=log).blocked_subjects.newest("acme", "alice") == BlockState(5, True)
 
 
-def test_what_is_no_commit_changes_nothing() -> None:
-    """Nor is its tenant known by it; one of a later version ends the replica."""
+def test_a_foreign_message_changes_nothing() -> None:
+    """It makes no tenant known; a commit of a later version ends the replica."""
     made = registry(Stored(1, "tokens.acme.tenant", b"{}"))
     assert made.known_tenant("acme") is None
     later = tenant(1)
@@ -388,13 +387,13 @@ def test_what_is_no_commit_changes_nothing() -> None:
 
 
 async def current(made: Registry, seq: int = 0) -> None:
-    """By its lease, and as having followed the log so far."""
+    """Give the registry a lease, and let it have followed the log to `seq`."""
     made.current_as_of = asyncio.get_running_loop().time()
     made._applied_seq = seq
 
 
-async def test_a_tenant_is_decided_on_from_memory_by_a_lease_alone() -> None:
-    """Configured, with a key that signs, and current; else the leader is asked, and its keys are waited for."""
+async def test_a_tenant_comes_from_memory_only_with_a_lease() -> None:
+    """It must be configured and have a signing key; else the leader is asked, and its keys are awaited."""
     log = Table(tenant(1), key(2, 1, "active"))
     made = registry(tenant(1), key(2, 1, "active"), log=log)
     await current(made, 2)
@@ -412,8 +411,8 @@ async def test_a_tenant_is_decided_on_from_memory_by_a_lease_alone() -> None:
         assert log.asked == asked
 
 
-async def test_a_tenant_that_there_is_not() -> None:
-    """The leader is asked once; and not at all where no tenant can be called so."""
+async def test_an_unknown_tenant() -> None:
+    """The leader is asked once, and never about a name that no tenant can have."""
     log = Table()
     made = registry(log=log)
     assert await made.tenant("acme") is None and log.asked == ["tokens.acme.tenant"]
@@ -421,14 +420,14 @@ async def test_a_tenant_that_there_is_not() -> None:
 
 
 async def test_a_tenant_without_keys_waits_for_none() -> None:
-    """As one that is being made."""
+    """It may just be created."""
     made = registry(log=Table(tenant(1)))
     async with asyncio.timeout(10):
         assert await made.tenant("acme") is not None
 
 
-async def test_a_client_is_decided_on_from_memory_by_a_lease_alone() -> None:
-    """Else the leader is asked, unless nobody can be called so."""
+async def test_a_client_comes_from_memory_only_with_a_lease() -> None:
+    """Else the leader is asked, unless no client can have the name."""
     log = Table(client(2, settings=ClientSettings(access_token_ttl=2)), client(3, "other"))
     made = registry(tenant(1), client(1), log=log)
     acme = of_acme(made)
@@ -446,7 +445,7 @@ async def test_a_client_is_decided_on_from_memory_by_a_lease_alone() -> None:
 
 
 async def test_a_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At its very end it has."""
+    """It does not include its last moment."""
     made = registry()
     now = asyncio.get_running_loop().time()
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
@@ -457,8 +456,8 @@ async def test_a_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not made.is_current()
 
 
-async def test_whoever_waits_for_a_commit_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or that the replica is behind, after a while."""
+async def test_waiting_for_a_commit_ends_once_it_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or after a while, with the error that the replica is behind."""
     made = registry()
     await made.catch_up(0)
     monkeypatch.setattr(registry_module, "LEASE_SECONDS", 0.01)
@@ -472,7 +471,7 @@ async def test_whoever_waits_for_a_commit_hears_of_it(monkeypatch: pytest.Monkey
 
 
 class Reading:
-    """As `events.log.consumer_reader.read`, of these batches."""
+    """`events.log.consumer_reader.read`, for these batches."""
 
     def __init__(self, made: Registry, *batches: Batch) -> None:
         self.made, self.batches = made, batches
@@ -480,7 +479,7 @@ class Reading:
         self.were_ready: list[bool] = []
 
     async def read(self, connection: object, *, filters: Sequence[str], last_per_subject: bool) -> AsyncIterator[Batch]:
-        """Each of them, and whether the registry was ready after it."""
+        """Yield each batch, and record whether the registry is ready after it."""
         self.asked.append((connection, filters, last_per_subject))
         for batch in self.batches:
             yield batch
@@ -490,7 +489,7 @@ class Reading:
 async def followed(
     monkeypatch: pytest.MonkeyPatch, made: Registry, *batches: Batch
 ) -> tuple[Reading, list[BaseException]]:
-    """What came of following these."""
+    """Follow these batches; return the reading and its failures."""
     reading, failures = Reading(made, *batches), list[BaseException]()
     monkeypatch.setattr(registry_module, "read", reading.read)
     connection = cast("Any", object())
@@ -500,7 +499,7 @@ async def followed(
 
 
 async def test_a_replica_follows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is ready once nothing more is waiting; whoever waits for a commit is woken by it."""
+    """It is ready once no message is pending, and each commit wakes those who wait for it."""
     made = registry()
     waiting = asyncio.create_task(made.wait_until_applied(4))
     await asyncio.sleep(0)
@@ -513,23 +512,22 @@ async def test_a_replica_follows_the_log(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made._applied_seq == 4 and of_acme(made).mac_key == 2 and "web" in of_acme(made).clients
 
 
-async def test_an_empty_log_makes_ready_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to wait for."""
+async def test_an_empty_log_makes_it_ready_too(monkeypatch: pytest.MonkeyPatch) -> None:
     made = registry()
     reading, failures = await followed(monkeypatch, made, Batch([], 0))
     assert reading.were_ready == [True] and failures == [] and made._applied_seq == 0
 
 
-async def test_whatever_ends_the_following_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of no later commit is it pretended that it was applied."""
+async def test_a_failure_ends_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No later commit counts as applied."""
     made = registry()
     reading, failures = await followed(monkeypatch, made, Batch([mac_key(1, 9)], 0))
     assert [type(failure) for failure in failures] == [KeyMismatch]
     assert reading.were_ready == [] and made._applied_seq == 0 and not made.ready.is_set()
 
 
-async def test_under_a_foreign_message_the_last_commit_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the leader answers; where there is none, or no aggregate, there is nothing to apply."""
+async def test_the_last_commit_below_a_foreign_message_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks until the leader answers; without a commit or an aggregate there is nothing to apply."""
     monkeypatch.setattr(registry_module, "RETRY_SECONDS", 0)
     log = Table(tenant(3, TenantSettings(access_token_ttl=2)))
     log.away = 2
@@ -545,7 +543,7 @@ async def test_under_a_foreign_message_the_last_commit_is_looked_for(monkeypatch
 async def test_a_family_may_begin_on_a_foreign_message_about_its_person(
     monkeypatch: pytest.MonkeyPatch, commits: tuple[Stored, ...]
 ) -> None:
-    """What is on top is what the broker counts, and what an append must expect."""
+    """An append must expect the foreign message's sequence, as the broker does."""
     log = Table(*commits)
     log.foreign_on_top = 5 - len(commits) * 3
     made = registry(log=log)

@@ -1,4 +1,4 @@
-"""How long access tokens live at most is told by the last commits, to whoever has not read the others."""
+"""The last commits alone show how long access tokens may live, to replicas that have not read the others."""
 
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ CHANGES = st.lists(st.tuples(st.sampled_from(["tenant", "client"]), TTLS) | st.j
 
 
 class History:
-    """The commits of a tenant and of one client, and every lifetime that a token of that client's was given."""
+    """The commits of a tenant and of one client, and every lifetime its tokens had."""
 
     def __init__(self) -> None:
         self.log: list[Stored] = []
@@ -37,7 +37,7 @@ class History:
         self.change("client", None)
 
     def change(self, what: str, ttl: int | None) -> None:
-        """Commit what an operator's command makes of it, if anything."""
+        """Append the result of an operator's command, if any."""
         match what:
             case "tenant":
                 made = tenant.configure(self._tenant, TenantSettings(access_token_ttl=ttl))
@@ -74,10 +74,10 @@ def _longest(log: list[Stored]) -> int:
 
 @settings(deadline=None)
 @given(CHANGES)
-def test_a_replica_that_starts_knows_every_lifetime_tokens_were_given(
+def test_a_starting_replica_knows_every_lifetime_of_issued_tokens(
     changes: list[tuple[str, int | None]],
 ) -> None:
-    """A retired key stays published for that long, on each of them alike; and the log that tells so is whole."""
+    """Every replica publishes a retired key for that long; the log passes verification."""
     history = History()
     for what, ttl in changes:
         history.change(what, ttl)

@@ -1,4 +1,4 @@
-"""Clocks that differ: no replica forgets what another one's clock still calls alive, and one too far off is quiet."""
+"""Clocks that differ: revocations last until expiry by every clock, and a clock too far off stops its replica."""
 
 import io
 import time
@@ -23,15 +23,15 @@ APART = timedelta(seconds=60)
 
 
 def revoking(jti: str, seconds: float, expires: float = 300) -> RevokeAccessToken:
-    """At that time by the clock of the replica that is asked."""
+    """A revocation at that time by the asked replica's clock."""
     return RevokeAccessToken(at(seconds), "web", claimed("alice", "web", jti, "read"), at(expires), APART, "a test")
 
 
-def test_a_replica_ahead_does_not_bring_a_revoked_token_back() -> None:
-    """RFC 7009 §2.2: what one clock calls expired another may call active, so it stays revoked until none can."""
+def test_a_replica_ahead_does_not_revive_a_revoked_token() -> None:
+    """RFC 7009 §2.2: a token that one clock calls expired may be active by another, so it stays revoked meanwhile."""
     state = given(opened())
     state = fold(state, revoke_access_token(state, revoking("jti-0", 1)).events, at(1))
-    for ahead in (300, 359.9):  # the token's end, by a clock that is ahead of others by that much less
+    for ahead in (300, 359.9):  # the token's end and later, by clocks that are ahead of others
         another = revoke_access_token(state, revoking(f"at-{ahead}", ahead, 700))
         state = fold(state, another.events, at(ahead))
         assert "jti-0" in state.revoked_jtis
@@ -39,38 +39,37 @@ def test_a_replica_ahead_does_not_bring_a_revoked_token_back() -> None:
     assert "jti-0" not in fold(state, last.events, at(360)).revoked_jtis
 
 
-def test_a_replica_ahead_does_not_pass_over_a_revocation() -> None:
-    """RFC 7009 §2.2: `{}` means that the token is dead on every replica's clock, not on that of the one asked."""
+def test_a_replica_ahead_does_not_skip_a_revocation() -> None:
+    """RFC 7009 §2.2: the answer `{}` means that the token is dead by every replica's clock."""
     state = given(opened())
     decision = revoke_access_token(state, revoking("jti-0", 359.9))
     assert decision.events == (TokenRevoked("jti-0", at(300), kept_until=at(360)),)
     assert revoke_access_token(state, revoking("jti-0", 360)) == Decision(Done())
 
 
-def test_older_logs_forget_as_they_did() -> None:
-    """A revocation without `kept_until` was kept to the token's end, and the state after it says so."""
+def test_revocations_in_older_logs_keep_their_meaning() -> None:
+    """Without `kept_until` a revocation is kept until the token's expiry."""
     state = fold(given(opened()), (TokenRevoked("jti-0", at(300)),), at(1))
     assert state.revoked_jtis == {"jti-0": at(300)}
     assert set(fold(state, (TokenRevoked("jti-1", at(700)),), at(300)).revoked_jtis) == {"jti-1"}
 
 
 class Clocks:
-    """The broker's clock, the one that nobody sets, and this machine's, `ahead` of the broker's; in seconds."""
+    """The broker's clock, the monotonic one, and this machine's, which is `ahead` of the broker's; in seconds."""
 
     def __init__(self) -> None:
         self.steady, self.broker, self.ahead = 5000.0, START, 0.0
 
     def machine(self) -> datetime:
-        """As `clock.machine`."""
         return self.broker + timedelta(seconds=self.ahead)
 
     def pass_(self, seconds: float) -> None:
-        """On all of them."""
+        """Advance all of them."""
         self.steady += seconds
         self.broker += timedelta(seconds=seconds)
 
     def measure(self, skew: Skew, going: float = 0.0, coming: float = 0.0) -> None:
-        """The question is on its way for so long, and the answer for so long."""
+        """One measurement, with these delays of request and reply."""
         asked_at = self.steady
         self.pass_(going)
         told = self.broker
@@ -78,13 +77,13 @@ class Clocks:
         skew.measured(asked_at, self.steady, told)
 
     def off(self) -> float:
-        """How far the service's time is from the broker's."""
+        """The distance of the service's time from the broker's."""
         return abs((clock.now() - self.broker).total_seconds())
 
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    """All of them right."""
+    """All clocks agree."""
     given = Clocks()
     monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
     monkeypatch.setattr(clock, "machine", given.machine)
@@ -94,7 +93,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 @pytest.mark.parametrize("ahead", [200, -200, 299])
 def test_all_replicas_decide_by_one_clock(clocks: Clocks, ahead: float) -> None:
-    """Whatever their machines' clocks show within what is tolerated: what is compared is compared with one time."""
+    """Their machines' clocks may differ within the tolerance."""
     clocks.ahead = ahead
     assert abs(clock.now() - clocks.machine()) < timedelta(milliseconds=1), "the broker has not been asked yet"
     skew = Skew()
@@ -106,8 +105,8 @@ def test_all_replicas_decide_by_one_clock(clocks: Clocks, ahead: float) -> None:
     assert clocks.off() < 0.001, "nobody sets the service's time between two measurements"
 
 
-def test_a_slow_answer_moves_no_clock(clocks: Clocks) -> None:
-    """RFC 7662 §2.2: replicas that are busy still say the same of one moment (an enabled client's `iat`, to 0.25 s)."""
+def test_a_slow_reply_moves_no_clock(clocks: Clocks) -> None:
+    """RFC 7662 §2.2: busy replicas still agree on the time to 0.25 s, as the `iat` of an enabled client needs."""
     skew = Skew()
     clocks.measure(skew, 0.001, 0.001)
     for going, coming in ((0, 2), (2, 0), (0.01, 1.5)):
@@ -115,8 +114,8 @@ def test_a_slow_answer_moves_no_clock(clocks: Clocks) -> None:
         assert clocks.off() < 0.001 < CLOCKS_APART_SECONDS
 
 
-def test_a_slow_first_answer_is_made_good(clocks: Clocks) -> None:
-    """By the first quick one."""
+def test_a_slow_first_reply_is_corrected(clocks: Clocks) -> None:
+    """The first quick one does it."""
     skew = Skew()
     clocks.measure(skew, 0, 2)
     assert 0.9 < clocks.off() < 1.1
@@ -124,7 +123,7 @@ def test_a_slow_first_answer_is_made_good(clocks: Clocks) -> None:
     assert clocks.off() < 0.003
 
 
-def test_nothing_is_right_before_the_brokers_time_is_known() -> None:
+def test_no_clock_is_right_before_the_brokers_time_is_known() -> None:
     """A replica that starts with a wrong clock never answers by it."""
     skew = Skew(10)
     assert not skew.is_right() and skew.obstacle() is not None
@@ -134,8 +133,8 @@ def test_nothing_is_right_before_the_brokers_time_is_known() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "is_right"), [(0, True), (9.5, True), (-9.5, True), (10.5, False), (-10.5, False)])
-def test_as_far_apart_as_is_tolerated(clocks: Clocks, ahead: float, is_right: bool) -> None:
-    """Ahead or behind; the time that the answer took counts against the replica."""
+def test_the_tolerance_of_a_clock(clocks: Clocks, ahead: float, is_right: bool) -> None:
+    """Ahead or behind; the delay of the reply counts against the replica."""
     skew, clocks.ahead = Skew(10), ahead
     clocks.measure(skew)
     assert skew.is_right() is is_right
@@ -145,8 +144,8 @@ def test_as_far_apart_as_is_tolerated(clocks: Clocks, ahead: float, is_right: bo
     assert skew.is_right() is (is_right and abs(ahead) < 9)
 
 
-def test_a_clock_that_jumps_is_noticed_by_the_next_request(clocks: Clocks) -> None:
-    """Not by the next measurement: a request between the two would be answered by a wrong clock."""
+def test_a_jump_of_the_clock_is_noticed_by_the_next_request(clocks: Clocks) -> None:
+    """The next measurement would be too late for requests before it."""
     skew = Skew(10)
     clocks.measure(skew)
     skew.require()
@@ -156,7 +155,7 @@ def test_a_clock_that_jumps_is_noticed_by_the_next_request(clocks: Clocks) -> No
 
 
 def journal_of(clocks: Clocks, skew: Skew, *aheads: float) -> list[str]:
-    """The lines that measurements write with this machine's clock so far ahead."""
+    """The log lines of measurements with this machine's clock so far ahead."""
     out = io.BytesIO()
     json_log = JsonLog(out)
     install(json_log)
@@ -166,8 +165,8 @@ def journal_of(clocks: Clocks, skew: Skew, *aheads: float) -> list[str]:
     return out.getvalue().decode().splitlines()
 
 
-def test_a_wrong_clock_is_told_once_and_so_is_its_end(clocks: Clocks) -> None:
-    """In the log, with how far off it is."""
+def test_a_wrong_clock_is_logged_once_and_so_is_its_end(clocks: Clocks) -> None:
+    """The line has the difference."""
     skew = Skew(10)
     lines = journal_of(clocks, skew, 3600, 3600, -1, -1)
     assert len(lines) == 2
@@ -177,11 +176,11 @@ def test_a_wrong_clock_is_told_once_and_so_is_its_end(clocks: Clocks) -> None:
 
 
 def jump(clocks: Clocks, hours: float) -> None:
-    """Of the broker's clock, and of this machine's with it: they are one machine."""
+    """Move the broker's clock and this machine's, for they are one machine."""
     clocks.broker += timedelta(hours=hours)
 
 
-def test_a_broker_whose_clock_jumps_is_not_followed(clocks: Clocks) -> None:
+def test_a_jump_of_the_brokers_clock_is_not_followed(clocks: Clocks) -> None:
     """RFC 7009 §2.2: an hour ahead, revocations would be forgotten. Nothing is answered until it is back."""
     skew = Skew()
     clocks.measure(skew)
@@ -198,8 +197,8 @@ def test_a_broker_whose_clock_jumps_is_not_followed(clocks: Clocks) -> None:
     assert clocks.off() < 0.001 and skew.wrong == 2
 
 
-def test_a_broker_that_keeps_to_another_time_is_followed(clocks: Clocks) -> None:
-    """A machine that slept, or a clock that was repaired; while it wanders on, the wait begins anew."""
+def test_a_broker_that_stays_at_another_time_is_followed(clocks: Clocks) -> None:
+    """Its machine slept, or its clock was corrected; another jump restarts the wait."""
     skew = Skew()
     clocks.measure(skew)
     jump(clocks, 1)
@@ -216,10 +215,10 @@ def test_a_broker_that_keeps_to_another_time_is_followed(clocks: Clocks) -> None
 
 
 @pytest.mark.parametrize("tolerated", [2, TOLERATED_SECONDS, MAX_TOLERATED_SECONDS])
-async def test_a_used_assertion_is_remembered_for_as_long_as_any_clock_takes_it(
+async def test_a_used_assertion_is_stored_as_long_as_any_clock_accepts_it(
     connection: Connection, tolerated: int
 ) -> None:
-    """RFC 7523 §3: used where a clock is ahead, still known where one is behind; also where a bucket forgot sooner."""
+    """RFC 7523 §3: used where a clock is ahead, known where one is behind; an existing bucket is updated."""
     await stream.ensure_exactly(connection, assertion.bucket(1, tolerated) | {"max_age": 900 * 10**9})
     await assertion.UsedAssertions(connection).start(1, tolerated)
     found = {found["name"]: found for found in await stream.every_configuration(connection)}

@@ -1,4 +1,4 @@
-"""Whoever ordered a cut-off hears when it is complete, by one of two ways, and not before."""
+"""Waiting for the completion of a cut-off: it ends by one of two ways, and never before."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ SEAL = Seal(Keyring({1: bytes(32)}))
 
 
 class World:
-    """Two replicas, and a log in which two cut-offs were ordered; neither is complete."""
+    """Two replicas, and a log with two cut-offs; neither is complete."""
 
     def __init__(self, one: CompletedCutOffs, other: CompletedCutOffs, work: JetStreamContext.PullSubscription) -> None:
         self.one, self.other, self.work = one, other, work
@@ -31,7 +31,7 @@ class World:
 
 @pytest.fixture
 async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """Where nobody waits long for what will not come."""
+    """Two replicas with a short timeout."""
     monkeypatch.setattr(completed_cut_offs, "COMPLETION_TIMEOUT_SECONDS", 0.5)
     connections = [await connect(nats_server.url, "test") for _ in range(2)]
     jetstream = connections[0].jetstream()
@@ -49,8 +49,8 @@ async def world(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         await connection.close()
 
 
-async def test_one_is_complete_while_an_older_one_is_not(world: World) -> None:
-    """On every replica, whether or not somebody waited when it was said; the older one's callers go on waiting."""
+async def test_a_cut_off_is_complete_while_an_older_one_is_not(world: World) -> None:
+    """Every replica knows, also those where nobody waited; those who wait for the older one go on waiting."""
     long_one, _ = await world.work.fetch(2, timeout=5)
     assert not await world.one.wait(2)
     await world.other.publish(2)
@@ -60,8 +60,8 @@ async def test_one_is_complete_while_an_older_one_is_not(world: World) -> None:
     assert await world.one.wait(1)
 
 
-async def test_what_was_said_may_be_lost(world: World) -> None:
-    """What is acknowledged without a gap is complete."""
+async def test_a_lost_completion_message_is_made_good(world: World) -> None:
+    """All cut-offs up to the first unacknowledged one are complete."""
     for message in await world.work.fetch(2, timeout=5):
         await message.ack_sync()
     assert await world.one.wait(2)
@@ -75,10 +75,10 @@ async def _is_away(*_: Any) -> int:
     raise Unavailable("away")
 
 
-async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_there(
+async def test_all_who_wait_here_are_woken_at_once_even_without_a_broker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each of those who wait for it, and nobody else; afterwards nothing is kept of them."""
+    """Exactly those who wait for that cut-off; afterwards no entry is left."""
     monkeypatch.setattr(completed_cut_offs, "CONSUMER_CHECK_SECONDS", 3600.0)
     away = SimpleNamespace(publish=_fails), SimpleNamespace(finished=_is_away)
     one = CompletedCutOffs(cast("Any", away[0]), cast("Any", away[1]), SEAL)
@@ -94,8 +94,8 @@ async def test_whoever_waits_here_is_woken_at_once_whether_or_not_the_broker_is_
     assert not one._waiting
 
 
-async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while the caller hears that it takes too long, also from a broker that is away."""
+async def test_an_incomplete_cut_off_is_not_reported_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait ends after a while, also if the broker is away."""
     monkeypatch.setattr(completed_cut_offs, "COMPLETION_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(completed_cut_offs, "CONSUMER_CHECK_SECONDS", 0.01)
     one = CompletedCutOffs(cast("Any", None), cast("Any", SimpleNamespace(finished=_is_away)), SEAL)
@@ -103,8 +103,8 @@ async def test_what_does_not_complete_is_not_said_to(monkeypatch: pytest.MonkeyP
     assert not one._waiting
 
 
-async def test_only_a_replica_says_that_one_is_complete(world: World) -> None:
-    """Whoever else can publish there would have an unfinished cut-off acknowledged (CONTRACT §5)."""
+async def test_only_replicas_report_a_completion(world: World) -> None:
+    """CONTRACT §5: others that can publish there could have an unfinished cut-off acknowledged."""
     for body in (b"", SEAL.close("heirloom.completed.1", b"")):
         await world.other._connection.publish("heirloom.completed.2", body)
     await world.other._connection.flush()

@@ -1,4 +1,4 @@
-"""Leases and their barrier: no replica decides on settings older than a command that was acknowledged (ADR 0004)."""
+"""Leases and barriers: no replica decides on settings older than an acknowledged command (ADR 0004)."""
 
 import asyncio
 import logging
@@ -28,21 +28,20 @@ SOON = 0.2
 
 
 class SlowLog:
-    """A log whose newest setting is `newest`; `before_read` runs before that is read."""
+    """A log whose newest setting is `newest`; `before_read` runs before it is read."""
 
     def __init__(self) -> None:
         self.newest = 0
         self.before_read: Callable[[], Any] = lambda: None
 
     async def last_setting(self) -> int:
-        """As `Log.last_setting`."""
         if (waiting := self.before_read()) is not None:
             await waiting
         return self.newest
 
 
 class SlowRegistry:
-    """A registry that has applied everything up to `applied`, and waits for the rest."""
+    """A registry that has applied everything up to `applied`, and waits for more."""
 
     def __init__(self) -> None:
         self.current_as_of = float("-inf")
@@ -50,30 +49,28 @@ class SlowRegistry:
         self.progress = asyncio.Condition()
 
     async def wait_until_applied(self, seq: int) -> None:
-        """As `Registry.reach`."""
         async with self.progress:
             await self.progress.wait_for(lambda: self.applied >= seq)
 
     async def apply_up_to(self, seq: int) -> None:
-        """The log's follower has come so far."""
+        """Apply the log up to `seq`."""
         async with self.progress:
             self.applied = seq
             self.progress.notify_all()
 
 
 class RightClock:
-    """A clock like the broker's."""
+    """A clock that agrees with the broker's."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     async def measure(self, connection: Connection) -> None:
-        """As `Skew.measure`."""
         assert connection is self.connection
 
 
 class Replica:
-    """One replica's leases over a slow log and a slow registry."""
+    """The leases of one replica, on a slow log and a slow registry."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self.log, self.registry = connection, SlowLog(), SlowRegistry()
@@ -83,7 +80,7 @@ class Replica:
         self.answered.set()
 
     async def start(self) -> None:
-        """Take the first lease. Requests are under way while `answered` is not set."""
+        """Take the first lease; requests are at work while `answered` is not set."""
 
         async def settled() -> None:
             await self.answered.wait()
@@ -93,7 +90,7 @@ class Replica:
 
 @asynccontextmanager
 async def serving(broker: Broker) -> AsyncIterator[Replica]:
-    """A replica that has a connection of its own."""
+    """A replica with a connection of its own."""
     connection = await connect(broker.url, "test", echo=False)
     replica = Replica(connection)
     await replica.start()
@@ -104,13 +101,13 @@ async def serving(broker: Broker) -> AsyncIterator[Replica]:
 
 @pytest.fixture
 async def replica(nats_server: Broker) -> AsyncIterator[Replica]:
-    """Alone on a broker."""
+    """One that is alone on a broker."""
     async with serving(nats_server) as replica:
         yield replica
 
 
 async def test_a_lease_counts_from_before_its_renewal(replica: Replica) -> None:
-    """What was read may be as old as the moment in which reading began."""
+    """The settings it read may be as old as the start of the read."""
     loop = asyncio.get_running_loop()
     reading: list[float] = []
 
@@ -135,8 +132,8 @@ async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypa
     assert replica.registry.current_as_of > before
 
 
-async def test_who_gave_its_lease_back_decides_nothing_from_memory(replica: Replica) -> None:
-    """From before it is taken off the list: a barrier that does not find it there waits for nothing of it."""
+async def test_a_replica_that_returned_its_lease_decides_nothing_from_memory(replica: Replica) -> None:
+    """It stops before it is removed from the list, for a barrier then does not wait for it."""
     left: list[float] = []
     purge = replica.leases._jetstream.purge_stream
 
@@ -151,7 +148,7 @@ async def test_who_gave_its_lease_back_decides_nothing_from_memory(replica: Repl
 
 
 async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica) -> None:
-    """Otherwise a barrier in between asks nobody, and the replica decides on what it has read before."""
+    """Else a barrier in between would not wait for it, and it would decide on older settings."""
     await replica.leases.stop()
     assert await replica.leases.holders() == []
     listed: list[list[str]] = []
@@ -167,7 +164,7 @@ async def test_a_replica_is_listed_before_it_reads_the_settings(replica: Replica
 async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
     nats_server: Broker, replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a replica that does not answer: a request that it began in its lease's last moment may still be answered."""
+    """The other replica does not reply; a request that it began at the end of its lease may still be answered."""
     async with serving(nats_server) as other:
         other.answered.clear()
         monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
@@ -182,8 +179,8 @@ async def test_a_barrier_outlasts_the_lease_and_the_longest_request(
         assert [getattr(record, "replica", None) for record in named] == [other.leases.replica_id]
 
 
-async def test_a_barrier_waits_for_requests_under_way(nats_server: Broker, replica: Replica) -> None:
-    """What a replica has begun to decide on older settings is answered before the command is (its own as well)."""
+async def test_a_barrier_waits_for_requests_at_work(nats_server: Broker, replica: Replica) -> None:
+    """Requests decided on older settings are answered before the command, also at its own replica."""
     async with serving(nats_server) as other:
         for busy in (other, replica):
             busy.answered.clear()
@@ -196,7 +193,7 @@ async def test_a_barrier_waits_for_requests_under_way(nats_server: Broker, repli
 
 
 async def test_a_barrier_waits_until_the_setting_is_applied(nats_server: Broker, replica: Replica) -> None:
-    """On every replica that holds a lease."""
+    """By every replica with a lease."""
     async with serving(nats_server) as other:
         await replica.registry.apply_up_to(5)
         barrier = asyncio.create_task(replica.leases.barrier(5))
@@ -207,11 +204,11 @@ async def test_a_barrier_waits_until_the_setting_is_applied(nats_server: Broker,
             await barrier
 
 
-async def test_a_broker_that_restarts_knows_who_may_be_deciding(
+async def test_a_restarted_broker_still_lists_lease_holders(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease outlives the broker that it was noted by, so a barrier after the restart still waits for its holder."""
-    monkeypatch.setattr(replicas, "RENEW_SECONDS", 60.0)  # nobody notes it anew
+    """A barrier after the restart must wait for them."""
+    monkeypatch.setattr(replicas, "RENEW_SECONDS", 60.0)  # no renewal adds it again
     async with serving(nats_server) as replica:
         nats_server.kill()
         nats_server.start()
@@ -220,8 +217,8 @@ async def test_a_broker_that_restarts_knows_who_may_be_deciding(
         await connection.close()
 
 
-async def test_leases_as_an_earlier_version_kept_them_are_mended(nats_server: Broker) -> None:
-    """Their stream holds nothing that must not be changed."""
+async def test_the_stream_of_leases_of_an_earlier_version_is_updated(nats_server: Broker) -> None:
+    """It contains nothing that has to be kept."""
     connection = await connect(nats_server.url, "test")
     await connection.jetstream().add_stream(name=replicas.STREAM, subjects=["heirloom.replica.*"], max_age=1000)
     async with serving(nats_server) as replica:
@@ -230,7 +227,7 @@ async def test_leases_as_an_earlier_version_kept_them_are_mended(nats_server: Br
 
 
 def test_an_entry_outlives_every_request_under_its_lease() -> None:
-    """Whom a barrier does not find listed, it does not wait for; and of one replica one entry is enough."""
+    """A barrier waits only for listed replicas; one entry for each is enough."""
     assert configuration(3) == {
         "name": "REPLICAS",
         "subjects": ["heirloom.replica.*"],
@@ -244,15 +241,15 @@ def test_an_entry_outlives_every_request_under_its_lease() -> None:
     assert configuration(1)["max_age"] >= (LEASE_SECONDS + REQUEST_SECONDS) * 1e9
 
 
-async def test_without_its_list_a_barrier_is_unavailable(nats_server: Broker, replica: Replica) -> None:
-    """Nobody found is not nobody there."""
+async def test_a_barrier_without_the_list_of_leases_is_unavailable(nats_server: Broker, replica: Replica) -> None:
+    """A missing list is not an empty one."""
     await replica.connection.jetstream().delete_stream(replicas.STREAM)
     with pytest.raises(Unavailable):
         await replica.leases.barrier(0)
 
 
 async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica: Replica) -> None:
-    """Only then may it remember what another one could have changed."""
+    """Only then may it keep in memory what others could change."""
     assert replica.leases.is_alone()
     async with serving(nats_server) as other:
         await replica.leases.renew()
@@ -268,7 +265,7 @@ async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica:
 async def test_a_barrier_waits_no_longer_for_its_own_replica_than_for_others(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it does not get on with a request, its lease is over as well."""
+    """If a request there hangs, its lease ends as others' do."""
     monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
     monkeypatch.setattr(replicas, "REQUEST_SECONDS", SOON)
     replica.answered.clear()
@@ -279,8 +276,8 @@ async def test_a_barrier_waits_no_longer_for_its_own_replica_than_for_others(
     assert loop.time() - began >= 2 * SOON
 
 
-async def test_an_answer_that_does_not_arrive_is_no_fault(replica: Replica) -> None:
-    """Whoever asked asks again, or waits for the lease to end."""
+async def test_an_undelivered_reply_of_a_replica_is_no_fault(replica: Replica) -> None:
+    """The asking replica asks again, or waits until the lease ends."""
 
     async def respond(_body: bytes) -> None:
         raise NatsError
@@ -290,8 +287,8 @@ async def test_an_answer_that_does_not_arrive_is_no_fault(replica: Replica) -> N
     await replica.leases._answer(cast("Any", asked))
 
 
-async def test_a_lease_is_kept(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica that serves renews it again and again."""
+async def test_a_lease_is_renewed(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again."""
     await replica.leases.stop()
     monkeypatch.setattr(replicas, "RENEW_SECONDS", 0.01)
     await replica.start()
@@ -302,7 +299,7 @@ async def test_a_lease_is_kept(replica: Replica, monkeypatch: pytest.MonkeyPatch
                 await asyncio.sleep(0.01)
 
 
-async def test_a_lease_that_is_not_renewed_is_noted(replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_renewal_is_logged(replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
     """With the kind of failure; the replica goes on trying."""
 
     async def is_away() -> None:
@@ -315,8 +312,8 @@ async def test_a_lease_that_is_not_renewed_is_noted(replica: Replica, caplog: py
 
 
 @pytest.mark.parametrize("answer", [NatsError(), b"{}"], ids=["silence", "an error"])
-async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes) -> None:
-    """For a second; and where it does not say, that is not nobody."""
+async def test_the_broker_is_asked_for_lease_holders(answer: Exception | bytes) -> None:
+    """For a second; without an answer it is an error, and not an empty list."""
     asked: list[tuple[Any, ...]] = []
 
     async def request(*question: Any, **options: float) -> Any:
@@ -332,15 +329,15 @@ async def test_who_else_serves_is_asked_of_the_broker(answer: Exception | bytes)
     leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing, SEAL)
     assert asked.pop() == ({"timeout": 1},)
     assert leases.is_alone()
-    await leases._apply(0)  # nothing is under way before it serves
+    await leases._apply(0)  # it has no requests before it serves
     with pytest.raises(Unavailable, match="who else serves cannot be read now"):
         await leases.holders()
     question = b'{"subjects_filter":"heirloom.replica.*"}'
     assert asked == [("$JS.API.STREAM.INFO.REPLICAS", question, {"timeout": 1})]
 
 
-async def test_nobody_else_answers_for_a_replica(nats_server: Broker, replica: Replica) -> None:
-    """A barrier would end before the replica that it asks has applied the setting."""
+async def test_only_the_replica_itself_answers_a_barrier(nats_server: Broker, replica: Replica) -> None:
+    """Else a barrier could end before the replica has applied the setting."""
     async with serving(nats_server) as other:
         await replica.registry.apply_up_to(5)
         connection = await connect(nats_server.url, "nobody")
@@ -360,8 +357,8 @@ async def test_nobody_else_answers_for_a_replica(nats_server: Broker, replica: R
             await barrier
 
 
-async def test_nobody_else_asks_a_replica(nats_server: Broker, replica: Replica) -> None:
-    """Each question for what never comes would wait for ever."""
+async def test_only_replicas_ask_a_replica_to_apply(nats_server: Broker, replica: Replica) -> None:
+    """Else requests for sequences that never come would accumulate."""
     connection = await connect(nats_server.url, "nobody")
     for body in (b"", b"999999", b"junk"):
         await connection.publish(f"heirloom.applied.{replica.leases.replica_id}", body, reply="_INBOX.nobody.x")

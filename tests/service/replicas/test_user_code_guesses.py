@@ -1,4 +1,4 @@
-"""Finding other people's devices by trying user codes (RFC 8628 §5.1), on a real broker with two replicas."""
+"""Guessing user codes of other people's devices (RFC 8628 §5.1), on a real broker with two replicas."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ LOGIN, THIEF = "login", "mallory"
 
 @pytest.fixture
 async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tuple[UserCodeGuesses, UserCodeGuesses]]:
-    """Those of two replicas."""
+    """The counters of two replicas."""
     other = await connect(nats_server.url, "other")
     replicas = UserCodeGuesses(connection), UserCodeGuesses(other)
     for replica in replicas:
@@ -28,7 +28,7 @@ async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tupl
 
 
 async def _tried(replica: UserCodeGuesses, tenant: str = "acme", client_id: str = LOGIN, sub: str = THIEF) -> bool:
-    """Whether one more code would be looked at."""
+    """Whether one more code would be looked up."""
     try:
         await replica.count(tenant, client_id, sub)
     except OAuthError as refusal:
@@ -37,13 +37,13 @@ async def _tried(replica: UserCodeGuesses, tenant: str = "acme", client_id: str 
     return True
 
 
-def test_what_a_person_may_try_finds_nothing() -> None:
-    """RFC 8628 §5.1: 20^8 codes, and five tries: one chance in 2^32 for one device."""
+def test_a_persons_guesses_find_nothing() -> None:
+    """RFC 8628 §5.1: with 20^8 codes and five guesses the chance for one device is below 1 in 2^32."""
     assert len(set(ALPHABET)) ** LENGTH > MAX_GUESSES_OF_PERSON * 2**32
 
 
-async def test_a_person_tries_at_every_replica_at_once(two: tuple[UserCodeGuesses, UserCodeGuesses]) -> None:
-    """Together they look at no more than the bound, and others do not feel it: it counts before a code is looked at."""
+async def test_a_person_guesses_at_every_replica_at_once(two: tuple[UserCodeGuesses, UserCodeGuesses]) -> None:
+    """The bound holds for all replicas together and for that person alone: a guess counts before the lookup."""
     tries = await asyncio.gather(*(_tried(two[number % 2]) for number in range(40)))
     assert sum(tries) == MAX_GUESSES_OF_PERSON
     one, other = two
@@ -52,10 +52,10 @@ async def test_a_person_tries_at_every_replica_at_once(two: tuple[UserCodeGuesse
     assert await _tried(other, client_id="kiosk") and await _tried(other, tenant="globex")
 
 
-async def test_a_thief_of_many_names(
+async def test_a_thief_with_many_names(
     two: tuple[UserCodeGuesses, UserCodeGuesses], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All people of one client have a bound together, on all replicas; other clients and tenants do not feel it."""
+    """The people of one client share a bound at all replicas; other clients and tenants are not affected."""
     monkeypatch.setattr(user_code_guesses, "MAX_GUESSES_OF_CLIENT", 12)
     tries = await asyncio.gather(*(_tried(two[number % 2], sub=f"name{number}") for number in range(12)))
     assert all(tries)
@@ -65,8 +65,8 @@ async def test_a_thief_of_many_names(
     assert await _tried(two[0], client_id="kiosk") and await _tried(two[1], tenant="globex")
 
 
-async def test_who_is_right_has_not_guessed(two: tuple[UserCodeGuesses, UserCodeGuesses]) -> None:
-    """However many devices somebody approves; and who was refused for the client's bound has used up nothing."""
+async def test_a_correct_code_is_no_guess(two: tuple[UserCodeGuesses, UserCodeGuesses]) -> None:
+    """A person may approve any number of devices."""
     one, other = two
     for _ in range(3 * MAX_GUESSES_OF_PERSON):
         await other.take_back(await one.count("acme", LOGIN, "alice"))
@@ -75,19 +75,19 @@ async def test_who_is_right_has_not_guessed(two: tuple[UserCodeGuesses, UserCode
     ] * MAX_GUESSES_OF_PERSON + [False]
 
 
-async def test_it_is_forgotten_in_ten_minutes_and_bounded(
+async def test_guesses_are_forgotten_in_ten_minutes_and_bounded(
     connection: Connection, two: tuple[UserCodeGuesses, UserCodeGuesses]
 ) -> None:
-    """In memory, by the broker's clock: what a caller makes grow has an end."""
+    """They are in memory, by the broker's clock."""
     config = (await connection.jetstream().stream_info(STREAM)).config
     assert (config.storage, config.max_age, config.max_msgs) == ("memory", 600, user_code_guesses.MAX_GUESSES)
     assert config.max_msgs_per_subject == MAX_GUESSES_OF_PERSON and config.discard == "new"
 
 
-async def test_nothing_of_a_person_is_in_a_subject_but_a_digest(
+async def test_a_subject_contains_only_a_digest_of_the_person(
     connection: Connection, two: tuple[UserCodeGuesses, UserCodeGuesses]
 ) -> None:
-    """A `sub` may hold anything; the subject that counts it holds no wildcard and no dot of it."""
+    """A `sub` may contain any character; the subject gets none of its dots or wildcards."""
     for sub in ("a.b", "*", ">", "x" * 255, "Zoë\u200d"):
         assert await _tried(two[0], sub=sub)
     found = (await connection.jetstream().stream_info(STREAM, subjects_filter=">")).state.subjects

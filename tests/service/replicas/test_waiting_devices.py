@@ -1,4 +1,4 @@
-"""Devices that wait for a person, on a real broker: bounded, exact, and nothing in the log before an answer."""
+"""Devices that wait for approval, on a real broker: bounded, exact, and not in the log before an answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ ASKED = DeviceAuthorizationStarted("tv", "read", ("aud",), "seed", clock.now() +
 
 @pytest.fixture
 async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tuple[WaitingDevices, WaitingDevices]]:
-    """Those of two replicas."""
+    """The waiting devices of two replicas."""
     other = await connect(nats_server.url, "other")
     replicas = WaitingDevices(connection), WaitingDevices(other)
     for replica in replicas:
@@ -33,10 +33,10 @@ async def two(nats_server: Broker, connection: Connection) -> AsyncIterator[tupl
     await other.close()
 
 
-async def test_one_waits_on_every_replica_until_it_is_answered(
+async def test_a_device_waits_at_every_replica_until_it_is_answered(
     two: tuple[WaitingDevices, WaitingDevices], connection: Connection
 ) -> None:
-    """RFC 8628 §3.1: of its tenant alone, under a name that nobody else gets; the log holds nothing of it."""
+    """RFC 8628 §3.1: it belongs to its tenant, no other device gets its name, and the log stays empty."""
     one, other = two
     assert await one.add("acme", "f1", ASKED, 10)
     assert not await other.add("acme", "f1", replace(ASKED, client_id="radio"), 10)
@@ -47,10 +47,10 @@ async def test_one_waits_on_every_replica_until_it_is_answered(
     assert await last_sequence(connection) == 0
 
 
-async def test_a_client_that_begins_without_end_is_stopped(
+async def test_a_client_that_begins_too_many_devices_is_refused(
     two: tuple[WaitingDevices, WaitingDevices], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RFC 8628 §5.2: per client and tenant `slow_down`, which others do not feel; in all `temporarily_unavailable`."""
+    """RFC 8628 §5.2: the bounds of client and tenant give `slow_down`, that of all `temporarily_unavailable`."""
     monkeypatch.setattr(waiting_devices, "COUNTED_SECONDS", 0)
     one, other = two
     for number in range(3):
@@ -67,10 +67,10 @@ async def test_a_client_that_begins_without_end_is_stopped(
         await one.add("globex", "f6", ASKED, 3)
 
 
-async def test_counting_costs_the_broker_nothing_however_often_one_begins(
+async def test_counting_costs_one_request_for_many_devices(
     two: tuple[WaitingDevices, WaitingDevices], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The names of those that wait are fetched once in a while, and not for each request, let in or refused."""
+    """The names of waiting devices are read once in a while, not for each request."""
     monkeypatch.setattr(waiting_devices, "COUNTED_SECONDS", 3600)
     one, other = two
     assert await other.add("acme", "f0", ASKED, 10)
@@ -89,10 +89,10 @@ async def test_counting_costs_the_broker_nothing_however_often_one_begins(
     assert asked == ["INFO"]
 
 
-async def test_a_count_that_fails_fails_once_for_all_who_wait_for_it(
+async def test_a_failing_count_fails_once_for_all_who_wait_for_it(
     two: tuple[WaitingDevices, WaitingDevices], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a leader each would wait in turn for as long as the broker is asked. Who leaves takes nobody along."""
+    """Else each would wait for the timeout in turn. One that is cancelled does not cancel the others."""
     one, _ = two
     asked: list[str] = []
     fails = asyncio.Event()
@@ -117,16 +117,16 @@ async def test_a_count_that_fails_fails_once_for_all_who_wait_for_it(
     assert one._stream.ask == ask and await one.add("acme", "f", ASKED, 100), "the next one counts anew"
 
 
-async def test_it_lies_in_memory_and_expires(
+async def test_waiting_devices_are_in_memory_bounded_and_expire(
     connection: Connection, two: tuple[WaitingDevices, WaitingDevices]
 ) -> None:
-    """With its code's time, by the broker's clock; and no more than so many lie there."""
+    """With their code, by the broker's clock."""
     config = (await connection.jetstream().stream_info(STREAM)).config
     assert (config.storage, config.max_age, config.max_msgs) == ("memory", 605, waiting_devices.MAX_WAITING)
 
 
-async def test_a_broker_that_starts_anew_has_forgotten_it(nats_server: Broker) -> None:
-    """The device is told `expired_token` then (RFC 8628 §3.5), and can begin again."""
+async def test_a_restarted_broker_has_forgotten_waiting_devices(nats_server: Broker) -> None:
+    """RFC 8628 §3.5: the device gets `expired_token`, and can begin again."""
     connection = await connect(nats_server.url, "test")
     replica = WaitingDevices(connection)
     await replica.start(1)
