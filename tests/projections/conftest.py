@@ -1,4 +1,4 @@
-"""What the tests of the audit queries share."""
+"""Read models and audits for the tests of projections."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -15,19 +15,19 @@ from tests.projections.queries.asked import LOG, Asked, Asking
 
 @pytest.fixture(scope="session")
 def read_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the eventful log; nobody changes it."""
+    """A read model of the eventful log; no test changes it."""
     return _made(tmp_path_factory.mktemp("eventful") / "model", LOG)
 
 
 @pytest.fixture(scope="session")
 def swapped_read_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the log of tokens that were exchanged; nobody changes it."""
+    """A read model of the log with exchanged tokens; no test changes it."""
     return _made(tmp_path_factory.mktemp("swapped") / "model", swapped_log())
 
 
 @pytest.fixture
 async def ask(read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
-    """An audit of the eventful log, a minute after it."""
+    """An audit of the eventful log, a minute after it began."""
     asked = _copy(read_model, tmp_path / "model")
     yield asked
     await asked.close()
@@ -35,7 +35,7 @@ async def ask(read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
 
 @pytest.fixture
 async def ask_swapped(swapped_read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
-    """An audit of the log of tokens that were exchanged, a minute after it."""
+    """An audit of the log with exchanged tokens, a minute after it began."""
     asked = _copy(swapped_read_model, tmp_path / "swapped")
     yield asked
     await asked.close()
@@ -43,7 +43,7 @@ async def ask_swapped(swapped_read_model: Path, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
-    """Makes an audit of a log of the test's own, an hour after it began."""
+    """A function that opens an audit of a log, an hour after it began."""
     asked = Asked(tmp_path / "asked")
     asked.now = microseconds(START + timedelta(hours=1))
 
@@ -57,7 +57,7 @@ async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
 
 
 def _made(path: Path, log: Sequence[Stored]) -> Path:
-    ReadModel(path).close()  # with its indexes, as it is asked
+    ReadModel(path).close()  # creates the indexes, as queries expect
     model = ReadModel(path)
     model.apply(log)
     model.close()

@@ -1,4 +1,4 @@
-"""Logs to project and to verify: what a service would have written, made here with the events alone."""
+"""Logs as a service would have written them, made from events alone."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,11 +31,11 @@ from events.log.stored_commit import Stored
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 AUDIENCE = ("https://api.example",)
 ONCE = "once000000000000000000"
-"""The id of an exchanged token, as long as those of the service, which the read model packs."""
+"""The id of an exchanged token, as long as the service's, which the read model packs."""
 
 
 class LogMaker:
-    """Appends commits as they would lie in the stream, a second apart. Not `named`, they are of an earlier version."""
+    """Appends commits a second apart. If not `named`, they are of a version without the aggregate's name in them."""
 
     def __init__(self, *, named: bool = True) -> None:
         self._named = named
@@ -60,7 +60,7 @@ class LogMaker:
         )
 
     def rotate(self, family_id: str, *, tenant: str = "acme") -> None:
-        """The next generation."""
+        """Rotate to the next generation."""
         state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
         self.commit(
             family_id,
@@ -71,13 +71,13 @@ class LogMaker:
         )
 
     def reuse(self, family_id: str, *, tenant: str = "acme") -> None:
-        """An old generation is shown: the end of the family."""
+        """An old generation is presented, which ends the family."""
         state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
         detected = TokenReuseDetected(0, state.generation, state.client_id)
         self.commit(family_id, detected, FamilyRevoked("reuse_detected", "generation 0 was presented"), tenant=tenant)
 
     def commit(self, family_id: str, *events: FamilyEvent, tenant: str = "acme", actor: str = "client:web") -> None:
-        """Any commit of a family."""
+        """Append a commit of a family."""
         aggregate = f"tokens.{tenant}.family.{family_id}"
         before = self._last[aggregate][1] if aggregate in self._last else None
         state = family.fold(before, events, self.now)
@@ -85,30 +85,30 @@ class LogMaker:
         self._append(aggregate, subject, family.codec, actor, events, state)
 
     def configure_client(self, client_id: str) -> None:
-        """A commit of another aggregate."""
+        """Append a commit of a client."""
         subject = f"tokens.acme.client.{client_id}"
         event = client.ClientConfigured(ClientSettings(scope="read"))
         before = self._last[subject][1] if subject in self._last else None
         self._append(subject, subject, client.codec, "operator", (event,), client.evolve(before, event))
 
     def order(self, sub: str, event: SubjectEvent) -> None:
-        """A commit against a person."""
+        """Append a commit about an OAuth subject."""
         name = subjects.subject("acme", sub).live
         before = self._last[name][1] if name in self._last else None
         self._append(name, name, person.codec, "operator", (event,), person.evolve(before, event))
 
     def disable_client(self, client_id: str, reason: str) -> None:
-        """A commit against a client."""
+        """Disable a client."""
         self._order_client(client_id, client.ClientDisabled(reason))
 
     def enable_client(self, client_id: str) -> None:
-        """The reverse."""
+        """Enable a client."""
         self._order_client(client_id, client.ClientEnabled())
 
     def exchange(self, family_id: str, jti: str, client_id: str, came_of: tuple[str, ...] = ()) -> None:
-        """Another client swaps an access token of the family for one of its own, for five minutes (RFC 8693).
+        """Another client exchanges an access token of the family for a token of five minutes (RFC 8693).
 
-        `came_of` are the `jti` of that one and of those it came of itself, as far as they matter.
+        `came_of` are the `jti` of that access token and of those that it was itself exchanged from.
         """
         issued = TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti, client_id=client_id)
         self._act[jti] = client_id, *(self._act.get(came_of[0], ()) if came_of else ())
@@ -135,13 +135,13 @@ class LogMaker:
 
 
 def swapped_log() -> list[Stored]:
-    """`web` began the family; `orders`, disabled at sequence 4 and enabled at 6, holds three tokens of it."""
+    """A family of `web` with three tokens of `orders`, which is disabled at sequence 4 and enabled at 6."""
     made = LogMaker()
     made.open("f")
     made.exchange("f", "before", "orders")
     made.exchange("f", "of another", "billing")
     made.disable_client("orders", "lost")
-    made.exchange("f", "meanwhile", "orders")  # a replica did not know yet
+    made.exchange("f", "meanwhile", "orders")  # by a replica that has not applied the disabling
     made.enable_client("orders")
     made.exchange("f", "after", "orders")
     made.disable_client("web", "lost as well")  # its own tokens end with the family
@@ -151,7 +151,7 @@ def swapped_log() -> list[Stored]:
 
 
 def chained_log() -> list[Stored]:
-    """`orders` swapped the family's first token, `billing` what that gave; the first is revoked alone at sequence 6."""
+    """`orders` exchanged the first token, `billing` the result; the first token is revoked at sequence 6."""
     made = LogMaker()
     made.open("f")
     made.rotate("f")
@@ -164,7 +164,7 @@ def chained_log() -> list[Stored]:
 
 
 def passed_on_log() -> list[Stored]:
-    """`orders` swapped a token, and `billing` what that gave; then `orders` is disabled at sequence 4, for a while."""
+    """`orders` exchanged a token, and `billing` the result; then `orders` is disabled from sequence 4 to 5."""
     made = LogMaker()
     made.open("f")
     made.exchange("f", ONCE, "orders", ("f-0",))
@@ -178,7 +178,7 @@ def passed_on_log() -> list[Stored]:
 
 
 def eventful_log() -> list[Stored]:
-    """A bit of everything: three tenants, rotations, a theft, a forgery, a single token's end, codes, devices."""
+    """A log with three tenants: rotations, a theft, a forgery, a revoked token, codes, devices."""
     made = LogMaker()
     made.configure_client("web")
     for number in range(8):
@@ -189,7 +189,7 @@ def eventful_log() -> list[Stored]:
             made.rotate(f"f{(number * 3 + round) % 8}")
     made.rotate("f1", tenant="globex")
     made.reuse("f2")
-    made.commit("f2", TokenReuseDetected(1, 3, "app"), actor="client:app")  # shown once more, after the end
+    made.commit("f2", TokenReuseDetected(1, 3, "app"), actor="client:app")  # presented again after the end
     made.configure_client("web")
     made.commit("f3", TokenRevoked("f3-3", made.now + timedelta(minutes=4)))
     made.commit("f4", ForgeryDetected(9, 3, "app"), FamilyRevoked("forgery", "generation 9 was never issued"))

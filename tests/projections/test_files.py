@@ -1,4 +1,4 @@
-"""A read model file that is missing, old, cut short, or cannot be written: made anew, or said what to do."""
+"""A read model file that is missing, old, truncated, or cannot be written: rebuilt, or reported with what to do."""
 
 import asyncio
 import sqlite3
@@ -29,20 +29,20 @@ from tests.projections.test_read_model import build
 LOG = eventful_log()
 PATIENCE_SECONDS = 20
 WRITE_VERSION = 18
-"""The byte of a SQLite file that says which version may write it: beyond 2 it is read-only, also for root."""
+"""The byte of a SQLite file with the version needed to write it: above 2 the file is read-only, also for root."""
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next attempt comes soon."""
+    """Retries come soon."""
     monkeypatch.setattr(follower, "RETRY_SECONDS", 0.05)
 
 
 @asynccontextmanager
 async def following(broker: Broker, path: Path) -> AsyncIterator[Ask]:
-    """A follower of the log into that file, to be asked."""
+    """A follower of the log into that file; yields a function for queries."""
     connection = await connect(broker.url, "test")
     progress = Progress()
     audit = Audit(progress, partial(last_sequence, connection))
@@ -65,7 +65,7 @@ async def following(broker: Broker, path: Path) -> AsyncIterator[Ask]:
 
 
 async def until(ask: Ask, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The position, when it is as expected."""
+    """Wait for a position with that property."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds(position := await ask("position")):
             await asyncio.sleep(0.02)
@@ -73,12 +73,12 @@ async def until(ask: Ask, holds: Callable[[dict[str, Any]], bool]) -> dict[str, 
 
 
 def has_caught_up(position: dict[str, Any]) -> bool:
-    """With nothing in the way."""
+    """Nothing is pending, and no obstacle."""
     return position["lag"] == 0 and "obstacle" not in position
 
 
-def test_a_file_cut_short_anywhere_is_noticed(tmp_path: Path) -> None:
-    """At every page. An empty file is no read model yet, and becomes one."""
+def test_a_truncated_file_is_detected(tmp_path: Path) -> None:
+    """At every page. An empty file becomes a new read model."""
     build(tmp_path / "whole", LOG, [])
     whole = (tmp_path / "whole").read_bytes()
     page = int.from_bytes(whole[16:18])
@@ -91,10 +91,10 @@ def test_a_file_cut_short_anywhere_is_noticed(tmp_path: Path) -> None:
     assert build(tmp_path / "empty", LOG, []) == build(tmp_path / "whole", [], [])
 
 
-async def test_an_older_version_answers_while_the_new_one_is_built(
+async def test_an_older_version_answers_during_the_rebuild(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has not changed since can be asked; the rest says that it is being built; then everything can."""
+    """Unchanged tables can be queried; other queries are refused as being built; afterwards all can."""
     path, go_on = tmp_path / "model", asyncio.Event()
     build(path, LOG[:20], [])
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -121,8 +121,8 @@ async def test_an_older_version_answers_while_the_new_one_is_built(
         assert (await ask("family", family_id="f7"))["generation"] == 3
 
 
-async def test_a_file_that_cannot_be_made_is_tried_again(nats_server: Broker, tmp_path: Path) -> None:
-    """Something else is in its place: queries are refused with what is in the way, until it is not."""
+async def test_a_file_that_cannot_be_created_is_retried(nats_server: Broker, tmp_path: Path) -> None:
+    """While something else is in its place, queries are refused with that reason."""
     path = tmp_path / "model"
     path.mkdir()
     await publish(nats_server, LOG)
@@ -139,8 +139,8 @@ async def test_a_file_that_cannot_be_made_is_tried_again(nats_server: Broker, tm
         await until(ask, has_caught_up)
 
 
-async def test_a_file_that_cannot_be_written_is_still_asked(nats_server: Broker, tmp_path: Path) -> None:
-    """What is in it is told, and how far behind that is and why; it goes on when it can."""
+async def test_a_file_that_cannot_be_written_still_answers(nats_server: Broker, tmp_path: Path) -> None:
+    """Queries see its content, and how far behind it is and why; it goes on when it can."""
     path = tmp_path / "model"
     build(path, LOG[:20], [])
     _set_write_version(path, 3)
@@ -157,8 +157,8 @@ async def test_a_file_that_cannot_be_written_is_still_asked(nats_server: Broker,
         assert (await ask("families", min_seq=len(LOG)))["items"]
 
 
-async def test_a_file_that_is_damaged_inside_says_so(ask: Asked, tmp_path: Path) -> None:
-    """Zeros where the rows of a table begin: a refusal with what to do, in every query that meets them."""
+async def test_a_damaged_file_is_reported(ask: Asked, tmp_path: Path) -> None:
+    """Zeros over a table's root page: every query that reads it is refused with what to do."""
     await ask.audit.close()
     path = tmp_path / "damaged"
     build(path, LOG, [])

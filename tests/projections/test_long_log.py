@@ -1,4 +1,4 @@
-"""The long log of the bench is one that a service could have written."""
+"""The bench's long log is one that a service could have written."""
 
 from itertools import islice
 
@@ -8,8 +8,8 @@ from events.verification.verifier import Verifier
 COMMITS = 10_000
 
 
-def test_it_is_whole_and_always_the_same() -> None:
-    """Every commit follows from the one before it; the same seed tells the same history, another one another."""
+def test_it_verifies_and_is_reproducible() -> None:
+    """The same seed makes the same history, another seed another one."""
     log = list(islice(MadeUpLog(), COMMITS))
     assert log[:1000] == list(islice(MadeUpLog(), 1000))
     assert log[:1000] != list(islice(MadeUpLog(seed=2), 1000))

@@ -1,4 +1,4 @@
-"""Files that hold what the log holds: their owner's alone, under any umask, and never written through a link."""
+"""Files with data of the log are private, under any umask, and never written through a link."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ PRECIOUS = b"somebody else's"
 
 @pytest.fixture(scope="module")
 def vouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A log of a few commits, and a checkpoint of it."""
+    """A broker with a log of a few commits and a checkpoint of it."""
     directory = tmp_path_factory.mktemp("private")
     made = LogMaker()
     made.open("f1")
@@ -35,7 +35,7 @@ def vouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 def open_umask() -> Iterator[None]:
-    """The one that lets everybody read."""
+    """A umask that lets everybody read."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -50,12 +50,12 @@ WRITERS = {
 
 
 def audit(server: Broker, *arguments: str) -> Result:
-    """Run the command in this process."""
+    """Run `heirloom audit` in this process."""
     return CliRunner().invoke(main, ["audit", *arguments, "--nats", server.url])
 
 
 @pytest.mark.parametrize("what", WRITERS)
-def test_what_is_written_is_its_owners_alone(what: str, vouched: Broker, tmp_path: Path) -> None:
+def test_written_files_are_private(what: str, vouched: Broker, tmp_path: Path) -> None:
     """Whatever the umask."""
     done = audit(vouched, *WRITERS[what], "--into", str(tmp_path / "file"))
     assert done.exit_code == 0, done.output
@@ -63,8 +63,8 @@ def test_what_is_written_is_its_owners_alone(what: str, vouched: Broker, tmp_pat
 
 
 @pytest.mark.parametrize("what", ["export", "export csv"])
-def test_what_goes_on_is_its_owners_alone(what: str, vouched: Broker, tmp_path: Path) -> None:
-    """Also where the file was there, and open to others: what is added to it is of the log."""
+def test_resumed_files_are_private(what: str, vouched: Broker, tmp_path: Path) -> None:
+    """Also a file that existed and was open to others."""
     file = tmp_path / "file"
     for content in (None, b""):
         if content is not None:
@@ -78,8 +78,8 @@ def test_what_goes_on_is_its_owners_alone(what: str, vouched: Broker, tmp_path: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_nothing_is_added_to_another_users_file(vouched: Broker, tmp_path: Path) -> None:
-    """Who owns it could open it again."""
+def test_another_users_file_is_not_extended(vouched: Broker, tmp_path: Path) -> None:
+    """Its owner could open it again."""
     file = tmp_path / "file"
     file.touch(mode=0o600)
     os.chown(file, 1234, -1)
@@ -91,7 +91,7 @@ def test_nothing_is_added_to_another_users_file(vouched: Broker, tmp_path: Path)
 @pytest.mark.parametrize("target", ["victim", "nowhere"])
 @pytest.mark.parametrize("what", WRITERS)
 def test_no_command_writes_through_a_link(what: str, target: str, vouched: Broker, tmp_path: Path) -> None:
-    """Neither to what is there, nor to what is not yet."""
+    """Neither to an existing file nor to a new one."""
     (tmp_path / "victim").write_bytes(PRECIOUS)
     (tmp_path / "link").symlink_to(target)
     for resume in ((), ("--resume",)) if what != "prove" else ((),):
@@ -104,7 +104,7 @@ def test_no_command_writes_through_a_link(what: str, target: str, vouched: Broke
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    """And where something is already, it is left alone or replaced, never followed."""
+    """An existing one is kept or replaced; links are not followed."""
     victim, link = tmp_path / "victim", tmp_path / "link"
     victim.write_bytes(PRECIOUS)
     link.symlink_to(victim)
@@ -121,7 +121,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_only_plain_files_are_read(tmp_path: Path) -> None:
-    """A FIFO is not waited for; more than was agreed is not read."""
+    """A FIFO is not waited for; no more than the limit is read."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(b"x" * 11)
     for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
@@ -140,8 +140,8 @@ REPLACED = {
 
 
 @pytest.mark.parametrize("what", REPLACED)
-def test_a_digest_covers_what_people_are_shown(what: str, tmp_path: Path) -> None:
-    """A view in the place of another lies as well as a row does."""
+def test_the_digest_covers_the_schema(what: str, tmp_path: Path) -> None:
+    """A replaced view can mislead as well as a changed row."""
     digests = []
     for name in ("one", "two"):
         model = ReadModel(tmp_path / name)

@@ -1,4 +1,4 @@
-"""When the end of the log is looked at again: soon for whoever waits, seldom for nobody."""
+"""When the end of the log is polled again: at once for a waiting query, otherwise seldom."""
 
 import asyncio
 
@@ -8,8 +8,8 @@ from projections import progress as progress_module
 from projections.progress import Progress
 
 
-async def test_who_waits_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether he was there before it began, or comes meanwhile."""
+async def test_a_waiting_query_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it waited before the pause began, or comes during it."""
     monkeypatch.setattr(progress_module, "POLL_SECONDS", 3600)
     progress = Progress()
     pause = asyncio.create_task(progress.pause())
@@ -22,8 +22,8 @@ async def test_who_waits_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None
     assert await waiting
 
 
-async def test_nobody_who_waits_is_looked_for_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also after somebody has waited: then it is no shorter than for anybody."""
+async def test_without_a_waiting_query_the_pause_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after an earlier query has stopped waiting."""
     progress = Progress()
     assert await progress.reach(1, 0) is False
     monkeypatch.setattr(progress_module, "POLL_SECONDS", 3600)

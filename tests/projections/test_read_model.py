@@ -1,4 +1,4 @@
-"""The read model is the log seen once: whatever the batches and the crashes, the same to the byte."""
+"""The read model depends on the log alone: whatever the batches and crashes, it is the same to the byte."""
 
 import contextlib
 import sqlite3
@@ -30,7 +30,7 @@ def dump(path: Path) -> str:
 
 
 def build(path: Path, log: list[Stored], sizes: list[int], *, restart: bool = False) -> str:
-    """Project the log in batches of these sizes, opening the file anew for each if `restart`."""
+    """Project the log in batches of these sizes, reopening the file after each if `restart`; the dump."""
     model = ReadModel(path)
     start = 0
     for size in [*sizes, len(log)]:
@@ -48,13 +48,13 @@ def build(path: Path, log: list[Stored], sizes: list[int], *, restart: bool = Fa
 def test_the_same_file_whatever_the_batches(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], restart: bool
 ) -> None:
-    """Batches and restarts leave no trace; nor does the time of the building."""
+    """Neither batches nor restarts nor the time of building leave a trace."""
     directory = tmp_path_factory.mktemp("batches")
     assert build(directory / "a", LOG, sizes, restart=restart) == build(directory / "b", LOG, [])
 
 
-def test_what_was_applied_is_skipped(tmp_path: Path) -> None:
-    """A reader that begins too early does no harm."""
+def test_applied_commits_are_skipped(tmp_path: Path) -> None:
+    """A reader that starts too early does no harm."""
     once = build(tmp_path / "once", LOG, [])
     model = ReadModel(tmp_path / "again")
     model.apply(LOG[:20])
@@ -64,8 +64,8 @@ def test_what_was_applied_is_skipped(tmp_path: Path) -> None:
     assert dump(tmp_path / "again") == once
 
 
-def test_a_transaction_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None:
-    """Rows and checkpoint come together or not at all, and the next attempt finds everything as it was."""
+def test_an_interrupted_transaction_leaves_nothing(tmp_path: Path) -> None:
+    """Rows and checkpoint are written together, and the next attempt finds the state before it."""
     made = LogMaker()
     for number in range(400):
         made.open(f"f{number}")
@@ -83,7 +83,7 @@ def test_a_transaction_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> No
 
 
 def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
-    """The log with something else in one commit."""
+    """The log with one commit's body changed."""
     stored = LOG[at - 1]
     assert old in stored.body
     return [*LOG[: at - 1], replace(stored, body=stored.body.replace(old, new)), *LOG[at:]]
@@ -99,8 +99,8 @@ def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
     ids=["gap", "unknown event", "unknown version"],
 )
 @pytest.mark.parametrize("size", [1, 100])
-def test_it_halts_where_it_cannot_be_right(tmp_path: Path, log: list[Stored], seq: int, why: str, size: int) -> None:
-    """The sequence is named, and what came before is there: neither more nor less."""
+def test_it_halts_at_a_commit_it_cannot_apply(tmp_path: Path, log: list[Stored], seq: int, why: str, size: int) -> None:
+    """The error names its sequence, and exactly the commits before it are applied."""
     model = ReadModel(tmp_path / "halted")
     with pytest.raises(Halted, match=rf"sequence {seq}\b.*{why}") as halted:
         for start in range(0, len(log), size):
@@ -111,7 +111,7 @@ def test_it_halts_where_it_cannot_be_right(tmp_path: Path, log: list[Stored], se
 
 
 def interspersed(log: list[Stored]) -> list[Stored]:
-    """The log with something foreign after each third commit, of every kind that a stranger can write."""
+    """The log with a foreign message after every third commit, of every kind that a stranger can publish."""
     kinds = (
         ("tokens.public.jwks", b"{}"),
         ("tokens.acme.tenant", b"junk"),
@@ -131,8 +131,8 @@ def interspersed(log: list[Stored]) -> list[Stored]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_what_is_foreign_is_stepped_over(tmp_path: Path, size: int) -> None:
-    """It is counted and named, the same however the log is read, and the rest is there as if it were not."""
+def test_foreign_messages_are_skipped(tmp_path: Path, size: int) -> None:
+    """They are counted and named, in any batches, and the rest is as without them."""
     log = interspersed(LOG)
     model = ReadModel(tmp_path / "mixed")
     for start in range(0, len(log), size):
@@ -149,7 +149,7 @@ def test_what_is_foreign_is_stepped_over(tmp_path: Path, size: int) -> None:
 
 
 def test_a_part_of_the_log_has_gaps(tmp_path: Path) -> None:
-    """One family replayed alone."""
+    """A replay of one family."""
     model = ReadModel(tmp_path / "part", gapless=False)
     model.apply([stored for stored in LOG if ".family.f2." in stored.subject and "acme" in stored.subject])
     model.close()
@@ -158,8 +158,8 @@ def test_a_part_of_the_log_has_gaps(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_it_knows_which_log_it_stands_on(tmp_path: Path) -> None:
-    """A checkpoint alone would fit any log that is long enough."""
+def test_it_recognises_its_own_log(tmp_path: Path) -> None:
+    """By the last commit: the sequence alone would fit any log that is long enough."""
     model = ReadModel(tmp_path / "model")
     model.apply(LOG[:10])
     model.close()
@@ -173,8 +173,8 @@ def test_it_knows_which_log_it_stands_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "other tables", "other version"])
-def test_it_refuses_a_file_that_is_no_read_model_of_this_version(tmp_path: Path, damage: str) -> None:
-    """It is somebody else's decision to build a new one."""
+def test_it_refuses_an_unusable_file(tmp_path: Path, damage: str) -> None:
+    """To rebuild it is the caller's decision."""
     path = tmp_path / "model"
     build(path, LOG, [])
     match damage:
@@ -195,8 +195,8 @@ def test_it_refuses_a_file_that_is_no_read_model_of_this_version(tmp_path: Path,
         ReadModel(path)
 
 
-def test_indexes_come_with_the_first_closing(tmp_path: Path) -> None:
-    """Also where whoever built the file died before it: the next one to close it makes them."""
+def test_indexes_are_created_when_it_is_first_closed(tmp_path: Path) -> None:
+    """If the first writer dies before that, the next one to close it creates them."""
     model = ReadModel(tmp_path / "died")
     model.apply(LOG)
     model._connection.close()
@@ -206,8 +206,8 @@ def test_indexes_come_with_the_first_closing(tmp_path: Path) -> None:
     assert "CREATE INDEX history_by_jti" in dump(tmp_path / "died")
 
 
-def test_a_family_lives_as_long_as_any_token_of_it(tmp_path: Path) -> None:
-    """Also one that was given under longer terms, before the latest refresh: a cut-off looks for it."""
+def test_a_family_lives_as_long_as_any_of_its_tokens(tmp_path: Path) -> None:
+    """Also as one issued with a longer lifetime before the latest refresh: cut-offs look for it."""
     made = LogMaker()
     granted = GrantAuthorized("web", "dave", "read", AUDIENCE, "issue", "seed")
     soon, late = made.now + timedelta(seconds=10), made.now + timedelta(hours=1)

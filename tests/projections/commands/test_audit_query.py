@@ -1,4 +1,4 @@
-"""`heirloom audit …` for people and for pipes, against a projector."""
+"""`heirloom audit …` in tables, JSON and CSV, against a projector."""
 
 import asyncio
 import csv
@@ -24,18 +24,18 @@ from tests.projections.projector.test_projector import LOG, projector, publish
 from tests.projections.queries.asked import Asked
 
 IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the projector that they share."""
+"""In the loop of the projector that these tests share."""
 
 
 async def audit(server: Broker, *arguments: str, text: str | bytes | None = None, tenant: str = "acme") -> Result:
-    """What a command says."""
+    """Run `heirloom audit` with these arguments."""
     command = ["audit", *arguments, "--tenant", tenant, "--nats", server.url]
     return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    """A projector that has taken in the eventful log; nobody adds to it."""
+    """A projector that has applied the eventful log; no test adds to it."""
     directory = tmp_path_factory.mktemp("commands")
     with broker(directory / "broker") as server:
         await publish(server, LOG)
@@ -44,7 +44,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 
 
 @IN_ONE_LOOP
-async def test_every_question_has_a_command(running: Broker) -> None:
+async def test_every_query_has_a_command(running: Broker) -> None:
     """A table, JSON and CSV for each; a refusal is one line and exit code 1, never a traceback."""
     for question, expected in {
         ("token", "--jti", "f2-1"): "FamilyRevoked",
@@ -89,8 +89,8 @@ async def test_every_question_has_a_command(running: Broker) -> None:
 
 
 @IN_ONE_LOOP
-async def test_a_list_has_the_same_header_with_items_and_without(running: Broker) -> None:
-    """As CSV: what reads it needs no case of its own for a day on which nothing happened."""
+async def test_an_empty_list_has_the_same_csv_header(running: Broker) -> None:
+    """So that a program reading it needs no special case for a day without rows."""
     for question, without in {
         ("families",): ("--sub", "nobody"),
         ("revocations",): ("--sub", "nobody"),
@@ -108,16 +108,16 @@ async def test_a_list_has_the_same_header_with_items_and_without(running: Broker
 
 
 @IN_ONE_LOOP
-async def test_what_if_without_anybody_concerned_tells_its_totals(running: Broker) -> None:
-    """As CSV: one line, of what the table says."""
+async def test_what_if_without_affected_families_prints_its_totals(running: Broker) -> None:
+    """As CSV: one row with the numbers of the table."""
     question = "what-if", "--grace", "1", "--client", "nobody", "--csv"
     (totals,) = csv.DictReader(io.StringIO((await audit(running, *question)).stdout))
     assert (totals["families"], totals["same"], totals["would_have_died"]) == ("0", "0", "0")
 
 
 @IN_ONE_LOOP
-async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
-    """A code that was shown again has no generation, a forged one was never issued: in tables and in pictures."""
+async def test_incidents_name_the_presented_credential(running: Broker) -> None:
+    """A reused code has no generation and a forged one was never issued: in tables and in pictures."""
     code, forged = "code shown again", "generation 9, never issued, shown"
     assert code in (listed := (await audit(running, "incidents", tenant="initech")).stdout) and " 0 " not in listed
     assert forged in (await audit(running, "incidents")).stdout
@@ -130,7 +130,7 @@ async def test_what_was_shown_is_told_by_what_it_was(running: Broker) -> None:
 
 
 class _Wire:
-    """The audit without a bus between."""
+    """The audit's replies without a bus between."""
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
@@ -147,7 +147,7 @@ class _Wire:
 async def test_a_page_is_filled_however_rare_its_items_are(
     ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    """Each answer looks at one row only; a person still gets what was asked for, and the cursor of the rest."""
+    """Each reply looks at one row only; the command still returns the full page, and the cursor of the rest."""
     question = {"status": "live", "client_id": "web"}
     whole = (await ask("families", **question))["items"]
     monkeypatch.setattr(pagination, "LOOKED_THROUGH", 1)
@@ -170,10 +170,10 @@ async def test_a_page_is_filled_however_rare_its_items_are(
     ],
 )
 @IN_ONE_LOOP
-async def test_a_page_that_was_asked_for_by_how_long_ago_goes_on(
+async def test_a_page_asked_for_by_relative_time_has_a_next_one(
     running: Broker, question: tuple[str, ...], more: str
 ) -> None:
-    """What it names as more carries the times, so that the next page answers the same question; JSON has them too."""
+    """Its hint holds absolute times, so that the next page answers the same query; JSON holds them too."""
     first = await audit(running, *question, "--limit", "1")
     hint = first.stdout.splitlines()[-1].removeprefix("more: ").split(" ")
     assert hint[0] == more

@@ -1,4 +1,4 @@
-"""`heirloom audit export`: what leaves and what does not, in which form, and going on after an interruption."""
+"""`heirloom audit export`: which fields are exported, in which formats, and resuming after an interruption."""
 
 import asyncio
 import csv
@@ -31,7 +31,7 @@ from tests.system.service import HEIRLOOM
 
 
 def export(broker: Broker, *options: str) -> Result:
-    """What the command says."""
+    """Run `heirloom audit export` with these options."""
     return CliRunner().invoke(main, ["audit", "export", "--nats", broker.url, *options])
 
 
@@ -42,7 +42,7 @@ STATES: dict[str, dict[str, Any]] = {
 
 
 def place(kind: str, event: dict[str, Any]) -> str:
-    """Where a commit with that event lies."""
+    """The subject of a commit with that event."""
     if kind == "family":
         ends = event["type"] in ("FamilyRevoked", "TokenRevoked", "TokenReuseDetected", "ForgeryDetected")
         return subjects.family("acme", "x").revoked if ends else subjects.family("acme", "x").live
@@ -52,14 +52,14 @@ def place(kind: str, event: dict[str, Any]) -> str:
 
 
 def committed(subject: str, *events: dict[str, Any]) -> Stored:
-    """A commit with these events, as it lies in the log."""
+    """A stored commit with these events."""
     state = STATES[subject.split(".")[2]]
     body = {"v": 1, "id": "c1", "at": "2026-11-20T12:00:00.5Z", "actor": "client:web", "prev": None, "prev_seq": 0}
     return Stored(7, subject, msgspec.json.encode(body | {"events": events, "state": state}))
 
 
-def test_of_every_field_it_is_decided_whether_it_leaves() -> None:
-    """A new field of an event is a column, or it is withheld; nothing is both, and none takes a commit's place."""
+def test_every_event_field_is_exported_or_withheld() -> None:
+    """A new field must be one of both; no field shadows a commit's own columns."""
     fields = {f"{name}.{field}" for name, event in EVENTS.items() for field in event.__struct_fields__}
     assert set(WITHHELD) <= fields
     told = {field.split(".")[1] for field in fields - set(WITHHELD)}
@@ -69,8 +69,8 @@ def test_of_every_field_it_is_decided_whether_it_leaves() -> None:
     assert columns.isdisjoint(COMMIT)
 
 
-def test_a_record_is_of_the_time_of_its_commit() -> None:
-    """Also where the event holds a time of its own, which is told beside it."""
+def test_a_records_time_is_its_commits() -> None:
+    """Also where the event holds a time of its own, which has another column."""
     event = {"type": "ClientDisabled", "reason": "lost", "at": "2026-11-20T11:59:58Z"}
     (record,) = records(committed("tokens.acme.client.web", event))
     assert record["at"] == datetime(2026, 11, 20, 12, 0, 0, 500_000, UTC)
@@ -78,8 +78,8 @@ def test_a_record_is_of_the_time_of_its_commit() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(set(GOLDEN.glob("*.json")) - set(GOLDEN.glob("*.commit*.json"))), ids=str)
-def test_no_event_tells_what_is_withheld(file: Path) -> None:
-    """No secret of any golden event is in its record, in any form; all else that is known is."""
+def test_no_record_holds_a_withheld_field(file: Path) -> None:
+    """No secret of any golden event is in any format; all other known fields are."""
     event = msgspec.json.decode(file.read_bytes())
     kind, name = file.name.split(".")[:2]
     (record,) = records(committed(place(kind, event), event))
@@ -93,7 +93,7 @@ def test_no_event_tells_what_is_withheld(file: Path) -> None:
             assert told[RENAMED.get(field, field)] == value
 
 
-def test_cloud_events_keep_to_their_specification() -> None:
+def test_cloud_events_follow_their_specification() -> None:
     """CloudEvents 1.0 §3: the required attributes, non-empty; names of lower-case letters and digits, at most 20."""
     ids = set()
     for stored in LOG:
@@ -113,14 +113,14 @@ def test_cloud_events_keep_to_their_specification() -> None:
 
 @pytest.mark.parametrize("begin", "=+-@\t\r")
 def test_no_cell_is_a_formula(begin: str) -> None:
-    """A spreadsheet runs what begins so (OWASP, CSV injection); a number stays one, and a record one line."""
+    """Spreadsheets execute such cells (OWASP, CSV injection); a number stays a number, and a record one line."""
     assert cell(f"{begin}1").startswith("'")
     assert cell([f"{begin}1", "x"]).startswith("'")
     assert (cell(-1), cell("a-b"), cell("a\r\nb")) == (-1, "a-b", "a\\r\\nb")
 
 
-async def test_interrupted_anywhere_it_goes_on(nats_server: Broker, tmp_path: Path) -> None:
-    """Whatever a kill left of a file, with --resume it becomes the very file that it would have been."""
+async def test_an_interrupted_export_resumes_anywhere(nats_server: Broker, tmp_path: Path) -> None:
+    """With --resume any prefix of the file becomes the same file as without an interruption."""
     await publish(nats_server, LOG)
     for form in FORMS:
         whole = tmp_path / f"whole.{form}"
@@ -134,10 +134,10 @@ async def test_interrupted_anywhere_it_goes_on(nats_server: Broker, tmp_path: Pa
             assert (result.exit_code, part.read_bytes() == content) == (0, True), (form, length, result.output)
 
 
-async def test_parquet_goes_on_after_its_last_part(
+async def test_parquet_resumes_after_its_last_part(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts of whole commits, typed columns; with a part missing at the end, and one unfinished, nothing is twice."""
+    """Parts of whole commits, typed columns; with an unfinished part at the end no row is missing or twice."""
     monkeypatch.setattr(parquet, "ROWS", 20)
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
     await publish(nats_server, LOG)
@@ -158,10 +158,8 @@ async def test_parquet_goes_on_after_its_last_part(
         assert all(shown[name] == listed[name] for name in listed if name not in ("settings", "jwk"))
 
 
-async def test_a_part_of_the_log_and_what_is_refused(
-    nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By tenant, family, sequence, time; a file of another log, form or filter is left, and what to do said."""
+async def test_filters_and_refused_files(nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By tenant, family, sequence, time; a file of another log, format or filter stays as it is."""
     await publish(nats_server, LOG)
 
     async def told(*options: str) -> list[dict[str, Any]]:
@@ -207,7 +205,7 @@ async def test_a_part_of_the_log_and_what_is_refused(
 
 
 def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats_server: Broker) -> None:
-    """One line that says what to install."""
+    """One line that names the package to install."""
     asyncio.run(publish(nats_server, LOG[:1]))
     monkeypatch.delitem(sys.modules, "heirloom.export.parquet", raising=False)
     monkeypatch.delattr("heirloom.export.parquet", raising=False)
@@ -216,8 +214,8 @@ def test_parquet_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert refused.output == "Error: Parquet needs pyarrow: install heirloom-oauth[parquet]\n"
 
 
-async def test_it_follows_until_told_to_stop(nats_server: Broker) -> None:
-    """Commits appear as they arrive; SIGTERM ends it in order."""
+async def test_it_follows_until_sigterm(nats_server: Broker) -> None:
+    """Commits are printed as they arrive; SIGTERM ends it with status 0."""
     await publish(nats_server, LOG[:20])
     command = [str(HEIRLOOM), "audit", "export", "--follow", "--format", "cloudevents", "--nats", nats_server.url]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)

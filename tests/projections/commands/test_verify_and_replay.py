@@ -1,4 +1,4 @@
-"""`heirloom audit verify` and `replay` on a real log, and how a person says when."""
+"""`heirloom audit verify` and `replay` on a real log, and the times that commands accept."""
 
 import asyncio
 import sqlite3
@@ -30,7 +30,7 @@ LOG = eventful_log()
 
 
 async def test_verify_and_replay(nats_server: Broker, tmp_path: Path) -> None:
-    """The whole log is whole; as of any commit there is a read model; a liar is found."""
+    """The log verifies; a replay equals a read model of that position; a repeated commit is found."""
     await publish(nats_server, LOG)
     connection = await connect(nats_server.url, "test")
     steps: list[int] = []
@@ -54,10 +54,10 @@ async def test_verify_and_replay(nats_server: Broker, tmp_path: Path) -> None:
     await connection.close()
 
 
-async def test_a_replay_that_was_interrupted_goes_on(
+async def test_an_interrupted_replay_resumes(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken off after some commits, and gone on with to a moment and then to the end: the same file, to the row."""
+    """After a few commits, then to a moment, then to the end: every row as without an interruption."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
     monkeypatch.setattr("events.worker.parent.BATCH_SIZE", 8)
     await publish(nats_server, LOG)
@@ -77,8 +77,8 @@ async def test_a_replay_that_was_interrupted_goes_on(
     assert dump(broken_off) == dump(tmp_path / "whole")
 
 
-async def test_a_replay_goes_on_only_with_its_own(nats_server: Broker, tmp_path: Path) -> None:
-    """Not with another log's file, one family's, a later moment's, or what is no read model."""
+async def test_a_replay_resumes_only_its_own_file(nats_server: Broker, tmp_path: Path) -> None:
+    """Not another log's, one family's, one that is further than asked for, or a file of another kind."""
     await publish(nats_server, LOG)
     other, part, file = tmp_path / "other", tmp_path / "part", tmp_path / "file"
     made = LogMaker()
@@ -101,10 +101,10 @@ async def test_a_replay_goes_on_only_with_its_own(nats_server: Broker, tmp_path:
         assert (refused.exit_code, why in refused.output) == (1, True), refused.output
 
 
-async def test_each_replay_has_a_file_of_its_own(
+async def test_each_replay_has_its_own_file(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where none is named; --resume goes on in the last."""
+    """Where none is named; --resume goes on with the newest."""
     monkeypatch.chdir(tmp_path)
     await publish(nats_server, LOG)
     for until, file in (("10", "replay.db"), ("20", "replay-2.db")):
@@ -118,10 +118,10 @@ async def test_each_replay_has_a_file_of_its_own(
 
 
 @pytest.mark.parametrize("form", ["unwritable", "damaged"])
-async def test_what_keeps_a_replay_is_told_of_its_file(
+async def test_a_failed_replay_names_its_file(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """Not only in SQLite's words: which file it is about, and what to do."""
+    """With what to do, beside SQLite's own words."""
     await publish(nats_server, LOG[:1])
 
     async def feed(*_: object, **__: object) -> Outcome:
@@ -133,14 +133,13 @@ async def test_what_keeps_a_replay_is_told_of_its_file(
     assert f"{tmp_path / 'file'} " in said and ": database or disk is full; " in said and "--" in said
 
 
-async def test_a_name_that_is_no_familys(nats_server: Broker) -> None:
-    """Is a matter of usage, as everywhere."""
+async def test_a_malformed_family_id_is_a_usage_error(nats_server: Broker) -> None:
     refused = await replay(nats_server, "--family", "f.*")
     assert (refused.exit_code, "--family: 'f.*' is no family's id" in refused.output) == (2, True)
 
 
 async def replay(broker: Broker, *options: str) -> Result:
-    """What the command says."""
+    """Run `heirloom audit replay` with these options."""
     command = ["audit", "replay", "--nats", broker.url, *options]
     return await asyncio.to_thread(CliRunner().invoke, main, command)
 
@@ -151,8 +150,8 @@ async def replay(broker: Broker, *options: str) -> Result:
     [("--help",), ("export",), ("export", "--format", "csv"), ("verify",), ("verify", "--json"), ("export", "--help")],
     ids=" ".join,
 )
-def test_an_answer_that_cannot_be_written(nats_server: Broker, command: tuple[str, ...]) -> None:
-    """A full disk is told in one line, and no success."""
+def test_output_that_cannot_be_written(nats_server: Broker, command: tuple[str, ...]) -> None:
+    """A full disk is reported in one line, with exit code 1."""
     asyncio.run(publish(nats_server, LOG))
     nats = () if "--help" in command else ("--nats", nats_server.url)
     with Path("/dev/full").open("wb") as full:
@@ -163,8 +162,8 @@ def test_an_answer_that_cannot_be_written(nats_server: Broker, command: tuple[st
 
 
 @pytest.mark.parametrize("command", ["--version", "up --help", "audit export", "audit incidents", "audit verify"])
-def test_a_standard_output_that_is_closed(command: str, tmp_path: Path) -> None:
-    """Nothing can be answered: that is told before anything is done, in one line, and is no success."""
+def test_a_closed_standard_output(command: str, tmp_path: Path) -> None:
+    """It is reported in one line before anything is done, with exit code 1."""
     closing = ["sh", "-c", 'exec "$@" >&-', "sh", str(HEIRLOOM), *command.split()]
     done = subprocess.run(closing, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "Error: cannot write the answer: standard output is closed\n")
@@ -177,21 +176,21 @@ def test_a_standard_output_that_is_closed(command: str, tmp_path: Path) -> None:
         *("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"),
     ],
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
-    """With the usage's exit code, before anything is asked; it is no sequence either."""
+def test_malformed_times_are_refused(text: str) -> None:
+    """As a usage error, before any request; none of them is a sequence either."""
     for kind in (When(), Until()):
         with pytest.raises(click.BadParameter):
             kind.convert(text, None, None)
 
 
 def test_a_day_at_the_beginning_of_time_is_refused() -> None:
-    """In any zone: which one it is in UTC is sought from the day before."""
+    """In any time zone: the search for its UTC date starts a day earlier."""
     with pytest.raises(click.BadParameter, match="out of range"):
         When().convert("0001-01-01", click.Option(["--until"]), None)
 
 
-def test_times_are_said_in_two_ways() -> None:
-    """How long ago, or when; and for a replay also by sequence."""
+def test_times_are_relative_or_absolute() -> None:
+    """For a replay also a sequence."""
     ago = datetime.now(UTC) - When().convert("2d", None, None)
     assert abs(ago - timedelta(days=2)) < timedelta(minutes=1)
     assert When().convert("2026-11-20", None, None) == datetime(2026, 11, 20).astimezone()
@@ -200,8 +199,8 @@ def test_times_are_said_in_two_ways() -> None:
 
 
 @pytest.mark.parametrize("command", ["families", "revocations", "activity", "search", "export", "replay", "what-if"])
-def test_a_day_until_which_is_asked_is_included(command: str) -> None:
-    """In the zone of whoever asks: from its beginning, until its end."""
+def test_a_day_as_until_is_included(command: str) -> None:
+    """From its beginning until its end, in the caller's time zone."""
     options = {option: param for param in audit_command(command).params for option in param.opts}
     beginning = datetime(2026, 11, 20).astimezone()
     end = datetime(2026, 11, 20, 23, 59, 59, 999999).astimezone()

@@ -1,4 +1,4 @@
-"""Following a history through the log: parts of it, what is too long, and what cannot be followed."""
+"""What-if over a stored history: parts of it, one that is too long, one that cannot be decoded."""
 
 import asyncio
 from datetime import timedelta
@@ -20,12 +20,12 @@ from tests.projections.projector.test_projector import LOG, publish
 
 
 def terms(**others: Any) -> Scenario:
-    """Nothing is rotated, judged after the log's end."""
+    """A scenario without rotation, judged after the end of the log."""
     return Scenario("acme", {"refresh_token_rotation": "reuse"}, START + timedelta(minutes=2), **others)
 
 
 async def test_a_part_of_a_history(nats_server: Broker) -> None:
-    """By client; by sequence it reads from there on, by time all of it. Their thefts are let through."""
+    """By client and by position; a part that starts by sequence reads from there on, by time from the start."""
     await publish(nats_server, LOG)
     connection = await connect(nats_server.url, "test")
     steps: list[int] = []
@@ -47,7 +47,7 @@ async def test_a_part_of_a_history(nats_server: Broker) -> None:
 
 
 async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
-    """A commit of an unknown kind: its sequence is named, by the command and over the bus."""
+    """A commit with an unknown event: the command and the query name its sequence."""
     unknown = LOG[20].body.replace(b"TokenRotated", b"TokenBlessed")
     await publish(nats_server, [*LOG[:20], replace(LOG[20], body=unknown)])
     connection = await connect(nats_server.url, "test")
@@ -58,10 +58,8 @@ async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
     await connection.close()
 
 
-async def test_an_answer_waits_for_the_sequence_it_is_asked_for(
-    nats_server: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It judges that commit too; where the log does not get there in time, it says so and how far it is."""
+async def test_a_query_waits_for_its_min_seq(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It judges that commit too; if the log does not get there in time, the refusal says how far it is."""
     await publish(nats_server, LOG[:20])
     connection = await connect(nats_server.url, "test")
     asked = {"policy": {"refresh_token_rotation": "reuse"}, "min_seq": len(LOG)}

@@ -1,4 +1,4 @@
-"""The projector as a process: it catches up, answers, survives, and goes without losing a request."""
+"""The projector process: it catches up, answers queries, survives failures, and stops without losing a request."""
 
 import asyncio
 import os
@@ -30,14 +30,14 @@ PATIENCE_SECONDS = 20
 
 
 class Running:
-    """A projector, and a connection to ask it."""
+    """A projector process, and a connection for queries."""
 
     def __init__(self, process: asyncio.subprocess.Process, client: Client) -> None:
         self.process = process
         self.client = client
 
     async def ask(self, query: str, **parameters: Any) -> dict[str, Any]:
-        """The answer; a time-out is an error."""
+        """The reply to a query; fails after eight seconds."""
         reply = await self.client.request(f"audit.acme.{query}", msgspec.json.encode(parameters), timeout=8)
         answer: dict[str, Any] = msgspec.json.decode(reply.data)
         return answer
@@ -45,7 +45,7 @@ class Running:
 
 @asynccontextmanager
 async def projector(broker: Broker, read_model: Path, *, said: Path | None = None) -> AsyncIterator[Running]:
-    """A projector that is ready. Its log lines go to the file `said`."""
+    """A projector that is ready. Its standard error goes to the file `said`."""
     environment = os.environ | {"HEIRLOOM_NATS_URL": broker.url, "HEIRLOOM_READ_MODEL": str(read_model)}
     with (said or Path(os.devnull)).open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
@@ -65,7 +65,7 @@ async def projector(broker: Broker, read_model: Path, *, said: Path | None = Non
 
 
 async def publish(broker: Broker, log: list[Stored]) -> None:
-    """Lay these commits into the broker's stream as they are."""
+    """Publish these commits to the broker's stream, unchanged."""
     connection = await connect(broker.url, "test")
     await stream.ensure(connection, stream.Required())
     for stored in log:
@@ -74,8 +74,8 @@ async def publish(broker: Broker, log: list[Stored]) -> None:
     await connection.close()
 
 
-async def test_it_follows_answers_and_leaves_in_order(nats_server: Broker, tmp_path: Path) -> None:
-    """Live commits are there when asked for; a killed projector goes on where it was; SIGTERM loses no request."""
+async def test_it_follows_answers_and_stops_cleanly(nats_server: Broker, tmp_path: Path) -> None:
+    """Live commits are found by queries; a killed projector resumes; SIGTERM loses no request."""
     path = tmp_path / "model"
     await publish(nats_server, LOG[:20])
     async with projector(nats_server, path) as running:
@@ -103,7 +103,7 @@ async def test_it_follows_answers_and_leaves_in_order(nats_server: Broker, tmp_p
 
 
 async def test_it_survives_a_broker_that_comes_and_goes(nats_server: Broker, tmp_path: Path) -> None:
-    """Killed and started again: what is committed then is applied as if nothing had happened."""
+    """After a kill and restart of the broker, later commits are applied as usual."""
     await publish(nats_server, LOG[:20])
     async with projector(nats_server, tmp_path / "model") as running:
         nats_server.kill()
@@ -120,11 +120,11 @@ async def _has_applied_all(running: Running) -> bool:
     try:
         return (await running.ask("position", min_seq=len(LOG))).get("applied_seq") == len(LOG)
     except NoRespondersError:
-        return False  # it has not found the broker again
+        return False  # it is not connected again yet
 
 
-async def test_it_ends_in_order_without_a_broker(nats_server: Broker, tmp_path: Path) -> None:
-    """SIGTERM when the connections are gone: whatever cannot be said to the broker keeps nobody here."""
+async def test_it_stops_without_a_broker(nats_server: Broker, tmp_path: Path) -> None:
+    """SIGTERM while disconnected: nothing that it cannot send holds it up."""
     said = tmp_path / "said"
     await publish(nats_server, LOG[:20])
     async with projector(nats_server, tmp_path / "model", said=said) as running:
@@ -137,8 +137,8 @@ async def test_it_ends_in_order_without_a_broker(nats_server: Broker, tmp_path: 
     assert b"Traceback" not in said.read_bytes()
 
 
-async def test_a_writer_that_dies_is_started_again(nats_server: Broker, tmp_path: Path) -> None:
-    """On the file as it left it, though the log has grown since the projector was started: nothing is built anew."""
+async def test_a_killed_writer_is_restarted(nats_server: Broker, tmp_path: Path) -> None:
+    """On the file as it left it, though the log has grown since the start: nothing is rebuilt."""
     said = tmp_path / "said"
     await publish(nats_server, LOG[:20])
     async with projector(nats_server, tmp_path / "model", said=said) as running:
@@ -154,8 +154,8 @@ async def test_a_writer_that_dies_is_started_again(nats_server: Broker, tmp_path
     assert b"built anew" not in said.read_bytes()
 
 
-async def test_a_file_that_cannot_be_used_is_replaced(nats_server: Broker, tmp_path: Path) -> None:
-    """Garbage, and then a read model of another log: rebuilt, and said so. A halt is said in the answers."""
+async def test_an_unusable_file_is_replaced(nats_server: Broker, tmp_path: Path) -> None:
+    """Garbage, then a read model of another log: rebuilt, with a log line. A halt is named in the replies."""
     path, said = tmp_path / "model", tmp_path / "said"
     path.write_bytes(b"no database" * 1000)
     await publish(nats_server, LOG)

@@ -1,4 +1,4 @@
-"""The read model under fire: killed again and again, twice at once, and still what the log says, to the last row."""
+"""The read model under fire: projectors are killed many times, and it still equals the log, to the last row."""
 
 import asyncio
 import os
@@ -26,17 +26,17 @@ PATIENCE_SECONDS = 60
 ROUNDS = 10
 CATCH_UP_SECONDS = 0.8
 TRANSACTION_SECONDS = 0.01
-"""About what a projector takes to start and write what is new, and to write it alone."""
+"""About the time that a projector takes to start and write new commits, and to write a transaction."""
 
 
 def told(path: Path) -> Digest:
-    """The digest of that read model."""
+    """The digest of this read model."""
     with closing(open_for_queries(path)) as db:
         return digest_of(db)
 
 
 def built(path: Path, log: list[Stored]) -> Digest:
-    """The digest of a read model that nobody disturbed."""
+    """The digest of a read model built without an interruption."""
     model = ReadModel(path)
     model.apply(log)
     model.close()
@@ -44,7 +44,7 @@ def built(path: Path, log: list[Stored]) -> Digest:
 
 
 def long_log(families: int) -> list[Stored]:
-    """Every family lives through some generations and some end, in each of two tenants."""
+    """A log of that many families in each of two tenants, with rotations and reuses."""
     made = LogMaker()
     for number in range(families):
         for tenant in ("acme", "globex"):
@@ -57,8 +57,8 @@ def long_log(families: int) -> list[Stored]:
     return made.log
 
 
-def test_the_digest_tells_any_difference(tmp_path: Path) -> None:
-    """The same for any two builds; another for another sequence, and for a single value that was changed."""
+def test_the_digest_shows_any_difference(tmp_path: Path) -> None:
+    """It is the same for two builds; another for another sequence, or after one changed value."""
     log = eventful_log()
     whole = built(tmp_path / "whole", log)
     assert built(tmp_path / "again", log) == whole
@@ -70,8 +70,8 @@ def test_the_digest_tells_any_difference(tmp_path: Path) -> None:
     assert (changed.seq, changed.rows, changed.sha256 == whole.sha256) == (whole.seq, whole.rows, False)
 
 
-def test_two_people_compare_what_they_have_in_one_line(tmp_path: Path) -> None:
-    """`heirloom audit digest`: of a file, for people and pipes; what cannot be read is refused in a line."""
+def test_the_digest_command(tmp_path: Path) -> None:
+    """`heirloom audit digest` of a file, as a line and as JSON; an unreadable file is refused in one line."""
     log = eventful_log()
     whole = built(tmp_path / "whole", log)
     (tmp_path / "garbage").write_bytes(b"no database" * 1000)
@@ -89,7 +89,7 @@ def test_two_people_compare_what_they_have_in_one_line(tmp_path: Path) -> None:
 
 
 def test_two_writers_on_one_file_count_nothing_twice(tmp_path: Path) -> None:
-    """As when a killed projector's writer is still at work while the next one has begun."""
+    """As when a killed projector's writer is still running while the next one has started."""
     log = eventful_log()
     one, other = ReadModel(tmp_path / "model"), ReadModel(tmp_path / "model")
     one.apply(log[:15])
@@ -103,7 +103,7 @@ def test_two_writers_on_one_file_count_nothing_twice(tmp_path: Path) -> None:
 
 
 class Projector:
-    """One that dies and comes back."""
+    """A projector that is killed and started again."""
 
     def __init__(self, broker: Broker, path: Path) -> None:
         self.path = path
@@ -111,7 +111,7 @@ class Projector:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """In a process group of its own, with the writer that it starts."""
+        """Start it in its own process group, together with its writer."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "heirloom.projector"],
             env=self._environment,
@@ -121,7 +121,7 @@ class Projector:
         )
 
     def kill(self, *, writer_too: bool) -> None:
-        """Kill -9, of the projector alone or of its writer too."""
+        """Kill -9 the projector, with its writer or alone."""
         assert self._process is not None
         if writer_too:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -130,12 +130,12 @@ class Projector:
         self._process.wait()
 
     def applied(self) -> int:
-        """How far its file is."""
+        """The last sequence in its file."""
         with closing(open_for_queries(self.path)) as db:
             return int(db.execute("SELECT seq FROM checkpoint").fetchone()[0])
 
     def is_writing(self) -> bool:
-        """Whether it is in the middle of a transaction now."""
+        """Whether it has an open write transaction."""
         with closing(sqlite3.connect(self.path, isolation_level=None, timeout=0)) as db:
             try:
                 db.execute("BEGIN IMMEDIATE")
@@ -144,10 +144,10 @@ class Projector:
         return False
 
 
-async def test_projectors_killed_at_random_points_end_alike(nats_server: Broker, tmp_path: Path) -> None:
-    """Two side by side, each killed ten times while commits come in, say what an undisturbed one says."""
+async def test_projectors_killed_at_random_agree(nats_server: Broker, tmp_path: Path) -> None:
+    """Two projectors, each killed ten times while commits are appended, equal an undisturbed read model."""
     seed = random.randrange(10**9)
-    print(f"seed {seed}")  # shown with a failure: put it in place of the line above to see it again
+    print(f"seed {seed}")  # printed with a failure: put it in place of the random one to reproduce it
     chances = [random.Random(seed), random.Random(seed + 1)]
     projectors = [Projector(nats_server, tmp_path / name) for name in ("one", "other")]
     log = long_log(3000)
@@ -171,7 +171,7 @@ async def test_projectors_killed_at_random_points_end_alike(nats_server: Broker,
 
 
 async def _append(broker: Broker, commits: list[Stored]) -> None:
-    """Lay these commits into the log, faster than they are projected."""
+    """Append these commits faster than they are projected."""
     connection = await connect(broker.url, "test")
     try:
         await stream.ensure(connection, stream.Required())
@@ -184,7 +184,7 @@ async def _append(broker: Broker, commits: list[Stored]) -> None:
 
 
 async def _strike(projector: Projector, chance: random.Random, end: int) -> None:
-    """Start it, and kill it at any time from its first breath on, or in the middle of a transaction."""
+    """Start it, and kill it at a random time during the start or within a transaction."""
     projector.start()
     if chance.random() < 0.3 or not projector.path.exists():
         await asyncio.sleep(chance.random() * CATCH_UP_SECONDS)

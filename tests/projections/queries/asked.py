@@ -1,4 +1,4 @@
-"""An audit to ask, over the eventful log."""
+"""An audit for tests to query, over the eventful log."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -19,11 +19,11 @@ LOG = eventful_log()
 
 
 class Asked:
-    """An audit over a read model, new or as it stands there, and the model itself to go on with; it is `now` there."""
+    """An audit over the read model at `path`, and the model itself to apply more; `now` is the audit's clock."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            ReadModel(path).close()  # with its indexes, as it is asked
+            ReadModel(path).close()  # creates the indexes, as queries expect
         self.model = ReadModel(path)
         self.progress = Progress()
         self.progress.advance(self.model.applied)
@@ -39,23 +39,23 @@ class Asked:
         self.progress.advance(self.model.applied)
 
     async def close(self) -> None:
-        """End the audit, and close the model."""
+        """Close the audit and the model."""
         await self.audit.close()
         self.model.close()
 
     async def __call__(self, query: str, tenant: str = "acme", **parameters: Any) -> dict[str, Any]:
-        """The answer."""
+        """The reply to a query."""
         return await self.raw(query, msgspec.json.encode(parameters), tenant)
 
     async def raw(self, query: str, body: bytes, tenant: str = "acme") -> dict[str, Any]:
-        """The answer to any bytes; its headers must agree with it."""
+        """The reply to a body of any bytes; its headers must agree with it."""
         reply, headers = await self.audit.answer(f"audit.{tenant}.{query}", body, Asker(tenant, is_own=False))
         answer: dict[str, Any] = msgspec.json.decode(reply)
         assert headers.get("Nats-Service-Error") == answer.get("error")
         return answer
 
     async def pages(self, query: str, limit: int, **parameters: Any) -> list[dict[str, Any]]:
-        """All items, page by page."""
+        """The items of all pages."""
         items: list[dict[str, Any]] = []
         cursor = None
         while True:
@@ -67,4 +67,4 @@ class Asked:
 
 
 Asking: TypeAlias = Callable[[Sequence[Stored]], Awaitable[Asked]]
-"""Makes an audit of a log."""
+"""A function that opens an audit of a log."""

@@ -1,4 +1,4 @@
-"""What every audit query must refuse, whoever asks it: a table over all of them, so that a new one is tried too."""
+"""Parameters that every audit query must refuse: one table over all queries, so that a new one is covered too."""
 
 import itertools
 from typing import Any
@@ -22,7 +22,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "activity": {},
     "search": {"text": "reuse"},
 }
-"""A question that each of them answers, with something in it."""
+"""For each query parameters that it accepts, with items in the reply."""
 OF_ITS_OWN: dict[str, tuple[str, ...]] = {
     "family": ("family_id",),
     "families": ("since", "status"),
@@ -35,7 +35,7 @@ OF_ITS_OWN: dict[str, tuple[str, ...]] = {
     "activity": ("since",),
     "search": ("since",),
 }
-"""What can be wrong with it besides `min_seq`, and `limit` and `cursor` where there are pages."""
+"""The parameters to try besides `min_seq`, and besides `limit` and `cursor` of paged queries."""
 PAGED = set(GOOD) - {"token", "blast_radius"}
 INJECTIONS = ("' OR '1'='1", "x' UNION SELECT text FROM names --", "%", "f2\0", "1; DROP TABLE families", '"*" OR NEAR')
 SEQ_BEYOND, SEQ_HUGE = len(LOG) + 1, 10**30
@@ -58,13 +58,13 @@ BAD: dict[str, list[dict[str, Any]]] = {
 
 
 def test_every_query_is_in_the_table() -> None:
-    """Whoever adds one says here what it answers; `what_if` goes through the log and has tests of its own."""
+    """Only `what_if`, which reads the log, has its own tests."""
     assert set(QUERIES) <= set(GOOD)
 
 
 @pytest.mark.parametrize("query", GOOD)
 async def test_bad_parameters_are_refused(ask: Asked, query: str) -> None:
-    """Each one in turn, in an otherwise good question: one clear line, which repeats nothing of what was sent."""
+    """Each one within otherwise good parameters: one clear line that repeats nothing of the request."""
     good = GOOD[query]
     assert "error" not in await ask(query, **good)
     pages = ("limit", "cursor") if query in PAGED else ()
@@ -84,24 +84,24 @@ async def test_bad_parameters_are_refused(ask: Asked, query: str) -> None:
     ],
 )
 @pytest.mark.parametrize("injection", INJECTIONS)
-async def test_sql_is_a_word_like_any_other(ask: Asked, query: str, parameter: str, injection: str) -> None:
-    """Where any text is allowed it finds nothing, and everything is still there."""
+async def test_sql_in_a_parameter_is_only_text(ask: Asked, query: str, parameter: str, injection: str) -> None:
+    """It finds nothing, and everything is still there."""
     before = await ask("families")
     assert (await ask(query, **GOOD[query] | {parameter: injection}))["items"] == []
     assert await ask("families") == before
 
 
 @pytest.mark.parametrize("query", GOOD)
-async def test_another_tenant_is_told_nothing(ask: Asked, query: str) -> None:
-    """Of what is `acme`'s: not to a tenant with families of its own, nor to one that the log does not know."""
+async def test_another_tenant_receives_nothing(ask: Asked, query: str) -> None:
+    """Neither a tenant with families of its own, nor an unknown one, sees anything of `acme`."""
     for tenant in ("globex", "nobody"):
         told = msgspec.json.encode(await ask(query, tenant, **GOOD[query]))
         assert not any(of_acme in told for of_acme in (b'"f2"', b"f2-", b"user0", b"user2", b'"app"', b"Laptop"))
 
 
 @pytest.mark.parametrize("query", sorted(PAGED))
-async def test_a_cursor_is_of_one_question(ask: Asked, query: str) -> None:
-    """With any other query, filter or tenant, or altered in one character, it is refused."""
+async def test_a_cursor_belongs_to_one_query(ask: Asked, query: str) -> None:
+    """It is refused with another query, filter or tenant, or with one character altered."""
     if query == "activity":
         cursor = "AAAAAAAAAAAAAAAAMTc2MzY0MDAwMDAwMDAwMA"  # the log has one hour only
     else:

@@ -1,4 +1,4 @@
-"""What ended first, and what only later: every question is asked in the order of the log."""
+"""Which end came first: every query decides by the order of the log."""
 
 from datetime import timedelta
 
@@ -12,8 +12,8 @@ from tests.projections.queries.asked import Asking
 from tests.projections.queries.test_token_validity import at, told
 
 
-async def test_between_a_tokens_revocation_and_its_familys_the_family_lives(asking: Asking) -> None:
-    """CONTRACT §6: by sequence and by time; the family's end is its own, not that of its token."""
+async def test_a_revoked_token_does_not_end_its_family(asking: Asking) -> None:
+    """CONTRACT §6: by sequence and by time; the family ends by its own revocation only."""
     made = LogMaker()
     made.open("f")
     made.rotate("f")
@@ -33,8 +33,8 @@ async def test_between_a_tokens_revocation_and_its_familys_the_family_lives(aski
             assert [token["jti"] for token in state["access_tokens"]] == alive
 
 
-async def test_a_thief_reaches_what_was_alive_when_he_struck(asking: Asking) -> None:
-    """Not a token that was revoked before; but one whose holder was disabled only afterwards, and one revoked then."""
+async def test_a_theft_reaches_the_tokens_alive_at_its_time(asking: Asking) -> None:
+    """Not one revoked before; but one that the theft itself ended, and one of a client disabled later."""
     made = LogMaker()
     made.open("f")
     made.rotate("f")
@@ -49,8 +49,8 @@ async def test_a_thief_reaches_what_was_alive_when_he_struck(asking: Asking) -> 
     assert [token.get("jti", token["kind"]) for token in alive] == ["f-1", "held on", "refresh"]
 
 
-async def test_what_is_revoked_after_its_end_had_expired(asking: Asking) -> None:
-    """The first thing that ended it decides: a token's own end is one."""
+async def test_a_revocation_after_expiry_changes_nothing(asking: Asking) -> None:
+    """The first end decides, and expiry is one."""
     made = LogMaker()
     granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "issue", "seed")
     refresh = TokenIssued("refresh", "read", AUDIENCE, made.now + timedelta(seconds=2), generation=0, key=1)
@@ -66,7 +66,7 @@ async def test_what_is_revoked_after_its_end_had_expired(asking: Asking) -> None
 
 @pytest.mark.parametrize("withdrawn_first", [False, True])
 async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_first: bool) -> None:
-    """Of two orders that name the same client only its disabling is about what it holds, and that lasts."""
+    """Of two commits about a client only the disabling concerns its tokens, and it lasts."""
     made = LogMaker()
     made.open("f")
     for withdraw in (withdrawn_first, not withdrawn_first):
@@ -74,7 +74,7 @@ async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_f
             made.order("alice", ConsentWithdrawn("alice", "orders"))
         else:
             made.disable_client("orders", "lost")
-    made.exchange("f", "meanwhile", "orders")  # a replica did not know yet
+    made.exchange("f", "meanwhile", "orders")  # by a replica that has not applied the disabling
     ask = await asking(made.log)
     disabled = 3 if withdrawn_first else 2
     assert told(await ask("token", jti="meanwhile", at=at(4))) == (False, "revoked", disabled, "ClientDisabled")
@@ -82,8 +82,8 @@ async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_f
 
 
 @pytest.mark.parametrize("time", [b"9999-12-31T23:59:59-14:00", b"0001-01-01T00:00:00+14:00"])
-async def test_a_time_that_no_calendar_has_in_utc_silences_no_audit(asking: Asking, time: bytes) -> None:
-    """Whoever can append may write one: it is told as the last or the first there is."""
+async def test_a_time_out_of_range_in_utc_is_clamped(asking: Asking, time: bytes) -> None:
+    """A forged commit may hold one: it is read as the last or the first time there is, and queries still work."""
     made = LogMaker()
     made.open("f")
     made.open("g")
@@ -97,7 +97,7 @@ async def test_a_time_that_no_calendar_has_in_utc_silences_no_audit(asking: Aski
 
 
 async def test_a_forgery_after_the_end_is_an_incident(asking: Asking) -> None:
-    """CONTRACT §3.7: somebody has a key, whatever became of the family. It is listed, and ends nothing more."""
+    """CONTRACT §3.7: a key may be stolen, whatever became of the family. It is listed, and ends nothing more."""
     made = LogMaker()
     made.open("f")
     made.commit("f", FamilyRevoked("operator", "request"), actor="operator")

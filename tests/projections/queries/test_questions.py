@@ -1,4 +1,4 @@
-"""The state as it was, what changed, everything of a person, a theft's reach, counts by the hour, words."""
+"""The queries: past states, differences, everything of a person, a theft's reach, hourly counts, search."""
 
 import sqlite3
 from datetime import datetime, timedelta
@@ -27,12 +27,12 @@ from tests.projections.queries.test_token_validity import at, life
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
-    """Whose items these are."""
+    """The family ids of the items."""
     return [item["family_id"] for item in answer["items"]]
 
 
 async def test_a_family_as_it_was(ask: Asked) -> None:
-    """After each commit by sequence, and by time just before the next."""
+    """After each commit, by sequence, and by time just before the next one."""
     opened, first, second, third, theft, again = await life(ask, "f2")
     for seq, until, status, generation in [
         (opened, first, "live", 0),
@@ -53,8 +53,8 @@ async def test_a_family_as_it_was(ask: Asked) -> None:
     assert live["revoked_at"] is None
 
 
-async def test_a_token_that_was_revoked_by_itself_is_alive_no_more(ask: Asked) -> None:
-    """From that commit on, by sequence and by time; the family and its other tokens live."""
+async def test_a_token_revoked_alone_is_no_longer_alive(ask: Asked) -> None:
+    """From that commit on, by sequence and by time; the family and its other tokens stay."""
     *_, issued, revoked = await life(ask, "f3")
     moments: list[tuple[dict[str, Any], list[str]]] = [
         ({"seq": revoked - 1}, ["f3-3", "f3-2", "f3-1", "f3-0"]),
@@ -71,7 +71,7 @@ async def test_a_token_that_was_revoked_by_itself_is_alive_no_more(ask: Asked) -
 
 @pytest.fixture
 def long_families() -> LogMaker:
-    """Families with many exchanges: after two rotations, after a code, after a token of an hour; one of a denial."""
+    """Families with many exchanges: after two rotations, after a code, after a token of an hour; and a denied one."""
     made = LogMaker()
     waiting = DeviceAuthorizationStarted("tv", "read", AUDIENCE, "seed", made.now + timedelta(hours=1))
     made.commit("denied", waiting)
@@ -91,8 +91,8 @@ def long_families() -> LogMaker:
 
 
 @pytest.mark.parametrize("minutes", [6, 8, 11, 30, 61, 30_000])
-async def test_as_of_now_a_family_is_what_it_is(asking: Asking, long_families: LogMaker, minutes: int) -> None:
-    """However many commits it is since its refresh token, its code or its longest access token was given."""
+async def test_as_of_now_equals_the_family(asking: Asking, long_families: LogMaker, minutes: int) -> None:
+    """However many commits lie after its refresh token, code or longest access token."""
     asked = await asking(long_families.log)
     asked.now = microseconds(START + timedelta(minutes=minutes))
     for family_id in ("denied", "rotated", "code", "outlasting"):
@@ -105,8 +105,8 @@ async def test_as_of_now_a_family_is_what_it_is(asking: Asking, long_families: L
     assert {item["family_id"]: item["after"]["generation"] for item in change}["rotated"] == 2
 
 
-async def test_what_a_family_was_continued_with_before_many_commits(asking: Asking, long_families: LogMaker) -> None:
-    """At any moment of the past too, and to the thief: the refresh token is told, whatever was given after it."""
+async def test_a_past_state_behind_many_commits(asking: Asking, long_families: LogMaker) -> None:
+    """The refresh token of that time is found, also for a theft's reach, whatever was issued after it."""
     long_families.reuse("rotated")
     asked = await asking(long_families.log)
     opened, first, second, *_ = await life(asked, "rotated")
@@ -138,21 +138,21 @@ async def test_what_a_family_was_continued_with_before_many_commits(asking: Aski
         (9, ["f-1", "after", "of another", "f-0"]),
     ],
 )
-async def test_what_a_disabled_client_held_is_alive_no_more(ask_swapped: Asked, seq: int, alive: list[str]) -> None:
-    """By sequence and by time, also once the client is enabled again."""
+async def test_a_disabled_clients_tokens_are_not_alive(ask_swapped: Asked, seq: int, alive: list[str]) -> None:
+    """By sequence and by time, also after the client is enabled again."""
     for when in ({"seq": seq}, {"at": at(seq)}):
         state = await ask_swapped("as_of", family_id="f", **when)
         assert [token["jti"] for token in state["access_tokens"]] == alive
 
 
-async def test_what_a_disabled_client_held_is_out_of_a_thiefs_reach(ask_swapped: Asked) -> None:
-    """What another holds is not."""
+async def test_a_disabled_clients_tokens_are_out_of_a_thefts_reach(ask_swapped: Asked) -> None:
+    """Tokens of other clients are not."""
     alive = (await ask_swapped("blast_radius", family_id="f"))["alive"]
     assert [token.get("jti", token["kind"]) for token in alive] == ["f-0", "of another", "after", "f-1", "refresh"]
 
 
 async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
-    """Families that had begun then, and no other; never those of another tenant."""
+    """Only families that had begun by then; none of another tenant."""
     assert ids(await ask("as_of", sub="user1", seq=5)) == ["f1"]
     assert ids(await ask("as_of", at=at(4))) == ["f2", "f1", "f0"]
     assert ids(await ask("as_of", "globex", seq=len(LOG))) == ["f1"]
@@ -168,8 +168,8 @@ async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
     assert waiting == {"d1": "ann", "d2": ""}
 
 
-async def test_what_changed_between(ask: Asked) -> None:
-    """Each family once, whatever it went through; nothing in an empty range."""
+async def test_what_changed_in_a_range(ask: Asked) -> None:
+    """Each family once, with all its changes; nothing in an empty range."""
     everything = (await ask("diff", from_seq=0, to_seq=len(LOG)))["items"]
     assert sorted(item["family_id"] for item in everything) == [f"f{number}" for number in range(8)]
     assert all(item["before"] is None and "begun" in item["changes"] for item in everything)
@@ -184,8 +184,8 @@ async def test_what_changed_between(ask: Asked) -> None:
     assert ids(await ask("diff", "globex", from_seq=0, to_seq=len(LOG))) == ["f1"]
 
 
-async def test_what_changed_is_always_named(ask: Asked) -> None:
-    """Also where the family's state is the same: a token revoked by itself, or what was shown after the end."""
+async def test_changes_that_keep_the_state_are_named(ask: Asked) -> None:
+    """A token revoked alone, and a presentation after the end."""
     revoked, again = (await life(ask, "f3"))[-1], (await life(ask, "f2"))[-1]
     (change,) = (await ask("diff", from_seq=revoked - 1, to_seq=revoked))["items"]
     assert (change["family_id"], change["changes"]) == ("f3", ["token revoked"])
@@ -196,7 +196,7 @@ async def test_what_changed_is_always_named(ask: Asked) -> None:
 
 
 async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only its last ones are looked at, and as many before the range as in it."""
+    """Only the last commits are read, and as many before the range as within it."""
     first, *_, theft, again = await life(ask, "f2")
     whole = [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)]
     monkeypatch.setattr(family_state, "RECENT", 4)
@@ -207,14 +207,14 @@ async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatc
 async def test_what_changed_comes_in_pages(
     ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int, looked_through: int
 ) -> None:
-    """By items and by the commits a page goes through: nothing twice, nothing left out."""
+    """By items and by commits read: nothing twice, nothing missing."""
     whole = await ask("diff", from_seq=3, to_seq=len(LOG) - 1)
     monkeypatch.setattr(diff, "LOOKED_THROUGH", looked_through)
     assert await ask.pages("diff", limit, from_seq=3, to_seq=len(LOG) - 1) == whole["items"]
 
 
 async def test_everything_of_a_person(ask: Asked) -> None:
-    """Families, tokens with times, scopes and clients, and what was ordered; in pages of any size."""
+    """Families, tokens with times, scopes and clients, and cut-offs; in pages of any size."""
     answer = await ask("subject", sub="user0")
     assert {item["family_id"] for item in answer["items"]} == {"f0", "f3", "f6"}
     assert [cut["type"] for cut in answer["cut_offs"]] == ["SubjectUnblocked", "SubjectBlocked"]
@@ -227,8 +227,8 @@ async def test_everything_of_a_person(ask: Asked) -> None:
     assert (await ask("subject", sub="x' OR '1'='1"))["items"] == []
 
 
-async def test_how_far_a_theft_reached(ask: Asked) -> None:
-    """What was alive when the thief struck, since when, what for, and who showed what."""
+async def test_a_thefts_reach(ask: Asked) -> None:
+    """The tokens alive at the theft, since when it was possible, and who presented what."""
     opened, first, second, third, theft, again = await life(ask, "f2")
     answer = await ask("blast_radius", family_id="f2")
     assert (answer["generation"], answer["current_generation"], answer["type"]) == (0, 3, "TokenReuseDetected")
@@ -256,8 +256,8 @@ async def test_how_far_a_theft_reached(ask: Asked) -> None:
 
 
 @pytest.mark.parametrize("credential", ["authorization_code", "device_code"])
-async def test_how_far_the_theft_of_a_code_reached(asking: Asking, credential: Credential) -> None:
-    """It was copied after it was given, the redemption is where it branched, and that is told among the others."""
+async def test_the_reach_of_a_stolen_code(asking: Asking, credential: Credential) -> None:
+    """It was copied after it was issued, and its redemption is where the family branched."""
     made = LogMaker()
     grant = DEVICE_GRANT if credential == "device_code" else credential
     granted = GrantAuthorized("tv", "ann", "read", AUDIENCE, grant, "seed")
@@ -287,7 +287,7 @@ async def test_how_far_the_theft_of_a_code_reached(asking: Asking, credential: C
 
 
 async def test_counts_by_the_hour(ask: Asked) -> None:
-    """All of the log was within one, and each tenant sees its own."""
+    """The whole log lies within one hour; each tenant sees its own counts."""
     (hour,) = (await ask("activity"))["items"]
     assert hour["hour"] == "2026-11-20T12:00:00Z"
     counts = {name: hour[name] for name in ("begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse")}
@@ -320,14 +320,14 @@ async def test_counts_by_the_hour(ask: Asked) -> None:
     ],
 )
 async def test_words_are_found(ask: Asked, text: str, expected: list[str]) -> None:
-    """In reasons, causes and actors, in any order and case, newest first; there is no syntax to break."""
+    """In reasons, causes and actors, in any order and case, newest first; no text is a syntax error."""
     assert [item["type"] for item in (await ask("search", text=text))["items"]] == expected
     assert [item["type"] for item in await ask.pages("search", 1, text=text)] == expected
     assert (await ask("search", "globex", text="laptop"))["items"] == []
 
 
-async def test_before_the_first_family_there_is_nothing_to_tell(ask: Asked) -> None:
-    """It is named as what it is: the tenant's log begins with its settings, of which the read model knows nothing."""
+async def test_a_time_before_the_first_family(ask: Asked) -> None:
+    """The refusal names the first family: the read model knows nothing of the tenant's settings before it."""
     first = await ask("as_of", at="2026-11-20T12:00:00Z")  # when its client was configured
     assert first["error_description"] == "the first family of this tenant began at 2026-11-20T12:00:01+00:00"
     assert "holds no family" in (await ask("as_of", "nobody", at="2026-11-20T12:00:01Z"))["error_description"]
@@ -365,13 +365,12 @@ async def test_before_the_first_family_there_is_nothing_to_tell(ask: Asked) -> N
         ("search", {"text": "laptop", "cursor": "e30"}),
     ],
 )
-async def test_bad_questions_are_refused(ask: Asked, query: str, parameters: dict[str, Any]) -> None:
-    """Never guessed, never a fault of ours."""
+async def test_bad_parameters_are_refused(ask: Asked, query: str, parameters: dict[str, Any]) -> None:
     assert (await ask(query, **parameters))["error"] == "invalid_request"
 
 
-async def test_every_question_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
-    """Nothing scans a table of the log's size."""
+async def test_every_query_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
+    """None scans a table that grows with the log."""
     statements: list[str] = []
     connections = ask.audit._connections
     assert connections is not None

@@ -1,4 +1,4 @@
-"""The audit queries: what they tell, to whom, and what they refuse."""
+"""The audit's server: replies, tenants, pages, waiting, and refusals."""
 
 import asyncio
 import sqlite3
@@ -18,12 +18,12 @@ from tests.projections.queries.asked import LOG, Asked
 
 
 def ids(items: list[dict[str, Any]]) -> list[str]:
-    """Whose items these are."""
+    """The family ids of the items."""
     return [item["family_id"] for item in items]
 
 
-async def test_a_family_tells_its_life(ask: Asked) -> None:
-    """State, and everything in order: the theft, and the presentation after the end."""
+async def test_a_familys_timeline(ask: Asked) -> None:
+    """State and events in order: the theft, and the presentation after the end."""
     answer = await ask("family", family_id="f2")
     assert answer["status"] == "revoked"
     assert (answer["client_id"], answer["sub"], answer["generation"]) == ("app", "user2", 3)
@@ -44,8 +44,8 @@ async def test_a_family_tells_its_life(ask: Asked) -> None:
     assert first["timeline"] + rest["timeline"] == answer["timeline"]
 
 
-async def test_a_family_is_told_to_its_own_tenant_alone(ask: Asked) -> None:
-    """The same id may live in two tenants; an unknown one is refused in so many words."""
+async def test_a_family_is_visible_to_its_own_tenant_only(ask: Asked) -> None:
+    """Two tenants may have the same id; an unknown one is refused."""
     assert (await ask("family", "globex", family_id="f1"))["reason"] == "reuse_detected"
     assert (await ask("family", family_id="f1"))["status"] == "live"
     for tenant, family_id in [("globex", "f2"), ("nobody", "f1"), ("acme", "x' OR '1'='1")]:
@@ -75,7 +75,7 @@ async def test_a_family_is_told_to_its_own_tenant_alone(ask: Asked) -> None:
     ],
 )
 async def test_lists_are_filtered(ask: Asked, query: str, parameters: dict[str, Any], expected: list[str]) -> None:
-    """Newest first, in pages of any size, and never a row of the other tenant."""
+    """Newest first, in pages of any size, without a row of another tenant."""
     assert ids((await ask(query, **parameters))["items"]) == expected
     assert ids(await ask.pages(query, 1, **parameters)) == expected
 
@@ -95,17 +95,17 @@ async def test_lists_are_filtered(ask: Asked, query: str, parameters: dict[str, 
         ("as_of", {"sub": "user1", "seq": 8}),
     ],
 )
-async def test_a_page_looks_at_so_many_rows_and_goes_on(
+async def test_a_page_reads_a_bounded_number_of_rows(
     ask: Asked, monkeypatch: pytest.MonkeyPatch, query: str, parameters: dict[str, Any], looked_through: int
 ) -> None:
-    """Where no index tells what is asked for, a page may be empty; together they tell everything, once."""
+    """Without a matching index a page may be empty; together the pages hold every item once."""
     whole = (await ask(query, **parameters))["items"]
     monkeypatch.setattr(page, "LOOKED_THROUGH", looked_through)
     assert await ask.pages(query, 2, **parameters) == whole
 
 
-async def test_a_revocation_says_all_that_is_known(ask: Asked) -> None:
-    """When, which family, client and subject, why, who, and the commit."""
+async def test_the_fields_of_a_revocation(ask: Asked) -> None:
+    """Time, family, client, subject, reason, actor and commit."""
     operator, _, token, _ = (await ask("revocations"))["items"]
     assert operator["actor"] == "operator"
     assert operator["cause"] == "request"
@@ -115,15 +115,15 @@ async def test_a_revocation_says_all_that_is_known(ask: Asked) -> None:
 
 
 async def test_a_family_expires_by_itself(ask: Asked) -> None:
-    """Expiry is a function of time, not an event."""
+    """Expiry depends on the time alone; no event is needed."""
     ask.now = 1_900_000_000_000_000
     assert ids((await ask("families", status="expired"))["items"]) == ["f7", "f6", "f3", "f1", "f0"]
     assert (await ask("families", status="live"))["items"] == []
     assert (await ask("family", family_id="f0"))["status"] == "expired"
 
 
-async def test_what_has_just_expired(ask: Asked) -> None:
-    """Counts among the living for as long as is asked: another clock may say that it has not."""
+async def test_leeway_counts_the_just_expired_as_live(ask: Asked) -> None:
+    """For as long as `leeway` says: another clock may still see them alive."""
     ends = [(await ask("family", family_id=f"f{number}"))["expires_at"] for number in (0, 1, 3, 6, 7)]
     end = microseconds(datetime.fromisoformat(max(ends)))
     for seconds, leeway, found in ((1, 0, 0), (1, 2, 1), (2, 2, 0), (3, 2, 0)):
@@ -133,7 +133,7 @@ async def test_what_has_just_expired(ask: Asked) -> None:
 
 
 async def test_families_that_begin_with_a_device_or_a_code(ask: Asked) -> None:
-    """Before anybody has approved, when somebody has, when somebody said no; and a code shown twice."""
+    """Waiting, approved and denied devices; and a code presented twice."""
     items = {item["family_id"]: item for item in (await ask("families", "initech"))["items"]}
     assert {family: (item["sub"], item["status"]) for family, item in items.items()} == {
         "d1": ("ann", "live"),
@@ -143,8 +143,8 @@ async def test_families_that_begin_with_a_device_or_a_code(ask: Asked) -> None:
     assert ids((await ask("incidents", "initech", reason="code_reuse"))["items"]) == ["c1"]
 
 
-async def test_pages_stand_still_while_the_log_grows(ask: Asked) -> None:
-    """Every family that was there is seen once, whatever comes in between."""
+async def test_pages_are_stable_while_the_log_grows(ask: Asked) -> None:
+    """Every family of the first page's time is seen once."""
     made = LogMaker()
     made.log = list(LOG)
     page = await ask("families", limit=3)
@@ -181,18 +181,17 @@ async def test_pages_stand_still_while_the_log_grows(ask: Asked) -> None:
         b'{"sub": "' + b"a" * 17_000 + b'"}',
     ],
 )
-async def test_bad_requests_are_told_so(ask: Asked, body: bytes) -> None:
-    """Strictly: nothing is guessed."""
+async def test_malformed_bodies_are_refused(ask: Asked, body: bytes) -> None:
     assert (await ask.raw("families", body))["error"] == "invalid_request"
 
 
 async def test_unknown_parameters_are_ignored(ask: Asked) -> None:
-    """As the contract says; null is as good as absent."""
+    """As the contract says; null counts as absent."""
     assert len((await ask("families", colour="red", cursor=None))["items"]) == 8
 
 
-async def test_an_answer_waits_for_the_sequence_it_is_asked_for(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes with the commit; without it, it says so; and a halt is no reason to wait."""
+async def test_a_query_waits_for_its_min_seq(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply includes that commit; after the timeout, or when the projector halts, it is refused."""
     made = LogMaker()
     made.log = list(LOG)
     made.open("late")
@@ -215,7 +214,7 @@ async def test_an_answer_waits_for_the_sequence_it_is_asked_for(ask: Asked, monk
     )
 
 
-async def test_answers_stay_below_what_a_message_holds(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replies_fit_into_a_message(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer items, and a cursor for the rest."""
     monkeypatch.setattr(audit_queries, "MAX_REPLY", 900)
     page = await ask("families")
@@ -223,8 +222,8 @@ async def test_answers_stay_below_what_a_message_holds(ask: Asked, monkeypatch: 
     assert ids(await ask.pages("families", 1000)) == [f"f{number}" for number in range(7, -1, -1)]
 
 
-async def test_what_cannot_be_made_smaller_is_refused(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer too large for a message would be silence; of what a theft could reach, fewer tokens are told."""
+async def test_a_reply_that_cannot_be_split_is_refused(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too large a message would get no reply; of a theft's reach fewer tokens are listed."""
     whole = await ask("blast_radius", family_id="f2")
     assert whole["alive_count"] == len(whole["alive"]) == 5
     fewer = await ask("blast_radius", family_id="f2", limit=2)
@@ -238,8 +237,8 @@ async def test_what_cannot_be_made_smaller_is_refused(ask: Asked, monkeypatch: p
     assert refused == {"error": "server_error", "error_description": "the answer is too large for one message"}
 
 
-async def test_trouble_is_answered_too(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that does not answer, a read model that is not there, a fault of ours: never silence."""
+async def test_failures_get_a_reply_too(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log without a reply, a missing read model, a bug of ours."""
 
     async def missing() -> int:
         raise JetStreamMissing("gone")
@@ -268,7 +267,7 @@ FILTERS: dict[str, list[dict[str, Any]]] = {
 
 
 async def test_every_list_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
-    """No combination of filters scans a table or sorts what it found."""
+    """No combination of filters scans a table or sorts its result."""
     plans: list[str] = []
     connection = await ask.audit._connections.get()  # type: ignore[union-attr]
     statements: list[str] = []

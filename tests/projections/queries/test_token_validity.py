@@ -1,4 +1,4 @@
-"""Was this token valid then, and which commit decided it: before and after everything that can happen to it."""
+"""Whether a token was valid at a time, and which commit decided it: before and after every event."""
 
 from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from tests.projections.queries.asked import Asked, Asking
 
 
 def jwt(**claims: Any) -> str:
-    """Unsigned: the auditor does not look."""
+    """An unsigned JWT: the auditor does not check signatures."""
     return f"e30.{urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b'=').decode()}.c2ln"
 
 
@@ -25,7 +25,7 @@ ID_CLAIMS = {"iss": "https://acme.example", "sub": "ann", "aud": "web", "exp": 1
 
 
 def at(seq: int, seconds: float = 0) -> str:
-    """When a commit of a made log was, or so much later."""
+    """The time of a commit of a made log, plus some seconds."""
     return (START + timedelta(seconds=seq - 1 + seconds)).isoformat()
 
 
@@ -35,15 +35,15 @@ async def life(ask: Asked, family_id: str) -> list[int]:
 
 
 def told(answer: dict[str, Any]) -> tuple[bool, str, int, str]:
-    """The answer in brief."""
+    """The reply in brief: valid, verdict, and the deciding commit."""
     return answer["valid"], answer["verdict"], answer["decided_by"]["seq"], answer["decided_by"]["type"]
 
 
 async def test_an_access_token_before_and_after_each_commit(ask: Asked) -> None:
-    """Not issued, valid, dead with its family; or expired before that, when nothing else ended it."""
+    """Not issued, valid, revoked with its family, or expired before that."""
     opened, first, _, _, theft, _ = await life(ask, "f2")
     for when, expected in [
-        ("2026-11-20T11:59:59Z", (False, "not_issued", first, "TokenIssued")),  # before the tenant's log began
+        ("2026-11-20T11:59:59Z", (False, "not_issued", first, "TokenIssued")),  # before the tenant's first commit
         (at(first, -0.000001), (False, "not_issued", first, "TokenIssued")),
         (at(first), (True, "valid", first, "TokenIssued")),
         (at(theft, -0.000001), (True, "valid", first, "TokenIssued")),
@@ -58,8 +58,8 @@ async def test_an_access_token_before_and_after_each_commit(ask: Asked) -> None:
     assert opened < first
 
 
-async def test_one_access_token_is_revoked_and_the_rest_lives(ask: Asked) -> None:
-    """The commit that names its jti decides, for that jti alone."""
+async def test_one_revoked_access_token(ask: Asked) -> None:
+    """The commit that names its jti decides, for that jti only."""
     *_, issued, revoked = await life(ask, "f3")
     assert told(await ask("token", jti="f3-3")) == (False, "revoked", revoked, "TokenRevoked")
     assert told(await ask("token", jti="f3-3", at=at(revoked, -0.5))) == (True, "valid", issued, "TokenIssued")
@@ -82,15 +82,15 @@ async def test_one_access_token_is_revoked_and_the_rest_lives(ask: Asked) -> Non
         ("f-0", 9, (True, "valid", 1, "TokenIssued")),
     ],
 )
-async def test_what_a_client_held_is_void_from_its_disabling_on(
+async def test_a_disabled_clients_tokens_are_not_valid(
     ask_swapped: Asked, jti: str, seq: int, expected: tuple[bool, str, int, str]
 ) -> None:
-    """For good, in a family that another client began; the other tokens of that family are good."""
+    """For good, in a family that another client began; the family's other tokens stay valid."""
     assert told(await ask_swapped("token", jti=jti, at=at(seq))) == expected
 
 
-async def test_a_refresh_token_lives_until_it_is_rotated(ask: Asked) -> None:
-    """The first thing that ended it decides, not what came after."""
+async def test_a_refresh_token_is_valid_until_it_is_rotated(ask: Asked) -> None:
+    """The first end decides, not a later one."""
     opened, first, second, _, theft, _ = await life(ask, "f2")
     assert told(await ask("token", family_id="f2", generation=0)) == (False, "rotated", first, "TokenRotated")
     assert told(await ask("token", family_id="f2", generation=0, at=at(opened))) == (
@@ -110,7 +110,7 @@ async def test_a_refresh_token_lives_until_it_is_rotated(ask: Asked) -> None:
 
 
 async def test_a_token_expires_by_itself(ask: Asked) -> None:
-    """Then the commit that gave it decided it."""
+    """Then the commit that issued it decides."""
     ask.now = 1_900_000_000_000_000
     last = (await life(ask, "f7"))[-1]
     assert told(await ask("token", jti="f7-3")) == (False, "expired", last, "TokenIssued")
@@ -145,18 +145,16 @@ async def test_a_token_expires_by_itself(ask: Asked) -> None:
         ("acme", {"jti": "f2-1", "at": "2027-01-01T00:00:00Z"}, "in the future"),
     ],
 )
-async def test_what_cannot_be_answered_is_refused(
-    ask: Asked, tenant: str, parameters: dict[str, Any], why: str
-) -> None:
-    """In clear words, which never repeat what was asked."""
+async def test_bad_parameters_are_refused(ask: Asked, tenant: str, parameters: dict[str, Any], why: str) -> None:
+    """In clear words that repeat nothing of the request."""
     answer = await ask("token", tenant, **parameters)
     assert answer["error"] == "invalid_request"
     assert why in answer["error_description"]
     assert "secret" not in str(answer)
 
 
-async def test_the_token_itself_can_be_shown(ask: Asked, asking: Asking) -> None:
-    """Every form the service makes, as it makes it; the answer holds nothing of its text."""
+async def test_the_token_itself_may_be_sent(ask: Asked, asking: Asking) -> None:
+    """Every format that the service issues; the reply holds nothing of its text."""
     family, jti, code = new_id(), new_id(), new_id()
     made = LogMaker()
     made.open(family, sub="ann")
@@ -191,7 +189,7 @@ async def test_the_token_itself_can_be_shown(ask: Asked, asking: Asking) -> None
     "text",
     ["", ".", "..", "a.b", jwt(sid="x"), jwt(jti=5), "e30." + "W" * 4000 + ".x", "ü.ü.ü", "hrt_", "hrt_" + "é" * 69],
 )
-def test_what_is_no_token(text: str) -> None:
-    """Refused before anything is looked up."""
+def test_malformed_tokens(text: str) -> None:
+    """Refused before any lookup."""
     with pytest.raises(NoToken):
         claim_of(text)

@@ -1,4 +1,4 @@
-"""An access token that was exchanged ends with the one it came of (RFC 8693), for whoever audits it as well."""
+"""The audit agrees that an exchanged access token ends with the token it came of (RFC 8693)."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from tests.projections.queries.asked import Asked, Asking
 
 @pytest.fixture
 async def chained(asking: Asking) -> Asked:
-    """The log of a token, one that came of it, and one that came of that."""
+    """A token, one exchanged from it, and one exchanged from that."""
     return await asking(chained_log())
 
 
 @pytest.fixture
 async def passed_on(asking: Asking) -> Asked:
-    """The log of a token that one client swapped after another, of which the first is disabled."""
+    """A token that two clients exchanged one after the other, the first of which is disabled."""
     return await asking(passed_on_log())
 
 
@@ -28,17 +28,17 @@ async def passed_on(asking: Asking) -> Asked:
         ("f-1", "valid", 2),
     ],
 )
-async def test_what_came_of_a_revoked_token_was_not_valid(
+async def test_tokens_exchanged_from_a_revoked_one_are_not_valid(
     chained: Asked, jti: str, verdict: str, decided_by: int
 ) -> None:
-    """RFC 7009 §2.1: by the commit that revoked the one before it; valid until then."""
+    """RFC 7009 §2.1: the commit that revoked the original decides; they were valid until then."""
     after = await chained("token", jti=jti, at="2026-11-20T12:00:05.5Z")
     assert (after["verdict"], after["decided_by"]["seq"]) == (verdict, decided_by)
     assert (await chained("token", jti=jti, at="2026-11-20T12:00:04.5Z"))["valid"]
 
 
-async def test_no_list_of_living_tokens_names_them(chained: Asked) -> None:
-    """Neither the family as of then, nor what a thief could have used."""
+async def test_lists_of_live_tokens_leave_them_out(chained: Asked) -> None:
+    """Both the family at that time, and a theft's reach."""
     before = await chained("as_of", family_id="f", seq=5)
     assert {token["jti"] for token in before["access_tokens"]} == {"f-0", "f-1", ONCE, "twice", "sibling"}
     after = await chained("as_of", family_id="f", seq=6)
@@ -57,10 +57,10 @@ async def test_no_list_of_living_tokens_names_them(chained: Asked) -> None:
         ("and again", "valid", 7, ["billing", "orders"]),
     ],
 )
-async def test_what_a_disabled_client_has_acted_with_was_not_valid(
+async def test_tokens_that_a_disabled_client_acted_for_are_not_valid(
     passed_on: Asked, jti: str, verdict: str, decided_by: int, act: list[str] | None
 ) -> None:
-    """CONTRACT §2: whoever holds it, and for good; not what it acts with once it is enabled again."""
+    """CONTRACT §2: whoever holds them, for good; but not those after it is enabled again."""
     found = await passed_on("token", jti=jti, at="2026-11-20T12:00:06.5Z")
     assert (found["verdict"], found["decided_by"]["seq"], found.get("act")) == (verdict, decided_by, act)
     if decided_by == 4:
@@ -68,8 +68,8 @@ async def test_what_a_disabled_client_has_acted_with_was_not_valid(
         assert (await passed_on("token", jti=jti, at="2026-11-20T12:00:02.5Z"))["valid"]
 
 
-async def test_no_list_of_living_tokens_names_what_a_disabled_client_has_acted_with(passed_on: Asked) -> None:
-    """By sequence and by time, as of then and for a thief."""
+async def test_lists_of_live_tokens_leave_out_a_disabled_actors(passed_on: Asked) -> None:
+    """By sequence and by time, at that time and for a theft."""
     before = await passed_on("as_of", family_id="f", seq=3)
     assert {token["jti"] for token in before["access_tokens"]} == {"f-0", ONCE, "twice"}
     for moment in ({"seq": 7}, {"at": "2026-11-20T12:00:06.5Z"}):

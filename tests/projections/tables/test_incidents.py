@@ -1,4 +1,4 @@
-"""What an incident is called."""
+"""The reasons of incidents."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from projections.tables.incidents import reason_of
     ("credential", "reason"),
     [("refresh_token", "reuse_detected"), ("authorization_code", "code_reuse"), ("device_code", "code_reuse")],
 )
-def test_a_reuse_is_called_what_it_ends_the_family_for(credential: Credential, reason: str) -> None:
-    """CONTRACT §4 has one reason for refresh tokens and another for codes of either kind."""
+def test_a_reuse_has_the_reason_of_its_familys_end(credential: Credential, reason: str) -> None:
+    """CONTRACT §4 has one reason for refresh tokens and another for both kinds of codes."""
     assert reason_of(TokenReuseDetected(0, 0, "tv", credential)) == reason
     assert reason_of(ForgeryDetected(7, 0, "tv")) == "forgery"

@@ -1,4 +1,4 @@
-"""The views of the read model say in words what the tables hold in numbers."""
+"""The readable views show the tables' numbers as words."""
 
 import sqlite3
 from contextlib import closing
@@ -16,7 +16,7 @@ RENAMED = {"presented_generation": "generation", "newest_generation": "current_g
 
 
 @pytest.mark.parametrize("query", ["families", "incidents", "revocations"])
-async def test_the_views_tell_what_the_audit_tells(ask: Asked, tmp_path: Path, query: str) -> None:
+async def test_the_views_agree_with_the_audit(ask: Asked, tmp_path: Path, query: str) -> None:
     """Row by row, in all columns that both have."""
     audited = [
         {**item, "tenant": tenant} for tenant in TENANTS for item in (await ask(query, tenant, limit=1000))["items"]
@@ -28,7 +28,7 @@ async def test_the_views_tell_what_the_audit_tells(ask: Asked, tmp_path: Path, q
     by_seq = {item[seq]: item for item in audited}
     for row in rows:
         told = by_seq[row.pop("seq")]
-        row.pop("status", None)  # that of the audit is as of another time
+        row.pop("status", None)  # the audit's is as of another time
         compared = {RENAMED.get(column, column): value for column, value in row.items()}
         common = compared.keys() & told.keys()
         assert len(common) >= 7
@@ -36,7 +36,7 @@ async def test_the_views_tell_what_the_audit_tells(ask: Asked, tmp_path: Path, q
 
 
 async def test_the_timeline_and_the_hours(ask: Asked, tmp_path: Path) -> None:
-    """Events in order, times and terms of the tokens; counts per hour."""
+    """Events in order, times and scopes of the tokens; counts per hour."""
     told = (await ask("family", family_id="f2"))["timeline"]
     with closing(open_for_queries(tmp_path / "model")) as db:
         rows = db.execute("SELECT * FROM readable_history WHERE family_id = 'f2' ORDER BY seq").fetchall()
@@ -53,7 +53,7 @@ async def test_the_timeline_and_the_hours(ask: Asked, tmp_path: Path) -> None:
 
 
 def test_lists_are_read_from_their_indexes(tmp_path: Path) -> None:
-    """What the console asks for first never sorts or reads a whole table."""
+    """The console's first queries neither sort nor read a whole table."""
     model = ReadModel(tmp_path / "model")
     model.apply(eventful_log())
     model.close()
@@ -71,7 +71,7 @@ def test_lists_are_read_from_their_indexes(tmp_path: Path) -> None:
 
 
 def _same(value: Any) -> Any:
-    """A time of the audit with as many digits as the views have."""
+    """A time of the audit with as many digits as in the views."""
     if isinstance(value, str) and value.endswith("Z") and value[:2] == "20":
         whole, _, fraction = value[:-1].partition(".")
         return f"{whole}.{fraction.ljust(6, '0')}Z"
