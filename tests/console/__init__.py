@@ -1,7 +1,7 @@
 """The console's tests.
 
-Datasette asks SQLite for its version and for JSON by a connection of its own each time, and leaves it open, which
-Python 3.13 reports. Here it is told the version and is lent one connection.
+Datasette opens a connection each time to find SQLite's version and JSON support, and does not close it, which
+Python 3.13 reports. Here the version is given, and one connection is shared.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""A day of several clients, made with the service's own events: something for the console to show.
+"""A day of several clients, made from the service's own events, for the console to show.
 
-Sign-ins and refreshes follow the hours of a working day; some people leave, an operator ends a few families, one copied
-authorization code is shown twice, and three refresh tokens are stolen.
+Sign-ins and refreshes follow the hours of a working day; some people log out, an operator ends a few families, one
+authorization code is presented twice, and three refresh tokens are stolen.
 """
 
 import random
@@ -20,13 +20,13 @@ from events.log.stored_commit import Stored
 from tests.projections.logs import AUDIENCE, LogMaker
 
 CLIENTS = {"web": 6, "mobile": 9, "tv": 2, "back-office": 3}
-"""Client → its share."""
+"""The share of each client."""
 PEOPLE = ("alice", "bashir", "chiara", "dana", "emeka", "farida", "goran", "hana", "ines", "jonas", "keiko", "luca")
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 class Day(LogMaker):
-    """A log whose time is set."""
+    """A log that sets its own time."""
 
     def __init__(self, end: datetime, seed: int = 20) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Day(LogMaker):
         return self._time
 
     def pass_by(self, per_hour: int) -> list[Stored]:
-        """The log of all of it, `per_hour` commits in the busiest hours."""
+        """The log of the whole day, with `per_hour` commits in the busiest hours."""
         thefts = [self._end - timedelta(hours=hours) for hours in (17.3, 6.6, 0.4)]
         copied_codes = [self._end - timedelta(hours=9.2)]
         while self._time < self._end:

@@ -1,4 +1,4 @@
-"""Chromium without a screen, with a profile of its own, and a console as its users start it."""
+"""Headless Chromium with its own profile, and a console started as its users start it."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ _OPTIONS = (
 
 @contextmanager
 def chromium(profile: Path, *, scale: int = 1) -> Iterator[webdriver.Chrome]:
-    """A browser with `scale` dots to a pixel; the test is skipped where there is none on the machine."""
+    """A browser with `scale` dots to a pixel; the test is skipped if none is installed."""
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
@@ -38,7 +38,7 @@ def chromium(profile: Path, *, scale: int = 1) -> Iterator[webdriver.Chrome]:
     ):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Driver(driver))  # both named: nothing is looked for or fetched
+    browser = webdriver.Chrome(options=options, service=Driver(driver))  # both paths given: no search, no download
     try:
         browser.set_page_load_timeout(PATIENCE_SECONDS)
         yield browser
@@ -47,7 +47,7 @@ def chromium(profile: Path, *, scale: int = 1) -> Iterator[webdriver.Chrome]:
 
 
 class Console:
-    """A running `heirloom console`: where it is, and what lets people in."""
+    """A running `heirloom console`: its URL and its login token."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, token: str) -> None:
         self.url = url
@@ -55,14 +55,14 @@ class Console:
         self._process = process
 
     def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """End it; the exit status."""
+        """Stop it; the exit status."""
         self._process.send_signal(signum)
         return self._process.wait(PATIENCE_SECONDS)
 
 
 @contextmanager
 def running(*arguments: str | os.PathLike[str]) -> Iterator[Console]:
-    """The command on a free port, ended whatever happens."""
+    """The command on a free port; killed at the end."""
     with subprocess.Popen(
         [HEIRLOOM, "console", "--port", "0", *arguments],
         stdin=subprocess.DEVNULL,

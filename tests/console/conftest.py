@@ -1,4 +1,4 @@
-"""What the tests of the console share."""
+"""Fixtures of the console's tests."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,12 +10,12 @@ from tests.console.site import Site, make, site
 
 @pytest.fixture(scope="session")
 def read_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the eventful log; nobody changes it."""
+    """A read model of the eventful log; no test changes it."""
     return make(tmp_path_factory.mktemp("console") / "read-model.db")
 
 
 @pytest.fixture
 async def console(read_model: Path) -> AsyncIterator[Site]:
-    """Somebody who has logged in."""
+    """A browser that has logged in."""
     async with site(read_model) as browser:
         yield browser

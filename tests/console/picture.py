@@ -13,7 +13,7 @@ COMMITS_PER_HOUR = 260
 
 
 def main(into: Path) -> None:
-    """A day of activity, looked at through the console as it is."""
+    """Take a screenshot of the dashboard over a day of activity."""
     with tempfile.TemporaryDirectory(prefix="heirloom-picture-") as directory:
         path = Path(directory) / "read-model.db"
         model = ReadModel(path)

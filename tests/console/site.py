@@ -1,4 +1,4 @@
-"""A console to ask over HTTP, without a socket."""
+"""A console over HTTP without a socket."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,17 +33,17 @@ class Site:
         self.client = client
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
-        """As a browser that wants a page."""
+        """GET as a browser that expects a page."""
         return await self.client.get(path, **{"headers": HTML, **options})
 
     async def page(self, path: str) -> str:
-        """A page that must be there."""
+        """A page that must exist."""
         response = await self.get(path)
         assert response.status_code == 200, response.text
         return response.text
 
     async def rows(self, query: str, **parameters: str) -> list[dict[str, Any]]:
-        """What a canned query or a view holds."""
+        """The rows of a canned query or a view."""
         asked = {**parameters, "_shape": "array"}
         response = await self.get(f"/read-model/{query}.json", params=asked)
         assert response.status_code == 200, response.text
@@ -51,18 +51,18 @@ class Site:
         return rows
 
     async def log_in(self, token: str = TOKEN, **options: Any) -> httpx.Response:
-        """Send the form."""
+        """Post the login form."""
         return await self.client.post("/login", data={"token": token, "next": "/"}, **options)
 
     @property
     def cookie(self) -> str | None:
-        """The session's."""
+        """The session cookie."""
         return self.client.cookies.get(COOKIE)
 
 
 @asynccontextmanager
 async def site(read_model: Path, *, logged_in: bool = True, login: bool = True, **options: Any) -> AsyncIterator[Site]:
-    """A console over that read model, and whoever looks at it."""
+    """A console over that read model, and a browser at it."""
     console = await create(ConsoleOptions(read_model, login=login, **options), TOKEN if login else None)
     transport = httpx.ASGITransport(app=console.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:

@@ -21,14 +21,14 @@ PAGES = "family?family_id=f2", "incidents", "readable_families?status=live", "re
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """One for all tests here."""
+    """One browser for all tests of this module."""
     with chromium(tmp_path_factory.mktemp("chromium")) as browser:
         yield browser
 
 
 @pytest.fixture
 def service(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[Service]:
-    """Started only where there is a browser."""
+    """A service, only started if there is a browser."""
     with service_running(tmp_path / "data", seed=SEED) as service:
         yield service
 
@@ -69,7 +69,7 @@ async def test_the_theft_is_found_by_clicking(browser: webdriver.Chrome, service
 
 
 def test_every_kind_of_page_opens(browser: webdriver.Chrome, read_model: Path) -> None:
-    """Without an error of the browser's: nothing is refused by the policy, nothing is missing."""
+    """Without browser errors: the policy refuses nothing, and nothing is missing."""
     with running("--read-model", read_model, "--no-login") as console:
         for page in ("", "/read-model", *(f"/read-model/{name}" for name in PAGES)):
             browser.get(f"{console.url}{page}")
@@ -79,7 +79,7 @@ def test_every_kind_of_page_opens(browser: webdriver.Chrome, read_model: Path) -
 
 
 async def theft(service: Service) -> None:
-    """The demo's: a sign-in, two refreshes, and the first refresh token once more."""
+    """The demo's theft: a sign-in, two refreshes, and the first refresh token again."""
     async with service.client() as app, service.role("auditor") as auditor:
         first = await app.issue("alice", "read offline_access")
         second = await app.refresh(first["refresh_token"])
@@ -90,29 +90,29 @@ async def theft(service: Service) -> None:
 
 
 def heading(browser: webdriver.Chrome) -> str:
-    """Of the page."""
+    """The page's heading."""
     return text(browser, "h1")
 
 
 def text(browser: webdriver.Chrome, selector: str) -> str:
-    """Of the first such element."""
+    """The text of the first such element."""
     return browser.find_element(By.CSS_SELECTOR, selector).text
 
 
 def click(browser: webdriver.Chrome, selector: str) -> None:
-    """On the first such element."""
+    """Click the first such element."""
     browser.find_element(By.CSS_SELECTOR, selector).click()
 
 
 def follow(browser: webdriver.Chrome, selector: str) -> None:
-    """A link, to the page behind it."""
+    """Click a link and wait for the next page."""
     with another_page(browser):
         click(browser, selector)
 
 
 @contextmanager
 def another_page(browser: webdriver.Chrome) -> Iterator[None]:
-    """Ends when the page that was there is gone."""
+    """Wait at the end until the former page is gone."""
     page = browser.find_element(By.TAG_NAME, "html").id
     yield
     waiting = WebDriverWait(browser, PATIENCE_SECONDS)
@@ -120,6 +120,6 @@ def another_page(browser: webdriver.Chrome) -> Iterator[None]:
 
 
 def assert_quiet(browser: webdriver.Chrome, ignoring: str = "nothing") -> None:
-    """The browser's console has said nothing since it was asked last."""
+    """Fails if the browser's console has new messages."""
     said = [entry["message"] for entry in browser.get_log("browser") if ignoring not in entry["message"]]  # type: ignore[no-untyped-call]
     assert said == []

@@ -1,4 +1,4 @@
-"""`heirloom console` as a process: how it starts, what it says, how it ends."""
+"""`heirloom console` as a process: start, output, end."""
 
 import signal
 import socket
@@ -14,8 +14,8 @@ from tests.console.browser import running
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_it_answers_and_ends_in_order(read_model: Path, signum: signal.Signals) -> None:
-    """One line once it answers, a token that lets in, and status 0, also while a browser is connected."""
+def test_it_answers_and_stops_cleanly(read_model: Path, signum: signal.Signals) -> None:
+    """One line when it is ready, a token to log in with, and status 0, also while a browser is connected."""
     with running("--read-model", read_model) as console, httpx.Client(base_url=console.url) as browser:
         assert browser.get("/read-model.json").status_code == 401
         assert browser.post("/login", data={"token": console.token}).status_code == 303
@@ -38,21 +38,20 @@ def test_it_answers_and_ends_in_order(read_model: Path, signum: signal.Signals) 
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_why_it_does_not_start(read_model: Path, arguments: list[str], why: str, status: int) -> None:
-    """A line that says what to do, a status, and no traceback."""
+    """A line that says what to do, an exit status, and no traceback."""
     if not {"--data", "--read-model"} & set(arguments):
         arguments = ["--read-model", str(read_model), *arguments]
     assert_refused(arguments, why, status)
 
 
-def test_a_port_that_is_taken(read_model: Path) -> None:
-    """By something else."""
+def test_a_port_in_use(read_model: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert_refused(["--read-model", str(read_model), "--port", port], "choose another with --host or --port")
 
 
-def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Datasette is not there."""
+def test_a_missing_datasette(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names what to install."""
     monkeypatch.delitem(sys.modules, "heirloom.console.serve", raising=False)
     monkeypatch.setitem(sys.modules, "datasette.app", None)
     assert_refused([], "pip install 'heirloom-oauth[console]'")

@@ -1,4 +1,4 @@
-"""CSV of the console is for spreadsheets, which take some text for a formula and run it (OWASP, CSV injection)."""
+"""CSV downloads are for spreadsheets, which execute some text as formulas (OWASP, CSV injection)."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ PAYLOADS = ('=HYPERLINK("https://evil.example","x")', "+1+cmd|' /C calc'!A0", "-
 
 @pytest.mark.parametrize("stream", ["", "?_stream=1"])
 async def test_no_cell_of_the_console_is_a_formula(stream: str, tmp_path: Path) -> None:
-    """A person may be called what a thief likes; the export's guard stands here, too."""
+    """An attacker may choose a `sub`; the export's guard applies here, too."""
     made = LogMaker()
     for number, sub in enumerate(PAYLOADS):
         made.open(f"f{number}", sub=sub)
@@ -31,13 +31,13 @@ async def test_no_cell_of_the_console_is_a_formula(stream: str, tmp_path: Path) 
     assert not [value for row in rows for value in row.values() if value.startswith(FORMULA)]
 
 
-def test_rows_are_otherwise_as_they_were() -> None:
-    """Numbers stay numbers, below zero as well; quotes and line breaks stay within their cell."""
+def test_other_cells_stay_as_they_are() -> None:
+    """Numbers stay numbers, also negative ones; quotes and line breaks stay within their cell."""
     assert guarded_rows(b'a,-1,-2.5,"x, ""y"""\r\n') == b'a,-1,-2.5,"x, ""y"""\r\n'
     assert guarded_rows(b'"=1\nb",c\r\n') == b"'=1\\nb,c\r\n"
 
 
 @pytest.mark.parametrize("payload", [*PAYLOADS, "\t=1", "\r=1", "\n=1"])
 def test_export_and_console_have_one_guard(payload: str) -> None:
-    """Each way to begin a formula."""
+    """Each character that begins a formula."""
     assert cell(payload).startswith("'")

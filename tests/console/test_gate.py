@@ -1,4 +1,4 @@
-"""Who comes in to the console, and who does not."""
+"""The console's login, sessions, host names and headers."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,13 +35,13 @@ PATHS = (
 
 @pytest.fixture
 async def stranger(read_model: Path) -> AsyncIterator[Site]:
-    """Somebody who has not logged in."""
+    """A browser that has not logged in."""
     async with site(read_model, logged_in=False) as browser:
         yield browser
 
 
 async def test_nothing_is_shown_without_the_login(stranger: Site) -> None:
-    """People are sent to the login, programs are refused."""
+    """Browsers are redirected to the login, programs are refused."""
     for path in PATHS:
         person, program = await stranger.get(path), await stranger.client.get(path)
         assert person.status_code in (303, 401), path
@@ -52,15 +52,15 @@ async def test_nothing_is_shown_without_the_login(stranger: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["/login", "/static/console.css", "/static/icon.svg"])
-async def test_what_everybody_may_see(stranger: Site, path: str) -> None:
-    """The form and what it needs to look like itself."""
+async def test_public_pages(stranger: Site, path: str) -> None:
+    """The login form, its style and its icon."""
     response = await stranger.get(path)
     assert response.status_code == 200
     assert "hrt_" not in response.text
 
 
 async def test_logging_in_and_out(stranger: Site) -> None:
-    """The token opens a session; the cookie is the browser's alone and dies with the session."""
+    """The token opens a session; the cookie is HttpOnly, and void after the logout."""
     asked = await stranger.get("/read-model/incidents?sub=user2")
     onward = "/read-model/incidents?sub=user2"
     assert asked.headers["location"] == "/login?next=%2Fread-model%2Fincidents%3Fsub%3Duser2"
@@ -80,7 +80,7 @@ async def test_logging_in_and_out(stranger: Site) -> None:
     "token", ["", "wrong", TOKEN[:-1], TOKEN.upper(), "\ud83d".encode("utf-8", "replace").decode()]
 )
 async def test_a_wrong_token(stranger: Site, token: str) -> None:
-    """Is told to be wrong, and never repeated."""
+    """It is refused, and not repeated."""
     answer = await stranger.log_in(token)
     assert (answer.status_code, stranger.cookie) == (401, None)
     assert "That is not the token." in answer.text
@@ -88,8 +88,8 @@ async def test_a_wrong_token(stranger: Site, token: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["", "x", "cut", "of another console"])
-async def test_a_cookie_of_ones_own(stranger: Site, change: str) -> None:
-    """Only the one this console has signed."""
+async def test_a_forged_cookie(stranger: Site, change: str) -> None:
+    """Only a cookie signed by this console is accepted."""
     await stranger.log_in()
     cookie = stranger.cookie or ""
     forged = {"": "", "x": cookie + "x", "cut": cookie[4:], "of another console": Login(TOKEN).open(TOKEN, "") or ""}
@@ -101,8 +101,8 @@ async def test_a_cookie_of_ones_own(stranger: Site, change: str) -> None:
 @pytest.mark.parametrize(
     "onward", ["https://elsewhere.example/", "//elsewhere.example", "/\\elsewhere", "/-/x", "", "\n/"]
 )
-async def test_the_login_never_leads_elsewhere(stranger: Site, onward: str) -> None:
-    """Whatever address it was asked to go on to."""
+async def test_the_login_redirects_only_within_the_console(stranger: Site, onward: str) -> None:
+    """Whatever `next` says."""
     answer = await stranger.client.post("/login", data={"token": TOKEN, "next": onward})
     assert answer.headers["location"] == "/"
 
@@ -126,8 +126,8 @@ async def test_forms_of_other_sites(console: Site, path: str, headers: dict[str,
     assert (await console.get("/")).status_code == 200
 
 
-async def test_too_long_a_form(stranger: Site) -> None:
-    """Nobody fills the memory from outside."""
+async def test_a_form_that_is_too_long(stranger: Site) -> None:
+    """It is not read into memory."""
     answer = await stranger.client.post("/login", content=b"token=" + b"x" * 100_000)
     assert answer.status_code == 401
 
@@ -135,20 +135,20 @@ async def test_too_long_a_form(stranger: Site) -> None:
 @pytest.mark.parametrize(
     "host", ["elsewhere.example", "127.0.0.1.elsewhere.example:8001", "", "localhost@evil:1", "[::2]"]
 )
-async def test_another_name(console: Site, host: str) -> None:
-    """A name that somebody else has pointed at this address shows nothing (DNS rebinding)."""
+async def test_another_host_name(console: Site, host: str) -> None:
+    """A name that somebody else points at this address shows nothing (DNS rebinding)."""
     answer = await console.client.get("/static/console.css", headers={"host": host})
     assert answer.status_code == 421
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8001", "localhost", "[::1]:8001", "LOCALHOST:1"])
-async def test_its_own_names(console: Site, host: str) -> None:
-    """Whatever the port, which a proxy may change."""
+async def test_its_own_host_names(console: Site, host: str) -> None:
+    """With any port, which a proxy may change."""
     assert (await console.get("/", headers={"host": host, "accept": "text/html"})).status_code == 200
 
 
-async def test_what_the_browser_is_told_to_refuse(console: Site) -> None:
-    """On every answer: no script, nothing from elsewhere, no frame, no cache, no guessing of types."""
+async def test_security_headers(console: Site) -> None:
+    """On every response: no script, nothing from other sites, no frame, no cache, no sniffing of types."""
     answers = [
         await console.get(path) for path in ("/", "/read-model/incidents.json", "/static/console.css", "/nowhere")
     ]
@@ -166,7 +166,7 @@ async def test_what_the_browser_is_told_to_refuse(console: Site) -> None:
 
 
 async def test_behind_tls(read_model: Path, tmp_path: Path) -> None:
-    """The cookie is for https and this host alone, and browsers are told to stay there."""
+    """The cookie is for https and this host only, and HSTS is on."""
     async with site(read_model, logged_in=False, host="0.0.0.0", names=("console.example",), cert=tmp_path) as browser:
         browser.client.base_url = httpx.URL("https://console.example")
         answer = await browser.log_in()
@@ -176,15 +176,15 @@ async def test_behind_tls(read_model: Path, tmp_path: Path) -> None:
         assert (await browser.get("/")).status_code == 200
 
 
-async def test_without_login(read_model: Path) -> None:
-    """Everybody on this machine is in, and nobody who comes by another name."""
+async def test_without_a_login(read_model: Path) -> None:
+    """Everybody on this machine may see it, but only by its own host names."""
     async with site(read_model, login=False) as browser:
         assert (await browser.get("/")).status_code == 200
         assert (await browser.get("/", headers={"host": "elsewhere.example"})).status_code == 421
 
 
 def test_guessing_is_slow() -> None:
-    """So many wrong tokens, then each is late; the right one always opens, and other addresses are not concerned."""
+    """After some wrong tokens each further one must wait; the right one always opens; other addresses do not wait."""
     now = 0.0
     login = Login(TOKEN, clock=lambda: now)
     for _ in range(GUESSES):
@@ -199,8 +199,8 @@ def test_guessing_is_slow() -> None:
     assert login.open("guess", "10.0.0.1") is None
 
 
-async def test_guessing_is_told(stranger: Site) -> None:
-    """How long to wait; the right token gets in from the same address nevertheless."""
+async def test_too_many_guesses_are_refused(stranger: Site) -> None:
+    """With the time to wait; the right token still logs in from the same address."""
     for _ in range(GUESSES):
         assert (await stranger.log_in("guess")).status_code == 401
     answer = await stranger.log_in("guess")
@@ -229,20 +229,20 @@ OPEN_TO_OTHERS = ConsoleOptions(
         (ConsoleOptions(Path("model"), login=False, names=("console.example",)), "proxy"),
     ],
 )
-def test_it_is_not_left_open(options: ConsoleOptions, why: str) -> None:
-    """What would show it to others than was meant is refused in a line."""
+def test_unsafe_options_are_refused(options: ConsoleOptions, why: str) -> None:
+    """In one line."""
     with pytest.raises(CannotServe, match=why):
         check(options)
 
 
-def test_what_it_may_be() -> None:
-    """The default, without login on loopback, and with everything in place elsewhere."""
+def test_safe_options() -> None:
+    """The default, without login on loopback, and on another address with everything in place."""
     for options in (ConsoleOptions(Path("m")), ConsoleOptions(Path("m"), host="::1", login=False), OPEN_TO_OTHERS):
         check(options)
 
 
-def test_a_token_of_ones_own(tmp_path: Path) -> None:
-    """Kept in a file nobody else can read, and long enough."""
+def test_a_token_from_a_file(tmp_path: Path) -> None:
+    """It must be private and long enough."""
     file = tmp_path / "token"
     file.write_text(f"{new_token()}\n")
     file.chmod(0o644)

@@ -1,4 +1,4 @@
-"""What the console shows of a read model, and what it cannot be made to show or do."""
+"""What the console shows of a read model, and what it refuses."""
 
 import re
 import sqlite3
@@ -23,8 +23,8 @@ from tests.console.site import LOG, Site, make, site
 from tests.projections.logs import START, LogMaker, chained_log, passed_on_log, swapped_log
 
 
-async def test_every_page_there_is(console: Site) -> None:
-    """The dashboard, each question and each view open, in words, without a script or anything from elsewhere."""
+async def test_every_page(console: Site) -> None:
+    """The dashboard, each canned query and each view open, without a script or anything from other sites."""
     pages = ["/", "/read-model", *(f"/read-model/{name}" for name in (*QUERIES, *TABLES))]
     for path in pages:
         page = await console.page(path)
@@ -34,8 +34,8 @@ async def test_every_page_there_is(console: Site) -> None:
     assert set(TABLES) == set(VIEWS)
 
 
-async def test_questions_are_answered_from_the_log(console: Site) -> None:
-    """Every canned query, with its parameters."""
+async def test_canned_queries(console: Site) -> None:
+    """Each with its parameters."""
     incidents = await console.rows("incidents", tenant="acme")
     assert [(row["family_id"], row["type"]) for row in incidents] == [
         ("f4", "ForgeryDetected"),
@@ -65,7 +65,7 @@ async def test_questions_are_answered_from_the_log(console: Site) -> None:
     assert await console.rows("incidents", since="2027") == []
 
 
-async def test_the_blast_radius_is_that_of_the_audit(console: Site, read_model: Path) -> None:
+async def test_the_blast_radius_equals_the_audits(console: Site, read_model: Path) -> None:
     """The same tokens with the same time left, in each family with an incident."""
     with closing(open_for_queries(read_model)) as db:
         for tenant, family_id in (("acme", "f2"), ("acme", "f4"), ("globex", "f1"), ("initech", "c1")):
@@ -78,10 +78,8 @@ async def test_the_blast_radius_is_that_of_the_audit(console: Site, read_model: 
 
 
 @pytest.mark.parametrize("log", [swapped_log, chained_log, passed_on_log])
-def test_the_blast_radius_leaves_out_what_was_exchanged_and_is_void(
-    log: Callable[[], list[Stored]], tmp_path: Path
-) -> None:
-    """As the audit does: what a disabled client held or has acted with, and what came of a revoked token."""
+def test_the_blast_radius_leaves_out_void_exchanged_tokens(log: Callable[[], list[Stored]], tmp_path: Path) -> None:
+    """As the audit does: those of a disabled client or actor, and those exchanged from a revoked token."""
     model = ReadModel(tmp_path / "swapped")
     model.apply(log())
     model.close()
@@ -92,8 +90,8 @@ def test_the_blast_radius_leaves_out_what_was_exchanged_and_is_void(
     assert [row["jti"] for row in rows] == [token.get("jti") for token in audited]
 
 
-async def test_rows_lead_onwards(console: Site) -> None:
-    """From an incident to its family, from there to the blast radius and the person."""
+async def test_rows_link_onwards(console: Site) -> None:
+    """From an incident to its family, from there to the blast radius and the subject."""
     page = await console.page("/read-model/incidents?tenant=acme")
     assert 'href="/read-model/family?family_id=f2&amp;tenant=acme"' in page
     page = await console.page("/read-model/family?family_id=f2&tenant=acme")
@@ -103,7 +101,7 @@ async def test_rows_lead_onwards(console: Site) -> None:
 
 
 async def test_facets(console: Site) -> None:
-    """Reasons and clients are there to click on, in words."""
+    """Reasons and clients can be clicked, as words."""
     page = await console.page("/read-model/readable_revocations")
     assert "reason=reuse_detected" in page
     assert "client_id=web" in page
@@ -112,7 +110,7 @@ async def test_facets(console: Site) -> None:
 
 
 async def test_a_csv_holds_all_columns(console: Site, read_model: Path) -> None:
-    """Of all rows, with the ids of access tokens."""
+    """And all rows, with the ids of access tokens."""
     lines = (await console.page("/read-model/readable_history.csv?_stream=1")).splitlines()
     with closing(connect(read_model)) as db:
         assert len(lines) == 1 + db.execute("SELECT count(*) FROM readable_history").fetchone()[0]
@@ -142,8 +140,8 @@ async def test_a_csv_holds_all_columns(console: Site, read_model: Path) -> None:
         ("/read-model/incidents?_timelimit=x", 400),
     ],
 )
-async def test_what_is_not_offered(console: Site, path: str, status: int) -> None:
-    """The tables beneath the views, Datasette's own pages, SQL, the file itself: a line, and never a traceback."""
+async def test_refused_paths(console: Site, path: str, status: int) -> None:
+    """The tables beneath the views, Datasette's own pages, SQL, the file itself: one line, never a traceback."""
     response = await console.client.request("GET", path, headers={"accept": "text/html"})
     assert response.status_code == status
     assert "Traceback" not in response.text
@@ -174,8 +172,8 @@ async def test_nothing_can_be_written(console: Site, method: str) -> None:
         "SELECT zeroblob(1000000000)",
     ],
 )
-def test_sqlite_itself_refuses(read_model: Path, sql: str) -> None:
-    """Writing, other files, and the tables beneath the views: on the connection every page uses."""
+def test_the_connection_refuses_writes_and_tables(read_model: Path, sql: str) -> None:
+    """SQLite itself refuses to write, to attach files, and to read the tables beneath the views."""
     before = read_model.read_bytes()
     with closing(connect(read_model)) as db:
         try:
@@ -186,8 +184,8 @@ def test_sqlite_itself_refuses(read_model: Path, sql: str) -> None:
     assert read_model.read_bytes() == before
 
 
-async def test_sql_where_it_is_allowed(read_model: Path) -> None:
-    """Of one's own, over the views alone."""
+async def test_sql_if_allowed(read_model: Path) -> None:
+    """With --sql, over the views only."""
     async with site(read_model, sql=True) as browser:
         counted = "/read-model.json?_shape=array&sql=select+count(*)+as+n+from+readable_incidents"
         assert (await browser.get(counted)).json() == [{"n": 5}]
@@ -197,8 +195,8 @@ async def test_sql_where_it_is_allowed(read_model: Path) -> None:
         assert "textarea" in await browser.page("/read-model")
 
 
-async def test_one_tenant_alone(read_model: Path) -> None:
-    """Nobody else's row on any page, whatever is asked for."""
+async def test_a_console_of_one_tenant(read_model: Path) -> None:
+    """No page shows a row of another one, whatever the parameters."""
     async with site(read_model, tenant="globex") as browser:
         for query in ("incidents", "revocations", "living_families", "readable_families", "readable_history"):
             rows = await browser.rows(query, **({} if query.startswith("readable") else {"tenant": ""}))
@@ -212,8 +210,8 @@ async def test_one_tenant_alone(read_model: Path) -> None:
             assert "initech" not in page
 
 
-async def test_what_clients_chose_stays_text(tmp_path: Path) -> None:
-    """Markup and addresses in a subject's name are neither."""
+async def test_text_from_clients_is_escaped(tmp_path: Path) -> None:
+    """Markup and addresses in a `sub` are neither markup nor links."""
     made = LogMaker()
     made.open("evil", sub='<img src=x onerror="alert(1)">')
     made.open("link", sub="https://elsewhere.example/")
@@ -234,7 +232,7 @@ async def test_what_clients_chose_stays_text(tmp_path: Path) -> None:
 
 
 def test_the_dashboard_counts_the_last_day(read_model: Path) -> None:
-    """Hour by hour, with the newest incidents and where the read model stands."""
+    """Hour by hour, with the newest incidents and the read model's position."""
     now = START + timedelta(hours=3)
     with closing(connect(read_model)) as db:
         seen = look(db, now)
@@ -251,13 +249,13 @@ def test_the_dashboard_counts_the_last_day(read_model: Path) -> None:
 
 
 async def test_an_empty_read_model(tmp_path: Path) -> None:
-    """Of a service that has just begun."""
+    """As of a service that has just started."""
     async with site(make(tmp_path / "model", 0)) as browser:
         assert "Nothing has happened yet" in await browser.page("/")
 
 
-async def test_a_newer_file_takes_its_place(tmp_path: Path) -> None:
-    """As the projector does it; while there is none, or one of another version, the page says so."""
+async def test_a_replaced_file_is_reopened(tmp_path: Path) -> None:
+    """As the projector replaces it; a missing file or another version gives 503."""
     path = make(tmp_path / "model", 10)
     async with site(path) as browser:
         assert len(await browser.rows("readable_history")) == 9
@@ -276,8 +274,8 @@ async def test_a_newer_file_takes_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "other tables"])
-def test_a_file_that_cannot_be_used(tmp_path: Path, damage: str) -> None:
-    """It is refused with its name before anything is served."""
+def test_an_unusable_file(tmp_path: Path, damage: str) -> None:
+    """It is refused by name before anything is served."""
     path = tmp_path / "model"
     match damage:
         case "garbage":

@@ -1,1 +1,1 @@
-"""Mutation testing: faults put in one at a time, each to be noticed by the module's own tests (`make mutants`)."""
+"""Mutation testing: single faults that a module's own tests must detect (`make mutants`)."""

@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [GROUP|MODULE ...]`: exits 1 for a fault that goes unnoticed and is not listed."""
+"""`python -m tests.mutants [GROUP|MODULE ...]`: exits with 1 for an undetected fault that is not listed."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from tests.mutants.survivors import Mutant, MutmutFailed, Outcome, run
 
 
 def main(wanted: list[str]) -> int:
-    """Prints a table by module, then what survives, and what is listed and does not."""
+    """Print a table by module, then unlisted survivors, and listed mutants that no longer survive."""
     console, known = Console(), listed()
     outcomes: list[Outcome] = []
     for group in _groups(wanted):

@@ -1,4 +1,4 @@
-"""The survivors that were looked at and found harmless, each with its reason (`listed.toml`)."""
+"""Survivors that are harmless, each with its reason (`listed.toml`)."""
 
 import re
 import tomllib
@@ -12,27 +12,27 @@ FILE = Path(__file__).with_name("listed.toml")
 
 STRING, LETTER = re.compile(r'"[^"]*"'), re.compile("[A-Za-z]")
 CODE = re.compile(r"\{[^{}]*\}|%[A-Za-z]")
-"""What stands in a sentence and is no wording: the code of an f-string, and where `logging` puts a value."""
+"""The parts of a sentence that are not wording: an f-string's code, and the placeholders of `logging`."""
 
 
 class Listed(NamedTuple):
-    """Why each is harmless; and the modules in which a string of several words is a sentence for a person."""
+    """The reason of each harmless mutant; and the modules whose strings of several words are sentences for people."""
 
     reasons: dict[Mutant, str]
     worded: frozenset[str]
 
     def holds(self, mutant: Mutant) -> bool:
-        """Whether it is listed, or changes nothing but the wording of such a sentence."""
+        """Whether it is listed, or changes only the wording of such a sentence."""
         was, now = (STRING.sub(_unworded, line) for line in (mutant.was, mutant.now))
         return mutant in self.reasons or (mutant.module in self.worded and was == now)
 
     def gone(self, survivors: Collection[Mutant], modules: Collection[str]) -> list[Mutant]:
-        """Those listed of these modules that do not survive any more, or are not made."""
+        """Listed mutants of these modules that no longer survive, or no longer exist."""
         return sorted(mutant for mutant in self.reasons if mutant.module in modules and mutant not in survivors)
 
 
 def listed() -> Listed:
-    """What the file holds. A survivor is known by its function and the lines before and after, which do not move."""
+    """The content of the file. A mutant is identified by its function and the lines before and after the change."""
     content = tomllib.loads(FILE.read_text())
     reasons: dict[Mutant, str] = {}
     worded = frozenset(content.pop("sentences")["in"])

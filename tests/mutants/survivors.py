@@ -1,4 +1,4 @@
-"""Runs mutmut over a group, in a directory of the group's own, and says which mutants no test noticed."""
+"""Runs mutmut over a group, in the group's own directory, and collects the mutants that no test detected."""
 
 import contextlib
 import hashlib
@@ -22,19 +22,19 @@ DIRECTORY = ROOT / "build" / "mutants"
 PACKAGES = ("events", "service", "projections", "notary", "heirloom", "bench")
 NOTICED = {"killed", "timeout", "segfault"}
 NOT_RUN = 255
-"""pytest did not find the tests. mutmut calls that a timeout."""
+"""pytest found no tests. mutmut calls that a timeout."""
 COSTLY = ("cacheprovider", "faulthandler", "threadexception", "unraisableexception", "xdist")
-"""Plugins of pytest that take half of a mutant's time, and notice none."""
+"""pytest plugins that take half of a mutant's time and detect none."""
 STEADY = ("--hypothesis-profile=ci",)
-"""The same examples each time, however long each takes."""
+"""The same examples each time, without a deadline."""
 TIMES_AS_LONG = 8.0
-"""A test that takes so many times as long as it did without a fault has noticed one: it hangs."""
+"""A test that takes this many times as long as without a fault hangs: the fault is detected."""
 
 SHOWN_LINES = 40
 
 
 class Mutant(NamedTuple):
-    """One that no test noticed: in which function, and the lines before and after."""
+    """A mutant that no test detected: its function, and the lines before and after the change."""
 
     module: str
     function: str
@@ -43,7 +43,7 @@ class Mutant(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of one module: how many mutants there are by what became of them, and the unnoticed ones."""
+    """A module's mutants counted by their status, and the survivors."""
 
     module: str
     counts: Counter[str]
@@ -51,11 +51,11 @@ class Outcome(NamedTuple):
 
 
 class MutmutFailed(Exception):
-    """It did not come to an end; the text is its last output."""
+    """It failed; the text is its last output."""
 
 
 def run(group: Group, processes: int) -> list[Outcome]:
-    """Go on where the last run ended. Raises `MutmutFailed`, as where a test fails without any mutant."""
+    """Continue where the last run ended. Raises `MutmutFailed`, also if a test fails without any mutant."""
     directory = DIRECTORY / group.name
     _prepare(directory, group)
     with (directory / "output.log").open("w") as output:
@@ -69,7 +69,7 @@ def run(group: Group, processes: int) -> list[Outcome]:
         )
         try:
             failed = mutmut.wait() != 0
-        finally:  # and the brokers of tests that it ended half-way
+        finally:  # also the brokers of interrupted tests
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(mutmut.pid, signal.SIGKILL)
     if failed:
@@ -89,7 +89,7 @@ def _prepare(directory: Path, group: Group) -> None:
         "pytest_add_cli_args_test_selection": group.test_files(),
         "pytest_add_cli_args": [*STEADY, *(argument for plugin in COSTLY for argument in ("-p", f"no:{plugin}"))],
         "also_copy": list(PACKAGES),
-        "process_isolation": "forkserver",  # so that nothing is remembered of the run without faults
+        "process_isolation": "forkserver",  # so that no state of the run without faults is left
         "timeout_multiplier": TIMES_AS_LONG,
         "use_git_change_detection": False,
         "on_dependency_change": "ignore",
@@ -104,9 +104,9 @@ def _toml(table: str, values: dict[str, Any]) -> str:
 
 
 def _forget_what_other_tests_missed(directory: Path, group: Group) -> None:
-    """Try the survivors again after a test has changed, and always those for which no test was run.
+    """Retry the survivors after a test has changed, and always those for which no test ran.
 
-    Mutmut knows when a function has changed, but not when a test has.
+    Mutmut detects that a function has changed, but not that a test has.
     """
     files = (ROOT / path for path in group.test_files())
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

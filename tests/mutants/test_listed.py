@@ -1,4 +1,4 @@
-"""What counts as wording, and what does not though it stands in a sentence."""
+"""Which changes of a string are mere wording."""
 
 import pytest
 
@@ -23,7 +23,7 @@ WORDED = Listed({}, frozenset({"a.py"}))
         ('log.info("it is bad: %s", why)', 'log.info("IT IS BAD: %S", why)', False),
     ],
 )
-def test_wording_is_what_a_person_reads(was: str, now: str, held: bool) -> None:
-    """In the modules named for it alone."""
+def test_wording_is_the_text_for_people(was: str, now: str, held: bool) -> None:
+    """Only in the modules listed for it."""
     assert WORDED.holds(Mutant("a.py", "f", was, now)) is held
     assert not WORDED.holds(Mutant("b.py", "f", was, now))

@@ -1,4 +1,4 @@
-"""A receiver of OTLP over HTTP."""
+"""An OTLP collector over HTTP."""
 
 import threading
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Collector:
-    """What arrived; `url` is for OTEL_EXPORTER_OTLP_ENDPOINT."""
+    """The received bodies; `url` is for OTEL_EXPORTER_OTLP_ENDPOINT."""
 
     def __init__(self, url: str, bodies: list[bytes]) -> None:
         self.url = url
         self.bodies = bodies
 
     def spans(self, trace_id: str) -> list[dict[str, Any]]:
-        """Of one trace, as they ended: name, ids, attributes, and the service they are of."""
+        """The spans of one trace, in the order in which they ended: name, ids, attributes and service."""
         return [
             {
                 "name": span.name,
@@ -38,7 +38,7 @@ class Collector:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """One on a free port."""
+    """A collector on a free port."""
     bodies: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +48,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, format: str, *arguments: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

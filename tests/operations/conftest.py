@@ -1,4 +1,4 @@
-"""One service with everything on, for the tests that look at it from outside."""
+"""One service with everything on, for tests that observe it from outside."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ from tests.system.service import Service, running
 
 @pytest.fixture(scope="package")
 def collector() -> Iterator[Collector]:
-    """Where the service's traces go."""
+    """The collector of the service's traces."""
     with collecting() as collector:
         yield collector
 
 
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
-    """Two replicas, the read model, the notary, metrics and health, traces."""
+    """Two replicas, read model, notary, metrics, health and traces."""
     data = tmp_path_factory.mktemp("operations") / "data"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)

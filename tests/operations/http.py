@@ -1,4 +1,4 @@
-"""What a probe and a scraper get."""
+"""HTTP as probes and Prometheus use it."""
 
 import asyncio
 import json
@@ -21,25 +21,25 @@ class Told(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """Of a health check."""
+        """The body of a health check."""
         return json.loads(self.body)
 
 
 async def get(service: Service, path: str) -> Told:
-    """From the service's HTTP port."""
+    """GET from the service's HTTP port."""
     address = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"]
     return await asyncio.to_thread(_get, f"http://{address}{path}")
 
 
 async def metrics(service: Service) -> dict[str, Metric]:
-    """By name, as Prometheus itself would read them."""
+    """All metrics by name, as Prometheus parses them."""
     told = await get(service, "/metrics")
     assert told.status == 200
     return {family.name: family for family in text_string_to_metric_families(told.body)}
 
 
 def total(families: dict[str, Metric], name: str, **labels: str) -> float:
-    """Over all processes, of the samples that have these labels."""
+    """The sum over all processes of the samples with these labels."""
     samples = (sample for family in families.values() for sample in family.samples)
     return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
 

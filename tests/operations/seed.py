@@ -1,4 +1,4 @@
-"""Clients for every grant and every way of authentication."""
+"""Clients for every grant and every authentication method."""
 
 from events.aggregates.family import DEVICE_GRANT
 from tests.seed import client, seed

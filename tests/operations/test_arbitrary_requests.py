@@ -1,11 +1,11 @@
-"""A short run over the endpoints of what `make fuzz` does for longer."""
+"""A short run of what `make fuzz` sends to the endpoints."""
 
 from tests.fuzz.endpoints import fuzz_endpoints
 from tests.system.service import Service
 
 
-async def test_every_request_is_well_answered(service: Service) -> None:
-    """Whatever is asked of whatever endpoint: an answer in its form, no failure inside, and no commit for a refusal."""
+async def test_every_request_gets_a_proper_reply(service: Service) -> None:
+    """Whatever the request and the endpoint: a reply in the right form, no internal failure, no commit if refused."""
     figures = await fuzz_endpoints(service, 2_000, seed=20261121)
     assert figures.requests == 2_000
     assert figures.outcomes["ok"] > 100

@@ -1,4 +1,4 @@
-"""Backup and restore: what is damaged, incomplete or in the way is refused; what was lost is back."""
+"""Backup and restore: damaged, incomplete or conflicting data is refused; lost data comes back."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def heirloom(*arguments: str | Path | int) -> Result:
 
 
 def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG, *, whole: bool = True) -> Path:
-    """A backup of a broker with that log."""
+    """A backup of a broker with that log; if not `whole`, one that `restore` would refuse."""
     asyncio.run(publish(server, list(log)))
     keyring.create(directory / KEYRING)
     result = heirloom("backup", "--data", directory, "--nats", server.url, directory / "backup")
@@ -49,7 +49,7 @@ def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG, *, w
 
 
 async def commits(url: str) -> list[Stored]:
-    """All of the log."""
+    """All commits of the log."""
     connection = await connect(url, "test")
     last = await state_of(connection, "TOKENS")
     found: list[Stored] = []
@@ -60,7 +60,7 @@ async def commits(url: str) -> list[Stored]:
 
 
 def test_damage_is_named(nats_server: Broker, tmp_path: Path) -> None:
-    """A flipped bit, a cut tail, a lost file: each is named, and nothing is begun."""
+    """A flipped bit, a truncated file, a missing file: each is named, and nothing is restored."""
     backup = backed_up(nats_server, tmp_path)
     assert {oct(path.stat().st_mode & 0o777) for path in backup.iterdir()} == {"0o600"}
     assert "exists already" in heirloom("backup", "--data", tmp_path, "--nats", nats_server.url, backup).output
@@ -74,7 +74,7 @@ def test_damage_is_named(nats_server: Broker, tmp_path: Path) -> None:
             else:
                 path.write_bytes(damaged)
             if path.name == MANIFEST and damaged is not None and len(damaged) == len(whole):
-                continue  # what it says of others is held against them
+                continue  # its statements about the other files are compared with them
             result = heirloom("restore", "--data", into, backup)
             assert result.exit_code == 1
             assert path.name in result.output
@@ -84,7 +84,7 @@ def test_damage_is_named(nats_server: Broker, tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
-    """Neither a data directory nor a broker's log; onto an empty broker the very same commits come back."""
+    """Neither a data directory nor a broker's log; an empty broker gets exactly the same commits."""
     backup = backed_up(nats_server, tmp_path)
     assert "is not empty" in heirloom("restore", "--data", tmp_path, backup).output
     refused = heirloom("restore", "--data", tmp_path / "new", "--nats", nats_server.url, backup)
@@ -96,8 +96,8 @@ def test_nothing_is_overwritten(nats_server: Broker, tmp_path: Path) -> None:
     assert (tmp_path / "new" / KEYRING).read_bytes() == (tmp_path / KEYRING).read_bytes()
 
 
-def test_a_log_that_is_not_whole_is_not_restored(nats_server: Broker, tmp_path: Path) -> None:
-    """The backup is undamaged, but what was backed up had been tampered with."""
+def test_a_log_with_a_fault_is_not_restored(nats_server: Broker, tmp_path: Path) -> None:
+    """The backup is undamaged, but the log had been tampered with before."""
     backup = backed_up(nats_server, tmp_path, [*LOG, replace(LOG[20], seq=len(LOG) + 1)], whole=False)
     result = heirloom("restore", "--data", tmp_path / "new", backup)
     assert result.exit_code == 1
@@ -105,8 +105,8 @@ def test_a_log_that_is_not_whole_is_not_restored(nats_server: Broker, tmp_path: 
     assert not (tmp_path / "new").exists()
 
 
-def test_families_end_when_their_fate_is_lost(nats_server: Broker, tmp_path: Path) -> None:
-    """With --end-families every family that was alive in the backup is revoked, and the rest is as it was."""
+def test_families_can_be_ended_by_a_restore(nats_server: Broker, tmp_path: Path) -> None:
+    """With --end-families every live family of the backup is revoked, and the rest stays as it was."""
     made = LogMaker()
     for number in range(70):
         made.open(f"f{number}")
@@ -124,8 +124,8 @@ def test_families_end_when_their_fate_is_lost(nats_server: Broker, tmp_path: Pat
     assert revoked.reason == "operator"
 
 
-def test_what_is_foreign_is_accepted_by_name(nats_server: Broker, tmp_path: Path) -> None:
-    """The backup says when it is made that it would not be restored as it is; the refusal says what would have it."""
+def test_foreign_messages_are_accepted_by_sequence(nats_server: Broker, tmp_path: Path) -> None:
+    """`backup` warns about them; the refusal of `restore` names the options that accept them."""
     junk = Stored(len(LOG) + 1, "tokens.public.jwks", b"{}")
     more = Stored(len(LOG) + 2, "tokens.acme.family.f2.live", b"junk")
     backup = backed_up(nats_server, tmp_path, [*LOG, junk, more], whole=False)
@@ -143,14 +143,14 @@ def test_what_is_foreign_is_accepted_by_name(nats_server: Broker, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["foo", "0", "-1", "", "TOKENS:x", "\N{ARABIC-INDIC DIGIT THREE}", "9" * 20])
-def test_what_is_no_sequence_is_not_accepted(tmp_path: Path, name: str) -> None:
-    """Before anything is read."""
+def test_a_malformed_sequence_is_a_usage_error(tmp_path: Path, name: str) -> None:
+    """Reported before anything is read."""
     refused = heirloom("restore", "--data", tmp_path / "new", f"--accept-foreign={name}", tmp_path / "none")
     assert refused.exit_code == 2 and "is neither a sequence nor" in refused.output
 
 
-async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path: Path) -> None:
-    """A stream whose messages have an end may come back without them."""
+async def test_messages_that_expired_since_are_no_damage(nats_server: Broker, tmp_path: Path) -> None:
+    """A stream with a maximum age may come back without its messages."""
     connection = await connect(nats_server.url, "test")
     jetstream = connection.jetstream()
     await jetstream.add_stream(StreamConfig(name="SHORT", subjects=["short"], max_age=0.2))
@@ -159,14 +159,14 @@ async def test_what_expired_meanwhile_is_no_damage(nats_server: Broker, tmp_path
     config, state = await take_snapshot(connection, "SHORT", copy, lambda _: None)
     assert state.messages == 1
     await jetstream.delete_stream("SHORT")
-    await asyncio.sleep(0.2)  # its messages' whole life
+    await asyncio.sleep(0.2)  # until its messages have expired
     await restore_snapshot(connection, config, state, [copy.getvalue()], lambda _: None)
     assert await state_of(connection, "SHORT") is not None
     await connection.close()
 
 
-async def test_everything_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backed up while it serves, deleted, restored: tokens refresh, revoked families stay dead, the notary agrees."""
+async def test_restore_after_everything_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backed up under load, deleted, restored: tokens refresh, revoked families stay revoked, checkpoints agree."""
     monkeypatch.setenv("HEIRLOOM_NOTARY_SECONDS", "0.1")
     data, backup, kept = tmp_path / "data", tmp_path / "backup", tmp_path / "kept"
     with running(data, "--notary") as service:
@@ -174,7 +174,7 @@ async def test_everything_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             alive, stolen = await web.issue(), await web.issue("mallory")
             await web.refresh(stolen["refresh_token"])
             assert (await web.refresh(stolen["refresh_token"]))["error"] == "invalid_grant"
-            enough = asyncio.Event()  # nats-py may miss that it was cancelled
+            enough = asyncio.Event()  # nats-py may swallow a cancellation
             traffic = asyncio.create_task(_issue_until(enough, web))
             await asyncio.to_thread(_keep_checkpoint, data, kept)
             made = await asyncio.to_thread(heirloom, "backup", "--data", data, backup)
@@ -209,7 +209,7 @@ async def test_everything_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     assert (
         old.exit_code == 1 and "no notary's key" not in old.output
-    )  # the log went on after the backup, and this is the proof
+    )  # the newer checkpoint proves that the log went on after the backup
     assert not (tmp_path / "old").exists()
 
 
@@ -219,7 +219,7 @@ async def _issue_until(enough: asyncio.Event, web: Caller) -> None:
 
 
 def _keep_checkpoint(data: Path, into: Path) -> None:
-    """One that covers what is committed by now, asked for until there is one."""
+    """Save a checkpoint that covers the log's present end; waits for it."""
     position = heirloom("audit", "position", "--data", data, "--tenant", "acme", "--json")
     covered = json.loads(position.stdout)["log_seq"]
     deadline = time.monotonic() + 30
@@ -232,7 +232,7 @@ def _keep_checkpoint(data: Path, into: Path) -> None:
 
 
 def test_a_backup_without_keys_can_be_verified(nats_server: Broker, tmp_path: Path) -> None:
-    """It holds the notary's public key: once the keyring is put back, a notary begins, and an honest log is not BAD."""
+    """It holds the notary's public key: with the keyring put back, a new notary's log verifies."""
     data, new = tmp_path / "data", tmp_path / "new"
     data.mkdir()
     keyring.create(data / KEYRING)
@@ -252,7 +252,7 @@ def test_a_backup_without_keys_can_be_verified(nats_server: Broker, tmp_path: Pa
 
 
 async def _vouch(url: str, data: Path) -> None:
-    """One more commit, and a notary that starts where only the old public key is."""
+    """Append one more commit, and sign it with a new notary that knows only the old public key."""
     connection = await connect(url, "test")
     more = families("f1", "f2", "f3").log[-1]
     await connection.jetstream().publish(more.subject, more.body)
@@ -263,8 +263,8 @@ async def _vouch(url: str, data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [KEYRING, "bus.json", "notary.key", "notary.pub", "notary.state"])
-def test_a_backup_of_what_cannot_be_used_is_not_made(name: str, nats_server: Broker, tmp_path: Path) -> None:
-    """It says so when it is made, not when it is needed."""
+def test_unusable_key_files_are_not_backed_up(name: str, nats_server: Broker, tmp_path: Path) -> None:
+    """`backup` reports it, not only the later `restore`."""
     asyncio.run(write(nats_server.url, tmp_path, families("f1")))
     keyring.create(tmp_path / KEYRING)
     (tmp_path / name).write_bytes(b"\xff{")

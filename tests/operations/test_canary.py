@@ -1,4 +1,4 @@
-"""A canary of each kind of secret, sought afterwards in everything the service wrote, told or shows."""
+"""A canary of each kind of secret, searched afterwards in everything that the service wrote or shows."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ IDEMPOTENCY_KEY = "canary-9f8e7d6c5b4a39281706f5e4d3c2b1a0"
 
 
 async def sing(service: Service) -> dict[str, str]:
-    """One secret of each kind, handed out, used, used again, and misused."""
+    """Issue one secret of each kind, use it, reuse it, misuse it; the secrets by name."""
     canaries: dict[str, str] = {"idempotency key": IDEMPOTENCY_KEY}
     async with service.client() as web, service.client("opaque") as login, service.client("tv") as tv:
         first = await web.issue(scope="openid read offline_access")
@@ -42,7 +42,7 @@ async def sing(service: Service) -> dict[str, str]:
                 "code_challenge_method": "S256",
             }
             canaries["code"] = (await login.ask("authorize", request))["code"]
-            for _ in range(2):  # a code shown twice is stolen
+            for _ in range(2):  # the second time counts as a theft
                 await app.ask("token", redemption(canaries["code"]))
         started = await tv.ask("device_authorization", {})
         canaries |= {"device code": started["device_code"], "user code": started["user_code"]}
@@ -58,7 +58,7 @@ async def sing(service: Service) -> dict[str, str]:
 
 
 async def use_a_secret(service: Service, canaries: dict[str, str]) -> str:
-    """A confidential client's, at the edge: right, wrong, and with a token in its place."""
+    """A confidential client's secret at the edge: right, wrong, and a token in its place."""
     async with service.role("operator") as operator, service.role("edge") as edge:
         settings = {"client_id": "confidential", "grant_types": ["client_credentials"], "scope": "read"}
         made = await operator.ask("admin.acme.client.put", settings | {"generate_secret": True}, seconds=30)
@@ -72,7 +72,7 @@ async def use_a_secret(service: Service, canaries: dict[str, str]) -> str:
 
 
 async def misuse(web: Caller, what: str, secret: str) -> None:
-    """A secret where none is expected: in every parameter, as a key, as half of a JSON document."""
+    """Send a secret where none belongs: in every parameter, as a key, as half of a JSON document."""
     for body in (
         {
             "token": secret,
@@ -87,11 +87,11 @@ async def misuse(web: Caller, what: str, secret: str) -> None:
     ):
         if what != "nothing":
             await web.ask(what, body)
-    await web.connection.publish(f"oauth.acme.client.web.{secret}", secret.encode())  # nobody listens there
+    await web.connection.publish(f"oauth.acme.client.web.{secret}", secret.encode())  # there is no such endpoint
 
 
 def hidden(service: Service) -> dict[str, str]:
-    """What only the service itself knows."""
+    """Secrets that only the service itself knows."""
     keyring = json.loads((service.data / "keyring.json").read_text())
     known = credentials.load(service.data)
     return {
@@ -104,7 +104,7 @@ def hidden(service: Service) -> dict[str, str]:
 
 
 async def messages(connection: Client) -> AsyncIterator[bytes]:
-    """Every message of every stream, with its subject and headers: on the disk they are compressed."""
+    """Every message of every stream, with subject and headers: the files on the disk are compressed."""
     for name in (*STREAMS, *BESIDE):
         seq = 1
         while True:
@@ -119,13 +119,13 @@ async def messages(connection: Client) -> AsyncIterator[bytes]:
 
 
 def rows(path: Path) -> bytes:
-    """A database as text; in its file a long value may be in pieces."""
+    """A database as text; its file may hold a long value in pieces."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return "\n".join(database.iterdump()).encode()
 
 
 async def test_no_canary_is_found(service: Service, collector: Collector) -> None:
-    """Not in the streams, the files, the read model, the logs, the metrics, the traces, nor in what `ps` shows."""
+    """In no stream, file, read model, log, metric or trace, nor in the output of `ps`."""
     canaries = await sing(service) | hidden(service)
     async with service.role("auditor") as auditor:
         position = await auditor.ask("audit.acme.position", {})
@@ -153,16 +153,16 @@ async def test_no_canary_is_found(service: Service, collector: Collector) -> Non
 
 
 def pieces(secret: str) -> list[bytes]:
-    """As it is, and what of a token is secret in itself: a JWT's signature, the tag of ours."""
-    if secret.startswith("eyJ"):  # raw bytes may have a point, too, and what comes after it may be nothing
+    """The secret, and the part of a token that is secret by itself: a JWT's signature, or our tag."""
+    if secret.startswith("eyJ"):  # not for raw bytes, which may hold a point, with nothing after it
         return [secret.encode(), secret.rpartition(".")[2].encode()]
     tag = [secret[-30:].encode()] if secret.startswith(("hrt_", "hac_", "hdc_", "hat_")) else []
     return [secret.encode("latin1"), *tag]
 
 
 @pytest.mark.parametrize("kind", ["hrt_" + "a" * 60, "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9." + "s" * 86])
-def test_a_leak_would_be_seen(tmp_path: Path, kind: str) -> None:
-    """The search finds what it is for, and passes over the files that are meant for secrets."""
+def test_a_leak_is_found(tmp_path: Path, kind: str) -> None:
+    """The search finds tokens, and leaves out the files that are meant for secrets."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "some.log").write_text(f"refused {kind}!")
     (tmp_path / "keyring.json").write_text(kind)

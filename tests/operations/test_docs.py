@@ -1,4 +1,4 @@
-"""The documents say what is so."""
+"""The documents agree with the program and with each other."""
 
 import asyncio
 import re
@@ -23,8 +23,8 @@ MAKES = re.compile(r"_(?:bucket|count|sum)$")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_one(command: str) -> None:
-    """Its name, its options and its arguments are the program's."""
+def test_every_command_in_the_docs_exists(command: str) -> None:
+    """With its options and arguments."""
     _, *words = shlex.split(command)
     found: click.Command | None = main
     while isinstance(found, click.Group):
@@ -39,14 +39,13 @@ def test_every_command_is_one(command: str) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in SECURITY.splitlines() if "`tests/" in row])
-def test_what_holds_an_attack_is_tested(row: str) -> None:
-    """Every test that docs/security.md names is there."""
+def test_every_test_in_the_security_page_exists(row: str) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)`", row)
     assert named and all((TOP / file).is_file() for file in named)
 
 
-def test_a_link_to_a_decision_says_its_number() -> None:
-    """A label that is a number, or `ADR` and a number, is that of the file."""
+def test_a_link_to_a_decision_has_its_number() -> None:
+    """A label with a number names the same number as its file."""
     links = [
         (document.name, int(label), int(file))
         for document in DOCUMENTS
@@ -57,18 +56,18 @@ def test_a_link_to_a_decision_says_its_number() -> None:
 
 
 def test_every_audit_query_is_in_the_contract() -> None:
-    """In the table of section 5, those beside the read model too."""
+    """In the table of section 5, also those that do not use the read model."""
     section = CONTRACT.partition("\n## 5. ")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `audit\.<tenant>\.(\w+)`", section, re.M)) == {*QUERIES, "what_if", "position"}
 
 
-async def test_every_metric_is_named(service: Service) -> None:
-    """In the table all that there are, and in the alerts none that is not."""
+async def test_every_metric_is_documented(service: Service) -> None:
+    """The table lists all metrics; the alerts use no others."""
     async with service.client() as web:
         await web.issue()
     async with asyncio.timeout(20):
         while "heirloom_checkpoint_age_seconds" not in (told := await metrics(service)):
-            await asyncio.sleep(0.05)  # nobody waits for the notary
+            await asyncio.sleep(0.05)  # the notary starts later than the rest
     nameless = {name for name, family in told.items() for sample in family.samples if "process" not in sample.labels}
     assert [f"`{name}`" for name in nameless] == re.findall(r"label `process`, but for (`\w+`)", TEXT)
     there = {f"{name}_total" if family.type == "counter" else name for name, family in told.items()}

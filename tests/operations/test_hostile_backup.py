@@ -1,4 +1,4 @@
-"""A backup that a stranger has put together: nothing of it is taken but what the code knows, as the code has it."""
+"""A stranger's backup: only known streams and files are restored, configured as the code has them."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ SPY = "spy"
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A backup of a log that has a consumer which delivers its commits to whom it likes."""
+    """A backup of a log with a consumer that delivers commits to a client."""
     directory = tmp_path_factory.mktemp("hostile")
     with broker(directory / "broker") as server:
         asyncio.run(publish(server, LOG))
@@ -48,7 +48,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 async def _spy_on(url: str) -> None:
     connection = await connect(url, "test")
     await UsedAssertions(connection).start(1, 300)
-    for name in (SPY, CONSUMER):  # the service's own too: a stranger may have altered it
+    for name in (SPY, CONSUMER):  # a stranger may have altered the service's own, too
         config = ConsumerConfig(durable_name=name, deliver_subject="revoked.acme.f1")
         await connection.jetstream().add_consumer("TOKENS", config)
     await connection.close()
@@ -56,25 +56,25 @@ async def _spy_on(url: str) -> None:
 
 @pytest.fixture
 def backup(good: Path, tmp_path: Path) -> Path:
-    """A copy of it to damage."""
+    """A copy of the backup, to be damaged."""
     return Path(shutil.copytree(good, tmp_path / "backup"))
 
 
 def alter(backup: Path, change: Callable[[Document], None]) -> None:
-    """Write another manifest."""
+    """Rewrite the manifest."""
     document = json.loads((backup / MANIFEST).read_text())
     change(document)
     (backup / MANIFEST).write_text(json.dumps(document))
 
 
 def add_stream(document: Document, name: str = "WIRETAP") -> None:
-    """What stores every client's requests and repeats them on the feed."""
+    """A stream that stores every client's requests and republishes them on the feed."""
     tap = {"name": name, "subjects": ["oauth.*.client.*.token"], "republish": {"src": ">", "dest": "revoked.a.b"}}
     document["streams"].append(document["streams"][0] | {"config": tap})
 
 
 def rename_part(document: Document, kind: str, name: str) -> None:
-    """Another file for the first of a kind."""
+    """Rename the first part of that kind."""
     parts = [entry["part"] for entry in document["streams"]] if kind == "streams" else document["files"]
     parts[0]["name"] = name
 
@@ -97,8 +97,8 @@ HOSTILE: dict[str, Callable[[Document], None]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_manifest_names_nothing_but_what_the_code_knows(kind: str, backup: Path, tmp_path: Path) -> None:
-    """It is refused before anything is begun."""
+def test_a_manifest_may_name_only_known_parts(kind: str, backup: Path, tmp_path: Path) -> None:
+    """Otherwise it is refused before anything is restored."""
     alter(backup, HOSTILE[kind])
     with pytest.raises(UnusableBackup, match="is not as `heirloom backup` writes it"):
         read_manifest(backup)
@@ -106,8 +106,8 @@ def test_a_manifest_names_nothing_but_what_the_code_knows(kind: str, backup: Pat
     assert not (tmp_path / "new").exists()
 
 
-def test_a_manifest_without_end_is_not_read(backup: Path) -> None:
-    """Nor is one that nests without end."""
+def test_a_huge_manifest_is_refused(backup: Path) -> None:
+    """So is a deeply nested one."""
     (backup / MANIFEST).write_bytes(b"[" * (2 << 20))
     with pytest.raises(UnusableBackup, match="more than"):
         read_manifest(backup)
@@ -138,18 +138,16 @@ def _directory(path: Path) -> None:
 
 @pytest.mark.parametrize("name", [MANIFEST, KEYRING, "TOKENS.snapshot"])
 @pytest.mark.parametrize("put", [_link, _device, _fifo, _directory])
-def test_nothing_but_plain_files_is_opened(
-    put: Callable[[Path], None], name: str, backup: Path, tmp_path: Path
-) -> None:
-    """No link is followed, and no FIFO waited for."""
+def test_only_plain_files_are_opened(put: Callable[[Path], None], name: str, backup: Path, tmp_path: Path) -> None:
+    """No link is followed, no FIFO waited for."""
     put(backup / name)
     refused = heirloom("restore", "--data", tmp_path / "new", backup)
     assert (refused.exit_code, name in refused.output) == (1, True), refused.output
     assert not (tmp_path / "new").exists()
 
 
-def test_a_snapshot_that_unpacks_to_more_than_there_is_room_for(backup: Path, tmp_path: Path) -> None:
-    """Its size is read off its frames, before a broker writes until the disk is full."""
+def test_a_snapshot_that_unpacks_to_more_than_the_disk_holds(backup: Path, tmp_path: Path) -> None:
+    """Its size is computed from its frames, before a broker fills the disk."""
     bomb = b"\xff\x06\x00\x00S2sTwO" + _frame(0, b"\0\0\0\0" + b"\xff\xff\xff\xff\x0f") * 100_000
     (backup / "TOKENS.snapshot").write_bytes(bomb)
 
@@ -170,18 +168,18 @@ def _frame(kind: int, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 3, 7, 1000])
-def test_sizes_are_read_off_frames_however_they_are_cut(step: int) -> None:
-    """Compressed frames say their size, plain ones have it, others count nothing."""
+def test_sizes_are_read_from_frames_in_any_chunks(step: int) -> None:
+    """Compressed frames state their size, plain ones have it, others count nothing."""
     whole = (
         b"\xff\x06\x00\x00S2sTwO" + _frame(0, b"cccc\x80\x02xyz") + _frame(1, b"cccc" + b"a" * 50) + _frame(0x99, b"i")
     )
     assert unpacked_size(whole[at : at + step] for at in range(0, len(whole), step)) == 256 + 50
 
 
-def test_streams_are_restored_as_the_code_configures_them(backup: Path, tmp_path: Path) -> None:
-    """Whatever the manifest and the snapshots say: no republish, no source, no consumer that delivers elsewhere.
+def test_streams_are_restored_with_the_codes_configuration(backup: Path, tmp_path: Path) -> None:
+    """Whatever the manifest and snapshots hold: no republish, no source, no consumer that delivers elsewhere.
 
-    And no file that the manifest does not name: such credentials would be somebody else's.
+    Files that the manifest does not name are left out: such credentials would be a stranger's.
     """
     for name in ("bus.json", "nats.conf", "notary.pub"):
         (backup / name).write_text("a stranger's")
@@ -194,7 +192,7 @@ def test_streams_are_restored_as_the_code_configures_them(backup: Path, tmp_path
     for name in ("CHECKPOINTS", "TOKENS"):
         assert stream.differences(found[name], Required(), name) == []
     used = found["KV_heirloom-assertions"]
-    assert "republish" not in used and used["max_age"] >= 2 * MAX_TOLERATED_SECONDS * 10**9, "what is good is forgotten"
+    assert "republish" not in used and used["max_age"] >= 2 * MAX_TOLERATED_SECONDS * 10**9, "valid ones are forgotten"
     assert consumers == []
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [KEYRING]
 
@@ -213,7 +211,7 @@ async def _configurations(url: str) -> tuple[dict[str, Document], list[str]]:
 
 
 def test_a_second_restore_leaves_the_first_alone(tmp_path: Path) -> None:
-    """Both found the directory empty; the second is refused with what to do, and the first ends well."""
+    """Both found the directory empty; the second is refused with what to do, and the first completes."""
     data = tmp_path / "data"
     with draft_of(data) as draft:
         (draft / "log").write_text("a restore under way")
@@ -221,13 +219,13 @@ def test_a_second_restore_leaves_the_first_alone(tmp_path: Path) -> None:
             pytest.raises(UnusableBackup, match="is under way, or was broken off: unless it runs, remove"),
             draft_of(data),
         ):
-            raise AssertionError("begun beside the first")
+            raise AssertionError("started beside the first")
         assert (draft / "log").exists()
     assert [entry.name for entry in data.iterdir()] == ["log"]
 
 
-def test_a_restore_that_was_killed_is_no_service(tmp_path: Path) -> None:
-    """What it left is a draft, and `up` does not begin an empty log beside it."""
+def test_a_killed_restore_is_not_started(tmp_path: Path) -> None:
+    """It leaves a draft, and `up` does not start with an empty log beside that."""
     DataDirectory(tmp_path).restore_draft.mkdir()
     with pytest.raises(CannotStart, match="was broken off"):
         prepare(DataDirectory(tmp_path))

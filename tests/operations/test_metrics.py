@@ -21,18 +21,18 @@ from tests.system.service import Service
 
 PROCESSES = {"broker", "replica-1", "replica-2", "projector", "notary"}
 LABELS = {"process", "version", "endpoint", "outcome", "kind", "credential", "reason", "le", "stream"}
-"""None of them has more values than the code has words."""
+"""Labels with a bounded number of values."""
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is so."""
+    """Poll until it holds."""
     async with asyncio.timeout(20):
         while not await holds():
             await asyncio.sleep(0.05)
 
 
-async def test_what_happens_is_counted(service: Service) -> None:
-    """Issued, redeemed, rotated, reused, revoked: once each over all replicas, under Prometheus' conventions."""
+async def test_decisions_are_counted(service: Service) -> None:
+    """Issued, redeemed, rotated, reused, revoked: once each over all replicas, by Prometheus' conventions."""
     before = await metrics(service)
     async with service.client() as web:
         first = await web.issue()
@@ -62,7 +62,7 @@ async def test_what_happens_is_counted(service: Service) -> None:
 
 
 def test_one_family_of_many_processes() -> None:
-    """Samples of several processes stand under one HELP and TYPE; a process without a report is down."""
+    """Samples of several processes share one HELP and TYPE; a process without a report is down."""
     lag = gauge("lag", "Behind.", only(3))
     done = counter("done", "Done.", Sample({"reason": 'a "quoted" one'}, 1))
     text = rendered(
@@ -79,8 +79,8 @@ def test_one_family_of_many_processes() -> None:
     assert 'heirloom_process_ready{process="b"} 0.0\n' in text
 
 
-async def test_health_says_what_is_wrong(service: Service) -> None:
-    """A stuck process is not alive; without a broker nobody is ready; both pass."""
+async def test_health_names_the_obstacle(service: Service) -> None:
+    """A stuck process is not live; without a broker no process is ready; both recover."""
     (projector,) = service.pids("heirloom.projector")
     await until(lambda: _is(service, "/readyz", 200))
     with paused(projector):
@@ -89,7 +89,7 @@ async def test_health_says_what_is_wrong(service: Service) -> None:
     (broker,) = service.pids("nats-server")
     with paused(broker):
         live, ready = await asyncio.gather(get(service, "/livez"), get(service, "/readyz"))
-    assert live.status == 200  # whoever waits for the broker is not stuck
+    assert live.status == 200  # waiting for the broker is not being stuck
     assert ready.status == 503
     assert "the log's leader does not answer" in ready.json["obstacles"]["replica-1"]
     assert "the log's leader does not answer" in ready.json["obstacles"]["projector"]
@@ -102,8 +102,8 @@ async def _is(service: Service, path: str, status: int) -> bool:
     return told.status == status
 
 
-def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
-    """One line, before anything is started; nonsense with the usage's exit code."""
+def test_an_address_that_is_not_available(tmp_path: Path) -> None:
+    """One line before anything is started; a malformed one is a usage error."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -114,8 +114,8 @@ def test_an_address_that_cannot_be_had(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["up", "--metrics", "nowhere"]).exit_code == 2
 
 
-async def test_silent_connections_keep_nobody_out(service: Service) -> None:
-    """933 of them once held a thread each, for as long as they sent a byte now and then."""
+async def test_silent_connections_block_nobody(service: Service) -> None:
+    """933 of them once held a thread each, as long as they sent a byte now and then."""
     host, _, port = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"].rpartition(":")
     silent = []
     threads = _threads(service)
@@ -130,8 +130,8 @@ async def test_silent_connections_keep_nobody_out(service: Service) -> None:
         writer.close()
 
 
-async def test_who_says_nothing_has_his_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of the request must come within it, not only the next byte."""
+async def test_a_slow_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is for the whole request, not for each byte."""
     monkeypatch.setattr(http, "REQUEST_TIMEOUT_SECONDS", 0.3)
     async with http.observed("127.0.0.1", 0, []) as address, asyncio.timeout(20):
         host, _, port = address.rpartition(":")
@@ -145,12 +145,12 @@ async def test_who_says_nothing_has_his_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _threads(service: Service) -> int:
-    """Of `heirloom up` itself."""
+    """The number of threads of `heirloom up` itself."""
     return len(list(Path(f"/proc/{service._process.pid}/task").iterdir()))
 
 
-async def test_what_is_no_request_for_metrics(service: Service) -> None:
-    """Is refused or left, at once, and the next one is answered."""
+async def test_malformed_requests_for_metrics(service: Service) -> None:
+    """Refused or closed at once; the next request is answered."""
     host, _, port = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"].rpartition(":")
     for sent, begins in (
         (b"POST /metrics HTTP/1.1\r\n\r\n", b"HTTP/1.1 405 "),

@@ -1,4 +1,4 @@
-"""What is delivered is listed, and what is known of it is told as it is."""
+"""Dependencies are listed, locked, and reported as they are."""
 
 import importlib.metadata
 import json
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_sbom_lists_what_is_locked(tmp_path: Path) -> None:
+def test_the_sbom_lists_the_locked_packages(tmp_path: Path) -> None:
     """Every package of the lock file with its version and hashes, in CycloneDX."""
     tool, into = Path(sys.executable).with_name("cyclonedx-py"), tmp_path / "sbom.json"
     subprocess.run(
@@ -43,13 +43,13 @@ def test_the_sbom_lists_what_is_locked(tmp_path: Path) -> None:
         ([{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "not found"}], 2),
     ],
 )
-def test_what_is_unknown_is_not_called_clean(found: list[dict[str, Any]], status: int) -> None:
-    """A vulnerability fails; a package the database does not know is something else, and not a pass."""
+def test_an_unknown_package_is_not_reported_as_clean(found: list[dict[str, Any]], status: int) -> None:
+    """A vulnerability has exit code 1; a package that the database does not know has exit code 2."""
     assert runpy.run_path(str(ROOT / ".ci" / "audit_dependencies.py"))["verdict"](found) == status
 
 
 SOURCE_ONLY = {"nkeys"}
-"""All that is built here, since it has no wheel. One more is one more program that runs while we install."""
+"""Packages built here, as they have no wheel. Each more is a program that runs during the installation."""
 INSTALLS = [
     (file, line)
     for file in ("Makefile", "Dockerfile", ".ci/run")
@@ -59,7 +59,7 @@ INSTALLS = [
 
 
 def _expanded(line: str) -> list[str]:
-    """The line's commands as they are run, with the Makefile's variables in them."""
+    """The line's pip commands, with the Makefile's variables expanded."""
     makefile = (ROOT / "Makefile").read_text()
     variables = dict(re.findall(r"^(\w+) :?= ([^#\n]*)", makefile, re.M))
     for _ in variables:
@@ -67,8 +67,8 @@ def _expanded(line: str) -> list[str]:
     return [command for command in re.split(r"&&|&|^\w+ =", line) if "pip install" in command]
 
 
-def test_nothing_is_installed_but_what_is_locked() -> None:
-    """Hashes for all; wheels alone, but for a short list; and no build fetches tools of its own (PEP 517 isolation)."""
+def test_only_locked_packages_are_installed() -> None:
+    """Hashes for all; wheels only, but for a short list; no build downloads its own tools (PEP 517 isolation)."""
     commands = [command for _, line in INSTALLS for command in _expanded(line) if "requirements.lock" in command]
     commands += [c for _, line in INSTALLS for c in _expanded(line) if re.search(r"-r (tools|\S+/\S+)\.lock", c)]
     assert {file for file, _ in INSTALLS} == {"Makefile", "Dockerfile"}
@@ -84,8 +84,8 @@ def test_nothing_is_installed_but_what_is_locked() -> None:
     assert all("--no-deps --no-build-isolation" in command for command in ours)
 
 
-def test_what_builds_is_locked_and_comes_first() -> None:
-    """In the order of both files: the tools, then whatever is built with them."""
+def test_build_tools_are_locked_and_installed_first() -> None:
+    """In both files: the tools, then the packages built with them."""
     locked = dict(re.findall(r"^([\w.-]+)==([^ ;\\]+)", (ROOT / "requirements.lock").read_text(), re.M))
     assert {"pip", "setuptools", "wheel", "packaging"} <= locked.keys()
     for file in ("Makefile", "Dockerfile"):
@@ -97,16 +97,16 @@ def test_what_builds_is_locked_and_comes_first() -> None:
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml"])
-def test_images_are_named_by_a_whole_version(file: str) -> None:
-    """One that moves would be another program tomorrow."""
+def test_images_are_pinned_to_a_whole_version(file: str) -> None:
+    """A moving tag could be another program tomorrow."""
     images = re.findall(r"^(?:FROM|  image:) (\S+)", (ROOT / file).read_text(), re.M)
     assert images
     for image in images:
         assert re.search(r":\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?$", image), image
 
 
-def test_the_sbom_says_what_is_in_it(tmp_path: Path) -> None:
-    """A root, each package's licence or that none is declared, who needs whom, and the broker's Go modules."""
+def test_the_sbom_is_complete(tmp_path: Path) -> None:
+    """A root, each package's licence or that none is declared, dependencies, and the broker's Go modules."""
     program = [sys.executable, "-W", "ignore", ".ci/sbom.py", str(tmp_path / "sbom.json")]
     subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
     written = json.loads((tmp_path / "sbom.json").read_text())
@@ -126,8 +126,8 @@ def test_the_sbom_says_what_is_in_it(tmp_path: Path) -> None:
     assert {parts[ref]["name"] for ref in needs[broker["bom-ref"]]} == modules.keys()
 
 
-def test_a_vulnerability_has_a_way_to_be_reported() -> None:
-    """Privately, and without an address that nobody reads."""
+def test_vulnerabilities_can_be_reported() -> None:
+    """Privately, and without an e-mail address that may be unread."""
     text = (ROOT / "SECURITY.md").read_text()
     assert "Report a vulnerability" in text
     assert "@" not in text

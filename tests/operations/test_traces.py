@@ -1,4 +1,4 @@
-"""Traces follow a request to its commit; without the OTEL_ variables there is nothing of them."""
+"""Traces follow a request to its commit; without the OTEL_ variables there are none."""
 
 import asyncio
 import subprocess
@@ -28,8 +28,8 @@ TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
 
 
-async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
-    """Request → load, decide, append: each the request's child, with family, generation, outcome and sequence."""
+async def test_a_trace_from_the_request_to_the_commit(nats_server: Broker) -> None:
+    """Load, decide and append are the request's children, with family, generation, outcome and sequence."""
     await publish(nats_server, LOG)
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -65,11 +65,11 @@ async def test_from_the_request_to_the_commit(nats_server: Broker) -> None:
     assert (spans[1].attributes or {})["heirloom.events"] == ("FamilyRevoked",)
     assert (spans[2].attributes or {})["heirloom.seq"] == seq == len(LOG) + 1
     assert (refused.attributes or {})["heirloom.outcome"] == "invalid_grant"
-    assert not any(span.events for span in spans)  # no exception, whose text might say too much
+    assert not any(span.events for span in spans)  # no exception events, whose text might hold a secret
 
 
-async def test_a_collector_gets_them(service: Service, collector: Collector) -> None:
-    """By OTLP over HTTP, as the standard variables say, in the trace that the caller's header names."""
+async def test_a_collector_receives_the_spans(service: Service, collector: Collector) -> None:
+    """By OTLP over HTTP, configured by the standard variables, in the trace of the caller's header."""
     async with service.client() as web:
         answer = await web.ask("issue", {"sub": "alice", "scope": "read offline_access"}, headers=HEADERS)
     async with asyncio.timeout(20):
@@ -83,8 +83,8 @@ async def test_a_collector_gets_them(service: Service, collector: Collector) -> 
     assert answer["refresh_token"][-30:].encode() not in b"".join(collector.bodies)
 
 
-def test_off_is_off() -> None:
-    """Only where they say so; otherwise a replica does not even import the libraries."""
+def test_tracing_is_off_by_default() -> None:
+    """Then a replica does not even import the libraries."""
     assert is_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"})
     assert not is_wanted({})
     assert not is_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_SDK_DISABLED": "true"})
