@@ -1,4 +1,4 @@
-"""A real nats-server for a test: on a free port, with JetStream in a directory of its own."""
+"""A real nats-server for a test: on a free port, with JetStream in its own directory."""
 
 import signal
 import socket
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 15.0
 
 
 class Broker:
-    """One server that can be stopped, killed and started again, with the same port and data."""
+    """A server that can be stopped, killed and started again, with the same port and data."""
 
     def __init__(self, directory: Path, *, sync_always: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -28,17 +28,17 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def configure(self, text: str) -> None:
-        """Add to its configuration, before it starts."""
+        """Add to its configuration, before the start."""
         with self._configuration.open("a") as file:
             file.write(text)
 
     @property
     def url(self) -> str:
-        """Where it listens; nobody needs credentials."""
+        """Its address; no credentials are needed."""
         return f"nats://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start, and come back when connections are taken."""
+        """Start it, and wait until it accepts connections."""
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [BINARY, "-c", self._configuration], stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -47,14 +47,14 @@ class Broker:
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"nats-server did not start:\n{self._output.read_text()}")
-            time.sleep(0.01)  # between two looks at the port
+            time.sleep(0.01)  # between two attempts to connect
 
     def stop(self) -> None:
-        """End it in order; what it acknowledged is on disk."""
+        """Stop it cleanly; everything acknowledged is on disk."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill it, as in a crash."""
         self._end(signal.SIGKILL)
 
     def _end(self, signum: signal.Signals) -> None:
@@ -77,7 +77,7 @@ class Broker:
 
 @contextmanager
 def broker(directory: Path, *, sync_always: bool = False) -> Iterator[Broker]:
-    """A running server, ended whatever happens. `sync_always`: every acknowledgement is on disk."""
+    """A running server, killed at the end. `sync_always`: every acknowledgement is on disk."""
     server = Broker(directory, sync_always=sync_always)
     server.start()
     try:

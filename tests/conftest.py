@@ -1,4 +1,4 @@
-"""What tests of every part share."""
+"""Fixtures and hooks for all tests."""
 
 import gc
 import itertools
@@ -15,7 +15,7 @@ from events.bus.connection import Connection
 from events.log import stream
 from tests.broker import Broker, broker
 
-hypothesis.settings.register_profile("heirloom", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.register_profile("heirloom", deadline=None)  # an example's time depends on the machine
 hypothesis.settings.load_profile("heirloom")
 
 TESTS = Path(__file__).parent
@@ -24,7 +24,7 @@ ON_SERVICES = ("system", "operations", "security")
 
 @pytest.fixture(autouse=True)
 def process_state() -> Iterator[None]:
-    """What a command sets for its own process, the umask and the logging level, ends with the test that called it."""
+    """Reset the umask and the logging level, which commands set for their process, after each test."""
     logger = logging.getLogger("heirloom")
     level = logger.level
     umask = os.umask(0o022)
@@ -36,14 +36,14 @@ def process_state() -> Iterator[None]:
 
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[Broker]:
-    """A real broker with JetStream, for this test alone."""
+    """A real broker with JetStream, for one test."""
     with broker(tmp_path / "broker") as server:
         yield server
 
 
 @pytest.fixture
 async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
-    """Connected to a broker with an empty log."""
+    """A connection to a broker with an empty log."""
     connection = await connect(nats_server.url, "test")
     await stream.ensure(connection, stream.Required())
     yield connection
@@ -52,7 +52,7 @@ async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is imported and collected stays: looking through it for garbage took a third of the time."""
+    """No garbage collection: imports and collected tests stay, and scanning them took a third of the time."""
     gc.disable()
     try:
         return (yield)
@@ -61,9 +61,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker's part begins with the faults, which take longest, the others' with tests on services.
+    """One worker begins with the faults, which take longest, the others with tests on services.
 
-    What an idle worker takes over comes from the end of another's part, and needs no service started once more.
+    An idle worker takes tests from the end of another's part, where no service has to be started again.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     by_part: dict[str, list[pytest.Item]] = {part: [] for part in ("faults", *ON_SERVICES)}

@@ -1,27 +1,27 @@
-"""What must be written nowhere: looked for by its value, and by what every token looks like."""
+"""Secrets that must not be written anywhere, found by their value or by the form of a token."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 TOKEN = re.compile(rb"h(?:rt|ac|dc|at)_[0-9A-Za-z]{40,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}")
-"""Every credential of this service, and every JWT with its signature."""
+"""Every credential of this service, and every signed JWT."""
 FOR_SECRETS = ("keyring.json", "bus.json", "nats*.conf", "notary.key")
-"""Where secrets are meant to be: files that only their owner can read."""
+"""Private files that are meant for secrets."""
 
 
 def files(directory: Path) -> list[Path]:
-    """All that was written there and is not meant for secrets."""
+    """All files in the directory, without those for secrets."""
     found = (path for path in directory.rglob("*") if path.is_file())
     return [path for path in found if not any(path.match(pattern) for pattern in FOR_SECRETS)]
 
 
 def tokens(paths: Iterable[Path]) -> list[str]:
-    """Where there is something that looks like a token. Says which kind, never the token."""
+    """Files with something like a token, and its kind, never the token itself."""
     return [f"{path.name}: {match[:4].decode()}…" for path in paths for match in TOKEN.findall(path.read_bytes())]
 
 
 def values(paths: Iterable[Path], secrets: Iterable[str]) -> list[str]:
-    """Where there is one of these secrets. Never says which."""
+    """Files with one of these secrets, never the secret itself."""
     sought = [secret.encode() for secret in secrets]
     return [path.name for path in paths if sought and any(secret in path.read_bytes() for secret in sought)]

@@ -1,4 +1,4 @@
-"""Processes that hang, as with a debugger in them or a machine that swaps."""
+"""Processes that hang, as in a debugger or on a machine that swaps."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from pathlib import Path
 
 @contextmanager
 def paused(*pids: int) -> Iterator[None]:
-    """None of these processes does anything within the block."""
+    """Suspend these processes within the block."""
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         while not all(_has_stopped(pid) for pid in pids):
-            time.sleep(0.001)  # the signal is sent; a thread that runs on another core goes on until it has heard of it
+            time.sleep(0.001)  # a thread on another core runs on until the signal reaches it
         yield
     finally:
         for pid in pids:
@@ -30,4 +30,4 @@ def _state(thread: Path) -> str:
     try:
         return thread.read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return "X"  # it has just ended
+        return "X"  # it has ended since

@@ -1,4 +1,4 @@
-"""Speaking to a broker byte by byte, past every library: what it is sent, and what it sends, as it is."""
+"""The broker's protocol byte by byte, without a library: exactly what is sent and received."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 10
 
 
 class Received(NamedTuple):
-    """A message, as the lengths in its line cut it out."""
+    """A message, split by the lengths in its line."""
 
     subject: bytes
     sid: int
@@ -25,12 +25,12 @@ def pub(subject: bytes, reply: bytes, body: bytes) -> bytes:
 
 
 def hpub(subject: bytes, reply: bytes, headers: bytes, body: bytes) -> bytes:
-    """The bytes of an HPUB; `headers` are whole, with their first line and their empty one."""
+    """The bytes of an HPUB; `headers` are complete, with their first line and the empty last one."""
     return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, len(headers), len(headers) + len(body), headers, body)
 
 
 class Socket:
-    """A connection with the broker's greeting behind it. `sent` are all bytes that have come since."""
+    """A connection after the broker's greeting. `sent` holds all bytes received since."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -38,7 +38,7 @@ class Socket:
         self.sent = bytearray()
 
     async def send(self, data: bytes) -> bool:
-        """Whether the broker is still there after it; the connection is gone otherwise."""
+        """Send these bytes; returns whether the broker keeps the connection, which is closed otherwise."""
         self._writer.write(data + b"PING\r\n")
         try:
             await self._until(b"PONG\r\n", len(self.sent))
@@ -61,14 +61,14 @@ class Socket:
                 self.sent += data
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
 
 async def connected(url: str) -> Socket:
-    """To the broker at `url`, with the credentials in it."""
+    """A connection to the broker at `url`, with the credentials in it."""
     where = urlsplit(url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     await reader.readline()
@@ -82,7 +82,7 @@ async def connected(url: str) -> Socket:
 
 
 def messages(stream: bytes) -> list[Received]:
-    """The whole messages of what a broker sent: words are what spaces and tabs separate, nothing else."""
+    """The complete messages in the broker's bytes. Only spaces and tabs separate fields."""
     found, begin = [], 0
     while (end := stream.find(b"\r\n", begin)) >= 0:
         words = [word for word in stream[begin:end].replace(b"\t", b" ").split(b" ") if word]

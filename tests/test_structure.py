@@ -1,4 +1,4 @@
-"""The house stays one in which things are found: small rooms, small files, and a page that leads to what is there."""
+"""Small rooms, small files, and a page that leads to existing files."""
 
 import re
 from collections import Counter
@@ -19,27 +19,27 @@ def _files(*folders: str) -> list[str]:
 
 
 def test_no_room_is_crowded() -> None:
-    """A folder of the product, the benchmarks or the tests has 15 files at most."""
+    """A folder of the product, the benchmarks or the tests has at most 15 files."""
     files = _files(*PACKAGES, "bench", "tests")
     crowded = {room: count for room, count in Counter(map(_room, files)).items() if count > MOST_FILES}
     assert not crowded
 
 
 def test_no_file_is_long() -> None:
-    """A file of the product fits into one's head."""
+    """A product file has at most 300 lines."""
     lines = {path: len((TOP / path).read_text().splitlines()) for path in _files(*PACKAGES)}
     assert {path for path, count in lines.items() if count > MOST_LINES} == LONGER
 
 
-def test_every_room_says_what_it_is() -> None:
+def test_every_room_has_a_docstring() -> None:
     """In its `__init__.py`."""
     rooms = {_room(path) for path in _files(*PACKAGES, "bench")}
     silent = [room for room in rooms if not (TOP / room / "__init__.py").read_text().startswith('"""')]
     assert not silent
 
 
-def test_the_page_leads_to_files_that_are_there() -> None:
-    """Every module that `docs/structure.md` and the README name exists."""
+def test_the_page_names_existing_files() -> None:
+    """As does the README."""
     for page in ("docs/structure.md", "README.md"):
         named = re.findall(rf"`((?:{'|'.join(PACKAGES)})/[\w/]+(?:\.py|/)?)`", (TOP / page).read_text())
         missing = [path for path in named if not ((TOP / path).exists() or (TOP / f"{path}.py").exists())]

@@ -1,4 +1,4 @@
-"""A role of the tests' own, in the log's account, that may do anything: the service has none."""
+"""A role of the tests' own in the log's account that may do anything; the service has no such role."""
 
 from heirloom.broker.roles import LOG_ACCOUNT, Role
 

@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz [INPUTS [SEED]]`: every parser, then every endpoint of a service of its own.
+"""`python -m tests.fuzz [INPUTS [SEED]]`: every parser, then every endpoint of its own service.
 
-`python -m tests.fuzz bus [LINES [SEED]]`: lines of the broker's protocol, from everybody who may connect.
+`python -m tests.fuzz bus [LINES [SEED]]`: lines of the broker's protocol, from every kind of connection.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from tests.operations.seed import EVERYTHING
 from tests.system.service import Service
 
 FOR_ENDPOINTS = 10
-"""One request to an endpoint for so many inputs to the parsers: it costs that much more."""
+"""Inputs to the parsers for one request to an endpoint, which takes that much longer."""
 
 
 def main(inputs: int, seed: int) -> None:
-    """Prints what was fed to whom. Exits 1 with the input where something broke."""
+    """Print the counts of inputs and requests. Exits with 1 and the input that broke something."""
     print(f"seed {seed}", flush=True)
     started = time.perf_counter()
     figures = fuzz_parsers(inputs, seed, _tell)
@@ -43,7 +43,7 @@ def main(inputs: int, seed: int) -> None:
 
 
 def over_the_bus(lines: int, seed: int) -> None:
-    """As `main`, with lines that are no requests."""
+    """As `main`, with lines of the broker's protocol."""
     print(f"seed {seed}", flush=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory, _service(Path(directory)) as service:
@@ -62,7 +62,7 @@ def over_the_bus(lines: int, seed: int) -> None:
 
 @contextmanager
 def _service(directory: Path) -> Iterator[Service]:
-    """Not searched for tokens at its end: some requests name a token as the person they are about, so it is kept."""
+    """Without the search for leaked tokens: some requests have a token as `sub`, which is stored."""
     service = Service(directory / "data", "--replicas", "2", seed=EVERYTHING)
     service.start()
     try:

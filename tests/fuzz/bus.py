@@ -1,7 +1,7 @@
-"""Arbitrary PUB and HPUB lines to a running service, from everybody who may connect to its broker.
+"""Arbitrary PUB and HPUB lines to a running service, from every kind of connection to its broker.
 
-Afterwards the log is as before, but for what the contract lets a client's own requests write; no connection of the
-service was lost; and every request of a bystander was answered meanwhile.
+Afterwards the log holds nothing new but commits of the client's own requests, no connection of the service was lost,
+and every request of a bystander was answered.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.fuzz.run import Crash
 from tests.system.service import Caller, Service
 
 BATCH = 100
-"""Lines between two questions to the broker whether it is still there."""
+"""Lines between two checks whether the broker is still connected."""
 ANSWER_SECONDS = 30
 LOST = '"event":"connection disconnected"'
 CLIENT = ("oauth.acme.client.web.token", "oauth.acme.client.web.introspect", "oauth.acme.client.web.issue")
@@ -53,10 +53,10 @@ BODIES = (b"", b"{}", b"\r\n", b"MSG oauth.acme.public.jwks 1 2\r\nhi\r\n", *REQ
 
 
 class Figures(NamedTuple):
-    """What a run has counted.
+    """The counts of a run.
 
-    Lines by sender; connections that the broker ended for them; a bystander's answers meanwhile (`ok` or the error's
-    code); new commits of the client's own requests.
+    Lines by sender; connections that the broker closed for them; the bystander's replies (`ok` or an error code);
+    commits of the client's own requests.
     """
 
     lines: Counter[str]
@@ -66,7 +66,7 @@ class Figures(NamedTuple):
 
 
 async def fuzz_bus(service: Service, lines: int, seed: int) -> Figures:
-    """That many lines. Raises `Crash`."""
+    """Send that many lines. Raises `Crash`."""
     async with service.client() as web, _own(service) as own:
         token = (await web.issue("mallory"))["access_token"]
         before, lost, pids = await _log(own), _lost(service), service.pids("")
@@ -98,11 +98,11 @@ def _urls(service: Service, token: str) -> dict[str, str]:
 
 
 async def _send(url: str, lines: "_Lines", count: int, sent: Counter[str]) -> int:
-    """How often the broker ended the connection."""
+    """Send the lines; returns how often the broker closed the connection."""
     ended, socket = 0, await raw.connected(url)
     for begin in range(0, count, BATCH):
         batch = [lines.make() for _ in range(min(BATCH, count - begin))]
-        if lines.chance.random() < 0.1:  # what the broker cannot read ends this connection, and no other
+        if lines.chance.random() < 0.1:  # the broker closes this connection for it, and no other
             batch[-1] = lines.malformed()
         if not await socket.send(b"".join(batch)):
             ended, socket = ended + 1, await raw.connected(url)
@@ -113,7 +113,7 @@ async def _send(url: str, lines: "_Lines", count: int, sent: Counter[str]) -> in
 
 
 class _Lines:
-    """What one of them publishes. A seed gives the same ones."""
+    """The lines of one sender, reproducible by the seed."""
 
     def __init__(self, who: str, seed: str) -> None:
         self.who = who
@@ -122,7 +122,7 @@ class _Lines:
         self._replies = [reply.encode() for reply in REPLIES]
 
     def make(self) -> bytes:
-        """One PUB or HPUB that the broker can read."""
+        """A PUB or HPUB that the broker can read."""
         chance = self.chance
         subject = self._field(chance.choice(self._subjects)) or b"x"
         reply = self._field(chance.choice(self._replies))
@@ -134,13 +134,13 @@ class _Lines:
         return (line.replace(b" ", b"\t ") if chance.random() < 0.1 else line) + end + rest
 
     def malformed(self) -> bytes:
-        """One that it cannot: it ends before its subject does."""
+        """A line that it cannot read: it ends before its subject."""
         line = self.make()
         at = self.chance.randrange(1, 7)
         return line[:at] + b"\n" + line[at:]
 
     def _field(self, field: bytes) -> bytes:
-        """A subject, most often with other bytes in it, some of which would begin another field if they could."""
+        """A subject, mostly with other bytes in it, some of which would begin another field if they could."""
         chance, odd = self.chance, bytearray(field)
         if chance.random() < 0.15:
             space = bytes([chance.choice(ODD)])
@@ -166,7 +166,7 @@ class _Lines:
 
 
 async def _stand_by(service: Service, stop: asyncio.Event) -> Counter[str]:
-    """Another client's requests, one after the other. Raises `Crash` for one that is not answered."""
+    """Send another client's requests, one after the other. Raises `Crash` for one without a reply."""
     outcomes: Counter[str] = Counter()
     async with service.client("web", "globex") as caller:
         while not stop.is_set():
@@ -191,7 +191,7 @@ async def _own(service: Service) -> AsyncIterator[Connection]:
 
 
 async def _log(connection: Connection) -> list[dict[str, Any]]:
-    """Every message of the log, whole: sequence, subject, time, headers, body."""
+    """Every message of the log with its sequence, subject, time, headers and body."""
     jetstream = connection.jetstream()
     last = (await jetstream.stream_info(STREAM)).state.last_seq
     found = []
@@ -202,7 +202,7 @@ async def _log(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _compared(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], seed: int) -> int:
-    """How many messages are new, each a commit of a request that the client, or the person's token, might make."""
+    """The number of new messages. Raises `Crash` for one that is no commit of the client's own requests."""
     if list(after[: len(before)]) != list(before):
         raise Crash(f"seed {seed}: the log is another one")
     for message in after[len(before) :]:

@@ -32,13 +32,13 @@ ORDERS = [
     b'{"issuer": "https://fuzz.example", "refresh_token_ttl": 60, "access_token_format": "opaque"}',
 ]
 AT_ONCE_ANSWERED = [question for question in QUESTIONS if b"min_seq" not in question]
-"""Others wait for what may never come, as they should."""
+"""The others wait for a sequence that may never come, as they should."""
 PER_FAMILY = 5
 """Commits that presentations of one family's tokens can cause without a successful reply (CONTRACT §3.5)."""
 
 
 class Target(NamedTuple):
-    """Where to, by whom, and what a proper request looks like."""
+    """A connection, a subject, and well-formed requests for it."""
 
     connection: Client
     subject: str
@@ -46,7 +46,7 @@ class Target(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Requests sent, how many were answered with what (`ok` or the error's code), commits they left in the log."""
+    """Requests sent, their outcomes (`ok` or an error code), and the number of commits they caused."""
 
     requests: int
     outcomes: Counter[str]
@@ -54,7 +54,7 @@ class Figures(NamedTuple):
 
 
 async def fuzz_endpoints(service: Service, inputs: int, seed: int) -> Figures:
-    """That many requests, each with a well-formed reply in time. Raises `Crash` for anything else."""
+    """Send that many requests; each must get a well-formed reply in time. Raises `Crash` for anything else."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(service.client())
         callers = {
@@ -114,7 +114,7 @@ async def _send_all(targets: Sequence[Target], inputs: int, seed: str) -> Counte
 
 
 def _requests(targets: Sequence[Target], inputs: int, seed: str) -> Iterator[tuple[Target, bytes, str]]:
-    """Round the targets, with text for the headers: only visible one, for the rest is the protocol's own."""
+    """Requests to the targets in turn, with printable text for headers: other bytes would break the protocol."""
     streams = [mutants(target.originals, f"{seed}/{target.subject}") for target in targets]
     for number in range(inputs):
         target, stream = targets[number % len(targets)], streams[number % len(targets)]
@@ -123,7 +123,7 @@ def _requests(targets: Sequence[Target], inputs: int, seed: str) -> Iterator[tup
 
 
 async def _send(target: Target, body: bytes, noise: str) -> str:
-    """`ok` or the error's code. Raises `Crash`."""
+    """The reply's outcome, `ok` or an error code. Raises `Crash`."""
     headers = {"Idempotency-Key": noise[:300], "Authorization": f"Basic {noise[:40]}"} if len(noise) % 3 == 0 else None
     try:
         reply = await target.connection.request(target.subject, body, timeout=ANSWER_SECONDS, headers=headers)

@@ -1,4 +1,4 @@
-"""Arbitrary inputs that get past the first check: real ones, damaged a little or a lot. A seed gives the same ones."""
+"""Arbitrary inputs that pass the first check: real ones, damaged a little or a lot, reproducible by a seed."""
 
 import json
 import random
@@ -48,7 +48,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutants(originals: Sequence[bytes], seed: str) -> Iterator[bytes]:
-    """For ever: one in a hundred is as it was, one in a hundred pure noise, all others something in between."""
+    """Endless: one in a hundred unchanged, one in a hundred pure noise, the others in between."""
     chance = random.Random(seed)
     while True:
         data = bytearray(chance.choice(originals))
@@ -64,7 +64,7 @@ def mutants(originals: Sequence[bytes], seed: str) -> Iterator[bytes]:
 
 
 def _rearranged(data: bytearray, other: bytes, chance: random.Random) -> bytearray:
-    """Still JSON: a member gone, renamed, or with a value of another kind, of another member or of another original."""
+    """Still JSON: a member removed, renamed, or with a value of another kind, member or original."""
     members: dict[str, Any] = json.loads(data)
     foreign = json.loads(other) if other[:1] == b"{" else {}
     name = chance.choice(list(members) or ["a"])

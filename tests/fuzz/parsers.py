@@ -1,4 +1,4 @@
-"""Every parser of what strangers send or files hold: real inputs, the function, and how it may refuse."""
+"""Every parser of untrusted input and of files: real inputs, the function, and the errors it may raise."""
 
 import base64
 import tempfile
@@ -70,7 +70,7 @@ QUESTIONS = [
 
 
 class Parser(NamedTuple):
-    """`parse` takes any bytes, and raises nothing but `refusals`."""
+    """`parse` takes any bytes, and raises only `refusals`."""
 
     originals: Sequence[bytes]
     parse: Callable[[bytes], object]
@@ -78,12 +78,12 @@ class Parser(NamedTuple):
 
 
 def parsers(scratch: Path) -> dict[str, Parser]:
-    """By name. Those that read a file get one in `scratch`."""
+    """All parsers by name. Those that read a file write it in `scratch`."""
     return _of_tokens() | _of_requests() | _of_log() | _of_files(scratch)
 
 
 def _text(parse: Callable[[str], object]) -> Callable[[bytes], object]:
-    """Of what arrives as text: JSON has decoded it, so any character may be in it."""
+    """A parser of text that JSON has decoded, so that any character may be in it."""
     return lambda data: parse(data.decode("utf-8", "replace"))
 
 
@@ -153,13 +153,13 @@ def _of_log() -> dict[str, Parser]:
 
 
 def _project(data: bytes) -> object:
-    """None for what the read model steps over."""
+    """The projected commit, or None for a foreign message."""
     read = read_commit(replace(LOG[1], body=data))
     return None if isinstance(read, Foreign) else read
 
 
 def _verify(data: bytes) -> None:
-    """Whatever lies in the log: a fault is told, never raised."""
+    """A fault in the log is reported, never raised."""
     verifier = Verifier()
     verifier.check(LOG[0])
     verifier.check(replace(LOG[1], body=data))
@@ -211,6 +211,6 @@ def _in_file(path: Path, parse: Callable[[Path], object]) -> Callable[[bytes], o
 
 
 def scratch() -> "tempfile.TemporaryDirectory[str]":
-    """In memory where there is such a place: a file is written for every input."""
+    """A temporary directory, in memory if possible, for a file is written for every input."""
     memory = Path("/dev/shm")
     return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)

@@ -1,4 +1,4 @@
-"""Feeding every parser its share of arbitrary inputs."""
+"""Feeds every parser its share of arbitrary inputs."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.fuzz.parsers import Parser, parsers, scratch
 
 
 class Figures(NamedTuple):
-    """Of one parser: inputs, how many it refused, the seconds its slowest one took."""
+    """One parser's inputs, how many it refused, and the seconds of its slowest one."""
 
     inputs: int
     refused: int
@@ -19,11 +19,11 @@ class Figures(NamedTuple):
 
 
 class Crash(Exception):
-    """A parser raised what it must not; the input is in the message."""
+    """A parser raised an error that it must not raise; the message holds the input."""
 
 
 def fuzz_parsers(inputs: int, seed: int, done: Callable[[str, Figures], None] = lambda *_: None) -> dict[str, Figures]:
-    """That many inputs over all parsers. Raises `Crash`."""
+    """Distribute that many inputs over all parsers. Raises `Crash`."""
     with scratch() as directory:
         found = parsers(Path(directory))
         figures = {}

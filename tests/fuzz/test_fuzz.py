@@ -1,10 +1,10 @@
-"""A short run of what `make fuzz` does for longer."""
+"""A short run of `make fuzz`."""
 
 from tests.fuzz.run import fuzz_parsers
 
 
 def test_no_parser_crashes() -> None:
-    """Whatever comes in is taken or refused, in each parser's own way; damage is refused, and not everything is."""
+    """Every input is accepted or refused, in each parser's own way; each refuses some."""
     figures = fuzz_parsers(40_000, seed=20261121)
     assert sum(figure.inputs for figure in figures.values()) == 40_000
     assert all(figure.refused > 0 for figure in figures.values())

@@ -1,4 +1,4 @@
-"""The mutated modules, and the tests that must detect every fault in them: each module's own, so that a run takes minutes."""
+"""The mutated modules and the tests that must detect every fault: each module's own, so that a run takes minutes."""
 
 from pathlib import Path
 from typing import NamedTuple

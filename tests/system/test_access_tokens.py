@@ -1,4 +1,4 @@
-"""Access tokens: what they hold (RFC 9068), who can verify them, what cannot be forged (RFC 8725)."""
+"""Access tokens: their claims (RFC 9068), their verification, and forgeries (RFC 8725)."""
 
 import base64
 import hmac
@@ -58,8 +58,8 @@ async def test_type_and_claims(workspace: Workspace, clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA"])
-async def test_others_verify_the_tokens(workspace: Workspace, clients: Clients, algorithm: str) -> None:
-    """RFC 9068 §4: PyJWT and joserfc do, with the JWKS fetched over the bus."""
+async def test_other_libraries_verify_the_tokens(workspace: Workspace, clients: Clients, algorithm: str) -> None:
+    """RFC 9068 §4: PyJWT and joserfc, with the JWKS requested over the bus."""
     await workspace.settings(signing_alg="Ed25519" if algorithm == "EdDSA" else algorithm)
     app = await clients("app")
     if algorithm == "EdDSA":
@@ -81,8 +81,8 @@ async def test_others_verify_the_tokens(workspace: Workspace, clients: Clients, 
 
 
 @pytest.mark.parametrize("grant", ["issue", "client_credentials", "authorization_code", "device_code"])
-async def test_a_resource_is_one_of_the_clients(workspace: Workspace, clients: Clients, grant: str) -> None:
-    """RFC 8707 §2: any other is `invalid_target` in every grant; the issuer and the client's `audiences` are good."""
+async def test_a_resource_must_be_one_of_the_clients(workspace: Workspace, clients: Clients, grant: str) -> None:
+    """RFC 8707 §2: in every grant only the issuer and the client's `audiences` are accepted."""
     web, login = await clients.all("web", "login")
     code = {"client_id": "web", "sub": "alice", "redirect_uri": REDIRECT, "code_challenge_method": "S256"}
     caller, endpoint, request = {
@@ -100,7 +100,7 @@ async def test_a_resource_is_one_of_the_clients(workspace: Workspace, clients: C
 
 
 def _encoded(part: dict[str, Any] | bytes) -> bytes:
-    """In base64url; an object without white space, as the service writes it."""
+    """As base64url; an object without white space, as the service writes it."""
     raw = part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
@@ -124,7 +124,7 @@ PUBLIC = {name: str(value) for name, value in STRANGERS.as_dict(private=False).i
 
 
 def _by_stranger(**more: Any) -> Callable[[str, dict[str, Any]], str]:
-    """Signed under a stranger's key, with a header that says where to find that."""
+    """Signed with a stranger's key, which the header refers to."""
     return lambda token, _jwk: _signed(_header(token) | more, token.split(".")[1], STRANGERS)
 
 
@@ -154,7 +154,7 @@ def _about_somebody_else(token: str, _jwk: dict[str, Any]) -> str:
 
 
 def _header_changed(**more: Any) -> Callable[[str, dict[str, Any]], str]:
-    """The signature of before under another header."""
+    """The same signature under another header."""
     return lambda token, _jwk: f"{_encoded(_header(token) | more).decode()}.{token.partition('.')[2]}"
 
 
@@ -180,7 +180,7 @@ FORGERIES: dict[str, Callable[[str, dict[str, Any]], str]] = {
 
 
 async def _nothing_comes_of(clients: Clients, workspace: Workspace, forged: str, real: str) -> None:
-    """It is inactive, and cannot be revoked, exchanged or refreshed; the real token lives on."""
+    """The token is inactive, and cannot be revoked, exchanged or refreshed; the real token stays active."""
     app, orders = clients["app"], clients["orders"]
     before = await workspace.sequence()
     assert await orders.ask("introspect", {"token": forged}) == INACTIVE
@@ -195,7 +195,7 @@ async def _nothing_comes_of(clients: Clients, workspace: Workspace, forged: str,
 async def test_forged_tokens(
     workspace: Workspace, clients: Clients, forge: Callable[[str, dict[str, Any]], str]
 ) -> None:
-    """RFC 8725 §3: only the service's own key verifies, under the algorithm that it was made for."""
+    """RFC 8725 §3: only the service's own key verifies, with its own algorithm."""
     app, _ = await clients.all("app", "orders")
     real = (await app.issue())["access_token"]
     published = await Caller(app.connection, "").ask(f"oauth.{workspace.name}.public.jwks", {})
@@ -203,10 +203,10 @@ async def test_forged_tokens(
     await _nothing_comes_of(clients, workspace, forge(real, jwk), real)
 
 
-async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, clients: Clients) -> None:
-    """RFC 9068 §4, ADR 0027: with a leaked key anything can be signed; a token that was not issued is inactive.
+async def test_a_valid_signature_alone_is_not_enough(workspace: Workspace, clients: Clients) -> None:
+    """RFC 9068 §4, ADR 0027: a leaked key can sign anything; a token that was not issued is inactive.
 
-    Whatever it claims: another `jti`, holder, actor, end or audience, with the tag of a genuine token or without.
+    Whatever it claims: another `jti`, holder, actor, expiry or audience, with a genuine token's tag or without one.
     """
     app, orders = await clients.all("app", "orders")
     real = (await app.issue())["access_token"]
@@ -232,7 +232,7 @@ async def test_a_right_signature_alone_makes_no_token(workspace: Workspace, clie
 
 
 def _signing_key(workspace: Workspace, kid: str) -> SigningKey:
-    """The tenant's own signing key, for tokens that only their header betrays."""
+    """The tenant's own signing key, to sign tokens with a valid signature."""
     keys = keyring.load(workspace.service.data / "keyring.json")
     secrets = range(keys.first, keys.current + 1)
     found = (SigningKey(keys, workspace.name, secret, number, "ES256") for secret in secrets for number in range(1, 9))
@@ -252,7 +252,7 @@ def _signing_key(workspace: Workspace, kid: str) -> SigningKey:
     ],
     ids=str,
 )
-async def test_bad_headers_under_a_right_signature(
+async def test_bad_headers_under_a_valid_signature(
     workspace: Workspace, clients: Clients, changes: dict[str, Any]
 ) -> None:
     """RFC 7515 §4.1.11 unknown `crit`, RFC 8725 §3.11 another `typ`, §3.1 an algorithm that is not the key's."""
@@ -261,12 +261,12 @@ async def test_bad_headers_under_a_right_signature(
     header, (_, payload, _signature) = _header(real), real.split(".")
     key = _signing_key(workspace, header["kid"])._key
     assert isinstance(key, ECKey)
-    assert await orders.active(_signed(header, payload, key)), "the signature is right"
+    assert await orders.active(_signed(header, payload, key)), "the signature is valid"
     await _nothing_comes_of(clients, workspace, _signed(header | changes, payload, key), real)
 
 
 async def test_an_id_token_is_no_access_token(workspace: Workspace, clients: Clients) -> None:
-    """RFC 8725 §3.12: although it is signed by the same key, for the same person."""
+    """RFC 8725 §3.12: although the same key signed it for the same person."""
     app, _ = await clients.all("app", "orders")
     tokens = await app.issue(scope=SCOPE)
     await _nothing_comes_of(clients, workspace, tokens["id_token"], tokens["access_token"])

@@ -10,7 +10,7 @@ from events.bus import connection as bus
 from tests.system.service import Caller, Service
 
 ODD = [bytes([byte]) for byte in (*range(1, 0x21), *range(0x7F, 0x100)) if byte not in b"\t\n\r "]
-"""What the broker takes into a subject and no name of ours holds; of a CR it may lose what it has taken."""
+"""Bytes that the broker accepts in a subject and no name of ours holds; after a CR it may drop the rest."""
 
 
 async def _refused(caller: Caller, subject: bytes, headers: dict[str, str] | None = None) -> Any:
@@ -19,8 +19,8 @@ async def _refused(caller: Caller, subject: bytes, headers: dict[str, str] | Non
     return answer["error_description"]
 
 
-async def test_a_subject_of_any_bytes_is_answered(service: Service) -> None:
-    """By OAuth endpoints, audit and administration; once such a byte ended a replica's connection (RFC 6749 §5.2)."""
+async def test_a_request_on_any_subject_gets_a_reply(service: Service) -> None:
+    """From OAuth endpoints, audit and administration; such a byte once ended a replica's connection (RFC 6749 §5.2)."""
     async with (
         service.client() as web,
         service.role("operator") as operator,
@@ -39,8 +39,8 @@ async def test_a_subject_of_any_bytes_is_answered(service: Service) -> None:
         assert "access_token" in await web.issue()
 
 
-async def test_a_subject_of_the_brokers_longest_line_is_answered(service: Service) -> None:
-    """CONNECT with a long proof needs a long line, so a subject may have it as well: longer than we publish to."""
+async def test_a_request_on_the_longest_subject_gets_a_reply(service: Service) -> None:
+    """The broker allows long lines for proofs in CONNECT, so a subject may be longer than any that we publish to."""
     async with service.client() as web, service.role("resource") as anyone, service.role("auditor") as auditor:
         for caller, subject in ((anyone, b"oauth.%b.public.jwks"), (auditor, b"audit.%b.families")):
             connection = caller.connection
@@ -56,8 +56,8 @@ async def test_a_subject_of_the_brokers_longest_line_is_answered(service: Servic
 @pytest.mark.parametrize(
     "headers", [{"A": "x" * 8192}, {f"a{number}": "b" for number in range(65)}], ids=["long", "many"]
 )
-async def test_long_headers_are_refused_unread(service: Service, headers: dict[str, str]) -> None:
-    """More than 8 KiB or 64 of them are `invalid_request`, wherever a stranger may send some."""
+async def test_long_headers_are_refused_before_parsing(service: Service, headers: dict[str, str]) -> None:
+    """More than 8 KiB or 64 headers are `invalid_request` on every subject that strangers may publish to."""
     async with (
         service.client() as web,
         service.role("operator") as operator,
@@ -75,8 +75,8 @@ async def test_long_headers_are_refused_unread(service: Service, headers: dict[s
         assert "access_token" in await web.issue()
 
 
-async def test_a_reply_subject_of_any_bytes_is_answered(service: Service) -> None:
-    """By the very same bytes; only what the broker itself might take for another subject is not published to."""
+async def test_a_reply_subject_of_any_bytes_gets_a_reply(service: Service) -> None:
+    """On exactly these bytes; only subjects that the broker could read as another one are not published to."""
     async with service.client() as web:
         replies = await web.connection.subscribe("_INBOX.acme.web.any.*")
         for byte in ODD:

@@ -1,6 +1,6 @@
-"""Messages in a running service's log that are no commits, written with the appender's own credentials (ADR 0024).
+"""Foreign messages in a running service's log, written with the appender's own credentials (ADR 0024).
 
-The one door left is the appender itself; should it ever be turned, the service goes on, and the evidence says so.
+Only the appender can write them; should it ever be turned, the service goes on, and the evidence names them.
 """
 
 import base64
@@ -32,7 +32,7 @@ def _heirloom(service: Service, *arguments: str) -> subprocess.CompletedProcess[
 
 
 async def _write(service: Service, family_id: str) -> list[int]:
-    """The sequences of the foreign messages, among them two on top of a family that lives."""
+    """Write the foreign messages, two of them into a live family; their sequences."""
     subjects = FOREIGN | {f"tokens.acme.family.{family_id}.{end}": b"{}" for end in ("live", "revoked")}
     connection = await service.own()
     written = []
@@ -44,8 +44,8 @@ async def _write(service: Service, family_id: str) -> list[int]:
     return written
 
 
-async def test_a_service_goes_on_and_its_evidence_names_them(tmp_path: Path) -> None:
-    """Refresh, block, disable and start anew as ever; `verify` exits 1, and a backup is restored by their names."""
+async def test_the_service_goes_on_and_its_evidence_names_them(tmp_path: Path) -> None:
+    """Refresh, block, disable and restart work; `verify` exits with 1, a backup is restored with their sequences."""
     with running(tmp_path / "data") as service:
         async with service.client() as web, service.client("other") as other:
             first, second = await web.issue("alice"), await other.issue("bob", "read offline_access")

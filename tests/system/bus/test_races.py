@@ -1,4 +1,4 @@
-"""However many present one token at once, on two replicas: one successor at most (CONTRACT §3.4)."""
+"""One token presented many times at once, on two replicas, has at most one successor (CONTRACT §3.4)."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ async def _race(caller: Caller, key: str | None) -> tuple[set[str], list[dict[st
 
 @pytest.mark.parametrize("key", [None, "the-same"])
 async def test_eight_presentations_of_one_token(service: Service, key: str | None) -> None:
-    """Without a key the family ends; with the same key it lives on with its one successor."""
+    """Without a key the family ends; with the same key it continues with one successor."""
     async with service.client() as caller:
         races = []
         for _ in range(0, FAMILIES, 10):
@@ -36,8 +36,8 @@ async def test_eight_presentations_of_one_token(service: Service, key: str | Non
                 assert await caller.active(successors.pop())
 
 
-async def test_a_refresh_that_began_after_the_revocation_never_succeeds(service: Service) -> None:
-    """A revoke races a chain of refreshes; once it is acknowledged, nothing of the family is accepted or active."""
+async def test_a_refresh_started_after_the_revocation_never_succeeds(service: Service) -> None:
+    """A revocation races a chain of refreshes; once acknowledged, no token of the family is accepted or active."""
     async with service.client() as caller, service.client() as revoker:
 
         async def family() -> None:
@@ -50,7 +50,7 @@ async def test_a_refresh_that_began_after_the_revocation_never_succeeds(service:
                 while not refused:
                     began_after = acknowledged.is_set()
                     answer = await caller.refresh(newest["refresh_token"])
-                    assert not (began_after and "error" not in answer), "a success that began after the revocation"
+                    assert not (began_after and "error" not in answer), "a success that started after the revocation"
                     refused = "error" in answer
                     newest = newest if refused else answer
 

@@ -1,4 +1,4 @@
-"""Batches staged in memory: the broker goes on whatever becomes of them, and nobody's directory is taken for ours."""
+"""Batches staged in memory: the broker goes on whatever happens to them, and no foreign directory is used."""
 
 import asyncio
 import contextlib
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.skipif(not MEMORY.is_dir(), reason=f"batches are staged
 
 @pytest.fixture
 def batches(nats_server: Broker, tmp_path: Path) -> Path:
-    """Where this test's broker stages batches."""
+    """The staging directory of this test's broker."""
     return tmp_path / "broker" / "data" / "jetstream" / "$G" / "streams" / "TOKENS" / "batches"
 
 
 @pytest.fixture
 async def log(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Log:
-    """An empty log to which everything that waits is appended together."""
+    """An empty log that appends all waiting commits in one batch."""
     log = Log(connection)
     await log.start()
     monkeypatch.setattr(log.appender._batch_choice, "together", True)
@@ -39,7 +39,7 @@ async def log(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Log:
 
 @contextlib.contextmanager
 def staging_at(batches: Path) -> Iterator[Staging]:
-    """Nothing of it is left, however the test ends."""
+    """Staging at that path; checks that nothing is left at the end."""
     staging = Staging(batches)
     try:
         yield staging
@@ -49,7 +49,7 @@ def staging_at(batches: Path) -> Iterator[Staging]:
 
 
 async def append_batch(log: Log, name: str) -> list[int]:
-    """Twenty commits that go together; repeated while the broker is away."""
+    """Append twenty commits in one batch; retries while the broker is away."""
 
     async def append(aggregate: Aggregate) -> int:
         async with asyncio.timeout(30):
@@ -63,7 +63,7 @@ async def append_batch(log: Log, name: str) -> list[int]:
 
 
 async def begin_batch(connection: Connection) -> None:
-    """The first message of a batch whose others never come."""
+    """Publish the first message of a batch that is never completed."""
     aggregate = family("acme", "unfinished")
     headers = {"Nats-Batch-Id": "unfinished", "Nats-Batch-Sequence": "1"}
     async with asyncio.timeout(10):
@@ -93,15 +93,13 @@ def target(batches: Path) -> Path:
 
 
 def lose_what_is_in(memory: Path, batches: Path, staging: Staging) -> None:
-    """The link stays: a machine that loses its power has no time to take it away."""
+    """Empty the memory but keep the link, as after a power failure."""
     staging.remove()
     batches.symlink_to(memory)
 
 
-async def test_what_was_staged_may_be_lost(
-    nats_server: Broker, connection: Connection, log: Log, batches: Path
-) -> None:
-    """The power fails while a batch is staged: what was acknowledged is there, and the next batches go on."""
+async def test_a_staged_batch_may_be_lost(nats_server: Broker, connection: Connection, log: Log, batches: Path) -> None:
+    """In a power failure during a batch: acknowledged commits are stored, and the next batches succeed."""
     with staging_at(batches) as staging:
         assert staging.ensure()
         memory = target(batches)
@@ -118,8 +116,8 @@ async def test_what_was_staged_may_be_lost(
     assert sorted(stored) == found == list(range(1, 61))
 
 
-async def test_the_service_sees_to_it(alone: Service) -> None:
-    """`heirloom up` links, and again after its broker has restarted; `running` checks that it leaves nothing."""
+async def test_the_service_links_the_staging_directory(alone: Service) -> None:
+    """`heirloom up` does so at its start and after a restart of its broker; `running` checks that nothing is left."""
     batches = staged_at(alone.data / "jetstream")
 
     async def until_linked(but_not_to: Path | None = None) -> Path:
@@ -131,33 +129,32 @@ async def test_the_service_sees_to_it(alone: Service) -> None:
     before = await until_linked()
     alone.kill_child("nats-server")
     assert (await until_linked(but_not_to=before)).parent == MEMORY
-    assert not holds_something(before), "what was staged before is still there"
+    assert not holds_something(before), "the former staging directory is not empty"
     async with alone.client() as web, asyncio.timeout(PATIENCE_SECONDS):
         answer: dict[str, Any] | None = None
-        while answer is None or "error" in answer:  # until everybody has found the broker again
+        while answer is None or "error" in answer:  # until all are connected again
             with contextlib.suppress(NatsError):
                 await web.come_back()
                 answer = await web.ask("issue", {"sub": "alice", "scope": "read"}, seconds=2)
             await asyncio.sleep(0.05)
 
 
-async def test_not_while_a_batch_is_staged_elsewhere(connection: Connection, batches: Path) -> None:
-    """The directory that the broker made is left alone as long as something is in it."""
+async def test_a_directory_in_use_is_not_replaced(connection: Connection, batches: Path) -> None:
+    """The broker's own directory stays as long as a batch is in it."""
     await begin_batch(connection)
     with staging_at(batches) as staging:
         await until_there_is_something_in(batches)
         assert not staging.ensure()
 
 
-def test_there_is_no_log_yet(tmp_path: Path) -> None:
-    """Nothing is made for it."""
+def test_without_a_log_nothing_is_linked(tmp_path: Path) -> None:
     with staging_at(tmp_path / "TOKENS" / "batches") as staging:
         assert not staging.ensure()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_services_directory_is_taken_over(tmp_path: Path) -> None:
-    """It is the next one's, which leaves nothing."""
+def test_a_killed_services_directory_is_reused(tmp_path: Path) -> None:
+    """The next service removes it at its end."""
     batches = tmp_path / "batches"
     assert Staging(batches).ensure()
     left = batches.readlink()
@@ -168,8 +165,8 @@ def test_a_killed_services_directory_is_taken_over(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_a_directory_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
-    """As some systems do when their user logs out."""
+def test_a_removed_directory_is_created_again(tmp_path: Path) -> None:
+    """Some systems remove it when the user logs out."""
     batches = tmp_path / "batches"
     with staging_at(batches) as staging:
         assert staging.ensure()
@@ -180,7 +177,7 @@ def test_a_directory_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o755, 0o770])
 def test_a_directory_that_others_may_have_made_is_not_used(tmp_path: Path, mode: int) -> None:
-    """Its name was known from an old link, and memory is everybody's. It is left as it is."""
+    """Its name is visible in an old link, and everybody may write to memory. It stays as it is."""
     batches = tmp_path / "batches"
     foreign = Path(tempfile.mkdtemp(prefix=PREFIX, dir=MEMORY))
     try:

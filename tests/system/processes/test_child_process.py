@@ -1,4 +1,4 @@
-"""A process of `heirloom up` that is stopped while it is being started again."""
+"""A process of `heirloom up`: its reports, its restart, and its stop during a restart."""
 
 import asyncio
 import os
@@ -54,8 +54,8 @@ def is_there(pid: int) -> bool:
     return True
 
 
-async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None:
-    """One that says nothing is told of in the time that each of them has."""
+async def test_requests_for_a_report_time_out_separately(tmp_path: Path) -> None:
+    """A process without a reply fails each request after that request's own time."""
     child = child_of(READY_ONCE, tmp_path / "mark")
     await child.start()
     patient = asyncio.create_task(child.request_report(2 * PATIENCE_SECONDS))
@@ -69,8 +69,8 @@ async def test_who_asks_does_not_wait_for_others_who_ask(tmp_path: Path) -> None
     await child.stop(PATIENCE_SECONDS)
 
 
-async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
-    """What it answers and that it is ready are read from one stream by one task, whichever comes first."""
+async def test_a_starting_process_already_reports(tmp_path: Path) -> None:
+    """One task reads the reports and the ready line from one stream, in any order."""
     child = child_of(ANSWERS_FIRST)
     starting = asyncio.create_task(child.start())
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -87,10 +87,10 @@ async def test_one_that_starts_is_asked_already(tmp_path: Path) -> None:
     await child.stop(PATIENCE_SECONDS)
 
 
-async def test_what_keeps_one_from_being_ready_is_told(
+async def test_an_obstacle_to_the_start_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, where it takes long: nobody waits without knowing for what."""
+    """Once, if the start takes long."""
     monkeypatch.setattr(supervisor, "OBSTACLE_SECONDS", 0.05)
     child = child_of(HINDERED)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -101,8 +101,8 @@ async def test_what_keeps_one_from_being_ready_is_told(
     ]
 
 
-async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
-    """Whose question died with the one before is answered that there is none."""
+async def test_a_report_of_a_killed_process_is_none(tmp_path: Path) -> None:
+    """The request does not wait for the next process."""
     file = tmp_path / "pid"
     child = child_of(READY_ONCE, tmp_path / "mark", pid_file=file)
     await child.start()
@@ -113,8 +113,8 @@ async def test_one_that_starts_again_is_asked_anew(tmp_path: Path) -> None:
     await child.stop(PATIENCE_SECONDS)
 
 
-async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path: Path) -> None:
-    """The second process never says that it is ready; nobody else would end it."""
+async def test_stopping_during_a_restart_ends_the_second_process(tmp_path: Path) -> None:
+    """It never prints that it is ready, and nothing else would end it."""
     file = tmp_path / "pid"
     child = child_of(READY_ONCE, tmp_path / "mark", pid_file=file)
     await child.start()
@@ -128,8 +128,8 @@ async def test_one_that_is_stopped_while_it_starts_again_leaves_nobody(tmp_path:
     assert not is_there(second) and not child.is_running and not file.exists()
 
 
-def test_what_is_recorded_comes_through_a_pipe_on_every_loop() -> None:
-    """A broker opens its standard output by name, which no socket allows; uvloop makes sockets."""
+def test_recorded_output_is_a_pipe_on_every_event_loop() -> None:
+    """A broker opens its standard output by name, which a socket does not allow; uvloop makes sockets."""
     recorded: list[bytes] = []
 
     async def record(said: asyncio.StreamReader) -> None:

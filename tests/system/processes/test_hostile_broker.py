@@ -1,4 +1,4 @@
-"""A broker that sends what no broker sends: whoever connects to it ends with one clear line, or tries another time."""
+"""A broker that violates the protocol: commands fail with one clear line, processes try again."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ GREETINGS: dict[str, list[bytes]] = {
 
 @contextlib.asynccontextmanager
 async def hostile(sent: list[bytes], visits: list[None] | None = None) -> AsyncIterator[str]:
-    """Its URL. It sends one piece at once, and the next after each that it receives; then it goes."""
+    """Its URL. It sends one piece at once and one after each that it receives, then closes the connection."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if visits is not None:
@@ -50,8 +50,8 @@ async def hostile(sent: list[bytes], visits: list[None] | None = None) -> AsyncI
 
 
 @pytest.mark.parametrize("sent", GREETINGS.values(), ids=GREETINGS)
-async def test_a_command_says_one_line(sent: list[bytes]) -> None:
-    """No traceback, whatever the broker is."""
+async def test_a_command_fails_with_one_line(sent: list[bytes]) -> None:
+    """No traceback, whatever the broker sends."""
     async with hostile(sent) as url:
         command = ["audit", "position", "--tenant", "acme", "--nats", url]
         ended = await asyncio.to_thread(CliRunner().invoke, main, command)
@@ -62,8 +62,8 @@ async def test_a_command_says_one_line(sent: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("sent", GREETINGS.values(), ids=GREETINGS)
-async def test_a_process_goes_on_looking(sent: list[bytes]) -> None:
-    """A patient connection tries again and again, until there is a broker; it does not end by an error of its own."""
+async def test_a_process_tries_again(sent: list[bytes]) -> None:
+    """A patient connection retries until there is a broker; no error ends it."""
     visits: list[None] = []
     async with hostile(sent, visits) as url:
         connecting = asyncio.create_task(connect(url, "test"))
@@ -71,6 +71,6 @@ async def test_a_process_goes_on_looking(sent: list[bytes]) -> None:
             while len(visits) < 3 and not connecting.done():
                 await asyncio.sleep(0.01)
         if connecting.done():
-            assert GREETINGS["garbage for a PONG"] == sent, connecting.exception()  # connected, for all it knows
+            assert GREETINGS["garbage for a PONG"] == sent, connecting.exception()  # this one counts as connected
             await connecting.result().close()
         await end((connecting,))

@@ -13,8 +13,8 @@ from heirloom.process.child_process import Child, Program
 from heirloom.supervisor import supervisor
 
 
-async def test_the_end_of_a_keeper_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """The service goes on without it, and says so; being cancelled is no such end."""
+async def test_the_failure_of_a_background_task_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The service goes on without it; a cancelled task is not logged."""
 
     async def fail() -> None:
         raise RuntimeError("nobody thought of this")
@@ -33,8 +33,8 @@ async def test_the_end_of_a_keeper_is_told(caplog: pytest.LogCaptureFixture) -> 
     assert "nobody thought of this" in caplog.text
 
 
-def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
-    """Whoever keeps room reads on in what there is."""
+def test_the_brokers_log_may_be_removed_or_truncated(tmp_path: Path) -> None:
+    """The disk watch continues with the file that is there."""
     words = tmp_path / "nats.log"
     words.write_bytes(b"ready, and a long line more\n")
     store = Store(Child(Program("broker", "the broker", [], {})), words)
@@ -42,10 +42,10 @@ def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
     assert not store.has_failed()
     words.write_bytes(b"a new one: " + b"ready, " * 10)
     assert not store.has_failed()
-    words.write_bytes(FAILED)  # shorter than before: somebody has begun it anew
+    words.write_bytes(FAILED)  # shorter than before: the file was started anew
     assert store.has_failed()
     words.write_bytes(b"")
-    assert store.has_failed(), "what was said once is not forgotten"
+    assert store.has_failed(), "an earlier line is not forgotten"
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_a_brokers_words_may_be_taken_away_or_cut_short(tmp_path: Path) -> None:
         b'[1] 2026/11/29 [WRN] Malformed JetStream API Request: "no space left on device"\n',
     ],
 )
-def test_nobody_ends_a_broker_by_being_called_so(tmp_path: Path, line: bytes) -> None:
-    """A broker that could not write is started again: a user's or a connection's name is no such thing."""
+def test_a_name_is_not_taken_for_a_disk_failure(tmp_path: Path, line: bytes) -> None:
+    """A broker that cannot write is restarted: a user or connection of that name is no reason to."""
     words = tmp_path / "nats.log"
     words.touch()
     store = Store(Child(Program("broker", "the broker", [], {})), words)
@@ -68,10 +68,10 @@ def test_nobody_ends_a_broker_by_being_called_so(tmp_path: Path, line: bytes) ->
     assert store.has_failed()
 
 
-async def test_who_waited_for_his_turn_looks_again(
+async def test_the_disk_is_checked_again_after_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk of a broker was full when somebody else was busy with another one; now it is not, and nobody leaves."""
+    """One broker's disk was full while another broker was being handled; now it is not, and no broker is stopped."""
     brokers = []
     for number in range(3):
         words = tmp_path / f"{number}.log"

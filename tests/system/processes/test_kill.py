@@ -1,4 +1,4 @@
-"""kill -9 of anything at any time: nothing acknowledged is lost, and a retry gets the same successor."""
+"""kill -9 of any process at any time: no acknowledged commit is lost, and a retry gets the same successor."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ runpy.run_module("heirloom.replica", run_name="__main__")
 
 
 async def _until_refreshed(caller: Caller, token: str, key: str) -> dict[str, str]:
-    """Ask again, as a client with a key may, until there is an answer."""
+    """Repeat the request, as a client with a key may, until there is a reply."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(NatsError):
@@ -37,11 +37,11 @@ async def _until_refreshed(caller: Caller, token: str, key: str) -> dict[str, st
 
 
 async def test_killed_between_append_and_reply(alone: Service) -> None:
-    """A replica dies with the commit written and nobody told: the retry gets the successor that commit made."""
+    """A replica dies after the append and before its reply: the retry gets the successor of that commit."""
     async with alone.client() as web:
         token = (await web.issue())["refresh_token"]
         doomed = _doomed_replica(alone)
-        # as many as it takes until the queue group hands one to the doomed replica
+        # repeated until the queue group delivers one to the doomed replica
         with contextlib.suppress(NatsError):
             for attempt in range(200):
                 probe = await web.issue()
@@ -82,7 +82,7 @@ def _doomed_replica(service: Service) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("victim", ["nats-server", "heirloom.replica", "heirloom.projector"])
 async def test_killed_under_load(alone: Service, victim: str) -> None:
-    """Families refresh with keys while a process is killed; afterwards every answer given still holds."""
+    """Families refresh with keys while a process is killed; afterwards every reply still holds."""
     async with alone.client() as web, alone.role("auditor") as auditor:
         tokens = [(await web.issue())["refresh_token"] for _ in range(8)]
         given: list[list[str]] = [[token] for token in tokens]
@@ -107,7 +107,7 @@ async def test_killed_under_load(alone: Service, victim: str) -> None:
 
         await asyncio.gather(kill(), *(family(chain) for chain in given))
         for chain in given:
-            assert len(set(chain)) == len(chain), "a generation was given twice"
+            assert len(set(chain)) == len(chain), "a generation was issued twice"
             assert await web.active(chain[-1])
         assert await _families(auditor)
     verify = [str(Path(sys.executable).with_name("heirloom")), "audit", "verify", "--data", str(alone.data)]
@@ -116,7 +116,7 @@ async def test_killed_under_load(alone: Service, victim: str) -> None:
 
 
 async def _families(auditor: Caller) -> list[object]:
-    """What the read model has, once it answers again and has caught up."""
+    """The families in the read model, once it replies and has caught up."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(NatsError):
@@ -129,8 +129,8 @@ async def _families(auditor: Caller) -> list[object]:
             await asyncio.sleep(0.05)
 
 
-async def test_the_parent_killed_leaves_nobody_behind(alone: Service) -> None:
-    """Kill -9 of `heirloom up`: its children end by themselves, and the next start finds everything."""
+async def test_a_killed_parent_leaves_no_process(alone: Service) -> None:
+    """After kill -9 of `heirloom up` its children end by themselves, and the next start finds all data."""
     async with alone.client() as web:
         token = (await web.issue())["refresh_token"]
     children = [pid for what in ("nats-server", "replica", "projector") for pid in alone.pids(what)]
@@ -153,10 +153,10 @@ def _lives(pid: int) -> bool:
     return not state.strip().startswith("Z")
 
 
-async def test_sigterm_answers_every_request_received(service: Service) -> None:
-    """Draining: a replica told to stop replies to all it was handed; none of them is lost.
+async def test_sigterm_loses_no_request(service: Service) -> None:
+    """A replica that is stopped replies to every request it received.
 
-    One that has waited long on a busy machine is told so, and asked again: that is a reply as well.
+    A refusal after a long wait on a busy machine counts as a reply; then the request is repeated.
     """
     served = service.served()
     async with service.client() as web:
@@ -167,7 +167,7 @@ async def test_sigterm_answers_every_request_received(service: Service) -> None:
             nonlocal answered
             token = (await web.issue())["refresh_token"]
             while not stop.is_set():
-                answer = await web.refresh(token, key=token[-9:])  # a lost request would be a time-out, and fail
+                answer = await web.refresh(token, key=token[-9:])  # a lost request would time out, and fail the test
                 if answer.get("error") != "temporarily_unavailable":
                     assert "error" not in answer, answer
                     token = answer["refresh_token"]
@@ -176,7 +176,7 @@ async def test_sigterm_answers_every_request_received(service: Service) -> None:
         async def restart() -> None:
             for round in range(2):
                 goal = answered + 200
-                while answered < goal or service.served() < served + round:  # both are there
+                while answered < goal or service.served() < served + round:  # both replicas serve
                     await asyncio.sleep(0.05)
                 os.kill(service.pids("heirloom.replica")[0], signal.SIGTERM)
             goal = answered + 200

@@ -1,4 +1,4 @@
-"""What a person has named, a path above all, is one string in the broker's configuration, whatever it holds."""
+"""User-chosen text, above all paths, is one string in the broker's configuration, whatever it holds."""
 
 import os
 import subprocess
@@ -23,8 +23,8 @@ PATHS = st.lists(BYTES | TELLING, min_size=1, max_size=4).map(lambda parts: "/no
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(store=PATHS, certificate=PATHS, password=PATHS)
-def test_the_broker_reads_what_was_named(tmp_path: Path, store: str, certificate: str, password: str) -> None:
-    """nats-server itself takes it; of a certificate that is not there it says which it looked for."""
+def test_the_broker_reads_the_same_paths(tmp_path: Path, store: str, certificate: str, password: str) -> None:
+    """nats-server itself accepts the configuration, and names the missing certificate by the same bytes."""
     known = credentials.ensure(tmp_path)
     known = msgspec.structs.replace(known, passwords=known.passwords | {"operator": password})
     node = Node("nats-1", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
@@ -42,7 +42,7 @@ def _refusal(directory: Path, text: str) -> bytes | None:
 
 
 def test_a_data_directory_of_any_name(tmp_path: Path) -> None:
-    """The service runs there, and its log lies there."""
+    """The service runs there, with its log in it."""
     data = tmp_path / 'quo"te\\back#slash?%2f'
     service = Service(data)
     service.start()
@@ -54,8 +54,8 @@ def test_a_data_directory_of_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ['a"b', "a b", "../a", "a:1", "", "a@b"])
-def test_a_node_is_the_name_of_a_host(tmp_path: Path, name: str) -> None:
-    """Its configuration is called by it, and others reach it by it."""
+def test_a_node_must_be_a_host_name(tmp_path: Path, name: str) -> None:
+    """Its configuration is named after it, and other nodes connect to it by it."""
     nodes = "--node", name, "--node", "b", "--node", "c"
     said = heirloom("broker-config", "--data", tmp_path / "data", *nodes, status=2)
     assert "--node" in said and "name of a host" in said and not (tmp_path / "data").exists()

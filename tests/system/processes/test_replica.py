@@ -1,4 +1,4 @@
-"""A replica in this process, on a broker of the test's own."""
+"""A replica in this process, on the test's own broker."""
 
 import asyncio
 import io
@@ -24,10 +24,10 @@ from tests.broker import Broker
 
 
 @pytest.mark.parametrize("which", ["heirloom log", "heirloom api", "heirloom admin"])
-async def test_a_connection_that_is_ended_for_good_ends_the_replica(
+async def test_a_connection_closed_for_good_ends_the_replica(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    """As the broker does to whoever breaks its rules: somebody has to start it again, so it must not stay."""
+    """The broker closes one that violates its rules: the replica must end, so that it is started again."""
     connected: dict[str, bus.Connection] = {}
 
     async def noted(url: str, name: str, **options: Any) -> bus.Connection:
@@ -46,10 +46,10 @@ async def test_a_connection_that_is_ended_for_good_ends_the_replica(
     assert all(connection.is_closed for connection in connected.values())
 
 
-async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
+async def test_a_replica_with_a_wrong_clock_refuses_requests(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An hour ahead it would forget revocations (RFC 7009 §2.2): it is quiet, not ready, counted, and comes back."""
+    """An hour ahead it would forget revocations (RFC 7009 §2.2): it is unready and counted until its clock is right."""
     right = clock.machine
     monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(hours=1))
     keyring.create(tmp_path / "keyring.json")
@@ -74,10 +74,10 @@ async def test_a_replica_with_a_wrong_clock_answers_nothing_until_it_is_right(
     await serving
 
 
-async def test_a_replica_gives_tokens_by_the_brokers_clock(
+async def test_tokens_are_issued_by_the_brokers_clock(
     nats_server: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its machine is 200 s ahead, which is tolerated: an `iat` is by one clock on all replicas (RFC 7519 §4.1.6)."""
+    """Its machine is 200 s ahead, which is tolerated: `iat` is by one clock on all replicas (RFC 7519 §4.1.6)."""
     right = clock.machine
     monkeypatch.setattr(clock, "machine", lambda: right() + timedelta(seconds=200))
     monkeypatch.setattr(clock, "_broker_ahead_of_steady", None)
@@ -99,7 +99,7 @@ async def test_a_replica_gives_tokens_by_the_brokers_clock(
     monkeypatch.setattr(clock, "machine", right)
     asked = "oauth.acme.client.api.introspect"
     about = await ask(asked, token=given["access_token"])
-    assert about["active"] and about["iat"] <= right().timestamp() + 60, "the time is the broker's"
+    assert about["active"] and about["iat"] <= right().timestamp() + 60, "by the broker's clock"
     await connection.close()
     stop.set()
     await serving
