@@ -1,7 +1,7 @@
-"""`make faults`: a cluster of three under every fault there is, for as long as you like.
+"""`make faults`: a cluster of three brokers under every kind of fault, for any number of seconds.
 
-`python -m tests.faults [--seconds N] [--seed N]`; with `--bugs`, the seeded bugs: each must be caught.
-Exits 1 if a promise was broken, or a bug got through.
+`python -m tests.faults [--seconds N] [--seed N]`; with `--bugs`, the seeded bugs: each must be detected.
+Exits with 1 if a promise was broken, or a bug not detected.
 """
 
 import argparse
@@ -33,8 +33,8 @@ DISK_MEGABYTES = 2048
 
 
 def main() -> int:
-    """The exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is taken down that was set up
+    """Run the faults or the hunt; returns the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is cleaned up
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults, and what came of them.")
     parser.add_argument("--seconds", type=float, default=1200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
@@ -70,7 +70,7 @@ def _run(directory: Path, seconds: float, seed: int, console: Console) -> Result
 
 @contextlib.contextmanager
 def _small_disk(stack: Stack, console: Console) -> Iterator[bool]:
-    """Whether the last broker has one of its own that can be filled."""
+    """Put the last broker on a small disk that can be filled; yields whether that was possible."""
     prepare(DataDirectory(stack.data))
     with contextlib.ExitStack() as disks:
         try:

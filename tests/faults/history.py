@@ -1,7 +1,7 @@
-"""What clients asked and heard, and what was done to the service meanwhile: recorded as JSON Lines, never a token.
+"""The requests and replies of clients, and the faults meanwhile, as JSON Lines without any token.
 
-Every request is one `invoke` and one completion: `ok`, `fail` (refused for good: it had no effect but what a refusal
-writes) or `info` (nobody knows). A token appears as family, generation and a digest that only tells it from others.
+Every request is one `invoke` and one completion: `ok`, `fail` (refused for good: only the refusal itself may have
+had an effect) or `info` (unknown). A token is recorded as family, generation and a digest that identifies it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ NEVER = float("inf")
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """One line. `at` is in seconds since the history began; `id` ties a completion to its `invoke`."""
+    """One line. `at` is in seconds since the start; `id` connects a completion with its `invoke`."""
 
     type: Literal["invoke", "ok", "fail", "info", "fault"]
     at: float
@@ -40,11 +40,11 @@ class Record(msgspec.Struct, omit_defaults=True):
 
 
 class Operation(msgspec.Struct):
-    """A request with its answer. `ended` is `NEVER` where the outcome is unknown: it may take effect at any time.
+    """A request with its reply. `ended` is `NEVER` if the outcome is unknown: it may take effect at any time.
 
-    `why` is its part in the mix; `generation` the presented one; `key` its Idempotency-Key. `commit` is the id of the
-    commit it was answered with, `successor` the digest of the refresh token. A witness reads the log itself: `seq`,
-    `revoked` and the `generation` it found.
+    `why` is its part in the mix; `generation` the presented one; `key` its Idempotency-Key; `commit` the id of the
+    reply's commit, `successor` the digest of its refresh token. A witness reads the log itself: `seq`, `revoked` and
+    the `generation` it found.
     """
 
     id: int
@@ -76,7 +76,7 @@ class History:
         self.faults: list[tuple[float, str]] = []
 
     def now(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def invoke(
@@ -89,7 +89,7 @@ class History:
         generation: int = -1,
         key: str | None = None,
     ) -> Operation:
-        """A request is about to be sent."""
+        """Record a request before it is sent."""
         operation = Operation(
             len(self.operations) + 1,
             kind,
@@ -108,7 +108,7 @@ class History:
         return operation
 
     def complete(self, operation: Operation, outcome: Outcome) -> None:
-        """It was answered, or given up; what it was answered with is in the operation already."""
+        """Record the reply, which is in the operation already, or that there was none."""
         now = self.now()
         operation.outcome = outcome
         operation.ended = NEVER if outcome == "info" else now
@@ -129,12 +129,12 @@ class History:
         )
 
     def fault(self, what: str) -> None:
-        """Something is done to the service now."""
+        """Record a fault."""
         self.faults.append((self.now(), what))
         self._write(Record("fault", self.now(), why=what))
 
     def close(self) -> None:
-        """The file is complete."""
+        """Close the file."""
         self._out.close()
 
     def _write(self, record: Record) -> None:
@@ -142,19 +142,19 @@ class History:
 
 
 def digest(token: str) -> str:
-    """Enough to tell two tokens apart; nothing can be presented with it."""
+    """Enough to tell two tokens apart, and useless to a thief."""
     return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def generation_of(token: str) -> int:
-    """What a refresh token says of itself: prefix (4), key (2), family (22), generation (6)."""
+    """The generation in a refresh token: prefix (4), key (2), family (22), generation (6)."""
     number = base62.decode_int(token[28:34])
     assert number is not None
     return number
 
 
 def in_order(operations: Iterable[Operation]) -> list[tuple[Operation, bool]]:
-    """Beginnings (False) and ends (True) as they happened; what happened at one moment is called concurrent."""
+    """Beginnings (False) and ends (True) in order; at the same moment they count as concurrent."""
     moments = [(operation.began, False, operation) for operation in operations]
     moments += [(operation.ended, True, operation) for operation in operations if operation.ended != NEVER]
     moments.sort(key=lambda moment: moment[:2])

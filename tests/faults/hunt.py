@@ -1,4 +1,4 @@
-"""Hunting a seeded bug: a short run on one broker, with the fault that brings it out."""
+"""Hunts a seeded bug: a short run on one broker, with the fault that shows it."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ SECONDS = 2.5
 
 
 def hunt(bug: str | None, directory: Path, seed: int) -> Result:
-    """The run with that bug switched on; without one, the same run of the product as it is."""
+    """Run with that bug, or without any."""
     faults = BROUGHT_OUT_BY.get(bug or "", [])
     plan = Plan(seed, SECONDS, faults, gap=(0.2, 0.5), calm=0.3, patience=5)
     return asyncio.run(run(Stack(directory / "data", bug=bug), plan, directory))

@@ -1,4 +1,4 @@
-"""What a run comes to: figures by kind of request and by fault, outages, and every broken promise."""
+"""The report of a run: counts by request and by fault, outages, and violations."""
 
 from collections import Counter
 from typing import Any
@@ -10,11 +10,11 @@ from tests.faults.history import Operation
 from tests.faults.run import Result
 
 SHOWN = 20
-"""Violations told one by one."""
+"""The number of violations that are printed."""
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """For a machine to read."""
+    """The figures as JSON values."""
     outcomes = Counter(operation.outcome for operation in result.operations)
     return {
         "operations": len(result.operations),
@@ -30,7 +30,7 @@ def figures(result: Result) -> dict[str, Any]:
 
 
 def outages(result: Result) -> dict[str, tuple[float, float]]:
-    """For each fault the median and the longest time without a success, from it until the next fault."""
+    """For each fault the median and the longest time without a commit, from the fault until the next one."""
     answered = sorted(operation.ended for operation in result.operations if _wrote(operation))
     ends = [at for at, _ in result.faults[1:]] + [answered[-1] if answered else 0.0]
     gaps: dict[str, list[float]] = {}
@@ -52,7 +52,7 @@ def _wrote(operation: Operation) -> bool:
 
 
 def show(result: Result, console: Console) -> None:
-    """For a person to read."""
+    """Print tables."""
     console.print(_requests(result.operations))
     console.print(_faults(result))
     console.print(

@@ -1,4 +1,4 @@
-"""One run: start the service, let clients at it, do it harm, let it rest, and look at everything it left."""
+"""One run: start the service, send requests, inject faults, wait for recovery, check everything."""
 
 import asyncio
 import contextlib
@@ -29,13 +29,13 @@ from tests.faults.history import History, Operation
 from tests.faults.workload import Client, Workload
 
 RECOVERY_SECONDS = 30.0
-"""How long after the last fault the service may still refuse."""
+"""After the last fault the service may refuse requests for this long."""
 HINDERED_SECONDS = 8.0
-"""For so long a read model that says what is in its way may stand still: it may be trying again."""
+"""A read model that reports an obstacle may stand still for this long: it may be retrying."""
 
 
 class Plan(NamedTuple):
-    """`seconds` of `faults`, then `calm` seconds without. `pause` is each worker's, between two requests."""
+    """`seconds` of `faults`, then `calm` seconds without. `pause` lies between two requests of a worker."""
 
     seed: int
     seconds: float
@@ -45,13 +45,13 @@ class Plan(NamedTuple):
     workers: int = 8
     pause: float = 0.005
     connections: int = 2
-    """Of each client."""
+    """Connections of each client."""
     patience: float = 60.0
-    """How many seconds to wait for full service after the last fault."""
+    """Seconds to wait for full service after the last fault."""
 
 
 class Result(NamedTuple):
-    """What was seen. `commits` is the log's length, `recovered` the seconds from the last fault to full service."""
+    """The outcome. `commits` is the log's length, `recovered` the seconds from the last fault to full service."""
 
     operations: list[Operation]
     faults: list[tuple[float, str]]
@@ -64,7 +64,7 @@ PARTIES = ("clients", "replica 1", "replica 2", "the projector")
 
 
 async def run(stack: Stack, plan: Plan, directory: Path, tell: Callable[[str], None] = lambda _: None) -> Result:
-    """Start the stack, and stop it. Writes `history.jsonl` into `directory`."""
+    """Start the stack, run the plan, stop the stack. Writes `history.jsonl` into `directory`."""
     links = Links(PARTIES, stack.hosts)
     async with links.listening():
         stack.setup.links = {party: dict(zip(stack.hosts, links.hosts(party), strict=True)) for party in PARTIES[1:]}
@@ -94,7 +94,7 @@ async def _run(stack: Stack, links: Links, plan: Plan, directory: Path, tell: Ca
             violations.append(Violation("every node catches up", "after the last fault"))
         elif stack.brokers > 1:
             violations += copies_differ({node: await copies.copy_on(witness, node, len(log)) for node in stack.nodes})
-        async with stack.undisturbed(role="inquiry") as inquiry:  # audit answers no inbox of the witness
+        async with stack.undisturbed(role="inquiry") as inquiry:  # the audit does not reply to the witness's inbox
             applied = await _applied(inquiry, len(log))
     history.close()
     tell("checking")
@@ -121,13 +121,13 @@ async def _clients(stack: Stack, links: Links, plan: Plan) -> AsyncIterator[list
 
 
 async def _recovery(history: History, ended: float, plan: Plan) -> float:
-    """Seconds from the last fault to the beginning of full service that lasts; comes back after some calm."""
+    """Seconds from the last fault to the start of lasting full service; returns after the calm."""
     while (waited := history.now() - ended) < plan.patience:
         if full_service(history.operations[-5000:], ended, history.now()):
             await asyncio.sleep(plan.calm)
             recovered = waited - FULL_SERVICE_SECONDS
             if not availability(known(history.operations), ended + recovered):
-                return recovered  # else it had not recovered: requests that were waiting then have gone without
+                return recovered  # otherwise requests that were waiting then have got no reply
         await asyncio.sleep(0.1)
     return waited
 
@@ -141,7 +141,7 @@ async def _whole_log(connection: Connection) -> list[Stored]:
 
 
 async def _applied(connection: Connection, end: int) -> int:
-    """How far the read model has come, given the time it may take."""
+    """The read model's last sequence, once it has caught up or stopped moving."""
     applied, moved = 0, asyncio.get_running_loop().time()
     deadline = moved + RECOVERY_SECONDS
     while applied < end and (now := asyncio.get_running_loop().time()) < deadline:

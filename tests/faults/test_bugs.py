@@ -1,4 +1,4 @@
-"""The harness catches what it is there to catch. All seeded bugs: `make faults-bugs`; here one of each kind."""
+"""The harness detects seeded bugs: all of them in `make faults-bugs`, here one of each kind."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ SEED = 20261121
 
 
 @pytest.mark.parametrize("bug", ["no compare-and-swap", "checkpoint in its own transaction"])
-def test_a_seeded_bug_is_caught(tmp_path: Path, bug: str) -> None:
-    """A broken replica, and a broken projector."""
+def test_a_seeded_bug_is_detected(tmp_path: Path, bug: str) -> None:
+    """One of a replica and one of the read model."""
     assert hunt(bug, tmp_path, SEED).violations
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_seeded_bug_replaces_a_part_of_the_product(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it replaces is there: with a part that was renamed meanwhile, the product would run without the bug."""
+def test_a_seeded_bug_replaces_an_existing_part(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a part was renamed, the product would run without the bug."""
     replaced = []
 
     def put(owner: Any, name: str, value: Any) -> None:

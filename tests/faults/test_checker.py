@@ -1,4 +1,4 @@
-"""The checker itself: a good history is good, and every way to break a promise has its name."""
+"""The checker itself: a good history has no violation, and every broken promise has a name."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ from tests.projections.logs import LogMaker
 
 
 class Past:
-    """A history in the making, one second an operation: each begins when the one before has ended, if not told else."""
+    """A history of one operation a second: each begins after the end of the one before, unless `began` is given."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
@@ -23,7 +23,7 @@ class Past:
     def add(
         self, kind: Kind, generation: int = -1, outcome: Outcome = "ok", *, began: float | None = None, **more: object
     ) -> None:
-        """An operation on the family `f`."""
+        """Add an operation on the family `f`."""
         self._now += 1
         ended = NEVER if outcome == "info" else self._now + 0.5
         operation = Operation(
@@ -38,7 +38,7 @@ class Past:
         self.add("issue", to=0, commit="c0", successor="t0")
 
     def refresh(self, generation: int, **more: object) -> None:
-        """Accepted; the answer is as it must be."""
+        """Add an accepted refresh with the right reply."""
         answer = {"to": generation + 1, "commit": f"c{generation + 1}", "successor": f"t{generation + 1}"}
         self.add("refresh", generation, **(answer | more))  # type: ignore[arg-type]
 
@@ -47,7 +47,7 @@ class Past:
 
 
 def log_of(rotations: int, reason: str | None = None) -> LogIndex:
-    """What lies in the log after a family `f` was opened, rotated so often, and ended so."""
+    """The log's index after a family `f` was opened, rotated that many times, and ended for that reason."""
     log = LogIndex({}, {"c0": [1]}, [])
     family = log.families.setdefault("f", Family())
     for generation in range(rotations):
@@ -58,12 +58,12 @@ def log_of(rotations: int, reason: str | None = None) -> LogIndex:
 
 
 def rules(past: Past, log: LogIndex) -> list[str]:
-    """The rules that were broken."""
+    """The broken rules."""
     return [violation.rule for violation in check(past.operations, log)]
 
 
-def test_a_good_life_is_good() -> None:
-    """Rotated, retried with its key, looked at, stolen, ended: no rule is broken."""
+def test_a_good_history_has_no_violation() -> None:
+    """Rotated, retried with its key, introspected, stolen, ended."""
     past = Past()
     past.issue()
     past.refresh(0)
@@ -78,8 +78,8 @@ def test_a_good_life_is_good() -> None:
     assert rules(past, log_of(2, "reuse_detected")) == []
 
 
-def test_what_nobody_knows_may_have_happened_or_not() -> None:
-    """A refresh and a revocation without an answer: the log may hold either, and what it holds may be heard of."""
+def test_an_unknown_outcome_may_have_happened_or_not() -> None:
+    """Of a refresh and a revocation without a reply the log may hold either, and later replies may show it."""
     for log in (log_of(0), log_of(1), log_of(1, "client_request")):
         past = Past()
         past.issue()
@@ -89,8 +89,8 @@ def test_what_nobody_knows_may_have_happened_or_not() -> None:
         assert rules(past, log) == []
 
 
-def test_a_request_that_was_held_up_is_no_theft_of_ours_and_may_end_the_family() -> None:
-    """The first attempt arrives after its own retry was answered and used: that is a reuse, for the service."""
+def test_a_delayed_request_may_end_its_family() -> None:
+    """The first attempt arrives after its own retry was answered and used: the service detects a reuse."""
     past = Past()
     past.issue()
     past.add("refresh", 0, "info", key="k")
@@ -205,7 +205,7 @@ def _backwards(past: Past) -> None:
         (lambda past: past.operations.clear(), log_of(0), "what failed is not in the log"),
     ],
 )
-def test_a_broken_promise_has_its_name(harm: Callable[[Past], None], log: LogIndex, rule: str) -> None:
+def test_every_broken_promise_is_named(harm: Callable[[Past], None], log: LogIndex, rule: str) -> None:
     """Each history differs from a good one in one respect."""
     past = Past()
     past.issue()
@@ -213,8 +213,8 @@ def test_a_broken_promise_has_its_name(harm: Callable[[Past], None], log: LogInd
     assert rule in rules(past, log)
 
 
-def test_what_happens_at_once_may_happen_in_either_order() -> None:
-    """A reuse, an introspection and a witness that began before the end was told may still see the family alive."""
+def test_concurrent_operations_may_have_either_order() -> None:
+    """Those that began before the end was acknowledged may still see the family alive."""
     past = Past()
     past.issue()
     past.refresh(0)
@@ -225,8 +225,8 @@ def test_what_happens_at_once_may_happen_in_either_order() -> None:
     assert rules(past, log_of(2, "client_request")) == []
 
 
-def test_the_log_is_folded_by_rules_of_its_own() -> None:
-    """A good log has no faults; a rotation after the end, a second one of a generation, and an end twice are named."""
+def test_the_index_folds_the_log_by_itself() -> None:
+    """A good log has no faults; a rotation after the end, a second one of a generation, and a second end are named."""
     good = LogMaker()
     good.open("a")
     good.rotate("a")
@@ -246,7 +246,7 @@ def _faults(log: Sequence[Stored]) -> list[str]:
 
 
 def test_copies_are_compared_message_by_message() -> None:
-    """The first place where two nodes differ is named, also where one has less."""
+    """The first place where two nodes differ is named, also where one has fewer messages."""
     assert copies_differ({"a": ["1", "2"], "b": ["1", "2"]}) == []
     (violation,) = copies_differ({"a": ["1", "2", "3"], "b": ["1", "2", "3"], "c": ["1", "x", "3"]})
     assert violation.where.startswith("a and c differ at 2")

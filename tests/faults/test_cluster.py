@@ -1,4 +1,4 @@
-"""`heirloom up --cluster 3`: three copies of everything, and two brokers that hang. Kills are in the short run."""
+"""`heirloom up --cluster 3`: three copies of every stream, and brokers that hang. Other tests kill them."""
 
 import asyncio
 import contextlib
@@ -20,14 +20,14 @@ from tests.system.service import HEIRLOOM, Caller
 
 PATIENCE_SECONDS = 40
 TOLD_SECONDS = 4
-"""A caller is told within two seconds that the log is away; twice that on a busy machine."""
+"""Callers are refused within two seconds when the log is away; on a busy machine within four."""
 AT_ONCE = 1500
-"""More requests than are worked on at once."""
+"""More requests than are handled at once."""
 
 
 @contextlib.contextmanager
 def running(stack: Stack) -> Iterator[Stack]:
-    """Ended whatever happens."""
+    """The started stack, stopped at the end."""
     stack.start()
     try:
         yield stack
@@ -35,14 +35,14 @@ def running(stack: Stack) -> Iterator[Stack]:
         stack.stop()
 
 
-async def test_three_copies_of_everything_and_all_is_there_again(tmp_path: Path) -> None:
-    """Every stream; clients are told of every broker, strangers are not let in, and the next start finds it all."""
+async def test_three_copies_of_every_stream(tmp_path: Path) -> None:
+    """Strangers cannot join, one broker alone is refused, and the next start finds all data."""
     with running(Stack(tmp_path / "data", cluster=3)) as stack:
         async with stack.undisturbed() as witness, stack.client() as web:
             streams = await witness.jetstream().streams_info()
             assert {stream.config.num_replicas for stream in streams} == {3}
             assert {stream.config.compression for stream in streams} == {StoreCompression.NONE}  # ADR 0012
-            await _compress(witness)  # as versions before did
+            await _compress(witness)  # as earlier versions did
             names = {stream.config.name for stream in streams}
             assert names >= {"TOKENS", "CHECKPOINTS", "REPLICAS", "KV_heirloom-assertions"}
             token = (await web.issue(scope="read offline_access"))["refresh_token"]
@@ -52,7 +52,7 @@ async def test_three_copies_of_everything_and_all_is_there_again(tmp_path: Path)
             text=True,
             check=True,
         ).stdout
-        assert re.sub(".*@", "", told.strip()) == stack.hosts[0], "one URL, as every NATS client takes it"
+        assert re.sub(".*@", "", told.strip()) == stack.hosts[0], "one URL, which every NATS client accepts"
         assert await _refuses_strangers(stack)
         assert stack.stop() == 0
         alone = [str(HEIRLOOM), "up", "--data", str(stack.data), "--port", "0"]
@@ -65,11 +65,11 @@ async def test_three_copies_of_everything_and_all_is_there_again(tmp_path: Path)
             assert await _refreshed(web, token, "again") != token
 
 
-async def test_without_a_quorum_callers_are_told_so(tmp_path: Path) -> None:
-    """Two of three brokers hang: everything asked is refused in time, nothing piles up, and then all is as before."""
+async def test_without_a_quorum_requests_are_refused(tmp_path: Path) -> None:
+    """Two of three brokers hang: every request is refused in time, none pile up, and later all is as before."""
     stack = Stack(tmp_path / "data", cluster=3)
     alive, *others = stack.hosts
-    for replica in ("replica 1", "replica 2"):  # that the one that lives can be asked
+    for replica in ("replica 1", "replica 2"):  # so that both use the live broker
         stack.setup.links[replica] = dict.fromkeys(others, alive)
     with running(stack):
         hung = [stack.broker(node) for node in stack.nodes[1:]]
@@ -78,7 +78,7 @@ async def test_without_a_quorum_callers_are_told_so(tmp_path: Path) -> None:
             with paused(*hung):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     while await _outcome(web, "introspect", {"token": token}) != "temporarily_unavailable":
-                        await asyncio.sleep(0.05)  # it may still be led by the one that lives, until that one notices
+                        await asyncio.sleep(0.05)  # the live broker may lead for a moment more
                 async with asyncio.timeout(TOLD_SECONDS):
                     for what, request in (("introspect", {"token": token}), ("issue", {"sub": "u", "scope": "read"})):
                         assert await _outcome(web, what, request) == "temporarily_unavailable"
@@ -89,7 +89,7 @@ async def test_without_a_quorum_callers_are_told_so(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def _web_at(stack: Stack, host: str) -> AsyncIterator[Caller]:
-    """A client that knows this broker alone."""
+    """A client that knows only this broker."""
     url = credentials.load(stack.data).client_url("acme", "web", host)
     connection = await connect(url, "web", inbox_prefix="_INBOX.acme.web")
     try:
@@ -99,7 +99,7 @@ async def _web_at(stack: Stack, host: str) -> AsyncIterator[Caller]:
 
 
 async def _refreshed(caller: Caller, token: str, key: str, *, or_ended: bool = False) -> str:
-    """The successor, as soon as there is one. `or_ended`: a revocation nobody heard of may have come first."""
+    """The successor, as soon as there is one. `or_ended`: a revocation without a reply may have come first."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(NatsError):
@@ -125,13 +125,13 @@ async def _compress(connection: Connection) -> None:
 
 
 async def _refuses_strangers(stack: Stack) -> bool:
-    """Whether the port where the brokers talk to each other ends a conversation with who does not prove himself."""
+    """Whether the port between the brokers closes a connection with wrong credentials."""
     configuration = (stack.data / stack.nodes[0] / "nats.conf").read_text()
     found = re.search(r'cluster \{[^}]*?listen: "([\d.]+):(\d+)"', configuration, re.DOTALL)
     assert found is not None
     reader, writer = await asyncio.open_connection(found[1], int(found[2]))
     writer.write(b'CONNECT {"verbose":false,"name":"stranger","cluster":"heirloom","user":"route","pass":"guess"}\r\n')
     async with asyncio.timeout(PATIENCE_SECONDS):
-        said = await reader.read()  # to the end: the other side hangs up
+        said = await reader.read()  # until the other side closes
     writer.close()
     return b"Authorization Violation" in said

@@ -1,4 +1,4 @@
-"""compose.yaml describes what is tested here: the same configuration, the same options, names that fit together."""
+"""compose.yaml agrees with the tested product: the same configuration and options, and consistent names."""
 
 import re
 import shlex
@@ -25,8 +25,8 @@ def _compose() -> dict[str, Any]:
     return read
 
 
-def test_its_parts_fit_together() -> None:
-    """Every service has an image or is built; what it depends on, mounts and is told in secret exists."""
+def test_its_names_are_consistent() -> None:
+    """Every service has an image or is built; its dependencies, volumes and secrets exist."""
     compose = _compose()
     services, named = compose["services"], re.compile(r"[a-z]")
     for name, service in services.items():
@@ -38,12 +38,12 @@ def test_its_parts_fit_together() -> None:
         assert {secret["source"] for secret in service.get("secrets", [])} <= compose["secrets"].keys()
         assert "healthcheck" in service or "init" in service["profiles"], name
     stores = [services[node]["volumes"] for node in NODES]
-    assert len({tuple(store) for store in stores}) == len(NODES), "two brokers on one log"
+    assert len({tuple(store) for store in stores}) == len(NODES), "two brokers share a store"
     assert services["heirloom"]["depends_on"].keys() == set(NODES)
 
 
-def test_its_brokers_are_configured_as_the_ones_tested_here(tmp_path: Path) -> None:
-    """`init` makes every secret the services name; the configurations are those of `up --cluster 3`, elsewhere."""
+def test_its_brokers_are_configured_as_the_tested_ones(tmp_path: Path) -> None:
+    """`init` makes every secret that the services name; the configurations are those of `up --cluster 3`."""
     compose = _compose()
     command, _, _ = compose["services"]["init"]["command"][0].partition("&&")
     arguments = [part.replace("/secrets", str(tmp_path)) for part in shlex.split(command)[1:]]
@@ -63,8 +63,8 @@ def test_its_brokers_are_configured_as_the_ones_tested_here(tmp_path: Path) -> N
         assert checked.returncode == 0, checked.stderr
 
 
-def test_nobody_outside_is_shown_its_brokers() -> None:
-    """Monitoring lists users and inboxes: it listens on the loopback interface, and no port is published at all."""
+def test_its_brokers_are_not_reachable_from_outside() -> None:
+    """Monitoring lists users and inboxes: it listens on the loopback interface, and no port is published."""
     compose = _compose()
     for service in compose["services"].values():
         assert "ports" not in service and service.get("network_mode") != "host"
@@ -73,8 +73,8 @@ def test_nobody_outside_is_shown_its_brokers() -> None:
         assert "http://127.0.0.1:8222/healthz" in " ".join(compose["services"][node]["healthcheck"]["test"])
 
 
-def test_its_service_is_started_with_options_there_are() -> None:
-    """Three brokers, all of them named, three copies required; and the broker is of the version that is pinned."""
+def test_its_service_has_valid_options() -> None:
+    """Three named brokers, two replicas, and brokers of the pinned version."""
     compose = _compose()
     _, *arguments = compose["services"]["heirloom"]["command"]
     options = up.make_context("up", arguments, resilient_parsing=False).params
@@ -85,8 +85,8 @@ def test_its_service_is_started_with_options_there_are() -> None:
     assert {compose["services"][node]["image"] for node in NODES} == {f"nats:{ours}-alpine"}
 
 
-def test_the_image_is_given_what_it_copies() -> None:
-    """.dockerignore keeps everything out but what it names."""
+def test_the_docker_context_holds_the_copied_files() -> None:
+    """.dockerignore excludes everything else."""
     copied = re.findall(r"^COPY (.+) \S+$", (COMPOSE.parent / "Dockerfile").read_text(), re.MULTILINE)
     let_in = (COMPOSE.parent / ".dockerignore").read_text().split()
     assert let_in[0] == "*"
@@ -94,6 +94,6 @@ def test_the_image_is_given_what_it_copies() -> None:
 
 
 def test_a_cluster_of_two_is_refused(tmp_path: Path) -> None:
-    """Two brokers are worse than one: neither can go on without the other."""
+    """Neither of two brokers could go on without the other."""
     result = CliRunner().invoke(main, ["broker-config", "--data", str(tmp_path), "--node", "a", "--node", "b"])
     assert result.exit_code == click.UsageError.exit_code and "three" in result.output

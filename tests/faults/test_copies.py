@@ -1,4 +1,4 @@
-"""A copy of the log that lost something in its middle, which nats-server does not miss."""
+"""A copy of the log with a loss in its middle, which nats-server does not detect."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from tests.witness import ANYTHING, WITNESS
 
 NODES = node_names(3)
 MESSAGES, MESSAGE_BYTES = 12, 900_000
-"""Enough for a second file: nats-server begins one every eight megabytes."""
+"""Enough for a second file, which nats-server starts every eight megabytes."""
 PATIENCE_SECONDS = 40
 
 
@@ -42,7 +42,7 @@ class Cluster(NamedTuple):
 
 @pytest.fixture
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
-    """With a log of two files in three copies."""
+    """A cluster with a log of two files in three copies."""
     monkeypatch.setitem(ROLES, WITNESS, ANYTHING)
     known = credentials.ensure(tmp_path)
     ports = free_ports(len(NODES))
@@ -61,10 +61,10 @@ async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield Cluster(tmp_path, nodes, connection)
 
 
-async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
+async def test_a_damaged_copy_is_replaced_if_the_others_are_complete(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One lost what was in a file, and has it again; of two that did, neither is thrown away."""
+    """One node lost a file's messages and gets them again; if two did, neither copy is deleted."""
     broker_lock = asyncio.Lock()
     keeper = CopyKeeper(cluster.connection, cluster.nodes, broker_lock)
     leader = await leader_of(cluster.connection)
@@ -74,12 +74,12 @@ async def test_a_damaged_copy_is_fetched_anew_if_the_others_are_whole(
         patched.setattr("heirloom.broker.copy_repair.shutil.rmtree", _cannot_delete)
         assert not await keeper.look()
     assert "cannot be deleted: Input/output error" in caplog.text
-    assert await _lacking(cluster, one) == lost, "it is back with what it had"
+    assert await _lacking(cluster, one) == lost, "the node is back with the same loss"
     looking = asyncio.create_task(keeper.look())
     async with asyncio.timeout(PATIENCE_SECONDS):
         while cluster.nodes[one].is_running:
             await asyncio.sleep(0.01)
-    assert broker_lock.locked(), "nobody else may end a broker meanwhile"
+    assert broker_lock.locked(), "no other broker may be stopped meanwhile"
     assert await looking
     digests = [await copy_on(cluster.connection, node, MESSAGES) for node in NODES]
     assert digests[0] == digests[1] == digests[2]
@@ -94,7 +94,7 @@ def _cannot_delete(_path: Path) -> None:
 
 
 async def _lose(cluster: Cluster, victim: str, how: str) -> int:
-    """How many messages the node lacks when it is back, its oldest file damaged."""
+    """Damage the node's oldest file and restart it; returns the number of messages it lacks."""
     await _damage(cluster, victim, how)
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not (lacking := await _lacking(cluster, victim)):

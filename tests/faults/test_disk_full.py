@@ -1,4 +1,4 @@
-"""A disk without room: what is there stays and can be asked, nothing new is promised, and nobody has to help after."""
+"""A full disk: stored data stays readable, new commits are refused, and recovery needs no operator."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.system.service import Caller, running
 MEGABYTES = 64
 PATIENCE_SECONDS = 40
 TOLD_SECONDS = 4
-"""Twice what is promised."""
+"""Twice the promised time."""
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_refuses_keeps_and_recovers(data: Path) -> None:
-    """Full: refused in time, and still introspected. Room again: everything works, without a restart by anybody."""
+    """Full: refused in time, introspection works. Room again: everything works without a restart."""
     with running(data) as service:
         async with service.client() as web:
             token = (await web.issue())["refresh_token"]
@@ -39,7 +39,7 @@ async def test_a_full_disk_refuses_keeps_and_recovers(data: Path) -> None:
             filler.unlink()
             await _until(web, "ok")
             filler = fill(service.data)
-            service.kill_child("nats-server")  # the one that takes its place starts on a full disk
+            service.kill_child("nats-server")  # its successor starts on a full disk
             await _until(web, "temporarily_unavailable")
             filler.unlink()
             await _until(web, "ok")
@@ -60,6 +60,6 @@ async def _issue(caller: Caller) -> str:
     try:
         await caller.come_back()
         answer = await caller.ask("issue", {"sub": "u", "scope": "read offline_access"}, seconds=2)
-    except NatsError as error:  # the broker is started again now
+    except NatsError as error:  # the broker is being restarted
         return repr(error)
     return str(answer.get("error", "ok"))

@@ -1,4 +1,4 @@
-"""A short run of the faults, on a cluster: `make faults` is the long one."""
+"""A short run of `make faults`, on a cluster."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ FAULTS = (
 
 
 def test_no_promise_is_broken(tmp_path: Path) -> None:
-    """Three brokers, two replicas, twenty-four hot families, five faults: every check holds."""
+    """Three brokers, two replicas, twenty-four busy families, five faults."""
     plan = Plan(SEED, 9, FAULTS, gap=(0.2, 0.6), calm=1)
     result = asyncio.run(run(Stack(tmp_path / "data", cluster=3), plan, tmp_path))
     assert result.violations == []

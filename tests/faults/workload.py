@@ -1,6 +1,6 @@
-"""Clients over a few hot families: refreshes, thieves, retries, revocations, and a second look at every answer.
+"""Clients over a few busy families: refreshes, thefts, retries, revocations, and a check of every reply.
 
-Everybody chooses with one seed. Families that end are followed by new ones, and are still asked about for a while.
+All choices come from one seed. Ended families are replaced, and still used for a while.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ SCOPE = "read offline_access"
 
 
 class Client(NamedTuple):
-    """One connection of an OAuth client; `grace` if its registration has a grace time."""
+    """A connection of an OAuth client; `grace` if the client has a grace time."""
 
     connection: Connection
     prefix: str
@@ -34,7 +34,7 @@ class Client(NamedTuple):
 
 
 class Family:
-    """What the clients hold of one family: its tokens and the keys they were got with."""
+    """A family as the clients know it: its tokens, and the keys used to get them."""
 
     def __init__(self, id: str, client: Client, token: str) -> None:
         self.id = id
@@ -49,7 +49,7 @@ class Family:
 
 
 class Workload:
-    """Asks until told to stop. `witness` reads the log from its leader; its connection is disturbed by nobody."""
+    """Sends requests until it is stopped. `witness` reads the log from its leader, over an undisturbed connection."""
 
     def __init__(self, history: History, clients: Sequence[Client], witness: Log, seed: int, *, pause: float) -> None:
         self._history = history
@@ -63,7 +63,7 @@ class Workload:
         self.stop = asyncio.Event()
 
     async def run(self, workers: int) -> None:
-        """Until `stop` is set and the last answers are in."""
+        """Run until `stop` is set and the last replies have come."""
         await asyncio.gather(*(self._work() for _ in range(workers)))
 
     async def _work(self) -> None:
@@ -109,7 +109,7 @@ class Workload:
             self._history.complete(operation, "ok")
 
     async def _refresh(self, family: Family, generation: int, why: str, key: str | None) -> None:
-        """Present a generation; with a key again and again until there is an answer, as a client with a key may."""
+        """Present a generation; with a key, repeat it until there is a reply, as a client may."""
         while (operation := await self._present(family, generation, why, key)).outcome == "info":
             if key is None or self.stop.is_set() or family.ended:
                 return
@@ -159,7 +159,7 @@ class Workload:
             await self._try_the_dead(family)
 
     async def _try_the_dead(self, family: Family) -> None:
-        """Its newest token once more, or the last thing that was asked, with its key."""
+        """Present its newest token again, or repeat its last request with the key."""
         if self.stop.is_set() or self._random.random() < 0.3:
             return
         retried = family.newest - 1
@@ -170,7 +170,7 @@ class Workload:
             await self._present(family, family.newest, "afterwards", None)
 
     async def _look(self, family: Family) -> None:
-        """What the stream's leader has of the family."""
+        """Read the family's last commit from the stream's leader."""
         operation = self._history.invoke("witness", "witness", family.id)
         try:
             stored = await self._witness.last_from_leader(aggregate_of("acme", family.id))
@@ -187,7 +187,7 @@ class Workload:
     async def _ask(
         self, client: Client, what: str, request: dict[str, str], operation: Operation, key: str | None = None
     ) -> dict[str, Any] | None:
-        """The answer; None for a refusal (recorded as `fail`) and for no answer (`info`)."""
+        """The reply; None for a refusal (recorded as `fail`) and for no reply (`info`)."""
         headers = {"Idempotency-Key": key} if key is not None else None
         body = msgspec.json.encode(request)
         try:
@@ -214,7 +214,7 @@ class Workload:
         operation.family, operation.commit = claims["sid"], claims["jti"]
 
     def _same_registration(self, family: Family) -> Client:
-        """Any of the connections of the client that owns the family."""
+        """Any connection of the client that owns the family."""
         return self._random.choice([client for client in self._clients if client.prefix == family.client.prefix])
 
     def _new_key(self) -> str:

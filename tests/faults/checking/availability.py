@@ -1,4 +1,4 @@
-"""When the service was back after the last fault, and how much of what was asked since then it answered: pure."""
+"""When the service was available again after the last fault, and which share of requests got a reply: pure."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ from tests.faults.history import NEVER, Operation
 
 AVAILABLE = 0.99
 FULL_SERVICE_SECONDS = 1.2
-"""For so long every request must have been answered, to call it full service."""
+"""In full service every request of this many seconds got a reply."""
 PENDING_SECONDS = 0.5
-"""A request that has waited longer may be one that nobody will answer: sent to a process that is dead by now."""
+"""A request that has waited longer may never get a reply: its receiver may be dead."""
 FEW = 20
-"""So few answers say nothing yet."""
+"""Fewer replies are not conclusive."""
 
 
 def full_service(operations: Sequence[Operation], since: float, now: float) -> bool:
-    """Whether, of what began after `since` and in the last `FULL_SERVICE_SECONDS`, nothing is without an answer."""
+    """Whether, of the requests after `since` and of the last `FULL_SERVICE_SECONDS`, none is without a reply."""
     start = now - FULL_SERVICE_SECONDS
     if start < since:
         return False
@@ -26,12 +26,12 @@ def full_service(operations: Sequence[Operation], since: float, now: float) -> b
 
 
 def known(operations: Sequence[Operation]) -> list[Operation]:
-    """Those that do not wait any more, answered or not."""
+    """The completed operations, with a reply or without one."""
     return [operation for operation in operations if operation.ended < NEVER or operation.error is not None]
 
 
 def availability(operations: Sequence[Operation], since: float) -> list[Violation]:
-    """What began after `since` was answered, but for one in a hundred."""
+    """A violation if more than one in a hundred requests after `since` got no reply."""
     late = [operation for operation in operations if operation.began > since]
     lost = [operation for operation in late if operation.outcome == "info"]
     if late and len(late) - len(lost) >= AVAILABLE * len(late):

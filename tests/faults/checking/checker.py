@@ -1,7 +1,7 @@
-"""What must hold of a history and the log it left (CONTRACT §3): pure, and linear in both.
+"""Rules for a history and the log it left (CONTRACT §3): pure, and linear in both.
 
-`check` goes through the history once, in the order of beginnings and ends, and keeps for each family what every
-observer must have known by then. Where two things overlapped, either order is allowed.
+`check` reads the history once, in the order of beginnings and ends, and keeps for each family what every observer
+must know by then. Overlapping operations may have happened in either order.
 """
 
 from collections import Counter
@@ -19,23 +19,23 @@ class _Known:
     def __init__(self) -> None:
         self.ended = False
         self.endangered = False
-        """Something was asked that may end it."""
+        """A request that may end the family has been sent."""
         self.revoking = False
         self.seq = 0
-        """The newest commit that an answer was based on."""
+        """The sequence of the newest commit that a reply was based on."""
         self.accepted = -1
-        """The newest generation whose presentation was answered with a successor."""
+        """The newest generation whose presentation got a successor."""
         self.acceptors: dict[int, str | None] = {}
         self.successors: dict[int, str | None] = {}
         self.presented: dict[int, str | None] = {}
         self.unanswered: Counter[int] = Counter()
 
     def present(self, operation: Operation) -> None:
-        """Note before a presentation whether it may be taken for a theft."""
+        """Record before a presentation whether the service may take it for a theft."""
         generation, key = operation.generation, operation.key
         again = generation in self.presented and (key is None or self.presented[generation] != key)
         older = any(other > generation for other in self.presented)
-        # a presentation nobody has heard of yet may arrive after this one, and be the older one then
+        # a presentation without a reply may arrive after this one, and then be the older one
         overtaken = any(other < generation and count for other, count in self.unanswered.items())
         self.endangered |= again or older or overtaken
         self.presented.setdefault(generation, key)
@@ -51,7 +51,7 @@ class _Before(NamedTuple):
 
 
 def check(operations: Sequence[Operation], log: LogIndex) -> list[Violation]:
-    """Every violation there is, in the order of the history, then those of the log."""
+    """All violations, in the order of the history, then those of the log."""
     return _Sweep(log).run(operations) + log_violations(operations, log)
 
 
@@ -118,7 +118,7 @@ class _Sweep:
         self._committed(operation, family, before)
 
     def _committed(self, operation: Operation, family: _Known, before: _Before) -> None:
-        """It was answered with a commit: that is in the log once, and not before what was known when it began."""
+        """The reply's commit must be in the log once, and not before the newest one known when the request began."""
         sequences = self._log.sequences.get(operation.commit or "", ())
         self._require(len(sequences) > 0, "what was acknowledged is in the log", operation)
         self._require(len(sequences) < 2, "what was acknowledged is in the log once", operation)

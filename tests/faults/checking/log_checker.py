@@ -1,4 +1,4 @@
-"""What must hold of a log that clients have written through the service, and of its copies."""
+"""Rules for a log that clients have written through the service, and for its copies."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from tests.faults.history import Operation
 
 
 class Violation(NamedTuple):
-    """A rule that was broken, and where: an operation's number in the history, or a sequence in the log."""
+    """A broken rule, and where: an operation's number in the history, or a sequence in the log."""
 
     rule: str
     where: str
 
 
 def log_violations(operations: Sequence[Operation], log: LogIndex) -> list[Violation]:
-    """What the log holds that no client asked for, and what it lacks that one was told."""
+    """Commits that no client asked for, and acknowledged ones that are missing."""
     violations = [Violation(rule, where) for rule, where in log.faults]
     acknowledged = {operation.commit for operation in operations if operation.outcome == "ok"}
     unknown = {
@@ -52,7 +52,7 @@ def _was_told_the_end(operation: Operation) -> bool:
 
 
 def _presented_again(operations: Sequence[Operation]) -> set[str]:
-    """Families of which some generation was presented twice, or an older one after a newer."""
+    """Families of which a generation was presented twice, or an older one after a newer one."""
     seen: dict[str, int] = {}
     again: set[str] = set()
     for operation in operations:
@@ -64,7 +64,7 @@ def _presented_again(operations: Sequence[Operation]) -> set[str]:
 
 
 def copies_differ(copies: Mapping[str, Sequence[str]]) -> list[Violation]:
-    """Every node has the same log: `copies` maps a node to the digests of its messages, in order."""
+    """Whether all nodes have the same log: `copies` maps a node to the digests of its messages, in order."""
     if not copies:
         return []
     first, *others = copies.items()

@@ -1,4 +1,4 @@
-"""The log as the checker sees it: read with a decoder of its own, folded by rules of its own."""
+"""The log for the checker, with its own decoder and its own fold."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder(_Commit).decode
 
 
 class Family:
-    """What the log says of one: its rotations `(from_generation, commit id)`, and why it ended, if it did."""
+    """A family in the log: its rotations `(from_generation, commit id)`, and the reason of its end, if any."""
 
     def __init__(self) -> None:
         self.generation = 0
@@ -34,7 +34,7 @@ class Family:
 
 
 class LogIndex(NamedTuple):
-    """Families by id; the sequences of every commit by its id; what is wrong with the log in itself."""
+    """Families by id; the sequences of every commit by its id; faults of the log itself as (rule, place)."""
 
     families: dict[str, Family]
     sequences: dict[str, list[int]]
@@ -42,7 +42,7 @@ class LogIndex(NamedTuple):
 
 
 def index(log: Iterable[Stored]) -> LogIndex:
-    """The whole log, in order."""
+    """Index the whole log, given in order."""
     made = LogIndex({}, {}, [])
     verifier = Verifier()
     for stored in log:

@@ -1,4 +1,4 @@
-"""The log as each node of the cluster has it on its own disk."""
+"""The copy of the log on each node's own disk."""
 
 import asyncio
 import hashlib
@@ -29,8 +29,8 @@ async def whole_log(connection: Connection) -> list[Stored]:
 async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
     """The digests of the first `length` messages on that node.
 
-    An unreplicated consumer is served from the disk of the node it was put on; the cluster puts it anywhere, so it is
-    made again until it is where it is wanted.
+    An unreplicated consumer reads from the disk of its node. The cluster chooses the node, so the consumer is created
+    again until it is on the right one.
     """
     jetstream = connection.jetstream(timeout=5)
     while True:
@@ -53,7 +53,7 @@ async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
         while len(digests) < length:
             try:
                 messages = await subscription.fetch(min(FETCH, length - len(digests)), timeout=10)
-            except ServiceUnavailableError:  # its node has not begun to serve it yet
+            except ServiceUnavailableError:  # its node does not serve it yet
                 await asyncio.sleep(0.1)
                 continue
             for message in messages:
@@ -65,14 +65,14 @@ async def copy_on(connection: Connection, node: str, length: int) -> list[str]:
 
 
 async def leader_of(connection: Connection) -> str | None:
-    """The name of the node that leads the stream now, if one does."""
+    """The node that leads the stream now, if there is one."""
     reply = await connection.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=2)
     leader: str | None = msgspec.json.decode(reply.data).get("cluster", {}).get("leader")
     return leader
 
 
 async def all_whole(connection: Connection, nodes: Sequence[str], seconds: float) -> bool:
-    """Whether within that time no copy lacks anything, and all have caught up with who leads them."""
+    """Whether within that time every copy is complete and has caught up with the leader."""
     deadline = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < deadline:
         if have_everything(await copies(connection, len(nodes)), nodes):

@@ -1,4 +1,4 @@
-"""Disks that are small, get full, and files on them that are damaged."""
+"""Small disks, full disks, and damaged files."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ CHUNK = 1 << 20
 
 
 class NotAllowed(Exception):
-    """Only root may make a disk, and in a container not even root."""
+    """Only root may mount a disk, and in a container not even root."""
 
 
 @contextlib.contextmanager
 def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size at `directory`, which is made. Raises `NotAllowed`."""
+    """A new disk of that size at `directory`. Raises `NotAllowed`."""
     directory.mkdir(parents=True)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "heirloom-test", directory], check=True
@@ -30,7 +30,7 @@ def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, leaving: int = 0) -> Path:
-    """Leave so many bytes free on it, and give the file that takes the rest: who removes that makes room again."""
+    """Leave that many bytes free; returns the file with the rest, which may be deleted again."""
     filler = disk / "filler"
     with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while (free := shutil.disk_usage(disk).free - leaving) > 0:
@@ -39,13 +39,13 @@ def fill(disk: Path, leaving: int = 0) -> Path:
 
 
 def log_files(node: Path) -> list[Path]:
-    """The files of the node's log that hold anything, the oldest first."""
+    """The non-empty files of a node's log, the oldest first."""
     files = node.glob("jetstream/**/streams/TOKENS/msgs/*.blk")
     return sorted((file for file in files if file.stat().st_size), key=lambda file: int(file.stem))
 
 
 def damaged(file: Path, how: str, chance: random.Random) -> None:
-    """Truncate it, or flip a bit in it."""
+    """Truncate the file, or flip a bit in it."""
     where = chance.randrange(file.stat().st_size)
     if how == "truncated":
         os.truncate(file, where)

@@ -1,4 +1,4 @@
-"""What is done to the service: every fault by its name, and who chooses among them."""
+"""The faults by name, and the choice among them."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ NEARLY_FULL = 24 << 20
 
 
 class Scene(NamedTuple):
-    """Where faults are done: the service, its links, a connection that nobody disturbs, and the one seed's chance."""
+    """The service, its links, an undisturbed connection, and the seeded random numbers."""
 
     stack: Stack
     links: Links
@@ -33,11 +33,11 @@ class Scene(NamedTuple):
 
 
 Fault = Callable[[Scene], Awaitable[object]]
-"""Does it, and undoes it."""
+"""Injects a fault and ends it again."""
 
 
 async def rage(scene: Scene, faults: Sequence[str], history: History, seconds: float, gap: tuple[float, float]) -> None:
-    """One fault after the other for that long, with `gap` seconds of peace between them. Each comes once in a round."""
+    """Inject one fault after the other for that long, with `gap` seconds between them; each comes once in a round."""
     waiting: list[str] = []
     while history.now() < seconds:
         await asyncio.sleep(scene.chance.uniform(*gap))
@@ -51,14 +51,14 @@ async def rage(scene: Scene, faults: Sequence[str], history: History, seconds: f
 
 
 def kill(pids: Sequence[int]) -> None:
-    """Kill -9, of those that are still there."""
+    """Kill -9 those of the processes that still exist."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 async def lost_acknowledgements(scene: Scene) -> None:
-    """A replica does not hear half of what the log acknowledges."""
+    """A replica loses half of the log's acknowledgements."""
     replica = scene.chance.randint(1, REPLICAS)
     scene.stack.order(replica, Orders(deafness=0.5))
     await asyncio.sleep(scene.chance.uniform(1, 2))
@@ -66,22 +66,22 @@ async def lost_acknowledgements(scene: Scene) -> None:
 
 
 async def replica_dies_between_append_and_reply(scene: Scene) -> None:
-    """The commit is there, and nobody is told."""
+    """The commit is stored, and no reply is sent."""
     replica = scene.chance.randint(1, REPLICAS)
     async with asyncio.timeout(OBEYED_SECONDS):
         while (told := scene.stack.order(replica, Orders(die=True))) is None:
-            await asyncio.sleep(0.05)  # it is being started again
+            await asyncio.sleep(0.05)  # the replica is being restarted
         while told in scene.stack.pids("tests.faults.harness.replica"):
-            await asyncio.sleep(0.05)  # without a leader of the log there is nothing to die after
+            await asyncio.sleep(0.05)  # without a leader nothing is appended, and it does not die
 
 
 async def projector_dies_within_its_transaction(scene: Scene) -> None:
-    """The writer of the read model, between the checkpoint and its rows."""
+    """The read model's writer dies between the checkpoint and its rows."""
     scene.stack.order_writer_to_die()
 
 
 async def clock_jumps(scene: Scene) -> None:
-    """One replica's clock is an hour wrong for a while."""
+    """One replica's clock is wrong by an hour for some seconds."""
     replica = scene.chance.randint(1, REPLICAS)
     scene.stack.order(replica, Orders(clock=scene.chance.choice((-3600, 3600))))
     await asyncio.sleep(scene.chance.uniform(1, 5))
@@ -98,33 +98,33 @@ async def process_paused(scene: Scene) -> None:
 
 
 async def leader_killed(scene: Scene) -> None:
-    """The broker that leads the stream."""
+    """Kill the broker that leads the stream."""
     if leader := await _leader(scene):
         kill([scene.stack.broker(leader)])
     await _restarted(scene)
 
 
 async def follower_killed(scene: Scene) -> None:
-    """A broker that follows."""
+    """Kill a broker that does not lead."""
     leader = await _leader(scene)
     kill([scene.stack.broker(scene.chance.choice([name for name in scene.stack.nodes if name != leader]))])
     await _restarted(scene)
 
 
 async def two_killed(scene: Scene) -> None:
-    """The majority at once."""
+    """Kill the majority at once."""
     kill([scene.stack.broker(name) for name in scene.chance.sample(scene.stack.nodes, 2)])
     await _restarted(scene)
 
 
 async def all_killed(scene: Scene) -> None:
-    """Every broker at once."""
+    """Kill every broker at once."""
     kill(scene.stack.pids("nats-server"))
     await _restarted(scene)
 
 
 def link(mode: Mode | None) -> Fault:
-    """All links of one party are disturbed for some seconds; None: reset once."""
+    """Disturb all links of one party for some seconds; None: reset them once."""
 
     async def disturbed(scene: Scene) -> None:
         links = scene.links.of[scene.chance.choice(list(scene.links.of))].values()
@@ -142,7 +142,7 @@ def link(mode: Mode | None) -> Fault:
 
 
 def damage(how: str) -> Fault:
-    """A follower is stopped, a file of its log damaged, any of them, and it is started again."""
+    """Stop a follower, damage any file of its log, and start it again."""
 
     async def damaging(scene: Scene) -> None:
         leader = await _leader(scene)
@@ -162,7 +162,7 @@ def damage(how: str) -> Fault:
 
 
 async def disk_full(scene: Scene) -> None:
-    """One broker's disk fills up within seconds, as disks do, is full for some more, and has room again."""
+    """One broker's disk fills up within seconds, stays full for some more, and gets room again."""
     disk = scene.stack.small_disk
     filler = await asyncio.to_thread(fill, disk, NEARLY_FULL)
     await asyncio.sleep(2)
@@ -180,14 +180,14 @@ async def _leader(scene: Scene) -> str | None:
 
 
 async def _restarted(scene: Scene) -> None:
-    """Wait until there are as many brokers as there were; the next fault shall find somebody."""
+    """Wait until all brokers run again, so that the next fault finds one."""
     async with asyncio.timeout(RESTARTED_SECONDS):
         while len(scene.stack.pids("nats-server")) < scene.stack.brokers:
             await asyncio.sleep(0.05)
 
 
 async def _healed(scene: Scene) -> None:
-    """Wait until every copy is whole. A second fault before that is more than three copies promise to survive."""
+    """Wait until every copy is complete. Three copies do not promise to survive a second fault before that."""
     with contextlib.suppress(NatsError):
         await all_whole(scene.witness, scene.stack.nodes, RESTARTED_SECONDS)
 

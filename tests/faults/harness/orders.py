@@ -1,4 +1,4 @@
-"""What a test can tell a process of the service to do to itself: a file, read when SIGUSR1 comes."""
+"""Orders from a test to a process of the service: a file, which SIGUSR1 makes it read."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ BUG = "HEIRLOOM_TEST_BUG"
 class Orders(msgspec.Struct, omit_defaults=True):
     """What a replica does to itself.
 
-    `clock` is how many seconds its clock is wrong, `deafness` the share of acknowledgements that it loses; `die` makes
-    it exit after its next append, before it replies.
+    `clock` is the error of its clock in seconds, `deafness` the share of acknowledgements that it loses; `die` makes it
+    exit after its next append, before the reply.
     """
 
     clock: float = 0.0
@@ -27,7 +27,7 @@ orders = Orders()
 
 
 def obey() -> None:
-    """Take orders from now on."""
+    """Follow orders from now on."""
     file = Path(os.environ[FILE])
 
     def read(_signum: int, _frame: object) -> None:
@@ -38,6 +38,6 @@ def obey() -> None:
 
 
 def put(owner: Any, name: str, instead: object) -> None:
-    """In this process, that attribute of a module or class of the product is now the test's."""
+    """Replace an attribute of a module or class of the product in this process."""
     assert hasattr(owner, name)
     setattr(owner, name, instead)

@@ -1,4 +1,4 @@
-"""A projector whose writer is the test's own: `python -m tests.faults.harness.projector`."""
+"""A projector with the test's own writer: `python -m tests.faults.harness.projector`."""
 
 import os
 

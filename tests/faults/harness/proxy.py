@@ -1,4 +1,4 @@
-"""TCP links that can be disturbed: everything that connects to a broker goes through one."""
+"""TCP links that can be disturbed, between every process and its brokers."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ CHUNK = 65536
 
 
 class Link:
-    """Forwards between whoever connects to `host` and the broker at `target`.
+    """Forwards between the clients of `host` and the broker at `target`.
 
-    `drop` loses everything both ways, `half-open` what the broker says, `delay` brings it two seconds later. What was
-    lost is never made up for: such connections are reset when the link is opened again.
+    `drop` loses everything both ways, `half-open` what the broker sends, `delay` delivers it two seconds later. Lost
+    bytes are not repeated: such connections are reset when the link opens again.
     """
 
     def __init__(self, target: str) -> None:
@@ -33,7 +33,7 @@ class Link:
         self.host = f"{address}:{port}"
 
     async def stop(self) -> None:
-        """End every connection, and take no more."""
+        """Close every connection, and accept no more."""
         self._server.close()
         self.reset()
         for task in self._tasks:
@@ -41,14 +41,14 @@ class Link:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def disturb(self, mode: Mode) -> None:
-        """From now on. `open` ends the disturbance."""
+        """Disturb the link from now on; `open` ends that."""
         lost = self._mode in ("drop", "half-open")
         self._mode = mode
         if lost and mode == "open":
             self.reset()
 
     def reset(self) -> None:
-        """RST to both sides of every connection."""
+        """Send RST to both sides of every connection."""
         for writer in self._writers:
             with contextlib.suppress(OSError):
                 plug: socket.socket = writer.get_extra_info("socket")
@@ -95,12 +95,12 @@ class Links:
         self.of: dict[str, dict[str, Link]] = {party: {host: Link(host) for host in targets} for party in parties}
 
     def hosts(self, party: str) -> list[str]:
-        """Where the party finds the brokers."""
+        """The addresses at which the party reaches the brokers."""
         return [link.host for link in self.of[party].values()]
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """All of them."""
+        """Start all links, and stop them at the end."""
         links = [link for brokers in self.of.values() for link in brokers.values()]
         for link in links:
             await link.start()

@@ -1,4 +1,4 @@
-"""A replica that takes a test's orders, and has the bug that is named: `python -m tests.faults.harness.replica`."""
+"""A replica that follows a test's orders, with a seeded bug: `python -m tests.faults.harness.replica`."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The service under test: `heirloom up` with the test's own entry modules, its processes, its links, its log."""
+"""The service under test: `heirloom up` with the test's own entry modules, processes, links and log."""
 
 import contextlib
 import os
@@ -31,12 +31,12 @@ SEED = seed(
     client("lenient", refresh_token_grace=5, **SHARED),
 )
 CLIENTS = {"web": False, "lenient": True}
-"""Whether a client has a grace time."""
+"""Clients, and whether each has a grace time."""
 REPLICAS = 2
 
 
 class Stack(Service):
-    """Two replicas and a projector on one broker, or on a cluster."""
+    """Two replicas and a projector on one broker or on a cluster."""
 
     def __init__(self, data: Path, *, cluster: int = 1, bug: str | None = None, sync: str = "default") -> None:
         self.brokers = cluster
@@ -49,17 +49,17 @@ class Stack(Service):
 
     @property
     def hosts(self) -> list[str]:
-        """Where the brokers listen."""
+        """The brokers' addresses."""
         return [f"127.0.0.1:{self.port + number}" for number in range(self.brokers)]
 
     def start(self) -> None:
-        """Start it as `self.setup` says, and come back when it is ready."""
+        """Start it as `self.setup` says, and wait until it is ready."""
         setup = msgspec.json.encode(self.setup).decode()
         self._command = [sys.executable, "-m", "tests.faults.harness.up", setup, *self._arguments]
         super().start()
 
     def everything(self) -> list[int]:
-        """The processes that serve, whoever started them."""
+        """The pids of replicas, projector and brokers."""
         return [
             pid
             for what in ("tests.faults.harness.replica", "tests.faults.harness.projector", "nats-server")
@@ -67,7 +67,7 @@ class Stack(Service):
         ]
 
     def broker(self, node: str) -> int:
-        """The process of that node."""
+        """The pid of that node's broker."""
         return int((self.data / node / "nats.pid").read_text())
 
     @property
@@ -76,7 +76,7 @@ class Stack(Service):
         return self.data / self.nodes[-1]
 
     def order(self, replica: int, orders: Orders) -> int | None:
-        """Tell one replica (from 1) what to do to itself. Which process was told; None if there was none."""
+        """Send orders to one replica (counted from 1); returns its pid, or None if it does not run."""
         file = self.data / f"replica-{replica}.orders"
         file.write_bytes(msgspec.json.encode(orders))
         for pid in self.pids("tests.faults.harness.replica"):
@@ -87,12 +87,12 @@ class Stack(Service):
         return None
 
     def order_writer_to_die(self) -> None:
-        """Between the rows of its next batch and their checkpoint."""
+        """Have the writer die between the rows of its next batch and their checkpoint."""
         (self.data / "the-projector.orders").touch()
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, host: str | None = None, role: str = WITNESS) -> AsyncIterator[Connection]:
-        """A connection of the service's account that no proxy disturbs, to that broker or to any."""
+        """A connection in the service's account without a proxy, to that broker or to any."""
         url = ",".join(f"nats://{one}" for one in ([host] if host else self.hosts))
         seed = credentials.load(self.data).seed(role)
         connection = await connect(url, "witness", inbox_prefix=inbox(role), nkey_seed=seed)
@@ -103,7 +103,7 @@ class Stack(Service):
 
 
 def read_model_rows(file: Path) -> list[str]:
-    """Everything a read model says, as SQL."""
+    """The whole read model as SQL."""
     with contextlib.closing(sqlite3.connect(file)) as connection:
         return list(connection.iterdump())
 
@@ -112,17 +112,17 @@ def _environment(pid: int) -> dict[str, str]:
     try:
         text = Path(f"/proc/{pid}/environ").read_text()
     except OSError:
-        return {}  # it is gone
+        return {}  # the process has ended
     return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
 
 
 QUIET = (20_000, 32_000)
-"""Ports that no outgoing connection of another test is given meanwhile (ip_local_port_range)."""
+"""Ports that the system does not use for outgoing connections (ip_local_port_range)."""
 
 
 def _free_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
+    """The first of that many consecutive free ports."""
     while True:
-        first = random.SystemRandom().randrange(*QUIET)  # whoever seeds chance does not choose it
+        first = random.SystemRandom().randrange(*QUIET)  # not from the seed, which other runs may share
         if all(is_free(first + number) for number in range(count)):
             return first

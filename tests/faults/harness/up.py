@@ -1,4 +1,4 @@
-"""`heirloom up` with the test's own replicas, projector and links: `python -m tests.faults.harness.up SETUP up …`."""
+"""`heirloom up` with the test's replicas, projector and links: `python -m tests.faults.harness.up SETUP up …`."""
 
 import sys
 from typing import Any
@@ -15,14 +15,14 @@ from tests.witness import ANYTHING, WITNESS
 
 
 class Setup(msgspec.Struct):
-    """`links`: for a child's name, what takes the place of a broker's host: `{"127.0.0.1:4222": "127.0.0.1:5001"}`."""
+    """`links` maps a child's name to replacements of broker addresses: `{"127.0.0.1:4222": "127.0.0.1:5001"}`."""
 
     bug: str | None = None
     links: dict[str, dict[str, str]] = {}
 
 
 def main() -> None:
-    """The command line after SETUP is that of `heirloom`."""
+    """Run `heirloom` with the arguments after SETUP."""
     setup = msgspec.json.decode(sys.argv.pop(1), type=Setup)
     ROLES[WITNESS] = ANYTHING
     processes = service_processes.processes

@@ -1,4 +1,4 @@
-"""A writer of the read model that can be told to die between the checkpoint and its rows: a file says so, once."""
+"""A writer of the read model that dies between the checkpoint and its rows, once a file orders it."""
 
 import os
 from pathlib import Path

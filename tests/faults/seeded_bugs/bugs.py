@@ -1,4 +1,4 @@
-"""Seeded bugs: each breaks one promise, and the harness must notice. They exist only here, never in the product."""
+"""Seeded bugs: each breaks one promise, and the harness must detect it. The product has none of them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from tests.faults.seeded_bugs import read_model_bugs, replica_bugs
 
 
 class Bug(NamedTuple):
-    """`process` is the one that has it; `switch_on` breaks the product there."""
+    """`process` is the kind of process that has it; `switch_on` breaks the product there."""
 
     process: str
     switch_on: Callable[[], None]
@@ -35,7 +35,7 @@ BUGS: dict[str, Bug] = {
 
 
 def switch_on(name: str, process: str) -> None:
-    """Break this process, if the bug is one of its kind."""
+    """Break this process, if the bug belongs to its kind."""
     bug = BUGS[name]
     if bug.process == process:
         bug.switch_on()

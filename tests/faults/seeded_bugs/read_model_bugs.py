@@ -1,4 +1,4 @@
-"""Seeded bugs of the projector and of the process that writes the read model."""
+"""Seeded bugs of the projector and of the read model's writer."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def double_apply() -> None:
 
 
 def checkpoint_in_its_own_transaction() -> None:
-    """The checkpoint is committed first, the rows after it."""
+    """The checkpoint is committed before its rows."""
     move = position.move
 
     def apart(connection: sqlite3.Connection, *arguments: Any) -> None:
@@ -43,7 +43,7 @@ def checkpoint_in_its_own_transaction() -> None:
 
 
 def commits_dropped_by_the_reader() -> None:
-    """The projector is not given every commit, and its sequences are made to fit."""
+    """The projector receives only some commits."""
     next_batch = _Reader.next_batch
 
     async def thinned(self: _Reader) -> Batch | None:

@@ -1,4 +1,4 @@
-"""Seeded bugs of a replica: of deciding, appending and answering."""
+"""Seeded bugs of a replica: of deciding, appending and replying."""
 
 import asyncio
 from datetime import timedelta
@@ -24,12 +24,12 @@ from tests.faults.harness.orders import put
 
 
 def no_compare_and_swap() -> None:
-    """Appends expect nothing."""
+    """Appends expect no sequence."""
     put(appender, "_expectation", lambda _append: {})
 
 
 def acknowledged_before_append() -> None:
-    """A commit is called written, and is written a little later."""
+    """A commit is acknowledged first, and appended a little later."""
     append = Appender.append
 
     async def early(self: Appender, subject: str, filter: str, body: bytes, expected: int, **more: Any) -> int:
@@ -49,7 +49,7 @@ def acknowledged_before_append() -> None:
 
 
 def stale_cache_believed() -> None:
-    """What this replica wrote last is taken for what the log has."""
+    """The replica trusts its cache without asking the log."""
     remember = FamilyCache.remember
 
     def certain(self: FamilyCache, key: Key, what: LoadedFamily) -> None:
@@ -60,7 +60,7 @@ def stale_cache_believed() -> None:
 
 
 def introspection_from_a_stale_read() -> None:
-    """Introspection asks the cache first."""
+    """Introspection uses the cache first."""
     load = Families.load
 
     async def cached(self: Families, tenant: str, family_id: str) -> LoadedFamily:
@@ -71,12 +71,12 @@ def introspection_from_a_stale_read() -> None:
 
 
 def reuse_event_dropped() -> None:
-    """A thief is refused, and nothing is written."""
+    """A reuse is refused without a commit."""
     put(redeem, "_reused", lambda _state, _command: decision.Decision(decision.invalid_grant()))
 
 
 def grace_accepts_grandparents() -> None:
-    """Within the grace time any older generation is good."""
+    """Any older generation is accepted within the grace time."""
 
     def lenient(state: family.FamilyState, command: redeem.Redeem) -> bool:
         grace = timedelta(seconds=command.rules.refresh_token_grace)
@@ -86,7 +86,7 @@ def grace_accepts_grandparents() -> None:
 
 
 def grace_for_everybody() -> None:
-    """Who has no grace time gets ten seconds."""
+    """Clients without a grace time get ten seconds."""
 
     def lenient(state: family.FamilyState, command: redeem.Redeem) -> bool:
         parent = state.generation is not None and command.generation + 1 == state.generation
@@ -96,7 +96,7 @@ def grace_for_everybody() -> None:
 
 
 def decided_once() -> None:
-    """Whether the family has ended is looked at before it is loaded again: a lost race repeats the old decision."""
+    """A lost race repeats the first decision instead of deciding on the reloaded family."""
     decide = Families.decide
 
     async def stubborn(self: Families, tenant: str, family_id: str, actor: str, choose: Any, **more: Any) -> Any:
@@ -113,7 +113,7 @@ def decided_once() -> None:
 
 
 def lost_acknowledgement_is_a_failure() -> None:
-    """No answer in time is taken for a conflict, without asking the log: the decision is made again."""
+    """A missing acknowledgement counts as a conflict, without asking the log: the decision is made again."""
 
     async def hasty(self: Appender, subject: str, filter: str, body: bytes, expected: int, **more: Any) -> int:
         loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ def lost_acknowledgement_is_a_failure() -> None:
 
 
 def another_successor_on_retry() -> None:
-    """The second time a token is computed it comes out otherwise."""
+    """A token is different when it is computed the second time."""
     mint = MacTokens.mint
     seen: set[str] = set()
 
@@ -142,7 +142,7 @@ def another_successor_on_retry() -> None:
 
 
 def revocation_told_before_commit() -> None:
-    """`{}` at once; the log hears of it later."""
+    """The reply is sent at once, the revocation is appended later."""
     handle = revoke.handle
 
     async def hasty(context: Context, request: Request) -> bytes:
@@ -199,4 +199,4 @@ _running: set[asyncio.Task[None]] = set()
 def _forget(task: "asyncio.Task[None]") -> None:
     _running.discard(task)
     if not task.cancelled():
-        task.exception()  # a conflict found too late concerns nobody any more: that is the bug
+        task.exception()  # a late conflict is ignored: that is the bug
