@@ -87,9 +87,7 @@ class _Sweep:
             case "refresh", "ok":
                 self._accepted(operation, family, before)
             case "refresh", "fail":
-                self._require(
-                    operation.error == "invalid_grant", f"an error nobody expects: {operation.error}", operation
-                )
+                self._require(operation.error == "invalid_grant", f"an unexpected error: {operation.error}", operation)
                 self._require(family.endangered, "a good token is accepted", operation)
                 family.ended = True
             case "revoke", "ok":
@@ -99,13 +97,13 @@ class _Sweep:
             case "witness", "ok":
                 self._witnessed(operation, family, before)
             case _:
-                self._require(False, f"an error nobody expects: {operation.error}", operation)
+                self._require(False, f"an unexpected error: {operation.error}", operation)
         if operation.kind == "refresh":
             family.unanswered[operation.generation] -= 1
 
     def _accepted(self, operation: Operation, family: _Known, before: _Before) -> None:
         generation, key = operation.generation, operation.key
-        self._require(not before.ended, "nothing is accepted that began after the end was acknowledged", operation)
+        self._require(not before.ended, "no request after the acknowledged end is accepted", operation)
         self._require(operation.to == generation + 1, "generations are contiguous", operation)
         self._require(before.accepted <= generation, "a reuse is denied", operation)
         first = family.successors.setdefault(generation, operation.successor)
@@ -120,8 +118,8 @@ class _Sweep:
     def _committed(self, operation: Operation, family: _Known, before: _Before) -> None:
         """The reply's commit must be in the log once, and not before the newest one known when the request began."""
         sequences = self._log.sequences.get(operation.commit or "", ())
-        self._require(len(sequences) > 0, "what was acknowledged is in the log", operation)
-        self._require(len(sequences) < 2, "what was acknowledged is in the log once", operation)
+        self._require(len(sequences) > 0, "an acknowledged commit is in the log", operation)
+        self._require(len(sequences) < 2, "an acknowledged commit is in the log once", operation)
         if sequences:
             self._require(sequences[0] >= before.seq, "sequences follow real time", operation)
             family.seq = max(family.seq, sequences[0])
@@ -129,7 +127,7 @@ class _Sweep:
     def _introspected(self, operation: Operation, family: _Known, before: _Before) -> None:
         generation = operation.generation
         if operation.active:
-            self._require(not before.ended, "nothing is active after the end was acknowledged", operation)
+            self._require(not before.ended, "no token is active after the acknowledged end", operation)
             self._require(before.accepted < generation, "a generation is not active once it has a successor", operation)
         else:
             unharmed = not family.endangered and generation not in family.presented

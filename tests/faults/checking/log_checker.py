@@ -33,16 +33,16 @@ def log_violations(operations: Sequence[Operation], log: LogIndex) -> list[Viola
     for name, family in log.families.items():
         for generation, commit in family.rotations:
             if commit not in acknowledged and (name, generation) not in unknown:
-                violations.append(Violation("what failed is not in the log", f"{name} rotated {generation}"))
+                violations.append(Violation("a failed request is not in the log", f"{name} rotated {generation}"))
         if family.reason == "client_request" and name not in revoked:
-            violations.append(Violation("nobody ends a family unasked", f"{name}: client_request"))
+            violations.append(Violation("no family ends unasked", f"{name}: client_request"))
         if family.reason == "reuse_detected" and name not in presented:
-            violations.append(Violation("nobody ends a family unasked", f"{name}: reuse_detected"))
+            violations.append(Violation("no family ends unasked", f"{name}: reuse_detected"))
     unasked = [name for name in log.families if name not in opened]
     if len(unasked) > perhaps:
-        violations.append(Violation("what failed is not in the log", f"families {', '.join(unasked[:5])} opened"))
+        violations.append(Violation("a failed request is not in the log", f"families {', '.join(unasked[:5])} opened"))
     untold = [name for name in told if name not in log.families or log.families[name].reason is None]
-    return violations + [Violation("an end that was told is in the log", name) for name in untold]
+    return violations + [Violation("an acknowledged end is in the log", name) for name in untold]
 
 
 def _was_told_the_end(operation: Operation) -> bool:
