@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from events.aggregates.family import FamilyState
 from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.files import write_private
@@ -46,6 +45,7 @@ from heirloom.process.child_process import ChildFailed
 from service.clients.assertion import bucket
 from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
+from service.families.cache import LoadedFamily
 from service.families.families import Families
 from service.registry.blocked_subjects import BlockedSubjects
 from service.replicas.broker_clock import MAX_TOLERATED_SECONDS
@@ -203,8 +203,8 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
     families = Families(the_log, BlockedSubjects(the_log))
     looked_at = ended = 0
 
-    def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return revoke(state, Revoke("operator", cause))
+    def decide(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        return revoke(loaded.state, Revoke("operator", cause))
 
     async def end(subject: str) -> int:
         name = AggregateName.parse(subject)

@@ -28,7 +28,7 @@ from service.context import Context
 from service.decide.decision import Decision
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.families import CommittedDecision, DecideOn, Families
+from service.families.families import CommittedDecision, Decide, Families
 from service.received_request import Endpoint
 from service.request import Request
 
@@ -93,8 +93,8 @@ class TracedLog(Log):
 class TracedFamilies(Families):
     """Families whose decisions are spans."""
 
-    async def decide_on(
-        self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
+    async def decide(
+        self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
     ) -> CommittedDecision:
         """Decide. Each attempt is a span; the outcome stands in the request's span."""
 
@@ -104,7 +104,7 @@ class TracedFamilies(Families):
                 span.set_attribute("heirloom.events", [type_of(event) for event in decision.events])
                 return decision
 
-        committed = await super().decide_on(tenant, family_id, actor, deciding, new=new)
+        committed = await super().decide(tenant, family_id, actor, deciding, new=new)
         trace.get_current_span().set_attributes(_of(family_id, committed.state) | {"heirloom.seq": committed.seq})
         return committed
 

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-from events.aggregates.family import FamilyState, GrantAuthorized
+from events.aggregates.family import GrantAuthorized
 from service.access_tokens.token_response import token_response
 from service.context import Caller
 from service.decide.decision import Decision
 from service.decide.issue import Issue, issue
+from service.families.cache import LoadedFamily
 from service.keys.mac_tokens import new_id
 
 
@@ -16,8 +17,8 @@ async def open_family(caller: Caller, grant: GrantAuthorized, nonce: str | None 
     Raises `invalid_request` for a grant that is too large, `invalid_grant` for a blocked person, and `Unavailable`.
     """
 
-    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-        return issue(state, Issue(now, caller.client.rules, grant, commit_id, caller.tenant.mac_key))
+    def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
+        return issue(loaded.state, Issue(now, caller.client.rules, grant, commit_id, caller.tenant.mac_key))
 
     families = caller.context.families
     committed = await families.decide(caller.tenant.name, new_id(), caller.actor, decide, new=True)

@@ -5,12 +5,12 @@ from datetime import datetime
 import msgspec
 
 from events.aggregates import subjects
-from events.aggregates.family import FamilyState
 from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON
 from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
 from service.errors import OAuthError
+from service.families.cache import LoadedFamily
 from service.request import at_most, decode, required
 
 
@@ -35,7 +35,8 @@ async def revoke_family(context: AdminContext, tenant: str, body: bytes) -> byte
         raise OAuthError("invalid_request", "family_id is not one of this service's")
     cause = at_most(parameters.reason, MAX_REASON, "reason") or "revocation by an operator"
 
-    def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+    def decide(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        state = loaded.state
         if state is None:
             raise OAuthError("invalid_request", "there is no such family")
         return revoke(state, Revoke("operator", cause))

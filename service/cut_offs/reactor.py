@@ -18,7 +18,6 @@ from events.aggregates import client as client_events
 from events.aggregates import subject as subject_events
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
-from events.aggregates.family import FamilyState
 from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
@@ -33,6 +32,7 @@ from service.context import AdminContext
 from service.decide.cut_off import CutOff, cut_off, of_client, of_subject, of_tenant
 from service.decide.decision import Decision
 from service.decide.policy import Rules
+from service.families.cache import LoadedFamily
 from service.read_model_client import LiveFamily
 from service.replicas.completed_cut_offs import CONSUMER
 
@@ -171,8 +171,8 @@ class Reactor:
     async def _end(self, tenant: str, family: LiveFamily, found: CutOff, actor: str) -> bool:
         rules = await self._rules(tenant, family.client_id)
 
-        def decide(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-            return cut_off(state, found, rules)
+        def decide(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+            return cut_off(loaded.state, found, rules)
 
         committed = await self._context.families.decide(tenant, family.family_id, actor, decide)
         return committed.seq > 0

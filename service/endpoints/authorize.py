@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, GrantAuthorized
+from events.aggregates.family import DeviceAuthorizationStarted, GrantAuthorized
 from service import clock
 from service.context import Caller, Context
 from service.decide.authorization_code import CODE_SECONDS, Authorize, authorize
@@ -17,6 +17,7 @@ from service.decide.device_authorization import AnswerDevice, answer_device, sti
 from service.decide.scope import REGISTERED, audience_of, narrow, parse_resources
 from service.endpoints.end_user import Person, PersonRequest, person_of
 from service.errors import OAuthError
+from service.families.cache import LoadedFamily
 from service.keys.mac_tokens import new_id, new_seed
 from service.keys.user_code import family_of
 from service.registry.tenant import Client
@@ -83,8 +84,8 @@ async def _give_code(caller: Caller, client: Client, parameters: AuthorizeReques
     challenge = _challenge(parameters)
     redirect_uri = _redirect_uri(client, parameters.redirect_uri)
 
-    def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        return authorize(state, Authorize(now, grant, challenge, redirect_uri, person.nonce))
+    def decide(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
+        return authorize(loaded.state, Authorize(now, grant, challenge, redirect_uri, person.nonce))
 
     committed = await context.families.decide(tenant.name, family_id, caller.actor, decide, new=True)
     committed.or_raise()
@@ -137,8 +138,8 @@ async def answer(caller: Caller, family_id: str, asked: AnswerDevice) -> None:
     if waiting is not None and not await _still_may(context, tenant, waiting):
         raise invalid_grant().error
 
-    def decide(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        return answer_device(state, asked._replace(now=now, waiting=waiting))
+    def decide(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
+        return answer_device(loaded.state, asked._replace(now=now, waiting=waiting))
 
     committed = await context.families.decide(tenant, family_id, caller.actor, decide)
     committed.or_raise()

@@ -4,12 +4,12 @@ from datetime import datetime
 
 import msgspec
 
-from events.aggregates.family import FamilyState
 from service import clock
 from service.access_tokens.recognise import recognise
 from service.context import Caller, Context
 from service.decide.decision import Decision, Done
 from service.decide.revocation import RevokeAccessToken, RevokeRefreshToken, revoke_access_token, revoke_refresh_token
+from service.families.cache import LoadedFamily
 from service.request import Request, parameters_of, required
 
 DONE = b"{}"
@@ -38,7 +38,8 @@ async def handle(context: Context, request: Request) -> bytes:
     token = required(parameters.token, "token")
     if presented := tenant.refresh_tokens.recognise(token):
 
-        def end_family(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+        def end_family(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+            state = loaded.state
             if state is not None and not tenant.refresh_tokens.is_minted_for(presented, state.seed):
                 return Decision(Done())
             cause = f"revocation of generation {presented.number} by {caller.actor}"
@@ -58,9 +59,9 @@ async def _revoke_access_token(caller: Caller, token: str) -> bytes:
     expires_at, apart = clock.of(claims.exp), 2 * context.skew.tolerated
     cause = f"revocation of access token {claims.jti} by {caller.actor}"
 
-    def end_token(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    def end_token(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
         command = RevokeAccessToken(now, caller.client.client_id, claimed, expires_at, apart, cause)
-        return revoke_access_token(state, command)
+        return revoke_access_token(loaded.state, command)
 
     (await context.families.decide(tenant.name, claims.sid, caller.actor, end_token)).or_raise()
     return DONE

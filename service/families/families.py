@@ -37,11 +37,8 @@ class CommittedDecision(NamedTuple):
         return self.outcome
 
 
-Decide: TypeAlias = Callable[[FamilyState | None, datetime, str], Decision]
-"""`(state, now, id)`: `id` is the commit's, and the `jti` of the access token that it may issue."""
-
-DecideOn: TypeAlias = Callable[[LoadedFamily, datetime, str], Decision]
-"""The same, where the decision depends on when the last commit was stored."""
+Decide: TypeAlias = Callable[[LoadedFamily, datetime, str], Decision]
+"""`(loaded, now, id)`: `id` is the commit's, and the `jti` of the access token that it may issue."""
 
 Publish: TypeAlias = Callable[[str, str, int, bytes], Awaitable[None]]
 """`(tenant, family id, seq, body)` of a commit that was appended: publishes it to the other replicas."""
@@ -75,21 +72,11 @@ class Families:
     async def decide(
         self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
     ) -> CommittedDecision:
-        """As `decide_on`, where the decision depends on the state alone."""
-
-        def on(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
-            return decide(loaded.state, now, commit_id)
-
-        return await self.decide_on(tenant, family_id, actor, on, new=new)
-
-    async def decide_on(
-        self, tenant: str, family_id: str, actor: str, decide: DecideOn, *, new: bool = False
-    ) -> CommittedDecision:
         """Decide on the family's state, and append the events.
 
         Decides again whenever another commit came first. A decision without events, and every refusal, is made on the
-        state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. What would begin
-        for a blocked person is `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
+        state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. If tokens or a grant
+        would begin for a blocked person, the outcome is `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
         """
         aggregate = subjects.family(tenant, family_id)
         key = (tenant, family_id)
@@ -109,20 +96,14 @@ class Families:
             state = fold(loaded.state, decision.events, now)
             person = await self._person(tenant, loaded.state, state, loaded.seq)
             if person is not None and person.blocked:
-                if not _approves(loaded.state, state):
-                    return CommittedDecision(family_id, blocked(), loaded.state, 0)
-                # the approval is not appended, and the device's request ends for good
-                decision = Decision(blocked(), (*decision.events[:-1], FamilyRevoked("subject_blocked", APPROVED)))
+                decision = _refused(decision, loaded.state, state)
+                if not decision.events:
+                    return CommittedDecision(family_id, decision.outcome, loaded.state, 0)
                 state = fold(loaded.state, decision.events, now)
             name = aggregate.name if loaded.state is None else None
-            body = codec.encode(
-                Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state, name)
-            )
-            subject = aggregate.revoked if revokes(decision.events) else aggregate.live
-            guard = None
-            if loaded.state is None and person is not None and state.device is None:
-                # the id is fresh, so nobody else appends to this family; a device's id follows from its user code
-                guard = subjects.subject(tenant, state.sub).filter, person.seq
+            commit = Commit(VERSION, commit_id, now, actor, loaded.digest, loaded.seq, decision.events, state, name)
+            body, subject = codec.encode(commit), aggregate.revoked if revokes(decision.events) else aggregate.live
+            guard = _guard(tenant, loaded.state, state, person)
             try:
                 seq = await self._log.append(subject, aggregate.filter, body, loaded.expected, guard=guard)
             except Conflict:
@@ -138,7 +119,7 @@ class Families:
                 self.cache.forget(key)
                 raise
             self.counters.committed(decision.events)
-            self.cache.remember(key, LoadedFamily(seq, digest(body), state, False, at=now, size=len(body)))
+            self.cache.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
             await self._publish(tenant, family_id, seq, body)
             return CommittedDecision(family_id, decision.outcome, state, seq)
 
@@ -168,3 +149,26 @@ def _approves(before: FamilyState | None, after: FamilyState) -> bool:
     """Whether this commit approves a device: its family began without a person, so no block was checked then."""
     approved = after.device is not None and after.device.status == "approved"
     return approved and (before is None or not before.sub)
+
+
+def _refused(decision: Decision, before: FamilyState | None, after: FamilyState) -> Decision:
+    """What a decision for a blocked person becomes: a refusal that appends nothing.
+
+    But an approval's device must not wait any longer: in place of the approval, its family is revoked.
+    """
+    if not _approves(before, after):
+        return Decision(blocked())
+    return Decision(blocked(), (*decision.events[:-1], FamilyRevoked("subject_blocked", APPROVED)))
+
+
+def _guard(
+    tenant: str, before: FamilyState | None, after: FamilyState, person: BlockState | None
+) -> tuple[str, int] | None:
+    """The filter of the person's commits and its last sequence, which must still be that at the append; or None.
+
+    Only a family that begins now has a guard: its id is fresh, so nobody else appends to it. The id of a device's
+    family follows from its user code.
+    """
+    if before is None and person is not None and after.device is None:
+        return subjects.subject(tenant, after.sub).filter, person.seq
+    return None

@@ -41,7 +41,7 @@ async def test_a_trace_from_the_request_to_the_commit(nats_server: Broker) -> No
 
     async def end_f0(_context: object, _request: Request) -> bytes:
         order = Revoke("operator", "a test")
-        concluded = await families.decide("acme", "f0", "client:web", lambda state, _now, _id: revoke(state, order))
+        concluded = await families.decide("acme", "f0", "client:web", lambda loaded, *_: revoke(loaded.state, order))
         return b"%d" % concluded.seq
 
     async def refuse(_context: object, _request: Request) -> bytes:

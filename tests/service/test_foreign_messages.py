@@ -11,7 +11,7 @@ from events.aggregates import client as client_events
 from events.aggregates import subject as person
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
-from events.aggregates.family import FamilyState, codec
+from events.aggregates.family import codec
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.bus.connect import connect
 from events.bus.connection import Connection
@@ -21,6 +21,7 @@ from service.decide.decision import Decision, Granted, Outcome, Refused
 from service.decide.issue import issue
 from service.decide.refresh_token import redeem
 from service.decide.revocation import Revoke, revoke
+from service.families.cache import LoadedFamily
 from service.families.families import Families
 from service.keys import keyring
 from service.registry.blocked_subjects import BlockedSubjects
@@ -49,16 +50,16 @@ class World:
     async def open(self) -> Outcome:
         """Begin the family."""
 
-        def begin(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-            return issue(state, issuing(jti=commit_id)._replace(now=now))
+        def begin(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
+            return issue(loaded.state, issuing(jti=commit_id)._replace(now=now))
 
         return (await self.families.decide("acme", "f", "client:web", begin, new=True)).outcome
 
     async def refresh(self, generation: int, families: Families | None = None) -> Granted | Refused:
         """Present that generation."""
 
-        def present(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
-            return redeem(state, redeeming(generation)._replace(now=now, jti=commit_id))
+        def present(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
+            return redeem(loaded.state, redeeming(generation)._replace(now=now, jti=commit_id))
 
         outcome = (await (families or self.families).decide("acme", "f", "client:web", present)).outcome
         assert isinstance(outcome, Granted | Refused)
@@ -105,8 +106,8 @@ async def test_a_family_continues_under_messages_with_any_headers(
     assert isinstance(await world.refresh(0, world.elsewhere()), Granted)
     await store(world.connection, nats_server.url, "tokens.acme.family.f.revoked", headers)
 
-    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return revoke(state, Revoke("operator", "a test"))
+    def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        return revoke(loaded.state, Revoke("operator", "a test"))
 
     assert (await world.elsewhere().decide("acme", "f", "operator", end)).seq == 5
 
@@ -116,8 +117,8 @@ async def test_a_foreign_message_revives_no_family(world: World) -> None:
     await world.open()
     await world.refresh(0)
 
-    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return revoke(state, Revoke("operator", "a test"))
+    def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        return revoke(loaded.state, Revoke("operator", "a test"))
 
     await world.families.decide("acme", "f", "operator", end)
     await world.write("tokens.acme.family.f.live")

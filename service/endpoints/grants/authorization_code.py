@@ -3,7 +3,6 @@
 import re
 from datetime import datetime
 
-from events.aggregates.family import FamilyState
 from service.access_tokens.token_response import token_response
 from service.context import Caller
 from service.decide.authorization_code import RedeemCode, redeem_code
@@ -12,6 +11,7 @@ from service.decide.scope import parse_resources
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
+from service.families.cache import LoadedFamily
 from service.request import Request, required
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -32,7 +32,8 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
     if presented is None:
         raise invalid_grant().error
 
-    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+    def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
+        state = loaded.state
         if state is not None and not tenant.codes.is_minted_for(presented, state.seed):
             return Decision(invalid_grant())
         command = RedeemCode(

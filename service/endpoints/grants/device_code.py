@@ -12,7 +12,7 @@ from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.families import CommittedDecision, DecideOn
+from service.families.families import CommittedDecision, Decide
 from service.replicas.waiting_devices import state_of
 from service.request import Request, required
 
@@ -58,14 +58,14 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
         raise
 
 
-async def poll(caller: Caller, family_id: str, decide: DecideOn) -> CommittedDecision:
+async def poll(caller: Caller, family_id: str, decide: Decide) -> CommittedDecision:
     """Decide on the family in the log; where there is none, on the request that waits, and append nothing."""
     context, tenant = caller.context, caller.tenant.name
-    committed = await context.families.decide_on(tenant, family_id, caller.actor, decide)
+    committed = await context.families.decide(tenant, family_id, caller.actor, decide)
     if committed.state is not None:
         return committed
     waiting = await context.devices.waiting.find(tenant, family_id)
     if waiting is None:  # a person has answered it just now, or it has expired
-        return await context.families.decide_on(tenant, family_id, caller.actor, decide)
+        return await context.families.decide(tenant, family_id, caller.actor, decide)
     asked = LoadedFamily(0, None, state_of(waiting), from_leader=True)
     return CommittedDecision(family_id, decide(asked, clock.now(), "").outcome, asked.state, 0)

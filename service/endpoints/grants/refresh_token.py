@@ -56,5 +56,5 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
             ),
         )
 
-    committed = await context.families.decide_on(tenant.name, presented.family_id, caller.actor, decide)
+    committed = await context.families.decide(tenant.name, presented.family_id, caller.actor, decide)
     return await token_response(caller, committed)

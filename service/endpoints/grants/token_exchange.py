@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from events.aggregates.family import FamilyState
 from service import clock
 from service.access_tokens.issued_token import Exchanged
 from service.access_tokens.recognise import Claims, audience_today, recognise
@@ -14,6 +13,7 @@ from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is
 from service.decide.token_exchange import Exchange, exchange, invalid_subject_token
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
+from service.families.cache import LoadedFamily
 from service.registry.tenant import Client, Tenant
 from service.request import Request, check_text, required
 
@@ -44,7 +44,7 @@ async def handle(caller: Caller, _request: Request, parameters: TokenRequest) ->
     known_as = client.client_id, *own
     owner_scope = await _owner_scope(context, tenant, claims)
 
-    def decide(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+    def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
         command = Exchange(
             now=now,
             rules=client.rules,
@@ -59,7 +59,7 @@ async def handle(caller: Caller, _request: Request, parameters: TokenRequest) ->
             act=act,
             jti=commit_id,
         )
-        return exchange(state, command)
+        return exchange(loaded.state, command)
 
     committed = await context.families.decide(tenant.name, claims.sid, caller.actor, decide)
     exchanged = Exchanged(act, (subject.jti, *subject.exchanged_from))

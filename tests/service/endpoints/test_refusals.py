@@ -29,7 +29,7 @@ from service.decide.decision import Decision
 from service.endpoints import authorize, introspect, revoke, token
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.families.families import CommittedDecision, Decide, DecideOn
+from service.families.families import CommittedDecision, Decide
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import MacTokens, new_id
 from service.keys.signing_key import SigningKey
@@ -55,7 +55,7 @@ class World:
         self.tenant.settings = TenantSettings(issuer=AUDIENCE[0])
         self.tenant.signing = SigningKey(KEYS, "acme", 1, 1, "ES256")
         self.register("web", may_authorize=True, grant_types=("authorization_code", DEVICE_GRANT, "refresh_token"))
-        families = SimpleNamespace(load=self._load, decide=self._decide, decide_on=self._decide_on, buckets=Buckets())
+        families = SimpleNamespace(load=self._load, decide=self._decide, buckets=Buckets())
         registry = SimpleNamespace(tenant=self._tenant, client=self._client)
         parts = SimpleNamespace(registry=registry, families=families, keyring=KEYS)
         parts.caller = partial(Context.caller, cast("Context", parts))
@@ -88,11 +88,8 @@ class World:
     async def _decide(
         self, _tenant: str, _family_id: str, _actor: str, decide: Decide, *, new: bool = False
     ) -> CommittedDecision:
-        state = None if new else self.state
-        return self._conclude(state, decide(state, clock.now(), "id"))
-
-    async def _decide_on(self, _tenant: str, _family_id: str, _actor: str, decide: DecideOn) -> CommittedDecision:
-        return self._conclude(self.state, decide(await self._load(), clock.now(), "id"))
+        loaded = LoadedFamily(1, None, None if new else self.state, True)
+        return self._conclude(loaded.state, decide(loaded, clock.now(), "id"))
 
     def _conclude(self, state: FamilyState | None, decision: Decision) -> CommittedDecision:
         if decision.events:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from events.aggregates import subject as person
 from events.aggregates import subjects
 from events.aggregates.commit import digest
-from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, FamilyState, TokenReuseDetected
+from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, TokenReuseDetected
 from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.bus.connection import Connection
@@ -90,16 +90,16 @@ async def _publishing(replica: Replica, is_alone: Callable[[], bool]) -> Replica
     return replica._replace(families=Families(replica.log, BlockedSubjects(replica.log), recent, news.publish))
 
 
-def _begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-    return issue(state, issuing()._replace(now=now))
+def _begun(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
+    return issue(loaded.state, issuing()._replace(now=now))
 
 
-def _presented(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-    return redeem(state, redeeming(0)._replace(now=now))
+def _presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
+    return redeem(loaded.state, redeeming(0)._replace(now=now))
 
 
-def _polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
-    return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+def _polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
+    return redeem_device_code(loaded.state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
 
 
 async def _person(log: Log, *events: person.SubjectEvent) -> None:
@@ -112,7 +112,7 @@ async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
 
     def present(generation: int) -> Decide:
-        return lambda state, now, _id: redeem(state, redeeming(generation))
+        return lambda loaded, *_: redeem(loaded.state, redeeming(generation))
 
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     for generation, replica in enumerate((other, one, other, one)):
@@ -147,7 +147,7 @@ async def test_the_grace_time_begins_when_the_redemption_is_stored(
 
     async def presented(replica: Replica, when: timedelta) -> Decision:
         monkeypatch.setattr(clock, "now", lambda: now() + when)
-        await replica.families.decide_on("acme", "f1", "client:web", present)
+        await replica.families.decide("acme", "f1", "client:web", present)
         return decided[-1]
 
     monkeypatch.setattr(clock, "now", lambda: now() - timedelta(seconds=40))
@@ -202,9 +202,9 @@ async def _at(replica: Replica, decide: Decide, *, new: bool = False) -> datetim
     """Decide, and return the time of the decision."""
     times: list[datetime] = []
 
-    def decided(state: FamilyState | None, now: datetime, commit_id: str) -> Decision:
+    def decided(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
         times.append(now)
-        return decide(state, now, commit_id)
+        return decide(loaded, now, commit_id)
 
     await replica.families.decide("acme", "f1", "client:web", decided, new=new)
     return times[-1]
@@ -224,8 +224,8 @@ async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, 
     await AppendedCommits(other.connection, other.families.cache, lambda: False, SEAL).start()
     await other.connection.flush()
 
-    def end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        return revoke(state, Revoke("operator", "a test"))
+    def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        return revoke(loaded.state, Revoke("operator", "a test"))
 
     aggregate = subjects.family("acme", "f1")
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
@@ -276,12 +276,12 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
 
     asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
 
-    def started(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+    def started(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
         return Decision(Done(), (asked,))
 
-    def approved(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+    def approved(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
         return answer_device(
-            state, AnswerDevice(now, None if in_the_log else asked, True, "alice", None, None, None, (), None)
+            loaded.state, AnswerDevice(now, None if in_the_log else asked, True, "alice", None, None, None, (), None)
         )
 
     if in_the_log:
@@ -356,7 +356,7 @@ async def test_a_person_blocked_after_the_approval_gets_no_tokens(
     one, other = replicas
     asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
     answer = AnswerDevice(clock.now(), asked, True, "alice", None, None, None, (), None)
-    await one.families.decide("acme", "f1", "client:login", lambda state, *_: answer_device(state, answer))
+    await one.families.decide("acme", "f1", "client:login", lambda loaded, *_: answer_device(loaded.state, answer))
     await _person(other.log, person.SubjectBlocked("alice"))
     before = await one.log.head(subjects.family("acme", "f1"))
 

@@ -76,9 +76,9 @@ ALICE = "acme", "alice"
 ASKED = DeviceAuthorizationStarted("web", RULES.scope, ("aud",), "seed", clock.now() + timedelta(hours=1))
 
 
-def begun(state: FamilyState | None, now: datetime, _id: str) -> Decision:
+def begun(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
     """By an issue."""
-    return issue(state, issuing()._replace(now=now))
+    return issue(loaded.state, issuing()._replace(now=now))
 
 
 def presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
@@ -86,21 +86,21 @@ def presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
     return redeem(loaded.state, redeeming(0)._replace(now=now))
 
 
-def started(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+def started(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
     """By a device."""
     return Decision(Done(), (ASKED,))
 
 
-def polled(state: FamilyState | None, now: datetime, jti: str) -> Decision:
+def polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
     """The device takes its tokens."""
-    return redeem_device_code(state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+    return redeem_device_code(loaded.state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
 
 
 def approval(waiting: DeviceAuthorizationStarted | None = None) -> Decide:
     """By alice, of a device that waits in the log, or of this one."""
 
-    def approved(state: FamilyState | None, now: datetime, _id: str) -> Decision:
-        return answer_device(state, AnswerDevice(now, waiting, True, "alice", None, None, None, (), None))
+    def approved(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
+        return answer_device(loaded.state, AnswerDevice(now, waiting, True, "alice", None, None, None, (), None))
 
     return approved
 
@@ -114,7 +114,7 @@ async def test_what_is_new_is_appended_under_the_persons_guard_and_not_read() ->
     guard = subjects.subject(*ALICE).filter, 7
     assert world.asked == [("known", *ALICE), ("append", guard)]
     world.asked.clear()
-    concluded = await other.decide_on("acme", "f1", "client:web", presented)
+    concluded = await other.decide("acme", "f1", "client:web", presented)
     assert isinstance(concluded.outcome, Granted)
     assert world.asked == [("head", False), ("append", None)] and other.counters.conflicts == 0
 
@@ -126,8 +126,8 @@ async def test_whoever_takes_one_for_new_is_not_answered_from_nothing(refuses: b
     concluded = await world.replica().decide("acme", "f1", "client:web", begun, new=True)
     seen: list[FamilyState | None] = []
 
-    def look(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-        seen.append(state)
+    def look(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+        seen.append(loaded.state)
         events = (FamilyRevoked("operator", "a test"),) if refuses else ()
         return Decision(cast("Any", Refused(cast("Any", None)) if refuses else Done()), events)
 
@@ -167,5 +167,5 @@ async def test_a_person_is_asked_about_where_something_begins_and_nowhere_else()
     assert world.asked == [("newest", *ALICE, 2), ("append", None)]
     world.asked.clear()
     world.person = BlockState(8, True)
-    refreshed = await one.decide_on("acme", "f1", "client:web", presented)
+    refreshed = await one.decide("acme", "f1", "client:web", presented)
     assert world.asked == [("append", None)] and refreshed.seq == 4

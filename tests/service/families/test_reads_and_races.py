@@ -14,7 +14,6 @@ from events.aggregates import client as client_events
 from events.aggregates import subject as subject_events
 from events.aggregates import subjects
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled
-from events.aggregates.family import FamilyState
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
 from events.aggregates.subjects import Aggregate
@@ -35,6 +34,7 @@ from service.decide.issue import issue
 from service.decide.revocation import Revoke, revoke
 from service.endpoints.grants import token_exchange
 from service.errors import OAuthError
+from service.families.cache import LoadedFamily
 from service.families.families import Families
 from service.keys import keyring
 from service.keys.generated_secret import digest
@@ -77,15 +77,15 @@ async def _append(log: Log, aggregate: Aggregate, *events: object) -> Stored:
     return (await change(log, aggregate, codec, evolve, lambda _: events)).stored
 
 
-def _begin(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-    return issue(state, issuing())
+def _begin(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+    return issue(loaded.state, issuing())
 
 
-def _end(state: FamilyState | None, _now: datetime, _id: str) -> Decision:
-    return revoke(state, Revoke("operator", "a test"))
+def _end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+    return revoke(loaded.state, Revoke("operator", "a test"))
 
 
-def _look(_state: FamilyState | None, _now: datetime, _id: str) -> Decision:
+def _look(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
     return Decision(Done(), ())
 
 
