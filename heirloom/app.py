@@ -154,9 +154,9 @@ async def run_replica(
         await stream.ensure(buses.log, settings.required)
         replica = _constructed(settings, buses, keys, parts)
         context, ending = replica.context, replica.ending
-        await replica.start(buses.log, settings.required.replicas)
+        await replica.start(buses.log, settings.required.copies)
         used = UsedAssertions(buses.log)
-        await used.start(settings.required.replicas, settings.max_clock_skew)
+        await used.start(settings.required.copies, settings.max_clock_skew)
         await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
         authentication = ClientAuthentication(context, used)
         if settings.credentials is not None:
@@ -167,7 +167,7 @@ async def run_replica(
         await _first(context.registry.ready.wait(), failure)
         handler = RequestHandler(context, authentication, json_log)
         server = Server(buses.answering, handler, __version__, parts.around)
-        await replica.admin.replicas.start(handler.settled, settings.required.replicas)
+        await replica.admin.replicas.start(handler.settled, settings.required.copies)
         _leave_by(leaving, replica.admin.replicas.stop)
         if settings.credentials is not None:
             await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)

@@ -28,16 +28,16 @@ _decoder = msgspec.json.Decoder(_Reply)
 
 
 class MemoryStream:
-    """The stream of this `configuration`; `start` adds the number of its replicas."""
+    """The stream of this `configuration`; `start` adds the number of its copies."""
 
     def __init__(self, connection: Connection, configuration: dict[str, Any]) -> None:
         self._connection = connection
         self._configuration = configuration
         self._name = configuration["name"]
 
-    async def start(self, replicas: int) -> None:
+    async def start(self, copies: int) -> None:
         """Create the stream, or update and verify the existing one. Raises `WeakStream` and `JetStreamMissing`."""
-        self._configuration = self._configuration | {"num_replicas": replicas}
+        self._configuration = self._configuration | {"num_replicas": copies}
         await ensure_exactly(self._connection, self._configuration, mends=True)
 
     async def ask(self, operation: str, **request: Any) -> bytes:

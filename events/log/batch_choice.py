@@ -1,6 +1,6 @@
 """Chooses between single appends and batches: whichever gets more commits acknowledged here and now.
 
-A batch costs the broker about the same whatever its size. How much depends on its disk, replicas and settings, which
+A batch costs the broker about the same whatever its size. How much depends on its disk, copies and settings, which
 are unknown here. The acknowledgement of a single append does not show its cost either, because it waits for this
 process more often than this process waits for it. So both ways are tried in turn, and the faster one is kept a while.
 """

@@ -23,9 +23,9 @@ REQUEST_SIZE = 512
 REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
-"""After so long without a commit, create another consumer: this one may read a replica that is behind."""
+"""After so long without a commit, create another consumer: this one may read a copy of the stream that is behind."""
 DOUBT_SECONDS = (0.1, 0.4, 1.6)
-"""How long to wait before each further look at a gap: a replica that catches up may show one."""
+"""How long to wait before each further look at a gap: a copy that catches up may show one."""
 
 
 class Batch(NamedTuple):

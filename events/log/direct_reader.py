@@ -3,8 +3,8 @@
 A role that may create consumers may have messages delivered to any subject; the replies to direct gets go to the
 requester's own inbox, in its own account.
 A few requests are under way at a time, so a reader holds a bounded number of commits, and the broker does not idle
-while they are worked on. Any replica may answer. If it lacks the newest commits, it is asked again: the stream's leader
-knows which ones exist.
+while they are worked on. Any copy of the stream may answer. If it lacks the newest commits, it is asked again: the
+stream's leader knows which ones exist.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ SILENCE_SECONDS = 3.0
 POLL_SECONDS = 0.2
 """Between two requests for commits that do not exist yet."""
 STALL_TIMEOUT_SECONDS = 30.0
-"""How long the broker may be away, or the replica behind, before reading fails."""
+"""How long the broker may be away, or the copy behind, before reading fails."""
 
 
 async def short_pause() -> None:
@@ -53,7 +53,7 @@ async def read_direct(
 
     With `until`, reading ends after that sequence, or at the end of the log if that comes first. Otherwise it goes on
     for ever, and at the end of the log awaits `pause` between two requests. Missing sequences are skipped. Raises
-    `Unavailable` when no broker has answered, or the replica has been behind the leader, for too long; without `until`
+    `Unavailable` when no broker has answered, or the copy has been behind the leader, for too long; without `until`
     it waits for ever.
     """
     reader = _Reader(connection, stream, filter, start, until, pause)
@@ -186,7 +186,7 @@ class _Reader:
         return commits
 
     async def _at_the_end(self) -> None:
-        """Find out whether this is the end of the log, or the replica that answered is behind."""
+        """Find out whether this is the end of the log, or the copy that answered is behind."""
         self._requests.clear()
         if self._until is None:
             self._progress_at = asyncio.get_running_loop().time()
@@ -200,7 +200,7 @@ class _Reader:
         elif self._has_until:
             self.is_done = True
         else:
-            # for a part of the log the leader cannot say; but a replica that has the last commit has all before it
+            # for a part of the log the leader cannot say; but a copy that has the last commit has all before it
             await commit_at(self._connection, self._until, self._stream)
             self._has_until = True
 

@@ -22,7 +22,7 @@ class DirectGet:
         self.status = b""
         """The status that ended the answer; empty before that."""
         self.left = 0
-        """How many more messages the replica has."""
+        """How many more messages the answering copy of the stream has."""
         self._last = 0
         self._is_torn = False
 

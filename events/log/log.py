@@ -74,14 +74,14 @@ class Log:
         self.append = self.appender.append
 
     async def start(self) -> None:
-        """Subscribe to acknowledgements and to the answers of replicas."""
+        """Subscribe to acknowledgements and to the answers of direct gets."""
         await self._newest.start()
         await self.appender.start()
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
         """Load the aggregate's head, by default from the stream's `leader`.
 
-        An answer that is given without an append must be decided on the leader's. Any replica's is good enough for the
+        An answer that is given without an append must be decided on the leader's. Any copy's is good enough for the
         expected sequence of an append, which the broker checks. Raises `Unavailable`, and `UnreadableCommit` for a
         commit of a later version.
         """
@@ -99,7 +99,7 @@ class Log:
     async def _last_before(self, aggregate: Aggregate, seq: int) -> Stored | None:
         """Read the aggregate's last commit before that sequence from its beginning: the broker cannot read backwards.
 
-        Messages that the answering replica lacks are read from the leader.
+        Messages that the answering copy lacks are read from the leader.
         """
         found, read = None, 0
         try:

@@ -1,4 +1,4 @@
-"""Reads the newest message under a filter from any replica of the stream, by one direct get.
+"""Reads the newest message under a filter from any copy of the stream, by one direct get.
 
 The raw answer is parsed here. nats-py would take the headers with which a message was stored for the broker's own: it
 would read `Status: 503` as no answer at all, and headers too long to be parsed would hide the message's sequence.

@@ -40,7 +40,7 @@ class WeakStream(Exception):
 class Required:
     """The requirements on the log's streams that depend on the deployment."""
 
-    replicas: int = 1
+    copies: int = 1
 
 
 REVOKED, REVOKED_STORED = "tokens.*.family.*.revoked", "revoked.*.*"
@@ -56,7 +56,7 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
         "subjects": SUBJECTS[name],
         "retention": "limits",
         "storage": "file",
-        "num_replicas": required.replicas,
+        "num_replicas": required.copies,
         "discard": "new",
         "compression": "none",  # ADR 0033
         "max_age": 0,
@@ -71,7 +71,7 @@ def configuration(required: Required, name: str = STREAM) -> dict[str, Any]:
 
 
 MAY_DIFFER = ("num_replicas", "metadata", "description", "placement", "duplicate_window")
-"""Settings that may differ: more replicas are welcome, and the others affect neither what is stored nor republished."""
+"""Settings that may differ: more copies are welcome, and the others affect neither what is stored nor republished."""
 UNSET: tuple[object, ...] = (None, False, 0, -1, "", "none", "default", {}, [])
 
 

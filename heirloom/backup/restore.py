@@ -136,15 +136,15 @@ def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:
 
 
 async def restore_streams(
-    connection: Connection, backup: Path, manifest: Manifest, replicas: int, advance: Advance
+    connection: Connection, backup: Path, manifest: Manifest, copies: int, advance: Advance
 ) -> None:
-    """Restore every stream of the backup with the present configuration, and so many `replicas`.
+    """Restore every stream of the backup with the present configuration, and so many `copies`.
 
     Consumers of the snapshot are removed: the service creates its own, which read the log from the beginning. Raises
     `UnusableBackup` and `SnapshotFailed`.
     """
     for stream in manifest.streams:
-        config = _configuration(stream.name, replicas)
+        config = _configuration(stream.name, copies)
         await restore_snapshot(connection, config, stream.state, pieces(backup, stream.part), advance)
         for consumer in await consumers_of(connection, stream.name):
             await remove_consumer(connection, stream.name, consumer)
@@ -158,9 +158,9 @@ async def refuse_to_overwrite(connection: Connection, manifest: Manifest) -> Non
 
 
 async def copy_streams(
-    source: Connection, target: Connection, manifest: Manifest, replicas: int | None, draft: Path
+    source: Connection, target: Connection, manifest: Manifest, copies: int | None, draft: Path
 ) -> None:
-    """Copy the restored streams to another broker, in `replicas` copies; None: in as many as there were.
+    """Copy the restored streams to another broker, in so many `copies`; None: in as many as there were.
 
     Raises `UnusableBackup` and `SnapshotFailed`.
     """
@@ -170,7 +170,7 @@ async def copy_streams(
         with path.open("w+b") as file:
             _, state = await take_snapshot(source, stream.name, file, lambda _: None)
             file.seek(0)
-            config = _configuration(stream.name, replicas or stream.copies)
+            config = _configuration(stream.name, copies or stream.copies)
             await restore_snapshot(target, config, state, iter(lambda: file.read(CHUNK_BYTES), b""), lambda _: None)
         path.unlink()
 
@@ -187,10 +187,10 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
             write_private(data / name, read_part(backup, part))
 
 
-def _configuration(name: str, replicas: int) -> dict[str, Any]:
+def _configuration(name: str, copies: int) -> dict[str, Any]:
     if name in SUBJECTS:
-        return configuration(Required(replicas), name)
-    return bucket(replicas, MAX_TOLERATED_SECONDS)  # a replica that starts on it forgets expired entries
+        return configuration(Required(copies), name)
+    return bucket(copies, MAX_TOLERATED_SECONDS)  # a replica that starts on it forgets expired entries
 
 
 async def end_every_family(connection: Connection, cause: str, advance: Advance) -> int:

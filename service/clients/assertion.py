@@ -32,7 +32,7 @@ MARGIN_SECONDS = 300
 SEQUENCE_CONFLICTS = (10071, 10164)
 
 
-def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
+def bucket(copies: int, tolerated_seconds: int) -> dict[str, Any]:
     """The configuration of the bucket's stream: the least that NATS tools recognise as a bucket.
 
     It keeps each assertion for longer than any is valid, even if two replicas' clocks are as far apart as allowed
@@ -44,7 +44,7 @@ def bucket(replicas: int, tolerated_seconds: int) -> dict[str, Any]:
         "subjects": [f"$KV.{BUCKET}.>"],
         "retention": "limits",
         "storage": "file",
-        "num_replicas": replicas,
+        "num_replicas": copies,
         "discard": "new",
         "compression": "none",
         "max_age": max_age_seconds * 1_000_000_000,
@@ -137,9 +137,9 @@ class UsedAssertions:
         self._connection = connection
         self._jetstream: JetStreamContext = connection.jetstream()
 
-    async def start(self, replicas: int, tolerated_seconds: int) -> None:
+    async def start(self, copies: int, tolerated_seconds: int) -> None:
         """Create the bucket, or update the existing one. Raises `WeakStream` if the broker refuses that."""
-        await ensure_exactly(self._connection, bucket(replicas, tolerated_seconds), mends=True)
+        await ensure_exactly(self._connection, bucket(copies, tolerated_seconds), mends=True)
 
     async def use(self, tenant: str, client_id: str, jti: str) -> bool:
         """Whether this is the assertion's first use. The bucket stores only a digest. Raises `Unavailable`."""

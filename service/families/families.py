@@ -88,7 +88,7 @@ class Families:
             now, commit_id = loaded.no_earlier(clock.now()), new_id()
             decision = decide(loaded, now, commit_id)
             if not loaded.from_leader and (not decision.events or isinstance(decision.outcome, Refused)):
-                # on a replica that lacks the newest rotations a good token looks forged, so the leader is read first
+                # in a copy that lacks the newest rotations a good token looks forged, so the leader is read first
                 loaded = await self._load(aggregate, leader=True)
                 continue
             if not decision.events:

@@ -43,14 +43,14 @@ class _Info(msgspec.Struct):
     state: State | None = None
 
 
-def configuration(replicas: int) -> dict[str, Any]:
+def configuration(copies: int) -> dict[str, Any]:
     """The configuration of the stream of leases. It is stored on disk, so that a broker's restart loses no lease."""
     return {
         "name": STREAM,
         "subjects": ["heirloom.replica.*"],
         "retention": "limits",
         "storage": "file",
-        "num_replicas": replicas,
+        "num_replicas": copies,
         "discard": "old",
         "max_msgs_per_subject": 1,
         "max_age": int(LEASE_SECONDS + REQUEST_SECONDS + 1) * 1_000_000_000,
@@ -76,9 +76,9 @@ class Replicas:
         """Whether no other replica had a lease lately."""
         return not self._others
 
-    async def start(self, settled: Callable[[], Awaitable[None]], stream_replicas: int) -> None:
+    async def start(self, settled: Callable[[], Awaitable[None]], copies: int) -> None:
         """Take a lease, and renew it. `settled` returns when the requests that are under way now are answered."""
-        await ensure_exactly(self._connection, configuration(stream_replicas), mends=True)
+        await ensure_exactly(self._connection, configuration(copies), mends=True)
 
         async def asked(message: Msg) -> None:
             self._tasks.start(self._answer(message))

@@ -61,9 +61,9 @@ class UserCodeGuesses:
     def __init__(self, connection: Connection) -> None:
         self._stream = MemoryStream(connection, CONFIGURATION)
 
-    async def start(self, replicas: int) -> None:
-        """Create the stream, or verify the existing one. Raises `WeakStream` and `JetStreamMissing`."""
-        await self._stream.start(replicas)
+    async def start(self, copies: int) -> None:
+        """Create the stream, in so many `copies`, or verify it. Raises `WeakStream` and `JetStreamMissing`."""
+        await self._stream.start(copies)
 
     async def count(self, tenant: str, client_id: str, sub: str) -> int:
         """Count a try through this client in this person's name, and return its number for `take_back`.

@@ -91,9 +91,9 @@ class WaitingDevices:
         self._counts: dict[str, _Counts] = {}
         self._counting: dict[str, asyncio.Task[_Counts]] = {}
 
-    async def start(self, replicas: int) -> None:
-        """Create the stream, or verify the existing one. Raises `WeakStream` and `JetStreamMissing`."""
-        await self._stream.start(replicas)
+    async def start(self, copies: int) -> None:
+        """Create the stream, in so many `copies`, or verify it. Raises `WeakStream` and `JetStreamMissing`."""
+        await self._stream.start(copies)
         await self._messages.start()
 
     async def add(self, tenant: str, family_id: str, started: DeviceAuthorizationStarted, most: int) -> bool:

@@ -149,7 +149,7 @@ async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) ->
     await stream.ensure(connection, stream.Required())
     await stream.ensure(connection, stream.Required())
     with pytest.raises(stream.WeakStream, match="num_replicas is 1, must be at least 3"):
-        await stream.ensure(connection, stream.Required(replicas=3))
+        await stream.ensure(connection, stream.Required(copies=3))
     await connection.close()
 
 
