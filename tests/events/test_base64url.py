@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from events import base64url
 
 
-def test_as_the_rfc_has_it() -> None:
+def test_the_example_of_the_rfc() -> None:
     """RFC 7515, appendix C."""
     assert base64url.encode(bytes((3, 236, 255, 224, 193))) == b"A-z_4ME"
 
 
-def test_nothing_but_padding_is_taken_off() -> None:
-    """RFC 7515 §2: base64url with all trailing `=` omitted, and no letter with them."""
+def test_only_padding_is_removed() -> None:
+    """RFC 7515 §2: all trailing `=` are omitted, and no other character."""
     assert (base64url.encode(bytes([0, 0, 23])), base64url.encode(bytes(1)), base64url.encode(bytes(2))) == (
         b"AAAX",
         b"AA",
@@ -22,7 +22,7 @@ def test_nothing_but_padding_is_taken_off() -> None:
 
 
 @given(data=st.binary(max_size=64))
-def test_every_byte_string_comes_back(data: bytes) -> None:
+def test_every_byte_string_round_trips(data: bytes) -> None:
     """By both ways of decoding."""
     text = base64url.encode(data)
     assert b"=" not in text
@@ -31,6 +31,6 @@ def test_every_byte_string_comes_back(data: bytes) -> None:
 
 @pytest.mark.parametrize("other", [b"A-z_4MF", b"A-z_4ME=", b"A+z/4ME", b"A-z_4ME\n", b"A-z_4"])
 def test_another_text_of_the_same_bytes_is_refused(other: bytes) -> None:
-    """Spare bits, padding, the other alphabet, white space, and a length that no bytes have."""
+    """Spare bits, padding, the other alphabet, white space, and an impossible length."""
     with pytest.raises(ValueError, match=r"."):
         base64url.decode_exactly(other)

@@ -1,4 +1,4 @@
-"""Strict JSON: whatever shortcut is taken, a key that is given twice is found."""
+"""Strict JSON: a repeated key is found by every shortcut."""
 
 import json
 
@@ -17,8 +17,8 @@ VALUES = st.recursive(
 
 
 @given(st.lists(st.tuples(KEYS, VALUES), max_size=5), st.booleans())
-def test_a_key_twice(pairs: list[tuple[str, object]], ensure_ascii: bool) -> None:
-    """Refused if, and only if, there is one."""
+def test_a_repeated_key(pairs: list[tuple[str, object]], ensure_ascii: bool) -> None:
+    """A body is refused if and only if it has one."""
     members = (f"{json.dumps(key, ensure_ascii=ensure_ascii)}: {json.dumps(value)}" for key, value in pairs)
     body = ("{" + ", ".join(members) + "}").encode()
     if len(dict(pairs)) == len(pairs):

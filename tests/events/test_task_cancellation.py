@@ -1,4 +1,4 @@
-"""Tasks that go on for ever end, whether they hear of it at once or not."""
+"""Endless tasks end, also those that miss a cancellation."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 20
 
 
 async def _deaf(times: int) -> None:
-    """A loop that loses so many cancellations."""
+    """A loop that ignores this many cancellations."""
     while True:
         try:
             await asyncio.sleep(600)
@@ -29,8 +29,8 @@ async def _failing() -> None:
         raise RuntimeError("on its way out")
 
 
-async def test_whoever_has_not_heard_of_its_end_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them, beside those that hear of it, fail on their way out, or have ended long ago."""
+async def test_a_task_that_missed_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside tasks that are cancelled, fail while ending, or ended before."""
     monkeypatch.setattr(task_cancellation, "RETRY_SECONDS", 0.01)
     tasks = [asyncio.create_task(work) for work in (_deaf(0), _deaf(3), _failing(), asyncio.sleep(0))]
     await asyncio.sleep(0.01)
@@ -41,7 +41,7 @@ async def test_whoever_has_not_heard_of_its_end_is_told_again(monkeypatch: pytes
 
 
 def test_a_process_that_fails_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has not heard of it does not keep it."""
+    """A task that ignores cancellations does not keep it."""
     monkeypatch.setattr(task_cancellation, "RETRY_SECONDS", 0.01)
 
     async def main() -> None:
@@ -53,8 +53,8 @@ def test_a_process_that_fails_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         run(main())
 
 
-async def test_whoever_leaves_things_in_order_is_not_disturbed() -> None:
-    """As long as it takes no longer than a second."""
+async def test_a_task_that_cleans_up_is_not_cancelled_again() -> None:
+    """As long as that takes less than a second."""
     left = []
 
     async def orderly() -> None:

@@ -15,7 +15,7 @@ async def _fail() -> None:
 
 
 async def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """With its traceback; a task that ends or is cancelled is not."""
+    """With its traceback; a task that ends or is cancelled logs nothing."""
     tasks = TaskSet()
     tasks.start(_fail())
     tasks.start(asyncio.sleep(0))
@@ -28,8 +28,8 @@ async def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     assert str(record.exc_info[1]) == "nobody awaits this"
 
 
-async def test_what_runs_is_held_and_counted_until_it_ends() -> None:
-    """A set with nothing in it settles and is cancelled at once."""
+async def test_running_tasks_are_held_and_counted() -> None:
+    """An empty set settles and is cancelled at once."""
     tasks, free = TaskSet(), asyncio.Event()
     await tasks.settled()
     await tasks.cancel()
@@ -42,8 +42,8 @@ async def test_what_runs_is_held_and_counted_until_it_ends() -> None:
     assert not tasks
 
 
-async def test_settling_waits_for_what_runs_now() -> None:
-    """Not for what is started meanwhile."""
+async def test_settling_waits_for_the_running_tasks() -> None:
+    """Not for those started meanwhile."""
     tasks, first, second = TaskSet(), asyncio.Event(), asyncio.Event()
     tasks.start(first.wait())
     settling = asyncio.create_task(tasks.settled())

@@ -1,4 +1,4 @@
-"""What others chose is neither taken for a command by a terminal, nor repeated where it may be a secret."""
+"""Texts of others are neither commands to a terminal, nor repeated if they may be secrets."""
 
 import pytest
 from hypothesis import given
@@ -16,16 +16,16 @@ CONTROLS = ["\x00", "\x07", "\t", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028", 
 
 
 @given(st.text())
-def test_what_is_shown_is_seen(text: str) -> None:
-    """No terminal does anything but show it."""
+def test_visible_text_is_only_displayed(text: str) -> None:
+    """It has no other effect on a terminal."""
     assert all(character.isprintable() or character in JOINERS for character in visible(text))
     assert not has_controls(visible(text))
     assert plain(text).plain == visible(text)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_control_characters_stay_outside(control: str) -> None:
-    """Of a person's parameters, and of an operator's reasons."""
+def test_control_characters_are_refused(control: str) -> None:
+    """In a person's parameters, an operator's reasons, and settings."""
     assert has_controls(f"a{control}b")
     for name in ("acr", "nonce", "sub"):
         with pytest.raises(OAuthError, match="invalid_request"):
@@ -49,8 +49,8 @@ def test_control_characters_stay_outside(control: str) -> None:
         "urn:mace:incommon:iap:silver",
     ],
 )
-def test_names_are_taken_as_they_are_written(text: str) -> None:
-    """Joiners are a part of them."""
+def test_names_are_accepted_as_they_are_written(text: str) -> None:
+    """Joiners belong to them."""
     assert not has_controls(text)
     assert at_most(text, 100, "reason") == text
     assert visible(text) == text
@@ -69,8 +69,8 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_in_the_place_of_a_setting_is_not_repeated(secret: str) -> None:
-    """Whoever pasted it sees that something is unknown, and nobody who reads along sees what (CONTRACT §2)."""
+def test_a_secret_in_place_of_a_setting_is_not_repeated(secret: str) -> None:
+    """CONTRACT §2: the error says that something is unknown, and does not show it."""
     assert unknown_name(secret) == NOT_REPEATED
     with pytest.raises(OAuthError) as refusal:
         parse(ClientSettings, {secret: True})
@@ -78,8 +78,8 @@ def test_a_secret_in_the_place_of_a_setting_is_not_repeated(secret: str) -> None
     assert "unknown setting" in refusal.value.description
 
 
-def test_an_unknown_setting_is_named_cleaned_and_cut() -> None:
-    """A slip is shown with what was meant; what would write on the terminal is not."""
+def test_an_unknown_setting_is_named_cleaned_and_shortened() -> None:
+    """A typing error is shown with the nearest setting; terminal escapes are removed."""
     with pytest.raises(OAuthError, match="refresh_token_grce: unknown setting, did you mean refresh_token_grace"):
         parse(ClientSettings, {"refresh_token_grce": 1})
     assert unknown_name("refreshTokenTtl") == "refreshTokenTtl"

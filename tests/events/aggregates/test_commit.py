@@ -1,4 +1,4 @@
-"""The commit, and what an event is called in it."""
+"""Commits, and the names of events in them."""
 
 import msgspec
 
@@ -7,10 +7,10 @@ from events.aggregates.family import FamilyRevoked
 
 
 class Renamed(msgspec.Struct, frozen=True, tag_field="type", tag="TokenRotated"):
-    """A class that the code calls otherwise than the log."""
+    """A class whose name in code differs from its name in the log."""
 
 
-def test_an_event_is_called_by_its_tag() -> None:
-    """A class may be renamed; what lies in the log, and what is answered of it, may not."""
+def test_an_event_is_named_by_its_tag() -> None:
+    """A class may be renamed; its name in the log and in replies may not."""
     assert type_of(Renamed()) == type_of(Renamed) == "TokenRotated"
     assert type_of(FamilyRevoked("operator", "")) == "FamilyRevoked"

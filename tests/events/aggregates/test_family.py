@@ -1,4 +1,4 @@
-"""What each event leaves of a family, field by field; and what cannot follow what."""
+"""The state of a family after each event, field by field, and the events that cannot follow."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -123,35 +123,34 @@ IMPOSSIBLE: dict[str, tuple[FamilyState | None, Any]] = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_each_event_changes_what_it_is_about(step: str) -> None:
-    """And nothing else."""
+def test_each_event_changes_only_its_own_fields(step: str) -> None:
     before, event, after = STEPS[step]
     assert evolve(before, event, AT if before is None else LATER) == after
 
 
 @pytest.mark.parametrize("step", IMPOSSIBLE)
-def test_what_cannot_follow_is_refused(step: str) -> None:
-    """Each with a reason that names what it is about."""
+def test_an_event_that_cannot_follow_is_refused(step: str) -> None:
+    """The reason names what does not fit."""
     before, event = IMPOSSIBLE[step]
     with pytest.raises(ValueError, match=r"family|generation|rotated|jti"):
         evolve(before, event, AT)
 
 
-def test_what_a_family_cannot_begin_with_is_named() -> None:
-    """By the event's type: the verification of a log shows it."""
+def test_a_wrong_first_event_is_named() -> None:
+    """The verification of a log shows its type."""
     with pytest.raises(ValueError, match=r"^a family begins with GrantAuthorized, not with TokenIssued$"):
         evolve(None, REFRESH, AT)
 
 
 def test_a_commit_is_folded_in_order() -> None:
-    """All of its events, at one time; without any there is no state."""
+    """All events of a commit have one time; without events there is no state."""
     assert fold(None, (GRANT, REFRESH), AT) == REFRESHABLE
     assert fold(REFRESHABLE, (), AT) == REFRESHABLE
     with pytest.raises(ValueError, match="at least one event"):
         fold(None, (), AT)
 
 
-def test_what_ends_something_is_told_apart() -> None:
+def test_revoking_events_are_recognised() -> None:
     """Wherever in the commit it is. Every type of event is one or the other."""
     ending: tuple[FamilyEvent, ...] = (FamilyRevoked("operator", "asked"), TokenRevoked("j", END), REUSE, FORGERY)
     code, denied = AuthorizationCodeIssued(END, "challenge"), DeviceAuthorizationDenied("bob")

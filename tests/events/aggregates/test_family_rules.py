@@ -1,4 +1,4 @@
-"""Each rule of an event by itself, at the edge of what it lets pass."""
+"""Each rule of a family's events alone, at its limits."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,7 +45,7 @@ OTHER = ("https://other.example",)
 
 @dataclass
 class Case:
-    """What a rule says of an event in such a state, at that time; '' for nothing."""
+    """The complaint of a rule about an event in this state at this time; '' for none."""
 
     state: dict[str, Any]
     event: Any

@@ -1,4 +1,4 @@
-"""A plain refresh is followed in one step: as far as it goes, that is what `evolve` and the rules give."""
+"""A plain refresh is followed in one step, with the result of `evolve` and the rules."""
 
 from datetime import timedelta
 from itertools import combinations_with_replacement
@@ -100,7 +100,7 @@ CHANGES = [(place, name, value) for place, fields in FIELDS for name, values in 
 
 
 def step_by_step(state: FamilyState, events: tuple[Any, ...]) -> Any:
-    """What `follow` gives where no commit is a plain refresh; or why `evolve` refuses."""
+    """The result of `follow` when no commit counts as a plain refresh, or the refusal of `evolve`."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(following, "REFRESHES", set())
         try:
@@ -109,8 +109,8 @@ def step_by_step(state: FamilyState, events: tuple[Any, ...]) -> Any:
             return refused
 
 
-def test_one_step_is_all_of_them() -> None:
-    """ADR 0025: with any two fields otherwise, whatever it lets pass, every rule does, and the state is the same."""
+def test_the_one_step_agrees_with_evolve_and_the_rules() -> None:
+    """ADR 0025: with any two fields changed, a refresh that it accepts passes every rule and gives the same state."""
     for changes in combinations_with_replacement(CHANGES, 2):
         things: list[Any] = [STATE, *PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1")]
         for place, name, value in changes:
@@ -131,21 +131,21 @@ def test_one_step_is_all_of_them() -> None:
     ids=["OAuth", "OpenID", "with a key"],
 )
 def test_a_plain_refresh_is_one_step(events: tuple[Any, ...]) -> None:
-    """It is what nearly all of a log is made of."""
+    """Nearly all commits of a log are plain refreshes."""
     assert tuple(map(type, events)) in REFRESHES
     found = plainly_refreshed(STATE, events, AT)
     assert found is not None and follow(STATE, events, AT) == (found, None) == step_by_step(STATE, events)
 
 
 def test_no_family_begins_with_a_refresh() -> None:
-    """Whoever checks a log receives why, and goes on with the next commit."""
+    """A verifier gets the reason, and continues with the next commit."""
     assert tuple(map(type, PLAIN)) in REFRESHES
     with pytest.raises(ValueError, match="a family begins with GrantAuthorized, not with TokenRedeemed"):
         follow(None, PLAIN, AT)
 
 
-def test_what_is_not_plain_is_looked_at_step_by_step() -> None:
-    """Such as a family's end brought nearer: the one step does not know it, the steps do."""
+def test_a_refresh_that_is_not_plain_is_followed_step_by_step() -> None:
+    """For example one that brings the family's expiry forward."""
     nearer = (TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, SOON, 1, SOON), access(AT, "1"))
     assert plainly_refreshed(STATE, nearer, AT) is None
     after, why = follow(STATE, nearer, AT)
@@ -161,7 +161,7 @@ NOT_ENDED, NONE_THERE = (
 
 
 def ended_for(reason: RevocationReason) -> FamilyRevoked:
-    """By that."""
+    """The end of a family for this reason."""
     return FamilyRevoked(reason, "a test")
 
 
@@ -187,7 +187,7 @@ def ended_for(reason: RevocationReason) -> FamilyRevoked:
     ],
 )
 def test_a_detection_ends_the_family(state: FamilyState | None, events: tuple[Any, ...], told: str | None) -> None:
-    """CONTRACT §3.2, §3.7: in the same commit; and it is there that a family ended for."""
+    """CONTRACT §3.2, §3.7: in the same commit, and no family ends for a detection that is not there."""
     assert detections_end_the_family(state, events, shape_of(*events)) == told
 
 
@@ -220,7 +220,7 @@ def test_a_redemption_gives_something() -> None:
 
 
 def shape_of(*events: Any) -> Any:
-    """As `follow` finds it, and finds it again."""
+    """The shape that `follow` finds; it must be the same a second time."""
     types = tuple(map(type, events))
     found = following._shape(types)
     assert following._shape(types) == found
@@ -228,24 +228,24 @@ def shape_of(*events: Any) -> Any:
 
 
 def test_a_shape_is_found_once() -> None:
-    """There are few, and each commit asks."""
+    """There are few shapes, and every commit needs one."""
     assert following._shape((TokenReuseDetected,)) is following._shape((TokenReuseDetected,))
 
 
-def test_few_shapes_are_remembered() -> None:
-    """A stranger may choose them."""
+def test_the_number_of_cached_shapes_is_bounded() -> None:
+    """A foreign writer chooses the shapes of its messages."""
     assert following._shape.cache_parameters()["maxsize"] == 1000
 
 
 @pytest.mark.parametrize(("later", "told"), [(timedelta(0), False), (-timedelta(microseconds=1), True)])
-def test_time_goes_on(later: timedelta, told: bool) -> None:
-    """Or two commits are of one time."""
+def test_times_do_not_decrease(later: timedelta, told: bool) -> None:
+    """Two commits may have the same time."""
     said = time_goes_on(AT, AT + later)
     assert said == (f"it is of {AT + later}, the commit before it of {AT}" if told else None)
 
 
-def test_the_first_rule_that_is_broken_is_named() -> None:
-    """And the state after all of the events is given nevertheless."""
+def test_the_first_broken_rule_is_named() -> None:
+    """The state after all of the events is returned nevertheless."""
     for state, events, told in (
         (STATE, (TokenRedeemed("refresh_token", 0), PLAIN[1]), "something was redeemed"),
         (ENDED, (TokenRedeemed("refresh_token", 1),), "something was redeemed"),
@@ -258,5 +258,5 @@ def test_the_first_rule_that_is_broken_is_named() -> None:
 
 
 def test_events_are_folded_one_after_the_other() -> None:
-    """Onto the state before them; that breaks no rule of an aggregate that has none."""
+    """They are folded onto the previous state; aggregates without rules break none."""
     assert folding(lambda state, event: (*state, event))((1,), (2, 3), START) == ((1, 2, 3), None)

@@ -1,4 +1,4 @@
-"""What was written once can be read for ever: the JSON in `golden/` is added to and never edited."""
+"""Everything that was ever written can be read: JSON files are added to `golden/` and never edited."""
 
 from pathlib import Path
 from typing import get_args
@@ -18,14 +18,14 @@ EVENTS = {
 
 
 def test_every_event_and_commit_has_its_golden_file() -> None:
-    """A new event type comes with its own; `<kind>.<type>.json`, further versions as `<kind>.<type>.2.json`."""
+    """New event types add `<kind>.<type>.json`, further versions `<kind>.<type>.2.json`."""
     written = {".".join(file.name.split(".")[:2]) for file in GOLDEN.glob("*.json")}
     assert written == EVENTS | {f"{kind}.commit" for kind in KINDS}
 
 
 @pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.json")), ids=lambda file: file.name)
-def test_it_is_read_and_written_as_ever(file: Path) -> None:
-    """Decoding and encoding again gives the very same bytes."""
+def test_golden_files_are_read_and_written_unchanged(file: Path) -> None:
+    """Decoding and encoding gives the same bytes."""
     written = file.read_bytes().rstrip(b"\n")
     kind, what = file.name.split(".")[:2]
     codec = KINDS[kind].codec

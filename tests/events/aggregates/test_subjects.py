@@ -1,4 +1,4 @@
-"""The names in a commit's subject."""
+"""The parts of a commit's subject."""
 
 import pytest
 
@@ -17,5 +17,5 @@ from events.aggregates.subjects import AggregateName
     ],
 )
 def test_a_subject_names_its_aggregate(subject: str, name: AggregateName) -> None:
-    """Every kind of aggregate has its tenant, kind and id at the same places; a tenant is its own id."""
+    """Tenant, kind and id are at the same places for every kind; a tenant is its own id."""
     assert AggregateName.parse(subject) == name

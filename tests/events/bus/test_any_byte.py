@@ -1,4 +1,4 @@
-"""A connection receives what the broker sent, whatever bytes somebody published: held against a reader of its own."""
+"""A connection receives what the broker sent, whatever bytes were published, compared with a reader of our own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -27,13 +27,13 @@ BYTES = [bytes([number]) for number in range(256)]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One broker for all tests here."""
+    """One broker for all tests of this file."""
     with broker(tmp_path_factory.mktemp("any-byte") / "broker") as server:
         yield server
 
 
 class Both:
-    """A reader of our own making and a `Connection`, which takes the same messages twice: at once and by a callback."""
+    """A raw reader of our own, and a `Connection` with a raw handler and a callback for the same messages."""
 
     def __init__(self, server: Broker, reference: Socket, connection: bus.Connection) -> None:
         self._server = server
@@ -45,7 +45,7 @@ class Both:
         self._count = 0
 
     async def listen(self) -> None:
-        """To all that is published below `t`."""
+        """Subscribe to everything below `t`."""
 
         def take(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
             self.taken.append(Received(subject, 0, reply, headers or b"", body))
@@ -60,7 +60,10 @@ class Both:
         assert await self._reference.send(b"SUB t.> 9\r\n")
 
     async def publish(self, lines: list[bytes]) -> list[Received]:
-        """Each on a connection that the broker has not closed; then both have received the same, which is returned."""
+        """Publish each line, on a new connection if the broker closed the last one.
+
+        Return what all readers have received, which must be the same.
+        """
         for line in lines:
             if self._publisher is None:
                 self._publisher = await raw.connected(self._server.url)
@@ -84,14 +87,14 @@ class Both:
         return expected
 
     async def leave(self) -> None:
-        """The publisher's connection ends."""
+        """Close the publisher's connection."""
         if self._publisher is not None:
             await self._publisher.close()
 
 
 @asynccontextmanager
 async def both(server: Broker) -> AsyncIterator[Both]:
-    """Listening; the connection has never been lost when the block ends."""
+    """Both readers, subscribed; the connection must not be lost within the block."""
     changes: list[str] = []
 
     async def changed(what: str) -> None:
@@ -110,7 +113,7 @@ async def both(server: Broker) -> AsyncIterator[Both]:
 
 
 def _everywhere(byte: bytes) -> list[bytes]:
-    """Messages with that byte in each of their places."""
+    """Messages with that byte in each possible place."""
     odd, headers = b"t.a" + byte + b"b", b"NATS/1.0\r\nA%b: b%bc\r\n\r\n"
     return [
         pub(odd, b"", b"x"),
@@ -125,7 +128,7 @@ def _everywhere(byte: bytes) -> list[bytes]:
 
 
 async def test_every_byte_in_every_place(server: Broker) -> None:
-    """Control bytes in a subject once were field separators here, and its publisher wrote the reply subject himself."""
+    """Control bytes in a subject must not separate fields, or a publisher could write the reply subject."""
     async with both(server) as them:
         received = await them.publish([line for byte in BYTES for line in _everywhere(byte)])
     assert {message.subject for message in received} >= {b"t.a" + byte + b"b" for byte in BYTES if byte not in b"\n \t"}
@@ -148,7 +151,7 @@ published = st.one_of(
 )
 
 
-def test_whatever_is_published(tmp_path: Path, server: Broker) -> None:
+def test_any_messages(tmp_path: Path, server: Broker) -> None:
     """As `test_every_byte_in_every_place`, several at once."""
     with asyncio.Runner() as runner:
         entered = both(server)
@@ -165,8 +168,8 @@ def test_whatever_is_published(tmp_path: Path, server: Broker) -> None:
         runner.run(entered.__aexit__(None, None, None))
 
 
-async def test_every_cut(server: Broker) -> None:
-    """What the broker sent is the same messages wherever it is cut in two, and byte by byte."""
+async def test_any_cut_of_the_stream_gives_the_same_messages(server: Broker) -> None:
+    """Cut in two anywhere, and byte by byte."""
     reference, publisher = await raw.connected(server.url), await raw.connected(server.url)
     assert await reference.send(b"SUB t.> 2\r\n")
     reference.sent.clear()
@@ -193,7 +196,7 @@ async def _parsed(pieces: list[bytes]) -> list[Any]:
 
 
 async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> None:
-    """Twenty messages with 1 MB of headers each once stopped a replica for seconds."""
+    """Parsing 1 MB of headers in each of twenty messages would stop a replica for seconds."""
     connection = await connect(server.url, "test")
     taken: list[bytes | None] = []
     await connection.listen("t.h", lambda _subject, _reply, _body, headers: taken.append(headers))
@@ -212,7 +215,7 @@ async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> No
     for lines, count in told.items():
         assert await publisher.send(hpub(b"t.h", b"", b"NATS/1.0\r\n" + lines + b"\r\n", b""))
         message = await received.next_msg(PATIENCE_SECONDS)
-        await connection.flush()  # of two that listen the broker chooses which one has it first
+        await connection.flush()  # the broker chooses which of two subscriptions gets it first
         came = taken.pop()
         if count is None:
             with pytest.raises(message_headers.UnreadableHeaders):
@@ -225,8 +228,8 @@ async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> No
     await connection.close()
 
 
-async def test_malformed_headers_are_no_silence(server: Broker) -> None:
-    """A status that is no text once made the message disappear; now its taker is told, and can answer."""
+async def test_malformed_headers_reach_the_handler(server: Broker) -> None:
+    """A status that is not ASCII must not make the message disappear: its handler can refuse it."""
     connection = await connect(server.url, "test")
     received = await connection.subscribe("t.h")
     await connection.flush()
@@ -240,7 +243,7 @@ async def test_malformed_headers_are_no_silence(server: Broker) -> None:
 
 
 async def test_a_line_end_in_a_header_injects_nothing(server: Broker) -> None:
-    """Neither another header nor another command to the broker."""
+    """It makes neither another header nor another command to the broker."""
     connection = await connect(server.url, "test")
     reference = await raw.connected(server.url)
     assert await reference.send(b"SUB t.> 1\r\n")
@@ -258,7 +261,7 @@ async def test_a_line_end_in_a_header_injects_nothing(server: Broker) -> None:
 
 @pytest.mark.parametrize("subject", ["t.a b", "t.a\tb", "t.a\rb", "t.a\nb", "t." + "a" * 4000])
 async def test_no_subject_becomes_another(server: Broker, subject: str) -> None:
-    """The broker loses a CR where its reading is cut, so that `tok<CR>ens.x` may be `tokens.x` to it."""
+    """The broker loses a CR at the end of a read, so that `tok<CR>ens.x` could become `tokens.x`."""
     connection = await connect(server.url, "test")
     with pytest.raises(BadSubjectError):
         await connection.publish(subject, b"")

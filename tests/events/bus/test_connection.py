@@ -1,4 +1,4 @@
-"""The connection to NATS, where it is more than nats-py's."""
+"""What the connection to NATS adds to that of nats-py."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 20
 async def test_closing_ends_the_search_for_a_broker(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch, found: bool
 ) -> None:
-    """Also when it is cancelled in the moment in which a broker answers or refuses, and asyncio tells it only that."""
+    """Also if it is cancelled just as a broker answers or refuses, and asyncio reports only the latter."""
     connection = await connect(nats_server.url, "test")
     trying, forgets = asyncio.Event(), iter([True])
     tcp_connect = TcpTransport.connect
@@ -48,8 +48,8 @@ async def test_closing_ends_the_search_for_a_broker(
 
 
 @pytest.mark.parametrize("noticed", [True, False])
-def test_what_no_broker_can_be_told_keeps_nobody_from_closing(nats_server: Broker, noticed: bool) -> None:
-    """On the loop of the service's processes, which refuses to write where a connection was."""
+def test_unsent_data_does_not_prevent_closing(nats_server: Broker, noticed: bool) -> None:
+    """On the event loop of the service's processes, which refuses to write to a lost connection."""
 
     async def main() -> None:
         changes: list[str] = []
@@ -91,13 +91,13 @@ def test_what_no_broker_can_be_told_keeps_nobody_from_closing(nats_server: Broke
     ],
 )
 def test_versions_are_compared_as_numbers(version: str, enough: bool) -> None:
-    """And what is no version is not taken for a new one."""
+    """A text that is no version is not a new one."""
     assert is_enough(version) == enough
 
 
 @asynccontextmanager
 async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A broker that says it is of that version and otherwise is the given one: where, and all it was told."""
+    """A relay to the broker that reports this version; yields its address and all that it received."""
     told: list[bytes] = []
     relays: set[asyncio.Task[None] | None] = set()
 
@@ -133,8 +133,8 @@ async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, lis
 
 
 @pytest.mark.parametrize("patient", [True, False])
-async def test_a_broker_that_refuses_good_batches_is_refused(nats_server: Broker, patient: bool) -> None:
-    """nats-server#8376: by its version, named, and before it has been shown a password."""
+async def test_a_broker_too_old_is_refused(nats_server: Broker, patient: bool) -> None:
+    """nats-server#8376: the refusal names its version, and comes before any password is sent."""
     async with _telling("2.14.3", nats_server) as (address, told):
         with pytest.raises(BrokerTooOld, match=rf"at {address} is nats-server 2.14.3, and this service needs 2\.15\.1"):
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -143,10 +143,10 @@ async def test_a_broker_that_refuses_good_batches_is_refused(nats_server: Broker
 
 
 @pytest.mark.parametrize("patient", [True, False])
-async def test_a_broker_that_is_too_old_is_left_for_another_at_the_start(
+async def test_a_broker_too_old_is_left_for_another_at_the_start(
     nats_server: Broker, patient: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever it stands among the servers; only where none of them will do the start is refused (CONTRACT §6)."""
+    """CONTRACT §6: wherever it is in the list; only if no server suffices, the start is refused."""
     monkeypatch.setattr("nats.aio.client.shuffle", lambda _pool: None)
     async with _telling("2.14.3", nats_server) as (old, told), _telling("2.9.0", nats_server) as (older, _):
         good = nats_server.url.removeprefix("nats://")
@@ -162,16 +162,17 @@ async def test_a_broker_that_is_too_old_is_left_for_another_at_the_start(
     assert told == []
 
 
-async def test_what_is_known_of_a_server_goes_before_one_that_is_away(nats_server: Broker) -> None:
-    """A person is told of the version, and not that nobody answers at the other."""
+async def test_an_old_version_is_reported_before_an_unreachable_server(nats_server: Broker) -> None:
     async with _telling("2.14.3", nats_server) as (address, _told):
         for servers in (f"nats://{address},nats://127.0.0.1:1", f"nats://127.0.0.1:1,nats://{address}"):
             with pytest.raises(BrokerTooOld):
                 await connect(servers, "test", patient=False)
 
 
-async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """After a reconnect the connection is to another server of the cluster: one too old is left, and told of once."""
+async def test_a_broker_met_after_a_reconnect_is_refused_too(
+    nats_server: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reconnect may lead to another server of the cluster; one too old is left, and logged once."""
     async with _telling("2.14.3", nats_server) as (address, told):
         connection = await connect(nats_server.url, "test")
         connection._server_pool.append(type(connection._server_pool[0])(connection._server_pool[0].uri._replace(
@@ -193,8 +194,8 @@ async def test_a_broker_met_later_is_refused_too(nats_server: Broker, caplog: py
     assert told == []
 
 
-async def test_a_flush_follows_what_was_sent_before_it(nats_server: Broker) -> None:
-    """The broker knows of a subscription once its `flush` returns."""
+async def test_a_flush_follows_what_was_sent_before(nats_server: Broker) -> None:
+    """The broker knows a subscription once `flush` has returned."""
     async with _telling("2.15.1", nats_server) as (where, received):
         connection = await connect(f"nats://{where}", "test")
         received.clear()

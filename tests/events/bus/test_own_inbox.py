@@ -1,4 +1,4 @@
-"""A reply goes below its asker's own inbox, or nowhere (ADR 0036)."""
+"""A reply goes below the requester's own inbox, or nowhere (ADR 0036)."""
 
 import pytest
 
@@ -21,8 +21,7 @@ WEB, PUBLIC, ORDER = "oauth.acme.client.web.token", "oauth.acme.public.jwks", "a
         (of_client, WEB, "_INBOX.acme.web.x\x0b\udcff"),
     ],
 )
-def test_ones_own_inbox(own_inbox: OwnInbox, subject: str, reply: str) -> None:
-    """Its answer is sent."""
+def test_a_reply_to_the_own_inbox_is_sent(own_inbox: OwnInbox, subject: str, reply: str) -> None:
     assert own_inbox(subject, reply)
 
 
@@ -44,14 +43,13 @@ def test_ones_own_inbox(own_inbox: OwnInbox, subject: str, reply: str) -> None:
         (of_anybody, WEB, "_INBOX." + "x" * MAX_REPLY),
     ],
 )
-def test_anothers_inbox(own_inbox: OwnInbox, subject: str, reply: str) -> None:
-    """Nobody gets that answer."""
+def test_a_reply_to_another_inbox_is_not_sent(own_inbox: OwnInbox, subject: str, reply: str) -> None:
     assert not own_inbox(subject, reply)
 
 
 @pytest.mark.parametrize("end", ["*", ">", "x.>", "x.*", "*.x", "x*", "", "x.", "x y", "x\ty", "x\r\n", "x\n"])
-def test_what_is_no_single_subject(end: str) -> None:
-    """Of each of them, wherever it begins: the broker would give it to several, or take it for another subject."""
+def test_a_reply_needs_a_single_valid_subject(end: str) -> None:
+    """Else the broker could deliver it to several inboxes, or read it as another subject."""
     for own_inbox, subject, inbox in (
         (of_anybody, WEB, "_INBOX"),
         (of_client, WEB, "_INBOX.acme.web"),

@@ -1,4 +1,4 @@
-"""What a broker sends is understood as nats-py understands it, however it is cut into pieces."""
+"""The parser understands a broker as nats-py's does, however its data are cut."""
 
 import asyncio
 from itertools import pairwise
@@ -38,7 +38,7 @@ sent = st.one_of(
 
 
 class Heard:
-    """A connection that writes down what it is handed, its raw handlers too."""
+    """A connection that records what it receives, also by its raw handler."""
 
     def __init__(self, listening: bool) -> None:
         self.all: list[Any] = []
@@ -72,8 +72,8 @@ async def _parse(parser: NatsParser, pieces: list[bytes]) -> None:
 
 
 @given(st.lists(sent, max_size=8).map(b"".join), st.lists(st.integers(0, 20_000), max_size=6), st.booleans())
-def test_as_nats_py_understands_it(data: bytes, cuts: list[int], listening: bool) -> None:
-    """The same messages and lines in the same order, whether somebody listens or not."""
+def test_it_understands_what_nats_py_understands(data: bytes, cuts: list[int], listening: bool) -> None:
+    """The same messages and lines in the same order, with and without a raw handler."""
     ours, theirs = Heard(listening), Heard(False)
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     asyncio.run(_parse(Parser(ours), [data[begin:end] for begin, end in pairwise(places)]))
@@ -97,7 +97,7 @@ OF_EACH_KIND = b"".join(
 
 @pytest.mark.parametrize("width", [0, 1, 2, 3])
 async def test_every_cut_gives_the_same(width: int) -> None:
-    """Between a body and its line end, within it, within a number or a header: a piece that ends there is no end."""
+    """A piece may end between a body and its line end, or within a line end, number or header."""
     whole = Heard(True)
     await Parser(whole).parse(OF_EACH_KIND)
     for cut in range(len(OF_EACH_KIND) + 1):
@@ -120,16 +120,16 @@ MALFORMED = [
 
 @pytest.mark.parametrize("line", MALFORMED)
 @pytest.mark.parametrize("listening", [True, False])
-async def test_what_no_broker_sends(line: bytes, listening: bool) -> None:
-    """Ends the connection, which then begins anew. It becomes no message, by nats-py's parser either."""
+async def test_a_malformed_line_ends_the_connection(line: bytes, listening: bool) -> None:
+    """It becomes no message, also by nats-py's parser; the connection is made again."""
     heard = Heard(listening)
     with pytest.raises(ProtocolError):
         await Parser(heard).parse(line + BEHIND)
     assert heard.all == []
 
 
-async def test_control_bytes_separate_nothing() -> None:
-    """A client's `PUB a<VT>3<VT>tokens… 2` once reached subscription 3, with a reply subject in the log."""
+async def test_control_bytes_separate_no_fields() -> None:
+    """Else `PUB a<VT>3<VT>tokens… 2` could reach subscription 3 with a reply subject in the log."""
     heard = Heard(True)
     await Parser(heard).parse(
         b"MSG oauth.a\x0b3\x0btokens.public.jwks 2 2\r\nhi\r\nMSG \x0c\x1f\r\x00 7 r\x0b1 0\r\n\r\n"
@@ -140,8 +140,8 @@ async def test_control_bytes_separate_nothing() -> None:
     ]
 
 
-async def test_a_line_without_an_end() -> None:
-    """Whatever a broker sends, no more of a line is kept than any broker needs."""
+async def test_a_line_without_an_end_is_refused() -> None:
+    """The length of a kept line is bounded."""
     parser = Parser(Heard(True))
     with pytest.raises(ProtocolError):
         for _ in range(MAX_LINE):
@@ -149,8 +149,8 @@ async def test_a_line_without_an_end() -> None:
 
 
 @pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"", 0, 1, ""), KeyError(), RuntimeError()])
-async def test_a_message_its_taker_cannot_read(error: Exception) -> None:
-    """It alone is dropped, whatever it does to its taker."""
+async def test_a_message_that_its_handler_cannot_read_is_dropped_alone(error: Exception) -> None:
+    """Whatever the handler raises."""
     heard = Heard(True)
 
     def choke(*_: bytes | None) -> None:
@@ -162,14 +162,13 @@ async def test_a_message_its_taker_cannot_read(error: Exception) -> None:
 
 
 async def test_an_error_with_any_bytes() -> None:
-    """The broker's complaint may hold what a stranger wrote."""
+    """An error of the broker may contain what a stranger wrote."""
     heard = Heard(True)
     await Parser(heard).parse(b"-ERR 'Permissions \xff\x0b'\r\n-ERR\r\n+OK\r\n")
     assert heard.all == ["'permissions \ufffd\x0b'", ""]
 
 
-async def test_another_connection_begins() -> None:
-    """What the old one left unfinished is forgotten."""
+async def test_a_new_connection_forgets_an_unfinished_message() -> None:
     heard = Heard(True)
     parser = Parser(heard)
     await parser.parse(b"MSG a 2 100\r\nhalf of it")

@@ -1,4 +1,4 @@
-"""Everybody in turn: limits hold, nothing is lost or waits without need, and no asker keeps another one waiting."""
+"""Turns: limits hold, no request is lost or waits without need, and no asker delays another one."""
 
 from collections import Counter
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ askers = st.tuples(st.sampled_from(["acme", "globex", "initech"]), st.sampled_fr
 
 
 class Asked(RuleBasedStateMachine):
-    """Requests come and end in any order; beside the queue, lists say what should be so."""
+    """Requests begin and end in any order; lists beside the queue hold the expected state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Asked(RuleBasedStateMachine):
         self.number = 0
 
     def may_begin(self, asker: Asker) -> bool:
-        """By the limits."""
+        """Whether the limits permit it."""
         if asker == self.alone and len(self.under_way) < LIMITS.alone:
             return True
         of_tenant = [other for other in self.under_way if other[0] == asker[0]]
@@ -41,7 +41,7 @@ class Asked(RuleBasedStateMachine):
 
     @rule(asker=askers)
     def ask(self, asker: Asker) -> None:
-        """It begins, or waits, or there is no room; one that has nothing waiting always has room."""
+        """It begins, waits, or is refused; an asker without waiting requests always finds room."""
         self.number += 1
         if asker != self.alone:
             self.alone = None
@@ -60,13 +60,13 @@ class Asked(RuleBasedStateMachine):
 
     @rule(asker=askers)
     def be_alone(self, asker: Asker) -> None:
-        """For a while nobody else has asked, and nothing of others waits."""
+        """No other asker has asked for a while, and only this one has waiting requests."""
         if set(self.waiting) <= {asker}:
             self.alone = asker
 
     @rule(which=st.integers(min_value=0))
     def end(self, which: int) -> None:
-        """What may begins then."""
+        """End a request, and begin all that may begin."""
         if self.under_way:
             self.queue.ended(self.under_way.pop(which % len(self.under_way)))
             while self.begin():
@@ -74,7 +74,7 @@ class Asked(RuleBasedStateMachine):
             assert not any(self.may_begin(asker) for asker in self.waiting)
 
     def begin(self) -> bool:
-        """An asker's oldest begins, if any may; nobody is passed over again and again."""
+        """Begin an asker's oldest request, if any may begin; no asker is skipped again and again."""
         might = [asker for asker in self.waiting if self.may_begin(asker)]
         following = self.queue.following()
         assert (following is not None) == bool(might)
@@ -96,13 +96,13 @@ class Asked(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_who_may_begin(self) -> None:
-        """But who is alone since; and all is counted."""
+        """Except for an asker that became alone meanwhile; the counters agree."""
         assert not any(self.may_begin(asker) for asker in self.waiting if asker != self.alone)
         assert self.queue.under_way == len(self.under_way)
         assert self.queue.waiting == sum(map(len, self.waiting.values()))
 
     def teardown(self) -> None:
-        """Whatever was taken in comes out, and nothing of it is remembered."""
+        """All requests come out, and the queue is empty again."""
         while self.under_way:
             self.end(0)
         assert not self.waiting
@@ -115,7 +115,7 @@ test_any_requests.settings = settings(max_examples=60, stateful_step_count=60, d
 
 
 def begun(queue: FairQueue[int], ends: int) -> list[Asker]:
-    """Who begins, one after the other, as the one that has been under way for longest ends each time."""
+    """The askers that begin, when the oldest running request ends each time."""
     under_way = [asker for asker, count in queue._of_client.items() for _ in range(count)]
     began = []
     for _ in range(ends):
@@ -132,16 +132,16 @@ def fill(queue: FairQueue[int], asker: Asker) -> None:
         pass
 
 
-def test_one_that_floods_keeps_nobody_waiting_for_more_than_one_of_its_own() -> None:
-    """However much it has waiting: whoever asks now is next but one."""
+def test_a_flood_delays_another_asker_by_at_most_one_request() -> None:
+    """However many requests wait, a new asker is next but one."""
     queue = FairQueue[int](Limits(4, 4, 4, 100, 100, 100))
     fill(queue, ("acme", "flood"))
     assert not queue.begins(("acme", "quiet")) and queue.waits(("acme", "quiet"), 1)
     assert ("acme", "quiet") in begun(queue, 2)
 
 
-def test_a_tenant_of_many_clients_has_no_more_turns_than_another() -> None:
-    """Turns are tenants' first: twenty clients that flood are one tenant to the others."""
+def test_a_tenant_with_many_clients_has_no_more_turns_than_another() -> None:
+    """Tenants take turns first: twenty flooding clients of a tenant count as one."""
     queue = FairQueue[int](Limits(4, 4, 4, 1000, 1000, 10))
     for client in ("flood", *(f"c{number}" for number in range(20))):
         fill(queue, ("acme", client))
@@ -151,7 +151,7 @@ def test_a_tenant_of_many_clients_has_no_more_turns_than_another() -> None:
 
 
 def test_a_flood_leaves_places_to_others() -> None:
-    """A client's and a tenant's requests under way are bounded, so others' begin at once."""
+    """The running requests of a client and of a tenant are bounded, so others begin at once."""
     queue = FairQueue[int](LIMITS)
     fill(queue, ("acme", "flood"))
     assert queue.under_way == LIMITS.of_client and queue.begins(("acme", "quiet"))
@@ -159,8 +159,8 @@ def test_a_flood_leaves_places_to_others() -> None:
     assert queue.under_way == LIMITS.of_tenant and queue.begins(("globex", "quiet"))
 
 
-def test_who_is_alone_has_more_until_another_one_comes() -> None:
-    """What waited begins together then; and when another one comes, no more of it than of anybody begins."""
+def test_an_asker_alone_has_more_places_until_another_one_comes() -> None:
+    """Its waiting requests begin together; once another asker comes, the usual limits hold."""
     alone: Asker | None = None
     queue = FairQueue[int](LIMITS, lambda: alone)
     fill(queue, ("acme", "flood"))
@@ -173,7 +173,7 @@ def test_who_is_alone_has_more_until_another_one_comes() -> None:
 
 
 class Untouched(dict[str, Any]):
-    """Of which nobody may go through the entries."""
+    """A dict that must not be iterated."""
 
     def __iter__(self) -> NoReturn:
         raise AssertionError("all that wait were gone through")
@@ -182,8 +182,8 @@ class Untouched(dict[str, Any]):
 
 
 @pytest.mark.parametrize("alone", [None, ("globex", "web"), ("acme", "w3")])
-def test_what_cannot_begin_is_not_gone_through(alone: Asker | None) -> None:
-    """Not the clients of a tenant at its limit, however many wait, and nothing at all where no place is free."""
+def test_requests_that_cannot_begin_are_not_iterated(alone: Asker | None) -> None:
+    """Neither the clients of a tenant at its limit, nor anything without a free place."""
     queue = FairQueue[int](LIMITS, lambda: alone)
     for number in range(LIMITS.of_tenant):
         assert queue.begins(("acme", f"c{number}"))

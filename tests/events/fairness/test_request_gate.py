@@ -1,4 +1,4 @@
-"""Who asks a lot about one tenant keeps nobody else waiting, where requests are rare (administration, audit)."""
+"""Many requests about one tenant delay no other tenant's (administration, audit)."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ ACME, GLOBEX = Asker("acme", False), Asker("globex", False)
 
 
 def test_each_tenant_has_its_rate() -> None:
-    """And the service, which asks what a cut-off is to end, has one of its own."""
+    """The service's own requests, which list what a cut-off ends, have a rate of their own."""
     now = [100.0]
     asked = Gate(2, lambda: now[0])
     assert [asked.admits(ACME) for _ in range(4)] == [True, True, False, False]
@@ -30,8 +30,8 @@ def test_each_tenant_has_its_rate() -> None:
     assert [asked.admits(ACME) for _ in range(2)] == [True, False]
 
 
-def test_what_waits_is_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slowly they are answered; who is through makes room, and nothing is kept of him."""
+def test_waiting_requests_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished request makes room and leaves nothing behind."""
     monkeypatch.setattr(request_gate, "MAX_REQUESTS", 3)
     monkeypatch.setattr(request_gate, "MAX_REQUESTS_OF_TENANT", 2)
     asked = Gate(100)
@@ -42,8 +42,8 @@ def test_what_waits_is_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.Monke
     assert not asked._under_way and asked.admits(GLOBEX)
 
 
-def test_the_services_own_questions_have_room_beside_everybodys_flood() -> None:
-    """However many auditors, of however many tenants, have filled theirs; and their own is bounded as well."""
+def test_the_services_own_requests_have_room_beside_a_flood() -> None:
+    """However many auditors of however many tenants fill theirs; the service's own are bounded too."""
     asked = Gate(10_000, lambda: 100.0)
     tenants = [f"t{number}" for number in range(request_gate.MAX_REQUESTS // request_gate.MAX_REQUESTS_OF_TENANT)]
     for is_own in (False, True):
@@ -57,8 +57,8 @@ def test_the_services_own_questions_have_room_beside_everybodys_flood() -> None:
     assert not asked.admits(ACME) and asked.admits(Asker("globex", True))
 
 
-def test_whom_a_request_counts_for() -> None:
-    """By its inbox it is known what the service itself asks; what no name can be read from is one asker."""
+def test_the_asker_of_a_request() -> None:
+    """The inbox shows the service's own requests; all unreadable tenant names are one asker."""
     assert Asker.of("admin.acme.role.list", "_INBOX.role.operator.x") == ACME
     assert Asker.of("audit.acme.families", "") == ACME
     assert Asker.of("audit.acme.families", "_INBOX.role.inquiry.x") == Asker("acme", True)
@@ -67,13 +67,13 @@ def test_whom_a_request_counts_for() -> None:
 
 
 def _still(rate: int) -> Gate:
-    """One whose clock stands still."""
+    """A gate whose clock stands still."""
     return Gate(rate, lambda: 100.0)
 
 
 @asynccontextmanager
 async def _answering(server: Server, handle: Handle, asked: Gate) -> AsyncIterator[Connection]:
-    """A connection to ask on `admin.<tenant>.list`."""
+    """A connection for requests to `admin.<tenant>.list`."""
     serving, asking = await connect(server.url, "service"), await connect(server.url, "operator")
     broker = Broker(serving, asked)
     serve(broker, "admin.*.list", handle, queue="orders")
@@ -85,8 +85,8 @@ async def _answering(server: Server, handle: Handle, asked: Gate) -> AsyncIterat
     await asking.close()
 
 
-async def test_a_flood_about_one_tenant_lies_before_nobody_elses_request(nats_server: Server) -> None:
-    """Thousands that are sent at once are refused as they are read, and the next one's is the next that is answered."""
+async def test_a_flood_about_one_tenant_delays_no_other_request(nats_server: Server) -> None:
+    """Thousands of requests are refused as they are read, and the other one is answered next."""
     handled: Counter[str] = Counter()
     replies: Counter[str] = Counter()
     all_told = asyncio.Event()
@@ -112,8 +112,8 @@ async def test_a_flood_about_one_tenant_lies_before_nobody_elses_request(nats_se
         assert replies == {"ok": 10, "429": 1_990}
 
 
-async def test_what_is_refused_says_so(nats_server: Server) -> None:
-    """In the words of every other refusal (CONTRACT §2)."""
+async def test_a_refusal_has_the_usual_form(nats_server: Server) -> None:
+    """CONTRACT §2."""
 
     async def handle(_subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
         return b"{}", {}
@@ -126,10 +126,10 @@ async def test_what_is_refused_says_so(nats_server: Server) -> None:
 
 
 @pytest.mark.parametrize("handed_over", [True, False])
-async def test_an_answer_that_would_go_to_others_is_counted_and_not_given(
+async def test_a_request_with_another_inbox_is_counted_and_not_handled(
     nats_server: Server, monkeypatch: pytest.MonkeyPatch, handed_over: bool
 ) -> None:
-    """Nor what names nobody to be answered, as an answer of the broker's that was sent here. The next is answered."""
+    """The same holds without a reply subject, as for a broker's answer sent here. The next one is answered."""
     handled: list[str] = []
 
     async def handle(subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
@@ -147,8 +147,8 @@ async def test_an_answer_that_would_go_to_others_is_counted_and_not_given(
         assert asked.foreign_replies == 4
 
 
-async def test_whoever_answers_is_told_who_asks(nats_server: Server) -> None:
-    """So that the service's own question need not wait in anybody else's turn."""
+async def test_the_handler_gets_the_asker(nats_server: Server) -> None:
+    """So the service's own requests need not wait for others' turns."""
     askers: list[Asker] = []
     told = asyncio.Event()
 
@@ -168,8 +168,8 @@ async def test_whoever_answers_is_told_who_asks(nats_server: Server) -> None:
     assert askers == [ACME, Asker("acme", True)]
 
 
-async def test_what_was_let_in_is_answered_before_the_end(nats_server: Server) -> None:
-    """Also what waits for its turn (CONTRACT §7: a drain answers what has arrived)."""
+async def test_admitted_requests_are_answered_before_the_end(nats_server: Server) -> None:
+    """CONTRACT §7: a drain also answers requests that wait for their turn."""
     go = asyncio.Event()
     began: Counter[str] = Counter()
 

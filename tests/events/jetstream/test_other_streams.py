@@ -1,4 +1,4 @@
-"""Streams that are on the broker as well: what reaches into the service's subjects keeps it from starting."""
+"""Other streams of the broker: one that reaches the service's subjects prevents its start."""
 
 import msgspec
 import pytest
@@ -28,19 +28,19 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("config", TAPS)
-def test_a_stream_that_takes_or_writes_what_is_ours_is_named(config: dict[str, object]) -> None:
-    """It would keep refresh tokens, or publish revocations that are none."""
+def test_a_stream_that_stores_or_writes_our_subjects_is_found(config: dict[str, object]) -> None:
+    """It would store refresh tokens, or publish false revocations."""
     assert reaches(config)
 
 
 @pytest.mark.parametrize("config", HARMLESS)
-def test_neighbours_may_stay(config: dict[str, object]) -> None:
-    """A broker of one's own may have other streams."""
+def test_other_streams_may_stay(config: dict[str, object]) -> None:
+    """The broker may have streams of its own."""
     assert reaches(config) == []
 
 
 async def test_the_service_does_not_start_beside_a_wiretap(nats_server: Broker) -> None:
-    """It is named, and what to do."""
+    """The error names the stream and its subjects."""
     connection = await connect(nats_server.url, "test")
     await stream.ensure(connection, stream.Required())
     await refuse_other_streams(connection, stream.SUBJECTS)
@@ -63,10 +63,8 @@ async def test_the_service_does_not_start_beside_a_wiretap(nats_server: Broker) 
         {"max_msg_size": 10},
     ],
 )
-async def test_our_own_streams_are_exactly_as_the_code_has_them(
-    setting: dict[str, object], nats_server: Broker
-) -> None:
-    """A setting that the code does not want is as bad as one that it wants and lacks."""
+async def test_our_own_streams_have_exactly_our_configuration(setting: dict[str, object], nats_server: Broker) -> None:
+    """An additional setting is refused like a missing one."""
     connection = await connect(nats_server.url, "test")
     config = stream.configuration(stream.Required(), "CHECKPOINTS") | setting
     answer = await connection.request("$JS.API.STREAM.CREATE.CHECKPOINTS", msgspec.json.encode(config))
@@ -85,7 +83,7 @@ patterns = st.tuples(st.lists(st.sampled_from(["a", "b", "*"]), max_size=3), st.
 def test_patterns_that_match_one_subject_overlap(
     subject: list[str], one: tuple[list[str], list[str]], other: tuple[list[str], list[str]]
 ) -> None:
-    """NATS' own rule, from the other side."""
+    """NATS' rule for one subject decides."""
     first, second = [*one[0], *one[1]], [*other[0], *other[1]]
     if _matches(first, subject) and _matches(second, subject):
         assert overlap(".".join(first), ".".join(second))

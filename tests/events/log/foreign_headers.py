@@ -1,4 +1,4 @@
-"""Headers with which a foreign message may be stored: the broker keeps whatever bytes stand there (ADR 24)."""
+"""Headers that a foreign message may be stored with: the broker accepts any bytes there (ADR 24)."""
 
 import msgspec
 
@@ -22,10 +22,10 @@ HEADERS = {
 
 
 async def store(connection: Connection, url: str, subject: str, headers: bytes, body: bytes = b"{}") -> int:
-    """Have the broker store that; gives the sequence."""
+    """Have the broker store such a message; return its sequence."""
     inbox = connection.new_inbox()
     stored = await connection.subscribe(inbox)
-    await connection.flush()  # or the other connection's message may be acknowledged before anybody listens
+    await connection.flush()  # or the message may be acknowledged before the subscription exists
     socket = await connected(url)
     await socket.send(hpub(subject.encode(), inbox.encode(), headers, body))
     await socket.close()

@@ -1,4 +1,4 @@
-"""Appending: exactly one of any racing writers wins, singly or in a batch, and no answer is guessed."""
+"""Appending: exactly one of any racing writers wins, singly or in a batch, and lost answers are resolved."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ async def append(log: Log, aggregate: Aggregate, body: bytes, expected: int) -> 
 
 
 async def test_only_one_of_many_writers_wins(log: Log) -> None:
-    """Sixteen appends on one expectation: one sequence, fifteen conflicts; the two subjects are one boundary."""
+    """Sixteen appends with one expectation: one succeeds, fifteen conflict, on both subjects of the aggregate."""
     aggregate = fresh()
     first = await append(log, aggregate, b"0", 0)
     results = await asyncio.gather(
@@ -50,10 +50,10 @@ async def test_only_one_of_many_writers_wins(log: Log) -> None:
 
 
 @pytest.mark.parametrize("batched", [False, True])
-async def test_a_conflict_among_many_hurts_nobody_else(
+async def test_a_conflict_among_many_affects_no_other_append(
     log: Log, connection: Connection, monkeypatch: pytest.MonkeyPatch, batched: bool
 ) -> None:
-    """Two hundred families at once, every tenth with a stale expectation: just those conflict, the rest are in."""
+    """Of two hundred families every tenth has a stale expectation: exactly those conflict."""
     monkeypatch.setattr(log.appender._batch_choice, "together", batched)
     monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     batches = 0
@@ -83,7 +83,7 @@ async def test_a_conflict_among_many_hurts_nobody_else(
 
 
 async def test_a_lost_acknowledgement_is_resolved(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer never comes: the leader is asked, finds the very commit, and that is the answer."""
+    """The leader has the commit, and its sequence is the result."""
     monkeypatch.setattr("events.log.appender.ATTEMPT_SECONDS", 0.05)
 
     log.appender._inbox = log.appender._inbox + "x"
@@ -93,8 +93,8 @@ async def test_a_lost_acknowledgement_is_resolved(log: Log, monkeypatch: pytest.
         await append(log, aggregate, b"another's", 0)
 
 
-async def test_no_broker_is_told_within_two_seconds(nats_server: Broker, log: Log) -> None:
-    """`Unavailable`, not a hang; and when the broker is back, the same append succeeds, once."""
+async def test_a_missing_broker_is_unavailable_within_two_seconds(nats_server: Broker, log: Log) -> None:
+    """Once it is back, the same append succeeds, once."""
     aggregate = fresh()
     first = await append(log, aggregate, b"before", 0)
     nats_server.kill()
@@ -113,8 +113,8 @@ async def test_no_broker_is_told_within_two_seconds(nats_server: Broker, log: Lo
     assert last is not None and (last.seq, last.body) == (second, b"after")
 
 
-async def test_reading_goes_on_over_a_crash_of_the_broker(nats_server: Broker, log: Log) -> None:
-    """A reader that follows the log sees every commit once and in order, whatever happens to the broker."""
+async def test_reading_continues_after_a_crash_of_the_broker(nats_server: Broker, log: Log) -> None:
+    """A following reader sees every commit once and in order."""
     connection = await connect(nats_server.url, "reader")
     seen: list[int] = []
 
@@ -143,8 +143,8 @@ async def test_reading_goes_on_over_a_crash_of_the_broker(nats_server: Broker, l
     assert seen == list(range(1, 41))
 
 
-async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) -> None:
-    """Each setting that is weaker than required is in the message; a second start on a good one is quiet."""
+async def test_a_weaker_stream_is_refused_with_its_differences(nats_server: Broker) -> None:
+    """A second start on a correct stream changes nothing."""
     connection = await connect(nats_server.url, "test")
     await stream.ensure(connection, stream.Required())
     await stream.ensure(connection, stream.Required())
@@ -154,8 +154,8 @@ async def test_a_weaker_stream_is_named_in_every_respect(nats_server: Broker) ->
 
 
 @pytest.mark.parametrize("batched", [False, True])
-async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool) -> None:
-    """New aggregates on the newest commit of another one are in; those on an older view of it conflict."""
+async def test_a_guard_replaces_the_expectation(log: Log, monkeypatch: pytest.MonkeyPatch, batched: bool) -> None:
+    """New aggregates that expect the newest commit of another one succeed; those with an older view conflict."""
     monkeypatch.setattr(log.appender._batch_choice, "together", batched)
     monkeypatch.setattr("events.log.batch_choice.BatchChoice.acknowledged", lambda *_: None)
     person = subject("acme", "alice")
@@ -170,8 +170,8 @@ async def test_a_guard_stands_for_the_expectation(log: Log, monkeypatch: pytest.
     assert [isinstance(result, Conflict) for result in results] == [n % 5 == 0 for n in range(50)]
 
 
-async def test_a_guarded_append_is_never_made_twice(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an answer the leader is asked; what it has is the answer, and what it has not is not sent again."""
+async def test_a_guarded_append_is_never_sent_twice(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer the leader is asked; a commit that it lacks is not sent again."""
     monkeypatch.setattr("events.log.appender.ATTEMPT_SECONDS", 0.05)
     log.appender._inbox = log.appender._inbox + "x"
     new, person = fresh(), subject("acme", "alice")
@@ -188,8 +188,8 @@ async def test_a_guarded_append_is_never_made_twice(log: Log, monkeypatch: pytes
     assert last is not None and await log.next_after(new, last.seq) is None
 
 
-async def test_what_no_broker_takes_harms_nobody_else(log: Log, connection: Connection) -> None:
-    """Neither the connection, which the broker would end for good, nor those who append beside it."""
+async def test_a_commit_too_large_affects_no_other_append(log: Log, connection: Connection) -> None:
+    """Nor the connection, which the broker would otherwise close for good."""
     limit = connection.max_payload
     for size in (limit - HEADERS_BYTES + 1, limit - 1, limit + 1):
         aggregates = [fresh() for _ in range(8)]

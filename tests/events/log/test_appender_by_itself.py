@@ -1,4 +1,4 @@
-"""What the appender sends, and what it makes of each answer: an acknowledgement, an error, silence, a refusal."""
+"""What the appender sends, and how it handles each answer: acknowledgement, error, silence, refusal."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from events.log.appender import Unavailable as UnavailableLog
 
 
 class Sent(NamedTuple):
-    """What was published."""
+    """A publication."""
 
     subject: str
     body: bytes
@@ -25,7 +25,7 @@ class Sent(NamedTuple):
 
 
 class Broker:
-    """Keeps what it is sent, and answers when it is told to. `found` is what the leader gives for `find_next`."""
+    """Records what it receives, and answers on demand; `found` are the leader's answers to `find_next`."""
 
     max_payload = 10_000
 
@@ -40,16 +40,13 @@ class Broker:
         self.appender._batch_choice.acknowledged = lambda *told: self.pace.append(told)  # type: ignore[method-assign]
 
     def new_inbox(self) -> str:
-        """As `Connection.new_inbox`."""
         return "_INBOX.role.me"
 
     async def listen(self, subject: str, take: RawHandler) -> None:
-        """As `Connection.listen`."""
         assert subject == "_INBOX.role.me.*"
         self.take = take
 
     async def publish(self, subject: str, body: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
-        """As `Connection.publish`."""
         if self.refuses:
             self.refused += 1
             raise NatsError
@@ -61,16 +58,16 @@ class Broker:
         return self.found.pop(0)
 
     def answers(self, sent: Sent, headers: bytes | None = None, **answer: Any) -> None:
-        """To that publication."""
+        """Answer this publication."""
         assert self.take is not None and sent.reply
         self.take(sent.reply.encode(), b"", msgspec.json.encode(answer), headers)
 
     def fails(self, sent: Sent, code: int) -> None:
-        """That publication."""
+        """Answer this publication with an error."""
         self.answers(sent, error={"code": 400, "err_code": code, "description": "what it was"})
 
     async def sends(self, count: int) -> list[Sent]:
-        """The next so many publications."""
+        """Wait for exactly this many publications, and return them."""
         async with asyncio.timeout(10):
             while len(self.sent) < count:
                 await asyncio.sleep(0)
@@ -80,28 +77,28 @@ class Broker:
         return sent
 
     def is_at_rest(self) -> None:
-        """Nothing is remembered of what was answered."""
+        """Verify that no state is left of answered appends."""
         assert not self.sent and not self.appender._unanswered and not self.appender._waiting
         assert not self.appender._tasks and self.appender._singles == 0 and not self.appender._batching
         assert self.appender._wake_up is None and self.found == []
 
 
 async def turns() -> None:
-    """Of the loop, as many as anything needs that nobody waits for."""
+    """Let the loop run until everything that can proceed has done so."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 @pytest.fixture
 async def broker() -> Broker:
-    """One that is listened to."""
+    """A broker with a started appender."""
     made = Broker()
     await made.appender.start()
     return made
 
 
 def expects(filter: str, seq: int) -> dict[str, str]:
-    """The headers of a compare-and-swap."""
+    """The headers that make the append conditional."""
     return {
         "Nats-Expected-Last-Subject-Sequence": str(seq),
         "Nats-Expected-Last-Subject-Sequence-Subject": filter,
@@ -111,7 +108,7 @@ def expects(filter: str, seq: int) -> dict[str, str]:
 def append(
     broker: Broker, name: str = "f", expected: int = 3, guard: tuple[str, int] | None = None
 ) -> asyncio.Task[int]:
-    """A commit of that family is on its way."""
+    """Start to append a commit of this family."""
     work = broker.appender.append(f"{name}.live", f"{name}.*", name.encode(), expected, guard=guard)
     return asyncio.create_task(work)
 
@@ -120,7 +117,7 @@ def append(
 
 
 async def test_an_append_is_one_publication(broker: Broker) -> None:
-    """On what it expects; the acknowledgement's sequence is the commit's."""
+    """It has its expectation, and the acknowledgement's sequence is the commit's."""
     for seq in (4, 5):
         work = append(broker)
         (sent,) = await broker.sends(1)
@@ -134,8 +131,8 @@ async def test_an_append_is_one_publication(broker: Broker) -> None:
     broker.is_at_rest()
 
 
-async def test_how_many_are_under_way_is_counted(broker: Broker) -> None:
-    """For the pace, which knows by it whether there is a crowd."""
+async def test_appends_at_work_are_counted(broker: Broker) -> None:
+    """The choice between single appends and batches depends on that number."""
     works = [append(broker, name) for name in "abc"]
     sent = await broker.sends(3)
     for each in sent:
@@ -145,8 +142,8 @@ async def test_how_many_are_under_way_is_counted(broker: Broker) -> None:
     broker.is_at_rest()
 
 
-async def test_a_guard_stands_in_the_place_of_the_expectation(broker: Broker) -> None:
-    """What must hold is about another aggregate."""
+async def test_a_guards_expectation_is_sent(broker: Broker) -> None:
+    """It is about another aggregate."""
     work = append(broker, expected=0, guard=("person", 7))
     (sent,) = await broker.sends(1)
     assert sent.headers == expects("person", 7)
@@ -154,8 +151,8 @@ async def test_a_guard_stands_in_the_place_of_the_expectation(broker: Broker) ->
     assert await work == 9
 
 
-async def test_what_no_broker_takes_is_not_sent(broker: Broker) -> None:
-    """The headers' room is kept free of what it takes."""
+async def test_a_commit_too_large_is_not_sent(broker: Broker) -> None:
+    """The limit leaves room for the headers."""
     most = broker.max_payload - HEADERS_BYTES
     with pytest.raises(TooLarge, match=rf"^a commit of {most + 1} bytes for f.live$"):
         await broker.appender.append("f.live", "f.*", bytes(most + 1), 0)
@@ -166,8 +163,8 @@ async def test_what_no_broker_takes_is_not_sent(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("code", [WRONG_LAST_SEQUENCE, 10077, 0])
-async def test_what_came_first_after_what_was_expected_tells(broker: Broker, code: int) -> None:
-    """Whatever the broker says: another commit is a conflict, this one is the answer, and nothing is tried again."""
+async def test_after_an_error_the_next_commit_of_the_aggregate_decides(broker: Broker, code: int) -> None:
+    """For any error: another commit is a conflict, this one the result; without one it is sent again."""
     work = append(broker)
     (sent,) = await broker.sends(1)
     broker.found = [None, (5, b"f")]
@@ -187,8 +184,8 @@ async def test_what_came_first_after_what_was_expected_tells(broker: Broker, cod
     broker.is_at_rest()
 
 
-async def test_a_write_in_flight_is_waited_for(broker: Broker) -> None:
-    """Nothing is known of it yet, so nobody is asked."""
+async def test_a_write_in_flight_is_sent_again(broker: Broker) -> None:
+    """The result is unknown yet, so the leader is not asked."""
     work = append(broker)
     (sent,) = await broker.sends(1)
     broker.fails(sent, WRITE_IN_FLIGHT)
@@ -199,10 +196,8 @@ async def test_a_write_in_flight_is_waited_for(broker: Broker) -> None:
     assert await work == 8 and broker.asked == [] and broker.appender.retries == 2
 
 
-async def test_who_tries_again_pauses_for_less_than_patience_leaves(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Patience may be all but over when a pause begins: two seconds are not over when it ends."""
+async def test_the_last_pause_ends_within_two_seconds(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a pause that begins just before the timeout."""
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -222,8 +217,8 @@ async def test_who_tries_again_pauses_for_less_than_patience_leaves(
     assert len(waited) == 3 and module.APPEND_TIMEOUT_SECONDS + max(waited) < 2
 
 
-async def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what the broker said last; until then it is tried again."""
+async def test_an_append_times_out_with_the_last_error(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it is sent again."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     for code, found in ((WRITE_IN_FLIGHT, []), (10077, [None])):
         work = append(broker)
@@ -235,8 +230,8 @@ async def test_patience_ends(broker: Broker, monkeypatch: pytest.MonkeyPatch) ->
     assert broker.appender.retries == 0
 
 
-async def test_a_guards_conflict_is_told_though_nothing_is_found(broker: Broker) -> None:
-    """It is about another aggregate; another error is tried again."""
+async def test_a_guards_conflict_is_raised_although_no_commit_is_found(broker: Broker) -> None:
+    """It is about another aggregate; after another error it is sent again."""
     work = append(broker, expected=0, guard=("person", 7))
     (sent,) = await broker.sends(1)
     broker.found = [None]
@@ -249,14 +244,14 @@ async def test_a_guards_conflict_is_told_though_nothing_is_found(broker: Broker)
     work = append(broker)
     (sent,) = await broker.sends(1)
     broker.found = [None]
-    broker.fails(sent, WRONG_LAST_SEQUENCE)  # of one without a guard: the one that came first may not be there yet
+    broker.fails(sent, WRONG_LAST_SEQUENCE)  # without a guard the conflicting commit may not be there yet
     (sent,) = await broker.sends(1)
     broker.answers(sent, seq=4)
     assert await work == 4
 
 
-async def test_silence_is_asked_about(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guarded append may still be on its way, and is not sent again; another one is. A late answer harms nobody."""
+async def test_after_silence_the_leader_is_asked(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guarded append may still arrive and is not sent again; another one is. A late answer does no harm."""
     monkeypatch.setattr(module, "ATTEMPT_SECONDS", 0.01)
     work = append(broker, expected=0, guard=("person", 7))
     broker.found = [None]
@@ -271,10 +266,8 @@ async def test_silence_is_asked_about(broker: Broker, monkeypatch: pytest.Monkey
     broker.is_at_rest()
 
 
-async def test_whoever_has_waited_for_too_long_is_told_and_nobody_else(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One timer for all; it stops when nobody waits any more."""
+async def test_only_overdue_appends_time_out(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One timer serves all; it stops when no append waits."""
     loop, now = asyncio.get_running_loop(), 100.0
     later: list[tuple[float, Callable[[], None]]] = []
 
@@ -310,20 +303,22 @@ def _one(name: str) -> module.Append:
     return module.Append(f"{name}.live", f"{name}.*", name.encode(), (f"{name}.*", 3), asyncio.Future())
 
 
-async def test_nobody_listens(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker says so in headers, which an acknowledgement has not; that is no silence, so it is tried again."""
+async def test_no_responders_is_an_error_and_not_an_acknowledgement(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker reports it in headers, which an acknowledgement lacks; the append is tried again."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     work = append(broker)
     (sent,) = await broker.sends(1)
     broker.found = [None]
     broker.answers(sent, headers=b"NATS/1.0 503\r\n\r\n", seq=4)
-    broker.answers(sent, seq=4)  # nobody waits for it any more
+    broker.answers(sent, seq=4)  # no longer awaited
     with pytest.raises(UnavailableLog, match=r"^no stream answers$"):
         await work
 
 
-async def test_what_cannot_be_sent_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what the client library calls it."""
+async def test_a_failing_publish_is_unavailable(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the name of the client library's error."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     broker.refuses, broker.found = True, [None]
     with pytest.raises(UnavailableLog, match=r"^the broker takes nothing now \(Error\)$"):
@@ -336,13 +331,13 @@ async def test_what_cannot_be_sent_is_told(broker: Broker, monkeypatch: pytest.M
 
 @pytest.fixture
 async def crowded(broker: Broker) -> Broker:
-    """Where going together is faster."""
+    """A broker for which batches are faster."""
     broker.appender._batch_choice.together = True
     return broker
 
 
 def batch_headers(sent: list[Sent]) -> list[dict[str, str]]:
-    """Without the expectations, which are looked at."""
+    """The headers without the expectations, which are verified."""
     rest = []
     for each in sent:
         name = each.body.decode()
@@ -352,8 +347,8 @@ def batch_headers(sent: list[Sent]) -> list[dict[str, str]]:
     return rest
 
 
-async def test_what_waits_together_goes_together(crowded: Broker) -> None:
-    """One batch, its last message the one that is answered; each commit has its own place in it."""
+async def test_waiting_appends_are_sent_together(crowded: Broker) -> None:
+    """One batch whose last message is acknowledged; each commit has its own sequence."""
     works = [append(crowded, name) for name in "abc"]
     sent = await crowded.sends(3)
     assert [(each.subject, each.body, bool(each.reply)) for each in sent] == [
@@ -380,8 +375,7 @@ async def test_what_waits_together_goes_together(crowded: Broker) -> None:
     assert await asyncio.gather(*works) == [13, 14]
 
 
-async def test_one_goes_alone_also_then(crowded: Broker) -> None:
-    """There is nobody to go with."""
+async def test_an_append_alone_makes_no_batch(crowded: Broker) -> None:
     work = append(crowded)
     (sent,) = await crowded.sends(1)
     assert sent.headers == expects("f.*", 3)
@@ -391,7 +385,7 @@ async def test_one_goes_alone_also_then(crowded: Broker) -> None:
 
 
 async def test_an_aggregate_is_in_a_batch_once(crowded: Broker) -> None:
-    """Its second commit waits for the next one, before those that came later; as do those that come meanwhile."""
+    """Its second commit is in the next batch, before later ones; those that come meanwhile wait too."""
     works = [append(crowded, name) for name in ("a", "a", "b", "a")]
     first = await crowded.sends(2)
     assert [each.body for each in first] == [b"a", b"b"]
@@ -410,8 +404,8 @@ async def test_an_aggregate_is_in_a_batch_once(crowded: Broker) -> None:
     crowded.is_at_rest()
 
 
-async def test_a_batch_is_no_larger_than_may_be(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is the next one."""
+async def test_a_batch_has_a_maximum_size(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is the next batch."""
     monkeypatch.setattr(module, "BATCH_LIMIT", 2)
     works = [append(crowded, name) for name in "abcd"]
     for seq in (2, 4):
@@ -420,8 +414,8 @@ async def test_a_batch_is_no_larger_than_may_be(crowded: Broker, monkeypatch: py
     assert await asyncio.gather(*works) == [1, 2, 3, 4]
 
 
-async def test_a_batch_that_one_race_has_spoilt_goes_again_one_by_one(crowded: Broker) -> None:
-    """Nobody else is hurt by whoever lost it."""
+async def test_a_batch_with_a_conflict_is_sent_again_one_by_one(crowded: Broker) -> None:
+    """Only the conflicting append fails."""
     works = [append(crowded, name) for name in "abc"]
     sent = await crowded.sends(3)
     crowded.fails(sent[2], WRONG_LAST_SEQUENCE)
@@ -441,7 +435,9 @@ async def test_a_batch_that_one_race_has_spoilt_goes_again_one_by_one(crowded: B
     crowded.is_at_rest()
 
 
-async def test_a_batch_that_nobody_answers_is_asked_about(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_batch_without_an_answer_the_leader_is_asked(
+    crowded: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of its commits may be in the log."""
     monkeypatch.setattr(module, "ATTEMPT_SECONDS", 0.01)
     crowded.found = [(1, b"a"), (2, b"b")]
@@ -453,8 +449,8 @@ async def test_a_batch_that_nobody_answers_is_asked_about(crowded: Broker, monke
     crowded.is_at_rest()
 
 
-async def test_a_batch_that_cannot_be_sent_is_told_to_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the next one goes."""
+async def test_a_batch_that_cannot_be_sent_fails_for_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is sent."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     crowded.refuses, crowded.found = True, [None, None]
     results = await asyncio.gather(*(append(crowded, name) for name in "ab"), return_exceptions=True)
@@ -469,8 +465,8 @@ async def test_a_batch_that_cannot_be_sent_is_told_to_all(crowded: Broker, monke
     assert await asyncio.gather(*works) == [1, 2]
 
 
-async def test_a_batch_that_no_stream_takes_is_told_to_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is no race, so nobody goes again alone."""
+async def test_a_batch_without_a_stream_fails_for_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no conflict, so no append is tried alone."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
     works = [append(crowded, name) for name in "ab"]
     sent = await crowded.sends(2)
@@ -482,8 +478,8 @@ async def test_a_batch_that_no_stream_takes_is_told_to_all(crowded: Broker, monk
     crowded.is_at_rest()
 
 
-async def test_the_next_batch_is_sent_before_the_answers_to_this_one_are_given(crowded: Broker) -> None:
-    """So that the broker is at work meanwhile."""
+async def test_the_next_batch_is_sent_before_this_ones_callers_resume(crowded: Broker) -> None:
+    """So the broker is at work meanwhile."""
     works = [append(crowded, name) for name in "ab"]
     first = await crowded.sends(2)
     works += [append(crowded, name) for name in "cd"]
@@ -498,8 +494,8 @@ async def test_the_next_batch_is_sent_before_the_answers_to_this_one_are_given(c
     assert await asyncio.gather(*works) == [1, 2, 3, 4]
 
 
-async def test_what_waits_when_the_crowd_is_gone_goes_one_by_one(crowded: Broker) -> None:
-    """Before whatever comes then: who has waited is not overtaken."""
+async def test_waiting_appends_are_sent_one_by_one_once_few_are_left(crowded: Broker) -> None:
+    """They are sent before later ones."""
     works = [append(crowded, name) for name in "ab"]
     first = await crowded.sends(2)
     works += [append(crowded, name) for name in "cd"]
@@ -518,8 +514,8 @@ async def test_what_waits_when_the_crowd_is_gone_goes_one_by_one(crowded: Broker
     crowded.is_at_rest()
 
 
-async def test_whoever_gave_up_waiting_harms_nobody(crowded: Broker) -> None:
-    """Its request was ended; the others of its batch hear of theirs."""
+async def test_a_cancelled_append_affects_no_other(crowded: Broker) -> None:
+    """The others of its batch get their results."""
     works = [append(crowded, name) for name in "abc"]
     sent = await crowded.sends(3)
     works[1].cancel()

@@ -1,4 +1,4 @@
-"""Whether commits go alone or together, against a broker of which only its speed is told."""
+"""The choice between single appends and batches, with a simulated broker of given speed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from events.log.batch_choice import MIN_CONCURRENCY, PHASES, TRUST_SECONDS, WIND
 
 
 class Time:
-    """Seconds, by hand."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -16,7 +16,7 @@ class Time:
 
 
 def share_together(pace: BatchChoice, time: Time, alone: float, together: float, crowd: int, seconds: float) -> float:
-    """Of that time, with so many commits per second either way, how much was spent sending together."""
+    """The share of that time spent in batches, with these rates of commits per second."""
     spent, end = 0.0, time.now + seconds
     while time.now < end:
         step = 1 / (together if pace.together else alone)
@@ -29,15 +29,15 @@ def share_together(pace: BatchChoice, time: Time, alone: float, together: float,
 @pytest.mark.parametrize(
     ("alone", "together", "chosen"), [(5_000, 9_000, True), (20_000, 6_000, False), (5_000, 5_100, False)]
 )
-def test_the_faster_way_is_kept(alone: float, together: float, chosen: bool) -> None:
-    """Nearly always: the other way is tried for a window in every few seconds. A tie goes to alone."""
+def test_the_faster_way_is_chosen(alone: float, together: float, chosen: bool) -> None:
+    """The other way is tried for a window every few seconds; single appends win a tie."""
     time = Time()
     share = share_together(BatchChoice(time), time, alone, together, MIN_CONCURRENCY, 10 * TRUST_SECONDS)
     assert share == pytest.approx(float(chosen), abs=len(PHASES) * WINDOW_SECONDS / TRUST_SECONDS)
 
 
 def test_a_change_of_the_broker_is_noticed() -> None:
-    """Its disk became slow: within the time a way is trusted, what is faster now is found."""
+    """Its disk became slow: the faster way is found within the time for which a measurement is trusted."""
     time = Time()
     pace = BatchChoice(time)
     share_together(pace, time, 20_000, 6_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS)
@@ -45,14 +45,14 @@ def test_a_change_of_the_broker_is_noticed() -> None:
     assert share_together(pace, time, 1_000, 6_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS) > 0.9
 
 
-def test_few_never_wait_for_each_other() -> None:
-    """Below a crowd nothing is tried, however good it might look."""
+def test_few_appends_never_wait_for_each_other() -> None:
+    """Below the minimum concurrency batches are not tried."""
     time = Time()
     assert share_together(BatchChoice(time), time, 1_000, 9_000, MIN_CONCURRENCY - 1, 20) == 0
 
 
 def test_an_hour_of_silence_is_no_measurement() -> None:
-    """What came before it is forgotten instead of being averaged with nothing."""
+    """Earlier measurements are discarded instead of averaged with nothing."""
     time = Time()
     pace = BatchChoice(time)
     share_together(pace, time, 5_000, 9_000, MIN_CONCURRENCY, 4 * TRUST_SECONDS)

@@ -1,4 +1,4 @@
-"""Following the log by a consumer: every commit once and in order, whatever the copy of the log that it sits on."""
+"""Following the log by a consumer: every commit once and in order, on any copy of the log."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from tests.broker import Broker
 
 @pytest.fixture
 async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
-    """Connected to a broker whose log holds six commits."""
+    """A connection to a broker whose log has six commits."""
     connection = await connect(nats_server.url, "test")
     await stream.ensure(connection, stream.Required())
     await _append(connection, range(6))
@@ -39,8 +39,8 @@ async def _until(connection: Connection, last: int, seen: list[int]) -> None:
             return
 
 
-async def test_a_silent_consumer_is_left(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one is asked from where the reader stands, and what comes then is seen once."""
+async def test_a_silent_consumer_is_replaced(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one begins where the reader is, and later commits are seen once."""
     monkeypatch.setattr(consumer_reader, "SILENT_SECONDS", 0.1)
     monkeypatch.setattr(consumer_reader, "HEARTBEAT_SECONDS", 0.6)
     begun: list[int] = []
@@ -62,10 +62,8 @@ async def test_a_silent_consumer_is_left(connection: Connection, monkeypatch: py
 
 
 @pytest.mark.parametrize("passing", [True, False])
-async def test_a_gap_is_asked_about_again(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch, passing: bool
-) -> None:
-    """What a copy lacked for a moment is seen all the same; what is really missing is told as it is."""
+async def test_a_gap_is_read_again(connection: Connection, monkeypatch: pytest.MonkeyPatch, passing: bool) -> None:
+    """A message that a copy lacked for a moment is read; one that is really missing is left out."""
     monkeypatch.setattr(consumer_reader, "DOUBT_SECONDS", (0.01, 0.01))
     take = consumer_reader._Reader._received
     attempts = 0

@@ -1,4 +1,4 @@
-"""The log read by batched direct get: all of it, in order, whatever is missing, cut short, behind or restarted."""
+"""Reading the log by batched direct get: all of it in order, despite gaps, cut replies, stale replicas and restarts."""
 
 import asyncio
 from contextlib import aclosing
@@ -29,24 +29,24 @@ STARTED = datetime.now(UTC)
 
 
 async def write(connection: Connection, log: list[Stored] = LOG, missing: tuple[int, ...] = ()) -> None:
-    """A log of these commits; some are taken out again, which takes a stream without the log's own protection."""
+    """Create a log of these commits without the log's protection, and delete the `missing` ones."""
     unprotected = stream.configuration(stream.Required()) | {"deny_delete": False}
     await ask(connection, f"STREAM.CREATE.{STREAM}", unprotected)
     for stored in log:
-        # a message's own headers are no word of the broker's
+        # a message's own headers do not count as the broker's
         await connection.jetstream().publish(stored.subject, stored.body, headers={"Nats-Sequence": "77"})
     for seq in missing:
         await ask(connection, f"STREAM.MSG.DELETE.{STREAM}", {"seq": seq})
 
 
 async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> None:
-    """Something of JetStream that must succeed."""
+    """A JetStream request that must succeed."""
     reply = await connection.request(f"$JS.API.{operation}", msgspec.json.encode(request), timeout=5)
     assert "error" not in msgspec.json.decode(reply.data)
 
 
 async def everything(connection: Connection, start: int = 1, **how: Any) -> list[Stored]:
-    """What is read."""
+    """Everything that is read."""
     found: list[Stored] = []
     async with aclosing(read_direct(connection, start, **how)) as batches:
         async for batch in batches:
@@ -56,14 +56,14 @@ async def everything(connection: Connection, start: int = 1, **how: Any) -> list
 
 
 def timeless(found: list[Stored]) -> list[Stored]:
-    """Each has the time at which the broker stored it; without it, what was written."""
+    """The commits without their storing times, which must be there."""
     assert all(stored.stored_at is not None and stored.stored_at > STARTED for stored in found)
     return [replace(stored, stored_at=None) for stored in found]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """From anywhere to anywhere, also past the end; of one family; one commit; nothing; in requests of any size."""
+    """Any range, also past the end; one family, one commit, or nothing; with requests of any size."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", size)
     connection = await connect(nats_server.url, "test")
     await write(connection)
@@ -81,10 +81,10 @@ async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("missing", [(1,), (2, 3), tuple(range(5, 40)), (END - 1, END), tuple(range(1, END + 1))])
-async def test_what_is_missing_is_left_out(
+async def test_missing_messages_are_left_out(
     nats_server: Broker, monkeypatch: pytest.MonkeyPatch, missing: tuple[int, ...]
 ) -> None:
-    """At the beginning, within, longer than several requests, at the end: all the rest comes, once, and it ends."""
+    """At the beginning, within, at the end, or over several requests: all others are read once."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
     connection = await connect(nats_server.url, "test")
     await write(connection, missing=missing)
@@ -95,8 +95,8 @@ async def test_what_is_missing_is_left_out(
     await connection.close()
 
 
-async def test_requests_that_are_cut_short(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left out where the broker sends less than was asked for, because it is much."""
+async def test_requests_may_be_cut_short(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker sends less than requested if it is much; no message is left out."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_BYTES", 3000)
     connection = await connect(nats_server.url, "test")
     await write(connection)
@@ -104,8 +104,8 @@ async def test_requests_that_are_cut_short(nats_server: Broker, monkeypatch: pyt
     await connection.close()
 
 
-async def test_a_broker_that_is_killed_while_one_reads(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading goes on at the next commit once it is back; where it does not come back, one is told."""
+async def test_a_broker_killed_while_reading(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading continues at the next commit; if the broker does not come back, it is an error."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
     monkeypatch.setattr("events.log.direct_reader.SILENCE_SECONDS", 0.5)
     connection = await connect(nats_server.url, "test", patient=False)
@@ -127,8 +127,10 @@ async def test_a_broker_that_is_killed_while_one_reads(nats_server: Broker, monk
 
 
 @pytest.mark.parametrize("lost", [1, 5, 8, 9])
-async def test_an_answer_that_is_not_whole(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
-    """Its first message, one within, its last, or its end lost on the way: it is no gap, it is asked for again."""
+async def test_an_incomplete_reply_is_requested_again(
+    nats_server: Broker, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Its first or last message, one within, or its end is lost: that is no gap."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
     monkeypatch.setattr("events.log.direct_reader.SILENCE_SECONDS", 0.3)
     count, take = 0, DirectGet.receive
@@ -146,8 +148,8 @@ async def test_an_answer_that_is_not_whole(nats_server: Broker, monkeypatch: pyt
     await connection.close()
 
 
-async def test_it_follows(nats_server: Broker) -> None:
-    """Without an end it waits for what comes."""
+async def test_it_follows_the_log(nats_server: Broker) -> None:
+    """Without an end it waits for new commits."""
     connection = await connect(nats_server.url, "test")
     await write(connection, LOG[:5])
     found: list[Stored] = []
@@ -163,7 +165,7 @@ async def test_it_follows(nats_server: Broker) -> None:
 
 
 class Behind:
-    """A replica that lacks what comes after the sequence `at`; what the leader says passes it unchanged."""
+    """A replica without the messages after `at`; the leader's replies pass unchanged."""
 
     def __init__(self, connection: Connection, at: int) -> None:
         self._connection = connection
@@ -172,7 +174,7 @@ class Behind:
         self.leader_is_silent = False
 
     async def answer(self, message: Msg) -> None:
-        """Have the broker answer whoever asked, to what is left of the question."""
+        """Have the broker answer the request, reduced to what the replica has."""
         operation, question = message.subject.removeprefix(f"{BEHIND}."), msgspec.json.decode(message.data)
         if operation.startswith("DIRECT.GET."):
             there = self.at - question["seq"] + 1
@@ -188,7 +190,7 @@ class Behind:
 
 @pytest.mark.parametrize("filter", [EVERYTHING, "tokens.*.family.*.*"])
 async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, filter: str) -> None:
-    """It is asked again until it has what the leader has; one that stays behind is not taken for the log."""
+    """It is asked again until it has what the leader has; one that stays behind is an error."""
     connection = await connect(nats_server.url, "test")
     await write(connection)
     wanted = [stored for stored in LOG if filter == EVERYTHING or ".family." in stored.subject]
@@ -206,8 +208,8 @@ async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest
     await connection.close()
 
 
-async def test_a_leader_that_says_nothing_is_not_an_end(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the answering replica has no more and nobody says whether the log has: what is read is not all of it."""
+async def test_a_silent_leader_is_no_end_of_the_log(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replica has no more, and it is unknown whether the log has: the read is incomplete."""
     monkeypatch.setattr("events.log.jetstream_api.REPLY_TIMEOUT_SECONDS", 0.1)
     connection = await connect(nats_server.url, "test")
     await write(connection)
@@ -226,8 +228,7 @@ async def test_a_leader_that_says_nothing_is_not_an_end(nats_server: Broker, mon
     await connection.close()
 
 
-async def test_verify_names_what_is_missing(nats_server: Broker) -> None:
-    """The first sequence of it."""
+async def test_verify_names_the_first_missing_sequence(nats_server: Broker) -> None:
     connection = await connect(nats_server.url, "test")
     await write(connection, missing=(9, 10, 30))
     fault = (await verify_log(connection, END, lambda _: None)).fault

@@ -1,4 +1,4 @@
-"""No reader stops at a foreign message, whatever headers it was stored with, nor takes them for the broker's word."""
+"""No reader stops at a foreign message with any headers, or reads them as the broker's."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -57,21 +57,23 @@ async def _from_the_leader(connection: Connection) -> Found:
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
 @pytest.mark.parametrize("reading", [_read, _read_direct, _read_in_part, _one_by_one, _from_the_leader])
-async def test_every_reader_reads_on(
+async def test_every_reader_passes_a_foreign_message(
     nats_server: Broker,
     connection: Connection,
     headers: bytes,
     reading: Callable[[Connection], Awaitable[Found]],
 ) -> None:
-    """It is a message like any other: with its body, between the one before and the one after."""
+    """It is delivered with its body, in its place."""
     for body, before in ((BODY, b"NATS/1.0\r\n\r\n"), (b"{}", headers), (b"{}", headers)):
         await store(connection, nats_server.url, SUBJECT, before, body)
     assert await reading(connection) == [(1, BODY), (2, b"{}"), (3, b"{}")]
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
-async def test_an_aggregate_stands_where_it_stood(nats_server: Broker, connection: Connection, headers: bytes) -> None:
-    """As any replica has it, and as the leader has it; the next append goes on top."""
+async def test_the_head_of_an_aggregate_is_below_a_foreign_message(
+    nats_server: Broker, connection: Connection, headers: bytes
+) -> None:
+    """From any replica and from the leader; the next append expects the foreign message's sequence."""
     log = Log(connection)
     await log.start()
     await log.append(SUBJECT, FAMILY.filter, BODY, 0)

@@ -1,4 +1,4 @@
-"""What is a commit, and what is foreign (ADR 0024)."""
+"""Commits and foreign messages (ADR 0024)."""
 
 import json
 from typing import Any
@@ -21,20 +21,19 @@ BLOCKED = next(stored for stored in LOG if b"SubjectBlocked" in stored.body)
 
 
 def with_fields(stored: Stored, **fields: Any) -> Stored:
-    """The commit with other fields, or (None given as `...`) without them."""
+    """The commit with other fields; those given as "gone" are removed."""
     body = msgspec.json.decode(stored.body) | fields
     return replace(stored, body=msgspec.json.encode({name: field for name, field in body.items() if field != "gone"}))
 
 
 def test_every_event_that_was_ever_written_is_known() -> None:
-    """A new kind of aggregate is one to all readers, and so is every event of it."""
+    """Every reader knows every kind of aggregate and all of its events."""
     tags = {type_of(event) for event in grammar.EVENTS}
     golden = {json.loads(file.read_bytes()).get("type") for file in GOLDEN.glob("*.json")} - {None}
     assert golden == tags
 
 
-def test_every_commit_of_ours_is_a_commit() -> None:
-    """Of each kind of aggregate."""
+def test_our_commits_of_every_kind_are_commits() -> None:
     assert all(isinstance(read_commit(stored), Commit) for stored in LOG)
 
 
@@ -56,15 +55,15 @@ def test_every_commit_of_ours_is_a_commit() -> None:
         "audit.acme.tenant",
     ],
 )
-def test_a_subject_that_names_no_aggregate_holds_no_commit(subject: str) -> None:
-    """Whatever lies on it; a name the contract does not allow is none."""
+def test_a_subject_without_an_aggregate_has_no_commit(subject: str) -> None:
+    """Its body does not matter; neither does a name that the contract forbids."""
     assert kind_of(subject) is None
     assert isinstance(read_commit(replace(ROTATION, subject=subject)), Foreign)
 
 
 @pytest.mark.parametrize("missing", ["v", "id", "at", "actor", "prev", "prev_seq", "events", "state"])
 def test_a_body_without_one_of_its_parts_is_foreign(missing: str) -> None:
-    """Also what not every reader has a use for: one place decides for all."""
+    """Also without parts that some readers do not need, for all readers share one decision."""
     assert isinstance(read_commit(with_fields(ROTATION, **{missing: "gone"})), Foreign)
 
 
@@ -91,8 +90,8 @@ def test_a_body_without_one_of_its_parts_is_foreign(missing: str) -> None:
     ],
     ids=str,
 )
-def test_what_is_outside_the_grammar_is_foreign(foreign: Stored) -> None:
-    """Under the wrong subject as well: a body that another aggregate wrote."""
+def test_a_body_outside_the_grammar_is_foreign(foreign: Stored) -> None:
+    """So is a body of another aggregate."""
     found = read_commit(foreign)
     assert isinstance(found, Foreign) and found.seq == foreign.seq and found.reason
 
@@ -106,13 +105,13 @@ def test_what_is_outside_the_grammar_is_foreign(foreign: Stored) -> None:
     ],
 )
 def test_a_commit_of_a_later_version_is_not_foreign(later: Stored) -> None:
-    """It happened: who stepped over it would decide on a guess (DESIGN §5)."""
+    """DESIGN §5: a reader that skipped it would decide on a guess."""
     with pytest.raises(UnreadableCommit, match="version"):
         read_commit(later)
 
 
-def test_a_foreign_message_s_content_is_not_repeated() -> None:
-    """It may be a token in the wrong place, or be made for a terminal."""
+def test_a_foreign_messages_content_is_not_repeated() -> None:
+    """It may be a misplaced token, or contain terminal escapes."""
     maker = LogMaker()
     maker.open("f")
     body = maker.log[0].body.replace(b'"kind":"refresh"', b'"kind":"hrt_secret"')

@@ -1,4 +1,4 @@
-"""What the log asks the broker, and what it makes of each answer: none, an error, a message, silence."""
+"""The log's requests to the broker, and how it handles each answer: nothing, an error, a message, silence."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ SILENT: tuple[type[Exception], ...] = (NoRespondersError, TimeoutError, Outbound
 
 
 class Broker:
-    """Answers each question with the next of `answers`, and keeps what it was asked."""
+    """Answers each request with the next of `answers`, and records the requests."""
 
     jetstream_api = "$JS.API"
 
@@ -45,11 +45,10 @@ class Broker:
         self._raw_handlers: dict[str, RawHandler] = {}
 
     def new_inbox(self) -> str:
-        """As `bus.Connection.new_inbox`; the appender wants one too."""
+        """As `bus.Connection.new_inbox`, also for the appender."""
         return f"_INBOX.{next(self._ids)}"
 
     async def request(self, subject: str, body: bytes, **options: float) -> Any:
-        """As `bus.Connection.request`."""
         assert options == {"timeout": READ_SECONDS} and isinstance(body, bytes)
         self.asked.append((subject, msgspec.json.decode(body) if body else None))
         answer = self.answers.pop(0)
@@ -58,11 +57,10 @@ class Broker:
         return answer
 
     async def listen(self, subject: str, take: RawHandler) -> None:
-        """As `bus.Connection.listen`."""
         self._raw_handlers[subject] = take
 
     async def publish(self, subject: str, body: bytes, reply: str) -> None:
-        """As `bus.Connection.publish`: the answer comes where it is awaited; none does for `SILENCE`."""
+        """As `bus.Connection.publish`, with the answer by the raw handler; `SILENCE` gives none."""
         self.asked.append((subject, msgspec.json.decode(body)))
         answer = self.answers.pop(0)
         if isinstance(answer, type):
@@ -72,43 +70,43 @@ class Broker:
 
 
 def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
-    """A log whose broker answers so."""
+    """A log and its broker with these answers."""
     broker = Broker(*answers)
     return Log(cast("Connection", broker), stream), broker
 
 
 def said(value: Any) -> Any:
-    """An answer of the JetStream API."""
+    """A response of the JetStream API."""
     return SimpleNamespace(headers=None, data=msgspec.json.encode(value))
 
 
 def message(seq: int, subject: str = SUBJECT, body: bytes = BODY) -> Any:
-    """The leader's."""
+    """A message from the leader."""
     data = base64.b64encode(body).decode()
     return said({"message": {"subject": subject, "seq": seq, "data": data, "time": AT}})
 
 
 def direct(seq: int) -> Any:
-    """Any replica's."""
+    """A message from any replica."""
     place = f"Nats-Subject: {SUBJECT}\r\nNats-Sequence: {seq}\r\nNats-Time-Stamp: 2026-11-20T12:00:00Z"
     return SimpleNamespace(headers=f"NATS/1.0\r\nNats-Stream: TOKENS\r\n{place}\r\n\r\n".encode(), data=BODY)
 
 
 def status(line: bytes | None) -> Any:
-    """Any replica's, without a message."""
+    """A status from any replica, without a message."""
     return SimpleNamespace(headers=line, data=b"")
 
 
 def error(code: int) -> Any:
-    """As the API reports one."""
+    """An error of the API."""
     return said({"error": {"code": 404, "err_code": code, "description": "what it was"}})
 
 
 NOTHING = error(10037)
 
 
-async def test_the_head_is_the_leaders() -> None:
-    """What is answered is decided on it: the whole commit, its place, and when the broker stored it."""
+async def test_the_head_comes_from_the_leader() -> None:
+    """It is the whole commit, its sequence, and the time at which the broker stored it."""
     log, broker = log_of(message(7))
     stored = Stored(7, SUBJECT, BODY, AT)
     head = await log.head(FAMILY)
@@ -119,8 +117,8 @@ async def test_the_head_is_the_leaders() -> None:
     assert await log.last_from_leader(FAMILY) == stored
 
 
-async def test_an_expected_sequence_may_be_any_replicas() -> None:
-    """A read that no answer hangs on."""
+async def test_an_expected_sequence_may_come_from_any_replica() -> None:
+    """No answer depends on that read."""
     log, broker = log_of(direct(7), status(b"NATS/1.0 404 Message Not Found\r\n\r\n"))
     await log.start()
     head = await log.head(FAMILY, leader=False)
@@ -138,7 +136,7 @@ async def test_an_expected_sequence_may_be_any_replicas() -> None:
         (b"NATS/1.0 \xff\xfe5\r\n\r\n", "\ufffd\ufffd5"),
     ],
 )
-async def test_what_no_replica_says_is_not_nothing(line: bytes | None, named: str) -> None:
+async def test_a_status_other_than_404_is_unavailable(line: bytes | None, named: str) -> None:
     """Only 404 means that there is no message."""
     log, _ = log_of(status(line))
     await log.start()
@@ -146,8 +144,8 @@ async def test_what_no_replica_says_is_not_nothing(line: bytes | None, named: st
         await log.head(FAMILY, leader=False)
 
 
-async def test_no_message_is_one_error_alone() -> None:
-    """10037; any other, as 10008 (no leader), or an answer without either, means that nothing is known."""
+async def test_only_one_error_means_no_message() -> None:
+    """It is 10037; after another one, such as 10008 (no leader), nothing is known."""
     log, _ = log_of(NOTHING)
     assert await log.head(FAMILY) == Head(None, None, 0)
     for code in (10008, 10059, 0):
@@ -161,7 +159,7 @@ async def test_no_message_is_one_error_alone() -> None:
 
 @pytest.mark.parametrize("silent", SILENT, ids=lambda error: error.__name__)
 async def test_silence_is_unavailable(silent: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the leader, of a replica, and of a consumer; not so in the appender, which then looks once more."""
+    """From leader, replica and consumer; the appender reads again instead."""
     monkeypatch.setattr("events.log.newest_message.READ_SECONDS", 0)
     log, _ = log_of(silent, silent, SILENCE, silent, silent)
     await log.start()
@@ -176,8 +174,8 @@ async def test_silence_is_unavailable(silent: type[Exception], monkeypatch: pyte
     assert await log._next_after("tokens.>", 1) is None
 
 
-async def test_messages_are_found_by_place_and_by_what_they_are_under() -> None:
-    """Each question in the broker's own words, to the leader of that stream."""
+async def test_messages_are_found_by_sequence_and_subject() -> None:
+    """Each request goes to the leader of that stream, in the broker's own form."""
     found = Stored(7, SUBJECT, BODY, AT)
     log, broker = log_of(message(7), message(7), message(7), message(7), NOTHING, stream="OTHER")
     assert await log.newest("tokens.acme.key.*") == found
@@ -196,8 +194,8 @@ async def test_messages_are_found_by_place_and_by_what_they_are_under() -> None:
     ]
 
 
-async def test_the_newest_setting_is_of_a_tenant_a_client_or_a_key() -> None:
-    """Whichever is newest; 0 where there is none."""
+async def test_the_newest_setting_is_of_a_tenant_client_or_key() -> None:
+    """0 if there is none."""
     for newest in range(len(SETTINGS)):
         log, broker = log_of(*(message(9 if place == newest else 3) for place in range(len(SETTINGS))))
         assert await log.last_setting() == 9
@@ -208,8 +206,8 @@ async def test_the_newest_setting_is_of_a_tenant_a_client_or_a_key() -> None:
     assert await log.last_setting() == 3
 
 
-async def test_a_consumer_has_finished_what_it_acknowledged_without_a_gap() -> None:
-    """Its floor in the stream; a consumer that is not there has finished nothing that is known."""
+async def test_a_consumer_has_finished_up_to_its_acknowledgement_floor() -> None:
+    """A missing consumer is an error."""
     log, broker = log_of(said({"ack_floor": {"stream_seq": 12, "consumer_seq": 5}}), said({}), error(10014))
     assert await log.finished("reactor") == 12
     assert broker.asked == [("$JS.API.CONSUMER.INFO.TOKENS.reactor", None)]
@@ -218,8 +216,8 @@ async def test_a_consumer_has_finished_what_it_acknowledged_without_a_gap() -> N
         await log.finished("reactor")
 
 
-async def test_the_newest_sequence_is_that_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And where there is no JetStream to say it, it is not 0."""
+async def test_the_last_sequence_is_that_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without JetStream it is an error, and not 0."""
     log, broker = log_of(stream="OTHER")
 
     async def last_sequence(connection: Any, name: str) -> int:
@@ -236,7 +234,7 @@ async def test_the_newest_sequence_is_that_of_the_stream(monkeypatch: pytest.Mon
 
 
 class Direct:
-    """As `read_direct`: what some replica has, in these batches; `closed` tells that nobody reads on."""
+    """`read_direct` on a replica with these batches; `closed` once the reading has ended."""
 
     def __init__(self, *batches: list[Stored], hangs: bool = False) -> None:
         self.batches, self.hangs = batches, hangs
@@ -244,7 +242,7 @@ class Direct:
         self.closed = False
 
     async def read(self, connection: Any, **asked: Any) -> AsyncIterator[Batch]:
-        """Each of them."""
+        """Yield each batch."""
         self.asked.append((connection, asked))
         try:
             for commits in self.batches:
@@ -256,17 +254,17 @@ class Direct:
 
 
 def at(seq: int, body: bytes = BODY) -> Stored:
-    """A message of the family's: a first commit, wherever it lies."""
+    """A first commit of the family, at any sequence."""
     return Stored(seq, SUBJECT, body, AT)
 
 
 def strange(seq: int) -> Stored:
-    """One that is no commit."""
+    """A foreign message."""
     return at(seq, b"{}")
 
 
 def leads(stored: Stored) -> Any:
-    """The leader's answer."""
+    """The leader's reply with this message."""
     return message(stored.seq, body=stored.body)
 
 
@@ -285,10 +283,10 @@ def leads(stored: Stored) -> Any:
         ([[at(1)]], [leads(at(3)), leads(at(5)), leads(at(8)), leads(at(10))], 8),
     ],
 )
-async def test_under_foreign_messages_lies_the_last_commit(
+async def test_the_last_commit_below_foreign_messages_is_found(
     monkeypatch: pytest.MonkeyPatch, batches: list[list[Stored]], leader: list[Any], found: int
 ) -> None:
-    """Whatever a replica has of it, and the rest from the leader; an append expects the foreign one that is newest."""
+    """A replica is read first, and the leader for the rest; an append expects the newest foreign message."""
     log, broker = log_of(leads(strange(9)), *leader, stream="OTHER")
     replica = Direct(*batches)
     monkeypatch.setattr("events.log.log.read_direct", replica.read)
@@ -304,8 +302,8 @@ async def test_under_foreign_messages_lies_the_last_commit(
     ]
 
 
-async def test_a_replica_that_is_silent_under_foreign_messages_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is known of the aggregate then; nobody is left reading."""
+async def test_a_silent_replica_below_foreign_messages_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of the aggregate then; the reading is closed."""
     log, _ = log_of()
     replica = Direct([at(1)], hangs=True)
     monkeypatch.setattr("events.log.log.read_direct", replica.read)
@@ -315,8 +313,8 @@ async def test_a_replica_that_is_silent_under_foreign_messages_is_unavailable(mo
     assert replica.closed
 
 
-async def test_an_answer_that_nobody_waits_for_is_passed_over() -> None:
-    """It came too late, or twice; each question has an inbox of its own, under this connection's."""
+async def test_an_unawaited_answer_is_ignored() -> None:
+    """It is late or repeated; each request has an inbox of its own below the connection's."""
     log, broker = log_of()
     await log.start()
     (inbox,) = (subject for subject, take in broker._raw_handlers.items() if take == log._newest._received)

@@ -1,4 +1,4 @@
-"""The streams of the log and of its checkpoints, and a log from before there were two."""
+"""The streams of the log and its checkpoints, and logs from before checkpoints had their own."""
 
 import builtins
 from datetime import UTC, datetime
@@ -18,8 +18,8 @@ from events.log import jetstream_api, stream
 from tests.broker import Broker
 
 
-async def test_a_log_from_before_makes_room_for_checkpoints(nats_server: Broker) -> None:
-    """Its subjects are narrowed, it keeps what it holds, and checkpoints go into their own stream."""
+async def test_an_earlier_log_gets_a_stream_for_checkpoints(nats_server: Broker) -> None:
+    """Its subjects are narrowed, its messages stay, and checkpoints go to their own stream."""
     connection = await connect(nats_server.url, "test")
     jetstream = connection.jetstream()
     await _make_as_before(connection)
@@ -27,13 +27,13 @@ async def test_a_log_from_before_makes_room_for_checkpoints(nats_server: Broker)
     await stream.ensure(connection, stream.Required())
     await jetstream.publish(CHECKPOINT, b"")
     assert await stream.last_sequence(connection) == await stream.last_sequence(connection, CHECKPOINTS) == 1
-    with pytest.raises(NatsError):  # it is no longer the log's, and cannot be published past the other stream
+    with pytest.raises(NatsError):  # it is no longer the log's subject, and expects the other stream
         await jetstream.publish(CHECKPOINT, b"", stream=STREAM)
     await connection.close()
 
 
-async def test_a_log_that_holds_checkpoints_is_refused(nats_server: Broker) -> None:
-    """They cannot be taken out, and would be no commits."""
+async def test_a_log_with_checkpoints_in_it_is_refused(nats_server: Broker) -> None:
+    """They cannot be removed, and are no commits."""
     connection = await connect(nats_server.url, "test")
     await _make_as_before(connection)
     await connection.jetstream().publish(CHECKPOINT, b"")
@@ -43,10 +43,10 @@ async def test_a_log_that_holds_checkpoints_is_refused(nats_server: Broker) -> N
 
 
 @pytest.mark.parametrize("name", [STREAM, CHECKPOINTS])
-async def test_a_log_compressed_before_is_compressed_no_more(
+async def test_a_compressed_log_is_compressed_no_more(
     nats_server: Broker, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """A cold read of a compressed block costs the broker 10 ms, every time; who starts the service is told (ADR 33)."""
+    """ADR 33: a cold read of a compressed block costs the broker 10 ms, every time; a warning names the stream."""
     connection = await connect(nats_server.url, "test")
     before = stream.configuration(stream.Required(), name) | {"compression": "s2"}
     await connection.request(f"$JS.API.STREAM.CREATE.{name}", msgspec.json.encode(before))
@@ -67,7 +67,7 @@ async def _make_as_before(connection: Connection) -> None:
 
 
 class Api:
-    """JetStream's, which answers each question with the next of `answers`, and keeps what it was asked."""
+    """Answers each request of the JetStream API with the next of `answers`, and records the requests."""
 
     jetstream_api = "$JS.API"
 
@@ -75,7 +75,6 @@ class Api:
         self.answers, self.asked = list(answers), list[tuple[str, Any]]()
 
     async def request(self, subject: str, body: bytes, **options: float) -> Any:
-        """As `bus.Connection.request`."""
         assert options == {"timeout": jetstream_api.REPLY_TIMEOUT_SECONDS}
         self.asked.append((subject.removeprefix("$JS.API."), msgspec.json.decode(body)))
         answer = self.answers.pop(0)
@@ -85,13 +84,13 @@ class Api:
 
 
 def api(*answers: Any) -> tuple[Any, Api]:
-    """A connection to it."""
+    """A connection to that API, and the API."""
     made = Api(*answers)
     return cast("Connection", made), made
 
 
 def refused(code: int) -> dict[str, Any]:
-    """As the API reports an error."""
+    """An error of the API."""
     return {"error": {"code": 500, "err_code": code, "description": "what it was"}}
 
 
@@ -100,7 +99,7 @@ MISSING = refused(10059)
 
 
 def test_a_log_loses_nothing() -> None:
-    """CONTRACT §6: nothing expires, is deleted, compressed or overwritten; what revokes is published once more."""
+    """CONTRACT §6: nothing expires, is deleted, compressed or overwritten; revocations are republished."""
     wanted = stream.configuration(stream.Required(3))
     assert wanted == {
         "name": "TOKENS",
@@ -139,21 +138,21 @@ def test_a_log_loses_nothing() -> None:
     ],
     ids=str,
 )
-def test_each_difference_is_told(change: dict[str, Any], told: list[str]) -> None:
-    """By its name, what it is and what it must be; more copies are none."""
+def test_each_difference_is_named(change: dict[str, Any], told: list[str]) -> None:
+    """With its value and the required one; additional copies are no difference."""
     assert stream.differences(WANTED | change, stream.Required(3)) == told
 
 
-def test_what_a_broker_does_not_tell_is_not_there() -> None:
-    """One copy, and no setting."""
+def test_missing_settings_have_their_defaults() -> None:
+    """One copy, and no other setting."""
     told = stream.deviations({}, {"num_replicas": 2, "deny_purge": True})
     assert told == ["deny_purge is None, must be True", "num_replicas is 1, must be at least 2"]
     assert stream.deviations({}, {"num_replicas": 1}) == []
     assert stream.deviations({"num_replicas": 0}, {}) == [], "nobody wants any"
 
 
-def test_a_weak_stream_is_named_with_each_difference() -> None:
-    """And what to do."""
+def test_the_error_of_a_weak_stream_names_each_difference() -> None:
+    """And says what to do."""
     weak = stream.WeakStream(["one", "other"], "KV")
     assert weak.differences == ["one", "other"]
     assert str(weak) == (
@@ -163,8 +162,8 @@ def test_a_weak_stream_is_named_with_each_difference() -> None:
     assert str(stream.WeakStream([])).startswith("stream TOKENS is")
 
 
-async def test_a_stream_is_created_verified_or_mended_exactly() -> None:
-    """With `mends` it is changed only where it differs; what still differs is refused."""
+async def test_a_stream_is_created_verified_or_updated_exactly() -> None:
+    """With `mends` it is updated only if it differs; a remaining difference is refused."""
     other = WANTED | {"max_age": 5}
     for answers, mends, asked in (
         ((MISSING, {"config": WANTED}), False, ["INFO", "CREATE"]),
@@ -188,8 +187,8 @@ async def test_a_stream_is_created_verified_or_mended_exactly() -> None:
             await stream.ensure_exactly(connection, WANTED, mends=True)
 
 
-async def test_a_refusal_of_the_logs_own_streams_is_told() -> None:
-    """Whatever the broker says, also nothing."""
+async def test_a_refusal_of_the_logs_own_streams_is_reported() -> None:
+    """With the broker's description, if it has one."""
     for answer, told in ((refused(10047), "what it was"), ({"error": {}}, "None")):
         connection, made = api(answer)
         with pytest.raises(jetstream_api.JetStreamMissing, match=f"refuses the stream TOKENS: {told}"):
@@ -213,10 +212,10 @@ WITHOUT_FEED = {name: value for name, value in HERE.items() if name != "republis
     ],
     ids=["no feed", "compressed without feed", "no word of compression", "compressed"],
 )
-async def test_what_an_earlier_version_did_otherwise_is_mended(
+async def test_settings_of_an_earlier_version_are_updated(
     found: dict[str, Any], told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The stream is changed to what it must be, and nothing else about it; who starts the service hears of the cost."""
+    """Only those are changed; compression is reported with its cost."""
     connection, made = api({"config": found}, {"config": HERE}, {"config": THERE})
     await stream.ensure(connection, stream.Required())
     asked = [("STREAM.INFO.TOKENS", {}), ("STREAM.UPDATE.TOKENS", HERE), ("STREAM.INFO.CHECKPOINTS", {})]
@@ -233,8 +232,8 @@ async def test_what_an_earlier_version_did_otherwise_is_mended(
     ],
     ids=["not to be mended", "to be mended, and then still"],
 )
-async def test_a_stream_of_ours_that_stays_weak_is_left_alone(found: dict[str, Any], differences: list[str]) -> None:
-    """Each of the two, by its name; nothing of it is changed."""
+async def test_a_weak_stream_of_ours_is_not_changed(found: dict[str, Any], differences: list[str]) -> None:
+    """The error names the stream."""
     for answers, name in (
         ([{"config": HERE | found}], STREAM),
         ([{"config": HERE}, {"config": THERE | found}], CHECKPOINTS),
@@ -248,8 +247,8 @@ async def test_a_stream_of_ours_that_stays_weak_is_left_alone(found: dict[str, A
         ]
 
 
-async def test_a_feed_of_another_form_is_not_taken_for_none() -> None:
-    """It would publish what revokes elsewhere; checkpoints have none to be given."""
+async def test_a_republish_setting_of_another_form_is_refused() -> None:
+    """It would publish revocations elsewhere; the stream of checkpoints has none."""
     connection, made = api({"config": HERE | {"republish": {"src": ">", "dest": "x.>"}}})
     with pytest.raises(stream.WeakStream, match="republish is"):
         await stream.ensure(connection, stream.Required())
@@ -258,8 +257,8 @@ async def test_a_feed_of_another_form_is_not_taken_for_none() -> None:
     assert made.asked[-1] == ("STREAM.UPDATE.CHECKPOINTS", THERE)
 
 
-async def test_room_for_checkpoints_is_made_where_there_are_none() -> None:
-    """And where all else about the log is as it must be."""
+async def test_checkpoints_get_their_stream_only_if_the_log_has_none() -> None:
+    """And only if the rest of the log's configuration is right."""
     before = WITHOUT_FEED | {"subjects": stream.BEFORE_CHECKPOINTS}
     look = ("STREAM.INFO.TOKENS", {"subjects_filter": CHECKPOINT})
     states: list[dict[str, Any]] = [{"state": {}}, {"state": {"subjects": None}}, {}]
@@ -290,8 +289,8 @@ async def test_all_streams_are_listed_page_by_page() -> None:
         await stream.every_configuration(connection)
 
 
-async def test_what_a_stream_tells_of_itself() -> None:
-    """Its end, its making, its clock, its tenants."""
+async def test_what_a_stream_reports() -> None:
+    """Its last sequence, creation time, clock and tenants."""
     state = {"last_seq": 9, "subjects": {"tokens.b.tenant": 1, "tokens.a.tenant": 2}}
     info = {"state": state, "created": "2026-11-20T12:00:00.000000001Z", "ts": "2026-11-20T12:00:01Z"}
     connection, made = api(info, info, info, info, {"state": {}})
@@ -333,23 +332,23 @@ async def test_what_a_stream_tells_of_itself() -> None:
         (5, 5, False),
     ],
 )
-async def test_whether_a_range_holds_any(start: int, until: int, holds: bool) -> None:
-    """Both ends included, of what was not deleted meanwhile."""
+async def test_whether_a_range_has_any_message(start: int, until: int, holds: bool) -> None:
+    """Both ends are included, and deleted messages are not."""
     connection, made = api({"state": {"first_seq": 3, "last_seq": 8, "deleted": [4, 5, 6]}})
     assert await stream.holds_any(connection, STREAM, start, until) is holds
     assert made.asked == [("STREAM.INFO.TOKENS", {"deleted_details": True})]
 
 
-async def test_a_range_of_a_whole_stream_and_of_none() -> None:
-    """Nothing deleted is not told; no stream is an error."""
+async def test_a_range_of_a_stream_without_deletions() -> None:
+    """The reply has no list of deletions then; a missing stream is an error."""
     connection, _ = api({"state": {"first_seq": 1, "last_seq": 1}}, refused(1))
     assert await stream.holds_any(connection, STREAM, 1, 1)
     with pytest.raises(jetstream_api.JetStreamMissing, match="has no stream TOKENS: what it was"):
         await stream.holds_any(connection, STREAM, 1, 1)
 
 
-async def test_a_cluster_has_a_while_to_choose_its_leader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever of that its silence is; a broker without JetStream, or another refusal, is told at once."""
+async def test_a_cluster_has_time_to_elect_its_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it reports that; a broker without JetStream, and other refusals, fail at once."""
     for waits in (refused(10005), refused(10008), TimeoutError):
         connection, made = api(waits, {"config": WANTED})
         await stream.ensure_exactly(connection, WANTED)
@@ -368,9 +367,9 @@ async def test_a_cluster_has_a_while_to_choose_its_leader(monkeypatch: pytest.Mo
     assert len(made.asked) == 1
 
 
-async def test_work_that_finds_no_service_is_done_again() -> None:
-    """As nats-py reports it, from its own calls."""
-    silences = TimeoutError, builtins.TimeoutError  # nats-py's, and what `asyncio.timeout` raises
+async def test_work_without_a_leader_is_retried() -> None:
+    """Also for the errors of nats-py's own calls."""
+    silences = TimeoutError, builtins.TimeoutError  # nats-py's, and the one `asyncio.timeout` raises
     tried: list[type[Exception] | None] = [ServiceUnavailableError, *silences, jetstream_api.NoLeader, None]
 
     async def work() -> None:

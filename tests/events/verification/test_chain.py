@@ -1,4 +1,4 @@
-"""One commit after another, by itself: why one cannot follow, in words."""
+"""The check of one commit after another, and its reasons."""
 
 import re
 import sys
@@ -22,21 +22,20 @@ BEFORE = LastCommit(FAMILY, 1, digest(FIRST), STATE, codec.decode(FIRST).at)
 
 
 def why(body: bytes, before: LastCommit | None = None, place: str = PLACE, last_part: str = "live") -> str:
-    """What is said of it."""
+    """The reason for which this commit is bad."""
     with pytest.raises(BadCommit) as bad:
         check(FAMILY, place, body, before, last_part)
     return str(bad.value)
 
 
-def test_what_follows_follows() -> None:
-    """The state it leaves, and its time."""
+def test_the_check_returns_state_and_time() -> None:
     for body, before in ((FIRST, None), (SECOND, BEFORE)):
         commit = codec.decode(body)
         assert check(FAMILY, PLACE, body, before, "live") == (commit.state, commit.at)
 
 
 def test_why_a_first_commit_is_bad() -> None:
-    """What it is, and where it lies."""
+    """Its form, its place, its events and its state."""
     assert why(b"{}").startswith("unreadable: Object missing required field")
     assert why(b"\xff").startswith("unreadable: ")
     assert why(re.sub(rb'"events":\[.*?\}\]', b'"events":[]', FIRST)) == "it holds no events"
@@ -53,8 +52,8 @@ def test_why_a_first_commit_is_bad() -> None:
         )
 
 
-def test_what_follows_another_message_says_which() -> None:
-    """And where the aggregate's last commit lies."""
+def test_a_wrong_predecessor_is_named() -> None:
+    """With the sequence of the aggregate's last commit."""
     with pytest.raises(WrongPredecessor) as astray:
         check(FAMILY, PLACE, MADE.log[2].body, BEFORE, "live")
     assert astray.value.followed == 2
@@ -62,8 +61,8 @@ def test_what_follows_another_message_says_which() -> None:
     assert why(SECOND) == "it follows sequence 1, the aggregate's last commit is at 0"
 
 
-def test_what_is_chained_to_another_body_accuses_it() -> None:
-    """All else of it follows, and is given; an altered time is that one's fault as well."""
+def test_a_wrong_digest_accuses_the_commit_before() -> None:
+    """The state and time are returned nevertheless; an altered time is that commit's fault too."""
     commit = codec.decode(SECOND)
     for time in (BEFORE.at, commit.at.replace(year=2030), None):
         with pytest.raises(BrokenChain) as broken:
@@ -71,24 +70,24 @@ def test_what_is_chained_to_another_body_accuses_it() -> None:
         assert (broken.value.accused, broken.value.checked) == (1, (commit.state, commit.at))
 
 
-def test_time_may_not_go_back() -> None:
-    """Where both times can be known."""
+def test_times_may_not_decrease() -> None:
+    """If both are known."""
     commit = codec.decode(SECOND)
     later = commit.at.replace(year=2030)
     assert why(SECOND, replace(BEFORE, at=later)) == f"it is of {commit.at}, the commit before it of {later}"
     assert check(FAMILY, PLACE, SECOND, replace(BEFORE, at=None), "live")[0] == commit.state
 
 
-def test_a_state_written_otherwise_may_mean_the_same() -> None:
-    """Spaces, as another version might write them; a key twice is found there too."""
+def test_a_state_encoded_differently_may_be_equal() -> None:
+    """For example with spaces, as another version might write it; repeated keys are found there too."""
     spaced = SECOND.replace(b'"state":{', b'"state": {')
     assert check(FAMILY, PLACE, spaced, BEFORE, "live")[0] == codec.decode(SECOND).state
     doubled = SECOND.replace(b'"v":1', b'"v":1,"v":1')
     assert why(doubled, BEFORE) == "it holds a JSON key twice, and readers differ on which one counts"
 
 
-def test_what_only_one_reader_takes_is_bad() -> None:
-    """An unknown field that msgspec passes over, and Python's JSON refuses: a number too long, or nested too deeply."""
+def test_a_commit_that_only_one_reader_accepts_is_bad() -> None:
+    """The codec ignores an unknown field that Python's JSON refuses: a very long number, or deep nesting."""
     assert why(FIRST[:-1] + b',"x":' + b"1" * 5000 + b"}").startswith("unreadable: Exceeds the limit")
     depths = range(1, sys.getrecursionlimit() + 10)
     told = {_verdict(FIRST[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}") for depth in depths}

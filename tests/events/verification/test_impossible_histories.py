@@ -1,4 +1,4 @@
-"""Histories that the service cannot have written, with right chains and states: each breaks one rule (ADR 0025)."""
+"""Impossible histories with right chains and states: each breaks one rule (ADR 0025)."""
 
 import contextlib
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ OPENED: tuple[FamilyEvent, ...] = (
 
 
 def used(expires_at: datetime, family_expires_at: datetime | None = None) -> TokenRedeemed:
-    """A refresh token that stays, by the policy `reuse`."""
+    """A refresh token that stays, with the policy `reuse`."""
     return TokenRedeemed("refresh_token", 0, None, expires_at, family_expires_at)
 
 
@@ -61,14 +61,14 @@ def rotated(generation: int, at: Any, **fields: Any) -> tuple[FamilyEvent, ...]:
 
 @dataclass
 class Step:
-    """A commit, so many seconds after the start."""
+    """A commit at this time after the start."""
 
     seconds: float
     events: tuple[FamilyEvent, ...]
 
 
 def forged(state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime) -> FamilyState:
-    """The state that a forger gives: without the events that `evolve` refuses."""
+    """The state a forger would write: without the events that `evolve` refuses."""
     for event in events:
         with contextlib.suppress(ValueError):
             state = evolve(state, event, at)
@@ -77,7 +77,7 @@ def forged(state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datet
 
 
 def verify(*steps: Step, doubled: bytes = b"") -> Report:
-    """The report on a family of these commits, well chained and folded. `doubled` is put into the last body."""
+    """The report on a family of these commits, correctly chained; `doubled` is inserted into the last body."""
     state, prev, verifier = None, None, Verifier()
     for seq, step in enumerate(steps, 1):
         at = START + timedelta(seconds=step.seconds)
@@ -147,18 +147,18 @@ FROM_ANOTHER = TokenRedeemed("refresh_token", 1), TokenRotated(0, 1, END, 1), ac
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_impossible_history_is_found(steps: tuple[Step, ...], why: str) -> None:
-    """CONTRACT §3 and §4; up to the last commit it is whole."""
+    """CONTRACT §3, §4: the history is whole up to the last commit."""
     fault = verify(*steps).fault
     assert fault is not None and fault.seq == len(steps) and why in fault.why
     assert verify(*steps[:-1]).fault is None
 
 
-def test_two_commits_may_be_of_one_time() -> None:
-    """What writes takes the last commit's time where its clock shows less."""
+def test_two_commits_may_have_one_time() -> None:
+    """A writer uses the last commit's time if its clock shows an earlier one."""
     assert verify(BEGUN, Step(0, rotated(0, START))).fault is None
 
 
-def test_a_key_given_twice_is_found() -> None:
-    """RFC 8259 §4: readers differ on which counts."""
+def test_a_repeated_key_is_found() -> None:
+    """RFC 8259 §4: readers differ on which value counts."""
     fault = verify(BEGUN, doubled=b'{"actor":"client:other",').fault
     assert fault is not None and "twice" in fault.why

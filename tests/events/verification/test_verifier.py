@@ -1,4 +1,4 @@
-"""Verification finds what was done to a log, and where."""
+"""Verification finds alterations of a log, and where they are."""
 
 import inspect
 import re
@@ -35,27 +35,27 @@ def verify(log: list[Stored]) -> Report:
 
 
 def copied(log: list[Stored]) -> list[Stored]:
-    """As a copy in another stream would lie: without gaps, whatever was done."""
+    """The commits as in a copy without gaps."""
     return [replace(stored, seq=seq) for seq, stored in enumerate(log, 1)]
 
 
 def altered(old: bytes, new: bytes, seq: int = TARGET) -> list[Stored]:
-    """One commit with something else in it."""
+    """The log with one commit altered."""
     stored = LOG[seq - 1]
     assert old in stored.body
     return [*LOG[: seq - 1], replace(stored, body=stored.body.replace(old, new)), *LOG[seq:]]
 
 
 def test_an_honest_log_is_whole() -> None:
-    """And the report counts what was checked."""
+    """The report counts the checked commits."""
     assert verify(LOG) == Report(len(LOG), 15, 12, 0, None)
     assert verify([]) == Report(0, 0, 0, 0, None)
 
 
-def test_any_byte_that_is_flipped_is_found() -> None:
-    """Every byte of a commit that has a successor; the first bad sequence is that of the commit itself.
+def test_any_flipped_byte_is_found() -> None:
+    """For every byte of a commit with a successor, the first bad sequence is that commit's.
 
-    Except in `prev`: there the commit and the one before it accuse each other, and both are named.
+    Except in `prev`: then the commit and the one before accuse each other, and both are named.
     """
     body = LOG[TARGET - 1].body
     before = [stored.seq for stored in LOG[: TARGET - 1] if ".family.f2." in stored.subject][-1]
@@ -86,7 +86,7 @@ def test_any_byte_that_is_flipped_is_found() -> None:
     ids=["actor", "rotation", "state", "state's sub", "prev", "version", "wrong subject", "no aggregate", "gap"],
 )
 def test_the_bad_commit_is_named(damage: Callable[[], list[Stored]], seq: int) -> None:
-    """The first bad sequence, and a reason."""
+    """With its sequence and a reason."""
     fault = verify(damage()).fault
     assert fault is not None
     assert fault.why
@@ -104,7 +104,7 @@ def test_the_bad_commit_is_named(damage: Callable[[], list[Stored]], seq: int) -
     ids=["missing", "repeated", "reordered", "replaced by another"],
 )
 def test_a_copy_that_is_not_the_log_is_found(damage: Callable[[list[Stored]], list[Stored]]) -> None:
-    """Even where the copy's own sequences have no gap."""
+    """Although the copy's own sequences have no gap."""
     fault = verify(copied(damage(LOG))).fault
     assert fault is not None
     assert fault.seq >= TARGET - 1
@@ -116,7 +116,7 @@ def test_a_copy_that_is_not_the_log_is_found(damage: Callable[[list[Stored]], li
     ids=["two families of a tenant", "another tenant"],
 )
 def test_a_history_under_another_name_is_found(one: str, other: str) -> None:
-    """No body is altered, so no digest is, nor the tree over them: but the first commit says whose history it is."""
+    """No body or digest changes, and neither does the tree over them, but the first commit names its aggregate."""
     names = {one: other, other: one}
 
     def renamed(stored: Stored) -> Stored:
@@ -129,8 +129,8 @@ def test_a_history_under_another_name_is_found(one: str, other: str) -> None:
     assert fault.seq in (first, min((stored.seq for stored in LOG if other in stored.subject), default=first))
 
 
-def test_a_log_from_before_there_were_names_is_whole() -> None:
-    """The first commits of older versions say nothing of their aggregate."""
+def test_a_log_from_before_aggregates_were_named_is_whole() -> None:
+    """First commits of older versions do not name their aggregate."""
     older = LogMaker(named=False)
     older.open("f")
     older.rotate("f")
@@ -138,8 +138,8 @@ def test_a_log_from_before_there_were_names_is_whole() -> None:
     assert verify(older.log).fault is None
 
 
-def test_a_version_that_left_out_what_it_did_not_know_is_found() -> None:
-    """What a field said is lost to all that follows, so versions do not write side by side (docs/operations.md)."""
+def test_a_commit_of_a_version_that_dropped_a_field_is_found() -> None:
+    """The field is lost for all later commits, so versions must not write side by side (docs/operations.md)."""
     at, place = datetime(2026, 11, 20, 20, 31, tzinfo=UTC), "tokens.acme.client.web"
     disabled = client.ClientDisabled(None, at)
     state = client.evolve(None, disabled)
@@ -150,8 +150,8 @@ def test_a_version_that_left_out_what_it_did_not_know_is_found() -> None:
     assert fault == Fault(2, "its state is not what its events make of the state before")
 
 
-def test_of_a_familys_three_commits_the_middle_one_is_named() -> None:
-    """Whatever was done to it, also to what it says of the one before: that one is whole, and is not accused."""
+def test_the_middle_one_of_a_familys_three_commits_is_named() -> None:
+    """Also if its reference to the first commit was altered: that one is whole and is not accused."""
     made = LogMaker()
     made.open("f")
     made.rotate("f")
@@ -171,8 +171,8 @@ def test_of_a_familys_three_commits_the_middle_one_is_named() -> None:
     assert verify([first, unchained, last]).fault == Fault(2, why, 3)
 
 
-def test_a_family_that_forks_is_found() -> None:
-    """Two commits that follow the same one: what the compare-and-swap exists to prevent."""
+def test_a_fork_of_a_family_is_found() -> None:
+    """Two commits follow the same one, which the conditional append prevents."""
     one, other = LogMaker(), LogMaker()
     for made in (one, other):
         made.open("f")
@@ -183,7 +183,7 @@ def test_a_family_that_forks_is_found() -> None:
 
 
 def test_every_kind_of_aggregate_can_be_checked() -> None:
-    """Whatever has subjects of its own: each function of `events.aggregates.subjects` that makes an aggregate."""
+    """Each function of `events.aggregates.subjects` that returns an aggregate has a kind."""
     from events.aggregates import subjects
 
     functions = inspect.getmembers(subjects, inspect.isfunction)
@@ -191,8 +191,8 @@ def test_every_kind_of_aggregate_can_be_checked() -> None:
     assert made - {"_single"} == KINDS.keys()
 
 
-def test_it_remembers_little_of_a_family() -> None:
-    """One byte string: a million commits must fit."""
+def test_the_memory_for_an_aggregate_is_small() -> None:
+    """It is one byte string, for a million commits must fit."""
     remembered: dict[str, bytes] = defaultdict(bytes)
     verifier = Verifier(remembered)
     for stored in LOG:
@@ -203,8 +203,8 @@ def test_it_remembers_little_of_a_family() -> None:
     assert msgspec.json.decode(msgspec.json.encode(verifier.report()), type=Report) == verifier.report()
 
 
-def test_a_log_that_is_bad_throughout_is_counted_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faults are remembered of a bounded number of aggregates; the first bad commit is named all the same."""
+def test_the_number_of_recorded_faults_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of aggregates with faults; the first bad commit is named nevertheless."""
     monkeypatch.setattr("events.verification.verifier.MAX_KEPT", 3)
     garbage = [replace(stored, body=stored.body.replace(b'"v":1', b'"v":7')) for stored in LOG]
     report = verify(garbage)
@@ -220,7 +220,7 @@ def test_a_log_that_is_bad_throughout_is_counted_so_far(monkeypatch: pytest.Monk
 
 
 def foreign_after(*places: tuple[int, str, bytes]) -> list[Stored]:
-    """A log with foreign messages, each (after how many commits, subject, body); later commits are chained past it."""
+    """A log with foreign messages, each (after how many commits, subject, body); later commits refer past them."""
     made = LogMaker()
     made.open("f")
     for number in range(6):
@@ -231,8 +231,8 @@ def foreign_after(*places: tuple[int, str, bytes]) -> list[Stored]:
     return made.log
 
 
-def test_what_is_foreign_is_named_and_the_chain_goes_past_it() -> None:
-    """Wherever it lies: the commits are whole, and the strangers are named, each with its sequence and why."""
+def test_foreign_messages_are_named_and_the_chain_passes_them() -> None:
+    """Wherever they are, the commits are whole, and each foreign message has its sequence and reason."""
     on_top, nowhere = "tokens.acme.family.f.live", "tokens.public.jwks"
     log = foreign_after((1, on_top, b"{}"), (1, nowhere, b"{}"), (4, "tokens.acme.tenant", b"junk"))
     report = verify(log)
@@ -245,8 +245,8 @@ def test_what_is_foreign_is_named_and_the_chain_goes_past_it() -> None:
     assert report.strangers == 3
 
 
-def test_a_commit_that_was_made_unreadable_is_altered_not_foreign() -> None:
-    """Whatever follows it gives it away; only of the last one nobody can tell."""
+def test_a_commit_made_unreadable_is_altered_and_not_foreign() -> None:
+    """A successor shows it; without one it cannot be known."""
     made = LogMaker()
     made.open("f")
     for _ in range(3):
@@ -259,8 +259,8 @@ def test_a_commit_that_was_made_unreadable_is_altered_not_foreign() -> None:
     assert report.fault is None and [found.seq for found in report.foreign] == [4]
 
 
-def test_a_commit_as_this_version_writes_it_is_read_whole() -> None:
-    """Every field of it, in its order: encoded once more it is the same bytes, which is what makes checking fast."""
+def test_commits_of_this_version_are_encoded_canonically() -> None:
+    """Decoding and encoding gives the same bytes, which makes the check fast."""
     seen = set()
     for stored in LOG:
         kind = kind_of(stored.subject)
@@ -273,8 +273,8 @@ def test_a_commit_as_this_version_writes_it_is_read_whole() -> None:
     assert seen == {"family", "client", "subject"}
 
 
-def test_a_kind_reads_its_own_commits_without_their_state() -> None:
-    """Each field by its name and its type, as the whole codec does; the name of the aggregate may be missing."""
+def test_a_kind_decodes_commits_without_their_state() -> None:
+    """Each field has its name and type, as in the whole codec; the aggregate's name may be missing."""
     for stored in LOG:
         known = kind_of(stored.subject)
         assert known is not None
@@ -304,8 +304,8 @@ def test_a_kind_reads_its_own_commits_without_their_state() -> None:
     ],
     ids=str,
 )
-def test_what_is_remembered_of_an_aggregate_is_recalled(at: datetime | None) -> None:
-    """Its last commit's place, digest, state and time, whatever clock gave that; and no state where none is known."""
+def test_the_memory_of_an_aggregate_round_trips(at: datetime | None) -> None:
+    """Sequence, digest, state and time of its last commit, with any clock; the state may be unknown."""
     made = LogMaker()
     made.open("f")
     state = family.codec.decode(made.log[0].body).state
@@ -316,7 +316,7 @@ def test_what_is_remembered_of_an_aggregate_is_recalled(at: datetime | None) -> 
 
 
 def two_families(length: int) -> list[Stored]:
-    """Of so many commits each: `f` at the odd sequences, `g` at the even ones."""
+    """`f` at the odd sequences and `g` at the even ones, each with `length` commits."""
     made = LogMaker()
     for number in range(length):
         for name in ("f", "g"):
@@ -327,8 +327,8 @@ def two_families(length: int) -> list[Stored]:
     return made.log
 
 
-def test_each_family_that_looked_foreign_is_counted_and_no_stranger_is_left() -> None:
-    """What was a commit once is a fault of its aggregate; what never was stays a stranger."""
+def test_commits_that_looked_foreign_are_counted_as_faults() -> None:
+    """A real foreign message stays one."""
     log = [*two_families(4), Stored(9, "tokens.public.jwks", b"{}")]
     for seq in (3, 4):
         log[seq - 1] = replace(log[seq - 1], body=b"{}")
@@ -340,8 +340,8 @@ def test_each_family_that_looked_foreign_is_counted_and_no_stranger_is_left() ->
     )
 
 
-def test_of_three_commits_the_middle_one_is_named() -> None:
-    """It accuses the first, and the third accuses it: then the first is good. Of two aggregates, each has its own."""
+def test_the_middle_one_of_three_commits_is_named() -> None:
+    """It accuses the first, and the third accuses it, so the first is good; for two aggregates at once."""
     made = LogMaker()
     for _ in range(3):
         for name in ("web", "app"):
@@ -357,7 +357,7 @@ def test_of_three_commits_the_middle_one_is_named() -> None:
 
 
 def test_the_first_of_a_familys_faults_is_named() -> None:
-    """Later ones are a consequence, or come after it."""
+    """Later ones follow from it, or come after it."""
     log = two_families(5)
     for seq in (1, 7):
         log[seq - 1] = replace(log[seq - 1], body=log[seq - 1].body.replace(b"client:web", b"client:wbe"))
@@ -365,8 +365,8 @@ def test_the_first_of_a_familys_faults_is_named() -> None:
     assert (report.faulty, report.fault) == (1, Fault(1, "altered: commit 3 was chained to another body than this", 3))
 
 
-def test_a_key_twice_is_found_at_any_depth() -> None:
-    """In the midst as well as at the top (RFC 8259 §4)."""
+def test_a_repeated_key_is_found_at_any_depth() -> None:
+    """RFC 8259 §4."""
     body = LOG[TARGET - 1].body
     assert body.count(b'"to_generation":1') == 1
     doubled = body.replace(b'"to_generation":1', b'"to_generation":7,"to_generation":1')
@@ -374,8 +374,8 @@ def test_a_key_twice_is_found_at_any_depth() -> None:
     assert fault == Fault(TARGET, "it holds a JSON key twice, and readers differ on which one counts")
 
 
-def test_a_state_that_is_none_is_no_commits() -> None:
-    """A last commit that carries such a one is no commit at all."""
+def test_a_commit_with_an_invalid_state_is_foreign() -> None:
+    """If it is the last one of its aggregate."""
     body = LOG[TARGET - 1].body
     start = body.index(b'"state":') + len(b'"state":')
     for state in (b"7", b"[]", b'{"generation":"x"}'):
@@ -384,8 +384,8 @@ def test_a_state_that_is_none_is_no_commits() -> None:
 
 
 @pytest.mark.parametrize("where", ["honest", "altered", "foreign", "gap"])
-def test_what_is_remembered_between_any_two_messages_changes_nothing(where: str) -> None:
-    """A verification may be interrupted anywhere, also behind what is bad."""
+def test_remembering_between_any_two_messages_changes_nothing(where: str) -> None:
+    """A verification may be interrupted anywhere, also after faults."""
     bad = replace(LOG[TARGET - 1], body=LOG[TARGET - 1].body.replace(b"client:web", b"client:wbe"))
     log = {
         "honest": LOG,
@@ -401,7 +401,7 @@ def test_what_is_remembered_between_any_two_messages_changes_nothing(where: str)
 
 
 def test_a_gap_is_the_streams_own_fault() -> None:
-    """No aggregate is blamed for it; and what lies on no aggregate's subject is named as that."""
+    """No aggregate is accused; a message on a subject without an aggregate is named as such."""
     verifier = Verifier()
     verifier.check(LOG[0])
     verifier.check(Stored(4, "tokens.public.jwks", b"{}"))
@@ -409,8 +409,8 @@ def test_a_gap_is_the_streams_own_fault() -> None:
     assert [found.reason for found in verifier.report().foreign] == ["no aggregate lies on this subject"]
 
 
-def test_a_first_commit_that_is_chained_to_something_is_foreign() -> None:
-    """As the grammar has it; where another commit follows, it was one once and is altered."""
+def test_a_first_commit_with_a_predecessor_is_foreign() -> None:
+    """As in the grammar; if another commit follows, it was altered."""
     log = two_families(2)[::2]
     first = replace(log[0], body=log[0].body.replace(b'"prev":null', b'"prev":"' + b"0" * 64 + b'"'))
     report = verify([first])
@@ -420,8 +420,8 @@ def test_a_first_commit_that_is_chained_to_something_is_foreign() -> None:
 
 
 @pytest.mark.parametrize("place", ["tokens.acme.family.f.junk", "tokens.acme.family.f.revoked"])
-def test_what_is_foreign_accuses_nobody(place: str) -> None:
-    """Though it names a family's last commit as the one before it, with another digest: the chain goes past it."""
+def test_a_foreign_message_accuses_no_commit(place: str) -> None:
+    """Although it refers to a family's last commit with another digest; the chain passes it."""
     made = LogMaker()
     made.open("f")
     made.rotate("f")
@@ -434,8 +434,8 @@ def test_what_is_foreign_accuses_nobody(place: str) -> None:
     assert (report.fault, [found.seq for found in report.foreign]) == (None, [3])
 
 
-def test_what_lies_under_an_aggregate_of_one_subject_is_foreign() -> None:
-    """No family's commit lies there, though its subject ends as a family's does and it names the commit before it."""
+def test_a_message_below_an_aggregate_of_one_subject_is_foreign() -> None:
+    """Its subject ends as a family's does, and it refers to the commit before."""
     made, other = LogMaker(), LogMaker()
     made.configure_client("web")
     other.open("f")
@@ -447,8 +447,8 @@ def test_what_lies_under_an_aggregate_of_one_subject_is_foreign() -> None:
     assert [(found.seq, found.reason) for found in report.foreign] == [(2, "no aggregate lies on this subject")]
 
 
-def test_what_is_bad_by_itself_accuses_nobody() -> None:
-    """A key given twice makes a commit bad, whatever lies before it: also if it is chained to another body."""
+def test_a_commit_bad_by_itself_accuses_no_other() -> None:
+    """It has a repeated key and also a wrong digest of the commit before."""
     log = two_families(2)[::2]
     body = log[1].body.replace(digest(log[0].body).encode(), b"0" * 64).replace(b'"v":1', b'"v":1,"v":1')
     fault = verify([log[0], Stored(2, log[1].subject, body)]).fault
@@ -456,7 +456,7 @@ def test_what_is_bad_by_itself_accuses_nobody() -> None:
 
 
 def test_an_altered_time_is_the_altered_commits_fault() -> None:
-    """Its successor is of an earlier time and chained to another body: that one is whole."""
+    """Its successor has an earlier time and a wrong digest, and is whole."""
     made = LogMaker()
     for _ in range(3):
         made.configure_client("web")
@@ -466,8 +466,8 @@ def test_an_altered_time_is_the_altered_commits_fault() -> None:
 
 
 @pytest.mark.parametrize("time", [b"2026-11-20T12:00:01", b"2026-11-20T12:00:01.5"])
-def test_a_time_without_a_zone_is_none(time: bytes) -> None:
-    """It could be compared with no other."""
+def test_a_time_without_a_zone_is_foreign(time: bytes) -> None:
+    """It could not be compared with others."""
     made = LogMaker()
     made.configure_client("web")
     made.configure_client("web")
@@ -476,14 +476,14 @@ def test_a_time_without_a_zone_is_none(time: bytes) -> None:
     assert (report.fault, [found.seq for found in report.foreign]) == (None, [2])
 
 
-def test_a_later_version_is_told() -> None:
-    """It is no fault of the log's, so whoever reads must know which program can."""
+def test_a_later_version_is_named() -> None:
+    """It is no fault of the log; the reader needs another program."""
     fault = verify(altered(b'"v":1', b'"v":7')).fault
     assert fault is not None and fault.why == "commit version 7, this program reads version 1"
 
 
 def test_a_commit_about_another_person_than_its_subject_is_foreign() -> None:
-    """It is whole by itself, and no reader takes it."""
+    """It is whole by itself, and every reader ignores it."""
     stored = next(stored for stored in LOG if ".subject." in stored.subject)
     place = f"{stored.subject.rpartition('.')[0]}.{'0' * 32}"
     body = re.sub(rb'"aggregate":"[^"]*"', b'"aggregate":"' + place.encode() + b'"', stored.body)

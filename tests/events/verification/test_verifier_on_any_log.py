@@ -1,4 +1,4 @@
-"""Verification on any log: the verdict depends on no memory, and what is foreign is what the grammar calls so."""
+"""Verification of any log: the verdict does not depend on memory, and foreign is what the grammar calls foreign."""
 
 import re
 from collections.abc import Callable
@@ -39,7 +39,7 @@ SUBSTITUTES = [
 
 @st.composite
 def logs_with_strangers(draw: st.DrawFn) -> list[Stored]:
-    """Of two families and a client, with messages among them that somebody made of what the next commit would be."""
+    """Logs of two families and a client, with messages that somebody made from the next commit."""
     made = LogMaker()
     for name in "fg":
         made.open(name)
@@ -64,8 +64,8 @@ def logs_with_strangers(draw: st.DrawFn) -> list[Stored]:
 
 @settings(max_examples=200, deadline=None)
 @given(logs_with_strangers())
-def test_the_verdict_depends_on_no_memory(log: list[Stored]) -> None:
-    """Of however few aggregates the last state is kept as it was decoded, or of none."""
+def test_the_verdict_does_not_depend_on_memory(log: list[Stored]) -> None:
+    """Of the number of aggregates whose last state is kept decoded, which may be none."""
     verdicts = []
     for recent in (0, 1, 10_000):
         with pytest.MonkeyPatch.context() as patched:
@@ -79,8 +79,8 @@ def test_the_verdict_depends_on_no_memory(log: list[Stored]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(logs_with_strangers())
-def test_what_the_grammar_calls_foreign_is_stepped_over(log: list[Stored]) -> None:
-    """By verification as by every other reader; but for what a later commit follows, which was one once."""
+def test_messages_that_the_grammar_calls_foreign_are_skipped(log: list[Stored]) -> None:
+    """By verification as by every reader, except for those that a later commit follows, which were altered."""
     report = verify(log)
     stepped_over = {found.seq for found in report.foreign}
     for stored in log:

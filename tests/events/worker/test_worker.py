@@ -46,14 +46,14 @@ async def _send_after_a_kill(file: Path) -> list[BaseException | None]:
     return [answer.exception() for answer in answers]
 
 
-def test_a_child_that_is_killed_is_told_of_by_every_answer(tmp_path: Path) -> None:
-    """Whatever is handed over before, while and after its end is noticed; on the service's own event loop."""
+def test_every_answer_of_a_killed_child_is_an_error(tmp_path: Path) -> None:
+    """Batches sent before, while and after its end is noticed; on the service's own event loop."""
     told = uvloop.run(_send_after_a_kill(tmp_path / "model"))
     assert len(told) > 1 and all(isinstance(error, ChildGone) for error in told)
 
 
-def test_a_child_that_can_receive_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not wait for ever for a batch that nobody takes in."""
+def test_a_child_that_cannot_receive_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for batches for ever."""
 
     def fail(_size: int) -> bytes:
         raise OSError("the input is broken")
@@ -66,7 +66,7 @@ def test_a_child_that_can_receive_no_more_ends(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
-    """Nobody hears its answer: it ends as at the end of its input, without a word."""
+    """Its answer has no reader, so it ends without output, as at the end of its input."""
     command = [sys.executable, "-m", writer_process.MODULE, str(tmp_path / "model")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -77,7 +77,7 @@ def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
 
 
 async def _batches(endless: bool) -> AsyncGenerator[Batch, None]:
-    """Three commits of one each; then it waits for ever, or ends."""
+    """Three batches of one commit each; then it waits for ever or ends."""
     for seq in (1, 2, 3):
         yield Batch([Stored(seq, "tokens.acme.tenant", b"{}")], 0)
     if endless:
@@ -85,7 +85,7 @@ async def _batches(endless: bool) -> AsyncGenerator[Batch, None]:
 
 
 async def test_a_worker_answers_every_batch_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their order; an empty batch after the last one is the end."""
+    """In their order; an empty batch after the last one marks the end."""
     monkeypatch.setattr(parent, "BATCH_SIZE", 1)
     answers: list[bytes] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -94,8 +94,8 @@ async def test_a_worker_answers_every_batch_and_the_end(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("endless", [True, False])
-async def test_an_error_about_an_answer_ends_the_work(endless: bool) -> None:
-    """It is raised once the worker has ended, while more could come and while the answer to the end is awaited."""
+async def test_an_error_in_the_answer_handler_ends_the_work(endless: bool) -> None:
+    """It is raised once the worker has ended, with and without further batches."""
 
     def answered(answer: bytes) -> None:
         raise ValueError(answer.decode())
@@ -106,14 +106,14 @@ async def test_an_error_about_an_answer_ends_the_work(endless: bool) -> None:
 
 
 async def test_a_worker_that_cannot_start_is_gone() -> None:
-    """What it is fed is answered by nobody."""
+    """Its batches are not answered."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(ChildGone, match="exit code 1"):
             await run_worker(["tests.events.worker.nothing"], _batches(endless=True), lambda _: None)
 
 
-async def test_an_answer_that_nobody_awaits_any_more_is_dropped() -> None:
-    """Whoever waited for it was cancelled: the worker ends in order all the same."""
+async def test_an_answer_nobody_awaits_is_dropped() -> None:
+    """It was cancelled; the worker ends in order."""
     worker = await Worker.start(ECHO)
     (await worker.send(COMMITS)).cancel()
     last = await worker.send([])

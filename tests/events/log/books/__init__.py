@@ -1,1 +1,1 @@
-"""The closing of books as a model (ADR 43), tried in every order before it is built. Start with `model`."""
+"""A model of closing a book of the log (ADR 43), searched in every order before it is built. Start with `model`."""

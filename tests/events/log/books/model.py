@@ -1,11 +1,11 @@
 """A model of the log's books (ADR 43): two replicas, a closer and a broker, one step at a time.
 
-Every value is immutable, and `steps` gives every world that one step leads to, so that a search sees every order in
-which things may happen: messages that arrive late or never, acknowledgements that are lost, leases that lapse, a closer
-that dies. A rule that is broken raises `Broken` in the step that breaks it.
+Every value is immutable, and `steps` gives every world that one step leads to. So a search sees every order of
+events: messages that arrive late or never, lost acknowledgements, leases that lapse, a closer that dies. A step that
+breaks a rule raises `Broken`.
 
-Of time it knows nothing but the order. A family has two states, live and ended; what a refresh is beyond "one more
-commit on top of the one that was read" does not matter here.
+The model has an order, and no time. A family is live or ended; a refresh is only "one more commit on top of the one
+that was read".
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ Fault = Literal[
     "",
     "no stream expected",  # a commit that expects 0 does not name its book
     "no barrier",  # the closer does not wait until every replica knows of the closing
-    "guard of the open book",  # a person's last commit is looked for in the open book alone
-    "first sequence read early",  # the next book begins where the last one stood before it was left
+    "guard of the open book",  # a person's last commit is searched in the open book alone
+    "first sequence read early",  # the next book begins where the last one ended before it was left
     "answers without a lease",
     "next book read last",  # while a book closes, the next one is read after it
-    "acknowledgement in the newest book",  # a commit without an answer is looked for in the newest book alone
+    "acknowledgement in the newest book",  # a commit without an answer is searched in the newest book alone
 ]
 
 Operation = Literal["refresh f", "introspect f", "revoke f", "block", "begin g", "introspect g", "revoke g"]
 
 
 class Broken(Exception):
-    """A promise of the contract's section 3 does not hold."""
+    """A promise of the contract's section 3 is broken."""
 
 
 class Entry(NamedTuple):
-    """A commit in the log. `previous` is the aggregate's sequence below it, as its writer read it; 0 for none."""
+    """A commit in the log; `previous` is the aggregate's sequence below it as its writer read it, 0 for none."""
 
     seq: int
     book: int
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Append(NamedTuple):
-    """A commit on its way: stored if `guard` still ends with `expected` in the book that takes it."""
+    """A sent commit: stored if `guard` still ends with `expected` in the book that takes it."""
 
     aggregate: str
     state: str
@@ -53,7 +53,7 @@ class Append(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """What a replica knows, and how far its request has come."""
+    """What a replica knows, and the progress of its request."""
 
     operations: tuple[Operation, ...]
     book: int = 1
@@ -72,7 +72,7 @@ class Replica(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything. `attached` is the book that takes new commits, 0 while there is none.
+    """The whole state; `attached` is the book that takes new commits, 0 while there is none.
 
     `closings`, `losses`, `lapses` and `crashes` are how many of each may still happen.
     """
@@ -102,10 +102,10 @@ def start(
     lapses: int = 0,
     crashes: int = 0,
 ) -> World:
-    """A log with one family in its first book, and nothing about the person who has it.
+    """A log with one family in its first book, and no commit about its person.
 
-    `operations` are each replica's requests, one after the other. So many books close, messages or acknowledgements
-    are lost or late, leases lapse, and closers die.
+    `operations` are each replica's requests, in order. The numbers bound the closings of books, the lost or late
+    messages and acknowledgements, the lapsed leases and the crashes of closers.
     """
     log = (Entry(1, 1, "f", "live", 0, (-1, 0)),)
     return World(log, tuple(Replica(each) for each in operations), closings, losses, lapses, crashes)
@@ -122,7 +122,7 @@ def steps(world: World) -> Iterator[World]:
 
 
 def is_done(world: World) -> bool:
-    """Whether all that was to be done has been."""
+    """Whether all requests and closings are done."""
     return not world.closings and world.attached == world.books and all(not each.operations for each in world.replicas)
 
 
@@ -134,7 +134,7 @@ def _last(world: World, aggregate: str, *books: int) -> Entry | None:
 
 
 def _stored(world: World, aggregate: str, state: str, previous: int, writer: tuple[int, int]) -> World:
-    """The world with one more commit in the attached book. Raises `Broken` if no aggregate may have that one."""
+    """The world with one more commit in the attached book. Raises `Broken` if the aggregate may not have it."""
     below = next((each for each in reversed(world.log) if each.aggregate == aggregate), None)
     if any(each.seq == world.next_seq for each in world.log):
         raise Broken(f"the sequence {world.next_seq} is in two books")
@@ -151,7 +151,7 @@ def _stored(world: World, aggregate: str, state: str, previous: int, writer: tup
 
 
 def _deliver(world: World) -> Iterator[World]:
-    """A commit reaches the broker, and its answer the replica; or either does not, or not in time."""
+    """A commit reaches the broker and its answer the replica; or one of them is lost or late."""
     for append in world.wire:
         index = append.writer[0]
         rest = world._replace(wire=world.wire - {append})
@@ -169,12 +169,12 @@ def _deliver(world: World) -> Iterator[World]:
         if world.losses:
             yield _with(taken._replace(losses=world.losses - 1), index, replica._replace(at="unanswered"))
     for index, replica in enumerate(world.replicas):
-        if replica.at == "sent" and world.losses:  # no longer waited for; it may still arrive
+        if replica.at == "sent" and world.losses:  # no longer awaited; it may still arrive
             yield _with(world._replace(losses=world.losses - 1), index, replica._replace(at="unanswered"))
 
 
 def _holds(world: World, append: Append) -> bool:
-    """Whether the attached book is the one that the commit is for, and ends as it expects."""
+    """Whether the commit is for the attached book, and that ends as it expects."""
     if not append.expected and append.book != world.attached and world.fault != "no stream expected":
         return False
     last = _last(world, append.guard, world.attached)
@@ -185,7 +185,7 @@ def _holds(world: World, append: Append) -> bool:
 
 
 def _close(world: World) -> Iterator[World]:
-    """What whoever closes a book does next: it follows from the log and the broker, but for the barrier."""
+    """The closer's next step, which follows from log and broker except for the barrier."""
     book, is_closing = world.books, _controlled(world, world.books, "closing")
     if world.closings and world.attached == book and _controlled(world, book, "open") and not is_closing:
         previous = _last(world, "book", *range(1, 9))
@@ -212,7 +212,7 @@ def _controlled(world: World, book: int, state: str) -> bool:
 
 
 def _barrier(world: World, book: int) -> bool:
-    """Whether no replica decides, or still answers, without knowing that the book is closing."""
+    """Whether every replica that decides or answers knows that the book is closing."""
     if world.fault == "no barrier":
         return True
     knows = (book, True)
@@ -232,7 +232,7 @@ def _with(world: World, index: int, replica: Replica) -> World:
 
 
 def _learn(world: World, index: int) -> Iterator[World]:
-    """A commit about the books is applied. A lease is renewed once everything is applied that the log holds."""
+    """Apply a commit about the books. A lease is renewed once everything in the log is applied."""
     replica = world.replicas[index]
     learned = replica
     if not replica.closing and _controlled(world, replica.book, "closing"):
@@ -246,7 +246,7 @@ def _learn(world: World, index: int) -> Iterator[World]:
 
 
 def _lapse(world: World, index: int) -> Iterator[World]:
-    """The lease ends; whoever asked is not told what was decided under it."""
+    """The lease ends; requests decided under it are not answered."""
     replica = world.replicas[index]
     if not replica.leased or not world.lapses:
         return
@@ -258,7 +258,7 @@ def _lapse(world: World, index: int) -> Iterator[World]:
 
 
 def _finished(replica: Replica) -> Replica:
-    """Idle, with the operation under way given up or done."""
+    """The replica idle, with its current operation given up or done."""
     if replica.at == "idle":
         return replica
     return Replica(replica.operations[1:], replica.book, replica.closing, replica.leased, replica.number + 1)
@@ -290,12 +290,12 @@ def _request(world: World, index: int) -> Iterator[World]:
 
 
 def _subject(operation: Operation) -> str:
-    """The aggregate that is read for it."""
+    """The aggregate that the operation reads."""
     return "person" if operation in ("block", "begin g") else operation.rpartition(" ")[2]
 
 
 def _read(world: World, replica: Replica) -> Replica:
-    """The open book first, and what it lacks from the closed ones; while one is closing, the next one before all."""
+    """Read the open book first, and the closed ones for what it lacks; while one closes, read the next one first."""
     aggregate = _subject(replica.operations[0])
     is_forgotten = world.fault == "guard of the open book" and aggregate == "person"
     closed = range(0) if is_forgotten else range(1, replica.book)
@@ -311,7 +311,7 @@ def _read(world: World, replica: Replica) -> Replica:
 
 
 def _read_the_old(world: World, replica: Replica) -> Replica:
-    """What the next book does not have."""
+    """Read the older books for what the next one lacks."""
     aggregate, book = _subject(replica.operations[0]), replica.target
     if world.fault == "next book read last":
         following = max(replica.book, replica.began_in[0]) + 1 if replica.closing else replica.book
@@ -345,7 +345,7 @@ def _decide(world: World, index: int) -> World:
 
 
 def _look(world: World, index: int) -> World:
-    """What became of a commit that nothing was heard of: stored, overtaken, kept out for good, or sent once more."""
+    """The fate of a commit without an answer: stored, overtaken, excluded for good, or sent again."""
     replica = world.replicas[index]
     append = replica.append
     assert append is not None
@@ -357,7 +357,7 @@ def _look(world: World, index: int) -> World:
     ]
     if later and later[0].writer == append.writer:
         return _with(world, index, replica._replace(at="stored", append=None, next_exists=False))
-    if append.guard != append.aggregate:  # nothing would keep a second one out
+    if append.guard != append.aggregate:  # nothing would exclude a second one
         return _with(world, index, _finished(replica))
     if later or replica.next_exists:
         again = replica._replace(at="read", append=None, next_exists=False)
@@ -367,7 +367,7 @@ def _look(world: World, index: int) -> World:
 
 
 def _answer(world: World, index: int, *, is_live: bool) -> World:
-    """The reply, held against what was acknowledged before the request began. Raises `Broken`."""
+    """The reply, compared with what was acknowledged before the request began. Raises `Broken`."""
     replica = world.replicas[index]
     operation = replica.operations[0]
     of = operation.rpartition(" ")[2]

@@ -1,4 +1,4 @@
-"""The promises hold in every order in which a book may close, and each rule of ADR 43 is needed for it."""
+"""The promises hold in every order in which a book may close, and each rule of ADR 43 is necessary."""
 
 from typing import get_args
 
@@ -32,7 +32,7 @@ CAUGHT_BY: dict[Fault, str] = {
 
 
 def _search(world: World) -> int:
-    """Try every order. The number of worlds in which everything was done. Raises `Broken`."""
+    """Search every order; return the number of final worlds. Raises `Broken`."""
     seen, todo, done = {world}, [world], 0
     while todo:
         world = todo.pop()
@@ -45,7 +45,7 @@ def _search(world: World) -> int:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_order_keeps_the_promises(scenario: str) -> None:
-    """And the search is no empty one: it reaches worlds in which all requests are answered and all books closed."""
+    """The search reaches worlds in which all requests are answered and all books closed."""
     assert _search(SCENARIOS[scenario]) > 0
 
 
