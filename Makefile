@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE # the tests start hundreds of processes, and ea
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Heirloom needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	sed -nE '/^(pip|setuptools|wheel|packaging)==/,/[^\]$$/p' requirements.lock > .venv/tools.lock
@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(HALF) .venv/half-0.lock & $(HALF) .venv/half-1.lock && wait $$! # pip uses one core
 	$(BIN)/python -m pip check # a half cannot know whether the lock file is complete
 	$(BIN)/python -m compileall -qq -j 0 -x $(SELDOM_RUN) .venv # on all cores, where pip would use one
-	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e . -e ./client
 	@touch $@
 
 demo: setup
@@ -32,7 +32,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=client $(BIN)/lint-imports
 
 test: check
 	$(BIN)/pytest -n 4 --dist worksteal

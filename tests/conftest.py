@@ -19,7 +19,7 @@ hypothesis.settings.register_profile("heirloom", deadline=None)  # an example's 
 hypothesis.settings.load_profile("heirloom")
 
 TESTS = Path(__file__).parent
-ON_SERVICES = ("system", "operations", "security")
+ON_SERVICES = ("system", "operations", "security", "client")
 
 
 @pytest.fixture(autouse=True)

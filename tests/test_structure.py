@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
-PACKAGES = ("events", "service", "projections", "notary", "heirloom")
+PACKAGES = ("events", "service", "projections", "notary", "heirloom", "client/heirloom_client")
 MOST_FILES = 15
 MOST_LINES = 300
 LONGER = {

@@ -1,0 +1,54 @@
+"""Tokens from Heirloom over NATS, in ten lines: `Client` asks, and its errors are named for the RFCs' codes.
+
+It imports nothing of the service's. Start with `client`, then `endpoint` and `connections`.
+"""
+
+from heirloom_client.client import Client
+from heirloom_client.device import Device
+from heirloom_client.errors import (
+    AccessDenied,
+    AuthorizationPending,
+    Error,
+    ExpiredToken,
+    InvalidClient,
+    InvalidGrant,
+    InvalidRequest,
+    InvalidScope,
+    InvalidTarget,
+    NotPermitted,
+    ServerError,
+    SlowDown,
+    StoreError,
+    TemporarilyUnavailable,
+    UnauthorizedClient,
+    Unavailable,
+    UnsupportedGrantType,
+    UnsupportedTokenType,
+)
+from heirloom_client.tokens import Code, Introspection, Tokens
+
+__all__ = [
+    "AccessDenied",
+    "AuthorizationPending",
+    "Client",
+    "Code",
+    "Device",
+    "Error",
+    "ExpiredToken",
+    "Introspection",
+    "InvalidClient",
+    "InvalidGrant",
+    "InvalidRequest",
+    "InvalidScope",
+    "InvalidTarget",
+    "NotPermitted",
+    "ServerError",
+    "SlowDown",
+    "StoreError",
+    "TemporarilyUnavailable",
+    "Tokens",
+    "UnauthorizedClient",
+    "Unavailable",
+    "UnsupportedGrantType",
+    "UnsupportedTokenType",
+]
