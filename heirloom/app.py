@@ -16,7 +16,7 @@ from events.bus.faststream_broker import Broker
 from events.fairness.request_gate import Gate
 from events.jetstream.other_streams import refuse_other_streams
 from events.log import stream
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.task_cancellation import end
 from heirloom import __version__
 from heirloom.broker.credentials import Credentials

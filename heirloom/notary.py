@@ -18,7 +18,7 @@ from typing import NamedTuple
 from nats.errors import Error as NatsError
 
 from events.bus.broker_version import BrokerTooOld
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.task_cancellation import end
 from heirloom.broker import credentials
 from heirloom.broker.credentials import Credentials

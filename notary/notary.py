@@ -12,9 +12,10 @@ from pathlib import Path
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
 from events.bus.connection import Connection
+from events.log.appender import Conflict
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign
-from events.log.log import Conflict, Log
+from events.log.log import Log
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.checkpoint_checker import CheckpointChecker, CheckState
 from notary.key_files import PUBLIC, NoKey, NotaryState, known_keys, open_key, read_state, write_state

@@ -9,7 +9,7 @@ from nats.errors import Error as NatsError
 
 from events.aggregates.family import CLIENT_GRANT
 from events.bus.connection import Connection
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from service.decide.cut_off import CutOff
 
 P = TypeVar("P", bound=msgspec.Struct)

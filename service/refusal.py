@@ -3,7 +3,7 @@
 import logging
 
 from events.bus.headers import UnreadableHeaders
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from service.errors import OAuthError
 
 log = logging.getLogger("heirloom.server")

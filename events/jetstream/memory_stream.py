@@ -13,8 +13,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from events.bus.connection import Connection
-from events.log.jetstream_api import NOT_FOUND, ApiError, JetStreamMissing, call
-from events.log.log import Unavailable
+from events.log.jetstream_api import NOT_FOUND, ApiError, JetStreamMissing, Unavailable, call
 from events.log.stream import WeakStream, ensure_exactly
 
 REPLY_TIMEOUT_SECONDS = 1.0

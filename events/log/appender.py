@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.histogram import Histogram
 from events.log.batch_choice import BatchChoice
-from events.log.jetstream_api import ApiError
+from events.log.jetstream_api import ApiError, Unavailable
 from events.task_set import TaskSet
 
 WRONG_LAST_SEQUENCE = 10071
@@ -37,10 +37,6 @@ SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 class Conflict(Exception):
     """Another commit of the aggregate came first: the caller loads and decides again."""
-
-
-class Unavailable(Exception):
-    """The log did not acknowledge in time. Whether it has the commit is not known."""
 
 
 class TooLarge(Exception):

@@ -17,10 +17,9 @@ from nats.errors import Error as NatsError
 
 from events.aggregates.subjects import EVERYTHING, STREAM
 from events.bus.connection import Connection
-from events.log.appender import Unavailable
 from events.log.consumer_reader import Batch
 from events.log.direct_response import DirectGet
-from events.log.jetstream_api import JetStreamMissing
+from events.log.jetstream_api import JetStreamMissing, Unavailable
 from events.log.stored_commit import Stored
 from events.log.stream import holds_any
 

@@ -31,6 +31,10 @@ class ApiError(msgspec.Struct, frozen=True):
     description: str = ""
 
 
+class Unavailable(Exception):
+    """The log, or something beside it, cannot be reached now. After an append, the commit may have been stored."""
+
+
 class JetStreamMissing(Exception):
     """The broker answers, but its JetStream does not, or refuses."""
 

@@ -12,15 +12,13 @@ from nats.errors import NoRespondersError, OutboundBufferLimitError
 from events.aggregates.commit import Commit
 from events.aggregates.subjects import SETTINGS, STREAM, Aggregate
 from events.bus.connection import Connection
-from events.log.appender import Appender, Conflict, Unavailable
+from events.log.appender import Appender
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
-from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, call
+from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, Unavailable, call
 from events.log.newest_message import READ_SECONDS, NewestMessages
 from events.log.stored_commit import Stored
 from events.log.stream import last_sequence
-
-__all__ = ["Conflict", "Log", "Unavailable"]
 
 
 class Head(NamedTuple):

@@ -11,8 +11,8 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
-from events.log.appender import Unavailable
 from events.log.direct_response import NOTHING, place_of, status_of
+from events.log.jetstream_api import Unavailable
 from events.log.stored_commit import Stored
 
 READ_SECONDS = 1.0

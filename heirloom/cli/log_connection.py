@@ -11,8 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
 from events.log.grammar import Foreign
-from events.log.jetstream_api import JetStreamMissing
-from events.log.log import Unavailable
+from events.log.jetstream_api import JetStreamMissing, Unavailable
 from heirloom.cli.service_connection import open_bus, reach_log
 
 INTERRUPTED = 130

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from events.bus.connection import Connection
 from events.fairness.request_gate import Gate
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from heirloom.metrics.process_metrics import LOG_TIMEOUT_SECONDS, NO_LEADER, foreign_replies, of_process
 from heirloom.process.process_report import Metric, ProcessReport, Sample, counter, gauge, histogram, only
 from service.context import Context

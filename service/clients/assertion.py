@@ -14,7 +14,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError
 
 from events.bus.connection import Connection
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.log.stream import ensure_exactly
 from service.keys.client_keys import keys_of, weakness
 

@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 from events import base64url
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.task_set import TaskSet
 from service import clock
 from service.connections.admission import Admission, Admitted, ConnectOptions

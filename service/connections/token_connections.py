@@ -13,7 +13,7 @@ from typing import NamedTuple
 from events.aggregates.commit import UnreadableCommit
 from events.aggregates.family import FamilyState, codec
 from events.bus.connection import Connection
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.log.stream import REVOKED_STORED
 from events.task_set import TaskSet
 from service import clock

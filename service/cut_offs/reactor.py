@@ -23,8 +23,8 @@ from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
 from events.jetstream.pull_consumer import PullConsumer
 from events.log.grammar import Foreign, read_commit
-from events.log.jetstream_api import JetStreamMissing, with_a_leader
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import JetStreamMissing, Unavailable, with_a_leader
+from events.log.log import Log
 from events.log.stored_commit import Stored
 from events.task_cancellation import end
 from events.task_set import TaskSet

@@ -9,7 +9,9 @@ from events.aggregates import subjects
 from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.family import FamilyRevoked, FamilyState, codec, fold, is_of_a_person, revokes
 from events.fairness.token_buckets import Buckets
-from events.log.log import Conflict, Log, Unavailable
+from events.log.appender import Conflict
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from service import clock
 from service.decide.decision import Decision, Done, Granted, Outcome, Refused, blocked
 from service.families.cache import FamilyCache, LoadedFamily, from_head

@@ -6,7 +6,9 @@ from typing import NamedTuple, TypeVar
 
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.subjects import Aggregate
-from events.log.log import Conflict, Log, Unavailable
+from events.log.appender import Conflict
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from events.log.stored_commit import Stored
 from service import clock
 from service.keys.mac_tokens import new_id

@@ -14,7 +14,8 @@ from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
 from events.log.grammar import Foreign, aggregate_on, read_commit
-from events.log.log import Head, Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Head, Log
 from events.log.stored_commit import Stored
 from service.keys.keyring import Keyring
 from service.registry.blocked_subjects import BlockedSubjects

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.bus.connection import Connection
-from events.log.jetstream_api import JetStreamMissing
-from events.log.log import Unavailable
+from events.log.jetstream_api import JetStreamMissing, Unavailable
 from events.log.stream import broker_time
 from service import clock
 from service.errors import OAuthError

@@ -7,7 +7,8 @@ from nats.errors import Error as NatsError
 
 from events.bounded_map import BoundedMap
 from events.bus.connection import Connection
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from service.keys.seal import Seal
 
 CONSUMER = "reactor"

@@ -18,8 +18,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
-from events.log.jetstream_api import call
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable, call
+from events.log.log import Log
 from events.log.stream import ensure_exactly
 from events.task_set import TaskSet
 from service.keys.mac_tokens import new_id

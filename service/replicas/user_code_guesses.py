@@ -13,8 +13,7 @@ import msgspec
 from events.aggregates.subjects import subject_digest
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
-from events.log.jetstream_api import ApiError
-from events.log.log import Unavailable
+from events.log.jetstream_api import ApiError, Unavailable
 from service.errors import OAuthError
 
 STREAM = "GUESSES"

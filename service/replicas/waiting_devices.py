@@ -18,8 +18,9 @@ from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, fo
 from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
-from events.log.jetstream_api import NO_MESSAGE, ApiError
-from events.log.log import Conflict, Log, Unavailable
+from events.log.appender import Conflict
+from events.log.jetstream_api import NO_MESSAGE, ApiError, Unavailable
+from events.log.log import Log
 from service import clock
 from service.decide.device_authorization import DEVICE_CODE_SECONDS, MAX_WAITING_OF_TENANT
 from service.errors import OAuthError

@@ -15,7 +15,8 @@ from nats.errors import Error as NatsError
 
 from events.aggregates.subjects import family as aggregate_of
 from events.bus.connection import Connection
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from tests.faults.history import History, Operation, digest, generation_of
 
 MIX = {"refresh": 50, "double": 15, "stale": 10, "retry": 5, "revoke": 5, "introspect": 15}

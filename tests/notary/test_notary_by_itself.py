@@ -10,8 +10,8 @@ import pytest
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.bus.connection import Connection
+from events.log.appender import Conflict
 from events.log.consumer_reader import Batch
-from events.log.log import Conflict
 from events.log.stored_commit import Stored
 from notary import newest_checkpoint, notary
 from notary.checkpoint import Checkpoint, read_checkpoint, sign

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.log.stream import last_sequence
 from events.verification.verifier import Report
 from heirloom.backup.backup import back_up

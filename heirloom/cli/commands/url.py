@@ -17,8 +17,7 @@ from events.aggregates.subjects import CLIENT_ID, TENANT
 from events.bus.connect import connect
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
-from events.log.jetstream_api import JetStreamMissing
-from events.log.log import Unavailable
+from events.log.jetstream_api import JetStreamMissing, Unavailable
 from heirloom.broker.roles import SHOWN, inbox
 from heirloom.cli.options import DATA
 from heirloom.cli.service_connection import open_bus, own_service, reach_log

@@ -10,9 +10,10 @@ from events.aggregates.subjects import Aggregate, family, subject
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.appender import HEADERS_BYTES, Append, Appender, TooLarge
+from events.log.appender import HEADERS_BYTES, Append, Appender, Conflict, TooLarge
 from events.log.consumer_reader import read
-from events.log.log import Conflict, Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from tests.broker import Broker
 
 _numbers = itertools.count()

@@ -12,7 +12,7 @@ from events.bus.connection import Connection
 from events.bus.parser import RawHandler
 from events.log import appender as module
 from events.log.appender import HEADERS_BYTES, WRITE_IN_FLIGHT, WRONG_LAST_SEQUENCE, Appender, Conflict, TooLarge
-from events.log.appender import Unavailable as UnavailableLog
+from events.log.jetstream_api import Unavailable as UnavailableLog
 
 
 class Sent(NamedTuple):

@@ -16,7 +16,7 @@ from events.bus.connection import Connection
 from events.log import stream
 from events.log.direct_reader import commit_at, read_direct
 from events.log.direct_response import DirectGet
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.log.stored_commit import Stored
 from heirloom.cli.audit.verify import verify_log
 from tests.broker import Broker

@@ -16,8 +16,8 @@ from events.aggregates.subjects import SETTINGS, family
 from events.bus.connection import Connection
 from events.bus.parser import RawHandler
 from events.log.consumer_reader import Batch
-from events.log.jetstream_api import JetStreamMissing
-from events.log.log import Head, Log, Unavailable
+from events.log.jetstream_api import JetStreamMissing, Unavailable
+from events.log.log import Head, Log
 from events.log.newest_message import READ_SECONDS
 from events.log.stored_commit import Stored
 from tests.projections.logs import LogMaker

@@ -23,7 +23,8 @@ from events.aggregates.commit import VERSION, Codec, Commit
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from events.log.stored_commit import Stored
 from service import clock
 from service.accounts import ENDPOINTS, endpoints

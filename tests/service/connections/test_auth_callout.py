@@ -13,7 +13,7 @@ import pytest
 from nats.errors import Error as NatsError
 
 from events.fairness.fair_queue import NoRoom
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from service import clock
 from service.connections.admission import Admitted, ConnectOptions
 from service.connections.auth_callout import SUBJECT, Callout

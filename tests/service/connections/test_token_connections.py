@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit
 from events.aggregates.family import FamilyCommit, FamilyState, Revocation, codec
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from service import clock
 from service.clock import FOR_EVER
 from service.connections import token_connections as token_connections

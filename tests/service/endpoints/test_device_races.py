@@ -18,7 +18,8 @@ from events.aggregates.subjects import family
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from events.log.stored_commit import Stored
 from service import clock
 from service.context import Caller

@@ -15,8 +15,9 @@ from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.appender import Appender
-from events.log.log import Conflict, Head, Log, Unavailable
+from events.log.appender import Appender, Conflict
+from events.log.jetstream_api import Unavailable
+from events.log.log import Head, Log
 from service import clock
 from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code
 from service.decide.decision import Decision, Done, Granted, Refused

@@ -16,7 +16,8 @@ from events.aggregates.family import (
 )
 from events.aggregates.subjects import Aggregate
 from events.fairness.token_buckets import Buckets
-from events.log.log import NOTHING, Conflict, Head, Log
+from events.log.appender import Conflict
+from events.log.log import NOTHING, Head, Log
 from events.log.stored_commit import Stored
 from service import clock
 from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code

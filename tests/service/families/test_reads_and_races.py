@@ -20,7 +20,9 @@ from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.log import Conflict, Head, Log, Unavailable
+from events.log.appender import Conflict
+from events.log.jetstream_api import Unavailable
+from events.log.log import Head, Log
 from events.log.stored_commit import Stored
 from service.access_tokens.recognise import Actor, Claims
 from service.admin import client as client_admin

@@ -10,7 +10,8 @@ import pytest
 from events.aggregates import key as key_events
 from events.aggregates import subjects
 from events.bus.connection import Connection
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from events.task_cancellation import end
 from service.admin.key import ensure_keys, rotate
 from service.context import AdminContext

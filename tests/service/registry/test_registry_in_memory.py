@@ -22,7 +22,8 @@ from events.aggregates.subjects import Aggregate
 from events.fairness.token_buckets import Bucket
 from events.log.consumer_reader import Batch
 from events.log.grammar import read_commit
-from events.log.log import Head, Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Head, Log
 from events.log.stored_commit import Stored
 from events.token_format import Kind
 from service.clock import FOR_EVER

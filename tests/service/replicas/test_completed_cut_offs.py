@@ -12,7 +12,8 @@ from nats.js.client import JetStreamContext
 
 from events.aggregates.subjects import STREAM
 from events.bus.connect import connect
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.replicas import completed_cut_offs

@@ -13,7 +13,8 @@ from nats.errors import Error as NatsError
 
 from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.registry.registry import LEASE_SECONDS, Registry

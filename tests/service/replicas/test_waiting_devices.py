@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from events.aggregates.family import DeviceAuthorizationStarted
 from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.log.log import Unavailable
+from events.log.jetstream_api import Unavailable
 from events.log.stream import last_sequence
 from service import clock
 from service.errors import OAuthError

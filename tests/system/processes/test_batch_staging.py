@@ -13,7 +13,8 @@ from nats.errors import Error as NatsError
 from events.aggregates.subjects import Aggregate, family
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
-from events.log.log import Log, Unavailable
+from events.log.jetstream_api import Unavailable
+from events.log.log import Log
 from heirloom.broker.batch_staging import MEMORY, PREFIX, Staging, staged_at
 from tests.broker import Broker
 from tests.system.service import PATIENCE_SECONDS, Service
