@@ -12,7 +12,6 @@ from notary.signed_note import Key, MalformedNote, Signer, parse_key, parse_sign
 
 KEY = "notary.key"
 PUBLIC = "notary.pub"
-STATE = "notary.state"
 
 START_AGAIN = " and start again, under a new key"
 """The end of the advice in error texts."""

@@ -5,7 +5,7 @@ first. There are at most log2(size) + 1 of them, so a tree of any length fits in
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -69,23 +69,6 @@ def inclusion_path(index: int, size: int) -> list[Range]:
     return path[::-1]
 
 
-def consistency_path(old: int, size: int) -> list[Range]:
-    """The subtrees whose roots prove that the tree of `size` begins with that of `old`: PROOF of RFC 6962 §2.1.2."""
-    if not 0 < old <= size:
-        raise ValueError(f"a tree of {size} has no beginning of {old}")
-    path, start, stop = [], 0, size
-    while old != stop:
-        middle = start + _split(stop - start)
-        if old <= middle:
-            path.append((middle, stop))
-            stop = middle
-        else:
-            path.append((start, middle))
-            start = middle
-    # the verifier knows the old tree's own root, but not that of a part
-    return ([] if start == 0 else [(start, stop)]) + path[::-1]
-
-
 class PathReader:
     """Computes the roots of a path's subtrees from the leaf hashes in order, in one pass over the log."""
 
@@ -108,16 +91,6 @@ class PathReader:
         return [self._trees[subtree].root() for subtree in self._path]
 
 
-def prove_inclusion(leaves: Iterable[bytes], index: int, size: int) -> list[bytes]:
-    """Make the audit path of RFC 6962 §2.1.1 from all `size` leaf hashes."""
-    return _prove(leaves, inclusion_path(index, size))
-
-
-def prove_consistency(leaves: Iterable[bytes], old: int, size: int) -> list[bytes]:
-    """Make the consistency proof of RFC 6962 §2.1.2 from all `size` leaf hashes."""
-    return _prove(leaves, consistency_path(old, size))
-
-
 def includes(root: bytes, size: int, index: int, leaf: bytes, hashes: Sequence[bytes]) -> bool:
     """Whether the proof leads from the leaf hash at `index` to the root of the tree of `size`."""
     if not 0 <= index < size:
@@ -128,33 +101,6 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, hashes: Sequence[b
     for (start, _), hash in zip(path, given, strict=True):
         leaf = node_hash(hash, leaf) if start < index else node_hash(leaf, hash)
     return leaf == root
-
-
-def continues(old_root: bytes, old: int, root: bytes, size: int, hashes: Sequence[bytes]) -> bool:
-    """Whether the proof shows that the tree of `size` leaves begins with that of `old` leaves (RFC 6962 §2.1.2)."""
-    if not 0 < old <= size:
-        return False
-    path, given = consistency_path(old, size), list(hashes)
-    if len(given) != len(path):
-        return False
-    if path and path[0][1] == old:
-        before = after = given.pop(0)
-        path.pop(0)
-    else:
-        before = after = old_root  # the old tree is a whole subtree of the new one
-    for (start, _), hash in zip(path, given, strict=True):
-        if start < old:
-            before, after = node_hash(hash, before), node_hash(hash, after)
-        else:
-            after = node_hash(after, hash)
-    return before == old_root and after == root
-
-
-def _prove(leaves: Iterable[bytes], path: list[Range]) -> list[bytes]:
-    reader = PathReader(path)
-    for leaf in leaves:
-        reader.add(leaf)
-    return reader.hashes()
 
 
 def _split(size: int) -> int:

@@ -57,6 +57,8 @@ STATEMENTS = (
     tuple(statement for projection in PROJECTIONS for statement in projection.STATEMENTS) + foreign_messages.STATEMENTS
 )
 
+PART = 1
+"""The `user_version` of a file with a part of the log, such as one family, which must not be taken for the whole."""
 CACHE_KIB = 64 * 1024
 
 migrations = Migrations("read-model")
@@ -94,11 +96,10 @@ class Halted(Exception):
 class ReadModel:
     """The only writer of a read model file, which it creates if need be. Raises `UnusableReadModel`.
 
-    A read model of a part of the log is not `gapless`.
+    That of a part of the log, whose file is marked with `PART`, may have gaps.
     """
 
-    def __init__(self, path: Path, *, gapless: bool = True) -> None:
-        self._gapless = gapless
+    def __init__(self, path: Path) -> None:
         self.stepped_over: list[Foreign] = []
         """The foreign messages since the caller last took them from here."""
         try:
@@ -108,6 +109,7 @@ class ReadModel:
         try:
             self._db = Database(self._connection)
             _prepare(self._db)
+            self._gapless = self._connection.execute("PRAGMA user_version").fetchone()[0] != PART
             self._load()
         except sqlite3.DatabaseError as error:
             self._connection.close()

@@ -7,18 +7,23 @@ from typing import Any
 import click
 import msgspec
 
+from heirloom.moment import Moment
+
 _BEGINNING, _END = "00:00:00", "23:59:59.999999"
 _SEQUENCE = re.compile(r"[0-9]{1,100}")
 """More digits than any sequence has, so that the service reports which sequences exist."""
 
 
-class When(click.ParamType[datetime]):
+class TimeParam(click.ParamType[datetime]):
     """An RFC 3339 time, a day, or how long ago: `90s`, `30m`, `6h`, `2d`.
 
-    A day is its beginning; of an option `--until`, its last microsecond, since what it names is included.
+    A day is its beginning; with `end_of_day` its last microsecond, for an option that includes the day it names.
     """
 
     name = "time"
+
+    def __init__(self, *, end_of_day: bool = False) -> None:
+        self._time_of_day = _END if end_of_day else _BEGINNING
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """The time in UTC."""
@@ -31,7 +36,7 @@ class When(click.ParamType[datetime]):
             except OverflowError:
                 self.fail(f"{value} is longer ago than there is time", param, ctx)
         is_day = re.fullmatch(r"\d{4}-\d\d-\d\d", value)
-        text = f"{value}T{_END if _is_until(param) else _BEGINNING}" if is_day else value
+        text = f"{value}T{self._time_of_day}" if is_day else value
         try:
             found: datetime = msgspec.convert(text, datetime)
         except msgspec.ValidationError:
@@ -46,17 +51,16 @@ class When(click.ParamType[datetime]):
             self.fail(f"{value} is out of range: ask for a time within the years 2 to 9998", param, ctx)
 
 
-class Until(click.ParamType[int | datetime]):
-    """A sequence of the log, or a time."""
+class MomentParam(click.ParamType[Moment]):
+    """A sequence of the log, or a time as of `TimeParam`."""
 
     name = "seq|time"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | datetime:
+    def __init__(self, *, end_of_day: bool = False) -> None:
+        self._time = TimeParam(end_of_day=end_of_day)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
         """The sequence or the time."""
         if isinstance(value, int) or (isinstance(value, str) and _SEQUENCE.fullmatch(value)):
             return int(value)
-        return When().convert(value, param, ctx)
-
-
-def _is_until(param: click.Parameter | None) -> bool:
-    return param is not None and "--until" in param.opts
+        return self._time.convert(value, param, ctx)

@@ -58,6 +58,13 @@ class Selection(NamedTuple):
         return [] if early or late else found
 
 
+class Remainder(NamedTuple):
+    """The sequences of the log that are still to be exported: after `after`, up to `until` (None: without end)."""
+
+    after: int
+    until: int | None
+
+
 class Missing(Exception):
     """A required library is not installed; the message says how to install it."""
 
@@ -105,16 +112,16 @@ async def write_records(
     connection: Connection,
     sink: Sink,
     selection: Selection,
-    extent: tuple[int, int | None],
+    remainder: Remainder,
     advance: Callable[[int], None],
     found: Callable[[Foreign], None],
 ) -> None:
-    """Write the records after the first sequence of `extent`, up to the second (None: without end).
+    """Write the records of the selection that remain.
 
     `advance` receives the sequence reached, `found` each foreign message that was stepped over. Raises
     `UnreadableCommit`, `Unavailable`, and `BadExport` where the file begins as another export.
     """
-    after, end = extent
+    after, end = remainder
     start = max(selection.since if isinstance(selection.since, int) else 1, after + 1)
     if isinstance(selection.until, int):
         end = min(end, selection.until) if end is not None else selection.until

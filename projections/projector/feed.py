@@ -16,7 +16,7 @@ from events.log.grammar import Foreign
 from events.log.stored_commit import Stored
 from events.worker.parent import ChildGone, run_worker
 from projections.projector import writer_process
-from projections.projector.writer_process import PART, Outcome
+from projections.projector.writer_process import Outcome
 
 _decode = msgspec.json.Decoder(Outcome).decode
 
@@ -24,8 +24,8 @@ _decode = msgspec.json.Decoder(Outcome).decode
 class Extent(NamedTuple):
     """A part of the log: from sequence `start` to `until` (None: without end), as long as `wanted` is true.
 
-    With a narrower `filter` than the whole log the read model has gaps, and is told so. Without an end, `pause` is
-    awaited between two reads of the log's end.
+    A narrower `filter` than the whole log is for a read model that may have gaps: its file is marked with
+    `read_model.PART`. Without an end, `pause` is awaited between two reads of the log's end.
     """
 
     start: int = 1
@@ -64,7 +64,7 @@ async def feed(
         if not outcome.is_well:
             raise _Stopped(outcome)
 
-    command = [writer_process.MODULE, str(path), *([] if extent.filter == EVERYTHING else [PART])]
+    command = [writer_process.MODULE, str(path)]
     batches = read_direct(connection, extent.start, filter=extent.filter, until=extent.until, pause=extent.pause)
     try:
         await run_worker(command, batches if extent.wanted is None else _while(batches, extent.wanted), answered)

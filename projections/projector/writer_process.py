@@ -1,6 +1,6 @@
 """The process that writes the read model, fed through a pipe by `feed`.
 
-It is started by `python -m projections.projector.writer_process FILE [part]`.
+It is started by `python -m projections.projector.writer_process FILE`.
 """
 
 import sqlite3
@@ -16,8 +16,6 @@ from projections.read_model import Halted, ReadModel, UnusableReadModel
 
 MODULE = "projections.projector.writer_process"
 """The name by which `run_worker` starts it."""
-PART = "part"
-"""The argument for a read model of a part of the log."""
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):
@@ -56,7 +54,7 @@ def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
 def main() -> None:
     """Serve batches until the input ends."""
     try:
-        model = ReadModel(Path(sys.argv[1]), gapless=PART not in sys.argv[2:])
+        model = ReadModel(Path(sys.argv[1]))
     except UnusableReadModel as unusable:
         sys.exit(f"heirloom: {sys.argv[1]}: {unusable}")
     serve(lambda commits: msgspec.json.encode(apply(model, commits)))

@@ -32,5 +32,14 @@ def incidents(context: QueryContext, request: ReasonRequest) -> Answer:
 
 def _page(kind: str, context: QueryContext, request: ListRequest, *filters: str | None) -> Page:
     since, until = times(request)
-    tenant, limit = context.tenant, request.limit
-    return Page(kind, tenant, request.sub, request.client_id, filters, since, until, limit, request.cursor)
+    return Page(
+        kind,
+        context.tenant,
+        sub=request.sub,
+        client_id=request.client_id,
+        filters=filters,
+        since=since,
+        until=until,
+        limit=request.limit,
+        cursor=request.cursor,
+    )

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from notary.checkpoint import Checkpoint, sign
 from notary.inclusion_proof import Proof, Prover, Unproven, check
-from notary.merkle_tree import Tree, leaf_hash, prove_inclusion
+from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import MalformedNote, Signer
+from tests.notary.proofs import prove_inclusion
 
 SIGNER, OTHER = Signer.fresh("heirloom/1"), Signer.fresh("heirloom/1")
 BODIES = [str(number).encode() for number in range(7)]

@@ -8,18 +8,8 @@ from hypothesis import strategies as st
 from pymerkle import InmemoryTree, verify_inclusion
 from pymerkle.proof import ConsistencyProof, InclusionProof
 
-from notary.merkle_tree import (
-    EMPTY_ROOT,
-    Tree,
-    consistency_path,
-    continues,
-    includes,
-    inclusion_path,
-    leaf_hash,
-    node_hash,
-    prove_consistency,
-    prove_inclusion,
-)
+from notary.merkle_tree import EMPTY_ROOT, Tree, includes, inclusion_path, leaf_hash, node_hash
+from tests.notary.proofs import consistency_path, continues, prove_consistency, prove_inclusion
 
 BODIES = [
     bytes.fromhex(body)

@@ -24,12 +24,13 @@ from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key_files import NoKey, NotaryState, read_state, write_state
 from notary.log_verifier import LogVerifier, VerificationProgress
 from notary.merged_reader import read_with_checkpoints
-from notary.merkle_tree import continues, leaf_hash, prove_consistency
+from notary.merkle_tree import leaf_hash
 from notary.newest_checkpoint import newest_checkpoint
 from notary.notary import Notary, Refusal
 from notary.signed_note import Signer
 from tests.broker import Broker
 from tests.notary.log.logs import checkpoints_of, empty, rotated_log
+from tests.notary.proofs import continues, prove_consistency
 
 
 @dataclass

@@ -15,8 +15,18 @@ from events.aggregates.subjects import FAMILY_ID, TENANT
 from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
 from heirloom.cli.options import where
 from heirloom.cli.tables import print_text
-from heirloom.cli.time_param import Until
-from heirloom.export.export import FORMATS, PARQUET, Missing, Selection, find_position, open_sink, resume, write_records
+from heirloom.cli.time_param import MomentParam
+from heirloom.export.export import (
+    FORMATS,
+    PARQUET,
+    Missing,
+    Remainder,
+    Selection,
+    find_position,
+    open_sink,
+    resume,
+    write_records,
+)
 from heirloom.export.line_formats import BadExport, ExportPosition
 from heirloom.moment import Moment, is_inverted
 
@@ -40,8 +50,8 @@ class _Job(NamedTuple):
     show_default=True,
     help="Parquet needs heirloom-oauth[parquet].",
 )
-@click.option("--since", type=Until(), help="From that sequence or time on.")
-@click.option("--until", type=Until(), help="Up to that sequence or time.")
+@click.option("--since", type=MomentParam(), help="From that sequence or time on.")
+@click.option("--until", type=MomentParam(end_of_day=True), help="Up to that sequence or time.")
 @click.option(
     "--tenant",
     metavar="TENANT",
@@ -110,9 +120,9 @@ async def _export(data: Path, nats: str | None, job: _Job, position: ExportPosit
         bar = nullcontext(lambda _: None) if job.file is None or job.follow else progress("exporting", end)
         with closing(open_sink(job.file, job.form, resumed)) as sink, bar as advance:
             last = 0 if position is None else position.seq
-            extent = last, None if job.follow else end
+            remainder = Remainder(last, None if job.follow else end)
             writing = asyncio.create_task(
-                write_records(connection, sink, job.selection, extent, advanced, stepped_over)
+                write_records(connection, sink, job.selection, remainder, advanced, stepped_over)
             )
             if job.follow:
                 for signum in (signal.SIGTERM, signal.SIGINT):

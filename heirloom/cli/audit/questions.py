@@ -10,7 +10,7 @@ import click
 from heirloom.cli.audit.audit_query import SINCE, UNTIL, paged, query, query_once, show
 from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.tables import Answer, Row, newest, plain, print_facts, print_page, shown, when
-from heirloom.cli.time_param import Until, When
+from heirloom.cli.time_param import MomentParam, TimeParam
 
 _TOKEN_HELP = """Was this token valid, and which commit decided it?
 
@@ -27,7 +27,9 @@ introspection does that.
     "--family", "family_id", metavar="FAMILY_ID", help="With --generation: a refresh token, instead of the token."
 )
 @click.option("--generation", type=click.IntRange(0), help="0 is the first of its family.")
-@click.option("--at", type=When(), help="A day (its beginning), a time (RFC 3339), or how long ago; otherwise now.")
+@click.option(
+    "--at", type=TimeParam(), help="A day (its beginning), a time (RFC 3339), or how long ago; otherwise now."
+)
 def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str | None, **about: Any) -> None:
     """Print whether a token was valid, and the commit that decided it."""
     about["token"] = sys.stdin.buffer.read().decode(errors="replace").strip() if text == "-" else text
@@ -36,7 +38,7 @@ def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str
 
 @click.command("as-of")
 @paged
-@click.argument("moment", type=Until(), metavar="SEQ|TIME")
+@click.argument("moment", type=MomentParam(), metavar="SEQ|TIME")
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="This family alone.")
 @click.option("--sub", metavar="SUB", help="The families of this person.")
 def as_of(data: Path, nats: str | None, tenant: str, form: str | None, moment: int | datetime, **about: Any) -> None:

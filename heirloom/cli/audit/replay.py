@@ -22,19 +22,19 @@ from events.log.grammar import Foreign, read_commit
 from events.log.stored_commit import Stored
 from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
 from heirloom.cli.options import FILE, where
-from heirloom.cli.time_param import Until
+from heirloom.cli.time_param import MomentParam
 from projections.projector.feed import Extent, feed
 from projections.projector.writer_process import Outcome
-from projections.read_model import ReadModel, UnusableReadModel
-
-PART = 1
-"""The `user_version` of a file with one family only, which must not be taken for the whole."""
+from projections.read_model import PART, ReadModel, UnusableReadModel
 
 
 @click.command()
 @where
 @click.option(
-    "--until", "end", type=Until(), help="As of this sequence or time, or the end of this day; otherwise now."
+    "--until",
+    "end",
+    type=MomentParam(end_of_day=True),
+    help="As of this sequence or time, or the end of this day; otherwise now.",
 )
 @click.option("--family", "family_id", metavar="FAMILY_ID", help="Of this family alone.")
 @click.option("--into", "named", type=FILE, help="A new file.  [default: replay.db, or the next that is free]")

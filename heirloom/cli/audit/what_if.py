@@ -12,7 +12,7 @@ from events.worker.parent import ChildGone
 from heirloom.cli.audit.audit_query import query, show
 from heirloom.cli.log_connection import progress, reading
 from heirloom.cli.tables import Answer, Row, plain, print_facts, print_page, print_text, when
-from heirloom.cli.time_param import Until
+from heirloom.cli.time_param import MomentParam
 from heirloom.moment import Moment, is_inverted
 from heirloom.what_if.findings import Findings, Scenario, changes_of
 from heirloom.what_if.query import CannotTell, find_out
@@ -34,8 +34,10 @@ SECONDS = click.IntRange(0)
 @click.option("--no-required-acr", is_flag=True, help="As if none had been required.")
 @click.option("--scope-narrowing", type=click.Choice(["request", "sticky"]), help="scope_narrowing.")
 @click.option("--client", "client_id", metavar="CLIENT_ID", help="Of this client's families alone.")
-@click.option("--since", type=Until(), help="Families that began at that sequence or time, or later.")
-@click.option("--until", type=Until(), help="History up to that sequence or time, or the end of that day.")
+@click.option("--since", type=MomentParam(), help="Families that began at that sequence or time, or later.")
+@click.option(
+    "--until", type=MomentParam(end_of_day=True), help="History up to that sequence or time, or the end of that day."
+)
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Families named.")
 def what_if(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,

@@ -63,10 +63,9 @@ class _Story:
         self._step = 0
 
     async def run(self) -> None:
-        with self._console.status("Starting a broker, the token service and its read model"):
-            service = running(ServiceOptions(self._data, port=0))
-            where = await service.__aenter__()
-        try:
+        async with contextlib.AsyncExitStack() as service:
+            with self._console.status("Starting a broker, the token service and its read model"):
+                where = await service.enter_async_context(running(ServiceOptions(self._data, port=0)))
             async with open_bus(self._data, None, "operator") as operator:
                 await apply_seed(operator, SEED)
             url = credentials.load(self._data).client_url("acme", "web", where.host)
@@ -74,8 +73,6 @@ class _Story:
             family_id = await self._theft(app)
             await app.close()
             await self._proof(family_id)
-        finally:
-            await service.__aexit__(None, None, None)
 
     async def _theft(self, app: Connection) -> str:
         self._print_step(

@@ -146,14 +146,26 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
     logging.basicConfig(level=logging.WARNING, format="heirloom: %(message)s")
     logging.getLogger("heirloom").setLevel(logging.WARNING)
     plan = read_seed(seed) if seed is not None else None
-    how = "always" if sync == "always" else "2m"
     try:
         tls = required(host, tls_cert, tls_key, tls_ca)
         if tls is not None:
             tls.require_own_authority()
-        broker = nats, replicas, how, notary, metrics, int(cluster), host, tls
-        logs = LogLimits(log_size << 20, log_files)
-        options = ServiceOptions(data, port, *broker, insecure, max_clock_skew, logs, cache_size << 20)
+        options = ServiceOptions(
+            data,
+            port=port,
+            nats=nats,
+            replicas=replicas,
+            sync="always" if sync == "always" else "2m",
+            notary=notary,
+            metrics=metrics,
+            cluster=int(cluster),
+            host=host,
+            tls=tls,
+            insecure=insecure,
+            max_clock_skew=max_clock_skew,
+            logs=LogLimits(log_size << 20, log_files),
+            cache_bytes=cache_size << 20,
+        )
         if insecure and nats is not None:
             click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
         asyncio.run(_up(options, plan))

@@ -16,7 +16,7 @@ from heirloom.cli.audit.group import audit
 from heirloom.cli.audit.replay import replay_log
 from heirloom.cli.audit.verify import verify_log
 from heirloom.cli.main import main
-from heirloom.cli.time_param import Until, When
+from heirloom.cli.time_param import MomentParam, TimeParam
 from projections.projector.feed import Extent
 from projections.projector.writer_process import Outcome
 from projections.read_model import ReadModel
@@ -178,7 +178,7 @@ def test_a_closed_standard_output(command: str, tmp_path: Path) -> None:
 )
 def test_malformed_times_are_refused(text: str) -> None:
     """As a usage error, before any request; none of them is a sequence either."""
-    for kind in (When(), Until()):
+    for kind in (TimeParam(), MomentParam()):
         with pytest.raises(click.BadParameter):
             kind.convert(text, None, None)
 
@@ -186,16 +186,19 @@ def test_malformed_times_are_refused(text: str) -> None:
 def test_a_day_at_the_beginning_of_time_is_refused() -> None:
     """In any time zone: the search for its UTC date starts a day earlier."""
     with pytest.raises(click.BadParameter, match="out of range"):
-        When().convert("0001-01-01", click.Option(["--until"]), None)
+        TimeParam(end_of_day=True).convert("0001-01-01", None, None)
 
 
 def test_times_are_relative_or_absolute() -> None:
     """For a replay also a sequence."""
-    ago = datetime.now(UTC) - When().convert("2d", None, None)
+    ago = datetime.now(UTC) - TimeParam().convert("2d", None, None)
     assert abs(ago - timedelta(days=2)) < timedelta(minutes=1)
-    assert When().convert("2026-11-20", None, None) == datetime(2026, 11, 20).astimezone()
-    assert When().convert("2026-11-20T20:31:00Z", None, None) == datetime(2026, 11, 20, 20, 31, tzinfo=UTC)
-    assert Until().convert("41", None, None) == 41
+    assert TimeParam().convert("2026-11-20", None, None) == datetime(2026, 11, 20).astimezone()
+    last = datetime(2026, 11, 20, 23, 59, 59, 999_999).astimezone()
+    assert TimeParam(end_of_day=True).convert("2026-11-20", None, None) == last
+    assert MomentParam(end_of_day=True).convert("2026-11-20", None, None) == last
+    assert TimeParam().convert("2026-11-20T20:31:00Z", None, None) == datetime(2026, 11, 20, 20, 31, tzinfo=UTC)
+    assert MomentParam().convert("41", None, None) == 41
 
 
 @pytest.mark.parametrize("command", ["families", "revocations", "activity", "search", "export", "replay", "what-if"])
