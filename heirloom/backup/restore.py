@@ -50,7 +50,6 @@ from service.families.families import Families
 from service.registry.blocked_subjects import BlockedSubjects
 from service.replicas.broker_clock import MAX_TOLERATED_SECONDS
 
-STOP_SECONDS = 30
 REVOCATIONS_AT_ONCE = 64
 FAMILIES = "tokens.*.family.*.live"
 """The subjects of commits that revoke nothing: every family begins with one."""
@@ -126,7 +125,7 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
     except ChildFailed as error:
         raise UnusableBackup(str(error)) from error
     finally:
-        await asyncio.gather(*(broker.stop(STOP_SECONDS) for broker in started))
+        await asyncio.gather(*(broker.stop(nats_server.STOP_SECONDS) for broker in started))
 
 
 def credentials_in(backup: Path, manifest: Manifest) -> Credentials | None:

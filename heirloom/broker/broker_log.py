@@ -37,11 +37,15 @@ def is_of_a_connection(line: bytes) -> bool:
 
 
 class BrokerLog:
-    """One broker's file, with every line about the broker itself and about connections of the log's account."""
+    """One broker's file, with every line about the broker itself and about connections of the log's account.
 
-    def __init__(self, path: Path, limits: LogLimits) -> None:
+    `heading` is a line of ours that comes before the first one of each start.
+    """
+
+    def __init__(self, path: Path, limits: LogLimits, heading: bytes = b"") -> None:
         self._path = path
         self._limits = limits
+        self._heading = heading
         self._rest = b""
         self._second = 0
         self._lines = 0
@@ -57,6 +61,7 @@ class BrokerLog:
                 pass  # or the broker would block for ever
             return
         file = LogFile(self._path, self._limits, descriptor)
+        file.write(self._heading, reserve=0)
         try:
             while True:
                 try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events import files
-from heirloom.broker import broker_log, nats_server
+from heirloom.broker import broker_log, memory_limit, nats_server
 from heirloom.broker.broker_log import BrokerLog
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.own_connection import connect_as
@@ -32,12 +32,16 @@ class Node(NamedTuple):
 
 
 class BrokerOptions(NamedTuple):
-    """How the embedded brokers run. `sync`: fsync each write (`always`), or after such a time (`2m`)."""
+    """How the embedded brokers run. `sync`: fsync each write (`always`), or after such a time (`2m`).
+
+    `memory`: bytes that each of them aims to stay below; None derives them (`heirloom.broker.memory_limit`).
+    """
 
     sync: str = "always"
     host: str = nats_server.HOST
     tls: Tls | None = None
     logs: LogLimits = DEFAULT_LIMITS
+    memory: int | None = None
 
 
 def cluster_configuration(
@@ -68,10 +72,11 @@ cluster {{
 def brokers(data: DataDirectory, ports: list[int], known: Credentials, options: BrokerOptions) -> list[Child]:
     """One process for each port. More than one form a cluster, and must be started together."""
     sync, tls = options.sync, options.tls
+    env = memory_limit.environment(os.environ, memory_limit.machine_bytes(), len(ports), options.memory)
     listens = [address(options.host, port) for port in ports]
     if len(ports) == 1:
         text = nats_server.configuration(listens[0], data.broker.store, known, sync, tls)
-        return [_broker("the broker", data.broker, text, _answers(listens[0], known), options.logs)]
+        return [_broker("the broker", data.broker, text, _answers(listens[0], known), options.logs, env)]
     routes = [f"{nats_server.HOST}:{port}" for port in nats_server.free_ports(len(ports))]
     names = node_names(len(ports))
     nodes = [Node(name, listen, route, route) for name, listen, route in zip(names, listens, routes, strict=True)]
@@ -81,15 +86,18 @@ def brokers(data: DataDirectory, ports: list[int], known: Credentials, options: 
         directory.path.mkdir(mode=0o700, exist_ok=True)
         others = [other for other in nodes if other is not node]
         text = cluster_configuration(node, others, directory.store, known, sync, tls)
-        children.append(_broker(f"broker {node.name}", directory, text, _answers(node.listen, known), options.logs))
+        answers = _answers(node.listen, known)
+        children.append(_broker(f"broker {node.name}", directory, text, answers, options.logs, env))
     return children
 
 
-def _broker(name: str, directory: BrokerDirectory, configuration: str, is_ready: IsReady, logs: LogLimits) -> Child:
+def _broker(
+    name: str, directory: BrokerDirectory, configuration: str, is_ready: IsReady, logs: LogLimits, env: dict[str, str]
+) -> Child:
     files.replace(directory.configuration, (configuration + broker_log.CONFIGURATION).encode())
     command = [nats_server.binary(), "--config", str(directory.configuration)]
-    program = Program("broker", name, command, dict(os.environ), directory.log_file, directory.pid_file)
-    record = BrokerLog(directory.log_file, logs).record
+    program = Program("broker", name, command, env, directory.log_file, directory.pid_file)
+    record = BrokerLog(directory.log_file, logs, memory_limit.heading(env)).record
     return Child(program, is_ready=is_ready, reports=False, record=record)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heirloom.broker.broker_log import is_of_a_connection
+from heirloom.broker.nats_server import STOP_SECONDS
 from heirloom.process.child_process import Child, ChildFailed
 
 log = logging.getLogger("heirloom.up")
@@ -24,7 +25,6 @@ RESERVE = 32 << 20
 """Bytes. A broker of a cluster stops when it has less, and starts again when it has twice as much."""
 ENOUGH = 1 << 20
 """Bytes that must be free before a broker whose write failed is restarted."""
-STOP_SECONDS = 15
 RESTART_PAUSE_SECONDS = 5
 """Between two restarts: the free space may be reserved for other users."""
 FAILED = b"no space left on device"

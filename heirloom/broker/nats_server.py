@@ -19,6 +19,9 @@ HOST = "127.0.0.1"
 MAX_CONTROL_LINE = 16 << 10
 """Bytes. A client sends its proof, up to 8 KiB (`service.connections.admission.MAX_PROOF`), in one line."""
 
+STOP_SECONDS = 60
+"""How long a broker may take to end, and to write its index of the log: one that is killed reads a large log anew."""
+
 
 def owner() -> int | None:
     """The user id of the embedded broker, where the system can tell which user is at the end of a connection."""

@@ -18,6 +18,7 @@ class ServiceOptions(NamedTuple):
     embedded brokers listen. `metrics`: host and port of metrics and health. `insecure`: on a broker of your own, do not
     test what strangers may do there. `max_clock_skew`: seconds by which a replica's clock may differ from the broker's.
     `cache_bytes`: bytes of commits that each replica may hold in memory.
+    `broker_memory`: bytes that each embedded broker aims to stay below; None derives them from the machine's memory.
     """
 
     data: Path
@@ -34,3 +35,4 @@ class ServiceOptions(NamedTuple):
     max_clock_skew: int = TOLERATED_SECONDS
     logs: LogLimits = DEFAULT_LIMITS
     cache_bytes: int = DEFAULT_BYTES
+    broker_memory: int | None = None

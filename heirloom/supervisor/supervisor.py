@@ -29,6 +29,7 @@ from service.keys import keyring
 log = logging.getLogger("heirloom.up")
 
 DRAIN_SECONDS = 15
+"""How long a replica, the projector or the notary may take to end."""
 OBSTACLE_SECONDS = 10.0
 """How long a process may take to start before its obstacles are logged, and how long it may take to report them."""
 REACHED_BY = {"0.0.0.0": nats_server.HOST, "::": "::1"}  # noqa: S104  # a person's choice
@@ -129,7 +130,7 @@ async def _on_own_broker(data: DataDirectory, options: ServiceOptions) -> tuple[
     hosts = ",".join(address(reached, port) for port in ports)
     where = Running(hosts, os.getpid(), ours=True, tls=options.tls, owner=owner)
     where.pin_broker()
-    broker_options = BrokerOptions(options.sync, options.host, options.tls, options.logs)
+    broker_options = BrokerOptions(options.sync, options.host, options.tls, options.logs, options.broker_memory)
     children = brokers(data, ports, known, broker_options)
     return where, [*children, *processes(data, where.url, options, ours=True)]
 
@@ -181,8 +182,9 @@ async def _log_obstacles(child: Child) -> None:
 async def _stop(started: list[Child]) -> None:
     """Stop the processes that answer requests first, all at once, and the brokers last."""
     own_brokers = [child for child in started if child.kind == "broker"]
-    for children in ([child for child in started if child.kind != "broker"], own_brokers):
-        await asyncio.gather(*(child.stop(DRAIN_SECONDS) for child in children))
+    others = [child for child in started if child.kind != "broker"]
+    for children, seconds in ((others, DRAIN_SECONDS), (own_brokers, nats_server.STOP_SECONDS)):
+        await asyncio.gather(*(child.stop(seconds) for child in children))
 
 
 async def _ports(data: DataDirectory, wanted: int, count: int) -> list[int]:

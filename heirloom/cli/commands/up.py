@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from heirloom.broker import credentials
+from heirloom.broker import credentials, memory_limit
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.run_file import Running, host_of
 from heirloom.broker.tls import CannotSecure, required
@@ -118,6 +118,13 @@ INSECURE = (
     show_default=True,
     help="How much of the log's newest commits each replica holds; in its memory they take about twice that.",
 )
+@click.option(
+    "--broker-memory",
+    type=click.IntRange(memory_limit.MIN_BYTES >> 20, 1 << 20),
+    metavar="MIB",
+    show_default="half of the machine's, shared by the brokers",
+    help="What each embedded broker aims to stay below. GOMEMLIMIT in the environment takes precedence.",
+)
 def up(  # noqa: PLR0913  # a command's options are its parameters
     data: Path,
     port: int,
@@ -137,6 +144,7 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
     log_size: int,
     log_files: int,
     cache_size: int,
+    broker_memory: int | None,
 ) -> None:
     """Run the service: broker, replicas, read model, notary.
 
@@ -165,6 +173,7 @@ def up(  # noqa: PLR0913  # a command's options are its parameters
             max_clock_skew=max_clock_skew,
             logs=LogLimits(log_size << 20, log_files),
             cache_bytes=cache_size << 20,
+            broker_memory=None if broker_memory is None else broker_memory << 20,
         )
         if insecure and nats is not None:
             click.echo(f"heirloom: --insecure: {INSECURE.format(host_of(nats))}", err=True)
