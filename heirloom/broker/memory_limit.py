@@ -27,7 +27,7 @@ def environment(user: Mapping[str, str], machine_bytes: int | None, brokers: int
     if wanted is None and machine_bytes is not None:
         wanted = max(machine_bytes // SHARE // brokers, MIN_BYTES)
     ours = {} if wanted is None else {VARIABLE: f"{wanted >> 20}MiB"}
-    return ours | user
+    return {**ours, **user}
 
 
 def heading(env: Mapping[str, str]) -> bytes:
