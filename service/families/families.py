@@ -121,7 +121,7 @@ class Families:
                 self.cache.forget(key)
                 raise
             self.counters.committed(decision.events)
-            self.cache.remember(key, LoadedFamily(seq, digest(body), state, False, at=now))
+            self.cache.remember(key, LoadedFamily(seq, digest(body), state, False, at=now, size=len(body)))
             await self._publish(tenant, family_id, seq, body)
             return CommittedDecision(family_id, decision.outcome, state, seq)
 
