@@ -12,6 +12,7 @@ from events.aggregates import client as client_events
 from events.aggregates import subjects
 from events.log.stored_commit import Stored
 from service import clock
+from service.admin.change_and_apply import change_and_apply
 from service.clients.authentication import WITH_SECRET
 from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, complete, effective, known_client, newest
@@ -20,7 +21,6 @@ from service.decide.client import enable as enabled
 from service.decide.policy import resolve
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
-from service.registry.change_aggregate import change
 from service.registry.parse_settings import for_client
 from service.request import at_most, decode, required
 
@@ -54,8 +54,7 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
 
     aggregate = subjects.client(tenant_name, client_id)
     decide = partial(register, command=command)
-    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide)
-    context.registry.apply(written.stored)
+    written = await change_and_apply(context, aggregate, decide)
     await effective(context, written.stored)
     reply: dict[str, Any] = {"seq": written.stored.seq, "changed": written.changed}
     if client_events.codec.decode(written.stored.body).state.secret_hash == command.secret_hash:
@@ -158,9 +157,7 @@ async def _switch(
     def decide_known(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
         return decide(state) if state is not None else ()
 
-    written = await change(context.log, aggregate, client_events.codec, client_events.evolve, decide_known)
-    context.registry.apply(written.stored)
-    return written.stored
+    return (await change_and_apply(context, aggregate, decide_known)).stored
 
 
 def _flag(given: dict[str, Any], name: str, default: bool) -> bool:

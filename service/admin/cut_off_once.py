@@ -1,7 +1,7 @@
 """A cut-off of a person that ends the families there are, and leaves later ones alone."""
 
 from events.aggregates import subjects
-from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked, codec, evolve
+from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked
 from service.context import AdminContext
 from service.cut_offs.await_effect import complete, effective, newest
 from service.registry.change_aggregate import change
@@ -24,7 +24,7 @@ async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensR
     def decide(_state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return (event,)
 
-    written = await change(context.log, aggregate, codec, evolve, decide)
+    written = await change(context.log, aggregate, decide)
     return await complete(context, written.stored, type(event), client_id)
 
 

@@ -13,11 +13,11 @@ from events.aggregates import subjects
 from events.aggregates.settings import SigningAlg
 from events.aggregates.subjects import AggregateName
 from events.log.stored_commit import Stored
+from service.admin.change_and_apply import change_and_apply
 from service.context import AdminContext
 from service.errors import OAuthError
 from service.keys.keyring import KeyringError
 from service.keys.signing_key import SigningKey
-from service.registry.change_aggregate import change
 from service.registry.tenant import Tenant, TenantKey
 from service.request import decode
 
@@ -133,7 +133,4 @@ async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> Sto
 
 
 async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:
-    aggregate = subjects.key(tenant.name, kid)
-    written = await change(context.log, aggregate, key_events.codec, key_events.evolve, decide)
-    context.registry.apply(written.stored)
-    return written.stored
+    return (await change_and_apply(context, subjects.key(tenant.name, kid), decide)).stored

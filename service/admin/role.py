@@ -4,14 +4,13 @@ from typing import get_args
 
 import msgspec
 
-from events.aggregates import role as role_events
 from events.aggregates import subjects
 from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
+from service.admin.change_and_apply import change_and_apply
 from service.context import AdminContext
 from service.cut_offs.await_effect import MAX_REASON, known_tenant
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
-from service.registry.change_aggregate import change
 from service.registry.named_role import Holder, TenantRole
 from service.request import at_most, decode, required
 
@@ -49,8 +48,7 @@ async def add(context: AdminContext, tenant: str, body: bytes) -> bytes:
         return (RoleAdded(role, digest(secret)),)
 
     aggregate = subjects.role(tenant, name)
-    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide)
-    context.registry.apply(written.stored)
+    written = await change_and_apply(context, aggregate, decide)
     holder = Holder(tenant, name)
     reply = {"user": holder.login, "secret": secret, "inbox_prefix": holder.inbox}
     return msgspec.json.encode({"seq": written.stored.seq} | reply)
@@ -71,8 +69,7 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     def decide(state: RoleState | None) -> tuple[RoleEvent, ...]:
         return (RoleRevoked(reason),) if state is not None and not state.revoked else ()
 
-    written = await change(context.log, aggregate, role_events.codec, role_events.evolve, decide)
-    context.registry.apply(written.stored)
+    written = await change_and_apply(context, aggregate, decide)
     return msgspec.json.encode({"seq": written.stored.seq})
 
 

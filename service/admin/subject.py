@@ -9,8 +9,6 @@ from events.aggregates.subject import (
     SubjectState,
     SubjectTokensRevoked,
     SubjectUnblocked,
-    codec,
-    evolve,
 )
 from service.admin.cut_off_once import cut_off_once
 from service.context import AdminContext
@@ -40,7 +38,7 @@ async def block(context: AdminContext, tenant: str, body: bytes) -> bytes:
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return () if state is not None and state.blocked else (SubjectBlocked(sub, reason),)
 
-    written = await change(context.log, subjects.subject(tenant, sub), codec, evolve, decide)
+    written = await change(context.log, subjects.subject(tenant, sub), decide)
     return await complete(context, written.stored, SubjectBlocked)
 
 
@@ -54,7 +52,7 @@ async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return (SubjectUnblocked(sub, reason),) if state is not None and state.blocked else ()
 
-    written = await change(context.log, aggregate, codec, evolve, decide)
+    written = await change(context.log, aggregate, decide)
     return await complete(context, written.stored, SubjectUnblocked)
 
 

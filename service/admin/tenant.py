@@ -8,12 +8,12 @@ import msgspec
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
+from service.admin.change_and_apply import change_and_apply
 from service.admin.key import ensure_keys
 from service.context import AdminContext
 from service.cut_offs.await_effect import effective
 from service.decide.policy import longest_before, resolve
 from service.errors import OAuthError
-from service.registry.change_aggregate import change
 from service.registry.parse_settings import for_tenant
 from service.request import decode
 
@@ -32,8 +32,7 @@ async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
     decide, aggregate = partial(configure, settings=settings), subjects.tenant(tenant)
     guard = partial(_nobody_elses, context, tenant, settings.issuer) if settings.issuer is not None else None
-    written = await change(context.log, aggregate, tenant_events.codec, tenant_events.evolve, decide, guard)
-    context.registry.apply(written.stored)
+    written = await change_and_apply(context, aggregate, decide, guard)
     configured = await context.registry.tenant(tenant)
     if configured is not None:
         await ensure_keys(context, configured, settings.signing_alg or "ES256")

@@ -18,9 +18,8 @@ from service.families.cache import FamilyCache, LoadedFamily, from_head
 from service.families.counters import FamilyCounters
 from service.keys.mac_tokens import new_id
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
+from service.registry.change_aggregate import CONFLICT_TIMEOUT_SECONDS
 
-CONFLICT_TIMEOUT_SECONDS = 1.9
-"""How long a decision is made again because other commits come first."""
 APPROVED = "approval of a device for a blocked person"
 
 

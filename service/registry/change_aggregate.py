@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
-from events.aggregates.commit import VERSION, Codec, Commit, digest
-from events.aggregates.subjects import Aggregate
+import msgspec
+
+from events.aggregates.commit import VERSION, Commit, digest
+from events.aggregates.kinds import KINDS
+from events.aggregates.subjects import Aggregate, AggregateName
 from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
@@ -13,13 +16,15 @@ from events.log.stored_commit import Stored
 from service import clock
 from service.keys.mac_tokens import new_id
 
-E = TypeVar("E")
-S = TypeVar("S")
+Decide: TypeAlias = Callable[[Any], tuple[msgspec.Struct, ...]]
+"""Returns the events for an aggregate's state; the state of an aggregate that does not exist is None."""
+Guard: TypeAlias = Callable[[], Awaitable[tuple[str, int]]]
+"""Returns a subject filter that includes the aggregate, and the filter's last sequence."""
 
 ACTOR = "operator"
 """Who changes these aggregates, in the log's words."""
 CONFLICT_TIMEOUT_SECONDS = 1.9
-"""How long `change` decides again because other commits come first."""
+"""How long a decision is made again because other commits come first."""
 
 
 class Written(NamedTuple):
@@ -29,21 +34,14 @@ class Written(NamedTuple):
     changed: bool
 
 
-async def change(
-    log: Log,
-    aggregate: Aggregate,
-    codec: Codec[E, S],
-    evolve: Callable[[S | None, E], S],
-    decide: Callable[[S | None], tuple[E, ...]],
-    guard: Callable[[], Awaitable[tuple[str, int]]] | None = None,
-) -> Written:
+async def change(log: Log, aggregate: Aggregate, decide: Decide, guard: Guard | None = None) -> Written:
     """Append the events that `decide` returns for the aggregate's state; append nothing if it returns none.
 
-    `guard` is called before each attempt. It returns a subject filter that includes the aggregate, and the filter's
-    last sequence, which must still be the last one when the commit is stored. If another commit came first, decides
-    again. Raises `Unavailable`, also after `CONFLICT_TIMEOUT_SECONDS` of conflicts, and `ValueError` if a new aggregate
-    would begin without an event.
+    `guard` is called before each attempt. Its sequence must still be the filter's last one when the commit is stored.
+    If another commit came first, decides again. Raises `Unavailable`, also after `CONFLICT_TIMEOUT_SECONDS` of
+    conflicts, and `ValueError` if a new aggregate would begin without an event.
     """
+    kind = KINDS[AggregateName.parse(aggregate.live).kind]
     deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
     while True:
         guarded = await guard() if guard is not None else None
@@ -52,15 +50,13 @@ async def change(
         events = decide(state)
         if not events and last is not None:
             return Written(last, changed=False)
-        after = state
-        for event in events:
-            after = evolve(after, event)
+        now = clock.now() if head.commit is None else max(clock.now(), head.commit.at)  # no log goes back in time
+        after, _ = kind.fold(state, events, now)
         if after is None:
             raise ValueError("an aggregate begins with an event")
         prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
         name = aggregate.name if last is None else None
-        now = clock.now() if head.commit is None else max(clock.now(), head.commit.at)  # no log goes back in time
-        body = codec.encode(Commit(VERSION, new_id(), now, ACTOR, prev, prev_seq, events, after, name))
+        body = kind.codec.encode(Commit(VERSION, new_id(), now, ACTOR, prev, prev_seq, events, after, name))
         try:
             seq = await log.append(aggregate.live, aggregate.filter, body, head.expected, guard=guarded)
         except Conflict:

@@ -23,6 +23,6 @@ async def log_of_acme(broker: Broker) -> AsyncIterator[tuple[Connection, Log]]:
     await log.start()
     configured = (tenant_events.TenantConfigured(TenantSettings()),)
     aggregate = subjects.tenant("acme")
-    await change(log, aggregate, tenant_events.codec, tenant_events.evolve, lambda _: configured)
+    await change(log, aggregate, lambda _: configured)
     yield connection, log
     await connection.close()

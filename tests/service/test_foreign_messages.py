@@ -157,7 +157,7 @@ async def test_settings_and_people_can_be_changed_under_foreign_messages(world: 
         def decide(_state: object, event: person.SubjectEvent = decided) -> tuple[person.SubjectEvent, ...]:
             return (event,)
 
-        assert (await change(world.log, alice, person.codec, person.evolve, decide)).changed
+        assert (await change(world.log, alice, decide)).changed
     await world.write(alice.live)
     await world.families._people.newest("acme", "alice")
     assert isinstance(await world.open(), Refused), "whoever is blocked stays blocked"
@@ -176,10 +176,10 @@ async def test_a_replica_reads_the_commits_under_foreign_messages(world: World, 
 
     async def configure(scope: str) -> None:
         settings = (client_events.ClientConfigured(ClientSettings(scope=scope)),)
-        await change(world.log, client, client_events.codec, client_events.evolve, lambda _: settings)
+        await change(world.log, client, lambda _: settings)
 
     configured = (tenant_events.TenantConfigured(TenantSettings(issuer="https://acme.example")),)
-    await change(world.log, tenant, tenant_events.codec, tenant_events.evolve, lambda _: configured)
+    await change(world.log, tenant, lambda _: configured)
     await configure("read")
     for subject in (tenant.live, client.live, "tokens.acme.key.none", "tokens.NOBODY.tenant"):
         await world.write(subject)

@@ -67,7 +67,7 @@ async def block_alice(log: Log) -> int:
     """Block alice; return the sequence of the commit."""
     block = (person.SubjectBlocked("alice"),)
     alice = subjects.subject("acme", "alice")
-    return (await change(log, alice, person.codec, person.evolve, lambda _: block)).stored.seq
+    return (await change(log, alice, lambda _: block)).stored.seq
 
 
 @contextlib.asynccontextmanager

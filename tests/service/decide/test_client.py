@@ -139,7 +139,7 @@ async def world(nats_server: Broker) -> AsyncIterator[World]:
     """A replica whose client is not disabled."""
     async with log_of_acme(nats_server) as (_, log):
         registered = (ClientConfigured(ClientSettings()),)
-        await change(log, AGGREGATE, client_events.codec, evolve, lambda _: registered)
+        await change(log, AGGREGATE, lambda _: registered)
         yield World(log)
 
 

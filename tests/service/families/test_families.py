@@ -105,7 +105,7 @@ def _polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
 
 async def _person(log: Log, *events: person.SubjectEvent) -> None:
     aggregate = subjects.subject("acme", "alice")
-    await change(log, aggregate, person.codec, person.evolve, lambda _: events)
+    await change(log, aggregate, lambda _: events)
 
 
 async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
@@ -192,9 +192,9 @@ async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], mo
     now, aggregate = clock.now, subjects.subject("acme", "alice")
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
     blocked, unblocked = person.SubjectBlocked("alice", "lost"), person.SubjectUnblocked("alice")
-    written = [await change(one.log, aggregate, person.codec, person.evolve, lambda _: (blocked,))]
+    written = [await change(one.log, aggregate, lambda _: (blocked,))]
     monkeypatch.setattr(clock, "now", now)
-    written += [await change(other.log, aggregate, person.codec, person.evolve, lambda _: (unblocked,))]
+    written += [await change(other.log, aggregate, lambda _: (unblocked,))]
     first, second = (person.codec.decode(each.stored.body).at for each in written)
     assert second == first
 

@@ -72,11 +72,9 @@ async def log(connection: Connection) -> StaleLog:
     return log
 
 
-async def _append(log: Log, aggregate: Aggregate, *events: object) -> Stored:
+async def _append(log: Log, aggregate: Aggregate, *events: msgspec.Struct) -> Stored:
     """Append a client's or a person's events."""
-    events_of = client_events if ".client." in aggregate.live else subject_events
-    codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
-    return (await change(log, aggregate, codec, evolve, lambda _: events)).stored
+    return (await change(log, aggregate, lambda _: events)).stored
 
 
 def _begin(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:

@@ -56,7 +56,7 @@ class World:
         key = SigningKey(KEYS, "acme", secret, number, "ES256")
         written = (key_events.KeyPublished("ES256", secret, number, key.public_jwk()), *events)
         aggregate = subjects.key("acme", key.kid)
-        await change(self.log, aggregate, key_events.codec, key_events.evolve, lambda _: written)
+        await change(self.log, aggregate, lambda _: written)
         return key.kid
 
 

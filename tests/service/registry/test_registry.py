@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
 
+import msgspec
 import pytest
 
 from events.aggregates import client as client_events
@@ -64,7 +64,7 @@ async def test_an_unreadable_keyring_ends_following(world: World) -> None:
     world.file.chmod(0o644)
     events = key_events.KeyPublished("HS256", newer, 0, {}), key_events.KeyActivated()
     aggregate = subjects.key("acme", f"mac-{newer}")
-    await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: events)
+    await change(world.log, aggregate, lambda _: events)
     failure = await world.follow()
     assert isinstance(failure, KeyringError) and "chmod 600" in str(failure)
     assert not world.registry.ready.is_set()
@@ -79,7 +79,7 @@ async def test_an_unforeseen_failure_ends_following_too(world: World) -> None:
 
     world.registry = Registry(world.log, world.keys, fail)
     aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
-    await change(world.log, aggregate, client_events.codec, client_events.evolve, lambda _: disabled)
+    await change(world.log, aggregate, lambda _: disabled)
     assert await world.follow() is unforeseen
 
 
@@ -107,7 +107,7 @@ async def test_a_voided_role_is_reported_too(world: World) -> None:
     eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
 
     async def settle(*events: role_events.RoleEvent) -> None:
-        written = await change(world.log, eve, role_events.codec, role_events.evolve, lambda _: events)
+        written = await change(world.log, eve, lambda _: events)
         world.registry.apply(written.stored)
 
     await settle(added)
@@ -122,11 +122,9 @@ async def test_a_voided_role_is_reported_too(world: World) -> None:
     assert world.registry.void_until("acme", "eve") is None
 
 
-async def _settle(world: World, aggregate: subjects.Aggregate, *events: object) -> Stored:
+async def _settle(world: World, aggregate: subjects.Aggregate, *events: msgspec.Struct) -> Stored:
     """Append the events to a tenant's or a client's aggregate; the registry does not follow the log."""
-    events_of = tenant_events if aggregate.live.endswith(".tenant") else client_events
-    codec, evolve = cast("Any", events_of.codec), cast("Any", events_of.evolve)
-    return (await change(world.log, aggregate, codec, evolve, lambda _: events)).stored
+    return (await change(world.log, aggregate, lambda _: events)).stored
 
 
 async def _known(world: World) -> Tenant:
@@ -138,7 +136,7 @@ async def _known(world: World) -> Tenant:
     key = SigningKey(world.keys, "acme", world.keys.first, 1, "ES256")
     published = key_events.KeyPublished("ES256", world.keys.first, 1, key.public_jwk()), key_events.KeyActivated()
     aggregate = subjects.key("acme", key.kid)
-    written = await change(world.log, aggregate, key_events.codec, key_events.evolve, lambda _: published)
+    written = await change(world.log, aggregate, lambda _: published)
     world.registry.apply(written.stored)
     world.registry.current_as_of = asyncio.get_running_loop().time()
     world.registry._applied_seq = written.stored.seq
@@ -202,6 +200,6 @@ async def test_the_newest_setting_is_a_commit_of_any_kind(world: World, kind: st
         case _:
             key = subjects.key("acme", "mac-9")
             published = (key_events.KeyPublished("HS256", world.keys.first, 9, {}),)
-            written = await change(world.log, key, key_events.codec, key_events.evolve, lambda _: published)
+            written = await change(world.log, key, lambda _: published)
             stored = written.stored
     assert await world.log.last_setting() == stored.seq
