@@ -7,12 +7,16 @@ from msgspec.structs import replace
 
 from events.aggregates.family import FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
 from service.decide.access_token_claims import AccessTokenClaims
+from service.decide.authorization_code import RedeemCode, RedeemDeviceCode, s256
+from service.decide.device_authorization import AnswerDevice
 from service.decide.issue import Issue
 from service.decide.policy import ANY, Rules
 from service.decide.refresh_token import Redeem
 from service.decide.token_exchange import Exchange
 
 START = datetime(2026, 1, 1, 12, 0, 0, 1, UTC)
+VERIFIER = "v" * 43
+CHALLENGE = s256(VERIFIER)
 RULES = Rules(grant_types=("refresh_token",), scope="read write offline_access", audiences=(ANY,), may_issue=True)
 
 
@@ -52,6 +56,52 @@ def redeeming(generation: int, seconds: float = 1, rules: Rules = RULES, **field
         "cause": "a test",
     }
     return Redeem(now=at(seconds), rules=rules, generation=generation, **(chosen | fields))
+
+
+def redeeming_code(seconds: float = 1, **fields: Any) -> RedeemCode:
+    """A redemption of an authorization code by its client, `seconds` after the start."""
+    chosen: dict[str, Any] = {
+        "now": at(seconds),
+        "rules": RULES,
+        "client_id": "web",
+        "code_verifier": VERIFIER,
+        "redirect_uri": None,
+        "resource": None,
+        "retry": None,
+        "jti": "jti-0",
+        "key": 1,
+        "cause": "a test",
+    }
+    return RedeemCode(**(chosen | fields))
+
+
+def redeeming_device_code(seconds: float = 1, **fields: Any) -> RedeemDeviceCode:
+    """A redemption of a device code by its client, `seconds` after the start."""
+    chosen: dict[str, Any] = {
+        "now": at(seconds),
+        "rules": RULES,
+        "client_id": "web",
+        "resource": None,
+        "retry": None,
+        "jti": "jti-0",
+        "key": 1,
+    }
+    return RedeemDeviceCode(**(chosen | fields))
+
+
+def answering(approved: bool = True, **fields: Any) -> AnswerDevice:
+    """Alice's answer to a device, ten seconds after the start."""
+    chosen: dict[str, Any] = {
+        "now": at(10),
+        "waiting": None,
+        "sub": "alice",
+        "scope": None,
+        "resource": None,
+        "acr": None,
+        "amr": (),
+        "auth_time": None,
+    }
+    return AnswerDevice(approved=approved, **(chosen | fields))
 
 
 def claimed(

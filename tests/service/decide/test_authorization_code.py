@@ -23,19 +23,26 @@ from events.aggregates.family import (
 )
 from service.decide.authorization_code import (
     CODE_SECONDS,
-    RedeemCode,
-    RedeemDeviceCode,
     redeem_code,
     redeem_device_code,
     s256,
 )
 from service.decide.decision import Decision, Done, Granted, Refused
-from service.decide.device_authorization import DEVICE_CODE_SECONDS, AnswerDevice, answer_device, still_may
+from service.decide.device_authorization import DEVICE_CODE_SECONDS, answer_device, still_may
 from service.decide.policy import Rules
 from service.decide.refresh_token import redeem
-from tests.service.decide.given import KEY, RULES, at, given, redeeming
+from tests.service.decide.given import (
+    CHALLENGE,
+    KEY,
+    RULES,
+    answering,
+    at,
+    given,
+    redeeming,
+    redeeming_code,
+    redeeming_device_code,
+)
 
-VERIFIER = "v" * 43
 SCOPE = "read offline_access"
 AUDIENCE = ("https://acme.example",)
 
@@ -45,7 +52,7 @@ def granted(grant: str) -> GrantAuthorized:
 
 
 def with_code() -> FamilyState:
-    code = AuthorizationCodeIssued(at(CODE_SECONDS), s256(VERIFIER))
+    code = AuthorizationCodeIssued(at(CODE_SECONDS), CHALLENGE)
     events: tuple[FamilyEvent, ...] = (granted("authorization_code"), code)
     return given(events)
 
@@ -56,11 +63,11 @@ def with_device(*, approved_after: float | None) -> FamilyState:
 
 
 def code_at(state: FamilyState, seconds: float) -> Decision:
-    return redeem_code(state, RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test"))
+    return redeem_code(state, redeeming_code(seconds))
 
 
 def device_at(state: FamilyState | None, seconds: float) -> Decision:
-    return redeem_device_code(state, RedeemDeviceCode(at(seconds), RULES, "web", None, None, "jti-0", 1))
+    return redeem_device_code(state, redeeming_device_code(seconds))
 
 
 def refusal(decision: Decision) -> str:
@@ -83,7 +90,7 @@ def test_a_device_code_expires(approved_after: float | None) -> None:
 
 def test_a_late_approval_of_a_device_is_refused() -> None:
     """RFC 8628 §3.3: the code has expired."""
-    answer = AnswerDevice(at(DEVICE_CODE_SECONDS), None, True, "alice", None, None, None, (), None)
+    answer = answering(now=at(DEVICE_CODE_SECONDS))
     assert refusal(answer_device(with_device(approved_after=None), answer)) == "invalid_grant"
 
 
@@ -108,7 +115,7 @@ def test_idle_time_counts_from_the_redemption_of_the_code(idle: Idle) -> None:
 
 
 def polled(state: FamilyState, seconds: float, rules: Rules, **more: Any) -> Decision:
-    return redeem_device_code(state, RedeemDeviceCode(at(seconds), rules, "web", None, None, "another", 1, **more))
+    return redeem_device_code(state, redeeming_device_code(seconds, rules=rules, jti="another", **more))
 
 
 def gave(decision: Decision) -> tuple[AccessToken, int | None]:
@@ -144,8 +151,7 @@ def test_polling_again_within_the_grace_time_gets_the_same_tokens(scope: str) ->
 
 
 def redeemed(retry: Retry | None, seconds: float, presented: FamilyState) -> Decision:
-    command = RedeemCode(at(seconds), RULES, "web", VERIFIER, None, None, retry, f"jti-{seconds}", 1, "a test")
-    return redeem_code(presented, command)
+    return redeem_code(presented, redeeming_code(seconds, retry=retry, jti=f"jti-{seconds}"))
 
 
 @pytest.mark.parametrize("other", [None, Retry("another", KEY.body)], ids=["no key", "another key"])
@@ -192,12 +198,6 @@ A, B = "https://a.example", "https://b.example"
 WAITING = DeviceAuthorizationStarted("web", SCOPE, (A, B), "seed", at(DEVICE_CODE_SECONDS))
 
 
-def answer(approved: bool = True, **fields: Any) -> AnswerDevice:
-    """Alice's answer, ten seconds after the device's request."""
-    chosen: dict[str, Any] = {"scope": None, "resource": None, "acr": None, "amr": (), "auth_time": None}
-    return AnswerDevice(now=at(10), approved=approved, **(chosen | {"sub": "alice", "waiting": None} | fields))
-
-
 @pytest.mark.parametrize("waiting", [None, WAITING], ids=["in the log", "in memory"])
 @pytest.mark.parametrize("approved", [True, False])
 @pytest.mark.parametrize("answered", [True, False])
@@ -206,7 +206,7 @@ def test_an_answer_revives_no_revoked_device_family(
 ) -> None:
     """RFC 8628 §3.3: after an operator ended it, a person's answer does not begin it again."""
     ended = fold(with_device(approved_after=3 if answered else None), (FamilyRevoked("operator", "a test"),), at(5))
-    assert refusal(answer_device(ended, answer(approved, waiting=waiting))) == "invalid_grant"
+    assert refusal(answer_device(ended, answering(approved, waiting=waiting))) == "invalid_grant"
     assert refusal(device_at(ended, 20)) == "invalid_grant"
 
 
@@ -220,19 +220,19 @@ def test_a_device_family_revoked_after_its_approval_gives_no_tokens() -> None:
 def test_a_person_grants_a_device_a_part_of_its_request() -> None:
     """RFC 8628 §3.3, RFC 8707 §2: one of two resources and a part of the scope, and never more than requested."""
     for asked, waiting in ((None, WAITING), (given((WAITING,)), None)):
-        approved = answer_device(asked, answer(resource=(B,), scope="read", waiting=waiting))
+        approved = answer_device(asked, answering(resource=(B,), scope="read", waiting=waiting))
         assert isinstance(approved.outcome, Done)
         outcome = device_at(fold(asked, approved.events, at(10)), 20).outcome
         assert isinstance(outcome, Granted)
         assert (outcome.access.audience, outcome.access.scope) == ((B,), "read")
-        beyond = answer(resource=(A, "https://c.example"), waiting=waiting)
+        beyond = answering(resource=(A, "https://c.example"), waiting=waiting)
         assert refusal(answer_device(asked, beyond)) == "invalid_target"
-        assert refusal(answer_device(asked, answer(scope="read admin", waiting=waiting))) == "invalid_scope"
+        assert refusal(answer_device(asked, answering(scope="read admin", waiting=waiting))) == "invalid_scope"
 
 
 def test_a_devices_family_keeps_how_and_when_the_person_was_authenticated() -> None:
     """OpenID Connect Core §2 `auth_time`: every token contains what the login service sent with the approval."""
-    told = answer(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
+    told = answering(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
     state = fold(None, answer_device(None, told).events, at(10))
     state = fold(state, device_at(state, 20).events, at(20))
     state = fold(state, redeem(state, redeeming(0, 30)).events, at(30))
@@ -242,11 +242,10 @@ def test_a_devices_family_keeps_how_and_when_the_person_was_authenticated() -> N
 def test_another_clients_poll_discloses_nothing_of_a_device() -> None:
     """RFC 8628 §3.4: the answer is the same in every state of the code."""
     waiting = with_device(approved_after=None)
-    denied = fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10))
+    denied = fold(waiting, answer_device(waiting, answering(approved=False)).events, at(10))
     approved = with_device(approved_after=10)
     for state in (waiting, denied, approved, fold(approved, device_at(approved, 20).events, at(20))):
-        command = RedeemDeviceCode(at(21), RULES, "other", None, None, "jti-0", 1)
-        assert refusal(redeem_device_code(state, command)) == "invalid_grant"
+        assert refusal(redeem_device_code(state, redeeming_device_code(21, client_id="other"))) == "invalid_grant"
 
 
 def test_the_answers_to_a_polling_device() -> None:
@@ -254,7 +253,7 @@ def test_the_answers_to_a_polling_device() -> None:
     waiting = with_device(approved_after=None)
     for state, code, why in (
         (waiting, "authorization_pending", "nobody has approved"),
-        (fold(waiting, answer_device(waiting, answer(approved=False)).events, at(10)), "access_denied", "did not"),
+        (fold(waiting, answer_device(waiting, answering(approved=False)).events, at(10)), "access_denied", "did not"),
     ):
         refused = device_at(state, 20)
         assert refusal(refused) == code
@@ -271,10 +270,10 @@ def test_a_retry_gets_the_same_answer() -> None:
     graceful = replace(RULES, refresh_token_grace=10)
     told = polled(approved, 20, RULES)._replace(events=())
     for retry, rules in ((KEY, RULES), (None, graceful)):
-        command = RedeemDeviceCode(at(20), rules, "web", None, retry, "another", 1)
+        command = redeeming_device_code(20, rules=rules, retry=retry, jti="another")
         state = fold(approved, redeem_device_code(approved, command).events, at(20))
         assert redeem_device_code(state, command._replace(now=at(21), jti="other")) == told
-    unlike = RedeemDeviceCode(at(21), RULES, "web", None, Retry(KEY.key, "something else"), "other", 1)
+    unlike = redeeming_device_code(21, retry=Retry(KEY.key, "something else"), jti="other")
     command = unlike._replace(now=at(20), retry=KEY)
     state = fold(approved, redeem_device_code(approved, command).events, at(20))
     assert refusal(redeem_device_code(state, unlike)) == "invalid_request"
@@ -283,7 +282,7 @@ def test_a_retry_gets_the_same_answer() -> None:
 def test_a_retry_of_a_redemption_without_an_access_token_is_refused() -> None:
     """The service writes no such redemption; a log may contain one."""
     approved = with_device(approved_after=10)
-    command = RedeemDeviceCode(at(20), RULES, "web", None, KEY, "jti-0", 1)
+    command = redeeming_device_code(20, retry=KEY)
     state = replace(fold(approved, redeem_device_code(approved, command).events, at(20)), access=None)
     assert refusal(redeem_device_code(state, command)) == "invalid_grant"
 
@@ -300,17 +299,17 @@ def test_an_answer_is_recorded_completely(waiting: DeviceAuthorizationStarted | 
     """Its commit has the person and the answer, and before it the request if the log has none."""
     asked = given((WAITING,)) if waiting is None else None
     before = () if waiting is None else (waiting,)
-    denied = answer_device(asked, answer(approved=False, waiting=waiting))
+    denied = answer_device(asked, answering(approved=False, waiting=waiting))
     assert denied == Decision(Done(), (*before, DeviceAuthorizationDenied("alice")))
-    told = answer(waiting=waiting, acr="mfa", amr=("pwd",), auth_time=7)
+    told = answering(waiting=waiting, acr="mfa", amr=("pwd",), auth_time=7)
     grant = GrantAuthorized("web", "alice", SCOPE, (A, B), DEVICE_GRANT, "seed", "mfa", ("pwd",), 7)
     assert answer_device(asked, told) == Decision(Done(), (*before, grant))
 
 
 def test_an_answer_without_a_request_is_refused() -> None:
     """There is no family, or one that began otherwise."""
-    assert refusal(answer_device(None, answer())) == "invalid_grant"
-    assert refusal(answer_device(with_code(), answer())) == "invalid_grant"
+    assert refusal(answer_device(None, answering())) == "invalid_grant"
+    assert refusal(answer_device(with_code(), answering())) == "invalid_grant"
 
 
 @pytest.mark.parametrize(
@@ -326,7 +325,7 @@ def test_an_answer_without_a_request_is_refused() -> None:
 )
 def test_an_approval_too_large_for_a_token_is_refused(large: dict[str, Any]) -> None:
     """CONTRACT §2: whichever part is too large."""
-    assert refusal(answer_device(None, answer(**{"waiting": WAITING} | large))) == "invalid_request"
+    assert refusal(answer_device(None, answering(**{"waiting": WAITING} | large))) == "invalid_request"
 
 
 @pytest.mark.parametrize(
@@ -365,8 +364,7 @@ def test_a_code_is_valid_only_for_its_client_redirection_and_verifier(
     state: FamilyState | None, changes: dict[str, Any]
 ) -> None:
     """RFC 6749 §4.1.3, RFC 7636 §4.6: every refusal has the same answer and no commit."""
-    command = RedeemCode(at(1), RULES, "web", VERIFIER, None, None, None, "jti-0", 1, "a test")
-    assert refusal(redeem_code(state, command._replace(**changes))) == "invalid_grant"
+    assert refusal(redeem_code(state, redeeming_code(**changes))) == "invalid_grant"
 
 
 @pytest.mark.parametrize(
@@ -387,14 +385,12 @@ def test_a_verifier_matches_its_challenge() -> None:
 def test_a_code_gives_no_more_than_its_client_may_have_now() -> None:
     """RFC 7591 §2: a part of the scope or of the targets was removed; without any left it is refused."""
     for scope, answer in (("read", "read"), ("more", "invalid_grant")):
-        command = RedeemCode(at(1), replace(RULES, scope=scope), "web", VERIFIER, None, None, None, "jti", 1, "a test")
-        decision = redeem_code(with_code(), command)
+        decision = redeem_code(with_code(), redeeming_code(rules=replace(RULES, scope=scope)))
         if isinstance(decision.outcome, Granted):
             assert decision.outcome.access.scope == answer
         else:
             assert refusal(decision) == answer
     elsewhere = replace(RULES, audiences=("https://elsewhere.example",))
-    command = RedeemCode(at(1), elsewhere, "web", VERIFIER, None, None, None, "jti", 1, "a test")
-    assert refusal(redeem_code(with_code(), command)) == "invalid_target"
+    assert refusal(redeem_code(with_code(), redeeming_code(rules=elsewhere))) == "invalid_target"
     without = replace(with_code(), scope="")
-    assert isinstance(redeem_code(without, command._replace(rules=RULES)).outcome, Granted), "there is nothing to lose"
+    assert isinstance(redeem_code(without, redeeming_code()).outcome, Granted), "there is nothing to lose"

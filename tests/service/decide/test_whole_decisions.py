@@ -20,18 +20,29 @@ from events.aggregates.family import (
     TokenRotated,
     fold,
 )
-from service.decide.authorization_code import Authorize, RedeemCode, authorize, redeem_code, s256
+from service.decide.authorization_code import Authorize, authorize, redeem_code
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.issue import issue
 from service.decide.policy import Rules
 from service.decide.refresh_token import redeem
 from service.decide.token_exchange import exchange
-from tests.service.decide.given import KEY, RULES, at, claimed, exchanging, given, issuing, opened, redeeming
+from tests.service.decide.given import (
+    CHALLENGE,
+    KEY,
+    RULES,
+    at,
+    claimed,
+    exchanging,
+    given,
+    issuing,
+    opened,
+    redeeming,
+    redeeming_code,
+)
 
 SCOPE = "read openid offline_access"
 WIDE = replace(RULES, scope=SCOPE, refresh_token_ttl=2000, refresh_token_idle_ttl=1000)
 A, B = "https://a.example", "https://b.example"
-CHALLENGE = s256("v" * 43)
 HOW: dict[str, Any] = {"acr": "mfa", "amr": ("pwd", "otp"), "auth_time": 7}
 
 
@@ -131,7 +142,9 @@ def test_a_grant_too_large_for_a_token_is_refused(large: dict[str, Any]) -> None
 
 def test_a_code_is_redeemed() -> None:
     """For one of two resources; the family's expiry counts from its beginning."""
-    command = RedeemCode(at(10), WIDE, "web", "v" * 43, "https://web.example/cb", (B,), KEY, "jti", 5, "a test")
+    command = redeeming_code(
+        10, rules=WIDE, redirect_uri="https://web.example/cb", resource=(B,), retry=KEY, jti="jti", key=5
+    )
     token, issued = access("jti", 10, audience=(B,))
     assert redeem_code(given(code_family()), command) == Decision(
         Granted(token, 0, 5), (TokenRedeemed("authorization_code", 0, KEY), refresh(10, 5), issued, an_id("jti", 10))

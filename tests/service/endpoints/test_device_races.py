@@ -23,9 +23,8 @@ from events.log.log import Log
 from events.log.stored_commit import Stored
 from service import clock
 from service.context import Caller
-from service.decide.authorization_code import RedeemDeviceCode, expired, redeem_device_code
+from service.decide.authorization_code import expired, redeem_device_code
 from service.decide.decision import Decision, Outcome, Refused
-from service.decide.device_authorization import AnswerDevice
 from service.endpoints.authorize import answer
 from service.endpoints.grants import device_code
 from service.errors import OAuthError
@@ -36,7 +35,7 @@ from service.replicas import waiting_devices
 from service.replicas.user_code_guesses import MAX_GUESSES_OF_PERSON, UserCodeGuesses
 from service.replicas.waiting_devices import WaitingDevices
 from tests.broker import Broker
-from tests.service.decide.given import RULES
+from tests.service.decide.given import RULES, answering, redeeming_device_code
 
 TENANT, ROUNDS, MINUTES = "acme", 12, 10
 
@@ -74,7 +73,7 @@ class Replica:
 
     async def answer(self, family_id: str, *, approved: bool = True, sub: str = "alice") -> str:
         """A person answers: what the login service is told."""
-        said = AnswerDevice(clock.now(), None, approved, sub, None, None, None, (), None)
+        said = answering(approved, now=clock.now(), sub=sub)
         try:
             await answer(self._caller, family_id, said)
         except OAuthError as refusal:
@@ -87,7 +86,7 @@ class Replica:
         def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             if loaded.state is None:
                 return Decision(expired())
-            command = RedeemDeviceCode(now, replace(RULES, scope="read"), "tv", None, None, commit_id, 1)
+            command = redeeming_device_code(now=now, rules=replace(RULES, scope="read"), client_id="tv", jti=commit_id)
             return redeem_device_code(loaded.state, command)
 
         return _told((await device_code.poll(self._caller, family_id, decide)).outcome)

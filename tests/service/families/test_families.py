@@ -19,9 +19,9 @@ from events.log.appender import Appender, Conflict
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
 from service import clock
-from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code
+from service.decide.authorization_code import redeem_device_code
 from service.decide.decision import Decision, Done, Granted, Refused
-from service.decide.device_authorization import AnswerDevice, answer_device
+from service.decide.device_authorization import answer_device
 from service.decide.issue import issue
 from service.decide.refresh_token import redeem
 from service.decide.revocation import Revoke, revoke
@@ -34,7 +34,7 @@ from service.registry.blocked_subjects import BlockedSubjects, BlockState
 from service.registry.change_aggregate import change
 from service.replicas.appended import AppendedCommits
 from tests.broker import Broker
-from tests.service.decide.given import RULES, issuing, redeeming
+from tests.service.decide.given import RULES, answering, issuing, redeeming, redeeming_device_code
 
 SEAL = Seal(Keyring({1: bytes(32)}))
 
@@ -100,7 +100,7 @@ def _presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
 
 
 def _polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
-    return redeem_device_code(loaded.state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+    return redeem_device_code(loaded.state, redeeming_device_code(now=now, jti=jti))
 
 
 async def _person(log: Log, *events: person.SubjectEvent) -> None:
@@ -281,9 +281,7 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
         return Decision(Done(), (asked,))
 
     def approved(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
-        return answer_device(
-            loaded.state, AnswerDevice(now, None if in_the_log else asked, True, "alice", None, None, None, (), None)
-        )
+        return answer_device(loaded.state, answering(now=now, waiting=None if in_the_log else asked))
 
     if in_the_log:
         await one.families.decide("acme", "f1", "client:web", started)
@@ -356,7 +354,7 @@ async def test_a_person_blocked_after_the_approval_gets_no_tokens(
     """The cut-off ends the family; the device's poll appends nothing."""
     one, other = replicas
     asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
-    answer = AnswerDevice(clock.now(), asked, True, "alice", None, None, None, (), None)
+    answer = answering(now=clock.now(), waiting=asked)
     await one.families.decide("acme", "f1", "client:login", lambda loaded, *_: answer_device(loaded.state, answer))
     await _person(other.log, person.SubjectBlocked("alice"))
     before = await one.log.head(subjects.family("acme", "f1"))

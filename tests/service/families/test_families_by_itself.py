@@ -20,15 +20,15 @@ from events.log.appender import Conflict
 from events.log.log import NOTHING, Head, Log
 from events.log.stored_commit import Stored
 from service import clock
-from service.decide.authorization_code import RedeemDeviceCode, redeem_device_code
+from service.decide.authorization_code import redeem_device_code
 from service.decide.decision import Decision, Done, Granted, Refused
-from service.decide.device_authorization import AnswerDevice, answer_device
+from service.decide.device_authorization import answer_device
 from service.decide.issue import issue
 from service.decide.refresh_token import redeem
 from service.families.cache import LoadedFamily
 from service.families.families import APPROVED, Decide, Families
 from service.registry.blocked_subjects import BlockedSubjects, BlockState
-from tests.service.decide.given import RULES, issuing, redeeming
+from tests.service.decide.given import RULES, answering, issuing, redeeming, redeeming_device_code
 
 
 class World:
@@ -94,14 +94,14 @@ def started(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
 
 def polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
     """The device takes its tokens."""
-    return redeem_device_code(loaded.state, RedeemDeviceCode(now, RULES, "web", None, None, jti, 1))
+    return redeem_device_code(loaded.state, redeeming_device_code(now=now, jti=jti))
 
 
 def approval(waiting: DeviceAuthorizationStarted | None = None) -> Decide:
     """By alice, of a device that waits in the log, or of this one."""
 
     def approved(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
-        return answer_device(loaded.state, AnswerDevice(now, waiting, True, "alice", None, None, None, (), None))
+        return answer_device(loaded.state, answering(now=now, waiting=waiting))
 
     return approved
 

@@ -57,7 +57,7 @@ LATE_REUSE = [
 @example(happened("issue", "pwd", {}, LATE_REUSE), {"refresh_token_grace": 10, "required_acr": None})
 def test_it_agrees_with_deciding_every_request_again(world: World, changes: dict[str, Any]) -> None:
     """For every history and policy; no policy decides on a family that never had a refresh token."""
-    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], changes)
+    replay = what_if(world, changes)
     if replay.fact.generation is not None:
         agree(world, replay, changes)
 
@@ -66,7 +66,7 @@ def test_it_agrees_with_deciding_every_request_again(world: World, changes: dict
 @given(histories)
 def test_a_replay_under_the_actual_policy_is_the_history(world: World) -> None:
     """The replay ends in exactly the state of the log."""
-    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    replay = what_if(world, {})
     assert replay.instead == replay.fact == world.state
     assert replay.first_difference is None
     assert verdict(replay, world.rules, world.rules, world.now).outcome == "same"

@@ -21,12 +21,12 @@ from events.aggregates.family import (
     codec,
     fold,
 )
-from service.decide.authorization_code import Authorize, RedeemCode, authorize, redeem_code, s256
+from service.decide.authorization_code import Authorize, authorize, redeem_code
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted
 from service.decide.issue import issue
 from service.decide.policy import Rules
-from service.decide.refresh_token import Redeem, ends_at, redeem
+from service.decide.refresh_token import ends_at, redeem
 from service.decide.revocation import Revoke, RevokeAccessToken, revoke, revoke_access_token
 from service.decide.token_exchange import exchange
 from service.decide.what_if.replay import (
@@ -39,9 +39,19 @@ from service.decide.what_if.replay import (
     verdict,
 )
 from service.decide.what_if.replay import end as what_if_end
-from tests.service.decide.given import RULES, START, claimed, exchanging, issuing, opened
+from tests.service.decide.given import (
+    CHALLENGE,
+    KEY,
+    RULES,
+    START,
+    claimed,
+    exchanging,
+    issuing,
+    opened,
+    redeeming,
+    redeeming_code,
+)
 
-CHALLENGE = s256("v" * 43)
 ENDS = (FamilyRevoked, TokenReuseDetected)
 """What a refused presentation leaves: the end, or, of one that comes after it, the reuse alone."""
 
@@ -69,9 +79,7 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
             granted = GrantAuthorized("web", "alice", RULES.scope, ("aud",), "authorization_code", "seed", asked.acr)
             return authorize(state, Authorize(asked.now, granted, CHALLENGE, None, None))
         case "redeem_code":
-            return redeem_code(
-                state, RedeemCode(asked.now, rules, "web", "v" * 43, None, None, asked.retry, jti, 1, "code")
-            )
+            return redeem_code(state, redeeming_code(now=asked.now, rules=rules, retry=asked.retry, jti=jti))
         case "sign out":
             return revoke(state, Revoke("client_request", "sign-out"))
         case "cut off":
@@ -87,10 +95,8 @@ def decide(state: FamilyState | None, asked: Asked, rules: Rules, generation: in
                 state, RevokeAccessToken(asked.now, "web", token, later, timedelta(0), "sign-out")
             )
         case _:
-            presenting = Redeem(
-                asked.now, rules, "web", generation, asked.scope, None, asked.retry, jti, 1, "a presentation"
-            )
-            return redeem(state, presenting)
+            presenting = redeeming(generation, rules=rules, scope=asked.scope, retry=asked.retry, jti=jti)
+            return redeem(state, presenting._replace(now=asked.now))
 
 
 @dataclass
@@ -181,11 +187,11 @@ def end(state: FamilyState, rules: Rules, now: datetime) -> str:
     return "expired" if ends_at(state, rules) <= now else "live"
 
 
-def what_if(log: list[FamilyCommit], rules: list[Rules], changes: dict[str, Any]) -> Replay:
-    """The replay of a log, with the rules that applied to each commit."""
+def what_if(world: World, changes: dict[str, Any]) -> Replay:
+    """The replay of the world's log, by the rules of each request with these changes."""
     replay = None
-    for seq, (commit, then) in enumerate(zip(log, rules, strict=True), 1):
-        replay = follow(replay, seq, commit, replace(then, **changes))
+    for seq, (commit, (asked, _)) in enumerate(zip(world.log, world.recorded, strict=True), 1):
+        replay = follow(replay, seq, commit, replace(asked.rules, **changes))
     assert replay is not None
     return replay
 
@@ -366,7 +372,7 @@ AGAIN = ("present", 1, None, "write")
 def test_the_verdict_on_a_family(case: Case) -> None:
     """A person signed in with a password, under one actual policy and another one instead."""
     world = happened("issue", "pwd", case.policy, case.life)
-    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], case.changes)
+    replay = what_if(world, case.changes)
     found = verdict(replay, world.rules, replace(world.rules, **case.changes), world.now)
     assert (found.outcome, found.instead) == (case.outcome, case.instead)
     difference = replay.first_difference
@@ -386,9 +392,8 @@ def test_a_refresh_token_without_an_access_token() -> None:
 def test_a_regular_life_has_one_generation_map() -> None:
     """The memory for a family does not grow with every refresh."""
     world = happened("issue", "pwd", {}, [NEWEST] * 20)
-    rules = [asked.rules for asked, _ in world.recorded]
-    assert what_if(world.log, rules, GRACE).generation_maps == (GenerationMap(0, 20, 0, 1),)
-    assert what_if(world.log, rules, REUSE).generation_maps == (GenerationMap(0, 20, 0, 0),)
+    assert what_if(world, GRACE).generation_maps == (GenerationMap(0, 20, 0, 1),)
+    assert what_if(world, REUSE).generation_maps == (GenerationMap(0, 20, 0, 0),)
 
 
 def agree(world: World, replay: Replay, changes: dict[str, Any]) -> None:
@@ -468,7 +473,7 @@ def test_the_generation_presented_instead(
 def test_the_first_difference_of_two_histories() -> None:
     """It has the commit, its time, and the generation that was actually presented."""
     world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
-    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], REUSE)
+    replay = what_if(world, REUSE)
     assert replay.first_difference == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
     assert len(world.log) == 5, "the first one counts"
 
@@ -548,36 +553,34 @@ def test_each_history_ends_by_its_own_rules() -> None:
 def test_a_history_under_its_own_policy_is_unchanged(begins_with: str, life: list[Any]) -> None:
     """To the last field of the state."""
     world = happened(begins_with, "pwd", {}, life)
-    replay = what_if(world.log, [asked.rules for asked, _ in world.recorded], {})
+    replay = what_if(world, {})
     assert replay.instead == replay.fact == world.state and replay.first_difference is None
 
 
 def test_a_replay_requests_what_was_requested() -> None:
     """Some of the resources, with the MAC key and the Idempotency-Key of the original."""
     begun = issue(None, issuing(audience=("a", "b"), key=5))
-    asked = Redeem(START, RULES, "web", 0, "read offline_access", ("b",), Retry("key", "body"), "second", 6, "…")
-    decisions = [("jti-0", begun), ("second", redeem(fold(None, begun.events, START), asked))]
-    state: FamilyState | None = None
-    replay: Replay | None = None
-    for seq, (commit_id, decision) in enumerate(decisions, 1):
-        state = fold(state, decision.events, START)
-        commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
-        replay = follow(replay, seq, commit, RULES)
-    assert replay is not None and replay.instead == replay.fact == state
-    assert state is not None and state.access is not None and (state.access.audience, state.key) == (("b",), 6)
+    asked = redeeming(0, 0, scope="read offline_access", resource=("b",), retry=KEY, jti="second", key=6)
+    state = _replayed_alike(begun, redeem(fold(None, begun.events, START), asked))
+    assert state.access is not None and (state.access.audience, state.key) == (("b",), 6)
 
 
 def test_a_replayed_code_has_the_target_of_its_redemption() -> None:
     """A part of the granted audience."""
     granted = GrantAuthorized("web", "alice", RULES.scope, ("a", "b"), "authorization_code", "seed")
     first = authorize(None, Authorize(START, granted, CHALLENGE, None, None))
-    command = RedeemCode(START, RULES, "web", "v" * 43, None, ("b",), None, "second", 6, "…")
-    second = redeem_code(fold(None, first.events, START), command)
+    command = redeeming_code(0, resource=("b",), jti="second", key=6)
+    state = _replayed_alike(first, redeem_code(fold(None, first.events, START), command))
+    assert state.access is not None and state.access.audience == ("b",)
+
+
+def _replayed_alike(first: Decision, second: Decision) -> FamilyState:
+    """The state after both decisions, the second of id `second`; a replay by the same rules ends in it too."""
     state: FamilyState | None = None
     replay: Replay | None = None
-    for seq, (commit_id, decision) in enumerate((("first", first), ("second", second)), 1):
+    for seq, (commit_id, decision) in enumerate((("jti-0", first), ("second", second)), 1):
         state = fold(state, decision.events, START)
         commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
         replay = follow(replay, seq, commit, RULES)
-    assert replay is not None and replay.instead == replay.fact == state
-    assert state is not None and state.access is not None and state.access.audience == ("b",)
+    assert state is not None and replay is not None and replay.instead == replay.fact == state
+    return state
