@@ -15,13 +15,13 @@ import nats
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.errors import BadRequestError
 
 from heirloom.broker import credentials
 from heirloom.broker.accounts import MAX_SUBSCRIPTIONS
 from service.connections.admission import MAX_PROOF, digest
+from tests.security.connections import connected
 from tests.system.service import Caller, Service
 from tests.system.workspace import ACCESS_TOKEN, EXCHANGE
 
@@ -45,21 +45,10 @@ class Door:
     @asynccontextmanager
     async def opened(self, **options: Any) -> AsyncIterator[Caller]:
         """A connection with these options."""
-
-        async def quiet(_error: Exception) -> None:
-            pass
-
-        connection = Client()
         named = {"user": f"acme.{self.client_id}", "inbox_prefix": f"_INBOX.acme.{self.client_id}"}
-        patience = {"allow_reconnect": False, "connect_timeout": 5, "max_reconnect_attempts": 0}
-        try:
-            await connection.connect(f"nats://{self.service.host}", **(named | patience | options), error_cb=quiet)
+        patience = {"connect_timeout": 5, "max_reconnect_attempts": 0}
+        async with connected(f"nats://{self.service.host}", **named | patience | options) as connection:
             yield Caller(connection, f"oauth.acme.client.{self.client_id}")
-        finally:
-            await connection.close()
-            if connection._transport is not None:  # nats-py leaves it open after a refusal
-                connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
-                await asyncio.sleep(0)
 
     def of_a_person(self, token: str) -> AbstractAsyncContextManager[Caller]:
         """A connection with an end user's token, and that connection's own inbox."""

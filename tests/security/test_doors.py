@@ -38,15 +38,34 @@ def configured(directory: Path, text: str) -> Iterator[Broker]:
         server.kill()
 
 
-def test_an_open_broker_is_not_served_on(nats_server: Broker, tmp_path: Path) -> None:
-    """Refused in one line that says what is open and what to do; nothing was started there."""
-    command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--nats", nats_server.url]
+def guest(permissions: str, *others: str) -> str:
+    """A broker's configuration that lets in everybody with these permissions, and other users."""
+    users = ", ".join((f"{{ user: guest, password: x, permissions: {permissions} }}", *others))
+    return f"authorization {{ users: [ {users} ] }}\nno_auth_user: guest"
+
+
+async def open_doors(directory: Path, configuration: str, *names: Name) -> str:
+    """Probe a broker with that configuration; the error that names its open doors."""
+    with configured(directory, configuration) as server, pytest.raises(OpenDoors) as found:
+        await try_doors(server.url, None, names)
+    return str(found.value)
+
+
+def refusal_of_up(data: Path, url: str, *options: str) -> str:
+    """Start `heirloom up` on that broker, which must fail; its standard error."""
+    command: list[str | Path] = [HEIRLOOM, "up", "--data", data, "--nats", url, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_an_open_broker_is_not_served_on(nats_server: Broker, tmp_path: Path) -> None:
+    """Refused in one line that says what is open and what to do; nothing was started there."""
+    refusal = refusal_of_up(tmp_path / "data", nats_server.url)
+    assert refusal.count("\n") == 1
     for named in ("anybody without credentials may", "made-up name", "admin.>", "tokens.>", "$JS.API.>", "inbox"):
-        assert named in done.stderr
-    assert "heirloom broker-config" in done.stderr and "--insecure" in done.stderr
+        assert named in refusal
+    assert "heirloom broker-config" in refusal and "--insecure" in refusal
     assert not (tmp_path / "data" / "projector.log").exists(), "audit queries were answered there"
 
 
@@ -56,10 +75,8 @@ def test_a_broker_with_our_credentials_must_be_shut_to_strangers(tmp_path: Path)
     data.mkdir(mode=0o700)
     text = accounts(credentials.ensure(data))
     with configured(tmp_path / "open", text + "\nno_auth_user: operator") as server:
-        command: list[str | Path] = [HEIRLOOM, "up", "--data", data, "--nats", server.url, "--no-notary"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "anybody without credentials may publish to admin.>" in done.stderr
+        refusal = refusal_of_up(data, server.url, "--no-notary")
+    assert "anybody without credentials may publish to admin.>" in refusal
     assert not (data / "projector.log").exists(), "audit queries were answered there"
     with configured(tmp_path / "shut", text) as server:
         service = Service(data, "--nats", server.url, "--no-notary")
@@ -173,11 +190,9 @@ async def test_one_right_too_many_is_found(tmp_path: Path, rights: str, named: s
     kind, subject = rights.split(": ")
     other = "subscribe" if kind == "publish" else "publish"
     permissions = f'{{ {kind}: [{subject}], {other}: {{ deny: [">"] }} }}'
-    text = f"authorization {{ users: [ {{ user: guest, password: x, permissions: {permissions} }} ] }}"
-    with configured(tmp_path, text + "\nno_auth_user: guest") as server, pytest.raises(OpenDoors) as found:
-        await try_doors(server.url, None, [Name("acme", "web")])
-    assert f"anybody without credentials may {named}" in str(found.value)
-    assert str(found.value).count(" may ") == 1
+    found = await open_doors(tmp_path, guest(permissions), Name("acme", "web"))
+    assert f"anybody without credentials may {named}" in found
+    assert found.count(" may ") == 1
 
 
 def test_each_subject_of_the_role_table_is_tried() -> None:
@@ -200,10 +215,7 @@ def test_each_subject_of_the_role_table_is_tried() -> None:
 async def test_a_right_to_subscribe_is_found_beside_a_denied_queue(tmp_path: Path) -> None:
     """The broker words both refusals alike: one of a queue says nothing about plain subscriptions."""
     permissions = '{ publish: { deny: [">"] }, subscribe: ["oauth.doors.edge.token", "oauth.doors.edge.token other"] }'
-    text = f"authorization {{ users: [ {{ user: guest, password: x, permissions: {permissions} }} ] }}"
-    with configured(tmp_path, text + "\nno_auth_user: guest") as server, pytest.raises(OpenDoors) as found:
-        await try_doors(server.url, None)
-    assert "may subscribe to oauth.>" in str(found.value)
+    assert "may subscribe to oauth.>" in await open_doors(tmp_path, guest(permissions))
 
 
 def test_orders_that_need_no_valid_body_are_tried_without_a_real_name() -> None:
@@ -254,16 +266,13 @@ def test_a_pattern_must_cover_the_whole_subject(pattern: str, subject: str, is_a
 def test_a_right_to_one_tenants_orders_is_found_once_the_tenant_is_in_the_log(tmp_path: Path) -> None:
     """A tenant that was created later is tried at the next start."""
     permissions = '{ publish: ["admin.acme.>"], subscribe: { deny: [">"] } }'
-    users = f"{{ user: guest, password: x, permissions: {permissions} }}, {{ user: service, password: y }}"
-    with configured(tmp_path / "broker", f"authorization {{ users: [ {users} ] }}\nno_auth_user: guest") as server:
+    with configured(tmp_path / "broker", guest(permissions, "{ user: service, password: y }")) as server:
         url = server.url.replace("//", "//service:y@")
         service = Service(tmp_path / "data", "--nats", url, "--no-notary")
         service.start()
         assert service.stop() == 0
-        command: list[str | Path] = [HEIRLOOM, "up", "--data", tmp_path / "data", "--nats", url, "--no-notary"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "anybody without credentials may publish to admin.>" in done.stderr
+        refusal = refusal_of_up(tmp_path / "data", url, "--no-notary")
+    assert "anybody without credentials may publish to admin.>" in refusal
 
 
 async def test_denying_the_named_subjects_is_not_enough(tmp_path: Path) -> None:
@@ -271,14 +280,12 @@ async def test_denying_the_named_subjects_is_not_enough(tmp_path: Path) -> None:
     publish = '["tokens.>", "admin.>", "$JS.API.>", "oauth.*.client.>", "_INBOX.>"]'
     subscribe = '["tokens.>", "admin.>", "oauth.>", "$JS.API.>", "_INBOX.>"]'
     permissions = f"{{ publish: {{ deny: {publish} }}, subscribe: {{ deny: {subscribe} }} }}"
-    text = f"authorization {{ users: [ {{ user: guest, password: x, permissions: {permissions} }} ] }}"
-    with configured(tmp_path, text + "\nno_auth_user: guest") as server, pytest.raises(OpenDoors) as found:
-        await try_doors(server.url, None)
+    found = await open_doors(tmp_path, guest(permissions))
     for way in ("publish", "subscribe"):
         for subject in ("audit.>", "heirloom.>", "$KV.heirloom-assertions.*", "$SYS.REQ.USER.AUTH", "$SRV.>", "_R_.>"):
-            assert f"{way} to {subject}" in str(found.value)
+            assert f"{way} to {subject}" in found
     for shut in ("tokens.>", "admin.>", "$JS.API.>", "another's inbox"):
-        assert f" to {shut}" not in str(found.value)
+        assert f" to {shut}" not in found
 
 
 @asynccontextmanager

@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
 
 from heirloom.broker.roles import SHOWN, inbox
 from service.registry.named_role import ACCOUNTS
+from tests.security.connections import connected, is_accepted
 from tests.security.test_connecting import ended
 from tests.system.service import HEIRLOOM, Caller, Service
 
@@ -38,40 +37,22 @@ async def added(service: Service, operator: Caller, role: str, name: str = "", t
     return Named(name, answer["user"], answer["secret"], answer["inbox_prefix"])
 
 
+def options(named: Named) -> dict[str, str]:
+    """The options to connect with that name."""
+    return {"user": named.user, "password": named.secret, "inbox_prefix": named.inbox_prefix}
+
+
 @asynccontextmanager
-async def connected(service: Service, named: Named) -> AsyncIterator[tuple[Caller, list[str]]]:
+async def caller_of(service: Service, named: Named) -> AsyncIterator[tuple[Caller, list[str]]]:
     """A connection with that name, and the broker's errors in lower case."""
     refused: list[str] = []
-
-    async def note(error: Exception) -> None:
-        refused.append(str(error).lower())
-
-    connection = Client()
-    try:
-        await connection.connect(
-            f"nats://{service.host}",
-            user=named.user,
-            password=named.secret,
-            inbox_prefix=named.inbox_prefix,
-            allow_reconnect=False,
-            error_cb=note,
-        )
+    async with connected(f"nats://{service.host}", refused, **options(named)) as connection:
         yield Caller(connection, ""), refused
-    finally:
-        await connection.close()
-        if connection._transport is not None:
-            connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
-            await asyncio.sleep(0)
 
 
 async def is_shut(service: Service, named: Named) -> bool:
     """Whether the broker refuses the connection."""
-    try:
-        async with connected(service, named) as (caller, _):
-            await caller.connection.flush(1)
-    except NatsError:
-        return True
-    return False
+    return not await is_accepted(f"nats://{service.host}", **options(named))
 
 
 async def all_refused(caller: Caller, refused: list[str], publish: tuple[str, ...], subscribe: tuple[str, ...]) -> None:
@@ -113,7 +94,7 @@ OWN = {
 async def test_a_name_has_its_tenants_part_of_the_role(service: Service, operator: Caller, role: str) -> None:
     """Requests about its tenant are answered; another tenant's, another role's and the log's subjects are refused."""
     answered, *denied = OWN[role]
-    async with connected(service, await added(service, operator, role)) as (caller, refused):
+    async with caller_of(service, await added(service, operator, role)) as (caller, refused):
         assert json.loads((await caller.connection.request(answered, b"{}", timeout=10)).data)
         assert json.loads((await caller.connection.request("oauth.acme.public.jwks", b"", timeout=10)).data)["keys"]
         assert refused == []
@@ -125,8 +106,8 @@ async def test_a_second_name_receives_nothing_of_the_first(service: Service, ope
     """Neither its replies, nor those of the role without a name, nor the other way round."""
     first, second = await added(service, operator, "resource"), await added(service, operator, "resource")
     async with (
-        connected(service, first) as (one, _),
-        connected(service, second) as (other, refused),
+        caller_of(service, first) as (one, _),
+        caller_of(service, second) as (other, refused),
         service.role("resource") as nameless,
     ):
         inboxes = (f"{first.inbox_prefix}.>", f"{inbox('resource')}.>", "_INBOX.acme.>", "_INBOX.acme.role.>")
@@ -148,7 +129,7 @@ async def test_a_second_name_receives_nothing_of_the_first(service: Service, ope
 async def test_a_name_receives_its_tenants_revocations_only(service: Service, operator: Caller) -> None:
     """The subscription of the role without a name, to all tenants, is refused."""
     async with (
-        connected(service, await added(service, operator, "resource")) as (resource, refused),
+        caller_of(service, await added(service, operator, "resource")) as (resource, refused),
         service.client() as web,
     ):
         heard: asyncio.Queue[str] = asyncio.Queue()
@@ -168,7 +149,7 @@ async def test_a_name_receives_its_tenants_revocations_only(service: Service, op
 async def test_a_revoked_name_is_out_at_once(service: Service, operator: Caller) -> None:
     """On every replica, for good; other names stay; the same name added again has new credentials."""
     gone, stays = await added(service, operator, "edge"), await added(service, operator, "edge")
-    async with connected(service, gone) as (leaving, _), connected(service, stays) as (staying, _):
+    async with caller_of(service, gone) as (leaving, _), caller_of(service, stays) as (staying, _):
         revoked = await operator.ask("admin.acme.role.revoke", {"name": gone.name, "reason": "sold"})
         for _ in range(6):  # any replica may answer the broker
             assert await is_shut(service, gone)
@@ -220,10 +201,10 @@ def test_the_role_commands(service: Service) -> None:
     told = json.loads(heirloom("admin", "role", "add", "resource", "api", "--tenant", "acme", "--json"))
     service.secrets.append(told["secret"])
     assert told["url"] == f"nats://acme.role.api:{told['secret']}@{service.host}"
-    assert asyncio.run(_is_let_in(told["url"]))
+    assert asyncio.run(is_accepted(told["url"]))
     assert "api" in heirloom("admin", "role", "list", "--tenant", "acme")
     heirloom("admin", "role", "revoke", "api", "--tenant", "acme", "--reason", "test")
-    assert not asyncio.run(_is_let_in(told["url"]))
+    assert not asyncio.run(is_accepted(told["url"]))
     heirloom("audit", "verify")
 
 
@@ -259,24 +240,6 @@ def test_other_commands_accept_a_names_url(service: Service) -> None:
         refused = heirloom("audit", *reading, role="auditor")
         assert refused.returncode == 1 and "every tenant's" in refused.stderr, refused
         assert not refused.stdout
-
-
-async def _is_let_in(url: str) -> bool:
-    connection = Client()
-
-    async def quiet(_error: Exception) -> None:
-        pass
-
-    try:
-        await connection.connect(url, allow_reconnect=False, error_cb=quiet)
-        await connection.flush(2)
-    except NatsError:
-        return False
-    finally:
-        await connection.close()
-        if connection._transport is not None:
-            connection._transport.close()  # type: ignore[no-untyped-call]  # as nats-py has it
-    return True
 
 
 def test_names_are_in_their_roles_account() -> None:
