@@ -12,17 +12,18 @@ from events.aggregates import client as client_events
 from events.aggregates import subjects
 from events.log.stored_commit import Stored
 from service import clock
+from service.admin.await_effect import newest_with, reply_when_complete, wait_until_effective
 from service.admin.change_and_apply import change_and_apply
+from service.admin.parameters import known_client, reason_of
 from service.clients.authentication import WITH_SECRET
 from service.context import AdminContext
-from service.cut_offs.await_effect import MAX_REASON, complete, effective, known_client, newest
 from service.decide.client import Enable, GetsSecret, Register, register
 from service.decide.client import enable as enabled
 from service.decide.policy import resolve
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
 from service.registry.parse_settings import for_client
-from service.request import at_most, decode, required
+from service.request import decode, required
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -55,7 +56,7 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     aggregate = subjects.client(tenant_name, client_id)
     decide = partial(register, command=command)
     written = await change_and_apply(context, aggregate, decide)
-    await effective(context, written.stored)
+    await wait_until_effective(context, written.stored)
     reply: dict[str, Any] = {"seq": written.stored.seq, "changed": written.changed}
     if client_events.codec.decode(written.stored.body).state.secret_hash == command.secret_hash:
         reply["client_secret"] = secret
@@ -83,7 +84,7 @@ async def disable(context: AdminContext, tenant: str, body: bytes) -> bytes:
         return () if state.disabled else (client_events.ClientDisabled(asked.reason, clock.now()),)
 
     stored = await _switch(context, asked.aggregate, decide)
-    return await complete(context, stored, client_events.ClientDisabled)
+    return await reply_when_complete(context, stored, client_events.ClientDisabled)
 
 
 async def enable(context: AdminContext, tenant: str, body: bytes) -> bytes:
@@ -100,7 +101,7 @@ async def enable(context: AdminContext, tenant: str, body: bytes) -> bytes:
         return enabled(state, Enable(seen, void_until, asked.reason))
 
     stored = await _switch(context, asked.aggregate, decide)
-    return await complete(context, stored, client_events.ClientEnabled)
+    return await reply_when_complete(context, stored, client_events.ClientEnabled)
 
 
 class _Asked(NamedTuple):
@@ -112,7 +113,7 @@ async def _asked(context: AdminContext, tenant: str, body: bytes) -> _Asked:
     """The parameters, checked. Raises `invalid_request` if there is no such client."""
     parameters = decode(body, _client_decoder)
     client_id = required(parameters.client_id, "client_id")
-    reason = at_most(parameters.reason, MAX_REASON, "reason")
+    reason = reason_of(parameters.reason)
     await known_client(context, tenant, client_id)
     return _Asked(subjects.client(tenant, client_id), reason)
 
@@ -126,7 +127,7 @@ async def _once_complete(context: AdminContext, aggregate: subjects.Aggregate) -
     if last is None:
         return client_events.ClientState()
     state = client_events.codec.decode(last.body).state
-    disabling = await newest(context, last, client_events.ClientDisabled) if state.disabled else None
+    disabling = await newest_with(context, last, client_events.ClientDisabled) if state.disabled else None
     if disabling is not None and not await context.completed.wait(disabling.seq):
         raise OAuthError(
             "temporarily_unavailable",

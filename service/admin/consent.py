@@ -4,10 +4,9 @@ import msgspec
 
 from events.aggregates.subject import ConsentWithdrawn
 from service.admin.cut_off_once import cut_off_once
+from service.admin.parameters import known_client, reason_of, sub_of
 from service.context import AdminContext
-from service.cut_offs.await_effect import MAX_REASON, known_client
-from service.endpoints.end_user import MAX_SUB
-from service.request import at_most, decode, required
+from service.request import decode, required
 
 
 class ConsentRequest(msgspec.Struct, frozen=True):
@@ -27,8 +26,8 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     Raises `invalid_request`, and as `cut_off_once`.
     """
     parameters = decode(body, _decoder)
-    sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")
+    sub = sub_of(parameters.sub)
     client_id = required(parameters.client_id, "client_id")
     await known_client(context, tenant, client_id)
-    withdrawn = ConsentWithdrawn(sub, client_id, at_most(parameters.reason, MAX_REASON, "reason"))
+    withdrawn = ConsentWithdrawn(sub, client_id, reason_of(parameters.reason))
     return await cut_off_once(context, tenant, withdrawn)

@@ -2,8 +2,8 @@
 
 from events.aggregates import subjects
 from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked
+from service.admin.await_effect import newest_with, reply_when_complete, wait_until_effective
 from service.context import AdminContext
-from service.cut_offs.await_effect import complete, effective, newest
 from service.registry.change_aggregate import change
 
 
@@ -15,17 +15,17 @@ async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensR
     client_id = event.client_id if isinstance(event, ConsentWithdrawn) else None
     aggregate = subjects.subject(tenant, event.sub)
     last = await context.log.last_from_leader(aggregate)
-    before = await newest(context, last, type(event), client_id)
+    before = await newest_with(context, last, type(event), client_id)
     if before is not None:
-        await effective(context, before)  # a family that lives after this has begun later
+        await wait_until_effective(context, before)  # a family that lives after this has begun later
         if not await _lives(context, tenant, event.sub, client_id):
-            return await complete(context, before, type(event), client_id)
+            return await reply_when_complete(context, before, type(event), client_id)
 
     def decide(_state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return (event,)
 
     written = await change(context.log, aggregate, decide)
-    return await complete(context, written.stored, type(event), client_id)
+    return await reply_when_complete(context, written.stored, type(event), client_id)
 
 
 async def _lives(context: AdminContext, tenant: str, sub: str, client_id: str | None) -> bool:

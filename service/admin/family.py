@@ -5,13 +5,13 @@ from datetime import datetime
 import msgspec
 
 from events.aggregates import subjects
+from service.admin.parameters import reason_of
 from service.context import AdminContext
-from service.cut_offs.await_effect import MAX_REASON
 from service.decide.decision import Decision
 from service.decide.revocation import Revoke, revoke
 from service.errors import OAuthError
 from service.families.cache import LoadedFamily
-from service.request import at_most, decode, required
+from service.request import decode, required
 
 
 class FamilyRevokeRequest(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ async def revoke_family(context: AdminContext, tenant: str, body: bytes) -> byte
     family_id = required(parameters.family_id, "family_id")
     if not subjects.FAMILY_ID.fullmatch(family_id):
         raise OAuthError("invalid_request", "family_id is not one of this service's")
-    cause = at_most(parameters.reason, MAX_REASON, "reason") or "revocation by an operator"
+    cause = reason_of(parameters.reason) or "revocation by an operator"
 
     def decide(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
         state = loaded.state

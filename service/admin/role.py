@@ -7,12 +7,12 @@ import msgspec
 from events.aggregates import subjects
 from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
 from service.admin.change_and_apply import change_and_apply
+from service.admin.parameters import known_tenant, reason_of
 from service.context import AdminContext
-from service.cut_offs.await_effect import MAX_REASON, known_tenant
 from service.errors import OAuthError
 from service.keys.generated_secret import digest, new_secret
 from service.registry.named_role import Holder, TenantRole
-from service.request import at_most, decode, required
+from service.request import decode, required
 
 MAX_ROLES = 1_000
 """Names that a tenant may have, revoked ones included."""
@@ -60,7 +60,7 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     Raises `invalid_request` for an unknown name, and `Unavailable`.
     """
     asked = decode(body, _decoder)
-    name, reason = _name(asked), at_most(asked.reason, MAX_REASON, "reason")
+    name, reason = _name(asked), reason_of(asked.reason)
     await known_tenant(context, tenant)
     aggregate = subjects.role(tenant, name)
     if await context.log.last_from_leader(aggregate) is None:

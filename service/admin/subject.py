@@ -10,12 +10,12 @@ from events.aggregates.subject import (
     SubjectTokensRevoked,
     SubjectUnblocked,
 )
+from service.admin.await_effect import reply_when_complete
 from service.admin.cut_off_once import cut_off_once
+from service.admin.parameters import known_tenant, reason_of, sub_of
 from service.context import AdminContext
-from service.cut_offs.await_effect import MAX_REASON, complete, known_tenant
-from service.endpoints.end_user import MAX_SUB
 from service.registry.change_aggregate import change
-from service.request import at_most, decode, required
+from service.request import decode
 
 
 class SubjectRequest(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ async def block(context: AdminContext, tenant: str, body: bytes) -> bytes:
         return () if state is not None and state.blocked else (SubjectBlocked(sub, reason),)
 
     written = await change(context.log, subjects.subject(tenant, sub), decide)
-    return await complete(context, written.stored, SubjectBlocked)
+    return await reply_when_complete(context, written.stored, SubjectBlocked)
 
 
 async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
@@ -47,13 +47,13 @@ async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
     sub, reason = await _asked(context, tenant, body)
     aggregate = subjects.subject(tenant, sub)
     if await context.log.last_from_leader(aggregate) is None:
-        return await complete(context, None, SubjectUnblocked)
+        return await reply_when_complete(context, None, SubjectUnblocked)
 
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return (SubjectUnblocked(sub, reason),) if state is not None and state.blocked else ()
 
     written = await change(context.log, aggregate, decide)
-    return await complete(context, written.stored, SubjectUnblocked)
+    return await reply_when_complete(context, written.stored, SubjectUnblocked)
 
 
 async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
@@ -64,6 +64,6 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 async def _asked(context: AdminContext, tenant: str, body: bytes) -> tuple[str, str | None]:
     parameters = decode(body, _decoder)
-    sub = required(at_most(parameters.sub, MAX_SUB, "sub"), "sub")
+    sub = sub_of(parameters.sub)
     await known_tenant(context, tenant)
-    return sub, at_most(parameters.reason, MAX_REASON, "reason")
+    return sub, reason_of(parameters.reason)

@@ -8,10 +8,10 @@ import msgspec
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
+from service.admin.await_effect import wait_until_effective
 from service.admin.change_and_apply import change_and_apply
 from service.admin.key import ensure_keys
 from service.context import AdminContext
-from service.cut_offs.await_effect import effective
 from service.decide.policy import longest_before, resolve
 from service.errors import OAuthError
 from service.registry.parse_settings import for_tenant
@@ -36,7 +36,7 @@ async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
     configured = await context.registry.tenant(tenant)
     if configured is not None:
         await ensure_keys(context, configured, settings.signing_alg or "ES256")
-    await effective(context, written.stored)
+    await wait_until_effective(context, written.stored)
     return msgspec.json.encode({"seq": written.stored.seq, "changed": written.changed})
 
 

@@ -1,4 +1,4 @@
-"""Cut-offs: carried out on every family, and the wait until they are complete.
+"""Cut-offs: carried out on every family.
 
 It imports `service.context` and what stands below it. Start with `reactor`.
 """

@@ -25,10 +25,10 @@ from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
 from events.log.stored_commit import Stored
 from service.access_tokens.recognise import Actor, Claims
+from service.admin import await_effect
 from service.admin import client as client_admin
 from service.admin.cut_off_once import cut_off_once
 from service.context import AdminContext, Context
-from service.cut_offs import await_effect
 from service.cut_offs.reactor import Reactor
 from service.decide.cut_off import CutOff
 from service.decide.decision import Decision, Done, Granted, Refused
@@ -241,7 +241,9 @@ async def test_orders_about_two_clients_are_not_confused(log: StaleLog) -> None:
     other = await _append(log, person, ConsentWithdrawn("alice", "b"))
     last = await log.last_from_leader(person)
     context = cast("AdminContext", SimpleNamespace(log=log))
-    found = [await await_effect.newest(context, last, ConsentWithdrawn, client_id) for client_id in ("a", "b", "c")]
+    found = [
+        await await_effect.newest_with(context, last, ConsentWithdrawn, client_id) for client_id in ("a", "b", "c")
+    ]
     assert [stored.seq if stored else 0 for stored in found] == [one.seq, other.seq, 0]
 
 

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from events.aggregates import subjects
 from events.aggregates.commit import type_of
 from events.aggregates.subjects import AggregateName
 from events.log.stored_commit import Stored
@@ -10,9 +9,6 @@ from service.context import AdminContext
 from service.cut_offs.reactor import cut_off_of
 from service.decide.cut_off import CutOff
 from service.errors import OAuthError
-
-MAX_REASON = 500
-"""Characters of a `reason` in an operator's own words."""
 
 
 class _Commit(msgspec.Struct):
@@ -24,7 +20,7 @@ class _Commit(msgspec.Struct):
     events: tuple[Event, ...]
 
 
-async def effective(context: AdminContext, stored: Stored) -> CutOff | None:
+async def wait_until_effective(context: AdminContext, stored: Stored) -> CutOff | None:
     """Return when no replica decides on settings older than this commit, and all families that it ends have ended.
 
     Returns the cut-off, if it is one. Raises `temporarily_unavailable` when that takes too long, and `Unavailable`.
@@ -42,18 +38,18 @@ async def effective(context: AdminContext, stored: Stored) -> CutOff | None:
     return found
 
 
-async def complete(
+async def reply_when_complete(
     context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> bytes:
     """`{seq, revoked_families}` of the newest commit with such an event, once its effect is complete.
 
     `last` is the aggregate's last commit. Without such an event `seq` is its sequence, without any commit 0. Raises as
-    `effective`.
+    `wait_until_effective`.
     """
-    stored = await newest(context, last, event, client_id)
+    stored = await newest_with(context, last, event, client_id)
     if stored is None:
         return msgspec.json.encode({"seq": last.seq if last is not None else 0, "revoked_families": 0})
-    found = await effective(context, stored)
+    found = await wait_until_effective(context, stored)
     count = 0
     if found is not None:
         tenant = AggregateName.parse(stored.subject).tenant
@@ -61,7 +57,7 @@ async def complete(
     return msgspec.json.encode({"seq": stored.seq, "revoked_families": count})
 
 
-async def newest(
+async def newest_with(
     context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> Stored | None:
     """The aggregate's newest commit up to `last` with such an event, about that client if one is given.
@@ -75,18 +71,3 @@ async def newest(
                 return last
         last = await context.log.at(commit.prev_seq) if commit.prev_seq else None
     return None
-
-
-async def known_tenant(context: AdminContext, tenant: str) -> None:
-    """Raise `invalid_request` if there is no such tenant."""
-    if await context.registry.tenant(tenant) is None:
-        raise OAuthError("invalid_request", "there is no such tenant")
-
-
-async def known_client(context: AdminContext, tenant: str, client_id: str) -> None:
-    """Raise `invalid_request` if there is no such tenant or client."""
-    found = await context.registry.tenant(tenant)
-    if found is None:
-        raise OAuthError("invalid_request", "there is no such tenant")
-    if not subjects.CLIENT_ID.fullmatch(client_id) or await context.registry.client(found, client_id) is None:
-        raise OAuthError("invalid_request", "there is no such client")
