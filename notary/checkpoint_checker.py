@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.verifier import MAX_KEPT
 from notary.checkpoint import Checkpoint
 from notary.merkle_tree import Tree, leaf_hash
@@ -76,7 +76,7 @@ class CheckpointChecker:
             self.foreign,
         )
 
-    def read(self, commits: Sequence[Stored]) -> None:
+    def read(self, commits: Sequence[StoredMessage]) -> None:
         """Read the next messages of the log."""
         if self._kept is not None and 0 < (rest := self._kept.size - self.tree.size) < len(commits):
             self.read(commits[:rest])
@@ -91,7 +91,7 @@ class CheckpointChecker:
         if self._kept is not None and self._kept.size == self.tree.size and leaves:
             self._compare(self._kept)
 
-    def check(self, stored: Stored) -> None:
+    def check(self, stored: StoredMessage) -> None:
         """Check the next message of the checkpoints' stream."""
         self.checkpoints += 1
         if stored.seq != self.checkpoints:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.aggregate_store import AggregateStore, Unusable, saved_progress
 from events.verification.verifier import Fault, Report, Tally, Verifier
 from events.worker.child import serve
@@ -60,7 +60,7 @@ class LogVerifier:
         kept = None if terms.kept is None else read_checkpoint(terms.kept.encode())
         self._checker = CheckpointChecker([parse_key(key) for key in terms.keys], kept, seen)
 
-    def check(self, messages: Sequence[Stored]) -> None:
+    def check(self, messages: Sequence[StoredMessage]) -> None:
         """Check the next messages: commits, and checkpoints after the last commit that they cover."""
         start = 0
         for place in [place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT]:
@@ -93,7 +93,7 @@ class LogVerifier:
             foreign=report.foreign + seen.foreign,
         )
 
-    def _read(self, commits: Sequence[Stored]) -> None:
+    def _read(self, commits: Sequence[StoredMessage]) -> None:
         for stored in commits:
             self._commits.check(stored)
         self._checker.read(commits)
@@ -125,7 +125,7 @@ def _verify(work: Work, remembered: AggregateStore) -> None:
     verifier = LogVerifier(work.progress, remembered)
     ended = False
 
-    def check(messages: list[Stored]) -> bytes:
+    def check(messages: list[StoredMessage]) -> bytes:
         nonlocal ended
         if messages:
             verifier.check(messages)

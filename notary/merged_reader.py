@@ -11,7 +11,7 @@ from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign
 from events.log.jetstream_api import JetStreamMissing
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.log.stream import last_sequence
 from notary.newest_checkpoint import read_known
 from notary.signed_note import Key
@@ -44,32 +44,32 @@ async def read_with_checkpoints(
     checkpoints = _checkpoints(connection, after.checkpoints, last)
     async with aclosing(checkpoints), aclosing(read_direct(connection, after.log + 1, until=end)) as batches:
         due = await anext(checkpoints, None)
-        async for commits, pending in batches:
-            merged: list[Stored] = []
-            while due is not None and commits and (size := _size(due, keys)) <= commits[-1].seq:
-                place = bisect_right(commits, size, key=_seq)
-                merged += [*commits[:place], due]
-                commits = commits[place:]
+        async for messages, pending in batches:
+            merged: list[StoredMessage] = []
+            while due is not None and messages and (size := _size(due, keys)) <= messages[-1].seq:
+                place = bisect_right(messages, size, key=_seq)
+                merged += [*messages[:place], due]
+                messages = messages[place:]
                 due = await anext(checkpoints, None)
-            yield Batch(merged + commits if merged else commits, pending)
+            yield Batch(merged + messages if merged else messages, pending)
         while due is not None and not end < _size(due, keys) <= grown:
             yield Batch([due], 0)
             due = await anext(checkpoints, None)
 
 
-async def _checkpoints(connection: Connection, after: int, last: int) -> AsyncGenerator[Stored, None]:
+async def _checkpoints(connection: Connection, after: int, last: int) -> AsyncGenerator[StoredMessage, None]:
     if after >= last:
         return
     async with aclosing(read_direct(connection, after + 1, stream=CHECKPOINTS, until=last)) as batches:
         async for batch in batches:
-            for stored in batch.commits:
+            for stored in batch.messages:
                 yield stored
 
 
-def _size(stored: Stored, keys: Sequence[Key]) -> int:
+def _size(stored: StoredMessage, keys: Sequence[Key]) -> int:
     checkpoint = read_known(stored, keys)
     return 0 if isinstance(checkpoint, Foreign) else checkpoint.size
 
 
-def _seq(stored: Stored) -> int:
+def _seq(stored: StoredMessage) -> int:
     return stored.seq

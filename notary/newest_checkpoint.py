@@ -9,7 +9,7 @@ from events.aggregates.subjects import CHECKPOINTS
 from events.bus.connection import Connection
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.signed_note import Key, MalformedNote
 
@@ -17,13 +17,13 @@ LOOK_BACK = 1000
 """How many messages are searched: anybody with the notary's role can publish many."""
 
 
-def read_known(stored: Stored, keys: Sequence[Key]) -> Checkpoint | Foreign:
+def read_known(stored: StoredMessage, keys: Sequence[Key]) -> Checkpoint | Foreign:
     """Read the checkpoint in a message, signed by one of `keys` if there are any, or find why it is foreign."""
     read = _read(stored)
     return read if isinstance(read, Foreign) else _known(stored, read, keys)
 
 
-def shown_again(stored: Stored, size: int, newest: int) -> Foreign:
+def shown_again(stored: StoredMessage, size: int, newest: int) -> Foreign:
     """Describe a checkpoint that covers no more than an earlier one."""
     return foreign(stored, f"a checkpoint of size {size} after one of size {newest}", CHECKPOINTS)
 
@@ -36,16 +36,16 @@ async def newest_checkpoint(
     `found` receives the messages after it: those that no known key signed, and older checkpoints published again.
     Raises `Unavailable`.
     """
-    read: list[tuple[Stored, Checkpoint | Foreign]] = []
+    read: list[tuple[StoredMessage, Checkpoint | Foreign]] = []
     start = max(last - LOOK_BACK, 0) + 1
     async with aclosing(read_direct(connection, start, stream=CHECKPOINTS, until=last)) as batches:
         async for batch in batches:
-            read += [(replace(stored, body=b""), _read(stored)) for stored in batch.commits]
+            read += [(replace(stored, body=b""), _read(stored)) for stored in batch.messages]
     return largest(read, keys, found)
 
 
 def largest(
-    read: Sequence[tuple[Stored, Checkpoint | Foreign]], keys: Sequence[Key], found: Callable[[Foreign], None]
+    read: Sequence[tuple[StoredMessage, Checkpoint | Foreign]], keys: Sequence[Key], found: Callable[[Foreign], None]
 ) -> Checkpoint | None:
     """As `newest_checkpoint`, from messages in their order. Only signatures that may matter are checked."""
     newest, place = None, 0
@@ -65,14 +65,14 @@ def largest(
     return newest
 
 
-def _read(stored: Stored) -> Checkpoint | Foreign:
+def _read(stored: StoredMessage) -> Checkpoint | Foreign:
     try:
         return read_checkpoint(stored.body)
     except MalformedNote as error:
         return foreign(stored, f"no checkpoint: {error}", CHECKPOINTS)
 
 
-def _known(stored: Stored, checkpoint: Checkpoint, keys: Sequence[Key]) -> Checkpoint | Foreign:
+def _known(stored: StoredMessage, checkpoint: Checkpoint, keys: Sequence[Key]) -> Checkpoint | Foreign:
     if keys and not checkpoint.is_signed_by(keys):
         return foreign(stored, "a checkpoint that no known key has signed", CHECKPOINTS)
     return checkpoint

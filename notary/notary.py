@@ -94,7 +94,7 @@ class Notary:
         connected = self._connection.stats["reconnects"]
         async with aclosing(read_direct(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:
-                checker.read(batch.commits)
+                checker.read(batch.messages)
         if self._connection.stats["reconnects"] != connected or checker.tree.size < end:
             return None  # after a reconnect, the first part may be of another log
         if checker.contradiction is not None:

@@ -12,7 +12,7 @@ from events.aggregates.subject import SubjectEvent
 from events.aggregates.subjects import AggregateName
 from events.log import grammar
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -61,7 +61,7 @@ class CutOffCommit(NamedTuple):
     events: tuple[SubjectEvent | ClientDisabled | ClientEnabled, ...]
 
 
-def read_commit(stored: Stored) -> FamilyCommit | CutOffCommit | Foreign | None:
+def read_commit(stored: StoredMessage) -> FamilyCommit | CutOffCommit | Foreign | None:
     """The decoded commit, None for one that the read model does not use, or a foreign message.
 
     Raises `Unprojectable` for a commit that this version cannot read.

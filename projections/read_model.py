@@ -14,7 +14,7 @@ from sqlite_utils import Database, Migrations
 from events.aggregates.commit import digest
 from events.log import grammar
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections import interned_names
 from projections.decoded_commit import FamilyCommit, Unprojectable, read_commit
 from projections.tables import (
@@ -118,11 +118,11 @@ class ReadModel:
             self._connection.close()
             raise
 
-    def stands_on(self, stored: Stored) -> bool:
+    def stands_on(self, stored: StoredMessage) -> bool:
         """Whether this is the commit applied last, which shows that the file was made from that log."""
         return stored.seq == self.applied and digest(stored.body) == self._last_body
 
-    def apply(self, commits: Sequence[Stored]) -> None:
+    def apply(self, commits: Sequence[StoredMessage]) -> None:
         """Apply the next commits of the log; those applied already are skipped.
 
         Raises `Halted` at a missing or unreadable commit, after applying those before it.
@@ -165,7 +165,7 @@ class ReadModel:
         self._names = interned_names.Names(self._connection)
         self._families = FamilyLookup(self._connection)
 
-    def _collect(self, stored: Stored, seen: int, rows: Rows) -> None:
+    def _collect(self, stored: StoredMessage, seen: int, rows: Rows) -> None:
         if stored.seq != seen + 1 and self._gapless:
             raise Unprojectable(f"the log goes on at {stored.seq}; what lay between is missing")
         commit = read_commit(stored)
@@ -187,14 +187,14 @@ class ReadModel:
             for of_cut_offs in OF_CUT_OFFS:
                 of_cut_offs.apply(commit, self._names, rows)
 
-    def _step_over(self, stored: Stored) -> None:
+    def _step_over(self, stored: StoredMessage) -> None:
         """Count a commit as foreign that contradicts the read model: the service cannot have appended it."""
         rows, found = Rows(STATEMENTS), grammar.foreign(stored, "a commit that cannot follow what came before it")
         foreign_messages.apply(found, rows)
         self.stepped_over.append(found)
         self._write([stored], rows)
 
-    def _write(self, commits: list[Stored], rows: Rows) -> None:
+    def _write(self, commits: list[StoredMessage], rows: Rows) -> None:
         try:
             with self._db.atomic():
                 position.move(self._connection, self.applied, commits[-1])

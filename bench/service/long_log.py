@@ -31,7 +31,7 @@ from events.aggregates.family import (
 )
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.base62 import ALPHABET
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 STEP = timedelta(seconds=1.3)
@@ -80,7 +80,7 @@ class MadeUpLog:
         """The time of the next commit."""
         return BEGIN + self._seq * STEP
 
-    def __iter__(self) -> Iterator[Stored]:
+    def __iter__(self) -> Iterator[StoredMessage]:
         """Yield the commits."""
         yield from self._registrations()
         alive = [self._begin() for _ in range(ALIVE)]
@@ -96,7 +96,7 @@ class MadeUpLog:
             elif self._seq % 100 == 0:
                 yield self._commit(tireless, next(tireless.life))
 
-    def _registrations(self) -> Iterator[Stored]:
+    def _registrations(self) -> Iterator[StoredMessage]:
         for name in TENANTS:
             configured = tenant.TenantConfigured(TenantSettings(issuer=f"https://{name}.example"))
             yield self._order(subjects.tenant(name).live, tenant.codec, tenant.evolve, configured)
@@ -150,7 +150,7 @@ class MadeUpLog:
     def _access(self, scope: str) -> TokenIssued:
         return TokenIssued("access", scope, AUDIENCE, self.now + timedelta(minutes=5), jti=self._id())
 
-    def _cut_off(self, alive: list[_Family]) -> Iterator[Stored]:
+    def _cut_off(self, alive: list[_Family]) -> Iterator[StoredMessage]:
         """Block and unblock a person, or disable and enable a client; their families end."""
         one = self._chance.choice(alive)
         if one.state is None:
@@ -169,7 +169,7 @@ class MadeUpLog:
 
     def _end(
         self, alive: list[_Family], tenant: str, reason: RevocationReason, concerns: Callable[[FamilyState], bool]
-    ) -> Iterator[Stored]:
+    ) -> Iterator[StoredMessage]:
         for place, one in enumerate(alive):
             if one.tenant == tenant and one.state is not None and concerns(one.state):
                 if one.state.revoked is None:
@@ -177,19 +177,19 @@ class MadeUpLog:
                     yield self._commit(one, (FamilyRevoked(reason, f"sequence {self._seq}"),))
                 alive[place] = self._begin()
 
-    def _commit(self, one: _Family, events: tuple[FamilyEvent, ...]) -> Stored:
+    def _commit(self, one: _Family, events: tuple[FamilyEvent, ...]) -> StoredMessage:
         one.state = family.fold(one.state, events, self.now)
         place = one.aggregate.revoked if family.revokes(events) else one.aggregate.live
         body = self._body(family.codec, one.aggregate.name, one.actor, one.last, events, one.state)
         one.last = digest(body), self._seq
-        return Stored(self._seq, place, body)
+        return StoredMessage(self._seq, place, body)
 
-    def _order(self, name: str, codec: Codec[Any, Any], evolve: Callable[[Any, Any], Any], event: Any) -> Stored:
+    def _order(self, name: str, codec: Codec[Any, Any], evolve: Callable[[Any, Any], Any], event: Any) -> StoredMessage:
         prev, prev_seq, state = self._others.get(name, (None, 0, None))
         state = evolve(state, event)
         body = self._body(codec, name, "operator", (prev, prev_seq), (event,), state)
         self._others[name] = digest(body), self._seq, state
-        return Stored(self._seq, name, body)
+        return StoredMessage(self._seq, name, body)
 
     def _body(
         self,
@@ -213,7 +213,7 @@ class MadeUpLog:
         return "".join(self._chance.choices(ALPHABET, k=22))
 
 
-async def write(connection: Client, commits: Iterable[Stored], advance: Callable[[int], None]) -> None:
+async def write(connection: Client, commits: Iterable[StoredMessage], advance: Callable[[int], None]) -> None:
     """Append the commits to an empty log as fast as possible. Raises `RuntimeError` if their sequences differ.
 
     Each has the same headers as the service's, because the headers are stored and cost readers time.
@@ -230,7 +230,7 @@ async def write(connection: Client, commits: Iterable[Stored], advance: Callable
         advance(acknowledged.seq)
 
 
-def _expectation(stored: Stored, last: dict[str, int]) -> dict[str, str]:
+def _expectation(stored: StoredMessage, last: dict[str, int]) -> dict[str, str]:
     aggregate, _, kind = stored.subject.rpartition(".")
     filter = f"{aggregate}.*" if kind in ("live", "revoked") else stored.subject
     expected, last[filter] = last.get(filter, 0), stored.seq
@@ -240,7 +240,7 @@ def _expectation(stored: Stored, last: dict[str, int]) -> dict[str, str]:
     }
 
 
-def _batched(commits: Iterable[Stored], size: int) -> Iterator[list[Stored]]:
+def _batched(commits: Iterable[StoredMessage], size: int) -> Iterator[list[StoredMessage]]:
     """Split into lists of `size` commits."""
     rest = iter(commits)
     while many := list(islice(rest, size)):

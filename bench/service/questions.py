@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from bench.service.load import percentile
 from bench.service.long_log import BEGIN, HEAVY, STEP
 from bench.yardsticks.machine import Figure
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections.read_model import open_for_queries
 
 ASKED = 200
@@ -128,7 +128,7 @@ async def measure(client: Client, it: Known, doing: Callable[[str], None]) -> li
     return found
 
 
-async def fresh(client: Client, log: Client, commits: Iterable[Stored]) -> Fresh:
+async def fresh(client: Client, log: Client, commits: Iterable[StoredMessage]) -> Fresh:
     """Append `commits` at their pace, and meanwhile query for the newest one."""
     newest, delays = 0, list[float]()
 

@@ -1,8 +1,8 @@
 """Reads the log in order through a consumer, from any sequence, without an end or up to one.
 
 It uses an ephemeral pull consumer without acknowledgements. When that is lost (the broker restarted, the connection
-broke), the next consumer begins where this reader is, so a reader receives every commit once and in order. At most two
-requests are open, so a slow reader holds a bounded number of commits however long the log is.
+broke), the next consumer begins where this reader is, so a reader receives every message once and in order. At most two
+requests are open, so a slow reader holds a bounded number of messages however long the log is.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from nats.js.errors import Error as JetStreamError
 
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 REQUEST_SIZE = 512
 REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
-"""After so long without a commit, create another consumer: this one may read a copy of the stream that is behind."""
+"""After so long without a message, create another consumer: this one may read a copy of the stream that is behind."""
 DOUBT_SECONDS = (0.1, 0.4, 1.6)
 """How long to wait before each further look at a gap: a copy that catches up may show one."""
 
 
 class Batch(NamedTuple):
-    """Commits in the order of the log, and how many more were `pending` behind the last one."""
+    """Messages in the order of the stream, and how many more were `pending` behind the last one."""
 
-    commits: list[Stored]
+    messages: list[StoredMessage]
     pending: int
 
 
@@ -44,22 +44,22 @@ async def read(
     last_per_subject: bool = False,
     until: int | None = None,
 ) -> AsyncGenerator[Batch, None]:
-    """Yield the commits from sequence `start` on, in batches of whatever has arrived.
+    """Yield the messages from sequence `start` on, in batches of whatever has arrived.
 
     With `until`, reading ends after that sequence, or at the end of the log if that comes first; otherwise it goes on
-    for ever. The first batch may be empty, if the log is. `last_per_subject` begins with the last commit of each
-    subject instead of `start`. Without `filters` it reads all commits.
+    for ever. The first batch may be empty, if the log is. `last_per_subject` begins with the last message of each
+    subject instead of `start`. Without `filters` it reads all messages.
     """
     reader = _Reader(connection, stream, filters, start, last_per_subject)
     try:
         while True:
             batch = await reader.next_batch()
-            if until is not None and batch.commits and batch.commits[-1].seq > until:
-                wanted = [stored for stored in batch.commits if stored.seq <= until]
+            if until is not None and batch.messages and batch.messages[-1].seq > until:
+                wanted = [stored for stored in batch.messages if stored.seq <= until]
                 yield Batch(wanted, 0)
                 return
             yield batch
-            if until is not None and (batch.pending == 0 or batch.commits[-1].seq >= until):
+            if until is not None and (batch.pending == 0 or batch.messages[-1].seq >= until):
                 return
     finally:
         await reader.close()
@@ -76,7 +76,7 @@ class _Reader:
         self._last_per_subject = last_per_subject
         self._jetstream = connection.jetstream(timeout=2)
         self._consumer: str | None = None
-        self._arrived: list[Stored] = []
+        self._arrived: list[StoredMessage] = []
         self._pending = 0
         self._delivered = 0
         self._news = asyncio.Event()
@@ -84,7 +84,7 @@ class _Reader:
         self._doubts = 0
         self._heard_at = 0.0
         self._open: dict[str, int] = {}
-        """Requests under way: inbox → commits still to come."""
+        """Requests under way: inbox → messages still to come."""
 
     async def next_batch(self) -> Batch:
         while True:
@@ -113,7 +113,7 @@ class _Reader:
             if self._failed or asyncio.get_running_loop().time() - self._heard_at > SILENT_SECONDS:
                 await self._abandon()
 
-    def _misses_some(self, batch: list[Stored]) -> bool:
+    def _misses_some(self, batch: list[StoredMessage]) -> bool:
         """Whether a gap lies before or in the batch. With filters, that is not known."""
         whole = not self._filters and not self._last_per_subject
         return whole and batch[-1].seq - self._next + 1 != len(batch)
@@ -187,7 +187,7 @@ class _Reader:
             fields = reply.split(b".")
             self._pending = int(fields[-1] if len(fields) == 9 else fields[-2])
             seq = int(fields[5] if len(fields) == 9 else fields[7])
-            self._arrived.append(Stored(seq, subject.decode(errors="replace"), body))
+            self._arrived.append(StoredMessage(seq, subject.decode(errors="replace"), body))
             self._owe_one_less()
         else:
             self._status(subject.decode(), (headers or b"").removeprefix(b"NATS/1.0 ")[:3])
@@ -204,7 +204,7 @@ class _Reader:
         if status == b"100":
             return  # a heartbeat
         if status == b"408":
-            self._open.pop(inbox, None)  # no more commits in time
+            self._open.pop(inbox, None)  # no more messages in time
         else:
             self._failed = True
 

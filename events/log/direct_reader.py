@@ -2,8 +2,8 @@
 
 A role that may create consumers may have messages delivered to any subject; the replies to direct gets go to the
 requester's own inbox, in its own account.
-A few requests are under way at a time, so a reader holds a bounded number of commits, and the broker does not idle
-while they are worked on. Any copy of the stream may answer. If it lacks the newest commits, it is asked again: the
+A few requests are under way at a time, so a reader holds a bounded number of messages, and the broker does not idle
+while they are worked on. Any copy of the stream may answer. If it lacks the newest messages, it is asked again: the
 stream's leader knows which ones exist.
 """
 
@@ -20,7 +20,7 @@ from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
 from events.log.direct_response import DirectGet
 from events.log.jetstream_api import JetStreamMissing, Unavailable
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.log.stream import holds_any
 
 REQUEST_SIZE = 1000
@@ -29,13 +29,13 @@ IN_FLIGHT = 4
 SILENCE_SECONDS = 3.0
 """After so long without a message, requests are sent again."""
 POLL_SECONDS = 0.2
-"""Between two requests for commits that do not exist yet."""
+"""Between two requests for messages that do not exist yet."""
 STALL_TIMEOUT_SECONDS = 30.0
 """How long the broker may be away, or the copy behind, before reading fails."""
 
 
 async def short_pause() -> None:
-    """Wait until it is time to look for new commits again."""
+    """Wait until it is time to look for new messages again."""
     await asyncio.sleep(POLL_SECONDS)
 
 
@@ -48,7 +48,7 @@ async def read_direct(
     until: int | None = None,
     pause: Callable[[], Awaitable[None]] = short_pause,
 ) -> AsyncGenerator[Batch, None]:
-    """Yield the commits from sequence `start` on whose subject matches `filter`, in batches that are not empty.
+    """Yield the messages from sequence `start` on whose subject matches `filter`, in batches that are not empty.
 
     With `until`, reading ends after that sequence, or at the end of the log if that comes first. Otherwise it goes on
     for ever, and at the end of the log awaits `pause` between two requests. Missing sequences are skipped. Raises
@@ -65,11 +65,11 @@ async def read_direct(
         await reader.close()
 
 
-async def commit_at(connection: Connection, seq: int, stream: str = STREAM) -> Stored | None:
-    """Read the commit of that sequence; None if there is none. Raises `Unavailable` as above."""
+async def message_at(connection: Connection, seq: int, stream: str = STREAM) -> StoredMessage | None:
+    """Read the message of that sequence; None if there is none. Raises `Unavailable` as above."""
     async with aclosing(read_direct(connection, seq, stream=stream, until=seq)) as batches:
         async for batch in batches:
-            return batch.commits[0]
+            return batch.messages[0]
     return None
 
 
@@ -120,20 +120,20 @@ class _Reader:
         if request is None:
             await self._retry("the broker gives no whole answer")
             return None
-        commits = self._fresh(request)
-        if commits:
-            self._next = commits[-1].seq + 1
+        messages = self._fresh(request)
+        if messages:
+            self._next = messages[-1].seq + 1
             self._progress_at = asyncio.get_running_loop().time()
         if self._until is not None and self._next > self._until:
             self.is_done = True
-            return Batch(commits, 0)
+            return Batch(messages, 0)
         self._is_at_end = request.left == 0 and self._until is None
         if request.left == 0:
             await self._at_the_end()
         elif (following := next(iter(self._requests.values()), None)) and following.start > self._next:
             self._requests.clear()  # this one was cut short, so the next ones would leave a gap
         left = self._until - self._next + 1 if self._is_whole and self._until is not None else request.left
-        return Batch(commits, left) if commits else None
+        return Batch(messages, left) if messages else None
 
     async def _request_more(self) -> None:
         # for the whole log, the start of the next request is known before the one ahead of it is answered
@@ -165,24 +165,24 @@ class _Reader:
         """Return the oldest request once its answer is complete; None if the answer stops or is not whole."""
         inbox, request = next(iter(self._requests.items()))
         while not request.status:
-            received = len(request.commits)
+            received = len(request.messages)
             self._arrival.clear()
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     await self._arrival.wait()
             except TimeoutError:
-                if len(request.commits) == received:
+                if len(request.messages) == received:
                     return None
         del self._requests[inbox]
         return request if request.is_answered else None
 
-    def _fresh(self, request: DirectGet) -> list[Stored]:
-        """Remove commits received before (after a gap, requests overlap) and those after `until`."""
-        commits = request.commits
-        if commits and (commits[0].seq < self._next or (self._until is not None and commits[-1].seq > self._until)):
-            last = commits[-1].seq if self._until is None else self._until
-            return [stored for stored in commits if self._next <= stored.seq <= last]
-        return commits
+    def _fresh(self, request: DirectGet) -> list[StoredMessage]:
+        """Remove messages received before (after a gap, requests overlap) and those after `until`."""
+        messages = request.messages
+        if messages and (messages[0].seq < self._next or (self._until is not None and messages[-1].seq > self._until)):
+            last = messages[-1].seq if self._until is None else self._until
+            return [stored for stored in messages if self._next <= stored.seq <= last]
+        return messages
 
     async def _at_the_end(self) -> None:
         """Find out whether this is the end of the log, or the copy that answered is behind."""
@@ -199,8 +199,8 @@ class _Reader:
         elif self._has_until:
             self.is_done = True
         else:
-            # for a part of the log the leader cannot say; but a copy that has the last commit has all before it
-            await commit_at(self._connection, self._until, self._stream)
+            # for a part of the log the leader cannot say; but a copy that has the last message has all before it
+            await message_at(self._connection, self._until, self._stream)
             self._has_until = True
 
     async def _retry(self, why: str) -> None:

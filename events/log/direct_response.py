@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 NOTHING = b"404"
 """The status if there is no such message."""
@@ -18,7 +18,7 @@ class DirectGet:
 
     def __init__(self, start: int) -> None:
         self.start = start
-        self.commits: list[Stored] = []
+        self.messages: list[StoredMessage] = []
         self.status = b""
         """The status that ended the answer; empty before that."""
         self.left = 0
@@ -33,7 +33,7 @@ class DirectGet:
             if seq != self._last + 1 and _number(headers, _BEFORE) != self._last:
                 self._is_torn = True
             self._last = seq
-            self.commits.append(Stored(seq, subject, body, stored_at))
+            self.messages.append(StoredMessage(seq, subject, body, stored_at))
             return
         self.status = status_of(headers)
         if self.status == _END:

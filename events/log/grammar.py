@@ -14,7 +14,7 @@ from events.aggregates import family
 from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit, type_of
 from events.aggregates.kinds import FAMILY, KINDS, Kind
 from events.aggregates.subjects import STREAM, TENANT, Aggregate, subject_digest
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 _SHOWN = 100
 """How many characters of a foreign message's subject are shown."""
@@ -80,7 +80,7 @@ def aggregate_on(place: str) -> Aggregate | None:
     return Aggregate(f"{base}.*", f"{base}.live", f"{base}.revoked")
 
 
-def read_commit(stored: Stored) -> Commit[Any, Any] | Foreign:
+def read_commit(stored: StoredMessage) -> Commit[Any, Any] | Foreign:
     """Decode the commit in a message of the log, or find why it is foreign.
 
     Raises `UnreadableCommit` for a commit of a later version, or with an event that this version does not know.
@@ -96,13 +96,13 @@ def read_commit(stored: Stored) -> Commit[Any, Any] | Foreign:
     return commit if why is None else foreign(stored, why)
 
 
-def foreign(stored: Stored, reason: str, stream: str = STREAM) -> Foreign:
+def foreign(stored: StoredMessage, reason: str, stream: str = STREAM) -> Foreign:
     """Describe a foreign message without repeating any of its body."""
     subject = "".join(letter if letter.isprintable() else "\ufffd" for letter in stored.subject[:_SHOWN])
     return Foreign(stored.seq, subject, reason, stream)
 
 
-def _misplaced(kind: Kind, stored: Stored, commit: Commit[Any, Any]) -> str | None:
+def _misplaced(kind: Kind, stored: StoredMessage, commit: Commit[Any, Any]) -> str | None:
     """Say why a readable commit cannot be on its subject or at its sequence; None if it can."""
     if kind is FAMILY:
         last_part = stored.subject.rpartition(".")[2]
@@ -113,7 +113,7 @@ def _misplaced(kind: Kind, stored: Stored, commit: Commit[Any, Any]) -> str | No
     return _unchained(kind, stored, commit)
 
 
-def _unchained(kind: Kind, stored: Stored, commit: Commit[Any, Any] | _Envelope) -> str | None:
+def _unchained(kind: Kind, stored: StoredMessage, commit: Commit[Any, Any] | _Envelope) -> str | None:
     """Say why a commit of any version cannot follow another message there; None if it can."""
     if not commit.events:
         return "it holds no events"
@@ -130,7 +130,7 @@ def belongs_on(events: tuple[Any, ...]) -> str:
     return "revoked" if family.revokes(events) else "live"
 
 
-def _unreadable(kind: Kind, stored: Stored, error: str) -> str:
+def _unreadable(kind: Kind, stored: StoredMessage, error: str) -> str:
     """Say why a body is not a commit of any version. Raises `UnreadableCommit` for one of a later version."""
     try:
         envelope = _decode_envelope(stored.body)

@@ -17,7 +17,7 @@ from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
 from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, Unavailable, call
 from events.log.newest_message import READ_SECONDS, NewestMessages
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.log.stream import last_sequence
 
 
@@ -28,7 +28,7 @@ class Head(NamedTuple):
     aggregate, but the broker counts them.
     """
 
-    stored: Stored | None
+    stored: StoredMessage | None
     commit: Commit[Any, Any] | None
     expected: int
 
@@ -36,7 +36,7 @@ class Head(NamedTuple):
 NOTHING = Head(None, None, 0)
 
 
-class _StoredMessage(msgspec.Struct):
+class _MessageInReply(msgspec.Struct):
     subject: str
     seq: int
     data: str = ""
@@ -44,7 +44,7 @@ class _StoredMessage(msgspec.Struct):
 
 
 class _GetReply(msgspec.Struct):
-    message: _StoredMessage | None = None
+    message: _MessageInReply | None = None
     error: ApiError | None = None
 
 
@@ -94,7 +94,7 @@ class Log:
         assert not isinstance(commit, Foreign)
         return Head(stored, commit, last.seq)
 
-    async def _last_before(self, aggregate: Aggregate, seq: int) -> Stored | None:
+    async def _last_before(self, aggregate: Aggregate, seq: int) -> StoredMessage | None:
         """Read the aggregate's last commit before that sequence from its beginning: the broker cannot read backwards.
 
         Messages that the answering copy lacks are read from the leader.
@@ -105,8 +105,8 @@ class Log:
                 everything = read_direct(self._connection, stream=self._stream, filter=aggregate.filter, until=seq - 1)
                 async with aclosing(everything) as batches:
                     async for batch in batches:
-                        read = batch.commits[-1].seq
-                        commits = [each for each in batch.commits if not isinstance(read_commit(each), Foreign)]
+                        read = batch.messages[-1].seq
+                        commits = [each for each in batch.messages if not isinstance(read_commit(each), Foreign)]
                         found = commits[-1] if commits else found
                 while (following := await self.next_after(aggregate, read)) is not None and following.seq < seq:
                     read = following.seq
@@ -115,19 +115,19 @@ class Log:
             raise Unavailable("the log cannot be read now") from error
         return found
 
-    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+    async def last_from_leader(self, aggregate: Aggregate) -> StoredMessage | None:
         """The message with `head`'s last commit; None without one. Raises `Unavailable` and `UnreadableCommit`."""
         return (await self.head(aggregate)).stored
 
-    async def newest(self, filter: str) -> Stored | None:
+    async def newest(self, filter: str) -> StoredMessage | None:
         """The newest message under `filter`, commit or not, from the leader. Raises `Unavailable`."""
         return await self._from_leader({"last_by_subj": filter})
 
-    async def at(self, seq: int) -> Stored | None:
+    async def at(self, seq: int) -> StoredMessage | None:
         """The message of that sequence from the leader; None without one. Raises `Unavailable`."""
         return await self._from_leader({"seq": seq})
 
-    async def next_after(self, aggregate: Aggregate, seq: int) -> Stored | None:
+    async def next_after(self, aggregate: Aggregate, seq: int) -> StoredMessage | None:
         """The aggregate's next message after that sequence, from the leader. Raises `Unavailable`."""
         return await self._from_leader({"next_by_subj": aggregate.filter, "seq": seq + 1})
 
@@ -161,7 +161,7 @@ class Log:
             return None
         return (found.seq, found.body) if found else None
 
-    async def _from_leader(self, query: dict[str, str | int]) -> Stored | None:
+    async def _from_leader(self, query: dict[str, str | int]) -> StoredMessage | None:
         request = msgspec.json.encode(query)
         try:
             reply = await call(self._connection, f"STREAM.MSG.GET.{self._stream}", request, READ_SECONDS)
@@ -170,7 +170,7 @@ class Log:
         answer = _get_decoder.decode(reply)
         if answer.message is not None:
             found = answer.message
-            return Stored(found.seq, found.subject, base64.b64decode(found.data), found.time)
+            return StoredMessage(found.seq, found.subject, base64.b64decode(found.data), found.time)
         if answer.error is not None and answer.error.err_code == NO_MESSAGE:
             return None
         raise Unavailable(answer.error.description if answer.error else "the log's leader gave no answer")

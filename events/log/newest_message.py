@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from events.bus.connection import Connection
 from events.log.direct_response import NOTHING, place_of, status_of
 from events.log.jetstream_api import Unavailable
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 READ_SECONDS = 1.0
 
@@ -32,7 +32,7 @@ class NewestMessages:
         """Subscribe to the answers, once before the first request."""
         await self._connection.listen(f"{self._inbox}.*", self._received)
 
-    async def under(self, filter: str) -> Stored | None:
+    async def under(self, filter: str) -> StoredMessage | None:
         """The newest message whose subject matches; None if there is none. Raises `Unavailable`."""
         inbox = f"{self._inbox}.{next(self._ids)}"
         answer = self._unanswered[inbox.encode()] = asyncio.get_running_loop().create_future()
@@ -47,7 +47,7 @@ class NewestMessages:
             del self._unanswered[inbox.encode()]
         if (place := place_of(headers)) is not None:
             seq, subject, stored_at = place
-            return Stored(seq, subject, body, stored_at)
+            return StoredMessage(seq, subject, body, stored_at)
         if (status := status_of(headers)) == NOTHING:
             return None
         raise Unavailable(f"the log answered status {status.decode(errors='replace')}")

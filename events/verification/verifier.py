@@ -18,7 +18,7 @@ from events.aggregates.commit import UnreadableCommit
 from events.aggregates.kinds import FAMILY
 from events.aggregates.subjects import STREAM
 from events.log.grammar import Foreign, foreign, kind_of, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.chain import BadCommit, BrokenChain, LastCommit, WrongPredecessor, check, decode_last
 
 
@@ -32,12 +32,14 @@ class Fault(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The findings. `fault` is the first bad commit; `faulty` counts aggregates with bad commits, up to `MAX_KEPT`.
+    """The findings. `commits` counts those `messages` of the log that are not foreign.
 
+    `fault` is the first bad commit; `faulty` counts aggregates with bad commits, up to `MAX_KEPT`.
     `checkpoints` were compared with the log; the newest that agrees covers it up to the sequence `covered`.
     `strangers` counts messages that are neither commits nor checkpoints; `foreign` are the first `MAX_KEPT` of them.
     """
 
+    messages: int
     commits: int
     aggregates: int
     families: int
@@ -55,7 +57,7 @@ class Tally(msgspec.Struct):
     `foreign` are by sequence, up to `MAX_KEPT` of the `strangers`.
     """
 
-    commits: int = 0
+    messages: int = msgspec.field(default=0, name="commits")  # the name in files of interrupted verifications
     seq: int = 0
     aggregates: int = 0
     families: int = 0
@@ -87,11 +89,11 @@ class Verifier:
         self._remembered = defaultdict(bytes) if remembered is None else remembered
         self._recent: dict[str, LastCommit] = {}
 
-    def check(self, stored: Stored) -> None:
+    def check(self, stored: StoredMessage) -> None:
         """Check the next message of the stream."""
         seq, place, body = stored.seq, stored.subject, stored.body
         tally = self.tally
-        tally.commits += 1
+        tally.messages += 1
         if seq != tally.seq + 1:
             self._blame("", Fault(tally.seq + 1, f"missing; the stream goes on at {seq}"))
         tally.seq = seq
@@ -106,13 +108,13 @@ class Verifier:
             kind = found
             aggregate = aggregate if kind is FAMILY else place
             before = self._recent.get(aggregate) or decode_last(kind, self._remembered[aggregate])
-        if kind is not FAMILY and self._is_foreign(stored):
+        if kind is not FAMILY and self._skip_if_foreign(stored):
             return
         state, at = None, None
         try:
             state, at = check(kind, aggregate, body, before, last_part)
         except (BadCommit, BrokenChain) as bad:
-            if self._is_foreign(stored):
+            if self._skip_if_foreign(stored):
                 return
             if isinstance(bad, BrokenChain):
                 state, at = bad.checked
@@ -137,11 +139,12 @@ class Verifier:
         """Return the findings so far."""
         tally = self.tally
         fault, found = min(tally.faults.values(), default=None), tuple(tally.foreign.values())
-        report = Report(tally.commits, tally.aggregates, tally.families, len(tally.faults), fault)
+        commits = tally.messages - tally.strangers
+        report = Report(tally.messages, commits, tally.aggregates, tally.families, len(tally.faults), fault)
         return report._replace(strangers=tally.strangers, foreign=found)
 
-    def _is_foreign(self, stored: Stored) -> bool:
-        """Skip the message if it is foreign, and say so. A commit of a later version is not foreign."""
+    def _skip_if_foreign(self, stored: StoredMessage) -> bool:
+        """Skip the message if it is foreign; returns whether it is. A commit of a later version is not."""
         try:
             found = read_commit(stored)
         except UnreadableCommit:

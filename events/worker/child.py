@@ -10,17 +10,17 @@ from queue import SimpleQueue
 
 import msgspec
 
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 LENGTH_BYTES = 4
 """The size of the length in front of every batch and every answer."""
 SWITCH_SECONDS = 0.0005
 """Switch soon to the thread that receives: a pipe buffers only a fraction of a batch."""
 
-_decoder = msgspec.msgpack.Decoder(list[Stored])
+_decoder = msgspec.msgpack.Decoder(list[StoredMessage])
 
 
-def serve(handle: Callable[[list[Stored]], bytes]) -> None:
+def serve(handle: Callable[[list[StoredMessage]], bytes]) -> None:
     """Answer every batch with `handle`, until the input ends or the parent is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the parent decides when this ends, by closing our input

@@ -14,7 +14,7 @@ from contextlib import aclosing
 import msgspec
 
 from events.log.consumer_reader import Batch
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.task_cancellation import end
 from events.worker.child import LENGTH_BYTES
 
@@ -104,10 +104,10 @@ class Worker:
     async def feed(
         self, batches: AsyncGenerator[Batch, None], answered: Callable[[asyncio.Future[bytes]], None], size: int
     ) -> None:
-        """Send all commits in batches as `run_worker` describes; `answered` receives every answer."""
-        held: list[Stored] = []
+        """Send all messages in batches as `run_worker` describes; `answered` receives every answer."""
+        held: list[StoredMessage] = []
         async for batch in batches:
-            held += batch.commits
+            held += batch.messages
             while len(held) >= size or (held and batch.pending == 0):
                 next_ones, held = held[:size], held[size:]
                 (await self.send(next_ones)).add_done_callback(answered)
@@ -118,16 +118,16 @@ class Worker:
         if held:
             (await self.send(held)).add_done_callback(answered)
 
-    async def send(self, commits: Sequence[Stored]) -> "asyncio.Future[bytes]":
+    async def send(self, messages: Sequence[StoredMessage]) -> "asyncio.Future[bytes]":
         """Send a batch. Returns a future of the child's answer, or of `ChildGone`.
 
-        Waits while the child has `MAX_AHEAD` batches to work on, so a fast reader holds a bounded number of commits.
+        Waits while the child has `MAX_AHEAD` batches to work on, so a fast reader holds a bounded number of messages.
         """
         while len(self._unanswered) >= MAX_AHEAD and self._gone is None:
             await asyncio.wait([self._unanswered[0]])
         if self._to_child.is_closing():
             await asyncio.wait([self._answers])  # the child is gone, and this finds its exit code
-        batch = _encoder.encode(commits)
+        batch = _encoder.encode(messages)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._gone is not None:
             answer.set_exception(self._gone)

@@ -212,8 +212,8 @@ async def end_every_family(connection: Connection, cause: str, advance: Advance)
     until = await the_log.last_sequence()
     async with aclosing(read(connection, filters=(FAMILIES,), last_per_subject=True, until=until)) as batches:
         async for batch in batches:
-            for start in range(0, len(batch.commits), REVOCATIONS_AT_ONCE):
-                some = batch.commits[start : start + REVOCATIONS_AT_ONCE]
+            for start in range(0, len(batch.messages), REVOCATIONS_AT_ONCE):
+                some = batch.messages[start : start + REVOCATIONS_AT_ONCE]
                 written = await asyncio.gather(*(end(stored.subject) for stored in some))
                 ended += sum(seq > 0 for seq in written)
                 looked_at += len(some)

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 
 from events.aggregates.subjects import EVERYTHING
 from events.bus.connection import Connection
-from events.log.direct_reader import commit_at, read_direct
+from events.log.direct_reader import message_at, read_direct
 from events.log.grammar import Foreign, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.export.line_formats import ANOTHER, FORMS, BadExport, ExportPosition, Lines, last_position
 from heirloom.export.records import Record, records
 from heirloom.moment import Moment
@@ -47,7 +47,7 @@ class Selection(NamedTuple):
             return f"tokens.{self.tenant or '*'}.family.{self.family_id}.*"
         return EVERYTHING if self.tenant is None else f"tokens.{self.tenant}.>"
 
-    def of(self, stored: Stored) -> list[Record]:
+    def of(self, stored: StoredMessage) -> list[Record]:
         """The commit's records, if its time is in the part; a foreign message has none. Raises `UnreadableCommit`."""
         found = list(records(stored))
         if not found:
@@ -90,7 +90,7 @@ async def resume(connection: Connection, position: ExportPosition, selection: Se
             "the export that is there is one of something else; "
             "name the --tenant and --family it was begun with, or another file with --into"
         )
-    stored = await commit_at(connection, position.seq)
+    stored = await message_at(connection, position.seq)
     last = [] if stored is None else list(records(stored))
     if not last or last[0]["commit_id"] != position.commit_id:
         there = f"the export that is there is one of another log: sequence {position.seq} was another commit"
@@ -129,12 +129,12 @@ async def write_records(
         return
     async with aclosing(read_direct(connection, start, filter=selection.filter, until=end)) as batches:
         async for batch in batches:
-            exported = [(stored, selection.of(stored)) for stored in batch.commits]
+            exported = [(stored, selection.of(stored)) for stored in batch.messages]
             sink.write([record for _, records in exported for record in records])
             for stored in (stored for stored, records in exported if not records):
                 if isinstance(foreign := read_commit(stored), Foreign):
                     found(foreign)
-            advance(batch.commits[-1].seq)
+            advance(batch.messages[-1].seq)
 
 
 def _parquet() -> ModuleType:

@@ -9,7 +9,7 @@ from events.aggregates.commit import UnreadableCommit, type_of
 from events.aggregates.subjects import AggregateName
 from events.log import grammar
 from events.log.grammar import Foreign, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 Record: TypeAlias = dict[str, Any]
 """Column → value; None and empty values are left out."""
@@ -63,7 +63,7 @@ _FIELDS = {
 }
 
 
-def records(stored: Stored) -> Sequence[Record]:
+def records(stored: StoredMessage) -> Sequence[Record]:
     """A record for each event of the commit, in order; none for a foreign message. Raises `UnreadableCommit`."""
     try:
         commit = read_commit(stored)

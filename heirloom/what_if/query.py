@@ -147,7 +147,7 @@ async def _history(
         is_first = True
         async with aclosing(read_direct(connection, first, filter=filter, until=min(last, end))) as batches:
             async for batch in batches:
-                waiting = len(batch.commits) + batch.pending
+                waiting = len(batch.messages) + batch.pending
                 if is_first and at_most is not None and waiting > at_most:
                     raise TooLong(waiting)
                 is_first = False

@@ -16,7 +16,7 @@ from events.aggregates.family import FamilyCommit
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import AggregateName
 from events.log.grammar import Foreign, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.worker.child import serve
 from heirloom.what_if.findings import Findings, Scenario, changes_of, nothing_yet
 from service.decide.policy import ANY, Rules, resolve
@@ -56,7 +56,7 @@ class History:
         self._runs.execute(RUNS)
         self._runs.execute("BEGIN")
 
-    def take(self, stored: Stored) -> None:
+    def take(self, stored: StoredMessage) -> None:
         """Take the next message of the log; a foreign one decided nothing.
 
         Raises `UnreadableCommit`, and `ValueError` for a commit that cannot follow the ones before it.
@@ -86,7 +86,7 @@ class History:
                 found.count(family_id, run, judged, self._scenario.limit)
         return found
 
-    def _take_family(self, family_id: str, stored: Stored, commit: FamilyCommit) -> None:
+    def _take_family(self, family_id: str, stored: StoredMessage, commit: FamilyCommit) -> None:
         seq = stored.seq
         if isinstance(self._scenario.until, datetime) and commit.at > self._scenario.until:
             return
@@ -124,7 +124,7 @@ def main() -> None:
     history = History(msgspec.json.decode(sys.argv[1], type=Scenario))
     progress = FollowedBatch(0)
 
-    def answer(commits: list[Stored]) -> bytes:
+    def answer(commits: list[StoredMessage]) -> bytes:
         if not commits:
             return msgspec.json.encode(history.findings())
         for stored in commits:

@@ -13,7 +13,7 @@ from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct, short_pause
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.worker.parent import ChildGone, run_worker
 from projections.projector import writer_process
 from projections.projector.writer_process import Outcome
@@ -31,7 +31,7 @@ class Extent(NamedTuple):
     start: int = 1
     until: int | None = None
     filter: str = EVERYTHING
-    wanted: Callable[[Stored], bool] | None = None
+    wanted: Callable[[StoredMessage], bool] | None = None
     pause: Callable[[], Awaitable[None]] = short_pause
 
 
@@ -75,10 +75,12 @@ async def feed(
     return None
 
 
-async def _while(batches: AsyncGenerator[Batch, None], wanted: Callable[[Stored], bool]) -> AsyncGenerator[Batch, None]:
+async def _while(
+    batches: AsyncGenerator[Batch, None], wanted: Callable[[StoredMessage], bool]
+) -> AsyncGenerator[Batch, None]:
     async with aclosing(batches):
         async for batch in batches:
-            commits = list(takewhile(wanted, batch.commits))
+            commits = list(takewhile(wanted, batch.messages))
             yield Batch(commits, batch.pending)
-            if len(commits) < len(batch.commits):
+            if len(commits) < len(batch.messages):
                 return

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from events.bus.connection import Connection
-from events.log.direct_reader import commit_at
+from events.log.direct_reader import message_at
 from events.log.grammar import Foreign
 from events.log.jetstream_api import JetStreamMissing
 from events.log.stream import last_sequence
@@ -119,7 +119,7 @@ class Follower:
             return True
         if model.applied > await self._end_of_log():
             return False
-        last = await commit_at(self._connection, model.applied)
+        last = await message_at(self._connection, model.applied)
         return last is not None and model.stands_on(last)
 
     async def _rebuild(self) -> None:

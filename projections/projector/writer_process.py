@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.worker.child import serve
 from projections.read_model import Halted, ReadModel, UnusableReadModel
 
@@ -37,7 +37,7 @@ class Outcome(msgspec.Struct, omit_defaults=True):
         return self.halted is None and self.unwritable is None and self.damaged is None
 
 
-def apply(model: ReadModel, commits: list[Stored]) -> Outcome:
+def apply(model: ReadModel, commits: list[StoredMessage]) -> Outcome:
     """Apply a batch; returns the outcome, whatever it is."""
     try:
         model.apply(commits)

@@ -8,7 +8,7 @@ import sqlite3
 from sqlite_utils import Database
 
 from events.aggregates.commit import digest
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 MOVE = "UPDATE checkpoint SET seq = ?, body = ? WHERE seq = ?"
 
@@ -29,7 +29,7 @@ def load(connection: sqlite3.Connection) -> tuple[int, str]:
     return seq, body
 
 
-def move(connection: sqlite3.Connection, applied: int, last: Stored) -> None:
+def move(connection: sqlite3.Connection, applied: int, last: StoredMessage) -> None:
     """Move the checkpoint from `applied` to `last`, as a compare-and-swap. Raises `MovedBySomebodyElse`."""
     if connection.execute(MOVE, (last.seq, digest(last.body), applied)).rowcount == 0:
         raise MovedBySomebodyElse

@@ -4,7 +4,7 @@ import msgspec
 
 from events.aggregates.commit import type_of
 from events.aggregates.subjects import AggregateName
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service.context import AdminContext
 from service.cut_offs.reactor import cut_off_of
 from service.decide.cut_off import CutOff
@@ -20,7 +20,7 @@ class _Commit(msgspec.Struct):
     events: tuple[Event, ...]
 
 
-async def wait_until_effective(context: AdminContext, stored: Stored) -> CutOff | None:
+async def wait_until_effective(context: AdminContext, stored: StoredMessage) -> CutOff | None:
     """Return when no replica decides on settings older than this commit, and all families that it ends have ended.
 
     Returns the cut-off, if it is one. Raises `temporarily_unavailable` when that takes too long, and `Unavailable`.
@@ -39,7 +39,7 @@ async def wait_until_effective(context: AdminContext, stored: Stored) -> CutOff 
 
 
 async def reply_when_complete(
-    context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
+    context: AdminContext, last: StoredMessage | None, event: type[msgspec.Struct], client_id: str | None = None
 ) -> bytes:
     """`{seq, revoked_families}` of the newest commit with such an event, once its effect is complete.
 
@@ -58,8 +58,8 @@ async def reply_when_complete(
 
 
 async def newest_with(
-    context: AdminContext, last: Stored | None, event: type[msgspec.Struct], client_id: str | None = None
-) -> Stored | None:
+    context: AdminContext, last: StoredMessage | None, event: type[msgspec.Struct], client_id: str | None = None
+) -> StoredMessage | None:
     """The aggregate's newest commit up to `last` with such an event, about that client if one is given.
 
     Raises `Unavailable`.

@@ -10,7 +10,7 @@ import msgspec
 
 from events.aggregates import client as client_events
 from events.aggregates import subjects
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.admin.await_effect import newest_with, reply_when_complete, wait_until_effective
 from service.admin.change_and_apply import change_and_apply
@@ -154,7 +154,7 @@ async def _switch(
     context: AdminContext,
     aggregate: subjects.Aggregate,
     decide: Callable[[client_events.ClientState], tuple[client_events.ClientEvent, ...]],
-) -> Stored:
+) -> StoredMessage:
     def decide_known(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:
         return decide(state) if state is not None else ()
 

@@ -12,7 +12,7 @@ from events.aggregates import key as key_events
 from events.aggregates import subjects
 from events.aggregates.settings import SigningAlg
 from events.aggregates.subjects import AggregateName
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service.admin.change_and_apply import change_and_apply
 from service.context import AdminContext
 from service.errors import OAuthError
@@ -64,7 +64,7 @@ async def ensure_keys(context: AdminContext, tenant: Tenant, alg: SigningAlg) ->
         await _publish(context, tenant, alg)
 
 
-async def _rotate_signing(context: AdminContext, tenant: Tenant) -> Stored:
+async def _rotate_signing(context: AdminContext, tenant: Tenant) -> StoredMessage:
     await ensure_keys(context, tenant, tenant.settings.signing_alg or "ES256")
     following = tenant.next_key()
     if following is None:
@@ -104,14 +104,14 @@ async def _publish(context: AdminContext, tenant: Tenant, alg: SigningAlg, *, ac
 
 async def _advance(
     context: AdminContext, tenant: Tenant, known: TenantKey, status: str, event: key_events.KeyEvent
-) -> Stored:
+) -> StoredMessage:
     def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
         return (event,) if state is not None and state.status == status else ()
 
     return await _change(context, tenant, known.key.kid, decide)
 
 
-async def _rotate_mac(context: AdminContext, tenant: Tenant) -> Stored:
+async def _rotate_mac(context: AdminContext, tenant: Tenant) -> StoredMessage:
     """Compute tokens under the keyring's newest secret from now on. Those under older secrets stay valid."""
     try:
         context.keyring.reload()
@@ -123,7 +123,7 @@ async def _rotate_mac(context: AdminContext, tenant: Tenant) -> Stored:
     return await _mint_under(context, tenant, newest)
 
 
-async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> Stored:
+async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> StoredMessage:
     def decide(state: key_events.KeyState | None) -> tuple[key_events.KeyEvent, ...]:
         if state is not None:
             return ()
@@ -132,5 +132,5 @@ async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> Sto
     return await _change(context, tenant, f"mac-{secret}", decide)
 
 
-async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: key_events.Decide) -> Stored:
+async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: key_events.Decide) -> StoredMessage:
     return (await change_and_apply(context, subjects.key(tenant.name, kid), decide)).stored

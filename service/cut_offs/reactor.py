@@ -25,7 +25,7 @@ from events.jetstream.pull_consumer import PullConsumer
 from events.log.grammar import Foreign, read_commit
 from events.log.jetstream_api import JetStreamMissing, Unavailable, with_a_leader
 from events.log.log import Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.task_cancellation import end
 from events.task_set import TaskSet
 from service.context import AdminContext
@@ -115,7 +115,7 @@ class Reactor:
             await handed_out.close()
 
     async def _finish(self, message: Msg) -> None:
-        stored = Stored(message.metadata.sequence.stream, message.subject, message.data)
+        stored = StoredMessage(message.metadata.sequence.stream, message.subject, message.data)
         try:
             async with _kept(message):
                 while True:
@@ -134,7 +134,7 @@ class Reactor:
         except Exception:
             log.exception("a cut-off could not be finished", extra={"seq": stored.seq})
 
-    async def _enforce(self, stored: Stored) -> None:
+    async def _enforce(self, stored: StoredMessage) -> None:
         if isinstance(read_commit(stored), Foreign):
             return  # a foreign message ends nothing; the projector reports it
         found = await cut_off_of(self._context.log, stored)
@@ -157,7 +157,7 @@ class Reactor:
             ended += sum(await asyncio.gather(*(end_family(family) for family in concerned)))
         log.info("a cut-off is complete", extra={"seq": stored.seq, "reason": found.reason, "ended": ended})
 
-    async def _bound(self, stored: Stored, found: CutOff) -> int:
+    async def _bound(self, stored: StoredMessage, found: CutOff) -> int:
         """The sequence before which a family must have begun to be ended by the cut-off."""
         if found.sub is not None:
             return stored.seq  # a family's first commit expects its person's newest commit
@@ -183,7 +183,7 @@ class Reactor:
         return client.rules if client is not None else Rules()
 
 
-async def cut_off_of(log: Log, stored: Stored) -> CutOff | None:
+async def cut_off_of(log: Log, stored: StoredMessage) -> CutOff | None:
     """The cut-off that the commit is, or None. Raises `Unavailable`."""
     name = AggregateName.parse(stored.subject)
     match name.kind:
@@ -218,7 +218,7 @@ async def _kept(message: Msg) -> AsyncIterator[None]:
         await end((keeping,))
 
 
-async def _enabled_after(log: Log, disabled: Stored) -> int | None:
+async def _enabled_after(log: Log, disabled: StoredMessage) -> int | None:
     """The sequence of the commit that enabled the client again, or None. Raises `Unavailable`."""
     name = AggregateName.parse(disabled.subject)
     aggregate, seq = subjects.client(name.tenant, name.id), disabled.seq

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from events.aggregates import subjects
 from events.aggregates.subject import codec
 from events.log.log import Head, Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 
 class BlockState(NamedTuple):
@@ -50,7 +50,7 @@ class BlockedSubjects:
             return known
         return known._replace(blocked=await self._was_blocked(head.stored, blocked_at))
 
-    async def _was_blocked(self, stored: Stored | None, seq: int) -> bool:
+    async def _was_blocked(self, stored: StoredMessage | None, seq: int) -> bool:
         """Whether the person was blocked as of `seq`; `stored` is the person's newest commit."""
         while stored is not None:
             commit = codec.decode(stored.body)

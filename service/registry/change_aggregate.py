@@ -12,7 +12,7 @@ from events.aggregates.subjects import Aggregate, AggregateName
 from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.keys.mac_tokens import new_id
 
@@ -30,7 +30,7 @@ CONFLICT_TIMEOUT_SECONDS = 1.9
 class Written(NamedTuple):
     """The aggregate's last commit; `changed` tells whether this call appended it."""
 
-    stored: Stored
+    stored: StoredMessage
     changed: bool
 
 
@@ -63,4 +63,4 @@ async def change(log: Log, aggregate: Aggregate, decide: Decide, guard: Guard | 
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable("too many orders about one thing at once") from None
             continue
-        return Written(Stored(seq, aggregate.live, body), changed=True)
+        return Written(StoredMessage(seq, aggregate.live, body), changed=True)

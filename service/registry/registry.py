@@ -16,7 +16,7 @@ from events.log.consumer_reader import read
 from events.log.grammar import Foreign, aggregate_on, read_commit
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service.keys.keyring import Keyring
 from service.registry.blocked_subjects import BlockedSubjects
 from service.registry.named_role import TenantRole, as_client, bound_of_role
@@ -130,18 +130,18 @@ class Registry:
         """
         try:
             async for batch in read(connection, filters=subjects.REGISTRY, last_per_subject=True):
-                for stored in batch.commits:
+                for stored in batch.messages:
                     await self._apply_last(stored)
-                if batch.commits:
+                if batch.messages:
                     async with self._applied_more:
-                        self._applied_seq = batch.commits[-1].seq
+                        self._applied_seq = batch.messages[-1].seq
                         self._applied_more.notify_all()
                 if batch.pending == 0:
                     self.ready.set()
         except Exception as error:
             failed(error)  # without this commit, every later decision would be a guess
 
-    async def _apply_last(self, stored: Stored) -> None:
+    async def _apply_last(self, stored: StoredMessage) -> None:
         """Apply a subject's last message. Where it is foreign, the aggregate's last commit may lie below it."""
         if not isinstance(read_commit(stored), Foreign):
             self.apply(stored)
@@ -169,7 +169,7 @@ class Registry:
         """Whether this replica may decide on its memory without asking the log."""
         return asyncio.get_running_loop().time() < self.current_as_of + LEASE_SECONDS
 
-    def apply(self, stored: Stored) -> None:
+    def apply(self, stored: StoredMessage) -> None:
         """Apply one registry commit. One that is not newer than its aggregate's last applied one changes nothing.
 
         Raises `UnreadableCommit`, `KeyMismatch` and `KeyringError`.

@@ -11,7 +11,7 @@ from events.aggregates import role as role_events
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.fairness.token_buckets import Bucket
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service.clock import FOR_EVER
 from service.decide.policy import Rules, resolve
 from service.keys.keyring import Keyring
@@ -38,7 +38,7 @@ class Tenant:
         self.name = name
         self._keyring = keyring
         self.settings = TenantSettings()
-        self.configured: Stored | None = None
+        self.configured: StoredMessage | None = None
         self.keys: dict[str, TenantKey] = {}
         self.signing: SigningKey | None = None
         self.refresh_tokens = MacTokens(keyring, name, "refresh")
@@ -85,7 +85,7 @@ class Tenant:
         """Raise `longest_ttl` to the longest of these lifetimes (seconds); None counts for nothing."""
         self.longest_ttl = max([self.longest_ttl, *(ttl for ttl in lifetimes if ttl is not None)])
 
-    def apply_settings(self, stored: Stored) -> None:
+    def apply_settings(self, stored: StoredMessage) -> None:
         """Apply a commit about the tenant itself. One that is not newer than the last applied one changes nothing."""
         if self.configured is not None and self.configured.seq >= stored.seq:
             return
@@ -96,7 +96,7 @@ class Tenant:
         for client in self.clients.values():
             client.rules = self.rules_of(client.state.settings)
 
-    def apply_client(self, client_id: str, stored: Stored) -> bool:
+    def apply_client(self, client_id: str, stored: StoredMessage) -> bool:
         """Apply a commit about a client, if it is newer. True if older connections of the client are void now."""
         known = self.clients.get(client_id)
         if known is not None and known.stored.seq >= stored.seq:
@@ -106,7 +106,7 @@ class Tenant:
         self.clients[client_id] = Client(client_id, state, self.rules_of(state.settings), stored)
         return state.disabled or (known is not None and known.state.void_until != state.void_until)
 
-    def apply_role(self, name: str, stored: Stored) -> bool:
+    def apply_role(self, name: str, stored: StoredMessage) -> bool:
         """Apply a commit about a role, if it is newer. True if older connections under the name are void now."""
         known = self.roles.get(name)
         if known is not None and known.seq >= stored.seq:
@@ -115,7 +115,7 @@ class Tenant:
         self.roles[name] = TenantRole(commit.state, stored.seq, commit.at)
         return commit.state.revoked or known is not None
 
-    def apply_key(self, kid: str, stored: Stored) -> None:
+    def apply_key(self, kid: str, stored: StoredMessage) -> None:
         """Apply a commit about a key, if it is newer. Raises `KeyMismatch` and `KeyringError`."""
         commit = key_events.codec.decode(stored.body)
         state, known = commit.state, self.keys.get(kid)
@@ -158,7 +158,7 @@ class Client(msgspec.Struct):
     client_id: str
     state: client_events.ClientState
     rules: Rules
-    stored: Stored
+    stored: StoredMessage
     bucket: Bucket = msgspec.field(default_factory=Bucket)
     persons: Bucket = msgspec.field(default_factory=Bucket)
     assertions: Bucket = msgspec.field(default_factory=Bucket)

@@ -16,7 +16,7 @@ from events.aggregates.family import (
     TokenReuseDetected,
     TokenRotated,
 )
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from tests.projections.logs import AUDIENCE, LogMaker
 
 CLIENTS = {"web": 6, "mobile": 9, "tv": 2, "back-office": 3}
@@ -40,7 +40,7 @@ class Day(LogMaker):
         """The time of the next commit."""
         return self._time
 
-    def pass_by(self, per_hour: int) -> list[Stored]:
+    def pass_by(self, per_hour: int) -> list[StoredMessage]:
         """The log of the whole day, with `per_hour` commits in the busiest hours."""
         thefts = [self._end - timedelta(hours=hours) for hours in (17.3, 6.6, 0.4)]
         copied_codes = [self._end - timedelta(hours=9.2)]

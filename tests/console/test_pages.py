@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.console.canned_queries import QUERIES
 from heirloom.console.dashboard import look
 from heirloom.console.database import connect
@@ -78,7 +78,9 @@ async def test_the_blast_radius_equals_the_audits(console: Site, read_model: Pat
 
 
 @pytest.mark.parametrize("log", [swapped_log, chained_log, passed_on_log])
-def test_the_blast_radius_leaves_out_void_exchanged_tokens(log: Callable[[], list[Stored]], tmp_path: Path) -> None:
+def test_the_blast_radius_leaves_out_void_exchanged_tokens(
+    log: Callable[[], list[StoredMessage]], tmp_path: Path
+) -> None:
     """As the audit does: those of a disabled client or actor, and those exchanged from a revoked token."""
     model = ReadModel(tmp_path / "swapped")
     model.apply(log())

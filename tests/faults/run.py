@@ -14,7 +14,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log.jetstream_api import JetStreamMissing
 from events.log.log import Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.broker import credentials
 from projections.read_model import ReadModel
 from tests.faults.checking.availability import FULL_SERVICE_SECONDS, availability, full_service, known
@@ -132,7 +132,7 @@ async def _recovery(history: History, ended: float, plan: Plan) -> float:
     return waited
 
 
-async def _whole_log(connection: Connection) -> list[Stored]:
+async def _whole_log(connection: Connection) -> list[StoredMessage]:
     async with asyncio.timeout(RECOVERY_SECONDS):
         while True:
             with contextlib.suppress(NatsError, JetStreamMissing):
@@ -156,7 +156,7 @@ async def _applied(connection: Connection, end: int) -> int:
     return applied
 
 
-def _read_model_differs(stack: Stack, log: list[Stored], applied: int, directory: Path) -> list[Violation]:
+def _read_model_differs(stack: Stack, log: list[StoredMessage], applied: int, directory: Path) -> list[Violation]:
     rule = "the read model is the fold of the log"
     if applied < len(log):
         return [Violation(rule, f"it stands at {applied} of {len(log)}")]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from tests.faults.checking.checker import check
 from tests.faults.checking.log_checker import copies_differ
 from tests.faults.checking.log_index import Family, LogIndex, index
@@ -241,7 +241,7 @@ def test_the_index_folds_the_log_by_itself() -> None:
     assert "a reuse and the end it brings are one commit" in _faults([*good.log[:2], silent])
 
 
-def _faults(log: Sequence[Stored]) -> list[str]:
+def _faults(log: Sequence[StoredMessage]) -> list[str]:
     return [fault for fault, _ in index(log).faults]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from notary import checkpoint_checker as module
 from notary.checkpoint import Checkpoint, sign
 from notary.checkpoint_checker import CheckpointChecker, Contradiction
@@ -16,7 +16,7 @@ from notary.signed_note import Signer
 
 SIGNER, STRANGER = Signer.fresh("heirloom/1"), Signer.fresh("heirloom/1")
 KEYS = [SIGNER.key]
-LOG = [Stored(seq, "tokens.acme.tenant", str(seq).encode()) for seq in range(1, 11)]
+LOG = [StoredMessage(seq, "tokens.acme.tenant", str(seq).encode()) for seq in range(1, 11)]
 LEAVES = [leaf_hash(stored.body) for stored in LOG]
 
 
@@ -25,9 +25,9 @@ def checkpoint(size: int, other: bool = False, signer: Signer = SIGNER) -> Check
     return sign(signer, Tree().add(*(leaf_hash(b"other") if other else leaf for leaf in LEAVES[:size])))
 
 
-def message(seq: int, made: Checkpoint) -> Stored:
+def message(seq: int, made: Checkpoint) -> StoredMessage:
     """That checkpoint as a message of its stream."""
-    return Stored(seq, CHECKPOINT, made.signed.encode())
+    return StoredMessage(seq, CHECKPOINT, made.signed.encode())
 
 
 def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None) -> CheckpointChecker:

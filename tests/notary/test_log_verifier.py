@@ -10,7 +10,7 @@ import pytest
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification import aggregate_store as memory
 from events.verification.aggregate_store import AggregateStore, Unusable
 from events.verification.verifier import Fault, Report, Tally
@@ -27,7 +27,7 @@ LOG = rotated_log(0).log
 VOUCHED = checkpoints_of(LOG, SIGNER, 3, 4, 9)
 MESSAGES = in_place(LOG, VOUCHED)
 TERMS = Terms((str(SIGNER.key),), checkpoints_of(LOG, SIGNER, 7)[0].signed)
-HONEST = Report(14, 6, 6, 0, None, 3, 9)
+HONEST = Report(14, 14, 6, 6, 0, None, 3, 9)
 
 
 def test_checkpoints_are_compared_in_their_places() -> None:
@@ -61,7 +61,7 @@ def test_it_resumes_from_its_progress_alone() -> None:
         verifier.check(MESSAGES[:9])
         progress = verifier.progress()
         assert (progress.log, progress.terms) == ("log", TERMS)
-        assert (progress.tally.commits, progress.seen.tree.size, progress.seen.checkpoints) == (7, 7, 2)
+        assert (progress.tally.messages, progress.seen.tree.size, progress.seen.checkpoints) == (7, 7, 2)
         assert len(held) == 6, "one of each family"
         again = LogVerifier(progress, held)
         again.check(MESSAGES[9:])
@@ -101,15 +101,17 @@ def test_foreign_messages_of_both_streams_are_counted() -> None:
     """None of them counts as a checkpoint."""
     lies, shown = Foreign(2, "tokens.x", "why", STREAM), Foreign(3, CHECKPOINT, "why", CHECKPOINTS)
     seen = Seen(checkpoints=7, covered=4, strangers=2, foreign=(shown,))
-    report = LogVerifier(VerificationProgress("log", Terms(), Tally(strangers=3, foreign={2: lies}), seen)).report()
-    assert report == Report(0, 0, 0, 0, None, 5, 4, 5, (lies, shown))
+    report = LogVerifier(
+        VerificationProgress("log", Terms(), Tally(messages=4, strangers=3, foreign={2: lies}), seen)
+    ).report()
+    assert report == Report(4, 1, 0, 0, 0, None, 5, 4, 5, (lies, shown))
 
 
-def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[Stored]) -> Report:
+def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[StoredMessage]) -> Report:
     """Run the verifying process on these batches, here; returns its last report."""
     answers: list[bytes] = []
 
-    def serve(handle: Callable[[list[Stored]], bytes]) -> None:
+    def serve(handle: Callable[[list[StoredMessage]], bytes]) -> None:
         answers.extend(handle(batch) for batch in batches)
 
     monkeypatch.setattr(log_verifier, "serve", serve)
@@ -135,7 +137,7 @@ def test_an_interrupted_process_leaves_a_state_to_resume_from(tmp_path: Path, mo
     assert process(monkeypatch, work, MESSAGES[:6]).commits == 4
     assert not list(tmp_path.iterdir())
     process(monkeypatch, work._replace(interrupted=str(state)), MESSAGES[:6])
-    assert interrupted(state).tally.commits == 4
+    assert interrupted(state).tally.messages == 4
     went_on = Work(interrupted(state), 14, resumed=str(state))
     assert process(monkeypatch, went_on, MESSAGES[6:], []) == HONEST
 

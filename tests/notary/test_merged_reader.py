@@ -8,7 +8,7 @@ import pytest
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.consumer_reader import Batch
 from events.log.jetstream_api import JetStreamMissing
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from notary import merged_reader
 from notary.checkpoint import sign
 from notary.merged_reader import Place, read_with_checkpoints
@@ -22,8 +22,8 @@ class Streams:
     """A log of that length, and checkpoints of these sizes: a negative one is a stranger's, 0 is junk."""
 
     def __init__(self, length: int, *sizes: int, batch: int = 4) -> None:
-        self.log = [Stored(seq, "tokens.acme.tenant", b"") for seq in range(1, length + 1)]
-        self.checkpoints = [Stored(seq, CHECKPOINT, self._body(size)) for seq, size in enumerate(sizes, 1)]
+        self.log = [StoredMessage(seq, "tokens.acme.tenant", b"") for seq in range(1, length + 1)]
+        self.checkpoints = [StoredMessage(seq, CHECKPOINT, self._body(size)) for seq, size in enumerate(sizes, 1)]
         self.batch, self.closed, self.missing = batch, 0, False
         self.read: list[tuple[str, int, int]] = []
 
@@ -70,7 +70,7 @@ async def all_of(streams: Streams, end: int, *more: Any) -> tuple[list[list[str]
     """The batches, a checkpoint as `c<seq>`, and how many messages were pending after each."""
     batches, pending = [], []
     async for batch in read_with_checkpoints(cast("Any", streams), end, *more):
-        batches.append([f"{'c' * (each.subject == CHECKPOINT)}{each.seq}" for each in batch.commits])
+        batches.append([f"{'c' * (each.subject == CHECKPOINT)}{each.seq}" for each in batch.messages])
         pending.append(batch.pending)
     return batches, pending
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
 from events.log.consumer_reader import Batch
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from notary import newest_checkpoint as module
 from notary.checkpoint import MAX_BYTES, Checkpoint, sign
 from notary.checkpoint_checker import CheckpointChecker
@@ -22,7 +22,7 @@ OURS, STRANGER = Signer.fresh("heirloom/ours"), Signer.fresh("heirloom/stranger"
 
 
 @st.composite
-def checkpoints(draw: st.DrawFn) -> list[Stored]:
+def checkpoints(draw: st.DrawFn) -> list[StoredMessage]:
     """Our checkpoints, a stranger's, and junk, in any order."""
     bodies = [
         b"junk",
@@ -34,11 +34,11 @@ def checkpoints(draw: st.DrawFn) -> list[Stored]:
         ),
     ]
     chosen = draw(st.lists(st.sampled_from(bodies), max_size=12))
-    return [Stored(seq, CHECKPOINT, body) for seq, body in enumerate(chosen, 1)]
+    return [StoredMessage(seq, CHECKPOINT, body) for seq, body in enumerate(chosen, 1)]
 
 
 @given(checkpoints())
-def test_the_largest_signed_by_a_known_key_counts(stream: list[Stored]) -> None:
+def test_the_largest_signed_by_a_known_key_counts(stream: list[StoredMessage]) -> None:
     """Everything after it is named, as a reader of the whole stream names it."""
     read = [(stored, read_known(stored, [])) for stored in stream]
     found: list[Foreign] = []
@@ -57,7 +57,7 @@ def test_the_largest_signed_by_a_known_key_counts(stream: list[Stored]) -> None:
 async def test_the_last_thousand_messages_are_searched(monkeypatch: pytest.MonkeyPatch, last: int, start: int) -> None:
     """The largest of them counts; everything after it is named."""
     bodies = [b"junk", of(4), of(3), of(9, STRANGER), b"junk", of(2)]
-    stream = [Stored(last - len(bodies) + place, CHECKPOINT, body) for place, body in enumerate(bodies, 1)]
+    stream = [StoredMessage(last - len(bodies) + place, CHECKPOINT, body) for place, body in enumerate(bodies, 1)]
     connection, closed = cast("Any", object()), []
 
     async def read(given: Any, begin: int, **asked: Any) -> AsyncIterator[Batch]:
@@ -99,7 +99,7 @@ def of(size: int, signer: Signer = OURS) -> bytes:
 def test_without_keys_any_signature_counts() -> None:
     """Without a checkpoint the result is None."""
     found: list[Foreign] = []
-    stream = [Stored(1, CHECKPOINT, of(4)), Stored(2, CHECKPOINT, of(9, STRANGER))]
+    stream = [StoredMessage(1, CHECKPOINT, of(4)), StoredMessage(2, CHECKPOINT, of(9, STRANGER))]
     read = [(stored, read_known(stored, [])) for stored in stream]
     newest = largest(read, [], found.append)
     assert newest is not None and newest.size == 9 and found == []
@@ -109,7 +109,7 @@ def test_without_keys_any_signature_counts() -> None:
 
 def test_of_two_equal_sizes_the_first_counts() -> None:
     """The second is named; messages before the first are not."""
-    stream = [Stored(1, CHECKPOINT, b"junk"), *(Stored(seq, CHECKPOINT, of(4)) for seq in (2, 3))]
+    stream = [StoredMessage(1, CHECKPOINT, b"junk"), *(StoredMessage(seq, CHECKPOINT, of(4)) for seq in (2, 3))]
     found: list[Foreign] = []
     newest = largest([(stored, read_known(stored, [])) for stored in stream], [OURS.key], found.append)
     assert newest is not None and newest.size == 4

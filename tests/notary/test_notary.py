@@ -18,7 +18,7 @@ from events.bus.connection import Connection
 from events.log import stream
 from events.log.consumer_reader import read
 from events.log.grammar import Foreign
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.process.child_process import REFUSED
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key_files import NoKey, NotaryState, read_state, write_state
@@ -51,12 +51,12 @@ class Bench:
         for body in bodies:
             await self.connection.jetstream().publish(f"tokens.acme.client.{body}", body.encode())
 
-    async def stored(self, name: str = STREAM) -> list[Stored]:
+    async def stored(self, name: str = STREAM) -> list[StoredMessage]:
         """All messages of the stream."""
-        found: list[Stored] = []
+        found: list[StoredMessage] = []
         end = await stream.last_sequence(self.connection, name)
         async for batch in read(self.connection, stream=name, until=end):
-            found += batch.commits
+            found += batch.messages
         return found
 
     async def checkpoints(self) -> list[Checkpoint]:
@@ -108,7 +108,7 @@ async def test_it_signs_new_commits(bench: Bench) -> None:
     assert await stream.last_sequence(bench.connection) == 4
     verifier = LogVerifier(VerificationProgress(""))
     async for batch in read_with_checkpoints(bench.connection, 4):
-        verifier.check(batch.commits)
+        verifier.check(batch.messages)
     assert (verifier.report().checkpoints, verifier.report().covered) == (2, 4)
 
 
@@ -338,7 +338,7 @@ def _process(broker: Broker, directory: Path) -> "subprocess.Popen[bytes]":
 async def _next_checkpoint(bench: Bench, after: int) -> int:
     """The size of the first stored checkpoint that is larger than `after`; waits for it."""
     async for batch in read(bench.connection, stream=CHECKPOINTS):
-        for stored in batch.commits:
+        for stored in batch.messages:
             if (size := read_checkpoint(stored.body).size) > after:
                 return size
     raise AssertionError

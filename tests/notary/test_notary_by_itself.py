@@ -12,7 +12,7 @@ from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
 from events.bus.connection import Connection
 from events.log.appender import Conflict
 from events.log.consumer_reader import Batch
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from notary import newest_checkpoint, notary
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.key_files import NoKey, NotaryState, open_key, read_state, write_state
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.key, self.state = directory / "notary.key", directory / "notary.state"
-        self.streams: dict[str, list[Stored]] = {STREAM: [], CHECKPOINTS: []}
+        self.streams: dict[str, list[StoredMessage]] = {STREAM: [], CHECKPOINTS: []}
         self.reads: list[tuple[int, int]] = []
         self.started: list[str] = []
         self.connection = cast("Connection", SimpleNamespace(stats={"reconnects": 0}))
@@ -35,12 +35,14 @@ class World:
     def write(self, *bodies: str) -> None:
         """Append messages that are commits to the notary."""
         log = self.streams[STREAM]
-        log += [Stored(seq, "tokens.acme.tenant", body.encode()) for seq, body in enumerate(bodies, len(log) + 1)]
+        log += [
+            StoredMessage(seq, "tokens.acme.tenant", body.encode()) for seq, body in enumerate(bodies, len(log) + 1)
+        ]
 
     def shows(self, *bodies: str) -> None:
         """Append messages to the checkpoints' stream."""
         stream = self.streams[CHECKPOINTS]
-        stream += [Stored(seq, CHECKPOINT, body.encode()) for seq, body in enumerate(bodies, len(stream) + 1)]
+        stream += [StoredMessage(seq, CHECKPOINT, body.encode()) for seq, body in enumerate(bodies, len(stream) + 1)]
 
     def notary(self) -> Notary:
         """A notary with these files."""
@@ -78,11 +80,11 @@ class InMemory:
         """As `Log.last_sequence`."""
         return len(self._world.streams[self._name])
 
-    async def at(self, seq: int) -> Stored | None:
+    async def at(self, seq: int) -> StoredMessage | None:
         """As `Log.at`."""
         return next((stored for stored in self._world.streams[self._name] if stored.seq == seq), None)
 
-    async def newest(self, subject: str) -> Stored | None:
+    async def newest(self, subject: str) -> StoredMessage | None:
         """As `Log.newest`."""
         return next((stored for stored in reversed(self._world.streams[self._name]) if stored.subject == subject), None)
 
@@ -234,7 +236,7 @@ async def test_another_log_is_refused(world: World, size: int) -> None:
     log = world.streams[STREAM]
     expected = REFUSES.format(rf"the log of {size + 1} holds another commit at {size} than the tree of {size} signed")
     last = log[size - 1]
-    for instead in (Stored(size, last.subject, b"other"), Stored(99, last.subject, last.body)):
+    for instead in (StoredMessage(size, last.subject, b"other"), StoredMessage(99, last.subject, last.body)):
         log[size - 1] = instead
         for asked in (one, world.notary()):
             with pytest.raises(Refusal, match=expected):

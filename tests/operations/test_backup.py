@@ -17,7 +17,7 @@ from events.aggregates.family import codec
 from events.aggregates.subjects import EVERYTHING
 from events.bus.connect import connect
 from events.log.consumer_reader import read
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.backup.manifest import MANIFEST
 from heirloom.backup.stream_snapshot import restore_snapshot, state_of, take_snapshot
 from heirloom.cli.main import main
@@ -38,7 +38,7 @@ def heirloom(*arguments: str | Path | int) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG, *, whole: bool = True) -> Path:
+def backed_up(server: Broker, directory: Path, log: Sequence[StoredMessage] = LOG, *, whole: bool = True) -> Path:
     """A backup of a broker with that log; if not `whole`, one that `restore` would refuse."""
     asyncio.run(publish(server, list(log)))
     keyring.create(directory / KEYRING)
@@ -48,13 +48,13 @@ def backed_up(server: Broker, directory: Path, log: Sequence[Stored] = LOG, *, w
     return directory / "backup"
 
 
-async def commits(url: str) -> list[Stored]:
+async def commits(url: str) -> list[StoredMessage]:
     """All commits of the log."""
     connection = await connect(url, "test")
     last = await state_of(connection, "TOKENS")
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     async for batch in read(connection, until=last.last_seq if last else 0, filters=(EVERYTHING,)):
-        found += batch.commits
+        found += batch.messages
     await connection.close()
     return found
 
@@ -126,8 +126,8 @@ def test_families_can_be_ended_by_a_restore(nats_server: Broker, tmp_path: Path)
 
 def test_foreign_messages_are_accepted_by_sequence(nats_server: Broker, tmp_path: Path) -> None:
     """`backup` warns about them; the refusal of `restore` names the options that accept them."""
-    junk = Stored(len(LOG) + 1, "tokens.public.jwks", b"{}")
-    more = Stored(len(LOG) + 2, "tokens.acme.family.f2.live", b"junk")
+    junk = StoredMessage(len(LOG) + 1, "tokens.public.jwks", b"{}")
+    more = StoredMessage(len(LOG) + 2, "tokens.acme.family.f2.live", b"junk")
     backup = backed_up(nats_server, tmp_path, [*LOG, junk, more], whole=False)
     refused = heirloom("restore", "--data", tmp_path / "new", backup)
     assert refused.exit_code == 1 and not (tmp_path / "new").exists()

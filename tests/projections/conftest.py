@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.read_model import ReadModel
 from tests.projections.logs import START, swapped_log
@@ -47,7 +47,7 @@ async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
     asked = Asked(tmp_path / "asked")
     asked.now = microseconds(START + timedelta(hours=1))
 
-    async def over(log: Sequence[Stored]) -> Asked:
+    async def over(log: Sequence[StoredMessage]) -> Asked:
         asked.apply(log)
         asked.audit.open(tmp_path / "asked")
         return asked
@@ -56,7 +56,7 @@ async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
     await asked.close()
 
 
-def _made(path: Path, log: Sequence[Stored]) -> Path:
+def _made(path: Path, log: Sequence[StoredMessage]) -> Path:
     ReadModel(path).close()  # creates the indexes, as queries expect
     model = ReadModel(path)
     model.apply(log)

@@ -26,7 +26,7 @@ from events.aggregates.family import (
 )
 from events.aggregates.settings import ClientSettings
 from events.aggregates.subject import SubjectBlocked, SubjectEvent, SubjectUnblocked
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 AUDIENCE = ("https://api.example",)
@@ -39,8 +39,8 @@ class LogMaker:
 
     def __init__(self, *, named: bool = True) -> None:
         self._named = named
-        self.log: list[Stored] = []
-        self._last: dict[str, tuple[Stored, Any]] = {}
+        self.log: list[StoredMessage] = []
+        self._last: dict[str, tuple[StoredMessage, Any]] = {}
         self._act: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -127,14 +127,14 @@ class LogMaker:
         seq = len(self.log) + 1
         name = aggregate if self._named and not prev else None
         body = codec.encode(Commit(1, f"commit{seq}", self.now, actor, prev, prev_seq, tuple(events), state, name))
-        self.log.append(Stored(seq, subject, body))
+        self.log.append(StoredMessage(seq, subject, body))
         self._last[aggregate] = self.log[-1], state
 
     def _access(self, jti: str) -> TokenIssued:
         return TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti)
 
 
-def swapped_log() -> list[Stored]:
+def swapped_log() -> list[StoredMessage]:
     """A family of `web` with three tokens of `orders`, which is disabled at sequence 4 and enabled at 6."""
     made = LogMaker()
     made.open("f")
@@ -150,7 +150,7 @@ def swapped_log() -> list[Stored]:
     return made.log
 
 
-def chained_log() -> list[Stored]:
+def chained_log() -> list[StoredMessage]:
     """`orders` exchanged the first token, `billing` the result; the first token is revoked at sequence 6."""
     made = LogMaker()
     made.open("f")
@@ -163,7 +163,7 @@ def chained_log() -> list[Stored]:
     return made.log
 
 
-def passed_on_log() -> list[Stored]:
+def passed_on_log() -> list[StoredMessage]:
     """`orders` exchanged a token, and `billing` the result; then `orders` is disabled from sequence 4 to 5."""
     made = LogMaker()
     made.open("f")
@@ -177,7 +177,7 @@ def passed_on_log() -> list[Stored]:
     return made.log
 
 
-def eventful_log() -> list[Stored]:
+def eventful_log() -> list[StoredMessage]:
     """A log with three tenants: rotations, a theft, a forgery, a revoked token, codes, devices."""
     made = LogMaker()
     made.configure_client("web")

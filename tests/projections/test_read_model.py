@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.aggregates.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.read_model import PART, Halted, ReadModel, UnusableReadModel, open_for_queries
 from projections.tables import families
@@ -29,7 +29,7 @@ def dump(path: Path) -> str:
     return text
 
 
-def build(path: Path, log: list[Stored], sizes: list[int], *, restart: bool = False) -> str:
+def build(path: Path, log: list[StoredMessage], sizes: list[int], *, restart: bool = False) -> str:
     """Project the log in batches of these sizes, reopening the file after each if `restart`; the dump."""
     model = ReadModel(path)
     start = 0
@@ -82,7 +82,7 @@ def test_an_interrupted_transaction_leaves_nothing(tmp_path: Path) -> None:
     assert dump(tmp_path / "cut") == build(tmp_path / "whole", made.log, [])
 
 
-def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
+def replaced(at: int, old: bytes, new: bytes) -> list[StoredMessage]:
     """The log with one commit's body changed."""
     stored = LOG[at - 1]
     assert old in stored.body
@@ -99,7 +99,9 @@ def replaced(at: int, old: bytes, new: bytes) -> list[Stored]:
     ids=["gap", "unknown event", "unknown version"],
 )
 @pytest.mark.parametrize("size", [1, 100])
-def test_it_halts_at_a_commit_it_cannot_apply(tmp_path: Path, log: list[Stored], seq: int, why: str, size: int) -> None:
+def test_it_halts_at_a_commit_it_cannot_apply(
+    tmp_path: Path, log: list[StoredMessage], seq: int, why: str, size: int
+) -> None:
     """The error names its sequence, and exactly the commits before it are applied."""
     model = ReadModel(tmp_path / "halted")
     with pytest.raises(Halted, match=rf"sequence {seq}\b.*{why}") as halted:
@@ -110,7 +112,7 @@ def test_it_halts_at_a_commit_it_cannot_apply(tmp_path: Path, log: list[Stored],
     assert dump(tmp_path / "halted") == build(tmp_path / "until", LOG[: seq - 1], [])
 
 
-def interspersed(log: list[Stored]) -> list[Stored]:
+def interspersed(log: list[StoredMessage]) -> list[StoredMessage]:
     """The log with a foreign message after every third commit, of every kind that a stranger can publish."""
     kinds = (
         ("tokens.public.jwks", b"{}"),
@@ -121,12 +123,12 @@ def interspersed(log: list[Stored]) -> list[Stored]:
         ("tokens.acme.family.f2.live", LOG[2].body),
         ("tokens.acme.client.web", b"[]"),
     )
-    mixed: list[Stored] = []
+    mixed: list[StoredMessage] = []
     for stored in log:
         mixed.append(replace(stored, seq=len(mixed) + 1))
         if stored.seq % 3 == 0:
             subject, body = kinds[stored.seq // 3 % len(kinds)]
-            mixed.append(Stored(len(mixed) + 1, subject, body))
+            mixed.append(StoredMessage(len(mixed) + 1, subject, body))
     return mixed
 
 

@@ -220,7 +220,7 @@ async def _log(service: Service) -> tuple[str, Any]:
     connection = await service.own()
     digest = hashlib.sha256()
     async for batch in read(connection, until=1 << 60):
-        for stored in batch.commits:
+        for stored in batch.messages:
             digest.update(b"%d %s %s" % (stored.seq, stored.subject.encode(), stored.body))
     answer = await connection.request("$JS.API.STREAM.INFO.TOKENS")
     await connection.close()
@@ -278,7 +278,7 @@ async def test_no_stored_commit_is_stored_again(service: Service, role: str) -> 
     connection = await service.own()
     last = await last_sequence(connection)
     async for batch in read(connection, until=last):
-        commits = [stored for stored in batch.commits if ".family." in stored.subject]
+        commits = [stored for stored in batch.messages if ".family." in stored.subject]
     await connection.close()
     async with _as(service, role) as intruder:
         for stored in commits[-3:]:

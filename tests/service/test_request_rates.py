@@ -6,7 +6,7 @@ import pytest
 
 from events.aggregates.client import ClientState
 from events.aggregates.settings import ClientSettings
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service.errors import OAuthError
 from service.keys.keyring import Keyring
 from service.registry.registry import Registry
@@ -41,7 +41,7 @@ def registry() -> Registry:
         tenant = registry._tenants[name] = Tenant(name, Keyring({1: b"k" * 32}))
         settings = ClientSettings(requests_per_second=RATE)
         for client_id in ("web", "tv"):
-            stored = Stored(1, f"tokens.{name}.client.{client_id}", b"")
+            stored = StoredMessage(1, f"tokens.{name}.client.{client_id}", b"")
             tenant.clients[client_id] = Client(client_id, ClientState(settings), tenant.rules_of(settings), stored)
     return registry
 

@@ -45,7 +45,7 @@ def prove(data: Path, nats: str | None, seq: int, into: Path | None, no_body: bo
             with progress("reading", checkpoint.size) as advance:
                 async with aclosing(read_direct(connection, until=checkpoint.size)) as batches:
                     async for batch in batches:
-                        for stored in batch.commits:
+                        for stored in batch.messages:
                             prover.read(stored.body)
                             advance(stored.seq)
             return prover.proof()

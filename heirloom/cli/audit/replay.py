@@ -17,9 +17,9 @@ from events.aggregates.commit import UnreadableCommit
 from events.aggregates.subjects import EVERYTHING, FAMILY_ID
 from events.bus.connection import Connection
 from events.files import make_empty
-from events.log.direct_reader import commit_at
+from events.log.direct_reader import message_at
 from events.log.grammar import Foreign, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
 from heirloom.cli.options import FILE, where
 from heirloom.cli.time_param import MomentParam
@@ -145,16 +145,16 @@ async def _agreed(connection: Connection, into: Path, known: ReadModel, until: i
     if known.applied > until:
         raise click.ClickException(f"{into} is as of sequence {known.applied} already: name another file with --into")
     if known.applied > 0:
-        stored = await commit_at(connection, known.applied)
+        stored = await message_at(connection, known.applied)
         if stored is None or not known.stands_on(stored):
             raise click.ClickException(f"{into} was made from another log; name another file with --into")
     return known.applied
 
 
-def _not_after(time: datetime) -> Callable[[Stored], bool]:
+def _not_after(time: datetime) -> Callable[[StoredMessage], bool]:
     decode = msgspec.json.Decoder(_At).decode
 
-    def wanted(stored: Stored) -> bool:
+    def wanted(stored: StoredMessage) -> bool:
         try:
             return decode(stored.body).at <= time or isinstance(read_commit(stored), Foreign)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, UnreadableCommit):

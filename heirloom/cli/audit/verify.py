@@ -11,7 +11,7 @@ import msgspec
 
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
-from events.log.direct_reader import commit_at
+from events.log.direct_reader import message_at
 from events.log.stream import created
 from events.verification.aggregate_store import Unusable
 from events.verification.verifier import Report
@@ -69,7 +69,8 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
         print_json({**msgspec.to_builtins(report._asdict()), **signed, "seconds": round(seconds, 3)})
     else:
         counts = f"{report.commits:,} commits of {report.aggregates:,} aggregates, {report.families:,} of them families"
-        click.echo(f"read {counts} ({seconds:.1f} s)")
+        others = f"; foreign messages: {report.strangers:,}" if report.strangers else ""
+        click.echo(f"read {counts}{others} ({seconds:.1f} s)")
         if report.fault is None:
             but = " but for what is foreign" if report.strangers else ""
             click.echo(f"whole{but}: every commit follows from the one before it, every state from its events")
@@ -118,7 +119,7 @@ async def verify_log(
 
     def answered(answer: bytes) -> Report:
         report = msgspec.json.decode(answer, type=Report)
-        advance(report.commits)
+        advance(report.messages)
         return report
 
     place = Place(beginning.tally.seq, beginning.seen.checkpoints)
@@ -136,7 +137,7 @@ async def _resumed(connection: Connection, path: Path, now: VerificationProgress
     except Unusable as unusable:
         raise click.ClickException(str(unusable)) from unusable
     size = before.seen.tree.size
-    last = await commit_at(connection, size) if size else None
+    last = await message_at(connection, size) if size else None
     if before.log != now.log or size != before.tally.seq or (size and last is None):
         raise click.ClickException(f"{path} is of another log than this; verify this one without --resume")
     if last is not None and leaf_hash(last.body) != before.seen.last_leaf:

@@ -64,7 +64,9 @@ async def _void_until(data: Path, tenant: str, client_id: str) -> datetime | Non
             end = await reach_log(connection)
             async with aclosing(read_direct(connection, filter=filter, until=end)) as batches:
                 async for batch in batches:
-                    commits = [commit for each in batch.commits if not isinstance(commit := read_commit(each), Foreign)]
+                    commits = [
+                        commit for each in batch.messages if not isinstance(commit := read_commit(each), Foreign)
+                    ]
                     last = commits[-1] if commits else last
     except (Unavailable, JetStreamMissing, UnreadableCommit, NatsError) as error:
         raise click.ClickException(f"the log cannot be read now ({error}); repeat the command") from error

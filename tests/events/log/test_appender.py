@@ -76,7 +76,7 @@ async def test_a_conflict_among_many_affects_no_other_append(
     assert (batches > 0) == batched
     stored = {}
     async for batch in read(connection, until=await stream.last_sequence(connection)):
-        stored.update({commit.seq: commit for commit in batch.commits})
+        stored.update({commit.seq: commit for commit in batch.messages})
     for aggregate, result in zip(aggregates, results, strict=True):
         if isinstance(result, int):
             assert stored[result].body == aggregate.live.encode()
@@ -121,7 +121,7 @@ async def test_reading_continues_after_a_crash_of_the_broker(nats_server: Broker
 
     async def follow() -> None:
         async for batch in read(connection):
-            seen.extend(commit.seq for commit in batch.commits)
+            seen.extend(commit.seq for commit in batch.messages)
             if len(seen) >= 40:
                 return
 

@@ -34,7 +34,7 @@ async def _append(connection: Connection, numbers: range) -> None:
 
 async def _until(connection: Connection, last: int, seen: list[int]) -> None:
     async for batch in read(connection):
-        seen.extend(commit.seq for commit in batch.commits)
+        seen.extend(commit.seq for commit in batch.messages)
         if seen and seen[-1] >= last:
             return
 

@@ -14,10 +14,10 @@ from events.aggregates.subjects import EVERYTHING, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.direct_reader import commit_at, read_direct
+from events.log.direct_reader import message_at, read_direct
 from events.log.direct_response import DirectGet
 from events.log.jetstream_api import Unavailable
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.cli.audit.verify import verify_log
 from tests.broker import Broker
 from tests.projections.logs import eventful_log
@@ -28,7 +28,7 @@ BEHIND, BEYOND = "behind.API", 1 << 40
 STARTED = datetime.now(UTC)
 
 
-async def write(connection: Connection, log: list[Stored] = LOG, missing: tuple[int, ...] = ()) -> None:
+async def write(connection: Connection, log: list[StoredMessage] = LOG, missing: tuple[int, ...] = ()) -> None:
     """Create a log of these commits without the log's protection, and delete the `missing` ones."""
     unprotected = stream.configuration(stream.Required()) | {"deny_delete": False}
     await ask(connection, f"STREAM.CREATE.{STREAM}", unprotected)
@@ -45,17 +45,17 @@ async def ask(connection: Connection, operation: str, request: dict[str, Any]) -
     assert "error" not in msgspec.json.decode(reply.data)
 
 
-async def everything(connection: Connection, start: int = 1, **how: Any) -> list[Stored]:
+async def everything(connection: Connection, start: int = 1, **how: Any) -> list[StoredMessage]:
     """Everything that is read."""
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     async with aclosing(read_direct(connection, start, **how)) as batches:
         async for batch in batches:
-            assert batch.commits
-            found += batch.commits
+            assert batch.messages
+            found += batch.messages
     return timeless(found)
 
 
-def timeless(found: list[Stored]) -> list[Stored]:
+def timeless(found: list[StoredMessage]) -> list[StoredMessage]:
     """The commits without their storing times, which must be there."""
     assert all(stored.stored_at is not None and stored.stored_at > STARTED for stored in found)
     return [replace(stored, stored_at=None) for stored in found]
@@ -74,9 +74,9 @@ async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.Monk
     for nothing in ({"start": END + 1, "until": END}, {"start": END + 1, "until": 1 << 60}, {"until": 0}):
         assert await everything(connection, **nothing) == []
     assert await everything(connection, until=END, filter="tokens.acme.family.nobody.*") == []
-    third = await commit_at(connection, 3)
+    third = await message_at(connection, 3)
     assert third is not None and timeless([third]) == [LOG[2]]
-    assert await commit_at(connection, END + 1) is None
+    assert await message_at(connection, END + 1) is None
     await connection.close()
 
 
@@ -111,10 +111,10 @@ async def test_a_broker_killed_while_reading(nats_server: Broker, monkeypatch: p
     connection = await connect(nats_server.url, "test", patient=False)
     connection.outlast_brokers()
     await write(connection)
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     async with aclosing(read_direct(connection, until=END)) as batches:
         async for batch in batches:
-            found += batch.commits
+            found += batch.messages
             if len(found) == 16:
                 nats_server.kill()
                 nats_server.start()
@@ -152,10 +152,10 @@ async def test_it_follows_the_log(nats_server: Broker) -> None:
     """Without an end it waits for new commits."""
     connection = await connect(nats_server.url, "test")
     await write(connection, LOG[:5])
-    found: list[Stored] = []
+    found: list[StoredMessage] = []
     async with aclosing(read_direct(connection, 3)) as batches:
         async for batch in batches:
-            found += batch.commits
+            found += batch.messages
             if len(found) == END - 2:
                 break
             for stored in LOG[5:]:

@@ -8,7 +8,7 @@ import pytest
 from events.aggregates.subjects import STREAM, family
 from events.bus.connection import Connection
 from events.log.consumer_reader import Batch, read
-from events.log.direct_reader import commit_at, read_direct
+from events.log.direct_reader import message_at, read_direct
 from events.log.log import Log
 from tests.broker import Broker
 from tests.events.log.foreign_headers import HEADERS, store
@@ -26,7 +26,7 @@ Found = list[tuple[int, bytes]]
 
 
 async def _all(batches: AsyncIterator[Batch]) -> Found:
-    return [(stored.seq, stored.body) async for batch in batches for stored in batch.commits]
+    return [(stored.seq, stored.body) async for batch in batches for stored in batch.messages]
 
 
 async def _read(connection: Connection) -> Found:
@@ -45,7 +45,7 @@ async def _read_in_part(connection: Connection) -> Found:
 
 
 async def _one_by_one(connection: Connection) -> Found:
-    found = [await commit_at(connection, seq) for seq in range(1, END + 1)]
+    found = [await message_at(connection, seq) for seq in range(1, END + 1)]
     return [(stored.seq, stored.body) for stored in found if stored is not None]
 
 

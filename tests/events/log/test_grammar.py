@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from events.aggregates.commit import Commit, UnreadableCommit, type_of
 from events.log import grammar
 from events.log.grammar import Foreign, kind_of, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from tests.events.aggregates.test_golden import GOLDEN
 from tests.projections.logs import LogMaker, eventful_log
 
@@ -20,7 +20,7 @@ FIRST = next(stored for stored in LOG if b"GrantAuthorized" in stored.body)
 BLOCKED = next(stored for stored in LOG if b"SubjectBlocked" in stored.body)
 
 
-def with_fields(stored: Stored, **fields: Any) -> Stored:
+def with_fields(stored: StoredMessage, **fields: Any) -> StoredMessage:
     """The commit with other fields; those given as "gone" are removed."""
     body = msgspec.json.decode(stored.body) | fields
     return replace(stored, body=msgspec.json.encode({name: field for name, field in body.items() if field != "gone"}))
@@ -90,7 +90,7 @@ def test_a_body_without_one_of_its_parts_is_foreign(missing: str) -> None:
     ],
     ids=str,
 )
-def test_a_body_outside_the_grammar_is_foreign(foreign: Stored) -> None:
+def test_a_body_outside_the_grammar_is_foreign(foreign: StoredMessage) -> None:
     """So is a body of another aggregate."""
     found = read_commit(foreign)
     assert isinstance(found, Foreign) and found.seq == foreign.seq and found.reason
@@ -104,7 +104,7 @@ def test_a_body_outside_the_grammar_is_foreign(foreign: Stored) -> None:
         with_fields(ROTATION, events=[{"type": "TokenBequeathed", "to": "bob"}]),
     ],
 )
-def test_a_commit_of_a_later_version_is_not_foreign(later: Stored) -> None:
+def test_a_commit_of_a_later_version_is_not_foreign(later: StoredMessage) -> None:
     """DESIGN §5: a reader that skipped it would decide on a guess."""
     with pytest.raises(UnreadableCommit, match="version"):
         read_commit(later)

@@ -19,7 +19,7 @@ from events.log.consumer_reader import Batch
 from events.log.jetstream_api import JetStreamMissing, Unavailable
 from events.log.log import Head, Log
 from events.log.newest_message import READ_SECONDS
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from tests.projections.logs import LogMaker
 
 MADE = LogMaker()
@@ -108,7 +108,7 @@ NOTHING = error(10037)
 async def test_the_head_comes_from_the_leader() -> None:
     """It is the whole commit, its sequence, and the time at which the broker stored it."""
     log, broker = log_of(message(7))
-    stored = Stored(7, SUBJECT, BODY, AT)
+    stored = StoredMessage(7, SUBJECT, BODY, AT)
     head = await log.head(FAMILY)
     assert (head.stored, head.expected) == (stored, 7)
     assert head.commit is not None and head.commit.id == "commit1"
@@ -122,7 +122,7 @@ async def test_an_expected_sequence_may_come_from_any_replica() -> None:
     log, broker = log_of(direct(7), status(b"NATS/1.0 404 Message Not Found\r\n\r\n"))
     await log.start()
     head = await log.head(FAMILY, leader=False)
-    assert (head.stored, head.expected) == (Stored(7, SUBJECT, BODY, AT), 7)
+    assert (head.stored, head.expected) == (StoredMessage(7, SUBJECT, BODY, AT), 7)
     assert await log.head(FAMILY, leader=False) == Head(None, None, 0)
     assert broker.asked == [(DIRECT, {"last_by_subj": "tokens.acme.family.f.*"})] * 2
 
@@ -176,7 +176,7 @@ async def test_silence_is_unavailable(silent: type[Exception], monkeypatch: pyte
 
 async def test_messages_are_found_by_sequence_and_subject() -> None:
     """Each request goes to the leader of that stream, in the broker's own form."""
-    found = Stored(7, SUBJECT, BODY, AT)
+    found = StoredMessage(7, SUBJECT, BODY, AT)
     log, broker = log_of(message(7), message(7), message(7), message(7), NOTHING, stream="OTHER")
     assert await log.newest("tokens.acme.key.*") == found
     assert await log.at(7) == found
@@ -236,7 +236,7 @@ async def test_the_last_sequence_is_that_of_the_stream(monkeypatch: pytest.Monke
 class Direct:
     """`read_direct` on a replica with these batches; `closed` once the reading has ended."""
 
-    def __init__(self, *batches: list[Stored], hangs: bool = False) -> None:
+    def __init__(self, *batches: list[StoredMessage], hangs: bool = False) -> None:
         self.batches, self.hangs = batches, hangs
         self.asked: list[tuple[Any, dict[str, Any]]] = []
         self.closed = False
@@ -253,17 +253,17 @@ class Direct:
             self.closed = True
 
 
-def at(seq: int, body: bytes = BODY) -> Stored:
+def at(seq: int, body: bytes = BODY) -> StoredMessage:
     """A first commit of the family, at any sequence."""
-    return Stored(seq, SUBJECT, body, AT)
+    return StoredMessage(seq, SUBJECT, body, AT)
 
 
-def strange(seq: int) -> Stored:
+def strange(seq: int) -> StoredMessage:
     """A foreign message."""
     return at(seq, b"{}")
 
 
-def leads(stored: Stored) -> Any:
+def leads(stored: StoredMessage) -> Any:
     """The leader's reply with this message."""
     return message(stored.seq, body=stored.body)
 
@@ -284,7 +284,7 @@ def leads(stored: Stored) -> Any:
     ],
 )
 async def test_the_last_commit_below_foreign_messages_is_found(
-    monkeypatch: pytest.MonkeyPatch, batches: list[list[Stored]], leader: list[Any], found: int
+    monkeypatch: pytest.MonkeyPatch, batches: list[list[StoredMessage]], leader: list[Any], found: int
 ) -> None:
     """A replica is read first, and the leader for the rest; an append expects the newest foreign message."""
     log, broker = log_of(leads(strange(9)), *leader, stream="OTHER")

@@ -28,7 +28,7 @@ from events.aggregates.family import (
     evolve,
     revokes,
 )
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.verifier import Report, Verifier
 from tests.projections.logs import AUDIENCE, START
 
@@ -87,7 +87,7 @@ def verify(*steps: Step, doubled: bytes = b"") -> Report:
         if seq == len(steps):
             body = doubled + body[1:] if doubled else body
         last = "revoked" if revokes(step.events) else "live"
-        verifier.check(Stored(seq, f"tokens.acme.family.f.{last}", body))
+        verifier.check(StoredMessage(seq, f"tokens.acme.family.f.{last}", body))
         prev = digest(body)
     return verifier.report()
 

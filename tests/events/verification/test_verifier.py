@@ -16,7 +16,7 @@ from events.aggregates import client, family
 from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.kinds import FAMILY, KINDS, Kind
 from events.log.grammar import kind_of
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.chain import LastCommit, decode_last
 from events.verification.verifier import Fault, Report, Verifier
 from tests.projections.logs import START, LogMaker, eventful_log
@@ -26,7 +26,7 @@ TARGET = next(stored.seq for stored in LOG if ".family.f2." in stored.subject an
 """A rotation in the midst of a family's life."""
 
 
-def verify(log: list[Stored]) -> Report:
+def verify(log: list[StoredMessage]) -> Report:
     """The report on a whole log."""
     verifier = Verifier()
     for stored in log:
@@ -34,12 +34,12 @@ def verify(log: list[Stored]) -> Report:
     return verifier.report()
 
 
-def copied(log: list[Stored]) -> list[Stored]:
+def copied(log: list[StoredMessage]) -> list[StoredMessage]:
     """The commits as in a copy without gaps."""
     return [replace(stored, seq=seq) for seq, stored in enumerate(log, 1)]
 
 
-def altered(old: bytes, new: bytes, seq: int = TARGET) -> list[Stored]:
+def altered(old: bytes, new: bytes, seq: int = TARGET) -> list[StoredMessage]:
     """The log with one commit altered."""
     stored = LOG[seq - 1]
     assert old in stored.body
@@ -48,8 +48,8 @@ def altered(old: bytes, new: bytes, seq: int = TARGET) -> list[Stored]:
 
 def test_an_honest_log_is_whole() -> None:
     """The report counts the checked commits."""
-    assert verify(LOG) == Report(len(LOG), 15, 12, 0, None)
-    assert verify([]) == Report(0, 0, 0, 0, None)
+    assert verify(LOG) == Report(len(LOG), len(LOG), 15, 12, 0, None)
+    assert verify([]) == Report(0, 0, 0, 0, 0, None)
 
 
 def test_any_flipped_byte_is_found() -> None:
@@ -85,7 +85,7 @@ def test_any_flipped_byte_is_found() -> None:
     ],
     ids=["actor", "rotation", "state", "state's sub", "prev", "version", "wrong subject", "no aggregate", "gap"],
 )
-def test_the_bad_commit_is_named(damage: Callable[[], list[Stored]], seq: int) -> None:
+def test_the_bad_commit_is_named(damage: Callable[[], list[StoredMessage]], seq: int) -> None:
     """With its sequence and a reason."""
     fault = verify(damage()).fault
     assert fault is not None
@@ -103,7 +103,7 @@ def test_the_bad_commit_is_named(damage: Callable[[], list[Stored]], seq: int) -
     ],
     ids=["missing", "repeated", "reordered", "replaced by another"],
 )
-def test_a_copy_that_is_not_the_log_is_found(damage: Callable[[list[Stored]], list[Stored]]) -> None:
+def test_a_copy_that_is_not_the_log_is_found(damage: Callable[[list[StoredMessage]], list[StoredMessage]]) -> None:
     """Although the copy's own sequences have no gap."""
     fault = verify(copied(damage(LOG))).fault
     assert fault is not None
@@ -119,7 +119,7 @@ def test_a_history_under_another_name_is_found(one: str, other: str) -> None:
     """No body or digest changes, and neither does the tree over them, but the first commit names its aggregate."""
     names = {one: other, other: one}
 
-    def renamed(stored: Stored) -> Stored:
+    def renamed(stored: StoredMessage) -> StoredMessage:
         found = next((name for name in names if name in stored.subject), None)
         return stored if found is None else replace(stored, subject=stored.subject.replace(found, names[found]))
 
@@ -146,7 +146,7 @@ def test_a_commit_of_a_version_that_dropped_a_field_is_found() -> None:
     first = client.codec.encode(Commit(VERSION, "1", at, "operator", None, 0, (disabled,), state, place))
     enabled, older = client.ClientEnabled(), replace(client.evolve(state, client.ClientEnabled()), void_until=None)
     second = client.codec.encode(Commit(VERSION, "2", at, "operator", digest(first), 1, (enabled,), older))
-    fault = verify([Stored(1, place, first), Stored(2, place, second)]).fault
+    fault = verify([StoredMessage(1, place, first), StoredMessage(2, place, second)]).fault
     assert fault == Fault(2, "its state is not what its events make of the state before")
 
 
@@ -219,14 +219,14 @@ def test_the_number_of_recorded_faults_is_bounded(monkeypatch: pytest.MonkeyPatc
     assert (fault.seq, fault.accuser) == (1, own[1].seq)
 
 
-def foreign_after(*places: tuple[int, str, bytes]) -> list[Stored]:
+def foreign_after(*places: tuple[int, str, bytes]) -> list[StoredMessage]:
     """A log with foreign messages, each (after how many commits, subject, body); later commits refer past them."""
     made = LogMaker()
     made.open("f")
     for number in range(6):
         for after, subject, body in places:
             if after == number:
-                made.log.append(Stored(len(made.log) + 1, subject, body))
+                made.log.append(StoredMessage(len(made.log) + 1, subject, body))
         made.rotate("f")
     return made.log
 
@@ -236,7 +236,8 @@ def test_foreign_messages_are_named_and_the_chain_passes_them() -> None:
     on_top, nowhere = "tokens.acme.family.f.live", "tokens.public.jwks"
     log = foreign_after((1, on_top, b"{}"), (1, nowhere, b"{}"), (4, "tokens.acme.tenant", b"junk"))
     report = verify(log)
-    assert (report.fault, report.commits, report.families, report.aggregates) == (None, 10, 1, 1)
+    assert (report.fault, report.families, report.aggregates) == (None, 1, 1)
+    assert (report.messages, report.commits) == (10, 7)
     assert [(found.seq, found.subject) for found in report.foreign] == [
         (3, on_top),
         (4, nowhere),
@@ -315,7 +316,7 @@ def test_the_memory_of_an_aggregate_round_trips(at: datetime | None) -> None:
     assert decode_last(FAMILY, b"") is None
 
 
-def two_families(length: int) -> list[Stored]:
+def two_families(length: int) -> list[StoredMessage]:
     """`f` at the odd sequences and `g` at the even ones, each with `length` commits."""
     made = LogMaker()
     for number in range(length):
@@ -329,7 +330,7 @@ def two_families(length: int) -> list[Stored]:
 
 def test_commits_that_looked_foreign_are_counted_as_faults() -> None:
     """A real foreign message stays one."""
-    log = [*two_families(4), Stored(9, "tokens.public.jwks", b"{}")]
+    log = [*two_families(4), StoredMessage(9, "tokens.public.jwks", b"{}")]
     for seq in (3, 4):
         log[seq - 1] = replace(log[seq - 1], body=b"{}")
     report = verify(log)
@@ -404,7 +405,7 @@ def test_a_gap_is_the_streams_own_fault() -> None:
     """No aggregate is accused; a message on a subject without an aggregate is named as such."""
     verifier = Verifier()
     verifier.check(LOG[0])
-    verifier.check(Stored(4, "tokens.public.jwks", b"{}"))
+    verifier.check(StoredMessage(4, "tokens.public.jwks", b"{}"))
     assert verifier.tally.faults == {"": Fault(2, "missing; the stream goes on at 4")}
     assert [found.reason for found in verifier.report().foreign] == ["no aggregate lies on this subject"]
 
@@ -428,7 +429,7 @@ def test_a_foreign_message_accuses_no_commit(place: str) -> None:
     ahead = deepcopy(made)
     ahead.rotate("f")
     body = ahead.log[2].body.replace(digest(made.log[1].body).encode(), b"0" * 64)
-    made.log.append(Stored(3, place, body))
+    made.log.append(StoredMessage(3, place, body))
     made.rotate("f")
     report = verify(made.log)
     assert (report.fault, [found.seq for found in report.foreign]) == (None, [3])
@@ -442,7 +443,7 @@ def test_a_message_below_an_aggregate_of_one_subject_is_foreign() -> None:
     place, prev = made.log[0].subject, digest(made.log[0].body).encode()
     body = other.log[0].body.replace(b"tokens.acme.family.f", place.encode())
     body = body.replace(b'"prev":null,"prev_seq":0', b'"prev":"' + prev + b'","prev_seq":1')
-    report = verify([*made.log, Stored(2, f"{place}.live", body)])
+    report = verify([*made.log, StoredMessage(2, f"{place}.live", body)])
     assert (report.fault, report.aggregates) == (None, 1)
     assert [(found.seq, found.reason) for found in report.foreign] == [(2, "no aggregate lies on this subject")]
 
@@ -451,7 +452,7 @@ def test_a_commit_bad_by_itself_accuses_no_other() -> None:
     """It has a repeated key and also a wrong digest of the commit before."""
     log = two_families(2)[::2]
     body = log[1].body.replace(digest(log[0].body).encode(), b"0" * 64).replace(b'"v":1', b'"v":1,"v":1')
-    fault = verify([log[0], Stored(2, log[1].subject, body)]).fault
+    fault = verify([log[0], StoredMessage(2, log[1].subject, body)]).fault
     assert fault == Fault(2, "it holds a JSON key twice, and readers differ on which one counts")
 
 
@@ -487,6 +488,6 @@ def test_a_commit_about_another_person_than_its_subject_is_foreign() -> None:
     stored = next(stored for stored in LOG if ".subject." in stored.subject)
     place = f"{stored.subject.rpartition('.')[0]}.{'0' * 32}"
     body = re.sub(rb'"aggregate":"[^"]*"', b'"aggregate":"' + place.encode() + b'"', stored.body)
-    report = verify([Stored(1, place, body)])
+    report = verify([StoredMessage(1, place, body)])
     assert (report.fault, report.aggregates, report.strangers) == (None, 0, 1)
     assert report.foreign[0].reason == "it is about another person than its subject"

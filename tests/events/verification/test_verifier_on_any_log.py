@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from events.aggregates.commit import UnreadableCommit
 from events.log.grammar import Foreign, read_commit
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.verifier import Verifier
 from tests.events.verification.test_verifier import verify
 from tests.projections.logs import LogMaker
@@ -38,7 +38,7 @@ SUBSTITUTES = [
 
 
 @st.composite
-def logs_with_strangers(draw: st.DrawFn) -> list[Stored]:
+def logs_with_strangers(draw: st.DrawFn) -> list[StoredMessage]:
     """Logs of two families and a client, with messages that somebody made from the next commit."""
     made = LogMaker()
     for name in "fg":
@@ -64,7 +64,7 @@ def logs_with_strangers(draw: st.DrawFn) -> list[Stored]:
 
 @settings(max_examples=200, deadline=None)
 @given(logs_with_strangers())
-def test_the_verdict_does_not_depend_on_memory(log: list[Stored]) -> None:
+def test_the_verdict_does_not_depend_on_memory(log: list[StoredMessage]) -> None:
     """Of the number of aggregates whose last state is kept decoded, which may be none."""
     verdicts = []
     for recent in (0, 1, 10_000):
@@ -79,7 +79,7 @@ def test_the_verdict_does_not_depend_on_memory(log: list[Stored]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(logs_with_strangers())
-def test_messages_that_the_grammar_calls_foreign_are_skipped(log: list[Stored]) -> None:
+def test_messages_that_the_grammar_calls_foreign_are_skipped(log: list[StoredMessage]) -> None:
     """By verification as by every reader, except for those that a later commit follows, which were altered."""
     report = verify(log)
     stepped_over = {found.seq for found in report.foreign}

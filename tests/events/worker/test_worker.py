@@ -14,13 +14,13 @@ import pytest
 import uvloop
 
 from events.log.consumer_reader import Batch
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.worker import child, parent
 from events.worker.parent import ChildGone, Worker, run_worker
 from projections.projector import writer_process
 
 PATIENCE_SECONDS, LATE_SECONDS = 20, 0.2
-COMMITS = [Stored(1, "tokens.acme.tenant", b"{}")]
+COMMITS = [StoredMessage(1, "tokens.acme.tenant", b"{}")]
 ECHO = "tests.events.worker.echo"
 
 
@@ -79,7 +79,7 @@ def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
 async def _batches(endless: bool) -> AsyncGenerator[Batch, None]:
     """Three batches of one commit each; then it waits for ever or ends."""
     for seq in (1, 2, 3):
-        yield Batch([Stored(seq, "tokens.acme.tenant", b"{}")], 0)
+        yield Batch([StoredMessage(seq, "tokens.acme.tenant", b"{}")], 0)
     if endless:
         await asyncio.Event().wait()
 

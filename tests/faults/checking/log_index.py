@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.verifier import Verifier
 
 
@@ -41,7 +41,7 @@ class LogIndex(NamedTuple):
     faults: list[tuple[str, str]]
 
 
-def index(log: Iterable[Stored]) -> LogIndex:
+def index(log: Iterable[StoredMessage]) -> LogIndex:
     """Index the whole log, given in order."""
     made = LogIndex({}, {}, [])
     verifier = Verifier()

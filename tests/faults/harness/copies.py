@@ -12,7 +12,7 @@ from nats.js.errors import ServiceUnavailableError
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.log.stream import last_sequence
 from heirloom.broker.copy_repair import copies, have_everything
 
@@ -20,10 +20,10 @@ FETCH = 500
 READ_SECONDS = 300.0
 
 
-async def whole_log(connection: Connection) -> list[Stored]:
+async def whole_log(connection: Connection) -> list[StoredMessage]:
     """Every message, in order."""
     end = await last_sequence(connection)
-    return [stored async for batch in read(connection, until=end) for stored in batch.commits]
+    return [stored async for batch in read(connection, until=end) for stored in batch.messages]
 
 
 async def copy_on(connection: Connection, node: str, length: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from events.aggregates.commit import digest
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import _Reader
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections.read_model import ReadModel
 from projections.tables import position
 from tests.faults.harness.orders import put
@@ -17,13 +17,13 @@ def double_apply() -> None:
     """The writer forgets that it has applied a batch."""
     apply = ReadModel.apply
 
-    def twice(self: ReadModel, commits: Sequence[Stored]) -> None:
+    def twice(self: ReadModel, commits: Sequence[StoredMessage]) -> None:
         before = self.applied
         apply(self, commits)
         self.applied = before
         apply(self, commits)
 
-    def move(connection: sqlite3.Connection, _applied: int, last: Stored) -> None:
+    def move(connection: sqlite3.Connection, _applied: int, last: StoredMessage) -> None:
         connection.execute("UPDATE checkpoint SET seq = ?, body = ?", (last.seq, digest(last.body)))
 
     put(ReadModel, "apply", twice)
@@ -48,6 +48,6 @@ def commits_dropped_by_the_reader() -> None:
 
     async def thinned(self: _Reader) -> Batch | None:
         batch = await next_batch(self)
-        return batch and batch._replace(commits=[stored for stored in batch.commits if stored.seq % 7])
+        return batch and batch._replace(messages=[stored for stored in batch.messages if stored.seq % 7])
 
     put(_Reader, "next_batch", thinned)

@@ -18,7 +18,7 @@ async def first_checkpoint(service: Service) -> Checkpoint:
     connection = await service.own("notary")
     try:
         async for batch in read_direct(connection, stream=CHECKPOINTS):
-            for stored in batch.commits:
+            for stored in batch.messages:
                 return read_checkpoint(stored.body)
     finally:
         await connection.close()

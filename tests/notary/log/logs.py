@@ -5,26 +5,26 @@ from collections.abc import Iterable, Sequence
 from events.aggregates.subjects import CHECKPOINT
 from events.bus.connection import Connection
 from events.log import stream
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from notary.checkpoint import Checkpoint, sign
 from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import Signer
 from tests.projections.logs import LogMaker
 
 
-def tree_of(log: Iterable[Stored]) -> Tree:
+def tree_of(log: Iterable[StoredMessage]) -> Tree:
     """The Merkle tree over these messages."""
     return Tree().add(*(leaf_hash(stored.body) for stored in log))
 
 
-def checkpoints_of(log: Sequence[Stored], signer: Signer, *sizes: int) -> list[Checkpoint]:
+def checkpoints_of(log: Sequence[StoredMessage], signer: Signer, *sizes: int) -> list[Checkpoint]:
     """A checkpoint for each size, over that many first messages of the log."""
     return [sign(signer, tree_of(log[:size])) for size in sizes]
 
 
-def in_place(log: Sequence[Stored], checkpoints: Sequence[Checkpoint]) -> list[Stored]:
+def in_place(log: Sequence[StoredMessage], checkpoints: Sequence[Checkpoint]) -> list[StoredMessage]:
     """The log as the verifier reads it: each checkpoint right after the last commit that it covers."""
-    merged, rest = [], [Stored(seq, CHECKPOINT, each.signed.encode()) for seq, each in enumerate(checkpoints, 1)]
+    merged, rest = [], [StoredMessage(seq, CHECKPOINT, each.signed.encode()) for seq, each in enumerate(checkpoints, 1)]
     for stored in log:
         merged.append(stored)
         while rest and checkpoints[len(checkpoints) - len(rest)].size <= stored.seq:

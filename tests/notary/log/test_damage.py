@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from events.aggregates.commit import digest
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.verifier import Report
 from notary.checkpoint import Checkpoint, sign
 from notary.log_verifier import LogVerifier, Terms, VerificationProgress
@@ -21,7 +21,7 @@ KEPT = VOUCHED[-1]
 
 
 def verify(
-    log: list[Stored],
+    log: list[StoredMessage],
     vouched: list[Checkpoint] = VOUCHED,
     *,
     kept: Checkpoint | None = None,
@@ -32,7 +32,7 @@ def verify(
     return report(in_place(copy, vouched), len(copy), Terms(keys, None if kept is None else kept.signed))
 
 
-def report(messages: list[Stored], size: int, terms: Terms = Terms((str(SIGNER.key),))) -> Report:  # noqa: B008
+def report(messages: list[StoredMessage], size: int, terms: Terms = Terms((str(SIGNER.key),))) -> Report:  # noqa: B008
     """The report on these messages of a log of that size."""
     verifier = LogVerifier(VerificationProgress("", terms))
     verifier.check(messages)
@@ -40,14 +40,16 @@ def report(messages: list[Stored], size: int, terms: Terms = Terms((str(SIGNER.k
     return verifier.report()
 
 
-def found(log: list[Stored], vouched: list[Checkpoint] = VOUCHED, *, kept: Checkpoint | None = None) -> tuple[int, str]:
+def found(
+    log: list[StoredMessage], vouched: list[Checkpoint] = VOUCHED, *, kept: Checkpoint | None = None
+) -> tuple[int, str]:
     """The first bad sequence, and the reason."""
     fault = verify(log, vouched, kept=kept).fault
     assert fault is not None
     return fault.seq, fault.why
 
 
-def replaced(seq: int, body: bytes) -> list[Stored]:
+def replaced(seq: int, body: bytes) -> list[StoredMessage]:
     """The log with another body at that sequence."""
     return [replace(stored, body=body) if stored.seq == seq else stored for stored in LOG]
 
@@ -59,7 +61,7 @@ def first_of(seq: int) -> int:
 
 def test_an_honest_log_agrees_with_its_checkpoints() -> None:
     """And with every kept checkpoint; also without a known key, and when the log is empty."""
-    assert verify(LOG) == Report(19, 6, 6, 0, None, 3, 17)
+    assert verify(LOG) == Report(19, 19, 6, 6, 0, None, 3, 17)
     for size in range(1, 20):
         assert verify(LOG, kept=sign(SIGNER, tree_of(LOG[:size]))).fault is None
     assert verify(LOG, keys=()).fault is None
@@ -179,7 +181,7 @@ def test_junk_among_the_checkpoints_hides_no_real_one() -> None:
     huge = huge._replace(signed=huge.signed.replace(f"\n{len(LOG)}\n", "\n999999\n"))
     messages = in_place(LOG, VOUCHED)
     for place in (0, 9, 15, len(messages) + 3):
-        messages.insert(place, Stored(0, CHECKPOINT, huge.signed.encode()))
+        messages.insert(place, StoredMessage(0, CHECKPOINT, huge.signed.encode()))
     places = [place for place, stored in enumerate(messages) if stored.subject == CHECKPOINT]
     for seq, place in enumerate(places, 1):
         messages[place] = replace(messages[place], seq=seq)

@@ -19,7 +19,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
 from events.log.consumer_reader import Batch
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification import aggregate_store
 from events.verification import verifier as verify
 from events.verification.aggregate_store import AggregateStore, Unusable
@@ -38,7 +38,7 @@ LOG = eventful_log()
 MESSAGES = in_place(LOG, checkpoints_of(LOG, SIGNER, 10, 20, 30))
 
 
-def undisturbed(messages: list[Stored]) -> Report:
+def undisturbed(messages: list[StoredMessage]) -> Report:
     """The report of a verification without an interruption."""
     verifier = LogVerifier(VerificationProgress("", _terms()))
     verifier.check(messages)
@@ -109,7 +109,7 @@ def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verifier.report().aggregates == 15
 
 
-async def write(url: str, log: list[Stored]) -> None:
+async def write(url: str, log: list[StoredMessage]) -> None:
     """Replace the stored log by this one and its checkpoints."""
     connection = await connect(url, "test")
     await stream.ensure(connection, stream.Required())

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from events.aggregates import subjects
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.cli.main import main
 from heirloom.export import parquet
 from heirloom.export.csv_cell import cell
@@ -51,11 +51,11 @@ def place(kind: str, event: dict[str, Any]) -> str:
     return "tokens.acme.tenant" if kind == "tenant" else f"tokens.acme.{kind}.x"
 
 
-def committed(subject: str, *events: dict[str, Any]) -> Stored:
+def committed(subject: str, *events: dict[str, Any]) -> StoredMessage:
     """A stored commit with these events."""
     state = STATES[subject.split(".")[2]]
     body = {"v": 1, "id": "c1", "at": "2026-11-20T12:00:00.5Z", "actor": "client:web", "prev": None, "prev_seq": 0}
-    return Stored(7, subject, msgspec.json.encode(body | {"events": events, "state": state}))
+    return StoredMessage(7, subject, msgspec.json.encode(body | {"events": events, "state": state}))
 
 
 def test_every_event_field_is_exported_or_withheld() -> None:

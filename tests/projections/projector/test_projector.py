@@ -19,7 +19,7 @@ from nats.errors import NoRespondersError
 from bench.yardsticks.machine import children
 from events.bus.connect import connect
 from events.log import stream
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections.read_model import ReadModel
 from tests.broker import Broker
 from tests.projections.logs import LogMaker, eventful_log
@@ -64,7 +64,7 @@ async def projector(broker: Broker, read_model: Path, *, said: Path | None = Non
         await process.wait()
 
 
-async def publish(broker: Broker, log: list[Stored]) -> None:
+async def publish(broker: Broker, log: list[StoredMessage]) -> None:
     """Publish these commits to the broker's stream, unchanged."""
     connection = await connect(broker.url, "test")
     await stream.ensure(connection, stream.Required())

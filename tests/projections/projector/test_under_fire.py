@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from events.bus.connect import connect
 from events.log import stream
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from heirloom.cli.main import main
 from projections.digest import Digest, digest_of
 from projections.read_model import ReadModel, open_for_queries
@@ -35,7 +35,7 @@ def told(path: Path) -> Digest:
         return digest_of(db)
 
 
-def built(path: Path, log: list[Stored]) -> Digest:
+def built(path: Path, log: list[StoredMessage]) -> Digest:
     """The digest of a read model built without an interruption."""
     model = ReadModel(path)
     model.apply(log)
@@ -43,7 +43,7 @@ def built(path: Path, log: list[Stored]) -> Digest:
     return told(path)
 
 
-def long_log(families: int) -> list[Stored]:
+def long_log(families: int) -> list[StoredMessage]:
     """A log of that many families in each of two tenants, with rotations and reuses."""
     made = LogMaker()
     for number in range(families):
@@ -170,7 +170,7 @@ async def test_projectors_killed_at_random_agree(nats_server: Broker, tmp_path: 
     assert [told(projector.path) for projector in projectors] == [expected, expected]
 
 
-async def _append(broker: Broker, commits: list[Stored]) -> None:
+async def _append(broker: Broker, commits: list[StoredMessage]) -> None:
     """Append these commits faster than they are projected."""
     connection = await connect(broker.url, "test")
     try:

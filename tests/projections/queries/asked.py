@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from events.fairness.request_gate import Asker
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.progress import Progress
 from projections.queries.server import Audit
@@ -33,7 +33,7 @@ class Asked:
     async def _log_end(self) -> int:
         return len(LOG) + 5
 
-    def apply(self, log: Sequence[Stored]) -> None:
+    def apply(self, log: Sequence[StoredMessage]) -> None:
         """Apply commits as the follower does."""
         self.model.apply(log)
         self.progress.advance(self.model.applied)
@@ -66,5 +66,5 @@ class Asked:
                 return items
 
 
-Asking: TypeAlias = Callable[[Sequence[Stored]], Awaitable[Asked]]
+Asking: TypeAlias = Callable[[Sequence[StoredMessage]], Awaitable[Asked]]
 """A function that opens an audit of a log."""

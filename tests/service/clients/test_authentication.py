@@ -25,7 +25,7 @@ from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.accounts import ENDPOINTS, endpoints
 from service.clients.assertion import ASSERTION_TYPE, SEQUENCE_CONFLICTS, AssertionClaims, UsedAssertions, bucket, read
@@ -280,17 +280,17 @@ class _CountingLog:
     """A log whose newest commit is `newest`; it counts the reads and their aggregates."""
 
     def __init__(self) -> None:
-        self.looks, self.newest, self.asked = 0, cast("Stored | None", None), set[str]()
+        self.looks, self.newest, self.asked = 0, cast("StoredMessage | None", None), set[str]()
 
-    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+    async def last_from_leader(self, aggregate: Aggregate) -> StoredMessage | None:
         self.looks += 1
         self.asked.add(aggregate.live)
         return self.newest
 
 
-def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: Any) -> Stored:
+def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: Any) -> StoredMessage:
     commit = Commit(VERSION, "id", clock.now(), "operator", None, 0, (event,), state)
-    return Stored(seq, subject, codec.encode(commit))
+    return StoredMessage(seq, subject, codec.encode(commit))
 
 
 def _authentication(

@@ -10,7 +10,7 @@ import pytest
 from events.aggregates import client as client_events
 from events.aggregates import role as role_events
 from events.aggregates.settings import ClientSettings
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.clients.authentication import ClientAuthentication
 from service.connections.admission import PROBE, Admission, Admitted, ConnectOptions
@@ -44,7 +44,7 @@ class Door:
         event = client_events.ClientConfigured(state.settings)
         self.registry.apply(_commit(client_events.codec, "tokens.acme.client.web", seq, event, state))
 
-    def role(self, seq: int, secret: str, revoked: bool = False) -> Stored:
+    def role(self, seq: int, secret: str, revoked: bool = False) -> StoredMessage:
         """Apply the role's commit at the replica, and return it."""
         event = role_events.RoleAdded("resource", digest(secret))
         state = role_events.RoleState("resource", digest(secret), revoked)

@@ -20,7 +20,7 @@ from events.bus.connection import Connection
 from events.log import stream
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.context import Caller
 from service.decide.authorization_code import expired, redeem_device_code
@@ -93,7 +93,7 @@ class Replica:
 
     async def events(self, family_id: str) -> list[str]:
         """All that the log holds of it, in order."""
-        found: list[Stored] = []
+        found: list[StoredMessage] = []
         after = 0
         while (following := await self.log.next_after(family(TENANT, family_id), after)) is not None:
             found.append(following)

@@ -10,7 +10,7 @@ import pytest
 from events.aggregates.client import ClientConfigured, ClientEvent, ClientState, codec
 from events.aggregates.commit import VERSION, Commit
 from events.aggregates.settings import ClientSettings
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.context import Context
 from service.endpoints import discovery
@@ -26,7 +26,7 @@ def with_scopes(*scopes: str) -> Tenant:
     tenant = Tenant("acme", Keyring({1: b"k" * 32}))
     for number, scope in enumerate(scopes):
         settings = ClientSettings(scope=scope)
-        state, stored = ClientState(settings), Stored(number + 1, f"tokens.acme.client.c{number}", b"")
+        state, stored = ClientState(settings), StoredMessage(number + 1, f"tokens.acme.client.c{number}", b"")
         tenant.clients[f"c{number}"] = Client(f"c{number}", state, tenant.rules_of(settings), stored)
     return tenant
 
@@ -75,7 +75,7 @@ async def test_public_replies_are_made_once_for_many_requests(monkeypatch: pytes
     assert made == [2]
     events: tuple[ClientEvent, ...] = (ClientConfigured(ClientSettings()),)
     commit = Commit(VERSION, "id", clock.now(), "operator", None, 0, events, ClientState())
-    registry.apply(Stored(9, "tokens.acme.client.other", codec.encode(commit)))
+    registry.apply(StoredMessage(9, "tokens.acme.client.other", codec.encode(commit)))
     assert await discovery.metadata(context, asked) == b'{"scopes":["","read"]}'
     assert made == [3]
     now[0] += discovery.REPLY_MAX_AGE_SECONDS

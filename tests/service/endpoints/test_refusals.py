@@ -21,7 +21,7 @@ from events.aggregates.family import (
 )
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.fairness.token_buckets import Buckets
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.context import Context
 from service.decide.authorization_code import s256
@@ -65,7 +65,7 @@ class World:
         """A client of the tenant's."""
         registered = ClientSettings(**({"scope": SCOPE} | settings))
         state = ClientState(registered, disabled=disabled)
-        stored = Stored(1, f"tokens.acme.client.{client_id}", b"")
+        stored = StoredMessage(1, f"tokens.acme.client.{client_id}", b"")
         self.tenant.clients[client_id] = Client(client_id, state, self.tenant.rules_of(registered), stored)
 
     def mint(self, kind: MacTokens, seed: str) -> str:

@@ -18,7 +18,7 @@ from events.aggregates.subjects import Aggregate
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
 from events.log.log import NOTHING, Head, Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.decide.authorization_code import redeem_device_code
 from service.decide.decision import Decision, Done, Granted, Refused
@@ -35,7 +35,7 @@ class World:
     """The commits of one family, and one person. `asked` is what was asked for, in order."""
 
     def __init__(self) -> None:
-        self.commits: list[Stored] = []
+        self.commits: list[StoredMessage] = []
         self.person, self.remembered = BlockState(7, False), BlockState(7, False)
         self.asked: list[Any] = []
 
@@ -51,7 +51,7 @@ class World:
         self.asked.append(("append", guard))
         if expected != (self.commits[-1].seq if self.commits else 0):
             raise Conflict
-        self.commits.append(Stored(expected + 1, place, body))
+        self.commits.append(StoredMessage(expected + 1, place, body))
         return expected + 1
 
     def known(self, tenant: str, sub: str) -> BlockState:

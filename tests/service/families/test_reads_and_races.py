@@ -23,7 +23,7 @@ from events.log import stream
 from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service.access_tokens.recognise import Actor, Claims
 from service.admin import await_effect
 from service.admin import client as client_admin
@@ -72,7 +72,7 @@ async def log(connection: Connection) -> StaleLog:
     return log
 
 
-async def _append(log: Log, aggregate: Aggregate, *events: msgspec.Struct) -> Stored:
+async def _append(log: Log, aggregate: Aggregate, *events: msgspec.Struct) -> StoredMessage:
     """Append a client's or a person's events."""
     return (await change(log, aggregate, lambda _: events)).stored
 

@@ -18,7 +18,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from service import clock
 from service.clock import FOR_EVER
 from service.keys import keyring
@@ -122,7 +122,7 @@ async def test_a_voided_role_is_reported_too(world: World) -> None:
     assert world.registry.void_until("acme", "eve") is None
 
 
-async def _settle(world: World, aggregate: subjects.Aggregate, *events: msgspec.Struct) -> Stored:
+async def _settle(world: World, aggregate: subjects.Aggregate, *events: msgspec.Struct) -> StoredMessage:
     """Append the events to a tenant's or a client's aggregate; the registry does not follow the log."""
     return (await change(world.log, aggregate, lambda _: events)).stored
 

@@ -24,7 +24,7 @@ from events.log.consumer_reader import Batch
 from events.log.grammar import read_commit
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.token_format import Kind
 from service.clock import FOR_EVER
 from service.keys import keyring
@@ -42,23 +42,23 @@ from tests.service.decide.given import START, at
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32, 3: b"c" * 32})
 
 
-def stored(seq: int, place: str, codec: Codec[Any, Any], events: tuple[Any, ...], state: Any) -> Stored:
+def stored(seq: int, place: str, codec: Codec[Any, Any], events: tuple[Any, ...], state: Any) -> StoredMessage:
     """A first commit of that aggregate, `seq` seconds after the start."""
-    return Stored(seq, place, codec.encode(Commit(VERSION, "id", at(seq), "operator", None, 0, events, state)))
+    return StoredMessage(seq, place, codec.encode(Commit(VERSION, "id", at(seq), "operator", None, 0, events, state)))
 
 
-def tenant(seq: int, settings: TenantSettings = TenantSettings(), longest: int | None = None) -> Stored:  # noqa: B008
+def tenant(seq: int, settings: TenantSettings = TenantSettings(), longest: int | None = None) -> StoredMessage:  # noqa: B008
     state = tenant_events.TenantState(settings, longest_ttl=longest)
     return stored(seq, "tokens.acme.tenant", tenant_events.codec, (tenant_events.TenantConfigured(settings),), state)
 
 
-def client(seq: int, client_id: str = "web", **state: Any) -> Stored:
+def client(seq: int, client_id: str = "web", **state: Any) -> StoredMessage:
     made = client_events.ClientState(**({"settings": ClientSettings()} | state))
     events = (client_events.ClientConfigured(made.settings),)
     return stored(seq, f"tokens.acme.client.{client_id}", client_events.codec, events, made)
 
 
-def role(seq: int, revoked: bool = False, name: str = "eve") -> Stored:
+def role(seq: int, revoked: bool = False, name: str = "eve") -> StoredMessage:
     state, added = role_events.RoleState("edge", "sha256:x", revoked), role_events.RoleAdded("edge", "sha256:x")
     return stored(seq, f"tokens.acme.role.{name}", role_events.codec, (added,), state)
 
@@ -67,19 +67,19 @@ def signing(number: int, secret: int = 1) -> SigningKey:
     return SigningKey(KEYS, "acme", secret, number, "ES256")
 
 
-def key(seq: int, number: int, status: str, secret: int = 1, kid: str | None = None) -> Stored:
+def key(seq: int, number: int, status: str, secret: int = 1, kid: str | None = None) -> StoredMessage:
     made = signing(number, secret)
     state = KeyState("ES256", secret, number, made.public_jwk(), cast("Any", status))
     events = (key_events.KeyPublished("ES256", secret, number, made.public_jwk()),)
     return stored(seq, f"tokens.acme.key.{kid or made.kid}", key_events.codec, events, state)
 
 
-def mac_key(seq: int, secret: int) -> Stored:
+def mac_key(seq: int, secret: int) -> StoredMessage:
     events = (key_events.KeyPublished("HS256", secret, 0, {}),)
     return stored(seq, f"tokens.acme.key.mac-{secret}", key_events.codec, events, KeyState("HS256", secret, 0, {}))
 
 
-def blocked(seq: int, sub: str = "alice") -> Stored:
+def blocked(seq: int, sub: str = "alice") -> StoredMessage:
     place = subjects.subject("acme", sub).live
     return stored(seq, place, subject_events.codec, (SubjectBlocked(sub),), SubjectState(sub, blocked=True))
 
@@ -87,17 +87,17 @@ def blocked(seq: int, sub: str = "alice") -> Stored:
 class Table:
     """A log with the last commit of each subject; `asked` lists the reads of its leader."""
 
-    def __init__(self, *commits: Stored) -> None:
+    def __init__(self, *commits: StoredMessage) -> None:
         self.commits = {each.subject: each for each in commits}
         self.asked: list[str] = []
         self.away = 0
         self.foreign_on_top = 0
 
-    async def last_from_leader(self, aggregate: Aggregate) -> Stored | None:
+    async def last_from_leader(self, aggregate: Aggregate) -> StoredMessage | None:
         self.asked.append(aggregate.live)
         return self.commits.get(aggregate.live)
 
-    async def newest(self, filter: str) -> Stored | None:
+    async def newest(self, filter: str) -> StoredMessage | None:
         """As `Log.newest`, for keys."""
         self.asked.append(filter)
         prefix = filter.removesuffix("*")
@@ -116,7 +116,7 @@ class Table:
         return Head(last, found, (last.seq if last else 0) + self.foreign_on_top)
 
 
-def registry(*commits: Stored, keys: Keyring = KEYS, log: Table | None = None) -> Registry:
+def registry(*commits: StoredMessage, keys: Keyring = KEYS, log: Table | None = None) -> Registry:
     """A registry that has applied these commits."""
     made = Registry(cast("Log", log or Table(*commits)), keys)
     for each in commits:
@@ -377,11 +377,11 @@ async def test_the_newest_state_of_a_person_is_read_from_the_log() -> None:
 
 def test_a_foreign_message_changes_nothing() -> None:
     """It makes no tenant known; a commit of a later version ends the replica."""
-    made = registry(Stored(1, "tokens.acme.tenant", b"{}"))
+    made = registry(StoredMessage(1, "tokens.acme.tenant", b"{}"))
     assert made.known_tenant("acme") is None
     later = tenant(1)
     with pytest.raises(UnreadableCommit):
-        made.apply(Stored(1, later.subject, later.body.replace(b'"v":1', b'"v":9')))
+        made.apply(StoredMessage(1, later.subject, later.body.replace(b'"v":1', b'"v":9')))
 
 
 # what is looked up
@@ -533,7 +533,9 @@ async def test_the_last_commit_below_a_foreign_message_is_read(monkeypatch: pyte
     log = Table(tenant(3, TenantSettings(access_token_ttl=2)))
     log.away = 2
     made = registry(log=log)
-    foreign = [Stored(5, place, b"{}") for place in ("tokens.acme.tenant", "tokens.acme.client.web", "tokens.x.y.z")]
+    foreign = [
+        StoredMessage(5, place, b"{}") for place in ("tokens.acme.tenant", "tokens.acme.client.web", "tokens.x.y.z")
+    ]
     _, failures = await followed(monkeypatch, made, Batch(foreign, 0))
     assert failures == [] and made._applied_seq == 5
     assert log.asked == [*["tokens.acme.tenant"] * 3, "tokens.acme.client.web"]
@@ -542,12 +544,12 @@ async def test_the_last_commit_below_a_foreign_message_is_read(monkeypatch: pyte
 
 @pytest.mark.parametrize("commits", [(), (blocked(3),)], ids=["none", "one below"])
 async def test_a_family_may_begin_on_a_foreign_message_about_its_person(
-    monkeypatch: pytest.MonkeyPatch, commits: tuple[Stored, ...]
+    monkeypatch: pytest.MonkeyPatch, commits: tuple[StoredMessage, ...]
 ) -> None:
     """An append must expect the foreign message's sequence, as the broker does."""
     log = Table(*commits)
     log.foreign_on_top = 5 - len(commits) * 3
     made = registry(log=log)
     place = subjects.subject("acme", "alice").live
-    _, failures = await followed(monkeypatch, made, Batch([Stored(5, place, b"{}")], 0))
+    _, failures = await followed(monkeypatch, made, Batch([StoredMessage(5, place, b"{}")], 0))
     assert failures == [] and made.blocked_subjects.known("acme", "alice") == BlockState(5, bool(commits))

@@ -11,7 +11,7 @@ from events.aggregates import tenant as tenant_events
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import Aggregate
-from events.log.stored_commit import Stored
+from events.log.stored_message import StoredMessage
 from events.verification.verifier import Verifier
 from service.admin import tenant
 from service.decide.client import Register, register
@@ -29,7 +29,7 @@ class History:
     """The commits of a tenant and of one client, and every lifetime its tokens had."""
 
     def __init__(self) -> None:
-        self.log: list[Stored] = []
+        self.log: list[StoredMessage] = []
         self.given = {Rules().access_token_ttl}
         self._tenant: tenant_events.TenantState | None = None
         self._client: client_events.ClientState | None = None
@@ -62,10 +62,10 @@ class History:
             last = next((stored for stored in reversed(self.log) if stored.subject == place.live), None)
             prev, prev_seq = (digest(last.body), last.seq) if last is not None else (None, 0)
             body = codec.encode(Commit(VERSION, "id", START, "operator", prev, prev_seq, made, state))
-            self.log.append(Stored(len(self.log) + 1, place.live, body))
+            self.log.append(StoredMessage(len(self.log) + 1, place.live, body))
 
 
-def _longest(log: list[Stored]) -> int:
+def _longest(log: list[StoredMessage]) -> int:
     registry = Registry(cast("Any", None), Keyring({1: b"a" * 32}))
     for stored in log:
         registry.apply(stored)

@@ -65,6 +65,10 @@ async def test_the_service_goes_on_and_its_evidence_names_them(tmp_path: Path) -
             assert _heirloom(service, *shown).returncode == 0, _heirloom(service, *shown)
         verified = _heirloom(service, "audit", "verify")
         assert verified.returncode == 1
+        counted = json.loads(_heirloom(service, "audit", "verify", "--json").stdout)
+        assert counted["messages"] - counted["commits"] == counted["strangers"] == len(foreign)
+        assert f"read {counted['commits']:,} commits of " in verified.stdout, verified
+        assert f"; foreign messages: {len(foreign)} (" in verified.stdout, verified
         for seq in foreign:
             assert re.search(rf"\b{seq}\b", verified.stdout + verified.stderr), verified
         backed_up = _heirloom(service, "backup", str(tmp_path / "backup"))

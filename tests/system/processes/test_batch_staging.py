@@ -113,7 +113,7 @@ async def test_a_staged_batch_may_be_lost(nats_server: Broker, connection: Conne
         stored += await append_batch(log, "meanwhile")
         assert staging.ensure() and target(batches) != memory
         stored += await append_batch(log, "after")
-    found = [commit.seq async for batch in read(connection, until=60) for commit in batch.commits]
+    found = [commit.seq async for batch in read(connection, until=60) for commit in batch.messages]
     assert sorted(stored) == found == list(range(1, 61))
 
 
