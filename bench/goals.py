@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Literal
 
+from bench.service.audit_queries import Fresh, QueryTime
 from bench.service.edge import Edge
 from bench.service.fairness import Fairness
 from bench.service.long_log import GENERATIONS
-from bench.service.questions import Fresh, Question
 from bench.service.readmodel import Lag, Rebuild
 from bench.service.refresh import Refresh
 from bench.service.scale import Size
@@ -45,7 +45,7 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
     refreshes: dict[str, Refresh] = {}
     appends: dict[str, Appends] = {}
     wholes: dict[str, list[Whole]] = {}
-    questions: list[Question] = []
+    query_times: list[QueryTime] = []
     found: list[Goal] = []
     for figure in figures:
         match figure:
@@ -72,8 +72,8 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
                 found.append(Goal("lag of the read model under full load, longest", figure.max_ms, "≤", 1000, "ms"))
             case Whole():
                 wholes.setdefault(figure.what, []).append(figure)
-            case Question():
-                questions.append(figure)
+            case QueryTime():
+                query_times.append(figure)
             case Fresh():
                 what = f"asking for a commit just acknowledged, {figure.per_second:,.0f} commits/s, longest"
                 found.append(Goal(what, figure.max_ms, "≤", 250, "ms"))
@@ -82,7 +82,7 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
                 found.append(Goal("read model on disk per family with ten generations", per_family, "≤", 1200, "bytes"))
             case _:
                 pass
-    found += [*_wholes(wholes), *_questions(questions)]
+    found += [*_wholes(wholes), *_query_times(query_times)]
     return [*_cpu(signatures, refreshes, appends), *_rates(refreshes, appends), *found]
 
 
@@ -99,7 +99,7 @@ def _wholes(figures: dict[str, list[Whole]]) -> Iterable[Goal]:
             yield Goal(f"{what} {long}, memory", max(figure.peak_mib for figure in figures[what]), "≤", 300, "MiB")
 
 
-def _questions(figures: list[Question]) -> Iterable[Goal]:
+def _query_times(figures: list[QueryTime]) -> Iterable[Goal]:
     if figures:
         slowest = max(figures, key=lambda figure: figure.p99_ms)
         what = f"p99 of the slowest audit query ({slowest.query}: {slowest.about})"

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from bench.goals import Goal
 from bench.peers import Peer
+from bench.service.audit_queries import QueryTime
 from bench.service.connections import Connections
 from bench.service.edge import Edge
 from bench.service.fairness import PER_SECOND, Fairness
 from bench.service.load import Load
-from bench.service.questions import Question
 from bench.service.readmodel import Lag, Rebuild
 from bench.service.refresh import Refresh
 from bench.service.scale import Size
@@ -41,7 +41,7 @@ def show(console: Console, figures: Sequence[Figure], goals: Sequence[Goal], not
         _rebuilds(figure for figure in figures if isinstance(figure, Rebuild)),
         _lags(figure for figure in figures if isinstance(figure, Lag)),
         _wholes(figure for figure in figures if isinstance(figure, Whole)),
-        _questions(figure for figure in figures if isinstance(figure, Question)),
+        _query_times(figure for figure in figures if isinstance(figure, QueryTime)),
         _sizes(figure for figure in figures if isinstance(figure, Size)),
         _peers([figure for figure in figures if isinstance(figure, Peer)], refreshes),
         _goals(goals),
@@ -197,7 +197,7 @@ def _wholes(figures: Iterable[Whole]) -> Table:
     return table
 
 
-def _questions(figures: Iterable[Question]) -> Table:
+def _query_times(figures: Iterable[QueryTime]) -> Table:
     table = _table("Audit queries on it, over the bus", "query", "p50 ms", "p99 ms")
     for figure in figures:
         asked = f"{figure.query}: {figure.about}" if figure.about else figure.query

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from projections.tables import position
+from projections.tables import applied
 
 TOLD_EVERY = 10_000
 """Rows between two reports of progress."""
@@ -50,7 +50,7 @@ def digest_of(db: sqlite3.Connection, advance: Callable[[int], None] = lambda _:
                 seen += 1
                 if seen % TOLD_EVERY == 0:
                     advance(seen)
-        return Digest(sha256.hexdigest(), position.load(db)[0], seen)
+        return Digest(sha256.hexdigest(), applied.load(db)[0], seen)
     finally:
         db.execute("ROLLBACK")
 

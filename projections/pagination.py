@@ -87,7 +87,7 @@ def select_page(
         # a person has few rows, a client may have most of them: the plus keeps SQLite to the person's index
         further.append((f"+{alias}.client = {NAMED}", (page.client_id,)))
     if page.cursor is not None:
-        conditions.append((f"({columns}) < ({places})", position(page, len(order))))
+        conditions.append((f"({columns}) < ({places})", cursor_position(page, len(order))))
     horizon: tuple[int, ...] | None = None
     if further:
         where, parameters = _where(conditions)
@@ -130,7 +130,7 @@ def cursor_after(page: Page, position: tuple[int, ...]) -> str:
     return base64url.encode(_digest(page, text) + text).decode()
 
 
-def position(page: Page, length: int) -> tuple[int, ...]:
+def cursor_position(page: Page, length: int) -> tuple[int, ...]:
     """The position in the page's cursor, `length` numbers. Raises `BadCursor`."""
     cursor = page.cursor or ""
     try:

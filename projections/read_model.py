@@ -1,8 +1,8 @@
 """The read model: one SQLite file, fed with the log in order.
 
-The checkpoint moves in the transaction that writes the rows, so every commit counts exactly once, however often the
-process dies. A changed table gets a new number in `TABLES`; a file of another version is built anew. Indexes, which
-only queries need, are made when a new file is closed: sorting once is faster than inserting in order.
+The table `applied` moves on in the transaction that writes the rows, so every commit counts exactly once, however
+often the process dies. A changed table gets a new number in `TABLES`; a file of another version is built anew. Indexes,
+which only queries need, are made when a new file is closed: sorting once is faster than inserting in order.
 """
 
 import sqlite3
@@ -15,27 +15,27 @@ from events.aggregates.commit import digest
 from events.log import grammar
 from events.log.grammar import Foreign
 from events.log.stored_message import StoredMessage
-from projections import interned_names
 from projections.decoded_commit import FamilyCommit, Unprojectable, read_commit
+from projections.family_lookup import FamilyLookup
 from projections.tables import (
     activity,
+    applied,
     cut_offs,
     exchanges,
     families,
     foreign_messages,
     history,
     incidents,
-    position,
+    interned_names,
     readable_views,
     revocations,
     search_index,
 )
-from projections.tables.family_lookup import FamilyLookup
 from projections.write_batch import Rows
 
 TABLES: dict[str, Callable[[Database], None]] = {
     "names-1": interned_names.create,
-    "checkpoint-1": position.create,
+    "applied-1": applied.create,
     "families-5": families.create,
     "history-5": history.create,
     "revocations-1": revocations.create,
@@ -60,6 +60,9 @@ STATEMENTS = (
 PART = 1
 """The `user_version` of a file with a part of the log, such as one family, which must not be taken for the whole."""
 CACHE_KIB = 64 * 1024
+
+_MARKS = "applied-", "checkpoint-"
+"""A file with such a table is a read model; the second name is that of earlier versions."""
 
 migrations = Migrations("read-model")
 for name, create in TABLES.items():
@@ -158,7 +161,7 @@ class ReadModel:
 
     def _load(self) -> None:
         self._forget()
-        self.applied, self._last_body = position.load(self._connection)
+        self.applied, self._last_body = applied.load(self._connection)
 
     def _forget(self) -> None:
         """Reset the lookups to what is in the file, after a batch that was not written."""
@@ -197,12 +200,12 @@ class ReadModel:
     def _write(self, commits: list[StoredMessage], rows: Rows) -> None:
         try:
             with self._db.atomic():
-                position.move(self._connection, self.applied, commits[-1])
+                applied.move(self._connection, self.applied, commits[-1])
                 self._connection.executemany(interned_names.INSERT, self._names.new)
                 for statement in STATEMENTS:
                     if parameters := rows[statement]:
                         self._connection.executemany(statement, parameters)
-        except position.MovedBySomebodyElse:
+        except applied.MovedBySomebodyElse:
             # a writer whose parent was killed may finish its work beside the next one
             self._load()
             self.apply(commits)
@@ -249,9 +252,9 @@ def _prepare(db: Database) -> None:
 
 def expect_this_version(connection: sqlite3.Connection) -> None:
     """Raises `UnusableReadModel` where the file has other tables than this version creates."""
-    found = [applied.name for applied in migrations.applied(Database(connection))]
+    found = [migration.name for migration in migrations.applied(Database(connection))]
     if found != list(TABLES):
-        kind = OtherVersion if any(name.startswith("checkpoint-") for name in found) else UnusableReadModel
+        kind = OtherVersion if any(name.startswith(_MARKS) for name in found) else UnusableReadModel
         raise kind(f"it holds the tables {', '.join(found) or 'of something else'}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import islice
 from pathlib import Path
 
-from bench.service import questions, whole
+from bench.service import audit_queries, whole
 from bench.service.long_log import MadeUpLog, write
 from bench.yardsticks.machine import Figure, child
 from events.bus.connect import connect
@@ -52,10 +52,10 @@ async def measure(commits: int, seed: int, doing: Callable[[str], None]) -> Asyn
                 yield await whole.measure(way, url, file, child("nats-server"))
             yield _size(file)
             async with _projector(url, file):
-                for question in await questions.measure(log, questions.known(file), doing):
-                    yield question
+                for figure in await audit_queries.measure(log, audit_queries.known(file), doing):
+                    yield figure
                 doing("asking for commits just acknowledged")
-                yield await questions.fresh(log, log, history)
+                yield await audit_queries.fresh(log, log, history)
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +70,7 @@ async def _connected(url: str) -> AsyncIterator[Connection]:
 def _size(file: Path) -> Size:
     with contextlib.closing(open_for_queries(file)) as db:
         families = db.execute("SELECT count(*) FROM families").fetchone()[0]
-        commits = db.execute("SELECT seq FROM checkpoint").fetchone()[0]
+        commits = db.execute("SELECT seq FROM applied").fetchone()[0]
     return Size(sum(path.stat().st_size for path in file.parent.glob(f"{file.name}*")), families, commits)
 
 

@@ -44,7 +44,7 @@ JETSTREAM = (
     f"{API}.DIRECT.GET.{STREAM}.tokens.*.>",
     f"{API}.CONSUMER.CREATE.{STREAM}.*.tokens.*.>",
 )
-QUESTIONS = (
+AUDIT_QUERIES = (
     *("family", "families", "revocations", "incidents", "token", "as_of", "diff", "subject", "blast_radius"),
     *("activity", "search", "what_if", "position"),
 )
@@ -57,7 +57,7 @@ DEEPER = (
     "admin.*.*.*",
     *(f"admin.*.{order}" for order in OPERATIONS),
     *(row.subject for row in endpoints().values()),
-    *(f"audit.*.{question}" for question in QUESTIONS),
+    *(f"audit.*.{query}" for query in AUDIT_QUERIES),
     f"{appended.SUBJECT}.*.*.*",
     "heirloom.applied.*",
     "heirloom.replica.*",

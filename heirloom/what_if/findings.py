@@ -1,4 +1,4 @@
-"""What-if: the scenario, and the findings (`service.decide.what_if.replay`)."""
+"""What-if: the scenario, and the findings (`service.decide.what_if.rerun`)."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from events.aggregates.settings import Policy
 from heirloom.moment import Moment
-from service.decide.what_if.replay import Replay, Verdict, VerdictOutcome
+from service.decide.what_if.rerun import Rerun, Verdict, VerdictOutcome
 from service.errors import OAuthError
 from service.registry.parse_settings import parse
 
@@ -87,9 +87,9 @@ class Findings(msgspec.Struct):
     caveats: tuple[str, ...] = ()
     items: list[Concerned] = []
 
-    def count(self, family_id: str, replay: Replay, verdict: Verdict, limit: int) -> None:
+    def count(self, family_id: str, rerun: Rerun, verdict: Verdict, limit: int) -> None:
         """Count one more family, and list it if it is affected and fewer than `limit` are listed."""
-        difference = replay.first_difference
+        difference = rerun.first_difference
         self.families += 1
         match verdict.outcome:
             case "same":
@@ -108,7 +108,7 @@ class Findings(msgspec.Struct):
             self.retries_spared += difference.instead == "repeated"
             self.thefts_let_through += difference.instead == "redeemed"
         if len(self.items) < limit:
-            self.items.append(_concerned(family_id, replay, verdict))
+            self.items.append(_concerned(family_id, rerun, verdict))
 
 
 def changes_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -131,9 +131,9 @@ def _count(counts: dict[str, int], reason: str) -> None:
     counts[reason] = counts.get(reason, 0) + 1
 
 
-def _concerned(family_id: str, replay: Replay, verdict: Verdict) -> Concerned:
-    concerned = Concerned(family_id, replay.fact.client_id, replay.fact.sub, *verdict)
-    difference = replay.first_difference
+def _concerned(family_id: str, rerun: Rerun, verdict: Verdict) -> Concerned:
+    concerned = Concerned(family_id, rerun.fact.client_id, rerun.fact.sub, *verdict)
+    difference = rerun.first_difference
     if difference is None:
         return concerned
     return replace(

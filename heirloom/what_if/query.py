@@ -24,13 +24,13 @@ from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequ
 from service.errors import OAuthError
 
 ON_THE_BUS = 200_000
-"""The longest history, in commits, that is replayed for a reply on the bus: about ten seconds."""
+"""The longest history, in commits, that is decided again for a reply on the bus: about ten seconds."""
 POLL_SECONDS = 0.05
 """Between two reads of the log's end, while a query waits for its `min_seq`."""
 
 
 class CannotTell(Exception):
-    """The history cannot be replayed; the message says where, and why."""
+    """The history cannot be decided again; the message says where, and why."""
 
 
 class TooLong(Exception):
@@ -55,7 +55,7 @@ class WhatIfRequest(AuditRequest, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 LIMITS = Limits(at_once=1, of_tenant=1, of_client=1, waiting=8, waiting_of_tenant=1, waiting_of_client=1)
-"""Histories that are replayed, each in a process of its own, and that wait for it; tenants take turns."""
+"""Histories that are decided again, each in a process of its own, and that wait for it; tenants take turns."""
 
 
 class WhatIf:
@@ -112,7 +112,7 @@ class WhatIf:
 async def find_out(
     connection: Connection, scenario: Scenario, advance: Callable[[int], None], at_most: int | None = None
 ) -> Findings:
-    """Replay the history and judge it; `advance` receives the sequence replayed last.
+    """Decide the history again and judge it; `advance` receives the sequence decided last.
 
     Raises `CannotTell`, `TooLong` where the history has more than `at_most` commits, `JetStreamMissing`, `ChildGone`.
     """

@@ -20,18 +20,18 @@ from events.log.stored_message import StoredMessage
 from events.worker.child import serve
 from heirloom.what_if.findings import Findings, Scenario, changes_of, nothing_yet
 from service.decide.policy import ANY, Rules, resolve
-from service.decide.what_if.replay import Replay, follow, verdict
+from service.decide.what_if.rerun import Rerun, follow, verdict
 
 MODULE = "heirloom.what_if.worker"
 """The name by which `run_worker` starts it."""
 RUNS = "CREATE TABLE runs (began INTEGER PRIMARY KEY, family_id TEXT NOT NULL UNIQUE, run BLOB NOT NULL)"
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Replay).decode
+_decode = msgspec.msgpack.Decoder(Rerun).decode
 
 
 class FollowedBatch(msgspec.Struct, omit_defaults=True):
-    """The sequence replayed last, or why the replay cannot go on."""
+    """The sequence decided again last, or why the rerun cannot go on."""
 
     seq: int
     fault: str | None = None
@@ -120,7 +120,7 @@ class History:
 
 
 def main() -> None:
-    """Replay every batch; an empty batch requests the findings."""
+    """Decide every batch again; an empty batch requests the findings."""
     history = History(msgspec.json.decode(sys.argv[1], type=Scenario))
     progress = FollowedBatch(0)
 

@@ -6,8 +6,7 @@ from projections.queries.asked_moment import asked_seq, asked_time
 from projections.queries.family_state import PointInTime, after_commit, state_at
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import AsOfRequest, QueryRefused
-from projections.tables import families
-from projections.tables import position as checkpoint
+from projections.tables import applied, families
 
 
 def as_of(context: QueryContext, request: AsOfRequest) -> Answer:
@@ -48,4 +47,4 @@ def _point(context: QueryContext, request: AsOfRequest) -> PointInTime:
         return PointInTime("at", at, at)
     if request.at is not None:
         raise QueryRefused("invalid_request", "ask by at or by seq")
-    return after_commit(context.db, asked_seq(request.seq, checkpoint.load(context.db)[0]), context.now)
+    return after_commit(context.db, asked_seq(request.seq, applied.load(context.db)[0]), context.now)

@@ -3,13 +3,12 @@
 import sqlite3
 from typing import Any
 
-from projections.pagination import Page, cursor_after, position
+from projections.pagination import Page, cursor_after, cursor_position
 from projections.queries.asked_moment import asked_seq
 from projections.queries.family_state import Family, PointInTime, after_commit, states_at
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import DiffRequest, QueryRefused
-from projections.tables import families, history, revocations
-from projections.tables import position as checkpoint
+from projections.tables import applied, families, history, revocations
 
 LOOKED_THROUGH = 1000
 """Commits that one page goes through at most, whichever tenant's they are."""
@@ -32,12 +31,11 @@ def diff(context: QueryContext, request: DiffRequest) -> Answer:
     A page may have fewer items than its limit, or none, and still a cursor. Raises `QueryRefused`, `BadCursor`.
     """
     db = context.db
-    applied = checkpoint.load(db)[0]
     if request.from_seq > request.to_seq:
         raise QueryRefused("invalid_request", "from_seq is after to_seq")
-    from_seq, to_seq = request.from_seq, asked_seq(request.to_seq, applied)
+    from_seq, to_seq = request.from_seq, asked_seq(request.to_seq, applied.load(db)[0])
     page = Page("diff", context.tenant, filters=(f"{from_seq} {to_seq}",), cursor=request.cursor)
-    after = position(page, 1)[0] if request.cursor is not None else from_seq
+    after = cursor_position(page, 1)[0] if request.cursor is not None else from_seq
     parameters = {
         "after": after,
         "from_seq": from_seq,

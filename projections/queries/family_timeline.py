@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from projections.pagination import Page, cursor_after, position
+from projections.pagination import Page, cursor_after, cursor_position
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import FamilyRequest, QueryRefused
 from projections.tables import families, history, incidents, revocations
@@ -14,7 +14,7 @@ def family(context: QueryContext, request: FamilyRequest) -> Answer:
     """The family as it stands now, and its timeline, oldest first. Raises `QueryRefused`, `BadCursor`."""
     db, limit = context.db, request.limit
     page = Page("family", context.tenant, filters=(request.family_id,), cursor=request.cursor)
-    after = position(page, 1)[0] if request.cursor is not None else 0
+    after = cursor_position(page, 1)[0] if request.cursor is not None else 0
     found = families.find(db, context.tenant, request.family_id, context.now)
     if found is None:
         raise QueryRefused("invalid_request", "there is no such family")

@@ -8,7 +8,7 @@ from projections.queries.asked_moment import past_time
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import QueryRefused, TokenValidityRequest
 from projections.queries.token_parser import IdToken, NoToken, TokenClaim, claim_of
-from projections.tables import cut_offs, families, history, position
+from projections.tables import applied, cut_offs, families, history
 
 Verdict: TypeAlias = Literal["valid", "not_issued", "expired", "revoked", "rotated", "redeemed", "denied"]
 
@@ -151,7 +151,7 @@ def _refresh_token(db: sqlite3.Connection, family: int, generation: int, at: int
         return None
     latest = f"""{history.SELECT} WHERE h.family = ? AND h.seq BETWEEN ? AND ? AND h.credential_ttl IS NOT NULL
         AND h.generation = ? AND (h.at <= ? OR h.seq = ?) ORDER BY h.seq DESC LIMIT 1"""
-    last = rotated["seq"] - 1 if rotated is not None else position.load(db)[0]
+    last = rotated["seq"] - 1 if rotated is not None else applied.load(db)[0]
     row = db.execute(latest, (family, first["seq"], last, generation, at, first["seq"])).fetchone()
     if row is None:
         return None

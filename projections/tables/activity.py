@@ -14,8 +14,8 @@ from events.aggregates.family import (
     TokenRevoked,
 )
 from projections.decoded_commit import FamilyCommit, moment
-from projections.interned_names import Names
 from projections.pagination import Page, RowSource, select_page
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 COUNTS = ("begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged")

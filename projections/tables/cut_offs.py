@@ -9,8 +9,8 @@ from events.aggregates.client import ClientDisabled, ClientEnabled
 from events.aggregates.commit import type_of
 from events.aggregates.subject import ConsentWithdrawn
 from projections.decoded_commit import CutOffCommit, moment
-from projections.interned_names import Names
 from projections.pagination import NAMED
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 ADD = "INSERT INTO cut_offs (seq, n, at, tenant, type, actor, client, sub, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -4,7 +4,7 @@ from sqlite_utils import Database
 
 from events.aggregates.family import TokenIssued
 from projections.decoded_commit import FamilyCommit
-from projections.interned_names import Names
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 ADD = "INSERT INTO exchanges (family, jti, came_of) VALUES (?, ?, ?)"

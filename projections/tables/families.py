@@ -17,8 +17,8 @@ from events.aggregates.family import (
     TokenIssued,
 )
 from projections.decoded_commit import FamilyCommit, microseconds, moment
-from projections.interned_names import Names
 from projections.pagination import NAMED, Condition, Page, RowSource, select_page
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 Status: TypeAlias = Literal["live", "revoked", "expired"]

@@ -10,8 +10,8 @@ from sqlite_utils import Database
 from events.aggregates.commit import type_of
 from events.aggregates.family import AuthorizationCodeIssued, DeviceAuthorizationStarted
 from projections.decoded_commit import FamilyCommit, microseconds, moment
-from projections.interned_names import Names
-from projections.tables import position
+from projections.tables import applied
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 ADD = (
@@ -109,7 +109,7 @@ def commit_of_generation(db: sqlite3.Connection, family: int, generation: int) -
 
     Generations only grow, so a binary search finds it: a family may have many thousand commits.
     """
-    low, high = family, position.load(db)[0] + 1
+    low, high = family, applied.load(db)[0] + 1
     found: sqlite3.Row | None = None
     while low < high:
         middle = (low + high) // 2

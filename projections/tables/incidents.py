@@ -8,8 +8,8 @@ from sqlite_utils import Database
 from events.aggregates.commit import type_of
 from events.aggregates.family import ForgeryDetected, RevocationReason, TokenReuseDetected
 from projections.decoded_commit import FamilyCommit, moment
-from projections.interned_names import Names
 from projections.pagination import NAMED, Condition, Page, RowSource, select_page
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 ADD = (

@@ -7,8 +7,8 @@ from sqlite_utils import Database
 
 from events.aggregates.family import FamilyRevoked, TokenRevoked
 from projections.decoded_commit import FamilyCommit, moment
-from projections.interned_names import Names
 from projections.pagination import NAMED, Condition, Page, RowSource, select_page
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 ADD = (

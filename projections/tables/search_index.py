@@ -26,9 +26,9 @@ from events.aggregates.family import (
     TokenRotated,
 )
 from projections.decoded_commit import CutOffCommit, FamilyCommit, moment
-from projections.interned_names import Names
 from projections.pagination import NAMED, Condition, Page, RowSource, select_page
 from projections.tables import cut_offs, incidents, revocations
+from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
 ADD = "INSERT INTO words (tenant, word, at, seq) VALUES (?, ?, ?, ?)"

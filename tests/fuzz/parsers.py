@@ -22,7 +22,7 @@ from notary.checkpoint import read_checkpoint
 from notary.key_files import NoKey, NotaryState, read_state, write_state
 from notary.signed_note import MalformedNote, Signer, parse_key, parse_signer
 from projections.decoded_commit import Unprojectable, read_commit
-from projections.pagination import BadCursor, Page, cursor_after, position
+from projections.pagination import BadCursor, Page, cursor_after, cursor_position
 from projections.queries import requests as audit_request
 from projections.queries.server import QUERIES
 from projections.queries.token_parser import NoToken, claim_of
@@ -131,7 +131,7 @@ def _of_requests() -> dict[str, Parser]:
             lambda data: client_proof("token", {}, decode(data, msgspec.json.Decoder(dict[str, Any]))),
             (OAuthError,),
         ),
-        "cursor": Parser(cursors, _text(lambda text: position(PAGE._replace(cursor=text), 2)), (BadCursor,)),
+        "cursor": Parser(cursors, _text(lambda text: cursor_position(PAGE._replace(cursor=text), 2)), (BadCursor,)),
     }
 
 

@@ -35,7 +35,7 @@ DECIDED = (
 
 GROUPS = (
     Group("decide", tuple(f"service/decide/{name}.py" for name in DECISIONS), DECIDED),
-    Group("what_if", ("service/decide/what_if/replay.py",), ("tests/service/decide/what_if/test_replay.py",)),
+    Group("what_if", ("service/decide/what_if/rerun.py",), ("tests/service/decide/what_if/test_rerun.py",)),
     Group(
         "family",
         ("events/aggregates/family.py",),

@@ -19,7 +19,17 @@ from heirloom.broker.accounts import accounts
 from heirloom.broker.roles import BESIDE, GUESSES, LOG_API, REACTOR, ROLES, WAITING, Role
 from heirloom.exposure import doors
 from heirloom.exposure.doors import OpenDoors, Untried, try_doors
-from heirloom.exposure.probes import AT_MOST, FOR_EVERYBODY, NAMED, NO_STREAM, QUESTIONS, Name, may, probes, some_names
+from heirloom.exposure.probes import (
+    AT_MOST,
+    AUDIT_QUERIES,
+    FOR_EVERYBODY,
+    NAMED,
+    NO_STREAM,
+    Name,
+    may,
+    probes,
+    some_names,
+)
 from projections.progress import Progress
 from projections.queries.server import QUERIES, Audit
 from tests.broker import Broker
@@ -242,7 +252,7 @@ def test_a_bounded_number_of_names_is_tried() -> None:
 def test_every_audit_query_is_tried() -> None:
     """The list equals the audit's own table, which it must not import."""
     audit = Audit(Progress(), AsyncMock(), {"what_if": AsyncMock()})
-    assert sorted((*QUERIES, *audit._handlers)) == sorted(QUESTIONS)
+    assert sorted((*QUERIES, *audit._handlers)) == sorted(AUDIT_QUERIES)
 
 
 @pytest.mark.parametrize(

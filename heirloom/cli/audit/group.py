@@ -6,7 +6,7 @@ from heirloom.cli.lazy_group import LazyGroup
 
 MODULES = {
     "lists": ("family", "families", "revocations", "incidents", "position"),
-    "questions": ("token", "as-of", "diff", "subject", "blast-radius", "activity", "search"),
+    "point_queries": ("token", "as-of", "diff", "subject", "blast-radius", "activity", "search"),
     "proofs": ("prove", "check-proof", "checkpoint", "notary-key"),
     "verify": ("verify",),
     "replay": ("replay",),

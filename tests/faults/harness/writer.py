@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from projections.projector.writer_process import main
-from projections.tables import position
+from projections.tables import applied
 from tests.faults.harness.orders import BUG, FILE, put
 from tests.faults.seeded_bugs import bugs
 
 
 def _may_die() -> None:
-    move, order = position.move, Path(os.environ[FILE])
+    move, order = applied.move, Path(os.environ[FILE])
 
     def dying(*arguments: Any) -> None:
         move(*arguments)
@@ -19,7 +19,7 @@ def _may_die() -> None:
             order.unlink()
             os._exit(9)
 
-    put(position, "move", dying)
+    put(applied, "move", dying)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from events.log.consumer_reader import Batch
 from events.log.direct_reader import _Reader
 from events.log.stored_message import StoredMessage
 from projections.read_model import ReadModel
-from projections.tables import position
+from projections.tables import applied
 from tests.faults.harness.orders import put
 
 
@@ -27,19 +27,19 @@ def double_apply() -> None:
         connection.execute("UPDATE checkpoint SET seq = ?, body = ?", (last.seq, digest(last.body)))
 
     put(ReadModel, "apply", twice)
-    put(position, "move", move)
+    put(applied, "move", move)
 
 
 def checkpoint_in_its_own_transaction() -> None:
     """The checkpoint is committed before its rows."""
-    move = position.move
+    move = applied.move
 
     def apart(connection: sqlite3.Connection, *arguments: Any) -> None:
         move(connection, *arguments)
         connection.execute("COMMIT")
         connection.execute("BEGIN")
 
-    put(position, "move", apart)
+    put(applied, "move", apart)
 
 
 def commits_dropped_by_the_reader() -> None:

@@ -185,4 +185,4 @@ async def test_an_unusable_file_is_replaced(nats_server: Broker, tmp_path: Path)
         assert await running.process.wait() == 0
     assert b"another log" in said.read_bytes()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT seq FROM checkpoint").fetchone() == (len(LOG),)
+        assert connection.execute("SELECT seq FROM applied").fetchone() == (len(LOG),)

@@ -132,7 +132,7 @@ class Projector:
     def applied(self) -> int:
         """The last sequence in its file."""
         with closing(open_for_queries(self.path)) as db:
-            return int(db.execute("SELECT seq FROM checkpoint").fetchone()[0])
+            return int(db.execute("SELECT seq FROM applied").fetchone()[0])
 
     def is_writing(self) -> bool:
         """Whether it has an open write transaction."""

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.decide.what_if.replay import verdict
-from tests.service.decide.what_if.test_replay import World, agree, happened, what_if
+from service.decide.what_if.rerun import verdict
+from tests.service.decide.what_if.test_rerun import World, agree, happened, what_if
 
 policies = st.fixed_dictionaries(
     {},
@@ -57,16 +57,16 @@ LATE_REUSE = [
 @example(happened("issue", "pwd", {}, LATE_REUSE), {"refresh_token_grace": 10, "required_acr": None})
 def test_it_agrees_with_deciding_every_request_again(world: World, changes: dict[str, Any]) -> None:
     """For every history and policy; no policy decides on a family that never had a refresh token."""
-    replay = what_if(world, changes)
-    if replay.fact.generation is not None:
-        agree(world, replay, changes)
+    rerun = what_if(world, changes)
+    if rerun.fact.generation is not None:
+        agree(world, rerun, changes)
 
 
 @settings(max_examples=200, deadline=None)
 @given(histories)
 def test_a_replay_under_the_actual_policy_is_the_history(world: World) -> None:
-    """The replay ends in exactly the state of the log."""
-    replay = what_if(world, {})
-    assert replay.instead == replay.fact == world.state
-    assert replay.first_difference is None
-    assert verdict(replay, world.rules, world.rules, world.now).outcome == "same"
+    """The rerun ends in exactly the state of the log."""
+    rerun = what_if(world, {})
+    assert rerun.instead == rerun.fact == world.state
+    assert rerun.first_difference is None
+    assert verdict(rerun, world.rules, world.rules, world.now).outcome == "same"

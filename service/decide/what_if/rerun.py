@@ -4,7 +4,7 @@ Two histories run side by side. `fact` holds the commits of the log. `instead` h
 when `redeem`, `first_tokens` and `cut_off` decide on them under other rules. Events that no policy decides about (a
 sign-out, an operator's order, a code used twice) happen in both.
 
-Where the two histories part, the replay assumes about the people:
+Where the two histories part, the rerun assumes about the people:
 
 - Everybody presents tokens at the same moments as in fact, and presents the token that he would then have had: in the
   place of generation g, the one that the other policy issued the last time that in fact g was issued. With rotation
@@ -69,7 +69,7 @@ class FirstDifference(msgspec.Struct, frozen=True):
     instead: str
 
 
-class Replay(msgspec.Struct, frozen=True):
+class Rerun(msgspec.Struct, frozen=True):
     """A family after some commits, in both histories.
 
     `stored_at` is when the last commit was stored, if that commit is the latest redemption of `instead`.
@@ -91,32 +91,32 @@ class Verdict(NamedTuple):
 
 
 def follow(
-    replay: Replay | None, seq: int, commit: FamilyCommit, rules: Rules, stored_at: datetime | None = None
-) -> Replay:
+    rerun: Rerun | None, seq: int, commit: FamilyCommit, rules: Rules, stored_at: datetime | None = None
+) -> Rerun:
     """Both histories after the family's next commit, which has sequence `seq` and was stored at `stored_at`, if known.
 
     `rules` are the client's rules of that time with the other policy's changes. Raises `ValueError` for a commit that
     cannot follow.
     """
-    after = _follow(replay, seq, commit, rules)
+    after = _follow(rerun, seq, commit, rules)
     return replace(after, stored_at=stored_at if after.instead.redeemed_at == commit.at else None)
 
 
-def _follow(replay: Replay | None, seq: int, commit: FamilyCommit, rules: Rules) -> Replay:
+def _follow(rerun: Rerun | None, seq: int, commit: FamilyCommit, rules: Rules) -> Rerun:
     presented = presentation(commit)
-    if replay is not None and presented is not None:
-        return _present(replay, seq, commit, presented, rules)
-    instead = _happen(None if replay is None else replay.instead, commit, rules)
-    after = Replay(commit.state, instead) if replay is None else replace(replay, fact=commit.state, instead=instead)
+    if rerun is not None and presented is not None:
+        return _present(rerun, seq, commit, presented, rules)
+    instead = _happen(None if rerun is None else rerun.instead, commit, rules)
+    after = Rerun(commit.state, instead) if rerun is None else replace(rerun, fact=commit.state, instead=instead)
     if not after.generation_maps and commit.state.generation is not None and instead.generation is not None:
         return replace(after, generation_maps=_issued((), commit.state.generation, instead.generation))
     return after
 
 
-def verdict(replay: Replay, in_fact: Rules, instead: Rules, now: datetime) -> Verdict:
+def verdict(rerun: Rerun, in_fact: Rules, instead: Rules, now: datetime) -> Verdict:
     """How both histories stand at `now`, under the client's rules in fact and under the other policy's."""
-    fact, other = end(replay.fact, in_fact, now), end(replay.instead, instead, now)
-    return Verdict(_outcome(replay, fact, other), fact, other)
+    fact, other = end(rerun.fact, in_fact, now), end(rerun.instead, instead, now)
+    return Verdict(_outcome(rerun, fact, other), fact, other)
 
 
 def end(state: FamilyState, rules: Rules, now: datetime) -> str:
@@ -128,11 +128,11 @@ def end(state: FamilyState, rules: Rules, now: datetime) -> str:
     return "expired" if ends_at(state, rules) <= now else "live"
 
 
-def _outcome(replay: Replay, fact: str, instead: str) -> VerdictOutcome:
-    if replay.first_difference is not None:
-        if replay.first_difference.in_fact in ACCEPTED:
+def _outcome(rerun: Rerun, fact: str, instead: str) -> VerdictOutcome:
+    if rerun.first_difference is not None:
+        if rerun.first_difference.in_fact in ACCEPTED:
             return "would_have_died"
-        return "would_have_lived" if replay.instead.revoked is None else "would_have_ended_otherwise"
+        return "would_have_lived" if rerun.instead.revoked is None else "would_have_ended_otherwise"
     if fact == instead:
         return "same"
     if fact == "live":
@@ -140,14 +140,14 @@ def _outcome(replay: Replay, fact: str, instead: str) -> VerdictOutcome:
     return "would_have_lived" if instead == "live" else "would_have_ended_otherwise"
 
 
-def _present(replay: Replay, seq: int, commit: FamilyCommit, presented: Presentation, rules: Rules) -> Replay:
-    instead, maps, answer = replay.instead, replay.generation_maps, "no_refresh_token"
-    generation = _in_the_place_of(replay, presented.generation)
+def _present(rerun: Rerun, seq: int, commit: FamilyCommit, presented: Presentation, rules: Rules) -> Rerun:
+    instead, maps, answer = rerun.instead, rerun.generation_maps, "no_refresh_token"
+    generation = _in_the_place_of(rerun, presented.generation)
     if generation is not None:
         command = Redeem(
             now=commit.at,
             rules=rules,
-            client_id=replay.instead.client_id,
+            client_id=rerun.instead.client_id,
             generation=generation,
             scope=presented.scope,
             resource=presented.resource,
@@ -155,17 +155,17 @@ def _present(replay: Replay, seq: int, commit: FamilyCommit, presented: Presenta
             jti=commit.id,
             key=commit.state.key,
             cause=f"presentation of generation {generation} by {commit.actor}",
-            answered_at=replay.stored_at,
+            answered_at=rerun.stored_at,
         )
-        decision = redeem(replay.instead, command)
-        answer = _answer(decision, replay.instead, command)
-        instead = fold(replay.instead, decision.events, commit.at)
+        decision = redeem(rerun.instead, command)
+        answer = _answer(decision, rerun.instead, command)
+        instead = fold(rerun.instead, decision.events, commit.at)
         if isinstance(decision.outcome, Granted) and presented.is_accepted:
             maps = _issued(maps, commit.state.generation, decision.outcome.generation)
-    difference = replay.first_difference
+    difference = rerun.first_difference
     if difference is None and (answer in ACCEPTED) != presented.is_accepted:
         difference = FirstDifference(seq, commit.at, presented.generation, presented.answer, answer)
-    return Replay(commit.state, instead, maps, difference)
+    return Rerun(commit.state, instead, maps, difference)
 
 
 def _answer(decision: Decision, before: FamilyState, command: Redeem) -> str:
@@ -206,13 +206,13 @@ def _decided_again(state: FamilyState | None, events: tuple[FamilyEvent, ...], r
             yield event
 
 
-def _in_the_place_of(replay: Replay, generation: int) -> int | None:
+def _in_the_place_of(rerun: Rerun, generation: int) -> int | None:
     """The generation that is presented instead of this one; None if it was issued to nobody."""
-    newest, newest_instead = replay.fact.generation, replay.instead.generation
+    newest, newest_instead = rerun.fact.generation, rerun.instead.generation
     newest = -1 if newest is None else newest
     if generation > newest:  # it is forged, so it is forged in the other history too
         return generation if newest_instead is None else newest_instead + generation - newest
-    for one in reversed(replay.generation_maps):  # the one that was issued last counts
+    for one in reversed(rerun.generation_maps):  # the one that was issued last counts
         if one.first <= generation <= one.last:
             return one.instead(generation)
     return None

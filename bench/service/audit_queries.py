@@ -25,7 +25,7 @@ SAMPLE_SECONDS = 0.05
 _ANSWER_SECONDS = 30
 
 
-class Question(Figure, tag="question"):
+class QueryTime(Figure, tag="question"):
     """The ms until the answer came over the bus, one query at a time; `about` describes its parameters."""
 
     query: str
@@ -73,11 +73,11 @@ def known(file: Path, seed: int = 1) -> Known:
             tireless=db.execute(_TIRELESS).fetchone()[0],
             people=some(f"SELECT DISTINCT sub FROM families WHERE {_ACME}"),
             jtis=some(f"{jtis} {_ACME}"),
-            end=db.execute("SELECT seq FROM checkpoint").fetchone()[0],
+            end=db.execute("SELECT seq FROM applied").fetchone()[0],
         )
 
 
-def _questions(it: Known) -> Iterable[tuple[str, str, Callable[[int], dict[str, Any]]]]:
+def _queries(it: Known) -> Iterable[tuple[str, str, Callable[[int], dict[str, Any]]]]:
     """Yield each query, its description, and its parameters for the n-th time."""
     chance, end = random.Random(2), it.end
     seqs = [chance.randrange(end // 100, end) for _ in range(ASKED)]
@@ -118,13 +118,13 @@ def _questions(it: Known) -> Iterable[tuple[str, str, Callable[[int], dict[str, 
     yield "search", "two common words that never meet", lambda _: {"text": "reuse subject"}
 
 
-async def measure(client: Client, it: Known, doing: Callable[[str], None]) -> list[Question]:
+async def measure(client: Client, it: Known, doing: Callable[[str], None]) -> list[QueryTime]:
     """Measure every query, one after the other. Raises `RuntimeError` if one is not answered."""
     found = []
-    for query, about, parameters in _questions(it):
+    for query, about, parameters in _queries(it):
         doing(f"asking: {query} {about}")
         times = sorted([await _ask(client, query, parameters(number)) for number in range(ASKED)])
-        found.append(Question(query, about, percentile(times, 0.5) * 1000, percentile(times, 0.99) * 1000))
+        found.append(QueryTime(query, about, percentile(times, 0.5) * 1000, percentile(times, 0.99) * 1000))
     return found
 
 

@@ -29,16 +29,16 @@ from service.decide.policy import Rules
 from service.decide.refresh_token import ends_at, redeem
 from service.decide.revocation import Revoke, RevokeAccessToken, revoke, revoke_access_token
 from service.decide.token_exchange import exchange
-from service.decide.what_if.replay import (
+from service.decide.what_if.rerun import (
     FirstDifference,
     GenerationMap,
-    Replay,
+    Rerun,
     _in_the_place_of,
     _issued,
     follow,
     verdict,
 )
-from service.decide.what_if.replay import end as what_if_end
+from service.decide.what_if.rerun import end as what_if_end
 from tests.service.decide.given import (
     CHALLENGE,
     KEY,
@@ -187,13 +187,13 @@ def end(state: FamilyState, rules: Rules, now: datetime) -> str:
     return "expired" if ends_at(state, rules) <= now else "live"
 
 
-def what_if(world: World, changes: dict[str, Any]) -> Replay:
-    """The replay of the world's log, by the rules of each request with these changes."""
-    replay = None
+def what_if(world: World, changes: dict[str, Any]) -> Rerun:
+    """The rerun of the world's log, by the rules of each request with these changes."""
+    rerun = None
     for seq, (commit, (asked, _)) in enumerate(zip(world.log, world.recorded, strict=True), 1):
-        replay = follow(replay, seq, commit, replace(asked.rules, **changes))
-    assert replay is not None
-    return replay
+        rerun = follow(rerun, seq, commit, replace(asked.rules, **changes))
+    assert rerun is not None
+    return rerun
 
 
 def happened(begins_with: str, acr: str | None, policy: dict[str, Any], life: list[Any]) -> World:
@@ -225,12 +225,12 @@ def test_a_redemption_stored_late_starts_its_grace_time_late() -> None:
     world.ask("present")
     world.now += timedelta(seconds=25)
     world.ask("present", back=1)
-    replay: Replay | None = None
+    rerun: Rerun | None = None
     graceful = replace(RULES, **GRACE)
     for seq, commit in enumerate(world.log, 1):
-        replay = follow(replay, seq, commit, graceful, commit.at + timedelta(seconds=20))
-    assert replay is not None and replay.first_difference is not None
-    assert (replay.first_difference.in_fact, replay.first_difference.instead) == ("reuse_detected", "repeated")
+        rerun = follow(rerun, seq, commit, graceful, commit.at + timedelta(seconds=20))
+    assert rerun is not None and rerun.first_difference is not None
+    assert (rerun.first_difference.in_fact, rerun.first_difference.instead) == ("reuse_detected", "repeated")
 
 
 @dataclass
@@ -372,21 +372,21 @@ AGAIN = ("present", 1, None, "write")
 def test_the_verdict_on_a_family(case: Case) -> None:
     """A person signed in with a password, under one actual policy and another one instead."""
     world = happened("issue", "pwd", case.policy, case.life)
-    replay = what_if(world, case.changes)
-    found = verdict(replay, world.rules, replace(world.rules, **case.changes), world.now)
+    rerun = what_if(world, case.changes)
+    found = verdict(rerun, world.rules, replace(world.rules, **case.changes), world.now)
     assert (found.outcome, found.instead) == (case.outcome, case.instead)
-    difference = replay.first_difference
+    difference = rerun.first_difference
     assert (difference and (difference.in_fact, difference.instead)) == case.parting
-    agree(world, replay, case.changes)
+    agree(world, rerun, case.changes)
 
 
 def test_a_refresh_token_without_an_access_token() -> None:
     """No rule of `events.aggregates.family_rules` forbids it: the replayed access token has the grant's audience."""
     granted, refresh, _ = opened()
     state = fold(None, (granted, refresh), START)
-    replay = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
-    assert replay.fact.access is None and replay.generation_maps == (GenerationMap(0, 0, 0),)
-    assert replay.instead.access is not None and replay.instead.access.audience == state.audience
+    rerun = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
+    assert rerun.fact.access is None and rerun.generation_maps == (GenerationMap(0, 0, 0),)
+    assert rerun.instead.access is not None and rerun.instead.access.audience == state.audience
 
 
 def test_a_regular_life_has_one_generation_map() -> None:
@@ -396,18 +396,18 @@ def test_a_regular_life_has_one_generation_map() -> None:
     assert what_if(world, REUSE).generation_maps == (GenerationMap(0, 20, 0, 0),)
 
 
-def agree(world: World, replay: Replay, changes: dict[str, Any]) -> None:
-    """The replay and the brute force agree on verdict, both ends, first difference and state."""
+def agree(world: World, rerun: Rerun, changes: dict[str, Any]) -> None:
+    """The rerun and the brute force agree on verdict, both ends, first difference and state."""
     brute = BruteForce(changes)
     for asked, in_fact in world.recorded:
         brute.ask(asked, in_fact)
-    found = verdict(replay, world.rules, replace(world.rules, **changes), world.now)
-    parting = None if replay.first_difference is None else replay.first_difference.seq
-    assert (*found, parting) == brute.verdict(replay.fact, world.now, world.rules)
+    found = verdict(rerun, world.rules, replace(world.rules, **changes), world.now)
+    parting = None if rerun.first_difference is None else rerun.first_difference.seq
+    assert (*found, parting) == brute.verdict(rerun.fact, world.now, world.rules)
     assert brute.state is not None
-    assert replay.instead.generation == brute.state.generation
-    assert replay.instead.revoked == brute.state.revoked
-    assert replay.instead.expires_at == brute.state.expires_at
+    assert rerun.instead.generation == brute.state.generation
+    assert rerun.instead.revoked == brute.state.revoked
+    assert rerun.instead.expires_at == brute.state.expires_at
 
 
 def given_in_turn(*pairs: tuple[int, int]) -> tuple[GenerationMap, ...]:
@@ -439,8 +439,8 @@ def test_generations_are_mapped_in_runs(pairs: tuple[tuple[int, int], ...], held
     """Each generation maps to the last one that was issued instead of it."""
     assert given_in_turn(*pairs) == held
     last = dict(pairs)
-    replay = Replay(replace(LIVES, generation=max(last)), LIVES, held)
-    assert {generation: _in_the_place_of(replay, generation) for generation in last} == last
+    rerun = Rerun(replace(LIVES, generation=max(last)), LIVES, held)
+    assert {generation: _in_the_place_of(rerun, generation) for generation in last} == last
 
 
 LIVES = fold(None, issue(None, issuing()).events, START)
@@ -466,15 +466,15 @@ def test_the_generation_presented_instead(
 ) -> None:
     """A forged one is as far beyond the newest; a generation that was not issued instead maps to none."""
     held = GenerationMap(1, 1, 7), GenerationMap(3, 3, 8), GenerationMap(3, 3, 9)
-    replay = Replay(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
-    assert _in_the_place_of(replay, presented) == expected
+    rerun = Rerun(replace(LIVES, generation=newest), replace(LIVES, generation=instead), held)
+    assert _in_the_place_of(rerun, presented) == expected
 
 
 def test_the_first_difference_of_two_histories() -> None:
     """It has the commit, its time, and the generation that was actually presented."""
     world = happened("issue", "pwd", {}, [NEWEST, NEWEST, ("wait", 1), OLD, OLD])
-    replay = what_if(world, REUSE)
-    assert replay.first_difference == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
+    rerun = what_if(world, REUSE)
+    assert rerun.first_difference == FirstDifference(4, world.log[3].at, 0, "reuse_detected", "redeemed")
     assert len(world.log) == 5, "the first one counts"
 
 
@@ -482,10 +482,10 @@ def test_only_the_last_commits_storing_time_is_kept() -> None:
     """There is none if the commit is no redemption in the replayed history."""
     world = happened("issue", "pwd", {}, [NEWEST, ("other", "exchange")])
     stored = START + timedelta(hours=1)
-    replay = None
+    rerun = None
     for seq, (commit, known) in enumerate(zip(world.log, (None, stored, None), strict=True), 1):
-        replay = follow(replay, seq, commit, RULES, stored)
-        assert replay.stored_at == known
+        rerun = follow(rerun, seq, commit, RULES, stored)
+        assert rerun.stored_at == known
 
 
 @pytest.mark.parametrize(
@@ -529,15 +529,15 @@ def test_the_verdict_follows_from_the_first_difference(
     fact: dict[str, Any], instead: dict[str, Any], parting: FirstDifference | None, found: tuple[str, str, str]
 ) -> None:
     """Without one it follows from both ends."""
-    replay = Replay(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
-    assert verdict(replay, RULES, RULES, START + timedelta(seconds=60)) == found
+    rerun = Rerun(replace(LIVES, **fact), replace(LIVES, **instead), (), parting)
+    assert verdict(rerun, RULES, RULES, START + timedelta(seconds=60)) == found
 
 
 def test_each_history_ends_by_its_own_rules() -> None:
     """The actual one by the client's current rules, the other one by the changed rules."""
-    replay, now, short = Replay(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
-    assert verdict(replay, short, RULES, now) == ("would_have_lived", "expired", "live")
-    assert verdict(replay, RULES, short, now) == ("would_have_died", "live", "expired")
+    rerun, now, short = Rerun(LIVES, LIVES), START + timedelta(seconds=60), replace(RULES, refresh_token_ttl=60)
+    assert verdict(rerun, short, RULES, now) == ("would_have_lived", "expired", "live")
+    assert verdict(rerun, RULES, short, now) == ("would_have_died", "live", "expired")
 
 
 @pytest.mark.parametrize("begins_with", ["issue", "authorize"])
@@ -553,8 +553,8 @@ def test_each_history_ends_by_its_own_rules() -> None:
 def test_a_history_under_its_own_policy_is_unchanged(begins_with: str, life: list[Any]) -> None:
     """To the last field of the state."""
     world = happened(begins_with, "pwd", {}, life)
-    replay = what_if(world, {})
-    assert replay.instead == replay.fact == world.state and replay.first_difference is None
+    rerun = what_if(world, {})
+    assert rerun.instead == rerun.fact == world.state and rerun.first_difference is None
 
 
 def test_a_replay_requests_what_was_requested() -> None:
@@ -575,12 +575,12 @@ def test_a_replayed_code_has_the_target_of_its_redemption() -> None:
 
 
 def _replayed_alike(first: Decision, second: Decision) -> FamilyState:
-    """The state after both decisions, the second of id `second`; a replay by the same rules ends in it too."""
+    """The state after both decisions, the second of id `second`; a rerun by the same rules ends in it too."""
     state: FamilyState | None = None
-    replay: Replay | None = None
+    rerun: Rerun | None = None
     for seq, (commit_id, decision) in enumerate((("jti-0", first), ("second", second)), 1):
         state = fold(state, decision.events, START)
         commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
-        replay = follow(replay, seq, commit, RULES)
-    assert state is not None and replay is not None and replay.instead == replay.fact == state
+        rerun = follow(rerun, seq, commit, RULES)
+    assert state is not None and rerun is not None and rerun.instead == rerun.fact == state
     return state
