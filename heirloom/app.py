@@ -25,6 +25,7 @@ from heirloom.broker.roles import ASKING
 from heirloom.broker.roles import answering as answering_role
 from heirloom.exposure.doors import try_doors
 from heirloom.exposure.probes import some_names
+from heirloom.metrics import log_size
 from heirloom.metrics.replica_metrics import of_replica
 from heirloom.process.process_report import Reporter
 from heirloom.tracing import setup
@@ -177,7 +178,8 @@ async def run_replica(
         reactor = Reactor(buses.log, replica.admin)
         await reactor.start()
         reacting = asyncio.create_task(reactor.run())
-        _leave_by(leaving, partial(end, (reacting,)))
+        watching = asyncio.create_task(log_size.watch(context.log.size))
+        _leave_by(leaving, partial(end, (reacting, watching)))
         gate = Gate(ORDERS_PER_SECOND)
         admin = Broker(buses.admin.connection, gate, buses.admin.callers.own_inbox)
         serve_admin(admin, replica.admin)

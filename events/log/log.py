@@ -18,7 +18,7 @@ from events.log.grammar import Foreign, read_commit
 from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, Unavailable, call
 from events.log.newest_message import READ_SECONDS, NewestMessages
 from events.log.stored_message import StoredMessage
-from events.log.stream import last_sequence
+from events.log.stream import StreamSize, last_sequence, size
 
 
 class Head(NamedTuple):
@@ -140,6 +140,13 @@ class Log:
         """The stream's newest sequence. Raises `Unavailable`."""
         try:
             return await last_sequence(self._connection, self._stream)
+        except JetStreamMissing as error:
+            raise Unavailable(str(error)) from error
+
+    async def size(self) -> StreamSize:
+        """The stream's size, from the leader. Raises `Unavailable`."""
+        try:
+            return await size(self._connection, self._stream)
         except JetStreamMissing as error:
             raise Unavailable(str(error)) from error
 

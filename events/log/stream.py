@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -172,6 +172,20 @@ async def _make_room(connection: Connection, found: dict[str, Any], required: Re
     if info.get("state", {}).get("subjects"):
         raise WeakStream(["checkpoints lie among its commits, where only a version before 0.1.0 reads them"])
     return await ask(connection, f"STREAM.UPDATE.{STREAM}", narrower)
+
+
+class StreamSize(NamedTuple):
+    """How many messages a stream has, on how many subjects, and its bytes in one copy."""
+
+    messages: int
+    subjects: int
+    bytes: int
+
+
+async def size(connection: Connection, name: str = STREAM) -> StreamSize:
+    """The stream's size as its leader has it. Raises `JetStreamMissing`."""
+    state = (await _info(connection, name))["state"]
+    return StreamSize(state["messages"], state.get("num_subjects", 0), state["bytes"])
 
 
 async def last_sequence(connection: Connection, name: str = STREAM) -> int:

@@ -47,6 +47,11 @@ class ProcessAnswer(NamedTuple):
             return (f"it has not answered for {LIVE_SECONDS:g} s",)
         return ("it is not running",) if self.report is None else self.report.obstacles
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What somebody should see to soon, in words; it keeps nothing from being ready."""
+        return () if self.report is None else self.report.warnings
+
 
 class Reply(NamedTuple):
     """An HTTP response."""
@@ -127,15 +132,17 @@ async def _reply(path: str, children: Sequence[Child]) -> Reply:
         case "/metrics":
             return Reply(200, CONTENT_TYPE_LATEST, rendered(await _answers(children)))
         case "/livez":
-            return _verdict("live", [answer for answer in await _answers(children) if answer.stuck])
+            return _verdict("live", [answer for answer in await _answers(children) if answer.stuck], {})
         case "/readyz":
-            return _verdict("ready", [answer for answer in await _answers(children) if answer.obstacles])
+            answers = await _answers(children)
+            warnings = {answer.process: answer.warnings for answer in answers if answer.warnings}
+            return _verdict("ready", [answer for answer in answers if answer.obstacles], {"warnings": warnings})
         case _:
             return Reply(404, "text/plain", b"there are /metrics, /livez and /readyz\n")
 
 
-def _verdict(what: str, against: list[ProcessAnswer]) -> Reply:
-    body = {what: not against, "obstacles": {answer.process: answer.obstacles for answer in against}}
+def _verdict(what: str, against: list[ProcessAnswer], more: dict[str, object]) -> Reply:
+    body = {what: not against, "obstacles": {answer.process: answer.obstacles for answer in against}} | more
     return Reply(503 if against else 200, "application/json", msgspec.json.encode(body) + b"\n")
 
 

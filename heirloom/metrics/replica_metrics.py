@@ -7,6 +7,7 @@ from events.bus.connection import Connection
 from events.fairness.request_gate import Gate
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
+from heirloom.metrics.log_size import of_log_size, warning
 from heirloom.metrics.process_metrics import LOG_TIMEOUT_SECONDS, NO_LEADER, foreign_replies, of_process
 from heirloom.process.process_report import Metric, ProcessReport, Sample, counter, gauge, histogram, only
 from service.context import Context
@@ -20,11 +21,13 @@ async def of_replica(
     handler: RequestHandler, gate: Gate, context: Context, connections: Iterable[Connection]
 ) -> ProcessReport:
     """What the replica has done, and whether it may decide."""
-    obstacles = []
+    obstacles, warnings, log_size = [], [], []
     the_log = context.log
     try:
         async with asyncio.timeout(LOG_TIMEOUT_SECONDS):
-            await the_log.last_sequence()
+            size = await the_log.size()
+        log_size = of_log_size(size)
+        warnings = [text for text in [warning(size)] if text is not None]
     except (Unavailable, TimeoutError):
         obstacles.append(NO_LEADER)
     if (wrong := context.skew.obstacle()) is not None:
@@ -33,9 +36,8 @@ async def of_replica(
         obstacles.append("its lease is not renewed, so it asks the log about every client")
     families, skew = context.families, context.skew
     counted = *_of_requests(handler), *_of_families(families.counters), *_of_log(the_log), *_of_clock(skew)
-    return ProcessReport(
-        (*counted, *_of_cache(families.cache), foreign_replies(gate), *of_process(connections)), tuple(obstacles)
-    )
+    others = *_of_cache(families.cache), foreign_replies(gate), *of_process(connections)
+    return ProcessReport((*log_size, *counted, *others), tuple(obstacles), tuple(warnings))
 
 
 def _of_requests(handler: RequestHandler) -> list[Metric]:

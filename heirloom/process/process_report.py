@@ -37,10 +37,11 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 class ProcessReport(msgspec.Struct, frozen=True):
-    """An answer. A process without `obstacles` (in words) is ready."""
+    """An answer. A process without `obstacles` (in words) is ready, whatever it has `warnings` of (in words, too)."""
 
     metrics: tuple[Metric, ...]
     obstacles: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     question: int = 0
 
 
