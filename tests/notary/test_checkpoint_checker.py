@@ -9,8 +9,7 @@ from events.log.grammar import Foreign
 from events.log.stored_message import StoredMessage
 from notary import checkpoint_checker as module
 from notary.checkpoint import Checkpoint, sign
-from notary.checkpoint_checker import CheckpointChecker, Contradiction
-from notary.checkpoint_checker import CheckState as Seen
+from notary.checkpoint_checker import CheckpointChecker, CheckState, Contradiction
 from notary.merkle_tree import Tree, leaf_hash
 from notary.signed_note import Signer
 
@@ -30,7 +29,7 @@ def message(seq: int, made: Checkpoint) -> StoredMessage:
     return StoredMessage(seq, CHECKPOINT, made.signed.encode())
 
 
-def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None) -> CheckpointChecker:
+def after(*parts: Any, kept: Checkpoint | None = None, seen: CheckState | None = None) -> CheckpointChecker:
     """A checker after these parts, in order: a number of messages of the log, or a checkpoint."""
     made = CheckpointChecker(KEYS, kept) if seen is None else CheckpointChecker(KEYS, kept, seen)
     place, checkpoints = made.tree.size, made.checkpoints
@@ -45,16 +44,27 @@ def after(*parts: Any, kept: Checkpoint | None = None, seen: Seen | None = None)
 
 
 def test_it_starts_empty_or_from_a_whole_state() -> None:
-    assert after().state() == Seen(Tree(), b"", 0, 0, 0, None, 0, ())
+    assert after().state() == CheckState(
+        Tree(), b"", checkpoints=0, newest=0, covered=0, contradiction=None, strangers=0, foreign=()
+    )
     foreign = (Foreign(2, CHECKPOINT, "why", CHECKPOINTS),)
-    seen = Seen(Tree().add(*LEAVES[:3]), LEAVES[2], 2, 3, 3, Contradiction(1, 2, "why"), 1, foreign)
+    seen = CheckState(
+        Tree().add(*LEAVES[:3]),
+        LEAVES[2],
+        checkpoints=2,
+        newest=3,
+        covered=3,
+        contradiction=Contradiction(1, 2, "why"),
+        strangers=1,
+        foreign=foreign,
+    )
     assert CheckpointChecker(KEYS, seen=seen).state() == seen
 
 
 def test_an_agreeing_checkpoint_covers_the_log() -> None:
     """Up to its size; of several, the largest counts."""
-    assert after(4, checkpoint(4), 3, checkpoint(7), 1).state() == Seen(
-        Tree().add(*LEAVES[:8]), LEAVES[7], 2, 7, 7, None, 0, ()
+    assert after(4, checkpoint(4), 3, checkpoint(7), 1).state() == CheckState(
+        Tree().add(*LEAVES[:8]), LEAVES[7], checkpoints=2, newest=7, covered=7
     )
     assert after(4, checkpoint(4), 0).last_leaf == LEAVES[3], "nothing more is nothing new"
 
@@ -95,7 +105,7 @@ def test_a_missing_checkpoint_is_named() -> None:
     """By its sequence in its own stream, and how far the log had been read."""
     made = after(4)
     made.check(message(2, checkpoint(4)))
-    assert made.contradiction == Contradiction(4, 4, "missing; the checkpoints go on at 2", 1)
+    assert made.contradiction == Contradiction(4, 4, "missing; the checkpoints go on at 2", checkpoint=1)
     assert (made.checkpoints, made.covered) == (1, 4)
 
 
@@ -111,8 +121,14 @@ def test_a_missing_checkpoint_is_named() -> None:
 def test_a_checkpoint_that_covers_nothing_more_is_skipped(stranger: Checkpoint, why: str) -> None:
     """It is named; the next one counts as before."""
     made = after(4, checkpoint(4), stranger, 2, checkpoint(6))
-    assert made.state() == Seen(
-        Tree().add(*LEAVES[:6]), LEAVES[5], 3, 6, 6, None, 1, (Foreign(2, CHECKPOINT, why, CHECKPOINTS),)
+    assert made.state() == CheckState(
+        Tree().add(*LEAVES[:6]),
+        LEAVES[5],
+        checkpoints=3,
+        newest=6,
+        covered=6,
+        strangers=1,
+        foreign=(Foreign(2, CHECKPOINT, why, CHECKPOINTS),),
     )
 
 
@@ -162,7 +178,7 @@ def test_a_kept_checkpoint_is_compared_where_it_ends(reads: tuple[int, ...]) -> 
 @pytest.mark.parametrize(("size", "compared"), [(5, False), (6, True), (7, False)])
 def test_a_kept_checkpoint_is_compared_where_a_resumed_one_starts(size: int, compared: bool) -> None:
     """If it ends exactly there; one that ends earlier was compared before the interruption."""
-    seen = Seen(Tree().add(*LEAVES[:6]), LEAVES[5])
+    seen = CheckState(Tree().add(*LEAVES[:6]), LEAVES[5])
     made = after(kept=checkpoint(size, other=True), seen=seen)
     assert (made.contradiction is not None) == compared
     made.read([])

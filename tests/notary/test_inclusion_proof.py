@@ -37,7 +37,17 @@ def test_each_message_is_proven(size: int) -> None:
     for seq in range(1, size + 1):
         proof, body = proof_of(seq, size), BODIES[seq - 1]
         digest, hashes = hashlib.sha256(body).hexdigest(), tuple(prove_inclusion(LEAVES[:size], seq - 1, size))
-        assert proof == Proof(seq, seq - 1, size, digest, LEAVES[seq - 1], hashes, checkpoint.signed, v=1, body=body)
+        assert proof == Proof(
+            seq=seq,
+            leaf_index=seq - 1,
+            tree_size=size,
+            body_sha256=digest,
+            leaf_hash=LEAVES[seq - 1],
+            hashes=hashes,
+            checkpoint=checkpoint.signed,
+            v=1,
+            body=body,
+        )
         for keys in (None, [SIGNER.key], [OTHER.key, SIGNER.key]):
             assert check(proof, keys) == check(proof, keys, body) == checkpoint
             assert check(replace(proof, body=None), keys, body) == checkpoint

@@ -32,7 +32,11 @@ def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
     signer = open_key(key, state)
     prefix, _, random = signer.key.name.partition("/")
     assert prefix == "heirloom" and len(bytes.fromhex(random)) == 8
-    assert read_state(state) == NotaryState(signer.key.name) == NotaryState(signer.key.name, 0, (), b"", "")
+    assert (
+        read_state(state)
+        == NotaryState(signer.key.name)
+        == NotaryState(signer.key.name, size=0, edge=(), last_leaf=b"", signed="")
+    )
     assert key.read_text() == signer.export() + "\n" and parse_signer(signer.export()).key == signer.key
     assert [mode(path) for path in (key, state, tmp_path / PUBLIC)] == [0o600, 0o600, 0o644]
     assert (tmp_path / PUBLIC).read_text() == f"{signer.key}\n"
@@ -100,7 +104,7 @@ def test_an_unreadable_key_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     """With the tree, so that a notary can go on from it."""
     tree = Tree().add(leaf_hash(b"one"), leaf_hash(b"two"), leaf_hash(b"three"))
-    state = NotaryState("heirloom/1", tree.size, tree.edge, leaf_hash(b"three"), "signed")
+    state = NotaryState("heirloom/1", tree.size, tree.edge, last_leaf=leaf_hash(b"three"), signed="signed")
     write_state(tmp_path / "state", state)
     assert read_state(tmp_path / "state") == state and state.tree == tree
     assert mode(tmp_path / "state") == 0o600

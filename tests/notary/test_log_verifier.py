@@ -15,8 +15,7 @@ from events.verification import aggregate_store as memory
 from events.verification.aggregate_store import AggregateStore, Unusable
 from events.verification.verifier import Fault, Report, Tally
 from notary import log_verifier
-from notary.checkpoint_checker import CheckState as Seen
-from notary.checkpoint_checker import Contradiction
+from notary.checkpoint_checker import CheckState, Contradiction
 from notary.log_verifier import LogVerifier, Terms, VerificationProgress, Work, interrupted
 from notary.signed_note import MalformedNote, Signer
 from tests.notary.log.logs import checkpoints_of, in_place, rotated_log
@@ -27,7 +26,7 @@ LOG = rotated_log(0).log
 VOUCHED = checkpoints_of(LOG, SIGNER, 3, 4, 9)
 MESSAGES = in_place(LOG, VOUCHED)
 TERMS = Terms((str(SIGNER.key),), checkpoints_of(LOG, SIGNER, 7)[0].signed)
-HONEST = Report(14, 14, 6, 6, 0, None, 3, 9)
+HONEST = Report(messages=14, commits=14, aggregates=6, families=6, faulty=0, fault=None, checkpoints=3, covered=9)
 
 
 def test_checkpoints_are_compared_in_their_places() -> None:
@@ -84,8 +83,8 @@ CHAINS = Fault(5, "altered", 8)
         ([CHAINS], Contradiction(3, 5, "differs"), CHAINS, 1),
         ([CHAINS], Contradiction(3, 4, "differs"), Fault(3, "differs"), 1),
         ([CHAINS, Fault(9, "x")], Contradiction(3, 4, "differs"), Fault(3, "differs"), 2),
-        ([], Contradiction(4, 4, "missing", 1), Fault(1, "missing", stream=CHECKPOINTS), 1),
-        ([], Contradiction(4, 4, "missing", 2), Fault(2, "missing", stream=CHECKPOINTS), 1),
+        ([], Contradiction(4, 4, "missing", checkpoint=1), Fault(1, "missing", stream=CHECKPOINTS), 1),
+        ([], Contradiction(4, 4, "missing", checkpoint=2), Fault(2, "missing", stream=CHECKPOINTS), 1),
     ],
 )
 def test_the_chain_fault_wins_within_a_contradictions_range(
@@ -93,18 +92,18 @@ def test_the_chain_fault_wins_within_a_contradictions_range(
 ) -> None:
     """It is exact there; a contradiction that ends before it wins."""
     tally = Tally(faults={str(place): each for place, each in enumerate(faults)})
-    report = LogVerifier(VerificationProgress("log", Terms(), tally, Seen(contradiction=found))).report()
+    report = LogVerifier(VerificationProgress("log", Terms(), tally, CheckState(contradiction=found))).report()
     assert (report.fault, report.faulty) == (fault, faulty)
 
 
 def test_foreign_messages_of_both_streams_are_counted() -> None:
     """None of them counts as a checkpoint."""
     lies, shown = Foreign(2, "tokens.x", "why", STREAM), Foreign(3, CHECKPOINT, "why", CHECKPOINTS)
-    seen = Seen(checkpoints=7, covered=4, strangers=2, foreign=(shown,))
-    report = LogVerifier(
-        VerificationProgress("log", Terms(), Tally(messages=4, strangers=3, foreign={2: lies}), seen)
-    ).report()
-    assert report == Report(4, 1, 0, 0, 0, None, 5, 4, 5, (lies, shown))
+    seen = CheckState(checkpoints=7, covered=4, strangers=2, foreign=(shown,))
+    tally = Tally(messages=4, strangers=3, foreign={2: lies})
+    report = LogVerifier(VerificationProgress("log", Terms(), tally, seen)).report()
+    expected = Report(messages=4, commits=1, aggregates=0, families=0, faulty=0, fault=None)
+    assert report == expected._replace(checkpoints=5, covered=4, strangers=5, foreign=(lies, shown))
 
 
 def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[StoredMessage]) -> Report:

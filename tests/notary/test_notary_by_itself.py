@@ -129,7 +129,9 @@ async def test_new_commits_are_signed_and_saved_before_they_are_published(world:
     assert made == sign(one.signer, over("a", "b", "c"))
     assert world.checkpoints() == [made]
     tree = over("a", "b", "c")
-    assert read_state(world.state) == NotaryState(made.origin, 3, tree.edge, leaf_hash(b"c"), made.signed)
+    assert read_state(world.state) == NotaryState(
+        made.origin, size=3, edge=tree.edge, last_leaf=leaf_hash(b"c"), signed=made.signed
+    )
     assert [await one.step() for _ in range(3)] == [None, None, None]
     assert world.reads == [(1, 0), (1, 3), (4, 3)], "read once more, with nothing new"
     world.write("d")

@@ -34,6 +34,23 @@ ONCE = "once000000000000000000"
 """The id of an exchanged token, as long as the service's, which the read model packs."""
 
 
+def granted(
+    grant: str = "issue", *, client_id: str = "web", sub: str = "alice", scope: str = "read"
+) -> GrantAuthorized:
+    """The first event of a family."""
+    return GrantAuthorized(client_id, sub, scope, AUDIENCE, grant, "seed")
+
+
+def refresh_token(expires_at: datetime) -> TokenIssued:
+    """A refresh token of the first generation."""
+    return TokenIssued("refresh", "read", AUDIENCE, expires_at, generation=0, key=1)
+
+
+def access_token(jti: str, expires_at: datetime, client_id: str | None = None) -> TokenIssued:
+    """An access token; `client_id` is its holder if it is not the family's client."""
+    return TokenIssued("access", "read", AUDIENCE, expires_at, jti=jti, client_id=client_id)
+
+
 class LogMaker:
     """Appends commits a second apart. If not `named`, they are of a version without the aggregate's name in them."""
 
@@ -52,9 +69,9 @@ class LogMaker:
         """A grant with its first tokens."""
         self.commit(
             family_id,
-            GrantAuthorized(client_id, sub, "read offline_access", AUDIENCE, "issue", "seed"),
-            TokenIssued("refresh", "read", AUDIENCE, self.now + timedelta(days=14), generation=0, key=1),
-            self._access(f"{family_id}-0"),
+            granted(client_id=client_id, sub=sub, scope="read offline_access"),
+            refresh_token(self.now + timedelta(days=14)),
+            access_token(f"{family_id}-0", self._soon),
             tenant=tenant,
             actor=f"client:{client_id}",
         )
@@ -66,7 +83,7 @@ class LogMaker:
             family_id,
             TokenRedeemed("refresh_token", state.generation),
             TokenRotated(state.generation, state.generation + 1, self.now + timedelta(days=14), 1),
-            self._access(f"{family_id}-{state.generation + 1}"),
+            access_token(f"{family_id}-{state.generation + 1}", self._soon),
             tenant=tenant,
         )
 
@@ -110,7 +127,7 @@ class LogMaker:
 
         `came_of` are the `jti` of that access token and of those that it was itself exchanged from.
         """
-        issued = TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti, client_id=client_id)
+        issued = access_token(jti, self._soon, client_id)
         self._act[jti] = client_id, *(self._act.get(came_of[0], ()) if came_of else ())
         self.commit(family_id, replace(issued, act=self._act[jti], exchanged_from=came_of))
 
@@ -130,8 +147,9 @@ class LogMaker:
         self.log.append(StoredMessage(seq, subject, body))
         self._last[aggregate] = self.log[-1], state
 
-    def _access(self, jti: str) -> TokenIssued:
-        return TokenIssued("access", "read", AUDIENCE, self.now + timedelta(minutes=5), jti=jti)
+    @property
+    def _soon(self) -> datetime:
+        return self.now + timedelta(minutes=5)
 
 
 def swapped_log() -> list[StoredMessage]:
@@ -198,11 +216,10 @@ def eventful_log() -> list[StoredMessage]:
     waiting = DeviceAuthorizationStarted("tv", "read", AUDIENCE, "seed", made.now + timedelta(minutes=10))
     made.commit("d1", waiting, tenant="initech")
     made.commit("d2", waiting, tenant="initech")
-    made.commit("d1", GrantAuthorized("tv", "ann", "read", AUDIENCE, DEVICE_GRANT, "seed"), tenant="initech")
+    made.commit("d1", granted(DEVICE_GRANT, client_id="tv", sub="ann"), tenant="initech")
     made.commit("d2", DeviceAuthorizationDenied("bob"), tenant="initech")
     code = AuthorizationCodeIssued(made.now + timedelta(minutes=1), "challenge")
-    granted = GrantAuthorized("app", "cat", "read", AUDIENCE, "authorization_code", "seed")
-    made.commit("c1", granted, code, tenant="initech")
+    made.commit("c1", granted("authorization_code", client_id="app", sub="cat"), code, tenant="initech")
     shown = TokenReuseDetected(0, 0, "app", "authorization_code")
     made.commit("c1", shown, FamilyRevoked("code_reuse", "request"), tenant="initech")
     made.order("user0", SubjectBlocked("user0", "Laptop lost at the Café"))

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from events.aggregates.family import GrantAuthorized, TokenIssued, TokenRedeemed, TokenRotated
+from events.aggregates.family import TokenRedeemed, TokenRotated
 from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.read_model import PART, Halted, ReadModel, UnusableReadModel, open_for_queries
 from projections.tables import families
-from tests.projections.logs import AUDIENCE, LogMaker, eventful_log
+from tests.projections.logs import LogMaker, access_token, eventful_log, granted, refresh_token
 
 LOG = eventful_log()
 
@@ -213,12 +213,10 @@ def test_indexes_are_created_when_it_is_first_closed(tmp_path: Path) -> None:
 def test_a_family_lives_as_long_as_any_of_its_tokens(tmp_path: Path) -> None:
     """Also as one issued with a longer lifetime before the latest refresh: cut-offs look for it."""
     made = LogMaker()
-    granted = GrantAuthorized("web", "dave", "read", AUDIENCE, "issue", "seed")
     soon, late = made.now + timedelta(seconds=10), made.now + timedelta(hours=1)
-    long_lived = TokenIssued("access", "read", AUDIENCE, late, jti="j0")
-    made.commit("f", granted, TokenIssued("refresh", "read", AUDIENCE, late, generation=0, key=1), long_lived)
+    made.commit("f", granted(sub="dave"), refresh_token(late), access_token("j0", late))
     rotated = TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, soon, 1)
-    made.commit("f", *rotated, TokenIssued("access", "read", AUDIENCE, soon, jti="j1"))
+    made.commit("f", *rotated, access_token("j1", soon))
     build(tmp_path / "model", made.log, [])
     with contextlib.closing(open_for_queries(tmp_path / "model")) as db:
         status = {

@@ -24,7 +24,16 @@ SIGNER = Signer.fresh("heirloom/1")
 OTHER = Signer.fresh("heirloom/2")
 LEAVES = [leaf_hash(BODY), leaf_hash(b"another")]
 CHECKPOINT = sign(SIGNER, Tree().add(*LEAVES))
-GOOD = Proof(1, 0, 2, hashlib.sha256(BODY).hexdigest(), LEAVES[0], (LEAVES[1],), CHECKPOINT.signed, body=BODY)
+GOOD = Proof(
+    seq=1,
+    leaf_index=0,
+    tree_size=2,
+    body_sha256=hashlib.sha256(BODY).hexdigest(),
+    leaf_hash=LEAVES[0],
+    hashes=(LEAVES[1],),
+    checkpoint=CHECKPOINT.signed,
+    body=BODY,
+)
 
 
 def heirloom(*arguments: str | Path) -> Result:

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import FamilyRevoked, ForgeryDetected, GrantAuthorized, TokenIssued, TokenRevoked
+from events.aggregates.family import FamilyRevoked, ForgeryDetected, TokenRevoked
 from events.aggregates.subject import ConsentWithdrawn
-from tests.projections.logs import AUDIENCE, START, LogMaker
+from tests.projections.logs import START, LogMaker, access_token, granted, refresh_token
 from tests.projections.queries.asked import Asking
 from tests.projections.queries.test_token_validity import at, told
 
@@ -52,9 +52,8 @@ async def test_a_theft_reaches_the_tokens_alive_at_its_time(asking: Asking) -> N
 async def test_a_revocation_after_expiry_changes_nothing(asking: Asking) -> None:
     """The first end decides, and expiry is one."""
     made = LogMaker()
-    granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "issue", "seed")
-    refresh = TokenIssued("refresh", "read", AUDIENCE, made.now + timedelta(seconds=2), generation=0, key=1)
-    made.commit("f", granted, refresh, TokenIssued("access", "read", AUDIENCE, START + timedelta(seconds=1), jti="j"))
+    refresh = refresh_token(made.now + timedelta(seconds=2))
+    made.commit("f", granted(), refresh, access_token("j", START + timedelta(seconds=1)))
     made.configure_client("web")
     made.configure_client("web")
     made.commit("f", FamilyRevoked("operator", "request"), actor="operator")

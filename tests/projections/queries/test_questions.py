@@ -14,14 +14,12 @@ from events.aggregates.family import (
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyRevoked,
-    GrantAuthorized,
-    TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
 )
 from projections.decoded_commit import microseconds
 from projections.queries import diff, family_state
-from tests.projections.logs import AUDIENCE, START, LogMaker
+from tests.projections.logs import AUDIENCE, START, LogMaker, access_token, granted, refresh_token
 from tests.projections.queries.asked import LOG, Asked, Asking
 from tests.projections.queries.test_token_validity import at, life
 
@@ -79,11 +77,10 @@ def long_families() -> LogMaker:
     made.open("rotated")
     made.rotate("rotated")
     made.rotate("rotated")
-    granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "authorization_code", "seed")
-    made.commit("code", granted, AuthorizationCodeIssued(made.now + timedelta(minutes=10), "challenge"))
-    granted = GrantAuthorized("web", "alice", "read", AUDIENCE, "issue", "seed")
-    an_hour = TokenIssued("access", "read", AUDIENCE, made.now + timedelta(hours=1), jti="an hour")
-    made.commit("outlasting", granted, an_hour)
+    made.commit(
+        "code", granted("authorization_code"), AuthorizationCodeIssued(made.now + timedelta(minutes=10), "challenge")
+    )
+    made.commit("outlasting", granted(), access_token("an hour", made.now + timedelta(hours=1)))
     for family_id in ("rotated", "code", "outlasting"):
         for number in range(family_state.RECENT + 1):
             made.exchange(family_id, f"x{number}", "orders")
@@ -260,16 +257,15 @@ async def test_the_reach_of_a_stolen_code(asking: Asking, credential: Credential
     """It was copied after it was issued, and its redemption is where the family branched."""
     made = LogMaker()
     grant = DEVICE_GRANT if credential == "device_code" else credential
-    granted = GrantAuthorized("tv", "ann", "read", AUDIENCE, grant, "seed")
+    begun = granted(grant, client_id="tv", sub="ann")
     end = made.now + timedelta(minutes=1)
     if credential == "device_code":
         made.commit("c1", DeviceAuthorizationStarted("tv", "read", AUDIENCE, "seed", end))
-        made.commit("c1", granted)
+        made.commit("c1", begun)
     else:
-        made.commit("c1", granted, AuthorizationCodeIssued(end, "challenge"))
+        made.commit("c1", begun, AuthorizationCodeIssued(end, "challenge"))
         made.configure_client("web")
-    refresh = TokenIssued("refresh", "read", AUDIENCE, end, generation=0, key=1)
-    made.commit("c1", TokenRedeemed(credential, 0), refresh, TokenIssued("access", "read", AUDIENCE, end, jti="j"))
+    made.commit("c1", TokenRedeemed(credential, 0), refresh_token(end), access_token("j", end))
     made.rotate("c1")
     shown = TokenReuseDetected(0, 1, "tv", credential)
     made.commit("c1", shown, FamilyRevoked("code_reuse", "request"))

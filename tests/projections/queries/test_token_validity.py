@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, GrantAuthorized, TokenIssued, TokenRedeemed
+from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, TokenRedeemed
 from events.token_format import Kind
 from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import MacTokens, new_id
-from tests.projections.logs import AUDIENCE, START, LogMaker
+from tests.projections.logs import AUDIENCE, START, LogMaker, access_token, granted
 from tests.projections.queries.asked import Asked, Asking
 
 
@@ -158,10 +158,12 @@ async def test_the_token_itself_may_be_sent(ask: Asked, asking: Asking) -> None:
     family, jti, code = new_id(), new_id(), new_id()
     made = LogMaker()
     made.open(family, sub="ann")
-    granted = GrantAuthorized("web", "cat", "read", AUDIENCE, "authorization_code", "seed")
-    made.commit(code, granted, AuthorizationCodeIssued(made.now + timedelta(minutes=1), "challenge"))
-    access = TokenIssued("access", "read", AUDIENCE, made.now + timedelta(minutes=5), jti=jti, client_id="api")
-    made.commit(family, access)
+    made.commit(
+        code,
+        granted("authorization_code", sub="cat"),
+        AuthorizationCodeIssued(made.now + timedelta(minutes=1), "challenge"),
+    )
+    made.commit(family, access_token(jti, made.now + timedelta(minutes=5), client_id="api"))
     made.commit(code, TokenRedeemed("authorization_code", 0))
     made.commit(family, FamilyRevoked("operator", "request"), actor="operator")
     asked = await asking(made.log)
