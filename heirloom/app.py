@@ -18,6 +18,7 @@ from events.jetstream.other_streams import refuse_other_streams
 from events.log import stream
 from events.log.jetstream_api import Unavailable
 from events.task_cancellation import end
+from events.task_set import TaskSet
 from heirloom import __version__
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.own_connection import connect_as
@@ -116,12 +117,13 @@ class _Ending(NamedTuple):
 
 
 class _Replica(NamedTuple):
-    """The parts that everything else of a replica works with."""
+    """The parts that everything else of a replica works with. `answers` are the requests that are under way."""
 
     context: Context
     admin: AdminContext
     ending: _Ending
     news: AppendedCommits
+    answers: TaskSet
 
     async def start(self, connection: Connection, copies: int) -> None:
         """Subscribe to the other replicas, and create the streams that all share. Raises as `run_replica`."""
@@ -166,9 +168,9 @@ async def run_replica(
         following = asyncio.create_task(context.registry.follow(buses.log, partial(_fail, failure)))
         _leave_by(leaving, partial(end, (following,)))
         await _first(context.registry.ready.wait(), failure)
-        handler = RequestHandler(context, authentication, json_log)
+        handler = RequestHandler(context, authentication, json_log, replica.answers)
         server = Server(buses.answering, handler, __version__, parts.around)
-        await replica.admin.replicas.start(handler.settled, settings.required.copies)
+        await replica.admin.replicas.start(settings.required.copies)
         _leave_by(leaving, replica.admin.replicas.stop)
         if settings.credentials is not None:
             await _answer_the_broker(settings.credentials, buses, context, authentication, ending, leaving)
@@ -248,7 +250,8 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
     the_log = parts.log(log_bus)
     registry, skew = Registry(the_log, keys, voided), Skew(settings.max_clock_skew)
     cache = FamilyCache(settings.cache_bytes)
-    replicas = Replicas(log_bus, the_log, registry, skew, seal)
+    answers = TaskSet()
+    replicas = Replicas(log_bus, the_log, registry, skew, seal, answers.settled)
     news = AppendedCommits(log_bus, cache, replicas.is_alone, seal)
     families = parts.families(the_log, registry.blocked_subjects, cache, news.publish)
     devices = Devices(WaitingDevices(log_bus), DevicePolls(log_bus, seal), UserCodeGuesses(log_bus))
@@ -257,7 +260,7 @@ def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts:
     context = Context(the_log, registry, families, keys, skew, RequestRates(registry), devices)
     read_model, completed = ReadModelClient(buses.inquiry), CompletedCutOffs(log_bus, the_log, seal)
     admin = AdminContext(the_log, registry, families, keys, skew, replicas, read_model, completed)
-    return _Replica(context, admin, ending, news)
+    return _Replica(context, admin, ending, news, answers)
 
 
 def _leave_by(leaving: contextlib.AsyncExitStack, leave: Callable[[], Awaitable[None]]) -> None:

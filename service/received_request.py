@@ -53,8 +53,6 @@ class Received:
     `at` is when it arrived (`time.perf_counter`), and `connection` is where the reply is published.
     """
 
-    connection: Connection
-
     __slots__ = (
         "_is_legible",
         "at",
@@ -68,10 +66,19 @@ class Received:
         "tenant",
     )
 
-    def __init__(self, row: Row, subject: str, reply: str, body: bytes, headers: bytes | dict[str, str] | None) -> None:
+    def __init__(
+        self,
+        row: Row,
+        connection: Connection,
+        subject: str,
+        reply: str,
+        body: bytes,
+        headers: bytes | dict[str, str] | None,
+    ) -> None:
         fields = subject.split(".")
         self._is_legible = is_legible(subject)
         self.row = row
+        self.connection = connection
         self.subject = subject
         self.tenant = fields[1]
         self.client_id = fields[3] if fields[2] == "client" else ""

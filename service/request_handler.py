@@ -48,16 +48,18 @@ WRITES = Limits(
 class RequestHandler:
     """Answers every request that it receives, of all accounts, each in its asker's turn.
 
-    `figures` has the answer times of each row of the table, by name.
+    `answers` are the requests that are under way; `figures` has the answer times of each row of the table, by name.
     """
 
-    def __init__(self, context: Context, authentication: ClientAuthentication, json_log: JsonLog) -> None:
+    def __init__(
+        self, context: Context, authentication: ClientAuthentication, json_log: JsonLog, answers: TaskSet
+    ) -> None:
         self._context = context
         self._authentication = authentication
         self._json_log = json_log
         reads, writes = Turns(READS, context.rates.alone), Turns(WRITES)
         self._turns = {name: reads if row.read_only else writes for name, row in endpoints().items()}
-        self._answers = TaskSet()
+        self._answers = answers
         self._refusals = TaskSet()
         self.figures = {name: AnswerTimes() for name in endpoints()}
 
@@ -89,7 +91,6 @@ class RequestHandler:
 
         A reply subject that is not the asker's own gets no reply at all (CONTRACT §2).
         """
-        received.connection = account.connection
         name = received.row.name
         if not account.callers.own_inbox(received.subject, received.reply):
             self.figures[name].record(0.0, FOREIGN_REPLY)

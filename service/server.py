@@ -86,17 +86,17 @@ class Server:
 
     async def _listen(self, account: AccountConnection, service: Service, row: Row) -> None:
         """Make the endpoint known as a micro service's, and receive its requests without that one's queue and task."""
-        handle = self._handler.receive
+        handle, connection = self._handler.receive, account.connection
 
         def receive(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-            handle(account, Received(row, as_text(subject), as_text(reply), body, headers))
+            handle(account, Received(row, connection, as_text(subject), as_text(reply), body, headers))
 
         async def early(request: MicroRequest) -> None:  # it arrived before the raw handler was set
             message = request._msg  # noqa: SLF001
-            handle(account, Received(row, message.subject, message.reply, message.data, message.headers))
+            handle(account, Received(row, connection, message.subject, message.reply, message.data, message.headers))
 
         await service.add_endpoint(name=row.name, subject=row.subject, handler=early)
-        account.connection.set_raw_handler(service._endpoints[-1]._subscription, receive)  # noqa: SLF001
+        connection.set_raw_handler(service._endpoints[-1]._subscription, receive)  # noqa: SLF001
 
     def _stats(self, endpoint: EndpointStats) -> Any:
         """The figures of one endpoint for `nats micro stats`: its answer times and outcomes."""

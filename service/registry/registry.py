@@ -26,8 +26,8 @@ log = logging.getLogger("heirloom.registry")
 
 RETRY_SECONDS = 0.2
 """The pause between two attempts to read the commit below a foreign message."""
-LEASE_SECONDS = 3.0
-"""How long the memory may be decided on after it was certainly current (`service.replicas.leases`)."""
+CATCH_UP_SECONDS = 3.0
+"""How long `catch_up` waits for a commit."""
 
 
 def _ignore(_tenant: str, _client_id: str) -> None:
@@ -37,7 +37,7 @@ def _ignore(_tenant: str, _client_id: str) -> None:
 class Registry:
     """Tenants and clients as of the newest registry commit that this replica has applied.
 
-    `current_as_of` is a time of the event loop's clock: everything stored before it is applied here. `voided` is
+    `current_until` is a time of the event loop's clock: until then this replica may decide on its memory. `voided` is
     called with the tenant and the client_id of each client that is disabled, or was disabled since its last known
     commit; and with the name (`named_role.as_client`) of each role that is revoked, or was.
     """
@@ -47,7 +47,7 @@ class Registry:
         self._keyring = keyring
         self._tenants: dict[str, Tenant] = {}
         self.blocked_subjects = BlockedSubjects(log)
-        self.current_as_of = float("-inf")
+        self.current_until = float("-inf")
         self._voided = voided
         self._applied_seq = 0
         self._applied_more = asyncio.Condition()
@@ -106,9 +106,9 @@ class Registry:
         await self.catch_up(newest.seq)  # the newest commit alone may be about a key that does not sign
 
     async def catch_up(self, seq: int) -> None:
-        """Wait as `wait_until_applied` does, for at most `LEASE_SECONDS`. Raises `Unavailable` after that."""
+        """Wait as `wait_until_applied` does, for at most `CATCH_UP_SECONDS`. Raises `Unavailable` after that."""
         try:
-            async with asyncio.timeout(LEASE_SECONDS):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
                 await self.wait_until_applied(seq)
         except TimeoutError as error:
             raise Unavailable("this replica is behind the log") from error
@@ -167,7 +167,7 @@ class Registry:
 
     def is_current(self) -> bool:
         """Whether this replica may decide on its memory without asking the log."""
-        return asyncio.get_running_loop().time() < self.current_as_of + LEASE_SECONDS
+        return asyncio.get_running_loop().time() < self.current_until
 
     def apply(self, stored: StoredMessage) -> None:
         """Apply one registry commit. One that is not newer than its aggregate's last applied one changes nothing.

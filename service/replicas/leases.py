@@ -24,12 +24,14 @@ from events.log.stream import ensure_exactly
 from events.task_set import TaskSet
 from service.keys.mac_tokens import new_id
 from service.keys.seal import Seal
-from service.registry.registry import LEASE_SECONDS, Registry
+from service.registry.registry import Registry
 from service.replicas.broker_clock import Skew
 
 log = logging.getLogger("heirloom.replicas")
 
 STREAM = "REPLICAS"
+LEASE_SECONDS = 3.0
+"""How long a replica may decide on its memory after it was certainly current."""
 RENEW_SECONDS = 1.0
 REQUEST_SECONDS = 3.0
 """A request that takes longer is not answered with its decision, so a decision's settings are never older."""
@@ -58,9 +60,20 @@ def configuration(copies: int) -> dict[str, Any]:
 
 
 class Replicas:
-    """The lease of this replica, called `replica_id`, and the barrier over the leases of all of them."""
+    """The lease of this replica, called `replica_id`, and the barrier over the leases of all of them.
 
-    def __init__(self, connection: Connection, log: Log, registry: Registry, skew: Skew, seal: Seal) -> None:
+    `settled` returns when the requests that are under way now are answered.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: Log,
+        registry: Registry,
+        skew: Skew,
+        seal: Seal,
+        settled: Callable[[], Awaitable[None]],
+    ) -> None:
         self._connection = connection
         self._seal = seal
         self._log = log
@@ -68,7 +81,7 @@ class Replicas:
         self._skew = skew
         self.replica_id = new_id()
         self._jetstream = connection.jetstream(timeout=1)
-        self._settled: Callable[[], Awaitable[None]] = _nothing
+        self._settled = settled
         self._tasks = TaskSet()
         self._others = False
 
@@ -76,14 +89,13 @@ class Replicas:
         """Whether no other replica had a lease lately."""
         return not self._others
 
-    async def start(self, settled: Callable[[], Awaitable[None]], copies: int) -> None:
-        """Take a lease, and renew it. `settled` returns when the requests that are under way now are answered."""
+    async def start(self, copies: int) -> None:
+        """Take a lease, and renew it."""
         await ensure_exactly(self._connection, configuration(copies), mends=True)
 
         async def asked(message: Msg) -> None:
             self._tasks.start(self._answer(message))
 
-        self._settled = settled
         await self._connection.subscribe(f"heirloom.applied.{self.replica_id}", cb=asked)
         await self._connection.flush()
         await self.renew()
@@ -92,7 +104,7 @@ class Replicas:
     async def stop(self) -> None:
         """Give up the lease. Later decisions read the log, since no barrier asks this replica any more."""
         await self._tasks.cancel()
-        self._registry.current_as_of = float("-inf")
+        self._registry.current_until = float("-inf")
         with contextlib.suppress(NatsError):
             await self._jetstream.purge_stream(STREAM, subject=f"heirloom.replica.{self.replica_id}")
 
@@ -155,7 +167,10 @@ class Replicas:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew the lease. The entry comes before the read: a replica that a barrier misses reads after its commit."""
+        """Renew the lease.
+
+        Publish the entry first, then read the log: a barrier either finds the entry, or its commit is in what is read.
+        """
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LEASE_SECONDS):
@@ -166,13 +181,9 @@ class Replicas:
         except (NatsError, Unavailable, TimeoutError) as error:
             log.info("the lease is not renewed: %s", type(error).__name__)
             return
-        self._registry.current_as_of = asked_at
+        self._registry.current_until = asked_at + LEASE_SECONDS
 
 
 def _answer_to(subject: str) -> bytes:
     """The subject that a reply is sealed for: it goes to an inbox, and must not be valid as a request."""
     return f"{subject}.answer".encode()
-
-
-async def _nothing() -> None:
-    """Before this replica serves, no request is under way."""

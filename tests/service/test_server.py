@@ -13,6 +13,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Asker, Limits
 from events.log import stream
+from events.task_set import TaskSet
 from service import accounts, received_request, refusal, request_handler
 from service.accounts import ANYBODY, AccountConnection
 from service.clients.authentication import ClientAuthentication
@@ -76,7 +77,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Serving, Conne
     )  # these endpoints need neither log nor registry
     await context.skew.measure(asking)
     answering, authentication = [AccountConnection(serving, ANYBODY)], cast("ClientAuthentication", _Authentication())
-    handler = RequestHandler(context, authentication, JsonLog(out))
+    handler = RequestHandler(context, authentication, JsonLog(out), TaskSet())
     server = Server(answering, handler, "0.0.0")
     await server.start()
     await serving.flush()  # the broker knows of it before anybody asks

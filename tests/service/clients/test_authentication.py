@@ -307,7 +307,7 @@ def _authentication(
     registry.apply(_commit(key_events.codec, f"tokens.acme.key.{kid}", 2, *key))
     issued = client_events.ClientSecretIssued(digest(secret)), client_events.ClientState(secret_hash=digest(secret))
     registry.apply(_commit(client_events.codec, "tokens.acme.client.web", 3, *issued))
-    registry.current_as_of = asyncio.get_running_loop().time() + 3600
+    registry.current_until = asyncio.get_running_loop().time() + 3600
     context = cast("Context", SimpleNamespace(log=log, registry=registry, rates=RequestRates(registry, now)))
     return ClientAuthentication(context, cast("UsedAssertions", None)), log
 

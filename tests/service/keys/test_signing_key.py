@@ -97,7 +97,7 @@ async def test_a_replica_behind_the_log_creates_no_keys(world: World, monkeypatc
     await ensure_keys(one, await world.tenant(one), "ES256")
     last = await world.log.last_setting()
     with monkeypatch.context() as impatient:
-        impatient.setattr(registry_module, "LEASE_SECONDS", 0.2)
+        impatient.setattr(registry_module, "CATCH_UP_SECONDS", 0.2)
         with pytest.raises(Unavailable, match="behind"):
             await ensure_keys(other, unaware, "ES256")
         with pytest.raises(Unavailable, match="behind"):

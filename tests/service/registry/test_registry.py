@@ -138,7 +138,7 @@ async def _known(world: World) -> Tenant:
     aggregate = subjects.key("acme", key.kid)
     written = await change(world.log, aggregate, lambda _: published)
     world.registry.apply(written.stored)
-    world.registry.current_as_of = asyncio.get_running_loop().time()
+    world.registry.current_until = asyncio.get_running_loop().time() + 3
     world.registry._applied_seq = written.stored.seq
     tenant = await world.registry.tenant("acme")
     assert tenant is not None
@@ -151,7 +151,7 @@ async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) ->
     await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
     remembered = await world.registry.client(tenant, "web")
     assert remembered is not None and not remembered.state.disabled, "by its lease it may"
-    world.registry.current_as_of = float("-inf")
+    world.registry.current_until = float("-inf")
     read = await world.registry.client(tenant, "web")
     assert read is not None and read.state.disabled
 
@@ -162,7 +162,7 @@ async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: W
     await _settle(world, subjects.tenant("acme"), configured)
     found = await world.registry.tenant("acme")
     assert found is not None and found.settings.access_token_ttl == 1, "by its lease it may"
-    world.registry.current_as_of = float("-inf")
+    world.registry.current_until = float("-inf")
     found = await world.registry.tenant("acme")
     assert found is not None and found.settings.access_token_ttl == 2
 

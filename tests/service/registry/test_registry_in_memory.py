@@ -213,7 +213,7 @@ def test_keys_rank_by_number_then_secret_then_name() -> None:
 def test_nothing_is_known_at_first() -> None:
     """There is no lease either, for the age of the memory is unknown."""
     new = registry()
-    assert (new.tenants(), new.known_tenant("acme"), new.current_as_of) == ([], None, float("-inf"))
+    assert (new.tenants(), new.known_tenant("acme"), new.current_until) == ([], None, float("-inf"))
     assert (new.void_until("acme", "web"), new.roles("acme"), new.max_connections("acme", "web")) == (None, {}, None)
     assert not new.ready.is_set()
 
@@ -389,7 +389,7 @@ def test_a_foreign_message_changes_nothing() -> None:
 
 async def current(made: Registry, seq: int = 0) -> None:
     """Give the registry a lease, and let it have followed the log to `seq`."""
-    made.current_as_of = asyncio.get_running_loop().time()
+    made.current_until = asyncio.get_running_loop().time() + 3
     made._applied_seq = seq
 
 
@@ -400,7 +400,7 @@ async def test_a_tenant_comes_from_memory_only_with_a_lease() -> None:
     await current(made, 2)
     assert await made.tenant("acme") is made.known_tenant("acme") and log.asked == []
     asked = ["tokens.acme.tenant", "tokens.acme.key.*"]
-    made.current_as_of -= registry_module.LEASE_SECONDS
+    made.current_until -= 3
     assert not made.is_current()
     assert await made.tenant("acme") is made.known_tenant("acme") and log.asked == asked
     for known in ((tenant(1),), (key(2, 1, "active"),), ()):
@@ -437,7 +437,7 @@ async def test_a_client_comes_from_memory_only_with_a_lease() -> None:
     assert known is acme.clients["web"] and known is not None and known.stored.seq == 1 and log.asked == []
     found = await made.client(acme, "other")
     assert isinstance(found, Client) and found.stored.seq == 3
-    made.current_as_of = float("-inf")
+    made.current_until = float("-inf")
     newer = await made.client(acme, "web")
     assert newer is not None and newer.rules.access_token_ttl == 2
     assert log.asked == ["tokens.acme.client.other", "tokens.acme.client.web"]
@@ -450,10 +450,10 @@ async def test_a_lease_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     made = registry()
     now = asyncio.get_running_loop().time()
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
-    for age, is_current in ((0.0, True), (registry_module.LEASE_SECONDS / 2, True), (4.0, False)):
-        made.current_as_of = now - age
+    for left, is_current in ((3.0, True), (1.5, True), (-1.0, False)):
+        made.current_until = now + left
         assert made.is_current() == is_current
-    made.current_as_of, now = 0.0, registry_module.LEASE_SECONDS
+    made.current_until = now
     assert not made.is_current()
 
 
@@ -461,7 +461,7 @@ async def test_waiting_for_a_commit_ends_once_it_is_applied(monkeypatch: pytest.
     """Or after a while, with the error that the replica is behind."""
     made = registry()
     await made.catch_up(0)
-    monkeypatch.setattr(registry_module, "LEASE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_module, "CATCH_UP_SECONDS", 0.01)
     with pytest.raises(Unavailable, match="this replica is behind the log"):
         await made.catch_up(1)
     made._applied_seq = 1

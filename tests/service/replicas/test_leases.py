@@ -17,10 +17,10 @@ from events.log.jetstream_api import Unavailable
 from events.log.log import Log
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
-from service.registry.registry import LEASE_SECONDS, Registry
+from service.registry.registry import Registry
 from service.replicas import leases as replicas
 from service.replicas.broker_clock import Skew
-from service.replicas.leases import REQUEST_SECONDS, Replicas, configuration
+from service.replicas.leases import LEASE_SECONDS, REQUEST_SECONDS, Replicas, configuration
 from tests.broker import Broker
 
 SEAL = Seal(Keyring({1: bytes(32)}))
@@ -45,7 +45,7 @@ class SlowRegistry:
     """A registry that has applied everything up to `applied`, and waits for more."""
 
     def __init__(self) -> None:
-        self.current_as_of = float("-inf")
+        self.current_until = float("-inf")
         self.applied = 0
         self.progress = asyncio.Condition()
 
@@ -76,17 +76,16 @@ class Replica:
     def __init__(self, connection: Connection) -> None:
         self.connection, self.log, self.registry = connection, SlowLog(), SlowRegistry()
         parts = cast("Log", self.log), cast("Registry", self.registry), cast("Skew", RightClock(connection))
-        self.leases = Replicas(connection, *parts, SEAL)
         self.answered = asyncio.Event()
         self.answered.set()
+        self.leases = Replicas(connection, *parts, SEAL, self._settled)
 
     async def start(self) -> None:
         """Take the first lease; requests are at work while `answered` is not set."""
+        await self.leases.start(1)
 
-        async def settled() -> None:
-            await self.answered.wait()
-
-        await self.leases.start(settled, 1)
+    async def _settled(self) -> None:
+        await self.answered.wait()
 
 
 @asynccontextmanager
@@ -118,19 +117,20 @@ async def test_a_lease_counts_from_before_its_renewal(replica: Replica) -> None:
 
     replica.log.before_read = read_slowly
     await replica.leases.renew()
-    assert replica.registry.current_as_of <= reading[0]
+    assert replica.registry.current_until <= reading[0] + LEASE_SECONDS
 
 
 async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """It decides from memory again once it has applied the newest setting."""
-    monkeypatch.setattr(replicas, "LEASE_SECONDS", SOON)
-    before = replica.registry.current_as_of
+    before = replica.registry.current_until
     replica.log.newest = 7
-    await replica.leases.renew()
-    assert replica.registry.current_as_of == before
+    with monkeypatch.context() as impatient:
+        impatient.setattr(replicas, "LEASE_SECONDS", SOON)
+        await replica.leases.renew()
+    assert replica.registry.current_until == before
     await replica.registry.apply_up_to(7)
     await replica.leases.renew()
-    assert replica.registry.current_as_of > before
+    assert replica.registry.current_until > before
 
 
 async def test_a_replica_that_returned_its_lease_decides_nothing_from_memory(replica: Replica) -> None:
@@ -139,10 +139,10 @@ async def test_a_replica_that_returned_its_lease_decides_nothing_from_memory(rep
     purge = replica.leases._jetstream.purge_stream
 
     async def look(*arguments: Any, **options: Any) -> bool:
-        left.append(replica.registry.current_as_of)
+        left.append(replica.registry.current_until)
         return await purge(*arguments, **options)
 
-    assert replica.registry.current_as_of > float("-inf")
+    assert replica.registry.current_until > float("-inf")
     replica.leases._jetstream.purge_stream = look  # type: ignore[method-assign]
     await replica.leases.stop()
     assert left == [float("-inf")] and await replica.leases.holders() == []
@@ -294,9 +294,9 @@ async def test_a_lease_is_renewed(replica: Replica, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(replicas, "RENEW_SECONDS", 0.01)
     await replica.start()
     for _ in range(2):
-        before = replica.registry.current_as_of
+        before = replica.registry.current_until
         async with asyncio.timeout(10):
-            while replica.registry.current_as_of == before:
+            while replica.registry.current_until == before:
                 await asyncio.sleep(0.01)
 
 
@@ -327,10 +327,9 @@ async def test_the_broker_is_asked_for_lease_holders(answer: Exception | bytes) 
         jetstream=lambda **options: asked.append((options,)), jetstream_api="$JS.API", request=request
     )
     nothing = cast("Any", None)
-    leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing, SEAL)
+    leases = Replicas(cast("Any", connection), nothing, cast("Any", SlowRegistry()), nothing, SEAL, nothing)
     assert asked.pop() == ({"timeout": 1},)
     assert leases.is_alone()
-    await leases._apply(0)  # it has no requests before it serves
     with pytest.raises(Unavailable, match="who else serves cannot be read now"):
         await leases.holders()
     question = b'{"subjects_filter":"heirloom.replica.*"}'
