@@ -13,6 +13,7 @@ import pytest
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
+from events.log.log import Log
 from tests.broker import Broker, broker
 
 hypothesis.settings.register_profile("heirloom", deadline=None)  # an example's time depends on the machine
@@ -48,6 +49,14 @@ async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
     await stream.ensure(connection, stream.Required())
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def log(connection: Connection) -> Log:
+    """The empty log, ready to be appended to."""
+    log = Log(connection)
+    await log.start()
+    return log
 
 
 @pytest.hookimpl(wrapper=True)

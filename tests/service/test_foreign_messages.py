@@ -1,7 +1,6 @@
 """A foreign message on top of an aggregate decides nothing and ends nothing (ADR 0024)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.family import codec
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.log import stream
 from events.log.log import Log
 from service.decide.decision import Decision, Granted, Outcome, Refused
 from service.decide.issue import issue
@@ -71,14 +68,14 @@ class World:
 
 
 @pytest.fixture
-async def world(nats_server: Broker) -> AsyncIterator[World]:
+def world(connection: Connection, log: Log) -> World:
     """On a broker of its own."""
-    connection = await connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    log = Log(connection)
-    await log.start()
-    yield World(connection, log)
-    await connection.close()
+    return World(connection, log)
+
+
+def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
+    """The revocation of the family by an operator."""
+    return revoke(loaded.state, Revoke("operator", "a test"))
 
 
 @pytest.mark.parametrize("last_part", ["live", "revoked"])
@@ -106,9 +103,6 @@ async def test_a_family_continues_under_messages_with_any_headers(
     assert isinstance(await world.refresh(0, world.elsewhere()), Granted)
     await store(world.connection, nats_server.url, "tokens.acme.family.f.revoked", headers)
 
-    def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
-        return revoke(loaded.state, Revoke("operator", "a test"))
-
     assert (await world.elsewhere().decide("acme", "f", "operator", end)).seq == 5
 
 
@@ -116,9 +110,6 @@ async def test_a_foreign_message_revives_no_family(world: World) -> None:
     """Its old tokens stay dead too."""
     await world.open()
     await world.refresh(0)
-
-    def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
-        return revoke(loaded.state, Revoke("operator", "a test"))
 
     await world.families.decide("acme", "f", "operator", end)
     await world.write("tokens.acme.family.f.live")

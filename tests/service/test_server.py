@@ -108,7 +108,8 @@ class _Slow:
 def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
     """The endpoint `token` works on two requests at once; at most two of each client wait."""
     slow = _Slow()
-    monkeypatch.setattr(request_handler, "WRITES", Limits(2, 2, 2, 4, 4, 2))
+    limits = Limits(at_once=2, of_tenant=2, of_client=2, waiting=4, waiting_of_tenant=4, waiting_of_client=2)
+    monkeypatch.setattr(request_handler, "WRITES", limits)
     _answer_by(monkeypatch, slow)
     return slow
 
@@ -200,7 +201,8 @@ async def test_a_request_through_an_edge_counts_as_its_clients(
     nats_server: Broker, slow: _Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its requests through an edge and its own share one queue, and take no turn of another client."""
-    monkeypatch.setattr(request_handler, "WRITES", Limits(4, 4, 2, 4, 4, 2))
+    limits = Limits(at_once=4, of_tenant=4, of_client=2, waiting=4, waiting_of_tenant=4, waiting_of_client=2)
+    monkeypatch.setattr(request_handler, "WRITES", limits)
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     flood = [asyncio.create_task(_ask(asking, "edge.token", b"web")) for _ in range(4)]
     await _until(lambda: server.handler.waiting == 2)

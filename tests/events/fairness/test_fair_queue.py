@@ -134,7 +134,9 @@ def fill(queue: FairQueue[int], asker: Asker) -> None:
 
 def test_a_flood_delays_another_asker_by_at_most_one_request() -> None:
     """However many requests wait, a new asker is next but one."""
-    queue = FairQueue[int](Limits(4, 4, 4, 100, 100, 100))
+    queue = FairQueue[int](
+        Limits(at_once=4, of_tenant=4, of_client=4, waiting=100, waiting_of_tenant=100, waiting_of_client=100)
+    )
     fill(queue, ("acme", "flood"))
     assert not queue.begins(("acme", "quiet")) and queue.waits(("acme", "quiet"), 1)
     assert ("acme", "quiet") in begun(queue, 2)
@@ -142,7 +144,9 @@ def test_a_flood_delays_another_asker_by_at_most_one_request() -> None:
 
 def test_a_tenant_with_many_clients_has_no_more_turns_than_another() -> None:
     """Tenants take turns first: twenty flooding clients of a tenant count as one."""
-    queue = FairQueue[int](Limits(4, 4, 4, 1000, 1000, 10))
+    queue = FairQueue[int](
+        Limits(at_once=4, of_tenant=4, of_client=4, waiting=1000, waiting_of_tenant=1000, waiting_of_client=10)
+    )
     for client in ("flood", *(f"c{number}" for number in range(20))):
         fill(queue, ("acme", client))
     for _ in range(3):

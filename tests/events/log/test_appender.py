@@ -19,20 +19,22 @@ from tests.broker import Broker
 _numbers = itertools.count()
 
 
-@pytest.fixture
-async def log(connection: Connection) -> Log:
-    """An empty log."""
-    log = Log(connection)
-    await log.start()
-    return log
-
-
 def fresh() -> Aggregate:
     return family("acme", f"family{next(_numbers)}")
 
 
 async def append(log: Log, aggregate: Aggregate, body: bytes, expected: int) -> int:
     return await log.append(aggregate.live, aggregate.filter, body, expected)
+
+
+async def append_once_it_is_back(log: Log, aggregate: Aggregate, body: bytes, expected: int) -> int:
+    """Append as soon as the broker is available."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await append(log, aggregate, body, expected)
+            except Unavailable:
+                await asyncio.sleep(0.05)
 
 
 async def test_only_one_of_many_writers_wins(log: Log) -> None:
@@ -103,13 +105,7 @@ async def test_a_missing_broker_is_unavailable_within_two_seconds(nats_server: B
         async with asyncio.timeout(2):
             await append(log, aggregate, b"meanwhile", first)
     nats_server.start()
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                second = await append(log, aggregate, b"after", first)
-                break
-            except Unavailable:
-                await asyncio.sleep(0.05)
+    second = await append_once_it_is_back(log, aggregate, b"after", first)
     last = await log.newest(aggregate.filter)
     assert last is not None and (last.seq, last.body) == (second, b"after")
 
@@ -130,14 +126,7 @@ async def test_reading_continues_after_a_crash_of_the_broker(nats_server: Broker
         if number == 20:
             nats_server.kill()
             nats_server.start()
-        aggregate = fresh()
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    await append(log, aggregate, b"%d" % number, 0)
-                    break
-                except Unavailable:
-                    await asyncio.sleep(0.05)
+        await append_once_it_is_back(log, fresh(), b"%d" % number, 0)
     async with asyncio.timeout(15):
         await following
     await connection.close()

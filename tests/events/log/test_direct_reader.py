@@ -1,6 +1,7 @@
 """Reading the log by batched direct get: all of it in order, despite gaps, cut replies, stale replicas and restarts."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,14 @@ LOG = eventful_log()
 END = len(LOG)
 BEHIND, BEYOND = "behind.API", 1 << 40
 STARTED = datetime.now(UTC)
+
+
+@pytest.fixture
+async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
+    """A connection to a broker without a log."""
+    connection = await connect(nats_server.url, "test")
+    yield connection
+    await connection.close()
 
 
 async def write(connection: Connection, log: list[StoredMessage] = LOG, missing: tuple[int, ...] = ()) -> None:
@@ -62,10 +71,9 @@ def timeless(found: list[StoredMessage]) -> list[StoredMessage]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+async def test_any_part_of_the_log(connection: Connection, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Any range, also past the end; one family, one commit, or nothing; with requests of any size."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", size)
-    connection = await connect(nats_server.url, "test")
     await write(connection)
     for start, until in ((1, END), (1, 1), (9, 23), (END, END), (1, 1 << 60)):
         assert await everything(connection, start, until=until) == LOG[start - 1 : until]
@@ -77,31 +85,26 @@ async def test_any_part_of_the_log(nats_server: Broker, monkeypatch: pytest.Monk
     third = await message_at(connection, 3)
     assert third is not None and timeless([third]) == [LOG[2]]
     assert await message_at(connection, END + 1) is None
-    await connection.close()
 
 
 @pytest.mark.parametrize("missing", [(1,), (2, 3), tuple(range(5, 40)), (END - 1, END), tuple(range(1, END + 1))])
 async def test_missing_messages_are_left_out(
-    nats_server: Broker, monkeypatch: pytest.MonkeyPatch, missing: tuple[int, ...]
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, missing: tuple[int, ...]
 ) -> None:
     """At the beginning, within, at the end, or over several requests: all others are read once."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
-    connection = await connect(nats_server.url, "test")
     await write(connection, missing=missing)
     rest = [stored for stored in LOG if stored.seq not in missing]
     assert await everything(connection, until=END) == rest
     of_family = [stored for stored in rest if ".family." in stored.subject]
     assert await everything(connection, until=END, filter="tokens.*.family.*.*") == of_family
-    await connection.close()
 
 
-async def test_requests_may_be_cut_short(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_may_be_cut_short(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker sends less than requested if it is much; no message is left out."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_BYTES", 3000)
-    connection = await connect(nats_server.url, "test")
     await write(connection)
     assert await everything(connection, until=END) == LOG
-    await connection.close()
 
 
 async def test_a_broker_killed_while_reading(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +131,7 @@ async def test_a_broker_killed_while_reading(nats_server: Broker, monkeypatch: p
 
 @pytest.mark.parametrize("lost", [1, 5, 8, 9])
 async def test_an_incomplete_reply_is_requested_again(
-    nats_server: Broker, monkeypatch: pytest.MonkeyPatch, lost: int
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
     """Its first or last message, one within, or its end is lost: that is no gap."""
     monkeypatch.setattr("events.log.direct_reader.REQUEST_SIZE", 8)
@@ -142,15 +145,12 @@ async def test_an_incomplete_reply_is_requested_again(
             take(request, headers, body)
 
     monkeypatch.setattr(DirectGet, "receive", lose)
-    connection = await connect(nats_server.url, "test")
     await write(connection)
     assert await everything(connection, until=END) == LOG
-    await connection.close()
 
 
-async def test_it_follows_the_log(nats_server: Broker) -> None:
+async def test_it_follows_the_log(connection: Connection) -> None:
     """Without an end it waits for new commits."""
-    connection = await connect(nats_server.url, "test")
     await write(connection, LOG[:5])
     found: list[StoredMessage] = []
     async with aclosing(read_direct(connection, 3)) as batches:
@@ -161,7 +161,6 @@ async def test_it_follows_the_log(nats_server: Broker) -> None:
             for stored in LOG[5:]:
                 await connection.jetstream().publish(stored.subject, stored.body)
     assert timeless(found) == LOG[2:]
-    await connection.close()
 
 
 class Behind:
@@ -189,9 +188,8 @@ class Behind:
 
 
 @pytest.mark.parametrize("filter", [EVERYTHING, "tokens.*.family.*.*"])
-async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest.MonkeyPatch, filter: str) -> None:
+async def test_a_replica_that_is_behind(connection: Connection, monkeypatch: pytest.MonkeyPatch, filter: str) -> None:
     """It is asked again until it has what the leader has; one that stays behind is an error."""
-    connection = await connect(nats_server.url, "test")
     await write(connection)
     wanted = [stored for stored in LOG if filter == EVERYTHING or ".family." in stored.subject]
     replica = Behind(connection, 20)
@@ -205,13 +203,11 @@ async def test_a_replica_that_is_behind(nats_server: Broker, monkeypatch: pytest
     monkeypatch.setattr("events.log.direct_reader.STALL_TIMEOUT_SECONDS", 0.3)
     with pytest.raises(Unavailable, match="less than the log's leader"):
         await everything(connection, until=END, filter=filter)
-    await connection.close()
 
 
-async def test_a_silent_leader_is_no_end_of_the_log(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_leader_is_no_end_of_the_log(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """The replica has no more, and it is unknown whether the log has: the read is incomplete."""
     monkeypatch.setattr("events.log.jetstream_api.REPLY_TIMEOUT_SECONDS", 0.1)
-    connection = await connect(nats_server.url, "test")
     await write(connection)
     replica = Behind(connection, 20)
     replica.leader_is_silent = True
@@ -225,13 +221,10 @@ async def test_a_silent_leader_is_no_end_of_the_log(nats_server: Broker, monkeyp
     await replica.refused.wait()
     replica.at, replica.leader_is_silent = END, False
     assert await reading == LOG
-    await connection.close()
 
 
-async def test_verify_names_the_first_missing_sequence(nats_server: Broker) -> None:
-    connection = await connect(nats_server.url, "test")
+async def test_verify_names_the_first_missing_sequence(connection: Connection) -> None:
     await write(connection, missing=(9, 10, 30))
     fault = (await verify_log(connection, END, lambda _: None)).fault
     assert fault is not None
     assert fault.seq == 9
-    await connection.close()

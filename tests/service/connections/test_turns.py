@@ -27,6 +27,9 @@ from service.connections.auth_callout import Callout
 ANY_QUERY = Query(AuditRequest, lambda _context, _request: {})
 
 
+ONE_AT_ONCE = Limits(at_once=1, of_tenant=1, of_client=1, waiting=3, waiting_of_tenant=3, waiting_of_client=3)
+
+
 class Slow:
     """Work that lasts until `go` is released, and records who has begun."""
 
@@ -63,15 +66,16 @@ async def ended(slow: Slow, *tasks: asyncio.Task[Any]) -> AsyncIterator[None]:
     await asyncio.gather(*tasks)
 
 
+async def take(turns: Turns, slow: Slow, who: str) -> None:
+    """Work in the turn of a client of acme."""
+    async with turns.of(("acme", who)):
+        await slow(who)
+
+
 async def test_a_cancelled_one_keeps_no_turn() -> None:
     """Neither while it waits nor while it works."""
-    turns, slow = Turns(Limits(1, 1, 1, 3, 3, 3)), Slow()
-
-    async def take(who: str) -> None:
-        async with turns.of(("acme", who)):
-            await slow(who)
-
-    first, second, third = (asyncio.create_task(take(who)) for who in ("first", "second", "third"))
+    turns, slow = Turns(ONE_AT_ONCE), Slow()
+    first, second, third = (asyncio.create_task(take(turns, slow, who)) for who in ("first", "second", "third"))
     await slow.until("first")
     second.cancel()
     first.cancel()
@@ -83,7 +87,7 @@ async def test_a_cancelled_one_keeps_no_turn() -> None:
 
 
 async def test_one_that_is_cancelled_as_its_turn_comes_keeps_none() -> None:
-    turns, slow = Turns(Limits(1, 1, 1, 3, 3, 3)), Slow()
+    turns, slow = Turns(ONE_AT_ONCE), Slow()
 
     async def take(who: str) -> None:
         async with turns.of(("acme", who)):
@@ -100,22 +104,19 @@ async def test_one_that_is_cancelled_as_its_turn_comes_keeps_none() -> None:
 
 
 async def test_without_room_a_request_is_refused_at_once() -> None:
-    turns, slow = Turns(Limits(1, 1, 1, 1, 1, 1)), Slow()
-
-    async def take() -> None:
-        async with turns.of(("acme", "")):
-            await slow("acme")
-
-    two = [asyncio.create_task(take()) for _ in range(2)]
-    await slow.until("acme")
+    turns = Turns(Limits(at_once=1, of_tenant=1, of_client=1, waiting=1, waiting_of_tenant=1, waiting_of_client=1))
+    slow = Slow()
+    two = [asyncio.create_task(take(turns, slow, "web")) for _ in range(2)]
+    await slow.until("web")
     async with ended(slow, *two):
         with pytest.raises(NoRoom):
-            await take()
+            await take(turns, slow, "web")
 
 
 async def test_one_tenants_cut_offs_delay_no_other_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orders have bounds for each tenant and kind: others begin at once, and one too many is refused."""
-    monkeypatch.setattr(admin, "LIMITS", Limits(8, 3, 2, 8, 8, 2))
+    limits = Limits(at_once=8, of_tenant=3, of_client=2, waiting=8, waiting_of_tenant=8, waiting_of_client=2)
+    monkeypatch.setattr(admin, "LIMITS", limits)
     turns, slow = Turns(admin.LIMITS), Slow()
 
     async def block(_context: Any, tenant: str, _body: bytes) -> bytes:
@@ -141,7 +142,8 @@ async def test_one_tenants_queries_delay_no_other_tenant(monkeypatch: pytest.Mon
     """However many heavy queries an auditor sends, other tenants and other kinds find room."""
     slow = Slow()
     monkeypatch.setattr(audit_queries, "QUERIES", dict.fromkeys(("families", "search"), ANY_QUERY))
-    monkeypatch.setattr(audit_queries, "LIMITS", Limits(4, 3, 2, 8, 8, 2))
+    limits = Limits(at_once=4, of_tenant=3, of_client=2, waiting=8, waiting_of_tenant=8, waiting_of_client=2)
+    monkeypatch.setattr(audit_queries, "LIMITS", limits)
 
     async def log_end() -> int:
         return 0
@@ -222,7 +224,8 @@ async def test_histories_are_replayed_one_at_a_time_and_tenants_take_turns(monke
 
 async def test_a_flood_of_one_host_keeps_no_other_host_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts take turns at the callout; one that waits too long is not answered, so that it reconnects."""
-    monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 2, 2, 4, 2, 2))
+    limits = Limits(at_once=4, of_tenant=2, of_client=2, waiting=4, waiting_of_tenant=2, waiting_of_client=2)
+    monkeypatch.setattr(callout_module, "LIMITS", limits)
     nobody = cast("Any", None)
     monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
     callout, slow = Callout(nobody, nobody, nobody, "seed"), Slow()
@@ -248,7 +251,8 @@ async def test_a_flood_of_one_host_keeps_no_other_host_out(monkeypatch: pytest.M
 
 async def test_waiting_for_a_count_holds_no_turn_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client at its bound does not delay other clients of the same host."""
-    monkeypatch.setattr(callout_module, "LIMITS", Limits(4, 1, 1, 4, 2, 2))
+    limits = Limits(at_once=4, of_tenant=1, of_client=1, waiting=4, waiting_of_tenant=2, waiting_of_client=2)
+    monkeypatch.setattr(callout_module, "LIMITS", limits)
     monkeypatch.setattr(nkeys, "from_seed", lambda _seed: SimpleNamespace(public_key=b"A"))
     slow, nobody = Slow(), cast("Any", None)
 

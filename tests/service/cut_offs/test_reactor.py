@@ -12,7 +12,6 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
 from events.aggregates import subject as person
 from events.aggregates import subjects
-from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.jetstream.pull_consumer import DeliveryFailed, PullConsumer
 from events.log.log import Log
@@ -26,36 +25,31 @@ from tests.broker import Broker
 from tests.events.log.foreign_headers import HEADERS, store
 
 
-async def test_a_message_at_work_is_not_redelivered(nats_server: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_at_work_is_not_redelivered(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the work takes; afterwards, without an acknowledgement, the next replica receives it."""
     ack_wait = 0.4
     monkeypatch.setattr(reactor, "ACK_WAIT_SECONDS", ack_wait)
-    connection = await connect(nats_server.url, "test")
-    try:
-        jetstream = connection.jetstream()
-        await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
-        await jetstream.add_consumer(
-            "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=ack_wait)
-        )
-        await jetstream.publish("work", b"a cut-off")
-        one, other = [await jetstream.pull_subscribe_bind("shared", "WORK") for _ in range(2)]
-        (message,) = await one.fetch(1, timeout=5)
-        async with reactor._kept(message):
-            with pytest.raises(NatsTimeoutError):
-                await other.fetch(1, timeout=4 * ack_wait)
-        (again,) = await other.fetch(1, timeout=5)
-        assert again.metadata.num_delivered == 2
-    finally:
-        await connection.close()
+    jetstream = connection.jetstream()
+    await jetstream.add_stream(StreamConfig(name="WORK", subjects=["work"]))
+    await jetstream.add_consumer(
+        "WORK", ConsumerConfig(durable_name="shared", ack_policy=AckPolicy.EXPLICIT, ack_wait=ack_wait)
+    )
+    await jetstream.publish("work", b"a cut-off")
+    one, other = [await jetstream.pull_subscribe_bind("shared", "WORK") for _ in range(2)]
+    (message,) = await one.fetch(1, timeout=5)
+    async with reactor._kept(message):
+        with pytest.raises(NatsTimeoutError):
+            await other.fetch(1, timeout=4 * ack_wait)
+    (again,) = await other.fetch(1, timeout=5)
+    assert again.metadata.num_delivered == 2
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
 async def test_cut_offs_are_completed_behind_foreign_messages(
-    nats_server: Broker, connection: Connection, headers: bytes
+    nats_server: Broker, connection: Connection, log: Log, headers: bytes
 ) -> None:
     """A foreign message with any headers is acknowledged; a cut-off from before the consumer is completed."""
-    log, foreign = Log(connection), await store(connection, nats_server.url, "tokens.acme.tenant", headers)
-    await log.start()
+    foreign = await store(connection, nats_server.url, "tokens.acme.tenant", headers)
     blocked = await block_alice(log)
     async with reacting(connection, log) as completed:
         assert {await completed.get(), await completed.get()} == {foreign, blocked}
@@ -103,10 +97,8 @@ ANOTHERS = {
 
 
 @pytest.mark.parametrize("kind", ANOTHERS)
-async def test_a_consumer_with_another_configuration_is_replaced(kind: str, connection: Connection) -> None:
+async def test_a_consumer_with_another_configuration_is_replaced(kind: str, connection: Connection, log: Log) -> None:
     """Cut-offs from before are carried out, and the consumer has our configuration."""
-    log = Log(connection)
-    await log.start()
     blocked = await block_alice(log)
     wanted = ConsumerConfig(
         durable_name=CONSUMER,
@@ -130,8 +122,6 @@ async def test_a_consumer_with_another_configuration_is_replaced(kind: str, conn
 
 async def test_the_reactors_own_consumer_is_kept(connection: Connection) -> None:
     """It keeps its acknowledgements."""
-    log = Log(connection)
-    await log.start()
     for _ in range(2):
         await Reactor(connection, cast("AdminContext", None)).start()
     jetstream = connection.jetstream()
@@ -141,14 +131,12 @@ async def test_the_reactors_own_consumer_is_kept(connection: Connection) -> None
 
 
 async def test_a_lasting_refusal_is_logged_as_an_error_once(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    connection: Connection, log: Log, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else nobody would notice among frequent lines of lower level that no cut-off is carried out."""
     monkeypatch.setattr(reactor, "FAILURES_BEFORE_ERROR", 3)
     monkeypatch.setattr(reactor, "RETRY_SECONDS", 0)
     caplog.set_level("INFO", "heirloom.reactor")
-    log = Log(connection)
-    await log.start()
     await connection.jetstream().delete_stream(subjects.STREAM)
     async with reacting(connection, log):
         while len(caplog.records) < 6:

@@ -1,7 +1,6 @@
 """Registering, disabling and enabling clients: who gets a secret, and which earlier tokens stay void."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,7 +32,7 @@ from service.registry.registry import Registry
 from service.replicas.broker_clock import Skew
 from tests.broker import Broker
 from tests.service.decide.given import at
-from tests.service.tenants import log_of_acme
+from tests.service.tenants import configure_acme
 
 DISABLED = evolve(None, ClientDisabled("leaked", at(10)))
 AGGREGATE = subjects.client("acme", "web")
@@ -135,12 +134,12 @@ class World:
 
 
 @pytest.fixture
-async def world(nats_server: Broker) -> AsyncIterator[World]:
+async def world(log: Log) -> World:
     """A replica whose client is not disabled."""
-    async with log_of_acme(nats_server) as (_, log):
-        registered = (ClientConfigured(ClientSettings()),)
-        await change(log, AGGREGATE, lambda _: registered)
-        yield World(log)
+    await configure_acme(log)
+    registered = (ClientConfigured(ClientSettings()),)
+    await change(log, AGGREGATE, lambda _: registered)
+    return World(log)
 
 
 async def test_enabling_waits_until_the_disabling_is_complete(world: World) -> None:

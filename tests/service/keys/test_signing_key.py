@@ -22,8 +22,7 @@ from service.registry import registry as registry_module
 from service.registry.change_aggregate import change
 from service.registry.registry import Registry
 from service.registry.tenant import Tenant
-from tests.broker import Broker
-from tests.service.tenants import log_of_acme
+from tests.service.tenants import configure_acme
 
 KEYS = Keyring({1: b"a" * 32, 2: b"b" * 32})
 
@@ -80,12 +79,12 @@ def _standing(tenant: Tenant) -> list[tuple[int, str]]:
 
 
 @pytest.fixture
-async def world(nats_server: Broker) -> AsyncIterator[World]:
+async def world(connection: Connection, log: Log) -> AsyncIterator[World]:
     """On a broker of its own."""
-    async with log_of_acme(nats_server) as (connection, log):
-        world = World(connection, log)
-        yield world
-        await end(world.following)
+    await configure_acme(log)
+    world = World(connection, log)
+    yield world
+    await end(world.following)
 
 
 async def test_a_replica_behind_the_log_creates_no_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

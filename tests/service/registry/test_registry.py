@@ -1,7 +1,6 @@
 """A replica's registry follows the log, and does not decide on its memory after it has stopped following."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from events.aggregates import role as role_events
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.log import stream
 from events.log.log import Log
 from events.log.stored_message import StoredMessage
 from service import clock
@@ -27,7 +24,6 @@ from service.keys.signing_key import SigningKey
 from service.registry.change_aggregate import change
 from service.registry.registry import Registry
 from service.registry.tenant import Tenant
-from tests.broker import Broker
 
 
 class World:
@@ -48,14 +44,9 @@ class World:
 
 
 @pytest.fixture
-async def world(nats_server: Broker, tmp_path: Path) -> AsyncIterator[World]:
+def world(connection: Connection, log: Log, tmp_path: Path) -> World:
     """On a broker of its own."""
-    connection = await connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
-    log = Log(connection)
-    await log.start()
-    yield World(connection, log, tmp_path / "keyring.json")
-    await connection.close()
+    return World(connection, log, tmp_path / "keyring.json")
 
 
 async def test_an_unreadable_keyring_ends_following(world: World) -> None:
