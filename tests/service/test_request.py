@@ -197,9 +197,9 @@ def test_a_parameter_of_a_wrong_type_is_named(body: bytes, said: str) -> None:
 
 @pytest.mark.parametrize("name", TokenRequest.__struct_fields__)
 def test_a_retry_repeats_every_parameter(name: str) -> None:
-    """CONTRACT §2: with another verifier, redirect URI or whatever parameter it is another request under that key.
+    """CONTRACT §2: another value of any parameter makes another request under that key.
 
-    But for `client_id`, which only repeats who asks.
+    Except for `client_id`, which only repeats the client.
     """
     request = Request("acme", "web", b"", {"Idempotency-Key": "k"})
     asked = TokenRequest(**dict.fromkeys(TokenRequest.__struct_fields__, "one"))

@@ -58,13 +58,12 @@ class _Authentication:
 
 
 class Serving(NamedTuple):
-    """A server with its handler."""
+    """A server and its handler."""
 
     server: Server
     handler: RequestHandler
 
     async def drain(self) -> None:
-        """As the server."""
         await self.server.drain()
 
 
@@ -80,7 +79,7 @@ async def _serving(nats_server: Broker, out: io.BytesIO) -> tuple[Serving, Conne
     handler = RequestHandler(context, authentication, JsonLog(out), TaskSet())
     server = Server(answering, handler, "0.0.0")
     await server.start()
-    await serving.flush()  # the broker knows of it before anybody asks
+    await serving.flush()  # the broker knows the subscription before anybody asks
     return Serving(server, handler), serving, asking
 
 
@@ -211,7 +210,7 @@ async def test_a_request_through_an_edge_counts_as_its_clients(
     }
     settling = asyncio.create_task(
         server.handler.settled()
-    )  # who is proved already may wait, and is under way all the same
+    )  # already authenticated ones may wait, and are at work all the same
     for _ in range(3):
         slow.go.release()
     await _until(lambda: slow.began.qsize() == 4)
@@ -345,7 +344,7 @@ async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch
     _answer_by(monkeypatch, refuses_the_first)
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     answers = [await _ask(asking) for _ in range(3)]
-    await server.handler.settled()  # what is answered is counted a moment later
+    await server.handler.settled()  # a reply is counted a moment later
     told = json.loads((await asking.request("$SRV.STATS.heirloom", timeout=5)).data)
     [token] = [endpoint for endpoint in told["endpoints"] if endpoint["name"] == "token"]
     await server.drain()

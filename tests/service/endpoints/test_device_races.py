@@ -41,7 +41,7 @@ TENANT, ROUNDS, MINUTES = "acme", 12, 10
 
 
 async def _registered(*_: object) -> SimpleNamespace:
-    """A tenant, or a client that may ask for what these devices ask for."""
+    """A tenant, or a client that may request what these devices request."""
     return SimpleNamespace(state=ClientState(), rules=replace(RULES, grant_types=(DEVICE_GRANT,)))
 
 
@@ -60,28 +60,28 @@ class Replica:
         self._caller = cast("Caller", SimpleNamespace(context=parts, tenant=tenant, client=login, actor="client:login"))
 
     async def start(self) -> None:
-        """Ready to serve."""
+        """Start the parts."""
         await stream.ensure(self.connection, stream.Required())
         await self.log.start()
         await self.waiting.start(1)
         await self.guesses.start(1)
 
     async def begin(self, family_id: str, minutes: float = MINUTES) -> None:
-        """A device asks."""
+        """Begin a device authorization."""
         asked = DeviceAuthorizationStarted("tv", "read", ("aud",), "seed", clock.now() + timedelta(minutes=minutes))
         assert await self.waiting.add(TENANT, family_id, asked, 100)
 
     async def answer(self, family_id: str, *, approved: bool = True, sub: str = "alice") -> str:
-        """A person answers: what the login service is told."""
-        said = answering(approved, now=clock.now(), sub=sub)
+        """Answer as a person; return `ok` or the error's code."""
+        answered = answering(approved, now=clock.now(), sub=sub)
         try:
-            await answer(self._caller, family_id, said)
+            await answer(self._caller, family_id, answered)
         except OAuthError as refusal:
             return refusal.code
         return "ok"
 
     async def poll(self, family_id: str) -> str:
-        """The device asks whether it was approved: what it is told."""
+        """Poll as the device; return `ok` or the error's code."""
 
         def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:
             if loaded.state is None:
@@ -89,10 +89,10 @@ class Replica:
             command = redeeming_device_code(now=now, rules=replace(RULES, scope="read"), client_id="tv", jti=commit_id)
             return redeem_device_code(loaded.state, command)
 
-        return _told((await device_code.poll(self._caller, family_id, decide)).outcome)
+        return _error_of((await device_code.poll(self._caller, family_id, decide)).outcome)
 
     async def events(self, family_id: str) -> list[str]:
-        """All that the log holds of it, in order."""
+        """The types of the family's events, in order."""
         found: list[StoredMessage] = []
         after = 0
         while (following := await self.log.next_after(family(TENANT, family_id), after)) is not None:
@@ -101,13 +101,13 @@ class Replica:
         return [type_of(event) for each in found for event in codec.decode(each.body).events]
 
 
-def _told(outcome: Outcome) -> str:
+def _error_of(outcome: Outcome) -> str:
     return outcome.error.code if isinstance(outcome, Refused) else "ok"
 
 
 @pytest.fixture
 async def replicas(nats_server: Broker) -> AsyncIterator[tuple[Replica, Replica]]:
-    """Two on one broker."""
+    """Two replicas of one broker."""
     made = [Replica(await connect(nats_server.url, name, echo=False)) for name in ("one", "other")]
     for replica in made:
         await replica.start()

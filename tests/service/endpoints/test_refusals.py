@@ -46,7 +46,7 @@ OTHER_SEED = "another"
 
 
 class World:
-    """The tenant `acme` and one family, without a log; `written` is what was decided to happen."""
+    """The tenant `acme` and one family, without a log; `written` are the events of its decisions."""
 
     def __init__(self, state: FamilyState | None = None) -> None:
         self.family_id, self.state = new_id(), state
@@ -62,18 +62,18 @@ class World:
         self.context = cast("Context", parts)
 
     def register(self, client_id: str, *, disabled: bool = False, **settings: Any) -> None:
-        """A client of the tenant's."""
+        """Register a client of the tenant."""
         registered = ClientSettings(**({"scope": SCOPE} | settings))
         state = ClientState(registered, disabled=disabled)
         stored = StoredMessage(1, f"tokens.acme.client.{client_id}", b"")
         self.tenant.clients[client_id] = Client(client_id, state, self.tenant.rules_of(registered), stored)
 
     def mint(self, kind: MacTokens, seed: str) -> str:
-        """The family's token of number 0, or what somebody makes who does not know its seed."""
+        """The family's token of number 0, or with another seed a forged one."""
         return kind.mint(1, self.family_id, 0, seed)
 
     def asks(self, parameters: dict[str, Any], client_id: str = "web") -> Request:
-        """What that client asks."""
+        """The request of this client."""
         return Request("acme", client_id, msgspec.json.encode(parameters), {})
 
     async def _tenant(self, _name: str) -> Tenant:
@@ -187,7 +187,7 @@ AUTHORIZATION = {
 
 
 async def gives_code(world: World, error: str | None, **changes: str) -> None:
-    """Whether an authorization code is given, or else refused with this error, and nothing written."""
+    """An authorization code is issued, or refused with this error and without events."""
     asked = authorize.handle(world.context, world.asks(AUTHORIZATION | changes))
     if error is None:
         assert b'"code"' in await asked

@@ -117,7 +117,7 @@ async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
 
     await one.families.decide("acme", "f1", "client:web", _begun, new=True)
     for generation, replica in enumerate((other, one, other, one)):
-        for each in (*replicas, *replicas):  # as an answer that went the same way would have had to: there, then on
+        for each in (*replicas, *replicas):  # a reply would go the same way: first one replica, then the other
             await each.connection.flush()
         concluded = await replica.families.decide("acme", "f1", "client:web", present(generation))
         assert isinstance(concluded.outcome, Granted)
@@ -166,9 +166,9 @@ async def test_the_grace_time_begins_when_the_redemption_is_stored(
 async def test_no_family_goes_back_in_time(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    """A commit is never of an earlier time than the one before it: `audit verify` calls such a log BAD.
+    """No commit has an earlier time than the one before it; `audit verify` would report the log as BAD.
 
-    So the broker's clock was ahead for a while. What had expired by then, and its revocation was forgotten, stays so.
+    The broker's clock was ahead for a while: what had expired by it stays dead, although its revocation was forgotten.
     """
     one, other = replicas
     now = clock.now

@@ -1,4 +1,4 @@
-"""Families over a log in memory: what is asked of the log and of the people, and exactly what is appended."""
+"""Families on a log in memory: what is read of the log and of the people, and exactly what is appended."""
 
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -32,7 +32,7 @@ from tests.service.decide.given import RULES, answering, issuing, redeeming, red
 
 
 class World:
-    """The commits of one family, and one person. `asked` is what was asked for, in order."""
+    """The commits of one family, and one person; `asked` are the reads and appends, in order."""
 
     def __init__(self) -> None:
         self.commits: list[StoredMessage] = []
@@ -40,14 +40,12 @@ class World:
         self.asked: list[Any] = []
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
-        """As `Log.head`."""
         self.asked.append(("head", leader))
         if not self.commits:
             return NOTHING
         return Head(self.commits[-1], codec.decode(self.commits[-1].body), self.commits[-1].seq)
 
     async def append(self, place: str, filter: str, body: bytes, expected: int, *, guard: Any = None) -> int:
-        """As `Log.append`."""
         self.asked.append(("append", guard))
         if expected != (self.commits[-1].seq if self.commits else 0):
             raise Conflict
@@ -55,21 +53,19 @@ class World:
         return expected + 1
 
     def known(self, tenant: str, sub: str) -> BlockState:
-        """As `BlockedSubjects.known`."""
         self.asked.append(("known", tenant, sub))
         return self.remembered
 
     async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
-        """As `BlockedSubjects.newest`."""
         self.asked.append(("newest", tenant, sub, blocked_at))
         return self.person
 
     def replica(self) -> Families:
-        """One that remembers nothing."""
+        """A replica with an empty cache."""
         return Families(cast("Log", self), cast("BlockedSubjects", self))
 
     def newest_events(self) -> tuple[FamilyEvent, ...]:
-        """Those of the last commit."""
+        """The events of the last commit."""
         return codec.decode(self.commits[-1].body).events
 
 
@@ -78,27 +74,27 @@ ASKED = DeviceAuthorizationStarted("web", RULES.scope, ("aud",), "seed", clock.n
 
 
 def begun(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
-    """By an issue."""
+    """An issue."""
     return issue(loaded.state, issuing()._replace(now=now))
 
 
 def presented(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
-    """The first refresh token."""
+    """The redemption of the first refresh token."""
     return redeem(loaded.state, redeeming(0)._replace(now=now))
 
 
 def started(_loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
-    """By a device."""
+    """The request of a device."""
     return Decision(Done(), (ASKED,))
 
 
 def polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
-    """The device takes its tokens."""
+    """The redemption of the device code."""
     return redeem_device_code(loaded.state, redeeming_device_code(now=now, jti=jti))
 
 
 def approval(waiting: DeviceAuthorizationStarted | None = None) -> Decide:
-    """By alice, of a device that waits in the log, or of this one."""
+    """Alice's approval of a device that waits in the log, or of this one."""
 
     def approved(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
         return answer_device(loaded.state, answering(now=now, waiting=waiting))
@@ -106,8 +102,8 @@ def approval(waiting: DeviceAuthorizationStarted | None = None) -> Decide:
     return approved
 
 
-async def test_what_is_new_is_appended_under_the_persons_guard_and_not_read() -> None:
-    """What follows is appended without one; whoever did not begin it reads it first, and is in nobody's way."""
+async def test_a_new_family_is_appended_with_the_persons_guard_and_without_a_read() -> None:
+    """Later commits have no guard; a replica without the family reads it first, and causes no conflict."""
     world = World()
     one, other = world.replica(), world.replica()
     assert isinstance(one.buckets, Buckets) and one.buckets is not other.buckets, "each counts by itself"
@@ -121,8 +117,8 @@ async def test_what_is_new_is_appended_under_the_persons_guard_and_not_read() ->
 
 
 @pytest.mark.parametrize("refuses", [True, False])
-async def test_whoever_takes_one_for_new_is_not_answered_from_nothing(refuses: bool) -> None:
-    """What writes nothing, and a refusal, is decided on what the log has: the family may exist all the same."""
+async def test_a_family_taken_for_new_is_read_before_a_refusal(refuses: bool) -> None:
+    """A refusal, or a decision without events, is made on the log's state, for the family may exist."""
     world = World()
     concluded = await world.replica().decide("acme", "f1", "client:web", begun, new=True)
     seen: list[FamilyState | None] = []
@@ -137,8 +133,8 @@ async def test_whoever_takes_one_for_new_is_not_answered_from_nothing(refuses: b
 
 
 @pytest.mark.parametrize("waits_in_the_log", [True, False])
-async def test_an_approval_by_a_blocked_person_leaves_the_devices_end_alone(waits_in_the_log: bool) -> None:
-    """Nothing of what the person would have granted is written: no token ever follows."""
+async def test_an_approval_by_a_blocked_person_ends_the_device(waits_in_the_log: bool) -> None:
+    """Nothing that the person would have granted is appended, so no token ever follows."""
     world = World()
     one = world.replica()
     if waits_in_the_log:
@@ -154,8 +150,8 @@ async def test_an_approval_by_a_blocked_person_leaves_the_devices_end_alone(wait
     assert world.commits[-1].subject == subjects.family("acme", "f1").revoked
 
 
-async def test_a_person_is_asked_about_where_something_begins_and_nowhere_else() -> None:
-    """At the approval, and once more where the device takes its tokens; a refresh asks nobody, whoever is blocked."""
+async def test_the_person_is_looked_up_only_when_something_begins() -> None:
+    """At the approval, and when the device redeems its code; a refresh looks up nobody."""
     world = World()
     one = world.replica()
     await one.decide("acme", "f1", "client:web", started, new=True)

@@ -56,7 +56,7 @@ class StaleLog(Log):
         self.remembered: dict[Aggregate, Head] = {}
 
     async def head(self, aggregate: Aggregate, *, leader: bool = True) -> Head:
-        """Not from the leader, what a replica may give that has not heard of newer ones."""
+        """A read not from the leader returns the last commit at this log's first read."""
         if leader:
             return await super().head(aggregate)
         if aggregate not in self.remembered:
@@ -152,7 +152,7 @@ async def test_the_rights_of_a_familys_client_are_not_read_from_a_stale_cache(
     for client_id, scope in (("web", "read write"), ("orders", "read write"), ("web", "read")):
         configured = ClientConfigured(ClientSettings(scope=scope))
         stored = await _append(log, subjects.client("acme", client_id), configured)
-        if scope != "read":  # that one has not reached this replica
+        if scope != "read":  # that setting has not reached this replica
             registry.apply(stored)
     tenant = registry.known_tenant("acme")
     assert tenant is not None and tenant.clients["web"].rules.scope == "read write"
@@ -256,7 +256,7 @@ async def test_one_of_two_racing_registrations_returns_the_valid_secret(
         pass
 
     async def known(*_: object) -> None:
-        return None  # neither replica has heard of the client
+        return None  # neither replica knows the client
 
     async def tenant(_name: str) -> Any:
         return SimpleNamespace(settings=TenantSettings(), name="acme")
