@@ -105,7 +105,7 @@ def new_file(path: Path, *, replaces: bool = False, mode: int = PRIVATE) -> Iter
     _sync(path.parent)
 
 
-def write_private(path: Path, content: bytes) -> None:
+def create_private(path: Path, content: bytes) -> None:
     """Write a private file as `new_file` does. An existing file is left as it is."""
     with contextlib.suppress(FileExistsError), new_file(path) as file:
         file.write(content)

@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from events.bus.headers import legible
-from events.fairness.fair_queue import Asker, FairQueue, Limits
+from events.fairness.fair_queue import FairQueue, Limits, Requester
 from events.strict_json import MAX_PAYLOAD
 from events.task_set import TaskSet
 from service.accounts import AccountConnection, endpoints
@@ -26,11 +26,11 @@ from service.request import Request
 
 log = logging.getLogger("heirloom.server")
 
-Turns: TypeAlias = FairQueue[Callable[[Asker], None]]
-"""A request that waits is a callable: called with its asker, it begins."""
+RequestQueue: TypeAlias = FairQueue[Callable[[Requester], None]]
+"""A request that waits is a callable: called with its requester, it begins."""
 
 FOREIGN_REPLY = "foreign_reply"
-"""The outcome of a request whose reply subject is not below its asker's own inbox."""
+"""The outcome of a request whose reply subject is not below its requester's own inbox."""
 LARGEST_REPLY = MAX_PAYLOAD - 1024
 """Bytes of a body. The broker ends a connection that publishes more than `MAX_PAYLOAD`, headers included."""
 READS = Limits(
@@ -46,7 +46,7 @@ WRITES = Limits(
 
 
 class RequestHandler:
-    """Answers every request that it receives, of all accounts, each in its asker's turn.
+    """Answers every request that it receives, of all accounts, each in its requester's turn.
 
     `answers` are the requests that are under way; `figures` has the answer times of each row of the table, by name.
     """
@@ -57,8 +57,8 @@ class RequestHandler:
         self._context = context
         self._authentication = authentication
         self._json_log = json_log
-        reads, writes = Turns(READS, context.rates.alone), Turns(WRITES)
-        self._turns = {name: reads if row.read_only else writes for name, row in endpoints().items()}
+        reads, writes = RequestQueue(READS, context.rates.alone), RequestQueue(WRITES)
+        self._queues = {name: reads if row.read_only else writes for name, row in endpoints().items()}
         self._answers = answers
         self._refusals = TaskSet()
         self.figures = {name: AnswerTimes() for name in endpoints()}
@@ -66,12 +66,12 @@ class RequestHandler:
     @property
     def in_flight(self) -> int:
         """How many requests are under way."""
-        return sum(turns.under_way for turns in set(self._turns.values()))
+        return sum(queue.under_way for queue in set(self._queues.values()))
 
     @property
     def waiting(self) -> int:
         """How many requests wait for their turn."""
-        return sum(turns.waiting for turns in set(self._turns.values()))
+        return sum(queue.waiting for queue in set(self._queues.values()))
 
     @property
     def is_idle(self) -> bool:
@@ -89,7 +89,7 @@ class RequestHandler:
     def receive(self, account: AccountConnection, received: Received) -> None:
         """Begin the request, queue it for its turn, or refuse it before more than its subject is read.
 
-        A reply subject that is not the asker's own gets no reply at all (CONTRACT §2).
+        A reply subject that is not the requester's own gets no reply at all (CONTRACT §2).
         """
         name = received.row.name
         if not account.callers.own_inbox(received.subject, received.reply):
@@ -97,15 +97,15 @@ class RequestHandler:
             return
         try:
             received.check()
-            asker, turns = self._asker(received), self._turns[name]
-            if turns.begins(asker):
-                self._begin(received, asker)
-            elif not turns.waits(asker, partial(self._begin, received)):
+            requester, queue = self._requester(received), self._queues[name]
+            if queue.try_begin(requester):
+                self._begin(received, requester)
+            elif not queue.try_queue(requester, partial(self._begin, received)):
                 raise busy()
         except OAuthError as refusal:
             self._refusals.start(self._refuse(received, refusal))
 
-    def _asker(self, received: Received) -> Asker:
+    def _requester(self, received: Received) -> Requester:
         """Whom the request counts for. Raises `slow_down`."""
         match received.row.proved_by:
             case "subject":
@@ -117,17 +117,17 @@ class RequestHandler:
             case "nobody":
                 return self._context.rates.public(received.tenant)
 
-    def _begin(self, received: Received, asker: Asker) -> None:
-        self._answers.start(self._answer(received, asker))
+    def _begin(self, received: Received, requester: Requester) -> None:
+        self._answers.start(self._answer(received, requester))
 
     async def _refuse(self, received: Received, refusal: OAuthError) -> None:
         """Publish the refusal and count it. A line in the request log would cost more than all the rest of it."""
         await self._respond(received, refusal.body(), refusal.headers())
         self.figures[received.row.name].record(0.0, refusal.code)
 
-    async def _answer(self, received: Received, asker: Asker) -> None:
+    async def _answer(self, received: Received, requester: Requester) -> None:
         row = received.row
-        outcome, turns = "ok", self._turns[row.name]
+        outcome, queue = "ok", self._queues[row.name]
         body: bytes
         headers: dict[str, str] | None = None
         tenant, client_id = received.tenant, received.client_id
@@ -138,7 +138,7 @@ class RequestHandler:
             if row.authenticates_client:
                 asked = await self._authentication.authenticate(asked, row.endpoint)
                 client_id = asked.client_id
-                asker = await _in_its_own_name(turns, asker, self._context.rates.client(tenant, client_id))
+                requester = await _in_its_own_name(queue, requester, self._context.rates.client(tenant, client_id))
                 received.check_wait()
             body = await row.handle(self._context, asked)
             received.check_time()
@@ -146,7 +146,7 @@ class RequestHandler:
             refusal = refusal_of(error)
             outcome, body, headers = refusal.code, refusal.body(), refusal.headers()
         finally:
-            _end(turns, asker)
+            _end(queue, requester)
         if (instead := await self._respond(received, body, headers)) is not None:
             outcome = instead.code
         took = time.perf_counter() - received.at
@@ -180,24 +180,24 @@ def _headers_of(received: Received) -> dict[str, str]:
         raise OAuthError("invalid_request", "the headers cannot be read") from error
 
 
-async def _in_its_own_name(turns: Turns, edge: Asker, client: Asker) -> Asker:
+async def _in_its_own_name(queue: RequestQueue, edge: Requester, client: Requester) -> Requester:
     """Count a request for the client that it has just proved, no longer for the edge, and wait for that one's turn.
 
     Raises `temporarily_unavailable` where the queue has no room for it; then it counts for the edge as before.
     """
-    if not turns.begins(client):
-        turn: asyncio.Future[Asker] = asyncio.get_running_loop().create_future()
-        if not turns.waits(client, turn.set_result):
+    if not queue.try_begin(client):
+        turn: asyncio.Future[Requester] = asyncio.get_running_loop().create_future()
+        if not queue.try_queue(client, turn.set_result):
             raise busy()
-        _end(turns, edge)
+        _end(queue, edge)
         return await turn
-    _end(turns, edge)
+    _end(queue, edge)
     return client
 
 
-def _end(turns: Turns, asker: Asker) -> None:
-    """End the asker's turn, and begin the requests whose turn it is now."""
-    turns.ended(asker)
-    while (following := turns.following()) is not None:
-        next_asker, begin = following
-        begin(next_asker)
+def _end(queue: RequestQueue, requester: Requester) -> None:
+    """End the requester's turn, and begin the requests whose turn it is now."""
+    queue.ended(requester)
+    while (taken := queue.take_next()) is not None:
+        next_requester, begin = taken
+        begin(next_requester)

@@ -6,7 +6,7 @@ They are token buckets in this replica's memory, for tenants and clients that th
 import time
 from collections.abc import Callable
 
-from events.fairness.fair_queue import Asker
+from events.fairness.fair_queue import Requester
 from events.fairness.token_buckets import Bucket
 from service.registry.rate_limit import too_many
 from service.registry.registry import Registry
@@ -27,28 +27,28 @@ COMPANY_SECONDS = 2.0
 """How long nobody counts as alone after the request of another client."""
 
 EDGE, PUBLIC, STRANGER = "*edge", "*public", "*stranger"
-"""Askers that are no client: those of a tenant together. No client can have such a name."""
+"""Requesters that are no client: those of a tenant together. No client can have such a name."""
 PERSONS = "*persons of "
-"""The asker of all people with a token of one client is this, followed by the client's name."""
+"""The requester of all people with a token of one client is this, followed by the client's name."""
 NOBODYS = "*"
 """The name that stands for all unknown tenants."""
 
 
 class RequestRates:
-    """Counts requests, each for one asker, which is returned. What is beyond a rate is refused: `slow_down`."""
+    """Counts requests, each for one requester, which is returned. What is beyond a rate is refused: `slow_down`."""
 
     def __init__(self, registry: Registry, now: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._now = now
         self._strangers = Bucket()
-        self._latest: Asker | None = None
+        self._latest: Requester | None = None
         self._alone_from = float("-inf")
 
-    def alone(self) -> Asker | None:
-        """The asker that was the only one for `COMPANY_SECONDS`; None if there were several. Edges do not count."""
+    def alone(self) -> Requester | None:
+        """The requester that was the only one for `COMPANY_SECONDS`; None if there were several. Edges do not count."""
         return self._latest if self._now() >= self._alone_from else None
 
-    def client(self, tenant_name: str, client_id: str) -> Asker:
+    def client(self, tenant_name: str, client_id: str) -> Requester:
         """Count a request of a client that is proved, at that client's own rate."""
         tenant = self._registry.known_tenant(tenant_name)
         client = tenant.clients.get(client_id) if tenant is not None else None
@@ -57,7 +57,7 @@ class RequestRates:
         self._count(client.bucket, client.rules.requests_per_second, "client")
         return self._came((tenant_name, client_id))
 
-    def person(self, tenant_name: str, client_id: str) -> Asker:
+    def person(self, tenant_name: str, client_id: str) -> Requester:
         """Count a request of somebody with a person's token of that client; it never counts for the client."""
         tenant = self._registry.known_tenant(tenant_name)
         client = tenant.clients.get(client_id) if tenant is not None else None
@@ -66,7 +66,7 @@ class RequestRates:
         self._count(client.persons, PERSONS_PER_SECOND, "client's people")
         return self._came((tenant_name, PERSONS + client_id))
 
-    def edge(self, tenant_name: str) -> Asker:
+    def edge(self, tenant_name: str) -> Requester:
         """Count a request from an edge, whose client is not proved yet."""
         tenant = self._registry.known_tenant(tenant_name)
         if tenant is None:
@@ -74,7 +74,7 @@ class RequestRates:
         self._count(tenant.from_edges, EDGE_PER_SECOND, "tenant")
         return tenant_name, EDGE
 
-    def public(self, tenant_name: str) -> Asker:
+    def public(self, tenant_name: str) -> Requester:
         """Count a request of a public endpoint."""
         tenant = self._registry.known_tenant(tenant_name)
         if tenant is None:
@@ -92,19 +92,19 @@ class RequestRates:
         bucket = tenant.looked_for if tenant is not None else self._strangers
         self._count(bucket, LOOKS_PER_SECOND, "tenant")
 
-    def _came(self, asker: Asker) -> Asker:
-        if asker != self._latest:
-            self._latest, self._alone_from = asker, self._now() + COMPANY_SECONDS
-        return asker
+    def _came(self, requester: Requester) -> Requester:
+        if requester != self._latest:
+            self._latest, self._alone_from = requester, self._now() + COMPANY_SECONDS
+        return requester
 
-    def _unknown(self, tenant_name: str) -> Asker:
+    def _unknown(self, tenant_name: str) -> Requester:
         self.look(tenant_name)
         return tenant_name if self._registry.known_tenant(tenant_name) is not None else NOBODYS, STRANGER
 
-    def _stranger(self) -> Asker:
+    def _stranger(self) -> Requester:
         self._count(self._strangers, LOOKS_PER_SECOND, "tenant")
         return NOBODYS, STRANGER
 
     def _count(self, bucket: Bucket, rate: int, whose: str) -> None:
-        if not bucket.takes(rate, self._now()):
+        if not bucket.try_take(rate, self._now()):
             raise too_many(whose)

@@ -17,14 +17,14 @@ from events.aggregates.subjects import ILLEGIBLE, is_legible
 from events.bus.connection import Connection, as_text
 from events.bus.headers import UnreadableHeaders, legible
 from events.bus.own_inbox import OwnInbox, of_anybody
-from events.fairness.request_gate import Asker, Gate
+from events.fairness.request_gate import Gate, GateKey
 from events.strict_json import MAX_BODY
 from events.task_set import TaskSet
 
 log = logging.getLogger("heirloom.faststream")
 
-Handle = Callable[[str, bytes, Asker], Awaitable[tuple[bytes, dict[str, str]]]]
-"""`(subject, body, asker)` → the reply's body and headers. Answers every request and never raises."""
+Handle = Callable[[str, bytes, GateKey], Awaitable[tuple[bytes, dict[str, str]]]]
+"""`(subject, body, key)` → the reply's body and headers. Answers every request and never raises."""
 
 
 class Broker(NatsBroker):
@@ -32,7 +32,7 @@ class Broker(NatsBroker):
 
     Requests bypass nats-py's queue and FastStream's workers, where a flood of them would delay everybody. Requests
     beyond what `gate` admits are answered `slow_down` from the read loop. A request whose reply subject is outside
-    the requester's `own_inbox` is dropped before that and counted for nobody.
+    the requester's `own_inbox` is dropped before that; only `foreign_replies` counts it.
     """
 
     def __init__(self, connection: Connection, gate: Gate, own_inbox: OwnInbox = of_anybody) -> None:
@@ -70,8 +70,8 @@ class Broker(NatsBroker):
             self._given.raw_handlers.pop(subscription._id, None)  # noqa: SLF001  # as `set_raw_handler` does
         await super().stop(exc_type, exc_val, exc_tb)
 
-    def drops(self, subject: str, reply: str) -> bool:
-        """Whether the reply subject is not the requester's own; such a request gets no reply and is counted.
+    def count_if_foreign(self, subject: str, reply: str) -> bool:
+        """Count a request whose reply subject is not the requester's own; it gets no reply. Returns whether it is one.
 
         That includes a broker's reply to somebody who used this subject as reply subject: it has none of its own.
         """
@@ -91,19 +91,19 @@ class Broker(NatsBroker):
         self, subscriber: CoreSubscriber, subject: bytes, reply: bytes, body: bytes, headers: bytes | None
     ) -> None:
         asked, answered = as_text(subject), as_text(reply)
-        if self.drops(asked, answered):
+        if self.count_if_foreign(asked, answered):
             return
-        asker = Asker.of(asked, answered)
-        if self._gate.admits(asker):
+        key = GateKey.of(asked, answered)
+        if self._gate.try_admit(key):
             # one byte more than allowed, so that a body that is too large is recognised
-            self._under_way.start(self._answer(subscriber, asker, subject, reply, body[: MAX_BODY + 1], headers))
+            self._under_way.start(self._answer(subscriber, key, subject, reply, body[: MAX_BODY + 1], headers))
         else:
             self._under_way.start(self._refuse(answered))
 
     async def _answer(
         self,
         subscriber: CoreSubscriber,
-        asker: Asker,
+        key: GateKey,
         subject: bytes,
         reply: bytes,
         body: bytes,
@@ -113,7 +113,7 @@ class Broker(NatsBroker):
             parsed = await self._given._process_headers(headers or b"")  # noqa: SLF001  # as nats-py calls it
             await subscriber.consume(self._given._build_message(0, subject, reply, body, parsed))  # noqa: SLF001
         finally:
-            self._gate.ended(asker)
+            self._gate.ended(key)
 
     async def _refuse(self, reply: str) -> None:
         try:
@@ -133,7 +133,7 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
     async def answer(body: bytes, message: NatsMessage) -> NatsResponse:
         # FastStream's own decoding and path parameters are lax or slow; `handle` parses the subject and the raw body
         received = message.raw_message
-        if broker.drops(received.subject, received.reply):  # it arrived before the raw handler was set
+        if broker.count_if_foreign(received.subject, received.reply):  # it arrived before the raw handler was set
             message.reply_to = ""  # then FastStream sends no reply
             return NatsResponse(b"")
         try:
@@ -142,7 +142,7 @@ def serve(broker: Broker, subject: str, handle: Handle, *, queue: str) -> None:
             return _invalid(str(unreadable))
         if not is_legible(received.subject):
             return _invalid(ILLEGIBLE)
-        reply, headers = await handle(received.subject, body, Asker.of(received.subject, received.reply))
+        reply, headers = await handle(received.subject, body, GateKey.of(received.subject, received.reply))
         return NatsResponse(reply, headers=headers)
 
 

@@ -15,14 +15,14 @@ Work = TypeVar("Work")
 Counted = TypeVar("Counted")
 Queue = TypeVar("Queue", bound=Sized)
 
-Asker: TypeAlias = tuple[str, str]
+Requester: TypeAlias = tuple[str, str]
 """The names of a tenant and of its client."""
 
 
 class Limits(NamedTuple):
     """How many requests are worked on at once, and how many wait: in all, of one tenant, and of one client.
 
-    `alone` is the number that is worked on at once for an asker that is alone, if that is more.
+    `alone` is the number that is worked on at once for a requester that is alone, if that is more.
     """
 
     at_once: int
@@ -37,43 +37,43 @@ class Limits(NamedTuple):
 class FairQueue(Generic[Work]):
     """Counts the requests under way, and keeps those that wait.
 
-    After each `ended`, the caller begins what `following` returns, until it returns None. Then no request waits that
-    could begin within the limits, except those of an asker who has become alone since.
+    After each `ended`, the caller begins what `take_next` returns, until it returns None. Then no request waits that
+    could begin within the limits, except those of a requester that has become alone since.
     """
 
-    def __init__(self, limits: Limits, alone: Callable[[], Asker | None] = lambda: None) -> None:
-        """`alone` returns the only active asker; None if there are several."""
+    def __init__(self, limits: Limits, alone: Callable[[], Requester | None] = lambda: None) -> None:
+        """`alone` returns the only active requester; None if there are several."""
         self._limits = limits
         self._alone = alone
         self._of_tenant: dict[str, int] = {}
-        self._of_client: dict[Asker, int] = {}
+        self._of_client: dict[Requester, int] = {}
         self._waiting: dict[str, dict[str, deque[Work]]] = {}
         """In the order of turns: tenants, and each tenant's clients."""
         self._waiting_of: dict[str, int] = {}
         self.under_way = 0
         self.waiting = 0
 
-    def begins(self, asker: Asker) -> bool:
-        """Whether a request of the asker may begin now. If so, it counts as under way until `ended`."""
-        tenant, client = asker
+    def try_begin(self, requester: Requester) -> bool:
+        """Begin a request if it may begin now: it counts as under way until `ended`. False if it may not."""
+        tenant, client = requester
         if self.waiting and client in self._waiting.get(tenant, ()):
             return False
-        return self._begins(asker)
+        return self._try_begin(requester)
 
-    def _begins(self, asker: Asker) -> bool:
-        tenant, _ = asker
-        of_tenant, of_client = self._of_tenant.get(tenant, 0), self._of_client.get(asker, 0)
+    def _try_begin(self, requester: Requester) -> bool:
+        tenant, _ = requester
+        of_tenant, of_client = self._of_tenant.get(tenant, 0), self._of_client.get(requester, 0)
         limits = self._limits
         within = self.under_way < limits.at_once and of_tenant < limits.of_tenant and of_client < limits.of_client
-        if not within and (self.under_way >= limits.alone or asker != self._alone()):
+        if not within and (self.under_way >= limits.alone or requester != self._alone()):
             return False
         self.under_way += 1
-        self._of_tenant[tenant], self._of_client[asker] = of_tenant + 1, of_client + 1
+        self._of_tenant[tenant], self._of_client[requester] = of_tenant + 1, of_client + 1
         return True
 
-    def waits(self, asker: Asker, work: Work) -> bool:
-        """Queue `work`, which could not begin; False without room. An asker with nothing queued always has room."""
-        tenant, client = asker
+    def try_queue(self, requester: Requester, work: Work) -> bool:
+        """Queue `work`, which could not begin; False without room. A requester with nothing queued always has room."""
+        tenant, client = requester
         limits, of_tenant = self._limits, self._waiting_of.get(tenant, 0)
         queue = self._waiting.setdefault(tenant, {}).setdefault(client, deque())
         if queue and (
@@ -87,14 +87,14 @@ class FairQueue(Generic[Work]):
         self._waiting_of[tenant] = of_tenant + 1
         return True
 
-    def ended(self, asker: Asker) -> None:
-        """Count a request of the asker as ended."""
-        tenant, _ = asker
+    def ended(self, requester: Requester) -> None:
+        """Count one of the requester's requests as ended."""
+        tenant, _ = requester
         self.under_way -= 1
         _less(self._of_tenant, tenant)
-        _less(self._of_client, asker)
+        _less(self._of_client, requester)
 
-    def following(self) -> tuple[Asker, Work] | None:
+    def take_next(self) -> tuple[Requester, Work] | None:
         """Take out the next request that may begin; None without one. Its client and tenant go to the end of the order.
 
         Tenants and clients at their limits are skipped. There can be no more of them than requests are under way.
@@ -104,14 +104,14 @@ class FairQueue(Generic[Work]):
             for tenant, clients in self._waiting.items():
                 if self._of_tenant.get(tenant, 0) < limits.of_tenant:
                     for client in clients:
-                        if self._begins((tenant, client)):
+                        if self._try_begin((tenant, client)):
                             return self._next_of(tenant, client)
         alone = self._alone()
-        if alone is not None and alone[1] in self._waiting.get(alone[0], ()) and self._begins(alone):
+        if alone is not None and alone[1] in self._waiting.get(alone[0], ()) and self._try_begin(alone):
             return self._next_of(*alone)
         return None
 
-    def _next_of(self, tenant: str, client: str) -> tuple[Asker, Work]:
+    def _next_of(self, tenant: str, client: str) -> tuple[Requester, Work]:
         clients = self._waiting[tenant]
         work = clients[client].popleft()
         self.waiting -= 1
@@ -137,11 +137,11 @@ def _to_the_end(queues: dict[str, Queue], name: str) -> None:
 
 
 class NoRoom(Exception):
-    """The asker has as many requests waiting as it may."""
+    """The requester has as many requests waiting as it may."""
 
 
 class Turns:
-    """A fair queue for coroutines: `async with turns.of(asker)` is entered in its turn."""
+    """A fair queue for coroutines: `async with turns.of(requester)` is entered in its turn."""
 
     def __init__(self, limits: Limits) -> None:
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue(limits)
@@ -152,28 +152,28 @@ class Turns:
         return self._queue.waiting
 
     @asynccontextmanager
-    async def of(self, asker: Asker) -> AsyncIterator[None]:
-        """Wait for the asker's turn, and hold it during the block. Raises `NoRoom`."""
-        if not self._queue.begins(asker):
+    async def of(self, requester: Requester) -> AsyncIterator[None]:
+        """Wait for the requester's turn, and hold it during the block. Raises `NoRoom`."""
+        if not self._queue.try_begin(requester):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            if not self._queue.waits(asker, turn):
+            if not self._queue.try_queue(requester, turn):
                 raise NoRoom
             try:
                 await turn
             except asyncio.CancelledError:
                 if not turn.cancelled():  # the turn came in the same moment
-                    self._pass_on(asker)
+                    self._pass_on(requester)
                 raise
         try:
             yield
         finally:
-            self._pass_on(asker)
+            self._pass_on(requester)
 
-    def _pass_on(self, asker: Asker) -> None:
-        self._queue.ended(asker)
-        while (following := self._queue.following()) is not None:
-            next_asker, turn = following
+    def _pass_on(self, requester: Requester) -> None:
+        self._queue.ended(requester)
+        while (taken := self._queue.take_next()) is not None:
+            next_requester, turn = taken
             if turn.done():  # the one that waited may have been cancelled
-                self._queue.ended(next_asker)
+                self._queue.ended(next_requester)
             else:
                 turn.set_result(None)

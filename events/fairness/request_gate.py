@@ -19,44 +19,44 @@ OWN_INBOX = "_INBOX.role.inquiry."
 answered (`events.bus.own_inbox`)."""
 
 
-class Asker(NamedTuple):
+class GateKey(NamedTuple):
     """The tenant that a request is about, and whether the service itself sent it."""
 
     tenant: str
     is_own: bool
 
     @classmethod
-    def of(cls, subject: str, reply: str) -> "Asker":
+    def of(cls, subject: str, reply: str) -> "GateKey":
         """Read it from the request's subject, `<what>.<tenant>.…`, and its reply subject."""
         tenant = subject.split(".")[1] if is_legible(subject) else ""
         return cls(tenant, reply.startswith(OWN_INBOX))
 
 
 class Gate:
-    """Admits `rate` requests a second of each asker."""
+    """Admits `rate` requests a second for each key."""
 
     def __init__(self, rate: int, now: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
         self._now = now
         self._buckets = Buckets()
-        self._under_way: Counter[Asker] = Counter()
+        self._under_way: Counter[GateKey] = Counter()
         self._in_all: Counter[bool] = Counter()
         self.foreign_replies = 0
         """Requests that were dropped because their reply would have gone to others (`events.bus.own_inbox`)."""
 
-    def admits(self, asker: Asker) -> bool:
-        """Whether one more request is admitted. If so, it counts as under way until `ended`."""
-        if self._in_all[asker.is_own] >= MAX_REQUESTS or self._under_way[asker] >= MAX_REQUESTS_OF_TENANT:
+    def try_admit(self, key: GateKey) -> bool:
+        """Admit one more request: it counts as under way until `ended`. False if it is too many."""
+        if self._in_all[key.is_own] >= MAX_REQUESTS or self._under_way[key] >= MAX_REQUESTS_OF_TENANT:
             return False
-        if not self._buckets.of(asker).takes(self._rate, self._now()):
+        if not self._buckets.of(key).try_take(self._rate, self._now()):
             return False
-        self._in_all[asker.is_own] += 1
-        self._under_way[asker] += 1
+        self._in_all[key.is_own] += 1
+        self._under_way[key] += 1
         return True
 
-    def ended(self, asker: Asker) -> None:
+    def ended(self, key: GateKey) -> None:
         """Count an admitted request as answered."""
-        self._in_all[asker.is_own] -= 1
-        self._under_way[asker] -= 1
-        if not self._under_way[asker]:
-            del self._under_way[asker]
+        self._in_all[key.is_own] -= 1
+        self._under_way[key] -= 1
+        if not self._under_way[key]:
+            del self._under_way[key]

@@ -20,8 +20,8 @@ class Bucket:
         self.left = 0.0
         self.at = float("-inf")
 
-    def takes(self, rate: int, now: float) -> bool:
-        """Whether one more request is within `rate` a second. If so, it is counted."""
+    def try_take(self, rate: int, now: float) -> bool:
+        """Count one more request; False if it is not within `rate` a second."""
         left = self.left + (now - self.at) * rate
         if left > rate:
             left = rate
@@ -41,11 +41,11 @@ class Buckets:
     def __init__(self, size: int = MAX_BUCKETS) -> None:
         self._buckets: BoundedMap[Hashable, Bucket] = BoundedMap(size)
 
-    def of(self, asker: Hashable) -> Bucket:
+    def of(self, requester: Hashable) -> Bucket:
         """Return the bucket of that requester."""
-        bucket = self._buckets.get(asker)
+        bucket = self._buckets.get(requester)
         if bucket is not None:
-            self._buckets.move_to_end(asker)
+            self._buckets.move_to_end(requester)
             return bucket
-        bucket = self._buckets[asker] = Bucket()
+        bucket = self._buckets[requester] = Bucket()
         return bucket

@@ -15,7 +15,7 @@ from typing import Any
 
 from events.aggregates.subjects import AggregateName
 from events.bus.connection import Connection
-from events.files import write_private
+from events.files import create_private
 from events.log.consumer_reader import read
 from events.log.log import Log
 from events.log.stream import SUBJECTS, Required, configuration
@@ -109,7 +109,7 @@ async def own_brokers(data: Path, backup: Path, manifest: Manifest, count: int) 
     """
     directory = DataDirectory(data)
     if part := manifest.file(CREDENTIALS):
-        write_private(directory.credentials, read_part(backup, part))
+        create_private(directory.credentials, read_part(backup, part))
     known = credentials.ensure(data)
     ports = nats_server.free_ports(count)
     # the broker flushes the rest at the end, all at once
@@ -183,7 +183,7 @@ def restore_keys(backup: Path, manifest: Manifest, data: Path, *, same_log: bool
     lost = () if same_log else (NOTARY_KEY, NOTARY_STATE)
     for name in (*BEFORE_THE_LOG, *AFTER_THE_LOG):
         if name not in lost and (part := manifest.file(name)) is not None:
-            write_private(data / name, read_part(backup, part))
+            create_private(data / name, read_part(backup, part))
 
 
 def _configuration(name: str, copies: int) -> dict[str, Any]:

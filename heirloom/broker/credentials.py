@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import nkeys
 
-from events.files import exposed, replace, write_private
+from events.files import create_private, exposed, replace
 from heirloom.broker.roles import OWN, ROLES
 from heirloom.data_directory import CREDENTIALS, DataDirectory
 from service.keys.derived_password import client_password
@@ -76,7 +76,7 @@ def ensure(data: Path) -> Credentials:
     if not path.exists():
         client_key = base64.b64encode(secrets.token_bytes(CLIENT_KEY_BYTES)).decode()
         made = _complete(Credentials({}, client_key, _seed(nkeys.PREFIX_BYTE_ACCOUNT)))
-        write_private(path, msgspec.json.format(msgspec.json.encode(made)))
+        create_private(path, msgspec.json.format(msgspec.json.encode(made)))
     known = load(data)
     if (complete := _complete(known)) != known:
         replace(path, msgspec.json.format(msgspec.json.encode(complete)))

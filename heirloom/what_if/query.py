@@ -11,7 +11,7 @@ import msgspec
 from events.aggregates.subjects import TENANT
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct
 from events.log.stream import last_sequence
@@ -65,9 +65,9 @@ class WhatIf:
         self._connection = connection
         self._turns = Turns(LIMITS)
 
-    async def __call__(self, asker: Asker, body: bytes) -> bytes:
+    async def __call__(self, key: GateKey, body: bytes) -> bytes:
         """The findings in JSON. Raises `QueryRefused`, and `JetStreamMissing`."""
-        request, tenant = decode(body, WhatIfRequest), asker.tenant
+        request, tenant = decode(body, WhatIfRequest), key.tenant
         try:
             changes_of(request.policy)
         except OAuthError as error:

@@ -12,7 +12,7 @@ import msgspec
 
 from events.bus.faststream_broker import Broker, serve
 from events.fairness.fair_queue import Limits, NoRoom, Turns
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from events.log.jetstream_api import JetStreamMissing
 from projections.decoded_commit import microseconds
 from projections.pagination import BadCursor
@@ -45,7 +45,7 @@ from projections.read_model import open_for_queries
 log = logging.getLogger("heirloom.audit")
 
 R = TypeVar("R", bound=AuditRequest)
-Handler = Callable[[Asker, bytes], Awaitable[bytes]]
+Handler = Callable[[GateKey, bytes], Awaitable[bytes]]
 """Answers a request's body; may raise `QueryRefused`."""
 
 QUERIES: dict[str, Query] = {
@@ -124,11 +124,11 @@ class Audit:
         for name in (*QUERIES, *self._handlers):
             serve(broker, f"audit.*.{name}", self.answer, queue=QUEUE)
 
-    async def answer(self, subject: str, body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
+    async def answer(self, subject: str, body: bytes, key: GateKey) -> tuple[bytes, dict[str, str]]:
         """The reply's body and headers for a request on `audit.<tenant>.<query>`. Raises nothing."""
         name = subject.rpartition(".")[2]
         try:
-            return _sendable(await self._handle(name, asker, body)), {}
+            return _sendable(await self._handle(name, key, body)), {}
         except QueryRefused as refused:
             refusal = refused
         except NoRoom:
@@ -144,16 +144,16 @@ class Audit:
             refusal = QueryRefused("server_error", "the query failed; the service's log says more", 503)
         return refusal.body(), refusal.headers()
 
-    async def _handle(self, name: str, asker: Asker, body: bytes) -> bytes:
+    async def _handle(self, name: str, key: GateKey, body: bytes) -> bytes:
         if (handler := self._handlers.get(name)) is not None:
-            return await handler(asker, body)
+            return await handler(key, body)
         chosen = QUERIES[name]
         request = await self._receive(body, chosen.request)
-        turns = self._own_turns if asker.is_own else self._turns
-        async with turns.of((asker.tenant, name)):
-            return await self._run(chosen, asker.tenant, request)
+        turns = self._own_turns if key.is_own else self._turns
+        async with turns.of((key.tenant, name)):
+            return await self._run(chosen, key.tenant, request)
 
-    async def _position(self, _asker: Asker, body: bytes) -> bytes:
+    async def _position(self, _key: GateKey, body: bytes) -> bytes:
         await self._receive(body, AuditRequest)
         applied = self._progress.applied
         end = max(await self._log_end(), applied)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from events.bus.faststream_broker import Broker, Handle, serve
 from events.fairness.fair_queue import Limits, NoRoom, Turns
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from service.admin import client, consent, family, key, role, subject, tenant
 from service.context import AdminContext
 from service.errors import OAuthError
@@ -45,8 +45,8 @@ def serve_admin(broker: Broker, context: AdminContext) -> None:
 
 
 def _handle(context: AdminContext, turns: Turns, name: str, operation: Operation) -> Handle:
-    async def handle(_subject: str, body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
-        tenant = asker.tenant
+    async def handle(_subject: str, body: bytes, key: GateKey) -> tuple[bytes, dict[str, str]]:
+        tenant = key.tenant
         try:
             context.skew.require()
             async with turns.of((tenant, name)):

@@ -128,7 +128,7 @@ class Callout:
 
     async def _allow(self, message: Msg, request: _AuthorizationRequest, admitted: Admitted) -> None:
         try:
-            if not self._counts.takes(admitted.tenant, admitted.counted):
+            if not self._counts.try_take(admitted.tenant, admitted.counted):
                 await self._wait_for_room(request.connect_opts, admitted)
             if admitted.token_connection is not None:
                 self._token_connections.opened(admitted.token_connection)
@@ -140,7 +140,7 @@ class Callout:
 
     async def _wait_for_room(self, options: ConnectOptions, admitted: Admitted) -> None:
         """Wait for a later count, and check the connection again. Raises `slow_down`, and as `Admission.confirm`."""
-        if not await self._counts.takes_later(admitted.tenant, admitted.counted):
+        if not await self._counts.try_take_later(admitted.tenant, admitted.counted):
             raise OAuthError("slow_down", "it has as many connections as it may (max_connections)")
         await self._admission.confirm(options, admitted)
 

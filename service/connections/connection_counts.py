@@ -95,8 +95,8 @@ class ConnectionCounts:
             self._is_stopped = True
             self._counted_anew.notify_all()
 
-    def takes(self, tenant: str, client_id: str) -> bool:
-        """Whether the client may have one more connection, by the last count; if so, it is counted."""
+    def try_take(self, tenant: str, client_id: str) -> bool:
+        """Count one more connection of the client; False if it has too many by the last count."""
         who = Who(tenant, client_id)
         self._stale.set()
         if any(self._is_full(one) for one in who.counts_as()):
@@ -104,8 +104,8 @@ class ConnectionCounts:
         self._since.update(who.counts_as())
         return True
 
-    async def takes_later(self, tenant: str, client_id: str) -> bool:
-        """As `takes`, by a count that begins after now. False at once if too many of the client wait already."""
+    async def try_take_later(self, tenant: str, client_id: str) -> bool:
+        """As `try_take`, by a count that begins after now. False at once if too many of the client wait already."""
         who = Who(tenant, client_id)
         if self._waiting[who] >= MAX_WAITING:
             return False
@@ -118,7 +118,7 @@ class ConnectionCounts:
             self._waiting[who] -= 1
             if not self._waiting[who]:
                 del self._waiting[who]
-        return self.takes(tenant, client_id)
+        return self.try_take(tenant, client_id)
 
     def _may_have(self, who: Who) -> int | None:
         return MAX_CONNECTIONS_OF_PERSON if who.client_id.startswith(AS_PERSON) else self._bound(*who)

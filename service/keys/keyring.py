@@ -14,7 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from events.files import exposed, replace, write_private
+from events.files import create_private, exposed, replace
 
 SECRET_BYTES = 32
 
@@ -92,7 +92,7 @@ def load(path: Path) -> Keyring:
 def create(path: Path) -> Keyring:
     """Write a keyring with one fresh secret, unless the file exists, and load it. Raises `KeyringError`."""
     entry = _Entry(1, base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())
-    write_private(path, msgspec.json.format(msgspec.json.encode(_File(1, [entry]))))
+    create_private(path, msgspec.json.format(msgspec.json.encode(_File(1, [entry]))))
     return load(path)
 
 

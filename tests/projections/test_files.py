@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from events.bus.connect import connect
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from events.log.stream import last_sequence
 from projections.progress import Progress
 from projections.projector import follower
@@ -50,7 +50,7 @@ async def following(broker: Broker, path: Path) -> AsyncIterator[Ask]:
 
     async def ask(query: str, **parameters: Any) -> dict[str, Any]:
         body, _ = await audit.answer(
-            f"audit.acme.{query}", msgspec.json.encode(parameters), Asker("acme", is_own=False)
+            f"audit.acme.{query}", msgspec.json.encode(parameters), GateKey("acme", is_own=False)
         )
         answer: dict[str, Any] = msgspec.json.decode(body)
         return answer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from events.files import new_file, open_plain, read_plain, replace, write_private
+from events.files import create_private, new_file, open_plain, read_plain, replace
 from heirloom.cli.main import main
 from projections.digest import digest_of
 from projections.read_model import ReadModel
@@ -108,7 +108,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     victim, link = tmp_path / "victim", tmp_path / "link"
     victim.write_bytes(PRECIOUS)
     link.symlink_to(victim)
-    write_private(link, b"new")
+    create_private(link, b"new")
     assert link.read_bytes() == PRECIOUS
     replace(link, b"new")
     assert (victim.read_bytes(), link.read_bytes(), link.is_symlink()) == (PRECIOUS, b"new", False)

@@ -57,7 +57,7 @@ def spent(ask: Any, *names: Any) -> int:
     raise AssertionError("without end")
 
 
-def test_every_asker_has_its_own_rate(registry: Registry) -> None:
+def test_every_requester_has_its_own_rate(registry: Registry) -> None:
     """Other clients, tenants and kinds of request are not affected."""
     clock = _Clock()
     rates = RequestRates(registry, clock)
@@ -80,7 +80,7 @@ def test_a_clients_assertions_are_bounded(registry: Registry) -> None:
 
 
 def test_invented_names_share_one_rate_and_create_no_buckets(registry: Registry) -> None:
-    """All unknown tenants share one, and so do all unknown clients of a tenant; they are one asker each."""
+    """All unknown tenants share one, and so do all unknown clients of a tenant; they are one requester each."""
     rates = RequestRates(registry, _Clock())
     names = (f"nobody-{number}" for number in range(100_000))
     assert spent(lambda: rates.public(next(names))) == LOOKS_PER_SECOND
@@ -92,26 +92,26 @@ def test_invented_names_share_one_rate_and_create_no_buckets(registry: Registry)
     assert list(registry._tenants) == ["acme", "globex"] and len(registry._tenants["acme"].clients) == 2
 
 
-def test_no_client_can_have_the_name_of_another_asker(registry: Registry) -> None:
-    """The names of askers that are no clients cannot be registered."""
+def test_no_client_can_have_the_name_of_another_requester(registry: Registry) -> None:
+    """The names of requesters that are no clients cannot be registered."""
     rates = RequestRates(registry, _Clock())
-    askers = {rates.edge("acme"), rates.public("acme"), rates.client("acme", "nobody"), rates.public("nobody")}
-    assert len(askers) == 4
-    assert all("*" in client_id for _, client_id in askers)
+    requesters = {rates.edge("acme"), rates.public("acme"), rates.client("acme", "nobody"), rates.public("nobody")}
+    assert len(requesters) == 4
+    assert all("*" in client_id for _, client_id in requesters)
 
 
 def test_a_persons_token_uses_none_of_its_clients_rate_or_turns(registry: Registry) -> None:
     """Its holder may flood; the client's own requests go on."""
     rates = RequestRates(registry, _Clock())
     assert spent(rates.person, "acme", "web") == PERSONS_PER_SECOND
-    asker = rates.client("acme", "web")
-    assert asker == ("acme", "web")
-    assert rates.person("acme", "tv") not in (asker, rates.client("acme", "tv"))
+    requester = rates.client("acme", "web")
+    assert requester == ("acme", "web")
+    assert rates.person("acme", "tv") not in (requester, rates.client("acme", "tv"))
     assert rates.person("acme", "nobody") == ("acme", STRANGER)
     assert rates.person("nowhere", "web") == (NOBODYS, STRANGER)
 
 
-def test_a_client_is_not_alone_for_a_while_after_another_asker(registry: Registry) -> None:
+def test_a_client_is_not_alone_for_a_while_after_another_requester(registry: Registry) -> None:
     """Clients and holders of a person's token count; at an edge only authenticated clients do."""
     clock = _Clock()
     rates = RequestRates(registry, clock)

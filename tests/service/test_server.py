@@ -11,7 +11,7 @@ import pytest
 
 from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.fairness.fair_queue import Asker, Limits
+from events.fairness.fair_queue import Limits, Requester
 from events.log import stream
 from events.task_set import TaskSet
 from service import accounts, received_request, refusal, request_handler
@@ -38,15 +38,15 @@ class _Rates:
     def alone(self) -> None:
         return None
 
-    def client(self, tenant: str, client_id: str) -> Asker:
+    def client(self, tenant: str, client_id: str) -> Requester:
         if client_id == "often":
             raise too_many("client")
         return tenant, client_id
 
-    def edge(self, tenant: str) -> Asker:
+    def edge(self, tenant: str) -> Requester:
         return tenant, EDGE
 
-    def public(self, tenant: str) -> Asker:
+    def public(self, tenant: str) -> Requester:
         return tenant, PUBLIC
 
 

@@ -27,8 +27,8 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
     presented = tenant.refresh_tokens.recognise(token)
     if presented is None:
         raise invalid_grant().error
-    asker = tenant.name, client.client_id, presented.family_id
-    if not context.families.buckets.of(asker).takes(client.rules.family_requests_per_second, time.monotonic()):
+    requester = tenant.name, client.client_id, presented.family_id
+    if not context.families.buckets.of(requester).try_take(client.rules.family_requests_per_second, time.monotonic()):
         raise too_many("family")
 
     def decide(loaded: LoadedFamily, now: datetime, commit_id: str) -> Decision:

@@ -1,4 +1,4 @@
-"""Turns: limits hold, no request is lost or waits without need, and no asker delays another one."""
+"""Turns: limits hold, no request is lost or waits without need, and no requester delays another one."""
 
 from collections import Counter
 from typing import Any, NoReturn
@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from events.fairness.fair_queue import Asker, FairQueue, Limits
+from events.fairness.fair_queue import FairQueue, Limits, Requester
 
 LIMITS = Limits(at_once=6, of_tenant=4, of_client=2, waiting=12, waiting_of_tenant=8, waiting_of_client=5, alone=5)
 
-askers = st.tuples(st.sampled_from(["acme", "globex", "initech"]), st.sampled_from(["app", "web", "tv"]))
+requesters = st.tuples(st.sampled_from(["acme", "globex", "initech"]), st.sampled_from(["app", "web", "tv"]))
 
 
 class Asked(RuleBasedStateMachine):
@@ -21,48 +21,48 @@ class Asked(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.queue: FairQueue[int] = FairQueue(LIMITS, lambda: self.alone)
-        self.alone: Asker | None = None
-        self.under_way: list[Asker] = []
-        self.waiting: dict[Asker, list[int]] = {}
-        self.passed_over: Counter[tuple[Asker, Asker]] = Counter()
+        self.alone: Requester | None = None
+        self.under_way: list[Requester] = []
+        self.waiting: dict[Requester, list[int]] = {}
+        self.passed_over: Counter[tuple[Requester, Requester]] = Counter()
         """How often (who waits, who began) the second one began, while the first one waited and might have."""
         self.number = 0
 
-    def may_begin(self, asker: Asker) -> bool:
+    def may_begin(self, requester: Requester) -> bool:
         """Whether the limits permit it."""
-        if asker == self.alone and len(self.under_way) < LIMITS.alone:
+        if requester == self.alone and len(self.under_way) < LIMITS.alone:
             return True
-        of_tenant = [other for other in self.under_way if other[0] == asker[0]]
+        of_tenant = [other for other in self.under_way if other[0] == requester[0]]
         return (
             len(self.under_way) < LIMITS.at_once
             and len(of_tenant) < LIMITS.of_tenant
-            and of_tenant.count(asker) < LIMITS.of_client
+            and of_tenant.count(requester) < LIMITS.of_client
         )
 
-    @rule(asker=askers)
-    def ask(self, asker: Asker) -> None:
-        """It begins, waits, or is refused; an asker without waiting requests always finds room."""
+    @rule(requester=requesters)
+    def ask(self, requester: Requester) -> None:
+        """It begins, waits, or is refused; a requester without waiting requests always finds room."""
         self.number += 1
-        if asker != self.alone:
+        if requester != self.alone:
             self.alone = None
-        may_begin = self.may_begin(asker) and asker not in self.waiting
-        assert self.queue.begins(asker) == may_begin
+        may_begin = self.may_begin(requester) and requester not in self.waiting
+        assert self.queue.try_begin(requester) == may_begin
         if may_begin:
-            self.under_way.append(asker)
+            self.under_way.append(requester)
             return
         total = sum(map(len, self.waiting.values()))
-        of_tenant = sum(len(numbers) for other, numbers in self.waiting.items() if other[0] == asker[0])
-        own = self.waiting.get(asker, [])
+        of_tenant = sum(len(numbers) for other, numbers in self.waiting.items() if other[0] == requester[0])
+        own = self.waiting.get(requester, [])
         room = total < LIMITS.waiting and of_tenant < LIMITS.waiting_of_tenant and len(own) < LIMITS.waiting_of_client
-        assert self.queue.waits(asker, self.number) == (room or not own)
+        assert self.queue.try_queue(requester, self.number) == (room or not own)
         if room or not own:
-            self.waiting.setdefault(asker, []).append(self.number)
+            self.waiting.setdefault(requester, []).append(self.number)
 
-    @rule(asker=askers)
-    def be_alone(self, asker: Asker) -> None:
-        """No other asker has asked for a while, and only this one has waiting requests."""
-        if set(self.waiting) <= {asker}:
-            self.alone = asker
+    @rule(requester=requesters)
+    def be_alone(self, requester: Requester) -> None:
+        """No other requester has asked for a while, and only this one has waiting requests."""
+        if set(self.waiting) <= {requester}:
+            self.alone = requester
 
     @rule(which=st.integers(min_value=0))
     def end(self, which: int) -> None:
@@ -71,21 +71,21 @@ class Asked(RuleBasedStateMachine):
             self.queue.ended(self.under_way.pop(which % len(self.under_way)))
             while self.begin():
                 pass
-            assert not any(self.may_begin(asker) for asker in self.waiting)
+            assert not any(self.may_begin(requester) for requester in self.waiting)
 
     def begin(self) -> bool:
-        """Begin an asker's oldest request, if any may begin; no asker is skipped again and again."""
-        might = [asker for asker in self.waiting if self.may_begin(asker)]
-        following = self.queue.following()
+        """Begin a requester's oldest request, if any may begin; no requester is skipped again and again."""
+        might = [requester for requester in self.waiting if self.may_begin(requester)]
+        following = self.queue.take_next()
         assert (following is not None) == bool(might)
         if following is None:
             return False
         began, number = following
         assert began in might and self.waiting[began].pop(0) == number
-        for asker in might:
-            if asker != began:
-                self.passed_over[asker, began] += 1
-                assert self.passed_over[asker, began] == 1 or asker[0] != began[0]
+        for requester in might:
+            if requester != began:
+                self.passed_over[requester, began] += 1
+                assert self.passed_over[requester, began] == 1 or requester[0] != began[0]
         for pair in list(self.passed_over):
             if pair[0] == began:
                 del self.passed_over[pair]
@@ -96,8 +96,8 @@ class Asked(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_who_may_begin(self) -> None:
-        """Except for an asker that became alone meanwhile; the counters agree."""
-        assert not any(self.may_begin(asker) for asker in self.waiting if asker != self.alone)
+        """Except for a requester that became alone meanwhile; the counters agree."""
+        assert not any(self.may_begin(requester) for requester in self.waiting if requester != self.alone)
         assert self.queue.under_way == len(self.under_way)
         assert self.queue.waiting == sum(map(len, self.waiting.values()))
 
@@ -114,31 +114,31 @@ test_any_requests = Asked.TestCase
 test_any_requests.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 
-def begun(queue: FairQueue[int], ends: int) -> list[Asker]:
-    """The askers that begin, when the oldest running request ends each time."""
-    under_way = [asker for asker, count in queue._of_client.items() for _ in range(count)]
+def begun(queue: FairQueue[int], ends: int) -> list[Requester]:
+    """The requesters that begin, when the oldest running request ends each time."""
+    under_way = [requester for requester, count in queue._of_client.items() for _ in range(count)]
     began = []
     for _ in range(ends):
         queue.ended(under_way.pop(0))
-        while (following := queue.following()) is not None:
+        while (following := queue.take_next()) is not None:
             under_way.append(following[0])
             began.append(following[0])
     return began
 
 
-def fill(queue: FairQueue[int], asker: Asker) -> None:
+def fill(queue: FairQueue[int], requester: Requester) -> None:
     """Ask until there is no room."""
-    while queue.begins(asker) or queue.waits(asker, 0):
+    while queue.try_begin(requester) or queue.try_queue(requester, 0):
         pass
 
 
-def test_a_flood_delays_another_asker_by_at_most_one_request() -> None:
-    """However many requests wait, a new asker is next but one."""
+def test_a_flood_delays_another_requester_by_at_most_one_request() -> None:
+    """However many requests wait, a new requester is next but one."""
     queue = FairQueue[int](
         Limits(at_once=4, of_tenant=4, of_client=4, waiting=100, waiting_of_tenant=100, waiting_of_client=100)
     )
     fill(queue, ("acme", "flood"))
-    assert not queue.begins(("acme", "quiet")) and queue.waits(("acme", "quiet"), 1)
+    assert not queue.try_begin(("acme", "quiet")) and queue.try_queue(("acme", "quiet"), 1)
     assert ("acme", "quiet") in begun(queue, 2)
 
 
@@ -150,7 +150,7 @@ def test_a_tenant_with_many_clients_has_no_more_turns_than_another() -> None:
     for client in ("flood", *(f"c{number}" for number in range(20))):
         fill(queue, ("acme", client))
     for _ in range(3):
-        assert queue.waits(("globex", "quiet"), 1)
+        assert queue.try_queue(("globex", "quiet"), 1)
     assert begun(queue, 6).count(("globex", "quiet")) >= 2
 
 
@@ -158,19 +158,19 @@ def test_a_flood_leaves_places_to_others() -> None:
     """The running requests of a client and of a tenant are bounded, so others begin at once."""
     queue = FairQueue[int](LIMITS)
     fill(queue, ("acme", "flood"))
-    assert queue.under_way == LIMITS.of_client and queue.begins(("acme", "quiet"))
+    assert queue.under_way == LIMITS.of_client and queue.try_begin(("acme", "quiet"))
     fill(queue, ("acme", "other"))
-    assert queue.under_way == LIMITS.of_tenant and queue.begins(("globex", "quiet"))
+    assert queue.under_way == LIMITS.of_tenant and queue.try_begin(("globex", "quiet"))
 
 
-def test_an_asker_alone_has_more_places_until_another_one_comes() -> None:
-    """Its waiting requests begin together; once another asker comes, the usual limits hold."""
-    alone: Asker | None = None
+def test_a_requester_alone_has_more_places_until_another_one_comes() -> None:
+    """Its waiting requests begin together; once another requester comes, the usual limits hold."""
+    alone: Requester | None = None
     queue = FairQueue[int](LIMITS, lambda: alone)
     fill(queue, ("acme", "flood"))
     assert (queue.under_way, queue.waiting) == (LIMITS.of_client, 5)
     alone = ("acme", "flood")
-    assert not queue.begins(("acme", "flood")), "others of its own have waited longer"
+    assert not queue.try_begin(("acme", "flood")), "others of its own have waited longer"
     assert len(begun(queue, 1)) == 4 and queue.under_way == LIMITS.alone
     alone = None
     assert begun(queue, 3) == [] and begun(queue, 1) == [("acme", "flood")]
@@ -186,16 +186,16 @@ class Untouched(dict[str, Any]):
 
 
 @pytest.mark.parametrize("alone", [None, ("globex", "web"), ("acme", "w3")])
-def test_requests_that_cannot_begin_are_not_iterated(alone: Asker | None) -> None:
+def test_requests_that_cannot_begin_are_not_iterated(alone: Requester | None) -> None:
     """Neither the clients of a tenant at its limit, nor anything without a free place."""
     queue = FairQueue[int](LIMITS, lambda: alone)
     for number in range(LIMITS.of_tenant):
-        assert queue.begins(("acme", f"c{number}"))
+        assert queue.try_begin(("acme", f"c{number}"))
     for number in range(100):
-        assert queue.waits(("acme", f"w{number}"), number)
+        assert queue.try_queue(("acme", f"w{number}"), number)
     queue._waiting["acme"] = Untouched(queue._waiting["acme"])
-    assert queue.following() == ((alone, 3) if alone == ("acme", "w3") else None)
+    assert queue.take_next() == ((alone, 3) if alone == ("acme", "w3") else None)
     while queue.under_way < LIMITS.at_once:
-        assert queue.begins(("globex", f"c{queue.under_way}"))
+        assert queue.try_begin(("globex", f"c{queue.under_way}"))
     queue._waiting = Untouched(queue._waiting)
-    assert queue.following() is None
+    assert queue.take_next() is None

@@ -13,21 +13,21 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.bus.faststream_broker import Broker, Handle, serve
 from events.fairness import request_gate
-from events.fairness.request_gate import Asker, Gate
+from events.fairness.request_gate import Gate, GateKey
 from tests.broker import Broker as Server
 
-ACME, GLOBEX = Asker("acme", False), Asker("globex", False)
+ACME, GLOBEX = GateKey("acme", False), GateKey("globex", False)
 
 
 def test_each_tenant_has_its_rate() -> None:
     """The service's own requests, which list what a cut-off ends, have a rate of their own."""
     now = [100.0]
     asked = Gate(2, lambda: now[0])
-    assert [asked.admits(ACME) for _ in range(4)] == [True, True, False, False]
-    assert asked.admits(GLOBEX)
-    assert asked.admits(Asker("acme", True))
+    assert [asked.try_admit(ACME) for _ in range(4)] == [True, True, False, False]
+    assert asked.try_admit(GLOBEX)
+    assert asked.try_admit(GateKey("acme", True))
     now[0] += 0.5
-    assert [asked.admits(ACME) for _ in range(2)] == [True, False]
+    assert [asked.try_admit(ACME) for _ in range(2)] == [True, False]
 
 
 def test_waiting_requests_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,11 +35,11 @@ def test_waiting_requests_are_bounded_for_a_tenant_and_in_all(monkeypatch: pytes
     monkeypatch.setattr(request_gate, "MAX_REQUESTS", 3)
     monkeypatch.setattr(request_gate, "MAX_REQUESTS_OF_TENANT", 2)
     asked = Gate(100)
-    assert [asked.admits(ACME) for _ in range(3)] == [True, True, False]
-    assert [asked.admits(GLOBEX) for _ in range(2)] == [True, False]
-    for asker in (ACME, ACME, GLOBEX):
-        asked.ended(asker)
-    assert not asked._under_way and asked.admits(GLOBEX)
+    assert [asked.try_admit(ACME) for _ in range(3)] == [True, True, False]
+    assert [asked.try_admit(GLOBEX) for _ in range(2)] == [True, False]
+    for key in (ACME, ACME, GLOBEX):
+        asked.ended(key)
+    assert not asked._under_way and asked.try_admit(GLOBEX)
 
 
 def test_the_services_own_requests_have_room_beside_a_flood() -> None:
@@ -47,23 +47,23 @@ def test_the_services_own_requests_have_room_beside_a_flood() -> None:
     asked = Gate(10_000, lambda: 100.0)
     tenants = [f"t{number}" for number in range(request_gate.MAX_REQUESTS // request_gate.MAX_REQUESTS_OF_TENANT)]
     for is_own in (False, True):
-        askers = [
-            Asker(tenant, is_own)
+        keys = [
+            GateKey(tenant, is_own)
             for tenant in ("acme", *tenants)
             for _ in range(request_gate.MAX_REQUESTS_OF_TENANT + 1)
         ]
-        assert sum(map(asked.admits, askers)) == request_gate.MAX_REQUESTS
-    asked.ended(Asker("acme", True))
-    assert not asked.admits(ACME) and asked.admits(Asker("globex", True))
+        assert sum(map(asked.try_admit, keys)) == request_gate.MAX_REQUESTS
+    asked.ended(GateKey("acme", True))
+    assert not asked.try_admit(ACME) and asked.try_admit(GateKey("globex", True))
 
 
-def test_the_asker_of_a_request() -> None:
-    """The inbox shows the service's own requests; all unreadable tenant names are one asker."""
-    assert Asker.of("admin.acme.role.list", "_INBOX.role.operator.x") == ACME
-    assert Asker.of("audit.acme.families", "") == ACME
-    assert Asker.of("audit.acme.families", "_INBOX.role.inquiry.x") == Asker("acme", True)
+def test_the_key_of_a_request() -> None:
+    """The inbox shows the service's own requests; all unreadable tenant names are one key."""
+    assert GateKey.of("admin.acme.role.list", "_INBOX.role.operator.x") == ACME
+    assert GateKey.of("audit.acme.families", "") == ACME
+    assert GateKey.of("audit.acme.families", "_INBOX.role.inquiry.x") == GateKey("acme", True)
     for subject in ("admin.\x00.role.list", "admin.\udc80.role.list"):
-        assert Asker.of(subject, "_INBOX.x") == Asker("", False)
+        assert GateKey.of(subject, "_INBOX.x") == GateKey("", False)
 
 
 def _still(rate: int) -> Gate:
@@ -91,7 +91,7 @@ async def test_a_flood_about_one_tenant_delays_no_other_request(nats_server: Ser
     replies: Counter[str] = Counter()
     all_told = asyncio.Event()
 
-    async def handle(subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
+    async def handle(subject: str, _body: bytes, _key: GateKey) -> tuple[bytes, dict[str, str]]:
         handled[subject.split(".")[1]] += 1
         return b'{"items":[]}', {}
 
@@ -115,7 +115,7 @@ async def test_a_flood_about_one_tenant_delays_no_other_request(nats_server: Ser
 async def test_a_refusal_has_the_usual_form(nats_server: Server) -> None:
     """CONTRACT §2."""
 
-    async def handle(_subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
+    async def handle(_subject: str, _body: bytes, _key: GateKey) -> tuple[bytes, dict[str, str]]:
         return b"{}", {}
 
     async with _answering(nats_server, handle, _still(1)) as asking:
@@ -132,7 +132,7 @@ async def test_a_request_with_another_inbox_is_counted_and_not_handled(
     """The same holds without a reply subject, as for a broker's answer sent here. The next one is answered."""
     handled: list[str] = []
 
-    async def handle(subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
+    async def handle(subject: str, _body: bytes, _key: GateKey) -> tuple[bytes, dict[str, str]]:
         handled.append(subject)
         return b"{}", {}
 
@@ -147,13 +147,13 @@ async def test_a_request_with_another_inbox_is_counted_and_not_handled(
         assert asked.foreign_replies == 4
 
 
-async def test_the_handler_gets_the_asker(nats_server: Server) -> None:
+async def test_the_handler_gets_the_key(nats_server: Server) -> None:
     """So the service's own requests need not wait for others' turns."""
-    askers: list[Asker] = []
+    keys: list[GateKey] = []
     told = asyncio.Event()
 
-    async def handle(_subject: str, _body: bytes, asker: Asker) -> tuple[bytes, dict[str, str]]:
-        askers.append(asker)
+    async def handle(_subject: str, _body: bytes, key: GateKey) -> tuple[bytes, dict[str, str]]:
+        keys.append(key)
         return b"{}", {}
 
     async def hear(_message: Msg) -> None:
@@ -165,7 +165,7 @@ async def test_the_handler_gets_the_asker(nats_server: Server) -> None:
         await asking.publish("admin.acme.list", b"{}", reply=f"{request_gate.OWN_INBOX}x")
         async with asyncio.timeout(30):
             await told.wait()
-    assert askers == [ACME, Asker("acme", True)]
+    assert keys == [ACME, GateKey("acme", True)]
 
 
 async def test_admitted_requests_are_answered_before_the_end(nats_server: Server) -> None:
@@ -173,7 +173,7 @@ async def test_admitted_requests_are_answered_before_the_end(nats_server: Server
     go = asyncio.Event()
     began: Counter[str] = Counter()
 
-    async def handle(_subject: str, _body: bytes, _asker: Asker) -> tuple[bytes, dict[str, str]]:
+    async def handle(_subject: str, _body: bytes, _key: GateKey) -> tuple[bytes, dict[str, str]]:
         began["all"] += 1
         await go.wait()
         return b"{}", {}

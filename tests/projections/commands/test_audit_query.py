@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from events.bus.connection import Connection
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from heirloom.cli.audit.audit_query import query_in_full
 from heirloom.cli.main import main
 from projections import pagination
@@ -139,7 +139,7 @@ class _Wire:
         return await asking
 
     async def request(self, subject: str, body: bytes, **_: object) -> Msg:
-        reply, _headers = await self._audit.answer(subject, body, Asker.of(subject, ""))
+        reply, _headers = await self._audit.answer(subject, body, GateKey.of(subject, ""))
         return Msg(_client=Client(), data=reply)
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.bus.connect import connect
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from heirloom.what_if import query
 from heirloom.what_if.findings import Findings, Scenario
 from heirloom.what_if.query import CannotTell, TooLong, WhatIf, find_out
@@ -54,7 +54,7 @@ async def test_a_history_that_cannot_be_followed(nats_server: Broker) -> None:
     with pytest.raises(CannotTell, match="sequence 21: "):
         await find_out(connection, terms(), lambda _: None)
     with pytest.raises(QueryRefused, match="sequence 21: "):
-        await WhatIf(connection)(Asker("acme", False), b'{"policy": {"refresh_token_grace": 1}}')
+        await WhatIf(connection)(GateKey("acme", False), b'{"policy": {"refresh_token_grace": 1}}')
     await connection.close()
 
 
@@ -65,10 +65,10 @@ async def test_a_query_waits_for_its_min_seq(nats_server: Broker, monkeypatch: p
     asked = {"policy": {"refresh_token_rotation": "reuse"}, "min_seq": len(LOG)}
     monkeypatch.setattr(query, "MIN_SEQ_TIMEOUT_SECONDS", 0.01)
     with pytest.raises(QueryRefused, match="min_seq: it is at sequence 20") as refused:
-        await WhatIf(connection)(Asker("acme", False), msgspec.json.encode(asked))
+        await WhatIf(connection)(GateKey("acme", False), msgspec.json.encode(asked))
     assert (refused.value.code, refused.value.status) == ("temporarily_unavailable", 503)
     monkeypatch.setattr(query, "MIN_SEQ_TIMEOUT_SECONDS", 60)
-    waiting = asyncio.create_task(WhatIf(connection)(Asker("acme", False), msgspec.json.encode(asked)))
+    waiting = asyncio.create_task(WhatIf(connection)(GateKey("acme", False), msgspec.json.encode(asked)))
     await asyncio.sleep(0.1)
     await publish(nats_server, LOG[20:])
     assert msgspec.json.decode(await waiting)["thefts_let_through"] == 1

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from events.fairness.request_gate import Asker
+from events.fairness.request_gate import GateKey
 from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.progress import Progress
@@ -49,7 +49,7 @@ class Asked:
 
     async def raw(self, query: str, body: bytes, tenant: str = "acme") -> dict[str, Any]:
         """The reply to a body of any bytes; its headers must agree with it."""
-        reply, headers = await self.audit.answer(f"audit.{tenant}.{query}", body, Asker(tenant, is_own=False))
+        reply, headers = await self.audit.answer(f"audit.{tenant}.{query}", body, GateKey(tenant, is_own=False))
         answer: dict[str, Any] = msgspec.json.decode(reply)
         assert headers.get("Nats-Service-Error") == answer.get("error")
         return answer

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pytest
 
-from events.fairness.request_gate import OWN_INBOX, Asker
+from events.fairness.request_gate import OWN_INBOX, GateKey
 from projections import pagination
 from service.admin.cut_off_once import _lives
 from service.read_model_client import ReadModelClient
@@ -25,7 +25,7 @@ class AnsweringReadModel(ReadModelClient):
 
     async def _ask(self, subject: str, parameters: dict[str, Any], kind: type[P]) -> P:
         given = {name: value for name, value in parameters.items() if value is not None}
-        reply, _ = await self._asked.audit.answer(subject, msgspec.json.encode(given), Asker.of(subject, OWN_INBOX))
+        reply, _ = await self._asked.audit.answer(subject, msgspec.json.encode(given), GateKey.of(subject, OWN_INBOX))
         return msgspec.json.decode(reply, type=kind)
 
 

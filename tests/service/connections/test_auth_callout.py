@@ -61,7 +61,7 @@ class World:
         self.confirmed: list[tuple[ConnectOptions, Admitted]] = []
         self.is_void: Exception | None = None
         self.drained = False
-        counts = SimpleNamespace(takes=self._takes, takes_later=self._takes_later)
+        counts = SimpleNamespace(try_take=self._takes, try_take_later=self._takes_later)
         token_connections = SimpleNamespace(opened=self.opened.append)
         admission = SimpleNamespace(admit=self._admit, confirm=self._confirm)
         self.callout = Callout(cast("Any", admission), cast("Any", token_connections), cast("Any", counts), SEED)
@@ -274,9 +274,9 @@ async def test_only_the_host_with_too_many_requests_waits(
     caplog.set_level(logging.INFO)
     hosts: list[tuple[str, str]] = []
 
-    def of(asker: tuple[str, str]) -> Any:
-        hosts.append(asker)
-        if asker[0] == "192.0.2.1":
+    def of(requester: tuple[str, str]) -> Any:
+        hosts.append(requester)
+        if requester[0] == "192.0.2.1":
             raise NoRoom
         return asyncio.Lock()
 

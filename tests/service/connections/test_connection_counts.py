@@ -73,7 +73,7 @@ async def counts(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 async def admitted(counts: ConnectionCounts, tenant: str, client_id: str) -> bool:
     """Whether one more is admitted, now or after the next count, as the callout decides it."""
-    return counts.takes(tenant, client_id) or await counts.takes_later(tenant, client_id)
+    return counts.try_take(tenant, client_id) or await counts.try_take_later(tenant, client_id)
 
 
 async def _counted() -> None:
@@ -94,17 +94,17 @@ async def test_admissions_count_until_the_servers_have_answered(servers: Servers
     """Also those from before the servers were asked, which no finished count contains."""
     servers.slow_down()
     for at in range(2):
-        assert counts.takes("acme", "web")
+        assert counts.try_take("acme", "web")
         servers.connect("acme/web", at)
     await _counted()
-    assert servers.asked == 2 and not counts.takes("acme", "web")
+    assert servers.asked == 2 and not counts.try_take("acme", "web")
     servers.answering.release()
     await _counted()
-    assert not counts.takes("acme", "web")
+    assert not counts.try_take("acme", "web")
     servers.open.pop()
     servers.answering.release()
     servers.answering.release()
-    assert await counts.takes_later("acme", "web")
+    assert await counts.try_take_later("acme", "web")
 
 
 @given(st.lists(st.sampled_from(["comes", "comes", "goes", "answer"]), max_size=60))
@@ -121,7 +121,7 @@ async def _follow(steps: list[str]) -> None:
         patched.setattr(connection_counts, "COUNT_PAUSE_SECONDS", 0)
         await counts.start()
         for at, step in enumerate(steps):
-            if step == "comes" and counts.takes("acme", "web"):
+            if step == "comes" and counts.try_take("acme", "web"):
                 servers.connect("acme/web", at)
             elif step == "goes" and servers.open:
                 servers.open.pop(0)
@@ -139,14 +139,14 @@ async def test_waiting_for_a_count_ends_when_the_replica_stops(servers: Servers,
     servers.slow_down()
     for at in range(2):
         servers.connect("acme/web", at)
-        assert counts.takes("acme", "web")
-    waiting = asyncio.create_task(counts.takes_later("acme", "web"))
+        assert counts.try_take("acme", "web")
+    waiting = asyncio.create_task(counts.try_take_later("acme", "web"))
     await _counted()
     assert not waiting.done()
     await counts.stop()
     async with asyncio.timeout(10):
         assert not await waiting
-    assert not await counts.takes_later("acme", "web") and await admitted(counts, "acme", "other")
+    assert not await counts.try_take_later("acme", "web") and await admitted(counts, "acme", "other")
 
 
 async def test_connections_by_token_count_as_the_clients(servers: Servers, counts: ConnectionCounts) -> None:
@@ -217,7 +217,7 @@ async def test_connections_admitted_elsewhere_are_found_after_a_while(
 ) -> None:
     """The replica that admitted them may stop before anybody connects to this one."""
     monkeypatch.setattr(connection_counts, "ADMISSIONS_SETTLED_SECONDS", 0)
-    counts.takes("acme", "other")  # from the next count on it waits no longer than that
+    counts.try_take("acme", "other")  # from the next count on it waits no longer than that
     await _counted()
     servers.connect("acme/web", 1)
     async with asyncio.timeout(10):

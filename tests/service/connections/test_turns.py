@@ -12,7 +12,7 @@ import pytest
 
 from events.bus.faststream_broker import Handle
 from events.fairness.fair_queue import Limits, NoRoom, Turns
-from events.fairness.request_gate import OWN_INBOX, Asker
+from events.fairness.request_gate import OWN_INBOX, GateKey
 from heirloom.what_if import query
 from heirloom.what_if.query import WhatIf
 from projections.progress import Progress
@@ -54,7 +54,7 @@ class Slow:
 
 async def asked(handle: Handle, subject: str, reply: str = "") -> tuple[bytes, dict[str, str]]:
     """Handle a request on this subject with this reply subject, and return the answer."""
-    return await handle(subject, b"{}", Asker.of(subject, reply))
+    return await handle(subject, b"{}", GateKey.of(subject, reply))
 
 
 @asynccontextmanager
@@ -204,17 +204,17 @@ async def test_histories_are_replayed_one_at_a_time_and_tenants_take_turns(monke
     monkeypatch.setattr(query, "find_out", find_out)
     ask = WhatIf(cast("Any", None))
     policy = b'{"policy": {"refresh_token_grace": 1}}'
-    flood = [asyncio.create_task(ask(Asker("acme", False), policy)) for _ in range(2)]
+    flood = [asyncio.create_task(ask(GateKey("acme", False), policy)) for _ in range(2)]
     await slow.until("acme")
-    other = asyncio.create_task(ask(Asker("globex", False), policy))
+    other = asyncio.create_task(ask(GateKey("globex", False), policy))
     await slow.until("acme")
     invented = [
-        asyncio.create_task(ask(Asker(f"t{number}", False), policy)) for number in range(query.LIMITS.waiting - 2)
+        asyncio.create_task(ask(GateKey(f"t{number}", False), policy)) for number in range(query.LIMITS.waiting - 2)
     ]
     await slow.until("acme")
     for tenant in ("acme", "t99"):
         with pytest.raises(Exception, match="other histories are being followed"):
-            await ask(Asker(tenant, False), policy)
+            await ask(GateKey(tenant, False), policy)
     slow.go.release()
     slow.go.release()
     await slow.until("acme", "acme", "globex")
@@ -267,7 +267,7 @@ async def test_waiting_for_a_count_holds_no_turn_of_the_host(monkeypatch: pytest
         pass
 
     callout = Callout(
-        nobody, nobody, cast("Any", SimpleNamespace(takes=lambda *_: False, takes_later=takes_later)), "seed"
+        nobody, nobody, cast("Any", SimpleNamespace(try_take=lambda *_: False, try_take_later=takes_later)), "seed"
     )
     monkeypatch.setattr(callout, "_admit", admit)
     monkeypatch.setattr(callout, "_refuse", refuse)
