@@ -19,7 +19,7 @@ FAULTS = (
 
 def test_no_promise_is_broken(tmp_path: Path) -> None:
     """Three brokers, two replicas, twenty-four busy families, five faults."""
-    plan = Plan(SEED, 9, FAULTS, gap=(0.2, 0.6), calm=1)
+    plan = Plan(SEED, seconds=9, faults=FAULTS, gap=(0.2, 0.6), calm=1)
     result = asyncio.run(run(Stack(tmp_path / "data", cluster=3), plan, tmp_path))
     assert result.violations == []
     assert {name for _, name in result.faults} == set(FAULTS)

@@ -13,7 +13,7 @@ from heirloom.data_directory import DataDirectory
 from tests.system.service import Service
 
 
-class Told(NamedTuple):
+class Response(NamedTuple):
     """An HTTP response."""
 
     status: int
@@ -25,7 +25,7 @@ class Told(NamedTuple):
         return json.loads(self.body)
 
 
-async def get(service: Service, path: str) -> Told:
+async def get(service: Service, path: str) -> Response:
     """GET from the service's HTTP port."""
     address = json.loads(DataDirectory(service.data).run_file.read_text())["metrics"]
     return await asyncio.to_thread(_get, f"http://{address}{path}")
@@ -44,10 +44,10 @@ def total(families: dict[str, Metric], name: str, **labels: str) -> float:
     return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
 
 
-def _get(url: str) -> Told:
+def _get(url: str) -> Response:
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
-            return Told(response.status, response.read().decode())
+            return Response(response.status, response.read().decode())
     except HTTPError as refused:
         with refused:
-            return Told(refused.code, refused.read().decode())
+            return Response(refused.code, refused.read().decode())

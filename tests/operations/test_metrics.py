@@ -15,7 +15,7 @@ from heirloom.data_directory import DataDirectory
 from heirloom.metrics import http
 from heirloom.metrics.http import MAX_CONNECTIONS, ProcessAnswer, rendered
 from heirloom.process.process_report import ProcessReport, Sample, counter, gauge, only
-from tests.operations.http import Told, get, metrics, total
+from tests.operations.http import Response, get, metrics, total
 from tests.paused import paused
 from tests.system.service import Service
 
@@ -98,7 +98,7 @@ async def test_health_names_the_obstacle(service: Service) -> None:
 
 
 async def _is(service: Service, path: str, status: int) -> bool:
-    told: Told = await get(service, path)
+    told: Response = await get(service, path)
     return told.status == status
 
 

@@ -10,7 +10,7 @@ from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.read_model import ReadModel
 from tests.projections.logs import START, swapped_log
-from tests.projections.queries.asked import LOG, Asked, Asking
+from tests.projections.queries.local_audit import LOG, LocalAudit, OpenAudit
 
 
 @pytest.fixture(scope="session")
@@ -26,34 +26,34 @@ def swapped_read_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def ask(read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
+async def ask(read_model: Path, tmp_path: Path) -> AsyncIterator[LocalAudit]:
     """An audit of the eventful log, a minute after it began."""
-    asked = _copy(read_model, tmp_path / "model")
-    yield asked
-    await asked.close()
+    local = _copy(read_model, tmp_path / "model")
+    yield local
+    await local.close()
 
 
 @pytest.fixture
-async def ask_swapped(swapped_read_model: Path, tmp_path: Path) -> AsyncIterator[Asked]:
+async def ask_swapped(swapped_read_model: Path, tmp_path: Path) -> AsyncIterator[LocalAudit]:
     """An audit of the log with exchanged tokens, a minute after it began."""
-    asked = _copy(swapped_read_model, tmp_path / "swapped")
-    yield asked
-    await asked.close()
+    local = _copy(swapped_read_model, tmp_path / "swapped")
+    yield local
+    await local.close()
 
 
 @pytest.fixture
-async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
+async def asking(tmp_path: Path) -> AsyncIterator[OpenAudit]:
     """A function that opens an audit of a log, an hour after it began."""
-    asked = Asked(tmp_path / "asked")
-    asked.now = microseconds(START + timedelta(hours=1))
+    local = LocalAudit(tmp_path / "opened")
+    local.now = microseconds(START + timedelta(hours=1))
 
-    async def over(log: Sequence[StoredMessage]) -> Asked:
-        asked.apply(log)
-        asked.audit.open(tmp_path / "asked")
-        return asked
+    async def over(log: Sequence[StoredMessage]) -> LocalAudit:
+        local.apply(log)
+        local.audit.open(tmp_path / "opened")
+        return local
 
     yield over
-    await asked.close()
+    await local.close()
 
 
 def _made(path: Path, log: Sequence[StoredMessage]) -> Path:
@@ -64,8 +64,8 @@ def _made(path: Path, log: Sequence[StoredMessage]) -> Path:
     return path
 
 
-def _copy(made: Path, path: Path) -> Asked:
+def _copy(made: Path, path: Path) -> LocalAudit:
     path.write_bytes(made.read_bytes())
-    asked = Asked(path)
-    asked.audit.open(path)
-    return asked
+    local = LocalAudit(path)
+    local.audit.open(path)
+    return local

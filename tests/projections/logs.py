@@ -173,9 +173,9 @@ def chained_log() -> list[StoredMessage]:
     made = LogMaker()
     made.open("f")
     made.rotate("f")
-    made.exchange("f", ONCE, "orders", ("f-0",))
-    made.exchange("f", "twice", "billing", (ONCE, "f-0"))
-    made.exchange("f", "sibling", "orders", ("f-1",))
+    made.exchange("f", ONCE, "orders", came_of=("f-0",))
+    made.exchange("f", "twice", "billing", came_of=(ONCE, "f-0"))
+    made.exchange("f", "sibling", "orders", came_of=("f-1",))
     made.commit("f", TokenRevoked("f-0", made.now + timedelta(minutes=4)))
     made.reuse("f")
     return made.log
@@ -185,12 +185,12 @@ def passed_on_log() -> list[StoredMessage]:
     """`orders` exchanged a token, and `billing` the result; then `orders` is disabled from sequence 4 to 5."""
     made = LogMaker()
     made.open("f")
-    made.exchange("f", ONCE, "orders", ("f-0",))
-    made.exchange("f", "twice", "billing", (ONCE, "f-0"))
+    made.exchange("f", ONCE, "orders", came_of=("f-0",))
+    made.exchange("f", "twice", "billing", came_of=(ONCE, "f-0"))
     made.disable_client("orders", "stolen")
     made.enable_client("orders")
-    made.exchange("f", "again", "orders", ("f-0",))
-    made.exchange("f", "and again", "billing", ("again", "f-0"))
+    made.exchange("f", "again", "orders", came_of=("f-0",))
+    made.exchange("f", "and again", "billing", came_of=("again", "f-0"))
     made.reuse("f")
     return made.log
 

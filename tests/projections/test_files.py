@@ -23,7 +23,7 @@ from projections.read_model import ReadModel, UnusableReadModel
 from tests.broker import Broker
 from tests.projections.logs import eventful_log
 from tests.projections.projector.test_projector import publish
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.local_audit import LocalAudit
 from tests.projections.test_read_model import build
 
 LOG = eventful_log()
@@ -157,7 +157,7 @@ async def test_a_file_that_cannot_be_written_still_answers(nats_server: Broker, 
         assert (await ask("families", min_seq=len(LOG)))["items"]
 
 
-async def test_a_damaged_file_is_reported(ask: Asked, tmp_path: Path) -> None:
+async def test_a_damaged_file_is_reported(ask: LocalAudit, tmp_path: Path) -> None:
     """Zeros over a table's root page: every query that reads it is refused with what to do."""
     await ask.audit.close()
     path = tmp_path / "damaged"

@@ -21,7 +21,7 @@ from projections import pagination
 from projections.queries.server import Audit
 from tests.broker import Broker, broker
 from tests.projections.projector.test_projector import LOG, projector, publish
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.local_audit import LocalAudit
 
 IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
 """In the loop of the projector that these tests share."""
@@ -145,7 +145,7 @@ class _Wire:
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 async def test_a_page_is_filled_however_rare_its_items_are(
-    ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int
+    ask: LocalAudit, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     """Each reply looks at one row only; the command still returns the full page, and the cursor of the rest."""
     question = {"status": "live", "client_id": "web"}

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from projections.queries.server import QUERIES
-from tests.projections.queries.asked import LOG, Asked
+from tests.projections.queries.local_audit import LOG, LocalAudit
 
 GOOD: dict[str, dict[str, Any]] = {
     "family": {"family_id": "f2"},
@@ -63,7 +63,7 @@ def test_every_query_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("query", GOOD)
-async def test_bad_parameters_are_refused(ask: Asked, query: str) -> None:
+async def test_bad_parameters_are_refused(ask: LocalAudit, query: str) -> None:
     """Each one within otherwise good parameters: one clear line that repeats nothing of the request."""
     good = GOOD[query]
     assert "error" not in await ask(query, **good)
@@ -84,7 +84,7 @@ async def test_bad_parameters_are_refused(ask: Asked, query: str) -> None:
     ],
 )
 @pytest.mark.parametrize("injection", INJECTIONS)
-async def test_sql_in_a_parameter_is_only_text(ask: Asked, query: str, parameter: str, injection: str) -> None:
+async def test_sql_in_a_parameter_is_only_text(ask: LocalAudit, query: str, parameter: str, injection: str) -> None:
     """It finds nothing, and everything is still there."""
     before = await ask("families")
     assert (await ask(query, **GOOD[query] | {parameter: injection}))["items"] == []
@@ -92,7 +92,7 @@ async def test_sql_in_a_parameter_is_only_text(ask: Asked, query: str, parameter
 
 
 @pytest.mark.parametrize("query", GOOD)
-async def test_another_tenant_receives_nothing(ask: Asked, query: str) -> None:
+async def test_another_tenant_receives_nothing(ask: LocalAudit, query: str) -> None:
     """Neither a tenant with families of its own, nor an unknown one, sees anything of `acme`."""
     for tenant in ("globex", "nobody"):
         told = msgspec.json.encode(await ask(query, tenant, **GOOD[query]))
@@ -100,7 +100,7 @@ async def test_another_tenant_receives_nothing(ask: Asked, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", sorted(PAGED))
-async def test_a_cursor_belongs_to_one_query(ask: Asked, query: str) -> None:
+async def test_a_cursor_belongs_to_one_query(ask: LocalAudit, query: str) -> None:
     """It is refused with another query, filter or tenant, or with one character altered."""
     if query == "activity":
         cursor = "AAAAAAAAAAAAAAAAMTc2MzY0MDAwMDAwMDAwMA"  # the log has one hour only

@@ -8,11 +8,11 @@ from msgspec.structs import replace
 from events.aggregates.family import FamilyRevoked, ForgeryDetected, TokenRevoked
 from events.aggregates.subject import ConsentWithdrawn
 from tests.projections.logs import START, LogMaker, access_token, granted, refresh_token
-from tests.projections.queries.asked import Asking
+from tests.projections.queries.local_audit import OpenAudit
 from tests.projections.queries.test_token_validity import at, told
 
 
-async def test_a_revoked_token_does_not_end_its_family(asking: Asking) -> None:
+async def test_a_revoked_token_does_not_end_its_family(asking: OpenAudit) -> None:
     """CONTRACT §6: by sequence and by time; the family ends by its own revocation only."""
     made = LogMaker()
     made.open("f")
@@ -33,7 +33,7 @@ async def test_a_revoked_token_does_not_end_its_family(asking: Asking) -> None:
             assert [token["jti"] for token in state["access_tokens"]] == alive
 
 
-async def test_a_theft_reaches_the_tokens_alive_at_its_time(asking: Asking) -> None:
+async def test_a_theft_reaches_the_tokens_alive_at_its_time(asking: OpenAudit) -> None:
     """Not one revoked before; but one that the theft itself ended, and one of a client disabled later."""
     made = LogMaker()
     made.open("f")
@@ -49,7 +49,7 @@ async def test_a_theft_reaches_the_tokens_alive_at_its_time(asking: Asking) -> N
     assert [token.get("jti", token["kind"]) for token in alive] == ["f-1", "held on", "refresh"]
 
 
-async def test_a_revocation_after_expiry_changes_nothing(asking: Asking) -> None:
+async def test_a_revocation_after_expiry_changes_nothing(asking: OpenAudit) -> None:
     """The first end decides, and expiry is one."""
     made = LogMaker()
     refresh = refresh_token(made.now + timedelta(seconds=2))
@@ -64,7 +64,7 @@ async def test_a_revocation_after_expiry_changes_nothing(asking: Asking) -> None
 
 
 @pytest.mark.parametrize("withdrawn_first", [False, True])
-async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_first: bool) -> None:
+async def test_a_withdrawn_consent_enables_no_client(asking: OpenAudit, withdrawn_first: bool) -> None:
     """Of two commits about a client only the disabling concerns its tokens, and it lasts."""
     made = LogMaker()
     made.open("f")
@@ -81,7 +81,7 @@ async def test_a_withdrawn_consent_enables_no_client(asking: Asking, withdrawn_f
 
 
 @pytest.mark.parametrize("time", [b"9999-12-31T23:59:59-14:00", b"0001-01-01T00:00:00+14:00"])
-async def test_a_time_out_of_range_in_utc_is_clamped(asking: Asking, time: bytes) -> None:
+async def test_a_time_out_of_range_in_utc_is_clamped(asking: OpenAudit, time: bytes) -> None:
     """A forged commit may hold one: it is read as the last or the first time there is, and queries still work."""
     made = LogMaker()
     made.open("f")
@@ -95,7 +95,7 @@ async def test_a_time_out_of_range_in_utc_is_clamped(asking: Asking, time: bytes
         assert (await ask(question, **parameters))["opened_at"].startswith(year)
 
 
-async def test_a_forgery_after_the_end_is_an_incident(asking: Asking) -> None:
+async def test_a_forgery_after_the_end_is_an_incident(asking: OpenAudit) -> None:
     """CONTRACT §3.7: a key may be stolen, whatever became of the family. It is listed, and ends nothing more."""
     made = LogMaker()
     made.open("f")

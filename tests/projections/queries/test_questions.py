@@ -20,7 +20,7 @@ from events.aggregates.family import (
 from projections.decoded_commit import microseconds
 from projections.queries import diff, family_state
 from tests.projections.logs import AUDIENCE, START, LogMaker, access_token, granted, refresh_token
-from tests.projections.queries.asked import LOG, Asked, Asking
+from tests.projections.queries.local_audit import LOG, LocalAudit, OpenAudit
 from tests.projections.queries.test_token_validity import at, life
 
 
@@ -29,7 +29,7 @@ def ids(answer: dict[str, Any]) -> list[str]:
     return [item["family_id"] for item in answer["items"]]
 
 
-async def test_a_family_as_it_was(ask: Asked) -> None:
+async def test_a_family_as_it_was(ask: LocalAudit) -> None:
     """After each commit, by sequence, and by time just before the next one."""
     opened, first, second, third, theft, again = await life(ask, "f2")
     for seq, until, status, generation in [
@@ -51,7 +51,7 @@ async def test_a_family_as_it_was(ask: Asked) -> None:
     assert live["revoked_at"] is None
 
 
-async def test_a_token_revoked_alone_is_no_longer_alive(ask: Asked) -> None:
+async def test_a_token_revoked_alone_is_no_longer_alive(ask: LocalAudit) -> None:
     """From that commit on, by sequence and by time; the family and its other tokens stay."""
     *_, issued, revoked = await life(ask, "f3")
     moments: list[tuple[dict[str, Any], list[str]]] = [
@@ -88,7 +88,7 @@ def long_families() -> LogMaker:
 
 
 @pytest.mark.parametrize("minutes", [6, 8, 11, 30, 61, 30_000])
-async def test_as_of_now_equals_the_family(asking: Asking, long_families: LogMaker, minutes: int) -> None:
+async def test_as_of_now_equals_the_family(asking: OpenAudit, long_families: LogMaker, minutes: int) -> None:
     """However many commits lie after its refresh token, code or longest access token."""
     asked = await asking(long_families.log)
     asked.now = microseconds(START + timedelta(minutes=minutes))
@@ -102,7 +102,7 @@ async def test_as_of_now_equals_the_family(asking: Asking, long_families: LogMak
     assert {item["family_id"]: item["after"]["generation"] for item in change}["rotated"] == 2
 
 
-async def test_a_past_state_behind_many_commits(asking: Asking, long_families: LogMaker) -> None:
+async def test_a_past_state_behind_many_commits(asking: OpenAudit, long_families: LogMaker) -> None:
     """The refresh token of that time is found, also for a theft's reach, whatever was issued after it."""
     long_families.reuse("rotated")
     asked = await asking(long_families.log)
@@ -135,20 +135,20 @@ async def test_a_past_state_behind_many_commits(asking: Asking, long_families: L
         (9, ["f-1", "after", "of another", "f-0"]),
     ],
 )
-async def test_a_disabled_clients_tokens_are_not_alive(ask_swapped: Asked, seq: int, alive: list[str]) -> None:
+async def test_a_disabled_clients_tokens_are_not_alive(ask_swapped: LocalAudit, seq: int, alive: list[str]) -> None:
     """By sequence and by time, also after the client is enabled again."""
     for when in ({"seq": seq}, {"at": at(seq)}):
         state = await ask_swapped("as_of", family_id="f", **when)
         assert [token["jti"] for token in state["access_tokens"]] == alive
 
 
-async def test_a_disabled_clients_tokens_are_out_of_a_thefts_reach(ask_swapped: Asked) -> None:
+async def test_a_disabled_clients_tokens_are_out_of_a_thefts_reach(ask_swapped: LocalAudit) -> None:
     """Tokens of other clients are not."""
     alive = (await ask_swapped("blast_radius", family_id="f"))["alive"]
     assert [token.get("jti", token["kind"]) for token in alive] == ["f-0", "of another", "after", "f-1", "refresh"]
 
 
-async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
+async def test_a_person_and_a_tenant_as_they_were(ask: LocalAudit) -> None:
     """Only families that had begun by then; none of another tenant."""
     assert ids(await ask("as_of", sub="user1", seq=5)) == ["f1"]
     assert ids(await ask("as_of", at=at(4))) == ["f2", "f1", "f0"]
@@ -165,7 +165,7 @@ async def test_a_person_and_a_tenant_as_they_were(ask: Asked) -> None:
     assert waiting == {"d1": "ann", "d2": ""}
 
 
-async def test_what_changed_in_a_range(ask: Asked) -> None:
+async def test_what_changed_in_a_range(ask: LocalAudit) -> None:
     """Each family once, with all its changes; nothing in an empty range."""
     everything = (await ask("diff", from_seq=0, to_seq=len(LOG)))["items"]
     assert sorted(item["family_id"] for item in everything) == [f"f{number}" for number in range(8)]
@@ -181,7 +181,7 @@ async def test_what_changed_in_a_range(ask: Asked) -> None:
     assert ids(await ask("diff", "globex", from_seq=0, to_seq=len(LOG))) == ["f1"]
 
 
-async def test_changes_that_keep_the_state_are_named(ask: Asked) -> None:
+async def test_changes_that_keep_the_state_are_named(ask: LocalAudit) -> None:
     """A token revoked alone, and a presentation after the end."""
     revoked, again = (await life(ask, "f3"))[-1], (await life(ask, "f2"))[-1]
     (change,) = (await ask("diff", from_seq=revoked - 1, to_seq=revoked))["items"]
@@ -192,7 +192,7 @@ async def test_changes_that_keep_the_state_are_named(ask: Asked) -> None:
     assert everything["f3"] == ["rotated", "token revoked"]
 
 
-async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_changed_in_a_family_with_many_commits(ask: LocalAudit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the last commits are read, and as many before the range as within it."""
     first, *_, theft, again = await life(ask, "f2")
     whole = [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)]
@@ -202,7 +202,7 @@ async def test_what_changed_in_a_family_with_many_commits(ask: Asked, monkeypatc
 
 @pytest.mark.parametrize(("limit", "looked_through"), [(1, 2000), (3, 2), (1000, 1)])
 async def test_what_changed_comes_in_pages(
-    ask: Asked, monkeypatch: pytest.MonkeyPatch, limit: int, looked_through: int
+    ask: LocalAudit, monkeypatch: pytest.MonkeyPatch, limit: int, looked_through: int
 ) -> None:
     """By items and by commits read: nothing twice, nothing missing."""
     whole = await ask("diff", from_seq=3, to_seq=len(LOG) - 1)
@@ -210,7 +210,7 @@ async def test_what_changed_comes_in_pages(
     assert await ask.pages("diff", limit, from_seq=3, to_seq=len(LOG) - 1) == whole["items"]
 
 
-async def test_everything_of_a_person(ask: Asked) -> None:
+async def test_everything_of_a_person(ask: LocalAudit) -> None:
     """Families, tokens with times, scopes and clients, and cut-offs; in pages of any size."""
     answer = await ask("subject", sub="user0")
     assert {item["family_id"] for item in answer["items"]} == {"f0", "f3", "f6"}
@@ -224,7 +224,7 @@ async def test_everything_of_a_person(ask: Asked) -> None:
     assert (await ask("subject", sub="x' OR '1'='1"))["items"] == []
 
 
-async def test_a_thefts_reach(ask: Asked) -> None:
+async def test_a_thefts_reach(ask: LocalAudit) -> None:
     """The tokens alive at the theft, since when it was possible, and who presented what."""
     opened, first, second, third, theft, again = await life(ask, "f2")
     answer = await ask("blast_radius", family_id="f2")
@@ -253,7 +253,7 @@ async def test_a_thefts_reach(ask: Asked) -> None:
 
 
 @pytest.mark.parametrize("credential", ["authorization_code", "device_code"])
-async def test_the_reach_of_a_stolen_code(asking: Asking, credential: Credential) -> None:
+async def test_the_reach_of_a_stolen_code(asking: OpenAudit, credential: Credential) -> None:
     """It was copied after it was issued, and its redemption is where the family branched."""
     made = LogMaker()
     grant = DEVICE_GRANT if credential == "device_code" else credential
@@ -282,7 +282,7 @@ async def test_the_reach_of_a_stolen_code(asking: Asking, credential: Credential
     ]
 
 
-async def test_counts_by_the_hour(ask: Asked) -> None:
+async def test_counts_by_the_hour(ask: LocalAudit) -> None:
     """The whole log lies within one hour; each tenant sees its own counts."""
     (hour,) = (await ask("activity"))["items"]
     assert hour["hour"] == "2026-11-20T12:00:00Z"
@@ -315,14 +315,14 @@ async def test_counts_by_the_hour(ask: Asked) -> None:
         ("laptop\" OR word NEAR '", []),
     ],
 )
-async def test_words_are_found(ask: Asked, text: str, expected: list[str]) -> None:
+async def test_words_are_found(ask: LocalAudit, text: str, expected: list[str]) -> None:
     """In reasons, causes and actors, in any order and case, newest first; no text is a syntax error."""
     assert [item["type"] for item in (await ask("search", text=text))["items"]] == expected
     assert [item["type"] for item in await ask.pages("search", 1, text=text)] == expected
     assert (await ask("search", "globex", text="laptop"))["items"] == []
 
 
-async def test_a_time_before_the_first_family(ask: Asked) -> None:
+async def test_a_time_before_the_first_family(ask: LocalAudit) -> None:
     """The refusal names the first family: the read model knows nothing of the tenant's settings before it."""
     first = await ask("as_of", at="2026-11-20T12:00:00Z")  # when its client was configured
     assert first["error_description"] == "the first family of this tenant began at 2026-11-20T12:00:01+00:00"
@@ -361,11 +361,11 @@ async def test_a_time_before_the_first_family(ask: Asked) -> None:
         ("search", {"text": "laptop", "cursor": "e30"}),
     ],
 )
-async def test_bad_parameters_are_refused(ask: Asked, query: str, parameters: dict[str, Any]) -> None:
+async def test_bad_parameters_are_refused(ask: LocalAudit, query: str, parameters: dict[str, Any]) -> None:
     assert (await ask(query, **parameters))["error"] == "invalid_request"
 
 
-async def test_every_query_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
+async def test_every_query_runs_on_an_index(ask: LocalAudit, tmp_path: Path) -> None:
     """None scans a table that grows with the log."""
     statements: list[str] = []
     connections = ask.audit._connections

@@ -14,7 +14,7 @@ from projections import pagination as page
 from projections.decoded_commit import microseconds
 from projections.queries import server as audit_queries
 from tests.projections.logs import LogMaker
-from tests.projections.queries.asked import LOG, Asked
+from tests.projections.queries.local_audit import LOG, LocalAudit
 
 
 def ids(items: list[dict[str, Any]]) -> list[str]:
@@ -22,7 +22,7 @@ def ids(items: list[dict[str, Any]]) -> list[str]:
     return [item["family_id"] for item in items]
 
 
-async def test_a_familys_timeline(ask: Asked) -> None:
+async def test_a_familys_timeline(ask: LocalAudit) -> None:
     """State and events in order: the theft, and the presentation after the end."""
     answer = await ask("family", family_id="f2")
     assert answer["status"] == "revoked"
@@ -44,7 +44,7 @@ async def test_a_familys_timeline(ask: Asked) -> None:
     assert first["timeline"] + rest["timeline"] == answer["timeline"]
 
 
-async def test_a_family_is_visible_to_its_own_tenant_only(ask: Asked) -> None:
+async def test_a_family_is_visible_to_its_own_tenant_only(ask: LocalAudit) -> None:
     """Two tenants may have the same id; an unknown one is refused."""
     assert (await ask("family", "globex", family_id="f1"))["reason"] == "reuse_detected"
     assert (await ask("family", family_id="f1"))["status"] == "live"
@@ -74,7 +74,7 @@ async def test_a_family_is_visible_to_its_own_tenant_only(ask: Asked) -> None:
         ("incidents", {"sub": "user2", "client_id": "app"}, ["f2", "f2"]),
     ],
 )
-async def test_lists_are_filtered(ask: Asked, query: str, parameters: dict[str, Any], expected: list[str]) -> None:
+async def test_lists_are_filtered(ask: LocalAudit, query: str, parameters: dict[str, Any], expected: list[str]) -> None:
     """Newest first, in pages of any size, without a row of another tenant."""
     assert ids((await ask(query, **parameters))["items"]) == expected
     assert ids(await ask.pages(query, 1, **parameters)) == expected
@@ -96,7 +96,7 @@ async def test_lists_are_filtered(ask: Asked, query: str, parameters: dict[str, 
     ],
 )
 async def test_a_page_reads_a_bounded_number_of_rows(
-    ask: Asked, monkeypatch: pytest.MonkeyPatch, query: str, parameters: dict[str, Any], looked_through: int
+    ask: LocalAudit, monkeypatch: pytest.MonkeyPatch, query: str, parameters: dict[str, Any], looked_through: int
 ) -> None:
     """Without a matching index a page may be empty; together the pages hold every item once."""
     whole = (await ask(query, **parameters))["items"]
@@ -104,7 +104,7 @@ async def test_a_page_reads_a_bounded_number_of_rows(
     assert await ask.pages(query, 2, **parameters) == whole
 
 
-async def test_the_fields_of_a_revocation(ask: Asked) -> None:
+async def test_the_fields_of_a_revocation(ask: LocalAudit) -> None:
     """Time, family, client, subject, reason, actor and commit."""
     operator, _, token, _ = (await ask("revocations"))["items"]
     assert operator["actor"] == "operator"
@@ -114,7 +114,7 @@ async def test_the_fields_of_a_revocation(ask: Asked) -> None:
     assert token["cause"] is None
 
 
-async def test_a_family_expires_by_itself(ask: Asked) -> None:
+async def test_a_family_expires_by_itself(ask: LocalAudit) -> None:
     """Expiry depends on the time alone; no event is needed."""
     ask.now = 1_900_000_000_000_000
     assert ids((await ask("families", status="expired"))["items"]) == ["f7", "f6", "f3", "f1", "f0"]
@@ -122,7 +122,7 @@ async def test_a_family_expires_by_itself(ask: Asked) -> None:
     assert (await ask("family", family_id="f0"))["status"] == "expired"
 
 
-async def test_leeway_counts_the_just_expired_as_live(ask: Asked) -> None:
+async def test_leeway_counts_the_just_expired_as_live(ask: LocalAudit) -> None:
     """For as long as `leeway` says: another clock may still see them alive."""
     ends = [(await ask("family", family_id=f"f{number}"))["expires_at"] for number in (0, 1, 3, 6, 7)]
     end = microseconds(datetime.fromisoformat(max(ends)))
@@ -132,7 +132,7 @@ async def test_leeway_counts_the_just_expired_as_live(ask: Asked) -> None:
         assert len((await ask("families", status="expired", leeway=leeway))["items"]) == 5
 
 
-async def test_families_that_begin_with_a_device_or_a_code(ask: Asked) -> None:
+async def test_families_that_begin_with_a_device_or_a_code(ask: LocalAudit) -> None:
     """Waiting, approved and denied devices; and a code presented twice."""
     items = {item["family_id"]: item for item in (await ask("families", "initech"))["items"]}
     assert {family: (item["sub"], item["status"]) for family, item in items.items()} == {
@@ -143,7 +143,7 @@ async def test_families_that_begin_with_a_device_or_a_code(ask: Asked) -> None:
     assert ids((await ask("incidents", "initech", reason="code_reuse"))["items"]) == ["c1"]
 
 
-async def test_pages_are_stable_while_the_log_grows(ask: Asked) -> None:
+async def test_pages_are_stable_while_the_log_grows(ask: LocalAudit) -> None:
     """Every family of the first page's time is seen once."""
     made = LogMaker()
     made.log = list(LOG)
@@ -181,16 +181,16 @@ async def test_pages_are_stable_while_the_log_grows(ask: Asked) -> None:
         b'{"sub": "' + b"a" * 17_000 + b'"}',
     ],
 )
-async def test_malformed_bodies_are_refused(ask: Asked, body: bytes) -> None:
+async def test_malformed_bodies_are_refused(ask: LocalAudit, body: bytes) -> None:
     assert (await ask.raw("families", body))["error"] == "invalid_request"
 
 
-async def test_unknown_parameters_are_ignored(ask: Asked) -> None:
+async def test_unknown_parameters_are_ignored(ask: LocalAudit) -> None:
     """As the contract says; null counts as absent."""
     assert len((await ask("families", colour="red", cursor=None))["items"]) == 8
 
 
-async def test_a_query_waits_for_its_min_seq(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_query_waits_for_its_min_seq(ask: LocalAudit, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply includes that commit; after the timeout, or when the projector halts, it is refused."""
     made = LogMaker()
     made.log = list(LOG)
@@ -214,7 +214,7 @@ async def test_a_query_waits_for_its_min_seq(ask: Asked, monkeypatch: pytest.Mon
     )
 
 
-async def test_replies_fit_into_a_message(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replies_fit_into_a_message(ask: LocalAudit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer items, and a cursor for the rest."""
     monkeypatch.setattr(audit_queries, "MAX_REPLY", 900)
     page = await ask("families")
@@ -222,7 +222,7 @@ async def test_replies_fit_into_a_message(ask: Asked, monkeypatch: pytest.Monkey
     assert ids(await ask.pages("families", 1000)) == [f"f{number}" for number in range(7, -1, -1)]
 
 
-async def test_a_reply_that_cannot_be_split_is_refused(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reply_that_cannot_be_split_is_refused(ask: LocalAudit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too large a message would get no reply; of a theft's reach fewer tokens are listed."""
     whole = await ask("blast_radius", family_id="f2")
     assert whole["alive_count"] == len(whole["alive"]) == 5
@@ -237,7 +237,7 @@ async def test_a_reply_that_cannot_be_split_is_refused(ask: Asked, monkeypatch: 
     assert refused == {"error": "server_error", "error_description": "the answer is too large for one message"}
 
 
-async def test_failures_get_a_reply_too(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failures_get_a_reply_too(ask: LocalAudit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log without a reply, a missing read model, a bug of ours."""
 
     async def missing() -> int:
@@ -266,7 +266,7 @@ FILTERS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-async def test_every_list_runs_on_an_index(ask: Asked, tmp_path: Path) -> None:
+async def test_every_list_runs_on_an_index(ask: LocalAudit, tmp_path: Path) -> None:
     """No combination of filters scans a table or sorts its result."""
     plans: list[str] = []
     connection = await ask.audit._connections.get()  # type: ignore[union-attr]

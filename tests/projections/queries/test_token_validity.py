@@ -13,7 +13,7 @@ from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import MacTokens, new_id
 from tests.projections.logs import AUDIENCE, START, LogMaker, access_token, granted
-from tests.projections.queries.asked import Asked, Asking
+from tests.projections.queries.local_audit import LocalAudit, OpenAudit
 
 
 def jwt(**claims: Any) -> str:
@@ -29,7 +29,7 @@ def at(seq: int, seconds: float = 0) -> str:
     return (START + timedelta(seconds=seq - 1 + seconds)).isoformat()
 
 
-async def life(ask: Asked, family_id: str) -> list[int]:
+async def life(ask: LocalAudit, family_id: str) -> list[int]:
     """The sequences of a family's commits."""
     return [entry["seq"] for entry in (await ask("family", family_id=family_id))["timeline"]]
 
@@ -39,7 +39,7 @@ def told(answer: dict[str, Any]) -> tuple[bool, str, int, str]:
     return answer["valid"], answer["verdict"], answer["decided_by"]["seq"], answer["decided_by"]["type"]
 
 
-async def test_an_access_token_before_and_after_each_commit(ask: Asked) -> None:
+async def test_an_access_token_before_and_after_each_commit(ask: LocalAudit) -> None:
     """Not issued, valid, revoked with its family, or expired before that."""
     opened, first, _, _, theft, _ = await life(ask, "f2")
     for when, expected in [
@@ -58,7 +58,7 @@ async def test_an_access_token_before_and_after_each_commit(ask: Asked) -> None:
     assert opened < first
 
 
-async def test_one_revoked_access_token(ask: Asked) -> None:
+async def test_one_revoked_access_token(ask: LocalAudit) -> None:
     """The commit that names its jti decides, for that jti only."""
     *_, issued, revoked = await life(ask, "f3")
     assert told(await ask("token", jti="f3-3")) == (False, "revoked", revoked, "TokenRevoked")
@@ -83,13 +83,13 @@ async def test_one_revoked_access_token(ask: Asked) -> None:
     ],
 )
 async def test_a_disabled_clients_tokens_are_not_valid(
-    ask_swapped: Asked, jti: str, seq: int, expected: tuple[bool, str, int, str]
+    ask_swapped: LocalAudit, jti: str, seq: int, expected: tuple[bool, str, int, str]
 ) -> None:
     """For good, in a family that another client began; the family's other tokens stay valid."""
     assert told(await ask_swapped("token", jti=jti, at=at(seq))) == expected
 
 
-async def test_a_refresh_token_is_valid_until_it_is_rotated(ask: Asked) -> None:
+async def test_a_refresh_token_is_valid_until_it_is_rotated(ask: LocalAudit) -> None:
     """The first end decides, not a later one."""
     opened, first, second, _, theft, _ = await life(ask, "f2")
     assert told(await ask("token", family_id="f2", generation=0)) == (False, "rotated", first, "TokenRotated")
@@ -109,7 +109,7 @@ async def test_a_refresh_token_is_valid_until_it_is_rotated(ask: Asked) -> None:
     assert told(await ask("token", family_id="f2", generation=3)) == (False, "revoked", theft, "FamilyRevoked")
 
 
-async def test_a_token_expires_by_itself(ask: Asked) -> None:
+async def test_a_token_expires_by_itself(ask: LocalAudit) -> None:
     """Then the commit that issued it decides."""
     ask.now = 1_900_000_000_000_000
     last = (await life(ask, "f7"))[-1]
@@ -145,7 +145,7 @@ async def test_a_token_expires_by_itself(ask: Asked) -> None:
         ("acme", {"jti": "f2-1", "at": "2027-01-01T00:00:00Z"}, "in the future"),
     ],
 )
-async def test_bad_parameters_are_refused(ask: Asked, tenant: str, parameters: dict[str, Any], why: str) -> None:
+async def test_bad_parameters_are_refused(ask: LocalAudit, tenant: str, parameters: dict[str, Any], why: str) -> None:
     """In clear words that repeat nothing of the request."""
     answer = await ask("token", tenant, **parameters)
     assert answer["error"] == "invalid_request"
@@ -153,7 +153,7 @@ async def test_bad_parameters_are_refused(ask: Asked, tenant: str, parameters: d
     assert "secret" not in str(answer)
 
 
-async def test_the_token_itself_may_be_sent(ask: Asked, asking: Asking) -> None:
+async def test_the_token_itself_may_be_sent(ask: LocalAudit, asking: OpenAudit) -> None:
     """Every format that the service issues; the reply holds nothing of its text."""
     family, jti, code = new_id(), new_id(), new_id()
     made = LogMaker()

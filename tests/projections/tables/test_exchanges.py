@@ -3,17 +3,17 @@
 import pytest
 
 from tests.projections.logs import ONCE, chained_log, passed_on_log
-from tests.projections.queries.asked import Asked, Asking
+from tests.projections.queries.local_audit import LocalAudit, OpenAudit
 
 
 @pytest.fixture
-async def chained(asking: Asking) -> Asked:
+async def chained(asking: OpenAudit) -> LocalAudit:
     """A token, one exchanged from it, and one exchanged from that."""
     return await asking(chained_log())
 
 
 @pytest.fixture
-async def passed_on(asking: Asking) -> Asked:
+async def passed_on(asking: OpenAudit) -> LocalAudit:
     """A token that two clients exchanged one after the other, the first of which is disabled."""
     return await asking(passed_on_log())
 
@@ -29,7 +29,7 @@ async def passed_on(asking: Asking) -> Asked:
     ],
 )
 async def test_tokens_exchanged_from_a_revoked_one_are_not_valid(
-    chained: Asked, jti: str, verdict: str, decided_by: int
+    chained: LocalAudit, jti: str, verdict: str, decided_by: int
 ) -> None:
     """RFC 7009 §2.1: the commit that revoked the original decides; they were valid until then."""
     after = await chained("token", jti=jti, at="2026-11-20T12:00:05.5Z")
@@ -37,7 +37,7 @@ async def test_tokens_exchanged_from_a_revoked_one_are_not_valid(
     assert (await chained("token", jti=jti, at="2026-11-20T12:00:04.5Z"))["valid"]
 
 
-async def test_lists_of_live_tokens_leave_them_out(chained: Asked) -> None:
+async def test_lists_of_live_tokens_leave_them_out(chained: LocalAudit) -> None:
     """Both the family at that time, and a theft's reach."""
     before = await chained("as_of", family_id="f", seq=5)
     assert {token["jti"] for token in before["access_tokens"]} == {"f-0", "f-1", ONCE, "twice", "sibling"}
@@ -58,7 +58,7 @@ async def test_lists_of_live_tokens_leave_them_out(chained: Asked) -> None:
     ],
 )
 async def test_tokens_that_a_disabled_client_acted_for_are_not_valid(
-    passed_on: Asked, jti: str, verdict: str, decided_by: int, act: list[str] | None
+    passed_on: LocalAudit, jti: str, verdict: str, decided_by: int, act: list[str] | None
 ) -> None:
     """CONTRACT §2: whoever holds them, for good; but not those after it is enabled again."""
     found = await passed_on("token", jti=jti, at="2026-11-20T12:00:06.5Z")
@@ -68,7 +68,7 @@ async def test_tokens_that_a_disabled_client_acted_for_are_not_valid(
         assert (await passed_on("token", jti=jti, at="2026-11-20T12:00:02.5Z"))["valid"]
 
 
-async def test_lists_of_live_tokens_leave_out_a_disabled_actors(passed_on: Asked) -> None:
+async def test_lists_of_live_tokens_leave_out_a_disabled_actors(passed_on: LocalAudit) -> None:
     """By sequence and by time, at that time and for a theft."""
     before = await passed_on("as_of", family_id="f", seq=3)
     assert {token["jti"] for token in before["access_tokens"]} == {"f-0", ONCE, "twice"}

@@ -9,14 +9,14 @@ import pytest
 
 from projections.read_model import ReadModel, open_for_queries
 from tests.projections.logs import eventful_log
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.local_audit import LocalAudit
 
 TENANTS = ("acme", "globex", "initech")
 RENAMED = {"presented_generation": "generation", "newest_generation": "current_generation", "began_at": "opened_at"}
 
 
 @pytest.mark.parametrize("query", ["families", "incidents", "revocations"])
-async def test_the_views_agree_with_the_audit(ask: Asked, tmp_path: Path, query: str) -> None:
+async def test_the_views_agree_with_the_audit(ask: LocalAudit, tmp_path: Path, query: str) -> None:
     """Row by row, in all columns that both have."""
     audited = [
         {**item, "tenant": tenant} for tenant in TENANTS for item in (await ask(query, tenant, limit=1000))["items"]
@@ -35,7 +35,7 @@ async def test_the_views_agree_with_the_audit(ask: Asked, tmp_path: Path, query:
         assert {name: compared[name] for name in common} == {name: _same(told[name]) for name in common}
 
 
-async def test_the_timeline_and_the_hours(ask: Asked, tmp_path: Path) -> None:
+async def test_the_timeline_and_the_hours(ask: LocalAudit, tmp_path: Path) -> None:
     """Events in order, times and scopes of the tokens; counts per hour."""
     told = (await ask("family", family_id="f2"))["timeline"]
     with closing(open_for_queries(tmp_path / "model")) as db:

@@ -12,7 +12,7 @@ from projections import pagination
 from service.admin.cut_off_once import _lives
 from service.read_model_client import ReadModelClient
 from tests.projections.logs import LogMaker
-from tests.projections.queries.asked import Asked
+from tests.projections.queries.local_audit import LocalAudit
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -20,7 +20,7 @@ P = TypeVar("P", bound=msgspec.Struct)
 class AnsweringReadModel(ReadModelClient):
     """A client that queries the read model directly, without a broker."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: LocalAudit) -> None:
         self._asked = asked
 
     async def _ask(self, subject: str, parameters: dict[str, Any], kind: type[P]) -> P:
@@ -37,7 +37,7 @@ async def test_a_living_family_is_found_behind_many_ended_ones(tmp_path: Path, m
     for number in range(10):
         maker.open(f"ended-{number}")
         maker.reuse(f"ended-{number}")
-    asked = Asked(tmp_path / "model")
+    asked = LocalAudit(tmp_path / "model")
     asked.apply(maker.log)
     asked.audit.open(tmp_path / "model")
 

@@ -1,4 +1,4 @@
-"""An audit for tests to query, over the eventful log."""
+"""An audit in this process, without a bus, for tests to query."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.projections.logs import START, eventful_log
 LOG = eventful_log()
 
 
-class Asked:
+class LocalAudit:
     """An audit over the read model at `path`, and the model itself to apply more; `now` is the audit's clock."""
 
     def __init__(self, path: Path) -> None:
@@ -66,5 +66,5 @@ class Asked:
                 return items
 
 
-Asking: TypeAlias = Callable[[Sequence[StoredMessage]], Awaitable[Asked]]
+OpenAudit: TypeAlias = Callable[[Sequence[StoredMessage]], Awaitable[LocalAudit]]
 """A function that opens an audit of a log."""
