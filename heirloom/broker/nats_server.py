@@ -1,6 +1,7 @@
 """The embedded broker: the pinned `nats-server`, its configuration, its process."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -89,14 +90,28 @@ authorization {{
 """
 
 
-def end_orphan(directory: BrokerDirectory) -> None:
-    """Stop a broker that outlived the `heirloom up` that started it."""
+async def end_orphan(directory: BrokerDirectory, seconds: float = STOP_SECONDS) -> bool:
+    """Stop a broker that outlived the `heirloom up` that started it; returns whether there is none within that time.
+
+    It closes its port before it has written its files, and no other broker may use them meanwhile.
+    """
     try:
         pid = int(directory.pid_file.read_text())
     except (OSError, ValueError):
-        return
-    if _command_of(pid).strip().endswith(f"/nats-server --config {directory.configuration}"):
-        os.kill(pid, signal.SIGTERM)
+        return True
+
+    def runs() -> bool:
+        return _command_of(pid).strip().endswith(f"/nats-server --config {directory.configuration}")
+
+    if runs():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = asyncio.get_running_loop().time() + seconds
+    while runs():
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
 
 
 def _command_of(pid: int) -> str:

@@ -193,8 +193,8 @@ async def _ports(data: DataDirectory, wanted: int, count: int) -> list[int]:
         raise CannotStart(f"{data.path} holds the log of one broker: start without --cluster, or choose another --data")
     if count == 1 and nodes[0].path.exists():
         raise CannotStart(f"{data.path} holds the log of a cluster: start with --cluster 3, or choose another --data")
-    for directory in (data.broker, *nodes):
-        nats_server.end_orphan(directory)
+    if not all(await asyncio.gather(*(nats_server.end_orphan(directory) for directory in (data.broker, *nodes)))):
+        raise CannotStart(f"a broker of an earlier start still runs on {data.path} and does not end; end it first")
     if wanted == 0:
         return nats_server.free_ports(count)
     ports = [wanted + number for number in range(count)]

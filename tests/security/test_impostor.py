@@ -165,11 +165,11 @@ async def test_another_directorys_broker_is_not_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as broker:
         try:
             (mine / "nats.pid").write_text(str(broker.pid))
-            nats_server.end_orphan(BrokerDirectory(mine))
+            assert await nats_server.end_orphan(BrokerDirectory(mine))
             with pytest.raises(subprocess.TimeoutExpired):
                 broker.wait(0.3)
             (neighbours / "nats.pid").write_text(str(broker.pid))
-            nats_server.end_orphan(BrokerDirectory(neighbours))
+            await nats_server.end_orphan(BrokerDirectory(neighbours), 0)
             broker.wait(10)
         finally:
             broker.kill()

@@ -1,6 +1,5 @@
-"""Each embedded broker is told how much memory it should stay below, and has time to end in order."""
+"""Each embedded broker is told how much memory it should stay below."""
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -9,10 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heirloom.broker import nats_server
 from heirloom.broker.memory_limit import MIN_BYTES, cgroup_limits, environment, machine_bytes
-from heirloom.process.child_process import Child, Program
-from heirloom.supervisor import supervisor
 from tests.system.service import Service
 
 MIB = 1 << 20
@@ -79,19 +75,3 @@ def test_the_broker_has_its_limit(
         assert json.loads(first) == {"event": "a broker starts", "GOMEMLIMIT": limit.decode().partition("=")[2]}
     finally:
         service.stop()
-
-
-async def test_brokers_have_longer_to_end_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is killed has no index of a large log and reads all of it anew."""
-    waited: list[tuple[str, float]] = []
-
-    async def stop(child: Child, seconds: float) -> None:
-        await asyncio.sleep(0)
-        waited.append((child.kind, seconds))
-
-    monkeypatch.setattr(Child, "stop", stop)
-    broker = Child(Program("broker", "the broker", [], {}))
-    replica = Child(Program("replica", "replica 1", [], {}))
-    await supervisor._stop([broker, replica])
-    assert waited == [("replica", supervisor.DRAIN_SECONDS), ("broker", nats_server.STOP_SECONDS)]
-    assert nats_server.STOP_SECONDS >= 60
