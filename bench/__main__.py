@@ -13,17 +13,18 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from bench import peers, report
 from bench.goals import goals
+from bench.machine import Figure
 from bench.service import connections, edge, fairness, readmodel, refresh, scale
+from bench.service.load import FULL
 from bench.service.service import SYNCS, Service, serving
 from bench.yardsticks import appends, disk, signature
-from bench.yardsticks.machine import Figure
 from bench.yardsticks.signature import BESIDE
 from heirloom.process.child_process import ChildFailed
 from heirloom.process.event_loop import run
 from heirloom.supervisor.preparation import CannotStart
 
-IN_FLIGHT = (1, 16, 64)
-FAMILIES = (64, 5000)
+IN_FLIGHT = (1, 16, FULL)
+FAMILIES = (FULL, 5000)
 SMALL = 500
 FAIR_SECONDS = 15
 """Long enough for a p99 of ten requests a second."""

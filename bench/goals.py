@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Literal
 
+from bench.machine import Figure
+from bench.service import load
 from bench.service.audit_queries import Fresh, QueryTime
 from bench.service.edge import Edge
 from bench.service.fairness import Fairness
@@ -14,10 +16,7 @@ from bench.service.scale import Size
 from bench.service.whole import Whole
 from bench.yardsticks.appends import Appends
 from bench.yardsticks.disk import Disk
-from bench.yardsticks.machine import Figure
 from bench.yardsticks.signature import BESIDE, Signature
-
-FULL = 64
 
 
 class Goal(Figure, tag="goal"):
@@ -51,9 +50,9 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
         match figure:
             case Signature():
                 signatures.append(figure)
-            case Refresh(in_flight=64):
+            case Refresh(in_flight=load.FULL):
                 refreshes[figure.sync] = figure
-            case Appends(in_flight=64) if figure.sync not in appends or appends[figure.sync].size < figure.size:
+            case Appends(in_flight=load.FULL) if figure.sync not in appends or appends[figure.sync].size < figure.size:
                 appends[figure.sync] = figure
             case Disk():
                 what = f"log on disk per refresh, {figure.families:,} families in turn"
@@ -120,5 +119,5 @@ def _rates(refreshes: dict[str, Refresh], appends: dict[str, Appends]) -> Iterab
     for sync, bound in (("default", 0.2), ("always", 1.0)):
         if sync in refreshes and sync in appends:
             ours, bare = refreshes[sync].load, appends[sync].load
-            what = f"refreshes/s ÷ bare single appends/s, {FULL} in flight, sync {sync}"
+            what = f"refreshes/s ÷ bare single appends/s, {load.FULL} in flight, sync {sync}"
             yield Goal(what, ours.per_second / bare.per_second, "≥", bound, "", max(ours.others, bare.others))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench.yardsticks.machine import Figure
+from bench.machine import Figure
 
 
 class Peer(Figure, tag="peer"):

@@ -8,19 +8,19 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.goals import Goal
+from bench.machine import Figure, this_machine
 from bench.peers import Peer
 from bench.service.audit_queries import QueryTime
 from bench.service.connections import Connections
 from bench.service.edge import Edge
 from bench.service.fairness import PER_SECOND, Fairness
-from bench.service.load import Load
+from bench.service.load import FULL, Load
 from bench.service.readmodel import Lag, Rebuild
 from bench.service.refresh import Refresh
 from bench.service.scale import Size
 from bench.service.whole import Whole
 from bench.yardsticks.appends import Appends
 from bench.yardsticks.disk import Disk
-from bench.yardsticks.machine import Figure, this_machine
 from bench.yardsticks.signature import Signature
 
 DISTURBED_CORES = 0.25
@@ -215,11 +215,11 @@ def _sizes(figures: Iterable[Size]) -> Table:
 
 def _peers(figures: Sequence[Peer], ours: Iterable[Refresh]) -> Table:
     columns = "service", "per s", "p50 ms", "p99 ms", "server CPU ms", "store CPU ms", "errors"
-    table = _table("Refreshes at 64 in flight, beside others", *columns)
+    table = _table(f"Refreshes at {FULL} in flight, beside others", *columns)
     if not figures:
         return table
     for mine in ours:
-        if mine.in_flight == 64:
+        if mine.in_flight == FULL:
             cpu = (f"{mine.load.cpu_us[name] / 1000:.2f}" for name in ("service", "broker"))
             table.add_row(
                 f"Heirloom, over the bus, sync {mine.sync}", *_load(mine.load), *cpu, _counts(mine.load.errors)

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from notary import file_names
+
 KEYRING = "keyring.json"
 CREDENTIALS = "bus.json"
-NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE = "notary.key", "notary.pub", "notary.state"
+NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE = file_names.KEY, file_names.PUBLIC_KEY, file_names.STATE
 READ_MODEL = "read-model.db"
 
 CLUSTER_SIZE = 3

@@ -7,11 +7,9 @@ from pathlib import Path
 import msgspec
 
 from events.files import replace
+from notary.file_names import KEY, PUBLIC_KEY
 from notary.merkle_tree import Tree
 from notary.signed_note import Key, MalformedNote, Signer, parse_key, parse_signer
-
-KEY = "notary.key"
-PUBLIC = "notary.pub"
 
 START_AGAIN = " and start again, under a new key"
 """The end of the advice in error texts."""
@@ -60,7 +58,7 @@ def open_key(key: Path, state: Path) -> Signer:
         signer = parse_signer(key.read_text().strip())
     except (OSError, UnicodeDecodeError, MalformedNote) as error:
         raise NoKey(f"the notary's key {key} cannot be read: {error}") from error
-    _publish(signer, key.with_name(PUBLIC))
+    _publish(signer, key.with_name(PUBLIC_KEY))
     return signer
 
 

@@ -18,7 +18,8 @@ from events.log.grammar import Foreign
 from events.log.log import Log
 from notary.checkpoint import Checkpoint, read_checkpoint, sign
 from notary.checkpoint_checker import CheckpointChecker, CheckState
-from notary.key_files import PUBLIC, NoKey, NotaryState, known_keys, open_key, read_state, write_state
+from notary.file_names import PUBLIC_KEY
+from notary.key_files import NoKey, NotaryState, known_keys, open_key, read_state, write_state
 from notary.merkle_tree import leaf_hash
 from notary.newest_checkpoint import newest_checkpoint
 from notary.signed_note import MalformedNote
@@ -42,9 +43,9 @@ class Notary:
         self._state_path = state
         self._state = read_state(state)
         try:
-            self._known = known_keys(key.with_name(PUBLIC))
+            self._known = known_keys(key.with_name(PUBLIC_KEY))
         except MalformedNote as error:
-            raise NoKey(f"{key.with_name(PUBLIC)} holds a line that is no key: {error}") from error
+            raise NoKey(f"{key.with_name(PUBLIC_KEY)} holds a line that is no key: {error}") from error
         self._looked_at = -1, -1
         self.foreign: set[int] = set()
         """The sequences of foreign messages seen in the checkpoints' stream."""

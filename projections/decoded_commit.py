@@ -51,7 +51,10 @@ class FamilyCommit(msgspec.Struct, gc=False):
 
 
 class CutOffCommit(NamedTuple):
-    """An order against a person or a client; `name` is the last part of its subject: a client's id, for a client."""
+    """Orders against a person or a client.
+
+    `name` is the last part of the commit's subject: a client's id, or the digest of a person's `sub`.
+    """
 
     seq: int
     tenant: str

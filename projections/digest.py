@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from projections.tables import applied
 
-TOLD_EVERY = 10_000
+ROWS_PER_REPORT = 10_000
 """Rows between two reports of progress."""
 
 SCHEMA = """
@@ -48,7 +48,7 @@ def digest_of(db: sqlite3.Connection, advance: Callable[[int], None] = lambda _:
             for row in db.execute(f'SELECT * FROM "{table}" ORDER BY {order}'):  # noqa: S608  # names of its own
                 sha256.update(_encode(tuple(row)))
                 seen += 1
-                if seen % TOLD_EVERY == 0:
+                if seen % ROWS_PER_REPORT == 0:
                     advance(seen)
         return Digest(sha256.hexdigest(), applied.load(db)[0], seen)
     finally:

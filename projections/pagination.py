@@ -20,7 +20,7 @@ Condition: TypeAlias = tuple[str, tuple[Any, ...]]
 NAMED = "(SELECT id FROM names WHERE text = ?)"
 """The number of the word bound here; null, which equals nothing, for a word that is not in the log."""
 
-LOOKED_THROUGH = 5000
+MAX_ROWS_READ = 5000
 """Rows that one page goes through at most, where no index finds the requested ones."""
 _DIGEST_BYTES = 12
 
@@ -77,7 +77,7 @@ def select_page(
     """The rows of a page, and the cursor of the next one.
 
     An index finds the rows by the conditions in `indexed`, in order. The `filters` are checked row by row: a page goes
-    through `LOOKED_THROUGH` rows at most, and may have few rows, or none, and still a cursor. Raises `BadCursor`.
+    through `MAX_ROWS_READ` rows at most, and may have few rows, or none, and still a cursor. Raises `BadCursor`.
     """
     alias, order = source.alias, source.order
     columns, places = ", ".join(f"{alias}.{column}" for column in order), ", ".join("?" for _ in order)
@@ -92,7 +92,7 @@ def select_page(
     if further:
         where, parameters = _where(conditions)
         last = f"""SELECT {columns} FROM {source.table} {where}
-            ORDER BY {descending} LIMIT 1 OFFSET {LOOKED_THROUGH - 1}"""  # noqa: S608  # names of ours
+            ORDER BY {descending} LIMIT 1 OFFSET {MAX_ROWS_READ - 1}"""  # noqa: S608  # names of ours
         if (row := db.execute(last, parameters).fetchone()) is not None:
             horizon = tuple(row)
             conditions.append((f"({columns}) >= ({places})", horizon))
@@ -103,6 +103,22 @@ def select_page(
         rows = rows[: page.limit]
         return rows, cursor_after(page, tuple(rows[-1][column] for column in order))
     return rows, None if horizon is None else cursor_after(page, horizon)
+
+
+def select_by_reason(
+    db: sqlite3.Connection, source: RowSource, page: Page, reason: str | None
+) -> tuple[list[sqlite3.Row], str | None]:
+    """As `select_page`, the rows with that reason, or with any where it is None. Raises `BadCursor`.
+
+    An index finds everybody's rows by their reason. It finds one person's or client's by these, and then the reason is
+    checked row by row: the plus keeps SQLite from the other index.
+    """
+    if reason is None:
+        return select_page(db, source, page)
+    condition = f"{source.alias}.reason = {NAMED}"
+    if page.is_about_somebody:
+        return select_page(db, source, page, filters=[(f"+{condition}", (reason,))])
+    return select_page(db, source, page, indexed=[(condition, (reason,))])
 
 
 def _conditions(alias: str, page: Page) -> list[Condition]:

@@ -1,4 +1,4 @@
 """Measurements of the service, one file each.
 
-It imports the whole house. Start with `refresh`.
+Start with `refresh`.
 """

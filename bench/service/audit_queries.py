@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 from nats.aio.client import Client
 
+from bench.machine import Figure
 from bench.service.load import percentile
 from bench.service.long_log import BEGIN, HEAVY, STEP
-from bench.yardsticks.machine import Figure
 from events.log.stored_message import StoredMessage
 from projections.read_model import open_for_queries
 

@@ -9,9 +9,9 @@ from statistics import median
 
 import nats
 
+from bench.machine import Figure, cpu_seconds
 from bench.service.edge import secret_of
 from bench.service.service import CLIENT, TENANT, Service
-from bench.yardsticks.machine import Figure, cpu_seconds
 
 CONCURRENT_CONNECTS = 8
 PEOPLE = 1_000

@@ -1,7 +1,6 @@
 """Measures the cost of client authentication by a secret, compared with that by the subject."""
 
 import base64
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from statistics import mean
@@ -9,10 +8,10 @@ from statistics import mean
 import msgspec
 import nats
 
-from bench.service.load import Caller, Load, Worker, closed_loop
-from bench.service.refresh import Family, families
+from bench.machine import Figure
+from bench.service.load import Load
+from bench.service.refresh import Family, families, families_through, load_of
 from bench.service.service import CLIENT, SEED, TENANT, Service
-from bench.yardsticks.machine import Figure
 from heirloom.cli.service_connection import open_bus
 
 TURNS = 3
@@ -36,17 +35,12 @@ async def measure(service: Service, in_flight: int, seconds: float) -> Edge:
     by_secret: list[Load] = []
     async with families(service, in_flight) as proved, _edge_families(service, in_flight, secret) as proving:
         for _ in range(TURNS):
-            by_subject.append(await _load(service, proved, seconds))
-            by_secret.append(await _load(service, proving, seconds))
+            by_subject.append(await load_of(service, proved, seconds))
+            by_secret.append(await load_of(service, proving, seconds))
     loads = by_subject + by_secret
     errors = {reason: count for load in loads for reason, count in load.errors.items()}
     subject_us, secret_us = (mean(load.cpu_us["service"] for load in side) for side in (by_subject, by_secret))
     return Edge(service.sync, in_flight, subject_us, secret_us, max(load.others for load in loads), errors)
-
-
-async def _load(service: Service, opened: list[Family], seconds: float) -> Load:
-    workers: list[Worker] = [family.refresh for family in opened]
-    return await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})
 
 
 async def secret_of(service: Service) -> str:
@@ -64,13 +58,7 @@ async def _edge_families(service: Service, count: int, secret: str) -> AsyncIter
     """Open families as the HTTP edge does."""
     url = service.known.url("edge", service.host)
     connection = await nats.connect(url, inbox_prefix="_INBOX.role.edge")
-    try:
-        authorization = "Basic " + base64.b64encode(f"{CLIENT}:{secret}".encode()).decode()
-        caller = Caller(connection, {"Authorization": authorization})
-        await caller.start()
-        opened = [Family(caller, number, f"oauth.{TENANT}.edge") for number in range(count)]
-        for family in opened:
-            await family.open()
+    authorization = "Basic " + base64.b64encode(f"{CLIENT}:{secret}".encode()).decode()
+    headers = {"Authorization": authorization}
+    async with families_through(connection, count, f"oauth.{TENANT}.edge", headers) as opened:
         yield opened
-    finally:
-        await connection.close()

@@ -9,10 +9,10 @@ from time import perf_counter
 
 import msgspec
 
+from bench.machine import Figure
 from bench.service import flood
 from bench.service.load import Caller, percentile
 from bench.service.service import CLIENT, QUIET, SCOPE, TENANT, Service
-from bench.yardsticks.machine import Figure
 
 PER_SECOND = 10
 FLOOD = 256

@@ -11,11 +11,13 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.yardsticks.machine import busy_seconds, cpu_seconds
+from bench.machine import busy_seconds, cpu_seconds
 
 Worker = Callable[[], Awaitable[None]]
 """Sends one request and receives its answer. Raises `Failed`, and then is not called again."""
 
+FULL = 64
+"""Requests in flight at full load."""
 WARM_UP_SECONDS = 0.5
 REPLY_TIMEOUT_SECONDS = 10
 

@@ -11,10 +11,10 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from bench.machine import Figure
 from bench.service.load import Worker, busy, percentile
 from bench.service.refresh import families
 from bench.service.service import ANYTHING, TENANT, Service
-from bench.yardsticks.machine import Figure
 from events.aggregates.subjects import EVERYTHING, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection

@@ -1,14 +1,15 @@
 """Measures refreshes over the bus by a client: each worker redeems the newest token of its own family."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
+from nats.aio.client import Client
 
+from bench.machine import Figure
 from bench.service.load import Caller, Failed, Load, Worker, closed_loop
 from bench.service.service import CLIENT, SCOPE, TENANT, Service
-from bench.yardsticks.machine import Figure
 
 _SUBJECT = f"oauth.{TENANT}.client.{CLIENT}"
 
@@ -56,12 +57,20 @@ class Family:
 
 @asynccontextmanager
 async def families(service: Service, count: int) -> AsyncIterator[list[Family]]:
-    """Open `count` families through one connection."""
-    connection = await service.as_client()
+    """Open `count` families as the client, through one connection."""
+    async with families_through(await service.as_client(), count) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def families_through(
+    connection: Client, count: int, prefix: str = _SUBJECT, headers: dict[str, str] | None = None
+) -> AsyncIterator[list[Family]]:
+    """Open `count` families by requests below `prefix` with these headers; the connection is closed at the end."""
     try:
-        caller = Caller(connection)
+        caller = Caller(connection, headers)
         await caller.start()
-        opened = [Family(caller, number) for number in range(count)]
+        opened = [Family(caller, number, prefix) for number in range(count)]
         for family in opened:
             await family.open()
         yield opened
@@ -69,9 +78,13 @@ async def families(service: Service, count: int) -> AsyncIterator[list[Family]]:
         await connection.close()
 
 
+async def load_of(service: Service, opened: Sequence[Family], seconds: float) -> Load:
+    """Refresh all of these families at once for `seconds`, and measure that."""
+    workers: list[Worker] = [family.refresh for family in opened]
+    return await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})
+
+
 async def measure(service: Service, in_flight: int, seconds: float) -> Refresh:
     """Measure refreshes/s, times and CPU with `in_flight` families at once."""
     async with families(service, in_flight) as opened:
-        workers: list[Worker] = [family.refresh for family in opened]
-        load = await closed_loop(workers, seconds, service.processes | {"load": [os.getpid()]})
-    return Refresh(service.sync, in_flight, load)
+        return Refresh(service.sync, in_flight, await load_of(service, opened, seconds))

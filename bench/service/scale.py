@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import islice
 from pathlib import Path
 
+from bench.machine import Figure, child
 from bench.service import audit_queries, whole
 from bench.service.long_log import MadeUpLog, write
-from bench.yardsticks.machine import Figure, child
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import nats
 from nats.aio.client import Client
 
-from bench.yardsticks.machine import child, children
+from bench.machine import child, children
 from heirloom.broker import credentials
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.roles import LOG_ACCOUNT, ROLES, Role

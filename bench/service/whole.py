@@ -13,7 +13,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.yardsticks.machine import Figure, busy_seconds, children, cpu_seconds, resident_bytes
+from bench.machine import Figure, busy_seconds, children, cpu_seconds, resident_bytes
 from events.aggregates.subjects import EVERYTHING, STREAM
 from events.bus.connect import connect
 from events.log.stream import last_sequence

@@ -1,4 +1,4 @@
-"""Yardsticks to compare figures with: bare appends, a signature, the disk, the machine.
+"""Yardsticks to compare figures with: bare appends, a signature, the disk.
 
-It imports `events`, `heirloom`, and the load of `bench.service`. Start with `appends`.
+Start with `appends`.
 """

@@ -12,10 +12,10 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from bench.machine import Figure
 from bench.service.load import Failed, Load, closed_loop
 from bench.service.refresh import families
 from bench.service.service import Service
-from bench.yardsticks.machine import Figure
 from events.aggregates.subjects import STREAM
 from events.log import stream
 from events.log.stream import Required

@@ -9,14 +9,13 @@ import asyncio
 from collections import deque
 from pathlib import Path
 
-from bench.service.load import busy
+from bench.machine import Figure
+from bench.service.load import FULL, busy
 from bench.service.refresh import families
 from bench.service.service import Service
-from bench.yardsticks.machine import Figure
 from events.aggregates.subjects import STREAM
 
 COMMITS = 30_000
-IN_FLIGHT = 64
 LOOK_SECONDS = 0.02
 
 
@@ -47,7 +46,7 @@ async def measure(service: Service, count: int) -> Disk:
 
         begun = _newest(directory)
         firsts: dict[int, int] = {}
-        async with busy([refresh_next] * IN_FLIGHT) as record:
+        async with busy([refresh_next] * FULL) as record:
             while not firsts or max(firsts.values()) - min(firsts.values()) < COMMITS:
                 await asyncio.sleep(LOOK_SECONDS)
                 if record.errors:

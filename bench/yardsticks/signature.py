@@ -7,7 +7,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from bench.yardsticks.machine import Figure
+from bench.machine import Figure
 
 ROUNDS, SIGNATURES = 9, 1000
 BESIDE = "beside refreshes"

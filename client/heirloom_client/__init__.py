@@ -1,6 +1,6 @@
 """Tokens from Heirloom over NATS, in ten lines: `Client` asks, and its errors are named for the RFCs' codes.
 
-It imports nothing of the service's. Start with `client`, then `endpoint` and `connections`.
+Start with `client`, then `endpoint` and `connections`.
 """
 
 from heirloom_client.client import Client

@@ -1,4 +1,4 @@
 """Fairness between requesters: fair queues, token buckets, and the gate for rare requests.
 
-It imports `events.aggregates` and `events.bounded_map`. Start with `fair_queue`.
+Start with `fair_queue`.
 """

@@ -1,4 +1,4 @@
 """Verification of the log, commit by commit.
 
-It imports `events.aggregates` and `events.log`. Start with `verifier`.
+Start with `verifier`.
 """

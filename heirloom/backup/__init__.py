@@ -1,4 +1,4 @@
 """Backups: making, verifying and restoring them.
 
-This room imports `heirloom.broker` and `heirloom.process`. Start with `backup`.
+Start with `backup`.
 """

@@ -27,10 +27,10 @@ AFTER_THE_LOG = (CREDENTIALS, KEYRING)
 FILES = frozenset((*BEFORE_THE_LOG, *AFTER_THE_LOG))
 STREAMS = (CHECKPOINTS, f"KV_{BUCKET}", STREAM)
 """Without the replicas' leases, which end with the replicas."""
-LARGEST_MANIFEST = 1 << 20
-LARGEST_FILE = 16 << 20
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 16 << 20
 """Bytes of a file other than a stream: a keyring has 255 secrets at most."""
-MOST_COPIES = 5
+MAX_COPIES = 5
 
 
 class UnusableBackup(Exception):
@@ -97,7 +97,7 @@ def read_manifest(backup: Path) -> Manifest:
     """The manifest, if it names only what a backup may contain. Raises `UnusableBackup`."""
     path = backup / MANIFEST
     try:
-        manifest = msgspec.json.decode(read_plain(path, LARGEST_MANIFEST), type=Manifest)
+        manifest = msgspec.json.decode(read_plain(path, MAX_MANIFEST_BYTES), type=Manifest)
     except OSError as error:
         raise UnusableBackup(f"{backup} is no backup: {MANIFEST} cannot be read ({error.strerror})") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -122,12 +122,12 @@ def _fault(manifest: Manifest) -> str | None:
     files = [part.name for part in manifest.parts]
     if len(files) != len(set(files)):
         return "it names a file twice"
-    if any(part.size < 0 for part in manifest.parts) or any(part.size > LARGEST_FILE for part in manifest.files):
+    if any(part.size < 0 for part in manifest.parts) or any(part.size > MAX_FILE_BYTES for part in manifest.files):
         return "it gives a file a size that it cannot have"
     if any(min(msgspec.structs.astuple(stream.state)) < 0 for stream in manifest.streams):
         return "it gives a stream less than nothing"
     copies = [stream.config.get("num_replicas", 1) for stream in manifest.streams]
-    if any(not isinstance(count, int) or not 1 <= count <= MOST_COPIES for count in copies):
+    if any(not isinstance(count, int) or not 1 <= count <= MAX_COPIES for count in copies):
         return "it gives a stream an impossible number of copies"
     return None
 

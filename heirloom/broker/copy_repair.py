@@ -10,13 +10,13 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
 from events.log.stream import SUBJECTS
-from heirloom.data_directory import BrokerDirectory
 from heirloom.process.child_process import Child, ChildFailed
 
 log = logging.getLogger("heirloom.up")
@@ -138,9 +138,16 @@ class CopyKeeper:
     `broker_lock` is held while one broker is stopped or restarted, so that never two are down at once.
     """
 
-    def __init__(self, connection: Connection, brokers: Mapping[str, Child], broker_lock: asyncio.Lock) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        brokers: Mapping[str, Child],
+        stores: Mapping[str, Path],
+        broker_lock: asyncio.Lock,
+    ) -> None:
         self._connection = connection
         self._brokers = brokers
+        self._stores = stores
         self._broker_lock = broker_lock
 
     async def for_ever(self) -> None:
@@ -173,8 +180,7 @@ class CopyKeeper:
         others_are_whole = await self._until_they_have_everything(others, SETTLE_SECONDS)
         try:
             if others_are_whole:
-                assert broker.log_file is not None  # it lies beside the broker's store
-                await asyncio.to_thread(shutil.rmtree, BrokerDirectory(broker.log_file.parent).store)
+                await asyncio.to_thread(shutil.rmtree, self._stores[name])
         except OSError as error:  # the rest of the store is damaged; the next check finds it
             log.error("the files of %s cannot be deleted: %s", broker.name, error.strerror)
             others_are_whole = False

@@ -1,4 +1,4 @@
 """The command line: the commands, their parameters, and how they reach the service.
 
-This room imports everything else in `heirloom`. Start with `main`.
+Start with `main`.
 """

@@ -1,12 +1,10 @@
 """Reading the log from the command line."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
@@ -33,17 +31,7 @@ async def reading(data: Path, nats: str | None) -> AsyncIterator[tuple[Connectio
             raise click.ClickException(str(error)) from error
 
 
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal's standard error; yields a function that receives the progress."""
-    columns = SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def stepped_over(foreign: Foreign) -> None:
+def report_foreign(foreign: Foreign) -> None:
     """Report a foreign message on standard error."""
     click.echo(f"stepped over {described(foreign)}", err=True)
 

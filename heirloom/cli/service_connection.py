@@ -21,6 +21,9 @@ from heirloom.broker.run_file import Running, host_of
 from heirloom.data_directory import DataDirectory
 from service.keys.keyring import KeyringError
 
+ORDER_TIMEOUT_SECONDS = 45
+"""An order is acknowledged when it has effect everywhere; the service waits a little less, and then reports that."""
+
 
 class RequestRefused(click.ClickException):
     """The service answered with an error; the message is its description.

@@ -1,5 +1,5 @@
 """The security team's console: Datasette over the read model, behind a gate of our own.
 
-This room imports `projections`, `heirloom.export` and `heirloom.process`. Start with `serve`, which composes it;
+Start with `serve`, which composes it;
 `access_gate` decides who may come in, `database` what can be read, `canned_queries` what can be asked.
 """

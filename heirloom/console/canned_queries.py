@@ -5,6 +5,8 @@ They only use the views, so that a console of one tenant shows that tenant's row
 
 from typing import Any
 
+from projections.tables.activity import COUNTS
+
 # ruff: noqa: S608  # what is put into the SQL is of this file alone; parameters are bound
 
 _OF_TENANT = "tenant IN (SELECT tenant FROM readable_tenants WHERE :tenant IN ('', tenant))"
@@ -142,8 +144,7 @@ WHERE status = 'live' AND {_OF_TENANT} AND {_OF_CLIENT_AND_SUB} ORDER BY seq DES
         "Activity per hour",
         "How much happened in each hour, the newest first.",
         f"""
-SELECT hour, sum(begun) AS begun, sum(issued) AS issued, sum(refreshed) AS refreshed, sum(revoked) AS revoked,
-    sum(tokens_revoked) AS tokens_revoked, sum(reuse) AS reuse, sum(forged) AS forged
+SELECT hour, {", ".join(f"sum({count}) AS {count}" for count in COUNTS)}
 FROM readable_activity
 WHERE {_OF_TENANT} AND (:since = '' OR hour >= :since) GROUP BY hour ORDER BY hour DESC""",
         rest="since tenant",

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from events.files import new_file
 from heirloom.export.line_formats import ANOTHER, BadExport, ExportPosition
-from heirloom.export.records import COLUMNS, LISTS, NUMBERS, OBJECTS, TIMES, Record
+from heirloom.export.records import ALWAYS, COLUMNS, LISTS, NUMBERS, OBJECTS, TIMES, Record
 
 ROWS = 50_000
 """Rows of a part, which are kept in memory; a part ends with a whole commit."""
@@ -30,7 +30,7 @@ def _type(column: str) -> Any:
     return pa.list_(pa.string()) if column in LISTS else pa.string()
 
 
-SCHEMA = pa.schema([pa.field(column, _type(column), nullable=column not in COLUMNS[:9]) for column in COLUMNS])
+SCHEMA = pa.schema([pa.field(column, _type(column), nullable=column not in ALWAYS) for column in COLUMNS])
 
 
 class ParquetParts:

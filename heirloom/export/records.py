@@ -32,6 +32,8 @@ WITHHELD = {
 
 COMMIT = ("seq", "index", "at", "tenant", "aggregate", "aggregate_id", "type", "actor", "commit_id", "prev")
 """Every record's columns; only `prev` is missing in an aggregate's first commit. `index` counts a commit's events."""
+ALWAYS = frozenset(COMMIT) - {"prev"}
+"""The columns that every record fills."""
 
 RENAMED = {"at": "void_until"}
 """Fields that have the name of a commit's column but another meaning: `at` is the time until which grants are void."""

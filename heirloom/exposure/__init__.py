@@ -1,4 +1,4 @@
 """Tests, before the service serves, what strangers may do on a broker.
 
-This room imports `heirloom.broker`. Start with `doors`.
+Start with `doors`.
 """

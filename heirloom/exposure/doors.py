@@ -52,7 +52,7 @@ class OpenDoors(Exception):
 
 
 class Untried(Exception):
-    """The broker did not tell whether it lets somebody in, and why; `is_away`: it does not answer at all."""
+    """It is unknown whether the broker lets somebody in, and why; `is_away`: it does not answer at all."""
 
     def __init__(self, host: str, who: str, reason: str) -> None:
         self.is_away = reason == AWAY

@@ -85,10 +85,10 @@ KINDS = {
     "$SYS.REQ.SERVER.": "$SYS.REQ.SERVER.>, the servers themselves",
     "_INBOX.": "another's inbox",
 }
-"""What a subject is, in words, by its beginning; the first match counts."""
+"""Maps the beginning of a subject to words for what it is; the first match counts."""
 OF_A_TENANT = re.compile(r"(?:^|\.)(?:oauth|admin|audit|tokens|revoked|_INBOX)\.(?=\*)")
 """A tenant's name follows it, and then perhaps a client's."""
-AT_MOST = 4
+MAX_NAMES = 4
 """How many names are tested, each with a hundred subjects: a right may be restricted to one tenant or client."""
 
 
@@ -129,10 +129,10 @@ def probes(roles: Mapping[str, Role] = ROLES, names: Collection[Name] = ()) -> l
 
 
 def some_names(clients: Mapping[str, Collection[str]]) -> list[Name]:
-    """Some of the clients, given by tenant: at most `AT_MOST`, of as many tenants as possible."""
-    each = max(1, AT_MOST // max(1, len(clients)))
+    """Some of the clients, given by tenant: at most `MAX_NAMES`, of as many tenants as possible."""
+    each = max(1, MAX_NAMES // max(1, len(clients)))
     some = (Name(tenant, client) for tenant, known in clients.items() for client in islice(known or (NAMED,), each))
-    return list(islice(some, AT_MOST))
+    return list(islice(some, MAX_NAMES))
 
 
 def may(patterns: Iterable[str], subject: str) -> bool:

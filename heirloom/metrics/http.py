@@ -63,7 +63,7 @@ class Reply(NamedTuple):
 
 @asynccontextmanager
 async def observed(host: str, port: int, children: list[Child]) -> AsyncIterator[str]:
-    """Serve HTTP while the block runs, about the children at that time; yields the address.
+    """Serve HTTP while the block runs, about the `children` as they are at each request; yields the address.
 
     Raises `CannotListen`.
     """

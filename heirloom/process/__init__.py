@@ -1,4 +1,4 @@
 """The processes of `heirloom up`: starting, restarting, reports, log files.
 
-This room imports `events`. Start with `child_process`.
+Start with `child_process`.
 """

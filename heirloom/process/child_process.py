@@ -48,8 +48,9 @@ class Program(NamedTuple):
 
 
 class Child:
-    """One process. `is_ready` asks from outside; without it the process writes `ready` to its standard output.
+    """One process.
 
+    `is_ready` tests from outside; without it the process writes `ready` to its standard output when it is.
     `reports`: the process answers `request_report` (`heirloom.process.process_report`). For a process that does not,
     `record` reads its standard output to the end.
     """

@@ -107,7 +107,7 @@ class Reports:
         self._ready: asyncio.Future[bool] = loop.create_future()
         self._answer: asyncio.Future[ProcessReport | None] = loop.create_future()
         self._answer.set_result(None)
-        self.reading = loop.create_task(self._read(), name="what a process says")
+        self.reading = loop.create_task(self._read(), name="reading a process's output")
 
     async def ready(self) -> bool:
         """Wait until the process writes `ready`; False where it ends first."""

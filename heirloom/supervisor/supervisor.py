@@ -83,7 +83,8 @@ async def _brokers_kept(own_brokers: list[Child], data: DataDirectory, url: str)
             connection = await connect_as("keeper", "up", url, credentials.load(data.path))
             leaving.push_async_callback(connection.close)
             by_name = dict(zip(node_names(len(own_brokers)), own_brokers, strict=True))
-            keeper = CopyKeeper(connection, by_name, broker_lock)
+            stores = {name: data.node(name).store for name in by_name}
+            keeper = CopyKeeper(connection, by_name, stores, broker_lock)
             await keeper.look()  # before anybody is served from a damaged copy
             keeping.append(asyncio.create_task(keeper.for_ever(), name="keeping the copies whole"))
         for task in keeping:

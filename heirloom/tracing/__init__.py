@@ -1,4 +1,4 @@
 """OpenTelemetry spans from the request to the commit.
 
-This room imports `service`. Start with `setup`.
+Start with `setup`.
 """

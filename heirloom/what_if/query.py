@@ -23,7 +23,7 @@ from projections.progress import MIN_SEQ_TIMEOUT_SECONDS
 from projections.queries.requests import AuditRequest, Limit, QueryRefused, Sequence, Time, decode
 from service.errors import OAuthError
 
-ON_THE_BUS = 200_000
+MAX_COMMITS_ON_THE_BUS = 200_000
 """The longest history, in commits, that is decided again for a reply on the bus: about ten seconds."""
 POLL_SECONDS = 0.05
 """Between two reads of the log's end, while a query waits for its `min_seq`."""
@@ -86,7 +86,8 @@ class WhatIf:
             if self._turns.waiting >= LIMITS.waiting:  # also for tenants that do not exist
                 raise NoRoom
             async with self._turns.of((tenant, "")):
-                return msgspec.json.encode(await find_out(self._connection, scenario, lambda _: None, ON_THE_BUS))
+                findings = await find_out(self._connection, scenario, lambda _: None, MAX_COMMITS_ON_THE_BUS)
+                return msgspec.json.encode(findings)
         except NoRoom as error:
             raise QueryRefused(
                 "temporarily_unavailable", "other histories are being followed; ask again", 503

@@ -6,9 +6,9 @@ from typing import Any
 
 from events.aggregates.family import DEVICE_GRANT, Credential
 from projections.decoded_commit import microseconds, moment
-from projections.queries.query import Answer, QueryContext
+from projections.queries.query import Answer, QueryContext, known_family
 from projections.queries.requests import FamilyRequest, QueryRefused
-from projections.tables import cut_offs, families, history, incidents, revocations
+from projections.tables import cut_offs, history, incidents, revocations
 
 _MAX_COMMITS = 1000
 """Commits before the theft that are searched, and incidents that are shown, the latest and the first."""
@@ -24,9 +24,7 @@ def blast_radius(context: QueryContext, request: FamilyRequest) -> Answer:
     the incident. Raises `QueryRefused` for an unknown family and for one without incidents.
     """
     db = context.db
-    family = families.find(db, context.tenant, request.family_id, context.now)
-    if family is None:
-        raise QueryRefused("invalid_request", "there is no such family")
+    family = known_family(context, request.family_id)
     found = incidents.of_family(db, family["opened_seq"])
     if not found:
         raise QueryRefused("invalid_request", "there is no incident in this family")

@@ -10,7 +10,7 @@ from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import DiffRequest, QueryRefused
 from projections.tables import applied, families, history, revocations
 
-LOOKED_THROUGH = 1000
+MAX_COMMITS_READ = 1000
 """Commits that one page goes through at most, whichever tenant's they are."""
 
 _SHOWN = ("status", "generation", "reason", "last_seq")
@@ -41,7 +41,7 @@ def diff(context: QueryContext, request: DiffRequest) -> Answer:
         "from_seq": from_seq,
         "to_seq": to_seq,
         "tenant": context.tenant,
-        "looked_through": LOOKED_THROUGH,
+        "looked_through": MAX_COMMITS_READ,
     }
     rows = db.execute(_FIRST_COMMITS, parameters).fetchall()
     changed = [(row["seq"], row["family"]) for row in rows if row["family"] is not None]
@@ -51,7 +51,7 @@ def diff(context: QueryContext, request: DiffRequest) -> Answer:
     items = [{"seq": seq, **_change(db, found[family], before, after_range)} for seq, family in shown]
     if len(changed) > len(shown):
         last = shown[-1][0]
-    elif len(rows) == LOOKED_THROUGH and rows[-1]["seq"] < to_seq:
+    elif len(rows) == MAX_COMMITS_READ and rows[-1]["seq"] < to_seq:
         last = rows[-1]["seq"]
     else:
         return {"items": items, "cursor": None}

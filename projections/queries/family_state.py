@@ -7,7 +7,7 @@ from events.aggregates.family import DEVICE_GRANT
 from projections.decoded_commit import moment
 from projections.tables import cut_offs, history, revocations
 
-RECENT = 100
+MAX_RECENT = 100
 """How many of a family's latest commits are searched for access tokens that may still be alive."""
 
 _UNCHANGING = ("family_id", "client_id", "scope", "grant", "opened_at", "opened_seq")
@@ -51,7 +51,7 @@ def states_at(
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The family's states at two sequences, without its access tokens."""
     until_last = _recent_commits(db, family, last)
-    if len(until_last) == RECENT:
+    if len(until_last) == MAX_RECENT:
         until_first = _recent_commits(db, family, first)
     else:  # these are all commits of the family
         until_first = [row for row in until_last if row["seq"] <= first.value]
@@ -59,9 +59,9 @@ def states_at(
 
 
 def _recent_commits(db: sqlite3.Connection, family: Family, point: PointInTime) -> list[sqlite3.Row]:
-    """The family's `RECENT` latest commits up to that point, newest first."""
+    """The family's `MAX_RECENT` latest commits up to that point, newest first."""
     query = f"""SELECT seq, at, jti, access_ttl, other_access_ttl FROM history
-        WHERE family = ? AND {point.column} <= ? ORDER BY seq DESC LIMIT {RECENT}"""  # noqa: S608  # one of two columns
+        WHERE family = ? AND {point.column} <= ? ORDER BY seq DESC LIMIT {MAX_RECENT}"""  # noqa: S608  # one of two columns
     return db.execute(query, (family["opened_seq"], point.value)).fetchall()
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from projections.pagination import Page, cursor_after, cursor_position
-from projections.queries.query import Answer, QueryContext
-from projections.queries.requests import FamilyRequest, QueryRefused
-from projections.tables import families, history, incidents, revocations
+from projections.queries.query import Answer, QueryContext, known_family
+from projections.queries.requests import FamilyRequest
+from projections.tables import history, incidents, revocations
 
 _EXPLAINING = frozenset({"reason", "cause", "jti", "generation", "current_generation", "presented_by"})
 
@@ -15,9 +15,7 @@ def family(context: QueryContext, request: FamilyRequest) -> Answer:
     db, limit = context.db, request.limit
     page = Page("family", context.tenant, filters=(request.family_id,), cursor=request.cursor)
     after = cursor_position(page, 1)[0] if request.cursor is not None else 0
-    found = families.find(db, context.tenant, request.family_id, context.now)
-    if found is None:
-        raise QueryRefused("invalid_request", "there is no such family")
+    found = known_family(context, request.family_id)
     timeline = history.timeline(db, found["opened_seq"], after, limit + 1)
     cursor = cursor_after(page, (timeline[limit - 1]["seq"],)) if len(timeline) > limit else None
     timeline = timeline[:limit]

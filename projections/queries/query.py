@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from projections.queries.requests import AuditRequest, PageRequest
+from projections.queries.requests import AuditRequest, PageRequest, QueryRefused
+from projections.tables import families
 
 R = TypeVar("R", bound=AuditRequest)
 
@@ -19,6 +20,14 @@ class QueryContext(NamedTuple):
     db: sqlite3.Connection
     tenant: str
     now: int
+
+
+def known_family(context: QueryContext, family_id: str) -> dict[str, Any]:
+    """The family as it stands now. Raises `QueryRefused` where the tenant has none with that id."""
+    family = families.find(context.db, context.tenant, family_id, context.now)
+    if family is None:
+        raise QueryRefused("invalid_request", "there is no such family")
+    return family
 
 
 class Query(NamedTuple):

@@ -7,7 +7,7 @@ from sqlite_utils import Database
 
 from events.aggregates.family import FamilyRevoked, TokenRevoked
 from projections.decoded_commit import FamilyCommit, moment
-from projections.pagination import NAMED, Condition, Page, RowSource, select_page
+from projections.pagination import Page, RowSource, select_by_reason
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
@@ -57,13 +57,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
 
 def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
     """The revocations of the page, newest first, and the next page's cursor."""
-    indexed: list[Condition] = []
-    filters: list[Condition] = []
-    if reason is not None and page.is_about_somebody:
-        filters.append((f"+r.reason = {NAMED}", (reason,)))
-    elif reason is not None:
-        indexed.append((f"r.reason = {NAMED}", (reason,)))
-    rows, cursor = select_page(db, _SOURCE, page, indexed, filters)
+    rows, cursor = select_by_reason(db, _SOURCE, page, reason)
     return [_item(row) for row in rows], cursor
 
 

@@ -38,8 +38,8 @@ INDEXES: tuple[str, ...] = ()
 MAX_WORD = 64
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_MANY = 1000
-_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM words WHERE tenant = {NAMED} AND word = ? LIMIT {_MANY})"  # noqa: S608
+_MAX_COUNTED = 1000
+_COUNT = f"SELECT count(*) FROM (SELECT 1 FROM words WHERE tenant = {NAMED} AND word = ? LIMIT {_MAX_COUNTED})"  # noqa: S608
 _ALSO = "EXISTS (SELECT 1 FROM words AS o WHERE (o.tenant, o.word, o.at, o.seq) = (w.tenant, ?, w.at, w.seq))"
 _SOURCE = RowSource("SELECT w.at, w.seq FROM words AS w", "words AS w", ("at", "seq"))
 

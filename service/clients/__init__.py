@@ -1,4 +1,4 @@
 """Client authentication: by secret, by signed assertion, by subject.
 
-It imports `service.context` and what stands below it. Start with `authentication`.
+Start with `authentication`.
 """

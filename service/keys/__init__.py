@@ -1,4 +1,4 @@
 """The service's own secrets, and everything derived from them: tokens, signatures, MACs, passwords.
 
-It imports `events`. Start with `mac_tokens`.
+Start with `mac_tokens`.
 """

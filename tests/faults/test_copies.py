@@ -66,7 +66,8 @@ async def test_a_damaged_copy_is_replaced_if_the_others_are_complete(
 ) -> None:
     """One node lost a file's messages and gets them again; if two did, neither copy is deleted."""
     broker_lock = asyncio.Lock()
-    keeper = CopyKeeper(cluster.connection, cluster.nodes, broker_lock)
+    stores = {name: DataDirectory(cluster.data).node(name).store for name in NODES}
+    keeper = CopyKeeper(cluster.connection, cluster.nodes, stores, broker_lock)
     leader = await leader_of(cluster.connection)
     one, other = (node for node in NODES if node != leader)
     lost = await _lose(cluster, one, "flipped")

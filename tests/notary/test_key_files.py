@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from notary.file_names import KEY, PUBLIC_KEY, STATE
 from notary.key_files import (
-    KEY,
-    PUBLIC,
     START_AGAIN,
     NoKey,
     NotaryState,
@@ -28,7 +27,7 @@ def mode(path: Path) -> int:
 
 def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
     """A unique origin; the public key beside it, readable for everybody. The second start writes nothing."""
-    key, state = tmp_path / KEY, tmp_path / "notary.state"
+    key, state = tmp_path / KEY, tmp_path / STATE
     signer = open_key(key, state)
     prefix, _, random = signer.key.name.partition("/")
     assert prefix == "heirloom" and len(bytes.fromhex(random)) == 8
@@ -38,8 +37,8 @@ def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
         == NotaryState(signer.key.name, size=0, edge=(), last_leaf=b"", signed="")
     )
     assert key.read_text() == signer.export() + "\n" and parse_signer(signer.export()).key == signer.key
-    assert [mode(path) for path in (key, state, tmp_path / PUBLIC)] == [0o600, 0o600, 0o644]
-    assert (tmp_path / PUBLIC).read_text() == f"{signer.key}\n"
+    assert [mode(path) for path in (key, state, tmp_path / PUBLIC_KEY)] == [0o600, 0o600, 0o644]
+    assert (tmp_path / PUBLIC_KEY).read_text() == f"{signer.key}\n"
     written = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert open_key(key, state).key == signer.key
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == written
@@ -48,13 +47,13 @@ def test_a_first_start_makes_a_key_and_an_empty_state(tmp_path: Path) -> None:
 
 def test_earlier_public_keys_are_kept(tmp_path: Path) -> None:
     """So that their signatures can still be checked."""
-    key, state = tmp_path / KEY, tmp_path / "notary.state"
+    key, state = tmp_path / KEY, tmp_path / STATE
     first = open_key(key, state)
     for path in (key, state):
         path.unlink()
     second = open_key(key, state)
-    assert (tmp_path / PUBLIC).read_text() == f"{first.key}\n{second.key}\n"
-    assert known_keys(tmp_path / PUBLIC) == [first.key, second.key]
+    assert (tmp_path / PUBLIC_KEY).read_text() == f"{first.key}\n{second.key}\n"
+    assert known_keys(tmp_path / PUBLIC_KEY) == [first.key, second.key]
     assert parse_keys(f" {first.key}\n\n{second.key} ") == [first.key, second.key] and parse_keys("") == []
     with pytest.raises(MalformedNote):
         parse_keys("x")
@@ -63,7 +62,7 @@ def test_earlier_public_keys_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "begins"), [(0, True), (1, False)])
 def test_a_state_without_its_key_is_kept_if_anything_was_signed(tmp_path: Path, size: int, begins: bool) -> None:
     """The key may be found again."""
-    key, state = tmp_path / KEY, tmp_path / "notary.state"
+    key, state = tmp_path / KEY, tmp_path / STATE
     write_state(state, NotaryState("heirloom/before", size))
     if begins:
         assert read_state(state).origin == "heirloom/before" != open_key(key, state).key.name
@@ -77,7 +76,7 @@ def test_a_state_without_its_key_is_kept_if_anything_was_signed(tmp_path: Path, 
 @pytest.mark.parametrize("readable", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, readable: int) -> None:
     """It may have been copied; the error says what to do."""
-    key, state = tmp_path / KEY, tmp_path / "notary.state"
+    key, state = tmp_path / KEY, tmp_path / STATE
     open_key(key, state)
     key.chmod(readable)
     with pytest.raises(NoKey, match=f"^the notary's key {key} is readable by others; run: chmod 600 {key}$"):
@@ -93,12 +92,12 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, readable: int) ->
 )
 def test_an_unreadable_key_is_refused(tmp_path: Path, content: bytes) -> None:
     """No other key is made in its place."""
-    key, state = tmp_path / KEY, tmp_path / "notary.state"
+    key, state = tmp_path / KEY, tmp_path / STATE
     key.write_bytes(content)
     key.chmod(0o600)
     with pytest.raises(NoKey, match=f"^the notary's key {key} cannot be read: "):
         open_key(key, state)
-    assert key.read_bytes() == content and not (tmp_path / PUBLIC).exists()
+    assert key.read_bytes() == content and not (tmp_path / PUBLIC_KEY).exists()
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:

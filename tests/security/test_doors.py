@@ -20,9 +20,9 @@ from heirloom.broker.roles import BESIDE, GUESSES, LOG_API, REACTOR, ROLES, WAIT
 from heirloom.exposure import doors
 from heirloom.exposure.doors import OpenDoors, Untried, try_doors
 from heirloom.exposure.probes import (
-    AT_MOST,
     AUDIT_QUERIES,
     FOR_EVERYBODY,
+    MAX_NAMES,
     NAMED,
     NO_STREAM,
     Name,
@@ -243,10 +243,10 @@ def test_a_bounded_number_of_names_is_tried() -> None:
     """With many tenants one client each, with few tenants more."""
     one = {"acme": [f"c{number}" for number in range(9)]}
     assert some_names({}) == []
-    assert some_names(one) == [Name("acme", f"c{number}") for number in range(AT_MOST)]
-    assert some_names(one | {"globex": []}) == [*some_names(one)[: AT_MOST // 2], Name("globex", NAMED)]
+    assert some_names(one) == [Name("acme", f"c{number}") for number in range(MAX_NAMES)]
+    assert some_names(one | {"globex": []}) == [*some_names(one)[: MAX_NAMES // 2], Name("globex", NAMED)]
     many = some_names({f"t{number}": ["a", "b"] for number in range(9)})
-    assert many == [Name(f"t{number}", "a") for number in range(AT_MOST)]
+    assert many == [Name(f"t{number}", "a") for number in range(MAX_NAMES)]
 
 
 def test_every_audit_query_is_tried() -> None:

@@ -103,7 +103,7 @@ def show(answer: Answer, form: str | None, for_people: Callable[[Answer], None],
 def _print_csv(answer: Answer, columns: tuple[str, ...]) -> None:
     """Print a line for each item, or for each entry of a timeline.
 
-    An answer without either, or whose items do not say what they are about, is the one line.
+    An answer without either is one line, and so is one without items whose columns are unknown.
     """
     items: list[Answer] = next((answer[name] for name in ("items", "timeline") if name in answer), [answer])
     if not items and not columns:

@@ -1,5 +1,7 @@
 """The columns of each list as CSV, with or without items."""
 
+from heirloom.cli.tables import ACTIVITY_COUNTS
+
 _WHO = ("family_id", "client_id", "sub")
 _FAMILY = (
     *_WHO,
@@ -26,7 +28,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("family_id", "client_id", "at", "seq", "types", "actor", "generation"),
         *("scope", "audience", "jti", "holder", "act", "access_expires_at"),
     ),
-    "activity": ("hour", "begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged"),
+    "activity": ("hour", *ACTIVITY_COUNTS),
     "search": ("at", "seq", "type", *_WHO, "reason", "actor", "cause", "jti", *_INCIDENT),
 }
 """Maps a query's name (contract §5) to its columns."""

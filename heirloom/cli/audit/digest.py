@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from heirloom.cli.log_connection import progress
 from heirloom.cli.options import DATA
+from heirloom.cli.progress_bar import progress
 from heirloom.cli.tables import print_json
 from heirloom.data_directory import DataDirectory
 from projections.digest import digest_of, rows

@@ -12,8 +12,9 @@ import click
 
 from events.aggregates.commit import UnreadableCommit
 from events.aggregates.subjects import FAMILY_ID, TENANT
-from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
+from heirloom.cli.log_connection import INTERRUPTED, reading, report_foreign
 from heirloom.cli.options import where
+from heirloom.cli.progress_bar import progress
 from heirloom.cli.tables import print_text
 from heirloom.cli.time_param import MomentParam
 from heirloom.export.export import (
@@ -122,7 +123,7 @@ async def _export(data: Path, nats: str | None, job: _Job, position: ExportPosit
             last = 0 if position is None else position.seq
             remainder = Remainder(last, None if job.follow else end)
             writing = asyncio.create_task(
-                write_records(connection, sink, job.selection, remainder, advanced, stepped_over)
+                write_records(connection, sink, job.selection, remainder, advanced, report_foreign)
             )
             if job.follow:
                 for signum in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ import click
 
 from heirloom.cli.audit.audit_query import SINCE, UNTIL, paged, query, query_once, show
 from heirloom.cli.audit.csv_columns import COLUMNS
-from heirloom.cli.tables import Answer, Row, newest, plain, print_facts, print_page, shown, when
+from heirloom.cli.tables import ACTIVITY_COUNTS, Answer, Row, newest, plain, print_facts, print_page, shown, when
 from heirloom.cli.time_param import MomentParam, TimeParam
 
 _TOKEN_HELP = """Was this token valid, and which commit decided it?
@@ -92,7 +92,7 @@ def activity(data: Path, nats: str | None, tenant: str, form: str | None, **peri
 
     An hour is counted as a whole, also the one in which --since or --until lies.
     """
-    columns = "hour", "begun", "issued", "refreshed", "revoked", "tokens revoked", "reuse", "forged"
+    columns = "hour", *(count.replace("_", " ") for count in ACTIVITY_COUNTS)
     answer = query_once(data, nats, f"audit.{tenant}.activity", period)
     show(answer, form, lambda a: print_page(a, columns, _hour_row), COLUMNS["activity"])
 
@@ -202,8 +202,7 @@ def _presented_row(item: Answer) -> Row:
 
 
 def _hour_row(item: Answer) -> Row:
-    counts = "begun", "issued", "refreshed", "revoked", "tokens_revoked", "reuse", "forged"
-    return when(item["hour"])[:16], *_text(item, *counts)
+    return when(item["hour"])[:16], *_text(item, *ACTIVITY_COUNTS)
 
 
 def _found_row(item: Answer) -> Row:

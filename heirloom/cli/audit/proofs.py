@@ -13,8 +13,9 @@ from events.files import new_file
 from events.log.direct_reader import read_direct
 from events.log.stream import last_sequence
 from heirloom.cli.audit.trust_options import KEY, NAME_A_KEY, UNSIGNED, trusted
-from heirloom.cli.log_connection import progress, reading, stepped_over
+from heirloom.cli.log_connection import reading, report_foreign
 from heirloom.cli.options import DATA, FILE, where
+from heirloom.cli.progress_bar import progress
 from heirloom.cli.tables import print_text
 from heirloom.data_directory import DataDirectory
 from notary.checkpoint import Checkpoint
@@ -127,6 +128,6 @@ def notary_key(data: Path) -> None:
 async def _newest(connection: Connection, keys: list[Key]) -> Checkpoint:
     """The newest checkpoint, signed by a known key if any are known; reports those that it steps over."""
     last = await last_sequence(connection, CHECKPOINTS)
-    if (newest := await newest_checkpoint(connection, last, keys, stepped_over)) is None:
+    if (newest := await newest_checkpoint(connection, last, keys, report_foreign)) is None:
         raise click.ClickException("the log has no checkpoint yet; the notary appends one soon after a commit")
     return newest

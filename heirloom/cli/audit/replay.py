@@ -20,8 +20,9 @@ from events.files import make_empty
 from events.log.direct_reader import message_at
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_message import StoredMessage
-from heirloom.cli.log_connection import INTERRUPTED, progress, reading, stepped_over
+from heirloom.cli.log_connection import INTERRUPTED, reading, report_foreign
 from heirloom.cli.options import FILE, where
+from heirloom.cli.progress_bar import progress
 from heirloom.cli.time_param import MomentParam
 from projections.projector.feed import Extent, feed
 from projections.projector.writer_process import Outcome
@@ -103,7 +104,7 @@ async def replay_log(connection: Connection, into: Path, extent: Extent, advance
         _mark(into, 0 if extent.filter == EVERYTHING else PART)
     except (sqlite3.Error, OSError) as error:
         raise click.ClickException(f"{into} cannot be written: {error}") from error
-    outcome = await feed(connection, into, extent, advanced, stepped_over)
+    outcome = await feed(connection, into, extent, advanced, report_foreign)
     if outcome is not None:
         raise click.ClickException(_obstacle(into, outcome))
     return applied

@@ -17,7 +17,8 @@ from events.verification.aggregate_store import Unusable
 from events.verification.verifier import Report
 from events.worker.parent import ChildGone, run_worker
 from heirloom.cli.audit.trust_options import coverage, held_against
-from heirloom.cli.log_connection import INTERRUPTED, described, progress, reading
+from heirloom.cli.log_connection import INTERRUPTED, described, reading
+from heirloom.cli.progress_bar import progress
 from heirloom.cli.tables import print_json, print_text
 from notary.log_verifier import MODULE, Terms, VerificationProgress, Work, interrupted
 from notary.merged_reader import Place, read_with_checkpoints

@@ -10,7 +10,8 @@ import msgspec
 
 from events.worker.parent import ChildGone
 from heirloom.cli.audit.audit_query import query, show
-from heirloom.cli.log_connection import progress, reading
+from heirloom.cli.log_connection import reading
+from heirloom.cli.progress_bar import progress
 from heirloom.cli.tables import Answer, Row, plain, print_facts, print_page, print_text, when
 from heirloom.cli.time_param import MomentParam
 from heirloom.moment import Moment, is_inverted

@@ -8,11 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from heirloom.cli.options import THE_TENANT, where
-from heirloom.cli.service_connection import answer_to, open_bus
+from heirloom.cli.service_connection import ORDER_TIMEOUT_SECONDS, answer_to, open_bus
 from heirloom.cli.tables import print_facts, print_json
-
-ORDER_TIMEOUT_SECONDS = 45
-"""The service waits a little less for an order's effect, and then reports that."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,16 +9,14 @@ import msgspec
 
 from events.bus.connection import Connection
 from heirloom.cli.options import FILE, where
-from heirloom.cli.service_connection import RequestRefused, answer_to, open_bus
+from heirloom.cli.service_connection import ORDER_TIMEOUT_SECONDS, RequestRefused, answer_to, open_bus
 from heirloom.cli.tables import Row, print_rows
 from heirloom.seed import Seed, read_seed, refused
 
-ORDER_TIMEOUT_SECONDS = 45
-"""A setting is effective everywhere before the service acknowledges it, which can take a while."""
 RETRYING_SECONDS = 30
 """How long a temporarily refused setting is retried: a cluster's brokers elect a leader as they start."""
 RETRY_SECONDS = 0.2
-MOST_NAMED = 10
+MAX_NAMED = 10
 """How many names a message lists."""
 
 
@@ -37,8 +35,8 @@ class ApplyHalted(click.ClickException):
 def _some(names: list[str]) -> str:
     if not names:
         return "nothing"
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 @click.command()

@@ -3,15 +3,13 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
@@ -38,8 +36,8 @@ from heirloom.broker.credentials import Credentials
 from heirloom.cli.audit.trust_options import KEY, UNSIGNED, named, read_kept
 from heirloom.cli.audit.verify import verify_log
 from heirloom.cli.commands.restorable import names, obstacle, report_accepted
-from heirloom.cli.log_connection import progress
 from heirloom.cli.options import FILE, where
+from heirloom.cli.progress_bar import byte_progress, progress
 from heirloom.cli.service_connection import open_bus, reach_log
 from heirloom.cli.tables import print_text
 from heirloom.data_directory import NOTARY_PUBLIC_KEY, DataDirectory
@@ -68,7 +66,7 @@ def backup(data: Path, nats: str | None, no_keys: bool, into: Path) -> None:
         known = _known(data, nats)
         async with open_bus(data, nats, "backup", known) as connection:
             log = await state_of(connection, STREAM)
-            with _bytes("backing up", 0 if log is None else log.bytes) as advance:
+            with byte_progress("backing up", 0 if log is None else log.bytes) as advance:
                 manifest = await back_up(connection, data, into, advance, keys=not no_keys)
         async with open_bus(data, nats, "auditor", known) as connection:
             await reach_log(connection)
@@ -129,44 +127,82 @@ def restore(  # noqa: PLR0913  # a command's options are its parameters
         raise click.ClickException(f"{data} is not empty: a data directory is never overwritten. Name another --data")
     os.umask(0o077)  # as `heirloom up`: only its owner may read the log
 
-    async def run() -> tuple[Manifest, int, Report]:
-        manifest = _checked(backup)
-        check_room(data, backup, manifest)
-        terms = _terms(backup, manifest, kept, keys, unsigned)
-        async with _target(nats, backup, manifest) as target:
-            with draft_of(data) as draft:
-                scratch = draft if target is None else draft / "log"
-                scratch.mkdir(mode=0o700, exist_ok=True)
-                copies = 1 if target is not None else cluster or 1
-                async with own_brokers(scratch, backup, manifest, copies) as connection:
-                    with _bytes("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
-                        await restore_streams(connection, backup, manifest, copies, advance)
-                    report = await _verify(connection, terms, accepted)
-                    ended = await _end_families(connection, manifest) if end_families else 0
-                    if target is not None:
-                        await copy_streams(connection, target, manifest, cluster, draft)
-                if target is not None:
-                    shutil.rmtree(scratch)
-                restore_keys(backup, manifest, draft, same_log=not end_families)
-        return manifest, ended, report
+    options = _RestoreOptions(
+        backup=backup,
+        data=data,
+        nats=nats,
+        kept=kept,
+        keys=keys,
+        unsigned=unsigned,
+        end_families=end_families,
+        cluster=cluster,
+        accepted=accepted,
+    )
+    _report_restored(options, _run(lambda: _restore(options)))
 
-    manifest, ended, report = _run(run)
-    log = manifest.log
+
+class _RestoreOptions(NamedTuple):
+    """The parameters of `restore`."""
+
+    backup: Path
+    data: Path
+    nats: str | None
+    kept: Path | None
+    keys: tuple[str, ...]
+    unsigned: bool
+    end_families: bool
+    cluster: int | None
+    accepted: tuple[str, ...]
+
+
+class _Restored(NamedTuple):
+    """What was restored: the backup's manifest, how many families ended, and the report of the log's verification."""
+
+    manifest: Manifest
+    ended: int
+    report: Report
+
+
+async def _restore(options: _RestoreOptions) -> _Restored:
+    """Restore into a draft on own brokers, and from there onto the broker of `--nats`. Raises as `_run` catches."""
+    backup, manifest = options.backup, _checked(options.backup)
+    check_room(options.data, backup, manifest)
+    terms = _terms(backup, manifest, options.kept, options.keys, options.unsigned)
+    async with _target(options.nats, backup, manifest) as target:
+        with draft_of(options.data) as draft:
+            scratch = draft if target is None else draft / "log"
+            scratch.mkdir(mode=0o700, exist_ok=True)
+            copies = 1 if target is not None else options.cluster or 1
+            async with own_brokers(scratch, backup, manifest, copies) as connection:
+                with byte_progress("restoring", sum(stream.part.size for stream in manifest.streams)) as advance:
+                    await restore_streams(connection, backup, manifest, copies, advance)
+                report = await _verify(connection, terms, options.accepted)
+                ended = await _end_families(connection, manifest) if options.end_families else 0
+                if target is not None:
+                    await copy_streams(connection, target, manifest, options.cluster, draft)
+            if target is not None:
+                shutil.rmtree(scratch)
+            restore_keys(backup, manifest, draft, same_log=not options.end_families)
+    return _Restored(manifest, ended, report)
+
+
+def _report_restored(options: _RestoreOptions, restored: _Restored) -> None:
+    manifest, log = restored.manifest, restored.manifest.log
     click.echo(f"restored and verified: {log.messages:,} commits, the last of them {log.last_seq:,}")
-    report_accepted(report, accepted)
-    if end_families:
-        click.echo(f"{ended:,} families ended; the notary begins anew with a new key")
+    report_accepted(restored.report, options.accepted)
+    if options.end_families:
+        click.echo(f"{restored.ended:,} families ended; the notary begins anew with a new key")
     else:
         click.echo(
             f"whatever was committed after {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC is not in it, revocations neither:"
             " if the service went on after that, restore with --end-families instead"
         )
-    if kept is not None and unsigned:
+    if options.kept is not None and options.unsigned:
         click.echo("NOT PROVEN: who signed the checkpoint. Signatures were not checked")
-    elif not keys:
+    elif not options.keys:
         click.echo("its checkpoints were held against a key of the backup's own at most: hold it against yours, --key")
     if not manifest.has_keys:
-        click.echo(f"the backup holds no keys: put the keyring into {data} before you start the service")
+        click.echo(f"the backup holds no keys: put the keyring into {options.data} before you start the service")
 
 
 @asynccontextmanager
@@ -183,7 +219,7 @@ async def _target(nats: str | None, backup: Path, manifest: Manifest) -> AsyncIt
 
 def _checked(backup: Path) -> Manifest:
     manifest = read_manifest(backup)
-    with _bytes("checking", sum(part.size for part in manifest.parts)) as advance:
+    with byte_progress("checking", sum(part.size for part in manifest.parts)) as advance:
         check(backup, manifest, advance)
     return manifest
 
@@ -232,13 +268,3 @@ def _run(work: Callable[[], Coroutine[None, None, T]]) -> T:
         return asyncio.run(work())
     except (UnusableBackup, SnapshotFailed, Unavailable, KeyringError, MalformedNote) as error:
         raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def _bytes(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal's standard error; yields a function that receives each piece's bytes."""
-    columns = SpinnerColumn(), TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda more: bar.update(task, advance=more)

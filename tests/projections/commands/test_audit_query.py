@@ -17,8 +17,10 @@ from events.bus.connection import Connection
 from events.fairness.request_gate import GateKey
 from heirloom.cli.audit.audit_query import query_in_full
 from heirloom.cli.main import main
+from heirloom.cli.tables import ACTIVITY_COUNTS
 from projections import pagination
 from projections.queries.server import Audit
+from projections.tables.activity import COUNTS
 from tests.broker import Broker, broker
 from tests.projections.projector.test_projector import LOG, projector, publish
 from tests.projections.queries.local_audit import LocalAudit
@@ -41,6 +43,11 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
         await publish(server, LOG)
         async with projector(server, directory / "model"):
             yield server
+
+
+def test_the_counts_of_an_hour_are_those_of_the_read_model() -> None:
+    """The command line repeats their names."""
+    assert ACTIVITY_COUNTS == COUNTS
 
 
 @IN_ONE_LOOP
@@ -150,7 +157,7 @@ async def test_a_page_is_filled_however_rare_its_items_are(
     """Each reply looks at one row only; the command still returns the full page, and the cursor of the rest."""
     question = {"status": "live", "client_id": "web"}
     whole = (await ask("families", **question))["items"]
-    monkeypatch.setattr(pagination, "LOOKED_THROUGH", 1)
+    monkeypatch.setattr(pagination, "MAX_ROWS_READ", 1)
     wire = cast("Connection", _Wire(ask.audit))
     first = await query_in_full(wire, "audit.acme.families", question | {"limit": limit})
     assert first["items"] == whole[:limit]

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 
-from bench.yardsticks.machine import children
+from bench.machine import children
 from events.bus.connect import connect
 from events.log import stream
 from events.log.stored_message import StoredMessage

@@ -82,7 +82,7 @@ def long_families() -> LogMaker:
     )
     made.commit("outlasting", granted(), access_token("an hour", made.now + timedelta(hours=1)))
     for family_id in ("rotated", "code", "outlasting"):
-        for number in range(family_state.RECENT + 1):
+        for number in range(family_state.MAX_RECENT + 1):
             made.exchange(family_id, f"x{number}", "orders")
     return made
 
@@ -196,7 +196,7 @@ async def test_what_changed_in_a_family_with_many_commits(ask: LocalAudit, monke
     """Only the last commits are read, and as many before the range as within it."""
     first, *_, theft, again = await life(ask, "f2")
     whole = [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)]
-    monkeypatch.setattr(family_state, "RECENT", 4)
+    monkeypatch.setattr(family_state, "MAX_RECENT", 4)
     assert [await ask("diff", from_seq=seq, to_seq=again) for seq in (first, theft - 1, theft)] == whole
 
 
@@ -206,7 +206,7 @@ async def test_what_changed_comes_in_pages(
 ) -> None:
     """By items and by commits read: nothing twice, nothing missing."""
     whole = await ask("diff", from_seq=3, to_seq=len(LOG) - 1)
-    monkeypatch.setattr(diff, "LOOKED_THROUGH", looked_through)
+    monkeypatch.setattr(diff, "MAX_COMMITS_READ", looked_through)
     assert await ask.pages("diff", limit, from_seq=3, to_seq=len(LOG) - 1) == whole["items"]
 
 

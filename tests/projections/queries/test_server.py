@@ -100,7 +100,7 @@ async def test_a_page_reads_a_bounded_number_of_rows(
 ) -> None:
     """Without a matching index a page may be empty; together the pages hold every item once."""
     whole = (await ask(query, **parameters))["items"]
-    monkeypatch.setattr(page, "LOOKED_THROUGH", looked_through)
+    monkeypatch.setattr(page, "MAX_ROWS_READ", looked_through)
     assert await ask.pages(query, 2, **parameters) == whole
 
 

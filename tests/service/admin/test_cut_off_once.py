@@ -31,7 +31,7 @@ class AnsweringReadModel(ReadModelClient):
 
 async def test_a_living_family_is_found_behind_many_ended_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list returns empty pages before the one with the family."""
-    monkeypatch.setattr(pagination, "LOOKED_THROUGH", 3)
+    monkeypatch.setattr(pagination, "MAX_ROWS_READ", 3)
     maker = LogMaker()
     maker.open("lives")
     for number in range(10):

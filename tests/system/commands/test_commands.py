@@ -13,7 +13,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from bench.yardsticks.machine import children
+from bench.machine import children
 from heirloom.broker.nats_server import binary
 from service.keys import keyring
 from tests.broker import Broker
