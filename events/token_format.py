@@ -5,9 +5,9 @@ key id (2) | family id (22) | number (6 or 11) | short tag (11) | long tag (22) 
 
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["refresh", "code", "device", "access"]
+TokenKind: TypeAlias = Literal["refresh", "code", "device", "access"]
 
-FORM: dict[Kind, tuple[str, int]] = {
+FORM: dict[TokenKind, tuple[str, int]] = {
     "refresh": ("hrt_", 6),
     "code": ("hac_", 6),
     "device": ("hdc_", 6),

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 _SHORTEST_TOKEN = 30
 LOOKS_LIKE_A_TOKEN = "holds what looks like a token, and would be kept in the log for good"
 NOT_REPEATED = "(a name that is not repeated here: it looks like a secret)"
-LONGEST_NAME = 40
+MAX_NAME_CHARACTERS = 40
 
 
 def has_controls(text: str) -> bool:
@@ -47,4 +47,4 @@ def unknown_name(name: str) -> str:
     if _SECRET.search(name):
         return NOT_REPEATED
     cleaned = visible(name)
-    return cleaned if len(cleaned) <= LONGEST_NAME else f"{cleaned[:LONGEST_NAME]}…"
+    return cleaned if len(cleaned) <= MAX_NAME_CHARACTERS else f"{cleaned[:MAX_NAME_CHARACTERS]}…"

@@ -9,7 +9,7 @@ _broker_ahead_of_steady: float | None = None
 
 
 def now() -> datetime:
-    """UTC by the broker's clock, which all replicas share; by this machine's before `follow` is called.
+    """UTC by the broker's clock, which all replicas share; by this machine's before `use_broker_time` is called.
 
     It is never a whole second: msgspec writes those without a fraction, and the log promises microseconds.
     """
@@ -23,7 +23,7 @@ def machine() -> datetime:
     return datetime.now(UTC)
 
 
-def follow(broker_ahead_of_steady: float) -> None:
+def use_broker_time(broker_ahead_of_steady: float) -> None:
     """Make `now` the broker's time, which is so many seconds ahead of the steady clock."""
     global _broker_ahead_of_steady  # one process has one time
     _broker_ahead_of_steady = broker_ahead_of_steady

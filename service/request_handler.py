@@ -31,7 +31,7 @@ RequestQueue: TypeAlias = FairQueue[Callable[[Requester], None]]
 
 FOREIGN_REPLY = "foreign_reply"
 """The outcome of a request whose reply subject is not below its requester's own inbox."""
-LARGEST_REPLY = MAX_PAYLOAD - 1024
+MAX_REPLY_BYTES = MAX_PAYLOAD - 1024
 """Bytes of a body. The broker ends a connection that publishes more than `MAX_PAYLOAD`, headers included."""
 READS = Limits(
     at_once=32, of_tenant=24, of_client=6, waiting=2_000, waiting_of_tenant=1_800, waiting_of_client=1_600, alone=64
@@ -157,7 +157,7 @@ class RequestHandler:
     async def _respond(self, received: Received, body: bytes, headers: dict[str, str] | None) -> OAuthError | None:
         """Publish the reply. One that is too large for a message is replaced by a refusal, which is returned."""
         try:
-            if len(body) > LARGEST_REPLY:
+            if len(body) > MAX_REPLY_BYTES:
                 raise MaxPayloadError
             await received.connection.publish(received.reply, body, headers=headers)
         except MaxPayloadError:

@@ -14,9 +14,9 @@ from events.aggregates.commit import Codec, Commit, Time, type_of
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
-RECORDED_AFTER_THE_END = 3
+MAX_RECORDED_AFTER_END = 3
 """How many presentations of a revoked family's tokens are recorded: enough to see that somebody still tries."""
-REVOKED_ONE_BY_ONE = 100
+MAX_REVOKED_TOKENS = 100
 """How many of a family's valid access tokens may be revoked singly: every commit of the family lists them."""
 
 CLIENT_GRANT = "client_credentials"

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from events.aggregates.family import (
-    RECORDED_AFTER_THE_END,
-    REVOKED_ONE_BY_ONE,
+    MAX_RECORDED_AFTER_END,
+    MAX_REVOKED_TOKENS,
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
@@ -25,12 +25,12 @@ from events.aggregates.family import (
     TokenRotated,
 )
 
-Rule = Callable[[FamilyState, Any, datetime], str | None]
+EventRule = Callable[[FamilyState, Any, datetime], str | None]
 
 
 def few_records_after_the_end(state: FamilyState, _event: Any, _at: datetime) -> str | None:
     """Only a bounded number of later presentations is recorded (§3.5)."""
-    return "more was recorded than is after the end" if state.afterwards >= RECORDED_AFTER_THE_END else None
+    return "more was recorded than is after the end" if state.afterwards >= MAX_RECORDED_AFTER_END else None
 
 
 def the_newest_is_redeemed(state: FamilyState, event: TokenRedeemed, _at: datetime) -> str | None:
@@ -153,7 +153,7 @@ def a_token_is_revoked_once(state: FamilyState, event: TokenRevoked, at: datetim
     alive = {jti for jti, until in state.revoked_jtis.items() if until > at}
     if event.jti in alive:
         return "a token was revoked twice"
-    return "more tokens were revoked one by one than may be" if len(alive) >= REVOKED_ONE_BY_ONE else None
+    return "more tokens were revoked one by one than may be" if len(alive) >= MAX_REVOKED_TOKENS else None
 
 
 def a_person_answers_for_the_device(
@@ -176,7 +176,7 @@ def a_code_begins_a_family(state: FamilyState, _event: AuthorizationCodeIssued, 
     return None if state.opened_at == at and state.code is None and state.generation is None else "a code for nothing"
 
 
-RULES: dict[type, tuple[Rule, ...]] = {
+EVENT_RULES: dict[type, tuple[EventRule, ...]] = {
     TokenRedeemed: (
         *(the_newest_is_redeemed, nothing_is_redeemed_too_late),
         *(a_code_is_redeemed_once, a_refresh_extends_no_family),
@@ -192,7 +192,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     AuthorizationCodeIssued: (a_code_begins_a_family, a_token_lives),
 }
 """The rules for each type of event. `evolve` itself rejects a second end or beginning of a family."""
-OF_TOKENS: dict[str, tuple[Rule, ...]] = {
+TOKEN_RULES: dict[str, tuple[EventRule, ...]] = {
     "access": (
         *(no_scope_beyond_the_grant, no_target_beyond_the_grant),
         *(a_token_lives, tokens_come_of_a_grant, a_jti_is_given_once),

@@ -23,8 +23,8 @@ from events.aggregates.family import (
     evolve,
 )
 from events.aggregates.family_rules import (
-    OF_TOKENS,
-    RULES,
+    EVENT_RULES,
+    TOKEN_RULES,
     a_jti_is_given_once,
     a_refresh_extends_no_family,
     a_token_lives,
@@ -98,10 +98,10 @@ def nothing_lives_after_the_end(
     return "the family had ended" if ended and not shape.only_records else None
 
 
-OF_COMMITS = (redemptions_give_tokens, detections_end_the_family, nothing_lives_after_the_end)
+COMMIT_RULES = (redemptions_give_tokens, detections_end_the_family, nothing_lives_after_the_end)
 
 
-def follow(
+def fold_and_check(
     state: FamilyState | None, events: tuple[FamilyEvent, ...], at: datetime
 ) -> tuple[FamilyState | None, str | None]:
     """Fold a family's commit: the state after it, and the text of the first rule that it breaks, or None.
@@ -112,11 +112,11 @@ def follow(
     if types in REFRESHES and state is not None and (after := plainly_refreshed(state, events, at)) is not None:
         return after, None
     shape, why = _shape(types), None
-    for of_commit in OF_COMMITS:
-        why = why or of_commit(state, events, shape)
+    for commit_rule in COMMIT_RULES:
+        why = why or commit_rule(state, events, shape)
     for event in events:
         if state is not None and why is None:
-            for rule in OF_TOKENS[event.kind] if isinstance(event, TokenIssued) else RULES[type(event)]:
+            for rule in TOKEN_RULES[event.kind] if isinstance(event, TokenIssued) else EVENT_RULES[type(event)]:
                 if (why := rule(state, event, at)) is not None:
                     break
         state = evolve(state, event, at)
@@ -165,4 +165,4 @@ def plainly_refreshed(state: FamilyState, events: tuple[Any, ...], at: datetime)
 
 
 def _are_id_tokens(state: FamilyState, given: list[TokenIssued], at: datetime) -> bool:
-    return all(each.kind == "id" and not any(rule(state, each, at) for rule in OF_TOKENS["id"]) for each in given)
+    return all(each.kind == "id" and not any(rule(state, each, at) for rule in TOKEN_RULES["id"]) for each in given)

@@ -8,7 +8,7 @@ import msgspec
 
 from events.aggregates import client, family, key, role, subject, tenant
 from events.aggregates.commit import Codec, Time
-from events.aggregates.following import Fold, folding, follow
+from events.aggregates.following import Fold, fold_and_check, folding
 from events.aggregates.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME
 
 
@@ -33,7 +33,7 @@ class Kind:
         self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(codec.state).decode
 
 
-FAMILY = Kind("family", 5, FAMILY_ID, family.codec, follow)
+FAMILY = Kind("family", 5, FAMILY_ID, family.codec, fold_and_check)
 KINDS = {
     kind.name: kind
     for kind in (

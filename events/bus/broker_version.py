@@ -28,7 +28,7 @@ def is_enough(version: str) -> bool:
 
 def refusal(server: str, address: str, version: str) -> str:
     """The error text about a broker that is too old."""
-    found = re.sub(r"[^\w.+-]", "?", version)[:40] or "of no version that it tells"
+    found = re.sub(r"[^\w.+-]", "?", version)[:40] or "of an unknown version"
     lowest = ".".join(map(str, LOWEST))
     name = re.sub(r"[^\w.+-]", "?", server)[:64]
     return (

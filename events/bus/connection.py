@@ -33,7 +33,7 @@ log = logging.getLogger("heirloom.bus")
 HEADER_FRAME_BYTES = len(b"NATS/1.0\r\n\r\n")
 """The size of a header block without headers."""
 NOT_NATS = "what answers there does not speak NATS"
-MAX_SUBJECTS = 4000
+MAX_SUBJECTS_CHARACTERS = 4000
 """Characters of subject and reply subject together. A broker ends a connection that sends a line of more than 4096,
 unless it is configured otherwise."""
 LINE_ENDS = {ord("\r"): " ", ord("\n"): " "}
@@ -141,7 +141,7 @@ class Connection(Client):
         self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """As nats-py's, at half its cost: header names are constants here, and not checked at every call."""
-        if _is_ambiguous(subject) or _is_ambiguous(reply) or len(subject) + len(reply) > MAX_SUBJECTS:
+        if _is_ambiguous(subject) or _is_ambiguous(reply) or len(subject) + len(reply) > MAX_SUBJECTS_CHARACTERS:
             raise BadSubjectError
         # concatenated, because nats-py's own header names are members of an enumeration, which format differently
         lines = "".join([name + ": " + value + "\r\n" for name, value in headers.items()]) if headers else ""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 OwnInbox: TypeAlias = Callable[[str, str], bool]
 """`(subject, reply)`: whether the requester on that subject may have that reply subject."""
 
-MAX_REPLY = 512
+MAX_REPLY_CHARACTERS = 512
 """Characters of a reply subject."""
 _INBOX = re.compile(r"_INBOX(?:\.[^.*> \t\r\n]+)+")
 """No wildcard, no empty token, and no byte that ends a subject; any other byte, as the broker accepts it."""
@@ -18,7 +18,7 @@ _INBOX = re.compile(r"_INBOX(?:\.[^.*> \t\r\n]+)+")
 
 def of_anybody(_subject: str, reply: str) -> bool:
     """Accept any inbox, on a broker whose users have no inboxes of their own."""
-    return len(reply) <= MAX_REPLY and _INBOX.fullmatch(reply) is not None
+    return len(reply) <= MAX_REPLY_CHARACTERS and _INBOX.fullmatch(reply) is not None
 
 
 def of_client(subject: str, reply: str) -> bool:

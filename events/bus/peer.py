@@ -24,7 +24,7 @@ def require_owner(expected: int, connected: socket.socket | None, where: str) ->
         whose = "an unknown user" if connected is None or found is None else f"user {found}"
         raise NotOurBroker(
             f"what listens on {where} is a process of {whose}, and the broker is one of user {expected}:"
-            " nothing was said to it; find out who took that port"
+            " nothing was sent to it; find out who took that port"
         )
 
 

@@ -1,7 +1,7 @@
 """A durable consumer with exactly the configuration in the code: one that differs is deleted and created again.
 
-Whoever changes a consumer decides which messages are delivered, to whom, and which count as done; and a backup may
-contain a consumer of anybody's making.
+A change of a consumer decides which messages are delivered, to whom, and which count as done; and a backup may contain
+a consumer of anybody's making.
 """
 
 import logging

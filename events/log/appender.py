@@ -1,6 +1,6 @@
 """Appends to the log: compare-and-swap, group commit, and the resolution of missing acknowledgements (ADR 0001).
 
-One public coroutine, `append`. No other module knows of batches.
+One public coroutine, `append`. Callers do not see batches.
 
 An fsync per append limits one server to a few thousand appends a second. Commits of different aggregates that wait at
 the same moment can share one fsync: they go as a JetStream atomic batch if that is faster (`events.log.batch_choice`).
@@ -30,7 +30,7 @@ APPEND_TIMEOUT_SECONDS = 1.7
 """How long an append may take in all: the caller gets a result or an error within two seconds."""
 HEADERS_BYTES = 4096
 """The part of the broker's largest message that is reserved for headers."""
-BATCH_LIMIT = 500
+MAX_BATCH = 500
 """Commits in one batch; the server allows 1,000."""
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -152,7 +152,7 @@ class Appender:
     def _take_batch(self) -> list[Append]:
         batch: dict[str, Append] = {}
         later: list[Append] = []
-        while self._waiting and len(batch) < BATCH_LIMIT:
+        while self._waiting and len(batch) < MAX_BATCH:
             append = self._waiting.popleft()
             if append.filter in batch:
                 later.append(append)  # an aggregate may appear only once in a batch

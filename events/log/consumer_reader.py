@@ -24,7 +24,7 @@ REQUEST_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
 """After so long without a message, create another consumer: this one may read a copy of the stream that is behind."""
-DOUBT_SECONDS = (0.1, 0.4, 1.6)
+REREAD_SECONDS = (0.1, 0.4, 1.6)
 """How long to wait before each further look at a gap: a copy that catches up may show one."""
 
 
@@ -81,8 +81,8 @@ class _Reader:
         self._delivered = 0
         self._news = asyncio.Event()
         self._failed = False
-        self._doubts = 0
-        self._heard_at = 0.0
+        self._rereads = 0
+        self._received_at = 0.0
         self._open: dict[str, int] = {}
         """Requests under way: inbox → messages still to come."""
 
@@ -99,18 +99,18 @@ class _Reader:
                 continue
             batch, self._arrived = self._arrived, []
             self._news.clear()
-            if batch and self._misses_some(batch) and self._doubts < len(DOUBT_SECONDS):
+            if batch and self._misses_some(batch) and self._rereads < len(REREAD_SECONDS):
                 await self._abandon()
-                await asyncio.sleep(DOUBT_SECONDS[self._doubts])
-                self._doubts += 1
+                await asyncio.sleep(REREAD_SECONDS[self._rereads])
+                self._rereads += 1
                 continue
             if batch:
-                self._doubts = 0
-                self._heard_at = asyncio.get_running_loop().time()
+                self._rereads = 0
+                self._received_at = asyncio.get_running_loop().time()
                 self._delivered += len(batch)
                 self._next = batch[-1].seq + 1
                 return Batch(batch, self._pending)
-            if self._failed or asyncio.get_running_loop().time() - self._heard_at > SILENT_SECONDS:
+            if self._failed or asyncio.get_running_loop().time() - self._received_at > SILENT_SECONDS:
                 await self._abandon()
 
     def _misses_some(self, batch: list[StoredMessage]) -> bool:
@@ -151,7 +151,7 @@ class _Reader:
             except (NatsError, JetStreamError):
                 await asyncio.sleep(0.1)  # there is no broker, or no leader yet
         self._consumer = info.name
-        self._heard_at = asyncio.get_running_loop().time()
+        self._received_at = asyncio.get_running_loop().time()
         self._inbox = self._connection.new_inbox()
         self._subscription = await self._connection.listen(f"{self._inbox}.*", self._received)
         self._numbers = iter(range(1, 1 << 62))
@@ -188,12 +188,12 @@ class _Reader:
             self._pending = int(fields[-1] if len(fields) == 9 else fields[-2])
             seq = int(fields[5] if len(fields) == 9 else fields[7])
             self._arrived.append(StoredMessage(seq, subject.decode(errors="replace"), body))
-            self._owe_one_less()
+            self._count_delivery()
         else:
             self._status(subject.decode(), (headers or b"").removeprefix(b"NATS/1.0 ")[:3])
         self._news.set()
 
-    def _owe_one_less(self) -> None:
+    def _count_delivery(self) -> None:
         inbox = next(iter(self._open), None)  # the broker answers requests in their order
         if inbox is not None:
             self._open[inbox] -= 1

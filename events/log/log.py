@@ -62,7 +62,7 @@ _consumer_decoder = msgspec.json.Decoder(_ConsumerInfo)
 
 
 class Log:
-    """The log, or another stream, through one connection. Stateless; `start` it once."""
+    """The log, or another stream, through one connection. `start` it once, before the first call."""
 
     def __init__(self, connection: Connection, stream: str = STREAM, appender: type[Appender] = Appender) -> None:
         self._connection = connection

@@ -212,7 +212,7 @@ async def broker_time(connection: Connection) -> datetime:
     """The clock of the log's leader, by which it timestamps messages. Raises `JetStreamMissing`."""
     info = await ask(connection, f"STREAM.INFO.{STREAM}", {})
     if "ts" not in info:
-        raise JetStreamMissing(f"the broker tells no time of the stream {STREAM}")
+        raise JetStreamMissing(f"the broker reports no time of the stream {STREAM}")
     return msgspec.convert(info["ts"], datetime)
 
 

@@ -67,7 +67,7 @@ class Tally(msgspec.Struct):
 
 
 MAX_KEPT = 1000
-"""For how many aggregates a fault is kept; beyond that, only one that comes before all others."""
+"""Faults are kept for so many aggregates; later, only a fault that precedes all kept ones."""
 MAX_RECENT = 10_000
 """For how many aggregates the decoded last state is kept, at 1 to 2 kB each."""
 

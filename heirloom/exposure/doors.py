@@ -25,7 +25,7 @@ from service.connections.admission import PROBE
 
 log = logging.getLogger("heirloom.replica")
 
-ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 PAUSE_SECONDS = 0.2
 """A broker that does not answer now may answer later: an untested right is not a closed one."""
 UNDELIVERED = "_R_.doors"
@@ -115,7 +115,7 @@ async def _open_to(stranger: _Stranger, every: Iterable[Probe]) -> str:
     by_right = {True: stranger.may_publish, False: stranger.may_subscribe}
     tried = [probe for probe in every if not may(by_right[probe.publishes], probe.subject)]
     reason = ""
-    for attempt in range(ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS):
         await asyncio.sleep(attempt * PAUSE_SECONDS)
         try:
             refused = await _refused_to(stranger.url, tried)

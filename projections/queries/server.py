@@ -72,7 +72,7 @@ A query that waits for its `min_seq` counts as neither.
 """
 OWN_LIMITS = Limits(at_once=2, of_tenant=2, of_client=1, waiting=2_048, waiting_of_tenant=512, waiting_of_client=512)
 """The same for the service's own queries, which have connections and turns of their own."""
-MAX_REPLY = 900 * 1024
+MAX_REPLY_BYTES = 900 * 1024
 """Bytes. The broker accepts messages of 1 MiB; a longer page is shortened, any other longer answer is refused."""
 
 
@@ -177,7 +177,7 @@ class Audit:
         connection = await connections.get()
         try:
             context = QueryContext(connection, tenant, self._now())
-            return await asyncio.to_thread(query.encoded, context, request, MAX_REPLY)
+            return await asyncio.to_thread(query.encoded, context, request, MAX_REPLY_BYTES)
         except sqlite3.DatabaseError as error:
             if (fault := _fault_of_file(str(error))) is None:
                 raise
@@ -205,6 +205,6 @@ async def _close_all(connections: asyncio.Queue[sqlite3.Connection] | None) -> N
 
 def _sendable(reply: bytes) -> bytes:
     """The reply. Raises `QueryRefused` for one that is too large for a message."""
-    if len(reply) > MAX_REPLY:
+    if len(reply) > MAX_REPLY_BYTES:
         raise QueryRefused("server_error", "the answer is too large for one message", 503)
     return reply

@@ -11,9 +11,9 @@ import msgspec
 from events import base62, base64url
 from events.token_format import CRC_WIDTH, FAMILY_WIDTH, FORM, KEY_WIDTH, LONG_TAG_WIDTH, SHORT_TAG_WIDTH
 
-Kind: TypeAlias = Literal["access", "refresh", "code"]
+ParsedKind: TypeAlias = Literal["access", "refresh", "code"]
 
-_KINDS: dict[str, Kind] = {"refresh": "refresh", "code": "code", "device": "code", "access": "access"}
+_KINDS: dict[str, ParsedKind] = {"refresh": "refresh", "code": "code", "device": "code", "access": "access"}
 _BY_PREFIX = {prefix: (_KINDS[kind], width) for kind, (prefix, width) in FORM.items()}
 _PREFIX_WIDTH = 4
 _TAGS_WIDTH = SHORT_TAG_WIDTH + LONG_TAG_WIDTH + CRC_WIDTH
@@ -30,7 +30,7 @@ class IdToken(NoToken):
 class TokenClaim(NamedTuple):
     """A token by `jti`, or by family and `number`: the generation, or the sequence that issued an access token."""
 
-    kind: Kind
+    kind: ParsedKind
     family_id: str | None = None
     jti: str | None = None
     number: int = 0

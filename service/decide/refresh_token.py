@@ -6,7 +6,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from events.aggregates.family import (
-    RECORDED_AFTER_THE_END,
+    MAX_RECORDED_AFTER_END,
     FamilyEvent,
     FamilyRevoked,
     FamilyState,
@@ -186,14 +186,14 @@ def _reused(state: FamilyState, command: Redeem) -> Decision:
 
 
 def _after_the_end(state: FamilyState, command: Redeem) -> Decision:
-    if command.generation == state.generation or state.afterwards >= RECORDED_AFTER_THE_END:
+    if command.generation == state.generation or state.afterwards >= MAX_RECORDED_AFTER_END:
         return Decision(invalid_grant())
     return Decision(invalid_grant(), (_reuse(state, command),))
 
 
 def forged(state: FamilyState, generation: int, client_id: str, cause: str) -> tuple[FamilyEvent, ...]:
     """The events for an authentic token of a generation that was never issued (CONTRACT §3.7)."""
-    if state.afterwards >= RECORDED_AFTER_THE_END:
+    if state.afterwards >= MAX_RECORDED_AFTER_END:
         return ()
     detected = ForgeryDetected(generation, state.generation or 0, client_id)
     return (detected,) if state.revoked is not None else (detected, FamilyRevoked("forgery", cause))

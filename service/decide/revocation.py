@@ -3,14 +3,13 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.aggregates.family import REVOKED_ONE_BY_ONE, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
+from events.aggregates.family import MAX_REVOKED_TOKENS, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
 from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
 from service.decide.decision import Decision, Done, Refused
 from service.decide.refresh_token import forged
 from service.errors import OAuthError
 
-MAX_REVOKED = REVOKED_ONE_BY_ONE
-MAX_REVOKED_BY_OTHERS = MAX_REVOKED // 2
+MAX_REVOKED_BY_OTHERS = MAX_REVOKED_TOKENS // 2
 """Clients that exchanged tokens of the family may use up half: the rest is for the family's own client."""
 TOO_MANY = (
     f"{MAX_REVOKED_BY_OTHERS} access tokens of this grant are revoked one by one already;"
@@ -70,7 +69,7 @@ def revoke_refresh_token(state: FamilyState | None, command: RevokeRefreshToken)
 def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -> Decision:
     """`Done`, also for a token that has expired or is revoked already, is not the family's, or is another client's.
 
-    If `MAX_REVOKED` tokens are revoked already, the family ends, as its own client may order (RFC 7009 §2.1). Other
+    If `MAX_REVOKED_TOKENS` are revoked already, the family ends, as its own client may order (RFC 7009 §2.1). Other
     clients are `Refused` beyond `MAX_REVOKED_BY_OTHERS`.
     """
     token = command.token
@@ -82,6 +81,6 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
     kept = sum(until > command.now for until in state.revoked_jtis.values())
     if command.client_id != state.client_id and kept >= MAX_REVOKED_BY_OTHERS:
         return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
-    if kept >= MAX_REVOKED:
+    if kept >= MAX_REVOKED_TOKENS:
         return revoke(state, Revoke("client_request", command.cause))
     return Decision(Done(), (TokenRevoked(token.jti, command.expires_at, kept_until=kept_until),))

@@ -15,7 +15,7 @@ from service.keys.mac_tokens import new_seed
 from service.keys.user_code import family_of, new_user_code
 from service.request import Request, parameters_of
 
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 
 
 class DeviceAuthorizationRequest(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ async def handle(context: Context, request: Request) -> bytes:
     expires_at = now + timedelta(seconds=DEVICE_CODE_SECONDS)
     started = DeviceAuthorizationStarted(client.client_id, scope, audience, seed, expires_at)
 
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         user_code = new_user_code()
         family_id = family_of(context.keyring, tenant.name, user_code) or ""
         if (await context.families.load(tenant.name, family_id)).state is not None:

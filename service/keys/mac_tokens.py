@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from events import base62
-from events.token_format import CRC_WIDTH, FAMILY_WIDTH, FORM, KEY_WIDTH, LONG_TAG_WIDTH, SHORT_TAG_WIDTH, Kind
+from events.token_format import CRC_WIDTH, FAMILY_WIDTH, FORM, KEY_WIDTH, LONG_TAG_WIDTH, SHORT_TAG_WIDTH, TokenKind
 from service.keys.keyring import Keyring
 
 _CHARACTER_OF_BYTE = bytes(ord(base62.ALPHABET[byte % 62]) for byte in range(256))
@@ -37,7 +37,7 @@ class PresentedToken(NamedTuple):
 class MacTokens:
     """Makes and recognises one tenant's tokens of one kind."""
 
-    def __init__(self, keyring: Keyring, tenant: str, kind: Kind) -> None:
+    def __init__(self, keyring: Keyring, tenant: str, kind: TokenKind) -> None:
         self._keyring = keyring
         self._prefix, self._number = FORM[kind]
         self._claim_end = len(self._prefix) + KEY_WIDTH + FAMILY_WIDTH + self._number

@@ -108,7 +108,7 @@ class Skew:
 
     def _take(self, course: _Course) -> None:
         self._course, self._jumped_to = course, None
-        clock.follow(course.ahead_of_steady)
+        clock.use_broker_time(course.ahead_of_steady)
 
     def _nearest(self, course: _Course, shown: float) -> float:
         return min(max(course.ahead_of_steady, shown - 2 * self._uncertain), shown)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.aggregates.settings import ClientSettings
-from events.visible_text import JOINERS, LONGEST_NAME, NOT_REPEATED, has_controls, unknown_name, visible
+from events.visible_text import JOINERS, MAX_NAME_CHARACTERS, NOT_REPEATED, has_controls, unknown_name, visible
 from heirloom.cli.tables import plain
 from service.endpoints.end_user import PersonRequest, person_of
 from service.errors import OAuthError
@@ -84,4 +84,4 @@ def test_an_unknown_setting_is_named_cleaned_and_shortened() -> None:
         parse(ClientSettings, {"refresh_token_grce": 1})
     assert unknown_name("refreshTokenTtl") == "refreshTokenTtl"
     assert unknown_name("a\x1b[2J b") == "a\ufffd[2J b"
-    assert len(unknown_name("ab " * 100)) == LONGEST_NAME + 1
+    assert len(unknown_name("ab " * 100)) == MAX_NAME_CHARACTERS + 1

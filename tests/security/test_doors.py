@@ -327,7 +327,7 @@ async def test_an_unclear_reply_does_not_count_as_shut(monkeypatch: pytest.Monke
     async with answering(FULL) as (url, times):
         with pytest.raises(Untried, match="lets in anybody without credentials: maximum connections exceeded"):
             await try_doors(url, None)
-    assert len(times) >= doors.ATTEMPTS
+    assert len(times) >= doors.MAX_ATTEMPTS
     async with answering(FULL, FULL, FULL, SHUT) as (url, _times):
         await try_doors(url, None)
 

@@ -71,7 +71,7 @@ async def test_another_users_process_receives_no_credentials(tmp_path: Path, mon
     with impostor(port, heard):
         for expected in os.geteuid() + 1, os.geteuid() + 2:
             monkeypatch.setenv(BROKER_OWNER, str(expected))
-            with pytest.raises(NotOurBroker, match="nothing was said to it"):
+            with pytest.raises(NotOurBroker, match="nothing was sent to it"):
                 await connect(url, "test", patient=False)
             with pytest.raises(NotOurBroker):
                 await connect(f"nats://127.0.0.1:{port}", "test", nkey_seed=seed, patient=False)

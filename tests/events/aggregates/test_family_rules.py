@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from events.aggregates import family_rules
 from events.aggregates.family import (
     DEVICE_GRANT,
-    RECORDED_AFTER_THE_END,
-    REVOKED_ONE_BY_ONE,
+    MAX_RECORDED_AFTER_END,
+    MAX_REVOKED_TOKENS,
     AccessToken,
     AuthorizationCodeIssued,
     Code,
@@ -53,7 +53,7 @@ class Case:
     at: Any = AT
 
 
-def holds(rule: family_rules.Rule, case: Case) -> None:
+def holds(rule: family_rules.EventRule, case: Case) -> None:
     state: FamilyState = replace(STATE, **case.state)
     assert (rule(state, case.event, case.at) or "") == case.told, case
 
@@ -62,7 +62,7 @@ REFRESH = TokenRedeemed("refresh_token", 0)
 BY_CODE, BY_DEVICE = TokenRedeemed("authorization_code", 0), TokenRedeemed("device_code", 0)
 
 
-@pytest.mark.parametrize(("afterwards", "may"), [(0, True), (RECORDED_AFTER_THE_END - 1, True), (3, False), (9, False)])
+@pytest.mark.parametrize(("afterwards", "may"), [(0, True), (MAX_RECORDED_AFTER_END - 1, True), (3, False), (9, False)])
 def test_after_the_end_few_are_recorded(afterwards: int, may: bool) -> None:
     told = "" if may else "more was recorded than is after the end"
     holds(family_rules.few_records_after_the_end, Case({"afterwards": afterwards}, None, told))
@@ -304,7 +304,7 @@ def test_another_client_changes_nothing(event: Any) -> None:
     holds(family_rules.another_client_changes_nothing, Case({}, replace(event, client_id="other"), told))
 
 
-MANY = {f"r{number}": SOON for number in range(REVOKED_ONE_BY_ONE - 1)}
+MANY = {f"r{number}": SOON for number in range(MAX_REVOKED_TOKENS - 1)}
 TOO_MANY = "more tokens were revoked one by one than may be"
 
 
@@ -377,9 +377,9 @@ def test_a_code_begins_a_family(case: Case) -> None:
 
 def test_every_event_has_its_rules() -> None:
     """None is forgotten: an event without a row could not be verified. `evolve` checks those whose row is empty."""
-    assert family_rules.RULES.keys() | {TokenIssued} == set(get_args(FamilyEvent))
-    assert {event for event, rules in family_rules.RULES.items() if not rules} == {
+    assert family_rules.EVENT_RULES.keys() | {TokenIssued} == set(get_args(FamilyEvent))
+    assert {event for event, rules in family_rules.EVENT_RULES.items() if not rules} == {
         FamilyRevoked,
         DeviceAuthorizationStarted,
     }
-    assert family_rules.OF_TOKENS.keys() == set(get_args(get_type_hints(TokenIssued)["kind"]))
+    assert family_rules.TOKEN_RULES.keys() == set(get_args(get_type_hints(TokenIssued)["kind"]))

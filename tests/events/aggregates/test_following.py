@@ -26,8 +26,8 @@ from events.aggregates.family import (
 from events.aggregates.following import (
     REFRESHES,
     detections_end_the_family,
+    fold_and_check,
     folding,
-    follow,
     nothing_lives_after_the_end,
     plainly_refreshed,
     redemptions_give_tokens,
@@ -100,11 +100,11 @@ CHANGES = [(place, name, value) for place, fields in FIELDS for name, values in 
 
 
 def step_by_step(state: FamilyState, events: tuple[Any, ...]) -> Any:
-    """The result of `follow` when no commit counts as a plain refresh, or the refusal of `evolve`."""
+    """The result of `fold_and_check` when no commit counts as a plain refresh, or the refusal of `evolve`."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(following, "REFRESHES", set())
         try:
-            return follow(state, events, AT)
+            return fold_and_check(state, events, AT)
         except ValueError as refused:
             return refused
 
@@ -134,21 +134,21 @@ def test_a_plain_refresh_is_one_step(events: tuple[Any, ...]) -> None:
     """Nearly all commits of a log are plain refreshes."""
     assert tuple(map(type, events)) in REFRESHES
     found = plainly_refreshed(STATE, events, AT)
-    assert found is not None and follow(STATE, events, AT) == (found, None) == step_by_step(STATE, events)
+    assert found is not None and fold_and_check(STATE, events, AT) == (found, None) == step_by_step(STATE, events)
 
 
 def test_no_family_begins_with_a_refresh() -> None:
     """A verifier gets the reason, and continues with the next commit."""
     assert tuple(map(type, PLAIN)) in REFRESHES
     with pytest.raises(ValueError, match="a family begins with GrantAuthorized, not with TokenRedeemed"):
-        follow(None, PLAIN, AT)
+        fold_and_check(None, PLAIN, AT)
 
 
 def test_a_refresh_that_is_not_plain_is_followed_step_by_step() -> None:
     """For example one that brings the family's expiry forward."""
     nearer = (TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, SOON, 1, SOON), access(AT, "1"))
     assert plainly_refreshed(STATE, nearer, AT) is None
-    after, why = follow(STATE, nearer, AT)
+    after, why = fold_and_check(STATE, nearer, AT)
     assert after is not None and (after.family_expires_at, why) == (SOON, None)
 
 
@@ -220,7 +220,7 @@ def test_a_redemption_gives_something() -> None:
 
 
 def shape_of(*events: Any) -> Any:
-    """The shape that `follow` finds; it must be the same a second time."""
+    """The shape that `fold_and_check` finds; it must be the same a second time."""
     types = tuple(map(type, events))
     found = following._shape(types)
     assert following._shape(types) == found
@@ -252,7 +252,7 @@ def test_the_first_broken_rule_is_named() -> None:
         (STATE, (TokenRedeemed("refresh_token", 1), replace(PLAIN[2], scope="admin")), "generation 1 was redeemed"),
         (STATE, (PLAIN[0], replace(PLAIN[2], scope="admin")), "a token's scope"),
     ):
-        after, why = follow(state, events, AT)
+        after, why = fold_and_check(state, events, AT)
         assert why is not None and why.startswith(told)
         assert after is not None and (after.redeemed_at == AT or state is ENDED)
 

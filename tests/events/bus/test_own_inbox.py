@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.bus.own_inbox import MAX_REPLY, OwnInbox, of_anybody, of_client, of_person, of_role
+from events.bus.own_inbox import MAX_REPLY_CHARACTERS, OwnInbox, of_anybody, of_client, of_person, of_role
 
 WEB, PUBLIC, ORDER = "oauth.acme.client.web.token", "oauth.acme.public.jwks", "admin.acme.role.list"
 
@@ -40,7 +40,7 @@ def test_a_reply_to_the_own_inbox_is_sent(own_inbox: OwnInbox, subject: str, rep
         (of_role("auditor"), "audit.acme.position", "_INBOX.role.inquiry.x"),
         (of_anybody, WEB, "tokens.acme.tenant"),
         (of_anybody, WEB, "_INBOX"),
-        (of_anybody, WEB, "_INBOX." + "x" * MAX_REPLY),
+        (of_anybody, WEB, "_INBOX." + "x" * MAX_REPLY_CHARACTERS),
     ],
 )
 def test_a_reply_to_another_inbox_is_not_sent(own_inbox: OwnInbox, subject: str, reply: str) -> None:

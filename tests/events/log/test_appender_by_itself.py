@@ -406,7 +406,7 @@ async def test_an_aggregate_is_in_a_batch_once(crowded: Broker) -> None:
 
 async def test_a_batch_has_a_maximum_size(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is the next batch."""
-    monkeypatch.setattr(module, "BATCH_LIMIT", 2)
+    monkeypatch.setattr(module, "MAX_BATCH", 2)
     works = [append(crowded, name) for name in "abcd"]
     for seq in (2, 4):
         sent = await crowded.sends(2)

@@ -64,7 +64,7 @@ async def test_a_silent_consumer_is_replaced(connection: Connection, monkeypatch
 @pytest.mark.parametrize("passing", [True, False])
 async def test_a_gap_is_read_again(connection: Connection, monkeypatch: pytest.MonkeyPatch, passing: bool) -> None:
     """A message that a copy lacked for a moment is read; one that is really missing is left out."""
-    monkeypatch.setattr(consumer_reader, "DOUBT_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(consumer_reader, "REREAD_SECONDS", (0.01, 0.01))
     take = consumer_reader._Reader._received
     attempts = 0
 

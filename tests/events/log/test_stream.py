@@ -315,7 +315,7 @@ async def test_what_a_stream_reports() -> None:
     with pytest.raises(jetstream_api.JetStreamMissing, match="no stream OTHER: None"):
         await stream.last_sequence(connection, "OTHER")
     connection, _ = api({})
-    with pytest.raises(jetstream_api.JetStreamMissing, match="tells no time of the stream TOKENS"):
+    with pytest.raises(jetstream_api.JetStreamMissing, match="reports no time of the stream TOKENS"):
         await stream.broker_time(connection)
 
 

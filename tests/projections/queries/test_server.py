@@ -216,7 +216,7 @@ async def test_a_query_waits_for_its_min_seq(ask: LocalAudit, monkeypatch: pytes
 
 async def test_replies_fit_into_a_message(ask: LocalAudit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer items, and a cursor for the rest."""
-    monkeypatch.setattr(audit_queries, "MAX_REPLY", 900)
+    monkeypatch.setattr(audit_queries, "MAX_REPLY_BYTES", 900)
     page = await ask("families")
     assert 1 <= len(page["items"]) < 8
     assert ids(await ask.pages("families", 1000)) == [f"f{number}" for number in range(7, -1, -1)]
@@ -228,11 +228,11 @@ async def test_a_reply_that_cannot_be_split_is_refused(ask: LocalAudit, monkeypa
     assert whole["alive_count"] == len(whole["alive"]) == 5
     fewer = await ask("blast_radius", family_id="f2", limit=2)
     assert fewer == whole | {"alive": whole["alive"][-2:]}
-    monkeypatch.setattr(audit_queries, "MAX_REPLY", len(msgspec.json.encode(fewer)))
+    monkeypatch.setattr(audit_queries, "MAX_REPLY_BYTES", len(msgspec.json.encode(fewer)))
     fitting = await ask("blast_radius", family_id="f2")
     assert fitting == whole | {"alive": fitting["alive"]}
     assert 1 <= len(fitting["alive"]) <= 2
-    monkeypatch.setattr(audit_queries, "MAX_REPLY", 400)
+    monkeypatch.setattr(audit_queries, "MAX_REPLY_BYTES", 400)
     refused = await ask("blast_radius", family_id="f2")
     assert refused == {"error": "server_error", "error_description": "the answer is too large for one message"}
 

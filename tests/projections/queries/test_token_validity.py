@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, TokenRedeemed
-from events.token_format import Kind
+from events.token_format import TokenKind
 from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring
 from service.keys.mac_tokens import MacTokens, new_id
@@ -169,7 +169,7 @@ async def test_the_token_itself_may_be_sent(ask: LocalAudit, asking: OpenAudit) 
     asked = await asking(made.log)
     keyring = Keyring({1: b"k" * 32})
 
-    def minted(kind: Kind, family_id: str, number: int) -> str:
+    def minted(kind: TokenKind, family_id: str, number: int) -> str:
         return MacTokens(keyring, "acme", kind).mint(1, family_id, number, "seed")
 
     for token, expected in {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import RECORDED_AFTER_THE_END, FamilyRevoked, ForgeryDetected, TokenIssued
+from events.aggregates.family import MAX_RECORDED_AFTER_END, FamilyRevoked, ForgeryDetected, TokenIssued
 from service.decide.authorization_code import expired
 from service.decide.decision import Decision, Done, Refused, blocked, invalid_grant, key_used_otherwise
 from service.decide.refresh_token import forged, is_accepted
@@ -40,9 +40,9 @@ def test_revoking_a_forged_token_ends_its_family() -> None:
 def test_forgeries_after_the_end_are_recorded_a_bounded_number_of_times() -> None:
     """CONTRACT §3.5: else forged tokens could fill the log."""
     ended = given(opened(), (FamilyRevoked("operator", "a test"),))
-    last = replace(ended, afterwards=RECORDED_AFTER_THE_END - 1)
+    last = replace(ended, afterwards=MAX_RECORDED_AFTER_END - 1)
     assert forged(last, 9, "web", "a test") == (ForgeryDetected(9, 0, "web"),)
-    assert forged(replace(ended, afterwards=RECORDED_AFTER_THE_END), 9, "web", "a test") == ()
+    assert forged(replace(ended, afterwards=MAX_RECORDED_AFTER_END), 9, "web", "a test") == ()
 
 
 def test_no_token_of_an_ended_or_missing_family_is_accepted() -> None:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from events.aggregates.family import (
     CLIENT_GRANT,
-    RECORDED_AFTER_THE_END,
+    MAX_RECORDED_AFTER_END,
+    MAX_REVOKED_TOKENS,
     FamilyEvent,
     FamilyRevoked,
     FamilyState,
@@ -26,7 +27,6 @@ from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.issue import issue
 from service.decide.refresh_token import Redeem, is_accepted, redeem
 from service.decide.revocation import (
-    MAX_REVOKED,
     MAX_REVOKED_BY_OTHERS,
     Revoke,
     RevokeAccessToken,
@@ -78,7 +78,7 @@ def test_presentations_after_the_end_append_a_bounded_number_of_events() -> None
         if decision.events:
             written += len(decision.events)
             state = fold(state, decision.events, at(3 + second))
-    assert written == RECORDED_AFTER_THE_END
+    assert written == MAX_RECORDED_AFTER_END
 
 
 def test_another_client_changes_nothing_by_any_token() -> None:
@@ -366,7 +366,7 @@ def revoked(state: FamilyState, count: int, client_id: str = "web") -> FamilySta
 
 def test_single_revocations_are_bounded() -> None:
     """Every commit contains the state; beyond the bound a revocation by the family's client ends the family."""
-    state = revoked(given(opened()), MAX_REVOKED)
+    state = revoked(given(opened()), MAX_REVOKED_TOKENS)
     one_more = revoke_access_token(state, revoking("one more", 2))
     assert one_more == Decision(Done(), (FamilyRevoked("client_request", "a test"),))
     assert revoke_access_token(state, revoking("web-0", 2)) == Decision(Done())
@@ -381,7 +381,7 @@ def test_others_revocations_do_not_use_up_the_clients_own() -> None:
         decision = revoke_access_token(state, revoking("one more", 2, service))
         assert refusal(decision) == "temporarily_unavailable" and not decision.events
         assert isinstance(decision.outcome, Refused) and "one by one" in decision.outcome.error.description
-    assert revoked(state, MAX_REVOKED - MAX_REVOKED_BY_OTHERS).revoked is None
+    assert revoked(state, MAX_REVOKED_TOKENS - MAX_REVOKED_BY_OTHERS).revoked is None
 
 
 def test_one_access_token_is_revoked_alone_and_forgotten_after_its_expiry() -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from events.aggregates.commit import type_of
 from events.aggregates.family import AccessToken, FamilyState, Retry, fold
-from events.aggregates.following import follow
+from events.aggregates.following import fold_and_check
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.issue import issue
 from service.decide.refresh_token import Redeem, redeem
@@ -131,7 +131,7 @@ class Family(RuleBasedStateMachine):
     def _take(self, decision: Decision) -> None:
         if decision.events:
             self.events_after_death += len(decision.events) if self.dead else 0
-            assert follow(self.state, decision.events, self.now)[1] is None, "a history of ours keeps the rules"
+            assert fold_and_check(self.state, decision.events, self.now)[1] is None, "a history of ours keeps the rules"
             self.state = fold(self.state, decision.events, self.now)
 
     def _expected(self, generation: int, key: str | None, scope: str | None) -> str:

@@ -25,7 +25,7 @@ from events.log.grammar import read_commit
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
 from events.log.stored_message import StoredMessage
-from events.token_format import Kind
+from events.token_format import TokenKind
 from service.clock import FOR_EVER
 from service.keys import keyring
 from service.keys.keyring import Keyring
@@ -146,7 +146,7 @@ def test_a_new_tenant() -> None:
 
 
 @pytest.mark.parametrize("kind", ["refresh", "code", "device", "access"])
-def test_a_tenants_tokens_belong_to_its_name_and_kind(kind: Kind) -> None:
+def test_a_tenants_tokens_belong_to_its_name_and_kind(kind: TokenKind) -> None:
     """No token of another tenant or kind is recognised."""
     new = Tenant("acme", KEYS)
     made = {
