@@ -8,10 +8,10 @@ from events import task_cancellation
 from events.task_cancellation import end
 from heirloom.process.event_loop import run
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
-async def _deaf(times: int) -> None:
+async def _ignoring(times: int) -> None:
     """A loop that ignores this many cancellations."""
     while True:
         try:
@@ -32,9 +32,9 @@ async def _failing() -> None:
 async def test_a_task_that_missed_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside tasks that are cancelled, fail while ending, or ended before."""
     monkeypatch.setattr(task_cancellation, "RETRY_SECONDS", 0.01)
-    tasks = [asyncio.create_task(work) for work in (_deaf(0), _deaf(3), _failing(), asyncio.sleep(0))]
+    tasks = [asyncio.create_task(work) for work in (_ignoring(0), _ignoring(3), _failing(), asyncio.sleep(0))]
     await asyncio.sleep(0.01)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await end(tasks)
     assert [task.cancelled() for task in tasks] == [True, True, False, False]
     await end([])
@@ -45,9 +45,9 @@ def test_a_process_that_fails_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_cancellation, "RETRY_SECONDS", 0.01)
 
     async def main() -> None:
-        deaf = asyncio.create_task(_deaf(3))
+        ignoring = asyncio.create_task(_ignoring(3))
         await asyncio.sleep(0.01)
-        raise RuntimeError(f"{deaf.done()}")
+        raise RuntimeError(f"{ignoring.done()}")
 
     with pytest.raises(RuntimeError, match="False"):
         run(main())

@@ -7,7 +7,7 @@ import pytest
 
 from events.task_set import TaskSet
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 async def _fail() -> None:
@@ -37,7 +37,7 @@ async def test_running_tasks_are_held_and_counted() -> None:
         tasks.start(free.wait())
     assert len(tasks) == 3
     free.set()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await tasks.settled()
     assert not tasks
 
@@ -50,7 +50,7 @@ async def test_settling_waits_for_the_running_tasks() -> None:
     await asyncio.sleep(0)
     tasks.start(second.wait())
     first.set()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await settling
     assert len(tasks) == 1
     await tasks.cancel()

@@ -35,6 +35,6 @@ def test_rfc6749_5_2_our_own_texts_need_no_replacement() -> None:
 @pytest.mark.parametrize("name", ['a "name"', "größe", "back\\slash", "line\nend", "§", "\ud800"])
 def test_rfc6749_5_2_texts_of_others_are_reduced_to_the_permitted_characters(name: str) -> None:
     """RFC 6749 §5.2: for example the name of an unknown setting, which is repeated."""
-    told = msgspec.json.decode(OAuthError("invalid_request", f"{name}: unknown setting").body())
-    assert ALLOWED.fullmatch(told["error_description"])
-    assert told["error_description"].endswith(": unknown setting") and told["error"] == "invalid_request"
+    body = msgspec.json.decode(OAuthError("invalid_request", f"{name}: unknown setting").body())
+    assert ALLOWED.fullmatch(body["error_description"])
+    assert body["error_description"].endswith(": unknown setting") and body["error"] == "invalid_request"

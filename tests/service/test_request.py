@@ -146,7 +146,7 @@ def test_text_that_is_no_token_is_accepted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         (
             *("token_endpoint_auth_method", "client_secret_basics"),
@@ -164,11 +164,11 @@ def test_text_that_is_no_token_is_accepted(text: str) -> None:
         ("jwks", [], "must be an object, not a list"),
     ],
 )
-def test_the_error_of_a_setting_is_in_the_operators_words(name: str, value: object, said: str) -> None:
+def test_the_error_of_a_setting_is_in_the_operators_words(name: str, value: object, expected: str) -> None:
     """It has the expected type, the actual type and the known values, and no validator's terms."""
     with pytest.raises(OAuthError) as refused:
         parse(ClientSettings, {name: value})
-    assert refused.value.description == f"{name}: {said}"
+    assert refused.value.description == f"{name}: {expected}"
 
 
 def test_the_unknown_value_of_a_list_is_named() -> None:
@@ -180,7 +180,7 @@ def test_the_unknown_value_of_a_list_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (b'{"grant_type": 1}', "grant_type must be a string, not a whole number"),
         (b'{"resource": 5}', "resource must be a string or a list, not a whole number"),
@@ -188,11 +188,11 @@ def test_the_unknown_value_of_a_list_is_named() -> None:
         (b"[]", "the request must be an object, not a list"),
     ],
 )
-def test_a_parameter_of_a_wrong_type_is_named(body: bytes, said: str) -> None:
+def test_a_parameter_of_a_wrong_type_is_named(body: bytes, expected: str) -> None:
     """With its expected and its actual type."""
     with pytest.raises(OAuthError) as refused:
         decode(body, decoder)
-    assert refused.value.description == said
+    assert refused.value.description == expected
 
 
 @pytest.mark.parametrize("name", TokenRequest.__struct_fields__)

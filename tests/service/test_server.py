@@ -345,8 +345,8 @@ async def test_statistics_are_of_whole_requests(nats_server: Broker, monkeypatch
     server, serving, asking = await _serving(nats_server, io.BytesIO())
     answers = [await _ask(asking) for _ in range(3)]
     await server.handler.settled()  # a reply is counted a moment later
-    told = json.loads((await asking.request("$SRV.STATS.heirloom", timeout=5)).data)
-    [token] = [endpoint for endpoint in told["endpoints"] if endpoint["name"] == "token"]
+    stats = json.loads((await asking.request("$SRV.STATS.heirloom", timeout=5)).data)
+    [token] = [endpoint for endpoint in stats["endpoints"] if endpoint["name"] == "token"]
     await server.drain()
     await serving.close()
     await asking.close()

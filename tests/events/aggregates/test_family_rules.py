@@ -49,13 +49,13 @@ class Case:
 
     state: dict[str, Any]
     event: Any
-    told: str = ""
+    complaint: str = ""
     at: Any = AT
 
 
 def holds(rule: family_rules.EventRule, case: Case) -> None:
     state: FamilyState = replace(STATE, **case.state)
-    assert (rule(state, case.event, case.at) or "") == case.told, case
+    assert (rule(state, case.event, case.at) or "") == case.complaint, case
 
 
 REFRESH = TokenRedeemed("refresh_token", 0)
@@ -64,8 +64,8 @@ BY_CODE, BY_DEVICE = TokenRedeemed("authorization_code", 0), TokenRedeemed("devi
 
 @pytest.mark.parametrize(("afterwards", "may"), [(0, True), (MAX_RECORDED_AFTER_END - 1, True), (3, False), (9, False)])
 def test_after_the_end_few_are_recorded(afterwards: int, may: bool) -> None:
-    told = "" if may else "more was recorded than is after the end"
-    holds(family_rules.few_records_after_the_end, Case({"afterwards": afterwards}, None, told))
+    complaint = "" if may else "more was recorded than is after the end"
+    holds(family_rules.few_records_after_the_end, Case({"afterwards": afterwards}, None, complaint))
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ def test_a_code_is_redeemed_once(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("redeemed_at", "told"),
+    ("redeemed_at", "complaint"),
     [(AT, ""), (None, "a generation was rotated that nobody had redeemed"), (AT - TICK, "a generation was rotated")],
 )
-def test_a_successor_follows_a_redemption(redeemed_at: Any, told: str) -> None:
+def test_a_successor_follows_a_redemption(redeemed_at: Any, complaint: str) -> None:
     state = replace(STATE, redeemed_at=redeemed_at)
-    said = family_rules.a_successor_follows_a_redemption(state, TokenRotated(0, 1, END, 1), AT)
-    assert said is None if not told else said is not None and said.startswith(told)
+    found = family_rules.a_successor_follows_a_redemption(state, TokenRotated(0, 1, END, 1), AT)
+    assert found is None if not complaint else found is not None and found.startswith(complaint)
 
 
 OUTLIVES = "it outlives the end of its family"
@@ -167,7 +167,7 @@ BEYOND = "a token's scope goes beyond the grant"
 
 
 @pytest.mark.parametrize(
-    ("granted", "scope", "told"),
+    ("granted", "scope", "complaint"),
     [
         (SCOPE, SCOPE, ""),
         (SCOPE, "offline_access read", ""),
@@ -181,8 +181,8 @@ BEYOND = "a token's scope goes beyond the grant"
         (SCOPE, "read\noffline_access", BEYOND),
     ],
 )
-def test_no_scope_goes_beyond_the_grant(granted: str, scope: str, told: str) -> None:
-    holds(family_rules.no_scope_beyond_the_grant, Case({"scope": granted}, access(AT, "1", scope), told))
+def test_no_scope_goes_beyond_the_grant(granted: str, scope: str, complaint: str) -> None:
+    holds(family_rules.no_scope_beyond_the_grant, Case({"scope": granted}, access(AT, "1", scope), complaint))
 
 
 @pytest.mark.parametrize(
@@ -205,18 +205,18 @@ def test_no_target_is_beyond_the_grant(case: Case) -> None:
 
 @pytest.mark.parametrize(("expires_at", "lives"), [(AT + TICK, True), (AT, False), (AT - TICK, False)])
 def test_what_is_given_lives(expires_at: Any, lives: bool) -> None:
-    told = "" if lives else "what was given had already expired"
+    complaint = "" if lives else "what was given had already expired"
     for event in (replace(access(AT, "1"), expires_at=expires_at), AuthorizationCodeIssued(expires_at, "challenge")):
-        holds(family_rules.a_token_lives, Case({}, event, told))
+        holds(family_rules.a_token_lives, Case({}, event, complaint))
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "family", "told"),
+    ("expires_at", "family", "complaint"),
     [(END, END, ""), (END + TICK, END, OUTLIVES), (END + TICK, None, ""), (SOON, END, "")],
 )
-def test_a_refresh_token_ends_with_its_family(expires_at: Any, family: Any, told: str) -> None:
+def test_a_refresh_token_ends_with_its_family(expires_at: Any, family: Any, complaint: str) -> None:
     event = replace(OPENED[1], expires_at=expires_at, family_expires_at=family)
-    holds(family_rules.a_refresh_token_ends_with_its_family, Case({}, event, told))
+    holds(family_rules.a_refresh_token_ends_with_its_family, Case({}, event, complaint))
 
 
 @pytest.mark.parametrize(
@@ -300,8 +300,8 @@ def test_a_forgery_was_never_issued(case: Case) -> None:
 @pytest.mark.parametrize("event", [TokenReuseDetected(0, 1, "web"), ForgeryDetected(0, 1, "web")])
 def test_another_client_changes_nothing(event: Any) -> None:
     holds(family_rules.another_client_changes_nothing, Case({}, event))
-    told = "another client than the family's presented it"
-    holds(family_rules.another_client_changes_nothing, Case({}, replace(event, client_id="other"), told))
+    complaint = "another client than the family's presented it"
+    holds(family_rules.another_client_changes_nothing, Case({}, replace(event, client_id="other"), complaint))
 
 
 MANY = {f"r{number}": SOON for number in range(MAX_REVOKED_TOKENS - 1)}
@@ -321,7 +321,7 @@ TOO_MANY = "more tokens were revoked one by one than may be"
         Case({"revoked_jtis": MANY | {"x": SOON}}, TokenRevoked("1", SOON), TOO_MANY),
         Case({"revoked_jtis": MANY | {"x": AT}}, TokenRevoked("1", SOON)),
     ],
-    ids=lambda case: case.told,
+    ids=lambda case: case.complaint,
 )
 def test_a_token_is_revoked_once(case: Case) -> None:
     holds(family_rules.a_token_is_revoked_once, case)
@@ -333,7 +333,7 @@ NOT_ASKED = "a device was given what it had not asked for"
 
 
 @pytest.mark.parametrize(
-    ("event", "at", "told"),
+    ("event", "at", "complaint"),
     [
         (APPROVAL, SOON - TICK, ""),
         (APPROVAL, SOON, "a device was answered too late"),
@@ -348,8 +348,8 @@ NOT_ASKED = "a device was given what it had not asked for"
         (replace(APPROVAL, seed="t"), AT, NOT_ASKED),
     ],
 )
-def test_a_person_answers_for_the_device(event: Any, at: Any, told: str) -> None:
-    assert (family_rules.a_person_answers_for_the_device(WAITING, event, at) or "") == told
+def test_a_person_answers_for_the_device(event: Any, at: Any, complaint: str) -> None:
+    assert (family_rules.a_person_answers_for_the_device(WAITING, event, at) or "") == complaint
     assert family_rules.a_person_answers_for_the_device(STATE, event, at) is None, "no device asked: `evolve` says so"
 
 

@@ -166,7 +166,7 @@ def ended_for(reason: RevocationReason) -> FamilyRevoked:
 
 
 @pytest.mark.parametrize(
-    ("state", "events", "told"),
+    ("state", "events", "complaint"),
     [
         (None, (REUSE,), NOT_ENDED),
         (STATE, (REUSE,), NOT_ENDED),
@@ -186,13 +186,13 @@ def ended_for(reason: RevocationReason) -> FamilyRevoked:
         (STATE, PLAIN, None),
     ],
 )
-def test_a_detection_ends_the_family(state: FamilyState | None, events: tuple[Any, ...], told: str | None) -> None:
+def test_a_detection_ends_the_family(state: FamilyState | None, events: tuple[Any, ...], complaint: str | None) -> None:
     """CONTRACT §3.2, §3.7: in the same commit, and no family ends for a detection that is not there."""
-    assert detections_end_the_family(state, events, shape_of(*events)) == told
+    assert detections_end_the_family(state, events, shape_of(*events)) == complaint
 
 
 @pytest.mark.parametrize(
-    ("state", "events", "told"),
+    ("state", "events", "complaint"),
     [
         (None, OPENED, None),
         (STATE, PLAIN, None),
@@ -202,21 +202,21 @@ def test_a_detection_ends_the_family(state: FamilyState | None, events: tuple[An
     ],
 )
 def test_nothing_but_records_follows_the_end(
-    state: FamilyState | None, events: tuple[Any, ...], told: str | None
+    state: FamilyState | None, events: tuple[Any, ...], complaint: str | None
 ) -> None:
     """CONTRACT §3.5."""
-    assert nothing_lives_after_the_end(state, events, shape_of(*events)) == told
+    assert nothing_lives_after_the_end(state, events, shape_of(*events)) == complaint
 
 
 def test_a_redemption_gives_something() -> None:
     """CONTRACT §3.1."""
-    for events, told in (
+    for events, complaint in (
         (PLAIN, None),
         (PLAIN[2:], None),
         (PLAIN[:2], "something was redeemed, and nothing was given"),
     ):
-        said = redemptions_give_tokens(STATE, events, shape_of(*events))
-        assert said is None if told is None else said is not None and said.startswith(told)
+        answer = redemptions_give_tokens(STATE, events, shape_of(*events))
+        assert answer is None if complaint is None else answer is not None and answer.startswith(complaint)
 
 
 def shape_of(*events: Any) -> Any:
@@ -237,23 +237,23 @@ def test_the_number_of_cached_shapes_is_bounded() -> None:
     assert following._shape.cache_parameters()["maxsize"] == 1000
 
 
-@pytest.mark.parametrize(("later", "told"), [(timedelta(0), False), (-timedelta(microseconds=1), True)])
-def test_times_do_not_decrease(later: timedelta, told: bool) -> None:
+@pytest.mark.parametrize(("later", "complaint"), [(timedelta(0), False), (-timedelta(microseconds=1), True)])
+def test_times_do_not_decrease(later: timedelta, complaint: bool) -> None:
     """Two commits may have the same time."""
-    said = time_goes_on(AT, AT + later)
-    assert said == (f"it is of {AT + later}, the commit before it of {AT}" if told else None)
+    answer = time_goes_on(AT, AT + later)
+    assert answer == (f"it is of {AT + later}, the commit before it of {AT}" if complaint else None)
 
 
 def test_the_first_broken_rule_is_named() -> None:
     """The state after all of the events is returned nevertheless."""
-    for state, events, told in (
+    for state, events, complaint in (
         (STATE, (TokenRedeemed("refresh_token", 0), PLAIN[1]), "something was redeemed"),
         (ENDED, (TokenRedeemed("refresh_token", 1),), "something was redeemed"),
         (STATE, (TokenRedeemed("refresh_token", 1), replace(PLAIN[2], scope="admin")), "generation 1 was redeemed"),
         (STATE, (PLAIN[0], replace(PLAIN[2], scope="admin")), "a token's scope"),
     ):
         after, why = fold_and_check(state, events, AT)
-        assert why is not None and why.startswith(told)
+        assert why is not None and why.startswith(complaint)
         assert after is not None and (after.redeemed_at == AT or state is ENDED)
 
 

@@ -18,10 +18,10 @@ from events.bus.connect import connect
 from events.bus.parser import Parser
 from tests import raw
 from tests.broker import Broker, broker
-from tests.events.bus.test_parser import Heard
+from tests.events.bus.test_parser import Recorder
 from tests.raw import Received, Socket, hpub, pub
 
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 BYTES = [bytes([number]) for number in range(256)]
 
 
@@ -75,7 +75,7 @@ class Both:
         assert await end.send(pub(b"t.end", b"", last))
         await end.close()
         sent = await self._reference.received_until(last)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not (self.called and self.called[-1].body == last):
                 await asyncio.sleep(0.001)
         expected = [message._replace(sid=0) for message in sent]
@@ -188,11 +188,11 @@ async def test_any_cut_of_the_stream_gives_the_same_messages(server: Broker) -> 
 
 
 async def _parsed(pieces: list[bytes]) -> list[Any]:
-    heard = Heard(True)
-    parser = Parser(heard)
+    recorded = Recorder(True)
+    parser = Parser(recorded)
     for piece in pieces:
         await parser.parse(piece)
-    return heard.all
+    return recorded.all
 
 
 async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> None:
@@ -205,16 +205,16 @@ async def test_headers_are_measured_before_they_are_parsed(server: Broker) -> No
     publisher = await raw.connected(server.url)
     long = message_headers.MAX_BYTES - len(b"NATS/1.0\r\nA: \r\n\r\n")
     many = [b"a%d: b\r\n" % number for number in range(message_headers.MAX_HEADERS)]
-    told = {
+    counts = {
         b"A: %b\r\n" % (b"x" * long): 1,
         b"A: %b\r\n" % (b"x" * (long + 1)): None,
         b"A: b\r\n" * 150_000: None,
         b"".join(many): message_headers.MAX_HEADERS,
         b"".join([*many, b"b: b\r\n"]): None,
     }
-    for lines, count in told.items():
+    for lines, count in counts.items():
         assert await publisher.send(hpub(b"t.h", b"", b"NATS/1.0\r\n" + lines + b"\r\n", b""))
-        message = await received.next_msg(PATIENCE_SECONDS)
+        message = await received.next_msg(TIMEOUT_SECONDS)
         await connection.flush()  # the broker chooses which of two subscriptions gets it first
         came = taken.pop()
         if count is None:
@@ -237,7 +237,7 @@ async def test_malformed_headers_reach_the_handler(server: Broker) -> None:
     for headers in (b"NATS/1.0 \xff\xff\xff\r\n\r\n", b"NATS/1.0 503 \xff\r\n\r\n", b"NATS/1.0", b"N"):
         assert await publisher.send(hpub(b"t.h", b"r", headers, b""))
         with pytest.raises(message_headers.UnreadableHeaders, match="malformed"):
-            message_headers.legible((await received.next_msg(PATIENCE_SECONDS)).headers)
+            message_headers.legible((await received.next_msg(TIMEOUT_SECONDS)).headers)
     await publisher.close()
     await connection.close()
 

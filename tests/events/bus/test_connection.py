@@ -14,7 +14,7 @@ from events.bus.connect import connect
 from heirloom.process.event_loop import run
 from tests.broker import Broker
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 @pytest.mark.parametrize("found", [True, False])
@@ -29,7 +29,7 @@ async def test_closing_ends_the_search_for_a_broker(
     async def answered_as_it_is_cancelled(*arguments: Any, **options: Any) -> None:
         trying.set()
         try:
-            await asyncio.sleep(2 * PATIENCE_SECONDS)
+            await asyncio.sleep(2 * TIMEOUT_SECONDS)
         except asyncio.CancelledError:
             if not next(forgets, False):
                 raise
@@ -39,7 +39,7 @@ async def test_closing_ends_the_search_for_a_broker(
 
     monkeypatch.setattr(TcpTransport, "connect", answered_as_it_is_cancelled)
     nats_server.kill()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await trying.wait()
         nats_server.start()
         await connection.close()
@@ -96,9 +96,9 @@ def test_versions_are_compared_as_numbers(version: str, enough: bool) -> None:
 
 
 @asynccontextmanager
-async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def _reporting(version: str, broker: Broker) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A relay to the broker that reports this version; yields its address and all that it received."""
-    told: list[bytes] = []
+    sent: list[bytes] = []
     relays: set[asyncio.Task[None] | None] = set()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -111,7 +111,7 @@ async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, lis
 
         async def forward() -> None:
             while data := await reader.read(4096):
-                told.append(data)
+                sent.append(data)
                 downstream.write(data)
             downstream.close()  # so the broker's side ends too
 
@@ -126,7 +126,7 @@ async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, lis
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
     try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", told
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", sent
     finally:
         server.close()
         await asyncio.gather(*(relay for relay in relays if relay is not None))
@@ -135,11 +135,11 @@ async def _telling(version: str, broker: Broker) -> AsyncIterator[tuple[str, lis
 @pytest.mark.parametrize("patient", [True, False])
 async def test_a_broker_too_old_is_refused(nats_server: Broker, patient: bool) -> None:
     """nats-server#8376: the refusal names its version, and comes before any password is sent."""
-    async with _telling("2.14.3", nats_server) as (address, told):
+    async with _reporting("2.14.3", nats_server) as (address, sent):
         with pytest.raises(BrokerTooOld, match=rf"at {address} is nats-server 2.14.3, and this service needs 2\.15\.1"):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 await connect(f"nats://user:secret@{address}", "test", patient=patient)
-    assert told == []
+    assert sent == []
 
 
 @pytest.mark.parametrize("patient", [True, False])
@@ -148,22 +148,22 @@ async def test_a_broker_too_old_is_left_for_another_at_the_start(
 ) -> None:
     """CONTRACT §6: wherever it is in the list; only if no server suffices, the start is refused."""
     monkeypatch.setattr("nats.aio.client.shuffle", lambda _pool: None)
-    async with _telling("2.14.3", nats_server) as (old, told), _telling("2.9.0", nats_server) as (older, _):
+    async with _reporting("2.14.3", nats_server) as (old, sent), _reporting("2.9.0", nats_server) as (older, _):
         good = nats_server.url.removeprefix("nats://")
         for servers in ((old, good), (good, old), (old, older, good)):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 connection = await connect(",".join(f"nats://x:y@{one}" for one in servers), "test", patient=patient)
             assert connection.connected_url is not None
             assert connection.connected_url.netloc.endswith(good)
             await connection.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             with pytest.raises(BrokerTooOld):
                 await connect(f"nats://{old},nats://{older}", "test", patient=patient)
-    assert told == []
+    assert sent == []
 
 
 async def test_an_old_version_is_reported_before_an_unreachable_server(nats_server: Broker) -> None:
-    async with _telling("2.14.3", nats_server) as (address, _told):
+    async with _reporting("2.14.3", nats_server) as (address, _sent):
         for servers in (f"nats://{address},nats://127.0.0.1:1", f"nats://127.0.0.1:1,nats://{address}"):
             with pytest.raises(BrokerTooOld):
                 await connect(servers, "test", patient=False)
@@ -173,7 +173,7 @@ async def test_a_broker_met_after_a_reconnect_is_refused_too(
     nats_server: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A reconnect may lead to another server of the cluster; one too old is left, and logged once."""
-    async with _telling("2.14.3", nats_server) as (address, told):
+    async with _reporting("2.14.3", nats_server) as (address, sent):
         connection = await connect(nats_server.url, "test")
         connection._server_pool.append(type(connection._server_pool[0])(connection._server_pool[0].uri._replace(
             netloc=address
@@ -181,7 +181,7 @@ async def test_a_broker_met_after_a_reconnect_is_refused_too(
         with caplog.at_level(logging.ERROR, "heirloom.bus"):
             nats_server.kill()
             nats_server.start()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 while not connection.is_connected or not caplog.records:
                     if connection.is_connected:  # it met the good one first
                         nats_server.kill()
@@ -191,12 +191,12 @@ async def test_a_broker_met_after_a_reconnect_is_refused_too(
         assert connection.connected_url.netloc == nats_server.url.removeprefix("nats://")
         await connection.close()
     assert len(caplog.records) == 1 and "nats-server 2.14.3" in caplog.text and address in caplog.text
-    assert told == []
+    assert sent == []
 
 
 async def test_a_flush_follows_what_was_sent_before(nats_server: Broker) -> None:
     """The broker knows a subscription once `flush` has returned."""
-    async with _telling("2.15.1", nats_server) as (where, received):
+    async with _reporting("2.15.1", nats_server) as (where, received):
         connection = await connect(f"nats://{where}", "test")
         received.clear()
         await connection.subscribe("anything")

@@ -37,7 +37,7 @@ sent = st.one_of(
 )
 
 
-class Heard:
+class Recorder:
     """A connection that records what it receives, also by its raw handler."""
 
     def __init__(self, listening: bool) -> None:
@@ -74,7 +74,7 @@ async def _parse(parser: NatsParser, pieces: list[bytes]) -> None:
 @given(st.lists(sent, max_size=8).map(b"".join), st.lists(st.integers(0, 20_000), max_size=6), st.booleans())
 def test_it_understands_what_nats_py_understands(data: bytes, cuts: list[int], listening: bool) -> None:
     """The same messages and lines in the same order, with and without a raw handler."""
-    ours, theirs = Heard(listening), Heard(False)
+    ours, theirs = Recorder(listening), Recorder(False)
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     asyncio.run(_parse(Parser(ours), [data[begin:end] for begin, end in pairwise(places)]))
     asyncio.run(_parse(NatsParser(theirs), [data]))
@@ -98,12 +98,12 @@ OF_EACH_KIND = b"".join(
 @pytest.mark.parametrize("width", [0, 1, 2, 3])
 async def test_every_cut_gives_the_same(width: int) -> None:
     """A piece may end between a body and its line end, or within a line end, number or header."""
-    whole = Heard(True)
+    whole = Recorder(True)
     await Parser(whole).parse(OF_EACH_KIND)
     for cut in range(len(OF_EACH_KIND) + 1):
-        heard, middle = Heard(True), cut + width
-        await _parse(Parser(heard), [OF_EACH_KIND[:cut], OF_EACH_KIND[cut:middle], OF_EACH_KIND[middle:]])
-        assert heard.all == whole.all, OF_EACH_KIND[:cut]
+        recorded, middle = Recorder(True), cut + width
+        await _parse(Parser(recorded), [OF_EACH_KIND[:cut], OF_EACH_KIND[cut:middle], OF_EACH_KIND[middle:]])
+        assert recorded.all == whole.all, OF_EACH_KIND[:cut]
 
 
 BEHIND = b"hello\r\n"
@@ -122,19 +122,19 @@ MALFORMED = [
 @pytest.mark.parametrize("listening", [True, False])
 async def test_a_malformed_line_ends_the_connection(line: bytes, listening: bool) -> None:
     """It becomes no message, also by nats-py's parser; the connection is made again."""
-    heard = Heard(listening)
+    recorded = Recorder(listening)
     with pytest.raises(ProtocolError):
-        await Parser(heard).parse(line + BEHIND)
-    assert heard.all == []
+        await Parser(recorded).parse(line + BEHIND)
+    assert recorded.all == []
 
 
 async def test_control_bytes_separate_no_fields() -> None:
     """Else `PUB a<VT>3<VT>tokens… 2` could reach subscription 3 with a reply subject in the log."""
-    heard = Heard(True)
-    await Parser(heard).parse(
+    recorded = Recorder(True)
+    await Parser(recorded).parse(
         b"MSG oauth.a\x0b3\x0btokens.public.jwks 2 2\r\nhi\r\nMSG \x0c\x1f\r\x00 7 r\x0b1 0\r\n\r\n"
     )
-    assert heard.all == [
+    assert recorded.all == [
         (2, b"oauth.a\x0b3\x0btokens.public.jwks", b"", b"hi", None),
         (7, b"\x0c\x1f\r\x00", b"r\x0b1", b"", None),
     ]
@@ -142,7 +142,7 @@ async def test_control_bytes_separate_no_fields() -> None:
 
 async def test_a_line_without_an_end_is_refused() -> None:
     """The length of a kept line is bounded."""
-    parser = Parser(Heard(True))
+    parser = Parser(Recorder(True))
     with pytest.raises(ProtocolError):
         for _ in range(MAX_LINE):
             await parser.parse(b"MSG " * 32)
@@ -151,27 +151,27 @@ async def test_a_line_without_an_end_is_refused() -> None:
 @pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"", 0, 1, ""), KeyError(), RuntimeError()])
 async def test_a_message_that_its_handler_cannot_read_is_dropped_alone(error: Exception) -> None:
     """Whatever the handler raises."""
-    heard = Heard(True)
+    recorded = Recorder(True)
 
     def choke(*_: bytes | None) -> None:
         raise error
 
-    heard.raw_handlers[2] = choke
-    await Parser(heard).parse(b"MSG \xff 2 1\r\na\r\nMSG a 3 1\r\nb\r\n")
-    assert heard.all == [(1, type(error)), (3, b"a", b"", b"b", None)]
+    recorded.raw_handlers[2] = choke
+    await Parser(recorded).parse(b"MSG \xff 2 1\r\na\r\nMSG a 3 1\r\nb\r\n")
+    assert recorded.all == [(1, type(error)), (3, b"a", b"", b"b", None)]
 
 
 async def test_an_error_with_any_bytes() -> None:
     """An error of the broker may contain what a stranger wrote."""
-    heard = Heard(True)
-    await Parser(heard).parse(b"-ERR 'Permissions \xff\x0b'\r\n-ERR\r\n+OK\r\n")
-    assert heard.all == ["'permissions \ufffd\x0b'", ""]
+    recorded = Recorder(True)
+    await Parser(recorded).parse(b"-ERR 'Permissions \xff\x0b'\r\n-ERR\r\n+OK\r\n")
+    assert recorded.all == ["'permissions \ufffd\x0b'", ""]
 
 
 async def test_a_new_connection_forgets_an_unfinished_message() -> None:
-    heard = Heard(True)
-    parser = Parser(heard)
+    recorded = Recorder(True)
+    parser = Parser(recorded)
     await parser.parse(b"MSG a 2 100\r\nhalf of it")
     parser.reset()
     await parser.parse(b"PING\r\n")
-    assert heard.all == ["ping"]
+    assert recorded.all == ["ping"]

@@ -89,26 +89,26 @@ async def test_a_flood_about_one_tenant_delays_no_other_request(nats_server: Ser
     """Thousands of requests are refused as they are read, and the other one is answered next."""
     handled: Counter[str] = Counter()
     replies: Counter[str] = Counter()
-    all_told = asyncio.Event()
+    all_replied = asyncio.Event()
 
     async def handle(subject: str, _body: bytes, _key: GateKey) -> tuple[bytes, dict[str, str]]:
         handled[subject.split(".")[1]] += 1
         return b'{"items":[]}', {}
 
-    async def told(message: Msg) -> None:
+    async def receive(message: Msg) -> None:
         headers = message.headers or {}
         replies[headers.get("Nats-Service-Error-Code", "ok")] += 1
         if replies.total() == 2_000:
-            all_told.set()
+            all_replied.set()
 
     async with _answering(nats_server, handle, _still(10)) as asking:
-        await asking.subscribe("_INBOX.told", cb=told)
+        await asking.subscribe("_INBOX.flood", cb=receive)
         for _ in range(2_000):
-            await asking.publish("admin.acme.list", b"{}", reply="_INBOX.told")
+            await asking.publish("admin.acme.list", b"{}", reply="_INBOX.flood")
         assert json.loads((await asking.request("admin.globex.list", b"{}", timeout=30)).data) == {"items": []}
         assert handled == {"acme": 10, "globex": 1}
         async with asyncio.timeout(30):
-            await all_told.wait()
+            await all_replied.wait()
         assert replies == {"ok": 10, "429": 1_990}
 
 
@@ -150,21 +150,21 @@ async def test_a_request_with_another_inbox_is_counted_and_not_handled(
 async def test_the_handler_gets_the_key(nats_server: Server) -> None:
     """So the service's own requests need not wait for others' turns."""
     keys: list[GateKey] = []
-    told = asyncio.Event()
+    replied = asyncio.Event()
 
     async def handle(_subject: str, _body: bytes, key: GateKey) -> tuple[bytes, dict[str, str]]:
         keys.append(key)
         return b"{}", {}
 
-    async def hear(_message: Msg) -> None:
-        told.set()
+    async def receive_reply(_message: Msg) -> None:
+        replied.set()
 
     async with _answering(nats_server, handle, _still(10)) as asking:
         await asking.request("admin.acme.list", b"{}", timeout=30)
-        await asking.subscribe(f"{request_gate.OWN_INBOX}x", cb=hear)
+        await asking.subscribe(f"{request_gate.OWN_INBOX}x", cb=receive_reply)
         await asking.publish("admin.acme.list", b"{}", reply=f"{request_gate.OWN_INBOX}x")
         async with asyncio.timeout(30):
-            await told.wait()
+            await replied.wait()
     assert keys == [ACME, GateKey("acme", True)]
 
 

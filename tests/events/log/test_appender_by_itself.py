@@ -37,7 +37,7 @@ class Broker:
         self.take: RawHandler | None = None
         self.pace: list[tuple[int, int]] = []
         self.appender = Appender(cast("Connection", self), self.find_next)
-        self.appender._batch_choice.acknowledged = lambda *told: self.pace.append(told)  # type: ignore[method-assign]
+        self.appender._batch_choice.acknowledged = lambda *counts: self.pace.append(counts)  # type: ignore[method-assign]
 
     def new_inbox(self) -> str:
         return "_INBOX.role.me"
@@ -290,8 +290,8 @@ async def test_only_overdue_appends_time_out(broker: Broker, monkeypatch: pytest
     later.pop()[1]()
     await turns()
     assert [answer.done() for answer in answers] == [True, True, True, False]
-    told = (await answers[0]).error
-    assert told is not None and (told.code, told.err_code, told.description) == (408, 0, "no acknowledgement in time")
+    late = (await answers[0]).error
+    assert late is not None and (late.code, late.err_code, late.description) == (408, 0, "no acknowledgement in time")
     assert [when for when, _ in later] == [100.3 + module.ATTEMPT_SECONDS], "the ones between are answered already"
     now = later[0][0]
     later.pop()[1]()
@@ -330,7 +330,7 @@ async def test_a_failing_publish_is_unavailable(broker: Broker, monkeypatch: pyt
 
 
 @pytest.fixture
-async def crowded(broker: Broker) -> Broker:
+async def batching(broker: Broker) -> Broker:
     """A broker for which batches are faster."""
     broker.appender._batch_choice.together = True
     return broker
@@ -347,10 +347,10 @@ def batch_headers(sent: list[Sent]) -> list[dict[str, str]]:
     return rest
 
 
-async def test_waiting_appends_are_sent_together(crowded: Broker) -> None:
+async def test_waiting_appends_are_sent_together(batching: Broker) -> None:
     """One batch whose last message is acknowledged; each commit has its own sequence."""
-    works = [append(crowded, name) for name in "abc"]
-    sent = await crowded.sends(3)
+    works = [append(batching, name) for name in "abc"]
+    sent = await batching.sends(3)
     assert [(each.subject, each.body, bool(each.reply)) for each in sent] == [
         ("a.live", b"a", False),
         ("b.live", b"b", False),
@@ -362,164 +362,164 @@ async def test_waiting_appends_are_sent_together(crowded: Broker) -> None:
         {"Nats-Batch-Id": name, "Nats-Batch-Sequence": "2"},
         {"Nats-Batch-Id": name, "Nats-Batch-Sequence": "3", "Nats-Batch-Commit": "1"},
     ]
-    crowded.answers(sent[2], seq=12)
+    batching.answers(sent[2], seq=12)
     assert await asyncio.gather(*works) == [10, 11, 12]
-    assert crowded.pace == [(3, 3)] and crowded.appender.sizes.sum == 3 and crowded.appender.sizes.count == 1
+    assert batching.pace == [(3, 3)] and batching.appender.sizes.sum == 3 and batching.appender.sizes.count == 1
     await turns()
-    crowded.is_at_rest()
-    works = [append(crowded, name) for name in "ab"]
-    sent = await crowded.sends(2)
+    batching.is_at_rest()
+    works = [append(batching, name) for name in "ab"]
+    sent = await batching.sends(2)
     assert sent[0].headers["Nats-Batch-Id"] == sent[1].headers["Nats-Batch-Id"] != name
     assert name.startswith("me") and "." not in name, "no other connection has such a name"
-    crowded.answers(sent[1], seq=14)
+    batching.answers(sent[1], seq=14)
     assert await asyncio.gather(*works) == [13, 14]
 
 
-async def test_an_append_alone_makes_no_batch(crowded: Broker) -> None:
-    work = append(crowded)
-    (sent,) = await crowded.sends(1)
+async def test_an_append_alone_makes_no_batch(batching: Broker) -> None:
+    work = append(batching)
+    (sent,) = await batching.sends(1)
     assert sent.headers == expects("f.*", 3)
-    crowded.answers(sent, seq=4)
+    batching.answers(sent, seq=4)
     assert await work == 4
-    crowded.is_at_rest()
+    batching.is_at_rest()
 
 
-async def test_an_aggregate_is_in_a_batch_once(crowded: Broker) -> None:
+async def test_an_aggregate_is_in_a_batch_once(batching: Broker) -> None:
     """Its second commit is in the next batch, before later ones; those that come meanwhile wait too."""
-    works = [append(crowded, name) for name in ("a", "a", "b", "a")]
-    first = await crowded.sends(2)
+    works = [append(batching, name) for name in ("a", "a", "b", "a")]
+    first = await batching.sends(2)
     assert [each.body for each in first] == [b"a", b"b"]
-    works += [append(crowded, name) for name in "cd"]
+    works += [append(batching, name) for name in "cd"]
     await turns()
-    assert crowded.sent == [], "one batch at a time"
-    crowded.answers(first[1], seq=2)
-    second = await crowded.sends(3)
+    assert batching.sent == [], "one batch at a time"
+    batching.answers(first[1], seq=2)
+    second = await batching.sends(3)
     assert [each.body for each in second] == [b"a", b"c", b"d"]
-    assert crowded.pace == [(2, 6)], "those that wait behind it are of the crowd"
-    crowded.answers(second[2], seq=5)
-    (third,) = await crowded.sends(1)
-    crowded.answers(third, seq=6)
+    assert batching.pace == [(2, 6)], "those that wait behind it are of the crowd"
+    batching.answers(second[2], seq=5)
+    (third,) = await batching.sends(1)
+    batching.answers(third, seq=6)
     assert await asyncio.gather(*works) == [1, 3, 2, 6, 4, 5]
     await turns()
-    crowded.is_at_rest()
+    batching.is_at_rest()
 
 
-async def test_a_batch_has_a_maximum_size(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_has_a_maximum_size(batching: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is the next batch."""
     monkeypatch.setattr(module, "MAX_BATCH", 2)
-    works = [append(crowded, name) for name in "abcd"]
+    works = [append(batching, name) for name in "abcd"]
     for seq in (2, 4):
-        sent = await crowded.sends(2)
-        crowded.answers(sent[1], seq=seq)
+        sent = await batching.sends(2)
+        batching.answers(sent[1], seq=seq)
     assert await asyncio.gather(*works) == [1, 2, 3, 4]
 
 
-async def test_a_batch_with_a_conflict_is_sent_again_one_by_one(crowded: Broker) -> None:
+async def test_a_batch_with_a_conflict_is_sent_again_one_by_one(batching: Broker) -> None:
     """Only the conflicting append fails."""
-    works = [append(crowded, name) for name in "abc"]
-    sent = await crowded.sends(3)
-    crowded.fails(sent[2], WRONG_LAST_SEQUENCE)
-    alone = await crowded.sends(3)
+    works = [append(batching, name) for name in "abc"]
+    sent = await batching.sends(3)
+    batching.fails(sent[2], WRONG_LAST_SEQUENCE)
+    alone = await batching.sends(3)
     assert batch_headers(alone) == [{}, {}, {}]
     assert len({each.reply for each in alone}) == 3
-    crowded.found = [(9, b"another")]
+    batching.found = [(9, b"another")]
     for each, seq in zip(alone, (4, None, 5), strict=True):
         if seq is None:
-            crowded.fails(each, WRONG_LAST_SEQUENCE)
+            batching.fails(each, WRONG_LAST_SEQUENCE)
         else:
-            crowded.answers(each, seq=seq)
+            batching.answers(each, seq=seq)
     results = await asyncio.gather(*works, return_exceptions=True)
     assert results[0] == 4 and isinstance(results[1], Conflict) and results[2] == 5
-    assert crowded.asked == [("b.*", 3)] and [commits for commits, _ in crowded.pace] == [1, 1]
+    assert batching.asked == [("b.*", 3)] and [commits for commits, _ in batching.pace] == [1, 1]
     await turns()
-    crowded.is_at_rest()
+    batching.is_at_rest()
 
 
 async def test_after_a_batch_without_an_answer_the_leader_is_asked(
-    crowded: Broker, monkeypatch: pytest.MonkeyPatch
+    batching: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of its commits may be in the log."""
     monkeypatch.setattr(module, "ATTEMPT_SECONDS", 0.01)
-    crowded.found = [(1, b"a"), (2, b"b")]
-    works = [append(crowded, name) for name in "ab"]
+    batching.found = [(1, b"a"), (2, b"b")]
+    works = [append(batching, name) for name in "ab"]
     assert await asyncio.gather(*works) == [1, 2]
-    assert crowded.asked == [("a.*", 3), ("b.*", 3)] and crowded.pace == [] and crowded.appender.sizes.count == 0
-    await crowded.sends(2)
+    assert batching.asked == [("a.*", 3), ("b.*", 3)] and batching.pace == [] and batching.appender.sizes.count == 0
+    await batching.sends(2)
     await turns()
-    crowded.is_at_rest()
+    batching.is_at_rest()
 
 
-async def test_a_batch_that_cannot_be_sent_fails_for_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_that_cannot_be_sent_fails_for_all(batching: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one is sent."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
-    crowded.refuses, crowded.found = True, [None, None]
-    results = await asyncio.gather(*(append(crowded, name) for name in "ab"), return_exceptions=True)
+    batching.refuses, batching.found = True, [None, None]
+    results = await asyncio.gather(*(append(batching, name) for name in "ab"), return_exceptions=True)
     assert [str(result) for result in results] == ["the broker takes nothing now (Error)"] * 2
-    assert crowded.refused == 1, "nobody tries once more alone"
+    assert batching.refused == 1, "nobody tries once more alone"
     await turns()
-    crowded.is_at_rest()
-    crowded.refuses = False
-    works = [append(crowded, name) for name in "ab"]
-    sent = await crowded.sends(2)
-    crowded.answers(sent[1], seq=2)
+    batching.is_at_rest()
+    batching.refuses = False
+    works = [append(batching, name) for name in "ab"]
+    sent = await batching.sends(2)
+    batching.answers(sent[1], seq=2)
     assert await asyncio.gather(*works) == [1, 2]
 
 
-async def test_a_batch_without_a_stream_fails_for_all(crowded: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_without_a_stream_fails_for_all(batching: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no conflict, so no append is tried alone."""
     monkeypatch.setattr(module, "APPEND_TIMEOUT_SECONDS", -1.0)
-    works = [append(crowded, name) for name in "ab"]
-    sent = await crowded.sends(2)
-    crowded.found = [None, None]
-    crowded.answers(sent[1], headers=b"NATS/1.0 503\r\n\r\n")
+    works = [append(batching, name) for name in "ab"]
+    sent = await batching.sends(2)
+    batching.found = [None, None]
+    batching.answers(sent[1], headers=b"NATS/1.0 503\r\n\r\n")
     results = await asyncio.gather(*works, return_exceptions=True)
     assert [str(result) for result in results] == ["no stream answers"] * 2
     await turns()
-    crowded.is_at_rest()
+    batching.is_at_rest()
 
 
-async def test_the_next_batch_is_sent_before_this_ones_callers_resume(crowded: Broker) -> None:
+async def test_the_next_batch_is_sent_before_this_ones_callers_resume(batching: Broker) -> None:
     """So the broker is at work meanwhile."""
-    works = [append(crowded, name) for name in "ab"]
-    first = await crowded.sends(2)
-    works += [append(crowded, name) for name in "cd"]
+    works = [append(batching, name) for name in "ab"]
+    first = await batching.sends(2)
+    works += [append(batching, name) for name in "cd"]
     await turns()
     seen: list[int] = []
     for work in works[:2]:
-        work.add_done_callback(lambda _: seen.append(len(crowded.sent)))
-    crowded.answers(first[1], seq=2)
-    second = await crowded.sends(2)
+        work.add_done_callback(lambda _: seen.append(len(batching.sent)))
+    batching.answers(first[1], seq=2)
+    second = await batching.sends(2)
     assert seen == [2, 2]
-    crowded.answers(second[1], seq=4)
+    batching.answers(second[1], seq=4)
     assert await asyncio.gather(*works) == [1, 2, 3, 4]
 
 
-async def test_waiting_appends_are_sent_one_by_one_once_few_are_left(crowded: Broker) -> None:
+async def test_waiting_appends_are_sent_one_by_one_once_few_are_left(batching: Broker) -> None:
     """They are sent before later ones."""
-    works = [append(crowded, name) for name in "ab"]
-    first = await crowded.sends(2)
-    works += [append(crowded, name) for name in "cd"]
+    works = [append(batching, name) for name in "ab"]
+    first = await batching.sends(2)
+    works += [append(batching, name) for name in "cd"]
     await turns()
-    crowded.appender._batch_choice.together = False
-    works.append(append(crowded, "e"))
+    batching.appender._batch_choice.together = False
+    works.append(append(batching, "e"))
     await turns()
-    assert crowded.sent == []
-    crowded.answers(first[1], seq=2)
-    rest = await crowded.sends(3)
+    assert batching.sent == []
+    batching.answers(first[1], seq=2)
+    rest = await batching.sends(3)
     assert [each.body for each in rest] == [b"c", b"d", b"e"] and batch_headers(rest) == [{}, {}, {}]
     for seq, each in enumerate(rest, 3):
-        crowded.answers(each, seq=seq)
+        batching.answers(each, seq=seq)
     assert await asyncio.gather(*works) == [1, 2, 3, 4, 5]
     await turns()
-    crowded.is_at_rest()
+    batching.is_at_rest()
 
 
-async def test_a_cancelled_append_affects_no_other(crowded: Broker) -> None:
+async def test_a_cancelled_append_affects_no_other(batching: Broker) -> None:
     """The others of its batch get their results."""
-    works = [append(crowded, name) for name in "abc"]
-    sent = await crowded.sends(3)
+    works = [append(batching, name) for name in "abc"]
+    sent = await batching.sends(3)
     works[1].cancel()
     await turns()
-    crowded.answers(sent[2], seq=3)
+    batching.answers(sent[2], seq=3)
     results = await asyncio.gather(*works, return_exceptions=True)
     assert (results[0], results[2]) == (1, 3) and isinstance(results[1], asyncio.CancelledError)

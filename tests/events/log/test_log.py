@@ -75,7 +75,7 @@ def log_of(*answers: Any, stream: str = "TOKENS") -> tuple[Log, Broker]:
     return Log(cast("Connection", broker), stream), broker
 
 
-def said(value: Any) -> Any:
+def response(value: Any) -> Any:
     """A response of the JetStream API."""
     return SimpleNamespace(headers=None, data=msgspec.json.encode(value))
 
@@ -83,7 +83,7 @@ def said(value: Any) -> Any:
 def message(seq: int, subject: str = SUBJECT, body: bytes = BODY) -> Any:
     """A message from the leader."""
     data = base64.b64encode(body).decode()
-    return said({"message": {"subject": subject, "seq": seq, "data": data, "time": AT}})
+    return response({"message": {"subject": subject, "seq": seq, "data": data, "time": AT}})
 
 
 def direct(seq: int) -> Any:
@@ -99,7 +99,7 @@ def status(line: bytes | None) -> Any:
 
 def error(code: int) -> Any:
     """An error of the API."""
-    return said({"error": {"code": 404, "err_code": code, "description": "what it was"}})
+    return response({"error": {"code": 404, "err_code": code, "description": "what it was"}})
 
 
 NOTHING = error(10037)
@@ -152,7 +152,7 @@ async def test_only_one_error_means_no_message() -> None:
         log, _ = log_of(error(code))
         with pytest.raises(Unavailable, match="what it was"):
             await log.head(FAMILY)
-    log, _ = log_of(said({}))
+    log, _ = log_of(response({}))
     with pytest.raises(Unavailable, match="gave no answer"):
         await log.head(FAMILY)
 
@@ -208,7 +208,7 @@ async def test_the_newest_setting_is_of_a_tenant_client_or_key() -> None:
 
 async def test_a_consumer_has_finished_up_to_its_acknowledgement_floor() -> None:
     """A missing consumer is an error."""
-    log, broker = log_of(said({"ack_floor": {"stream_seq": 12, "consumer_seq": 5}}), said({}), error(10014))
+    log, broker = log_of(response({"ack_floor": {"stream_seq": 12, "consumer_seq": 5}}), response({}), error(10014))
     assert await log.finished("reactor") == 12
     assert broker.asked == [("$JS.API.CONSUMER.INFO.TOKENS.reactor", None)]
     assert await log.finished("reactor") == 0
@@ -258,12 +258,12 @@ def at(seq: int, body: bytes = BODY) -> StoredMessage:
     return StoredMessage(seq, SUBJECT, body, AT)
 
 
-def strange(seq: int) -> StoredMessage:
+def foreign(seq: int) -> StoredMessage:
     """A foreign message."""
     return at(seq, b"{}")
 
 
-def leads(stored: StoredMessage) -> Any:
+def from_leader(stored: StoredMessage) -> Any:
     """The leader's reply with this message."""
     return message(stored.seq, body=stored.body)
 
@@ -272,22 +272,22 @@ def leads(stored: StoredMessage) -> Any:
     ("batches", "leader", "found"),
     [
         ([], [NOTHING], 0),
-        ([], [leads(at(9))], 0),
-        ([], [leads(at(8)), NOTHING], 8),
-        ([[at(1), strange(2)]], [NOTHING], 1),
-        ([[at(1), strange(2), at(3)], [strange(4)]], [NOTHING], 3),
-        ([[strange(1)], [at(3)]], [NOTHING], 3),
-        ([[strange(1)]], [NOTHING], 0),
-        ([[at(1)]], [leads(at(4)), leads(strange(5)), leads(strange(9))], 4),
-        ([[at(1)]], [leads(strange(5)), leads(strange(9))], 1),
-        ([[at(1)]], [leads(at(3)), leads(at(5)), leads(at(8)), leads(at(10))], 8),
+        ([], [from_leader(at(9))], 0),
+        ([], [from_leader(at(8)), NOTHING], 8),
+        ([[at(1), foreign(2)]], [NOTHING], 1),
+        ([[at(1), foreign(2), at(3)], [foreign(4)]], [NOTHING], 3),
+        ([[foreign(1)], [at(3)]], [NOTHING], 3),
+        ([[foreign(1)]], [NOTHING], 0),
+        ([[at(1)]], [from_leader(at(4)), from_leader(foreign(5)), from_leader(foreign(9))], 4),
+        ([[at(1)]], [from_leader(foreign(5)), from_leader(foreign(9))], 1),
+        ([[at(1)]], [from_leader(at(3)), from_leader(at(5)), from_leader(at(8)), from_leader(at(10))], 8),
     ],
 )
 async def test_the_last_commit_below_foreign_messages_is_found(
     monkeypatch: pytest.MonkeyPatch, batches: list[list[StoredMessage]], leader: list[Any], found: int
 ) -> None:
     """A replica is read first, and the leader for the rest; an append expects the newest foreign message."""
-    log, broker = log_of(leads(strange(9)), *leader, stream="OTHER")
+    log, broker = log_of(from_leader(foreign(9)), *leader, stream="OTHER")
     replica = Direct(*batches)
     monkeypatch.setattr("events.log.log.read_direct", replica.read)
     head = await log.head(FAMILY)

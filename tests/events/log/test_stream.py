@@ -125,7 +125,7 @@ def test_a_log_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({}, []),
         ({"num_replicas": 5, "placement": {"cluster": "x"}, "description": "d", "metadata": {"m": "n"}}, []),
@@ -138,15 +138,15 @@ def test_a_log_loses_nothing() -> None:
     ],
     ids=str,
 )
-def test_each_difference_is_named(change: dict[str, Any], told: list[str]) -> None:
+def test_each_difference_is_named(change: dict[str, Any], expected: list[str]) -> None:
     """With its value and the required one; additional copies are no difference."""
-    assert stream.differences(WANTED | change, stream.Required(3)) == told
+    assert stream.differences(WANTED | change, stream.Required(3)) == expected
 
 
 def test_missing_settings_have_their_defaults() -> None:
     """One copy, and no other setting."""
-    told = stream.deviations({}, {"num_replicas": 2, "deny_purge": True})
-    assert told == ["deny_purge is None, must be True", "num_replicas is 1, must be at least 2"]
+    found = stream.deviations({}, {"num_replicas": 2, "deny_purge": True})
+    assert found == ["deny_purge is None, must be True", "num_replicas is 1, must be at least 2"]
     assert stream.deviations({}, {"num_replicas": 1}) == []
     assert stream.deviations({"num_replicas": 0}, {}) == [], "nobody wants any"
 
@@ -189,9 +189,9 @@ async def test_a_stream_is_created_verified_or_updated_exactly() -> None:
 
 async def test_a_refusal_of_the_logs_own_streams_is_reported() -> None:
     """With the broker's description, if it has one."""
-    for answer, told in ((refused(10047), "what it was"), ({"error": {}}, "None")):
+    for answer, expected in ((refused(10047), "what it was"), ({"error": {}}, "None")):
         connection, made = api(answer)
-        with pytest.raises(jetstream_api.JetStreamMissing, match=f"refuses the stream TOKENS: {told}"):
+        with pytest.raises(jetstream_api.JetStreamMissing, match=f"refuses the stream TOKENS: {expected}"):
             await stream.ensure(connection, stream.Required())
         assert made.asked == [("STREAM.INFO.TOKENS", {})]
 
@@ -203,7 +203,7 @@ WITHOUT_FEED = {name: value for name, value in HERE.items() if name != "republis
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "warned"),
     [
         (WITHOUT_FEED, 0),
         (WITHOUT_FEED | {"compression": "s2"}, 1),
@@ -213,7 +213,7 @@ WITHOUT_FEED = {name: value for name, value in HERE.items() if name != "republis
     ids=["no feed", "compressed without feed", "no word of compression", "compressed"],
 )
 async def test_settings_of_an_earlier_version_are_updated(
-    found: dict[str, Any], told: int, caplog: pytest.LogCaptureFixture
+    found: dict[str, Any], warned: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only those are changed; compression is reported with its cost."""
     connection, made = api({"config": found}, {"config": HERE}, {"config": THERE})
@@ -221,7 +221,7 @@ async def test_settings_of_an_earlier_version_are_updated(
     asked = [("STREAM.INFO.TOKENS", {}), ("STREAM.UPDATE.TOKENS", HERE), ("STREAM.INFO.CHECKPOINTS", {})]
     assert made.asked == asked
     warnings = [(record.getMessage(), vars(record)["stream"]) for record in caplog.records]
-    assert warnings == [(stream.COMPRESSED_BEFORE, "TOKENS")] * told
+    assert warnings == [(stream.COMPRESSED_BEFORE, "TOKENS")] * warned
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ async def test_checkpoints_get_their_stream_only_if_the_log_has_none() -> None:
     before = WITHOUT_FEED | {"subjects": stream.BEFORE_CHECKPOINTS}
     look = ("STREAM.INFO.TOKENS", {"subjects_filter": CHECKPOINT})
     states: list[dict[str, Any]] = [{"state": {}}, {"state": {"subjects": None}}, {}]
-    for told in states:
-        connection, made = api({"config": before}, told, {"config": HERE}, {"config": THERE})
+    for state in states:
+        connection, made = api({"config": before}, state, {"config": HERE}, {"config": THERE})
         await stream.ensure(connection, stream.Required())
         assert made.asked[1:3] == [look, ("STREAM.UPDATE.TOKENS", HERE)]
     connection, made = api({"config": before}, {"state": {"subjects": {CHECKPOINT: 1}}})
@@ -354,9 +354,9 @@ async def test_a_cluster_has_time_to_elect_its_leader(monkeypatch: pytest.Monkey
         await stream.ensure_exactly(connection, WANTED)
         assert len(made.asked) == 2
     monkeypatch.setattr(jetstream_api, "ELECTION_SECONDS", 0.0)
-    for waits, told in ((refused(10008), "has no leader: what it was"), (TimeoutError, "does not answer")):
+    for waits, expected in ((refused(10008), "has no leader: what it was"), (TimeoutError, "does not answer")):
         connection, made = api(waits, waits)
-        with pytest.raises(jetstream_api.NoLeader, match=told):
+        with pytest.raises(jetstream_api.NoLeader, match=expected):
             await stream.ensure_exactly(connection, WANTED)
     connection, _ = api({"error": {"err_code": 10008}})
     with pytest.raises(jetstream_api.NoLeader, match="no leader: None"):

@@ -90,8 +90,8 @@ def test_a_commit_that_only_one_reader_accepts_is_bad() -> None:
     """The codec ignores an unknown field that Python's JSON refuses: a very long number, or deep nesting."""
     assert why(FIRST[:-1] + b',"x":' + b"1" * 5000 + b"}").startswith("unreadable: Exceeds the limit")
     depths = range(1, sys.getrecursionlimit() + 10)
-    told = {_verdict(FIRST[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}") for depth in depths}
-    assert "good" in told <= {"good", "unreadable"}
+    verdicts = {_verdict(FIRST[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}") for depth in depths}
+    assert "good" in verdicts <= {"good", "unreadable"}
 
 
 def _verdict(body: bytes) -> str:

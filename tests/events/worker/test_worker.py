@@ -19,7 +19,7 @@ from events.worker import child, parent
 from events.worker.parent import ChildGone, Worker, run_worker
 from projections.projector import writer_process
 
-PATIENCE_SECONDS, LATE_SECONDS = 20, 0.2
+TIMEOUT_SECONDS, LATE_SECONDS = 20, 0.2
 COMMITS = [StoredMessage(1, "tokens.acme.tenant", b"{}")]
 ECHO = "tests.events.worker.echo"
 
@@ -36,7 +36,7 @@ async def _send_after_a_kill(file: Path) -> list[BaseException | None]:
     worker._process.wait = told_late  # type: ignore[method-assign]  # as on a busy machine
     os.kill(worker._process.pid, signal.SIGKILL)
     answers = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while worker._gone is None:
             answers.append(await worker.send(COMMITS))
             await asyncio.sleep(LATE_SECONDS / 10)
@@ -48,8 +48,8 @@ async def _send_after_a_kill(file: Path) -> list[BaseException | None]:
 
 def test_every_answer_of_a_killed_child_is_an_error(tmp_path: Path) -> None:
     """Batches sent before, while and after its end is noticed; on the service's own event loop."""
-    told = uvloop.run(_send_after_a_kill(tmp_path / "model"))
-    assert len(told) > 1 and all(isinstance(error, ChildGone) for error in told)
+    errors = uvloop.run(_send_after_a_kill(tmp_path / "model"))
+    assert len(errors) > 1 and all(isinstance(error, ChildGone) for error in errors)
 
 
 def test_a_child_that_cannot_receive_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +72,8 @@ def test_a_child_whose_parent_is_gone_ends_quietly(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.close()
     batch = parent._encoder.encode(COMMITS)
-    _, said = process.communicate(len(batch).to_bytes(child.LENGTH_BYTES) + batch, PATIENCE_SECONDS)
-    assert (process.returncode, said) == (0, b"")
+    _, output = process.communicate(len(batch).to_bytes(child.LENGTH_BYTES) + batch, TIMEOUT_SECONDS)
+    assert (process.returncode, output) == (0, b"")
 
 
 async def _batches(endless: bool) -> AsyncGenerator[Batch, None]:
@@ -88,7 +88,7 @@ async def test_a_worker_answers_every_batch_and_the_end(monkeypatch: pytest.Monk
     """In their order; an empty batch after the last one marks the end."""
     monkeypatch.setattr(parent, "BATCH_SIZE", 1)
     answers: list[bytes] = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         last = await run_worker([ECHO], _batches(endless=False), answers.append)
     assert (answers, last) == ([b"1", b"2", b"3"], b"end")
 
@@ -100,14 +100,14 @@ async def test_an_error_in_the_answer_handler_ends_the_work(endless: bool) -> No
     def answered(answer: bytes) -> None:
         raise ValueError(answer.decode())
 
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         with pytest.raises(ValueError, match="1"):
             await run_worker([ECHO], _batches(endless), answered)
 
 
 async def test_a_worker_that_cannot_start_is_gone() -> None:
     """Its batches are not answered."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         with pytest.raises(ChildGone, match="exit code 1"):
             await run_worker(["tests.events.worker.nothing"], _batches(endless=True), lambda _: None)
 
@@ -117,6 +117,6 @@ async def test_an_answer_nobody_awaits_is_dropped() -> None:
     worker = await Worker.start(ECHO)
     (await worker.send(COMMITS)).cancel()
     last = await worker.send([])
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await worker.close()
     assert last.result() == b"end"

@@ -26,7 +26,7 @@ KEY = b"k" * 32
 SECRET = new_secret()
 
 
-class Door:
+class Replica:
     """A replica that knows tenant `acme`, its client `web` and its role `eve`; its clock stands still."""
 
     def __init__(self) -> None:
@@ -61,105 +61,107 @@ class Door:
 
 
 @pytest.fixture
-async def door() -> Door:
-    return Door()
+async def replica() -> Replica:
+    return Replica()
 
 
 UNKNOWN = ["acme.nobody", "nowhere.web", "acme.role.nobody", "nowhere.role.eve"]
 
 
 @pytest.mark.parametrize("user", ["acme.web", "acme.role.eve", *UNKNOWN])
-async def test_a_guess_costs_one_read_at_the_tenants_rate(door: Door, user: str) -> None:
+async def test_a_guess_costs_one_read_at_the_tenants_rate(replica: Replica, user: str) -> None:
     """An unknown client, role or tenant costs the same, so that a guess discloses no names."""
-    codes = [await door.refused(user, "guess") for _ in range(LOOKS_PER_SECOND + 1)]
+    codes = [await replica.refused(user, "guess") for _ in range(LOOKS_PER_SECOND + 1)]
     assert codes == [("invalid_client", 1)] * LOOKS_PER_SECOND + [("slow_down", 0)]
 
 
-async def test_a_foreign_token_for_an_unknown_tenant_costs_a_read(door: Door) -> None:
+async def test_a_foreign_token_for_an_unknown_tenant_costs_a_read(replica: Replica) -> None:
     """Those reads have a rate of their own. For a known tenant, a token that we did not make costs no read."""
     tokens = "hat_" + "x" * 74, ".".join(["x" * 30] * 3)
     for token in tokens:
-        assert await door.refused("nowhere.web", token) == ("invalid_client", 1)
-        assert await door.refused("acme.web", token) == ("invalid_client", 0)
+        assert await replica.refused("nowhere.web", token) == ("invalid_client", 1)
+        assert await replica.refused("acme.web", token) == ("invalid_client", 0)
     for _ in range(LOOKS_PER_SECOND - len(tokens)):
-        await door.refused("nowhere.web", "guess")
+        await replica.refused("nowhere.web", "guess")
     for token in tokens:
-        assert await door.refused("nowhere.web", token) == ("slow_down", 0)
+        assert await replica.refused("nowhere.web", token) == ("slow_down", 0)
 
 
-async def test_guesses_do_not_delay_a_correct_proof(door: Door) -> None:
+async def test_guesses_do_not_delay_a_correct_proof(replica: Replica) -> None:
     """A secret or derived password needs no read; a role is read from the log, and then its secret counts."""
     for _ in range(LOOKS_PER_SECOND):
-        await door.refused("acme.nobody", "guess")
-    assert await door.refused("acme.nobody", "guess") == ("slow_down", 0)
+        await replica.refused("acme.nobody", "guess")
+    assert await replica.refused("acme.nobody", "guess") == ("slow_down", 0)
     for proof in (SECRET, client_password(KEY, "acme", "web")):
-        assert (await door.admission.admit(ConnectOptions("acme.web", proof)))[:2] == ("acme", "web")
-    assert door.log.looks == 0
-    door.log.newest = door.eve
-    admitted = await door.admission.admit(ConnectOptions("acme.role.eve", SECRET))
-    assert (admitted.role, door.log.looks) == (NamedRole("acme", "eve", "resource"), 1)
+        assert (await replica.admission.admit(ConnectOptions("acme.web", proof)))[:2] == ("acme", "web")
+    assert replica.log.looks == 0
+    replica.log.newest = replica.eve
+    admitted = await replica.admission.admit(ConnectOptions("acme.role.eve", SECRET))
+    assert (admitted.role, replica.log.looks) == (NamedRole("acme", "eve", "resource"), 1)
 
 
-async def test_a_secret_that_resembles_a_token(door: Door) -> None:
+async def test_a_secret_that_resembles_a_token(replica: Replica) -> None:
     """Secrets are random; ours have a length that no token has."""
     secret = "hat_" + "x" * 39
-    door.client(5, client_events.ClientState(secret_hash=digest(secret)))
-    assert (await door.admission.admit(ConnectOptions("acme.web", secret)))[:2] == ("acme", "web")
+    replica.client(5, client_events.ClientState(secret_hash=digest(secret)))
+    assert (await replica.admission.admit(ConnectOptions("acme.web", secret)))[:2] == ("acme", "web")
 
 
-async def test_a_derived_password_is_void_after_a_disabling(door: Door) -> None:
+async def test_a_derived_password_is_void_after_a_disabling(replica: Replica) -> None:
     """The client has another one once it is enabled again."""
     until = datetime(2026, 11, 29, 12, tzinfo=UTC)
     before, after = (client_password(KEY, "acme", "web", void) for void in (None, until))
-    door.client(5, client_events.ClientState(disabled=True, void_until=until))
+    replica.client(5, client_events.ClientState(disabled=True, void_until=until))
     for password in (before, after):
-        assert await door.refused("acme.web", password) == ("invalid_client", 1)
-    door.client(6, client_events.ClientState(void_until=until))
-    assert await door.refused("acme.web", before) == ("invalid_client", 1)
-    assert (await door.admission.admit(ConnectOptions("acme.web", after)))[:2] == ("acme", "web")
+        assert await replica.refused("acme.web", password) == ("invalid_client", 1)
+    replica.client(6, client_events.ClientState(void_until=until))
+    assert await replica.refused("acme.web", before) == ("invalid_client", 1)
+    assert (await replica.admission.admit(ConnectOptions("acme.web", after)))[:2] == ("acme", "web")
 
 
-async def test_a_client_that_waited_is_checked_again(door: Door) -> None:
+async def test_a_client_that_waited_is_checked_again(replica: Replica) -> None:
     """A secret or a derived password may have changed meanwhile."""
     waited = [ConnectOptions("acme.web", SECRET), ConnectOptions("acme.web", client_password(KEY, "acme", "web"))]
-    admitted = [await door.admission.admit(offered) for offered in waited]
-    door.client(5, client_events.ClientState(ClientSettings(max_connections=7), secret_hash=digest(SECRET)))
+    admitted = [await replica.admission.admit(offered) for offered in waited]
+    replica.client(5, client_events.ClientState(ClientSettings(max_connections=7), secret_hash=digest(SECRET)))
     for offered, before in zip(waited, admitted, strict=True):
-        await door.admission.confirm(offered, before)
+        await replica.admission.confirm(offered, before)
     until = clock.now()
-    door.client(6, client_events.ClientState(secret_hash=digest(new_secret()), void_until=until))  # and enabled again
+    replica.client(
+        6, client_events.ClientState(secret_hash=digest(new_secret()), void_until=until)
+    )  # and enabled again
     for offered, before in zip(waited, admitted, strict=True):
         with pytest.raises(OAuthError, match="invalid_client"):
-            await door.admission.confirm(offered, before)
+            await replica.admission.confirm(offered, before)
 
 
-async def test_a_role_that_waited_while_it_was_revoked_is_refused(door: Door) -> None:
+async def test_a_role_that_waited_while_it_was_revoked_is_refused(replica: Replica) -> None:
     """Also if its name was added again at once, for that is another role."""
-    door.log.newest, offered = door.eve, ConnectOptions("acme.role.eve", SECRET)
-    admitted = await door.admission.admit(offered)
-    await door.admission.confirm(offered, admitted)
-    door.log.newest = door.role(6, new_secret())
+    replica.log.newest, offered = replica.eve, ConnectOptions("acme.role.eve", SECRET)
+    admitted = await replica.admission.admit(offered)
+    await replica.admission.confirm(offered, admitted)
+    replica.log.newest = replica.role(6, new_secret())
     with pytest.raises(OAuthError, match="invalid_client"):
-        await door.admission.confirm(offered, admitted)
+        await replica.admission.confirm(offered, admitted)
 
 
-async def test_an_assertion_is_not_verified_again_after_waiting(door: Door) -> None:
+async def test_an_assertion_is_not_verified_again_after_waiting(replica: Replica) -> None:
     """RFC 7523 §3: it is valid once. Its client's registration must be unchanged instead."""
     claims = {"iss": "web", "sub": "web", "aud": "urn:heirloom:acme", "exp": clock.now().timestamp() + 60, "jti": "1"}
     offered = ConnectOptions("acme.web", _signed(KEYS["ES256"], "ES256", None, claims))
-    door.client(5, client_events.ClientState(BY_KEY))
-    admitted = await door.admission.admit(offered)
-    await door.admission.confirm(offered, admitted)
+    replica.client(5, client_events.ClientState(BY_KEY))
+    admitted = await replica.admission.admit(offered)
+    await replica.admission.confirm(offered, admitted)
     with pytest.raises(OAuthError, match="invalid_client"):
-        await door.admission.admit(offered)
+        await replica.admission.admit(offered)
     for seq, disabled in ((6, True), (7, False)):
-        door.client(seq, client_events.ClientState(BY_KEY, disabled=disabled, void_until=clock.now()))
+        replica.client(seq, client_events.ClientState(BY_KEY, disabled=disabled, void_until=clock.now()))
         with pytest.raises(OAuthError, match="invalid_client"):
-            await door.admission.confirm(offered, admitted)
+            await replica.admission.confirm(offered, admitted)
 
 
-async def test_the_service_probes_the_broker_as_a_client_of_no_tenant(door: Door) -> None:
+async def test_the_service_probes_the_broker_as_a_client_of_no_tenant(replica: Replica) -> None:
     """By a derived password alone, and without a read."""
     user = ".".join(PROBE)
-    assert await door.admission.admit(ConnectOptions(user, client_password(KEY, *PROBE))) == Admitted(*PROBE)
-    assert await door.refused(user, "guess") == ("invalid_client", 0)
+    assert await replica.admission.admit(ConnectOptions(user, client_password(KEY, *PROBE))) == Admitted(*PROBE)
+    assert await replica.refused(user, "guess") == ("invalid_client", 0)

@@ -31,13 +31,13 @@ HOLDING = TokenConnection("acme", "web", "family", "jti", 1_800_000_000)
 class Message:
     """An authorization request of the broker, and the response to it."""
 
-    def __init__(self, **said: Any) -> None:
+    def __init__(self, **fields: Any) -> None:
         question = {
             "server_id": {"id": "SERVER"},
             "user_nkey": USER,
             "connect_opts": {"user": "acme.web"},
             "client_info": {},
-        } | said
+        } | fields
         self.data = b"header." + encoded({"nats": question}) + b".signature"
         self.answer = b""
         self.fails: Exception | None = None
@@ -281,10 +281,10 @@ async def test_only_the_host_with_too_many_requests_waits(
         return asyncio.Lock()
 
     monkeypatch.setattr(world.callout, "_turns", SimpleNamespace(of=of))
-    crowded, other = Message(client_info={"host": "192.0.2.1"}), Message()
-    await world.asked(crowded)
+    refused, other = Message(client_info={"host": "192.0.2.1"}), Message()
+    await world.asked(refused)
     assert user_of(await world.answer(other))["name"] == "acme/web"
-    assert not crowded.answer
+    assert not refused.answer
     assert hosts == [("192.0.2.1", ""), ("", "")]
     (record,) = caplog.records
     assert "too many of its host" in record.getMessage()

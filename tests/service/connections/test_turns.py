@@ -235,13 +235,13 @@ async def test_a_flood_of_one_host_keeps_no_other_host_out(monkeypatch: pytest.M
 
     monkeypatch.setattr(callout, "_admit", admit)
 
-    def comes(host: str) -> asyncio.Task[None]:
+    def connects(host: str) -> asyncio.Task[None]:
         asked = cast("Any", SimpleNamespace(client_info=SimpleNamespace(host=host)))
         return asyncio.create_task(callout._answer_in_turn(nobody, asked))
 
-    flood = [comes("192.0.2.1") for _ in range(5)]
+    flood = [connects("192.0.2.1") for _ in range(5)]
     await slow.until("192.0.2.1", "192.0.2.1")
-    other = comes("192.0.2.2")
+    other = connects("192.0.2.2")
     await slow.until("192.0.2.1", "192.0.2.1", "192.0.2.2")
     monkeypatch.setattr(callout_module, "ANSWER_WITHIN_SECONDS", 0.0)
     async with ended(slow, *flood, other):

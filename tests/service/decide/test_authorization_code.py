@@ -118,7 +118,7 @@ def polled(state: FamilyState, seconds: float, rules: Rules, **more: Any) -> Dec
     return redeem_device_code(state, redeeming_device_code(seconds, rules=rules, jti="another", **more))
 
 
-def gave(decision: Decision) -> tuple[AccessToken, int | None]:
+def tokens_of(decision: Decision) -> tuple[AccessToken, int | None]:
     assert isinstance(decision.outcome, Granted)
     return decision.outcome.access, decision.outcome.generation
 
@@ -141,9 +141,9 @@ def test_polling_again_within_the_grace_time_gets_the_same_tokens(scope: str) ->
     state = replace(state, scope=scope)
     first = device_at(state, 20)
     state = fold(state, first.events, at(20))
-    assert gave(polled(state, 29.9, graceful)) == gave(first)
+    assert tokens_of(polled(state, 29.9, graceful)) == tokens_of(first)
     assert refusal(polled(state, 30, graceful)) == "invalid_grant"
-    assert gave(polled(state, 39.9, graceful, answered_at=at(30))) == gave(first)
+    assert tokens_of(polled(state, 39.9, graceful, answered_at=at(30))) == tokens_of(first)
     if scope == SCOPE:
         assert refusal(polled(state, 21, replace(graceful, refresh_token_rotation="reuse"))) == "invalid_grant"
         state = fold(state, redeem(state, redeeming(0, 22)).events, at(22))
@@ -232,8 +232,8 @@ def test_a_person_grants_a_device_a_part_of_its_request() -> None:
 
 def test_a_devices_family_keeps_how_and_when_the_person_was_authenticated() -> None:
     """OpenID Connect Core §2 `auth_time`: every token contains what the login service sent with the approval."""
-    told = answering(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
-    state = fold(None, answer_device(None, told).events, at(10))
+    approval = answering(acr="mfa", amr=("pwd", "otp"), auth_time=1_700_000_000, waiting=WAITING)
+    state = fold(None, answer_device(None, approval).events, at(10))
     state = fold(state, device_at(state, 20).events, at(20))
     state = fold(state, redeem(state, redeeming(0, 30)).events, at(30))
     assert (state.acr, state.amr, state.auth_time) == ("mfa", ("pwd", "otp"), 1_700_000_000)
@@ -268,11 +268,11 @@ def test_a_retry_gets_the_same_answer() -> None:
     assert redeemed(KEY, 2, fold(with_code(), first.events, at(1))) == Decision(first.outcome)
     approved = with_device(approved_after=10)
     graceful = replace(RULES, refresh_token_grace=10)
-    told = polled(approved, 20, RULES)._replace(events=())
+    answer = polled(approved, 20, RULES)._replace(events=())
     for retry, rules in ((KEY, RULES), (None, graceful)):
         command = redeeming_device_code(20, rules=rules, retry=retry, jti="another")
         state = fold(approved, redeem_device_code(approved, command).events, at(20))
-        assert redeem_device_code(state, command._replace(now=at(21), jti="other")) == told
+        assert redeem_device_code(state, command._replace(now=at(21), jti="other")) == answer
     unlike = redeeming_device_code(21, retry=Retry(KEY.key, "something else"), jti="other")
     command = unlike._replace(now=at(20), retry=KEY)
     state = fold(approved, redeem_device_code(approved, command).events, at(20))
@@ -301,9 +301,9 @@ def test_an_answer_is_recorded_completely(waiting: DeviceAuthorizationStarted | 
     before = () if waiting is None else (waiting,)
     denied = answer_device(asked, answering(approved=False, waiting=waiting))
     assert denied == Decision(Done(), (*before, DeviceAuthorizationDenied("alice")))
-    told = answering(waiting=waiting, acr="mfa", amr=("pwd",), auth_time=7)
+    approval = answering(waiting=waiting, acr="mfa", amr=("pwd",), auth_time=7)
     grant = GrantAuthorized("web", "alice", SCOPE, (A, B), DEVICE_GRANT, "seed", "mfa", ("pwd",), 7)
-    assert answer_device(asked, told) == Decision(Done(), (*before, grant))
+    assert answer_device(asked, approval) == Decision(Done(), (*before, grant))
 
 
 def test_an_answer_without_a_request_is_refused() -> None:

@@ -130,9 +130,12 @@ def test_an_exchange_too_large_for_a_token_is_refused(large: str) -> None:
 
 def test_a_refusal_of_scope_says_what_lacks_it() -> None:
     """For the developer of the client."""
-    for asked, registered, told in ((None, "admin", "nothing of the subject token's scope"), ("admin", "read", "asks")):
+    for asked, registered, reason in (
+        (None, "admin", "nothing of the subject token's scope"),
+        ("admin", "read", "asks"),
+    ):
         outcome = exchange(
             given(opened()), exchanging(TOKEN, asked, rules=replace(RULES, scope=registered, may_exchange=("web",)))
         ).outcome
-        assert isinstance(outcome, Refused) and told in outcome.error.description
+        assert isinstance(outcome, Refused) and reason in outcome.error.description
         assert asked is None or "subject token has" in outcome.error.description

@@ -153,16 +153,16 @@ async def test_a_device_polls_while_it_is_approved(replicas: tuple[Replica, Repl
         approving = asyncio.create_task(other.answer(name))
 
         async def polling(replica: Replica, until: asyncio.Task[str] = approving, name: str = name) -> list[str]:
-            told = []
+            received = []
             while not until.done():
-                told.append(await replica.poll(name))
-            return told
+                received.append(await replica.poll(name))
+            return received
 
         polls = await asyncio.gather(*(polling(each) for each in (one, other, one, other)))
-        told = [*itertools.chain(*polls)]
+        received = [*itertools.chain(*polls)]
         assert await approving == "ok"
-        told.append(await one.poll(name))
-        assert told.count("ok") == 1 and set(told) <= {"authorization_pending", "ok", "invalid_grant"}
+        received.append(await one.poll(name))
+        assert received.count("ok") == 1 and set(received) <= {"authorization_pending", "ok", "invalid_grant"}
         assert (await one.events(name)).count("TokenRedeemed") == 1
 
 

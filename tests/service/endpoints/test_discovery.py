@@ -40,10 +40,10 @@ def test_too_many_scopes_are_left_out_of_the_metadata() -> None:
     """RFC 8414 §2 permits that; the rest still fits into a message of the broker."""
     few = with_scopes("read")
     many = with_scopes(*(f"{number:01000}" for number in range(1100)))
-    told = metadata_of(many)
+    found = metadata_of(many)
     expected = metadata_of(few)
     del expected["scopes_supported"]
-    assert told == expected
+    assert found == expected
     most = with_scopes(*(f"{number:064}" for number in range(MAX_SCOPES // 64)))
     assert len(cast("list[str]", metadata_of(most)["scopes_supported"])) == MAX_SCOPES // 64
     assert len(msgspec.json.encode(metadata_of(most))) < 2 * MAX_SCOPES
@@ -53,12 +53,12 @@ async def test_public_replies_are_made_once_for_many_requests(monkeypatch: pytes
     """They are made again after a change of the tenant, and after a second, since retired keys expire."""
     tenant, made, now = with_scopes("read"), [0], [1000.0]
 
-    def tell(tenant: Tenant) -> dict[str, Any]:
+    def describe(tenant: Tenant) -> dict[str, Any]:
         made[0] += 1
         return {"scopes": sorted(client.rules.scope for client in tenant.clients.values())}
 
-    monkeypatch.setattr(discovery, "metadata_of", tell)
-    monkeypatch.setattr(discovery, "jwks_of", tell)
+    monkeypatch.setattr(discovery, "metadata_of", describe)
+    monkeypatch.setattr(discovery, "jwks_of", describe)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     registry = Registry(cast("Any", None), Keyring({1: b"k" * 32}))
     registry._tenants["acme"] = tenant

@@ -168,12 +168,12 @@ async def test_presenting_anothers_token_uses_the_presenters_rate(monkeypatch: p
     world.register("web", grant_types=("refresh_token",), family_requests_per_second=5)
     stolen = world.mint(world.tenant.refresh_tokens, "seed")
     request = {"grant_type": "refresh_token", "refresh_token": stolen}
-    told = []
+    refusals = []
     for _ in range(6):
         with pytest.raises(OAuthError) as refused:
             await token.handle(world.context, world.asks(request, "thief"))
-        told.append(refused.value.code)
-    assert told == ["invalid_grant"] * 5 + ["slow_down"]
+        refusals.append(refused.value.code)
+    assert refusals == ["invalid_grant"] * 5 + ["slow_down"]
     assert b'"refresh_token"' in await token.handle(world.context, world.asks(request))
 
 

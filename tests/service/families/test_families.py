@@ -162,7 +162,7 @@ async def test_the_grace_time_begins_when_the_redemption_is_stored(
     ]
 
 
-@pytest.mark.parametrize("which", ["the one that wrote it", "one that was told of it", "one that knows nothing"])
+@pytest.mark.parametrize("which", ["the one that wrote it", "one that received it", "one that knows nothing"])
 async def test_no_family_goes_back_in_time(
     replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
@@ -175,7 +175,7 @@ async def test_no_family_goes_back_in_time(
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
     first = await _at(one, _begun, new=True)
     again = one if which == "the one that wrote it" else other
-    if which == "one that was told of it":
+    if which == "one that received it":
         stored = (await one.log.head(subjects.family("acme", "f1"))).stored
         assert stored is not None
         other.families.cache.put_remote(("acme", "f1"), stored.seq, stored.body)
@@ -248,14 +248,14 @@ async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, 
 async def test_a_single_replica_publishes_no_commits(replicas: tuple[Replica, Replica]) -> None:
     """It sends nothing over the bus."""
     one, other = replicas
-    heard: list[bytes] = []
-    await other.connection.listen("heirloom.>", lambda subject, *_: heard.append(subject))
+    subjects_seen: list[bytes] = []
+    await other.connection.listen("heirloom.>", lambda subject, *_: subjects_seen.append(subject))
     await other.connection.flush()
     one = await _publishing(one, lambda: True)
     await _in_turn((one, one))
     await one.connection.flush()
     await other.connection.flush()
-    assert heard == []
+    assert subjects_seen == []
 
 
 def test_news_older_than_the_cache_are_ignored() -> None:

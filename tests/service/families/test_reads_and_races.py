@@ -267,11 +267,11 @@ async def test_one_of_two_racing_registrations_returns_the_valid_secret(
     )
     body = msgspec.json.encode({"client_id": "web", "grant_types": ["client_credentials"], "scope": "read"})
     replies = await asyncio.gather(*(client_admin.put(context, "acme", body) for _ in range(2)))
-    told = [msgspec.json.decode(reply).get("client_secret") for reply in replies]
-    assert sum(secret is not None for secret in told) == 1
+    secrets = [msgspec.json.decode(reply).get("client_secret") for reply in replies]
+    assert sum(secret is not None for secret in secrets) == 1
     stored = await log.last_from_leader(subjects.client("acme", "web"))
     assert stored is not None
-    (secret,) = [secret for secret in told if secret is not None]
+    (secret,) = [secret for secret in secrets if secret is not None]
     assert client_events.codec.decode(stored.body).state.secret_hash == digest(secret)
 
 

@@ -95,8 +95,8 @@ async def test_a_replica_behind_the_log_creates_no_keys(world: World, monkeypatc
     world.follow(one)
     await ensure_keys(one, await world.tenant(one), "ES256")
     last = await world.log.last_setting()
-    with monkeypatch.context() as impatient:
-        impatient.setattr(registry_module, "CATCH_UP_SECONDS", 0.2)
+    with monkeypatch.context() as shortened:
+        shortened.setattr(registry_module, "CATCH_UP_SECONDS", 0.2)
         with pytest.raises(Unavailable, match="behind"):
             await ensure_keys(other, unaware, "ES256")
         with pytest.raises(Unavailable, match="behind"):
@@ -129,13 +129,13 @@ async def test_a_rotation_returns_the_key_that_signs(world: World) -> None:
 
 async def test_a_rotation_overtaken_by_another_one_is_refused(world: World) -> None:
     """Its key would not sign any more."""
-    told: list[str] = []
+    kids: list[str] = []
 
     async def nobody() -> None:
         return
 
     async def rotate_elsewhere() -> None:
-        told.append(json.loads(await rotate(other, "acme", b"{}"))["kid"])
+        kids.append(json.loads(await rotate(other, "acme", b"{}"))["kid"])
 
     other, one = world.replica(Overtaken(nobody)), world.replica(Overtaken(rotate_elsewhere))
     world.follow(other)
@@ -143,4 +143,4 @@ async def test_a_rotation_overtaken_by_another_one_is_refused(world: World) -> N
     with pytest.raises(OAuthError, match="another rotation"):
         await rotate(one, "acme", b"{}")
     signing = (await world.tenant(one)).signing
-    assert signing is not None and [signing.kid] == told
+    assert signing is not None and [signing.kid] == kids

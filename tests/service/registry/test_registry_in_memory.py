@@ -287,7 +287,7 @@ def test_voided_clients_and_roles_are_reported() -> None:
     """Clients that are disabled, or were meanwhile; roles that are revoked, or were added again."""
     voided: list[tuple[str, str]] = []
     made = Registry(cast("Log", Table()), KEYS, lambda *who: voided.append(who))
-    for commit, told in (
+    for commit, reported in (
         (client(1, void_until=at(1)), False),
         (client(2, void_until=at(1)), False),
         (client(3, void_until=at(2)), True),
@@ -296,9 +296,9 @@ def test_voided_clients_and_roles_are_reported() -> None:
         (client(5, "new", disabled=True), True),
     ):
         made.apply(commit)
-        assert voided == ([("acme", commit.subject.rpartition(".")[2])] if told else [])
+        assert voided == ([("acme", commit.subject.rpartition(".")[2])] if reported else [])
         voided.clear()
-    for commit, told in (
+    for commit, reported in (
         (role(6), False),
         (role(6, revoked=True), False),
         (role(7, revoked=True), True),
@@ -306,7 +306,7 @@ def test_voided_clients_and_roles_are_reported() -> None:
         (role(9, revoked=True, name="new"), True),
     ):
         made.apply(commit)
-        assert voided == ([("acme", f"role:{commit.subject.rpartition('.')[2]}")] if told else [])
+        assert voided == ([("acme", f"role:{commit.subject.rpartition('.')[2]}")] if reported else [])
         voided.clear()
 
 

@@ -72,9 +72,9 @@ class Clocks:
         """One measurement, with these delays of request and reply."""
         asked_at = self.steady
         self.pass_(going)
-        told = self.broker
+        broker_time = self.broker
         self.pass_(coming)
-        skew.measured(asked_at, self.steady, told)
+        skew.measured(asked_at, self.steady, broker_time)
 
     def off(self) -> float:
         """The distance of the service's time from the broker's."""

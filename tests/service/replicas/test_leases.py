@@ -124,8 +124,8 @@ async def test_a_replica_that_is_behind_gets_no_lease(replica: Replica, monkeypa
     """It decides from memory again once it has applied the newest setting."""
     before = replica.registry.current_until
     replica.log.newest = 7
-    with monkeypatch.context() as impatient:
-        impatient.setattr(replicas, "LEASE_SECONDS", SOON)
+    with monkeypatch.context() as shortened:
+        shortened.setattr(replicas, "LEASE_SECONDS", SOON)
         await replica.leases.renew()
     assert replica.registry.current_until == before
     await replica.registry.apply_up_to(7)

@@ -164,8 +164,8 @@ def _deliver(world: World) -> Iterator[World]:
         if not waits:
             yield taken
             continue
-        told = replica._replace(at="stored", append=None) if is_taken else replica._replace(at="unanswered")
-        yield _with(taken, index, told)
+        answered = replica._replace(at="stored", append=None) if is_taken else replica._replace(at="unanswered")
+        yield _with(taken, index, answered)
         if world.losses:
             yield _with(taken._replace(losses=world.losses - 1), index, replica._replace(at="unanswered"))
     for index, replica in enumerate(world.replicas):

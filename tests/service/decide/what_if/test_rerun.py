@@ -154,8 +154,8 @@ class BruteForce:
             beyond = asked.generation - asked.newest
             return ((self.state.generation if self.state else None) or 0) + beyond
         for in_fact, instead in reversed(self.answers):
-            gave = isinstance(in_fact.outcome, Granted) and in_fact.outcome.generation == asked.generation
-            if gave and instead is not None and isinstance(instead.outcome, Granted):
+            issued = isinstance(in_fact.outcome, Granted) and in_fact.outcome.generation == asked.generation
+            if issued and instead is not None and isinstance(instead.outcome, Granted):
                 return instead.outcome.generation
         return None
 
