@@ -25,6 +25,8 @@ from heirloom_client.errors import (
     UnsupportedGrantType,
     UnsupportedTokenType,
 )
+from heirloom_client.stores import FileStore, KvStore, MemoryStore, Store
+from heirloom_client.token_source import TokenSource
 from heirloom_client.tokens import Code, Introspection, Tokens
 
 __all__ = [
@@ -35,17 +37,22 @@ __all__ = [
     "Device",
     "Error",
     "ExpiredToken",
+    "FileStore",
     "Introspection",
     "InvalidClient",
     "InvalidGrant",
     "InvalidRequest",
     "InvalidScope",
     "InvalidTarget",
+    "KvStore",
+    "MemoryStore",
     "NotPermitted",
     "ServerError",
     "SlowDown",
+    "Store",
     "StoreError",
     "TemporarilyUnavailable",
+    "TokenSource",
     "Tokens",
     "UnauthorizedClient",
     "Unavailable",

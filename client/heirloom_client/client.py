@@ -8,6 +8,8 @@ from heirloom_client.connections import Connections
 from heirloom_client.credentials import PrivateKey, by_access_token, by_private_key, by_secret
 from heirloom_client.device import Device
 from heirloom_client.endpoint import Endpoints
+from heirloom_client.stores import MemoryStore, Store
+from heirloom_client.token_source import TokenSource
 from heirloom_client.tokens import Code, DeviceAuthorization, Introspection, Tokens
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -74,7 +76,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         """Open the connection. Raises `InvalidClient` and `Unavailable`."""
-        await self._own.ready()
+        await self._own.link()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -172,6 +174,14 @@ class Client:
     async def metadata(self) -> dict[str, Any]:
         """The tenant's metadata (RFC 8414 §2)."""
         return await self._public.ask("metadata", {}, dict[str, Any])
+
+    def source(self, first: Tokens | None = None, *, store: Store | None = None) -> TokenSource:
+        """Access tokens of one family, refreshed in time: `await source.token()`.
+
+        `first` begins the family, and replaces what the store holds of another; without it the store's is continued.
+        All sources of one store share what they get. Raises `ValueError` if `first` has no refresh token.
+        """
+        return TokenSource(self._own, store if store is not None else MemoryStore(), first)
 
     async def _token(
         self, grant_type: str, parameters: Mapping[str, Any], *, key: str | None = None, again: bool = False

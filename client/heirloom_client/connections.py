@@ -1,7 +1,6 @@
 """The connection of each event loop: opened when it is needed, and again when it was lost."""
 
 import asyncio
-import os
 import random
 import ssl
 import weakref
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 
 from heirloom_client.credentials import Credential
 from heirloom_client.errors import Error, InvalidClient, Unavailable
+from heirloom_client.fork import renew
 from heirloom_client.link import Link
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
@@ -36,7 +36,7 @@ class Connections:
         self._name = name
         self._tls = tls
         self._forget()
-        _all.add(self)
+        renew(self)
 
     def _forget(self) -> None:
         self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Slot] = weakref.WeakKeyDictionary()
@@ -101,14 +101,5 @@ class Connections:
             await slot.link.close()
 
 
-_all: weakref.WeakSet[Connections] = weakref.WeakSet()
 _abandoned: list[object] = []
 """Held, so that nothing of the parent's is closed when it is collected."""
-
-
-def _after_fork() -> None:
-    for connections in list(_all):
-        connections.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -9,7 +9,7 @@ import msgspec
 
 from heirloom_client.connections import Connections
 from heirloom_client.errors import Error, ServerError, TemporarilyUnavailable, Unavailable, by_code
-from heirloom_client.link import ConnectionLost
+from heirloom_client.link import ConnectionLost, Link
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Endpoints:
     def __init__(self, connections: Connections, prefix: str, seconds: float) -> None:
         self._connections = connections
         self._prefix = prefix
-        self._seconds = seconds
+        self.seconds = seconds
 
     async def ask(
         self,
@@ -37,7 +37,7 @@ class Endpoints:
         it may have been carried out. Raises the `Error` that the service answered, `NotPermitted` and `Unavailable`.
         """
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + self._seconds, 0.05
+        deadline, pause = loop.time() + self.seconds, 0.05
         while True:
             try:
                 return await self._once(endpoint, parameters, kind, key, deadline - loop.time())
@@ -51,21 +51,33 @@ class Endpoints:
     async def _once(
         self, endpoint: str, parameters: Mapping[str, Any], kind: type[T], key: str | None, seconds: float
     ) -> T:
-        body = msgspec.json.encode(
-            {name: value for name, value in parameters.items() if value is not None}, order="deterministic"
-        )
         began = asyncio.get_running_loop().time()
         link = await self._connections.link(seconds)
         left = seconds - (asyncio.get_running_loop().time() - began)
         if left <= 0:
             raise Unavailable("opening the connection has taken all the time")
+        return await self.send(link, endpoint, parameters, kind, key=key, seconds=left)
+
+    async def send(  # one request, each part by its name
+        self,
+        link: Link,
+        endpoint: str,
+        parameters: Mapping[str, Any],
+        kind: type[T],
+        *,
+        key: str | None,
+        seconds: float,
+    ) -> T:
+        """Send a request once, on this connection and no other. Raises as `ask`, and `ConnectionLost`."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        body = msgspec.json.encode(given, order="deterministic")
         headers = {} if key is None else {"Idempotency-Key": key}
-        reply = await link.request(f"{self._prefix}.{endpoint}", body, headers, left)
+        reply = await link.request(f"{self._prefix}.{endpoint}", body, headers, seconds)
         return _decoded(reply.data, reply.headers or {}, kind)
 
-    async def ready(self) -> None:
+    async def link(self) -> Link:
         """Wait until a connection is open. Raises as `Connections.link`."""
-        await self._connections.link(self._seconds)
+        return await self._connections.link(self.seconds)
 
     def __repr__(self) -> str:
         return f"Endpoints({self._prefix!r})"
