@@ -90,7 +90,7 @@ async def test_a_family_continues_under_foreign_messages(world: World, last_part
     newest = await world.write(f"tokens.acme.family.f.{last_part}")
     assert isinstance(await world.refresh(1, world.elsewhere()), Granted)
     commit = codec.decode((await world.log.head(FAMILY)).stored.body)  # type: ignore[union-attr]  # there is one
-    assert commit.prev_seq == newest - 1, "chained to the commit before"
+    assert commit.prev_seq == newest - 1, "it refers to the commit before"
 
 
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
@@ -151,7 +151,7 @@ async def test_settings_and_people_can_be_changed_under_foreign_messages(world: 
         assert (await change(world.log, alice, decide)).changed
     await world.write(alice.live)
     await world.families._people.newest("acme", "alice")
-    assert isinstance(await world.open(), Refused), "whoever is blocked stays blocked"
+    assert isinstance(await world.open(), Refused), "a blocked person stays blocked"
 
 
 async def test_a_family_begins_for_a_person_under_a_foreign_message(world: World) -> None:

@@ -65,7 +65,7 @@ def test_arbitrary_bytes_are_a_request_or_an_invalid_request(body: bytes) -> Non
     "body",
     [b"", b"nope", b"[]", b"null", b'{"scope": 1}', b'{"scope": "\xff"}', b"{" * 9000, b" " * 17_000, b'{"a":1}{}'],
 )
-def test_what_is_not_a_request_is_refused(body: bytes) -> None:
+def test_a_malformed_request_is_refused(body: bytes) -> None:
     """Not JSON, not an object, wrong type, not UTF-8, too deep, too large, two documents (CONTRACT §2)."""
     with pytest.raises(OAuthError, match="invalid_request"):
         decode(body, decoder)

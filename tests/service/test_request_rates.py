@@ -86,7 +86,7 @@ def test_invented_names_share_one_rate_and_create_no_buckets(registry: Registry)
     assert spent(lambda: rates.public(next(names))) == LOOKS_PER_SECOND
     for ask in (rates.edge, rates.look, lambda name: rates.client(name, "web")):
         assert spent(ask, next(names)) == 0
-    assert rates.public("acme") != (NOBODYS, STRANGER), "a tenant that is known has its own"
+    assert rates.public("acme") != (NOBODYS, STRANGER), "a known tenant has its own rate"
     assert spent(lambda: rates.client("acme", next(names))) == LOOKS_PER_SECOND
     assert rates.client("acme", "web") == ("acme", "web") and rates.client("globex", "nobody") == ("globex", STRANGER)
     assert list(registry._tenants) == ["acme", "globex"] and len(registry._tenants["acme"].clients) == 2
@@ -123,6 +123,6 @@ def test_a_client_is_not_alone_for_a_while_after_another_requester(registry: Reg
     for asks, tenant, other in ((rates.client, "globex", ("globex", "web")), (rates.person, "acme", person)):
         assert asks(tenant, "web") == other and rates.alone() is None
         rates.client("acme", "web")
-        assert rates.alone() is None, "the other one was here just now"
+        assert rates.alone() is None, "the other one came just before"
         clock.now += COMPANY_SECONDS
         assert rates.alone() == web

@@ -51,7 +51,7 @@ class _Rates:
 
 
 class _Authentication:
-    """Accepts whatever client a request names."""
+    """Accepts the client that a request names."""
 
     async def authenticate(self, request: Request, _endpoint: str) -> Request:
         return request._replace(client_id=request.body.decode())

@@ -38,7 +38,7 @@ TICK = timedelta(microseconds=1)
 AT = START + timedelta(seconds=3)
 SOON = AT + timedelta(minutes=1)
 STATE = fold(None, OPENED, START)
-"""Of generation 0, and with an access token `0`."""
+"""A family of generation 0 with an access token `0`."""
 CODE = Code(SOON, "challenge")
 OTHER = ("https://other.example",)
 
@@ -204,7 +204,7 @@ def test_no_target_is_beyond_the_grant(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("expires_at", "lives"), [(AT + TICK, True), (AT, False), (AT - TICK, False)])
-def test_what_is_given_lives(expires_at: Any, lives: bool) -> None:
+def test_an_issued_token_is_not_expired(expires_at: Any, lives: bool) -> None:
     complaint = "" if lives else "what was given had already expired"
     for event in (replace(access(AT, "1"), expires_at=expires_at), AuthorizationCodeIssued(expires_at, "challenge")):
         holds(family_rules.a_token_lives, Case({}, event, complaint))
@@ -350,7 +350,9 @@ NOT_ASKED = "a device was given what it had not asked for"
 )
 def test_a_person_answers_for_the_device(event: Any, at: Any, complaint: str) -> None:
     assert (family_rules.a_person_answers_for_the_device(WAITING, event, at) or "") == complaint
-    assert family_rules.a_person_answers_for_the_device(STATE, event, at) is None, "no device asked: `evolve` says so"
+    assert family_rules.a_person_answers_for_the_device(STATE, event, at) is None, (
+        "without a request of a device `evolve` refuses"
+    )
 
 
 def test_a_device_that_asked_for_nothing_is_given_nothing() -> None:

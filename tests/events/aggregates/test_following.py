@@ -95,7 +95,7 @@ FIELDS: list[tuple[int, dict[str, list[Any]]]] = [
     ),
     (4, {"kind": ["access", "refresh"], "scope": ["", "write"], "expires_at": TIMES, "generation": [0]}),
 ]
-"""Of the state, and of each event of a refresh: what a field may be otherwise."""
+"""Other values for each field of the state, and of each event of a refresh."""
 CHANGES = [(place, name, value) for place, fields in FIELDS for name, values in fields.items() for value in values]
 
 

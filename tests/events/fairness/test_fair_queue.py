@@ -25,7 +25,7 @@ class Asked(RuleBasedStateMachine):
         self.under_way: list[Requester] = []
         self.waiting: dict[Requester, list[int]] = {}
         self.passed_over: Counter[tuple[Requester, Requester]] = Counter()
-        """How often (who waits, who began) the second one began, while the first one waited and might have."""
+        """How often, for (one, other), the other began while the one waited and could have begun."""
         self.number = 0
 
     def may_begin(self, requester: Requester) -> bool:
@@ -170,7 +170,7 @@ def test_a_requester_alone_has_more_places_until_another_one_comes() -> None:
     fill(queue, ("acme", "flood"))
     assert (queue.under_way, queue.waiting) == (LIMITS.of_client, 5)
     alone = ("acme", "flood")
-    assert not queue.try_begin(("acme", "flood")), "others of its own have waited longer"
+    assert not queue.try_begin(("acme", "flood")), "its earlier requests come first"
     assert len(begun(queue, 1)) == 4 and queue.under_way == LIMITS.alone
     alone = None
     assert begun(queue, 3) == [] and begun(queue, 1) == [("acme", "flood")]

@@ -292,7 +292,7 @@ async def test_only_overdue_appends_time_out(broker: Broker, monkeypatch: pytest
     assert [answer.done() for answer in answers] == [True, True, True, False]
     late = (await answers[0]).error
     assert late is not None and (late.code, late.err_code, late.description) == (408, 0, "no acknowledgement in time")
-    assert [when for when, _ in later] == [100.3 + module.ATTEMPT_SECONDS], "the ones between are answered already"
+    assert [when for when, _ in later] == [100.3 + module.ATTEMPT_SECONDS], "those between have been answered"
     now = later[0][0]
     later.pop()[1]()
     assert (await answers[3]).error is not None and later == [] and broker.appender._clock is None
@@ -370,7 +370,7 @@ async def test_waiting_appends_are_sent_together(batching: Broker) -> None:
     works = [append(batching, name) for name in "ab"]
     sent = await batching.sends(2)
     assert sent[0].headers["Nats-Batch-Id"] == sent[1].headers["Nats-Batch-Id"] != name
-    assert name.startswith("me") and "." not in name, "no other connection has such a name"
+    assert name.startswith("me") and "." not in name, "no other connection uses that name"
     batching.answers(sent[1], seq=14)
     assert await asyncio.gather(*works) == [13, 14]
 
@@ -395,7 +395,7 @@ async def test_an_aggregate_is_in_a_batch_once(batching: Broker) -> None:
     batching.answers(first[1], seq=2)
     second = await batching.sends(3)
     assert [each.body for each in second] == [b"a", b"c", b"d"]
-    assert batching.pace == [(2, 6)], "those that wait behind it are of the crowd"
+    assert batching.pace == [(2, 6)], "those that wait behind it are counted"
     batching.answers(second[2], seq=5)
     (third,) = await batching.sends(1)
     batching.answers(third, seq=6)
@@ -455,7 +455,7 @@ async def test_a_batch_that_cannot_be_sent_fails_for_all(batching: Broker, monke
     batching.refuses, batching.found = True, [None, None]
     results = await asyncio.gather(*(append(batching, name) for name in "ab"), return_exceptions=True)
     assert [str(result) for result in results] == ["the broker takes nothing now (Error)"] * 2
-    assert batching.refused == 1, "nobody tries once more alone"
+    assert batching.refused == 1, "no append is tried again alone"
     await turns()
     batching.is_at_rest()
     batching.refuses = False

@@ -20,7 +20,7 @@ MADE = LogMaker()
 MADE.open("f")
 BODY = MADE.log[0].body
 END = 3
-"""A commit, the foreign message, and another of the like."""
+"""A commit and two foreign messages."""
 
 Found = list[tuple[int, bytes]]
 

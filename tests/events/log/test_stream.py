@@ -148,7 +148,7 @@ def test_missing_settings_have_their_defaults() -> None:
     found = stream.deviations({}, {"num_replicas": 2, "deny_purge": True})
     assert found == ["deny_purge is None, must be True", "num_replicas is 1, must be at least 2"]
     assert stream.deviations({}, {"num_replicas": 1}) == []
-    assert stream.deviations({"num_replicas": 0}, {}) == [], "nobody wants any"
+    assert stream.deviations({"num_replicas": 0}, {}) == [], "no copy is required"
 
 
 def test_the_error_of_a_weak_stream_names_each_difference() -> None:
@@ -180,7 +180,7 @@ async def test_a_stream_is_created_verified_or_updated_exactly() -> None:
     connection, made = api({"config": THERE | {"max_age": 5}})
     with pytest.raises(stream.WeakStream, match="stream CHECKPOINTS is"):
         await stream.ensure_exactly(connection, THERE)
-    assert len(made.asked) == 1, "nothing is changed unless that is asked for"
+    assert len(made.asked) == 1, "nothing is changed without `mends`"
     for answers in ((refused(10047),), (MISSING, refused(10047))):
         connection, _ = api(*answers)
         with pytest.raises(jetstream_api.JetStreamMissing, match="refuses the stream TOKENS: what it was"):
@@ -197,7 +197,7 @@ async def test_a_refusal_of_the_logs_own_streams_is_reported() -> None:
 
 
 HERE = stream.configuration(stream.Required())
-"""The log's stream, and the checkpoints', as a broker has them."""
+"""The configuration of the log's stream; below, of the checkpoints'."""
 THERE = stream.configuration(stream.Required(), CHECKPOINTS)
 WITHOUT_FEED = {name: value for name, value in HERE.items() if name != "republish"}
 

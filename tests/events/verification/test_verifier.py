@@ -23,7 +23,7 @@ from tests.projections.logs import START, LogMaker, eventful_log
 
 LOG = eventful_log()
 TARGET = next(stored.seq for stored in LOG if ".family.f2." in stored.subject and b"TokenRotated" in stored.body)
-"""A rotation in the midst of a family's life."""
+"""A rotation with commits of its family before and after it."""
 
 
 def verify(log: list[StoredMessage]) -> Report:

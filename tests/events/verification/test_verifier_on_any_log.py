@@ -34,7 +34,7 @@ SUBSTITUTES = [
     (rb'"read"', b'"write"'),
     (rb"^.*$", b"{}"),
 ]
-"""What may be changed in a commit: whoever may append can write each of them."""
+"""Changes of a commit that anybody with the right to append can make."""
 
 
 @st.composite

@@ -48,7 +48,7 @@ def test_a_retired_key_verifies_nothing_after_its_last_token_has_expired(monkeyp
     for seconds, good in ((0, True), (last - 1, True), (last, False), (last + 10_000, False)):
         monkeypatch.setattr(clock, "now", lambda seconds=seconds: at(seconds))
         assert (recognise._signed(tenant, _token(key)) is not None) == good
-        assert (jwks_of(tenant)["keys"] != []) == good, "nor is it published any longer"
+        assert (jwks_of(tenant)["keys"] != []) == good, "it is not published either"
 
 
 def test_a_token_of_a_renamed_issuer_is_void() -> None:
@@ -83,4 +83,4 @@ async def test_an_access_token_is_dead_at_its_exact_expiry(monkeypatch: pytest.M
     monkeypatch.setattr(clock, "now", lambda: end - timedelta(seconds=1))
     for last[0], active in ((end - timedelta(microseconds=1), True), (end, False)):
         found = await recognise.active_in(cast("Context", parts), tenant, token)
-        assert (found is not None) == active, "dead once its family was written to by a later time"
+        assert (found is not None) == active, "dead once its family has a commit of a later time"

@@ -273,7 +273,7 @@ async def test_each_client_has_its_own_assertion_ids() -> None:
     names += [("acme", "we", "b1"), ("acme", "web1", "")]
     for first in (True, False):
         assert [await used.use(*name) for name in names] == [first] * len(names)
-    assert not [subject for subject in kept if "acme" in subject or "web" in subject], "digests alone are kept"
+    assert not [subject for subject in kept if "acme" in subject or "web" in subject], "only digests are stored"
 
 
 class _CountingLog:
@@ -501,7 +501,7 @@ async def test_a_new_secret_works_at_once_and_only_a_newer_registration_counts()
     with pytest.raises(OAuthError, match="invalid_client"):
         await authentication.prove("acme", BySecret(None, "web", "guess"))
     await authentication.prove("acme", BySecret(None, "web", "new"))
-    assert (log.looks, log.asked) == (3, {"tokens.acme.client.web"}), "the newer one is known here since the third look"
+    assert (log.looks, log.asked) == (3, {"tokens.acme.client.web"}), "the third read found the newer one"
     with pytest.raises(OAuthError, match="invalid_client"):
         await authentication.prove("acme", BySecret(None, "web", "secret"))
 
@@ -566,7 +566,9 @@ async def test_the_edge_adds_the_client_to_a_request() -> None:
     named = b'{"client_id":"app"}'
     assert (await authentication.authenticate(Request("acme", "", named, {}), "token")).client_id == "app"
     by_login = Request("acme", "", named, headers)
-    assert (await authentication.authenticate(by_login, "authorize")).client_id == "web", "there it names another"
+    assert (await authentication.authenticate(by_login, "authorize")).client_id == "web", (
+        "there it names another client"
+    )
     with pytest.raises(OAuthError, match="invalid_client"):
         await authentication.authenticate(Request("acme", "", named, {}), "introspect")
     with pytest.raises(OAuthError, match="invalid_client"):

@@ -159,7 +159,7 @@ async def test_a_client_may_use_only_its_own_subjects_and_inbox(world: World) ->
         "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web")),
     }
     assert (world.offered, world.opened, world.counted) == ([ConnectOptions("acme.web")], [], [("acme", "web")])
-    assert not world.confirmed, "nothing can have changed since"
+    assert not world.confirmed, "no time has passed since the admission"
 
 
 async def test_a_persons_token_may_introspect_and_revoke_but_not_issue(world: World) -> None:
@@ -219,7 +219,7 @@ async def test_every_refusal_has_the_same_response(
     caplog.set_level(logging.INFO)
     answer = await world.answer(Message())
     assert answer == {"aud": "SERVER", "sub": USER, "nats": REFUSAL}
-    assert not world.opened, "a connection that is not let in holds nothing"
+    assert not world.opened, "a refused connection has no token"
     (record,) = caplog.records
     assert record.getMessage().startswith("a connection was refused")
     assert (record.exc_info is not None) == isinstance(why, ZeroDivisionError)

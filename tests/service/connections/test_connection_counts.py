@@ -131,7 +131,7 @@ async def _follow(steps: list[str]) -> None:
             assert len(servers.open) <= 2 and not servers.kicked
         servers.is_slow = False
         servers.answering.release()
-        assert await admitted(counts, "acme", "web") == (len(servers.open) < 2), "and whoever left made room"
+        assert await admitted(counts, "acme", "web") == (len(servers.open) < 2), "and closed connections make room"
         await counts.stop()
 
 

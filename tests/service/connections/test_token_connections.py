@@ -168,7 +168,7 @@ async def test_revocations_missed_while_the_broker_was_away(world: World) -> Non
     world.answers = [ONE_ENDED]
     for _ in range(5):
         await asyncio.sleep(0)
-    assert world.ended == [] and world.answers, "nothing is looked at while nothing was missed"
+    assert world.ended == [] and world.answers, "without a reconnect nothing is checked"
     bus.stats["reconnects"] += 1
     async with asyncio.timeout(5):
         while not world.ended:

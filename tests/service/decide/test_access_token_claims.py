@@ -57,7 +57,7 @@ def test_the_latest_token_has_the_scope_it_was_issued_with() -> None:
     narrower = given(opened(), (TokenIssued("access", "read", ("aud",), at(300), jti="latest"),))
     assert matches(narrower, GENUINE._replace(jti="latest", scope="read"))
     assert not matches(narrower, GENUINE._replace(jti="latest"))
-    assert matches(narrower, GENUINE), "an earlier one may have had all of the family's"
+    assert matches(narrower, GENUINE), "an earlier one may have had the family's scope"
 
 
 def test_a_family_without_tokens_matches_none() -> None:

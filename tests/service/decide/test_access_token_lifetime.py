@@ -32,7 +32,7 @@ def test_a_token_lives_as_long_as_expires_in_promises(fraction: int, ttl: int, l
     assert (answered + timedelta(seconds=promised)).timestamp() <= exp or promised == 0
     assert promised <= ttl and (promised == ttl or late > 500_000)
     assert now.timestamp() + ttl < exp < now.timestamp() + ttl + 2
-    assert access.expires_at == clock.of(exp), "the log and the token say the same"
+    assert access.expires_at == clock.of(exp), "the log and the token agree"
 
 
 @pytest.mark.parametrize(("fraction", "more"), [(1, 1), (499_999, 1), (500_000, 1), (500_001, 2), (999_999, 2)])

@@ -393,4 +393,4 @@ def test_a_code_gives_no_more_than_its_client_may_have_now() -> None:
     elsewhere = replace(RULES, audiences=("https://elsewhere.example",))
     assert refusal(redeem_code(with_code(), redeeming_code(rules=elsewhere))) == "invalid_target"
     without = replace(with_code(), scope="")
-    assert isinstance(redeem_code(without, redeeming_code()).outcome, Granted), "there is nothing to lose"
+    assert isinstance(redeem_code(without, redeeming_code()).outcome, Granted), "a grant without scope loses none"

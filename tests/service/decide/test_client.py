@@ -233,8 +233,8 @@ async def test_no_replicas_clock_is_still_in_the_void_second(monkeypatch: pytest
     monkeypatch.setattr(asyncio, "sleep", sleep)
     void_until = await client._second_over()
     fastest, slowest = began + apart, now[0] - apart
-    assert int(fastest.timestamp()) <= void_until.timestamp(), "what was given before is void"
-    assert int(slowest.timestamp()) > void_until.timestamp(), "what is given from now on is not"
+    assert int(fastest.timestamp()) <= void_until.timestamp(), "earlier tokens are void"
+    assert int(slowest.timestamp()) > void_until.timestamp(), "later ones are not"
 
 
 async def test_enabling_an_enabled_client_changes_nothing(world: World) -> None:

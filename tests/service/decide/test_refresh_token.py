@@ -273,7 +273,7 @@ def test_a_narrower_scope_holds_for_one_request_or_stays() -> None:
     state = after(given(opened()), redeeming(0, rules=replace(RULES, scope_narrowing="sticky"), scope="write"))
     rules = replace(RULES, scope_narrowing="sticky", scope="read offline_access")
     granted = redeem(state, redeeming(1, 2, rules=rules)).outcome
-    assert isinstance(granted, Granted) and granted.access.scope == "read offline_access", "never an empty one"
+    assert isinstance(granted, Granted) and granted.access.scope == "read offline_access", "the scope is never empty"
     refused = redeem(given(opened()), redeeming(0, scope="read admin"))
     assert refusal(refused) == "invalid_scope" and refused.events == ()
 
@@ -341,11 +341,11 @@ def test_a_forged_token_is_recorded_at_every_endpoint() -> None:
         at_revoke = revoke_refresh_token(state, RevokeRefreshToken("web", generation, "a test"))
         for decision in (at_token, at_revoke):
             assert [type(event) for event in decision.events] == [ForgeryDetected, FamilyRevoked]
-        assert isinstance(at_revoke.outcome, Done), "whoever revokes is told nothing (RFC 7009 §2.2)"
+        assert isinstance(at_revoke.outcome, Done), "a revocation discloses nothing (RFC 7009 §2.2)"
 
 
 APART = timedelta(seconds=60)
-"""How far two replicas' clocks may be apart."""
+"""The tolerated difference of two replicas' clocks."""
 
 
 def revoking(jti: str, seconds: float, client_id: str = "web") -> RevokeAccessToken:
@@ -422,4 +422,4 @@ def test_a_grant_gives_no_more_than_its_client_may_have_now(
     assert refusal(decision) == answer
     assert is_accepted(state, rules, at(1)) == (asked is not None)
     revoked = [type(event) for event in decision.events]
-    assert revoked == ([FamilyRevoked] if "required_acr" in changes else []), "nothing else is a fact of the family's"
+    assert revoked == ([FamilyRevoked] if "required_acr" in changes else []), "no other refusal appends anything"

@@ -225,7 +225,7 @@ async def test_a_broker_starts_anew_under_replicas_that_go_on(
     assert await _again(one, "waits") == "expired_token"
     assert await _again(other, "approved") == "ok"
     assert await other.answer("waits") == "invalid_grant"
-    assert await one.guesses.count(TENANT, "login", "mallory"), "what was counted is gone as well"
+    assert await one.guesses.count(TENANT, "login", "mallory"), "the counts are gone as well"
     await other.begin("new")
     assert await one.answer("new") == "ok" and await other.poll("new") == "ok"
 

@@ -30,7 +30,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "auth_time": (int,),
     "resource": (str, list),
 }
-"""Of the parameters that are not strings; lists are of strings."""
+"""The types of the parameters that are not strings; lists contain strings."""
 VALUES: tuple[Any, ...] = ("x", 7, 1.5, True, {"x": "y"}, ["x"], [7], [None], [["x"]])
 EACH = [
     pytest.param(request, name, id=f"{request.__name__}-{name}")

@@ -42,7 +42,7 @@ AUDIENCE = ("https://acme.example",)
 SCOPE = "read offline_access"
 VERIFIER = "v" * 43
 OTHER_SEED = "another"
-"""Who has the keyring and not the log makes tokens with some seed: their short tag is right, their long tag is not."""
+"""A thief of the keyring alone makes tokens with another seed: with a right short tag and a wrong long tag."""
 
 
 class World:

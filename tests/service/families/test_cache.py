@@ -90,7 +90,7 @@ def test_it_never_holds_more_bytes_than_it_may(taken: list[tuple[Any, ...]]) -> 
                 entry = model.find(key)
                 assert cache.get(key) == (None if entry is None else family(entry.seq, entry.body))
                 if entry is not None and entry.is_remote:
-                    model.forget(key)  # whoever has decoded it appends the next, or reads the log
+                    model.forget(key)  # after decoding it, a replica appends the next commit or reads the log
         assert (cache.bytes, len(cache), cache.evicted) == (held(model.entries), len(model.entries), gone)
         assert cache.bytes <= MAX_BYTES
     for entry in model.entries:

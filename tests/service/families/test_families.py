@@ -326,7 +326,7 @@ async def test_a_decision_and_its_commit_agree(replicas: tuple[Replica, Replica]
     remembered = LoadedFamily(refreshed.expected, digest(body), second.state, False, at=at, size=len(body))
     assert one.families.cache.get(("acme", "f1")) == remembered
     assert one.families.counters.conflicts == 0 and one.families.counters.rotated == 1
-    assert one.reads == [aggregate, aggregate], "none but ours: what is new, or remembered, is not read"
+    assert one.reads == [aggregate, aggregate], "only the test reads: new and cached families are not read"
 
 
 async def test_a_decision_without_events_has_no_sequence(replicas: tuple[Replica, Replica]) -> None:

@@ -106,7 +106,7 @@ async def test_a_new_family_is_appended_with_the_persons_guard_and_without_a_rea
     """Later commits have no guard; a replica without the family reads it first, and causes no conflict."""
     world = World()
     one, other = world.replica(), world.replica()
-    assert isinstance(one.buckets, Buckets) and one.buckets is not other.buckets, "each counts by itself"
+    assert isinstance(one.buckets, Buckets) and one.buckets is not other.buckets, "each replica has its own"
     await one.decide("acme", "f1", "client:web", begun, new=True)
     guard = subjects.subject(*ALICE).filter, 7
     assert world.asked == [("known", *ALICE), ("append", guard)]

@@ -131,7 +131,7 @@ class Family(RuleBasedStateMachine):
     def _take(self, decision: Decision) -> None:
         if decision.events:
             self.events_after_death += len(decision.events) if self.dead else 0
-            assert fold_and_check(self.state, decision.events, self.now)[1] is None, "a history of ours keeps the rules"
+            assert fold_and_check(self.state, decision.events, self.now)[1] is None, "our histories keep the rules"
             self.state = fold(self.state, decision.events, self.now)
 
     def _expected(self, generation: int, key: str | None, scope: str | None) -> str:

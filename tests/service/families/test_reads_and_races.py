@@ -166,7 +166,7 @@ async def test_the_rights_of_a_familys_client_are_not_read_from_a_stale_cache(
 
 
 def _reactor(log: Log, barrier: Any, connection: Any = None) -> Reactor:
-    """One whose replicas' barrier is this."""
+    """A context whose replicas have this barrier."""
     context = SimpleNamespace(log=log, replicas=SimpleNamespace(barrier=barrier))
     return Reactor(
         connection or cast("Any", SimpleNamespace(jetstream=lambda **_: None)), cast("AdminContext", context)

@@ -121,7 +121,9 @@ async def test_a_rotation_returns_the_key_that_signs(world: World) -> None:
     context = world.replica(Overtaken(nobody))
     world.follow(context)
     tenant = await world.tenant(context)
-    assert tenant.signing is not None and tenant.signing.kid == newest, "of two equals, that of the newer secret signs"
+    assert tenant.signing is not None and tenant.signing.kid == newest, (
+        "of two equal numbers, the key of the newer secret signs"
+    )
     named = json.loads(await rotate(context, "acme", b"{}"))["kid"]
     assert tenant.signing is not None and tenant.signing.kid == named
     assert _standing(tenant)[2:] == [(3, "retired"), (3, "retired"), (4, "active"), (5, "next")]

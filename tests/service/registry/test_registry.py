@@ -141,7 +141,7 @@ async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) ->
     tenant = await _known(world)
     await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
     remembered = await world.registry.client(tenant, "web")
-    assert remembered is not None and not remembered.state.disabled, "by its lease it may"
+    assert remembered is not None and not remembered.state.disabled, "its lease permits that"
     world.registry.current_until = float("-inf")
     read = await world.registry.client(tenant, "web")
     assert read is not None and read.state.disabled
@@ -152,7 +152,7 @@ async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: W
     configured = tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
     await _settle(world, subjects.tenant("acme"), configured)
     found = await world.registry.tenant("acme")
-    assert found is not None and found.settings.access_token_ttl == 1, "by its lease it may"
+    assert found is not None and found.settings.access_token_ttl == 1, "its lease permits that"
     world.registry.current_until = float("-inf")
     found = await world.registry.tenant("acme")
     assert found is not None and found.settings.access_token_ttl == 2

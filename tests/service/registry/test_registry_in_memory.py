@@ -232,7 +232,7 @@ def test_a_tenants_settings_apply_to_all_its_clients() -> None:
     assert rules.audiences == ("https://acme.example",)
     made.apply(tenant(2, TenantSettings(access_token_ttl=10_000)))
     made.apply(tenant(1, TenantSettings(access_token_ttl=10_000)))
-    assert acme.longest_ttl == 9000 and acme.configured == configured, "it is not newer than what is known"
+    assert acme.longest_ttl == 9000 and acme.configured == configured, "it is not newer than the known one"
     made.apply(tenant(3, TenantSettings(access_token_ttl=10_000)))
     assert acme.longest_ttl == 10_000 and acme.clients["web"].rules.access_token_ttl == 10_000
 

@@ -21,7 +21,7 @@ from service.registry.registry import Registry
 from tests.service.decide.given import START
 
 TTLS = st.none() | st.integers(1, 5) | st.integers(1_000, 1_005)
-"""Seconds; None is not set. Some are longer than the default and some are shorter."""
+"""Lifetimes in seconds, longer and shorter than the default; None if not set."""
 CHANGES = st.lists(st.tuples(st.sampled_from(["tenant", "client"]), TTLS) | st.just(("disabled", None)), max_size=8)
 
 

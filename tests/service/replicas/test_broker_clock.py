@@ -102,7 +102,7 @@ def test_all_replicas_decide_by_one_clock(clocks: Clocks, ahead: float) -> None:
     assert clocks.off() < 0.001
     clocks.pass_(0.9)
     clocks.ahead = -ahead
-    assert clocks.off() < 0.001, "nobody sets the service's time between two measurements"
+    assert clocks.off() < 0.001, "the service's time is set only by measurements"
 
 
 def test_a_slow_reply_moves_no_clock(clocks: Clocks) -> None:
@@ -188,7 +188,7 @@ def test_a_jump_of_the_brokers_clock_is_not_followed(clocks: Clocks) -> None:
     lines = journal_of(clocks, skew, 0, 0)
     assert len(lines) == 1 and "the broker's clock jumped by 3600.0 s" in lines[0]
     assert skew.wrong == 2 and "jumped" in str(skew.obstacle())
-    assert abs(clocks.off() - 3600) < 1, "the service's time is not taken there"
+    assert abs(clocks.off() - 3600) < 1, "the service's time does not follow"
     with pytest.raises(OAuthError, match="clock"):
         skew.require()
     jump(clocks, -1)

@@ -25,7 +25,7 @@ from tests.broker import Broker
 
 SEAL = Seal(Keyring({1: bytes(32)}))
 SOON = 0.2
-"""Seconds. The lease and the longest request of these tests, where a test waits for them."""
+"""The lease and the longest request, in seconds, in tests that wait for them."""
 
 
 class SlowLog:
@@ -257,8 +257,8 @@ async def test_a_replica_knows_whether_it_is_alone(nats_server: Broker, replica:
         assert not replica.leases.is_alone() and not other.leases.is_alone()
         await replica.leases.barrier(0)
         for leases in (replica.leases, other.leases):
-            assert len(leases._tasks) == 1, "the one that keeps the lease; what was asked is done"
-    assert await replica.leases.holders() == [replica.leases.replica_id], "who stops gives back its own lease alone"
+            assert len(leases._tasks) == 1, "only the task that renews the lease is left"
+    assert await replica.leases.holders() == [replica.leases.replica_id], "a stopped replica returns only its own lease"
     await replica.leases.renew()
     assert replica.leases.is_alone()
 

@@ -114,7 +114,7 @@ async def test_a_failing_count_fails_once_for_all_who_wait_for_it(
         outcomes = await asyncio.gather(*begun, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, *[Unavailable] * 63]
     assert asked == ["INFO"]
-    assert one._stream.ask == ask and await one.add("acme", "f", ASKED, 100), "the next one counts anew"
+    assert one._stream.ask == ask and await one.add("acme", "f", ASKED, 100), "the next one is counted again"
 
 
 async def test_waiting_devices_are_in_memory_bounded_and_expire(

@@ -62,9 +62,9 @@ class Replica(NamedTuple):
     number: int = 0
     at: Literal["idle", "read", "read the old", "answer", "sent", "unanswered", "look", "stored"] = "idle"
     began_in: tuple[int, bool] = (0, False)
-    """What it knew when the request began: the book, and whether that one was closing."""
+    """The book that it knew when the request began, and whether that was closing."""
     ended_before: frozenset[str] = frozenset()
-    """Whose end had been acknowledged when the request began."""
+    """The families whose end was acknowledged when the request began."""
     head: Entry | None = None
     target: int = 0
     next_exists: bool = False
@@ -88,7 +88,7 @@ class World(NamedTuple):
     next_seq: int = 2
     read_next_seq: int = 0
     fenced: int = 0
-    """The book whose barrier this closer has seen pass; a crash forgets it."""
+    """The book whose barrier has passed, as this closer knows; a crash forgets it."""
     wire: frozenset[Append] = frozenset()
     ended: frozenset[str] = frozenset()
     fault: Fault = ""

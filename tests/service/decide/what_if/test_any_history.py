@@ -49,7 +49,7 @@ LATE_REUSE = [
     *[("wait", 1), ("present", 0, None, None), ("configure", {"required_acr": ("mfa",)})],
     *[("other", "cut off"), ("present", 1, None, None)],
 ]
-"""A reuse after the end, of a family that would have lived: it leaves `TokenReuseDetected` alone."""
+"""A reuse after the end of a family that would have lived; its only event is `TokenReuseDetected`."""
 
 
 @settings(max_examples=300, deadline=None)

@@ -26,7 +26,7 @@ AUDIENCE = ("https://acme.example",)
 
 def committed(state: FamilyState, decision: Decision, actor: str = "client:web") -> FamilyCommit:
     """The commit of this decision."""
-    assert decision.events, "nothing was written"
+    assert decision.events, "no events"
     return Commit(1, "a commit", START, actor, None, 0, decision.events, fold(state, decision.events, at(1)))
 
 

@@ -53,7 +53,7 @@ from tests.service.decide.given import (
 )
 
 ENDS = (FamilyRevoked, TokenReuseDetected)
-"""What a refused presentation leaves: the end, or, of one that comes after it, the reuse alone."""
+"""The events of a refused presentation: the end, or after the end only the reuse."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -250,7 +250,7 @@ GRACE = {"refresh_token_grace": 10}
 FREE, BOUND = ({"require_offline_access": required} for required in (False, True))
 LESS = {"scope": "read"}
 AGAIN = ("present", 1, None, "write")
-"""The parent once more, for another scope: within the grace time that is one more access token."""
+"""The parent again, for another scope: within the grace time it gets another access token."""
 
 
 @pytest.mark.parametrize(
