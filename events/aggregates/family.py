@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from events.aggregates.commit import Codec, Commit, Time, type_of
+from events.aggregates.settings import GrantType
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
 
@@ -19,8 +20,8 @@ MAX_RECORDED_AFTER_END = 3
 MAX_REVOKED_TOKENS = 100
 """How many of a family's valid access tokens may be revoked singly: every commit of the family lists them."""
 
-CLIENT_GRANT = "client_credentials"
-DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+CLIENT_GRANT: GrantType = "client_credentials"
+DEVICE_GRANT: GrantType = "urn:ietf:params:oauth:grant-type:device_code"
 
 RevocationReason: TypeAlias = Literal[
     "reuse_detected",

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
+from events.aggregates.family import CLIENT_GRANT, DEVICE_GRANT
+from events.aggregates.settings import TOKEN_EXCHANGE
 from service.context import Caller, Context
 from service.endpoints.grants import authorization_code, client_credentials, device_code, refresh_token, token_exchange
 from service.endpoints.grants.token_request import TokenRequest, decoder
@@ -13,9 +15,9 @@ Grant = Callable[[Caller, Request, TokenRequest], Awaitable[bytes]]
 GRANTS: dict[str, Grant] = {
     "refresh_token": refresh_token.handle,
     "authorization_code": authorization_code.handle,
-    "client_credentials": client_credentials.handle,
-    "urn:ietf:params:oauth:grant-type:device_code": device_code.handle,
-    "urn:ietf:params:oauth:grant-type:token-exchange": token_exchange.handle,
+    CLIENT_GRANT: client_credentials.handle,
+    DEVICE_GRANT: device_code.handle,
+    TOKEN_EXCHANGE: token_exchange.handle,
 }
 
 
