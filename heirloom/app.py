@@ -33,6 +33,7 @@ from heirloom.tracing import setup
 from heirloom.tracing.setup import TracedParts
 from service.accounts import ACCOUNTS, ANYBODY, AccountConnection
 from service.admin.operations import ORDERS_PER_SECOND, serve_admin
+from service.broker_accounts import ROLE_ACCOUNTS
 from service.clients.assertion import BUCKET, UsedAssertions
 from service.clients.authentication import ClientAuthentication
 from service.connections.admission import Admission
@@ -234,7 +235,7 @@ async def _connected(
     else:
         asking = {name: await connected(answering_role(name), f"heirloom {name.lower()}") for name in ASKING}
         answering = [AccountConnection(asking[account], callers) for account, callers in ACCOUNTS.items()]
-        admin = AccountConnection(asking["OPERATORS"], ACCOUNTS["OPERATORS"])
+        admin = AccountConnection(asking[ROLE_ACCOUNTS["operator"]], ACCOUNTS[ROLE_ACCOUNTS["operator"]])
     leaving.callback(failure.cancel)  # a connection that we close is no failure
     return _Buses(log_bus, inquiry, callout, answering, admin)
 

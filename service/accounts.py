@@ -1,49 +1,11 @@
-"""The table of endpoints, and the accounts of the broker: the callers of each, and their subjects (ADR 0036)."""
+"""The accounts of the broker: the callers of each, and where their replies may go (ADR 0036)."""
 
 from typing import NamedTuple
 
 from events.bus.connection import Connection
 from events.bus.own_inbox import OwnInbox, of_anybody, of_client, of_person, of_role
-from service.endpoints import authorize, device_authorization, discovery, introspect, issue, revoke, token
-from service.received_request import Endpoint, Row
-
-
-def _of_client(name: str, handle: Endpoint, *, read_only: bool = False) -> Row:
-    return Row(name, name, f"oauth.*.client.*.{name}", handle, "subject", read_only)
-
-
-def _public(name: str, handle: Endpoint) -> Row:
-    return Row(name, name, f"oauth.*.public.{name}", handle, "nobody", read_only=True)
-
-
-ENDPOINTS: dict[str, Row] = {
-    row.name: row
-    for row in (
-        _of_client("token", token.handle),
-        _of_client("issue", issue.handle),
-        _of_client("authorize", authorize.handle),
-        _of_client("device_authorization", device_authorization.handle),
-        _of_client("revoke", revoke.handle),
-        _of_client("introspect", introspect.handle, read_only=True),
-        _public("jwks", discovery.jwks),
-        _public("metadata", discovery.metadata),
-    )
-}
-FOR_PERSONS = ("introspect", "revoke")
-"""The endpoints for connections that a person's token has opened."""
-_PUBLIC = ("jwks", "metadata")
-
-
-def endpoints() -> dict[str, Row]:
-    """All rows by name: the table, every endpoint of a client once more for the edge, and those `FOR_PERSONS`."""
-    edge = [_at_edge(row) for row in ENDPOINTS.values() if row.proved_by == "subject"]
-    persons = [ENDPOINTS[name]._replace(name=f"person-{name}", proved_by="person") for name in FOR_PERSONS]
-    return ENDPOINTS | {row.name: row for row in (*edge, *persons)}
-
-
-def _at_edge(row: Row) -> Row:
-    subject = f"oauth.*.edge.{row.endpoint}"
-    return row._replace(name=f"edge-{row.endpoint}", subject=subject, proved_by="request")
+from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, ROLE_ACCOUNTS
+from service.endpoint_table import endpoints
 
 
 def _names(*proofs: str) -> tuple[str, ...]:
@@ -58,12 +20,12 @@ class Callers(NamedTuple):
 
 
 ACCOUNTS: dict[str, Callers] = {
-    "USERS": Callers(_names("subject", "nobody"), of_client),
-    "PERSONS": Callers(_names("person", "nobody"), of_person),
-    "OPERATORS": Callers(_PUBLIC, of_role("operator")),
-    "AUDITORS": Callers(_PUBLIC, of_role("auditor")),
-    "EDGES": Callers(_names("request", "nobody"), of_role("edge")),
-    "RESOURCES": Callers(("edge-introspect", *_PUBLIC), of_role("resource")),
+    CLIENTS_ACCOUNT: Callers(_names("subject", "nobody"), of_client),
+    PERSONS_ACCOUNT: Callers(_names("person", "nobody"), of_person),
+    ROLE_ACCOUNTS["operator"]: Callers(_names("nobody"), of_role("operator")),
+    ROLE_ACCOUNTS["auditor"]: Callers(_names("nobody"), of_role("auditor")),
+    ROLE_ACCOUNTS["edge"]: Callers(_names("request", "nobody"), of_role("edge")),
+    ROLE_ACCOUNTS["resource"]: Callers(("edge-introspect", *_names("nobody")), of_role("resource")),
 }
 """The accounts of `heirloom.broker.roles`."""
 

@@ -14,10 +14,11 @@ from events.bus.headers import legible
 from events.fairness.fair_queue import FairQueue, Limits, Requester
 from events.strict_json import MAX_PAYLOAD
 from events.task_set import TaskSet
-from service.accounts import AccountConnection, endpoints
+from service.accounts import AccountConnection
 from service.answer_times import AnswerTimes
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
+from service.endpoint_table import endpoints
 from service.errors import OAuthError
 from service.json_log import JsonLog
 from service.received_request import Received

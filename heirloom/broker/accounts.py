@@ -6,12 +6,13 @@ from events.strict_json import MAX_PAYLOAD
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.quoted import quoted
 from heirloom.broker.roles import API, LOG_ACCOUNT, LOG_API, ROLES, SHOWN, STREAMS, SYSTEM, Role, inbox
+from service.broker_accounts import ROLE_ACCOUNTS
 from service.registry.named_role import below
 
 SYSTEM_ACCOUNT = "SYS"
 MAX_SUBSCRIPTIONS = 32
 """For each connection in the accounts of callers; the broker closes a connection that subscribes to more."""
-UNBOUNDED = ("OPERATORS", "AUDITORS")
+UNBOUNDED = (ROLE_ACCOUNTS["operator"], ROLE_ACCOUNTS["auditor"])
 """Accounts whose answers are longer than `MAX_PAYLOAD`, which would bound answers, too; the broker allows 1 MiB."""
 ANSWERED_BY_SEVERAL = (
     *(f"{API}.DIRECT.GET.{stream}" for stream in STREAMS),

@@ -10,13 +10,10 @@ from typing import NamedTuple
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
 from events.log.stream import REVOKED, REVOKED_STORED
+from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS, ROLE_ACCOUNTS
 
 LOG_ACCOUNT = "HEIRLOOM"
 """The account of JetStream and the log."""
-CLIENTS_ACCOUNT = "USERS"
-"""Registered clients, each with a user JWT that the service signs."""
-PERSONS_ACCOUNT = "PERSONS"
-"""Callers that connect with a person's access token, also with a signed user JWT."""
 PROJECTORS_ACCOUNT, NOTARIES_ACCOUNT = "PROJECTORS", "NOTARIES"
 """The accounts of the projector's and the notary's connections to the log.
 
@@ -109,7 +106,7 @@ OWN: dict[str, Role] = {
     # the projector's: to the log, and to callers
     "projector": Role(PROJECTORS_ACCOUNT, publish=_reads(STREAM, LOG_API)),
     "audit": Role(LOG_ACCOUNT, publish=(f"{inbox('inquiry')}.>",), subscribe=("audit.>",)),
-    "audit-auditors": Role("AUDITORS", publish=(INBOXES,), subscribe=("audit.>",)),
+    "audit-auditors": Role(ROLE_ACCOUNTS["auditor"], publish=(INBOXES,), subscribe=("audit.>",)),
     "notary": Role(NOTARIES_ACCOUNT, publish=(*_reads(STREAM, LOG_API), *_reads(CHECKPOINTS, LOG_API), CHECKPOINT)),
     # `heirloom up` itself, for its brokers; `heirloom backup` and `heirloom restore`
     "keeper": Role(LOG_ACCOUNT, publish=(f"{API}.INFO", JSZ)),
@@ -128,9 +125,9 @@ OWN: dict[str, Role] = {
 """The service's own connections and commands."""
 
 SHOWN: dict[str, Role] = {
-    "operator": Role("OPERATORS", publish=("admin.>", "oauth.*.public.>")),
+    "operator": Role(ROLE_ACCOUNTS["operator"], publish=("admin.>", "oauth.*.public.>")),
     "auditor": Role(
-        "AUDITORS",
+        ROLE_ACCOUNTS["auditor"],
         publish=(
             "audit.>",
             "oauth.*.public.>",
@@ -139,9 +136,9 @@ SHOWN: dict[str, Role] = {
             *(f"{LOG_API}.DIRECT.GET.{stream}.>" for stream in STREAMS),
         ),
     ),
-    "edge": Role("EDGES", publish=("oauth.*.edge.>", "oauth.*.public.>")),
+    "edge": Role(ROLE_ACCOUNTS["edge"], publish=("oauth.*.edge.>", "oauth.*.public.>")),
     "resource": Role(
-        "RESOURCES",
+        ROLE_ACCOUNTS["resource"],
         publish=("oauth.*.edge.introspect", "oauth.*.public.>", f"{LOG_API}.DIRECT.GET.{STREAM}.{REVOKED}"),
         subscribe=(REVOKED,),
     ),
@@ -150,7 +147,7 @@ SHOWN: dict[str, Role] = {
 
 CLIENTS_ASK = ("oauth.*.client.>", "oauth.*.public.>")
 """The requests of the clients' account; a client's own permissions name its tenant and itself."""
-PERSONS_ASK = ("oauth.*.client.*.introspect", "oauth.*.client.*.revoke", "oauth.*.public.>")
+PERSONS_ASK = (*(f"oauth.*.client.*.{endpoint}" for endpoint in PERSONS_ENDPOINTS), "oauth.*.public.>")
 """The requests of the persons' account, by which the broker itself shows that the client did not send them."""
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from events.aggregates.subjects import CHECKPOINT, REGISTRY, STREAM
 from heirloom.broker.roles import API, BESIDE, GUESSES, LOG_API, REACTOR, ROLES, STREAMS, WAITING, Role, inbox
 from projections.queries.requests import QUEUE as AUDIT_QUEUE
-from service.accounts import endpoints
 from service.admin.operations import OPERATIONS
 from service.admin.operations import QUEUE as ADMIN_QUEUE
 from service.connections import auth_callout
+from service.endpoint_table import endpoints
 from service.replicas import appended
 from service.server import QUEUE
 

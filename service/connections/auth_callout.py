@@ -20,9 +20,9 @@ from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.log.jetstream_api import Unavailable
 from events.task_set import TaskSet
 from service import clock
+from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS
 from service.connections.admission import Admission, Admitted, ConnectOptions
 from service.connections.connection_counts import ConnectionCounts
-from service.connections.disconnect import ACCOUNT, PERSONS_ACCOUNT
 from service.connections.token_connections import TokenConnections
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_id
@@ -39,8 +39,6 @@ LIMITS = Limits(
 """Connections that are decided on, and that wait for it: in all, and of one host."""
 ANSWER_WITHIN_SECONDS = 2.5
 """A little less than the broker's time limit. A connection that gets no response tries again after that."""
-CLIENT_ONLY_ENDPOINTS = ("issue", "authorize", "token", "device_authorization")
-"""Endpoints that are not for the holder of a person's token, which may only introspect and revoke tokens."""
 
 UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
 """nats-server ignores the limits of such a JWT; the account has limits (`heirloom.broker.accounts`)."""
@@ -169,16 +167,14 @@ class Callout:
             return self._sign({"aud": role.account, "sub": user, "name": role.user, "nats": rights})
         own, inbox = f"oauth.{tenant}.client.{client_id}", f"_INBOX.{tenant}.{client_id}"
         own_inboxes = [f"{inbox}.{name}" for name in inboxes] or [inbox]
+        requests = [f"{own}.{endpoint}" for endpoint in PERSONS_ENDPOINTS] if inboxes else [f"{own}.>"]
         permissions = {
-            "pub": {
-                "allow": [f"{own}.>", f"oauth.{tenant}.public.>"],
-                "deny": [f"{own}.{endpoint}" for endpoint in CLIENT_ONLY_ENDPOINTS] if inboxes else [],
-            },
+            "pub": {"allow": [*requests, f"oauth.{tenant}.public.>"]},
             "sub": {"allow": [subject for own in own_inboxes for subject in below(own)]},
         }
         ends = {} if token_connection is None else {"exp": token_connection.until}
         name = f"{tenant}/{client_id}" if token_connection is None else token_connection.user
-        account = PERSONS_ACCOUNT if inboxes else ACCOUNT
+        account = PERSONS_ACCOUNT if inboxes else CLIENTS_ACCOUNT
         rights = permissions | UNLIMITED | _kind("user")
         return self._sign({"aud": account, "sub": user, "name": name, "nats": rights} | ends)
 

@@ -16,13 +16,12 @@ from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
 from events.task_set import TaskSet
+from service.broker_accounts import CLIENTS_ACCOUNT
 from service.clock import FOR_EVER
 from service.registry.registry import Registry
 
 log = logging.getLogger("heirloom.callout")
 
-ACCOUNT, PERSONS_ACCOUNT = "USERS", "PERSONS"
-"""The broker's accounts for clients, and for holders of a person's token. A user's name there begins `<tenant>/`."""
 ASK = "$SYS.REQ.SERVER.PING.CONNZ"
 PAGE_SIZE = 256
 KICK_DELAY_SECONDS = 0.5
@@ -45,7 +44,7 @@ class Listed(NamedTuple):
     cid: int
     user: str
     start: str
-    account: str = ACCOUNT
+    account: str = CLIENTS_ACCOUNT
 
     @property
     def began(self) -> datetime:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from events.aggregates.role import RoleKind, RoleState
 from events.aggregates.subjects import ROLE_NAME, STREAM, TENANT
 from service import clock
+from service.broker_accounts import ROLE_ACCOUNTS
 
 
 class Holder(NamedTuple):
@@ -63,7 +64,7 @@ class NamedRole(NamedTuple):
     @property
     def account(self) -> str:
         """Its account at the broker."""
-        return ACCOUNTS[self.role]
+        return ROLE_ACCOUNTS[self.role]
 
     def publish(self) -> list[str]:
         """The subjects to which it may publish."""
@@ -114,16 +115,8 @@ def bound_of_role(tenant: str, client_id: str) -> int | None:
     """
     if client_id.startswith(as_client("")):
         return MAX_CONNECTIONS if client_id != as_client("") else MAX_CONNECTIONS_OF_ALL
-    return MAX_CONNECTIONS_OF_A_PASSWORD if not client_id and tenant in ACCOUNTS else None
+    return MAX_CONNECTIONS_OF_A_PASSWORD if not client_id and tenant in ROLE_ACCOUNTS else None
 
-
-ACCOUNTS: dict[RoleKind, str] = {
-    "operator": "OPERATORS",
-    "auditor": "AUDITORS",
-    "edge": "EDGES",
-    "resource": "RESOURCES",
-}
-"""The same as in `heirloom.broker.roles`."""
 
 _PUBLISH: dict[RoleKind, tuple[str, ...]] = {
     "operator": ("admin.{}.>",),

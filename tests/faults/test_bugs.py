@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service import accounts
+from service import endpoint_table
 from tests.faults.hunt import hunt
 from tests.faults.seeded_bugs import read_model_bugs, replica_bugs
 from tests.faults.seeded_bugs.bugs import BUGS
@@ -30,7 +30,7 @@ def test_a_seeded_bug_replaces_an_existing_part(bug: str, monkeypatch: pytest.Mo
 
     for module in (replica_bugs, read_model_bugs):
         monkeypatch.setattr(module, "put", put)
-    before = dict(accounts.ENDPOINTS)
-    monkeypatch.setattr(accounts, "ENDPOINTS", dict(before))
+    before = dict(endpoint_table.ENDPOINTS)
+    monkeypatch.setattr(endpoint_table, "ENDPOINTS", dict(before))
     BUGS[bug].switch_on()
-    assert replaced or before != accounts.ENDPOINTS
+    assert replaced or before != endpoint_table.ENDPOINTS

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from heirloom.broker.roles import SHOWN, inbox
-from service.registry.named_role import ACCOUNTS
+from service.broker_accounts import ROLE_ACCOUNTS
 from tests.security.connections import connected, is_accepted
 from tests.security.test_connecting import ended
 from tests.system.service import HEIRLOOM, Caller, Service
@@ -244,4 +244,4 @@ def test_other_commands_accept_a_names_url(service: Service) -> None:
 
 def test_names_are_in_their_roles_account() -> None:
     """The service's table of accounts equals the broker's configuration."""
-    assert {name: role.account for name, role in SHOWN.items()} == ACCOUNTS
+    assert {name: role.account for name, role in SHOWN.items()} == ROLE_ACCOUNTS

@@ -14,7 +14,7 @@ from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, Requester
 from events.log import stream
 from events.task_set import TaskSet
-from service import accounts, received_request, refusal, request_handler
+from service import endpoint_table, received_request, refusal, request_handler
 from service.accounts import ANYBODY, AccountConnection
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
@@ -114,7 +114,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> _Slow:
 
 
 def _answer_by(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
-    monkeypatch.setitem(accounts.ENDPOINTS, "token", accounts.ENDPOINTS["token"]._replace(handle=endpoint))
+    monkeypatch.setitem(endpoint_table.ENDPOINTS, "token", endpoint_table.ENDPOINTS["token"]._replace(handle=endpoint))
 
 
 async def _until(condition: Callable[[], bool]) -> None:

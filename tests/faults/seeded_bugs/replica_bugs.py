@@ -9,7 +9,7 @@ import msgspec
 from events.aggregates import family
 from events.log import appender
 from events.log.appender import Appender, Conflict
-from service import accounts
+from service import endpoint_table
 from service.context import Context
 from service.decide import decision
 from service.decide import refresh_token as redeem
@@ -155,7 +155,7 @@ def revocation_told_before_commit() -> None:
         task.add_done_callback(_forget)
         return b"{}"
 
-    accounts.ENDPOINTS["revoke"] = accounts.ENDPOINTS["revoke"]._replace(handle=hasty)
+    endpoint_table.ENDPOINTS["revoke"] = endpoint_table.ENDPOINTS["revoke"]._replace(handle=hasty)
 
 
 def any_key_is_a_retry() -> None:

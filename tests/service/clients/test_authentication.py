@@ -27,10 +27,10 @@ from events.log.jetstream_api import Unavailable
 from events.log.log import Log
 from events.log.stored_message import StoredMessage
 from service import clock
-from service.accounts import ENDPOINTS, endpoints
 from service.clients.assertion import ASSERTION_TYPE, SEQUENCE_CONFLICTS, AssertionClaims, UsedAssertions, bucket, read
 from service.clients.authentication import ByAssertion, ByName, ByPassword, BySecret, ClientAuthentication, client_proof
 from service.context import Context
+from service.endpoint_table import ENDPOINTS, endpoints
 from service.errors import OAuthError
 from service.keys.derived_password import client_password
 from service.keys.generated_secret import digest, new_secret

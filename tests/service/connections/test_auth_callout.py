@@ -144,9 +144,9 @@ def user_of(answer: dict[str, Any]) -> dict[str, Any]:
     return claims_of(jwt.encode())
 
 
-def unlimited(allow: list[str], deny: list[str], inboxes: list[str]) -> dict[str, Any]:
+def unlimited(allow: list[str], inboxes: list[str]) -> dict[str, Any]:
     """A user's permissions without limits."""
-    rights = {"pub": {"allow": allow, "deny": deny}, "sub": {"allow": inboxes}, "type": "user", "version": 2}
+    rights = {"pub": {"allow": allow}, "sub": {"allow": inboxes}, "type": "user", "version": 2}
     return rights | {"subs": -1, "data": -1, "payload": -1}
 
 
@@ -156,7 +156,7 @@ async def test_a_client_may_use_only_its_own_subjects_and_inbox(world: World) ->
         "aud": "USERS",
         "sub": USER,
         "name": "acme/web",
-        "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web")),
+        "nats": unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], below("_INBOX.acme.web")),
     }
     assert (world.offered, world.opened, world.counted) == ([ConnectOptions("acme.web")], [], [("acme", "web")])
     assert not world.confirmed, "no time has passed since the admission"
@@ -165,15 +165,13 @@ async def test_a_client_may_use_only_its_own_subjects_and_inbox(world: World) ->
 async def test_a_persons_token_may_introspect_and_revoke_but_not_issue(world: World) -> None:
     """RFC 6750 §5.3: its holder is not the client, so inboxes and account differ, and no endpoint that issues."""
     world.admitted = Admitted("acme", "web", HOLDING, ("jti", "digest"))
-    denied = ["issue", "authorize", "token", "device_authorization"]
     assert user_of(await world.answer(Message())) == {
         "aud": "PERSONS",
         "sub": USER,
         "name": "acme/web/family/jti/1800000000",
         "exp": 1_800_000_000,
         "nats": unlimited(
-            ["oauth.acme.client.web.>", "oauth.acme.public.>"],
-            [f"oauth.acme.client.web.{endpoint}" for endpoint in denied],
+            ["oauth.acme.client.web.introspect", "oauth.acme.client.web.revoke", "oauth.acme.public.>"],
             [*below("_INBOX.acme.web.jti"), *below("_INBOX.acme.web.digest")],
         ),
     }
@@ -185,7 +183,7 @@ async def test_a_connection_ends_with_the_clients_own_token(world: World) -> Non
     world.admitted = Admitted("acme", "web", HOLDING)
     user = user_of(await world.answer(Message()))
     assert (user["aud"], user["exp"], user["name"]) == ("USERS", HOLDING.until, HOLDING.user)
-    assert user["nats"] == unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], [], below("_INBOX.acme.web"))
+    assert user["nats"] == unlimited(["oauth.acme.client.web.>", "oauth.acme.public.>"], below("_INBOX.acme.web"))
 
 
 async def test_a_named_role_has_its_permissions_in_its_account(world: World) -> None:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, ROLE_ACCOUNTS
 from service.connections import connection_counts
 from service.connections.admission import Admitted
 from service.connections.connection_counts import MAX_CONNECTIONS_OF_PERSON, MAX_WAITING, ConnectionCounts
-from service.connections.disconnect import ACCOUNT, PERSONS_ACCOUNT, Listed
+from service.connections.disconnect import Listed
 from service.connections.token_connections import TokenConnection
-from service.registry.named_role import ACCOUNTS, as_client, bound_of_role
+from service.registry.named_role import as_client, bound_of_role
 
 
 class Servers:
@@ -43,7 +44,7 @@ class Servers:
         """From now on they answer once for each release of `answering`."""
         self.is_slow, self.answering = True, asyncio.Semaphore(0)
 
-    def connect(self, user: str, at: int, server: str = "one", account: str = ACCOUNT) -> None:
+    def connect(self, user: str, at: int, server: str = "one", account: str = CLIENTS_ACCOUNT) -> None:
         """Some replica admits this connection."""
         self.let_in += 1
         self.open.append(Listed(server, self.let_in, user, f"2026-11-29T12:00:{at:02}Z", account))
@@ -256,5 +257,5 @@ async def test_connections_by_one_password_are_ended_by_age(servers: Servers, co
 def test_roles_have_bounds_and_clients_have_their_own() -> None:
     """A tenant named `operator` is not the role."""
     assert (bound_of_role("acme", "role:one"), bound_of_role("acme", as_client(""))) == (100, 200)
-    assert {bound_of_role(role, "") for role in ACCOUNTS} == {1_000}
+    assert {bound_of_role(role, "") for role in ROLE_ACCOUNTS} == {1_000}
     assert bound_of_role("acme", "web") is bound_of_role("acme", "") is bound_of_role("operator", "web") is None

@@ -1,0 +1,40 @@
+"""The table of endpoints: a row each, with its subject and how its client is proved (CONTRACT §2)."""
+
+from service.broker_accounts import PERSONS_ENDPOINTS
+from service.endpoints import authorize, device_authorization, discovery, introspect, issue, revoke, token
+from service.received_request import Endpoint, Row
+
+
+def _of_client(name: str, handle: Endpoint, *, read_only: bool = False) -> Row:
+    return Row(name, name, f"oauth.*.client.*.{name}", handle, "subject", read_only)
+
+
+def _public(name: str, handle: Endpoint) -> Row:
+    return Row(name, name, f"oauth.*.public.{name}", handle, "nobody", read_only=True)
+
+
+ENDPOINTS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        _of_client("token", token.handle),
+        _of_client("issue", issue.handle),
+        _of_client("authorize", authorize.handle),
+        _of_client("device_authorization", device_authorization.handle),
+        _of_client("revoke", revoke.handle),
+        _of_client("introspect", introspect.handle, read_only=True),
+        _public("jwks", discovery.jwks),
+        _public("metadata", discovery.metadata),
+    )
+}
+
+
+def endpoints() -> dict[str, Row]:
+    """All rows by name: the table, each endpoint of a client once more for the edge, and `PERSONS_ENDPOINTS`."""
+    edge = [_at_edge(row) for row in ENDPOINTS.values() if row.proved_by == "subject"]
+    persons = [ENDPOINTS[name]._replace(name=f"person-{name}", proved_by="person") for name in PERSONS_ENDPOINTS]
+    return ENDPOINTS | {row.name: row for row in (*edge, *persons)}
+
+
+def _at_edge(row: Row) -> Row:
+    subject = f"oauth.*.edge.{row.endpoint}"
+    return row._replace(name=f"edge-{row.endpoint}", subject=subject, proved_by="request")
