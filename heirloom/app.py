@@ -33,7 +33,6 @@ from heirloom.tracing import setup
 from heirloom.tracing.setup import TracedParts
 from service.accounts import ACCOUNTS, ANYBODY, AccountConnection
 from service.admin.operations import ORDERS_PER_SECOND, serve_admin
-from service.broker_accounts import ROLE_ACCOUNTS
 from service.clients.assertion import BUCKET, UsedAssertions
 from service.clients.authentication import ClientAuthentication
 from service.connections.admission import Admission
@@ -49,6 +48,7 @@ from service.keys import keyring
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.read_model_client import ReadModelClient
+from service.registry.broker_accounts import ROLE_ACCOUNTS
 from service.registry.registry import Registry
 from service.replicas.appended import AppendedCommits
 from service.replicas.broker_clock import TOLERATED_SECONDS, Skew

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from events.bus.connection import Connection
 from events.bus.own_inbox import OwnInbox, of_anybody, of_client, of_person, of_role
-from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, ROLE_ACCOUNTS
-from service.endpoint_table import endpoints
+from service.endpoints.endpoint_table import endpoints
+from service.registry.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, ROLE_ACCOUNTS
 
 
 def _names(*proofs: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ of somebody with a person's token; by the request itself, through an HTTP edge; 
 
 
 class Row(NamedTuple):
-    """A row of the table of endpoints (`service.endpoint_table`): `handle` answers the requests on `subject`.
+    """A row of the table of endpoints (`service.endpoints.endpoint_table`): `handle` answers the requests on `subject`.
 
     `name` is the row's own in metrics and `nats micro`, `endpoint` the one that it has in its RFC. A row is
     `read_only` where its requests append nothing to the log.

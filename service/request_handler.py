@@ -18,7 +18,7 @@ from service.accounts import AccountConnection
 from service.answer_times import AnswerTimes
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
-from service.endpoint_table import endpoints
+from service.endpoints.endpoint_table import endpoints
 from service.errors import OAuthError
 from service.json_log import JsonLog
 from service.received_request import Received

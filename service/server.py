@@ -10,7 +10,7 @@ from nats.micro.service import EndpointStats, Service
 
 from events.bus.connection import as_text
 from service.accounts import AccountConnection
-from service.endpoint_table import endpoints
+from service.endpoints.endpoint_table import endpoints
 from service.received_request import Endpoint, Received, Row
 from service.request_handler import RequestHandler
 

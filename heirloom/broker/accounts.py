@@ -6,7 +6,7 @@ from events.strict_json import MAX_PAYLOAD
 from heirloom.broker.credentials import Credentials
 from heirloom.broker.quoted import quoted
 from heirloom.broker.roles import API, LOG_ACCOUNT, LOG_API, ROLES, SHOWN, STREAMS, SYSTEM, Role, inbox
-from service.broker_accounts import ROLE_ACCOUNTS
+from service.registry.broker_accounts import ROLE_ACCOUNTS
 from service.registry.named_role import below
 
 SYSTEM_ACCOUNT = "SYS"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
 from events.log.stream import REVOKED, REVOKED_STORED
-from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS, ROLE_ACCOUNTS
+from service.registry.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS, ROLE_ACCOUNTS
 
 LOG_ACCOUNT = "HEIRLOOM"
 """The account of JetStream and the log."""

@@ -15,7 +15,7 @@ from projections.queries.requests import QUEUE as AUDIT_QUEUE
 from service.admin.operations import OPERATIONS
 from service.admin.operations import QUEUE as ADMIN_QUEUE
 from service.connections import auth_callout
-from service.endpoint_table import endpoints
+from service.endpoints.endpoint_table import endpoints
 from service.replicas import appended
 from service.server import QUEUE
 

@@ -20,12 +20,12 @@ from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.log.jetstream_api import Unavailable
 from events.task_set import TaskSet
 from service import clock
-from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS
 from service.connections.admission import Admission, Admitted, ConnectOptions
 from service.connections.connection_counts import ConnectionCounts
 from service.connections.token_connections import TokenConnections
 from service.errors import OAuthError
 from service.keys.mac_tokens import new_id
+from service.registry.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS
 from service.registry.named_role import below
 
 log = logging.getLogger("heirloom.callout")

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from events.task_set import TaskSet
-from service.broker_accounts import PERSONS_ACCOUNT
 from service.connections.disconnect import ADMISSIONS_SETTLED_SECONDS, Listed
 from service.connections.token_connections import AS_PERSON, TokenConnection
+from service.registry.broker_accounts import PERSONS_ACCOUNT
 from service.registry.named_role import as_client
 
 log = logging.getLogger("heirloom.callout")

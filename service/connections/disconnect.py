@@ -16,8 +16,8 @@ from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
 from events.task_set import TaskSet
-from service.broker_accounts import CLIENTS_ACCOUNT
 from service.clock import FOR_EVER
+from service.registry.broker_accounts import CLIENTS_ACCOUNT
 from service.registry.registry import Registry
 
 log = logging.getLogger("heirloom.callout")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from events.aggregates.role import RoleKind, RoleState
 from events.aggregates.subjects import ROLE_NAME, STREAM, TENANT
 from service import clock
-from service.broker_accounts import ROLE_ACCOUNTS
+from service.registry.broker_accounts import ROLE_ACCOUNTS
 
 
 class Holder(NamedTuple):

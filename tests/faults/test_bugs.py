@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service import endpoint_table
+from service.endpoints import endpoint_table
 from tests.faults.hunt import hunt
 from tests.faults.seeded_bugs import read_model_bugs, replica_bugs
 from tests.faults.seeded_bugs.bugs import BUGS

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from heirloom.broker.roles import SHOWN, inbox
-from service.broker_accounts import ROLE_ACCOUNTS
+from service.registry.broker_accounts import ROLE_ACCOUNTS
 from tests.security.connections import connected, is_accepted
 from tests.security.test_connecting import ended
 from tests.system.service import HEIRLOOM, Caller, Service

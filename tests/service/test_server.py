@@ -14,10 +14,11 @@ from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, Requester
 from events.log import stream
 from events.task_set import TaskSet
-from service import endpoint_table, received_request, refusal, request_handler
+from service import received_request, refusal, request_handler
 from service.accounts import ANYBODY, AccountConnection
 from service.clients.authentication import ClientAuthentication
 from service.context import Context
+from service.endpoints import endpoint_table
 from service.errors import OAuthError
 from service.json_log import JsonLog
 from service.received_request import Endpoint

@@ -9,11 +9,10 @@ import msgspec
 from events.aggregates import family
 from events.log import appender
 from events.log.appender import Appender, Conflict
-from service import endpoint_table
 from service.context import Context
 from service.decide import decision
 from service.decide import refresh_token as redeem
-from service.endpoints import revoke
+from service.endpoints import endpoint_table, revoke
 from service.endpoints.grants import refresh_token
 from service.families import families
 from service.families.cache import FamilyCache, Key, LoadedFamily

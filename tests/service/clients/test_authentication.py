@@ -30,7 +30,7 @@ from service import clock
 from service.clients.assertion import ASSERTION_TYPE, SEQUENCE_CONFLICTS, AssertionClaims, UsedAssertions, bucket, read
 from service.clients.authentication import ByAssertion, ByName, ByPassword, BySecret, ClientAuthentication, client_proof
 from service.context import Context
-from service.endpoint_table import ENDPOINTS, endpoints
+from service.endpoints.endpoint_table import ENDPOINTS, endpoints
 from service.errors import OAuthError
 from service.keys.derived_password import client_password
 from service.keys.generated_secret import digest, new_secret

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, ROLE_ACCOUNTS
 from service.connections import connection_counts
 from service.connections.admission import Admitted
 from service.connections.connection_counts import MAX_CONNECTIONS_OF_PERSON, MAX_WAITING, ConnectionCounts
 from service.connections.disconnect import Listed
 from service.connections.token_connections import TokenConnection
+from service.registry.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, ROLE_ACCOUNTS
 from service.registry.named_role import as_client, bound_of_role
 
 

@@ -1,8 +1,8 @@
 """The table of endpoints: a row each, with its subject and how its client is proved (CONTRACT §2)."""
 
-from service.broker_accounts import PERSONS_ENDPOINTS
 from service.endpoints import authorize, device_authorization, discovery, introspect, issue, revoke, token
 from service.received_request import Endpoint, Row
+from service.registry.broker_accounts import PERSONS_ENDPOINTS
 
 
 def _of_client(name: str, handle: Endpoint, *, read_only: bool = False) -> Row:
