@@ -91,6 +91,7 @@ async def test_processes_share_a_bucket(
     await connection.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # so does a pre-forking server
 async def test_after_a_fork(oauth: Client, tmp_path: Path) -> None:
     """The child has connections and refreshes of its own; a store in memory is the parent's alone."""
     source = oauth.source(await oauth.issue("alice", "read offline_access"), store=FileStore(tmp_path / "token"))
