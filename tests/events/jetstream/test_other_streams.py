@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.jetstream.other_streams import OtherStreams, overlap, reaches, refuse_other_streams
 from events.log import stream
 from tests.broker import Broker
@@ -39,16 +40,13 @@ def test_other_streams_may_stay(config: dict[str, object]) -> None:
     assert reaches(config) == []
 
 
-async def test_the_service_does_not_start_beside_a_wiretap(nats_server: Broker) -> None:
+async def test_the_service_does_not_start_beside_a_wiretap(connection: Connection) -> None:
     """The error names the stream and its subjects."""
-    connection = await connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
     await refuse_other_streams(connection, stream.SUBJECTS)
     tap = {"name": "WIRETAP", "subjects": ["oauth.*.client.*.token"], "storage": "memory"}
     await connection.request("$JS.API.STREAM.CREATE.WIRETAP", msgspec.json.encode(tap))
     with pytest.raises(OtherStreams, match=r"WIRETAP takes oauth\.\*\.client\.\*\.token"):
         await refuse_other_streams(connection, stream.SUBJECTS)
-    await connection.close()
 
 
 @pytest.mark.parametrize(

@@ -133,14 +133,11 @@ async def test_reading_continues_after_a_crash_of_the_broker(nats_server: Broker
     assert seen == list(range(1, 41))
 
 
-async def test_a_weaker_stream_is_refused_with_its_differences(nats_server: Broker) -> None:
+async def test_a_weaker_stream_is_refused_with_its_differences(connection: Connection) -> None:
     """A second start on a correct stream changes nothing."""
-    connection = await connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
     await stream.ensure(connection, stream.Required())
     with pytest.raises(stream.WeakStream, match="num_replicas is 1, must be at least 3"):
         await stream.ensure(connection, stream.Required(copies=3))
-    await connection.close()
 
 
 @pytest.mark.parametrize("batched", [False, True])

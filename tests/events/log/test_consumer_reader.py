@@ -1,27 +1,21 @@
 """Following the log by a consumer: every commit once and in order, on any copy of the log."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from events.aggregates.subjects import family
-from events.bus.connect import connect
 from events.bus.connection import Connection
-from events.log import consumer_reader, stream
+from events.log import consumer_reader
 from events.log.consumer_reader import read
 from events.log.log import Log
-from tests.broker import Broker
 
 
 @pytest.fixture
-async def connection(nats_server: Broker) -> AsyncIterator[Connection]:
+async def connection(connection: Connection) -> Connection:
     """A connection to a broker whose log has six commits."""
-    connection = await connect(nats_server.url, "test")
-    await stream.ensure(connection, stream.Required())
     await _append(connection, range(6))
-    yield connection
-    await connection.close()
+    return connection
 
 
 async def _append(connection: Connection, numbers: range) -> None:

@@ -22,7 +22,7 @@ from events.aggregates import tenant as tenant_events
 from events.aggregates.commit import VERSION, Codec, Commit
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import Aggregate
-from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
 from events.log.stored_message import StoredMessage
@@ -39,7 +39,6 @@ from service.keys.signing_key import SigningKey
 from service.registry.registry import Registry
 from service.request import Checked, Request
 from service.request_rates import LOOKS_PER_SECOND, RequestRates
-from tests.broker import Broker
 
 NOW = 1_800_000_000.0
 ISSUER = "https://acme.example"
@@ -610,15 +609,13 @@ async def test_a_bucket_of_an_earlier_version_is_updated(monkeypatch: pytest.Mon
     assert asked == [connection, bucket(3, 300), {"mends": True}]
 
 
-async def test_an_assertion_used_on_one_replica_is_used_on_all(nats_server: Broker) -> None:
+async def test_an_assertion_used_on_one_replica_is_used_on_all(connection: Connection) -> None:
     """Also when both replicas use it at once: the broker decides (RFC 7523 §3)."""
-    connection = await connect(nats_server.url, "test")
     replicas = [UsedAssertions(connection) for _ in range(2)]
     for replica in replicas:
         await replica.start(1, 300)
     assert sorted(await asyncio.gather(*(replica.use("acme", "web", "1") for replica in replicas))) == [False, True]
     assert await replicas[0].use("acme", "web", "2")
-    await connection.close()
 
 
 @pytest.mark.parametrize("error", [APIError(code=503, err_code=10077), TimeoutError()], ids=["refused", "silent"])

@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from events.aggregates.family import FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
+from events.aggregates.commit import VERSION, Commit
+from events.aggregates.family import FamilyCommit, FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
 from service.decide.access_token_claims import AccessTokenClaims
 from service.decide.authorization_code import RedeemCode, RedeemDeviceCode, s256
 from service.decide.device_authorization import AnswerDevice
@@ -32,6 +33,17 @@ def given(*commits: tuple[FamilyEvent, ...], seconds: float = 0) -> FamilyState:
         state = fold(state, events, at(seconds))
     assert state is not None
     return state
+
+
+def commit_of(
+    state: FamilyState,
+    *events: FamilyEvent,
+    commit_id: str = "a commit",
+    now: datetime = START,
+    actor: str = "client:web",
+) -> FamilyCommit:
+    """A commit of these events that ends in this state, and refers to no commit before it."""
+    return Commit(VERSION, commit_id, now, actor, None, 0, events, state)
 
 
 def opened(client_id: str = "web", scope: str = "read write offline_access", **fields: Any) -> tuple[FamilyEvent, ...]:

@@ -19,7 +19,7 @@ from events.aggregates.client import (
     evolve,
 )
 from events.aggregates.settings import ClientSettings
-from events.bus.connect import connect
+from events.bus.connection import Connection
 from events.log.log import Log
 from service import clock
 from service.admin import client
@@ -30,7 +30,6 @@ from service.keys.keyring import Keyring
 from service.registry.change_aggregate import change
 from service.registry.registry import Registry
 from service.replicas.broker_clock import Skew
-from tests.broker import Broker
 from tests.service.decide.given import at
 from tests.service.tenants import configure_acme
 
@@ -183,7 +182,7 @@ async def test_a_clock_set_back_enables_no_client(world: World, monkeypatch: pyt
 
 @pytest.mark.parametrize("ahead", [200, -200])
 async def test_tokens_by_a_clock_ahead_stay_void(
-    nats_server: Broker, world: World, monkeypatch: pytest.MonkeyPatch, ahead: float
+    connection: Connection, world: World, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
     """CONTRACT §5: one replica's machine is 200 s ahead of the other's, which disables and enables."""
     world.complete.set()
@@ -194,7 +193,6 @@ async def test_tokens_by_a_clock_ahead_stay_void(
         monkeypatch.setattr(clock, "machine", lambda: machine(UTC) + timedelta(seconds=seconds))
         await Skew().measure(connection)
 
-    connection = await connect(nats_server.url, "test")
     await on_a_machine(ahead)
     given = int(clock.now().timestamp())
     await on_a_machine(0)
@@ -203,7 +201,6 @@ async def test_tokens_by_a_clock_ahead_stay_void(
     await on_a_machine(-ahead)
     void_until = (await world.state()).void_until
     assert void_until is not None and given <= void_until.timestamp() < int(clock.now().timestamp())
-    await connection.close()
 
 
 async def test_the_commits_of_a_client_have_no_decreasing_times(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.commit import Commit
 from events.aggregates.family import (
     FamilyCommit,
-    FamilyEvent,
     FamilyRevoked,
     FamilyState,
     ForgeryDetected,
@@ -18,7 +16,7 @@ from service.decide.decision import Decision
 from service.decide.refresh_token import Redeem, redeem
 from service.decide.revocation import Revoke, revoke
 from service.decide.what_if.presentation import Presentation, presentation
-from tests.service.decide.given import KEY, RULES, START, at, given, opened, redeeming
+from tests.service.decide.given import KEY, RULES, START, at, commit_of, given, opened, redeeming
 
 GRACEFUL = replace(RULES, refresh_token_grace=10)
 AUDIENCE = ("https://acme.example",)
@@ -27,7 +25,7 @@ AUDIENCE = ("https://acme.example",)
 def committed(state: FamilyState, decision: Decision, actor: str = "client:web") -> FamilyCommit:
     """The commit of this decision."""
     assert decision.events, "no events"
-    return Commit(1, "a commit", START, actor, None, 0, decision.events, fold(state, decision.events, at(1)))
+    return commit_of(fold(state, decision.events, at(1)), *decision.events, actor=actor)
 
 
 def read_back(state: FamilyState, command: Redeem) -> Presentation | None:
@@ -72,15 +70,10 @@ def test_a_refusal_by_a_stricter_policy() -> None:
 def test_commits_without_a_presentation() -> None:
     """The start of a family, a sign-out, and an exchanged token."""
     state = given(opened())
-    assert presentation(Commit(1, "a commit", START, "client:web", None, 0, opened(), state)) is None
+    assert presentation(commit_of(state, *opened())) is None
     assert presentation(committed(state, revoke(state, Revoke("client_request", "sign-out")))) is None
     exchanged = TokenIssued("access", "read", AUDIENCE, at(60), jti="x", client_id="other", act=("other",))
-    assert presentation(Commit(1, "a commit", START, "client:other", None, 0, (exchanged,), state)) is None
-
-
-def written(state: FamilyState, event: FamilyEvent) -> FamilyCommit:
-    """A commit of this event with this state, whatever came before."""
-    return Commit(1, "a commit", START, "client:web", None, 0, (event,), state)
+    assert presentation(commit_of(state, exchanged, actor="client:other")) is None
 
 
 def test_a_family_without_a_refresh_token() -> None:
@@ -90,12 +83,12 @@ def test_a_family_without_a_refresh_token() -> None:
     assert read_back(state, redeeming(0)) == Presentation(0, "forgery")
     beside = TokenIssued("access", "read", AUDIENCE, at(60), jti="x", client_id="web")
     for event in (FamilyRevoked("policy_changed", "a test"), beside):
-        assert presentation(written(fold(state, (event,), START), event)) is None
+        assert presentation(commit_of(fold(state, (event,), START), event)) is None
 
 
 def test_half_a_redemption_and_a_forgery_without_an_end() -> None:
     """The first is an error; the second has no reason."""
     state = given(opened())
     with pytest.raises(ValueError, match="a redemption without an access token"):
-        presentation(written(replace(state, access=None), TokenRedeemed("refresh_token", 0)))
-    assert presentation(written(state, ForgeryDetected(5, 0, "web"))) == Presentation(5, "")
+        presentation(commit_of(replace(state, access=None), TokenRedeemed("refresh_token", 0)))
+    assert presentation(commit_of(state, ForgeryDetected(5, 0, "web"))) == Presentation(5, "")

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.commit import Commit
 from events.aggregates.family import (
     FamilyCommit,
     FamilyRevoked,
@@ -45,6 +44,7 @@ from tests.service.decide.given import (
     RULES,
     START,
     claimed,
+    commit_of,
     exchanging,
     issuing,
     opened,
@@ -122,7 +122,7 @@ class World:
             self.state = fold(self.state, decision.events, self.now)
             actor = "operator" if what == "cut off" else "client:web"
             commit_id, seq = f"jti {self.now}", len(self.log) + 1
-            commit = Commit(1, commit_id, self.now, actor, None, 0, decision.events, self.state)
+            commit = commit_of(self.state, *decision.events, commit_id=commit_id, now=self.now, actor=actor)
             self.log.append(codec.decode(codec.encode(commit)))
             self.recorded.append((asked, decision))
             assert seq == len(self.recorded)
@@ -384,7 +384,7 @@ def test_a_refresh_token_without_an_access_token() -> None:
     """No rule of `events.aggregates.family_rules` forbids it: the replayed access token has the grant's audience."""
     granted, refresh, _ = opened()
     state = fold(None, (granted, refresh), START)
-    rerun = follow(None, 1, Commit(1, "id", START, "client:web", None, 0, (granted, refresh), state), RULES)
+    rerun = follow(None, 1, commit_of(state, granted, refresh), RULES)
     assert rerun.fact.access is None and rerun.generation_maps == (GenerationMap(0, 0, 0),)
     assert rerun.instead.access is not None and rerun.instead.access.audience == state.audience
 
@@ -580,7 +580,7 @@ def _replayed_alike(first: Decision, second: Decision) -> FamilyState:
     rerun: Rerun | None = None
     for seq, (commit_id, decision) in enumerate((("jti-0", first), ("second", second)), 1):
         state = fold(state, decision.events, START)
-        commit = Commit(1, commit_id, START, "client:web", None, 0, decision.events, state)
+        commit = commit_of(state, *decision.events, commit_id=commit_id)
         rerun = follow(rerun, seq, commit, RULES)
     assert state is not None and rerun is not None and rerun.instead == rerun.fact == state
     return state
