@@ -48,6 +48,10 @@ class Replica(NamedTuple):
     reads: list[Aggregate]
     log: Log
 
+    async def decide(self, decide: Decide, *, new: bool = False, actor: str = "client:web") -> CommittedDecision:
+        """Decide on the family `f1`."""
+        return await self.families.decide("acme", "f1", actor, decide, new=new)
+
 
 @pytest.fixture
 async def replicas(nats_server: Broker) -> AsyncIterator[tuple[Replica, Replica]]:
@@ -115,11 +119,11 @@ async def _in_turn(replicas: tuple[Replica, Replica]) -> None:
     def present(generation: int) -> Decide:
         return lambda loaded, *_: redeem(loaded.state, redeeming(generation))
 
-    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    await one.decide(_begun, new=True)
     for generation, replica in enumerate((other, one, other, one)):
         for each in (*replicas, *replicas):  # a reply would go the same way: first one replica, then the other
             await each.connection.flush()
-        concluded = await replica.families.decide("acme", "f1", "client:web", present(generation))
+        concluded = await replica.decide(present(generation))
         assert isinstance(concluded.outcome, Granted)
 
 
@@ -148,11 +152,11 @@ async def test_the_grace_time_begins_when_the_redemption_is_stored(
 
     async def presented(replica: Replica, when: timedelta) -> Decision:
         monkeypatch.setattr(clock, "now", lambda: now() + when)
-        await replica.families.decide("acme", "f1", "client:web", present)
+        await replica.decide(present)
         return decided[-1]
 
     monkeypatch.setattr(clock, "now", lambda: now() - timedelta(seconds=40))
-    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    await one.decide(_begun, new=True)
     first = await presented(one, -timedelta(seconds=40))
     again = one if which == "the one that wrote it" else other
     assert await presented(again, timedelta()) == Decision(first.outcome, ())
@@ -207,7 +211,7 @@ async def _at(replica: Replica, decide: Decide, *, new: bool = False) -> datetim
         times.append(now)
         return decide(loaded, now, commit_id)
 
-    await replica.families.decide("acme", "f1", "client:web", decided, new=new)
+    await replica.decide(decided, new=new)
     return times[-1]
 
 
@@ -229,17 +233,17 @@ async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, 
         return revoke(loaded.state, Revoke("operator", "a test"))
 
     aggregate = subjects.family("acme", "f1")
-    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    await one.decide(_begun, new=True)
     alive = await one.families._log.last_from_leader(aggregate)
     assert alive is not None
-    ended = (await one.families.decide("acme", "f1", "operator", end)).seq
+    ended = (await one.decide(end, actor="operator")).seq
     for seq in (ended + 1, ended + 2, ended):
         subject = f"heirloom.appended.acme.f1.{seq}"
         for body in (alive.body, bytes(32) + alive.body, SEAL.close("heirloom.appended.acme.f1.1", alive.body)):
             await one.connection.publish(subject, body)
         await one.connection.flush()
         await other.connection.flush()
-        concluded = await other.families.decide("acme", "f1", "client:web", _presented)
+        concluded = await other.decide(_presented)
         assert isinstance(concluded.outcome, Refused)
     last = await one.families._log.last_from_leader(aggregate)
     assert last is not None and last.seq == ended
@@ -284,16 +288,16 @@ async def test_a_device_approved_while_its_person_is_blocked_is_dead_for_good(
         return answer_device(loaded.state, answering(now=now, waiting=None if in_the_log else asked))
 
     if in_the_log:
-        await one.families.decide("acme", "f1", "client:web", started)
+        await one.decide(started)
     await _person(one.log, person.SubjectBlocked("alice"))
     if raced:
         monkeypatch.setattr(BlockedSubjects, "newest", _nobody_is_blocked)
-    concluded = await one.families.decide("acme", "f1", "client:login", approved)
+    concluded = await one.decide(approved, actor="client:login")
     monkeypatch.undo()
     assert isinstance(concluded.outcome, Done if raced else Refused)
     await _person(one.log, person.SubjectUnblocked("alice"))
     for replica in (one, other):
-        concluded = await replica.families.decide("acme", "f1", "client:web", _polled)
+        concluded = await replica.decide(_polled)
         assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
     in_the_log = False
     await one.families.decide("acme", "f2", "client:login", approved)
@@ -308,9 +312,9 @@ async def test_a_decision_and_its_commit_agree(replicas: tuple[Replica, Replica]
     """The first commit names its family, the second follows it by digest and sequence; the cache holds the result."""
     one, _ = replicas
     aggregate = subjects.family("acme", "f1")
-    first = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    first = await one.decide(_begun, new=True)
     begun = await one.log.head(aggregate)
-    second = await one.families.decide("acme", "f1", "client:tv", _presented)
+    second = await one.decide(_presented, actor="client:tv")
     refreshed = await one.log.head(aggregate)
     assert begun.stored is not None and refreshed.stored is not None
     assert begun.commit is not None and refreshed.commit is not None
@@ -332,8 +336,8 @@ async def test_a_decision_and_its_commit_agree(replicas: tuple[Replica, Replica]
 async def test_a_decision_without_events_has_no_sequence(replicas: tuple[Replica, Replica]) -> None:
     """It is made on the leader's state, and returns that."""
     one, _ = replicas
-    begun = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
-    looked = await one.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
+    begun = await one.decide(_begun, new=True)
+    looked = await one.decide(lambda *_: Decision(Done(), ()))
     assert looked == CommittedDecision("f1", Done(), begun.state, 0)
 
 
@@ -341,7 +345,7 @@ async def test_no_family_begins_for_a_person_blocked_meanwhile(replicas: tuple[R
     """CONTRACT §3.6: the log refuses an append if the block was stored after the check of the person."""
     one, other = replicas
     await _person(other.log, person.SubjectBlocked("alice"))
-    concluded = await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    concluded = await one.decide(_begun, new=True)
     assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
     assert (concluded.state, concluded.seq) == (None, 0)
     assert (await one.log.head(subjects.family("acme", "f1"))).commit is None
@@ -355,12 +359,12 @@ async def test_a_person_blocked_after_the_approval_gets_no_tokens(
     one, other = replicas
     asked = DeviceAuthorizationStarted("web", "read", ("aud",), "seed", clock.now() + timedelta(minutes=10))
     answer = answering(now=clock.now(), waiting=asked)
-    await one.families.decide("acme", "f1", "client:login", lambda loaded, *_: answer_device(loaded.state, answer))
+    await one.decide(lambda loaded, *_: answer_device(loaded.state, answer), actor="client:login")
     await _person(other.log, person.SubjectBlocked("alice"))
     before = await one.log.head(subjects.family("acme", "f1"))
 
     for replica in replicas:
-        concluded = await replica.families.decide("acme", "f1", "client:web", _polled)
+        concluded = await replica.decide(_polled)
         assert isinstance(concluded.outcome, Refused) and concluded.seq == 0
         assert before.commit is not None and concluded.state == before.commit.state
     assert await one.log.head(subjects.family("acme", "f1")) == before
@@ -371,7 +375,7 @@ async def test_a_family_that_always_conflicts_is_unavailable(
 ) -> None:
     """After a while; until then each attempt is decided on the leader's state."""
     one, _ = replicas
-    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    await one.decide(_begun, new=True)
     monkeypatch.setattr(families_module, "CONFLICT_TIMEOUT_SECONDS", 0.2)
     refused, read = 0, list[bool]()
 
@@ -387,7 +391,7 @@ async def test_a_family_that_always_conflicts_is_unavailable(
     monkeypatch.setattr(one.log, "append", too_late)
     monkeypatch.setattr(type(one.log), "head", head)
     with pytest.raises(Unavailable, match="one family at once"):
-        await one.families.decide("acme", "f1", "client:web", _presented)
+        await one.decide(_presented)
     assert refused == one.families.counters.conflicts > 2
     assert set(read) == {True} and len(read) == refused - 1
     assert one.families.cache.get(("acme", "f1")) is None
@@ -398,14 +402,14 @@ async def test_an_unacknowledged_append_is_not_cached(
 ) -> None:
     """The next request reads the family from the log."""
     one, _ = replicas
-    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    await one.decide(_begun, new=True)
 
     async def lost(*_: object, **__: object) -> int:
         raise Unavailable("no answer")
 
     monkeypatch.setattr(one.log, "append", lost)
     with pytest.raises(Unavailable, match="no answer"):
-        await one.families.decide("acme", "f1", "client:web", _presented)
+        await one.decide(_presented)
     assert one.families.cache.get(("acme", "f1")) is None
 
 
@@ -414,7 +418,7 @@ async def test_a_family_that_is_not_cached_is_read_from_any_replica_first(
 ) -> None:
     """That is enough for an append; a refusal is decided again on the leader's state."""
     one, other = replicas
-    await one.families.decide("acme", "f1", "client:web", _begun, new=True)
+    await one.decide(_begun, new=True)
     read = list[bool]()
 
     async def head(_log: Log, aggregate: Aggregate, *, leader: bool = True) -> Head:
@@ -422,8 +426,8 @@ async def test_a_family_that_is_not_cached_is_read_from_any_replica_first(
         return await Log.head(other.log, aggregate, leader=leader)
 
     monkeypatch.setattr(type(other.log), "head", head)
-    assert isinstance((await other.families.decide("acme", "f1", "client:web", _presented)).outcome, Granted)
+    assert isinstance((await other.decide(_presented)).outcome, Granted)
     assert read == [False]
     other.families.cache.forget(("acme", "f1"))
-    await other.families.decide("acme", "f1", "client:web", lambda *_: Decision(Done(), ()))
+    await other.decide(lambda *_: Decision(Done(), ()))
     assert read == [False, False, True]
