@@ -115,10 +115,6 @@ class Log:
             raise Unavailable("the log cannot be read now") from error
         return found
 
-    async def last_from_leader(self, aggregate: Aggregate) -> StoredMessage | None:
-        """The message with `head`'s last commit; None without one. Raises `Unavailable` and `UnreadableCommit`."""
-        return (await self.head(aggregate)).stored
-
     async def newest(self, filter: str) -> StoredMessage | None:
         """The newest message under `filter`, commit or not, from the leader. Raises `Unavailable`."""
         return await self._from_leader({"last_by_subj": filter})

@@ -32,7 +32,7 @@ async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issu
 
 async def sequence_of(context: Context, tenant: Tenant, family_id: str, jti: str) -> int:
     """The sequence of the family's commit that issued `jti`, which is that commit's id. Raises `Unavailable`."""
-    last = await context.log.last_from_leader(subjects.family(tenant.name, family_id))
+    last = (await context.log.head(subjects.family(tenant.name, family_id))).stored
     seq = last.seq if last is not None else 0
     while seq:
         commit = await _commit(context, tenant, family_id, seq)

@@ -123,11 +123,11 @@ async def _once_complete(context: AdminContext, aggregate: subjects.Aggregate) -
 
     Raises `temporarily_unavailable` when that takes too long, and `Unavailable`.
     """
-    last = await context.log.last_from_leader(aggregate)
-    if last is None:
+    head = await context.log.head(aggregate)
+    if head.commit is None:
         return client_events.ClientState()
-    state = client_events.codec.decode(last.body).state
-    disabling = await newest_with(context, last, client_events.ClientDisabled) if state.disabled else None
+    state: client_events.ClientState = head.commit.state
+    disabling = await newest_with(context, head.stored, client_events.ClientDisabled) if state.disabled else None
     if disabling is not None and not await context.completed.wait(disabling.seq):
         raise OAuthError(
             "temporarily_unavailable",

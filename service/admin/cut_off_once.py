@@ -14,7 +14,7 @@ async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensR
     """
     client_id = event.client_id if isinstance(event, ConsentWithdrawn) else None
     aggregate = subjects.subject(tenant, event.sub)
-    last = await context.log.last_from_leader(aggregate)
+    last = (await context.log.head(aggregate)).stored
     before = await newest_with(context, last, type(event), client_id)
     if before is not None:
         await wait_until_effective(context, before)  # a family that lives after this has begun later

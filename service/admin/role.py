@@ -63,7 +63,7 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     name, reason = _name(asked), reason_of(asked.reason)
     await known_tenant(context, tenant)
     aggregate = subjects.role(tenant, name)
-    if await context.log.last_from_leader(aggregate) is None:
+    if (await context.log.head(aggregate)).stored is None:
         raise OAuthError("invalid_request", "there is no such role")
 
     def decide(state: RoleState | None) -> tuple[RoleEvent, ...]:
@@ -91,7 +91,7 @@ def _item(name: str, found: TenantRole) -> dict[str, str | int]:
 
 async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:
     """The tenant's roles by name, as of now. Raises `Unavailable`."""
-    newest = await context.log.last_from_leader(subjects.role(tenant, "*"))
+    newest = (await context.log.head(subjects.role(tenant, "*"))).stored
     if newest is not None:
         await context.registry.catch_up(newest.seq)
     return context.registry.roles(tenant)

@@ -46,7 +46,7 @@ async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`, the latter 0: families may begin again; void tokens stay void. Raises as `block`."""
     sub, reason = await _asked(context, tenant, body)
     aggregate = subjects.subject(tenant, sub)
-    if await context.log.last_from_leader(aggregate) is None:
+    if (await context.log.head(aggregate)).stored is None:
         return await reply_when_complete(context, None, SubjectUnblocked)
 
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:

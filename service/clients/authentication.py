@@ -199,7 +199,7 @@ class ClientAuthentication:
         """The client, if the log has a newer registration than this replica: so a new secret works at once."""
         if tenant is None or client is None:
             return None
-        stored = await self._context.log.last_from_leader(subjects.client(tenant.name, client.client_id))
+        stored = (await self._context.log.head(subjects.client(tenant.name, client.client_id))).stored
         if stored is None or stored.seq <= client.stored.seq:
             return None
         self._context.registry.apply(stored)

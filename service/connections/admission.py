@@ -16,7 +16,7 @@ import msgspec
 from events import base64url
 from events.aggregates import subjects
 from events.aggregates.family import is_of_a_person
-from events.aggregates.role import codec
+from events.aggregates.role import RoleState
 from service.access_tokens.recognise import active_in
 from service.clients.assertion import read
 from service.clients.authentication import ByAssertion, ByPassword, ClientAuthentication
@@ -129,8 +129,8 @@ class Admission:
         known = self._context.registry.roles(tenant).get(name)
         if not matches(known.state.secret_hash if known is not None and not known.state.revoked else None, secret):
             self._context.rates.look(tenant)
-        stored = await self._context.log.last_from_leader(subjects.role(tenant, name))
-        state = codec.decode(stored.body).state if stored is not None else None
+        head = await self._context.log.head(subjects.role(tenant, name))
+        state: RoleState | None = head.commit.state if head.commit is not None else None
         secret_hash = state.secret_hash if state is not None and not state.revoked else None
         if not matches(secret_hash, secret) or state is None:
             raise invalid_client()

@@ -91,7 +91,7 @@ class Registry:
             return tenant
         if not subjects.TENANT.fullmatch(name):
             return None
-        stored = await self._log.last_from_leader(subjects.tenant(name))
+        stored = (await self._log.head(subjects.tenant(name))).stored
         if stored is None:
             return None
         self.apply(stored)
@@ -118,7 +118,7 @@ class Registry:
         client = tenant.clients.get(client_id)
         if (client is not None and self.is_current()) or not subjects.CLIENT_ID.fullmatch(client_id):
             return client
-        stored = await self._log.last_from_leader(subjects.client(tenant.name, client_id))
+        stored = (await self._log.head(subjects.client(tenant.name, client_id))).stored
         if stored is not None:
             self.apply(stored)
         return tenant.clients.get(client_id)

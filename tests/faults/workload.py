@@ -174,7 +174,7 @@ class Workload:
         """Read the family's last commit from the stream's leader."""
         operation = self._history.invoke("witness", "witness", family.id)
         try:
-            stored = await self._witness.last_from_leader(aggregate_of("acme", family.id))
+            stored = (await self._witness.head(aggregate_of("acme", family.id))).stored
         except (Unavailable, NatsError) as error:
             operation.error = type(error).__name__
             self._history.complete(operation, "info")

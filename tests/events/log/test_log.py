@@ -113,8 +113,6 @@ async def test_the_head_comes_from_the_leader() -> None:
     assert (head.stored, head.expected) == (stored, 7)
     assert head.commit is not None and head.commit.id == "commit1"
     assert broker.asked == [(LEADER, {"last_by_subj": "tokens.acme.family.f.*"})]
-    log, _ = log_of(message(7))
-    assert await log.last_from_leader(FAMILY) == stored
 
 
 async def test_an_expected_sequence_may_come_from_any_replica() -> None:

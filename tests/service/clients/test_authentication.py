@@ -23,8 +23,9 @@ from events.aggregates.commit import VERSION, Codec, Commit
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
+from events.log.grammar import read_commit
 from events.log.jetstream_api import Unavailable
-from events.log.log import Log
+from events.log.log import Head, Log
 from events.log.stored_message import StoredMessage
 from service import clock
 from service.clients.assertion import ASSERTION_TYPE, SEQUENCE_CONFLICTS, AssertionClaims, UsedAssertions, bucket, read
@@ -281,10 +282,12 @@ class _CountingLog:
     def __init__(self) -> None:
         self.looks, self.newest, self.asked = 0, cast("StoredMessage | None", None), set[str]()
 
-    async def last_from_leader(self, aggregate: Aggregate) -> StoredMessage | None:
+    async def head(self, aggregate: Aggregate) -> Head:
         self.looks += 1
         self.asked.add(aggregate.live)
-        return self.newest
+        found = None if self.newest is None else read_commit(self.newest)
+        assert found is None or isinstance(found, Commit)
+        return Head(self.newest, found, 0 if self.newest is None else self.newest.seq)
 
 
 def _commit(codec: Codec[Any, Any], subject: str, seq: int, event: Any, state: Any) -> StoredMessage:

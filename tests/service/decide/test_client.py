@@ -127,7 +127,7 @@ class World:
 
     async def state(self) -> ClientState:
         """The client's state in the log."""
-        stored = await self.log.last_from_leader(AGGREGATE)
+        stored = (await self.log.head(AGGREGATE)).stored
         assert stored is not None
         return client_events.codec.decode(stored.body).state
 

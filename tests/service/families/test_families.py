@@ -234,7 +234,7 @@ async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, 
 
     aggregate = subjects.family("acme", "f1")
     await one.decide(_begun, new=True)
-    alive = await one.families._log.last_from_leader(aggregate)
+    alive = (await one.families._log.head(aggregate)).stored
     assert alive is not None
     ended = (await one.decide(end, actor="operator")).seq
     for seq in (ended + 1, ended + 2, ended):
@@ -245,7 +245,7 @@ async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, 
         await other.connection.flush()
         concluded = await other.decide(_presented)
         assert isinstance(concluded.outcome, Refused)
-    last = await one.families._log.last_from_leader(aggregate)
+    last = (await one.families._log.head(aggregate)).stored
     assert last is not None and last.seq == ended
 
 

@@ -135,7 +135,7 @@ async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
 
     connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test", jetstream_api="$JS.API"))
     with pytest.raises(Unavailable):
-        await Log(connection).last_from_leader(subjects.family("acme", "f1"))
+        await Log(connection).head(subjects.family("acme", "f1"))
 
 
 # token exchange
@@ -239,7 +239,7 @@ async def test_orders_about_two_clients_are_not_confused(log: StaleLog) -> None:
     person = subjects.subject("acme", "alice")
     one = await _append(log, person, ConsentWithdrawn("alice", "a"))
     other = await _append(log, person, ConsentWithdrawn("alice", "b"))
-    last = await log.last_from_leader(person)
+    last = (await log.head(person)).stored
     context = cast("AdminContext", SimpleNamespace(log=log))
     found = [
         await await_effect.newest_with(context, last, ConsentWithdrawn, client_id) for client_id in ("a", "b", "c")
@@ -269,7 +269,7 @@ async def test_one_of_two_racing_registrations_returns_the_valid_secret(
     replies = await asyncio.gather(*(client_admin.put(context, "acme", body) for _ in range(2)))
     secrets = [msgspec.json.decode(reply).get("client_secret") for reply in replies]
     assert sum(secret is not None for secret in secrets) == 1
-    stored = await log.last_from_leader(subjects.client("acme", "web"))
+    stored = (await log.head(subjects.client("acme", "web"))).stored
     assert stored is not None
     (secret,) = [secret for secret in secrets if secret is not None]
     assert client_events.codec.decode(stored.body).state.secret_hash == digest(secret)
@@ -279,7 +279,7 @@ async def test_a_stream_without_a_leader_is_unavailable(nats_server: Broker) -> 
     """A missing answer does not mean an empty log."""
     connection = await connect(nats_server.url, "test")
     with pytest.raises(Unavailable):
-        await Log(connection).last_from_leader(subjects.family("acme", "f1"))
+        await Log(connection).head(subjects.family("acme", "f1"))
     await stream.ensure(connection, stream.Required())
-    assert await Log(connection).last_from_leader(subjects.family("acme", "f1")) is None
+    assert (await Log(connection).head(subjects.family("acme", "f1"))).stored is None
     await connection.close()

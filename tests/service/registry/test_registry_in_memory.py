@@ -93,10 +93,6 @@ class Table:
         self.away = 0
         self.foreign_on_top = 0
 
-    async def last_from_leader(self, aggregate: Aggregate) -> StoredMessage | None:
-        self.asked.append(aggregate.live)
-        return self.commits.get(aggregate.live)
-
     async def newest(self, filter: str) -> StoredMessage | None:
         """As `Log.newest`, for keys."""
         self.asked.append(filter)

@@ -255,7 +255,7 @@ async def test_a_generation_that_was_never_issued(service: Service) -> None:
 
 async def _seed(service: Service, family_id: str) -> str:
     connection = await service.own()
-    stored = await Log(connection).last_from_leader(subjects.family("acme", family_id))
+    stored = (await Log(connection).head(subjects.family("acme", family_id))).stored
     await connection.close()
     assert stored is not None
     return codec.decode(stored.body).state.seed
