@@ -103,7 +103,9 @@ class TokenSource:
             held, now, needed = self._usable(wanted), time.monotonic(), self._needed(min_ttl)
             if held is not None and held.ends - now > needed:
                 if now >= held.stale and now >= self._shared.not_before.get(wanted, 0):
-                    self._fly(wanted, min_ttl)
+                    flight, is_own = self._fly(wanted, min_ttl)
+                    if is_own:
+                        flight.result.add_done_callback(_log_failure)
                 return held.tokens
             flight, is_own = self._fly(wanted, min_ttl)
             try:
@@ -174,8 +176,6 @@ class TokenSource:
             flight.result.set_exception(_Interrupted())
             raise
         except Exception as error:
-            if isinstance(error, Error):
-                log.warning("an access token could not be refreshed: %s", error.code)
             self._shared.not_before[wanted] = time.monotonic() + AGAIN_SECONDS * random.uniform(0.5, 1)  # noqa: S311  # no secret
             self._land(flight, wanted)
             flight.result.set_exception(error)
@@ -236,6 +236,14 @@ class Changes:
 
     async def __anext__(self) -> Tokens:
         return await self._queue.get()
+
+
+def _log_failure(result: "Future[Held]") -> None:
+    """In the background nobody else hears of it, until the token has ended."""
+    error = result.exception()
+    if error is not None and not isinstance(error, _Interrupted):
+        why = error.code if isinstance(error, Error) else type(error).__name__
+        log.warning("an access token is not refreshed yet: %s", why)
 
 
 def _margin(lifetime: float) -> float:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from heirloom_client import Client, FileStore, InvalidGrant, InvalidScope, MemoryStore, Store, StoreError, Tokens
@@ -189,6 +190,28 @@ async def test_the_same_login_begins_one_family(oauth: Client, tmp_path: Path) -
     assert (await one.token()) == (await two.token())
     login = await oauth.issue("bob", SCOPE)
     assert (await oauth.source(login, store=FileStore(tmp_path / "token")).token()).access_token == login.access_token
+
+
+async def test_a_failure_in_the_background(
+    workspace: Workspace, requests: Requests, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once, the token is good until its end, and the next attempt waits a while."""
+    async with await connected(workspace, "app", access_token_ttl=60) as oauth:
+        first = await oauth.issue("alice", SCOPE)
+        source = oauth.source(first)
+        token = await source.token()
+        await oauth.revoke(str(first.refresh_token))
+        stored = await source._store.read()
+        assert stored is not None
+        await source._store.swap(msgspec.structs.replace(stored.record, access={}), stored.revision)
+        source._shared.held[WHOLE] = source._shared.held[WHOLE]._replace(stale=0)
+        for _ in range(50):
+            assert await source.token() == token
+            await asyncio.sleep(0.01)
+        assert [record.getMessage() for record in caplog.records if record.name == "heirloom_client"] == [
+            "an access token is not refreshed yet: invalid_grant"
+        ]
+        assert requests.count == 1
 
 
 async def test_the_end_of_a_family(oauth: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
