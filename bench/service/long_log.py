@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 from nats.aio.client import Client
 
-from events.aggregates import client, family, subject, subjects, tenant
+from events.aggregates import client, family, family_commit, subject, subjects, tenant
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.family import (
     AuthorizationCodeIssued,
@@ -121,12 +121,12 @@ class MadeUpLog:
         if fate == "code":
             code = AuthorizationCodeIssued(self.now + CODE_TTL, self._id() * 2)
             yield granted, code
-            yield TokenRedeemed("authorization_code", 0), self._first(scope, lasts), self._access(scope)
+            yield TokenRedeemed(0, "authorization_code"), self._first(scope, lasts), self._access(scope)
         else:
             yield granted, self._first(scope, lasts), self._access(scope)
         for generation in range(rotations):
             rotated = TokenRotated(generation, generation + 1, self.now + lasts, 1)
-            yield TokenRedeemed("refresh_token", generation), rotated, self._access(scope)
+            yield TokenRedeemed(generation, "refresh_token"), rotated, self._access(scope)
         cause = f"request {self._id()}"
         match fate:
             case "logout":
@@ -137,7 +137,7 @@ class MadeUpLog:
                 yield (TokenReuseDetected(shown, rotations, client_id),)
             case "token":
                 access = replace(self._access(scope), expires_at=self.now + CODE_TTL)
-                yield TokenRedeemed("refresh_token", rotations), access
+                yield TokenRedeemed(rotations, "refresh_token"), access
                 yield (TokenRevoked(access.jti or "", access.expires_at),)
             case "forged":
                 forged = ForgeryDetected(rotations + 5, rotations, client_id)
@@ -180,7 +180,7 @@ class MadeUpLog:
     def _commit(self, one: _Family, events: tuple[FamilyEvent, ...]) -> StoredMessage:
         one.state = family.fold(one.state, events, self.now)
         place = one.aggregate.revoked if family.revokes(events) else one.aggregate.live
-        body = self._body(family.codec, one.aggregate.name, one.actor, one.last, events, one.state)
+        body = self._body(family_commit.codec, one.aggregate.name, one.actor, one.last, events, one.state)
         one.last = digest(body), self._seq
         return StoredMessage(self._seq, place, body)
 

@@ -5,10 +5,12 @@ Every commit contains the SHA-256 of the aggregate's previous message body (`pre
 """
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
 import msgspec
+
+from events import base64url
 
 E = TypeVar("E")
 S = TypeVar("S")
@@ -41,10 +43,14 @@ class UnreadableCommit(Exception):
 
 
 class Codec(Generic[E, S]):
-    """Encodes and decodes the commits of one kind of aggregate; `event` and `state` are the types in them."""
+    """Encodes and decodes the commits of one kind of aggregate; `event` and `state` are the types in them.
+
+    A kind may write its events in a shorter form (`written_event`), and leave out of a state what they set.
+    """
 
     def __init__(self, commit_type: Any) -> None:
         self.event, self.state = get_args(commit_type)
+        self.written_event = self.event
         self._decoder: msgspec.json.Decoder[Commit[E, S]] = msgspec.json.Decoder(commit_type)
         self._encoder = msgspec.json.Encoder()
 
@@ -54,13 +60,38 @@ class Codec(Generic[E, S]):
 
     def decode(self, body: bytes) -> Commit[E, S]:
         """Decode a message body. Raises `UnreadableCommit` unless it is a commit of this kind and a known version."""
-        try:
-            commit = self._decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UnreadableCommit(str(error)) from error
-        if commit.v != VERSION:
-            raise UnreadableCommit(f"commit version {commit.v}, this program reads version {VERSION}")
-        return commit
+        return read(self._decoder, body)
+
+    def whole_events(self, commit: Any, _before: S | None) -> tuple[E, ...]:
+        """The events of a commit whose state is not decoded, after the state `before`. Raises `ValueError`."""
+        events: tuple[E, ...] = commit.events
+        return events
+
+    def without_events(self, state: S, _events: tuple[E, ...]) -> S:
+        """The state as it is written in a commit of these events."""
+        return state
+
+
+def read(decoder: "msgspec.json.Decoder[Commit[E, S]]", body: bytes) -> Commit[E, S]:
+    """Decode a message body. Raises `UnreadableCommit` unless it is a commit of this kind and a known version."""
+    try:
+        commit = decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableCommit(str(error)) from error
+    if commit.v != VERSION:
+        raise UnreadableCommit(f"commit version {commit.v}, this program reads version {VERSION}")
+    return commit
+
+
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def later(at: datetime, duration: timedelta) -> datetime:
+    """The time that much after `at`; where a forger wrote one beyond all years, the last or the first there is."""
+    try:
+        return at + duration
+    except OverflowError:
+        return _LAST if duration > timedelta() else _FIRST
 
 
 def type_of(event: msgspec.Struct | type[msgspec.Struct]) -> str:
@@ -69,5 +100,5 @@ def type_of(event: msgspec.Struct | type[msgspec.Struct]) -> str:
 
 
 def digest(body: bytes) -> str:
-    """The SHA-256 of a message body in hexadecimal: the `prev` of the next commit."""
-    return hashlib.sha256(body).hexdigest()
+    """The SHA-256 of a message body in base64url: the `prev` of the next commit."""
+    return base64url.encode(hashlib.sha256(body).digest()).decode()

@@ -4,13 +4,13 @@ A family begins with a grant and goes through generations of refresh tokens. The
 no secret: tokens are computed from it and from keys that are never in the log.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
-from events.aggregates.commit import Codec, Commit, Time, type_of
+from events.aggregates.commit import Commit, Time, later, type_of
 from events.aggregates.settings import GrantType
 
 Credential: TypeAlias = Literal["refresh_token", "authorization_code", "device_code"]
@@ -115,8 +115,8 @@ class TokenRedeemed(_Event, frozen=True, tag="TokenRedeemed"):
     that stays valid after its use (rotation policy `reuse`); `family_expires_at` is as in `TokenRotated`.
     """
 
-    credential: Credential
     generation: int
+    credential: Credential = "refresh_token"
     retry: "Retry | None" = None
     expires_at: Time | None = None
     family_expires_at: Time | None = None
@@ -240,11 +240,11 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The state of a family.
 
     `generation` is that of the newest refresh token, None if none was issued; `key` its MAC key, `expires_at` its end
-    if it is not redeemed, and `family_expires_at` the end of the family, which rotations do not move. `redeemed_at` is
-    None until the first redemption. `revoked_jtis` maps the singly revoked access tokens to the time until which they
-    are kept; `afterwards` counts the presentations recorded after the end. `code` and `device` are present if the
-    family began with one, and `code_redeemed` says whether that was redeemed. The family of a device has an empty `sub`
-    until it is approved.
+    if it is not redeemed, and `family_ttl` how long the family lasts from `opened_at` on, which rotations do not move.
+    `redeemed_at` is None until the first redemption. `revoked_jtis` maps the singly revoked access tokens to the time
+    until which they are kept; `afterwards` counts the presentations recorded after the end. `code` and `device` are
+    present if the family began with one, and `code_redeemed` says whether that was redeemed. The family of a device has
+    an empty `sub` until it is approved.
     """
 
     client_id: str
@@ -260,7 +260,7 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     generation: int | None = None
     key: int = 0
     expires_at: Time | None = None
-    family_expires_at: Time | None = None
+    family_ttl: timedelta | None = None
     redeemed_at: Time | None = None
     retry: Retry | None = None
     access: AccessToken | None = None
@@ -271,9 +271,13 @@ class FamilyState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     device: Device | None = None
     code_redeemed: bool = False
 
+    @property
+    def family_expires_at(self) -> datetime | None:
+        """The end of the family."""
+        return None if self.family_ttl is None else later(self.opened_at, self.family_ttl)
+
 
 FamilyCommit: TypeAlias = Commit[FamilyEvent, FamilyState]
-codec: Codec[FamilyEvent, FamilyState] = Codec(FamilyCommit)
 
 
 def evolve(state: FamilyState | None, event: FamilyEvent, at: datetime) -> FamilyState:
@@ -373,7 +377,7 @@ def _redeemed(state: FamilyState, event: TokenRedeemed, at: datetime) -> FamilyS
             redeemed_at=at,
             retry=event.retry,
             expires_at=event.expires_at or state.expires_at,
-            family_expires_at=event.family_expires_at or state.family_expires_at,
+            family_ttl=_family_ttl(state, event.family_expires_at),
             code=None,
         )
     return replace(state, redeemed_at=at, retry=event.retry, code_redeemed=True)
@@ -396,7 +400,7 @@ def _issued(state: FamilyState, event: TokenIssued, at: datetime) -> FamilyState
                 generation=0,
                 key=event.key,
                 expires_at=event.expires_at,
-                family_expires_at=event.family_expires_at,
+                family_ttl=_family_ttl(state, event.family_expires_at),
             )
         case "id":
             return state
@@ -410,8 +414,13 @@ def _rotated(state: FamilyState, event: TokenRotated) -> FamilyState:
         generation=event.to_generation,
         key=event.key,
         expires_at=event.expires_at,
-        family_expires_at=event.family_expires_at or state.family_expires_at,
+        family_ttl=_family_ttl(state, event.family_expires_at),
     )
+
+
+def _family_ttl(state: FamilyState, ends: datetime | None) -> timedelta | None:
+    """How long the family lasts if it ends then; None: no event changes it."""
+    return state.family_ttl if ends is None else ends - state.opened_at
 
 
 def _access_token_revoked(state: FamilyState, event: TokenRevoked, at: datetime) -> FamilyState:

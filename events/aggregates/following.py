@@ -139,7 +139,7 @@ def plainly_refreshed(state: FamilyState, events: tuple[Any, ...], at: datetime)
     if (
         state.generation is None
         or state.revoked is not None
-        or redeemed != TokenRedeemed("refresh_token", state.generation, redeemed.retry)
+        or redeemed != TokenRedeemed(state.generation, "refresh_token", redeemed.retry)
         or rotated != TokenRotated(state.generation, state.generation + 1, rotated.expires_at, rotated.key)
         or access.jti is None
         or access != TokenIssued("access", access.scope, access.audience, access.expires_at, access.jti)

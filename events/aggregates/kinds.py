@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from events.aggregates import client, family, key, role, subject, tenant
+from events.aggregates import client, family_commit, key, role, subject, tenant
 from events.aggregates.commit import Codec, Time
 from events.aggregates.following import Fold, fold_and_check, folding
 from events.aggregates.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME
@@ -24,7 +24,7 @@ class Kind:
         self.id = id
         self.codec = codec
         self.fold = fold
-        event: Any = codec.event
+        event: Any = codec.written_event
         fields = [("v", int), ("id", str), ("at", Time), ("actor", str), ("prev", str | None), ("prev_seq", int)]
         fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
         last = ("aggregate", str | None, None)
@@ -33,7 +33,7 @@ class Kind:
         self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(codec.state).decode
 
 
-FAMILY = Kind("family", 5, FAMILY_ID, family.codec, fold_and_check)
+FAMILY = Kind("family", 5, FAMILY_ID, family_commit.codec, fold_and_check)
 KINDS = {
     kind.name: kind
     for kind in (

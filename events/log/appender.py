@@ -174,7 +174,8 @@ class Appender:
         return ack
 
     async def _send_batch(self, batch: list[Append]) -> None:
-        name = f"{self._inbox.rsplit('.', 1)[-1]}{next(self._ids)}"
+        # each message is stored with it, so it is short; of the batches under way no two have the same
+        name = f"{self._inbox.rsplit('.', 1)[-1][-8:]}{next(self._ids)}"
         try:
             for position, append in enumerate(batch[:-1], 1):
                 headers = _expectation(append) | {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(position)}

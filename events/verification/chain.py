@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from events import base64url
 from events.aggregates.commit import VERSION
 from events.aggregates.following import time_goes_on
 from events.aggregates.kinds import FAMILY, Kind
@@ -43,7 +44,7 @@ class BrokenChain(Exception):
 
 
 class LastCommit(msgspec.Struct, gc=False):
-    """An aggregate's last commit: sequence, digest in hex, time, and the state after it, None if that is unknown."""
+    """An aggregate's last commit: sequence, digest, time, and the state after it, None if that is unknown."""
 
     kind: Kind
     seq: int
@@ -54,7 +55,7 @@ class LastCommit(msgspec.Struct, gc=False):
     def encoded(self) -> bytes:
         """Encode it, for `decode_last`."""
         state = b"" if self.state is None else _encode(self.state)
-        return self.seq.to_bytes(8) + bytes.fromhex(self.digest) + _encode(self.at) + b"\n" + state
+        return self.seq.to_bytes(8) + base64url.decode(self.digest.encode()) + _encode(self.at) + b"\n" + state
 
 
 def decode_last(kind: Kind, remembered: bytes) -> LastCommit | None:
@@ -62,8 +63,9 @@ def decode_last(kind: Kind, remembered: bytes) -> LastCommit | None:
     if not remembered:
         return None
     at, _, encoded = remembered[40:].partition(b"\n")
+    digest = base64url.encode(remembered[8:40]).decode()
     state = kind.decode_state(encoded) if encoded else None
-    return LastCommit(kind, int.from_bytes(remembered[:8]), remembered[8:40].hex(), state, _decode_time(at))
+    return LastCommit(kind, int.from_bytes(remembered[:8]), digest, state, _decode_time(at))
 
 
 def check(kind: Kind, aggregate: str, body: bytes, before: LastCommit | None, last_part: str) -> Checked:
@@ -85,15 +87,16 @@ def check(kind: Kind, aggregate: str, body: bytes, before: LastCommit | None, la
     if commit.prev_seq != expected_seq:
         raise WrongPredecessor(commit.prev_seq, expected_seq)
     try:
-        folded, why = kind.fold(state, commit.events, commit.at)
+        events = kind.codec.whole_events(commit, state)
+        folded, why = kind.fold(state, events, commit.at)
     except (ValueError, TypeError) as error:
         raise BadCommit(f"its events cannot follow: {error}") from error
     written = commit.state
-    commit.state = folded
+    commit.state = kind.codec.without_events(folded, events)
     is_as_we_write = _encode(commit) == body
-    if not is_as_we_write and not _means(kind, written, folded):
+    if not is_as_we_write and not _means(kind, written, commit.state):
         raise BadCommit("its state is not what its events make of the state before")
-    if kind is FAMILY and last_part != belongs_on(commit.events):
+    if kind is FAMILY and last_part != belongs_on(events):
         raise BadCommit(f"its events do not belong on …{last_part}")
     if why is not None:
         raise BadCommit(why)

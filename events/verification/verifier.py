@@ -7,14 +7,13 @@ messages are reported and skipped (`events.log.grammar`). `Verifier` is pure: no
 No later commit is chained to the newest one of an aggregate, so only the part that its state repeats is certain there.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import MutableMapping
 from typing import NamedTuple
 
 import msgspec
 
-from events.aggregates.commit import UnreadableCommit
+from events.aggregates.commit import UnreadableCommit, digest
 from events.aggregates.kinds import FAMILY
 from events.aggregates.subjects import STREAM
 from events.log.grammar import Foreign, foreign, kind_of, read_commit
@@ -126,7 +125,7 @@ class Verifier:
         if before is None:
             tally.aggregates += 1
             tally.families += kind is FAMILY
-        self._recent[aggregate] = LastCommit(kind, seq, hashlib.sha256(body).hexdigest(), state, at)
+        self._recent[aggregate] = LastCommit(kind, seq, digest(body), state, at)
         if len(self._recent) > MAX_RECENT:
             self.remember()
 

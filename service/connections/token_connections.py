@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.aggregates.commit import UnreadableCommit
-from events.aggregates.family import FamilyState, codec
+from events.aggregates.family import FamilyState
+from events.aggregates.family_commit import codec
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
 from events.log.stream import REVOKED_STORED

@@ -139,7 +139,7 @@ def _redeemed(state: FamilyState, command: RedeemCode | RedeemDeviceCode, creden
     access = access_token(command.now, command.rules, command.jti, scope, target)
     first = First(access, state.client_id, state.audience, state.opened_at)
     granted, issued = first_tokens(first, command.rules, command.key)
-    return Decision(granted, (TokenRedeemed(credential, 0, command.retry), *issued))
+    return Decision(granted, (TokenRedeemed(0, credential, command.retry), *issued))
 
 
 def _again(state: FamilyState, command: RedeemCode) -> Decision:

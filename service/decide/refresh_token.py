@@ -115,9 +115,9 @@ def _redeemed(state: FamilyState, command: Redeem) -> Decision:
     expires_at = token_expiry(now, family_expires_at, rules)
     brought_forward = family_expires_at if family_expires_at != state.family_expires_at else None
     if rules.refresh_token_rotation == "reuse":
-        redeemed = TokenRedeemed("refresh_token", generation, command.retry, expires_at, brought_forward)
+        redeemed = TokenRedeemed(generation, "refresh_token", command.retry, expires_at, brought_forward)
         return Decision(Granted(access, generation, state.key), (redeemed, *issued))
-    redeemed = TokenRedeemed("refresh_token", generation, command.retry)
+    redeemed = TokenRedeemed(generation, "refresh_token", command.retry)
     rotated = TokenRotated(generation, generation + 1, expires_at, command.key, brought_forward)
     return Decision(Granted(access, generation + 1, command.key), (redeemed, rotated, *issued))
 

@@ -10,10 +10,11 @@ from typing import TypeAlias
 import msgspec
 
 from events.aggregates.commit import digest
-from events.aggregates.family import FamilyState, codec
+from events.aggregates.family import FamilyState
+from events.aggregates.family_commit import codec
 from events.log.log import Head
 
-DEFAULT_BYTES = 256 << 20
+DEFAULT_BYTES = 128 << 20
 MIN_BYTES = 1 << 20
 
 Key: TypeAlias = tuple[str, str]
@@ -71,7 +72,8 @@ class FamilyCache:
     """The newest known commit of each family, for the families that were appended to last.
 
     It holds at most `max_bytes` of commits, as long as they are in the log: `bytes` is what it holds now. Decoded, and
-    with its key, a commit takes about twice that of the process's memory. `evicted` counts the families that had to go.
+    with its key, a commit takes about three times that of the process's memory. `evicted` counts the families that had
+    to go.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:

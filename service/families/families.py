@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 from events.aggregates import subjects
 from events.aggregates.commit import VERSION, Commit, digest
-from events.aggregates.family import FamilyRevoked, FamilyState, codec, fold, is_of_a_person, revokes
+from events.aggregates.family import FamilyRevoked, FamilyState, fold, is_of_a_person, revokes
+from events.aggregates.family_commit import codec
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable

@@ -86,7 +86,7 @@ class Day(LogMaker):
         client, generation = self._living[family_id]
         self.commit(
             family_id,
-            TokenRedeemed("refresh_token", generation),
+            TokenRedeemed(generation, "refresh_token"),
             TokenRotated(generation, generation + 1, self.now + timedelta(days=14), 1),
             self._access_token(),
             actor=f"client:{client}",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from nats.errors import Error as NatsError
 
+from events.aggregates.family_commit import codec
 from events.aggregates.subjects import family as aggregate_of
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
@@ -180,9 +181,10 @@ class Workload:
             self._history.complete(operation, "info")
             return
         if stored is not None:
-            state = msgspec.json.decode(stored.body)["state"]
-            operation.seq, operation.to = stored.seq, state["generation"]
-            operation.revoked = "revoked" in state
+            state = codec.decode(stored.body).state
+            operation.seq = stored.seq
+            operation.to = -1 if state.generation is None else state.generation
+            operation.revoked = state.revoked is not None
         self._history.complete(operation, "ok")
 
     async def _ask(

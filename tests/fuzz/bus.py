@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from events.aggregates.family import codec
+from events.aggregates.family_commit import codec
 from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
 from heirloom.broker import credentials

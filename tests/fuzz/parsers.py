@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from events.aggregates import client, family, key, subject, tenant
+from events.aggregates import client, family_commit, key, subject, tenant
 from events.aggregates.commit import Codec, UnreadableCommit
 from events.log.grammar import Foreign
 from events.verification.verifier import Verifier
@@ -44,7 +44,7 @@ from tests.system.service import SEED
 RING = Keyring({1: b"k" * 32})
 LOG = eventful_log()
 CODECS: dict[str, Codec[Any, Any]] = {
-    "family": family.codec,
+    "family": family_commit.codec,
     "client": client.codec,
     "tenant": tenant.codec,
     "key": key.codec,

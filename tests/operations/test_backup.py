@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 from nats.js.api import StreamConfig
 
-from events.aggregates.family import codec
+from events.aggregates.family_commit import codec
 from events.aggregates.subjects import EVERYTHING
 from events.bus.connect import connect
 from events.log.consumer_reader import read

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from events.aggregates import client, family, subjects
+from events.aggregates import client, family, family_commit, subjects
 from events.aggregates import subject as person
 from events.aggregates.commit import Codec, Commit, digest
 from events.aggregates.family import (
@@ -81,7 +81,7 @@ class LogMaker:
         state = self._last[f"tokens.{tenant}.family.{family_id}"][1]
         self.commit(
             family_id,
-            TokenRedeemed("refresh_token", state.generation),
+            TokenRedeemed(state.generation, "refresh_token"),
             TokenRotated(state.generation, state.generation + 1, self.now + timedelta(days=14), 1),
             access_token(f"{family_id}-{state.generation + 1}", self._soon),
             tenant=tenant,
@@ -99,7 +99,7 @@ class LogMaker:
         before = self._last[aggregate][1] if aggregate in self._last else None
         state = family.fold(before, events, self.now)
         subject = f"{aggregate}.{'revoked' if family.revokes(events) else 'live'}"
-        self._append(aggregate, subject, family.codec, actor, events, state)
+        self._append(aggregate, subject, family_commit.codec, actor, events, state)
 
     def configure_client(self, client_id: str) -> None:
         """Append a commit of a client."""

@@ -215,7 +215,7 @@ def test_a_family_lives_as_long_as_any_of_its_tokens(tmp_path: Path) -> None:
     made = LogMaker()
     soon, late = made.now + timedelta(seconds=10), made.now + timedelta(hours=1)
     made.commit("f", granted(sub="dave"), refresh_token(late), access_token("j0", late))
-    rotated = TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, soon, 1)
+    rotated = TokenRedeemed(0, "refresh_token"), TokenRotated(0, 1, soon, 1)
     made.commit("f", *rotated, access_token("j1", soon))
     build(tmp_path / "model", made.log, [])
     with contextlib.closing(open_for_queries(tmp_path / "model")) as db:

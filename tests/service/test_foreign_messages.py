@@ -10,7 +10,7 @@ from events.aggregates import client as client_events
 from events.aggregates import subject as person
 from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
-from events.aggregates.family import codec
+from events.aggregates.family_commit import codec
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.bus.connection import Connection
 from events.log.log import Log

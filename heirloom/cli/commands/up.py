@@ -116,7 +116,7 @@ INSECURE = (
     metavar="MIB",
     default=DEFAULT_BYTES >> 20,
     show_default=True,
-    help="How much of the log's newest commits each replica holds; in its memory they take about twice that.",
+    help="How much of the log's newest commits each replica holds; in its memory they take about three times that.",
 )
 @click.option(
     "--broker-memory",

@@ -44,7 +44,7 @@ BEGUN = FamilyState(
 ASKED = DeviceAuthorizationStarted("tv", "read", API, "seed", END)
 WAITING = FamilyState("tv", "", "read", API, DEVICE_GRANT, "seed", AT, device=Device(END))
 REFRESH = TokenIssued("refresh", "read", API, END, generation=0, key=3, family_expires_at=LAST)
-REFRESHABLE = replace(BEGUN, generation=0, key=3, expires_at=END, family_expires_at=LAST)
+REFRESHABLE = replace(BEGUN, generation=0, key=3, expires_at=END, family_ttl=LAST - AT)
 RETRY = Retry("key", "body")
 OVER = replace(REFRESHABLE, revoked=Revocation(AT, "operator"))
 REUSE, FORGERY = TokenReuseDetected(0, 1, "web"), ForgeryDetected(9, 1, "web")
@@ -71,18 +71,18 @@ STEPS: dict[str, tuple[FamilyState | None, Any, FamilyState]] = {
     "a refresh token": (BEGUN, REFRESH, REFRESHABLE),
     "a redeemed code": (
         replace(BEGUN, code=Code(END, "challenge")),
-        TokenRedeemed("authorization_code", 0, RETRY),
+        TokenRedeemed(0, "authorization_code", RETRY),
         replace(BEGUN, code=Code(END, "challenge"), redeemed_at=LATER, retry=RETRY, code_redeemed=True),
     ),
     "a redeemed refresh token": (
         replace(REFRESHABLE, code=Code(END, "challenge"), code_redeemed=True),
-        TokenRedeemed("refresh_token", 0, RETRY),
+        TokenRedeemed(0, "refresh_token", RETRY),
         replace(REFRESHABLE, redeemed_at=LATER, retry=RETRY, code_redeemed=True),
     ),
     "one that stays, with new ends": (
         REFRESHABLE,
-        TokenRedeemed("refresh_token", 0, None, LATER, END),
-        replace(REFRESHABLE, redeemed_at=LATER, expires_at=LATER, family_expires_at=END),
+        TokenRedeemed(0, "refresh_token", None, LATER, END),
+        replace(REFRESHABLE, redeemed_at=LATER, expires_at=LATER, family_ttl=END - AT),
     ),
     "a rotation": (
         REFRESHABLE, TokenRotated(0, 1, LAST, 4), replace(REFRESHABLE, generation=1, key=4, expires_at=LAST)
@@ -90,7 +90,7 @@ STEPS: dict[str, tuple[FamilyState | None, Any, FamilyState]] = {
     "a rotation that brings the end forward": (
         REFRESHABLE,
         TokenRotated(0, 1, END, 3, END),
-        replace(REFRESHABLE, generation=1, expires_at=END, family_expires_at=END),
+        replace(REFRESHABLE, generation=1, expires_at=END, family_ttl=END - AT),
     ),
     "an access token revoked": (
         REFRESHABLE, TokenRevoked("j", END, kept_until=LAST), replace(REFRESHABLE, revoked_jtis={"j": LAST})
@@ -159,7 +159,7 @@ def test_revoking_events_are_recognised() -> None:
         ASKED,
         REFRESH,
         TokenRotated(0, 1, END, 3),
-        TokenRedeemed("refresh_token", 0),
+        TokenRedeemed(0, "refresh_token"),
         code,
         denied,
     )

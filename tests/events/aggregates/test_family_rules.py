@@ -58,8 +58,8 @@ def holds(rule: family_rules.EventRule, case: Case) -> None:
     assert (rule(state, case.event, case.at) or "") == case.complaint, case
 
 
-REFRESH = TokenRedeemed("refresh_token", 0)
-BY_CODE, BY_DEVICE = TokenRedeemed("authorization_code", 0), TokenRedeemed("device_code", 0)
+REFRESH = TokenRedeemed(0, "refresh_token")
+BY_CODE, BY_DEVICE = TokenRedeemed(0, "authorization_code"), TokenRedeemed(0, "device_code")
 
 
 @pytest.mark.parametrize(("afterwards", "may"), [(0, True), (MAX_RECORDED_AFTER_END - 1, True), (3, False), (9, False)])
@@ -72,7 +72,7 @@ def test_after_the_end_few_are_recorded(afterwards: int, may: bool) -> None:
     "case",
     [
         Case({}, REFRESH),
-        Case({"generation": 2}, TokenRedeemed("refresh_token", 2)),
+        Case({"generation": 2}, TokenRedeemed(2, "refresh_token")),
         Case({"generation": 2}, REFRESH, "generation 0 was redeemed, the newest was 2"),
         Case({"generation": None}, REFRESH, "generation 0 was redeemed, the newest was None"),
         Case({"generation": 2}, BY_CODE),
@@ -88,11 +88,11 @@ LATE = "the {} that was redeemed had expired"
 @pytest.mark.parametrize(
     "case",
     [
-        Case({"expires_at": SOON, "family_expires_at": SOON}, REFRESH, at=SOON - TICK),
-        Case({"expires_at": SOON, "family_expires_at": END}, REFRESH, LATE.format("refresh_token"), SOON),
-        Case({"expires_at": END, "family_expires_at": SOON}, REFRESH, LATE.format("refresh_token"), SOON),
-        Case({"expires_at": None, "family_expires_at": SOON}, REFRESH, LATE.format("refresh_token"), SOON),
-        Case({"expires_at": None, "family_expires_at": None}, REFRESH),
+        Case({"expires_at": SOON, "family_ttl": SOON - START}, REFRESH, at=SOON - TICK),
+        Case({"expires_at": SOON, "family_ttl": END - START}, REFRESH, LATE.format("refresh_token"), SOON),
+        Case({"expires_at": END, "family_ttl": SOON - START}, REFRESH, LATE.format("refresh_token"), SOON),
+        Case({"expires_at": None, "family_ttl": SOON - START}, REFRESH, LATE.format("refresh_token"), SOON),
+        Case({"expires_at": None, "family_ttl": None}, REFRESH),
         Case({"expires_at": START, "code": CODE}, BY_CODE, at=SOON - TICK),
         Case({"code": CODE, "device": Device(END)}, BY_CODE, LATE.format("authorization_code"), SOON),
         Case({"code": CODE, "device": Device(END)}, BY_DEVICE, at=SOON),
@@ -141,7 +141,7 @@ OUTLIVES = "it outlives the end of its family"
 
 
 def used(expires_at: Any, family: Any = None) -> TokenRedeemed:
-    return TokenRedeemed("refresh_token", 0, None, expires_at, family)
+    return TokenRedeemed(0, "refresh_token", None, expires_at, family)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def used(expires_at: Any, family: Any = None) -> TokenRedeemed:
         Case({}, used(END + TICK), OUTLIVES),
         Case({}, used(END, END + TICK), OUTLIVES),
         Case({}, used(SOON + TICK, SOON), OUTLIVES),
-        Case({"family_expires_at": None}, used(END + TICK, END + TICK)),
+        Case({"family_ttl": None}, used(END + TICK, END + TICK)),
         Case({}, used(None, END + TICK)),
         Case({}, TokenRotated(0, 1, END, 1, END)),
         Case({}, TokenRotated(0, 1, END, 1, END + TICK), OUTLIVES),

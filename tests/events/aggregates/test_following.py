@@ -49,7 +49,7 @@ FIELDS: list[tuple[int, dict[str, list[Any]]]] = [
         {
             "generation": [None, 1],
             "expires_at": [None, *TIMES],
-            "family_expires_at": [None, *TIMES],
+            "family_ttl": [None, *(time - START for time in TIMES)],
             "revoked": [Revocation(START, "operator")],
             "revoked_jtis": [{"1": LATER}, {"2": LATER}],
             "access": [None, AccessToken("1", "read", AUDIENCE, START, SOON)],
@@ -126,7 +126,7 @@ def test_the_one_step_agrees_with_evolve_and_the_rules() -> None:
     [
         PLAIN,
         (*PLAIN, TokenIssued("id", "read", ("web",), SOON, jti="1")),
-        (TokenRedeemed("refresh_token", 0, Retry("a", "b")), *PLAIN[1:]),
+        (TokenRedeemed(0, "refresh_token", Retry("a", "b")), *PLAIN[1:]),
     ],
     ids=["OAuth", "OpenID", "with a key"],
 )
@@ -146,7 +146,7 @@ def test_no_family_begins_with_a_refresh() -> None:
 
 def test_a_refresh_that_is_not_plain_is_followed_step_by_step() -> None:
     """For example one that brings the family's expiry forward."""
-    nearer = (TokenRedeemed("refresh_token", 0), TokenRotated(0, 1, SOON, 1, SOON), access(AT, "1"))
+    nearer = (TokenRedeemed(0, "refresh_token"), TokenRotated(0, 1, SOON, 1, SOON), access(AT, "1"))
     assert plainly_refreshed(STATE, nearer, AT) is None
     after, why = fold_and_check(STATE, nearer, AT)
     assert after is not None and (after.family_expires_at, why) == (SOON, None)
@@ -247,9 +247,9 @@ def test_times_do_not_decrease(later: timedelta, complaint: bool) -> None:
 def test_the_first_broken_rule_is_named() -> None:
     """The state after all of the events is returned nevertheless."""
     for state, events, complaint in (
-        (STATE, (TokenRedeemed("refresh_token", 0), PLAIN[1]), "something was redeemed"),
-        (ENDED, (TokenRedeemed("refresh_token", 1),), "something was redeemed"),
-        (STATE, (TokenRedeemed("refresh_token", 1), replace(PLAIN[2], scope="admin")), "generation 1 was redeemed"),
+        (STATE, (TokenRedeemed(0, "refresh_token"), PLAIN[1]), "something was redeemed"),
+        (ENDED, (TokenRedeemed(1, "refresh_token"),), "something was redeemed"),
+        (STATE, (TokenRedeemed(1, "refresh_token"), replace(PLAIN[2], scope="admin")), "generation 1 was redeemed"),
         (STATE, (PLAIN[0], replace(PLAIN[2], scope="admin")), "a token's scope"),
     ):
         after, why = fold_and_check(state, events, AT)

@@ -32,4 +32,4 @@ def test_golden_files_are_read_and_written_unchanged(file: Path) -> None:
     if what == "commit":
         assert codec.encode(codec.decode(written)) == written
     else:
-        assert msgspec.json.encode(msgspec.json.decode(written, type=codec.event)) == written
+        assert msgspec.json.encode(msgspec.json.decode(written, type=codec.written_event)) == written

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.commit import digest
-from events.aggregates.family import codec
+from events.aggregates.family_commit import codec
 from events.aggregates.kinds import FAMILY
 from events.verification.chain import BadCommit, BrokenChain, LastCommit, WrongPredecessor, check
 from tests.projections.logs import LogMaker

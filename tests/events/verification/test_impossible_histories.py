@@ -24,10 +24,10 @@ from events.aggregates.family import (
     TokenReuseDetected,
     TokenRevoked,
     TokenRotated,
-    codec,
     evolve,
     revokes,
 )
+from events.aggregates.family_commit import codec
 from events.log.stored_message import StoredMessage
 from events.verification.verifier import Report, Verifier
 from tests.projections.logs import AUDIENCE, START
@@ -50,13 +50,13 @@ OPENED: tuple[FamilyEvent, ...] = (
 
 def used(expires_at: datetime, family_expires_at: datetime | None = None) -> TokenRedeemed:
     """A refresh token that stays, with the policy `reuse`."""
-    return TokenRedeemed("refresh_token", 0, None, expires_at, family_expires_at)
+    return TokenRedeemed(0, "refresh_token", None, expires_at, family_expires_at)
 
 
 def rotated(generation: int, at: Any, **fields: Any) -> tuple[FamilyEvent, ...]:
     """The redemption of that generation."""
     rotation = TokenRotated(generation, generation + 1, END, 1, **fields)
-    return TokenRedeemed("refresh_token", generation), rotation, access(at, str(generation + 1))
+    return TokenRedeemed(generation, "refresh_token"), rotation, access(at, str(generation + 1))
 
 
 @dataclass
@@ -99,35 +99,35 @@ WAITING = Step(0, (DeviceAuthorizationStarted("tv", "read", AUDIENCE, "s", END),
 AT_3 = START + timedelta(seconds=3)
 APPROVAL = GrantAuthorized("tv", "ann", "read", AUDIENCE, DEVICE_GRANT, "s")
 DENIAL = DeviceAuthorizationDenied("ann")
-SKIPPED = TokenRedeemed("refresh_token", 0), TokenRotated(0, 2, END, 1), access(AT_3, "x")
-FROM_ANOTHER = TokenRedeemed("refresh_token", 1), TokenRotated(0, 1, END, 1), access(AT_3, "x")
+SKIPPED = TokenRedeemed(0, "refresh_token"), TokenRotated(0, 2, END, 1), access(AT_3, "x")
+FROM_ANOTHER = TokenRedeemed(1, "refresh_token"), TokenRotated(0, 1, END, 1), access(AT_3, "x")
 
 
 @pytest.mark.parametrize(
     ("steps", "why"),
     [
         ((BEGUN, ONCE, ENDED, Step(3, rotated(1, AT_3))), "the family had ended"),
-        ((BEGUN, ONCE, Step(3, (TokenRedeemed("refresh_token", 0), access(AT_3, "x")))), "generation 0 was redeemed"),
+        ((BEGUN, ONCE, Step(3, (TokenRedeemed(0, "refresh_token"), access(AT_3, "x")))), "generation 0 was redeemed"),
         ((BEGUN, Step(14 * 86400 + 1, rotated(0, END))), "had expired"),
         ((BEGUN, Step(3, (TokenRotated(0, 1, END, 1), access(AT_3, "x")))), "nobody had redeemed"),
         ((BEGUN, Step(3, rotated(0, AT_3, family_expires_at=END + timedelta(1)))), "outlives the end"),
         ((BEGUN, Step(3, (used(END + timedelta(1)), access(AT_3, "x")))), "outlives the end"),
         ((BEGUN, Step(3, (used(END, END + timedelta(1)), access(AT_3, "x")))), "outlives the end"),
         ((BEGUN, Step(3, (used(END, AT_3), access(AT_3, "x")))), "outlives the end"),
-        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), access(AT_3, "x", "admin")))), "beyond the grant"),
+        ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"), access(AT_3, "x", "admin")))), "beyond the grant"),
         ((BEGUN, Step(3, (access(AT_3, "x"),))), "issued for nothing"),
-        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), access(AT_3, "0")))), "given twice"),
-        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0),))), "nothing was given"),
+        ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"), access(AT_3, "0")))), "given twice"),
+        ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"),))), "nothing was given"),
         ((BEGUN, ONCE, Step(3, (TokenReuseDetected(0, 1, "web"),))), "did not end the family"),
         ((BEGUN, Step(3, (FamilyRevoked("reuse_detected", "x"),))), "there was none"),
         ((BEGUN, Step(3, (ForgeryDetected(0, 0, "web"), FamilyRevoked("forgery", "x")))), "had been issued"),
         ((BEGUN, Step(3, (ForgeryDetected(9, 0, "you"), FamilyRevoked("forgery", "x")))), "another client"),
         ((BEGUN, Step(999, (TokenRevoked("0", START),))), "revoked that had expired"),
         ((BEGUN, ONCE, ENDED, *[Step(3, (TokenReuseDetected(0, 1, "web"),))] * 4), "more was recorded"),
-        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), replace(access(AT_3, "x"), audience=("x",))))), "target"),
-        ((BEGUN, Step(3, (TokenRedeemed("refresh_token", 0), access(START - timedelta(1), "x")))), "already expired"),
+        ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"), replace(access(AT_3, "x"), audience=("x",))))), "target"),
+        ((BEGUN, Step(3, (TokenRedeemed(0, "refresh_token"), access(START - timedelta(1), "x")))), "already expired"),
         ((BEGUN, Step(3, (TokenReuseDetected(0, 0, "web"), FamilyRevoked("reuse_detected", "x")))), "called reused"),
-        ((BEGUN, Step(3, (TokenRedeemed("authorization_code", 0), access(AT_3, "x")))), "no authorization_code"),
+        ((BEGUN, Step(3, (TokenRedeemed(0, "authorization_code"), access(AT_3, "x")))), "no authorization_code"),
         ((BEGUN, Step(3, (AuthorizationCodeIssued(END, "c"),))), "a code for nothing"),
         ((Step(0, (OPENED[0], replace(OPENED[1], expires_at=END + timedelta(1)))),), "outlives the end"),
         ((WAITING, Step(3, (GrantAuthorized("tv", "ann", "admin", AUDIENCE, DEVICE_GRANT, "s"),))), "had not asked"),

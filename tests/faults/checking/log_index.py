@@ -10,9 +10,12 @@ from events.verification.verifier import Verifier
 
 
 class _Event(msgspec.Struct):
+    """`TokenRotated` leaves out the generation that its commit redeemed, and the next one (CONTRACT §6)."""
+
     type: str
-    from_generation: int = -1
-    to_generation: int = -1
+    generation: int = -1
+    from_generation: int | None = None
+    to_generation: int | None = None
     reason: str | None = None
 
 
@@ -64,9 +67,12 @@ def index(log: Iterable[StoredMessage]) -> LogIndex:
 def _take(family: Family, event: _Event, commit: _Commit) -> str | None:
     match event.type:
         case "TokenRotated":
-            family.rotations.append((event.from_generation, commit.id))
-            contiguous = event.from_generation == family.generation and event.to_generation == family.generation + 1
-            family.generation = event.to_generation
+            redeemed = next((other.generation for other in commit.events if other.type == "TokenRedeemed"), -1)
+            start = redeemed if event.from_generation is None else event.from_generation
+            end = start + 1 if event.to_generation is None else event.to_generation
+            family.rotations.append((start, commit.id))
+            contiguous = start == family.generation and end == family.generation + 1
+            family.generation = end
             if family.reason is not None:
                 return "a dead family stays dead"
             if not contiguous:

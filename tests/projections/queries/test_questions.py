@@ -265,7 +265,7 @@ async def test_the_reach_of_a_stolen_code(asking: OpenAudit, credential: Credent
     else:
         made.commit("c1", begun, AuthorizationCodeIssued(end, "challenge"))
         made.configure_client("web")
-    made.commit("c1", TokenRedeemed(credential, 0), refresh_token(end), access_token("j", end))
+    made.commit("c1", TokenRedeemed(0, credential), refresh_token(end), access_token("j", end))
     made.rotate("c1")
     shown = TokenReuseDetected(0, 1, "tv", credential)
     made.commit("c1", shown, FamilyRevoked("code_reuse", "request"))

@@ -164,7 +164,7 @@ async def test_the_token_itself_may_be_sent(ask: LocalAudit, asking: OpenAudit) 
         AuthorizationCodeIssued(made.now + timedelta(minutes=1), "challenge"),
     )
     made.commit(family, access_token(jti, made.now + timedelta(minutes=5), client_id="api"))
-    made.commit(code, TokenRedeemed("authorization_code", 0))
+    made.commit(code, TokenRedeemed(0, "authorization_code"))
     made.commit(family, FamilyRevoked("operator", "request"), actor="operator")
     asked = await asking(made.log)
     keyring = Keyring({1: b"k" * 32})

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit
-from events.aggregates.family import FamilyCommit, FamilyState, Revocation, codec
+from events.aggregates.family import FamilyCommit, FamilyState, Revocation
+from events.aggregates.family_commit import codec
 from events.log.jetstream_api import Unavailable
 from service import clock
 from service.clock import FOR_EVER

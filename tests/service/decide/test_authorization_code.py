@@ -258,8 +258,8 @@ def test_the_answers_to_a_polling_device() -> None:
         refused = device_at(state, 20)
         assert refusal(refused) == code
         assert isinstance(refused.outcome, Refused) and why in refused.outcome.error.description
-    assert device_at(with_device(approved_after=10), 20).events[0] == TokenRedeemed("device_code", 0)
-    assert code_at(with_code(), 20).events[0] == TokenRedeemed("authorization_code", 0)
+    assert device_at(with_device(approved_after=10), 20).events[0] == TokenRedeemed(0, "device_code")
+    assert code_at(with_code(), 20).events[0] == TokenRedeemed(0, "authorization_code")
 
 
 def test_a_retry_gets_the_same_answer() -> None:

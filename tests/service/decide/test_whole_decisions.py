@@ -147,7 +147,7 @@ def test_a_code_is_redeemed() -> None:
     )
     token, issued = access("jti", 10, audience=(B,))
     assert redeem_code(given(code_family()), command) == Decision(
-        Granted(token, 0, 5), (TokenRedeemed("authorization_code", 0, KEY), refresh(10, 5), issued, an_id("jti", 10))
+        Granted(token, 0, 5), (TokenRedeemed(0, "authorization_code", KEY), refresh(10, 5), issued, an_id("jti", 10))
     )
 
 
@@ -156,7 +156,7 @@ def test_a_refresh_token_rotates() -> None:
     state = given((code_family()[0], refresh(0, 5), access("jti-0", 0)[1]))
     command = redeeming(0, 10, rules=WIDE, scope="read openid", resource=(B,), retry=KEY, key=6)
     token, issued = access("jti-1", 10, "read openid", (B,))
-    redeemed = TokenRedeemed("refresh_token", 0, KEY)
+    redeemed = TokenRedeemed(0, "refresh_token", KEY)
     assert redeem(state, command) == Decision(
         Granted(token, 1, 6), (redeemed, TokenRotated(0, 1, at(1010), 6), issued, an_id("jti-1", 10))
     )
@@ -171,7 +171,7 @@ def test_a_refresh_token_stays() -> None:
     token, issued = access("jti-1", 10)
     assert decision.outcome == Granted(token, 0, 5)
     redeemed, *others = decision.events
-    assert redeemed == TokenRedeemed("refresh_token", 0, KEY, at(1010))
+    assert redeemed == TokenRedeemed(0, "refresh_token", KEY, at(1010))
     assert others == [issued, an_id("jti-1", 10)]
 
 

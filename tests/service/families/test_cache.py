@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit, digest
-from events.aggregates.family import AccessToken, Code, Device, FamilyState, Retry, Revocation, TokenRedeemed, codec
+from events.aggregates.family import AccessToken, Code, Device, FamilyState, Retry, Revocation, TokenRedeemed
+from events.aggregates.family_commit import codec
 from service.families.cache import MIN_BYTES, FamilyCache, Key, LoadedFamily
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
-STATE = FamilyState("web", "alice", "read", ("aud",), "issue", "seed", NOW)
+STATE = FamilyState("web", "alice", "read", ("aud",), "issue", "seed", NOW, redeemed_at=NOW)
 MAX_BYTES = 2000
 
 
 def commit_of(state: FamilyState, actor: str = "a") -> bytes:
-    """A commit's body, with that state."""
-    return codec.encode(Commit(VERSION, "c", NOW, actor, None, 0, (TokenRedeemed("refresh_token", 0),), state, None))
+    """A redemption's body, with that state."""
+    return codec.encode(Commit(VERSION, "c", NOW, actor, None, 0, (TokenRedeemed(0, retry=state.retry),), state, None))
 
 
 BODIES = [commit_of(STATE, "a" * length) for length in (1, 200, 700)]

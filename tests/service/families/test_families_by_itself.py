@@ -12,8 +12,8 @@ from events.aggregates.family import (
     FamilyRevoked,
     FamilyState,
     GrantAuthorized,
-    codec,
 )
+from events.aggregates.family_commit import codec
 from events.aggregates.subjects import Aggregate
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict

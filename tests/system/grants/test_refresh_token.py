@@ -10,7 +10,7 @@ import pytest
 
 from events import base62
 from events.aggregates import subjects
-from events.aggregates.family import codec
+from events.aggregates.family_commit import codec
 from events.log.log import Log
 from service.keys import keyring
 from service.keys.mac_tokens import MacTokens, new_id, new_seed

@@ -90,5 +90,5 @@ def test_half_a_redemption_and_a_forgery_without_an_end() -> None:
     """The first is an error; the second has no reason."""
     state = given(opened())
     with pytest.raises(ValueError, match="a redemption without an access token"):
-        presentation(commit_of(replace(state, access=None), TokenRedeemed("refresh_token", 0)))
+        presentation(commit_of(replace(state, access=None), TokenRedeemed(0, "refresh_token")))
     assert presentation(commit_of(state, ForgeryDetected(5, 0, "web"))) == Presentation(5, "")

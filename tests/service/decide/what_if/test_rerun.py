@@ -17,9 +17,9 @@ from events.aggregates.family import (
     Revocation,
     TokenRedeemed,
     TokenReuseDetected,
-    codec,
     fold,
 )
+from events.aggregates.family_commit import codec
 from service.decide.authorization_code import Authorize, authorize, redeem_code
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted
