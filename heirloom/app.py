@@ -21,17 +21,14 @@ from events.task_cancellation import end
 from events.task_set import TaskSet
 from heirloom import __version__
 from heirloom.broker.credentials import Credentials
-from heirloom.broker.own_connection import connect_as
-from heirloom.broker.roles import ASKING
-from heirloom.broker.roles import answering as answering_role
 from heirloom.exposure.doors import try_doors
 from heirloom.exposure.probes import some_names
 from heirloom.metrics import log_size
 from heirloom.metrics.replica_metrics import of_replica
 from heirloom.process.process_report import Reporter
+from heirloom.replica_connections import Buses, connect_all
 from heirloom.tracing import setup
 from heirloom.tracing.setup import TracedParts
-from service.accounts import ACCOUNTS, ANYBODY, AccountConnection
 from service.admin.operations import ORDERS_PER_SECOND, serve_admin
 from service.clients.assertion import BUCKET, UsedAssertions
 from service.clients.authentication import ClientAuthentication
@@ -48,7 +45,6 @@ from service.keys import keyring
 from service.keys.keyring import Keyring
 from service.keys.seal import Seal
 from service.read_model_client import ReadModelClient
-from service.registry.broker_accounts import ROLE_ACCOUNTS
 from service.registry.registry import Registry
 from service.replicas.appended import AppendedCommits
 from service.replicas.broker_clock import TOLERATED_SECONDS, Skew
@@ -85,24 +81,6 @@ class ReplicaSettings(NamedTuple):
 
 class Disconnected(Exception):
     """A connection was closed for good: this replica receives nothing any more, and must be replaced."""
-
-
-class _Buses(NamedTuple):
-    """A replica's connections to the bus.
-
-    `log`: to the log and the other replicas; `inquiry`: to the read model; `callout`: for the broker's auth callouts;
-    `answering`: to callers, in each of their accounts; `admin`: to operators (one of these, where the broker is ours).
-    """
-
-    log: Connection
-    inquiry: Connection
-    callout: Connection
-    answering: list[AccountConnection]
-    admin: AccountConnection
-
-    def all(self) -> list[Connection]:
-        """All connections, each once."""
-        return [self.log, self.inquiry, self.callout, *{each.connection for each in (*self.answering, self.admin)}]
 
 
 class _Ending(NamedTuple):
@@ -152,17 +130,10 @@ async def run_replica(
     async with contextlib.AsyncExitStack() as leaving:
         leaving.callback(json_log.flush)
         leaving.push_async_callback(asyncio.to_thread, parts.end)
-        buses = await _connected(settings, failure, leaving)
-        if settings.try_doors and settings.credentials is None:  # before anything is created there
-            await try_doors(settings.url, None)
-        await stream.ensure(buses.log, settings.required)
-        replica = _constructed(settings, buses, keys, parts)
+        buses = await connect_all(settings.url, settings.credentials, partial(_closed_is_failed, failure), leaving)
+        leaving.callback(failure.cancel)  # a connection that we close is no failure
+        replica, authentication = await _prepared(settings, buses, keys, parts)
         context, ending = replica.context, replica.ending
-        await replica.start(buses.log, settings.required.copies)
-        used = UsedAssertions(buses.log)
-        await used.start(settings.required.copies, settings.max_clock_skew)
-        await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
-        authentication = ClientAuthentication(context, used)
         if settings.credentials is not None:
             await ending.connections.start()
             _leave_by(leaving, ending.connections.stop)
@@ -178,16 +149,9 @@ async def run_replica(
         if settings.try_doors:  # now the broker can call out, all names are known, and nobody is served yet
             names = some_names({tenant.name: tenant.clients for tenant in context.registry.tenants()})
             await _first(try_doors(settings.url, settings.credentials, names), failure)
-        reactor = Reactor(buses.log, replica.admin)
-        await reactor.start()
-        reacting = asyncio.create_task(reactor.run())
         watching = asyncio.create_task(log_size.watch(context.log.size))
-        _leave_by(leaving, partial(end, (reacting, watching)))
-        gate = Gate(ORDERS_PER_SECOND)
-        admin = Broker(buses.admin.connection, gate, buses.admin.callers.own_inbox)
-        serve_admin(admin, replica.admin)
-        await admin.start()
-        _leave_by(leaving, admin.stop)
+        _leave_by(leaving, partial(end, (watching,)))
+        gate = await _administer(buses, replica.admin, leaving)
         await server.start()
         _leave_by(leaving, server.drain)
         reporter.gather = partial(of_replica, handler, gate, context, buses.all())
@@ -198,9 +162,38 @@ async def run_replica(
         await _first(stop.wait(), failure)
 
 
+async def _prepared(
+    settings: ReplicaSettings, buses: Buses, keys: Keyring, parts: TracedParts
+) -> tuple[_Replica, ClientAuthentication]:
+    """The replica's parts, subscribed to the other replicas, on streams that are there. Raises as `run_replica`."""
+    if settings.try_doors and settings.credentials is None:  # before anything is created there
+        await try_doors(settings.url, None)
+    await stream.ensure(buses.log, settings.required)
+    replica = _constructed(settings, buses, keys, parts)
+    await replica.start(buses.log, settings.required.copies)
+    used = UsedAssertions(buses.log)
+    await used.start(settings.required.copies, settings.max_clock_skew)
+    await refuse_other_streams(buses.log, (*stream.SUBJECTS, f"KV_{BUCKET}", LEASES, DEVICES, GUESSES))
+    return replica, ClientAuthentication(replica.context, used)
+
+
+async def _administer(buses: Buses, context: AdminContext, leaving: contextlib.AsyncExitStack) -> Gate:
+    """Carry out cut-offs, and receive operators' orders through the gate that this returns."""
+    reactor = Reactor(buses.log, context)
+    await reactor.start()
+    reacting = asyncio.create_task(reactor.run())
+    _leave_by(leaving, partial(end, (reacting,)))
+    gate = Gate(ORDERS_PER_SECOND)
+    admin = Broker(buses.admin.connection, gate, buses.admin.callers.own_inbox)
+    serve_admin(admin, context)
+    await admin.start()
+    _leave_by(leaving, admin.stop)
+    return gate
+
+
 async def _answer_the_broker(
     credentials: Credentials,
-    buses: _Buses,
+    buses: Buses,
     context: Context,
     authentication: ClientAuthentication,
     ending: _Ending,
@@ -218,29 +211,7 @@ async def _answer_the_broker(
     _leave_by(leaving, callout.drain)
 
 
-async def _connected(
-    settings: ReplicaSettings, failure: "asyncio.Future[None]", leaving: contextlib.AsyncExitStack
-) -> _Buses:
-    async def connected(role: str, name: str) -> Connection:
-        change = partial(_closed_is_failed, failure)
-        connection = await connect_as(role, name, settings.url, settings.credentials, echo=False, on_change=change)
-        leaving.push_async_callback(connection.close)
-        return connection
-
-    log_bus, inquiry = await connected("service", "heirloom log"), await connected("inquiry", "heirloom inquiry")
-    callout = await connected("callout", "heirloom callout")
-    if settings.credentials is None:  # its accounts are unknown
-        answering = [AccountConnection(await connected("endpoints", "heirloom api"), ANYBODY)]
-        admin = AccountConnection(await connected("endpoints", "heirloom admin"), ANYBODY)
-    else:
-        asking = {name: await connected(answering_role(name), f"heirloom {name.lower()}") for name in ASKING}
-        answering = [AccountConnection(asking[account], callers) for account, callers in ACCOUNTS.items()]
-        admin = AccountConnection(asking[ROLE_ACCOUNTS["operator"]], ACCOUNTS[ROLE_ACCOUNTS["operator"]])
-    leaving.callback(failure.cancel)  # a connection that we close is no failure
-    return _Buses(log_bus, inquiry, callout, answering, admin)
-
-
-def _constructed(settings: ReplicaSettings, buses: _Buses, keys: Keyring, parts: TracedParts) -> _Replica:
+def _constructed(settings: ReplicaSettings, buses: Buses, keys: Keyring, parts: TracedParts) -> _Replica:
     """Construct the replica's parts without starting them: they neither read nor receive anything yet."""
 
     def voided(tenant: str, client_id: str) -> None:

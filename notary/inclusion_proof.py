@@ -69,7 +69,7 @@ class Prover:
         hashes = tuple(self._path.hashes())
         signed = self._checkpoint.signed
         proof = Proof(self._index + 1, self._index, size, body_hash, leaf, hashes, signed, body=self._body)
-        _lead(proof, self._checkpoint)
+        _require_valid(proof, self._checkpoint)
         return proof
 
 
@@ -86,13 +86,14 @@ def check(proof: Proof, keys: Sequence[Key] | None, body: bytes | None = None) -
     for each in shown:
         if (leaf_hash(each), hashlib.sha256(each).hexdigest()) != (proof.leaf_hash, proof.body_sha256):
             raise Unproven("it is about another body")
-    _lead(proof, checkpoint)
+    _require_valid(proof, checkpoint)
     if keys is not None and not checkpoint.is_signed_by(keys):
         raise Unproven("its checkpoint is signed by none of the known keys")
     return checkpoint
 
 
-def _lead(proof: Proof, checkpoint: Checkpoint) -> None:
+def _require_valid(proof: Proof, checkpoint: Checkpoint) -> None:
+    """Raise `Unproven` unless the proof leads from its leaf to the checkpoint's root."""
     if (proof.v, proof.leaf_index, proof.tree_size) != (1, proof.seq - 1, checkpoint.size):
         raise Unproven("its sequence, leaf index and tree size do not belong together")
     if not includes(checkpoint.root, checkpoint.size, proof.leaf_index, proof.leaf_hash, proof.hashes):

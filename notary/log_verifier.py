@@ -76,20 +76,20 @@ class LogVerifier:
     def progress(self) -> VerificationProgress:
         """Return the progress, after all states are in the store: another verification can go on from both."""
         self._commits.remember()
-        return VerificationProgress(self._log, self._terms, self._commits.tally, self._checker.state())
+        return VerificationProgress(self._log, self._terms, self._commits.tally, self._checker.state)
 
     def report(self) -> Report:
         """Return the findings so far. A fault of a chain goes first if it is within the range of a checkpoint's."""
         report = self._commits.report()
-        found = self._checker.contradiction
+        found = self._checker.state.contradiction
         if found is not None and (report.fault is None or report.fault.seq > found.last):
             seq, stream = (found.checkpoint, CHECKPOINTS) if found.checkpoint else (found.first, STREAM)
             report = report._replace(fault=Fault(seq, found.why, stream=stream), faulty=max(report.faulty, 1))
-        seen = self._checker
+        seen = self._checker.state
         return report._replace(
-            checkpoints=seen.checkpoints - seen.strangers,
+            checkpoints=seen.checkpoints - seen.foreign_count,
             covered=seen.covered,
-            strangers=report.strangers + seen.strangers,
+            foreign_count=report.foreign_count + seen.foreign_count,
             foreign=report.foreign + seen.foreign,
         )
 

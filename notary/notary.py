@@ -66,9 +66,9 @@ class Notary:
         end = await self._log.last_sequence()  # read after the checkpoints, so that all they cover is in it
         if (end, last) == self._looked_at:
             return None
-        newest = await newest_checkpoint(self._connection, last, self._known, self._step_over)
+        newest = await newest_checkpoint(self._connection, last, self._known, self._report_foreign)
         covered = 0 if newest is None else newest.size
-        await self._stand(end, covered)
+        await self._refuse_another_log(end, covered)
         if covered < self._state.size:
             return await self._publish(read_checkpoint(self._state.signed.encode()), last)
         checker = await self._read_on(end, newest)
@@ -79,7 +79,7 @@ class Notary:
             return None
         return await self._publish(self._sign(checker), last)
 
-    async def _stand(self, end: int, covered: int) -> None:
+    async def _refuse_another_log(self, end: int, covered: int) -> None:
         """Raise `Refusal` unless the log still begins with the tree that was signed."""
         size = self._state.size
         if end < max(size, covered):
@@ -96,16 +96,17 @@ class Notary:
         async with aclosing(read_direct(self._connection, self._state.size + 1, until=end)) as batches:
             async for batch in batches:
                 checker.read(batch.messages)
-        if self._connection.stats["reconnects"] != connected or checker.tree.size < end:
+        if self._connection.stats["reconnects"] != connected or checker.state.tree.size < end:
             return None  # after a reconnect, the first part may be of another log
-        if checker.contradiction is not None:
-            why = f"sequence {checker.contradiction.first} is bad: {checker.contradiction.why}"
+        if checker.state.contradiction is not None:
+            why = f"sequence {checker.state.contradiction.first} is bad: {checker.state.contradiction.why}"
             raise self._refusal(f"in the log of {end}, after the tree of {self._state.size} signed last, {why}")
         return checker
 
     def _sign(self, checker: CheckpointChecker) -> Checkpoint:
-        checkpoint = sign(self.signer, checker.tree)
-        state = NotaryState(self._state.origin, *checker.tree, last_leaf=checker.last_leaf, signed=checkpoint.signed)
+        read = checker.state
+        checkpoint = sign(self.signer, read.tree)
+        state = NotaryState(self._state.origin, *read.tree, last_leaf=read.last_leaf, signed=checkpoint.signed)
         write_state(self._state_path, state)  # before publishing: a signature binds even if the process ends here
         self._state = state
         return checkpoint
@@ -117,7 +118,7 @@ class Notary:
             return None  # another notary was first; the next step covers the rest
         return checkpoint
 
-    def _step_over(self, found: Foreign) -> None:
+    def _report_foreign(self, found: Foreign) -> None:
         if found.seq not in self.foreign:
             self.foreign.add(found.seq)
             log.warning("%s sequence %d is stepped over: %s", found.stream, found.seq, found.reason)

@@ -24,7 +24,7 @@ class LookedUpFamily(NamedTuple):
 
 
 class FamilyLookup:
-    """Knows the families of the read model, and those of the batch that is being written to it."""
+    """Finds the families of the read model, and those of the batch that is being written to it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

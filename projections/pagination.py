@@ -45,7 +45,7 @@ class RowSource(NamedTuple):
         return self.table.rsplit(" ", 1)[-1]
 
 
-class Page(NamedTuple):
+class PageQuery(NamedTuple):
     """The parameters that all lists have: `since` and `until` in microseconds since 1970, both included.
 
     `kind` names the list; `filters` holds every other parameter that distinguishes this query.
@@ -70,7 +70,7 @@ class Page(NamedTuple):
 def select_page(
     db: sqlite3.Connection,
     source: RowSource,
-    page: Page,
+    page: PageQuery,
     indexed: Sequence[Condition] = (),
     filters: Sequence[Condition] = (),
 ) -> tuple[list[sqlite3.Row], str | None]:
@@ -106,7 +106,7 @@ def select_page(
 
 
 def select_by_reason(
-    db: sqlite3.Connection, source: RowSource, page: Page, reason: str | None
+    db: sqlite3.Connection, source: RowSource, page: PageQuery, reason: str | None
 ) -> tuple[list[sqlite3.Row], str | None]:
     """As `select_page`, the rows with that reason, or with any where it is None. Raises `BadCursor`.
 
@@ -121,7 +121,7 @@ def select_by_reason(
     return select_page(db, source, page, indexed=[(condition, (reason,))])
 
 
-def _conditions(alias: str, page: Page) -> list[Condition]:
+def _conditions(alias: str, page: PageQuery) -> list[Condition]:
     """The conditions of the page that an index serves: its tenant, its person or client, its times."""
     conditions: list[Condition] = [(f"{alias}.tenant = {NAMED}", (page.tenant,))]
     if page.sub is not None:
@@ -140,13 +140,13 @@ def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
     return f"WHERE {sql}", [parameter for _, bound in conditions for parameter in bound]
 
 
-def cursor_after(page: Page, position: tuple[int, ...]) -> str:
+def cursor_after(page: PageQuery, position: tuple[int, ...]) -> str:
     """The cursor of the page that continues after this position."""
     text = ".".join(str(number) for number in position).encode()
     return base64url.encode(_digest(page, text) + text).decode()
 
 
-def cursor_position(page: Page, length: int) -> tuple[int, ...]:
+def cursor_position(page: PageQuery, length: int) -> tuple[int, ...]:
     """The position in the page's cursor, `length` numbers. Raises `BadCursor`."""
     cursor = page.cursor or ""
     try:
@@ -159,7 +159,7 @@ def cursor_position(page: Page, length: int) -> tuple[int, ...]:
     return found
 
 
-def _digest(page: Page, position: bytes) -> bytes:
+def _digest(page: PageQuery, position: bytes) -> bytes:
     # the limit may change from page to page, the other parameters may not
     query = msgspec.json.encode(page._replace(limit=0, cursor=None))
     return hashlib.sha256(query + b"\0" + position).digest()[:_DIGEST_BYTES]

@@ -103,7 +103,7 @@ class ReadModel:
     """
 
     def __init__(self, path: Path) -> None:
-        self.stepped_over: list[Foreign] = []
+        self.skipped: list[Foreign] = []
         """The foreign messages since the caller last took them from here."""
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -132,7 +132,7 @@ class ReadModel:
         """
         rows = Rows(STATEMENTS)
         seen = self.applied
-        self.stepped_over = [found for found in self.stepped_over if found.seq <= seen]  # the others were not written
+        self.skipped = [found for found in self.skipped if found.seq <= seen]  # the others were not written
         fresh = [stored for stored in commits if stored.seq > seen]
         for index, stored in enumerate(fresh):
             try:
@@ -176,7 +176,7 @@ class ReadModel:
             return
         if isinstance(commit, Foreign):
             foreign_messages.apply(commit, rows)
-            self.stepped_over.append(commit)
+            self.skipped.append(commit)
             return
         if isinstance(commit, FamilyCommit):
             found = self._families.find(commit, self._names[commit.tenant])
@@ -190,11 +190,11 @@ class ReadModel:
             for of_cut_offs in OF_CUT_OFFS:
                 of_cut_offs.apply(commit, self._names, rows)
 
-    def _step_over(self, stored: StoredMessage) -> None:
+    def _skip(self, stored: StoredMessage) -> None:
         """Count a commit as foreign that contradicts the read model: the service cannot have appended it."""
         rows, found = Rows(STATEMENTS), grammar.foreign(stored, "a commit that cannot follow what came before it")
         foreign_messages.apply(found, rows)
-        self.stepped_over.append(found)
+        self.skipped.append(found)
         self._write([stored], rows)
 
     def _write(self, commits: list[StoredMessage], rows: Rows) -> None:
@@ -213,7 +213,7 @@ class ReadModel:
         except sqlite3.IntegrityError:
             self._forget()
             if len(commits) == 1:
-                self._step_over(commits[0])
+                self._skip(commits[0])
                 return
             for stored in commits:  # one by one, to apply as many as possible and to find the one at fault
                 self.apply([stored])

@@ -35,7 +35,7 @@ class Report(NamedTuple):
 
     `fault` is the first bad commit; `faulty` counts aggregates with bad commits, up to `MAX_KEPT`.
     `checkpoints` were compared with the log; the newest that agrees covers it up to the sequence `covered`.
-    `strangers` counts messages that are neither commits nor checkpoints; `foreign` are the first `MAX_KEPT` of them.
+    `foreign_count` messages are neither commits nor checkpoints; `foreign` are the first `MAX_KEPT` of them.
     """
 
     messages: int
@@ -46,14 +46,14 @@ class Report(NamedTuple):
     fault: Fault | None
     checkpoints: int = 0
     covered: int = 0
-    strangers: int = 0
+    foreign_count: int = 0
     foreign: tuple[Foreign, ...] = ()
 
 
 class Tally(msgspec.Struct):
     """The counts of a verification; `faults` are by aggregate, those of the stream itself under the empty name.
 
-    `foreign` are by sequence, up to `MAX_KEPT` of the `strangers`.
+    `foreign` are by sequence, at most `MAX_KEPT` of the foreign messages, whose number is `foreign_count`.
     """
 
     messages: int = msgspec.field(default=0, name="commits")  # the name in files of interrupted verifications
@@ -61,7 +61,7 @@ class Tally(msgspec.Struct):
     aggregates: int = 0
     families: int = 0
     faults: dict[str, Fault] = {}
-    strangers: int = 0
+    foreign_count: int = msgspec.field(default=0, name="strangers")  # as above
     foreign: dict[int, Foreign] = {}
 
 
@@ -101,7 +101,7 @@ class Verifier:
         if before is not None and before.kind is FAMILY:
             kind = FAMILY  # the common case: nothing else about the subject needs checking
         elif (found := kind_of(place)) is None:
-            self._step_over(foreign(stored, "no aggregate lies on this subject"))
+            self._add_foreign(foreign(stored, "no aggregate lies on this subject"))
             return
         else:
             kind = found
@@ -138,9 +138,9 @@ class Verifier:
         """Return the findings so far."""
         tally = self.tally
         fault, found = min(tally.faults.values(), default=None), tuple(tally.foreign.values())
-        commits = tally.messages - tally.strangers
+        commits = tally.messages - tally.foreign_count
         report = Report(tally.messages, commits, tally.aggregates, tally.families, len(tally.faults), fault)
-        return report._replace(strangers=tally.strangers, foreign=found)
+        return report._replace(foreign_count=tally.foreign_count, foreign=found)
 
     def _skip_if_foreign(self, stored: StoredMessage) -> bool:
         """Skip the message if it is foreign; returns whether it is. A commit of a later version is not."""
@@ -149,17 +149,17 @@ class Verifier:
         except UnreadableCommit:
             return False
         if isinstance(found, Foreign):
-            self._step_over(found)
+            self._add_foreign(found)
         return isinstance(found, Foreign)
 
-    def _step_over(self, found: Foreign) -> None:
-        self.tally.strangers += 1
+    def _add_foreign(self, found: Foreign) -> None:
+        self.tally.foreign_count += 1
         if len(self.tally.foreign) < MAX_KEPT:
             self.tally.foreign[found.seq] = found
 
     def _unmask(self, aggregate: str, accused: int, accuser: int) -> None:
         """Report a foreign message as an altered commit, since another commit follows it."""
-        self.tally.strangers -= 1
+        self.tally.foreign_count -= 1
         reason = self.tally.foreign.pop(accused).reason
         why = f"altered: commit {accuser} was chained to another body than this: {reason}"
         self._blame(aggregate, Fault(accused, why, accuser))

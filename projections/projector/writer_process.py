@@ -47,7 +47,7 @@ def apply(model: ReadModel, commits: list[StoredMessage]) -> Outcome:
         return Outcome(model.applied, unwritable=str(error))
     except sqlite3.DatabaseError as error:
         return Outcome(model.applied, damaged=str(error))
-    found, model.stepped_over = tuple(model.stepped_over), []
+    found, model.skipped = tuple(model.skipped), []
     return Outcome(model.applied, foreign=found)
 
 

@@ -1,7 +1,7 @@
 """The state of a family, of a person's families or of a tenant's at an earlier time or sequence."""
 
 from projections.decoded_commit import microseconds
-from projections.pagination import Condition, Page, select_page
+from projections.pagination import Condition, PageQuery, select_page
 from projections.queries.asked_moment import asked_seq, asked_time
 from projections.queries.family_state import PointInTime, after_commit, state_at
 from projections.queries.query import Answer, QueryContext
@@ -28,7 +28,7 @@ def _family(context: QueryContext, request: AsOfRequest, point: PointInTime) -> 
 def _families(context: QueryContext, request: AsOfRequest, point: PointInTime) -> Answer:
     db = context.db
     bounds = (str(request.seq), None if request.at is None else str(microseconds(request.at)))
-    page = Page("as_of", context.tenant, request.sub, filters=bounds, limit=request.limit, cursor=request.cursor)
+    page = PageQuery("as_of", context.tenant, request.sub, filters=bounds, limit=request.limit, cursor=request.cursor)
     begun: Condition = (f"f.{point.column} <= ?", (point.value,))
     if point.column == "at":
         rows, cursor = select_page(db, families.SOURCE, page, [begun])

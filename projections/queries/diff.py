@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any
 
-from projections.pagination import Page, cursor_after, cursor_position
+from projections.pagination import PageQuery, cursor_after, cursor_position
 from projections.queries.asked_moment import asked_seq
 from projections.queries.family_state import Family, PointInTime, after_commit, states_at
 from projections.queries.query import Answer, QueryContext
@@ -34,7 +34,7 @@ def diff(context: QueryContext, request: DiffRequest) -> Answer:
     if request.from_seq > request.to_seq:
         raise QueryRefused("invalid_request", "from_seq is after to_seq")
     from_seq, to_seq = request.from_seq, asked_seq(request.to_seq, applied.load(db)[0])
-    page = Page("diff", context.tenant, filters=(f"{from_seq} {to_seq}",), cursor=request.cursor)
+    page = PageQuery("diff", context.tenant, filters=(f"{from_seq} {to_seq}",), cursor=request.cursor)
     after = cursor_position(page, 1)[0] if request.cursor is not None else from_seq
     parameters = {
         "after": after,

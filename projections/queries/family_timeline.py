@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from projections.pagination import Page, cursor_after, cursor_position
+from projections.pagination import PageQuery, cursor_after, cursor_position
 from projections.queries.query import Answer, QueryContext, known_family
 from projections.queries.requests import FamilyRequest
 from projections.tables import history, incidents, revocations
@@ -13,7 +13,7 @@ _EXPLAINING = frozenset({"reason", "cause", "jti", "generation", "current_genera
 def family(context: QueryContext, request: FamilyRequest) -> Answer:
     """The family as it stands now, and its timeline, oldest first. Raises `QueryRefused`, `BadCursor`."""
     db, limit = context.db, request.limit
-    page = Page("family", context.tenant, filters=(request.family_id,), cursor=request.cursor)
+    page = PageQuery("family", context.tenant, filters=(request.family_id,), cursor=request.cursor)
     after = cursor_position(page, 1)[0] if request.cursor is not None else 0
     found = known_family(context, request.family_id)
     timeline = history.timeline(db, found["opened_seq"], after, limit + 1)

@@ -1,6 +1,6 @@
 """Families, revocations and incidents, of one person or client or of all, newest first."""
 
-from projections.pagination import Page
+from projections.pagination import PageQuery
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import FamiliesRequest, ListRequest, ReasonRequest, times
 from projections.tables import families as all_families
@@ -30,9 +30,9 @@ def incidents(context: QueryContext, request: ReasonRequest) -> Answer:
     return {"items": items, "cursor": cursor}
 
 
-def _page(kind: str, context: QueryContext, request: ListRequest, *filters: str | None) -> Page:
+def _page(kind: str, context: QueryContext, request: ListRequest, *filters: str | None) -> PageQuery:
     since, until = times(request)
-    return Page(
+    return PageQuery(
         kind,
         context.tenant,
         sub=request.sub,

@@ -1,6 +1,6 @@
 """Queries about a period: counts by the hour, and the commits that contain some words."""
 
-from projections.pagination import Page
+from projections.pagination import PageQuery
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import PeriodRequest, QueryRefused, SearchRequest, times
 from projections.tables import activity as hours
@@ -26,7 +26,7 @@ def search(context: QueryContext, request: SearchRequest) -> Answer:
     return {"items": items, "cursor": cursor}
 
 
-def _page(kind: str, context: QueryContext, request: PeriodRequest, text: str | None = None) -> Page:
+def _page(kind: str, context: QueryContext, request: PeriodRequest, text: str | None = None) -> PageQuery:
     since, until = times(request)
     filters, limit, cursor = (text,), request.limit, request.cursor
-    return Page(kind, context.tenant, filters=filters, since=since, until=until, limit=limit, cursor=cursor)
+    return PageQuery(kind, context.tenant, filters=filters, since=since, until=until, limit=limit, cursor=cursor)

@@ -1,6 +1,6 @@
 """Everything ever issued for one person: what they may request under GDPR Article 15."""
 
-from projections.pagination import NAMED, Page, cursor_after, cursor_position
+from projections.pagination import NAMED, PageQuery, cursor_after, cursor_position
 from projections.queries.query import Answer, QueryContext
 from projections.queries.requests import SubjectHistoryRequest
 from projections.tables import cut_offs, history
@@ -21,7 +21,7 @@ def subject(context: QueryContext, request: SubjectHistoryRequest) -> Answer:
     An unknown person has none. Raises `BadCursor`.
     """
     db, tenant, sub, limit = context.db, context.tenant, request.sub, request.limit
-    page = Page("subject", tenant, sub, cursor=request.cursor)
+    page = PageQuery("subject", tenant, sub, cursor=request.cursor)
     after = cursor_position(page, 3) if request.cursor is not None else (0, 0, 0)
     rows = db.execute(_COMMITS, (tenant, sub, after[0], *after, limit + 1)).fetchall()
     cursor = None

@@ -14,7 +14,7 @@ from events.aggregates.family import (
     TokenRevoked,
 )
 from projections.decoded_commit import FamilyCommit, moment
-from projections.pagination import Page, RowSource, select_page
+from projections.pagination import PageQuery, RowSource, select_page
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
@@ -59,7 +59,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
             row[place] += sum(isinstance(event, kind) for event in commit.events)
 
 
-def activity(db: sqlite3.Connection, page: Page) -> tuple[list[dict[str, Any]], str | None]:
+def activity(db: sqlite3.Connection, page: PageQuery) -> tuple[list[dict[str, Any]], str | None]:
     """The hours with any activity, newest first, and the next page's cursor."""
     rows, cursor = select_page(db, _SOURCE, page)
     return [{"hour": moment(row["at"])} | {count: row[count] for count in COUNTS} for row in rows], cursor

@@ -17,7 +17,7 @@ from events.aggregates.family import (
     TokenIssued,
 )
 from projections.decoded_commit import FamilyCommit, microseconds, moment
-from projections.pagination import NAMED, Condition, Page, RowSource, select_page
+from projections.pagination import NAMED, Condition, PageQuery, RowSource, select_page
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
@@ -127,7 +127,7 @@ def opened_at(db: sqlite3.Connection, seqs: Sequence[int], now: int) -> dict[int
 
 
 def families(
-    db: sqlite3.Connection, page: Page, status: Status | None, now: int, leeway: int = 0
+    db: sqlite3.Connection, page: PageQuery, status: Status | None, now: int, leeway: int = 0
 ) -> tuple[list[dict[str, Any]], str | None]:
     """The families that began within the page's times, newest first, and the next page's cursor.
 

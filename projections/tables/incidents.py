@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from events.aggregates.commit import type_of
 from events.aggregates.family import ForgeryDetected, RevocationReason, TokenReuseDetected
 from projections.decoded_commit import FamilyCommit, moment
-from projections.pagination import Page, RowSource, select_by_reason
+from projections.pagination import PageQuery, RowSource, select_by_reason
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
@@ -68,7 +68,7 @@ def reason_of(event: TokenReuseDetected | ForgeryDetected) -> RevocationReason:
     return "reuse_detected" if event.credential == "refresh_token" else "code_reuse"
 
 
-def incidents(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
+def incidents(db: sqlite3.Connection, page: PageQuery, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
     """The incidents of the page, newest first, and the next page's cursor."""
     rows, cursor = select_by_reason(db, _SOURCE, page, reason)
     return [_item(row) for row in rows], cursor

@@ -7,7 +7,7 @@ from sqlite_utils import Database
 
 from events.aggregates.family import FamilyRevoked, TokenRevoked
 from projections.decoded_commit import FamilyCommit, moment
-from projections.pagination import Page, RowSource, select_by_reason
+from projections.pagination import PageQuery, RowSource, select_by_reason
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
 
@@ -55,7 +55,7 @@ def apply(commit: FamilyCommit, names: Names, rows: Rows) -> None:
             rows[ADD].append((commit.seq, n, commit.at, *why, commit.opened))
 
 
-def revocations(db: sqlite3.Connection, page: Page, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
+def revocations(db: sqlite3.Connection, page: PageQuery, reason: str | None) -> tuple[list[dict[str, Any]], str | None]:
     """The revocations of the page, newest first, and the next page's cursor."""
     rows, cursor = select_by_reason(db, _SOURCE, page, reason)
     return [_item(row) for row in rows], cursor

@@ -26,7 +26,7 @@ from events.aggregates.family import (
     TokenRotated,
 )
 from projections.decoded_commit import CutOffCommit, FamilyCommit, moment
-from projections.pagination import NAMED, Condition, Page, RowSource, select_page
+from projections.pagination import NAMED, Condition, PageQuery, RowSource, select_page
 from projections.tables import cut_offs, incidents, revocations
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows
@@ -82,7 +82,7 @@ def words_of(text: str) -> list[str]:
     return sorted({word[:MAX_WORD] for word in _WORD.findall(text.lower())})
 
 
-def search(db: sqlite3.Connection, page: Page, words: list[str]) -> tuple[list[dict[str, Any]], str | None]:
+def search(db: sqlite3.Connection, page: PageQuery, words: list[str]) -> tuple[list[dict[str, Any]], str | None]:
     """The commits that contain all of the words, newest first, and the next page's cursor. `words` is not empty."""
     rarest, *others = sorted(words, key=lambda word: db.execute(_COUNT, (page.tenant, word)).fetchone()[0])
     indexed: list[Condition] = [("w.word = ?", (rarest,))]

@@ -22,7 +22,7 @@ from notary.checkpoint import read_checkpoint
 from notary.key_files import NoKey, NotaryState, read_state, write_state
 from notary.signed_note import MalformedNote, Signer, parse_key, parse_signer
 from projections.decoded_commit import Unprojectable, read_commit
-from projections.pagination import BadCursor, Page, cursor_after, cursor_position
+from projections.pagination import BadCursor, PageQuery, cursor_after, cursor_position
 from projections.queries import requests as audit_request
 from projections.queries.server import QUERIES
 from projections.queries.token_parser import NoToken, claim_of
@@ -50,7 +50,7 @@ CODECS: dict[str, Codec[Any, Any]] = {
     "key": key.codec,
     "subject": subject.codec,
 }
-PAGE = Page("families", "acme", limit=10)
+PAGE = PageQuery("families", "acme", limit=10)
 JWT = b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJqdGkiOiJhYmMiLCJzaWQiOiJkZWYifQ." + b"s" * 86
 REQUESTS = [
     b'{"grant_type": "refresh_token", "refresh_token": "hrt_x", "scope": "read", "resource": ["https://api.example"]}',

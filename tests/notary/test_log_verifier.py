@@ -43,7 +43,7 @@ def test_the_terms_are_applied() -> None:
     """With another key than the signer's, and with a kept checkpoint of another log."""
     verifier = LogVerifier(VerificationProgress("log", Terms((str(Signer.fresh("heirloom/2").key),))))
     verifier.check(MESSAGES)
-    assert (verifier.report().checkpoints, verifier.report().strangers, verifier.report().covered) == (0, 3, 0)
+    assert (verifier.report().checkpoints, verifier.report().foreign_count, verifier.report().covered) == (0, 3, 0)
     (other,) = checkpoints_of(rotated_log(1).log, SIGNER, 14)
     verifier = LogVerifier(VerificationProgress("log", Terms((), other.signed)))
     verifier.check(LOG)
@@ -99,11 +99,11 @@ def test_the_chain_fault_wins_within_a_contradictions_range(
 def test_foreign_messages_of_both_streams_are_counted() -> None:
     """None of them counts as a checkpoint."""
     lies, shown = Foreign(2, "tokens.x", "why", STREAM), Foreign(3, CHECKPOINT, "why", CHECKPOINTS)
-    seen = CheckState(checkpoints=7, covered=4, strangers=2, foreign=(shown,))
-    tally = Tally(messages=4, strangers=3, foreign={2: lies})
+    seen = CheckState(checkpoints=7, covered=4, foreign_count=2, foreign=(shown,))
+    tally = Tally(messages=4, foreign_count=3, foreign={2: lies})
     report = LogVerifier(VerificationProgress("log", Terms(), tally, seen)).report()
     expected = Report(messages=4, commits=1, aggregates=0, families=0, faulty=0, fault=None)
-    assert report == expected._replace(checkpoints=5, covered=4, strangers=5, foreign=(lies, shown))
+    assert report == expected._replace(checkpoints=5, covered=4, foreign_count=5, foreign=(lies, shown))
 
 
 def process(monkeypatch: pytest.MonkeyPatch, work: Work, *batches: list[StoredMessage]) -> Report:

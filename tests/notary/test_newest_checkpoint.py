@@ -50,7 +50,7 @@ def test_the_largest_signed_by_a_known_key_counts(stream: list[StoredMessage]) -
     checker = CheckpointChecker(keys=[OURS.key])
     for stored in stream:
         checker.check(stored)
-    assert set(found) <= set(checker.foreign)
+    assert set(found) <= set(checker.state.foreign)
 
 
 @pytest.mark.parametrize(("last", "start"), [(0, 1), (3, 1), (1000, 1), (1001, 2), (2500, 1501)])

@@ -60,7 +60,7 @@ def verify(data: Path, nats: str | None, resume: Path | None, as_json: bool, ter
     if resume is not None:
         resume.unlink(missing_ok=True)
     _show(report, seconds, terms, as_json)
-    if report.fault is not None or report.strangers:
+    if report.fault is not None or report.foreign_count:
         sys.exit(1)
 
 
@@ -70,16 +70,16 @@ def _show(report: Report, seconds: float, terms: Terms, as_json: bool) -> None:
         print_json({**msgspec.to_builtins(report._asdict()), **signed, "seconds": round(seconds, 3)})
     else:
         counts = f"{report.commits:,} commits of {report.aggregates:,} aggregates, {report.families:,} of them families"
-        others = f"; foreign messages: {report.strangers:,}" if report.strangers else ""
+        others = f"; foreign messages: {report.foreign_count:,}" if report.foreign_count else ""
         click.echo(f"read {counts}{others} ({seconds:.1f} s)")
         if report.fault is None:
-            but = " but for what is foreign" if report.strangers else ""
+            but = " but for what is foreign" if report.foreign_count else ""
             click.echo(f"whole{but}: every commit follows from the one before it, every state from its events")
             click.echo(coverage(report, terms))
     for foreign in report.foreign:
         click.echo(f"FOREIGN: {described(foreign)}", err=as_json)
-    if report.strangers > len(report.foreign):
-        click.echo(f"FOREIGN: and {report.strangers - len(report.foreign):,} more", err=as_json)
+    if report.foreign_count > len(report.foreign):
+        click.echo(f"FOREIGN: and {report.foreign_count - len(report.foreign):,} more", err=as_json)
     if report.fault is not None:
         others = f" ({report.faulty:,} aggregates are affected)" if report.faulty > 1 else ""
         where = "sequence" if report.fault.stream == STREAM else f"{report.fault.stream} sequence"
@@ -92,7 +92,7 @@ def _broken_off(save: Path) -> str:
     except Unusable:
         return "interrupted; there is nothing to go on from"
     tally, seen = made.tally, made.seen
-    so_far = "with" if tally.faults or tally.strangers or seen.contradiction or seen.strangers else "without"
+    so_far = "with" if tally.faults or tally.foreign_count or seen.contradiction or seen.foreign_count else "without"
     return (
         f"interrupted at sequence {made.tally.seq:,}, {so_far} a fault so far;"
         f" to go on: the same command with --resume {save}"

@@ -23,8 +23,10 @@ def obstacle(report: Report, accepted: Collection[str] = ()) -> str | None:
     """
     if report.fault is not None:
         return f"the log of the backup is not whole: sequence {report.fault.seq}: {report.fault.why}"
-    if report.strangers > len(report.foreign):
-        return f"{report.strangers:,} messages of the backup's streams are foreign: too many to be accepted one by one"
+    if report.foreign_count > len(report.foreign):
+        return (
+            f"{report.foreign_count:,} messages of the backup's streams are foreign: too many to be accepted one by one"
+        )
     others = [foreign for foreign in report.foreign if _name(foreign) not in accepted]
     if not others:
         return None

@@ -210,7 +210,7 @@ def test_the_number_of_recorded_faults_is_bounded(monkeypatch: pytest.MonkeyPatc
     report = verify(garbage)
     assert (report.faulty, report.fault and report.fault.seq) == (3, 1)
     report = verify([replace(stored, body=b"garbage") for stored in LOG])
-    assert (report.faulty, report.strangers, [found.seq for found in report.foreign]) == (0, len(LOG), [1, 2, 3])
+    assert (report.faulty, report.foreign_count, [found.seq for found in report.foreign]) == (0, len(LOG), [1, 2, 3])
     own = [stored for stored in LOG if stored.subject == LOG[0].subject][:2]
     accused = [replace(own[0], body=own[0].body + b" "), *garbage[1:]]
     accused[own[1].seq - 1] = own[1]  # only now is the first commit known to be bad
@@ -243,7 +243,7 @@ def test_foreign_messages_are_named_and_the_chain_passes_them() -> None:
         (4, nowhere),
         (8, "tokens.acme.tenant"),
     ]
-    assert report.strangers == 3
+    assert report.foreign_count == 3
 
 
 def test_a_commit_made_unreadable_is_altered_and_not_foreign() -> None:
@@ -336,7 +336,7 @@ def test_commits_that_looked_foreign_are_counted_as_faults() -> None:
     for seq in (3, 4):
         log[seq - 1] = replace(log[seq - 1], body=b"{}")
     report = verify(log)
-    assert (report.faulty, report.strangers, [found.seq for found in report.foreign]) == (2, 1, [9])
+    assert (report.faulty, report.foreign_count, [found.seq for found in report.foreign]) == (2, 1, [9])
     assert report.fault is not None and (report.fault.seq, report.fault.accuser) == (3, 5)
     assert report.fault.why == (
         "altered: commit 5 was chained to another body than this: " + verify([replace(log[2], seq=1)]).foreign[0].reason
@@ -491,5 +491,5 @@ def test_a_commit_about_another_person_than_its_subject_is_foreign() -> None:
     place = f"{stored.subject.rpartition('.')[0]}.{'0' * 32}"
     body = re.sub(rb'"aggregate":"[^"]*"', b'"aggregate":"' + place.encode() + b'"', stored.body)
     report = verify([StoredMessage(1, place, body)])
-    assert (report.fault, report.aggregates, report.strangers) == (None, 0, 1)
+    assert (report.fault, report.aggregates, report.foreign_count) == (None, 0, 1)
     assert report.foreign[0].reason == "it is about another person than its subject"

@@ -138,7 +138,7 @@ def test_a_checkpoint_signed_again_over_another_history() -> None:
     other = rotated_log(0, 4, 3, 2, 1, 0).log
     assert [digest(stored.body) for stored in other[:13]] == [digest(stored.body) for stored in LOG[:13]]
     seen = verify(other, checkpoints_of(other, STRANGER, *SIZES))
-    assert (seen.fault, seen.checkpoints, seen.covered, seen.strangers) == (None, 0, 0, 3)
+    assert (seen.fault, seen.checkpoints, seen.covered, seen.foreign_count) == (None, 0, 0, 3)
     assert {found.reason for found in seen.foreign} == {"a checkpoint that no known key has signed"}
     stolen = checkpoints_of(other, SIGNER, *SIZES)
     assert verify(other, stolen).fault is None
@@ -187,4 +187,4 @@ def test_junk_among_the_checkpoints_hides_no_real_one() -> None:
     for seq, place in enumerate(places, 1):
         messages[place] = replace(messages[place], seq=seq)
     seen = report(messages, len(LOG))
-    assert (seen.fault, seen.strangers, seen.checkpoints, seen.covered) == (None, 4, 3, SIZES[-1])
+    assert (seen.fault, seen.foreign_count, seen.checkpoints, seen.covered) == (None, 4, 3, SIZES[-1])

@@ -168,7 +168,7 @@ def test_another_log_is_not_resumed(nats_server: Broker, broken_off: Path, tmp_p
     other = heirloom(nats_server.url, "--resume", str(broken_off), "--key", str(Signer.fresh("heirloom/2").key))
     assert "held against other keys or another checkpoint" in other.output
     progress = interrupted(broken_off)
-    forged = progress._replace(seen=progress.seen._replace(last_leaf=b"another"))
+    forged = progress._replace(seen=msgspec.structs.replace(progress.seen, last_leaf=b"another"))
     with closing(AggregateStore(broken_off)) as held:
         held.save(tmp_path / "forged", msgspec.json.encode(forged))
     assert "another commit at 7" in heirloom(nats_server.url, "--resume", str(tmp_path / "forged")).output

@@ -1,8 +1,6 @@
 """Coroutines take turns: a flood of one tenant or host delays no other, at every place with turns."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +9,7 @@ import nkeys
 import pytest
 
 from events.bus.faststream_broker import Handle
-from events.fairness.fair_queue import Limits, NoRoom, Turns
+from events.fairness.fair_queue import Limits, Turns
 from events.fairness.request_gate import OWN_INBOX, GateKey
 from heirloom.what_if import query
 from heirloom.what_if.query import WhatIf
@@ -23,94 +21,14 @@ from projections.queries.server import Audit
 from service.admin import operations as admin
 from service.connections import auth_callout as callout_module
 from service.connections.auth_callout import Callout
+from tests.events.fairness.slow import Slow, ended
 
 ANY_QUERY = Query(AuditRequest, lambda _context, _request: {})
-
-
-ONE_AT_ONCE = Limits(at_once=1, of_tenant=1, of_client=1, waiting=3, waiting_of_tenant=3, waiting_of_client=3)
-
-
-class Slow:
-    """Work that lasts until `go` is released, and records who has begun."""
-
-    def __init__(self) -> None:
-        self.began: list[str] = []
-        self.go = asyncio.Semaphore(0)
-
-    async def __call__(self, who: str) -> bytes:
-        self.began.append(who)
-        await self.go.acquire()
-        return b"{}"
-
-    async def until(self, *began: str) -> None:
-        """Wait until exactly these have begun, in this order."""
-        async with asyncio.timeout(10):
-            while len(self.began) < len(began):
-                await asyncio.sleep(0)
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert self.began == list(began)
 
 
 async def asked(handle: Handle, subject: str, reply: str = "") -> tuple[bytes, dict[str, str]]:
     """Handle a request on this subject with this reply subject, and return the answer."""
     return await handle(subject, b"{}", GateKey.of(subject, reply))
-
-
-@asynccontextmanager
-async def ended(slow: Slow, *tasks: asyncio.Task[Any]) -> AsyncIterator[None]:
-    """When the block ends, all of these are released and awaited."""
-    yield
-    for _ in range(1000):
-        slow.go.release()
-    await asyncio.gather(*tasks)
-
-
-async def take(turns: Turns, slow: Slow, who: str) -> None:
-    """Work in the turn of a client of acme."""
-    async with turns.of(("acme", who)):
-        await slow(who)
-
-
-async def test_a_cancelled_one_keeps_no_turn() -> None:
-    """Neither while it waits nor while it works."""
-    turns, slow = Turns(ONE_AT_ONCE), Slow()
-    first, second, third = (asyncio.create_task(take(turns, slow, who)) for who in ("first", "second", "third"))
-    await slow.until("first")
-    second.cancel()
-    first.cancel()
-    await slow.until("first", "third")
-    third.cancel()
-    await asyncio.gather(first, second, third, return_exceptions=True)
-    async with turns.of(("acme", "fourth")):
-        assert turns.waiting == 0
-
-
-async def test_one_that_is_cancelled_as_its_turn_comes_keeps_none() -> None:
-    turns, slow = Turns(ONE_AT_ONCE), Slow()
-
-    async def take(who: str) -> None:
-        async with turns.of(("acme", who)):
-            await slow(who)
-        second.cancel()  # it just got its turn, and has not resumed yet
-
-    first, second = (asyncio.create_task(take(who)) for who in ("first", "second"))
-    await slow.until("first")
-    slow.go.release()
-    await asyncio.gather(first, second, return_exceptions=True)
-    assert slow.began == ["first"]
-    async with asyncio.timeout(1), turns.of(("acme", "third")):
-        pass
-
-
-async def test_without_room_a_request_is_refused_at_once() -> None:
-    turns = Turns(Limits(at_once=1, of_tenant=1, of_client=1, waiting=1, waiting_of_tenant=1, waiting_of_client=1))
-    slow = Slow()
-    two = [asyncio.create_task(take(turns, slow, "web")) for _ in range(2)]
-    await slow.until("web")
-    async with ended(slow, *two):
-        with pytest.raises(NoRoom):
-            await take(turns, slow, "web")
 
 
 async def test_one_tenants_cut_offs_delay_no_other_tenant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ async def test_the_service_goes_on_and_its_evidence_names_them(tmp_path: Path) -
         verified = _heirloom(service, "audit", "verify")
         assert verified.returncode == 1
         counted = json.loads(_heirloom(service, "audit", "verify", "--json").stdout)
-        assert counted["messages"] - counted["commits"] == counted["strangers"] == len(foreign)
+        assert counted["messages"] - counted["commits"] == counted["foreign_count"] == len(foreign)
         assert f"read {counted['commits']:,} commits of " in verified.stdout, verified
         assert f"; foreign messages: {len(foreign)} (" in verified.stdout, verified
         for seq in foreign:
