@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events.aggregates.family import MAX_REVOKED_TOKENS, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
-from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
+from service.decide.access_token_claims import PresentedAccessToken, is_revoked, matches
 from service.decide.decision import Decision, Done, Refused
 from service.decide.refresh_token import forged
 from service.errors import OAuthError
@@ -41,7 +41,7 @@ class RevokeAccessToken(NamedTuple):
 
     now: datetime
     client_id: str
-    token: AccessTokenClaims
+    token: PresentedAccessToken
     expires_at: datetime
     skew: timedelta
     cause: str
@@ -73,7 +73,7 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
     clients are `Refused` beyond `MAX_REVOKED_BY_OTHERS`.
     """
     token = command.token
-    if state is None or not matches(state, token) or token.client_id != command.client_id:
+    if state is None or not matches(state, token) or token.claims.client_id != command.client_id:
         return Decision(Done())
     kept_until = command.expires_at + command.skew
     if is_revoked(state, token) or kept_until <= command.now:
@@ -83,4 +83,4 @@ def revoke_access_token(state: FamilyState | None, command: RevokeAccessToken) -
         return Decision(Refused(OAuthError("temporarily_unavailable", TOO_MANY)))
     if kept >= MAX_REVOKED_TOKENS:
         return revoke(state, Revoke("client_request", command.cause))
-    return Decision(Done(), (TokenRevoked(token.jti, command.expires_at, kept_until=kept_until),))
+    return Decision(Done(), (TokenRevoked(token.claims.jti, command.expires_at, kept_until=kept_until),))

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from events.aggregates.family import AccessToken, FamilyState, TokenIssued
-from service.decide.access_token_claims import AccessTokenClaims, is_revoked, matches
+from service.decide.access_token_claims import PresentedAccessToken, is_revoked, matches
 from service.decide.access_token_lifetime import access_expiry
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.policy import Rules
@@ -25,7 +25,7 @@ class Exchange(NamedTuple):
     rules: Rules
     client_id: str
     known_as: tuple[str, ...]
-    subject: AccessTokenClaims
+    subject: PresentedAccessToken
     subject_audience: tuple[str, ...]
     subject_expires_at: datetime
     owner_scope: str
@@ -59,7 +59,7 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
         jti=command.jti,
         client_id=command.client_id,
         act=command.act,
-        exchanged_from=(subject.jti, *subject.exchanged_from),
+        exchanged_from=(subject.claims.jti, *subject.claims.exchanged_from),
     )
     return Decision(Granted(access, None, 0), (issued,))
 
@@ -69,7 +69,7 @@ def _may_take(command: Exchange) -> bool:
 
     Without this check, a token that was presented to one service could be used at every other (RFC 8693 §2.1, §5).
     """
-    holder = command.subject.client_id
+    holder = command.subject.claims.client_id
     if holder == command.client_id or holder in command.rules.may_exchange:
         return True
     return not set(command.known_as).isdisjoint(command.subject_audience)
@@ -77,8 +77,9 @@ def _may_take(command: Exchange) -> bool:
 
 def _scope(command: Exchange) -> str:
     """The part of the subject token's scope for which both clients, the caller and the family's, are registered."""
-    allowed = still(still(command.subject.scope, command.owner_scope), command.rules.scope)
-    if command.subject.scope and not allowed:
+    presented = command.subject.claims.scope
+    allowed = still(still(presented, command.owner_scope), command.rules.scope)
+    if presented and not allowed:
         raise OAuthError("invalid_scope", "nothing of the subject token's scope is left for this client")
     return narrow(command.scope, allowed, "the subject token has, and this client is registered for")
 

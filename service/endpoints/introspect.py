@@ -7,8 +7,9 @@ import msgspec
 
 from events.aggregates.family import FamilyState
 from service import clock
-from service.access_tokens.recognise import Claims, active_in, audience_today
+from service.access_tokens.recognise import active_in, audience_today
 from service.context import Context
+from service.decide.access_token_claims import AccessTokenClaims
 from service.decide.refresh_token import ends_at, given_at, is_accepted
 from service.decide.scope import narrow_resources, still
 from service.keys.mac_tokens import PresentedToken
@@ -80,7 +81,7 @@ def _refresh_token(
     }
 
 
-async def _scope_today(context: Context, tenant: Tenant, claims: Claims, state: FamilyState) -> str:
+async def _scope_today(context: Context, tenant: Tenant, claims: AccessTokenClaims, state: FamilyState) -> str:
     """The part of the token's scope that both its holder and the family's client are registered for today."""
     scope = claims.scope
     for client_id in {claims.client_id, state.client_id}:
@@ -89,7 +90,7 @@ async def _scope_today(context: Context, tenant: Tenant, claims: Claims, state: 
     return scope
 
 
-def _access_token(claims: Claims, scope: str, audience: tuple[str, ...]) -> dict[str, Any] | None:
+def _access_token(claims: AccessTokenClaims, scope: str, audience: tuple[str, ...]) -> dict[str, Any] | None:
     """The reply for an access token; None where nothing is left of its scope, since it may do nothing any more."""
     if claims.scope and not scope:
         return None

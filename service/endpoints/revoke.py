@@ -52,15 +52,15 @@ async def handle(context: Context, request: Request) -> bytes:
 
 async def _revoke_access_token(caller: Caller, token: str) -> bytes:
     context, tenant = caller.context, caller.tenant
-    recognised = await recognise(context, tenant, token)
-    if recognised is None:
+    presented = await recognise(context, tenant, token)
+    if presented is None:
         return DONE
-    claims, claimed = recognised
+    claims = presented.claims
     expires_at, apart = clock.of(claims.exp), 2 * context.skew.tolerated
     cause = f"revocation of access token {claims.jti} by {caller.actor}"
 
     def end_token(loaded: LoadedFamily, now: datetime, _id: str) -> Decision:
-        command = RevokeAccessToken(now, caller.client.client_id, claimed, expires_at, apart, cause)
+        command = RevokeAccessToken(now, caller.client.client_id, presented, expires_at, apart, cause)
         return revoke_access_token(loaded.state, command)
 
     (await context.families.decide(tenant.name, claims.sid, caller.actor, end_token)).or_raise()

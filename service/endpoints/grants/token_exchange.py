@@ -4,9 +4,10 @@ from datetime import datetime
 
 from service import clock
 from service.access_tokens.issued_token import Exchanged
-from service.access_tokens.recognise import Claims, audience_today, recognise
+from service.access_tokens.recognise import audience_today, recognise
 from service.access_tokens.token_response import ACCESS_TOKEN, token_response
 from service.context import Caller, Context
+from service.decide.access_token_claims import AccessTokenClaims
 from service.decide.decision import Decision
 from service.decide.policy import ANY
 from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is_audience, parse_resources
@@ -29,10 +30,10 @@ async def handle(caller: Caller, _request: Request, parameters: TokenRequest) ->
     context, tenant, client = caller.context, caller.tenant, caller.client
     if client.rules.token_endpoint_auth_method == "none":
         raise OAuthError("unauthorized_client", "a public client proves nothing, so it may exchange nothing")
-    recognised = await recognise(context, tenant, _subject_token(parameters))
-    if recognised is None:
+    subject = await recognise(context, tenant, _subject_token(parameters))
+    if subject is None:
         raise invalid_subject_token()
-    claims, subject = recognised
+    claims = subject.claims
     subject_audience = await audience_today(context, tenant, claims)
     if not subject_audience:
         raise invalid_subject_token()
@@ -62,7 +63,7 @@ async def handle(caller: Caller, _request: Request, parameters: TokenRequest) ->
         return exchange(loaded.state, command)
 
     committed = await context.families.decide(tenant.name, claims.sid, caller.actor, decide)
-    exchanged = Exchanged(act, (subject.jti, *subject.exchanged_from))
+    exchanged = Exchanged(act, (claims.jti, *claims.exchanged_from))
     return await token_response(caller, committed, exchanged=exchanged)
 
 
@@ -78,7 +79,7 @@ def _subject_token(parameters: TokenRequest) -> str:
     return token
 
 
-async def _owner_scope(context: Context, tenant: Tenant, claims: Claims) -> str:
+async def _owner_scope(context: Context, tenant: Tenant, claims: AccessTokenClaims) -> str:
     """The scope that the family's client is registered for today; that client never changes. Raises `Unavailable`."""
     client_id = claims.client_id
     if claims.actors:  # it was exchanged before, so its holder is another client

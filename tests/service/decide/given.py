@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit
 from events.aggregates.family import FamilyCommit, FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
-from service.decide.access_token_claims import AccessTokenClaims
+from service.decide.access_token_claims import AccessTokenClaims, Actor, PresentedAccessToken
 from service.decide.authorization_code import RedeemCode, RedeemDeviceCode, s256
 from service.decide.device_authorization import AnswerDevice
 from service.decide.issue import Issue
@@ -118,12 +118,21 @@ def answering(approved: bool = True, **fields: Any) -> AnswerDevice:
 
 def claimed(
     sub: str, client_id: str, jti: str, scope: str, actors: tuple[str, ...] = (), **fields: Any
-) -> AccessTokenClaims:
+) -> PresentedAccessToken:
     """The claims of a token of such a family, vouched for by the service."""
-    return AccessTokenClaims(sub, client_id, jti, scope, lambda seed: seed == "seed", actors, **fields)
+    act = None
+    for actor in reversed(actors):
+        act = Actor(actor, act)
+    claims = AccessTokenClaims("iss", sub, "aud", client_id, 0, 1, jti, "f1", scope, act=act, **fields)
+    return PresentedAccessToken(claims, lambda seed: seed == "seed")
 
 
-def exchanging(subject: AccessTokenClaims, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
+def altered(token: PresentedAccessToken, **claims: Any) -> PresentedAccessToken:
+    """The same token with other claims."""
+    return token._replace(claims=replace(token.claims, **claims))
+
+
+def exchanging(subject: PresentedAccessToken, scope: str | None = None, seconds: float = 1, **fields: Any) -> Exchange:
     """An exchange that `orders` may make; the subject token expires five minutes after the start."""
     chosen: dict[str, Any] = {
         "rules": replace(RULES, may_exchange=("web", "orders")),
@@ -132,7 +141,7 @@ def exchanging(subject: AccessTokenClaims, scope: str | None = None, seconds: fl
         "subject_audience": ("https://acme.example",),
         "owner_scope": RULES.scope,
         "audience": ("bank",),
-        "act": ("orders", *subject.actors),
+        "act": ("orders", *subject.claims.actors),
         "jti": "new",
     }
     return Exchange(now=at(seconds), subject=subject, subject_expires_at=at(300), scope=scope, **(chosen | fields))

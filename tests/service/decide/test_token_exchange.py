@@ -11,7 +11,7 @@ from service.decide.policy import ANY
 from service.decide.scope import audience_of, check_audience, narrow_resources, still
 from service.decide.token_exchange import Exchange, exchange
 from service.errors import OAuthError
-from tests.service.decide.given import RULES, at, claimed, exchanging, given, opened
+from tests.service.decide.given import RULES, altered, at, claimed, exchanging, given, opened
 
 TOKEN = claimed("alice", "web", "an earlier one", "read write")
 STRANGER = replace(RULES, may_exchange=())
@@ -68,7 +68,7 @@ def test_an_exchange_gives_nothing_that_either_client_is_not_registered_for(
 
 
 def test_a_token_without_scope_is_exchanged_for_one_without() -> None:
-    assert answer(exchanging(TOKEN._replace(scope=""), rules=replace(RULES, scope="", may_exchange=("web",)))) == ""
+    assert answer(exchanging(altered(TOKEN, scope=""), rules=replace(RULES, scope="", may_exchange=("web",)))) == ""
 
 
 def test_the_audience_of_a_token_is_one_its_client_may_name() -> None:

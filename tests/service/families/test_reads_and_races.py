@@ -24,12 +24,12 @@ from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable
 from events.log.log import Head, Log
 from events.log.stored_message import StoredMessage
-from service.access_tokens.recognise import Actor, Claims
 from service.admin import await_effect
 from service.admin import client as client_admin
 from service.admin.cut_off_once import cut_off_once
 from service.context import AdminContext, Context
 from service.cut_offs.reactor import Reactor
+from service.decide.access_token_claims import AccessTokenClaims, Actor
 from service.decide.cut_off import CutOff
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.issue import issue
@@ -158,7 +158,7 @@ async def test_the_rights_of_a_familys_client_are_not_read_from_a_stale_cache(
     assert tenant is not None and tenant.clients["web"].rules.scope == "read write"
     context = cast("Context", SimpleNamespace(families=families, registry=registry))
     holder = "orders" if act else "web"
-    claims = Claims("iss", "alice", "aud", holder, 0, 1, "jti", "f1", "read write", act=act)
+    claims = AccessTokenClaims("iss", "alice", "aud", holder, 0, 1, "jti", "f1", "read write", act=act)
     assert await token_exchange._owner_scope(context, tenant, claims) == "read"
 
 
