@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 from events.bus.connection import Connection
-from events.log.jetstream_api import JetStreamMissing, NoLeader, ask
+from events.log.jetstream_api import JetStreamMissing, NoLeader, request_json
 from events.log.stream import deviations
 
 log = logging.getLogger("heirloom.durable")
@@ -29,12 +29,12 @@ async def ensure_durable(connection: Connection, stream: str, wanted: dict[str, 
     """
     name = wanted["durable_name"]
     wanted = {"name": name} | DEFAULTS | wanted
-    found = await ask(connection, f"CONSUMER.INFO.{stream}.{name}", {})
+    found = await request_json(connection, f"CONSUMER.INFO.{stream}.{name}", {})
     if "config" in found and (faults := deviations(found["config"], wanted)):
         log.warning("the consumer %s is not ours and is made anew: %s", name, "; ".join(faults))
-        await ask(connection, f"CONSUMER.DELETE.{stream}.{name}", {})
+        await request_json(connection, f"CONSUMER.DELETE.{stream}.{name}", {})
     request = {"stream_name": stream, "config": wanted, "action": "create"}
-    made = await ask(connection, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", request)
+    made = await request_json(connection, f"CONSUMER.DURABLE.CREATE.{stream}.{name}", request)
     if "error" in made:
         raise JetStreamMissing(f"the broker refuses the consumer {name}: {made['error'].get('description')}")
     if faults := deviations(made["config"], wanted):  # another replica may have created it meanwhile

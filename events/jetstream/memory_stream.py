@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
 from events.bus.connection import Connection
-from events.log.jetstream_api import NOT_FOUND, ApiError, JetStreamMissing, Unavailable, call
+from events.log.jetstream_api import NOT_FOUND, ApiError, JetStreamMissing, Unavailable, request_bytes
 from events.log.stream import WeakStream, ensure_exactly
 
 REPLY_TIMEOUT_SECONDS = 1.0
@@ -39,11 +39,11 @@ class MemoryStream:
         self._configuration = self._configuration | {"num_replicas": copies}
         await ensure_exactly(self._connection, self._configuration, mends=True)
 
-    async def ask(self, operation: str, **request: Any) -> bytes:
+    async def request(self, operation: str, **request: Any) -> bytes:
         """Return the leader's reply to `STREAM.<operation>`. Raises `Unavailable`."""
         body = msgspec.json.encode(request)
         operation = f"STREAM.{operation}.{self._name}"
-        return await self._answered(partial(call, self._connection, operation, body, REPLY_TIMEOUT_SECONDS))
+        return await self._answered(partial(request_bytes, self._connection, operation, body, REPLY_TIMEOUT_SECONDS))
 
     async def publish(self, subject: str) -> bytes:
         """Publish an empty message. Returns the leader's acknowledgement or rejection. Raises `Unavailable`."""

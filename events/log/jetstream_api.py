@@ -43,18 +43,18 @@ class NoLeader(JetStreamMissing):
     """The broker's cluster has no leader at the moment."""
 
 
-async def call(connection: Connection, operation: str, request: bytes, seconds: float) -> bytes:
+async def request_bytes(connection: Connection, operation: str, request: bytes, seconds: float) -> bytes:
     """Return the reply to `operation`, such as `STREAM.INFO.TOKENS`. Raises what `Connection.request` raises."""
     return (await connection.request(f"{connection.jetstream_api}.{operation}", request, timeout=seconds)).data
 
 
-async def ask(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+async def request_json(connection: Connection, operation: str, request: dict[str, Any]) -> dict[str, Any]:
     """Return the decoded reply, which may be an `error`. Raises `JetStreamMissing`, and `NoLeader` during an election.
 
     Other errors are those of `Connection.request`.
     """
     try:
-        reply = await call(connection, operation, msgspec.json.encode(request), REPLY_TIMEOUT_SECONDS)
+        reply = await request_bytes(connection, operation, msgspec.json.encode(request), REPLY_TIMEOUT_SECONDS)
     except NoRespondersError as error:
         raise JetStreamMissing("the broker has no JetStream; start nats-server with -js") from error
     except TimeoutError as error:

@@ -15,7 +15,7 @@ from events.bus.connection import Connection
 from events.log.appender import Appender
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
-from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, Unavailable, call
+from events.log.jetstream_api import NO_MESSAGE, ApiError, JetStreamMissing, Unavailable, request_bytes
 from events.log.newest_message import READ_SECONDS, NewestMessages
 from events.log.stored_message import StoredMessage
 from events.log.stream import StreamSize, last_sequence, size
@@ -149,7 +149,7 @@ class Log:
     async def finished(self, consumer: str) -> int:
         """The sequence up to which a durable consumer has acknowledged all its messages. Raises `Unavailable`."""
         try:
-            reply = await call(self._connection, f"CONSUMER.INFO.{self._stream}.{consumer}", b"", READ_SECONDS)
+            reply = await request_bytes(self._connection, f"CONSUMER.INFO.{self._stream}.{consumer}", b"", READ_SECONDS)
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error
         info = _consumer_decoder.decode(reply)
@@ -167,7 +167,7 @@ class Log:
     async def _from_leader(self, query: dict[str, str | int]) -> StoredMessage | None:
         request = msgspec.json.encode(query)
         try:
-            reply = await call(self._connection, f"STREAM.MSG.GET.{self._stream}", request, READ_SECONDS)
+            reply = await request_bytes(self._connection, f"STREAM.MSG.GET.{self._stream}", request, READ_SECONDS)
         except (NoRespondersError, TimeoutError, OutboundBufferLimitError) as error:
             raise Unavailable("the log's leader cannot be read now") from error
         answer = _get_decoder.decode(reply)

@@ -1,6 +1,7 @@
 """The streams of the log and of its checkpoints: created, or verified and refused if weaker (CONTRACT §6)."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -10,7 +11,7 @@ import msgspec
 
 from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, AggregateName, tenant
 from events.bus.connection import Connection
-from events.log.jetstream_api import NOT_FOUND, JetStreamMissing, ask, with_a_leader
+from events.log.jetstream_api import NOT_FOUND, JetStreamMissing, request_json, with_a_leader
 
 log = logging.getLogger("heirloom.stream")
 
@@ -92,18 +93,14 @@ def deviations(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return faults + [f"{setting} is set" for setting in sorted(others) if found[setting] not in UNSET]
 
 
-def differences(found: dict[str, Any], required: Required, name: str = STREAM) -> list[str]:
-    """List how `found` differs from the configuration that the log's stream `name` must have, in words."""
-    return deviations(found, configuration(required, name))
-
-
 async def ensure(connection: Connection, required: Required) -> None:
     """Create the streams, or verify existing ones.
 
     Raises `WeakStream` with each difference, and `JetStreamMissing` if the broker has no JetStream.
     """
     for name in SUBJECTS:
-        await with_a_leader(partial(_ensure, connection, name, required))
+        wanted = configuration(required, name)
+        await _make(connection, wanted, partial(_mended, connection, wanted))
 
 
 async def ensure_exactly(connection: Connection, wanted: dict[str, Any], *, mends: bool = False) -> None:
@@ -112,25 +109,17 @@ async def ensure_exactly(connection: Connection, wanted: dict[str, Any], *, mend
     Raises `WeakStream` and `JetStreamMissing`.
     """
 
-    async def make() -> None:
-        info = await ask(connection, f"STREAM.INFO.{wanted['name']}", {})
-        if info.get("error", {}).get("err_code") == NOT_FOUND:
-            info = await ask(connection, f"STREAM.CREATE.{wanted['name']}", wanted)
-        elif mends and "config" in info and deviations(info["config"], wanted):
-            info = await ask(connection, f"STREAM.UPDATE.{wanted['name']}", wanted)
-        if "error" in info:
-            raise JetStreamMissing(f"the broker refuses the stream {wanted['name']}: {info['error']['description']}")
-        if faults := deviations(info["config"], wanted):
-            raise WeakStream(faults, wanted["name"])
+    async def mended(found: dict[str, Any]) -> dict[str, Any]:
+        return wanted if mends and deviations(found, wanted) else found
 
-    await with_a_leader(make)
+    await _make(connection, wanted, mended)
 
 
 async def every_configuration(connection: Connection) -> list[dict[str, Any]]:
     """The configurations of all streams in this account. Raises `JetStreamMissing`."""
     found: list[dict[str, Any]] = []
     while True:
-        page = await ask(connection, "STREAM.LIST", {"offset": len(found)})
+        page = await request_json(connection, "STREAM.LIST", {"offset": len(found)})
         if "error" in page:
             raise JetStreamMissing(f"the broker does not list its streams: {page['error'].get('description')}")
         streams = page.get("streams") or []
@@ -139,39 +128,48 @@ async def every_configuration(connection: Connection) -> list[dict[str, Any]]:
             return found
 
 
-async def _ensure(connection: Connection, name: str, required: Required) -> None:
-    info = await ask(connection, f"STREAM.INFO.{name}", {})
-    if info.get("error", {}).get("err_code") == NOT_FOUND:
-        info = await ask(connection, f"STREAM.CREATE.{name}", configuration(required, name))
-    elif name == STREAM and info.get("config", {}).get("subjects") == BEFORE_CHECKPOINTS:
-        info = await _make_room(connection, info["config"], required)
-    elif "config" in info and (mended := _mended(info["config"], name)) != info["config"]:
-        if faults := differences(mended, required, name):
+async def _make(
+    connection: Connection, wanted: dict[str, Any], mended: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+) -> None:
+    """Create the stream, or verify the existing one after an update to what `mended` makes of its configuration."""
+    name = wanted["name"]
+
+    async def make() -> None:
+        info = await request_json(connection, f"STREAM.INFO.{name}", {})
+        if info.get("error", {}).get("err_code") == NOT_FOUND:
+            info = await request_json(connection, f"STREAM.CREATE.{name}", wanted)
+        elif "config" in info and (better := await mended(info["config"])) != info["config"]:
+            info = await request_json(connection, f"STREAM.UPDATE.{name}", better)
+        if "error" in info:
+            raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
+        if faults := deviations(info["config"], wanted):
             raise WeakStream(faults, name)
-        if mended["compression"] != info["config"].get("compression", "none"):
-            log.warning(COMPRESSED_BEFORE, extra={"stream": name})
-        info = await ask(connection, f"STREAM.UPDATE.{name}", mended)
-    if "error" in info:
-        raise JetStreamMissing(f"the broker refuses the stream {name}: {info['error'].get('description')}")
-    if faults := differences(info["config"], required, name):
+
+    await with_a_leader(make)
+
+
+async def _mended(connection: Connection, wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The configuration `found`, with those faults of earlier versions corrected that an update can correct.
+
+    Raises `WeakStream` if it has others, or if the log contains checkpoints.
+    """
+    name = wanted["name"]
+    mended = found | ({"republish": FEED} if name == STREAM and "republish" not in found else {})
+    if may_hold_checkpoints := name == STREAM and found.get("subjects") == BEFORE_CHECKPOINTS:
+        mended |= {"subjects": SUBJECTS[STREAM], "republish": FEED}
+    else:
+        mended |= {"compression": "none"}
+    if mended == found:
+        return found
+    if faults := deviations(mended, wanted):
         raise WeakStream(faults, name)
-
-
-def _mended(found: dict[str, Any], name: str) -> dict[str, Any]:
-    """The configuration `found`, with those faults of earlier versions corrected that an update can correct."""
-    feed = {"republish": FEED} if name == STREAM and "republish" not in found else {}
-    return found | feed | {"compression": "none"}
-
-
-async def _make_room(connection: Connection, found: dict[str, Any], required: Required) -> dict[str, Any]:
-    """Remove the checkpoints' subject from the log's stream. Raises `WeakStream` if the log contains any."""
-    narrower = found | {"subjects": SUBJECTS[STREAM], "republish": FEED}
-    if faults := differences(narrower, required):
-        raise WeakStream(faults)
-    info = await ask(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": CHECKPOINT})
-    if info.get("state", {}).get("subjects"):
-        raise WeakStream(["checkpoints lie among its commits, where only a version before 0.1.0 reads them"])
-    return await ask(connection, f"STREAM.UPDATE.{STREAM}", narrower)
+    if may_hold_checkpoints:
+        info = await request_json(connection, f"STREAM.INFO.{STREAM}", {"subjects_filter": CHECKPOINT})
+        if info.get("state", {}).get("subjects"):
+            raise WeakStream(["checkpoints lie among its commits, where only a version before 0.1.0 reads them"])
+    elif mended["compression"] != found.get("compression", "none"):
+        log.warning(COMPRESSED_BEFORE, extra={"stream": name})
+    return mended
 
 
 class StreamSize(NamedTuple):
@@ -210,7 +208,7 @@ async def created(connection: Connection) -> str:
 
 async def broker_time(connection: Connection) -> datetime:
     """The clock of the log's leader, by which it timestamps messages. Raises `JetStreamMissing`."""
-    info = await ask(connection, f"STREAM.INFO.{STREAM}", {})
+    info = await request_json(connection, f"STREAM.INFO.{STREAM}", {})
     if "ts" not in info:
         raise JetStreamMissing(f"the broker reports no time of the stream {STREAM}")
     return msgspec.convert(info["ts"], datetime)
@@ -223,7 +221,7 @@ async def tenants(connection: Connection) -> list[str]:
 
 
 async def _info(connection: Connection, name: str, **request: Any) -> dict[str, Any]:
-    info = await ask(connection, f"STREAM.INFO.{name}", request)
+    info = await request_json(connection, f"STREAM.INFO.{name}", request)
     if "error" in info:
         raise JetStreamMissing(f"the broker has no stream {name}: {info['error'].get('description')}")
     return info

@@ -8,11 +8,11 @@ import msgspec
 from joserfc.errors import JoseError
 from joserfc.jwk import Key
 from joserfc.jws import CompactSignature, JWSRegistry, extract_compact
-from joserfc.util import urlsafe_b64decode
 from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError
 
+from events import base64url
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
 from events.log.stream import ensure_exactly
@@ -101,7 +101,7 @@ class Assertion(NamedTuple):
                 continue
             try:
                 algorithm.check_key(key)
-                if algorithm.verify(signing_input, urlsafe_b64decode(segments["signature"]), key):
+                if algorithm.verify(signing_input, base64url.decode_exactly(segments["signature"]), key):
                     return True
             except (JoseError, ValueError, TypeError):
                 continue  # a key of another kind

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from events.bus.connection import Connection
-from events.log.jetstream_api import Unavailable, call
+from events.log.jetstream_api import Unavailable, request_bytes
 from events.log.log import Log
 from events.log.stream import ensure_exactly
 from events.task_set import TaskSet
@@ -153,7 +153,7 @@ class Replicas:
         """The `replica_id` of every replica that has a lease now. Raises `Unavailable`."""
         request = b'{"subjects_filter":"heirloom.replica.*"}'
         try:
-            reply = await call(self._connection, f"STREAM.INFO.{STREAM}", request, REPLY_TIMEOUT_SECONDS)
+            reply = await request_bytes(self._connection, f"STREAM.INFO.{STREAM}", request, REPLY_TIMEOUT_SECONDS)
         except NatsError as error:
             raise Unavailable("who else serves cannot be read now") from error
         info = msgspec.json.decode(reply, type=_Info)

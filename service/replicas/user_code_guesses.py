@@ -76,7 +76,7 @@ class UserCodeGuesses:
             raise _too_many()
         if not counted.seq:
             raise Unavailable("wrong user codes cannot be counted now")
-        info = _decoder.decode(await self._stream.ask("INFO", subjects_filter=f"{of_client}.*"))
+        info = _decoder.decode(await self._stream.request("INFO", subjects_filter=f"{of_client}.*"))
         if info.state is None:
             raise Unavailable("wrong user codes cannot be counted now")
         if sum((info.state.subjects or {}).values()) > MAX_GUESSES_OF_CLIENT:
@@ -87,7 +87,7 @@ class UserCodeGuesses:
     async def take_back(self, number: int) -> None:
         """Take back a try whose code was right. If the broker is unavailable, it counts until it expires."""
         with contextlib.suppress(Unavailable):
-            await self._stream.ask("MSG.DELETE", seq=number)
+            await self._stream.request("MSG.DELETE", seq=number)
 
 
 def _too_many() -> OAuthError:

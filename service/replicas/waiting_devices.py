@@ -121,7 +121,7 @@ class WaitingDevices:
 
     async def find(self, tenant: str, family_id: str) -> DeviceAuthorizationStarted | None:
         """The family's waiting request, from the stream's leader; None if there is none. Raises `Unavailable`."""
-        found = await self._stream.ask("MSG.GET", last_by_subj=_place(tenant, family_id).filter)
+        found = await self._stream.request("MSG.GET", last_by_subj=_place(tenant, family_id).filter)
         answer = msgspec.json.decode(found, type=_Found)
         if answer.message is not None:
             return _decoder.decode(base64.b64decode(answer.message.data))
@@ -132,7 +132,7 @@ class WaitingDevices:
     async def remove(self, tenant: str, family_id: str, client_id: str) -> None:
         """Remove a request whose answer is in the log. If the broker is unavailable, it counts until it expires."""
         with contextlib.suppress(Unavailable):
-            await self._stream.ask("PURGE", filter=f"heirloom.device.{tenant}.{client_id}.{family_id}")
+            await self._stream.request("PURGE", filter=f"heirloom.device.{tenant}.{client_id}.{family_id}")
 
     async def _count(self, tenant: str) -> _Counts:
         """The counts of an existing tenant. Raises `Unavailable`."""
@@ -147,7 +147,7 @@ class WaitingDevices:
     async def _counted(self, tenant: str) -> _Counts:
         try:
             now = asyncio.get_running_loop().time()
-            found = await self._stream.ask("INFO", subjects_filter=f"heirloom.device.{tenant}.*.*")
+            found = await self._stream.request("INFO", subjects_filter=f"heirloom.device.{tenant}.*.*")
             info = msgspec.json.decode(found, type=_Info)
             if info.state is None:
                 raise Unavailable("who waits cannot be read now")

@@ -140,7 +140,7 @@ def test_a_log_loses_nothing() -> None:
 )
 def test_each_difference_is_named(change: dict[str, Any], expected: list[str]) -> None:
     """With its value and the required one; additional copies are no difference."""
-    assert stream.differences(WANTED | change, stream.Required(3)) == expected
+    assert stream.deviations(WANTED | change, WANTED) == expected
 
 
 def test_missing_settings_have_their_defaults() -> None:

@@ -75,13 +75,13 @@ async def test_counting_costs_one_request_for_many_devices(
     one, other = two
     assert await other.add("acme", "f0", ASKED, 10)
     asked: list[str] = []
-    ask = one._stream.ask
+    ask = one._stream.request
 
     async def counted(operation: str, **request: Any) -> bytes:
         asked.append(operation)
         return await ask(operation, **request)
 
-    monkeypatch.setattr(one._stream, "ask", counted)
+    monkeypatch.setattr(one._stream, "request", counted)
     begun = [one.add("acme", f"f{number}", ASKED, 10) for number in range(1, 31)]
     outcomes = await asyncio.gather(*begun, return_exceptions=True)
     assert [outcome for outcome in outcomes if outcome is True] == [True] * 9
@@ -96,7 +96,7 @@ async def test_a_failing_count_fails_once_for_all_who_wait_for_it(
     one, _ = two
     asked: list[str] = []
     fails = asyncio.Event()
-    ask = one._stream.ask
+    ask = one._stream.request
 
     async def silent(operation: str, **_request: Any) -> bytes:
         asked.append(operation)
@@ -104,7 +104,7 @@ async def test_a_failing_count_fails_once_for_all_who_wait_for_it(
         raise Unavailable("no leader")
 
     with monkeypatch.context() as without_leader:
-        without_leader.setattr(one._stream, "ask", silent)
+        without_leader.setattr(one._stream, "request", silent)
         begun = [asyncio.create_task(one.add("acme", f"f{number}", ASKED, 100)) for number in range(64)]
         while not asked:
             await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_a_failing_count_fails_once_for_all_who_wait_for_it(
         outcomes = await asyncio.gather(*begun, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, *[Unavailable] * 63]
     assert asked == ["INFO"]
-    assert one._stream.ask == ask and await one.add("acme", "f", ASKED, 100), "the next one is counted again"
+    assert one._stream.request == ask and await one.add("acme", "f", ASKED, 100), "the next one is counted again"
 
 
 async def test_waiting_devices_are_in_memory_bounded_and_expire(
