@@ -10,6 +10,7 @@ import pytest
 
 from heirloom.cli.main import main
 from projections.queries.server import QUERIES
+from service.request_handler import READS, WRITES
 from tests.operations.http import metrics
 from tests.system.service import Service
 
@@ -53,6 +54,21 @@ def test_a_link_to_a_decision_has_its_number() -> None:
     ]
     assert len(links) > 20
     assert [link for link in links if link[1] != link[2]] == []
+
+
+def test_the_bounds_of_requests_are_those_of_the_code() -> None:
+    """In docs/security.md those of either kind of request, in the table of metrics their sums."""
+    security, metrics_table = " ".join(SECURITY.split()), TEXT
+    assert (
+        f"of one client {WRITES.of_client} requests are worked on at once ({READS.of_client} that only read;"
+        f" {READS.alone} for a client that is alone), of a tenant {WRITES.of_tenant} ({READS.of_tenant}),"
+        f" in all {WRITES.at_once} ({READS.at_once}); of either kind {READS.waiting_of_client:,} of a client wait,"
+        f" {READS.waiting_of_tenant:,} of a tenant, {READS.waiting:,} in all"
+    ) in security
+    assert READS[3:6] == WRITES[3:6], "the bounds of waiting requests"
+    assert f"of at most {WRITES.at_once + READS.alone} a replica" in metrics_table
+    waiting = [2 * bound for bound in (READS.waiting, READS.waiting_of_tenant, READS.waiting_of_client)]
+    assert "of about {:,} a replica, {:,} a tenant, {:,} a client".format(*waiting) in metrics_table
 
 
 def test_every_audit_query_is_in_the_contract() -> None:
