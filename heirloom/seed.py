@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from events.aggregates.aggregate_names import CLIENT_ID, TENANT
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.aggregates.subjects import CLIENT_ID, TENANT
 from events.visible_text import unknown_name
 from service.errors import OAuthError
 from service.registry.parse_settings import for_client, for_tenant, parse

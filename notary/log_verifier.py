@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.stored_message import StoredMessage
 from events.verification.aggregate_store import AggregateStore, Unusable, saved_progress
 from events.verification.verifier import Fault, Report, Tally, Verifier

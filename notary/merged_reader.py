@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from events.aggregates.subjects import CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINTS
 from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from events.aggregates.subjects import CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINTS
 from events.bus.connection import Connection
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, foreign

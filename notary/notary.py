@@ -10,7 +10,7 @@ import logging
 from contextlib import aclosing
 from pathlib import Path
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS
 from events.bus.connection import Connection
 from events.log.appender import Conflict
 from events.log.direct_reader import read_direct

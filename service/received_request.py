@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, TypeAlias
 
-from events.aggregates.subjects import ILLEGIBLE, is_legible
+from events.aggregates.aggregate_names import ILLEGIBLE, is_legible
 from events.bus.connection import Connection
 from events.bus.headers import unreadable
 from events.strict_json import MAX_BODY

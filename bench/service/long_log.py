@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 from nats.aio.client import Client
 
-from events.aggregates import client, family, family_commit, subject, subjects, tenant
+from events.aggregates import aggregate_names, client, family, family_commit, subject, tenant
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.family import (
     AuthorizationCodeIssued,
@@ -60,7 +60,7 @@ class _Family:
 
     def __init__(self, tenant: str, family_id: str, actor: str, life: Iterator[tuple[FamilyEvent, ...]]) -> None:
         self.tenant = tenant
-        self.aggregate = subjects.family(tenant, family_id)
+        self.aggregate = aggregate_names.family(tenant, family_id)
         self.actor = actor
         self.life = life
         self.state: FamilyState | None = None
@@ -99,10 +99,10 @@ class MadeUpLog:
     def _registrations(self) -> Iterator[StoredMessage]:
         for name in TENANTS:
             configured = tenant.TenantConfigured(TenantSettings(issuer=f"https://{name}.example"))
-            yield self._order(subjects.tenant(name).live, tenant.codec, tenant.evolve, configured)
+            yield self._order(aggregate_names.tenant(name).live, tenant.codec, tenant.evolve, configured)
             for client_id in CLIENTS:
                 registered = client.ClientConfigured(ClientSettings(scope=SCOPES[1], may_issue=True))
-                yield self._order(subjects.client(name, client_id).live, client.codec, client.evolve, registered)
+                yield self._order(aggregate_names.client(name, client_id).live, client.codec, client.evolve, registered)
 
     def _begin(self, sub: str | None = None, *, endless: bool = False) -> _Family:
         name = "acme" if endless else self._one_of(TENANTS)
@@ -156,13 +156,13 @@ class MadeUpLog:
         if one.state is None:
             return
         if self._chance.random() < 0.9:
-            name, sub = subjects.subject(one.tenant, one.state.sub).live, one.state.sub
+            name, sub = aggregate_names.subject(one.tenant, one.state.sub).live, one.state.sub
             kind = name, subject.codec, subject.evolve
             yield self._order(*kind, subject.SubjectBlocked(sub, f"ticket {self._chance.randrange(10_000)}"))
             yield from self._end(alive, one.tenant, "subject_blocked", lambda state: state.sub == sub)
             yield self._order(*kind, subject.SubjectUnblocked(sub))
         else:
-            of_client = subjects.client(one.tenant, "kiosk").live, client.codec, client.evolve
+            of_client = aggregate_names.client(one.tenant, "kiosk").live, client.codec, client.evolve
             yield self._order(*of_client, client.ClientDisabled("maintenance"))
             yield from self._end(alive, one.tenant, "client_disabled", lambda state: state.client_id == "kiosk")
             yield self._order(*of_client, client.ClientEnabled("maintenance is over"))

@@ -15,7 +15,7 @@ from bench.machine import Figure
 from bench.service.load import Worker, busy, percentile
 from bench.service.refresh import families
 from bench.service.service import ANYTHING, TENANT, Service
-from events.aggregates.subjects import EVERYTHING, STREAM
+from events.aggregates.aggregate_names import EVERYTHING, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log.stream import last_sequence

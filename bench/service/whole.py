@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bench.machine import Figure, busy_seconds, children, cpu_seconds, resident_bytes
-from events.aggregates.subjects import EVERYTHING, STREAM
+from events.aggregates.aggregate_names import EVERYTHING, STREAM
 from events.bus.connect import connect
 from events.log.stream import last_sequence
 from heirloom.cli.audit.verify import verify_log

@@ -16,7 +16,7 @@ from bench.machine import Figure
 from bench.service.load import Failed, Load, closed_loop
 from bench.service.refresh import families
 from bench.service.service import Service
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.log import stream
 from events.log.stream import Required
 

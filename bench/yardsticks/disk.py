@@ -13,7 +13,7 @@ from bench.machine import Figure
 from bench.service.load import FULL, busy
 from bench.service.refresh import families
 from bench.service.service import Service
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 
 COMMITS = 30_000
 LOOK_SECONDS = 0.02

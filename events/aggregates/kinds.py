@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from events.aggregates import client, family_commit, key, role, subject, tenant
+from events.aggregates.aggregate_names import CLIENT_ID, FAMILY_ID, ROLE_NAME
 from events.aggregates.commit import Codec, Time
 from events.aggregates.following import Fold, fold_and_check, folding
-from events.aggregates.subjects import CLIENT_ID, FAMILY_ID, ROLE_NAME
 
 
 class Kind:

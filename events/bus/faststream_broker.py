@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from events.aggregates.subjects import ILLEGIBLE, is_legible
+from events.aggregates.aggregate_names import ILLEGIBLE, is_legible
 from events.bus.connection import Connection, as_text
 from events.bus.headers import UnreadableHeaders, legible
 from events.bus.own_inbox import OwnInbox, of_anybody

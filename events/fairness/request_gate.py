@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from events.aggregates.subjects import is_legible
+from events.aggregates.aggregate_names import is_legible
 from events.fairness.token_buckets import Buckets
 
 MAX_REQUESTS, MAX_REQUESTS_OF_TENANT = 2_048, 512

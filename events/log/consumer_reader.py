@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.log.stored_message import StoredMessage
 

@@ -15,7 +15,7 @@ from contextlib import aclosing, suppress
 import msgspec
 from nats.errors import Error as NatsError
 
-from events.aggregates.subjects import EVERYTHING, STREAM
+from events.aggregates.aggregate_names import EVERYTHING, STREAM
 from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
 from events.log.direct_response import DirectGet

@@ -11,9 +11,9 @@ from typing import Any, NoReturn, get_args
 import msgspec
 
 from events.aggregates import family
+from events.aggregates.aggregate_names import STREAM, TENANT, Aggregate, subject_digest
 from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit, type_of
 from events.aggregates.kinds import FAMILY, KINDS, Kind
-from events.aggregates.subjects import STREAM, TENANT, Aggregate, subject_digest
 from events.log.stored_message import StoredMessage
 
 _SHOWN = 100

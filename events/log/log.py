@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 from nats.errors import NoRespondersError, OutboundBufferLimitError
 
+from events.aggregates.aggregate_names import SETTINGS, STREAM, Aggregate
 from events.aggregates.commit import Commit
-from events.aggregates.subjects import SETTINGS, STREAM, Aggregate
 from events.bus.connection import Connection
 from events.log.appender import Appender
 from events.log.direct_reader import read_direct

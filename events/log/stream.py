@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, AggregateName, tenant
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM, AggregateName, tenant
 from events.bus.connection import Connection
 from events.log.jetstream_api import NOT_FOUND, JetStreamMissing, request_json, with_a_leader
 

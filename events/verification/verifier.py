@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from events.aggregates.aggregate_names import STREAM
 from events.aggregates.commit import UnreadableCommit, digest
 from events.aggregates.kinds import FAMILY
-from events.aggregates.subjects import STREAM
 from events.log.grammar import Foreign, foreign, kind_of, read_commit
 from events.log.stored_message import StoredMessage
 from events.verification.chain import BadCommit, BrokenChain, LastCommit, WrongPredecessor, check, decode_last

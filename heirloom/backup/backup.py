@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.files import new_file
 from heirloom import __version__

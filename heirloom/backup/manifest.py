@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINTS, STREAM
 from events.files import open_plain, read_plain
 from heirloom.backup.stream_snapshot import CHUNK_BYTES, StreamState
 from heirloom.data_directory import CREDENTIALS, KEYRING, NOTARY_KEY, NOTARY_PUBLIC_KEY, NOTARY_STATE

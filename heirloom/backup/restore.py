@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from events.aggregates.subjects import AggregateName
+from events.aggregates.aggregate_names import AggregateName
 from events.bus.connection import Connection
 from events.files import create_private
 from events.log.consumer_reader import read

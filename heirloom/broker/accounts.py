@@ -1,6 +1,6 @@
 """The accounts section of the broker's configuration, made from the role table."""
 
-from events.aggregates.subjects import CHECKPOINT
+from events.aggregates.aggregate_names import CHECKPOINT
 from events.log.stream import REVOKED, REVOKED_STORED
 from events.strict_json import MAX_PAYLOAD
 from heirloom.broker.credentials import Credentials

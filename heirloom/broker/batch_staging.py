@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.task_cancellation import end
 from heirloom.broker.roles import LOG_ACCOUNT
 

@@ -8,7 +8,7 @@ connection that receives from strangers may publish replies and nothing else (do
 
 from typing import NamedTuple
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, EVERYTHING, STREAM
 from events.log.stream import REVOKED, REVOKED_STORED
 from service.registry.broker_accounts import CLIENTS_ACCOUNT, PERSONS_ACCOUNT, PERSONS_ENDPOINTS, ROLE_ACCOUNTS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.log.grammar import Foreign
 from events.log.jetstream_api import JetStreamMissing, Unavailable

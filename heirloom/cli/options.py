@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
-from events.aggregates.subjects import TENANT
+from events.aggregates.aggregate_names import TENANT
 from events.log.jetstream_api import JetStreamMissing
 from events.log.stream import tenants
 from heirloom.broker.own_connection import named_in

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
-from events.aggregates.subjects import EVERYTHING
+from events.aggregates.aggregate_names import EVERYTHING
 from events.bus.connection import Connection
 from events.log.direct_reader import message_at, read_direct
 from events.log.grammar import Foreign, read_commit

@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.commit import UnreadableCommit, type_of
-from events.aggregates.subjects import AggregateName
 from events.log import grammar
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_message import StoredMessage

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from events.aggregates.subjects import CHECKPOINT, REGISTRY, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, REGISTRY, STREAM
 from heirloom.broker.roles import API, BESIDE, GUESSES, LOG_API, REACTOR, ROLES, STREAMS, WAITING, Role, inbox
 from projections.queries.requests import QUEUE as AUDIT_QUEUE
 from service.admin.operations import OPERATIONS

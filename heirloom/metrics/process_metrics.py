@@ -7,7 +7,7 @@ import asyncio
 import resource
 from collections.abc import Awaitable, Callable, Iterable
 
-from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINTS, STREAM
 from events.bus.connection import Connection
 from events.fairness.request_gate import Gate
 from events.log.jetstream_api import JetStreamMissing

@@ -17,9 +17,9 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import type_of
 from events.aggregates.family import FamilyState
-from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
 from events.log.appender import Appender
 from events.log.log import Head, Log

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from events.aggregates.subjects import TENANT
+from events.aggregates.aggregate_names import TENANT
 from events.bus.connection import Connection
 from events.fairness.fair_queue import Limits, NoRoom, Turns
 from events.fairness.request_gate import GateKey

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.commit import UnreadableCommit
 from events.aggregates.family import FamilyCommit
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.aggregates.subjects import AggregateName
 from events.log.grammar import Foreign, read_commit
 from events.log.stored_message import StoredMessage
 from events.worker.child import serve

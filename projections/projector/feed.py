@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from events.aggregates.subjects import EVERYTHING
+from events.aggregates.aggregate_names import EVERYTHING
 from events.bus.connection import Connection
 from events.log.consumer_reader import Batch
 from events.log.direct_reader import read_direct, short_pause

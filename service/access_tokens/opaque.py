@@ -3,7 +3,7 @@
 The number in a `hat_` token is the commit's sequence in the log, so nothing else is stored about the token.
 """
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.commit import Commit, UnreadableCommit
 from events.aggregates.family import AccessToken, FamilyEvent, FamilyState, TokenIssued
 from events.log.grammar import Foreign, read_commit
@@ -32,7 +32,7 @@ async def recognise_opaque(context: Context, tenant: Tenant, token: str) -> Issu
 
 async def sequence_of(context: Context, tenant: Tenant, family_id: str, jti: str) -> int:
     """The sequence of the family's commit that issued `jti`, which is that commit's id. Raises `Unavailable`."""
-    last = (await context.log.head(subjects.family(tenant.name, family_id))).stored
+    last = (await context.log.head(aggregate_names.family(tenant.name, family_id))).stored
     seq = last.seq if last is not None else 0
     while seq:
         commit = await _commit(context, tenant, family_id, seq)
@@ -48,7 +48,7 @@ async def _commit(
     context: Context, tenant: Tenant, family_id: str, seq: int
 ) -> Commit[FamilyEvent, FamilyState] | None:
     stored = await context.log.at(seq)
-    aggregate = subjects.family(tenant.name, family_id)
+    aggregate = aggregate_names.family(tenant.name, family_id)
     if stored is None or stored.subject not in (aggregate.live, aggregate.revoked):
         return None
     try:

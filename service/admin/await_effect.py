@@ -2,8 +2,8 @@
 
 import msgspec
 
+from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.commit import type_of
-from events.aggregates.subjects import AggregateName
 from events.log.stored_message import StoredMessage
 from service.context import AdminContext
 from service.cut_offs.reactor import cut_off_of

@@ -1,6 +1,6 @@
 """A change of an aggregate that this replica applies at once, before the log delivers it."""
 
-from events.aggregates.subjects import Aggregate
+from events.aggregates.aggregate_names import Aggregate
 from service.context import AdminContext
 from service.registry.change_aggregate import Decide, Guard, Written, change
 

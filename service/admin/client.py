@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
-from events.aggregates import subjects
 from events.log.stored_message import StoredMessage
 from service import clock
 from service.admin.await_effect import newest_with, reply_when_complete, wait_until_effective
@@ -40,7 +40,7 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     given = decode(body, _decoder)
     client_id = given.pop("client_id", None)
     generate, rotate = _flag(given, "generate_secret", True), _flag(given, "rotate_secret", False)
-    if not isinstance(client_id, str) or not subjects.CLIENT_ID.fullmatch(client_id):
+    if not isinstance(client_id, str) or not aggregate_names.CLIENT_ID.fullmatch(client_id):
         raise OAuthError("invalid_request", "client_id must be [A-Za-z0-9_-]{1,64}")
     tenant = await context.registry.tenant(tenant_name)
     if tenant is None:
@@ -53,7 +53,7 @@ async def put(context: AdminContext, tenant_name: str, body: bytes) -> bytes:
     if_missing: GetsSecret = "if_missing" if generate and method in WITH_SECRET else "never"
     command = Register(settings, digest(secret), "always" if rotate else if_missing)
 
-    aggregate = subjects.client(tenant_name, client_id)
+    aggregate = aggregate_names.client(tenant_name, client_id)
     decide = partial(register, command=command)
     written = await change_and_apply(context, aggregate, decide)
     await wait_until_effective(context, written.stored)
@@ -105,7 +105,7 @@ async def enable(context: AdminContext, tenant: str, body: bytes) -> bytes:
 
 
 class _Asked(NamedTuple):
-    aggregate: subjects.Aggregate
+    aggregate: aggregate_names.Aggregate
     reason: str | None
 
 
@@ -115,10 +115,10 @@ async def _asked(context: AdminContext, tenant: str, body: bytes) -> _Asked:
     client_id = required(parameters.client_id, "client_id")
     reason = reason_of(parameters.reason)
     await known_client(context, tenant, client_id)
-    return _Asked(subjects.client(tenant, client_id), reason)
+    return _Asked(aggregate_names.client(tenant, client_id), reason)
 
 
-async def _once_complete(context: AdminContext, aggregate: subjects.Aggregate) -> client_events.ClientState:
+async def _once_complete(context: AdminContext, aggregate: aggregate_names.Aggregate) -> client_events.ClientState:
     """The client's state in the log; of a disabled client only once its disabling is complete on every replica.
 
     Raises `temporarily_unavailable` when that takes too long, and `Unavailable`.
@@ -152,7 +152,7 @@ async def _second_over() -> datetime:
 
 async def _switch(
     context: AdminContext,
-    aggregate: subjects.Aggregate,
+    aggregate: aggregate_names.Aggregate,
     decide: Callable[[client_events.ClientState], tuple[client_events.ClientEvent, ...]],
 ) -> StoredMessage:
     def decide_known(state: client_events.ClientState | None) -> tuple[client_events.ClientEvent, ...]:

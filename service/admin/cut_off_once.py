@@ -1,6 +1,6 @@
 """A cut-off of a person that ends the families there are, and leaves later ones alone."""
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.subject import ConsentWithdrawn, SubjectEvent, SubjectState, SubjectTokensRevoked
 from service.admin.await_effect import newest_with, reply_when_complete, wait_until_effective
 from service.context import AdminContext
@@ -13,7 +13,7 @@ async def cut_off_once(context: AdminContext, tenant: str, event: SubjectTokensR
     Raises `temporarily_unavailable` when the effect takes too long, and `Unavailable`.
     """
     client_id = event.client_id if isinstance(event, ConsentWithdrawn) else None
-    aggregate = subjects.subject(tenant, event.sub)
+    aggregate = aggregate_names.subject(tenant, event.sub)
     last = (await context.log.head(aggregate)).stored
     before = await newest_with(context, last, type(event), client_id)
     if before is not None:

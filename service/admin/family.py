@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from service.admin.parameters import reason_of
 from service.context import AdminContext
 from service.decide.decision import Decision
@@ -31,7 +31,7 @@ async def revoke_family(context: AdminContext, tenant: str, body: bytes) -> byte
     """
     parameters = decode(body, _decoder)
     family_id = required(parameters.family_id, "family_id")
-    if not subjects.FAMILY_ID.fullmatch(family_id):
+    if not aggregate_names.FAMILY_ID.fullmatch(family_id):
         raise OAuthError("invalid_request", "family_id is not one of this service's")
     cause = reason_of(parameters.reason) or "revocation by an operator"
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 import msgspec
 
+from events.aggregates import aggregate_names
 from events.aggregates import key as key_events
-from events.aggregates import subjects
+from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.settings import SigningAlg
-from events.aggregates.subjects import AggregateName
 from events.log.stored_message import StoredMessage
 from service.admin.change_and_apply import change_and_apply
 from service.context import AdminContext
@@ -133,4 +133,4 @@ async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> Sto
 
 
 async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: key_events.Decide) -> StoredMessage:
-    return (await change_and_apply(context, subjects.key(tenant.name, kid), decide)).stored
+    return (await change_and_apply(context, aggregate_names.key(tenant.name, kid), decide)).stored

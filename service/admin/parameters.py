@@ -1,6 +1,6 @@
 """The parameters that several operations have: a person, a client, a reason."""
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from service.context import AdminContext
 from service.endpoints.end_user import MAX_SUB
 from service.errors import OAuthError
@@ -31,5 +31,5 @@ async def known_client(context: AdminContext, tenant: str, client_id: str) -> No
     found = await context.registry.tenant(tenant)
     if found is None:
         raise OAuthError("invalid_request", "there is no such tenant")
-    if not subjects.CLIENT_ID.fullmatch(client_id) or await context.registry.client(found, client_id) is None:
+    if not aggregate_names.CLIENT_ID.fullmatch(client_id) or await context.registry.client(found, client_id) is None:
         raise OAuthError("invalid_request", "there is no such client")

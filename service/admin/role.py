@@ -4,7 +4,7 @@ from typing import get_args
 
 import msgspec
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.role import RoleAdded, RoleEvent, RoleKind, RoleRevoked, RoleState
 from service.admin.change_and_apply import change_and_apply
 from service.admin.parameters import known_tenant, reason_of
@@ -47,7 +47,7 @@ async def add(context: AdminContext, tenant: str, body: bytes) -> bytes:
             raise OAuthError("invalid_request", "there is a role of that name; revoke it first, or choose another")
         return (RoleAdded(role, digest(secret)),)
 
-    aggregate = subjects.role(tenant, name)
+    aggregate = aggregate_names.role(tenant, name)
     written = await change_and_apply(context, aggregate, decide)
     holder = Holder(tenant, name)
     reply = {"user": holder.login, "secret": secret, "inbox_prefix": holder.inbox}
@@ -62,7 +62,7 @@ async def revoke(context: AdminContext, tenant: str, body: bytes) -> bytes:
     asked = decode(body, _decoder)
     name, reason = _name(asked), reason_of(asked.reason)
     await known_tenant(context, tenant)
-    aggregate = subjects.role(tenant, name)
+    aggregate = aggregate_names.role(tenant, name)
     if (await context.log.head(aggregate)).stored is None:
         raise OAuthError("invalid_request", "there is no such role")
 
@@ -91,7 +91,7 @@ def _item(name: str, found: TenantRole) -> dict[str, str | int]:
 
 async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:
     """The tenant's roles by name, as of now. Raises `Unavailable`."""
-    newest = (await context.log.head(subjects.role(tenant, "*"))).stored
+    newest = (await context.log.head(aggregate_names.role(tenant, "*"))).stored
     if newest is not None:
         await context.registry.catch_up(newest.seq)
     return context.registry.roles(tenant)
@@ -99,8 +99,8 @@ async def _roles(context: AdminContext, tenant: str) -> dict[str, TenantRole]:
 
 def _name(asked: RoleRequest) -> str:
     name = required(asked.name, "name")
-    if not subjects.ROLE_NAME.fullmatch(name):
-        raise OAuthError("invalid_request", f"name must be {subjects.ROLE_NAME.pattern}")
+    if not aggregate_names.ROLE_NAME.fullmatch(name):
+        raise OAuthError("invalid_request", f"name must be {aggregate_names.ROLE_NAME.pattern}")
     return name
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.subject import (
     SubjectBlocked,
     SubjectEvent,
@@ -38,14 +38,14 @@ async def block(context: AdminContext, tenant: str, body: bytes) -> bytes:
     def decide(state: SubjectState | None) -> tuple[SubjectEvent, ...]:
         return () if state is not None and state.blocked else (SubjectBlocked(sub, reason),)
 
-    written = await change(context.log, subjects.subject(tenant, sub), decide)
+    written = await change(context.log, aggregate_names.subject(tenant, sub), decide)
     return await reply_when_complete(context, written.stored, SubjectBlocked)
 
 
 async def unblock(context: AdminContext, tenant: str, body: bytes) -> bytes:
     """`{seq, revoked_families}`, the latter 0: families may begin again; void tokens stay void. Raises as `block`."""
     sub, reason = await _asked(context, tenant, body)
-    aggregate = subjects.subject(tenant, sub)
+    aggregate = aggregate_names.subject(tenant, sub)
     if (await context.log.head(aggregate)).stored is None:
         return await reply_when_complete(context, None, SubjectUnblocked)
 

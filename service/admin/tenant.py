@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from service.admin.await_effect import wait_until_effective
@@ -26,11 +26,11 @@ async def put(context: AdminContext, tenant: str, body: bytes) -> bytes:
     Raises `invalid_request` naming every fault, `temporarily_unavailable` when the effect takes too long, and
     `Unavailable`.
     """
-    if not subjects.TENANT.fullmatch(tenant):
+    if not aggregate_names.TENANT.fullmatch(tenant):
         raise OAuthError("invalid_request", "a tenant's name is [a-z0-9][a-z0-9-]{0,62}")
     settings = for_tenant(decode(body, _decoder))
 
-    decide, aggregate = partial(configure, settings=settings), subjects.tenant(tenant)
+    decide, aggregate = partial(configure, settings=settings), aggregate_names.tenant(tenant)
     guard = partial(_nobody_elses, context, tenant, settings.issuer) if settings.issuer is not None else None
     written = await change_and_apply(context, aggregate, decide, guard)
     configured = await context.registry.tenant(tenant)
@@ -46,14 +46,14 @@ async def _nobody_elses(context: AdminContext, tenant: str, issuer: str) -> tupl
     Up to that commit no other tenant has this issuer, so of two tenants that claim it at once one is refused. Raises
     `invalid_request` if another tenant has it, and `Unavailable`.
     """
-    newest = await context.log.newest(subjects.EVERY_TENANT.filter)
+    newest = await context.log.newest(aggregate_names.EVERY_TENANT.filter)
     seq = newest.seq if newest is not None else 0
     await context.registry.catch_up(seq)
     if any(known.issuer == issuer and known.name != tenant for known in context.registry.tenants()):
         raise OAuthError(
             "invalid_request", "issuer: another tenant has that one; each is one issuer (RFC 8414 section 2)"
         )
-    return subjects.EVERY_TENANT.filter, seq
+    return aggregate_names.EVERY_TENANT.filter, seq
 
 
 def configure(

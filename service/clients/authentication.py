@@ -9,7 +9,7 @@ import hmac
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_plus
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.settings import AuthMethod
 from service import clock
 from service.clients.assertion import ASSERTION_TYPE, Assertion, UsedAssertions, read
@@ -199,7 +199,7 @@ class ClientAuthentication:
         """The client, if the log has a newer registration than this replica: so a new secret works at once."""
         if tenant is None or client is None:
             return None
-        stored = (await self._context.log.head(subjects.client(tenant.name, client.client_id))).stored
+        stored = (await self._context.log.head(aggregate_names.client(tenant.name, client.client_id))).stored
         if stored is None or stored.seq <= client.stored.seq:
             return None
         self._context.registry.apply(stored)

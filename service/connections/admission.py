@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from events import base64url
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.family import is_of_a_person
 from events.aggregates.role import RoleState
 from service.access_tokens.recognise import active_in
@@ -124,12 +124,12 @@ class Admission:
 
         A secret that is right by this replica's memory never waits because of others' guesses.
         """
-        if not subjects.TENANT.fullmatch(tenant) or not subjects.ROLE_NAME.fullmatch(name):
+        if not aggregate_names.TENANT.fullmatch(tenant) or not aggregate_names.ROLE_NAME.fullmatch(name):
             raise invalid_client()
         known = self._context.registry.roles(tenant).get(name)
         if not matches(known.state.secret_hash if known is not None and not known.state.revoked else None, secret):
             self._context.rates.look(tenant)
-        head = await self._context.log.head(subjects.role(tenant, name))
+        head = await self._context.log.head(aggregate_names.role(tenant, name))
         state: RoleState | None = head.commit.state if head.commit is not None else None
         secret_hash = state.secret_hash if state is not None and not state.revoked else None
         if not matches(secret_hash, secret) or state is None:

@@ -14,11 +14,11 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import subject as subject_events
-from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
-from events.aggregates.subjects import AggregateName
+from events.aggregates.aggregate_names import AggregateName
 from events.bus.connection import Connection
 from events.jetstream.durable_consumer import ensure_durable
 from events.jetstream.pull_consumer import PullConsumer
@@ -48,7 +48,7 @@ FAILURES_BEFORE_ERROR = 20
 """After so many failures in a row without an answer of the consumer's, an error is logged."""
 DURABLE = {
     "durable_name": CONSUMER,
-    "filter_subjects": list(subjects.CUT_OFFS),
+    "filter_subjects": list(aggregate_names.CUT_OFFS),
     "ack_wait": int(ACK_WAIT_SECONDS * 1e9),
     "max_ack_pending": 16,
 }
@@ -78,7 +78,7 @@ class Reactor:
         while True:
             try:
                 await self._ensure()
-                await self._take(PullConsumer(self._connection, subjects.STREAM, CONSUMER))
+                await self._take(PullConsumer(self._connection, aggregate_names.STREAM, CONSUMER))
             except (NatsError, JetStreamMissing) as error:
                 self._failures += 1
                 if self._failures == FAILURES_BEFORE_ERROR:
@@ -90,7 +90,7 @@ class Reactor:
                 await self._tasks.cancel()
 
     async def _ensure(self) -> None:
-        await ensure_durable(self._connection, subjects.STREAM, DURABLE)
+        await ensure_durable(self._connection, aggregate_names.STREAM, DURABLE)
 
     async def _take(self, handed_out: PullConsumer) -> None:
         free = asyncio.Semaphore(MAX_CUT_OFFS)
@@ -221,7 +221,7 @@ async def _kept(message: Msg) -> AsyncIterator[None]:
 async def _enabled_after(log: Log, disabled: StoredMessage) -> int | None:
     """The sequence of the commit that enabled the client again, or None. Raises `Unavailable`."""
     name = AggregateName.parse(disabled.subject)
-    aggregate, seq = subjects.client(name.tenant, name.id), disabled.seq
+    aggregate, seq = aggregate_names.client(name.tenant, name.id), disabled.seq
     while (stored := await log.next_after(aggregate, seq)) is not None:
         commit = read_commit(stored)
         if not isinstance(commit, Foreign) and any(

@@ -5,13 +5,13 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.family import FamilyState
 
 NumericDate: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
 """Seconds since 1970 (RFC 7519 §2), up to the end of the year 9999: `datetime` has no later time."""
 
-FamilyId: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{subjects.FAMILY_ID.pattern}\Z")]
+FamilyId: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{aggregate_names.FAMILY_ID.pattern}\Z")]
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.family import FamilyRevoked, FamilyState, fold, is_of_a_person, revokes
 from events.aggregates.family_commit import codec
@@ -69,7 +69,7 @@ class Families:
 
     async def load(self, tenant: str, family_id: str) -> LoadedFamily:
         """The family as the stream's leader has it now. Raises `Unavailable`."""
-        return await self._load(subjects.family(tenant, family_id), leader=True)
+        return await self._load(aggregate_names.family(tenant, family_id), leader=True)
 
     async def decide(
         self, tenant: str, family_id: str, actor: str, decide: Decide, *, new: bool = False
@@ -80,7 +80,7 @@ class Families:
         state that the stream's leader has. `new`: the family cannot exist yet, which saves a read. If tokens or a grant
         would begin for a blocked person, the outcome is `Refused`. Raises `Unavailable`, and `UnreadableCommit`.
         """
-        aggregate = subjects.family(tenant, family_id)
+        aggregate = aggregate_names.family(tenant, family_id)
         key = (tenant, family_id)
         deadline = asyncio.get_running_loop().time() + CONFLICT_TIMEOUT_SECONDS
         loaded = LoadedFamily(0, None, None, False) if new else self.cache.get(key)
@@ -142,7 +142,7 @@ class Families:
             return await self._people.newest(tenant, after.sub, blocked_at=seq)
         return None
 
-    async def _load(self, aggregate: subjects.Aggregate, *, leader: bool) -> LoadedFamily:
+    async def _load(self, aggregate: aggregate_names.Aggregate, *, leader: bool) -> LoadedFamily:
         head = await self._log.head(aggregate, leader=leader)
         return from_head(head, from_leader=leader)
 
@@ -172,5 +172,5 @@ def _guard(
     family follows from its user code.
     """
     if before is None and person is not None and after.device is None:
-        return subjects.subject(tenant, after.sub).filter, person.seq
+        return aggregate_names.subject(tenant, after.sub).filter, person.seq
     return None

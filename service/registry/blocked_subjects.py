@@ -5,7 +5,7 @@ The knowledge may be old: it serves as the guard of an append, which the log che
 
 from typing import NamedTuple
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.subject import codec
 from events.log.log import Head, Log
 from events.log.stored_message import StoredMessage
@@ -36,15 +36,15 @@ class BlockedSubjects:
 
     def known(self, tenant: str, sub: str) -> BlockState:
         """The person's block state from memory."""
-        return self._known.get((tenant, subjects.subject_digest(sub)), NOTHING)
+        return self._known.get((tenant, aggregate_names.subject_digest(sub)), NOTHING)
 
     async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
         """The person's block state from the log's leader. Raises `Unavailable`.
 
         Whoever was blocked as of sequence `blocked_at` counts as blocked, even if not any more.
         """
-        head = await self._log.head(subjects.subject(tenant, sub))
-        self.apply(tenant, subjects.subject_digest(sub), head)
+        head = await self._log.head(aggregate_names.subject(tenant, sub))
+        self.apply(tenant, aggregate_names.subject_digest(sub), head)
         known = self.known(tenant, sub)
         if blocked_at is None or known.blocked:
             return known

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from events.aggregates.aggregate_names import Aggregate, AggregateName
 from events.aggregates.commit import VERSION, Commit, digest
 from events.aggregates.kinds import KINDS
-from events.aggregates.subjects import Aggregate, AggregateName
 from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log

@@ -7,8 +7,8 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
+from events.aggregates.aggregate_names import ROLE_NAME, STREAM, TENANT
 from events.aggregates.role import RoleKind, RoleState
-from events.aggregates.subjects import ROLE_NAME, STREAM, TENANT
 from service import clock
 from service.registry.broker_accounts import ROLE_ACCOUNTS
 

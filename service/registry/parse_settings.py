@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from events import strict_json
+from events.aggregates.aggregate_names import CLIENT_ID
 from events.aggregates.settings import TOKEN_EXCHANGE, ClientSettings, Policy, TenantSettings
-from events.aggregates.subjects import CLIENT_ID
 from events.visible_text import LOOKS_LIKE_A_TOKEN, has_controls, holds_token, unknown_name
 from service.decide.device_authorization import MAX_WAITING_OF_TENANT
 from service.decide.policy import ANY, Rules, resolve

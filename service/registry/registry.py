@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from events.aggregates import subjects
-from events.aggregates.subjects import AggregateName
+from events.aggregates import aggregate_names
+from events.aggregates.aggregate_names import AggregateName
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
 from events.log.grammar import Foreign, aggregate_on, read_commit
@@ -89,9 +89,9 @@ class Registry:
         tenant = self._tenants.get(name)
         if tenant is not None and tenant.configured is not None and tenant.signing is not None and self.is_current():
             return tenant
-        if not subjects.TENANT.fullmatch(name):
+        if not aggregate_names.TENANT.fullmatch(name):
             return None
-        stored = (await self._log.head(subjects.tenant(name))).stored
+        stored = (await self._log.head(aggregate_names.tenant(name))).stored
         if stored is None:
             return None
         self.apply(stored)
@@ -100,7 +100,7 @@ class Registry:
 
     async def wait_for_keys(self, tenant: str) -> None:
         """Return when every key that the tenant has in the log is applied here. Raises `Unavailable`."""
-        newest = await self._log.newest(subjects.key(tenant, "*").filter)
+        newest = await self._log.newest(aggregate_names.key(tenant, "*").filter)
         if newest is None:
             return
         await self.catch_up(newest.seq)  # the newest commit alone may be about a key that does not sign
@@ -116,9 +116,9 @@ class Registry:
     async def client(self, tenant: Tenant, client_id: str) -> Client | None:
         """The client, from memory or else from the log's leader. Raises `Unavailable`."""
         client = tenant.clients.get(client_id)
-        if (client is not None and self.is_current()) or not subjects.CLIENT_ID.fullmatch(client_id):
+        if (client is not None and self.is_current()) or not aggregate_names.CLIENT_ID.fullmatch(client_id):
             return client
-        stored = (await self._log.head(subjects.client(tenant.name, client_id))).stored
+        stored = (await self._log.head(aggregate_names.client(tenant.name, client_id))).stored
         if stored is not None:
             self.apply(stored)
         return tenant.clients.get(client_id)
@@ -129,7 +129,7 @@ class Registry:
         Calls `failed` with whatever ends this: `UnreadableCommit`, `KeyMismatch`, `KeyringError`, or a fault of ours.
         """
         try:
-            async for batch in read(connection, filters=subjects.REGISTRY, last_per_subject=True):
+            async for batch in read(connection, filters=aggregate_names.REGISTRY, last_per_subject=True):
                 for stored in batch.messages:
                     await self._apply_last(stored)
                 if batch.messages:

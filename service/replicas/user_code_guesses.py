@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from events.aggregates.subjects import subject_digest
+from events.aggregates.aggregate_names import subject_digest
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
 from events.log.jetstream_api import ApiError, Unavailable

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, fold
-from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
 from events.log.appender import Conflict

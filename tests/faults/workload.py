@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 from nats.errors import Error as NatsError
 
+from events.aggregates.aggregate_names import family as aggregate_of
 from events.aggregates.family_commit import codec
-from events.aggregates.subjects import family as aggregate_of
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log

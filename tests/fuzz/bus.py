@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from events.aggregates.aggregate_names import STREAM
 from events.aggregates.family_commit import codec
-from events.aggregates.subjects import STREAM
 from events.bus.connection import Connection
 from heirloom.broker import credentials
 from heirloom.broker.own_connection import connect_as

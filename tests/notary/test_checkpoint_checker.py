@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS
 from events.log.grammar import Foreign
 from events.log.stored_message import StoredMessage
 from notary import checkpoint_checker as module

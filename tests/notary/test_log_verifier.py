@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.grammar import Foreign
 from events.log.stored_message import StoredMessage
 from events.verification import aggregate_store as memory

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, STREAM
 from events.log.consumer_reader import Batch
 from events.log.jetstream_api import JetStreamMissing
 from events.log.stored_message import StoredMessage

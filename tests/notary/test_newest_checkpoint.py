@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS
 from events.log.consumer_reader import Batch
 from events.log.grammar import Foreign
 from events.log.stored_message import StoredMessage

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

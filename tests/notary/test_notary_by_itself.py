@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, STREAM
 from events.bus.connection import Connection
 from events.log.appender import Conflict
 from events.log.consumer_reader import Batch

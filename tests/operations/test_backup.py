@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 from nats.js.api import StreamConfig
 
+from events.aggregates.aggregate_names import EVERYTHING
 from events.aggregates.family_commit import codec
-from events.aggregates.subjects import EVERYTHING
 from events.bus.connect import connect
 from events.log.consumer_reader import read
 from events.log.stored_message import StoredMessage

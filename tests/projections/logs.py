@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from events.aggregates import client, family, family_commit, subjects
+from events.aggregates import aggregate_names, client, family, family_commit
 from events.aggregates import subject as person
 from events.aggregates.commit import Codec, Commit, digest
 from events.aggregates.family import (
@@ -110,7 +110,7 @@ class LogMaker:
 
     def order(self, sub: str, event: SubjectEvent) -> None:
         """Append a commit about an OAuth subject."""
-        name = subjects.subject("acme", sub).live
+        name = aggregate_names.subject("acme", sub).live
         before = self._last[name][1] if name in self._last else None
         self._append(name, name, person.codec, "operator", (event,), person.evolve(before, event))
 

@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock
 import pytest
 from nats.aio.msg import Msg
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.bus.connection import Connection
 from events.log import stream
 from heirloom.broker import credentials
@@ -109,7 +109,7 @@ async def test_probing_changes_nothing(
         await jetstream.add_stream(name=name, subjects=[subject])
         await jetstream.publish(subject[:-1] + "one", b"")
     await jetstream.publish("tokens.acme.client.web", b"one")
-    await jetstream.add_consumer(subjects.STREAM, durable_name=REACTOR)
+    await jetstream.add_consumer(aggregate_names.STREAM, durable_name=REACTOR)
     names = (*stream.SUBJECTS, *beside, GUESSES)
     before = [await jetstream.stream_info(name) for name in names], await jetstream.consumer_info("TOKENS", REACTOR)
     received: list[str] = []

@@ -1,6 +1,6 @@
 """A tenant in the log, for tests of decisions about tenants."""
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.settings import TenantSettings
 from events.aggregates.tenant import TenantConfigured
 from events.log.log import Log
@@ -10,4 +10,4 @@ from service.registry.change_aggregate import change
 async def configure_acme(log: Log) -> None:
     """Append the tenant `acme` with default settings."""
     configured = (TenantConfigured(TenantSettings()),)
-    await change(log, subjects.tenant("acme"), lambda _: configured)
+    await change(log, aggregate_names.tenant("acme"), lambda _: configured)

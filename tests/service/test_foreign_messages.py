@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import subject as person
-from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.family_commit import codec
 from events.aggregates.settings import ClientSettings, TenantSettings
@@ -29,7 +29,7 @@ from tests.events.log.foreign_headers import HEADERS, store
 from tests.service.decide.given import issuing, redeeming
 
 JUNK = (b"{}", b"\xff\x00 no JSON", b'{"v":1,"events":[],"state":{}}')
-FAMILY = subjects.family("acme", "f")
+FAMILY = aggregate_names.family("acme", "f")
 
 
 class World:
@@ -141,7 +141,7 @@ async def test_a_foreign_message_alone_is_no_family(world: World) -> None:
 
 async def test_settings_and_people_can_be_changed_under_foreign_messages(world: World) -> None:
     """On top of a commit, and where there was none."""
-    alice = subjects.subject("acme", "alice")
+    alice = aggregate_names.subject("acme", "alice")
     for decided in (person.SubjectBlocked("alice"), person.SubjectUnblocked("alice"), person.SubjectBlocked("alice")):
         await world.write(alice.live)
 
@@ -156,14 +156,14 @@ async def test_settings_and_people_can_be_changed_under_foreign_messages(world: 
 
 async def test_a_family_begins_for_a_person_under_a_foreign_message(world: World) -> None:
     """The append expects the newest message about the person, of any kind."""
-    await world.write(subjects.subject("acme", "alice").live)
+    await world.write(aggregate_names.subject("acme", "alice").live)
     await world.open()
     assert (await world.families.load("acme", "f")).state is not None
 
 
 async def test_a_replica_reads_the_commits_under_foreign_messages(world: World, tmp_path: Path) -> None:
     """Tenants and clients, at its start and while it follows."""
-    tenant, client = subjects.tenant("acme"), subjects.client("acme", "web")
+    tenant, client = aggregate_names.tenant("acme"), aggregate_names.client("acme", "web")
 
     async def configure(scope: str) -> None:
         settings = (client_events.ClientConfigured(ClientSettings(scope=scope)),)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from nats.errors import Error as NatsError
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from tests.paused import paused
 from tests.system.service import PATIENCE_SECONDS, Caller, Service
 from tests.system.workspace import DEVICE, EXCHANGE, Workspace, poll, swap

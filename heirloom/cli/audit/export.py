@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import click
 
+from events.aggregates.aggregate_names import FAMILY_ID, TENANT
 from events.aggregates.commit import UnreadableCommit
-from events.aggregates.subjects import FAMILY_ID, TENANT
 from heirloom.cli.log_connection import INTERRUPTED, reading, report_foreign
 from heirloom.cli.options import where
 from heirloom.cli.progress_bar import progress

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from events.aggregates.subjects import CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINTS
 from events.bus.connection import Connection
 from events.files import new_file
 from events.log.direct_reader import read_direct

@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from events.aggregates.aggregate_names import EVERYTHING, FAMILY_ID
 from events.aggregates.commit import UnreadableCommit
-from events.aggregates.subjects import EVERYTHING, FAMILY_ID
 from events.bus.connection import Connection
 from events.files import make_empty
 from events.log.direct_reader import message_at

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.log.direct_reader import message_at
 from events.log.stream import created

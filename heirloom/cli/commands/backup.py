@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
 from events.log.stream import last_sequence

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from events.aggregates.subjects import TENANT
+from events.aggregates.aggregate_names import TENANT
 from heirloom.cli.options import DATA, FILE
 from heirloom.console.options import CannotServe, ConsoleOptions, new_token, read_token
 from heirloom.data_directory import DataDirectory

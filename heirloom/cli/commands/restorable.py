@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import click
 
-from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINTS, STREAM
 from events.log.grammar import Foreign
 from events.verification.verifier import Report
 from heirloom.cli.log_connection import described

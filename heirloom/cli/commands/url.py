@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 from nats.errors import Error as NatsError
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
+from events.aggregates.aggregate_names import CLIENT_ID, TENANT
 from events.aggregates.commit import UnreadableCommit
-from events.aggregates.subjects import CLIENT_ID, TENANT
 from events.bus.connect import connect
 from events.log.direct_reader import read_direct
 from events.log.grammar import Foreign, read_commit
@@ -58,7 +58,7 @@ def _split(client: str) -> tuple[str, str]:
 
 async def _void_until(data: Path, tenant: str, client_id: str) -> datetime | None:
     """The time until which a client's grants and passwords are void, or None. Raises `click.ClickException`."""
-    filter, last = subjects.client(tenant, client_id).filter, None
+    filter, last = aggregate_names.client(tenant, client_id).filter, None
     try:
         async with open_bus(data, None, "auditor") as connection:
             end = await reach_log(connection)

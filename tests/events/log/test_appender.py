@@ -6,7 +6,7 @@ import itertools
 import pytest
 from nats.errors import MaxPayloadError
 
-from events.aggregates.subjects import Aggregate, family, subject
+from events.aggregates.aggregate_names import Aggregate, family, subject
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

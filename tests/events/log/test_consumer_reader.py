@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from events.aggregates.subjects import family
+from events.aggregates.aggregate_names import family
 from events.bus.connection import Connection
 from events.log import consumer_reader
 from events.log.consumer_reader import read

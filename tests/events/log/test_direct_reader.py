@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from nats.aio.msg import Msg
 
-from events.aggregates.subjects import EVERYTHING, STREAM
+from events.aggregates.aggregate_names import EVERYTHING, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

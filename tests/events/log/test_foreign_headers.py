@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from events.aggregates.subjects import STREAM, family
+from events.aggregates.aggregate_names import STREAM, family
 from events.bus.connection import Connection
 from events.log.consumer_reader import Batch, read
 from events.log.direct_reader import message_at, read_direct

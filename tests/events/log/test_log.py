@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from nats.errors import NoRespondersError, OutboundBufferLimitError, TimeoutError
 
-from events.aggregates.subjects import SETTINGS, family
+from events.aggregates.aggregate_names import SETTINGS, family
 from events.bus.connection import Connection
 from events.bus.parser import RawHandler
 from events.log.consumer_reader import Batch

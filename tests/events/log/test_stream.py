@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, TimeoutError
 from nats.js.errors import ServiceUnavailableError
 
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import jetstream_api, stream

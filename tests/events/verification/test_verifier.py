@@ -183,11 +183,11 @@ def test_a_fork_of_a_family_is_found() -> None:
 
 
 def test_every_kind_of_aggregate_can_be_checked() -> None:
-    """Each function of `events.aggregates.subjects` that returns an aggregate has a kind."""
-    from events.aggregates import subjects
+    """Each function of `events.aggregates.aggregate_names` that returns an aggregate has a kind."""
+    from events.aggregates import aggregate_names
 
-    functions = inspect.getmembers(subjects, inspect.isfunction)
-    made = {name for name, function in functions if get_type_hints(function).get("return") is subjects.Aggregate}
+    functions = inspect.getmembers(aggregate_names, inspect.isfunction)
+    made = {name for name, function in functions if get_type_hints(function).get("return") is aggregate_names.Aggregate}
     assert made - {"_single"} == KINDS.keys()
 
 

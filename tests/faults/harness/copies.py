@@ -9,7 +9,7 @@ import msgspec
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import ServiceUnavailableError
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
 from events.log.stored_message import StoredMessage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.aggregates.subjects import CHECKPOINTS
+from events.aggregates.aggregate_names import CHECKPOINTS
 from events.log.direct_reader import read_direct
 from notary.checkpoint import Checkpoint, read_checkpoint
 from notary.key_files import known_keys

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pymerkle.proof import InclusionProof
 
-from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINTS, STREAM
 from events.bus.connect import connect
 from events.log import stream
 from heirloom.cli.main import main

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from events.aggregates.subjects import CHECKPOINT
+from events.aggregates.aggregate_names import CHECKPOINT
 from events.bus.connection import Connection
 from events.log import stream
 from events.log.stored_message import StoredMessage

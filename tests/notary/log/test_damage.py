@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
+from events.aggregates.aggregate_names import CHECKPOINT, CHECKPOINTS
 from events.aggregates.commit import digest
-from events.aggregates.subjects import CHECKPOINT, CHECKPOINTS
 from events.log.stored_message import StoredMessage
 from events.verification.verifier import Report
 from notary.checkpoint import Checkpoint, sign

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from events.aggregates.subjects import CHECKPOINTS, STREAM
+from events.aggregates.aggregate_names import CHECKPOINTS, STREAM
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no type
 import pytest
 from click.testing import CliRunner, Result
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.log.stored_message import StoredMessage
 from heirloom.cli.main import main
 from heirloom.export import parquet
@@ -45,9 +45,9 @@ def place(kind: str, event: dict[str, Any]) -> str:
     """The subject of a commit with that event."""
     if kind == "family":
         ends = event["type"] in ("FamilyRevoked", "TokenRevoked", "TokenReuseDetected", "ForgeryDetected")
-        return subjects.family("acme", "x").revoked if ends else subjects.family("acme", "x").live
+        return aggregate_names.family("acme", "x").revoked if ends else aggregate_names.family("acme", "x").live
     if kind == "subject":
-        return subjects.subject("acme", STATES["subject"]["sub"]).live
+        return aggregate_names.subject("acme", STATES["subject"]["sub"]).live
     return "tokens.acme.tenant" if kind == "tenant" else f"tokens.acme.{kind}.x"
 
 

@@ -19,9 +19,9 @@ from nats.js.errors import APIError
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
 from events.aggregates import tenant as tenant_events
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import VERSION, Codec, Commit
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.aggregates.subjects import Aggregate
 from events.bus.connection import Connection
 from events.log.grammar import read_commit
 from events.log.jetstream_api import Unavailable

@@ -10,8 +10,8 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 
+from events.aggregates import aggregate_names
 from events.aggregates import subject as person
-from events.aggregates import subjects
 from events.bus.connection import Connection
 from events.jetstream.pull_consumer import DeliveryFailed, PullConsumer
 from events.log.log import Log
@@ -60,7 +60,7 @@ async def test_cut_offs_are_completed_behind_foreign_messages(
 async def block_alice(log: Log) -> int:
     """Block alice; return the sequence of the commit."""
     block = (person.SubjectBlocked("alice"),)
-    alice = subjects.subject("acme", "alice")
+    alice = aggregate_names.subject("acme", "alice")
     return (await change(log, alice, lambda _: block)).stored.seq
 
 
@@ -102,7 +102,7 @@ async def test_a_consumer_with_another_configuration_is_replaced(kind: str, conn
     blocked = await block_alice(log)
     wanted = ConsumerConfig(
         durable_name=CONSUMER,
-        filter_subjects=list(subjects.CUT_OFFS),
+        filter_subjects=list(aggregate_names.CUT_OFFS),
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=3,
         max_ack_pending=16,
@@ -111,12 +111,12 @@ async def test_a_consumer_with_another_configuration_is_replaced(kind: str, conn
     if wanted.ack_policy != AckPolicy.EXPLICIT:
         wanted = wanted.evolve(max_ack_pending=None, ack_wait=None)
     jetstream = connection.jetstream()
-    await jetstream.add_consumer(subjects.STREAM, wanted)
+    await jetstream.add_consumer(aggregate_names.STREAM, wanted)
     async with reacting(connection, log) as completed:
         assert await completed.get() == blocked
-    config = (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).config
+    config = (await jetstream.consumer_info(aggregate_names.STREAM, CONSUMER)).config
     assert (config.deliver_subject, config.ack_policy, config.filter_subjects, config.max_deliver) == (
-        *(None, AckPolicy.EXPLICIT, list(subjects.CUT_OFFS), -1),
+        *(None, AckPolicy.EXPLICIT, list(aggregate_names.CUT_OFFS), -1),
     )
 
 
@@ -125,9 +125,9 @@ async def test_the_reactors_own_consumer_is_kept(connection: Connection) -> None
     for _ in range(2):
         await Reactor(connection, cast("AdminContext", None)).start()
     jetstream = connection.jetstream()
-    made = (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created
+    made = (await jetstream.consumer_info(aggregate_names.STREAM, CONSUMER)).created
     await Reactor(connection, cast("AdminContext", None)).start()
-    assert (await jetstream.consumer_info(subjects.STREAM, CONSUMER)).created == made
+    assert (await jetstream.consumer_info(aggregate_names.STREAM, CONSUMER)).created == made
 
 
 async def test_a_lasting_refusal_is_logged_as_an_error_once(
@@ -137,7 +137,7 @@ async def test_a_lasting_refusal_is_logged_as_an_error_once(
     monkeypatch.setattr(reactor, "FAILURES_BEFORE_ERROR", 3)
     monkeypatch.setattr(reactor, "RETRY_SECONDS", 0)
     caplog.set_level("INFO", "heirloom.reactor")
-    await connection.jetstream().delete_stream(subjects.STREAM)
+    await connection.jetstream().delete_stream(aggregate_names.STREAM)
     async with reacting(connection, log):
         while len(caplog.records) < 6:
             await asyncio.sleep(0.01)

@@ -8,8 +8,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
-from events.aggregates import subjects
 from events.aggregates.client import (
     ClientConfigured,
     ClientDisabled,
@@ -34,7 +34,7 @@ from tests.service.decide.given import at
 from tests.service.tenants import configure_acme
 
 DISABLED = evolve(None, ClientDisabled("leaked", at(10)))
-AGGREGATE = subjects.client("acme", "web")
+AGGREGATE = aggregate_names.client("acme", "web")
 WEB = b'{"client_id":"web"}'
 SETTINGS = ClientSettings(access_token_ttl=60)
 

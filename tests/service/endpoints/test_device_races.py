@@ -11,11 +11,11 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
+from events.aggregates.aggregate_names import family
 from events.aggregates.client import ClientState
 from events.aggregates.commit import type_of
 from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted
 from events.aggregates.family_commit import codec
-from events.aggregates.subjects import family
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
+from events.aggregates import aggregate_names
 from events.aggregates import subject as person
-from events.aggregates import subjects
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import digest
 from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, TokenReuseDetected
-from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
@@ -108,7 +108,7 @@ def _polled(loaded: LoadedFamily, now: datetime, jti: str) -> Decision:
 
 
 async def _person(log: Log, *events: person.SubjectEvent) -> None:
-    aggregate = subjects.subject("acme", "alice")
+    aggregate = aggregate_names.subject("acme", "alice")
     await change(log, aggregate, lambda _: events)
 
 
@@ -180,20 +180,20 @@ async def test_no_family_goes_back_in_time(
     first = await _at(one, _begun, new=True)
     again = one if which == "the one that wrote it" else other
     if which == "one that received it":
-        stored = (await one.log.head(subjects.family("acme", "f1"))).stored
+        stored = (await one.log.head(aggregate_names.family("acme", "f1"))).stored
         assert stored is not None
         other.families.cache.put_remote(("acme", "f1"), stored.seq, stored.body)
     monkeypatch.setattr(clock, "now", now)
     second = await _at(again, _presented)
     assert second == first
-    head = await one.log.head(subjects.family("acme", "f1"))
+    head = await one.log.head(aggregate_names.family("acme", "f1"))
     assert head.commit is not None and head.commit.at == first
 
 
 async def test_no_settings_go_back_in_time(replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch) -> None:
     """The commits of clients, keys, roles and people have no decreasing times either, at any replica."""
     one, other = replicas
-    now, aggregate = clock.now, subjects.subject("acme", "alice")
+    now, aggregate = clock.now, aggregate_names.subject("acme", "alice")
     monkeypatch.setattr(clock, "now", lambda: now() + timedelta(hours=6))
     blocked, unblocked = person.SubjectBlocked("alice", "lost"), person.SubjectUnblocked("alice")
     written = [await change(one.log, aggregate, lambda _: (blocked,))]
@@ -232,7 +232,7 @@ async def test_forged_news_of_commits_revive_no_family(replicas: tuple[Replica, 
     def end(loaded: LoadedFamily, _now: datetime, _id: str) -> Decision:
         return revoke(loaded.state, Revoke("operator", "a test"))
 
-    aggregate = subjects.family("acme", "f1")
+    aggregate = aggregate_names.family("acme", "f1")
     await one.decide(_begun, new=True)
     alive = (await one.families._log.head(aggregate)).stored
     assert alive is not None
@@ -311,7 +311,7 @@ async def _nobody_is_blocked(*_: object) -> BlockState:
 async def test_a_decision_and_its_commit_agree(replicas: tuple[Replica, Replica]) -> None:
     """The first commit names its family, the second follows it by digest and sequence; the cache holds the result."""
     one, _ = replicas
-    aggregate = subjects.family("acme", "f1")
+    aggregate = aggregate_names.family("acme", "f1")
     first = await one.decide(_begun, new=True)
     begun = await one.log.head(aggregate)
     second = await one.decide(_presented, actor="client:tv")
@@ -348,7 +348,7 @@ async def test_no_family_begins_for_a_person_blocked_meanwhile(replicas: tuple[R
     concluded = await one.decide(_begun, new=True)
     assert isinstance(concluded.outcome, Refused) and concluded.outcome.error.code == "invalid_grant"
     assert (concluded.state, concluded.seq) == (None, 0)
-    assert (await one.log.head(subjects.family("acme", "f1"))).commit is None
+    assert (await one.log.head(aggregate_names.family("acme", "f1"))).commit is None
     assert len(one.conflicts) == one.families.counters.conflicts == 1
 
 
@@ -361,13 +361,13 @@ async def test_a_person_blocked_after_the_approval_gets_no_tokens(
     answer = answering(now=clock.now(), waiting=asked)
     await one.decide(lambda loaded, *_: answer_device(loaded.state, answer), actor="client:login")
     await _person(other.log, person.SubjectBlocked("alice"))
-    before = await one.log.head(subjects.family("acme", "f1"))
+    before = await one.log.head(aggregate_names.family("acme", "f1"))
 
     for replica in replicas:
         concluded = await replica.decide(_polled)
         assert isinstance(concluded.outcome, Refused) and concluded.seq == 0
         assert before.commit is not None and concluded.state == before.commit.state
-    assert await one.log.head(subjects.family("acme", "f1")) == before
+    assert await one.log.head(aggregate_names.family("acme", "f1")) == before
 
 
 async def test_a_family_that_always_conflicts_is_unavailable(

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.family import (
     DeviceAuthorizationStarted,
     FamilyEvent,
@@ -14,7 +15,6 @@ from events.aggregates.family import (
     GrantAuthorized,
 )
 from events.aggregates.family_commit import codec
-from events.aggregates.subjects import Aggregate
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
 from events.log.log import NOTHING, Head, Log
@@ -108,7 +108,7 @@ async def test_a_new_family_is_appended_with_the_persons_guard_and_without_a_rea
     one, other = world.replica(), world.replica()
     assert isinstance(one.buckets, Buckets) and one.buckets is not other.buckets, "each replica has its own"
     await one.decide("acme", "f1", "client:web", begun, new=True)
-    guard = subjects.subject(*ALICE).filter, 7
+    guard = aggregate_names.subject(*ALICE).filter, 7
     assert world.asked == [("known", *ALICE), ("append", guard)]
     world.asked.clear()
     concluded = await other.decide("acme", "f1", "client:web", presented)
@@ -147,7 +147,7 @@ async def test_an_approval_by_a_blocked_person_ends_the_device(waits_in_the_log:
     assert world.newest_events() == ((end,) if waits_in_the_log else (ASKED, end))
     assert answer.state is not None and answer.state.sub == ""
     assert not any(isinstance(event, GrantAuthorized) for event in world.newest_events())
-    assert world.commits[-1].subject == subjects.family("acme", "f1").revoked
+    assert world.commits[-1].subject == aggregate_names.family("acme", "f1").revoked
 
 
 async def test_the_person_is_looked_up_only_when_something_begins() -> None:

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import subject as subject_events
-from events.aggregates import subjects
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subject import ConsentWithdrawn, SubjectBlocked, SubjectUnblocked
-from events.aggregates.subjects import Aggregate
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
@@ -96,7 +96,7 @@ async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
     """RFC 7662 §2.2: introspection uses this, and a revoked family must not look alive."""
     families = Families(log, BlockedSubjects(log))
     await families.decide("acme", "f1", "client:web", _begin, new=True)
-    await log.head(subjects.family("acme", "f1"), leader=False)
+    await log.head(aggregate_names.family("acme", "f1"), leader=False)
     await families.decide("acme", "f1", "operator", _end)
     loaded = await families.load("acme", "f1")
     assert loaded.state is not None and loaded.state.revoked is not None
@@ -105,7 +105,7 @@ async def test_a_family_is_loaded_from_the_leader(log: StaleLog) -> None:
 async def test_a_decision_without_events_is_made_on_the_leader(log: StaleLog) -> None:
     """On a replica with an empty cache, while the follower that it reads first lags."""
     await Families(log, BlockedSubjects(log)).decide("acme", "f1", "client:web", _begin, new=True)
-    await log.head(subjects.family("acme", "f1"), leader=False)
+    await log.head(aggregate_names.family("acme", "f1"), leader=False)
     await Families(log, BlockedSubjects(log)).decide("acme", "f1", "operator", _end)
     concluded = await Families(log, BlockedSubjects(log)).decide("acme", "f1", "client:web", _look)
     assert concluded.state is not None and concluded.state.revoked is not None
@@ -114,9 +114,11 @@ async def test_a_decision_without_events_is_made_on_the_leader(log: StaleLog) ->
 async def test_an_unblocked_person_may_begin_where_the_block_is_cached(log: StaleLog) -> None:
     """Before a refusal the log is read, for this replica's cache may be stale."""
     people = BlockedSubjects(log)
-    aggregate = subjects.subject("acme", "alice")
+    aggregate = aggregate_names.subject("acme", "alice")
     blocked = await _append(log, aggregate, SubjectBlocked("alice"))
-    people.apply("acme", subjects.subject_digest("alice"), Head(blocked, subject_events.codec.decode(blocked.body), 1))
+    people.apply(
+        "acme", aggregate_names.subject_digest("alice"), Head(blocked, subject_events.codec.decode(blocked.body), 1)
+    )
     families = Families(log, people)
     refused = await families.decide("acme", "f1", "client:web", _begin, new=True)
     assert isinstance(refused.outcome, Refused)
@@ -135,7 +137,7 @@ async def test_an_error_of_the_leader_is_not_an_empty_log(code: int) -> None:
 
     connection = cast("Any", SimpleNamespace(request=request, new_inbox=lambda: "_INBOX.test", jetstream_api="$JS.API"))
     with pytest.raises(Unavailable):
-        await Log(connection).head(subjects.family("acme", "f1"))
+        await Log(connection).head(aggregate_names.family("acme", "f1"))
 
 
 # token exchange
@@ -151,7 +153,7 @@ async def test_the_rights_of_a_familys_client_are_not_read_from_a_stale_cache(
     await families.decide("acme", "f1", "client:web", _begin, new=True)
     for client_id, scope in (("web", "read write"), ("orders", "read write"), ("web", "read")):
         configured = ClientConfigured(ClientSettings(scope=scope))
-        stored = await _append(log, subjects.client("acme", client_id), configured)
+        stored = await _append(log, aggregate_names.client("acme", client_id), configured)
         if scope != "read":  # that setting has not reached this replica
             registry.apply(stored)
     tenant = registry.known_tenant("acme")
@@ -176,7 +178,7 @@ def _reactor(log: Log, barrier: Any, connection: Any = None) -> Reactor:
 async def test_a_family_begun_before_the_barrier_is_within_the_bound(log: StaleLog) -> None:
     """The last sequence is read after the barrier, or the family would escape the cut-off."""
     begun: list[int] = []
-    disabled = await _append(log, subjects.client("acme", "web"), ClientDisabled())
+    disabled = await _append(log, aggregate_names.client("acme", "web"), ClientDisabled())
 
     async def barrier(_seq: int) -> None:
         families = Families(log, BlockedSubjects(log))
@@ -192,7 +194,7 @@ async def test_a_redelivered_disabling_spares_families_begun_after_the_enabling(
     async def barrier(_seq: int) -> None:
         pass
 
-    web = subjects.client("acme", "web")
+    web = aggregate_names.client("acme", "web")
     disabled = await _append(log, web, ClientDisabled())
     await _append(log, web, ClientConfigured(ClientSettings(access_token_ttl=9)))
     enabled = await _append(log, web, ClientEnabled())
@@ -212,7 +214,7 @@ async def test_a_repetition_during_an_unfinished_cut_off_writes_nothing(log: Sta
 
     context = cast("AdminContext", SimpleNamespace(log=log, completed=SimpleNamespace(wait=wait)))
     event = ConsentWithdrawn("alice", "web")
-    ordered = await _append(log, subjects.subject("acme", "alice"), event)
+    ordered = await _append(log, aggregate_names.subject("acme", "alice"), event)
     with pytest.raises(OAuthError, match=f"sequence {ordered.seq}"):
         await cut_off_once(context, "acme", event)
     assert await log.last_sequence() == ordered.seq
@@ -230,13 +232,13 @@ async def test_an_order_that_always_conflicts_is_unavailable(log: StaleLog, monk
 
     monkeypatch.setattr(log, "append", too_late)
     with pytest.raises(Unavailable) as raised:
-        await _append(log, subjects.subject("acme", "alice"), SubjectBlocked("alice"))
+        await _append(log, aggregate_names.subject("acme", "alice"), SubjectBlocked("alice"))
     assert came_first > 1 and refusal_of(raised.value).code == "temporarily_unavailable"
 
 
 async def test_orders_about_two_clients_are_not_confused(log: StaleLog) -> None:
     """Consent is withdrawn from A, then from B: each repetition returns its own sequence."""
-    person = subjects.subject("acme", "alice")
+    person = aggregate_names.subject("acme", "alice")
     one = await _append(log, person, ConsentWithdrawn("alice", "a"))
     other = await _append(log, person, ConsentWithdrawn("alice", "b"))
     last = (await log.head(person)).stored
@@ -269,7 +271,7 @@ async def test_one_of_two_racing_registrations_returns_the_valid_secret(
     replies = await asyncio.gather(*(client_admin.put(context, "acme", body) for _ in range(2)))
     secrets = [msgspec.json.decode(reply).get("client_secret") for reply in replies]
     assert sum(secret is not None for secret in secrets) == 1
-    stored = (await log.head(subjects.client("acme", "web"))).stored
+    stored = (await log.head(aggregate_names.client("acme", "web"))).stored
     assert stored is not None
     (secret,) = [secret for secret in secrets if secret is not None]
     assert client_events.codec.decode(stored.body).state.secret_hash == digest(secret)
@@ -279,7 +281,7 @@ async def test_a_stream_without_a_leader_is_unavailable(nats_server: Broker) -> 
     """A missing answer does not mean an empty log."""
     connection = await connect(nats_server.url, "test")
     with pytest.raises(Unavailable):
-        await Log(connection).head(subjects.family("acme", "f1"))
+        await Log(connection).head(aggregate_names.family("acme", "f1"))
     await stream.ensure(connection, stream.Required())
-    assert (await Log(connection).head(subjects.family("acme", "f1"))).stored is None
+    assert (await Log(connection).head(aggregate_names.family("acme", "f1"))).stored is None
     await connection.close()

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from events.aggregates import aggregate_names
 from events.aggregates import key as key_events
-from events.aggregates import subjects
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log
@@ -54,7 +54,7 @@ class World:
         """Append this key as it is; return its `kid`."""
         key = SigningKey(KEYS, "acme", secret, number, "ES256")
         written = (key_events.KeyPublished("ES256", secret, number, key.public_jwk()), *events)
-        aggregate = subjects.key("acme", key.kid)
+        aggregate = aggregate_names.key("acme", key.kid)
         await change(self.log, aggregate, lambda _: written)
         return key.kid
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
 from events.aggregates import role as role_events
-from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.bus.connection import Connection
@@ -54,7 +54,7 @@ async def test_an_unreadable_keyring_ends_following(world: World) -> None:
     newer = keyring.add(world.file)
     world.file.chmod(0o644)
     events = key_events.KeyPublished("HS256", newer, 0, {}), key_events.KeyActivated()
-    aggregate = subjects.key("acme", f"mac-{newer}")
+    aggregate = aggregate_names.key("acme", f"mac-{newer}")
     await change(world.log, aggregate, lambda _: events)
     failure = await world.follow()
     assert isinstance(failure, KeyringError) and "chmod 600" in str(failure)
@@ -69,7 +69,7 @@ async def test_an_unforeseen_failure_ends_following_too(world: World) -> None:
         raise unforeseen
 
     world.registry = Registry(world.log, world.keys, fail)
-    aggregate, disabled = subjects.client("acme", "web"), (client_events.ClientDisabled(),)
+    aggregate, disabled = aggregate_names.client("acme", "web"), (client_events.ClientDisabled(),)
     await change(world.log, aggregate, lambda _: disabled)
     assert await world.follow() is unforeseen
 
@@ -78,7 +78,7 @@ async def test_a_voided_client_is_reported_however_late_the_replica_is(world: Wo
     """Also for a disabling that it only sees by the enabling: connections from before must end."""
     voided: list[tuple[str, str]] = []
     world.registry = Registry(world.log, world.keys, lambda *who: voided.append(who))
-    web = subjects.client("acme", "web")
+    web = aggregate_names.client("acme", "web")
     world.registry.apply(await _settle(world, web, client_events.ClientConfigured(ClientSettings())))
     assert not voided and world.registry.void_until("acme", "web") is None
     until = datetime(2026, 11, 29, 12, 0, 5, 1, tzinfo=UTC)
@@ -95,7 +95,7 @@ async def test_a_voided_role_is_reported_too(world: World) -> None:
     """A name that was revoked and added again is a new role; a client of that name is not affected."""
     voided: list[tuple[str, str]] = []
     world.registry = Registry(world.log, world.keys, lambda *who: voided.append(who))
-    eve, added = subjects.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
+    eve, added = aggregate_names.role("acme", "eve"), role_events.RoleAdded("edge", "sha256:x")
 
     async def settle(*events: role_events.RoleEvent) -> None:
         written = await change(world.log, eve, lambda _: events)
@@ -113,20 +113,20 @@ async def test_a_voided_role_is_reported_too(world: World) -> None:
     assert world.registry.void_until("acme", "eve") is None
 
 
-async def _settle(world: World, aggregate: subjects.Aggregate, *events: msgspec.Struct) -> StoredMessage:
+async def _settle(world: World, aggregate: aggregate_names.Aggregate, *events: msgspec.Struct) -> StoredMessage:
     """Append the events to a tenant's or a client's aggregate; the registry does not follow the log."""
     return (await change(world.log, aggregate, lambda _: events)).stored
 
 
 async def _known(world: World) -> Tenant:
     """The tenant `acme` with client `web` in the log and, with a lease, in memory."""
-    acme = subjects.tenant("acme")
+    acme = aggregate_names.tenant("acme")
     world.registry.apply(await _settle(world, acme, tenant_events.TenantConfigured(TenantSettings(access_token_ttl=1))))
     web = client_events.ClientConfigured(ClientSettings())
-    world.registry.apply(await _settle(world, subjects.client("acme", "web"), web))
+    world.registry.apply(await _settle(world, aggregate_names.client("acme", "web"), web))
     key = SigningKey(world.keys, "acme", world.keys.first, 1, "ES256")
     published = key_events.KeyPublished("ES256", world.keys.first, 1, key.public_jwk()), key_events.KeyActivated()
-    aggregate = subjects.key("acme", key.kid)
+    aggregate = aggregate_names.key("acme", key.kid)
     written = await change(world.log, aggregate, lambda _: published)
     world.registry.apply(written.stored)
     world.registry.current_until = asyncio.get_running_loop().time() + 3
@@ -139,7 +139,7 @@ async def _known(world: World) -> Tenant:
 async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) -> None:
     """A replica that missed a command must not decide on its memory from before."""
     tenant = await _known(world)
-    await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
+    await _settle(world, aggregate_names.client("acme", "web"), client_events.ClientDisabled())
     remembered = await world.registry.client(tenant, "web")
     assert remembered is not None and not remembered.state.disabled, "its lease permits that"
     world.registry.current_until = float("-inf")
@@ -150,7 +150,7 @@ async def test_without_a_lease_a_disabling_is_read_from_the_log(world: World) ->
 async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: World) -> None:
     await _known(world)
     configured = tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
-    await _settle(world, subjects.tenant("acme"), configured)
+    await _settle(world, aggregate_names.tenant("acme"), configured)
     found = await world.registry.tenant("acme")
     assert found is not None and found.settings.access_token_ttl == 1, "its lease permits that"
     world.registry.current_until = float("-inf")
@@ -159,16 +159,16 @@ async def test_without_a_lease_a_tenants_settings_are_read_from_the_log(world: W
 
 
 @pytest.mark.parametrize(
-    "aggregate", [subjects.tenant("acme"), subjects.client("acme", "web")], ids=["tenant", "client"]
+    "aggregate", [aggregate_names.tenant("acme"), aggregate_names.client("acme", "web")], ids=["tenant", "client"]
 )
 async def test_an_older_commit_applied_after_a_newer_one_changes_nothing(
-    world: World, aggregate: subjects.Aggregate
+    world: World, aggregate: aggregate_names.Aggregate
 ) -> None:
     """One is read from the log while the other is still being delivered."""
     tenant = await _known(world)
     configured = (
         tenant_events.TenantConfigured(TenantSettings(access_token_ttl=2))
-        if aggregate == subjects.tenant("acme")
+        if aggregate == aggregate_names.tenant("acme")
         else client_events.ClientConfigured(ClientSettings(access_token_ttl=2))
     )
     older = (await world.log.head(aggregate)).stored
@@ -185,11 +185,13 @@ async def test_the_newest_setting_is_a_commit_of_any_kind(world: World, kind: st
     await _known(world)
     match kind:
         case "tenant":
-            stored = await _settle(world, subjects.tenant("acme"), tenant_events.TenantConfigured(TenantSettings()))
+            stored = await _settle(
+                world, aggregate_names.tenant("acme"), tenant_events.TenantConfigured(TenantSettings())
+            )
         case "client":
-            stored = await _settle(world, subjects.client("acme", "web"), client_events.ClientDisabled())
+            stored = await _settle(world, aggregate_names.client("acme", "web"), client_events.ClientDisabled())
         case _:
-            key = subjects.key("acme", "mac-9")
+            key = aggregate_names.key("acme", "mac-9")
             published = (key_events.KeyPublished("HS256", world.keys.first, 9, {}),)
             written = await change(world.log, key, lambda _: published)
             stored = written.stored

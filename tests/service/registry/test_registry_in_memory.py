@@ -8,17 +8,17 @@ from typing import Any, cast
 
 import pytest
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
 from events.aggregates import key as key_events
 from events.aggregates import role as role_events
 from events.aggregates import subject as subject_events
-from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import VERSION, Codec, Commit, UnreadableCommit
 from events.aggregates.key import KeyState
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subject import SubjectBlocked, SubjectState
-from events.aggregates.subjects import Aggregate
 from events.fairness.token_buckets import Bucket
 from events.log.consumer_reader import Batch
 from events.log.grammar import read_commit
@@ -80,7 +80,7 @@ def mac_key(seq: int, secret: int) -> StoredMessage:
 
 
 def blocked(seq: int, sub: str = "alice") -> StoredMessage:
-    place = subjects.subject("acme", sub).live
+    place = aggregate_names.subject("acme", sub).live
     return stored(seq, place, subject_events.codec, (SubjectBlocked(sub),), SubjectState(sub, blocked=True))
 
 
@@ -491,7 +491,7 @@ async def followed(
     monkeypatch.setattr(registry_module, "read", reading.read)
     connection = cast("Any", object())
     await made.follow(connection, failures.append)
-    assert reading.asked == [(connection, subjects.REGISTRY, True)]
+    assert reading.asked == [(connection, aggregate_names.REGISTRY, True)]
     return reading, failures
 
 
@@ -546,6 +546,6 @@ async def test_a_family_may_begin_on_a_foreign_message_about_its_person(
     log = Table(*commits)
     log.foreign_on_top = 5 - len(commits) * 3
     made = registry(log=log)
-    place = subjects.subject("acme", "alice").live
+    place = aggregate_names.subject("acme", "alice").live
     _, failures = await followed(monkeypatch, made, Batch([StoredMessage(5, place, b"{}")], 0))
     assert failures == [] and made.blocked_subjects.known("acme", "alice") == BlockState(5, bool(commits))

@@ -5,12 +5,12 @@ from typing import Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from events.aggregates import aggregate_names
 from events.aggregates import client as client_events
-from events.aggregates import subjects
 from events.aggregates import tenant as tenant_events
+from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import VERSION, Codec, Commit, digest
 from events.aggregates.settings import ClientSettings, TenantSettings
-from events.aggregates.subjects import Aggregate
 from events.log.stored_message import StoredMessage
 from events.verification.verifier import Verifier
 from service.admin import tenant
@@ -43,7 +43,7 @@ class History:
                 made = tenant.configure(self._tenant, TenantSettings(access_token_ttl=ttl))
                 for event in made:
                     self._tenant = tenant_events.evolve(self._tenant, event)
-                self._commit(subjects.tenant("acme"), tenant_events.codec, made, self._tenant)
+                self._commit(aggregate_names.tenant("acme"), tenant_events.codec, made, self._tenant)
             case "client":
                 command = Register(ClientSettings(access_token_ttl=ttl), "no matter", "never")
                 self._commit_client(register(self._client, command))
@@ -55,7 +55,7 @@ class History:
     def _commit_client(self, made: tuple[client_events.ClientEvent, ...]) -> None:
         for event in made:
             self._client = client_events.evolve(self._client, event)
-        self._commit(subjects.client("acme", "web"), client_events.codec, made, self._client)
+        self._commit(aggregate_names.client("acme", "web"), client_events.codec, made, self._client)
 
     def _commit(self, place: Aggregate, codec: Codec[Any, Any], made: tuple[Any, ...], state: Any) -> None:
         if made:

@@ -10,7 +10,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.client import JetStreamContext
 
-from events.aggregates.subjects import STREAM
+from events.aggregates.aggregate_names import STREAM
 from events.bus.connect import connect
 from events.log.jetstream_api import Unavailable
 from events.log.log import Log

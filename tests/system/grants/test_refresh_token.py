@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from events import base62
-from events.aggregates import subjects
+from events.aggregates import aggregate_names
 from events.aggregates.family_commit import codec
 from events.log.log import Log
 from service.keys import keyring
@@ -255,7 +255,7 @@ async def test_a_generation_that_was_never_issued(service: Service) -> None:
 
 async def _seed(service: Service, family_id: str) -> str:
     connection = await service.own()
-    stored = (await Log(connection).head(subjects.family("acme", family_id))).stored
+    stored = (await Log(connection).head(aggregate_names.family("acme", family_id))).stored
     await connection.close()
     assert stored is not None
     return codec.decode(stored.body).state.seed

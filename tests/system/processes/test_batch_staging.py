@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nats.errors import Error as NatsError
 
-from events.aggregates.subjects import Aggregate, family
+from events.aggregates.aggregate_names import Aggregate, family
 from events.bus.connection import Connection
 from events.log.consumer_reader import read
 from events.log.jetstream_api import Unavailable
