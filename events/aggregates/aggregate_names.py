@@ -75,27 +75,27 @@ def family(tenant: str, family_id: str) -> Aggregate:
 
 def tenant(name: str) -> Aggregate:
     """A tenant's settings."""
-    return _single(f"tokens.{name}.tenant")
+    return single(f"tokens.{name}.tenant")
 
 
 def client(tenant: str, client_id: str) -> Aggregate:
     """A client's registration, and whether the client is disabled."""
-    return _single(f"tokens.{tenant}.client.{client_id}")
+    return single(f"tokens.{tenant}.client.{client_id}")
 
 
 def key(tenant: str, kid: str) -> Aggregate:
     """One key, for signatures or MACs."""
-    return _single(f"tokens.{tenant}.key.{kid}")
+    return single(f"tokens.{tenant}.key.{kid}")
 
 
 def role(tenant: str, name: str) -> Aggregate:
     """Named credentials of a role."""
-    return _single(f"tokens.{tenant}.role.{name}")
+    return single(f"tokens.{tenant}.role.{name}")
 
 
 def subject(tenant: str, sub: str) -> Aggregate:
     """The cut-offs of one person. The NATS subject has a digest, because a `sub` may contain any character."""
-    return _single(f"tokens.{tenant}.subject.{subject_digest(sub)}")
+    return single(f"tokens.{tenant}.subject.{subject_digest(sub)}")
 
 
 def subject_digest(sub: str) -> str:
@@ -103,9 +103,10 @@ def subject_digest(sub: str) -> str:
     return hashlib.sha256(sub.encode()).hexdigest()[:32]
 
 
-def _single(name: str) -> Aggregate:
+def single(name: str) -> Aggregate:
+    """An aggregate whose commits have one subject."""
     return Aggregate(name, name, name)
 
 
-EVERY_TENANT = _single("tokens.*.tenant")
+EVERY_TENANT = single("tokens.*.tenant")
 """The settings of all tenants: the guard of an append that was decided by comparing all of them."""

@@ -10,8 +10,8 @@ from typing import Any, NoReturn, get_args
 
 import msgspec
 
-from events.aggregates import family
-from events.aggregates.aggregate_names import STREAM, TENANT, Aggregate, subject_digest
+from events.aggregates import aggregate_names, family
+from events.aggregates.aggregate_names import STREAM, TENANT, Aggregate, AggregateName, single, subject_digest
 from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit, type_of
 from events.aggregates.kinds import FAMILY, KINDS, Kind
 from events.log.stored_message import StoredMessage
@@ -75,9 +75,9 @@ def aggregate_on(place: str) -> Aggregate | None:
     if kind is None:
         return None
     if kind is not FAMILY:
-        return Aggregate(place, place, place)
-    base = place.rpartition(".")[0]
-    return Aggregate(f"{base}.*", f"{base}.live", f"{base}.revoked")
+        return single(place)
+    name = AggregateName.parse(place)
+    return aggregate_names.family(name.tenant, name.id)
 
 
 def read_commit(stored: StoredMessage) -> Commit[Any, Any] | Foreign:

@@ -188,7 +188,7 @@ def test_every_kind_of_aggregate_can_be_checked() -> None:
 
     functions = inspect.getmembers(aggregate_names, inspect.isfunction)
     made = {name for name, function in functions if get_type_hints(function).get("return") is aggregate_names.Aggregate}
-    assert made - {"_single"} == KINDS.keys()
+    assert made - {"single"} == KINDS.keys()
 
 
 def test_the_memory_for_an_aggregate_is_small() -> None:
