@@ -178,7 +178,8 @@ class Client:
     def source(self, first: Tokens | None = None, *, store: Store | None = None) -> TokenSource:
         """Access tokens of one family, refreshed in time: `await source.token()`.
 
-        `first` begins the family, and replaces what the store holds of another; without it the store's is continued.
+        `first` begins the family, and replaces what the store holds of another when the first access token is taken;
+        without it the store's is continued.
         All sources of one store share what they get. Raises `ValueError` if `first` has no refresh token.
         """
         return TokenSource(self._own, store if store is not None else MemoryStore(), first)

@@ -23,6 +23,9 @@ class Login(NamedTuple):
     password: str | None
     inbox_prefix: str
 
+    def __repr__(self) -> str:
+        return f"Login(user={self.user!r})"
+
 
 Credential: TypeAlias = Callable[[], Awaitable[Login]]
 """Makes the credentials of the next connection."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from heirloom_client.tokens import Tokens
+from heirloom_client.tokens import Hidden, Tokens
 
 VERSION = 1
 
@@ -39,7 +39,7 @@ def target(scope: str | None, resource: str | Sequence[str] | None) -> Target:
 WHOLE = Target()
 
 
-class Access(msgspec.Struct, frozen=True):
+class Access(Hidden, frozen=True):
     """An access token. `expires_at` is in seconds since 1970, by the clock of the process that got it."""
 
     access_token: str
@@ -49,11 +49,8 @@ class Access(msgspec.Struct, frozen=True):
     expires_at: float
     id_token: str | None = None
 
-    def __repr__(self) -> str:
-        return f"Access(scope={self.scope!r}, expires_at={self.expires_at})"
 
-
-class Record(msgspec.Struct, frozen=True):
+class Record(Hidden, frozen=True):
     """A family: its newest refresh token, the access tokens that live, and the secret that keys are derived from.
 
     `pending` is a request that was or will be sent with this refresh token; `uses` counts how often the same refresh
@@ -65,16 +62,13 @@ class Record(msgspec.Struct, frozen=True):
     refresh_token: str
     uses: int = 0
     pending: Target | None = None
-    access: dict[str, Access] = {}
+    access: dict[str, Access] = msgspec.field(default_factory=dict)
     v: int = VERSION
 
     @property
     def generation(self) -> tuple[str, int]:
         """Differs from that of the record before the last redemption."""
         return self.refresh_token, self.uses
-
-    def __repr__(self) -> str:
-        return f"Record(uses={self.uses}, pending={self.pending!r})"
 
 
 def begin(before: Record | None, first: Tokens, now: float) -> Record:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -13,7 +13,7 @@ from heirloom_client.errors import Error, InvalidGrant, InvalidRequest, StoreErr
 from heirloom_client.link import Link
 from heirloom_client.record import WHOLE, Access, Record, Target, after, begin, idempotency_key, origin_of
 from heirloom_client.stores.store import Store, Stored
-from heirloom_client.tokens import Tokens
+from heirloom_client.tokens import Hidden, Tokens
 
 PAUSE_SECONDS = 0.05
 ENOUGH_REDEMPTIONS = 2
@@ -27,7 +27,7 @@ MAX_CLASHES = 4
 """Beyond these the request itself is invalid, and no other process has presented the token with another one."""
 
 
-class Refreshed(NamedTuple):
+class Refreshed(Hidden, frozen=True):
     """An access token, and until when it is good on this process's monotonic clock."""
 
     access: Access

@@ -190,7 +190,7 @@ class TokenSource:
                 del self._shared.flights[wanted]
 
     def _hold(self, wanted: Target, refreshed: Refreshed) -> Held:
-        access, ends, refresh_token = refreshed
+        access, ends = refreshed.access, refreshed.ends
         tokens = Tokens(
             access_token=access.access_token,
             expires_in=access.expires_in,
@@ -203,7 +203,7 @@ class TokenSource:
         before = self._shared.held.get(wanted)
         self._shared.held[wanted] = held
         if before is None or before.tokens.access_token != tokens.access_token:
-            changed = msgspec.structs.replace(tokens, refresh_token=refresh_token)
+            changed = msgspec.structs.replace(tokens, refresh_token=refreshed.refresh_token)
             with self._shared.lock:
                 listeners = list(self._shared.listeners)
             for listener in listeners:

@@ -1,13 +1,15 @@
-"""The service's answers as frozen values. Their `repr` never shows a token."""
+"""The service's answers as frozen values. No `repr` shows a token."""
 
 from typing import Any
 
 import msgspec
 
-_SECRET = frozenset({"access_token", "refresh_token", "id_token", "device_code", "code"})
+_SECRET = frozenset({"access_token", "refresh_token", "id_token", "device_code", "code", "secret"})
 
 
-class _Hidden(msgspec.Struct, frozen=True):
+class Hidden(msgspec.Struct, frozen=True):
+    """A value that may be logged: its `repr` shows neither tokens nor secrets."""
+
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         fields = [(name, getattr(self, name)) for name in self.__struct_fields__]
         return [(name, "…" if name in _SECRET and value is not None else value) for name, value in fields]
@@ -17,7 +19,7 @@ class _Hidden(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}({shown})"
 
 
-class Tokens(_Hidden, frozen=True, kw_only=True):
+class Tokens(Hidden, frozen=True, kw_only=True):
     """A token response (RFC 6749 §5.1). `expires_in` are seconds from the answer; `scope` is what was granted."""
 
     access_token: str
@@ -29,14 +31,14 @@ class Tokens(_Hidden, frozen=True, kw_only=True):
     issued_token_type: str | None = None
 
 
-class Code(_Hidden, frozen=True, kw_only=True):
+class Code(Hidden, frozen=True, kw_only=True):
     """An authorization code (RFC 6749 §4.1.2), good for `expires_in` seconds."""
 
     code: str
     expires_in: int
 
 
-class DeviceAuthorization(_Hidden, frozen=True, kw_only=True):
+class DeviceAuthorization(Hidden, frozen=True, kw_only=True):
     """What a device shows to its person, and polls with (RFC 8628 §3.2). Times are seconds."""
 
     device_code: str

@@ -5,6 +5,7 @@ import hmac
 
 import msgspec
 
+from heirloom_client.credentials import Login
 from heirloom_client.record import WHOLE, Record, after, begin, idempotency_key, target
 from heirloom_client.tokens import Tokens
 
@@ -61,3 +62,11 @@ def test_a_token_that_does_not_rotate_has_a_key_for_each_use() -> None:
     once = after(record, record, WHOLE, echoed, NOW)
     assert idempotency_key(once) != idempotency_key(record)
     assert after(once, record, WHOLE, echoed, NOW) == once
+
+
+def test_no_repr_shows_a_token_or_a_secret() -> None:
+    """Nor what rich shows in a traceback."""
+    record = _begun()
+    shown = f"{record!r} {record.__rich_repr__()} {Login('web', 'hidden', '_INBOX')!r}"
+    for secret in (record.secret, "'a0'", "'r0'", "hidden"):
+        assert secret not in shown
