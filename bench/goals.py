@@ -56,7 +56,7 @@ def goals(figures: Iterable[Figure]) -> list[Goal]:
                 appends[figure.sync] = figure
             case Disk():
                 what = f"log on disk per refresh, {figure.families:,} families in turn"
-                found.append(Goal(what, figure.per_commit, "≤", 1500, "bytes"))
+                found.append(Goal(what, figure.per_commit, "≤", 800, "bytes"))
             case Edge():
                 ratio = figure.secret_us / figure.subject_us
                 what = "service CPU, refresh by client_secret_basic ÷ by subject"

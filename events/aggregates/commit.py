@@ -60,7 +60,8 @@ class Codec(Generic[E, S]):
 
     def decode(self, body: bytes) -> Commit[E, S]:
         """Decode a message body. Raises `UnreadableCommit` unless it is a commit of this kind and a known version."""
-        return read(self._decoder, body)
+        commit: Commit[E, S] = read(self._decoder, body)
+        return commit
 
     def whole_events(self, commit: Any, _before: S | None) -> tuple[E, ...]:
         """The events of a commit whose state is not decoded, after the state `before`. Raises `ValueError`."""
@@ -72,7 +73,7 @@ class Codec(Generic[E, S]):
         return state
 
 
-def read(decoder: "msgspec.json.Decoder[Commit[E, S]]", body: bytes) -> Commit[E, S]:
+def read(decoder: "msgspec.json.Decoder[Any]", body: bytes) -> Any:
     """Decode a message body. Raises `UnreadableCommit` unless it is a commit of this kind and a known version."""
     try:
         commit = decoder.decode(body)

@@ -2,6 +2,7 @@
 
 `codec` encodes whole commits and decodes them whole again; only this module knows the short form:
 
+- The `actor` is left out if it is the family's client.
 - `TokenIssued` leaves out the scope and audience of the grant (`openid` and the client of an ID token), the kind
   `access`, and a `jti` that is the commit's id.
 - `TokenRotated` leaves out the generation that the commit redeemed, and the next one. `TokenRedeemed` leaves out the
@@ -84,24 +85,44 @@ _WrittenEvent: TypeAlias = (
 )
 
 
+class _WrittenCommit(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """`Commit` in its short form: without an `actor` it is the family's client."""
+
+    v: int
+    id: str
+    at: Time
+    actor: str | UnsetType = UNSET
+    prev: str | None
+    prev_seq: int
+    events: tuple[_WrittenEvent, ...]
+    state: FamilyState
+    aggregate: str | None = None
+
+
 class FamilyCodec(Codec[FamilyEvent, FamilyState]):
     """Encodes and decodes the commits of families."""
 
     def __init__(self) -> None:
         super().__init__(FamilyCommit)
         self.written_event = _WrittenEvent
-        self._written = msgspec.json.Decoder(Commit[_WrittenEvent, FamilyState])
+        self._written = msgspec.json.Decoder(_WrittenCommit)
 
     def encode(self, commit: FamilyCommit) -> bytes:
         """Encode a commit in the short form."""
-        at, state = commit.at, commit.state
-        events = tuple(
-            [event if type(event) not in _SHORTER else _SHORTER[type(event)](event, commit) for event in commit.events]
+        state, actor = commit.state, commit.actor
+        written: list[Any] = [_SHORTER[type(e)](e, commit) if type(e) in _SHORTER else e for e in commit.events]
+        short = _WrittenCommit(
+            v=commit.v,
+            id=commit.id,
+            at=commit.at,
+            actor=UNSET if actor == f"client:{state.client_id}" else actor,
+            prev=commit.prev,
+            prev_seq=commit.prev_seq,
+            events=tuple(written),
+            state=replace(state, **_left_out(commit.events)),
+            aggregate=commit.aggregate,
         )
-        rest = replace(state, **_left_out(commit.events))
-        prev, prev_seq = commit.prev, commit.prev_seq
-        written = Commit(commit.v, commit.id, at, commit.actor, prev, prev_seq, events, rest, commit.aggregate)
-        return self._encoder.encode(written)
+        return self._encoder.encode(short)
 
     def decode(self, body: bytes) -> FamilyCommit:
         """Decode a message body. Raises `UnreadableCommit` as `Codec.decode` does."""
@@ -111,9 +132,10 @@ class FamilyCodec(Codec[FamilyEvent, FamilyState]):
             events = _whole(commit, state)
         except ValueError as error:
             raise UnreadableCommit(str(error)) from error
+        actor = f"client:{state.client_id}" if commit.actor is UNSET else commit.actor
         state = replace(state, **_set_by(events, at))
         prev, prev_seq = commit.prev, commit.prev_seq
-        return Commit(commit.v, commit.id, at, commit.actor, prev, prev_seq, events, state, commit.aggregate)
+        return Commit(commit.v, commit.id, at, actor, prev, prev_seq, events, state, commit.aggregate)
 
     def whole_events(self, commit: Any, before: FamilyState | None) -> tuple[FamilyEvent, ...]:
         """The events of an unfolded commit, whole. Raises `ValueError`."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from events.aggregates import client, family_commit, key, role, subject, tenant
 from events.aggregates.aggregate_names import CLIENT_ID, FAMILY_ID, ROLE_NAME
@@ -25,10 +26,10 @@ class Kind:
         self.codec = codec
         self.fold = fold
         event: Any = codec.written_event
-        fields = [("v", int), ("id", str), ("at", Time), ("actor", str), ("prev", str | None), ("prev_seq", int)]
-        fields += [("events", tuple[event, ...]), ("state", msgspec.Raw)]
-        last = ("aggregate", str | None, None)
-        commit = msgspec.defstruct("Commit", [*fields, last], gc=False, omit_defaults=True)
+        actor = ("actor", str | UnsetType, UNSET)  # not needed here; `grammar.read_commit` requires it where it must be
+        fields: list[Any] = [("v", int), ("id", str), ("at", Time), actor, ("prev", str | None), ("prev_seq", int)]
+        fields += [("events", tuple[event, ...]), ("state", msgspec.Raw), ("aggregate", str | None, None)]
+        commit = msgspec.defstruct("Commit", fields, gc=False, kw_only=True, omit_defaults=True)
         self.decode_unfolded: Callable[[bytes], Any] = msgspec.json.Decoder(commit).decode
         self.decode_state: Callable[[bytes], Any] = msgspec.json.Decoder(codec.state).decode
 

@@ -41,16 +41,16 @@ class _Event(msgspec.Struct):
 
 
 class _Envelope(msgspec.Struct):
-    """The fields that commits of all versions share."""
+    """The fields that commits of all versions share. A family's may have no `actor`."""
 
     v: int
     id: str
     at: Time
-    actor: str
     prev: str | None
     prev_seq: int
     events: tuple[_Event, ...]
     state: dict[str, Any]
+    actor: str = ""
     aggregate: str | None = None
 
 

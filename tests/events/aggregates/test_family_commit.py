@@ -49,7 +49,7 @@ def test_a_refresh_is_short() -> None:
     rotation = replace(PLAIN[1], expires_at=AT + timedelta(days=14))
     body = codec.encode(commit((PLAIN[0], rotation, token, ID_TOKEN)))
     assert body == (
-        b'{"v":1,"id":"1","at":"2026-11-20T12:00:03Z","actor":"client:web","prev":"digest","prev_seq":7,"events":['
+        b'{"v":1,"id":"1","at":"2026-11-20T12:00:03Z","prev":"digest","prev_seq":7,"events":['
         b'{"type":"TokenRedeemed","generation":0},'
         b'{"type":"TokenRotated","expires_in":"P14D","key":1},'
         b'{"type":"TokenIssued","expires_in":"PT300S"},'
@@ -73,6 +73,14 @@ def test_what_is_not_as_usual_is_written() -> None:
         "jti": "2",
         "client_id": "orders",
     }
+
+
+def test_another_actor_is_written() -> None:
+    """One that is not the family's own client."""
+    for actor in ("operator", "client:orders", ""):
+        by_another = replace(commit(PLAIN), actor=actor)
+        body = codec.encode(by_another)
+        assert b'"actor":' + msgspec.json.encode(actor) in body and codec.decode(body) == by_another
 
 
 def test_a_later_commit_has_the_whole_state() -> None:

@@ -61,10 +61,17 @@ def test_a_subject_without_an_aggregate_has_no_commit(subject: str) -> None:
     assert isinstance(read_commit(replace(ROTATION, subject=subject)), Foreign)
 
 
-@pytest.mark.parametrize("missing", ["v", "id", "at", "actor", "prev", "prev_seq", "events", "state"])
+@pytest.mark.parametrize("missing", ["v", "id", "at", "prev", "prev_seq", "events", "state"])
 def test_a_body_without_one_of_its_parts_is_foreign(missing: str) -> None:
     """Also without parts that some readers do not need, for all readers share one decision."""
     assert isinstance(read_commit(with_fields(ROTATION, **{missing: "gone"})), Foreign)
+
+
+def test_only_a_familys_commit_may_have_no_actor() -> None:
+    """It is the family's client then."""
+    found = read_commit(with_fields(ROTATION, actor="gone"))
+    assert not isinstance(found, Foreign) and found.actor == f"client:{found.state.client_id}"
+    assert isinstance(read_commit(with_fields(BLOCKED, actor="gone")), Foreign)
 
 
 @pytest.mark.parametrize(

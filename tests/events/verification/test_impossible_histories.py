@@ -160,5 +160,5 @@ def test_two_commits_may_have_one_time() -> None:
 
 def test_a_repeated_key_is_found() -> None:
     """RFC 8259 §4: readers differ on which value counts."""
-    fault = verify(BEGUN, doubled=b'{"actor":"client:other",').fault
+    fault = verify(BEGUN, doubled=b'{"id":"another",').fault
     assert fault is not None and "twice" in fault.why

@@ -70,7 +70,7 @@ def test_any_flipped_byte_is_found() -> None:
 @pytest.mark.parametrize(
     ("damage", "seq"),
     [
-        (lambda: altered(b'"actor":"client:web"', b'"actor":"client:wbe"'), TARGET),
+        (lambda: altered(b'"at":"2026', b'"actor":"client:wbe","at":"2026'), TARGET),
         (lambda: altered(b'"generation":0', b'"generation":1'), TARGET),
         (lambda: altered(b'"opened_at":"2026', b'"opened_at":"2025'), TARGET),
         (lambda: altered(b'"sub":"user2"', b'"sub":"user1"'), TARGET),
@@ -158,7 +158,7 @@ def test_the_middle_one_of_a_familys_three_commits_is_named() -> None:
     made.rotate("f")
     first, middle, last = made.log
     for old, new in (
-        (b'"actor":"client:web"', b'"actor":"client:wbe"'),
+        (b'"at":"2026', b'"actor":"client:wbe","at":"2026'),
         (digest(first.body).encode(), digest(b"another").encode()),
         (b'"prev_seq":1', b'"prev_seq":0'),
         (b'"v":1', b'"v":7'),
@@ -284,13 +284,14 @@ def test_a_kind_decodes_commits_without_their_state() -> None:
         assert (kind.name, kind.parts, kind.id) == (known.name, known.parts, known.id)
         assert (kind.codec, kind.fold) == (known.codec, known.fold)
         whole, commit = kind.codec.decode(stored.body), kind.decode_unfolded(stored.body)
-        for name in ("v", "id", "at", "actor", "prev", "prev_seq", "aggregate"):
+        for name in ("v", "id", "at", "prev", "prev_seq", "aggregate"):
             assert getattr(commit, name) == getattr(whole, name)
+        assert commit.actor in (whole.actor, msgspec.UNSET)
         assert kind.codec.whole_events(commit, whole.state) == whole.events
         written = kind.codec.without_events(whole.state, whole.events)
         assert kind.decode_state(commit.state) == written
         assert msgspec.json.encode(commit) == stored.body
-        for old, new in ((b'"at":"', b'"at":"x'), (b'"v":1', b'"v":"x"'), (b'"actor":"', b'"actor":1,"x":"')):
+        for old, new in ((b'"at":"', b'"at":"x'), (b'"v":1', b'"v":"x"'), (b'"at":"', b'"actor":1,"at":"')):
             with pytest.raises(msgspec.ValidationError):
                 kind.decode_unfolded(stored.body.replace(old, new, 1))
 
@@ -363,7 +364,9 @@ def test_the_first_of_a_familys_faults_is_named() -> None:
     """Later ones follow from it, or come after it."""
     log = two_families(5)
     for seq in (1, 7):
-        log[seq - 1] = replace(log[seq - 1], body=log[seq - 1].body.replace(b"client:web", b"client:wbe"))
+        log[seq - 1] = replace(
+            log[seq - 1], body=log[seq - 1].body.replace(b'"at":"', b'"actor":"client:wbe","at":"', 1)
+        )
     report = verify(log)
     assert (report.faulty, report.fault) == (1, Fault(1, "altered: commit 3 was chained to another body than this", 3))
 
@@ -389,7 +392,7 @@ def test_a_commit_with_an_invalid_state_is_foreign() -> None:
 @pytest.mark.parametrize("where", ["honest", "altered", "foreign", "gap"])
 def test_remembering_between_any_two_messages_changes_nothing(where: str) -> None:
     """A verification may be interrupted anywhere, also after faults."""
-    bad = replace(LOG[TARGET - 1], body=LOG[TARGET - 1].body.replace(b"client:web", b"client:wbe"))
+    bad = replace(LOG[TARGET - 1], body=LOG[TARGET - 1].body.replace(b'"at":"', b'"actor":"client:wbe","at":"', 1))
     log = {
         "honest": LOG,
         "altered": [*LOG[: TARGET - 1], bad, *LOG[TARGET:]],
