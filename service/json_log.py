@@ -15,8 +15,8 @@ import msgspec
 from service.clock import now
 
 FLUSH_SECONDS = 0.2
-MAX_WORDS = 64
-"""Characters of a text that others choose: a stranger could write 16 MB of lines in 5 s before this limit."""
+MAX_TEXT_CHARACTERS = 64
+"""Of a text that others choose: a stranger could write 16 MB of lines in 5 s before this limit."""
 
 
 class Out(Protocol):
@@ -31,7 +31,7 @@ class Out(Protocol):
 
 def _cut(text: str) -> str:
     """The beginning of a text that others chose; characters that cannot be encoded are replaced."""
-    return text[:MAX_WORDS].encode(errors="replace").decode()
+    return text[:MAX_TEXT_CHARACTERS].encode(errors="replace").decode()
 
 
 class JsonLog(logging.Handler):

@@ -10,6 +10,7 @@ from events.bus.headers import unreadable
 from events.strict_json import MAX_BODY
 from service.context import Context
 from service.errors import OAuthError
+from service.refusal import busy
 from service.replicas.leases import REQUEST_SECONDS
 from service.request import Request
 
@@ -97,7 +98,7 @@ class Received:
     def check_wait(self) -> None:
         """Raise `temporarily_unavailable` when the request has waited longer than `WAIT_SECONDS`."""
         if time.perf_counter() - self.at > WAIT_SECONDS:
-            raise OAuthError("temporarily_unavailable", "too many requests are under way; try again")
+            raise busy()
 
     def check_time(self) -> None:
         """Raise `temporarily_unavailable` when it took longer than `REQUEST_SECONDS`: the decision is too old."""

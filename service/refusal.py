@@ -1,4 +1,4 @@
-"""Refusals that every receiver of requests shares: `busy`, and what an unforeseen error becomes."""
+"""Refusals that every receiver of requests shares: `busy`, `too_many`, and what an unforeseen error becomes."""
 
 import logging
 
@@ -10,8 +10,13 @@ log = logging.getLogger("heirloom.server")
 
 
 def busy() -> OAuthError:
-    """The refusal of a request for which the queue has no room."""
+    """The refusal of a request for which the queue has no room, or no turn in time."""
     return OAuthError("temporarily_unavailable", "too many requests are under way; try again")
+
+
+def too_many(who: str) -> OAuthError:
+    """The refusal of a request of `who`: nothing of it was read or written, so it is safe to try again later."""
+    return OAuthError("slow_down", f"too many requests of this {who} at once; wait a moment and try again", "429")
 
 
 def refusal_of(error: Exception) -> OAuthError:

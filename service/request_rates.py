@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from events.fairness.fair_queue import Requester
 from events.fairness.token_buckets import Bucket
-from service.registry.rate_limit import too_many
+from service.refusal import too_many
 from service.registry.registry import Registry
 from service.registry.tenant import Client
 
@@ -50,8 +50,7 @@ class RequestRates:
 
     def client(self, tenant_name: str, client_id: str) -> Requester:
         """Count a request of a client that is proved, at that client's own rate."""
-        tenant = self._registry.known_tenant(tenant_name)
-        client = tenant.clients.get(client_id) if tenant is not None else None
+        client = self._registry.known_client(tenant_name, client_id)
         if client is None:
             return self._unknown(tenant_name)
         self._count(client.bucket, client.rules.requests_per_second, "client")
@@ -59,8 +58,7 @@ class RequestRates:
 
     def person(self, tenant_name: str, client_id: str) -> Requester:
         """Count a request of somebody with a person's token of that client; it never counts for the client."""
-        tenant = self._registry.known_tenant(tenant_name)
-        client = tenant.clients.get(client_id) if tenant is not None else None
+        client = self._registry.known_client(tenant_name, client_id)
         if client is None:
             return self._unknown(tenant_name)
         self._count(client.persons, PERSONS_PER_SECOND, "client's people")

@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
 _MAX_NAME = 253
 _LOOPBACK_ADDRESSES = ("127.0.0.1", "[::1]")
 _LOOPBACK = (*_LOOPBACK_ADDRESSES, "localhost")
-MAX_URI = 2048
+MAX_URI_CHARACTERS = 2048
 
 
 class Uri(NamedTuple):
@@ -58,8 +58,8 @@ class Uri(NamedTuple):
 
 
 def parse(text: str) -> Uri | None:
-    """The parts of an absolute URI (RFC 3986 §3); None if the text is not one, or is longer than `MAX_URI`."""
-    found = _URI.fullmatch(text) if len(text) <= MAX_URI else None
+    """The parts of an absolute URI (RFC 3986 §3); None for another text, or one beyond `MAX_URI_CHARACTERS`."""
+    found = _URI.fullmatch(text) if len(text) <= MAX_URI_CHARACTERS else None
     if found is None:
         return None
     uri = Uri(**found.groupdict())

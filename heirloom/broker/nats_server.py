@@ -18,7 +18,7 @@ from heirloom.data_directory import BrokerDirectory
 
 HOST = "127.0.0.1"
 MAX_CONTROL_LINE = 16 << 10
-"""Bytes. A client sends its proof, up to 8 KiB (`service.connections.admission.MAX_PROOF`), in one line."""
+"""Bytes. A client sends its proof, up to 8 KiB (`service.connections.admission.MAX_PROOF_CHARACTERS`), in one line."""
 
 STOP_SECONDS = 60
 """How long a broker may take to end, and to write its index of the log: one that is killed reads a large log anew."""

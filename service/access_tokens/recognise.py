@@ -1,5 +1,7 @@
 """Recognising an access token of this service, signed or opaque (RFC 9068 §4)."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from events.aggregates.family import FamilyState
@@ -11,6 +13,14 @@ from service.decide.access_token_claims import AccessTokenClaims, PresentedAcces
 from service.decide.scope import allowed_of
 from service.keys.signing_key import kid_of
 from service.registry.tenant import Tenant
+
+
+class ActiveToken(NamedTuple):
+    """An active access token: its claims, the part of its audience that still holds, and its family's state."""
+
+    claims: AccessTokenClaims
+    audience: tuple[str, ...]
+    family: FamilyState
 
 
 async def recognise(context: Context, tenant: Tenant, token: str) -> PresentedAccessToken | None:
@@ -42,8 +52,8 @@ async def audience_today(context: Context, tenant: Tenant, claims: AccessTokenCl
     return allowed_of(claims.audience, (*allowed, claims.client_id) if claims.actors else allowed)
 
 
-async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[AccessTokenClaims, FamilyState] | None:
-    """The token's claims and its family's state if it is active now, as of the log's leader; None otherwise.
+async def active_in(context: Context, tenant: Tenant, token: str) -> ActiveToken | None:
+    """The token if it is active now, as of the log's leader; None otherwise.
 
     Raises `Unavailable`.
     """
@@ -55,11 +65,12 @@ async def active_in(context: Context, tenant: Tenant, token: str) -> tuple[Acces
     state = loaded.state
     if claims.exp <= loaded.no_earlier(clock.now()).timestamp():
         return None  # a revocation of the token may have been dropped from the state by now
-    if not await audience_today(context, tenant, claims):
+    audience = await audience_today(context, tenant, claims)
+    if not audience:
         return None
     if state is None or not matches(state, presented) or is_revoked(state, presented):
         return None
-    return claims, state
+    return ActiveToken(claims, audience, state)
 
 
 async def _issued(context: Context, tenant: Tenant, token: str) -> PresentedAccessToken | None:

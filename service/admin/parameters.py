@@ -2,22 +2,22 @@
 
 from events.aggregates import aggregate_names
 from service.context import AdminContext
-from service.endpoints.end_user import MAX_SUB
+from service.endpoints.end_user import MAX_SUB_CHARACTERS
 from service.errors import OAuthError
 from service.request import at_most, required
 
-MAX_REASON = 500
-"""Characters of a `reason` in an operator's own words."""
+MAX_REASON_CHARACTERS = 500
+"""Of a `reason` in an operator's own words."""
 
 
 def sub_of(given: str | None) -> str:
-    """The person's `sub`. Raises `invalid_request` if it is missing, or has more than `MAX_SUB` characters."""
-    return required(at_most(given, MAX_SUB, "sub"), "sub")
+    """The person's `sub`. Raises `invalid_request` if it is missing, or longer than `MAX_SUB_CHARACTERS`."""
+    return required(at_most(given, MAX_SUB_CHARACTERS, "sub"), "sub")
 
 
 def reason_of(given: str | None) -> str | None:
-    """The operator's `reason`. Raises `invalid_request` if it has more than `MAX_REASON` characters."""
-    return at_most(given, MAX_REASON, "reason")
+    """The operator's `reason`. Raises `invalid_request` if it is longer than `MAX_REASON_CHARACTERS`."""
+    return at_most(given, MAX_REASON_CHARACTERS, "reason")
 
 
 async def known_tenant(context: AdminContext, tenant: str) -> None:

@@ -6,7 +6,7 @@ Every failure has the same error, `invalid_client`, and nothing else of the requ
 import base64
 import binascii
 import hmac
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 from urllib.parse import unquote_plus
 
 from events.aggregates import aggregate_names
@@ -20,13 +20,13 @@ from service.keys.generated_secret import matches
 from service.registry.tenant import Client, Tenant
 from service.request import Checked, Request, check
 
-METHODS: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+METHODS: tuple[AuthMethod, ...] = get_args(AuthMethod)
 WITH_SECRET: tuple[AuthMethod, ...] = ("client_secret_basic", "client_secret_post")
 FOR_PUBLIC_CLIENTS = frozenset({"token", "revoke", "device_authorization"})
 """Endpoints that accept a public client by its `client_id` alone. The others need a caller that is authenticated."""
 CLIENT_ID_NAMES_ANOTHER_CLIENT = frozenset({"authorize"})
 """Endpoints whose `client_id` parameter names another client than the caller."""
-MAX_AUTHORIZATION = 4096
+MAX_AUTHORIZATION_CHARACTERS = 4096
 
 
 class BySecret(NamedTuple):
@@ -102,7 +102,7 @@ def _text(parameters: dict[str, Any], name: str) -> str | None:
 def _basic(authorization: str) -> BySecret:
     """Decode HTTP Basic (RFC 7617), whose id and secret are form-encoded (RFC 6749 §2.3.1)."""
     scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() != "basic" or len(credentials) > MAX_AUTHORIZATION:
+    if scheme.lower() != "basic" or len(credentials) > MAX_AUTHORIZATION_CHARACTERS:
         raise invalid_client()
     try:
         client_id, colon, secret = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")

@@ -27,9 +27,9 @@ from service.keys.derived_password import client_password
 from service.keys.generated_secret import matches
 from service.registry.named_role import NamedRole, as_client
 
-MAX_PROOF = 8192
-PASSWORD = 43
-"""Characters of a generated secret and of a computed password; our tokens, and all assertions, are longer."""
+MAX_PROOF_CHARACTERS = 8192
+PASSWORD_CHARACTERS = 43
+"""Of a generated secret and of a computed password; our tokens, and all assertions, are longer."""
 ONE_WORD = re.compile(r"[A-Za-z0-9_-]+")
 """One part of a NATS subject that is no wildcard."""
 PROBE = ("-", "doors")
@@ -82,7 +82,7 @@ class Admission:
         self._context.skew.require()
         tenant, _, client_id = options.user.partition(".")
         proof = options.password or options.auth_token
-        if len(proof) > MAX_PROOF:
+        if len(proof) > MAX_PROOF_CHARACTERS:
             raise invalid_client()
         if not options.user:
             return await self._by_token(self._issuer_of(proof), None, proof)
@@ -96,7 +96,7 @@ class Admission:
             if assertion.claims.sub != client_id:
                 raise invalid_client()
             presented = ByAssertion(client_id, assertion)
-        elif len(proof) > PASSWORD and (proof.startswith("hat_") or proof.count(".") == 2):
+        elif len(proof) > PASSWORD_CHARACTERS and (proof.startswith("hat_") or proof.count(".") == 2):
             return await self._by_token(tenant, client_id, proof)
         client = await self._authentication.prove(tenant, presented)
         return Admitted(tenant, client_id, asserted=client.stored.seq if assertion else 0)
@@ -145,11 +145,11 @@ class Admission:
         found = await active_in(self._context, tenant, token) if tenant is not None else None
         if tenant is None or found is None:
             raise invalid_client()
-        claims, family = found
+        claims = found.claims
         if client_id not in (None, claims.client_id) or claims.actors or claims.audience != (tenant.issuer,):
             raise invalid_client()
         # by the grant, not by `sub`: a person may have the client's name
-        inboxes = (claims.jti, digest(token)) if is_of_a_person(family) else ()
+        inboxes = (claims.jti, digest(token)) if is_of_a_person(found.family) else ()
         if not all(map(ONE_WORD.fullmatch, inboxes)):
             raise invalid_client()
         token_connection = TokenConnection(tenant.name, claims.client_id, claims.sid, claims.jti, claims.exp)

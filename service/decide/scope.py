@@ -9,9 +9,9 @@ from service.request import check_text
 from service.uri import is_resource
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
-MAX_SCOPE = 2048
+MAX_SCOPE_CHARACTERS = 2048
 MAX_RESOURCES = 16
-MAX_RESOURCE = 512
+MAX_RESOURCE_CHARACTERS = 512
 OFFLINE_ACCESS = "offline_access"
 OPENID = "openid"
 REGISTERED = "the client is registered for"
@@ -21,7 +21,7 @@ def parse_scope(scope: str) -> tuple[str, ...]:
     """The scope's values in their order, each once. Raises `invalid_scope` for what RFC 6749 §3.3 does not allow."""
     if not scope:
         return ()
-    if len(scope) > MAX_SCOPE or not _SCOPE.fullmatch(scope):
+    if len(scope) > MAX_SCOPE_CHARACTERS or not _SCOPE.fullmatch(scope):
         raise OAuthError("invalid_scope", "scope must be a list of space-delimited tokens (RFC 6749 section 3.3)")
     return tuple(dict.fromkeys(scope.split(" ")))
 
@@ -58,7 +58,7 @@ def parse_resources(resource: str | tuple[str, ...] | None) -> tuple[str, ...] |
     resources = (resource,) if isinstance(resource, str) else tuple(dict.fromkeys(resource))
     if not 1 <= len(resources) <= MAX_RESOURCES:
         raise OAuthError("invalid_target", f"resource names between 1 and {MAX_RESOURCES} targets")
-    if not all(len(uri) <= MAX_RESOURCE and is_resource(uri) for uri in resources):
+    if not all(len(uri) <= MAX_RESOURCE_CHARACTERS and is_resource(uri) for uri in resources):
         raise OAuthError("invalid_target", "resource must be an absolute URI without a fragment (RFC 8707 section 2)")
     for uri in resources:
         check_text(uri, "resource")
@@ -107,4 +107,4 @@ def allowed_of(granted: tuple[str, ...], audiences: tuple[str, ...]) -> tuple[st
 
 def is_audience(name: str) -> bool:
     """Whether the name may stand in an `aud` (RFC 8693 §2.1 `audience`), or in a client's `audiences`."""
-    return 0 < len(name) <= MAX_RESOURCE and name.isprintable()
+    return 0 < len(name) <= MAX_RESOURCE_CHARACTERS and name.isprintable()

@@ -22,7 +22,7 @@ from service.keys.mac_tokens import new_id, new_seed
 from service.keys.user_code import family_of
 from service.registry.tenant import Client
 from service.request import Request, at_most, parameters_of, required
-from service.uri import MAX_URI, parse
+from service.uri import MAX_URI_CHARACTERS, parse
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -176,7 +176,7 @@ def _redirect_uri(client: Client, given: str | None) -> str | None:
         if len(registered) > 1:
             raise OAuthError("invalid_request", "redirect_uri must be named: the client has registered several")
         return None
-    at_most(given, MAX_URI, "redirect_uri")
+    at_most(given, MAX_URI_CHARACTERS, "redirect_uri")
     if given not in registered and not any(_same_loopback(given, uri) for uri in registered):
         raise OAuthError("invalid_request", "redirect_uri is not one the client has registered")
     return given

@@ -17,8 +17,8 @@ from service.request import Request
 
 REPLY_MAX_AGE_SECONDS = 1.0
 """How long a reply is kept: a retired key may stay in it for so much longer."""
-MAX_SCOPES = 64 * 1024
-"""Characters of all scopes together, up to which they are listed. Those of very many clients do not fit a message."""
+MAX_SCOPES_CHARACTERS = 64 * 1024
+"""Of all scopes together, up to which they are listed. Those of very many clients do not fit a message."""
 
 
 async def jwks(context: Context, request: Request) -> bytes:
@@ -49,7 +49,8 @@ def jwks_of(tenant: Tenant) -> dict[str, Any]:
 def metadata_of(tenant: Tenant) -> dict[str, Any]:
     """The metadata under RFC 8414's names. Endpoints are NATS subjects; `{client_id}` is the caller's own.
 
-    `scopes_supported` is optional, and left out where it would be longer than `MAX_SCOPES`: a part would mislead.
+    `scopes_supported` is optional, and left out where it would be longer than `MAX_SCOPES_CHARACTERS`: a part of it
+    would mislead.
     """
     own = f"oauth.{tenant.name}.client.{{client_id}}"
     described = {
@@ -66,7 +67,7 @@ def metadata_of(tenant: Tenant) -> dict[str, Any]:
         "code_challenge_methods_supported": ["S256"],
     }
     scopes = sorted(_scopes(tenant))
-    return described if sum(map(len, scopes)) > MAX_SCOPES else described | {"scopes_supported": scopes}
+    return described if sum(map(len, scopes)) > MAX_SCOPES_CHARACTERS else described | {"scopes_supported": scopes}
 
 
 async def _tenant(context: Context, request: Request) -> Tenant:

@@ -7,7 +7,7 @@ import msgspec
 
 from events.aggregates.family import FamilyState
 from service import clock
-from service.access_tokens.recognise import active_in, audience_today
+from service.access_tokens.recognise import active_in
 from service.context import Context
 from service.decide.access_token_claims import AccessTokenClaims
 from service.decide.refresh_token import ends_at, given_at, is_accepted
@@ -47,9 +47,8 @@ async def handle(context: Context, request: Request) -> bytes:
             owner = await context.registry.client(tenant, family.state.client_id)
             described = _refresh_token(tenant, owner, family.state, presented, family.no_earlier(clock.now()))
     elif found := await active_in(context, tenant, token):
-        claims, state = found
-        scope = await _scope_today(context, tenant, claims, state)
-        described = _access_token(claims, scope, await audience_today(context, tenant, claims))
+        scope = await _scope_today(context, tenant, found.claims, found.family)
+        described = _access_token(found.claims, scope, found.audience)
     if described is None or not _may_know(request, client, described["client_id"]):
         return INACTIVE
     return msgspec.json.encode({"active": True} | described)

@@ -24,7 +24,7 @@ TEN_YEARS = 315_360_000
 MAX_RATE = 1_000_000
 MAX_CONNECTIONS_OF_CLIENT = 10_000
 """Of one client; the broker accepts 65,536 in all."""
-MAX_ISSUER = 512
+MAX_ISSUER_CHARACTERS = 512
 MAX_AUDIENCES = 64
 MAX_CLIENTS = 64
 _ITEM = re.compile(r"^\[(\d+)\]")
@@ -109,8 +109,8 @@ def _redirect_uris(uris: tuple[str, ...]) -> str | None:
 
 
 def _issuer(issuer: str) -> str | None:
-    if len(issuer) > MAX_ISSUER:
-        return f"must have at most {MAX_ISSUER} characters"
+    if len(issuer) > MAX_ISSUER_CHARACTERS:
+        return f"must have at most {MAX_ISSUER_CHARACTERS} characters"
     return page_fault(issuer)
 
 

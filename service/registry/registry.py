@@ -76,13 +76,17 @@ class Registry:
         """How many connections this client or role may have, as far as is known here."""
         if (of_role := bound_of_role(tenant, client_id)) is not None:
             return of_role
-        known = self._tenants.get(tenant)
-        client = known.clients.get(client_id) if known is not None else None
+        client = self.known_client(tenant, client_id)
         return client.rules.max_connections if client is not None else None
 
     def known_tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory alone."""
         return self._tenants.get(name)
+
+    def known_client(self, tenant: str, client_id: str) -> Client | None:
+        """The client, from memory alone."""
+        known = self._tenants.get(tenant)
+        return known.clients.get(client_id) if known is not None else None
 
     async def tenant(self, name: str) -> Tenant | None:
         """The tenant, from memory or else from the log's leader. Raises `Unavailable`."""

@@ -30,8 +30,8 @@ class DevicePolls:
         """Subscribe to polls that reached other replicas."""
         await self._connection.subscribe(SUBJECT, cb=self._receive)
 
-    async def too_soon(self, family_id: str) -> bool:
-        """Record a poll, and return whether it is too early."""
+    async def record_poll(self, family_id: str) -> bool:
+        """Record a poll, and return whether it came too early."""
         now = asyncio.get_running_loop().time()
         last, interval = self._polls.get(family_id, (-1e9, INTERVAL_SECONDS))
         early, interval = judge(now - last, interval)

@@ -20,7 +20,7 @@ from nats.js.errors import BadRequestError
 
 from heirloom.broker import credentials
 from heirloom.broker.accounts import MAX_SUBSCRIPTIONS
-from service.connections.admission import MAX_PROOF, digest
+from service.connections.admission import MAX_PROOF_CHARACTERS, digest
 from tests.security.connections import connected
 from tests.system.service import Caller, Service
 from tests.system.workspace import ACCESS_TOKEN, EXCHANGE
@@ -159,11 +159,11 @@ async def test_connecting_with_the_longest_assertion(door: Door) -> None:
                 return proof
         raise AssertionError
 
-    longest = assertion(MAX_PROOF)
-    assert len(longest) > MAX_PROOF - 3
+    longest = assertion(MAX_PROOF_CHARACTERS)
+    assert len(longest) > MAX_PROOF_CHARACTERS - 3
     async with door.opened(password=longest) as caller:
         assert await caller.issue(scope="read")
-    assert "Authorization Violation" in await door.is_shut(password=assertion(MAX_PROOF) + "xxx")
+    assert "Authorization Violation" in await door.is_shut(password=assertion(MAX_PROOF_CHARACTERS) + "xxx")
 
 
 async def test_connecting_with_the_longest_access_token(door: Door) -> None:
@@ -172,7 +172,7 @@ async def test_connecting_with_the_longest_access_token(door: Door) -> None:
     await door.register(scope=scope)
     large = {"sub": "s" * 255, "scope": scope, "acr": "a" * 255, "amr": [f"{number:085}" for number in range(14)]}
     token = await door.token(**large)
-    assert 5400 < len(token) < MAX_PROOF
+    assert 5400 < len(token) < MAX_PROOF_CHARACTERS
     async with door.of_a_person(token) as caller:
         assert await answers(caller, token)
     async with door.opened(user=None, token=token, inbox_prefix=f"_INBOX.acme.{door.client_id}.{digest(token)}"):

@@ -22,7 +22,7 @@ from service.endpoints import endpoint_table
 from service.errors import OAuthError
 from service.json_log import JsonLog
 from service.received_request import Endpoint
-from service.registry.rate_limit import too_many
+from service.refusal import too_many
 from service.replicas.broker_clock import Skew
 from service.request import Request
 from service.request_handler import RequestHandler

@@ -53,7 +53,7 @@ async def handle(caller: Caller, request: Request, parameters: TokenRequest) -> 
     try:
         return await token_response(caller, committed)
     except OAuthError as error:
-        if error.code == "authorization_pending" and await context.devices.polling.too_soon(presented.family_id):
+        if error.code == "authorization_pending" and await context.devices.polling.record_poll(presented.family_id):
             raise OAuthError("slow_down", "polled too soon; wait 5 seconds longer from now on") from error
         raise
 

@@ -12,7 +12,7 @@ from service.decide.scope import parse_resources
 from service.endpoints.grants.idempotency import retry_of
 from service.endpoints.grants.token_request import TokenRequest
 from service.families.cache import LoadedFamily
-from service.registry.rate_limit import too_many
+from service.refusal import too_many
 from service.request import Request, required
 
 log = logging.getLogger("heirloom.tokens")

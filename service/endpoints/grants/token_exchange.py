@@ -10,7 +10,7 @@ from service.context import Caller, Context
 from service.decide.access_token_claims import AccessTokenClaims
 from service.decide.decision import Decision
 from service.decide.policy import ANY
-from service.decide.scope import MAX_RESOURCE, MAX_RESOURCES, check_audience, is_audience, parse_resources
+from service.decide.scope import MAX_RESOURCE_CHARACTERS, MAX_RESOURCES, check_audience, is_audience, parse_resources
 from service.decide.token_exchange import Exchange, exchange, invalid_subject_token
 from service.endpoints.grants.token_request import TokenRequest
 from service.errors import OAuthError
@@ -99,7 +99,8 @@ def _audience(client: Client, parameters: TokenRequest) -> tuple[str, ...]:
     audience = (named,) if isinstance(named, str) else named or ()
     if len(audience) > MAX_RESOURCES or ANY in audience or not all(is_audience(name) for name in audience):
         raise OAuthError(
-            "invalid_target", f"audience must name at most {MAX_RESOURCES} targets of at most {MAX_RESOURCE} characters"
+            "invalid_target",
+            f"audience must name at most {MAX_RESOURCES} targets of at most {MAX_RESOURCE_CHARACTERS} characters",
         )
     for name in audience:
         check_text(name, "audience")

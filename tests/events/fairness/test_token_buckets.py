@@ -1,7 +1,7 @@
 """Token buckets: a burst of one second, then the rate, in bounded memory."""
 
 from events.fairness.token_buckets import Bucket, Buckets
-from service.registry.rate_limit import too_many
+from service.refusal import too_many
 
 
 def test_one_second_at_once_and_then_the_rate() -> None:

@@ -14,7 +14,7 @@ from events.log.stored_message import StoredMessage
 from service import clock
 from service.context import Context
 from service.endpoints import discovery
-from service.endpoints.discovery import MAX_SCOPES, metadata_of
+from service.endpoints.discovery import MAX_SCOPES_CHARACTERS, metadata_of
 from service.keys.keyring import Keyring
 from service.registry.registry import Registry
 from service.registry.tenant import Client, Tenant
@@ -44,9 +44,9 @@ def test_too_many_scopes_are_left_out_of_the_metadata() -> None:
     expected = metadata_of(few)
     del expected["scopes_supported"]
     assert found == expected
-    most = with_scopes(*(f"{number:064}" for number in range(MAX_SCOPES // 64)))
-    assert len(cast("list[str]", metadata_of(most)["scopes_supported"])) == MAX_SCOPES // 64
-    assert len(msgspec.json.encode(metadata_of(most))) < 2 * MAX_SCOPES
+    most = with_scopes(*(f"{number:064}" for number in range(MAX_SCOPES_CHARACTERS // 64)))
+    assert len(cast("list[str]", metadata_of(most)["scopes_supported"])) == MAX_SCOPES_CHARACTERS // 64
+    assert len(msgspec.json.encode(metadata_of(most))) < 2 * MAX_SCOPES_CHARACTERS
 
 
 async def test_public_replies_are_made_once_for_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
