@@ -65,7 +65,7 @@ def main(ctx: click.Context, seconds: float, only: tuple[str, ...], file: Path |
 
 
 @main.command("scale")
-@click.option("--commits", type=click.IntRange(min=20_000), default=1_000_000, show_default=True, help="In the log.")
+@click.option("--commits", type=click.IntRange(min=100_000), default=1_000_000, show_default=True, help="In the log.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the history that is made up.")
 @JSON
 def scale_command(commits: int, seed: int, file: Path | None) -> None:

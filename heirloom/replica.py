@@ -65,11 +65,15 @@ def _settings() -> ReplicaSettings:
         url, keyring = os.environ["HEIRLOOM_NATS_URL"], Path(os.environ["HEIRLOOM_KEYRING"])
     except KeyError as error:
         sys.exit(f"heirloom: the environment variable {error.args[0]} is not set")
-    required = Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1")))
-    skew = int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS))
-    known = credentials.of_environment()
-    tries_doors = "HEIRLOOM_INSECURE" not in os.environ
-    return ReplicaSettings(url, keyring, required, known, tries_doors, skew, _cache_bytes())
+    return ReplicaSettings(
+        url,
+        keyring,
+        required=Required(int(os.environ.get("HEIRLOOM_STREAM_REPLICAS", "1"))),
+        credentials=credentials.of_environment(),
+        try_doors="HEIRLOOM_INSECURE" not in os.environ,
+        max_clock_skew=int(os.environ.get("HEIRLOOM_MAX_CLOCK_SKEW", TOLERATED_SECONDS)),
+        cache_bytes=_cache_bytes(),
+    )
 
 
 def _cache_bytes() -> int:

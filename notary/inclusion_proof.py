@@ -64,11 +64,16 @@ class Prover:
 
     def proof(self) -> Proof:
         """Make the proof. Raises `Unproven` if the log is not the one that was signed."""
-        size = self._checkpoint.size
-        body_hash, leaf = hashlib.sha256(self._body).hexdigest(), leaf_hash(self._body)
-        hashes = tuple(self._path.hashes())
-        signed = self._checkpoint.signed
-        proof = Proof(self._index + 1, self._index, size, body_hash, leaf, hashes, signed, body=self._body)
+        proof = Proof(
+            seq=self._index + 1,
+            leaf_index=self._index,
+            tree_size=self._checkpoint.size,
+            body_sha256=hashlib.sha256(self._body).hexdigest(),
+            leaf_hash=leaf_hash(self._body),
+            hashes=tuple(self._path.hashes()),
+            checkpoint=self._checkpoint.signed,
+            body=self._body,
+        )
         _require_valid(proof, self._checkpoint)
         return proof
 

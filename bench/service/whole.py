@@ -68,9 +68,16 @@ async def measure(what: str, url: str, file: Path, broker: int) -> Whole:
     course = msgspec.json.decode(reading.result(), type=_Course)
     commits = course.marks[-1][0]
     first, last = _rate(course.marks, 0, commits // 10), _rate(course.marks, commits * 9 // 10, commits)
-    per_commit = course.cpu_seconds / commits * 1e6
-    others = max(busy - course.cpu_seconds, 0.0) / took
-    return Whole(what, commits, commits / course.seconds, per_commit, first, last, peak / 2**20, others)
+    return Whole(
+        what=what,
+        commits=commits,
+        per_second=commits / course.seconds,
+        cpu_us=course.cpu_seconds / commits * 1e6,
+        first_tenth=first,
+        last_tenth=last,
+        peak_mib=peak / 2**20,
+        others=max(busy - course.cpu_seconds, 0.0) / took,
+    )
 
 
 def _rate(marks: list[tuple[int, float]], begin: int, end: int) -> float:

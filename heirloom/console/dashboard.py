@@ -89,7 +89,7 @@ def _bars(counts: list[tuple[str, int]]) -> list[Bar]:
     bars = []
     for number, (hour, count) in enumerate(counts):
         height = max(_HEIGHT * count / highest, 2) if count else 0
-        bars.append(Bar(hour, count, number * step, _HEIGHT - height, step - _GAP, height))
+        bars.append(Bar(hour, count, x=number * step, y=_HEIGHT - height, width=step - _GAP, height=height))
     return bars
 
 

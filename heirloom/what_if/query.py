@@ -81,7 +81,9 @@ class WhatIf:
             await self._reach(request.min_seq)
         now = datetime.now(UTC)
         now = min(until, now) if isinstance(until, datetime) else now
-        scenario = Scenario(tenant, request.policy, now, request.client_id, since, until, request.limit)
+        scenario = Scenario(
+            tenant, request.policy, now, client_id=request.client_id, since=since, until=until, limit=request.limit
+        )
         try:
             if self._turns.waiting >= LIMITS.waiting:  # also for tenants that do not exist
                 raise NoRoom

@@ -61,7 +61,7 @@ def what_if(  # noqa: PLR0913  # a command's options are its parameters
         raise click.UsageError("--since is after --until")
     now = datetime.now(UTC)
     now = min(until, now) if isinstance(until, datetime) else now
-    scenario = Scenario(tenant, changes, now, client_id, since, until, limit)
+    scenario = Scenario(tenant, changes, now, client_id=client_id, since=since, until=until, limit=limit)
 
     async def run() -> Findings:
         async with reading(data, nats) as (connection, end):

@@ -61,7 +61,9 @@ def console(  # noqa: PLR0913  # a command's options are its parameters
             webbrowser.open(url)
 
     path = read_model or DataDirectory(data).read_model
-    options = ConsoleOptions(path, host, port, not no_login, tenant, sql, names, tls_cert, tls_key)
+    options = ConsoleOptions(
+        path, host, port, login=not no_login, tenant=tenant, sql=sql, names=names, cert=tls_cert, key=tls_key
+    )
     try:
         token = None if no_login else read_token(token_file) if token_file is not None else new_token()
         asyncio.run(serve(options, token, ready))
