@@ -25,6 +25,7 @@ class Kind:
         self.id = id
         self.codec = codec
         self.fold = fold
+        # not `Commit[event, msgspec.Raw]`: that requires an actor and is frozen, but `chain` puts a state in its place
         event: Any = codec.written_event
         actor = ("actor", str | UnsetType, UNSET)  # not needed here; `grammar.read_commit` requires it where it must be
         fields: list[Any] = [("v", int), ("id", str), ("at", Time), actor, ("prev", str | None), ("prev_seq", int)]

@@ -14,7 +14,7 @@ from service.errors import OAuthError
 
 
 class Exchange(NamedTuple):
-    """`client_id` exchanges the access token `subject` for a new one; `scope` is None if not requested.
+    """`client_id` exchanges the access token `subject_token` for a new one; `scope` is None if not requested.
 
     `act` are the clients that have acted with the new token, the latest first. `known_as` are the names that mean the
     client in an audience, `subject_audience` is the subject token's audience, and `owner_scope` the scope for which the
@@ -25,7 +25,7 @@ class Exchange(NamedTuple):
     rules: Rules
     client_id: str
     known_as: tuple[str, ...]
-    subject: PresentedAccessToken
+    subject_token: PresentedAccessToken
     subject_audience: tuple[str, ...]
     subject_expires_at: datetime
     owner_scope: str
@@ -41,7 +41,7 @@ def exchange(state: FamilyState | None, command: Exchange) -> Decision:
     Refused with `invalid_request` if the subject token is not valid, is not the family's, or may not be exchanged by
     this client; with `invalid_scope` if the scope exceeds the subject token's or the client's registered one.
     """
-    subject = command.subject
+    subject = command.subject_token
     if state is None or not matches(state, subject) or not _is_alive(state, command) or not _may_take(command):
         return Decision(Refused(invalid_subject_token()))
     try:
@@ -69,7 +69,7 @@ def _may_take(command: Exchange) -> bool:
 
     Without this check, a token that was presented to one service could be used at every other (RFC 8693 §2.1, §5).
     """
-    holder = command.subject.claims.client_id
+    holder = command.subject_token.claims.client_id
     if holder == command.client_id or holder in command.rules.may_exchange:
         return True
     return not set(command.known_as).isdisjoint(command.subject_audience)
@@ -77,7 +77,7 @@ def _may_take(command: Exchange) -> bool:
 
 def _scope(command: Exchange) -> str:
     """The part of the subject token's scope for which both clients, the caller and the family's, are registered."""
-    presented = command.subject.claims.scope
+    presented = command.subject_token.claims.scope
     allowed = still(still(presented, command.owner_scope), command.rules.scope)
     if presented and not allowed:
         raise OAuthError("invalid_scope", "nothing of the subject token's scope is left for this client")
@@ -90,4 +90,4 @@ def invalid_subject_token() -> OAuthError:
 
 
 def _is_alive(state: FamilyState, command: Exchange) -> bool:
-    return not is_revoked(state, command.subject) and command.subject_expires_at > command.now
+    return not is_revoked(state, command.subject_token) and command.subject_expires_at > command.now

@@ -51,7 +51,7 @@ async def handle(caller: Caller, _request: Request, parameters: TokenRequest) ->
             rules=client.rules,
             client_id=client.client_id,
             known_as=known_as,
-            subject=subject,
+            subject_token=subject,
             subject_audience=subject_audience,
             subject_expires_at=expires_at,
             owner_scope=owner_scope,

@@ -144,7 +144,9 @@ def exchanging(subject: PresentedAccessToken, scope: str | None = None, seconds:
         "act": ("orders", *subject.claims.actors),
         "jti": "new",
     }
-    return Exchange(now=at(seconds), subject=subject, subject_expires_at=at(300), scope=scope, **(chosen | fields))
+    return Exchange(
+        now=at(seconds), subject_token=subject, subject_expires_at=at(300), scope=scope, **(chosen | fields)
+    )
 
 
 def issuing(rules: Rules = RULES, **fields: Any) -> Issue:
