@@ -12,8 +12,7 @@
 """
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -259,14 +258,25 @@ def _set_by(events: tuple[FamilyEvent, ...], at: datetime) -> dict[str, Any]:
     return fields
 
 
-_NO_TIME = datetime.min.replace(tzinfo=UTC)
+_REDEEMED: dict[str, Any] = {"redeemed_at": None, "retry": None}
+_REFRESH: dict[str, Any] = {"generation": None, "key": 0, "expires_at": None}
+_EXPIRY: dict[str, Any] = {"expires_at": None}
+_ACCESS: dict[str, Any] = {"access": None}
 
 
 def _left_out(events: tuple[FamilyEvent, ...]) -> dict[str, Any]:
     """The same fields with their defaults, which are not written."""
-    return _defaults_of(tuple(_set_by(events, _NO_TIME)))
-
-
-@lru_cache(maxsize=100)  # few different ones
-def _defaults_of(fields: tuple[str, ...]) -> dict[str, Any]:
-    return {field: 0 if field == "key" else None for field in fields}
+    fields: dict[str, Any] = {}
+    for event in events:
+        if type(event) is TokenIssued:
+            if event.kind == "access" and event.client_id is None and event.jti is not None:
+                fields |= _ACCESS
+            elif event.kind == "refresh":
+                fields |= _REFRESH
+        elif type(event) is TokenRotated:
+            fields |= _REFRESH
+        elif type(event) is TokenRedeemed:
+            fields |= _REDEEMED
+            if event.expires_at is not None:
+                fields |= _EXPIRY
+    return fields
