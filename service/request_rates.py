@@ -35,7 +35,7 @@ NOBODYS = "*"
 
 
 class RequestRates:
-    """Counts requests, each for one requester, which is returned. What is beyond a rate is refused: `slow_down`."""
+    """Counts requests, each for one requester, which is returned. Raises `slow_down` for a request beyond its rate."""
 
     def __init__(self, registry: Registry, now: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry

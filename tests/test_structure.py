@@ -46,6 +46,18 @@ def test_the_page_names_existing_files() -> None:
         assert named and not missing, page
 
 
+def test_every_module_of_the_service_is_named() -> None:
+    """On the page, or in its room's `__init__.py`."""
+    page = (TOP / "docs/structure.md").read_text()
+    unnamed = [
+        path
+        for path in _files("service")
+        if not path.endswith("__init__.py")
+        and not re.search(rf"\b{Path(path).stem}\b", page + (TOP / _room(path) / "__init__.py").read_text())
+    ]
+    assert not unnamed
+
+
 def test_decisions_are_numbered_without_gaps() -> None:
     """Each file of `docs/adr/` begins with the number in its name."""
     pages = sorted((TOP / "docs/adr").glob("*.md"))

@@ -1,4 +1,5 @@
 """Connections to the broker: which are admitted, with which permissions, and when they end.
 
-Start with `auth_callout`.
+Start with `admission`. `auth_callout` answers the broker, `connection_counts` bounds connections, `token_connections`
+and `disconnect` end them.
 """

@@ -47,10 +47,10 @@ class ConnectOptions(msgspec.Struct):
 class Admitted(NamedTuple):
     """An admitted connection: of a client, or of a named `role`, which then stands in the place of a client.
 
-    `token_connection` is set if an access token opened it. `inboxes` are set for a person's token: the names, below the
-    client's inbox, of those that it may use. Its holder is not the client, since others see the token too, and must not
-    receive the client's replies. If they are empty, the client itself connects, and uses its own inbox. `asserted` is
-    the sequence of the registration that its assertion was checked by; 0 for another proof.
+    `token_connection` is set if an access token opened it. `inboxes` are the names, below the client's inbox, of those
+    that the holder of a person's token may use: others see such a token too, and must not receive the client's replies.
+    They are empty for the client itself, which uses its own inbox. `asserted` is the sequence of the registration by
+    which its assertion was checked; 0 for another proof.
     """
 
     tenant: str

@@ -1,4 +1,4 @@
 """Load, decide, append: the only way in which a family changes.
 
-Start with `families`.
+Start with `families`. `cache` is the state that an append may begin from, `counters` are metrics.
 """

@@ -24,10 +24,9 @@ Key: TypeAlias = tuple[str, str]
 class LoadedFamily(msgspec.Struct, frozen=True, gc=False):
     """A family as of its last commit, at sequence `seq` (0 and no state: it does not exist).
 
-    `digest` is that of the commit's body, and `at` its time. `answered_at` is when its redemption could be answered:
-    when the broker had stored it. It is None where the commit is no redemption, and in the cache; then the answer came
-    no earlier than the decision. `foreign_seq` is the sequence of a foreign message on top of the commit, 0 for none.
-    `size` is the length of the commit's body in bytes.
+    `digest` is that of the commit's body, and `at` its time. `answered_at` is when the broker stored the
+    commit, if that is a redemption; else, and for cached families, None. `foreign_seq` is the sequence of a foreign
+    message on top of the commit, 0 for none. `size` is the length of the commit's body in bytes.
     """
 
     seq: int

@@ -1,7 +1,7 @@
 """Replicas authenticate each other's messages with a MAC, whose key is derived from the keyring.
 
-A replica trusts what another one publishes, and a subject alone does not prove the sender: whoever may name a reply
-subject in the log's account, as our own notary may, can make the broker publish any message of the log there.
+A replica trusts what another one publishes, and a subject alone does not prove the sender: a connection that may name a
+reply subject in the log's account, as our own notary's, can make the broker publish any message of the log there.
 """
 
 import hashlib

@@ -41,7 +41,7 @@ class BlockedSubjects:
     async def newest(self, tenant: str, sub: str, blocked_at: int | None = None) -> BlockState:
         """The person's block state from the log's leader. Raises `Unavailable`.
 
-        Whoever was blocked as of sequence `blocked_at` counts as blocked, even if not any more.
+        A person who was blocked as of sequence `blocked_at` counts as blocked, also after an unblocking.
         """
         head = await self._log.head(aggregate_names.subject(tenant, sub))
         self.apply(tenant, aggregate_names.subject_digest(sub), head)

@@ -1,6 +1,6 @@
 """Device authorizations that wait for a person (RFC 8628 §3.1): a bounded number, for ten minutes, in broker memory.
 
-Whoever knows a public client's name can begin one, so it is not in the log before a person answers it. Then the
+A stranger who knows a public client's name can begin one, so it is not in the log before a person answers it. Then the
 family's first commit holds both, the request and the answer (ADR 0030). If the broker drops one, or loses it in a
 restart, the device receives `expired_token`.
 """

@@ -1,4 +1,4 @@
 """A family's recorded requests, decided once more under another policy. Pure.
 
-Start with `rerun`.
+Start with `rerun`, which decides on each `presentation`.
 """

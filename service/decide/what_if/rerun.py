@@ -41,9 +41,9 @@ VerdictOutcome: TypeAlias = Literal["same", "would_have_lived", "would_have_died
 
 
 class GenerationMap(msgspec.Struct, frozen=True, array_like=True):
-    """Which generation stands for which: for `first` in fact it is `generation`, and `step` more for each one on.
+    """Maps the history's generations `first` to `last` to the rerun's: `first` to `generation`, each next by `step`.
 
-    It holds up to the generation `last`.
+    A `step` of 0 maps all of them to one generation.
     """
 
     first: int
@@ -52,7 +52,7 @@ class GenerationMap(msgspec.Struct, frozen=True, array_like=True):
     step: int = 0
 
     def instead(self, generation: int) -> int:
-        """The generation that stands in the place of this one."""
+        """The rerun's generation for this one of the history."""
         return self.generation + (generation - self.first) * self.step
 
 
