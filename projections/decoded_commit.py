@@ -8,7 +8,7 @@ import msgspec
 from events.aggregates.aggregate_names import AggregateName
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientEvent, ClientSecretIssued
 from events.aggregates.commit import Commit, UnreadableCommit
-from events.aggregates.family import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
+from events.aggregates.family_events import FamilyEvent, TokenIssued, TokenRedeemed, TokenRotated
 from events.aggregates.subject import SubjectEvent
 from events.log import grammar
 from events.log.grammar import Foreign

@@ -8,7 +8,8 @@ soon used again, so the recent ones stay in memory.
 import sqlite3
 from typing import NamedTuple
 
-from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted, GrantAuthorized
+from events.aggregates.family import DEVICE_GRANT
+from events.aggregates.family_events import DeviceAuthorizationStarted, GrantAuthorized
 from projections.decoded_commit import FamilyCommit
 
 FIND = "SELECT seq, coalesce(last_renewal_seq, seq), access_until FROM families WHERE family_id = ? AND tenant = ?"

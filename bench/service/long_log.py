@@ -13,13 +13,13 @@ from typing import Any
 from msgspec.structs import replace
 from nats.aio.client import Client
 
-from events.aggregates import aggregate_names, client, family, family_commit, subject, tenant
+from events.aggregates import aggregate_names, client, family, family_commit, family_events, subject, tenant
 from events.aggregates.commit import VERSION, Codec, Commit, digest
-from events.aggregates.family import (
+from events.aggregates.family import FamilyState
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
     RevocationReason,
@@ -179,7 +179,7 @@ class MadeUpLog:
 
     def _commit(self, one: _Family, events: tuple[FamilyEvent, ...]) -> StoredMessage:
         one.state = family.fold(one.state, events, self.now)
-        place = one.aggregate.revoked if family.revokes(events) else one.aggregate.live
+        place = one.aggregate.revoked if family_events.revokes(events) else one.aggregate.live
         body = self._body(family_commit.codec, one.aggregate.name, one.actor, one.last, events, one.state)
         one.last = digest(body), self._seq
         return StoredMessage(self._seq, place, body)

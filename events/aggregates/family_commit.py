@@ -20,15 +20,13 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from events.aggregates.commit import Codec, Commit, Time, UnreadableCommit, later, read
-from events.aggregates.family import (
-    AccessToken,
+from events.aggregates.family import AccessToken, FamilyCommit, FamilyState
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
-    FamilyCommit,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
     TokenIssued,

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from events.aggregates.family import (
-    MAX_RECORDED_AFTER_END,
-    MAX_REVOKED_TOKENS,
+from events.aggregates.family import MAX_RECORDED_AFTER_END, MAX_REVOKED_TOKENS, FamilyState
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
     TokenIssued,

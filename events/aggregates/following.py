@@ -10,17 +10,15 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    AccessToken,
+from events.aggregates.family import AccessToken, FamilyState, evolve
+from events.aggregates.family_events import (
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
     TokenRotated,
-    evolve,
 )
 from events.aggregates.family_rules import (
     EVENT_RULES,

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, get_args
 
 import msgspec
 
-from events.aggregates import aggregate_names, family
+from events.aggregates import aggregate_names, family_events
 from events.aggregates.aggregate_names import STREAM, TENANT, Aggregate, AggregateName, single, subject_digest
 from events.aggregates.commit import VERSION, Commit, Time, UnreadableCommit, type_of
 from events.aggregates.kinds import FAMILY, KINDS, Kind
@@ -127,7 +127,7 @@ def _unchained(kind: Kind, stored: StoredMessage, commit: Commit[Any, Any] | _En
 
 def belongs_on(events: tuple[Any, ...]) -> str:
     """The last token of the subject of a family's commit with these events."""
-    return "revoked" if family.revokes(events) else "live"
+    return "revoked" if family_events.revokes(events) else "live"
 
 
 def _unreadable(kind: Kind, stored: StoredMessage, error: str) -> str:

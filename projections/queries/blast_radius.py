@@ -4,7 +4,8 @@ import sqlite3
 from datetime import datetime
 from typing import Any
 
-from events.aggregates.family import DEVICE_GRANT, Credential
+from events.aggregates.family import DEVICE_GRANT
+from events.aggregates.family_events import Credential
 from projections.decoded_commit import microseconds, moment
 from projections.queries.query import Answer, QueryContext, known_family
 from projections.queries.requests import FamilyRequest, QueryRefused

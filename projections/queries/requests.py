@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 import msgspec
 
 from events import strict_json
-from events.aggregates.family import RevocationReason
+from events.aggregates.family_events import RevocationReason
 from projections.decoded_commit import microseconds
 
 T = TypeVar("T")

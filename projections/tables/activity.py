@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from events.aggregates.family import (
+from events.aggregates.family_events import (
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,

@@ -2,7 +2,7 @@
 
 from sqlite_utils import Database
 
-from events.aggregates.family import TokenIssued
+from events.aggregates.family_events import TokenIssued
 from projections.decoded_commit import FamilyCommit
 from projections.tables.interned_names import Names
 from projections.write_batch import Rows

@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from sqlite_utils import Database
 
-from events.aggregates.family import (
-    DEVICE_GRANT,
+from events.aggregates.family import DEVICE_GRANT
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,

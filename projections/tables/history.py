@@ -8,7 +8,7 @@ import msgspec
 from sqlite_utils import Database
 
 from events.aggregates.commit import type_of
-from events.aggregates.family import AuthorizationCodeIssued, DeviceAuthorizationStarted
+from events.aggregates.family_events import AuthorizationCodeIssued, DeviceAuthorizationStarted
 from projections.decoded_commit import FamilyCommit, microseconds, moment
 from projections.tables import applied
 from projections.tables.interned_names import Names

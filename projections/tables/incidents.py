@@ -6,7 +6,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from events.aggregates.commit import type_of
-from events.aggregates.family import ForgeryDetected, RevocationReason, TokenReuseDetected
+from events.aggregates.family_events import ForgeryDetected, RevocationReason, TokenReuseDetected
 from projections.decoded_commit import FamilyCommit, moment
 from projections.pagination import PageQuery, RowSource, select_by_reason
 from projections.tables.interned_names import Names

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from events.aggregates.family import FamilyRevoked, TokenRevoked
+from events.aggregates.family_events import FamilyRevoked, TokenRevoked
 from projections.decoded_commit import FamilyCommit, moment
 from projections.pagination import PageQuery, RowSource, select_by_reason
 from projections.tables.interned_names import Names

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from events.aggregates.client import ClientDisabled, ClientEnabled
 from events.aggregates.commit import type_of
-from events.aggregates.family import (
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,

@@ -5,7 +5,8 @@ The number in a `hat_` token is the commit's sequence in the log, so nothing els
 
 from events.aggregates import aggregate_names
 from events.aggregates.commit import Commit, UnreadableCommit
-from events.aggregates.family import AccessToken, FamilyEvent, FamilyState, TokenIssued
+from events.aggregates.family import AccessToken, FamilyState
+from events.aggregates.family_events import FamilyEvent, TokenIssued
 from events.log.grammar import Foreign, read_commit
 from service.access_tokens.issued_token import Exchanged, IssuedToken
 from service.context import Context

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from events.aggregates.family import GrantAuthorized
+from events.aggregates.family_events import GrantAuthorized
 from service.access_tokens.token_response import token_response
 from service.context import Caller
 from service.decide.decision import Decision

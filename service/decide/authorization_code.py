@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from events import base64url
-from events.aggregates.family import (
+from events.aggregates.family import FamilyState
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     Credential,
     FamilyRevoked,
-    FamilyState,
     GrantAuthorized,
     Retry,
     TokenRedeemed,

@@ -6,7 +6,8 @@ import msgspec
 
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEvent, ClientState
 from events.aggregates.commit import type_of
-from events.aggregates.family import FamilyRevoked, FamilyState, RevocationReason, is_of_a_person
+from events.aggregates.family import FamilyState, is_of_a_person
+from events.aggregates.family_events import FamilyRevoked, RevocationReason
 from events.aggregates.settings import Policy
 from events.aggregates.subject import (
     ConsentWithdrawn,

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple, TypeAlias
 
-from events.aggregates.family import AccessToken, FamilyEvent
+from events.aggregates.family import AccessToken
+from events.aggregates.family_events import FamilyEvent
 from service.errors import OAuthError
 
 

@@ -3,14 +3,8 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.aggregates.family import (
-    DEVICE_GRANT,
-    DeviceAuthorizationDenied,
-    DeviceAuthorizationStarted,
-    FamilyState,
-    GrantAuthorized,
-    fold,
-)
+from events.aggregates.family import DEVICE_GRANT, FamilyState, fold
+from events.aggregates.family_events import DeviceAuthorizationDenied, DeviceAuthorizationStarted, GrantAuthorized
 from service.decide.decision import Decision, Done, Refused, invalid_grant
 from service.decide.policy import Rules
 from service.decide.scope import narrow, narrow_resources

@@ -3,14 +3,8 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.aggregates.family import (
-    CLIENT_GRANT,
-    AccessToken,
-    FamilyEvent,
-    FamilyState,
-    GrantAuthorized,
-    TokenIssued,
-)
+from events.aggregates.family import CLIENT_GRANT, AccessToken, FamilyState
+from events.aggregates.family_events import FamilyEvent, GrantAuthorized, TokenIssued
 from service.decide.access_token_lifetime import access_expiry
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.policy import Rules

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    MAX_RECORDED_AFTER_END,
+from events.aggregates.family import MAX_RECORDED_AFTER_END, FamilyState
+from events.aggregates.family_events import (
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     Retry,
     TokenRedeemed,

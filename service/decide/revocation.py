@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from events.aggregates.family import MAX_REVOKED_TOKENS, FamilyRevoked, FamilyState, RevocationReason, TokenRevoked
+from events.aggregates.family import MAX_REVOKED_TOKENS, FamilyState
+from events.aggregates.family_events import FamilyRevoked, RevocationReason, TokenRevoked
 from service.decide.access_token_claims import PresentedAccessToken, is_revoked, matches
 from service.decide.decision import Decision, Done, Refused
 from service.decide.refresh_token import forged

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from events.aggregates.family import AccessToken, FamilyState, TokenIssued
+from events.aggregates.family import AccessToken, FamilyState
+from events.aggregates.family_events import TokenIssued
 from service.decide.access_token_claims import PresentedAccessToken, is_revoked, matches
 from service.decide.access_token_lifetime import access_expiry
 from service.decide.decision import Decision, Granted, Refused

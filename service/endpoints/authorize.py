@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from events.aggregates.family import DeviceAuthorizationStarted, GrantAuthorized
+from events.aggregates.family_events import DeviceAuthorizationStarted, GrantAuthorized
 from service import clock
 from service.context import Caller, Context
 from service.decide.authorization_code import CODE_SECONDS, Authorize, authorize

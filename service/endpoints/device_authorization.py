@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import msgspec
 
-from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted
+from events.aggregates.family import DEVICE_GRANT
+from events.aggregates.family_events import DeviceAuthorizationStarted
 from service import clock
 from service.context import Context
 from service.decide.device_authorization import DEVICE_CODE_SECONDS, INTERVAL_SECONDS

@@ -5,7 +5,7 @@ A first-party login works by this endpoint: there is no password grant (RFC 9700
 
 import msgspec
 
-from events.aggregates.family import GrantAuthorized
+from events.aggregates.family_events import GrantAuthorized
 from service.access_tokens.open_family import open_family
 from service.context import Context
 from service.decide.scope import REGISTERED, audience_of, narrow

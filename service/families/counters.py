@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import assert_never, get_args
 
-from events.aggregates.family import (
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     Credential,
     DeviceAuthorizationDenied,

@@ -7,8 +7,9 @@ from typing import NamedTuple, TypeAlias
 
 from events.aggregates import aggregate_names
 from events.aggregates.commit import VERSION, Commit, digest
-from events.aggregates.family import FamilyRevoked, FamilyState, fold, is_of_a_person, revokes
+from events.aggregates.family import FamilyState, fold, is_of_a_person
 from events.aggregates.family_commit import codec
+from events.aggregates.family_events import FamilyRevoked, revokes
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
 from events.log.jetstream_api import Unavailable

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from events.aggregates.aggregate_names import Aggregate
-from events.aggregates.family import DeviceAuthorizationStarted, FamilyState, fold
+from events.aggregates.family import FamilyState, fold
+from events.aggregates.family_events import DeviceAuthorizationStarted
 from events.bus.connection import Connection
 from events.jetstream.memory_stream import MemoryStream
 from events.log.appender import Conflict

@@ -7,7 +7,7 @@ authorization code is presented twice, and three refresh tokens are stolen.
 import random
 from datetime import datetime, timedelta
 
-from events.aggregates.family import (
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     FamilyRevoked,
     GrantAuthorized,

@@ -38,7 +38,7 @@ GROUPS = (
     Group("what_if", ("service/decide/what_if/rerun.py",), ("tests/service/decide/what_if/test_rerun.py",)),
     Group(
         "family",
-        ("events/aggregates/family.py", "events/aggregates/family_commit.py"),
+        ("events/aggregates/family.py", "events/aggregates/family_events.py", "events/aggregates/family_commit.py"),
         (
             "tests/events/aggregates/test_family.py",
             "tests/events/aggregates/test_family_commit.py",

@@ -6,11 +6,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from events.aggregates import aggregate_names, client, family, family_commit
+from events.aggregates import aggregate_names, client, family, family_commit, family_events
 from events.aggregates import subject as person
 from events.aggregates.commit import Codec, Commit, digest
-from events.aggregates.family import (
-    DEVICE_GRANT,
+from events.aggregates.family import DEVICE_GRANT
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
@@ -98,7 +98,7 @@ class LogMaker:
         aggregate = f"tokens.{tenant}.family.{family_id}"
         before = self._last[aggregate][1] if aggregate in self._last else None
         state = family.fold(before, events, self.now)
-        subject = f"{aggregate}.{'revoked' if family.revokes(events) else 'live'}"
+        subject = f"{aggregate}.{'revoked' if family_events.revokes(events) else 'live'}"
         self._append(aggregate, subject, family_commit.codec, actor, events, state)
 
     def configure_client(self, client_id: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from events.aggregates.family import TokenRedeemed, TokenRotated
+from events.aggregates.family_events import TokenRedeemed, TokenRotated
 from events.log.stored_message import StoredMessage
 from projections.decoded_commit import microseconds
 from projections.read_model import PART, Halted, ReadModel, UnusableReadModel, open_for_queries

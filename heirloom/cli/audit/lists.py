@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from events.aggregates.family import RevocationReason
+from events.aggregates.family_events import RevocationReason
 from heirloom.cli.audit.audit_query import listed, query, query_once, send_query, show
 from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.audit.family_tree import print_picture

@@ -8,11 +8,11 @@ the newest token of a family that had ended, and any token that another client p
 
 from typing import NamedTuple, assert_never
 
-from events.aggregates.family import (
+from events.aggregates.family import FamilyCommit
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
-    FamilyCommit,
     FamilyRevoked,
     ForgeryDetected,
     GrantAuthorized,

@@ -21,15 +21,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    FamilyCommit,
-    FamilyEvent,
-    FamilyRevoked,
-    FamilyState,
-    TokenIssued,
-    TokenRedeemed,
-    fold,
-)
+from events.aggregates.family import FamilyCommit, FamilyState, fold
+from events.aggregates.family_events import FamilyEvent, FamilyRevoked, TokenIssued, TokenRedeemed
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.issue import First, access_token, first_tokens

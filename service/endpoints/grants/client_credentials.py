@@ -1,6 +1,7 @@
 """`client_credentials`: a token for the client itself (RFC 6749 §4.4). Never a refresh token (§4.4.3)."""
 
-from events.aggregates.family import CLIENT_GRANT, GrantAuthorized
+from events.aggregates.family import CLIENT_GRANT
+from events.aggregates.family_events import GrantAuthorized
 from service.access_tokens.open_family import open_family
 from service.context import Caller
 from service.decide.scope import OFFLINE_ACCESS, OPENID, REGISTERED, audience_of, narrow

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from events.aggregates.family import Retry
+from events.aggregates.family_events import Retry
 from service.endpoints.grants.token_request import TokenRequest
 from service.keys.mac_tokens import short_digest
 from service.request import Request, idempotency_key

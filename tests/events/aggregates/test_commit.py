@@ -3,7 +3,7 @@
 import msgspec
 
 from events.aggregates.commit import type_of
-from events.aggregates.family import FamilyRevoked
+from events.aggregates.family_events import FamilyRevoked
 
 
 class Renamed(msgspec.Struct, frozen=True, tag_field="type", tag="TokenRotated"):

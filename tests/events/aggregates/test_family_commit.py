@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit, UnreadableCommit, later
-from events.aggregates.family import FamilyEvent, FamilyState, TokenIssued, TokenRevoked, TokenRotated, fold
+from events.aggregates.family import FamilyState, fold
 from events.aggregates.family_commit import codec
+from events.aggregates.family_events import FamilyEvent, TokenIssued, TokenRevoked, TokenRotated
 from events.aggregates.kinds import FAMILY
 from events.verification.chain import BadCommit, LastCommit, check
 from tests.events.aggregates.test_following import AT, CHANGES, LATER, PLAIN, STATE

@@ -13,23 +13,25 @@ from events.aggregates.family import (
     MAX_RECORDED_AFTER_END,
     MAX_REVOKED_TOKENS,
     AccessToken,
-    AuthorizationCodeIssued,
     Code,
     Device,
+    FamilyState,
+    Revocation,
+    fold,
+)
+from events.aggregates.family_events import (
+    AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
-    Revocation,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
     TokenRevoked,
     TokenRotated,
-    fold,
 )
 from tests.events.verification.test_impossible_histories import END, OPENED, SCOPE, access
 from tests.projections.logs import AUDIENCE, START

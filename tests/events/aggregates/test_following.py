@@ -8,20 +8,16 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates import following
-from events.aggregates.family import (
-    AccessToken,
-    Code,
+from events.aggregates.family import AccessToken, Code, FamilyState, Revocation, fold
+from events.aggregates.family_events import (
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     Retry,
-    Revocation,
     RevocationReason,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
     TokenRotated,
-    fold,
 )
 from events.aggregates.following import (
     REFRESHES,

@@ -9,14 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.commit import Commit, digest
-from events.aggregates.family import (
-    DEVICE_GRANT,
+from events.aggregates.family import DEVICE_GRANT, FamilyState, evolve
+from events.aggregates.family_commit import codec
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
     TokenIssued,
@@ -24,10 +24,8 @@ from events.aggregates.family import (
     TokenReuseDetected,
     TokenRevoked,
     TokenRotated,
-    evolve,
     revokes,
 )
-from events.aggregates.family_commit import codec
 from events.log.stored_message import StoredMessage
 from events.verification.verifier import Report, Verifier
 from tests.projections.logs import AUDIENCE, START

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import FamilyRevoked, ForgeryDetected, TokenRevoked
+from events.aggregates.family_events import FamilyRevoked, ForgeryDetected, TokenRevoked
 from events.aggregates.subject import ConsentWithdrawn
 from tests.projections.logs import START, LogMaker, access_token, granted, refresh_token
 from tests.projections.queries.local_audit import OpenAudit

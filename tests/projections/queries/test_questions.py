@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from events.aggregates.family import (
-    DEVICE_GRANT,
+from events.aggregates.family import DEVICE_GRANT
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     Credential,
     DeviceAuthorizationDenied,

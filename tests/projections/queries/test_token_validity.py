@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.aggregates.family import AuthorizationCodeIssued, FamilyRevoked, TokenRedeemed
+from events.aggregates.family_events import AuthorizationCodeIssued, FamilyRevoked, TokenRedeemed
 from events.token_format import TokenKind
 from projections.queries.token_parser import NoToken, claim_of
 from service.keys.keyring import Keyring

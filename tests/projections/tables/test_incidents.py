@@ -2,7 +2,7 @@
 
 import pytest
 
-from events.aggregates.family import Credential, ForgeryDetected, TokenReuseDetected
+from events.aggregates.family_events import Credential, ForgeryDetected, TokenReuseDetected
 from projections.tables.incidents import reason_of
 
 

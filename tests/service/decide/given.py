@@ -6,7 +6,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit
-from events.aggregates.family import FamilyCommit, FamilyEvent, FamilyState, GrantAuthorized, Retry, TokenIssued, fold
+from events.aggregates.family import FamilyCommit, FamilyState, fold
+from events.aggregates.family_events import FamilyEvent, GrantAuthorized, Retry, TokenIssued
 from service.decide.access_token_claims import AccessTokenClaims, Actor, PresentedAccessToken
 from service.decide.authorization_code import RedeemCode, RedeemDeviceCode, s256
 from service.decide.device_authorization import AnswerDevice

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, TokenIssued, TokenRevoked
+from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyRevoked, TokenIssued, TokenRevoked
 from service.decide.access_token_claims import AccessTokenClaims, PresentedAccessToken, is_revoked, matches
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.revocation import RevokeAccessToken, revoke_access_token

@@ -6,20 +6,17 @@ from typing import Any, Literal
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    DEVICE_GRANT,
-    AccessToken,
+from events.aggregates.family import DEVICE_GRANT, AccessToken, FamilyState, fold
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationDenied,
     DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     GrantAuthorized,
     Retry,
     TokenRedeemed,
     TokenReuseDetected,
-    fold,
 )
 from service.decide.authorization_code import (
     CODE_SECONDS,

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.client import ClientConfigured, ClientDisabled, ClientEnabled, ClientSecretIssued, ClientState
-from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, GrantAuthorized, RevocationReason
+from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyRevoked, GrantAuthorized, RevocationReason
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.aggregates.subject import (
     ConsentWithdrawn,

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import MAX_RECORDED_AFTER_END, FamilyRevoked, ForgeryDetected, TokenIssued
+from events.aggregates.family import MAX_RECORDED_AFTER_END
+from events.aggregates.family_events import FamilyRevoked, ForgeryDetected, TokenIssued
 from service.decide.authorization_code import expired
 from service.decide.decision import Decision, Done, Refused, blocked, invalid_grant, key_used_otherwise
 from service.decide.refresh_token import forged, is_accepted

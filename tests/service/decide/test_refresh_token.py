@@ -7,13 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    CLIENT_GRANT,
-    MAX_RECORDED_AFTER_END,
-    MAX_REVOKED_TOKENS,
+from events.aggregates.family import CLIENT_GRANT, MAX_RECORDED_AFTER_END, MAX_REVOKED_TOKENS, FamilyState, fold
+from events.aggregates.family_events import (
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     Retry,
     TokenIssued,
@@ -21,7 +18,6 @@ from events.aggregates.family import (
     TokenReuseDetected,
     TokenRevoked,
     TokenRotated,
-    fold,
 )
 from service.decide.decision import Decision, Done, Granted, Refused
 from service.decide.issue import issue

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import GrantAuthorized, TokenIssued
+from events.aggregates.family_events import GrantAuthorized, TokenIssued
 from service.decide.decision import Granted, Refused
 from service.decide.policy import ANY
 from service.decide.scope import audience_of, check_audience, narrow_resources, still

@@ -5,20 +5,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    CLIENT_GRANT,
-    AccessToken,
+from events.aggregates.family import CLIENT_GRANT, AccessToken, FamilyState, fold
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     ForgeryDetected,
     GrantAuthorized,
     TokenIssued,
     TokenRedeemed,
     TokenReuseDetected,
     TokenRotated,
-    fold,
 )
 from service.decide.authorization_code import Authorize, authorize, redeem_code
 from service.decide.decision import Decision, Done, Granted, Refused

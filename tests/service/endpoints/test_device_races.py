@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from events.aggregates.aggregate_names import family
 from events.aggregates.client import ClientState
 from events.aggregates.commit import type_of
-from events.aggregates.family import DEVICE_GRANT, DeviceAuthorizationStarted
+from events.aggregates.family import DEVICE_GRANT
 from events.aggregates.family_commit import codec
+from events.aggregates.family_events import DeviceAuthorizationStarted
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

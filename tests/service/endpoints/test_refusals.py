@@ -9,15 +9,13 @@ import msgspec
 import pytest
 
 from events.aggregates.client import ClientState
-from events.aggregates.family import (
-    DEVICE_GRANT,
+from events.aggregates.family import DEVICE_GRANT, FamilyState, fold
+from events.aggregates.family_events import (
     AuthorizationCodeIssued,
     DeviceAuthorizationStarted,
     FamilyEvent,
     FamilyRevoked,
-    FamilyState,
     GrantAuthorized,
-    fold,
 )
 from events.aggregates.settings import ClientSettings, TenantSettings
 from events.fairness.token_buckets import Buckets

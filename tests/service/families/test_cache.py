@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit, digest
-from events.aggregates.family import AccessToken, Code, Device, FamilyState, Retry, Revocation, TokenRedeemed
+from events.aggregates.family import AccessToken, Code, Device, FamilyState, Revocation
 from events.aggregates.family_commit import codec
+from events.aggregates.family_events import Retry, TokenRedeemed
 from service.families.cache import MIN_BYTES, FamilyCache, Key, LoadedFamily
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)

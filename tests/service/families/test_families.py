@@ -11,7 +11,7 @@ from events.aggregates import aggregate_names
 from events.aggregates import subject as person
 from events.aggregates.aggregate_names import Aggregate
 from events.aggregates.commit import digest
-from events.aggregates.family import DeviceAuthorizationStarted, FamilyRevoked, TokenReuseDetected
+from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyRevoked, TokenReuseDetected
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream

@@ -7,14 +7,9 @@ import pytest
 
 from events.aggregates import aggregate_names
 from events.aggregates.aggregate_names import Aggregate
-from events.aggregates.family import (
-    DeviceAuthorizationStarted,
-    FamilyEvent,
-    FamilyRevoked,
-    FamilyState,
-    GrantAuthorized,
-)
+from events.aggregates.family import FamilyState
 from events.aggregates.family_commit import codec
+from events.aggregates.family_events import DeviceAuthorizationStarted, FamilyEvent, FamilyRevoked, GrantAuthorized
 from events.fairness.token_buckets import Buckets
 from events.log.appender import Conflict
 from events.log.log import NOTHING, Head, Log

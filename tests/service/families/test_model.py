@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from events.aggregates.commit import type_of
-from events.aggregates.family import AccessToken, FamilyState, Retry, fold
+from events.aggregates.family import AccessToken, FamilyState, fold
+from events.aggregates.family_events import Retry
 from events.aggregates.following import fold_and_check
 from service.decide.decision import Decision, Granted, Refused
 from service.decide.issue import issue

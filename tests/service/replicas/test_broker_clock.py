@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from events.aggregates.family import TokenRevoked, fold
+from events.aggregates.family import fold
+from events.aggregates.family_events import TokenRevoked
 from events.bus.connection import Connection
 from events.log import stream
 from service import clock

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import DeviceAuthorizationStarted
+from events.aggregates.family_events import DeviceAuthorizationStarted
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log.jetstream_api import Unavailable

@@ -3,15 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    FamilyCommit,
-    FamilyRevoked,
-    FamilyState,
-    ForgeryDetected,
-    TokenIssued,
-    TokenRedeemed,
-    fold,
-)
+from events.aggregates.family import FamilyCommit, FamilyState, fold
+from events.aggregates.family_events import FamilyRevoked, ForgeryDetected, TokenIssued, TokenRedeemed
 from service.decide.decision import Decision
 from service.decide.refresh_token import Redeem, redeem
 from service.decide.revocation import Revoke, revoke

@@ -8,18 +8,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from events.aggregates.family import (
-    FamilyCommit,
-    FamilyRevoked,
-    FamilyState,
-    GrantAuthorized,
-    Retry,
-    Revocation,
-    TokenRedeemed,
-    TokenReuseDetected,
-    fold,
-)
+from events.aggregates.family import FamilyCommit, FamilyState, Revocation, fold
 from events.aggregates.family_commit import codec
+from events.aggregates.family_events import FamilyRevoked, GrantAuthorized, Retry, TokenRedeemed, TokenReuseDetected
 from service.decide.authorization_code import Authorize, authorize, redeem_code
 from service.decide.cut_off import CutOff, cut_off
 from service.decide.decision import Decision, Granted
