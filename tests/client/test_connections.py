@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from heirloom_client import Client
 from heirloom_client.connections import Connections
 from heirloom_client.credentials import by_secret
 from tests.broker import Broker, broker
+from tests.security.test_tls import authority
 from tests.system.service import running
 from tests.system.workspace import Workspace
 
@@ -127,6 +129,19 @@ async def test_the_service_comes_back(tmp_path: Path) -> None:
             await asyncio.to_thread(service.start)
             assert await waiting
             assert await oauth.refresh(str(tokens.refresh_token))
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """Under a context of one's own; a broker that it does not vouch for is not reached, and is shown no secret."""
+    trusted = authority(tmp_path)
+    certificate, key = trusted.sign("broker")
+    with running(tmp_path / "data", "--tls-cert", str(certificate), "--tls-key", str(key)) as service:
+        url = (await service.url()).replace("nats://", "tls://")
+        context = ssl.create_default_context(cafile=str(trusted.certificate))
+        async with Client.connect(url, tenant="acme", client_id="web", tls=context) as oauth:
+            assert (await oauth.issue("alice", "read")).access_token
+        with pytest.raises(heirloom_client.Unavailable):
+            await Client.connect(url, tenant="acme", client_id="web", timeout=1).metadata()
 
 
 async def test_one_connection_at_a_time(tmp_path: Path) -> None:
