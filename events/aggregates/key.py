@@ -5,7 +5,6 @@ The log contains a signing key's public half, so that an auditor can verify toke
 (`mac-<secret>`) has none.
 """
 
-from collections.abc import Callable
 from typing import Literal, TypeAlias, assert_never
 
 import msgspec
@@ -52,7 +51,6 @@ class KeyState(msgspec.Struct, frozen=True):
     status: Literal["next", "active", "retired"] = "next"
 
 
-Decide: TypeAlias = Callable[[KeyState | None], tuple[KeyEvent, ...]]
 KeyCommit: TypeAlias = Commit[KeyEvent, KeyState]
 codec: Codec[KeyEvent, KeyState] = Codec(KeyCommit)
 

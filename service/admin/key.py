@@ -18,6 +18,7 @@ from service.context import AdminContext
 from service.errors import OAuthError
 from service.keys.keyring import KeyringError
 from service.keys.signing_key import SigningKey
+from service.registry.change_aggregate import DecideChange
 from service.registry.tenant import Tenant, TenantKey
 from service.request import decode
 
@@ -132,5 +133,5 @@ async def _mint_under(context: AdminContext, tenant: Tenant, secret: int) -> Sto
     return await _change(context, tenant, f"mac-{secret}", decide)
 
 
-async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: key_events.Decide) -> StoredMessage:
+async def _change(context: AdminContext, tenant: Tenant, kid: str, decide: DecideChange) -> StoredMessage:
     return (await change_and_apply(context, aggregate_names.key(tenant.name, kid), decide)).stored

@@ -99,7 +99,7 @@ class Families:
             state = fold(loaded.state, decision.events, now)
             person = await self._person(tenant, loaded.state, state, loaded.seq)
             if person is not None and person.blocked:
-                decision = _refused(decision, loaded.state, state)
+                decision = _refused_for_blocked(decision, loaded.state, state)
                 if not decision.events:
                     return CommittedDecision(family_id, decision.outcome, loaded.state, 0)
                 state = fold(loaded.state, decision.events, now)
@@ -154,7 +154,7 @@ def _approves(before: FamilyState | None, after: FamilyState) -> bool:
     return approved and (before is None or not before.sub)
 
 
-def _refused(decision: Decision, before: FamilyState | None, after: FamilyState) -> Decision:
+def _refused_for_blocked(decision: Decision, before: FamilyState | None, after: FamilyState) -> Decision:
     """What a decision for a blocked person becomes: a refusal that appends nothing.
 
     But an approval's device must not wait any longer: in place of the approval, its family is revoked.

@@ -16,7 +16,7 @@ from events.log.stored_message import StoredMessage
 from service import clock
 from service.keys.mac_tokens import new_id
 
-Decide: TypeAlias = Callable[[Any], tuple[msgspec.Struct, ...]]
+DecideChange: TypeAlias = Callable[[Any], tuple[msgspec.Struct, ...]]
 """Returns the events for an aggregate's state; the state of an aggregate that does not exist is None."""
 Guard: TypeAlias = Callable[[], Awaitable[tuple[str, int]]]
 """Returns a subject filter that includes the aggregate, and the filter's last sequence."""
@@ -34,7 +34,7 @@ class Written(NamedTuple):
     changed: bool
 
 
-async def change(log: Log, aggregate: Aggregate, decide: Decide, guard: Guard | None = None) -> Written:
+async def change(log: Log, aggregate: Aggregate, decide: DecideChange, guard: Guard | None = None) -> Written:
     """Append the events that `decide` returns for the aggregate's state; append nothing if it returns none.
 
     `guard` is called before each attempt. Its sequence must still be the filter's last one when the commit is stored.
