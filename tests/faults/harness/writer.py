@@ -1,4 +1,4 @@
-"""A writer of the read model that dies between the checkpoint and its rows, once a file orders it."""
+"""A writer of the read model that dies between its progress and its rows, once a file orders it."""
 
 import os
 from pathlib import Path

@@ -24,14 +24,14 @@ def double_apply() -> None:
         apply(self, commits)
 
     def move(connection: sqlite3.Connection, _applied: int, last: StoredMessage) -> None:
-        connection.execute("UPDATE checkpoint SET seq = ?, body = ?", (last.seq, digest(last.body)))
+        connection.execute("UPDATE applied SET seq = ?, body = ?", (last.seq, digest(last.body)))
 
     put(ReadModel, "apply", twice)
     put(applied, "move", move)
 
 
 def checkpoint_in_its_own_transaction() -> None:
-    """The checkpoint is committed before its rows."""
+    """The progress is committed before its rows."""
     move = applied.move
 
     def apart(connection: sqlite3.Connection, *arguments: Any) -> None:
