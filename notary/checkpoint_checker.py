@@ -64,16 +64,16 @@ class CheckpointChecker:
         if kept is not None and kept.size == self.state.tree.size:
             self._compare(kept)
 
-    def read(self, commits: Sequence[StoredMessage]) -> None:
+    def read(self, messages: Sequence[StoredMessage]) -> None:
         """Read the next messages of the log."""
-        if self._kept is not None and 0 < (rest := self._kept.size - self.state.tree.size) < len(commits):
-            self.read(commits[:rest])
-            commits = commits[rest:]
-        for place, stored in enumerate(commits, self.state.tree.size + 1):
+        if self._kept is not None and 0 < (rest := self._kept.size - self.state.tree.size) < len(messages):
+            self.read(messages[:rest])
+            messages = messages[rest:]
+        for place, stored in enumerate(messages, self.state.tree.size + 1):
             if stored.seq != place:
                 self._contradict(Contradiction(place, place, f"missing; the stream goes on at {stored.seq}"))
                 break
-        leaves = [leaf_hash(stored.body) for stored in commits]
+        leaves = [leaf_hash(stored.body) for stored in messages]
         self.state.tree = self.state.tree.add(*leaves)
         self.state.last_leaf = leaves[-1] if leaves else self.state.last_leaf
         if self._kept is not None and self._kept.size == self.state.tree.size and leaves:

@@ -93,10 +93,10 @@ class LogVerifier:
             foreign=report.foreign + seen.foreign,
         )
 
-    def _read(self, commits: Sequence[StoredMessage]) -> None:
-        for stored in commits:
+    def _read(self, messages: Sequence[StoredMessage]) -> None:
+        for stored in messages:
             self._commits.check(stored)
-        self._checker.read(commits)
+        self._checker.read(messages)
 
 
 def interrupted(path: Path) -> VerificationProgress:

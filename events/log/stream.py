@@ -26,7 +26,7 @@ COMPRESSED_BEFORE = (
 
 
 class WeakStream(Exception):
-    """The stream exists, and some of its settings are weaker than required; `differences` lists them."""
+    """The stream exists, and some of its settings are weaker than required; its `differences` lists them."""
 
     def __init__(self, differences: list[str], stream: str = STREAM) -> None:
         super().__init__(
