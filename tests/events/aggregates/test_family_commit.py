@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from events.aggregates.commit import VERSION, Commit, UnreadableCommit, later
 from events.aggregates.family import FamilyState, fold
-from events.aggregates.family_commit import codec
+from events.aggregates.family_commit import FamilyCodec, codec
 from events.aggregates.family_events import FamilyEvent, TokenIssued, TokenRevoked, TokenRotated
 from events.aggregates.kinds import FAMILY
 from events.verification.chain import BadCommit, LastCommit, check
-from tests.events.aggregates.test_following import AT, CHANGES, LATER, PLAIN, STATE
-from tests.events.verification.test_impossible_histories import SCOPE
+from tests.events.aggregates.test_following import AT, CHANGES, LATER, PLAIN, SOON, STATE
+from tests.events.verification.test_impossible_histories import OPENED, SCOPE, used
 from tests.projections.logs import START
 
 ID_TOKEN = TokenIssued("id", "openid", ("web",), AT + timedelta(minutes=5), jti="1")
@@ -44,6 +44,45 @@ def test_any_commit_is_read_as_it_was_before_it_was_written() -> None:
     assert read > 1000
 
 
+@pytest.mark.parametrize(
+    ("state", "events"),
+    [
+        (None, OPENED),
+        (None, (*OPENED[:2], PLAIN[0], replace(OPENED[2], expires_at=LATER))),
+        (STATE, (used(SOON), PLAIN[2])),
+        (STATE, (used(SOON, SOON), PLAIN[2])),
+        (STATE, PLAIN),
+        (STATE, (replace(PLAIN[2], client_id="orders"),)),
+    ],
+    ids=["opened", "opened and redeemed", "reused", "reused, and the end is nearer", "rotated", "exchanged"],
+)
+def test_every_kind_of_commit_is_read_whole(state: FamilyState | None, events: tuple[FamilyEvent, ...]) -> None:
+    """By its own state as by the state before it, and what its events set is in the body once."""
+    after = fold(state, events, AT)
+    name = "tokens.acme.family.f" if state is None else None
+    whole: Any = Commit(VERSION, "1", AT, "operator", None, 0, events, after, name)
+    body = codec.encode(whole)
+    assert codec.decode(body) == whole
+    unfolded = FAMILY.decode_unfolded(body)
+    assert codec.whole_events(unfolded, state) == events
+    rest = codec.without_events(after, events)
+    assert msgspec.json.encode(rest) == bytes(unfolded.state)
+    assert rest.access == (None if events[-1].client_id is None else after.access)  # type: ignore[union-attr]
+
+
+def test_an_expiry_that_a_redemption_sets_is_written_once() -> None:
+    """By the policy `reuse` the generation stays, and is in the state."""
+    body = codec.encode(commit((used(SOON), PLAIN[2])))
+    assert body.count(b'"expires_at"') == 1 and b'"generation":0,"key":1' in body
+
+
+def test_a_codec_knows_the_types_of_what_it_encodes() -> None:
+    """Those of whole commits, and that of the events as they are written."""
+    other, whole = FamilyCodec(), commit(PLAIN)
+    assert other.decode(other.encode(whole)) == whole
+    assert (other.event, other.state, other.written_event) == (FamilyEvent, FamilyState, codec.written_event)
+
+
 def test_a_refresh_is_short() -> None:
     """What the commit's id and time, the grant and the redemption determine is left out, and nothing is there twice."""
     token = replace(PLAIN[2], scope=SCOPE)
@@ -66,6 +105,9 @@ def test_what_is_not_as_usual_is_written() -> None:
     token = TokenIssued("access", "read", ("b",), AT + timedelta(seconds=1.5), jti="2", client_id="orders")
     *_, one, other = msgspec.json.decode(codec.encode(commit((PLAIN[0], rotation, token), state=None)))["events"]
     assert one == {"type": "TokenRotated", "expires_in": "P1D", "key": 1, "from_generation": 1, "to_generation": 3}
+    for start, end in ((1, 3), (1, 2), (0, 3), (0, 1)):
+        body = codec.encode(commit((PLAIN[0], replace(rotation, from_generation=start, to_generation=end)), state=None))
+        assert codec.decode(body).events[1] == TokenRotated(start, end, rotation.expires_at, 1)
     assert other == {
         "type": "TokenIssued",
         "expires_in": "PT1.5S",
