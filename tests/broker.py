@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from heirloom.broker.nats_server import free_port
+
 BINARY = Path(sys.executable).with_name("nats-server")
 PATIENCE_SECONDS = 15.0
 
@@ -18,7 +20,7 @@ class Broker:
 
     def __init__(self, directory: Path, *, sync_always: bool = False) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._port = _free_port()
+        self._port = free_port()
         self._output = directory / "nats-server.log"
         self._configuration = directory / "nats-server.conf"
         sync = "sync_interval: always" if sync_always else ""
@@ -84,10 +86,3 @@ def broker(directory: Path, *, sync_always: bool = False) -> Iterator[Broker]:
         yield server
     finally:
         server.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

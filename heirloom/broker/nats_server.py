@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +21,9 @@ HOST = "127.0.0.1"
 MAX_CONTROL_LINE = 16 << 10
 """Bytes. A client sends its proof, up to 8 KiB (`service.connections.admission.MAX_PROOF_CHARACTERS`), in one line."""
 
+QUIET_PORTS = range(10_000, 32_000)
+"""Systems give the higher ones to outgoing connections (Linux from 32768, others from 49152)."""
+
 STOP_SECONDS = 60
 """How long a broker may take to end, and to write its index of the log: one that is killed reads a large log anew."""
 
@@ -35,11 +39,10 @@ def binary() -> str:
 
 
 def free_port() -> int:
-    """A free port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port of the loopback interface, which no outgoing connection can take before the broker does."""
+    while not is_free(port := secrets.choice(QUIET_PORTS)):
+        pass
+    return port
 
 
 def free_ports(count: int) -> list[int]:

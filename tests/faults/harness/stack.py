@@ -15,7 +15,7 @@ import msgspec
 from events.bus.connect import connect
 from events.bus.connection import Connection
 from heirloom.broker import credentials
-from heirloom.broker.nats_server import is_free
+from heirloom.broker.nats_server import QUIET_PORTS, is_free
 from heirloom.broker.roles import inbox
 from heirloom.data_directory import node_names
 from tests.faults.harness.orders import Orders
@@ -116,13 +116,9 @@ def _environment(pid: int) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
 
 
-QUIET = (20_000, 32_000)
-"""Ports that the system does not use for outgoing connections (ip_local_port_range)."""
-
-
 def _free_ports(count: int) -> int:
     """The first of that many consecutive free ports."""
     while True:
-        first = random.SystemRandom().randrange(*QUIET)  # not from the seed, which other runs may share
+        first = random.SystemRandom().choice(QUIET_PORTS)  # not from the seed, which other runs may share
         if all(is_free(first + number) for number in range(count)):
             return first
