@@ -54,13 +54,15 @@ class Record(Hidden, frozen=True):
     """A family: its newest refresh token, the access tokens that live, and the secret that keys are derived from.
 
     `pending` is a request that was or will be sent with this refresh token; `uses` counts how often the same refresh
-    token was redeemed (only a client that does not rotate does so twice); `origin` is a digest of the family's first.
+    token was redeemed (only a client that does not rotate does so twice); `redeemed_at` is when the one before was, in
+    seconds since 1970; `origin` is a digest of the family's first.
     """
 
     secret: str
     origin: str
     refresh_token: str
     uses: int = 0
+    redeemed_at: float = 0.0
     pending: Target | None = None
     access: dict[str, Access] = msgspec.field(default_factory=dict)
     v: int = VERSION
@@ -118,4 +120,6 @@ def after(current: Record, presented: Record, asked: Target, tokens: Tokens, now
         return msgspec.structs.replace(current, access=alive)
     successor = tokens.refresh_token or presented.refresh_token
     uses = presented.uses + 1 if successor == presented.refresh_token else 0
-    return msgspec.structs.replace(current, refresh_token=successor, uses=uses, pending=None, access=alive)
+    return msgspec.structs.replace(
+        current, refresh_token=successor, uses=uses, redeemed_at=now, pending=None, access=alive
+    )

@@ -16,6 +16,8 @@ from heirloom_client.stores.store import Store, Stored
 from heirloom_client.tokens import Hidden, Tokens
 
 PAUSE_SECONDS = 0.05
+SETTLE_SECONDS = 0.2
+"""Between two redemptions: a copy of the first that is still on its way would look like a theft after the second."""
 ENOUGH_REDEMPTIONS = 2
 """The first may repeat one whose answer was lost, and get an access token that is old already."""
 
@@ -93,6 +95,10 @@ class Refresher:
         record = stored.record
         if record.generation == attempt.refused:
             raise InvalidGrant("the family has ended: log in again", status=400)
+        left = record.redeemed_at + SETTLE_SECONDS - time.time()
+        if left > 0 and attempt.must_settle(record.generation):
+            await asyncio.sleep(min(left, SETTLE_SECONDS))
+            return None
         if record.pending is None and attempt.target != WHOLE:
             await self._store.swap(_with_pending(record, attempt.target), stored.revision)
             return None
@@ -145,6 +151,7 @@ class _Attempt:
         self.refused: Generation | None = None
         self.clashed: set[tuple[Generation, Target]] = set()
         self.redeemed = 0
+        self._settled: Generation | None = None
         self._good = good
         self._deadline = deadline
         self._pause = PAUSE_SECONDS
@@ -158,6 +165,11 @@ class _Attempt:
         left = min(access.expires_at - time.time(), access.expires_in)
         found = Refreshed(access, time.monotonic() + left, record.refresh_token)
         return found if self._good(found) or self.redeemed >= ENOUGH_REDEMPTIONS else None
+
+    def must_settle(self, generation: Generation) -> bool:
+        """True once for a generation: beside a clock that runs behind, a second wait would be followed by a third."""
+        before, self._settled = self._settled, generation
+        return before != generation
 
     def may_clash(self, generation: Generation, asked: Target) -> bool:
         """Whether another body may still be the right one."""

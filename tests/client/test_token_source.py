@@ -13,6 +13,7 @@ import pytest
 from heirloom_client import Client, FileStore, InvalidGrant, InvalidScope, MemoryStore, Store, StoreError, Tokens
 from heirloom_client.link import ConnectionLost, Link
 from heirloom_client.record import WHOLE, target
+from heirloom_client.refresher import SETTLE_SECONDS
 from heirloom_client.token_source import TokenSource
 from tests.client.conftest import connected
 from tests.system.workspace import Workspace
@@ -139,6 +140,20 @@ async def test_several_targets_of_one_family(workspace: Workspace, oauth: Client
         await source.token(scope="profile")
     assert await source.token()
     assert await source.token(scope="read")
+
+
+async def test_two_redemptions_do_not_follow_on_each_other_s_heels(oauth: Client, requests: Requests) -> None:
+    """A copy of the first that comes after the second would look like a theft; a clock that runs behind delays once."""
+    source = await _source(oauth)
+    await source.token(scope="read")
+    began = time.monotonic()
+    await source.token(scope="write")
+    assert time.monotonic() - began >= SETTLE_SECONDS * 0.9
+    stored = await source._store.read()
+    assert stored is not None
+    await source._store.swap(msgspec.structs.replace(stored.record, redeemed_at=time.time() + 60), stored.revision)
+    await asyncio.wait_for(source.token(scope="read write"), 5)
+    assert requests.count == 3
 
 
 async def test_another_process_died_before_it_stored_the_answer(
