@@ -32,8 +32,11 @@ JOIN names AS types ON types.id = h.types
 JOIN names AS actor ON actor.id = h.actor
 LEFT JOIN names AS terms ON terms.id = h.terms
 """
-BY_JTI = "substr(h.jti, 1, 4) = substr(:wanted, 1, 4) AND h.jti = :wanted"
-"""The condition for the jti `:wanted`; the index holds only its beginning, which is random."""
+BY_JTI = "substr(h.jti, 1, 4) = substr(:wanted, 1, 4) AND +h.jti = :wanted"
+"""The condition for the jti `:wanted`; the index holds only its beginning, which is random.
+
+The plus keeps SQLite from putting `:wanted` in place of `h.jti` in the first half, which would read the whole index.
+"""
 
 _CREDENTIAL = """
 SELECT seq, at, generation, credential_ttl FROM history WHERE credential_ttl IS NOT NULL AND seq = (

@@ -19,6 +19,7 @@ from events.aggregates.family_events import (
 )
 from projections.decoded_commit import microseconds
 from projections.queries import diff, family_state
+from projections.tables import history
 from tests.projections.logs import AUDIENCE, START, LogMaker, access_token, granted, refresh_token
 from tests.projections.queries.local_audit import LOG, LocalAudit, OpenAudit
 from tests.projections.queries.test_token_validity import at, life
@@ -401,3 +402,12 @@ async def test_every_query_runs_on_an_index(ask: LocalAudit, tmp_path: Path) -> 
     small = "applied", "(subquery", "CONSTANT ROW", "wanted VIRTUAL TABLE"
     assert not [plan for plan in plans if plan.startswith("SCAN") and not any(name in plan for name in small)]
     assert not [plan for plan in plans if "TEMP B-TREE" in plan]
+
+
+def test_a_jti_is_searched_in_the_index(ask: LocalAudit, tmp_path: Path) -> None:
+    """Not by reading the whole of it, as with a condition that SQLite simplifies."""
+    with sqlite3.connect(tmp_path / "model") as db:
+        query = f"EXPLAIN QUERY PLAN {history.SELECT} WHERE {history.BY_JTI}"
+        plan = [row[3] for row in db.execute(query, {"wanted": "f2-1"})]
+    db.close()
+    assert "SEARCH h USING INDEX history_by_jti (<expr>=?)" in plan

@@ -12,6 +12,7 @@ from typing import NamedTuple
 WALK = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
 NAMES = r"""
     \d{4}-\d\d-\d\d[ T]\d\d:\d\d(?:\:\d\d\.\d+Z)?   # a time
+    | (?<![\w-])[\w-]{43}(?![\w-])                 # the digest of the commit before
     | \b[0-9A-Za-z]{22}\b                           # a family, a commit, a jti
     | \b[0-9a-f]{64}\b                              # a digest
     | \bheirloom/[0-9a-f]{16}\b                     # a notary
