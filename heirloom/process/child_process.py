@@ -131,16 +131,22 @@ class Child:
         errors = program.log_file.open("ab") if program.log_file else None
         output = self._begin_recording(self._record) if self._record else None
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *program.command,
-                env=program.env | ({"HEIRLOOM_LOG": str(program.log_file)} if program.log_file else {}),
-                stdin=asyncio.subprocess.PIPE,  # its end tells the child that its parent is gone
-                stdout=asyncio.subprocess.PIPE if output is None else output,
-                stderr=errors,
-                limit=MAX_REPORT,
-                start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
-                preexec_fn=_die_with_parent if sys.platform == "linux" and self._is_ready else None,
+            spawning = asyncio.create_task(
+                asyncio.create_subprocess_exec(
+                    *program.command,
+                    env=program.env | ({"HEIRLOOM_LOG": str(program.log_file)} if program.log_file else {}),
+                    stdin=asyncio.subprocess.PIPE,  # its end tells the child that its parent is gone
+                    stdout=asyncio.subprocess.PIPE if output is None else output,
+                    stderr=errors,
+                    limit=MAX_REPORT,
+                    start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
+                    preexec_fn=_die_with_parent if sys.platform == "linux" and self._is_ready else None,
+                )
             )
+            try:
+                await asyncio.shield(spawning)
+            finally:  # also where the start is cancelled: whatever was begun is there for `stop` to end
+                self._process = await spawning
         finally:
             if errors is not None:
                 errors.close()

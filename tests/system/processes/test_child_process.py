@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.machine import children
 from heirloom.process import event_loop
 from heirloom.process.child_process import Child, Program
 from heirloom.supervisor import supervisor
@@ -149,3 +150,21 @@ def test_recorded_output_is_a_pipe_on_every_event_loop() -> None:
 
     event_loop.run(main())
     assert b"".join(recorded) == b"heard"
+
+
+def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    """On the event loop of `heirloom up`: a process that was just being started is there for `stop` to end."""
+
+    async def main() -> None:
+        for turns in range(20):
+            child = child_of(READY_ONCE, tmp_path / f"mark{turns}")
+            starting = asyncio.create_task(child.start())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait((starting,))
+            await child.stop(PATIENCE_SECONDS)
+            assert children(os.getpid()) == before
+
+    before = children(os.getpid())
+    event_loop.run(main())
