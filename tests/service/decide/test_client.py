@@ -63,10 +63,20 @@ def test_a_secret_is_issued_if_there_is_none_or_a_new_one_is_ordered(
     assert register(state, Register(SETTINGS, "new", gets_secret)) == (*configured, *issued)
 
 
-def test_a_registration_records_the_longest_earlier_lifetime() -> None:
+@pytest.mark.parametrize(
+    ("before", "ttl", "longest"),
+    [((60,), 10, 60), ((60, 10), 5, 60), ((60,), 120, None), ((1,), None, 1)],
+)
+def test_a_registration_records_the_longest_earlier_lifetime(
+    before: tuple[int, ...], ttl: int | None, longest: int | None
+) -> None:
     """Access tokens issued under it may still be valid."""
-    shorter = ClientSettings(access_token_ttl=10)
-    assert register(REGISTERED, Register(shorter, "new", "never")) == (ClientConfigured(shorter, 60),)
+    state: ClientState | None = None
+    for each in before:
+        for event in register(state, Register(ClientSettings(access_token_ttl=each), "new", "never")):
+            state = evolve(state, event)
+    settings = ClientSettings(access_token_ttl=ttl)
+    assert register(state, Register(settings, "new", "never")) == (ClientConfigured(settings, longest),)
 
 
 def test_tokens_from_before_the_enabling_stay_void() -> None:
