@@ -14,6 +14,7 @@ from events.bus.connect import connect
 from events.bus.connection import Connection
 from events.log import stream
 from events.log.log import Log
+from service import clock
 from tests.broker import Broker, broker
 
 hypothesis.settings.register_profile("heirloom", deadline=None)  # an example's time depends on the machine
@@ -25,14 +26,15 @@ ON_SERVICES = ("system", "operations", "security", "client")
 
 @pytest.fixture(autouse=True)
 def process_state() -> Iterator[None]:
-    """Reset the umask and the logging level, which commands set for their process, after each test."""
+    """Reset what the code sets for its whole process after each test: umask, logging level, the broker's time."""
     logger = logging.getLogger("heirloom")
-    level = logger.level
+    level, ahead = logger.level, clock._broker_ahead_of_steady
     umask = os.umask(0o022)
     os.umask(umask)
     yield
     os.umask(umask)
     logger.setLevel(level)
+    clock._broker_ahead_of_steady = ahead
 
 
 @pytest.fixture
