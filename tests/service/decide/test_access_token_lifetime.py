@@ -20,6 +20,7 @@ fractions = st.integers(1, 999_999)
 
 @for_any(fraction=fractions, ttl=st.integers(1, 600), late=st.integers(0, 4_000_000))
 @example(fraction=1, ttl=1, late=1_000_000)
+@example(fraction=500_001, ttl=60, late=0)
 def test_a_token_lives_as_long_as_expires_in_promises(fraction: int, ttl: int, late: int) -> None:
     """RFC 6749 §5.1, RFC 7519 §4.1.4: `expires_in` after the answer is not past `exp`, however late the answer was."""
     now = SECOND + timedelta(microseconds=fraction)

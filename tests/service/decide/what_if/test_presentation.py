@@ -4,7 +4,14 @@ import pytest
 from msgspec.structs import replace
 
 from events.aggregates.family import FamilyCommit, FamilyState, fold
-from events.aggregates.family_events import FamilyRevoked, ForgeryDetected, TokenIssued, TokenRedeemed
+from events.aggregates.family_events import (
+    DeviceAuthorizationDenied,
+    DeviceAuthorizationStarted,
+    FamilyRevoked,
+    ForgeryDetected,
+    TokenIssued,
+    TokenRedeemed,
+)
 from service.decide.decision import Decision
 from service.decide.refresh_token import Redeem, redeem
 from service.decide.revocation import Revoke, revoke
@@ -67,6 +74,13 @@ def test_commits_without_a_presentation() -> None:
     assert presentation(committed(state, revoke(state, Revoke("client_request", "sign-out")))) is None
     exchanged = TokenIssued("access", "read", AUDIENCE, at(60), jti="x", client_id="other", act=("other",))
     assert presentation(commit_of(state, exchanged, actor="client:other")) is None
+
+
+def test_a_device_that_waits_and_is_denied() -> None:
+    """Neither commit is about a refresh token."""
+    waits, denied = DeviceAuthorizationStarted("web", "read", (), "seed", at(600)), DeviceAuthorizationDenied("alice")
+    assert presentation(commit_of(given((waits,)), waits)) is None
+    assert presentation(commit_of(given((waits, denied)), denied)) is None
 
 
 def test_a_family_without_a_refresh_token() -> None:
