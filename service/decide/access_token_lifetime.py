@@ -20,5 +20,5 @@ def access_expiry(now: datetime, ttl: int) -> datetime:
 
 def expires_in(access: AccessToken, now: datetime) -> int:
     """Whole seconds until `exp`, which is a microsecond before `expires_at`; never more than the policy's lifetime."""
-    given = access.expires_at - access.issued_at - ON_ITS_WAY
-    return max(min(access.expires_at - _MICROSECOND - now, given) // _SECOND, 0)
+    exp = access.expires_at - _MICROSECOND
+    return max(min(exp - now, exp - access.issued_at - ON_ITS_WAY) // _SECOND, 0)
