@@ -66,9 +66,10 @@ GROUPS = (
     ),
     Group(
         "families",
-        ("service/families/families.py",),
+        ("service/families/families.py", "service/families/cache.py"),
         tuple(
-            f"tests/service/families/test_{name}.py" for name in ("families_by_itself", "families", "reads_and_races")
+            f"tests/service/families/test_{name}.py"
+            for name in ("cache", "families_by_itself", "families", "reads_and_races")
         ),
     ),
     Group(
