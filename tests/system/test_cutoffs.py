@@ -58,18 +58,23 @@ async def tenant(workspace: Workspace) -> AsyncIterator[Tenant]:
         yield tenant
 
 
+ANSWERS = {None: "before", "invalid_grant": "refused", "temporarily_unavailable": "not now"}
+"""A broker that gets no core for a second does not answer in time, and then nobody is promised more (CONTRACT §2)."""
+
+
 async def test_a_block_under_load(tenant: Tenant) -> None:
     """Two thousand families and fifty refreshes a second: after the acknowledgement nothing succeeds any more."""
     tokens = await _families(tenant, FAMILIES)
     acknowledged = asyncio.Event()
-    outcomes: dict[str, int] = {"before": 0, "refused": 0}
+    outcomes: dict[str, int] = {"before": 0, "refused": 0, "not now": 0}
 
     async def refresh(number: int) -> None:
         began_after = acknowledged.is_set()
         answer = await tenant.web.refresh(tokens[number]["refresh_token"])
-        assert "error" not in answer or answer["error"] == "invalid_grant", answer
-        assert not (began_after and "error" not in answer), "a success that began after the acknowledgement"
-        outcomes["refused" if "error" in answer else "before"] += 1
+        outcome = ANSWERS.get(answer.get("error"))
+        assert outcome is not None, answer
+        assert not (began_after and outcome == "before"), "a success that began after the acknowledgement"
+        outcomes[outcome] += 1
         tokens[number] = tokens[number] if "error" in answer else answer
 
     async def load() -> None:
@@ -95,7 +100,8 @@ async def test_a_block_under_load(tenant: Tenant) -> None:
         return took
 
     _, took = await asyncio.gather(load(), block())
-    print(f"blocked {FAMILIES} families in {took:.2f} s ({outcomes['before']} refreshed meanwhile)")
+    print(f"blocked {FAMILIES} families in {took:.2f} s ({outcomes})")
+    assert outcomes["refused"]
     assert not await tenant.living(sub="alice")
     assert not any(await asyncio.gather(*(tenant.web.active(token["access_token"]) for token in tokens[::20])))
 
