@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import ssl
-import time
 from pathlib import Path
 
 import pytest
@@ -55,11 +54,9 @@ async def test_two_kinds_of_credentials() -> None:
 async def test_a_wrong_secret_is_refused_at_once(workspace: Workspace) -> None:
     """And the error does not contain it."""
     await workspace.register("app", secret=True)
-    began = time.monotonic()
-    with pytest.raises(heirloom_client.InvalidClient) as refusal:
+    with pytest.raises(heirloom_client.InvalidClient) as refusal:  # Unavailable would be what time-outs end with
         async with _named(workspace, secret="wrong-secret"):
             pass
-    assert time.monotonic() - began < 8
     assert "wrong-secret" not in str(refusal.value)
 
 
@@ -82,10 +79,8 @@ async def test_several_addresses(workspace: Workspace) -> None:
 async def test_what_the_broker_denies_is_no_time_out(workspace: Workspace, oauth: Client) -> None:
     """The broker tells nobody but `error_cb`; the request fails at once."""
     stranger = Client(oauth._connections, workspace.name, "Another", 30)
-    began = time.monotonic()
-    with pytest.raises(heirloom_client.NotPermitted):
+    with pytest.raises(heirloom_client.NotPermitted):  # Unavailable after 30 s otherwise
         await stranger.introspect("x")
-    assert time.monotonic() - began < 5
 
 
 async def test_a_person_s_token_outlives_its_expiry(workspace: Workspace, oauth: Client) -> None:
