@@ -17,6 +17,7 @@ from heirloom.cli.service_connection import answer_to, open_bus
 from heirloom.cli.tables import Answer, print_json
 from heirloom.cli.time_param import TimeParam
 from heirloom.export.csv_cell import cell
+from heirloom.time_text import FORMS
 
 QUERY_TIMEOUT_SECONDS = 10
 
@@ -24,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LIMIT = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Items on a page.")
 CURSOR = click.option("--cursor", metavar="CURSOR", help="Go on where a page ended: with all that it names as more.")
-SINCE = click.option("--since", type=TimeParam(), help="A day, a time (RFC 3339), or how long ago: 2d, 6h, 30m.")
+SINCE = click.option("--since", type=TimeParam(), help=f"A day, a time, or how long ago: {FORMS}.")
 UNTIL = click.option("--until", type=TimeParam(end_of_day=True), help="The same; both are included, a day as a whole.")
 
 

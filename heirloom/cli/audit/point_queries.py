@@ -11,6 +11,7 @@ from heirloom.cli.audit.audit_query import SINCE, UNTIL, paged, query, query_onc
 from heirloom.cli.audit.csv_columns import COLUMNS
 from heirloom.cli.tables import ACTIVITY_COUNTS, Answer, Row, newest, plain, print_facts, print_page, shown, when
 from heirloom.cli.time_param import MomentParam, TimeParam
+from heirloom.time_text import FORMS
 
 _TOKEN_HELP = """Was this token valid, and which commit decided it?
 
@@ -27,9 +28,7 @@ introspection does that.
     "--family", "family_id", metavar="FAMILY_ID", help="With --generation: a refresh token, instead of the token."
 )
 @click.option("--generation", type=click.IntRange(0), help="0 is the first of its family.")
-@click.option(
-    "--at", type=TimeParam(), help="A day (its beginning), a time (RFC 3339), or how long ago; otherwise now."
-)
+@click.option("--at", type=TimeParam(), help=f"A day (its beginning), a time, or how long ago: {FORMS}; otherwise now.")
 def token(data: Path, nats: str | None, tenant: str, form: str | None, text: str | None, **about: Any) -> None:
     """Print whether a token was valid, and the commit that decided it."""
     about["token"] = sys.stdin.buffer.read().decode(errors="replace").strip() if text == "-" else text

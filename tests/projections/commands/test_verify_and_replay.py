@@ -172,7 +172,7 @@ def test_a_closed_standard_output(command: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "2x", "d", "yesterday", "²", "2026-13-01T00:00:00Z", "99999999999d", "999999999d", "9" * 5000),
+        *("", "2x", "d", "tomorrow", "²", "2026-13-01T00:00:00Z", "99999999999d", "999999999d", "9" * 5000),
         *("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"),
     ],
 )
